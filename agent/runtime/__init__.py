@@ -1,0 +1,1 @@
+"""Running OCI bundles: the Runtime seam, and runc under conmon behind it."""

@@ -1,0 +1,98 @@
+"""Running programs: argv lists only, with a deadline and an output cap, always reaped, no stray descriptor.
+
+Python 3.11 leaves the child alive when `proc.wait()` is cancelled; here a cancelled or timed-out call kills
+the child's whole process group and waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from model.errors import CommandFailed, DeadlineExceeded
+
+OUTPUT_CAP = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    argv: tuple[str, ...]
+    code: int
+    """Exit status; negative: ended by that signal."""
+    stdout: bytes
+    stderr: bytes
+
+    def check(self) -> Completed:
+        """Raise CommandFailed with the program's own last words unless it returned 0."""
+        if self.code != 0:
+            said = (self.stderr or self.stdout).decode(errors="replace").strip().splitlines()
+            words = said[-1][:500] if said else f"exit status {self.code}"
+            raise CommandFailed(f"{os.path.basename(self.argv[0])} failed: {words}")
+        return self
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    deadline: float,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+) -> Completed:
+    """Run to its end. Raises DeadlineExceeded after `deadline` seconds, CommandFailed if it can't be started."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CommandFailed(
+            f"cannot run {argv[0]}: {error.strerror}", hint=f"Is {os.path.basename(argv[0])} installed?"
+        ) from error
+    try:
+        async with asyncio.timeout(deadline):
+            stdout, stderr = await _communicate(process, stdin)
+            code = await process.wait()
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"{os.path.basename(argv[0])} did not end within {deadline:g} s") from error
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await asyncio.shield(process.wait())
+    return Completed(tuple(argv), code, stdout, stderr)
+
+
+async def _communicate(process: asyncio.subprocess.Process, stdin: bytes | None) -> tuple[bytes, bytes]:
+    async with asyncio.TaskGroup() as group:
+        if stdin is not None:
+            group.create_task(_feed(process, stdin))
+        assert process.stdout is not None and process.stderr is not None
+        out = group.create_task(_drain(process.stdout))
+        err = group.create_task(_drain(process.stderr))
+    return out.result(), err.result()
+
+
+async def _feed(process: asyncio.subprocess.Process, data: bytes) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(ConnectionError):
+        process.stdin.write(data)
+        await process.stdin.drain()
+    process.stdin.close()
+
+
+async def _drain(stream: asyncio.StreamReader) -> bytes:
+    kept = bytearray()
+    while chunk := await stream.read(65536):
+        if len(kept) < OUTPUT_CAP:
+            kept += chunk[: OUTPUT_CAP - len(kept)]
+    return bytes(kept)

@@ -1,0 +1,1 @@
+"""One module per resource: decode, one command or query, encode."""

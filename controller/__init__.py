@@ -1,0 +1,1 @@
+"""The controller: specs in, placements out; one loop over immutable snapshots."""

@@ -1,0 +1,1 @@
+"""From a service's spec to the instances it should have. Pure."""

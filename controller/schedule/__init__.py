@@ -1,0 +1,1 @@
+"""From pending instances to hosts, with reasons. Pure."""

@@ -1,0 +1,1 @@
+"""The Store seam: durable records, optimistic commits, a watch."""

@@ -1,0 +1,1 @@
+"""Provisioning, and the scripts that start the demo and the tests."""

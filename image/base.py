@@ -1,0 +1,94 @@
+"""What the agent needs of images and root file systems: the Images seam.
+
+Implementation: `image.store.ImageStore` (real), `image.fake.FakeImages` (in memory, for tests of the agent).
+Invariant: an image in `list()` is complete and verified; nothing half-made is ever visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal, Protocol
+
+from model.api import ImageRemoved
+from model.image import ImageRecord, Progress
+from model.spec import Struct
+
+OnProgress = Callable[[Progress], None]
+PullPolicy = Literal["missing", "always", "never"]
+
+
+class Root(Struct):
+    """A container's root file system."""
+
+    container: str
+    image: str
+    path: str
+    """Where it is (to be) mounted."""
+    upper: str = ""
+    """The writable layer, if the driver has one."""
+
+
+class Images(Protocol):
+    def list(self) -> Sequence[ImageRecord]: ...
+
+    def find(self, ref: str) -> ImageRecord:
+        """By id, unique id prefix, or reference (Docker's normalisation). Raises NotFound, Ambiguous."""
+        ...
+
+    async def pull(self, ref: str, *, platform: str = "", progress: OnProgress | None = None) -> ImageRecord:
+        """From its registry. Concurrent pulls of one reference share the work."""
+        ...
+
+    async def ensure(self, ref: str, *, policy: PullPolicy, platform: str = "") -> ImageRecord:
+        """What a container start needs: find, else pull as the policy says; platform is checked."""
+        ...
+
+    async def load(
+        self, chunks: AsyncIterator[bytes], *, progress: OnProgress | None = None
+    ) -> Sequence[ImageRecord]:
+        """A docker-archive or OCI archive, plain, gzip or zstd. All or nothing."""
+        ...
+
+    async def import_tar(
+        self, chunks: AsyncIterator[bytes], *, ref: str = "", message: str = "", changes: Sequence[str] = ()
+    ) -> ImageRecord:
+        """A root file system tar (plain, gzip, zstd, xz, bzip2) as an image of one layer.
+        `changes` are Dockerfile instructions: CMD ENTRYPOINT ENV EXPOSE LABEL USER VOLUME WORKDIR STOPSIGNAL."""
+        ...
+
+    async def tag(self, ref: str, name: str) -> ImageRecord: ...
+
+    async def remove(self, ref: str, *, force: bool = False) -> ImageRemoved:
+        """Untag, and delete what nothing refers to any more. Raises InUse when a container root needs it."""
+        ...
+
+    async def prune(self, *, all_unused: bool = False) -> ImageRemoved: ...
+
+    async def prepare_root(self, container: str, image_id: str) -> Root:
+        """Make the writable layer over the image. Idempotent per container; not yet mounted."""
+        ...
+
+    async def mount_root(self, container: str) -> Root:
+        """Mount it at `Root.path`. Idempotent; also after a reboot. Raises NotFound."""
+        ...
+
+    async def unmount_root(self, container: str) -> None:
+        """Idempotent; the writable layer stays."""
+        ...
+
+    async def remove_root(self, container: str) -> None:
+        """Unmount and delete the writable layer. Idempotent."""
+        ...
+
+    def roots(self) -> Sequence[Root]:
+        """Every root that exists on disk, for adoption and clean-up after a crash."""
+        ...
+
+    async def root_usage(self, container: str) -> int:
+        """Bytes on disk of the writable layer."""
+        ...
+
+    @property
+    def driver(self) -> tuple[str, str]:
+        """(name of the storage driver, why it was chosen)."""
+        ...

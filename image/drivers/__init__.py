@@ -1,0 +1,1 @@
+"""Storage drivers: how layers become a container's root."""

@@ -1,0 +1,186 @@
+"""Bodies of the HTTP API: what its requests carry and its replies say. Pure.
+
+Specs and records travel as they are; here is only what wraps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from model.events import Event
+from model.image import ImageRecord
+from model.records import Block, Condition, Host, Instance, Network, Service
+from model.spec import Availability, ContainerSpec, Placement, Reservations, ServiceSpec, Struct, VolumeSpec
+from model.status import InstanceStatus, VolumeReport
+
+
+class CreateInstance(Struct):
+    spec: ContainerSpec
+    name: str = ""
+    """Empty: one is invented."""
+    placement: Placement = Placement()
+    host: str = ""
+    """Id or name of the host it must run on; empty: the scheduler's choice."""
+    start: bool = False
+    """False: created, to be started later (attach first)."""
+
+
+class InstanceInfo(Struct):
+    instance: Instance
+    status: InstanceStatus
+    host_name: str = ""
+    explanation: tuple[str, ...] = ()
+    """Why it is as it is: placement, phase, conditions; newest last."""
+
+
+class StopRequest(Struct):
+    grace: float | None = None
+    signal: str = ""
+
+
+class WaitResult(Struct):
+    exit_code: int | None
+    phase: str
+    message: str = ""
+
+
+class UpdateService(Struct):
+    """Replace a service's spec. `revision` is the one it was read at; another writer in between is a 409."""
+
+    spec: ServiceSpec
+    revision: int = 0
+    """0: whatever it is now."""
+
+
+class ServiceInfo(Struct):
+    service: Service
+    running: int
+    wanted: int
+    instances: tuple[InstanceInfo, ...] = ()
+    explanation: tuple[str, ...] = ()
+
+
+class HostInfo(Struct):
+    host: Host
+    connected: bool = False
+    instances: int = 0
+    reserved: Reservations = Reservations()
+    conditions: tuple[str, ...] = ()
+
+
+class UpdateHost(Struct):
+    availability: Availability | None = None
+    labels_set: Mapping[str, str] = {}
+    labels_remove: tuple[str, ...] = ()
+
+
+class NetworkInfo(Struct):
+    network: Network
+    blocks: tuple[Block, ...] = ()
+    endpoints: Mapping[str, str] = {}
+    """Instance name → its addresses on this network, comma separated."""
+
+
+class CreateVolume(Struct):
+    spec: VolumeSpec = VolumeSpec()
+
+
+class VolumeInfo(Struct):
+    volume: VolumeReport
+    host: str
+    mountpoint: str = ""
+    used_by: tuple[str, ...] = ()
+
+
+class ImageInfo(Struct):
+    image: ImageRecord
+    host: str = ""
+    containers: int = 0
+
+
+class ImageRemoved(Struct):
+    untagged: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    host: str = ""
+
+
+class FleetInfo(Struct):
+    name: str
+    fleet_id: str
+    version: str
+    revision: int
+    hosts: int
+    hosts_ready: int
+    services: int
+    instances: int
+    instances_running: int
+    store: str = ""
+
+
+class CreateToken(Struct):
+    ttl: float = 86400.0
+    """Seconds; 0: does not expire."""
+
+
+class TokenCreated(Struct):
+    id: str
+    token: str
+    """Shown once; only its hash is kept."""
+    expires_at: float
+    join_command: str = ""
+
+
+class JoinRequest(Struct):
+    """From a host without a certificate. `csr` is PEM; the answer's certificate names the host by `host_id`."""
+
+    secret: str
+    csr: str
+    name: str
+    address: str = ""
+    labels: Mapping[str, str] = {}
+
+
+class JoinReply(Struct):
+    host_id: str
+    fleet_id: str
+    certificate: str
+    """PEM, leaf first, then the CA."""
+    ca: str
+
+
+class StatsSample(Struct):
+    """One reading of a container's cgroup, absolute counters."""
+
+    instance: str
+    name: str
+    at: float
+    cpu_ns: int = 0
+    online_cpus: int = 1
+    memory: int = 0
+    """Bytes in use without the page cache that can go (docker's figure)."""
+    memory_limit: int = 0
+    pids: int = 0
+    pids_limit: int = 0
+    network_rx: int = 0
+    network_tx: int = 0
+    block_read: int = 0
+    block_write: int = 0
+    host: str = ""
+
+
+class ProcessTable(Struct):
+    titles: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class Why(Struct):
+    """The answer of `flota why`: what the object is, and each decision about it with its reason."""
+
+    kind: Literal["instance", "service", "node", "network"]
+    id: str
+    name: str
+    summary: str
+    reasons: tuple[str, ...] = ()
+    events: tuple[Event, ...] = ()
+    conditions: tuple[Condition, ...] = ()

@@ -1,0 +1,101 @@
+"""Types to bytes and back: JSON for people and the API, MessagePack between our processes. Pure.
+
+Two strictnesses, chosen by the caller and not by the type: what a person or a client sends is decoded by
+`decode_strict` (an unknown field is an error that names it); what a peer process sends is decoded by
+`decode_wire` (unknown fields come from a newer peer and are ignored: wire messages only grow).
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from model.errors import InvalidInput, Problem
+
+T = TypeVar("T")
+
+_json = msgspec.json.Encoder()
+_msgpack = msgspec.msgpack.Encoder()
+
+
+def encode_json(value: Any) -> bytes:
+    return _json.encode(value)
+
+
+def encode_wire(value: Any) -> bytes:
+    return _msgpack.encode(value)
+
+
+def decode_wire(data: bytes, type_: type[T]) -> T:
+    """Raises InvalidInput when the bytes are no `type_`; unknown fields are ignored."""
+    try:
+        return msgspec.msgpack.decode(data, type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"malformed message from a peer: {error}") from error
+
+
+def decode_json(data: bytes | str, type_: type[T], what: str = "JSON") -> T:
+    """Tolerant JSON decode, for replies of a possibly newer server and for our own files."""
+    try:
+        return msgspec.json.decode(data, type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"{what}: {error}") from error
+
+
+def decode_strict(data: bytes | str, type_: type[T], what: str = "request body") -> T:
+    """Strict JSON decode: wrong types and unknown fields raise InvalidInput with their path."""
+    try:
+        raw = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"{what} is not valid JSON: {error}") from error
+    return convert_strict(raw, type_, what)
+
+
+def convert_strict(raw: Any, type_: type[T], what: str = "input") -> T:
+    """As `decode_strict`, from plain data (a YAML file, a query)."""
+    try:
+        value = msgspec.convert(raw, type_)
+    except (msgspec.ValidationError, RecursionError) as error:
+        message, _, path = str(error).partition(" - at ")
+        problem = Problem(path=path.strip("`").removeprefix("$").removeprefix("."), message=message)
+        raise InvalidInput.of(what, (problem,)) from error
+    unknown = tuple(_unknown(raw, _known(value), ""))
+    if unknown:
+        raise InvalidInput.of(what, unknown)
+    return value
+
+
+def to_plain(value: Any) -> Any:
+    """A value as dicts, lists and scalars, with every field present."""
+    return _known(value)
+
+
+def _known(value: Any) -> Any:
+    """As msgspec.to_builtins, but keeps fields that equal their default."""
+    if isinstance(value, msgspec.Struct):
+        tag_field, tag = value.__struct_config__.tag_field, value.__struct_config__.tag
+        out = {} if tag_field is None else {tag_field: tag}
+        names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
+        out.update({wire: _known(getattr(value, field)) for wire, field in names})
+        return out
+    if isinstance(value, dict):
+        return {key: _known(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(item) for item in value]
+    return msgspec.to_builtins(value)
+
+
+def _unknown(raw: Any, known: Any, path: str) -> list[Problem]:
+    if isinstance(raw, dict) and isinstance(known, dict):
+        found: list[Problem] = []
+        for key, item in raw.items():
+            where = f"{path}.{key}" if path else str(key)
+            if key in known:
+                found += _unknown(item, known[key], where)
+            else:
+                found.append(Problem(path=where, message="unknown field"))
+        return found
+    if isinstance(raw, list) and isinstance(known, list) and len(raw) == len(known):
+        return [p for i, (a, b) in enumerate(zip(raw, known, strict=True)) for p in _unknown(a, b, f"{path}[{i}]")]
+    return []

@@ -1,0 +1,66 @@
+"""What flota knows of an image: its parsed configuration and its record on a host. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from model.spec import Struct
+from model.status import Platform
+
+
+class ImageConfig(Struct):
+    """The run-time part of an OCI image configuration, checked and normalised (image-spec, config.md)."""
+
+    env: tuple[str, ...] = ()
+    """`KEY=value`, in order."""
+    entrypoint: tuple[str, ...] | None = None
+    cmd: tuple[str, ...] | None = None
+    user: str = ""
+    workdir: str = ""
+    volumes: tuple[str, ...] = ()
+    exposed_ports: tuple[str, ...] = ()
+    """`80/tcp`"""
+    labels: Mapping[str, str] = {}
+    stop_signal: str = ""
+
+
+class HistoryEntry(Struct):
+    created: str = ""
+    created_by: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+
+class ImageRecord(Struct):
+    """An image whose layers are all on this host."""
+
+    id: str
+    """`sha256:…` of the configuration blob."""
+    names: tuple[str, ...] = ()
+    """Full references, `docker.io/library/alpine:latest`."""
+    digests: tuple[str, ...] = ()
+    """`docker.io/library/alpine@sha256:…` of manifests it was pulled by."""
+    layers: tuple[str, ...] = ()
+    """Diff ids, bottom first."""
+    size: int = 0
+    """Unpacked bytes of all layers."""
+    created: float = 0.0
+    """Unix seconds as the configuration says; 0 if it does not."""
+    platform: Platform = Platform()
+    config: ImageConfig = ImageConfig()
+    history: tuple[HistoryEntry, ...] = ()
+
+
+class Progress(Struct):
+    """One line of progress of a pull, load, import or push. `id` is the layer's short digest, or empty."""
+
+    status: str
+    id: str = ""
+    current: int = 0
+    total: int = 0
+    host: str = ""
+    error: str = ""
+    """Set on the last line of a failed transfer."""
+    error_code: str = ""
+    image: str = ""
+    """On the last line of a good one: the image id or reference."""

@@ -1,0 +1,93 @@
+"""Quantities as people write them: bytes, cpus, durations, ports. Pure.
+
+Every parser returns a plain number in the base unit (bytes, nano-cpus, seconds) or raises InvalidInput
+with the offending text; every printer is its inverse up to rounding.
+"""
+
+from __future__ import annotations
+
+import re
+
+from model.errors import InvalidInput
+
+_BYTES = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgtp]?)(i?b?)\Z", re.IGNORECASE)
+_SCALE = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+_CPUS = re.compile(r"\d{1,6}(?:\.\d{1,9})?\Z")
+_DURATION_PART = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ns|us|µs|ms|s|m|h|d)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+MAX_BYTES = (1 << 63) - 1
+NANO = 1_000_000_000
+
+
+def parse_bytes(text: str) -> int:
+    """`64m`, `1.5GiB`, `4096` → bytes. Suffixes are powers of 1024, as in Docker."""
+    match = _BYTES.match(text.strip())
+    if not match:
+        raise InvalidInput(f"invalid size {text[:40]!r}", hint="Write for example 64m, 1.5g or 4096")
+    value = round(float(match[1]) * _SCALE[match[2].lower()])
+    if value > MAX_BYTES:
+        raise InvalidInput(f"size {text[:40]!r} is larger than {MAX_BYTES} bytes")
+    return value
+
+
+def format_bytes(count: float) -> str:
+    """Bytes for people, in powers of 1024: `0B`, `1.5KiB`, `294MiB`."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1024 or unit == "TiB":
+            return f"{value:.0f}{unit}" if unit == "B" or value >= 100 else f"{value:.4g}{unit}"
+        value /= 1024
+    raise AssertionError("unreachable")
+
+
+def format_size(count: float) -> str:
+    """Bytes for people, in powers of 1000, as `docker images` prints sizes: `1.24kB`, `294MB`."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(value) < 1000 or unit == "TB":
+            return f"{value:.3g}{unit}"
+        value /= 1000
+    raise AssertionError("unreachable")
+
+
+def parse_cpus(text: str) -> int:
+    """`0.5` → 500_000_000 nano-cpus."""
+    if not _CPUS.match(text.strip()):
+        raise InvalidInput(f"invalid number of cpus {text[:40]!r}", hint="Write for example 0.5 or 2")
+    nano = round(float(text) * NANO)
+    if nano == 0 and float(text) != 0:
+        raise InvalidInput(f"{text!r} cpus is too little", hint="The smallest share is 0.001")
+    return nano
+
+
+def parse_duration(text: str) -> float:
+    """`90`, `1m30s`, `500ms` → seconds. A bare number is seconds."""
+    stripped = text.strip()
+    if re.match(r"\d{1,12}(?:\.\d{1,9})?\Z", stripped):
+        return float(stripped)
+    position, total = 0, 0.0
+    while match := _DURATION_PART.match(stripped, position):
+        total += float(match[1]) * _SECONDS[match[2]]
+        position = match.end()
+    if position == 0 or position != len(stripped):
+        raise InvalidInput(f"invalid duration {text[:40]!r}", hint="Write for example 500ms, 10s or 1m30s")
+    return total
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds for people, one unit, as docker prints ages: `5 seconds`, `3 hours`."""
+    whole = int(seconds)
+    if whole < 1:
+        return "Less than a second"
+    for limit, size, word in (
+        (60, 1, "second"),
+        (3600, 60, "minute"),
+        (48 * 3600, 3600, "hour"),
+        (14 * 86400, 86400, "day"),
+        (60 * 86400, 7 * 86400, "week"),
+        (2 * 365 * 86400, 30 * 86400, "month"),
+    ):
+        if whole < limit:
+            count = whole // size
+            return f"{count} {word}{'' if count == 1 else 's'}"
+    return f"{whole // (365 * 86400)} years"

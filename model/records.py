@@ -1,0 +1,166 @@
+"""The controller's records: what its store holds. Pure.
+
+Sole writers: API commands and the reconcile loop. `revision` is set by the store at each commit and is
+what an optimistic write must name. Nothing reported by hosts is in here but what decisions rest on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Literal
+
+from model.ids import HostId, InstanceId, NetworkId, ServiceId
+from model.spec import ContainerSpec, HostSpec, NetworkSpec, Placement, ServiceSpec, Struct
+from model.status import HostFacts, HostState
+
+Revision = int
+
+
+class Desired(str, Enum):
+    """What an instance should be. `removed` is final; its record goes once its host says so."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    REMOVED = "removed"
+
+
+class ResolvedAttachment(Struct):
+    """An attachment with its network found; wishes for addresses kept."""
+
+    network: NetworkId
+    aliases: tuple[str, ...] = ()
+    ipv4: str = ""
+    ipv6: str = ""
+    mac: str = ""
+
+
+class Instance(Struct):
+    """One placed copy. A service's instance is replaced, never edited; a plain container lives over stop/start."""
+
+    id: InstanceId
+    name: str
+    spec: ContainerSpec
+    placement: Placement = Placement()
+    service: ServiceId | None = None
+    service_name: str = ""
+    slot: int = 0
+    """Replica number from 1 in a replicated service; 0 for global and plain ones."""
+    generation: int = 0
+    """Of the service spec it was made from."""
+    host: HostId | None = None
+    pinned: bool = False
+    """The user chose the host (`run --node`, or a global service's instance)."""
+    desired: Desired = Desired.RUNNING
+    attempt: int = 1
+    """Counts starts asked for by people; the agent starts again when it rises."""
+    stop_signal: str = ""
+    stop_grace: float | None = None
+    """Of the last stop request, where it differs from the spec."""
+    force: bool = False
+    """With `removed`: kill without grace."""
+    remove_volumes: bool = False
+    """With `removed`: anonymous volumes go too."""
+    attachments: tuple[ResolvedAttachment, ...] = ()
+    created_at: float = 0.0
+    origin: Literal["fleet", "host"] = "fleet"
+    reason: str = ""
+    """Why it was made, moved, is pending or being removed; for `why`."""
+    revision: Revision = 0
+
+
+class Condition(Struct):
+    """One standing fact about a service or network, e.g. that an instance can't be placed and why."""
+
+    type: str
+    message: str
+    since: float = 0.0
+
+
+class Service(Struct):
+    id: ServiceId
+    spec: ServiceSpec
+    generation: int = 1
+    previous: ServiceSpec | None = None
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    removed: bool = False
+    """Being removed: its instances go first."""
+    conditions: tuple[Condition, ...] = ()
+    revision: Revision = 0
+
+
+class Host(Struct):
+    id: HostId
+    spec: HostSpec
+    facts: HostFacts
+    state: HostState = HostState.JOINING
+    """The liveness loop's verdict, durable because replacements rest on it."""
+    state_reason: str = ""
+    joined_at: float = 0.0
+    certificate: str = ""
+    """SHA-256 of its current certificate, hex; an older one is refused."""
+    revision: Revision = 0
+
+
+class Network(Struct):
+    """`spec.subnets` is resolved here: never empty for a network that has addresses."""
+
+    id: NetworkId
+    spec: NetworkSpec
+    vni: int = 0
+    """VXLAN network identifier, 0 for networks without."""
+    predefined: bool = False
+    created_at: float = 0.0
+    revision: Revision = 0
+
+
+class Block(Struct):
+    """A host's share of a network's subnet, leased by the controller. Keyed by (network, cidr)."""
+
+    network: NetworkId
+    cidr: str
+    host: HostId
+    leased_at: float = 0.0
+    quarantined_until: float = 0.0
+    """> 0: its host is gone; not to be leased before this time."""
+    revision: Revision = 0
+
+    @property
+    def key(self) -> str:
+        return f"{self.network}/{self.cidr}"
+
+
+class JoinToken(Struct):
+    """Only the hash of a token is stored."""
+
+    id: str
+    secret_hash: str
+    created_at: float = 0.0
+    expires_at: float = 0.0
+    """0: never."""
+    role: Literal["host"] = "host"
+    revision: Revision = 0
+
+
+class FleetSettings(Struct):
+    """One record, key `fleet`."""
+
+    id: str = "fleet"
+    name: str = "flota"
+    fleet_id: str = ""
+    address_pools: tuple[str, ...] = ("10.128.0.0/9",)
+    subnet_prefix: int = 16
+    vxlan_port: int = 4789
+    vni_first: int = 4096
+    vni_last: int = 1_048_575
+    security_profile: Literal["docker", "default", "strict"] = "default"
+    lost_after: float = 3.0
+    """Seconds of silence until a host is Lost."""
+    labels: Mapping[str, str] = {}
+    revision: Revision = 0
+
+
+Record = Instance | Service | Host | Network | Block | JoinToken | FleetSettings

@@ -1,0 +1,241 @@
+"""What users ask for: container, service, network, volume and host specs. Pure.
+
+A spec is immutable and complete: names are not yet resolved, defaults are the field defaults below.
+Units: bytes, nano-cpus, seconds. Field names are those of the API's JSON. `model.validate` holds the
+rules that types alone can't express; nothing is stored before it has passed them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Literal
+
+import msgspec
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of every value in this package."""
+
+
+Protocol = Literal["tcp", "udp", "sctp"]
+
+
+class Resources(Struct):
+    """Limits, felt by the container. 0 means unlimited."""
+
+    nano_cpus: int = 0
+    memory: int = 0
+    memory_swap: int = 0
+    """Memory plus swap, in bytes; 0: the same as `memory` × 2 where swap is counted; -1: unlimited."""
+    pids: int = 0
+    cpu_shares: int = 0
+    cpuset_cpus: str = ""
+
+
+class Reservations(Struct):
+    """What the scheduler sets aside on a host; limits nothing."""
+
+    nano_cpus: int = 0
+    memory: int = 0
+
+
+class Ulimit(Struct):
+    name: str
+    soft: int
+    hard: int
+
+
+class Mount(Struct):
+    """One mount. `source` is a host path (bind), a volume name, or empty (anonymous volume, tmpfs)."""
+
+    type: Literal["bind", "volume", "tmpfs"]
+    target: str
+    source: str = ""
+    read_only: bool = False
+    propagation: Literal["", "private", "rprivate", "shared", "rshared", "slave", "rslave"] = ""
+    no_copy: bool = False
+    create_source: bool = False
+    """Make a missing bind source as a directory (`-v`); without it that is an error (`--mount`)."""
+    tmpfs_size: int = 0
+    tmpfs_mode: int = 0o1777
+    tmpfs_options: tuple[str, ...] = ()
+    """More tmpfs words for `--tmpfs path:opts`, e.g. `noexec`."""
+
+
+class Publish(Struct):
+    """One published port. `published` 0 means a free one of the host's choice.
+
+    mode `host`: on the host where the container runs. mode `ingress`: on every host (services).
+    """
+
+    target: int
+    published: int = 0
+    protocol: Protocol = "tcp"
+    host_ip: str = ""
+    mode: Literal["host", "ingress"] = "host"
+
+
+class Attachment(Struct):
+    """A wish to be on a network, named by id or name; addresses are asked for, not promised."""
+
+    network: str
+    aliases: tuple[str, ...] = ()
+    ipv4: str = ""
+    ipv6: str = ""
+    mac: str = ""
+
+
+class RestartPolicy(Struct):
+    """`max_attempts` 0 means without end. The delay doubles from `delay` up to `max_delay` and falls back
+    once a run lasted `window` seconds."""
+
+    condition: Literal["no", "on-failure", "always", "unless-stopped"] = "no"
+    max_attempts: int = 0
+    delay: float = 0.1
+    max_delay: float = 60.0
+    window: float = 10.0
+
+
+class LogOptions(Struct):
+    """Rotation of the log file, on by default: 3 files of 10 MiB."""
+
+    max_size: int = 10 << 20
+    max_files: int = 3
+
+
+class ContainerSpec(Struct):
+    """Everything that `flota run` takes. None means: as the image says."""
+
+    image: str
+    args: tuple[str, ...] | None = None
+    """Replaces the image's CMD."""
+    entrypoint: tuple[str, ...] | None = None
+    """Replaces the image's ENTRYPOINT and drops its CMD; () clears it."""
+    env: Mapping[str, str] = {}
+    workdir: str = ""
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    hostname: str = ""
+    domainname: str = ""
+    labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
+    tty: bool = False
+    stdin: bool = False
+    """Keep stdin open even if nobody is attached (`-i`)."""
+    stdin_once: bool = False
+    """Close stdin when the first attached client leaves (`run -i`)."""
+    mounts: tuple[Mount, ...] = ()
+    read_only: bool = False
+    resources: Resources = Resources()
+    ulimits: tuple[Ulimit, ...] = ()
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    privileged: bool = False
+    security_profile: Literal["", "docker", "default", "strict"] = ""
+    """Empty: the fleet's default."""
+    seccomp: Literal["", "unconfined"] = ""
+    no_new_privileges: bool | None = None
+    sysctls: Mapping[str, str] = {}
+    init: bool = False
+    shm_size: int = 64 << 20
+    networks: tuple[Attachment, ...] = ()
+    """Empty: the predefined `bridge`. One attachment named `host`, `none` or `container:NAME` is a mode."""
+    ports: tuple[Publish, ...] = ()
+    publish_all: bool = False
+    extra_hosts: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    pid_mode: Literal["", "host"] = ""
+    ipc_mode: Literal["", "host"] = ""
+    restart: RestartPolicy = RestartPolicy()
+    stop_signal: str = ""
+    stop_grace: float = 10.0
+    auto_remove: bool = False
+    log: LogOptions = LogOptions()
+    pull: Literal["missing", "always", "never"] = "missing"
+    platform: str = ""
+
+
+class Placement(Struct):
+    """Where instances may go. Constraints are `node.labels.zone==a`, `node.hostname!=x`, `node.id==…`,
+    `node.platform.arch==amd64`, `node.platform.os==linux`."""
+
+    constraints: tuple[str, ...] = ()
+    max_per_host: int = 0
+    strategy: Literal["spread", "binpack"] = "spread"
+    reservations: Reservations = Reservations()
+
+
+class Replicated(Struct, tag_field="mode", tag="replicated"):
+    replicas: int = 1
+
+
+class Global(Struct, tag_field="mode", tag="global"):
+    """One instance on every host that passes the constraints."""
+
+
+ServiceMode = Replicated | Global
+
+
+class UpdatePolicy(Struct):
+    """How instances of an old generation are replaced."""
+
+    parallelism: int = 1
+    delay: float = 0.0
+    order: Literal["stop-first", "start-first"] = "stop-first"
+
+
+class ServiceSpec(Struct):
+    name: str
+    container: ContainerSpec
+    mode: ServiceMode = Replicated()
+    placement: Placement = Placement()
+    update: UpdatePolicy = UpdatePolicy()
+    labels: Mapping[str, str] = {}
+
+
+class Subnet(Struct):
+    """One address range of a network; `gateway` empty: its first address."""
+
+    cidr: str
+    gateway: str = ""
+    ip_range: str = ""
+    exclude: tuple[str, ...] = ()
+
+
+class NetworkSpec(Struct):
+    """`driver` overlay spans hosts, bridge stays on each host. Options are strings, as in `--opt k=v`:
+    overlay: `mode` routed|bridged, `vni`, `mtu`."""
+
+    name: str
+    driver: str = "overlay"
+    subnets: tuple[Subnet, ...] = ()
+    """Empty: one from the fleet's address pool."""
+    ipv6: bool = False
+    internal: bool = False
+    options: Mapping[str, str] = {}
+    labels: Mapping[str, str] = {}
+
+
+class VolumeSpec(Struct):
+    name: str = ""
+    """Empty: an anonymous volume with a 64-digit name."""
+    driver: Literal["local"] = "local"
+    labels: Mapping[str, str] = {}
+    options: Mapping[str, str] = {}
+
+
+class Availability(str, Enum):
+    """active: takes work. pause: keeps what it has, takes nothing new. drain: its service instances go elsewhere."""
+
+    ACTIVE = "active"
+    PAUSE = "pause"
+    DRAIN = "drain"
+
+
+class HostSpec(Struct):
+    name: str
+    labels: Mapping[str, str] = {}
+    availability: Availability = Availability.ACTIVE

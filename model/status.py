@@ -1,0 +1,151 @@
+"""What hosts report: phases of instances, facts of hosts, volumes and images they hold. Pure.
+
+A report is ordered by (agent epoch, sequence); older ones are dropped. The controller keeps the last
+report per instance in memory and never writes desired state from here into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from model.ids import HostId, InstanceId, NetworkId
+from model.spec import Protocol, Struct
+
+
+class Phase(str, Enum):
+    """Life of one attempt of an instance; within an attempt phases only go down this list,
+    except running → restarting → running under a restart policy."""
+
+    PENDING = "pending"
+    """No host yet; the instance's `reason` says why. Controller only."""
+    ASSIGNED = "assigned"
+    PULLING = "pulling"
+    PREPARING = "preparing"
+    CREATED = "created"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    RESTARTING = "restarting"
+    """Exited; its restart policy will start it again after a delay."""
+    EXITED = "exited"
+    """Ran and ended; `exit_code` is what its process returned, None if that was lost."""
+    FAILED = "failed"
+    """Could not be made or started; `message` says why."""
+    REMOVED = "removed"
+    """Nothing of it is left on the host."""
+    LOST = "lost"
+    """Its host is gone. Controller only."""
+
+    @property
+    def ended(self) -> bool:
+        return self in _ENDED
+
+    @property
+    def live(self) -> bool:
+        """A process of it may exist."""
+        return self in _LIVE
+
+
+_ENDED = frozenset({Phase.EXITED, Phase.FAILED, Phase.REMOVED, Phase.LOST})
+_LIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
+
+
+class Endpoint(Struct):
+    """An instance's foot on a network, as it stands. Addresses without prefix length."""
+
+    network: NetworkId
+    network_name: str
+    ifname: str
+    ipv4: str = ""
+    ipv6: str = ""
+    mac: str = ""
+    gateway: str = ""
+
+
+class BoundPort(Struct):
+    """A published port as it stands on the host: `published` is never 0 here."""
+
+    target: int
+    published: int
+    protocol: Protocol
+    host_ip: str = ""
+
+
+class InstanceStatus(Struct):
+    instance: InstanceId
+    attempt: int = 0
+    phase: Phase = Phase.ASSIGNED
+    paused: bool = False
+    pid: int = 0
+    exit_code: int | None = None
+    oom_killed: bool = False
+    restarts: int = 0
+    created_at: float = 0.0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    message: str = ""
+    """Why it is in this phase, for people."""
+    image_id: str = ""
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[BoundPort, ...] = ()
+    volumes: tuple[tuple[str, str], ...] = ()
+    """(volume name, target) of every named and anonymous volume in use."""
+
+
+class Platform(Struct):
+    os: str = "linux"
+    arch: str = "amd64"
+    """As in OCI: amd64, arm64 …"""
+    variant: str = ""
+
+
+class HostFacts(Struct):
+    """What a host is, measured by its agent at start."""
+
+    hostname: str
+    address: str
+    """Underlay address: where peers send VXLAN to. IPv4 or IPv6, no prefix."""
+    mtu: int = 1500
+    """MTU of the link that carries `address`."""
+    nano_cpus: int = 0
+    memory: int = 0
+    platform: Platform = Platform()
+    kernel: str = ""
+    os_name: str = ""
+    cgroup: str = ""
+    """v1, v2 or hybrid."""
+    runtime: str = ""
+    storage_driver: str = ""
+    version: str = ""
+    """flota's."""
+    warnings: tuple[str, ...] = ()
+    labels: Mapping[str, str] = {}
+    """Labels set on the host itself (`flota agent --label`)."""
+
+
+class HostState(str, Enum):
+    """ready: in session. unknown: silent, nothing new goes there. lost: its instances are replaced."""
+
+    READY = "ready"
+    UNKNOWN = "unknown"
+    LOST = "lost"
+    JOINING = "joining"
+
+
+class VolumeReport(Struct):
+    name: str
+    created_at: float = 0.0
+    labels: Mapping[str, str] = {}
+    anonymous: bool = False
+
+
+class HostReport(Struct):
+    """Slow facts that change while a host runs; sent whole when changed."""
+
+    host: HostId
+    volumes: tuple[VolumeReport, ...] = ()
+    used_ports: tuple[tuple[str, int], ...] = ()
+    """(protocol, port) taken by foreign processes, as far as seen."""
+    conditions: tuple[str, ...] = ()
+    """What is wrong with the host now, one line each."""

@@ -1,0 +1,128 @@
+"""The View: all that one host needs to do its work, and the difference between two Views. Pure.
+
+The first message of a session carries the whole View, later ones carry deltas that say which revision
+they apply to; a host that finds a gap asks for the whole again. `apply(diff(a, b), a) == b`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+from model.ids import HostId, InstanceId, NetworkId
+from model.records import Instance
+from model.spec import NetworkSpec, Struct
+
+K = TypeVar("K", bound=str)
+V = TypeVar("V")
+
+
+class Peer(Struct):
+    """Another host of the fleet, as seen by the network code."""
+
+    host: HostId
+    name: str
+    address: str
+
+
+class NetworkPeer(Struct):
+    """A host that carries a network, and its blocks there."""
+
+    host: HostId
+    blocks: tuple[str, ...]
+
+
+class NetworkView(Struct):
+    """A network that this host carries."""
+
+    id: NetworkId
+    spec: NetworkSpec
+    vni: int
+    blocks: tuple[str, ...]
+    """This host's, out of which its agent hands addresses."""
+    peers: tuple[NetworkPeer, ...] = ()
+    fixed: Mapping[InstanceId, str] = {}
+    """Addresses that the controller gave by name."""
+
+
+class View(Struct):
+    revision: int = 0
+    fleet_id: str = ""
+    vxlan_port: int = 4789
+    security_profile: str = "default"
+    address_pools: tuple[str, ...] = ()
+    instances: Mapping[InstanceId, Instance] = {}
+    networks: Mapping[NetworkId, NetworkView] = {}
+    peers: Mapping[HostId, Peer] = {}
+
+
+class ViewDelta(Struct):
+    """`None` scalars are unchanged; maps hold new and changed entries, `gone_*` the removed keys."""
+
+    from_revision: int
+    to_revision: int
+    fleet_id: str | None = None
+    vxlan_port: int | None = None
+    security_profile: str | None = None
+    address_pools: tuple[str, ...] | None = None
+    instances: Mapping[InstanceId, Instance] = {}
+    networks: Mapping[NetworkId, NetworkView] = {}
+    peers: Mapping[HostId, Peer] = {}
+    gone_instances: tuple[InstanceId, ...] = ()
+    gone_networks: tuple[NetworkId, ...] = ()
+    gone_peers: tuple[HostId, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return msgspec.structs.replace(self, from_revision=0, to_revision=0) == _EMPTY
+
+
+_EMPTY = ViewDelta(from_revision=0, to_revision=0)
+
+
+def diff(old: View, new: View) -> ViewDelta:
+    """What turns `old` into `new`."""
+    instances, gone_instances = _diff(old.instances, new.instances)
+    networks, gone_networks = _diff(old.networks, new.networks)
+    peers, gone_peers = _diff(old.peers, new.peers)
+    return ViewDelta(
+        from_revision=old.revision,
+        to_revision=new.revision,
+        fleet_id=new.fleet_id if new.fleet_id != old.fleet_id else None,
+        vxlan_port=new.vxlan_port if new.vxlan_port != old.vxlan_port else None,
+        security_profile=new.security_profile if new.security_profile != old.security_profile else None,
+        address_pools=new.address_pools if new.address_pools != old.address_pools else None,
+        instances=instances,
+        networks=networks,
+        peers=peers,
+        gone_instances=gone_instances,
+        gone_networks=gone_networks,
+        gone_peers=gone_peers,
+    )
+
+
+def apply(delta: ViewDelta, view: View) -> View | None:
+    """The new View, or None when the delta does not start at this View's revision (ask for the whole)."""
+    if delta.from_revision != view.revision:
+        return None
+    return View(
+        revision=delta.to_revision,
+        fleet_id=view.fleet_id if delta.fleet_id is None else delta.fleet_id,
+        vxlan_port=view.vxlan_port if delta.vxlan_port is None else delta.vxlan_port,
+        security_profile=view.security_profile if delta.security_profile is None else delta.security_profile,
+        address_pools=view.address_pools if delta.address_pools is None else delta.address_pools,
+        instances=_apply(view.instances, delta.instances, delta.gone_instances),
+        networks=_apply(view.networks, delta.networks, delta.gone_networks),
+        peers=_apply(view.peers, delta.peers, delta.gone_peers),
+    )
+
+
+def _diff(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[dict[K, V], tuple[K, ...]]:
+    changed = {key: value for key, value in new.items() if key not in old or old[key] != value}
+    return changed, tuple(sorted(key for key in old if key not in new))
+
+
+def _apply(old: Mapping[K, V], put: Mapping[K, V], gone: tuple[K, ...]) -> dict[K, V]:
+    return {key: value for key, value in {**old, **put}.items() if key not in gone}

@@ -1,0 +1,114 @@
+"""Session messages between controller and agent: MessagePack frames over one WebSocket. Pure.
+
+Agent opens, says Hello; controller answers Welcome with the whole View; then Deltas down, Reports up.
+A controller of version N speaks with agents N-1: fields are only added, with defaults.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from model.errors import InvalidInput
+from model.events import Event
+from model.ids import InstanceId
+from model.spec import Struct
+from model.status import HostFacts, HostReport, InstanceStatus
+from model.view import View, ViewDelta
+
+PROTOCOL = 1
+
+
+class Hello(Struct, tag="hello"):
+    """Agent's first frame: who it is (its certificate says which host), and all that runs there."""
+
+    epoch: int
+    """Rises with every start of this host's agent; with `Report.sequence` it orders reports."""
+    boot_id: str
+    facts: HostFacts
+    statuses: tuple[InstanceStatus, ...]
+    report: HostReport
+    protocol: int = PROTOCOL
+
+
+class Report(Struct, tag="report"):
+    """Changes since the last one: latest status per instance, and what is no longer there."""
+
+    sequence: int
+    statuses: tuple[InstanceStatus, ...] = ()
+    forgotten: tuple[InstanceId, ...] = ()
+    """Removed on the host, nothing left of them."""
+    report: HostReport | None = None
+    events: tuple[Event, ...] = ()
+
+
+class Ack(Struct, tag="ack"):
+    """Agent: the View of this revision is in my journal."""
+
+    revision: int
+
+
+class NeedView(Struct, tag="need_view"):
+    """Agent: your delta does not fit what I have; send the whole."""
+
+    have: int
+
+
+class Pong(Struct, tag="pong"):
+    serial: int
+
+
+AgentMessage = Hello | Report | Ack | NeedView | Pong
+
+
+class Welcome(Struct, tag="welcome"):
+    view: View
+    ping_every: float
+    """Seconds between pings; silence of 3 × this means: reconnect."""
+    protocol: int = PROTOCOL
+
+
+class Delta(Struct, tag="delta"):
+    delta: ViewDelta
+
+
+class FullView(Struct, tag="full_view"):
+    view: View
+
+
+class Reported(Struct, tag="reported"):
+    """Controller: your Report of this sequence is taken; forget it."""
+
+    sequence: int
+
+
+class Ping(Struct, tag="ping"):
+    serial: int
+
+
+class Goodbye(Struct, tag="goodbye"):
+    """Controller: end this session. `retry` false: this host was removed or is not welcome; stop trying."""
+
+    reason: str
+    retry: bool = True
+
+
+ControllerMessage = Welcome | Delta | FullView | Reported | Ping | Goodbye
+
+_from_agent = msgspec.msgpack.Decoder(AgentMessage)
+_from_controller = msgspec.msgpack.Decoder(ControllerMessage)
+
+
+def decode_agent(frame: bytes) -> AgentMessage:
+    """Raises InvalidInput on anything that is no agent's message."""
+    try:
+        return _from_agent.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"malformed message from an agent: {error}") from error
+
+
+def decode_controller(frame: bytes) -> ControllerMessage:
+    """Raises InvalidInput on anything that is no controller's message."""
+    try:
+        return _from_controller.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"malformed message from the controller: {error}") from error

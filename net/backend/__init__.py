@@ -1,0 +1,1 @@
+"""Network backends: each only describes links, neighbours, routes and rules as values."""

@@ -1,0 +1,111 @@
+"""What the agent needs of the network: the HostNetwork seam.
+
+Implementations: `net.reconciler.NetReconciler` (real), `net.fake.FakeHostNetwork`. The agent says what should
+be (`apply`), opens namespaces and attaches endpoints; the network code keeps it so and reports drift.
+Invariant: attaching an endpoint changes nothing on any other host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from model.ids import HostId, InstanceId
+from model.spec import NetworkSpec, Struct
+from model.status import BoundPort, Endpoint
+from model.view import NetworkView, Peer
+
+
+class NetworkPlan(Struct):
+    """The networks this host should carry, and to whom they lead. A pure function of the View."""
+
+    host: HostId
+    address: str
+    """This host's underlay address."""
+    mtu: int
+    vxlan_port: int
+    networks: Mapping[str, NetworkView]
+    """By network id; predefined `bridge` included."""
+    peers: Mapping[HostId, Peer]
+
+
+class EndpointRequest(Struct):
+    """One foot of one container. `network` is an id in the plan; addresses are chosen already (from the block)."""
+
+    instance: InstanceId
+    network: str
+    ifname: str
+    ipv4: str = ""
+    ipv6: str = ""
+    mac: str = ""
+    default_route: bool = False
+
+
+class PublishRequest(Struct):
+    """Published ports of one container; `published` is resolved, never 0."""
+
+    instance: InstanceId
+    ipv4: str
+    ipv6: str
+    ports: tuple[BoundPort, ...]
+
+
+class Drift(Struct):
+    """Something of ours was changed behind our back, and what was done."""
+
+    object: str
+    action: str
+
+
+class HostNetwork(Protocol):
+    async def start(self) -> None:
+        """Observe what there is, begin to listen for changes."""
+        ...
+
+    async def close(self) -> None:
+        """Stop listening; the kernel keeps everything."""
+        ...
+
+    async def apply(self, plan: NetworkPlan) -> None:
+        """Make the host's side so; returns when it is. Networks no longer in the plan go."""
+        ...
+
+    async def open_namespace(self, instance: InstanceId) -> str:
+        """Make (or find) the container's network namespace; its path, valid until `drop_namespace`."""
+        ...
+
+    async def drop_namespace(self, instance: InstanceId) -> None:
+        """With all its endpoints. Idempotent."""
+        ...
+
+    def namespaces(self) -> Sequence[InstanceId]:
+        """All that exist, for adoption and clean-up after a crash."""
+        ...
+
+    async def attach(self, request: EndpointRequest) -> Endpoint:
+        """Idempotent: an endpoint that stands is found, not made twice. Raises NotFound for an unknown network."""
+        ...
+
+    async def detach(self, instance: InstanceId, network: str) -> None: ...
+
+    async def publish(self, request: PublishRequest) -> None:
+        """Replace this container's published ports. Raises InUse when a port is taken, changing nothing."""
+        ...
+
+    async def unpublish(self, instance: InstanceId) -> None: ...
+
+    def free_port(self, protocol: str, host_ip: str) -> int:
+        """A port nobody has now, from 32768 up. Raises Exhausted."""
+        ...
+
+    def on_drift(self, ring: Callable[[Drift], None]) -> None: ...
+
+
+PREDEFINED_BRIDGE = "bridge"
+"""Id and name of the network that a container gets when it asks for none."""
+
+
+def predefined_bridge(cidr: str = "172.29.0.0/16") -> NetworkSpec:
+    from model.spec import Subnet
+
+    return NetworkSpec(name=PREDEFINED_BRIDGE, driver="bridge", subnets=(Subnet(cidr=cidr),))

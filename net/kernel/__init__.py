@@ -1,0 +1,1 @@
+"""The kernel behind the network: netlink, nft, namespaces, sysctls, and a fake of them."""
