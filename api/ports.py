@@ -1,0 +1,255 @@
+"""What the API needs from a controller and from a host: two Protocols, and who the caller is.
+
+`api` never imports `controller` or `agent`; their `main` modules hand an implementation in. Queries are
+synchronous reads of an immutable snapshot; commands return once the change is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Literal, Protocol
+
+from model.api import (
+    CreateInstance,
+    CreateToken,
+    CreateVolume,
+    FleetInfo,
+    HostInfo,
+    ImageInfo,
+    ImageRemoved,
+    InstanceInfo,
+    JoinReply,
+    JoinRequest,
+    NetworkInfo,
+    ProcessTable,
+    ServiceInfo,
+    StatsSample,
+    StopRequest,
+    TokenCreated,
+    UpdateHost,
+    UpdateService,
+    VolumeInfo,
+    WaitResult,
+    Why,
+)
+from model.events import Event
+from model.ids import HostId
+from model.image import ImageRecord, Progress
+from model.spec import NetworkSpec, ServiceSpec, Struct
+from model.status import HostFacts
+from model.streams import ExecSpec, Exit
+
+
+class Identity(Struct):
+    """Who is calling: from the TLS client certificate, or the owner of the unix socket's other end."""
+
+    role: Literal["admin", "host", "anonymous"]
+    id: str = ""
+    """Host id for role `host`, user name for `admin`."""
+
+
+class Channel(Protocol):
+    """A message stream with an agent: a WebSocket, or an in-memory pair in tests."""
+
+    async def send(self, frame: bytes) -> None: ...
+
+    async def receive(self) -> bytes | None:
+        """None once the other side is gone."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Pipe(Protocol):
+    """Raw bytes to a host's own API, over a connection which that host dialled."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+class ControllerPort(Protocol):
+    # -- plain containers ---------------------------------------------------------------------------
+    def list_instances(self) -> Sequence[InstanceInfo]: ...
+
+    def get_instance(self, ref: str) -> InstanceInfo: ...
+
+    async def create_instance(self, request: CreateInstance) -> InstanceInfo: ...
+
+    async def start_instance(self, ref: str) -> InstanceInfo: ...
+
+    async def stop_instance(self, ref: str, request: StopRequest) -> InstanceInfo:
+        """Returns when the stop is durable; `wait_instance` tells when it has stopped."""
+        ...
+
+    async def restart_instance(self, ref: str, request: StopRequest) -> InstanceInfo: ...
+
+    async def pause_instance(self, ref: str, *, paused: bool) -> InstanceInfo: ...
+
+    async def remove_instance(self, ref: str, *, force: bool, volumes: bool) -> InstanceInfo: ...
+
+    async def rename_instance(self, ref: str, name: str) -> InstanceInfo: ...
+
+    async def wait_instance(
+        self, ref: str, condition: Literal["created", "running", "stopped", "removed", "next-exit"]
+    ) -> WaitResult:
+        """`created`: its process is held, ready to attach and start; `stopped`: not running now."""
+        ...
+
+    # -- services -----------------------------------------------------------------------------------
+    def list_services(self) -> Sequence[ServiceInfo]: ...
+
+    def get_service(self, ref: str) -> ServiceInfo: ...
+
+    async def create_service(self, spec: ServiceSpec) -> ServiceInfo: ...
+
+    async def update_service(self, ref: str, request: UpdateService) -> ServiceInfo: ...
+
+    async def scale_service(self, ref: str, replicas: int) -> ServiceInfo: ...
+
+    async def remove_service(self, ref: str) -> None: ...
+
+    # -- hosts --------------------------------------------------------------------------------------
+    def list_hosts(self) -> Sequence[HostInfo]: ...
+
+    def get_host(self, ref: str) -> HostInfo: ...
+
+    async def update_host(self, ref: str, request: UpdateHost) -> HostInfo: ...
+
+    async def remove_host(self, ref: str, *, force: bool) -> None: ...
+
+    async def create_token(self, request: CreateToken) -> TokenCreated: ...
+
+    async def join(self, request: JoinRequest) -> JoinReply: ...
+
+    # -- networks -----------------------------------------------------------------------------------
+    def list_networks(self) -> Sequence[NetworkInfo]: ...
+
+    def get_network(self, ref: str) -> NetworkInfo: ...
+
+    async def create_network(self, spec: NetworkSpec) -> NetworkInfo: ...
+
+    async def remove_network(self, ref: str) -> None: ...
+
+    # -- the fleet ----------------------------------------------------------------------------------
+    def info(self) -> FleetInfo: ...
+
+    def why(self, ref: str) -> Why: ...
+
+    def events(self, since: float | None, until: float | None) -> AsyncIterator[Event]:
+        """Kept events from `since` (unix seconds), then live ones until `until` (None: for ever)."""
+        ...
+
+    def locate_instance(self, ref: str) -> tuple[str, HostId]:
+        """(full id, host) for calls that go to the host. Raises NotFound; WrongState when it has no host."""
+        ...
+
+    def locate_host(self, ref: str) -> HostId: ...
+
+    def ready_hosts(self) -> Sequence[tuple[HostId, str]]:
+        """(id, name) of every host in session."""
+        ...
+
+    async def open_pipe(self, host: HostId) -> Pipe:
+        """A fresh connection to the host's own API. Raises Unavailable."""
+        ...
+
+    # -- agents -------------------------------------------------------------------------------------
+    async def serve_session(self, host: HostId, channel: Channel) -> None:
+        """Speak `model.wire` with an agent until either side ends."""
+        ...
+
+    async def accept_pipe(self, host: HostId, pipe: Pipe) -> None:
+        """A host offers a connection for later use by `open_pipe`; returns when it is used up or gone."""
+        ...
+
+
+class AttachSession(Protocol):
+    """A container's or exec's streams, on the host that runs it."""
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """(streams.STDOUT | STDERR, data); None at the end."""
+        ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def close_stdin(self) -> None: ...
+
+    async def resize(self, rows: int, cols: int) -> None: ...
+
+    async def signal(self, signal: int) -> None: ...
+
+    async def finish(self) -> Exit:
+        """After `read` gave None: how it ended."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class HostPort(Protocol):
+    """One host's own API: acts on its containers and images, served by its agent. Refs are full instance ids
+    or, on the host's own socket, names and prefixes."""
+
+    def facts(self) -> HostFacts: ...
+
+    # -- containers ---------------------------------------------------------------------------------
+    async def kill(self, ref: str, signal: str) -> None: ...
+
+    async def attach(self, ref: str, *, stdin: bool, logs: bool) -> AttachSession:
+        """Waits until the container is created (30 s at most), so that a client can attach before the start."""
+        ...
+
+    async def exec(self, ref: str, spec: ExecSpec) -> AttachSession: ...
+
+    def logs(
+        self,
+        ref: str,
+        *,
+        follow: bool,
+        tail: int | None,
+        since: float | None,
+        until: float | None,
+        timestamps: bool,
+        stdout: bool = True,
+        stderr: bool = True,
+    ) -> AsyncIterator[tuple[int, bytes]]:
+        """(stream, whole line or part of one). Ends at the last line, or with `follow` at the container's end."""
+        ...
+
+    def stats(self, refs: Sequence[str], *, stream: bool) -> AsyncIterator[Sequence[StatsSample]]:
+        """All containers for no refs; one batch a second with `stream`."""
+        ...
+
+    async def top(self, ref: str) -> ProcessTable: ...
+
+    # -- images -------------------------------------------------------------------------------------
+    def list_images(self) -> Sequence[ImageInfo]: ...
+
+    def get_image(self, ref: str) -> ImageInfo: ...
+
+    def pull_image(self, ref: str, platform: str) -> AsyncIterator[Progress]: ...
+
+    def load_images(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]: ...
+
+    async def import_image(
+        self, chunks: AsyncIterator[bytes], *, ref: str, message: str, changes: Sequence[str]
+    ) -> ImageRecord: ...
+
+    async def tag_image(self, ref: str, name: str) -> ImageInfo: ...
+
+    async def remove_image(self, ref: str, *, force: bool) -> ImageRemoved: ...
+
+    async def prune_images(self, *, all_unused: bool) -> ImageRemoved: ...
+
+    # -- volumes ------------------------------------------------------------------------------------
+    def list_volumes(self) -> Sequence[VolumeInfo]: ...
+
+    def get_volume(self, name: str) -> VolumeInfo: ...
+
+    async def create_volume(self, request: CreateVolume) -> VolumeInfo: ...
+
+    async def remove_volume(self, name: str, *, force: bool) -> None: ...
+
+    async def prune_volumes(self, *, all_unused: bool) -> Mapping[str, int]:
+        """Name → bytes freed."""
+        ...
