@@ -1,1 +1,1 @@
-"""Structured concurrency for flota: the only home of free-standing tasks. Imports stdlib and `model.errors` only."""
+"""Structured concurrency for flota: the only home of free-standing tasks."""

@@ -1,4 +1,4 @@
-"""Latest-wins mailboxes: backpressure by shape. A slow reader sees the newest value per key, never a backlog."""
+"""Latest-wins mailboxes: backpressure by shape. A slow reader sees the newest per key, no backlog."""
 
 from __future__ import annotations
 

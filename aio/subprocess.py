@@ -43,7 +43,7 @@ async def run(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
 ) -> Completed:
-    """Run to its end. Raises DeadlineExceeded after `deadline` seconds, CommandFailed if it can't be started."""
+    """Run to its end. Raises DeadlineExceeded after `deadline` s, CommandFailed if it can't start."""
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,

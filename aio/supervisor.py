@@ -31,8 +31,10 @@ class Supervisor:
     ) -> None:
         await self.close()
 
-    def start(self, name: str, run: Callable[[], Coroutine[Any, Any, None]], *, restart: bool = False) -> None:
-        """Run a named child. With `restart` it is run again after a failure, with back-off; a return is final.
+    def start(
+        self, name: str, run: Callable[[], Coroutine[Any, Any, None]], *, restart: bool = False
+    ) -> None:
+        """Run a named child. With `restart` it runs again after a failure, with back-off; a return is final.
 
         Raises RuntimeError when a child of that name lives, or the supervisor is closing.
         """
@@ -40,7 +42,8 @@ class Supervisor:
             raise RuntimeError(f"supervisor {self._name} is closing")
         if name in self._children:
             raise RuntimeError(f"{self._name}: {name} runs already")
-        task = asyncio.get_running_loop().create_task(self._run(name, run, restart), name=f"{self._name}/{name}")
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._run(name, run, restart), name=f"{self._name}/{name}")
         self._children[name] = task
         task.add_done_callback(lambda _: self._children.pop(name, None))
 

@@ -196,7 +196,7 @@ class HostPort(Protocol):
     async def kill(self, ref: str, signal: str) -> None: ...
 
     async def attach(self, ref: str, *, stdin: bool, logs: bool) -> AttachSession:
-        """Waits until the container is created (30 s at most), so that a client can attach before the start."""
+        """Waits until the container is created (30 s at most): a client attaches before the start."""
         ...
 
     async def exec(self, ref: str, spec: ExecSpec) -> AttachSession: ...
@@ -213,7 +213,7 @@ class HostPort(Protocol):
         stdout: bool = True,
         stderr: bool = True,
     ) -> AsyncIterator[tuple[int, bytes]]:
-        """(stream, whole line or part of one). Ends at the last line, or with `follow` at the container's end."""
+        """(stream, line or part of one). Ends at the last line; with `follow` at the container's end."""
         ...
 
     def stats(self, refs: Sequence[str], *, stream: bool) -> AsyncIterator[Sequence[StatsSample]]:

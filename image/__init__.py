@@ -1,1 +1,1 @@
-"""Images: references, manifests, content, layers, storage drivers, the registry client (and later the builder)."""
+"""Images: references, manifests, content, layers, storage drivers, the registry client."""

@@ -53,7 +53,8 @@ class Images(Protocol):
         self, chunks: AsyncIterator[bytes], *, ref: str = "", message: str = "", changes: Sequence[str] = ()
     ) -> ImageRecord:
         """A root file system tar (plain, gzip, zstd, xz, bzip2) as an image of one layer.
-        `changes` are Dockerfile instructions: CMD ENTRYPOINT ENV EXPOSE LABEL USER VOLUME WORKDIR STOPSIGNAL."""
+        `changes` are Dockerfile instructions: CMD ENTRYPOINT ENV EXPOSE LABEL USER VOLUME WORKDIR
+        STOPSIGNAL."""
         ...
 
     async def tag(self, ref: str, name: str) -> ImageRecord: ...

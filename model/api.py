@@ -132,7 +132,7 @@ class TokenCreated(Struct):
 
 
 class JoinRequest(Struct):
-    """From a host without a certificate. `csr` is PEM; the answer's certificate names the host by `host_id`."""
+    """From a host without a certificate. `csr` is PEM; the answered certificate names the host."""
 
     secret: str
     csr: str

@@ -97,5 +97,6 @@ def _unknown(raw: Any, known: Any, path: str) -> list[Problem]:
                 found.append(Problem(path=where, message="unknown field"))
         return found
     if isinstance(raw, list) and isinstance(known, list) and len(raw) == len(known):
-        return [p for i, (a, b) in enumerate(zip(raw, known, strict=True)) for p in _unknown(a, b, f"{path}[{i}]")]
+        pairs = enumerate(zip(raw, known, strict=True))
+        return [p for i, (a, b) in pairs for p in _unknown(a, b, f"{path}[{i}]")]
     return []

@@ -7,7 +7,7 @@ what an optimistic write must name. Nothing reported by hosts is in here but wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 from typing import Literal
 
 from model.ids import HostId, InstanceId, NetworkId, ServiceId
@@ -17,7 +17,7 @@ from model.status import HostFacts, HostState
 Revision = int
 
 
-class Desired(str, Enum):
+class Desired(StrEnum):
     """What an instance should be. `removed` is final; its record goes once its host says so."""
 
     CREATED = "created"
@@ -38,7 +38,7 @@ class ResolvedAttachment(Struct):
 
 
 class Instance(Struct):
-    """One placed copy. A service's instance is replaced, never edited; a plain container lives over stop/start."""
+    """One placed copy. A service's is replaced, never edited; a plain container lives over stop/start."""
 
     id: InstanceId
     name: str

@@ -8,13 +8,18 @@ rules that types alone can't express; nothing is stored before it has passed the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
-from typing import Literal
+from enum import StrEnum
+from typing import Literal, dataclass_transform
 
 import msgspec
 
 
-class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+class _FrozenMeta(msgspec.StructMeta):
+    """Tells type checkers that frozen and keyword-only are inherited, as they are at run time."""
+
+
+class Struct(msgspec.Struct, metaclass=_FrozenMeta, frozen=True, kw_only=True, omit_defaults=True):
     """Base of every value in this package."""
 
 
@@ -227,8 +232,9 @@ class VolumeSpec(Struct):
     options: Mapping[str, str] = {}
 
 
-class Availability(str, Enum):
-    """active: takes work. pause: keeps what it has, takes nothing new. drain: its service instances go elsewhere."""
+class Availability(StrEnum):
+    """active: takes work. pause: keeps what it has, takes nothing new.
+    drain: its service instances go elsewhere."""
 
     ACTIVE = "active"
     PAUSE = "pause"

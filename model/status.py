@@ -7,13 +7,13 @@ report per instance in memory and never writes desired state from here into it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 
 from model.ids import HostId, InstanceId, NetworkId
 from model.spec import Protocol, Struct
 
 
-class Phase(str, Enum):
+class Phase(StrEnum):
     """Life of one attempt of an instance; within an attempt phases only go down this list,
     except running → restarting → running under a restart policy."""
 
@@ -124,7 +124,7 @@ class HostFacts(Struct):
     """Labels set on the host itself (`flota agent --label`)."""
 
 
-class HostState(str, Enum):
+class HostState(StrEnum):
     """ready: in session. unknown: silent, nothing new goes there. lost: its instances are replaced."""
 
     READY = "ready"

@@ -4,12 +4,13 @@ A frame is 8 bytes, `type, 0, 0, 0, length (big endian u32)`, then the payload: 
 multiplexed stream, with more types so that one connection carries all there is to say.
 
     client → server   STDIN (empty payload: end of input), RESIZE, SIGNAL
-    server → client   STDOUT, STDERR (logs, attach, exec), ERROR (an ErrorBody), EXIT (an Exit; the last frame)
+    server → client   STDOUT, STDERR (logs, attach, exec), ERROR (an ErrorBody), EXIT (an Exit, the last)
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 
 from model.errors import InvalidInput
 from model.spec import Struct
@@ -34,7 +35,7 @@ class ExecSpec(Struct):
     """A further process in a running container."""
 
     args: tuple[str, ...]
-    env: dict[str, str] = {}
+    env: Mapping[str, str] = {}
     user: str = ""
     workdir: str = ""
     tty: bool = False

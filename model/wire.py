@@ -94,8 +94,8 @@ class Goodbye(Struct, tag="goodbye"):
 
 ControllerMessage = Welcome | Delta | FullView | Reported | Ping | Goodbye
 
-_from_agent = msgspec.msgpack.Decoder(AgentMessage)
-_from_controller = msgspec.msgpack.Decoder(ControllerMessage)
+_from_agent: msgspec.msgpack.Decoder[AgentMessage] = msgspec.msgpack.Decoder(AgentMessage)
+_from_controller: msgspec.msgpack.Decoder[ControllerMessage] = msgspec.msgpack.Decoder(ControllerMessage)
 
 
 def decode_agent(frame: bytes) -> AgentMessage:

@@ -1,1 +1,1 @@
-"""Container networks: desired kernel state as a value, one diff, one driver, a reconciler that repairs drift."""
+"""Container networks: desired kernel state as a value, one diff, one driver, repair of drift."""

@@ -30,7 +30,7 @@ class NetworkPlan(Struct):
 
 
 class EndpointRequest(Struct):
-    """One foot of one container. `network` is an id in the plan; addresses are chosen already (from the block)."""
+    """One foot of one container. `network` is an id in the plan; addresses are chosen already."""
 
     instance: InstanceId
     network: str
@@ -83,7 +83,7 @@ class HostNetwork(Protocol):
         ...
 
     async def attach(self, request: EndpointRequest) -> Endpoint:
-        """Idempotent: an endpoint that stands is found, not made twice. Raises NotFound for an unknown network."""
+        """Idempotent: what stands is found, not made twice. Raises NotFound for an unknown network."""
         ...
 
     async def detach(self, instance: InstanceId, network: str) -> None: ...

@@ -8,14 +8,14 @@ Invariants: already-so is success (delete of an absent container, kill of a dead
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Protocol
 
 from model.spec import Struct
 from model.streams import ExecSpec
 
 
-class State(str, Enum):
+class State(StrEnum):
     CREATED = "created"
     RUNNING = "running"
     PAUSED = "paused"
@@ -78,7 +78,7 @@ class ExecHandle(Protocol):
 
 class Runtime(Protocol):
     async def create(self, bundle: Bundle) -> Created:
-        """Write the bundle, create the container; its process is held. Raises CommandFailed in runc's words."""
+        """Write the bundle, create the container, hold its process. Raises CommandFailed in runc's words."""
         ...
 
     async def start(self, container: str) -> None:
@@ -101,14 +101,18 @@ class Runtime(Protocol):
         """Ids of all containers the runtime knows under our root."""
         ...
 
-    def watch_exit(self, bundle_directory: str, created: Created, ring: Callable[[Exit], None]) -> Callable[[], None]:
+    def watch_exit(
+        self, bundle_directory: str, created: Created, ring: Callable[[Exit], None]
+    ) -> Callable[[], None]:
         """Call `ring` once when the container has exited, also when that was before this call or before this
         agent's life. Returns a function that stops watching."""
         ...
 
     async def attach(self, bundle_directory: str, *, stdin: bool) -> ExecHandle: ...
 
-    async def exec(self, container: str, bundle_directory: str, spec: ExecSpec, process: Mapping[str, Any]) -> ExecHandle:
+    async def exec(
+        self, container: str, bundle_directory: str, spec: ExecSpec, process: Mapping[str, Any]
+    ) -> ExecHandle:
         """`process` is the OCI process object (see `agent.ocispec.exec_process`)."""
         ...
 
