@@ -72,7 +72,7 @@ class ExecHandle(Protocol):
     async def signal(self, signal: int) -> None: ...
 
     async def close(self) -> None:
-        """Let go of it; an exec'd process that is detached lives on, another is killed."""
+        """Let go of it. The process lives on, also an exec'd one (as in Docker); `signal` it to end it."""
         ...
 
 
