@@ -1,0 +1,289 @@
+"""Hosts as namespaces of this machine: network, mount, pid, uts and ipc, on one bridge in a namespace of its own.
+
+What is shared with a real fleet: every process, link, route, mount and packet is real. What is not: one kernel
+(no independent clock, no reboot of it), one cgroup tree. All that it makes carries the rig's name; `down`
+removes it, also after a crash of the process that called `up` (state is re-found by name).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deploy.rig.base import RigHost
+
+INIT = Path(__file__).with_name("init.py")
+NETNS_FOLDER = "/run/netns"
+MADE_FOLDER = "made-netns-folder"
+"""Marks that iproute2's folder of namespaces was not there before us, so that `down` takes it away again."""
+OUTSIDE_ADDRESS = "198.18.0.1"
+
+
+class NetnsRig:
+    """`name` marks everything (at most 8 characters). `disk` holds the hosts' /var/lib/flota, `run` their
+    /run/flota. With `reachable`, this machine itself is on the hosts' network, at 198.18.0.1."""
+
+    def __init__(self, name: str, *, disk: Path, run: Path, reachable: bool = False, mtu: int = 1500) -> None:
+        if not name.isalnum() or len(name) > 8:
+            raise ValueError(f"rig name {name!r}: letters and digits, 8 at most")
+        self.name = name
+        self._disk = disk
+        self._run = run
+        self._reachable = reachable
+        self._mtu = mtu
+
+    @property
+    def hosts(self) -> Sequence[RigHost]:
+        names = sorted(p.name for p in self._run.glob("n*") if p.is_dir()) if self._run.is_dir() else []
+        return [RigHost(name=n, address=address_of(n)) for n in names]
+
+    # -- life ---------------------------------------------------------------------------------------
+    def up(self, count: int) -> Sequence[RigHost]:
+        self._disk.mkdir(parents=True, exist_ok=True)
+        self._run.mkdir(parents=True, exist_ok=True)
+        self._switch()
+        for index in range(1, count + 1):
+            self.boot(f"n{index}")
+        return self.hosts
+
+    def boot(self, host: str) -> None:
+        lib, run = self._disk / host, self._run / host
+        lib.mkdir(mode=0o711, exist_ok=True)
+        shutil.rmtree(run, ignore_errors=True)
+        run.mkdir(mode=0o755)
+        self._plug(host)
+        ready = run / "ready"
+        os.mkfifo(ready)
+        log = open(run / "init.log", "ab")  # noqa: SIM115 - handed to the child
+        argv = ["nsenter", f"--net=/run/netns/{self._netns(host)}"]
+        argv += ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
+        argv += [sys.executable, "-S", "-E", str(INIT), host, str(lib), str(run), str(ready)]
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
+        )
+        log.close()
+        self._await_ready(host, ready, process)
+        (run / "pid").write_text(str(_only_child(process.pid)))
+        (run / "holder").write_text(str(process.pid))
+        ready.unlink()
+
+    def _await_ready(self, host: str, ready: Path, process: subprocess.Popen[bytes]) -> None:
+        fd = os.open(ready, os.O_RDONLY | os.O_NONBLOCK)
+        end = time.monotonic() + 20
+        try:
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    if os.read(fd, 16):
+                        return
+                if process.poll() is not None or time.monotonic() > end:
+                    words = (self._run / host / "init.log").read_text()[-500:]
+                    raise RuntimeError(f"host {host} did not start: {words}")
+                time.sleep(0.01)
+        finally:
+            os.close(fd)
+
+    def crash(self, host: str) -> None:
+        pid = self._pid(host)
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+        holder = _read_pid(self._run / host / "holder")
+        _wait_gone(pid)
+        if holder:
+            with contextlib.suppress(ChildProcessError, ProcessLookupError):
+                os.waitpid(holder, 0)
+        self._unplug(host)
+        for name in ("pid", "holder"):
+            (self._run / host / name).unlink(missing_ok=True)
+
+    def down(self) -> None:
+        for host in self.hosts:
+            with contextlib.suppress(ProcessLookupError):
+                self.crash(host.name)
+        _ip("link", "del", f"{self.name}0", check=False)
+        _ip("netns", "del", self._netns("sw"), check=False)
+        remove_cgroups(self.name)
+        if (self._run / MADE_FOLDER).exists() and not os.listdir(NETNS_FOLDER):
+            subprocess.run(["umount", NETNS_FOLDER], check=True)
+            os.rmdir(NETNS_FOLDER)
+        shutil.rmtree(self._run, ignore_errors=True)
+        shutil.rmtree(self._disk, ignore_errors=True)
+
+    # -- work ---------------------------------------------------------------------------------------
+    def exec(
+        self,
+        host: str,
+        argv: Sequence[str],
+        *,
+        timeout: float = 60.0,
+        check: bool = True,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        done = subprocess.run(
+            [*self.enter(host), *argv],
+            capture_output=True,
+            timeout=timeout,
+            input=stdin if stdin is not None else b"",
+            env={**os.environ, **(env or {})},
+            check=False,
+        )
+        return _checked(done) if check else done
+
+    def spawn(self, host: str, argv: Sequence[str], *, log: str) -> subprocess.Popen[bytes]:
+        with open(log, "ab") as output:
+            return subprocess.Popen(
+                [*self.enter(host), *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def enter(self, host: str) -> list[str]:
+        """The words before a command that put it on the host."""
+        pid = self._pid(host)
+        if not pid:
+            raise RuntimeError(f"host {host} is not running")
+        return ["nsenter", "-t", str(pid), "--net", "--mount", "--pid", "--uts", "--ipc", "--"]
+
+    def outside(self, argv: Sequence[str], *, timeout: float = 60.0) -> subprocess.CompletedProcess[bytes]:
+        words = list(argv) if self._reachable else ["nsenter", f"--net=/run/netns/{self._netns('sw')}", *argv]
+        return subprocess.run(words, capture_output=True, timeout=timeout, check=False)
+
+    def put(self, host: str, source: str, target: str) -> None:
+        with open(source, "rb") as file:
+            subprocess.run(
+                [*self.enter(host), "sh", "-c", 'cat > "$1"', "sh", target], stdin=file, check=True
+            )
+
+    # -- faults -------------------------------------------------------------------------------------
+    def cut(self, host: str) -> None:
+        _ip("-n", self._netns("sw"), "link", "set", host, "down")
+
+    def heal(self, host: str) -> None:
+        _ip("-n", self._netns("sw"), "link", "set", host, "up")
+
+    def freeze(self, host: str) -> None:
+        for pid in self._processes(host):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self, host: str) -> None:
+        for pid in self._processes(host):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    # -- parts --------------------------------------------------------------------------------------
+    def _netns(self, host: str) -> str:
+        return f"{self.name}-{host}"
+
+    def _switch(self) -> None:
+        switch = self._netns("sw")
+        if not os.path.ismount(NETNS_FOLDER):
+            (self._run / MADE_FOLDER).touch()
+        _ip("netns", "add", switch)
+        _ip("-n", switch, "link", "add", "br0", "type", "bridge")
+        _ip("-n", switch, "link", "set", "br0", "up")
+        _ip("-n", switch, "link", "set", "lo", "up")
+        if self._reachable:
+            port = f"{self.name}0"
+            _ip("link", "add", port, "type", "veth", "peer", "name", "up0", "netns", switch)
+            _ip("-n", switch, "link", "set", "up0", "master", "br0", "up")
+            _ip("address", "add", f"{OUTSIDE_ADDRESS}/24", "dev", port)
+            _ip("link", "set", port, "up")
+        else:
+            _ip("-n", switch, "address", "add", f"{OUTSIDE_ADDRESS}/24", "dev", "br0")
+
+    def _plug(self, host: str) -> None:
+        netns, switch = self._netns(host), self._netns("sw")
+        _ip("netns", "add", netns)
+        _ip("-n", switch, "link", "add", host, "mtu", str(self._mtu), "type", "veth",
+            "peer", "name", "eth0", "mtu", str(self._mtu), "netns", netns)  # fmt: skip
+        _ip("-n", switch, "link", "set", host, "master", "br0", "up")
+        _ip("-n", netns, "address", "add", f"{address_of(host)}/24", "dev", "eth0")
+        _ip("-n", netns, "link", "set", "eth0", "up")
+        _ip("-n", netns, "route", "add", "default", "via", OUTSIDE_ADDRESS)
+
+    def _unplug(self, host: str) -> None:
+        _ip("-n", self._netns("sw"), "link", "del", host, check=False)
+        _ip("netns", "del", self._netns(host), check=False)
+
+    def _pid(self, host: str) -> int:
+        return _read_pid(self._run / host / "pid")
+
+    def _processes(self, host: str) -> list[int]:
+        """All of the host's processes but its init, by their pid namespace or one below it."""
+        init = self._pid(host)
+        below = [int(p) for p in os.listdir("/proc") if p.isdigit() and _descends(int(p), init)]
+        return [pid for pid in below if pid != init]
+
+
+def address_of(host: str) -> str:
+    """n1 → 198.18.0.11; the range is RFC 2544's, so that it meets nobody's network."""
+    return f"198.18.0.{10 + int(host.removeprefix('n'))}"
+
+
+def remove_cgroups(name: str) -> None:
+    """Remove the cgroups that a killed fleet of this name left, leaves first."""
+    for hierarchy in Path("/sys/fs/cgroup").iterdir():
+        for base in hierarchy.glob(f"flota-{name}-*"):
+            for path, _, _ in os.walk(base, topdown=False):
+                os.rmdir(path)
+
+
+def _ip(*argv: str, check: bool = True) -> str:
+    done = subprocess.run(["ip", *argv], capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise RuntimeError(f"ip {' '.join(argv)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _checked(done: subprocess.CompletedProcess[bytes]) -> subprocess.CompletedProcess[bytes]:
+    if done.returncode:
+        words = (done.stderr or done.stdout).decode(errors="replace").strip()[-2000:]
+        raise RuntimeError(f"{json.dumps(done.args)} ended with {done.returncode}: {words}")
+    return done
+
+
+def _read_pid(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _only_child(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    """True when `pid` is `ancestor` or below it."""
+    while pid > 1:
+        if pid == ancestor:
+            return True
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return False
+        pid = int(stat.rpartition(")")[2].split()[1])
+    return False
+
+
+def _wait_gone(pid: int, deadline: float = 10.0) -> None:
+    end = time.monotonic() + deadline
+    while pid and os.path.exists(f"/proc/{pid}") and time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.005)

@@ -1,0 +1,1 @@
+"""What tests share: the census, condition waits, builders. Not collected as tests."""

@@ -1,0 +1,105 @@
+"""The census: every kernel object, process and file that flota could leave behind, as comparable lines.
+
+`take()` before and after; `difference` must be empty. Only what belongs to this network and mount namespace
+is seen for links, routes, rules and nft; namespaces, mounts, cgroups, processes and loop devices are the
+machine's. Things that others on a busy machine change by themselves (addresses learned, counters) are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+Census = frozenset[str]
+
+_OURS = re.compile(r"(^|/)(runc|conmon|flota|dnsmasq|iperf3|docker-registry|etcd)$")
+
+_VOLATILE = re.compile(r" expires \d+sec| pref \w+")
+
+
+def _run(*argv: str) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return done.stdout
+
+
+def _links() -> Iterable[str]:
+    for link in json.loads(_run("ip", "-j", "link") or "[]"):
+        yield f"link {link['ifname']}"
+
+
+def _routes() -> Iterable[str]:
+    for family in ("-4", "-6"):
+        for line in _run("ip", family, "route", "show", "table", "all").splitlines():
+            yield f"route {family} {_VOLATILE.sub('', line.strip())}"
+        for line in _run("ip", family, "rule").splitlines():
+            yield f"rule {family} {line.strip()}"
+
+
+def _neighbours() -> Iterable[str]:
+    for line in _run("ip", "neigh", "show", "nud", "permanent").splitlines():
+        yield f"neighbour {line.strip()}"
+    for line in _run("bridge", "fdb").splitlines():
+        yield f"fdb {line.strip()}"
+
+
+def _nft() -> Iterable[str]:
+    for line in _run("nft", "list", "tables").splitlines():
+        yield f"nft {line.strip()}"
+
+
+def _namespaces() -> Iterable[str]:
+    run = Path("/run/netns")
+    if run.is_dir():
+        yield from (f"netns {name}" for name in os.listdir(run))
+
+
+def _mounts() -> Iterable[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        yield f"mount {fields[4]} {fields[fields.index('-') + 1]}"
+
+
+def _cgroups() -> Iterable[str]:
+    for hierarchy in sorted(Path("/sys/fs/cgroup").glob("*")):
+        if hierarchy.is_dir():
+            for base in (hierarchy / "flota", hierarchy / "docker"):
+                yield from (f"cgroup {path}" for path, _, _ in os.walk(base))
+
+
+def _processes() -> Iterable[str]:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        words = [w.decode(errors="replace") for w in argv[:4]]
+        if words and (_OURS.search(words[0]) or any(_OURS.search(w) for w in words[1:2])):
+            yield f"process {pid} {' '.join(words)}"
+
+
+def _loops() -> Iterable[str]:
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        yield f"loop {path}"
+
+
+def _files(folders: Iterable[Path]) -> Iterable[str]:
+    for folder in folders:
+        for base, names, files in os.walk(folder):
+            for entry in (*names, *files):
+                yield f"file {os.path.join(base, entry)}"
+
+
+def take(folders: Iterable[Path] = ()) -> Census:
+    """Everything there is now; `folders` are state folders whose files count too."""
+    sources = (_links(), _routes(), _neighbours(), _nft(), _namespaces(), _mounts(), _cgroups(), _processes())
+    lines = {line for source in (*sources, _loops(), _files(folders)) for line in source}
+    return frozenset(lines)
+
+
+def difference(before: Census, after: Census) -> list[str]:
+    """Lines that are new (`+`) or gone (`-`)."""
+    return sorted(f"+ {line}" for line in after - before) + sorted(f"- {line}" for line in before - after)

@@ -1,0 +1,38 @@
+"""Waiting for a condition with a deadline; the only loop with a pause in the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], *, deadline: float, what: str = "", pause: float = 0.02) -> T:
+    """The first truthy value of `condition`; AssertionError naming `what` after `deadline` seconds."""
+    end = time.monotonic() + deadline
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {deadline:g} s: {what or condition}; last: {value!r}")
+        time.sleep(pause)
+
+
+async def until(
+    condition: Callable[[], T | Awaitable[T]], *, deadline: float, what: str = "", pause: float = 0.005
+) -> T:
+    """As `wait_until`, for coroutines; `condition` may itself be asynchronous."""
+    end = time.monotonic() + deadline
+    while True:
+        value = condition()
+        if isinstance(value, Awaitable):
+            value = await value
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {deadline:g} s: {what or condition}; last: {value!r}")
+        await asyncio.sleep(pause)

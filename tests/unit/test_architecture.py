@@ -1,0 +1,168 @@
+"""The import law of ARCHITECTURE.md, held by the syntax tree of every file."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("model", "aio", "net", "image", "agent", "controller", "api", "cli", "deploy")
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "model": set(),
+    "aio": {"model"},
+    "net": {"aio", "model"},
+    "image": {"aio", "model"},
+    "agent": {"net", "image", "aio", "model", "api"},
+    "controller": {"net", "aio", "model", "api"},
+    "api": {"aio", "model"},
+    "cli": {"api", "deploy", "model", "agent", "controller"},
+    "deploy": {"aio", "model"},
+}
+"""Arrows only go down."""
+
+NARROW: dict[tuple[str, str], str] = {
+    ("agent", "api"): r"agent/(main|hostapi|streams|serve|dial|unix)\w*\.py",
+    ("cli", "agent"): r"cli/commands/daemons\.py",
+    ("cli", "controller"): r"cli/commands/daemons\.py",
+}
+"""Where an allowed package pair is narrower than the package: files that may use it."""
+
+SOLE_IMPORTER: dict[str, str] = {
+    "pyroute2": r"net/kernel/netlink\w*\.py",
+    "nftables": r"net/kernel/nft\.py",
+    "sqlite3": r"(agent/journal\w*|controller/store/sqlite\w*)\.py",
+    "asyncssh": r"deploy/ssh\.py",
+    "click": r"cli/.*\.py",
+    "rich": r"cli/.*\.py",
+    "cryptography": r"(controller/pki\w*|agent/(join|keys)\w*|cli/commands/daemons)\.py",
+    "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|main|serve|unix)\w*|controller/main)\.py",
+}
+
+PURE = [
+    "model/*.py",
+    "aio/backoff.py",
+    "net/state.py",
+    "net/diff.py",
+    "net/plan.py",
+    "net/ipam.py",
+    "net/publish.py",
+    "net/backend/*.py",
+    "image/reference.py",
+    "image/digest.py",
+    "image/manifest.py",
+    "agent/lifecycle.py",
+    "agent/assign.py",
+    "agent/restart.py",
+    "agent/plans.py",
+    "agent/ocispec.py",
+    "agent/oci/*.py",
+    "agent/runtime/argv.py",
+    "controller/snapshot.py",
+    "controller/plan.py",
+    "controller/views.py",
+    "controller/liveness.py",
+    "controller/addressing.py",
+    "controller/reconcile/*.py",
+    "controller/schedule/*.py",
+    "cli/render.py",
+    "cli/parse/*.py",
+]
+PURE_STDLIB = {
+    "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "enum",
+    "fnmatch", "functools", "hashlib", "heapq", "hmac", "ipaddress", "itertools", "json", "math", "operator",
+    "posixpath", "re", "shlex", "signal", "string", "struct", "typing", "types", "urllib",
+}  # fmt: skip
+PURE_LIBRARIES = {"msgspec", "immutables"}
+IMPURE_CALLS = {"open", "print", "input"}
+FREE_TASKS = {"create_task", "ensure_future", "gather"}
+
+
+def sources() -> list[Path]:
+    return sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            yield node.module or "", node.lineno
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def matches(pattern: str, path: Path) -> bool:
+    import re
+
+    return re.fullmatch(pattern, name(path)) is not None
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_imports_of_a_file_point_only_downwards(path: Path) -> None:
+    package = name(path).split("/")[0]
+    for module, line in imports(path):
+        target = module.split(".")[0]
+        if target in PACKAGES and target != package:
+            where = f"{name(path)}:{line} imports {module}"
+            assert target in MAY_IMPORT[package], where
+            narrow = NARROW.get((package, target))
+            assert narrow is None or matches(narrow, path), f"{where}: only {narrow} may"
+        sole = SOLE_IMPORTER.get(target)
+        assert sole is None or matches(sole, path), f"{name(path)}:{line}: only {sole} may import {target}"
+
+
+@pytest.mark.parametrize("path", sorted({p for g in PURE for p in ROOT.glob(g)}), ids=name)
+def test_pure_modules_have_no_io_clock_or_await(path: Path) -> None:
+    for module, line in imports(path):
+        top = module.split(".")[0]
+        assert top in PURE_STDLIB | PURE_LIBRARIES | set(PACKAGES), (
+            f"{name(path)}:{line}: {module} in a pure module"
+        )
+    for node in ast.walk(tree(path)):
+        where = f"{name(path)}:{getattr(node, 'lineno', 0)}"
+        assert not isinstance(node, ast.AsyncFunctionDef | ast.Await), f"{where}: async in a pure module"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in IMPURE_CALLS, f"{where}: {node.func.id}() in a pure module"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_free_standing_tasks_live_only_in_aio(path: Path) -> None:
+    if name(path).startswith("aio/"):
+        return
+    for node in ast.walk(tree(path)):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in FREE_TASKS
+        ):
+            owner = ast.unparse(node.func.value)
+            assert "asyncio" not in owner and "loop" not in owner, f"{name(path)}:{node.lineno}: {owner}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_files_are_short_and_say_what_they_are_for(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400, f"{name(path)} is longer than 400 lines: split it by concept"
+    assert ast.get_docstring(tree(path)), f"{name(path)} has no module docstring"
+
+
+def test_top_level_packages_do_not_shadow_an_installed_one() -> None:
+    from importlib.metadata import packages_distributions
+
+    for package, owners in packages_distributions().items():
+        if package in PACKAGES:
+            assert set(owners) == {"flota"}, f"{package} is also brought by {owners}"
+    assert not set(PACKAGES) & set(sys.stdlib_module_names)
