@@ -1,1 +1,1 @@
-"""The rig: several hosts for tests and demos, behind one interface (`base.Rig`), by interchangeable drivers."""
+"""The rig: several hosts for tests and demos, behind one interface, by interchangeable drivers."""

@@ -38,7 +38,7 @@ class Rig(Protocol):
         stdin: bytes | None = None,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a program on a host to its end. Raises CalledProcessError (with its output) unless `check` is off."""
+        """Run a program on a host to its end. Raises RuntimeError with its output unless `check` is off."""
         ...
 
     def spawn(self, host: str, argv: Sequence[str], *, log: str) -> subprocess.Popen[bytes]:

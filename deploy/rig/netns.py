@@ -1,7 +1,7 @@
-"""Hosts as namespaces of this machine: network, mount, pid, uts and ipc, on one bridge in a namespace of its own.
+"""Hosts as namespaces of this machine: network, mount, pid, uts and ipc, joined by one bridge.
 
-What is shared with a real fleet: every process, link, route, mount and packet is real. What is not: one kernel
-(no independent clock, no reboot of it), one cgroup tree. All that it makes carries the rig's name; `down`
+As in a real fleet, every process, link, route, mount and packet is real. Unlike there, all share one kernel
+(no clock of their own, no reboot of it) and one cgroup tree. All that it makes carries the rig's name; `down`
 removes it, also after a crash of the process that called `up` (state is re-found by name).
 """
 

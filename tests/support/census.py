@@ -2,7 +2,7 @@
 
 `take()` before and after; `difference` must be empty. Only what belongs to this network and mount namespace
 is seen for links, routes, rules and nft; namespaces, mounts, cgroups, processes and loop devices are the
-machine's. Things that others on a busy machine change by themselves (addresses learned, counters) are left out.
+machine's. What a busy machine changes by itself (addresses learned, counters) is left out.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -103,3 +104,18 @@ def take(folders: Iterable[Path] = ()) -> Census:
 def difference(before: Census, after: Census) -> list[str]:
     """Lines that are new (`+`) or gone (`-`)."""
     return sorted(f"+ {line}" for line in after - before) + sorted(f"- {line}" for line in before - after)
+
+
+def main(argv: list[str]) -> int:
+    """`take` prints the census; `compare FILE` prints what differs from it, and fails if anything does."""
+    if argv[:1] == ["take"]:
+        print("\n".join(sorted(take())))
+        return 0
+    before = frozenset(Path(argv[1]).read_text().splitlines())
+    found = difference(before, take())
+    print("\n".join(found) or "census: nothing left behind")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

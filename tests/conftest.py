@@ -1,0 +1,36 @@
+"""Fixtures of every tier. Kernel and rig tests fail, not skip, without root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import census
+
+FULL = os.environ.get("FLOTA_FULL") == "1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`slow` tests run with FLOTA_FULL=1 (`deploy/test --full`); without it they are not part of the run."""
+    if FULL:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(autouse=True)
+def kernel_census(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each kernel test everything that it made in the kernel is gone. Needs a machine on which nobody
+    else makes namespaces and mounts meanwhile, which `deploy/test` claims by FLOTA_CENSUS=1."""
+    kernel = request.node.get_closest_marker("kernel") is not None
+    assert not kernel or os.geteuid() == 0, "kernel tests need root: sudo deploy/test"
+    if not kernel or os.environ.get("FLOTA_CENSUS") != "1":
+        yield
+        return
+    before = census.take()
+    yield
+    assert census.difference(before, census.take()) == []

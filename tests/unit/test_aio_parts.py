@@ -1,0 +1,150 @@
+"""Work queue, mailboxes, supervisor, virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from aio.backoff import delay, jittered
+from aio.clock import VirtualClock
+from aio.mailbox import Bell, Dropped, Feed, Mailbox
+from aio.supervisor import Supervisor, in_thread
+from aio.workqueue import WorkQueue
+from tests.support.waiting import until
+
+
+async def test_a_key_added_while_in_hand_is_run_again_and_never_twice_at_once() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    queue.add("a")
+    assert await queue.take() == "a"
+    queue.add("a")
+    queue.add("b")
+    assert await queue.take() == "b"
+    queue.done("a")
+    assert await queue.take() == "a"
+    queue.done("a")
+    queue.done("b")
+    await asyncio.wait_for(queue.join(), 1)
+    assert len(queue) == 0
+
+
+async def test_a_delayed_key_comes_once_and_sooner_wins() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add_after("a", 60)
+    queue.add_after("a", 0.01)
+    queue.add_after("a", 90)
+    assert await asyncio.wait_for(queue.take(), 1) == "a"
+    queue.done("a")
+    queue.add_after("b", 60)
+    queue.add("b")
+    assert await asyncio.wait_for(queue.take(), 1) == "b"
+    queue.close()
+
+
+async def test_a_mailbox_keeps_the_latest_per_key() -> None:
+    box: Mailbox[str, int] = Mailbox()
+    box.put("a", 1)
+    box.put("b", 2)
+    box.put("a", 3)
+    assert await box.take_all() == {"a": 3, "b": 2}
+    assert box.take_now() == {}
+
+
+async def test_a_bell_rung_before_the_wait_is_heard_once() -> None:
+    bell = Bell()
+    bell.ring()
+    bell.ring()
+    assert await bell.wait(1)
+    assert not await bell.wait(0.001)
+
+
+async def test_a_slow_reader_of_a_feed_is_told_what_it_missed() -> None:
+    feed: Feed[int] = Feed(2)
+    for number in range(5):
+        feed.put(number)
+    feed.close()
+    got = [item async for item in feed]
+    assert isinstance(got[0], Dropped) and got[0].count == 3
+    assert got[1:] == [3, 4]
+
+
+async def test_a_failing_child_is_restarted_and_its_siblings_live(caplog: pytest.LogCaptureFixture) -> None:
+    runs: list[int] = []
+    lived = asyncio.Event()
+
+    async def failing() -> None:
+        runs.append(1)
+        if len(runs) < 3:
+            raise ValueError("first two fail")
+
+    with caplog.at_level(logging.CRITICAL, "flota.aio"):
+        async with Supervisor("test") as supervisor:
+            supervisor.start("sibling", lived.wait)
+            supervisor.start("failing", failing, restart=True)
+            await until(lambda: "failing" not in supervisor, deadline=5)
+            assert len(runs) == 3 and "sibling" in supervisor
+            with pytest.raises(RuntimeError):
+                supervisor.start("sibling", lived.wait)
+            await supervisor.stop("sibling")
+            assert supervisor.names() == []
+
+
+async def test_a_closing_supervisor_awaits_every_child() -> None:
+    cleaned = []
+
+    async def child() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(1)
+
+    supervisor = Supervisor("test")
+    supervisor.start("child", child)
+    await asyncio.sleep(0)
+    await supervisor.close()
+    assert cleaned == [1]
+
+
+async def test_in_thread_waits_for_its_thread_when_cancelled() -> None:
+    import threading
+
+    release, ended = threading.Event(), []
+
+    def work() -> None:
+        release.wait(5)
+        ended.append(1)
+
+    task = asyncio.create_task(in_thread(work))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == [1]
+
+
+async def test_virtual_time_wakes_sleepers_in_order() -> None:
+    clock = VirtualClock(100.0)
+    woken: list[tuple[str, float]] = []
+
+    async def sleeper(name: str, seconds: float) -> None:
+        await clock.sleep(seconds)
+        woken.append((name, clock.now()))
+
+    async with asyncio.TaskGroup() as group:
+        for name, seconds in (("late", 3.0), ("soon", 1.0), ("never", 99.0)):
+            group.create_task(sleeper(name, seconds))
+        await clock.advance(5)
+        assert woken == [("soon", 101.0), ("late", 103.0)]
+        await clock.advance(100)
+
+
+def test_back_off_doubles_up_to_its_limit() -> None:
+    assert [delay(n, first=1, limit=5) for n in range(6)] == [0, 1, 2, 4, 5, 5]
+    assert delay(10_000) == 30.0
+    assert jittered(10, 0.0) == 7.5 and jittered(10, 0.5) == 10
