@@ -34,8 +34,18 @@ def prepare(name: str, lib: str, run: str) -> None:
     os.makedirs("/run/flota")
     os.makedirs("/run/lock")
     mount("--move", "/mnt", "/run/flota")
+    own_sysfs()
     socket.sethostname(name)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+def own_sysfs() -> None:
+    """A /sys that shows this network namespace's links, with the machine's cgroups below it as before."""
+    os.makedirs("/run/cgroup")
+    mount("--rbind", "/sys/fs/cgroup", "/run/cgroup")
+    mount("-t", "sysfs", "sysfs", "/sys")
+    mount("--move", "/run/cgroup", "/sys/fs/cgroup")
+    os.rmdir("/run/cgroup")
 
 
 def reap_for_ever() -> None:

@@ -1,0 +1,1 @@
+"""Performance, as ratios against peers in one run. Never a timed test: nothing here fails a build."""

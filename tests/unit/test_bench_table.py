@@ -1,0 +1,32 @@
+"""Rows of the benchmark table."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.table import Figure, Samples, failed, render, row, selected
+
+START = Figure(name="start.api", what="x", unit="ms", goal=0.4, better="less", peer="docker")
+RATE = Figure(name="overlay.routed", what="x", unit="Gbit/s", goal=0.85, better="more", peer="by hand")
+
+
+def test_a_ratio_is_the_median_of_the_pairs_not_of_the_sides() -> None:
+    got = row(START, Samples(ours=(10, 100, 30), peer=(100, 200, 50)))
+    assert got.ratio == 0.5 and got.ours == 30 and got.peer == 100 and not got.met and got.runs == 3
+
+
+@pytest.mark.parametrize(("ours", "met"), [(84.0, False), (85.0, True), (120.0, True)])
+def test_a_rate_meets_its_goal_from_below(ours: float, met: bool) -> None:
+    assert row(RATE, Samples(ours=(ours,) * 4, peer=(100.0,) * 4)).met is met
+
+
+def test_an_absent_peer_is_not_met() -> None:
+    assert not row(START, Samples(ours=(1.0, 2.0))).met
+    assert not failed(START, "no docker").met
+    assert "no docker" in render([failed(START, "no docker")])
+
+
+def test_names_select_by_prefix() -> None:
+    assert selected([START, RATE], ["start"]) == [START]
+    assert selected([START, RATE], []) == [START, RATE]
+    assert selected([START, RATE], ["over", "start.api"]) == [START, RATE]
