@@ -158,6 +158,10 @@ class NetnsRig:
         words = list(argv) if self._reachable else ["nsenter", f"--net=/run/netns/{self._netns('sw')}", *argv]
         return subprocess.run(words, capture_output=True, timeout=timeout, check=False)
 
+    def run_folder(self, host: str) -> Path:
+        """The host's /run/flota, as this machine sees it."""
+        return self._run / host
+
     def put(self, host: str, source: str, target: str) -> None:
         with open(source, "rb") as file:
             subprocess.run(
@@ -172,12 +176,12 @@ class NetnsRig:
         _ip("-n", self._netns("sw"), "link", "set", host, "up")
 
     def freeze(self, host: str) -> None:
-        for pid in self._processes(host):
+        for pid in self.processes(host):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
 
     def thaw(self, host: str) -> None:
-        for pid in self._processes(host):
+        for pid in self.processes(host):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
@@ -219,7 +223,7 @@ class NetnsRig:
     def _pid(self, host: str) -> int:
         return _read_pid(self._run / host / "pid")
 
-    def _processes(self, host: str) -> list[int]:
+    def processes(self, host: str) -> list[int]:
         """All of the host's processes but its init, by their pid namespace or one below it."""
         init = self._pid(host)
         below = [int(p) for p in os.listdir("/proc") if p.isdigit() and _descends(int(p), init)]

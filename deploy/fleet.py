@@ -1,0 +1,96 @@
+"""A fleet on a rig: the controller and an agent on n1, agents on the others, driven through the command line.
+
+The demo, the rig tests and the benchmarks all start their fleets here, by the commands that the README shows.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from deploy.rig.netns import NetnsRig
+
+FLOTA = str(Path(sys.executable).with_name("flota"))
+PORT = 7117
+
+
+class Fleet:
+    """`rig` is up or will be by `start`. All waiting is for conditions, with deadlines."""
+
+    def __init__(self, rig: NetnsRig) -> None:
+        self.rig = rig
+
+    # -- life ---------------------------------------------------------------------------------------
+    def start(self, count: int) -> None:
+        """Hosts up, controller and agents running, every host Ready."""
+        self.rig.up(count)
+        self.up("n1")
+        for host in self.rig.hosts[1:]:
+            self.join(host.name)
+        self.wait_ready(count)
+
+    def up(self, host: str) -> None:
+        address = next(h.address for h in self.rig.hosts if h.name == host)
+        self.flota(host, "up", "--name", host, "--address", address, *self._cgroup(host))
+
+    def join(self, host: str) -> None:
+        token = self.flota("n1", "token", "create", "--quiet").strip()
+        controller = next(h.address for h in self.rig.hosts if h.name == "n1")
+        address = next(h.address for h in self.rig.hosts if h.name == host)
+        words = ("join", token, f"{controller}:{PORT}", "--name", host, "--address", address)
+        self.flota(host, *words, *self._cgroup(host))
+
+    def stop(self) -> None:
+        """Every container and network goes, then the daemons, then the hosts."""
+        for host in self.rig.hosts:
+            self.rig.exec(host.name, [FLOTA, "down", "--purge"], check=False)
+        self.rig.down()
+
+    def _cgroup(self, host: str) -> tuple[str, str]:
+        return "--cgroup-parent", f"/flota-{self.rig.name}-{host}"
+
+    # -- use ----------------------------------------------------------------------------------------
+    def flota(self, host: str, *words: str, timeout: float = 60.0, stdin: bytes | None = None) -> str:
+        """Run a flota command on a host; its standard output. Raises RuntimeError with what it said."""
+        done = self.rig.exec(host, [FLOTA, *words], timeout=timeout, stdin=stdin)
+        return done.stdout.decode()
+
+    def attempt(self, host: str, *words: str, timeout: float = 60.0) -> subprocess.CompletedProcess[bytes]:
+        """As `flota`, but a failure is a result."""
+        return self.rig.exec(host, [FLOTA, *words], timeout=timeout, check=False)
+
+    def json(self, *words: str, host: str = "n1") -> list[dict[str, Any]]:
+        """A command's `--format json` lines, decoded."""
+        text = self.flota(host, *words, "--format", "json")
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+    def socket(self, host: str = "n1") -> str:
+        """Path, on this machine, of the controller's API socket."""
+        return str(self.rig.run_folder(host) / "controller" / "api.sock")
+
+    def wait_ready(self, count: int, deadline: float = 30.0) -> None:
+        end = time.monotonic() + deadline
+        while True:
+            ready = [n for n in self.json("node", "ls") if n["state"] == "ready"]
+            if len(ready) >= count:
+                return
+            if time.monotonic() > end:
+                raise RuntimeError(f"{len(ready)} of {count} hosts are ready after {deadline:g} s")
+            time.sleep(0.1)
+
+    def pid(self, host: str, daemon: str) -> int:
+        """This machine's pid of a host's `agent` or `controller` daemon."""
+        for pid in self.rig.processes(host):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if daemon.encode() in words[1:4] and any(w.endswith(b"flota") for w in words[:3]):
+                return pid
+        raise RuntimeError(f"no {daemon} runs on {host}")
+
+    def load_everywhere(self, name: str, tar: bytes, *changes: str) -> None:
+        """Make an image of a root file system tar, on every host."""
+        words = [word for change in changes for word in ("--change", change)]
+        self.flota("n1", "import", *words, "-", name, stdin=tar)
