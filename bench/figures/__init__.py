@@ -1,0 +1,13 @@
+"""The table of figures: what is measured, and the function that takes its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.figures import overlay, schedule, start
+from bench.stage import Stage
+from bench.table import Figure, Samples
+
+Measure = Callable[[Stage, int], Samples]
+
+FIGURES: tuple[tuple[Figure, Measure], ...] = (*start.FIGURES, *schedule.FIGURES, *overlay.FIGURES)
