@@ -1,0 +1,43 @@
+"""A fleet of three hosts for the tests of a module; the census is compared after it is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.busybox import root_tar
+from deploy.fleet import Fleet
+from deploy.rig.netns import NetnsRig
+from tests.support import census
+
+IMAGE = "box:1"
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    before = census.take()
+    rig = NetnsRig("rt", disk=tmp_path_factory.mktemp("disk"), run=Path("/run/flota-rt"))
+    rig.down()
+    made = Fleet(rig)
+    try:
+        made.start(3)
+        made.load_everywhere(IMAGE, root_tar())
+        yield made
+    finally:
+        made.stop()
+    assert census.difference(before, census.take()) == []
+
+
+@pytest.fixture
+def clean(fleet: Fleet) -> Iterator[Fleet]:
+    """The module's fleet; what a test made of services, containers and networks goes after it."""
+    yield fleet
+    for service in fleet.json("service", "ls"):
+        fleet.flota("n1", "service", "rm", service["service"]["spec"]["name"])
+    for one in fleet.json("ps", "-a"):
+        fleet.attempt("n1", "rm", "-f", "-v", one["instance"]["id"])
+    for network in fleet.json("network", "ls"):
+        if not network["network"].get("predefined"):
+            fleet.attempt("n1", "network", "rm", network["network"]["spec"]["name"])

@@ -1,0 +1,55 @@
+"""Probes that rig tests aim at a fleet: replicas, addresses, a steady stream of requests."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+from deploy.fleet import Fleet
+from tests.support.waiting import wait_until
+
+
+def replicas(fleet: Fleet, service: str, phase: str = "running") -> list[dict[str, Any]]:
+    return [r for r in fleet.json("service", "ps", service) if r["status"]["phase"] == phase]
+
+
+def wait_replicas(fleet: Fleet, service: str, count: int, deadline: float = 30) -> list[dict[str, Any]]:
+    return wait_until(
+        lambda: found if len(found := replicas(fleet, service)) == count else None,
+        deadline=deadline,
+        what=f"{count} running replicas of {service}",
+    )
+
+
+def address(info: dict[str, Any], network: str) -> str:
+    """The instance's IPv4 address on a network."""
+    found: str = next(e["ipv4"] for e in info["status"]["endpoints"] if e["network_name"] == network)
+    return found
+
+
+def on_host(fleet: Fleet, host: str, *words: str) -> str:
+    return fleet.rig.exec(host, list(words)).stdout.decode()
+
+
+def local_pid(fleet: Fleet, host: str, pid: int) -> int:
+    """This machine's pid of a process that a host knows by `pid`."""
+    for candidate in fleet.rig.processes(host):
+        try:
+            with open(f"/proc/{candidate}/status") as file:
+                chain = next(line for line in file if line.startswith("NSpid:")).split()[1:]
+        except OSError:
+            continue
+        if len(chain) >= 2 and chain[1] == str(pid):
+            return candidate
+    raise AssertionError(f"no process {pid} of {host} is seen from outside")
+
+
+def background(fleet: Fleet, host: str, *words: str) -> subprocess.Popen[bytes]:
+    """A program on a host that runs beside the test; its output is kept."""
+    return subprocess.Popen(
+        [*fleet.rig.enter(host), *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
