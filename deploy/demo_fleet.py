@@ -108,7 +108,7 @@ class Demo:
         for host in self.fleet.rig.hosts:
             url = f"http://{host.address}:{PORT}/"
             say(f"\n$ curl {url}      # from this machine, outside the fleet")
-            with urllib.request.urlopen(url, timeout=10) as reply:  # noqa: S310 - our own http address
+            with urllib.request.urlopen(url, timeout=10) as reply:
                 say(reply.read().decode().rstrip())
 
     def next_steps(self) -> None:

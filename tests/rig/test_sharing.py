@@ -1,4 +1,4 @@
-"""Containers of one image: shared on disk and in memory, private in what they write, isolated in what they see."""
+"""Containers of one image share it on disk and in memory, keep what they write, see only themselves."""
 
 from __future__ import annotations
 
