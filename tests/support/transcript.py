@@ -1,6 +1,6 @@
 """Console transcripts in documents, as commands with the output that is promised.
 
-A block is fenced as ```console below a comment `<!-- transcript: NAME -->`. Lines after `$ ` are commands; the
+A block is fenced as ```console below `<!-- transcript: NAME -->`. Lines after `$ ` are commands; the
 lines below them are the output, where `…` stands for anything.
 """
 
@@ -19,7 +19,7 @@ class Step:
     output: tuple[str, ...]
 
     def fits(self, said: str) -> bool:
-        """True when the output is as promised: to the letter, or with `…` its lines in order among those said."""
+        """True when the output is as promised: to the letter, or with `…` in order among the lines said."""
         lines = said.strip().splitlines()
         if not any("…" in line for line in self.output):
             return lines == list(self.output)
