@@ -1,0 +1,44 @@
+"""A store in memory: the reference for the contract, and the engine of tests and simulations.
+
+Invariant: as every Store, except that "durable" means "as long as the process"; handing the same object to a
+second controller is how tests restart one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from controller.snapshot import Cluster
+from controller.store.base import ChangeLog, Changes, Conflict, Resync, Txn, conflict_in, stamped
+from model.records import Revision
+
+
+class MemoryStore:
+    url = "memory:"
+
+    def __init__(self) -> None:
+        self._cluster = Cluster()
+        self._epoch = 0
+        self._log = ChangeLog(0)
+
+    def snapshot(self) -> Cluster:
+        return self._cluster
+
+    async def lead(self) -> int:
+        self._epoch += 1
+        return self._epoch
+
+    async def commit(self, txn: Txn) -> Revision | Conflict:
+        conflict = conflict_in(self._cluster, txn, self._epoch)
+        if conflict is not None:
+            return conflict
+        revision = self._cluster.revision + 1
+        self._cluster, changes = self._cluster.apply(stamped(txn.puts, revision), txn.deletes, revision)
+        self._log.append(Changes(revision=revision, changes=changes))
+        return revision
+
+    def watch(self, since: Revision) -> AsyncIterator[Changes | Resync]:
+        return self._log.watch(since)
+
+    async def close(self) -> None:
+        return None

@@ -1,0 +1,218 @@
+"""The file behind the embedded store: its schema, its checks, its transactions. Called from one thread.
+
+Invariant: what `open` returns was verified (page structure, each record's checksum and type); every write is
+inside a group that ends with one fsync.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from controller.snapshot import TYPES, Cluster, Kind, key_of
+from controller.store.base import Conflict, Txn
+from model.codec import decode_wire, encode_wire
+from model.errors import Damaged, InUse, InvalidInput, Unavailable, Unsupported
+from model.records import Record, Revision
+
+APPLICATION_ID = 0x666C6F74
+"""`flot`: says whose file this is (SQLite's PRAGMA application_id)."""
+SCHEMA = 1
+_TABLES = """
+CREATE TABLE records (
+    kind TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    data BLOB NOT NULL, PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('revision', 0), ('epoch', 0);
+"""
+_PUT = (
+    "INSERT INTO records VALUES (?, ?, ?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET"
+    " revision = excluded.revision, checksum = excluded.checksum, data = excluded.data"
+)
+_HINT = "Stop the controller and restore the file from a backup, or move it away to begin an empty fleet"
+
+
+class FolderLock:
+    """One controller per folder: an flock that the kernel drops when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises InUse, naming the holder, at once."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip()
+            os.close(self._fd)
+            raise InUse(
+                f"another controller uses {folder}" + (f" (pid {holder})" if holder else ""),
+                hint="Stop it first, or give this one its own folder",
+            ) from error
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+
+class Database:
+    def __init__(self, connection: sqlite3.Connection, revision: Revision, epoch: int) -> None:
+        self._connection = connection
+        self._revision = revision
+        self._epoch = epoch
+
+    @classmethod
+    def open(cls, path: Path) -> tuple[Database, Cluster]:
+        """Make the file if there is none; otherwise verify and read it."""
+        fresh = not path.exists()
+        if fresh and path.with_name(path.name + "-wal").exists():
+            raise Damaged(f"{path} is missing, but its write-ahead log is there", hint=_HINT)
+        try:
+            return cls._open(path, fresh)
+        except sqlite3.Error as error:
+            raise Damaged(f"{path} can't be read: {error}", hint=_HINT) from error
+
+    @classmethod
+    def _open(cls, path: Path, fresh: bool) -> tuple[Database, Cluster]:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            path.chmod(0o600)
+            _check_header(connection, path, fresh)
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            if fresh:
+                _create(connection)
+                _sync_folder(path.parent)
+            meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+            cluster = _load(connection, path, meta["revision"])
+            return cls(connection, meta["revision"], meta["epoch"]), cluster
+        except KeyError as error:
+            connection.close()
+            raise Damaged(f"{path} has lost its revision", hint=_HINT) from error
+        except BaseException:
+            connection.close()
+            raise
+
+    @contextlib.contextmanager
+    def group(self) -> Iterator[None]:
+        """Everything written inside becomes durable together, or not at all."""
+        revision, epoch = self._revision, self._epoch
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (self._revision,))
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._revision, self._epoch = revision, epoch
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def write(self, txn: Txn) -> Revision | Conflict:
+        """One transaction of a group, behind its own savepoint."""
+        conflict = self._conflict(txn)
+        if conflict is not None:
+            return conflict
+        revision = self._revision + 1
+        self._connection.execute("SAVEPOINT txn")
+        try:
+            gone = [key_of(record) for record in txn.deletes]
+            self._connection.executemany("DELETE FROM records WHERE kind = ? AND key = ?", gone)
+            self._connection.executemany(_PUT, [_row(record, revision) for record in txn.puts])
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK TO txn")
+            raise
+        self._connection.execute("RELEASE txn")
+        self._revision = revision
+        return revision
+
+    def raise_epoch(self) -> int:
+        self._epoch += 1
+        self._connection.execute("UPDATE meta SET value = ? WHERE name = 'epoch'", (self._epoch,))
+        return self._epoch
+
+    def close(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # a checkpoint that fails leaves the WAL, which is as good
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._connection.close()
+
+    def _conflict(self, txn: Txn) -> Conflict | None:
+        if txn.epoch < self._epoch:
+            return Conflict(key=None, expected=txn.epoch, found=self._epoch)
+        for record in (*txn.checks, *txn.deletes, *txn.puts):
+            key = key_of(record)
+            row = self._connection.execute(
+                "SELECT revision FROM records WHERE kind = ? AND key = ?", key
+            ).fetchone()
+            found = row[0] if row else 0
+            if found != record.revision:
+                return Conflict(key=key, expected=record.revision, found=found)
+        return None
+
+
+def _row(record: Record, revision: Revision) -> tuple[str, str, int, int, bytes]:
+    kind, key = key_of(record)
+    data = encode_wire(msgspec.structs.replace(record, revision=revision))
+    return kind, key, revision, zlib.crc32(data), data
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in filter(str.strip, _TABLES.split(";")):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    connection.execute("COMMIT")
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new file's name must survive a power loss too."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _check_header(connection: sqlite3.Connection, path: Path, fresh: bool) -> None:
+    try:
+        owner = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        raise Unavailable(f"{path} can't be opened: {error}", hint="Check its owner and mode") from error
+    if fresh:
+        return
+    if owner != APPLICATION_ID:
+        raise Damaged(f"{path} is not a flota store", hint=_HINT)
+    if version > SCHEMA:
+        raise Unsupported(
+            f"{path} has schema {version}, this flota knows {SCHEMA}", hint="Start the newer flota again"
+        )
+    problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise Damaged(f"{path} is damaged: {problem}", hint=_HINT)
+
+
+def _load(connection: sqlite3.Connection, path: Path, revision: Revision) -> Cluster:
+    records: list[Record] = []
+    for kind, key, checksum, data in connection.execute("SELECT kind, key, checksum, data FROM records"):
+        if zlib.crc32(data) != checksum:
+            raise Damaged(f"{path} is damaged: {kind} {key[:12]} does not match its checksum", hint=_HINT)
+        if kind not in TYPES:
+            raise Unsupported(f"{path} holds a {kind!r}, which this flota does not know", hint=_HINT)
+        try:
+            records.append(decode_wire(data, TYPES[cast(Kind, kind)]))
+        except InvalidInput as error:
+            raise Damaged(f"{path} is damaged: {kind} {key[:12]}: {error.message}", hint=_HINT) from error
+    return Cluster().apply(records, (), revision)[0]
