@@ -1,8 +1,8 @@
 """First process of a namespace host: makes the host's own mounts, then reaps orphans until it is killed.
 
-Run inside fresh network, mount, pid, uts and ipc namespaces: `init.py NAME LIB RUN READY`. LIB and RUN become
-/var/lib/flota and /run/flota; READY is written once the host is usable. Its end is the host's power loss: the
-kernel kills every process of the pid namespace with it.
+Run inside fresh network, mount, pid, uts and ipc namespaces: `init.py NAME LIB RUN`. LIB and RUN become
+/var/lib/flota and /run/flota; RUN/ready, a fifo, is written to once the host is usable. Its end is the host's
+power loss: the kernel kills every process of the pid namespace with it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import socket
 import subprocess
 import sys
 import uuid
+
+READY = "/run/flota/ready"
 
 
 def mount(*argv: str) -> None:
@@ -61,9 +63,9 @@ def reap_for_ever() -> None:
 
 
 def main() -> None:
-    name, lib, run, ready = sys.argv[1:]
+    name, lib, run = sys.argv[1:]
     prepare(name, lib, run)
-    fd = os.open(ready, os.O_WRONLY)
+    fd = os.open(READY, os.O_WRONLY)
     os.write(fd, b"ready\n")
     os.close(fd)
     reap_for_ever()

@@ -65,7 +65,7 @@ class NetnsRig:
         log = open(run / "init.log", "ab")  # noqa: SIM115 - handed to the child
         argv = ["nsenter", f"--net=/run/netns/{self._netns(host)}"]
         argv += ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
-        argv += [sys.executable, "-S", "-E", str(INIT), host, str(lib), str(run), str(ready)]
+        argv += [sys.executable, "-S", "-E", str(INIT), host, str(lib), str(run)]
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
         )
