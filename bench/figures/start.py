@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from bench.http import Api
@@ -51,12 +52,13 @@ def by_api(stage: Stage, runs: int) -> Samples:
     raw = RawRunc(stage.folder / "raw", stage.tar)
     mine, peer, limit = [], [], []
     for turn in range(-1, runs):
-        a = _timed(lambda turn=turn: _start_flota(ours, f"a{turn + 1}"))
-        b = _timed(lambda turn=turn: _start_docker(theirs, f"a{turn + 1}"))
-        c = _timed(lambda turn=turn: raw.start(f"a{turn + 1}"))
-        _remove_flota(ours, f"a{turn + 1}")
-        _remove_docker(theirs, f"a{turn + 1}")
-        raw.remove(f"a{turn + 1}")
+        name = f"a{turn + 1}"
+        a = _timed(partial(_start_flota, ours, name))
+        b = _timed(partial(_start_docker, theirs, name))
+        c = _timed(partial(raw.start, name))
+        _remove_flota(ours, name)
+        _remove_docker(theirs, name)
+        raw.remove(name)
         if turn >= 0:
             mine.append(a)
             peer.append(b)
@@ -83,7 +85,7 @@ def burst(stage: Stage, runs: int) -> Samples:
     """Starts per second, `BURST` asked for at once by eight clients."""
     raw = RawRunc(stage.folder / "rawburst", stage.tar)
     fleet, docker = stage.fleet.socket(), stage.docker.socket()
-    mine, peer, limit = [], [], []
+    kept: tuple[list[float], ...] = ([], [], [])
     for turn in range(-1, runs):
         rates = [
             _rate(lambda n: _on(fleet, _start_flota, n), turn),
@@ -95,10 +97,11 @@ def burst(stage: Stage, runs: int) -> Samples:
             _on(docker, _remove_docker, name)
             raw.remove(name)
         if turn >= 0:
-            for kept, rate in zip((mine, peer, limit), rates, strict=True):
-                kept.append(rate)
+            for side, rate in zip(kept, rates, strict=True):
+                side.append(rate)
     raw.close()
-    return Samples(ours=tuple(mine), peer=tuple(peer), limit=tuple(limit))
+    mine, peer, limit = map(tuple, kept)
+    return Samples(ours=mine, peer=peer, limit=limit)
 
 
 def _names(turn: int) -> list[str]:
