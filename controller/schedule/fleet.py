@@ -1,0 +1,153 @@
+"""The hosts as a scheduler sees them: what is free, taken and known, changed while it places. Pure.
+
+Invariant: a Candidate's free resources are its facts minus what counted instances reserved, and `take` is
+the only thing that lowers them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
+
+from controller.snapshot import Cluster, Usage, counts
+from model.ids import HostId, ServiceId
+from model.records import Host, Instance
+from model.spec import ContainerSpec, Mount, Placement, Publish, Struct
+from model.status import HostReport
+
+Port = tuple[str, int, str]
+"""(protocol, port, host address or empty for all)."""
+
+
+class Demand(Struct):
+    """What a group of equal instances asks of a host."""
+
+    placement: Placement = Placement()
+    platform: str = ""
+    ports: tuple[Port, ...] = ()
+    volumes: tuple[str, ...] = ()
+    """Named volumes it uses."""
+    volumes_bind: bool = False
+    """It must run where its volumes are (plain containers); a service only prefers to."""
+    service: ServiceId | None = None
+    pinned: HostId | None = None
+
+
+def demand_of(
+    spec: ContainerSpec,
+    placement: Placement,
+    *,
+    service: ServiceId | None = None,
+    pinned: HostId | None = None,
+) -> Demand:
+    return Demand(
+        placement=placement,
+        platform=spec.platform,
+        ports=host_ports(spec.ports),
+        volumes=tuple(sorted(_named(spec.mounts))),
+        volumes_bind=service is None,
+        service=service,
+        pinned=pinned,
+    )
+
+
+def host_ports(ports: Iterable[Publish]) -> tuple[Port, ...]:
+    """Those that take a given port of the host where the container runs."""
+    return tuple((p.protocol, p.published, p.host_ip) for p in ports if p.published and p.mode == "host")
+
+
+def _named(mounts: Iterable[Mount]) -> set[str]:
+    return {m.source for m in mounts if m.type == "volume" and m.source}
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One host, while placing."""
+
+    host: Host
+    nano_cpus: int
+    memory: int
+    instances: int
+    volumes: frozenset[str]
+    foreign_ports: frozenset[tuple[str, int]]
+    settling: bool
+    records: Iterable[Instance]
+    of_service: dict[ServiceId | None, int] = field(default_factory=dict)
+    _ports: set[Port] | None = None
+
+    @property
+    def id(self) -> HostId:
+        return self.host.id
+
+    @property
+    def load(self) -> float:
+        """The fuller of its two resources, 0 to 1."""
+        facts = self.host.facts
+        cpus = 1 - self.nano_cpus / facts.nano_cpus if facts.nano_cpus else 0.0
+        memory = 1 - self.memory / facts.memory if facts.memory else 0.0
+        return max(cpus, memory)
+
+    def ports(self) -> set[Port]:
+        """Host ports that our instances have, found when first asked for."""
+        if self._ports is None:
+            self._ports = {port for i in self.records if counts(i) for port in host_ports(i.spec.ports)}
+        return self._ports
+
+    def taken_port(self, wanted: Iterable[Port]) -> Port | None:
+        """The first of `wanted` that is not free; an address-less port collides with every address."""
+        for port in wanted:
+            protocol, number, address = port
+            if (protocol, number) in self.foreign_ports:
+                return port
+            for other, taken, at in self.ports():
+                if (other, taken) == (protocol, number) and (not at or not address or at == address):
+                    return port
+        return None
+
+    def take(self, demand: Demand) -> None:
+        """Set aside what one instance needs."""
+        self.nano_cpus -= demand.placement.reservations.nano_cpus
+        self.memory -= demand.placement.reservations.memory
+        self.instances += 1
+        self.of_service[demand.service] = self.of_service.get(demand.service, 0) + 1
+        if demand.ports:
+            self.ports().update(demand.ports)
+
+
+Fleet = Mapping[HostId, Candidate]
+
+
+def fleet_of(
+    cluster: Cluster,
+    reports: Mapping[HostId, HostReport] | None = None,
+    settling: Set[HostId] = frozenset(),
+) -> Fleet:
+    """Every host of the cluster, as a fresh set of candidates, ordered by id."""
+    known = reports or {}
+    return {
+        host: _candidate(cluster, cluster.hosts[host], known.get(host), host in settling)
+        for host in sorted(cluster.hosts)
+    }
+
+
+def _candidate(cluster: Cluster, host: Host, report: HostReport | None, settling: bool) -> Candidate:
+    used = cluster.usage.get(host.id, Usage())
+    records = cluster.on_host(host.id)
+    return Candidate(
+        host=host,
+        nano_cpus=host.facts.nano_cpus - used.nano_cpus,
+        memory=host.facts.memory - used.memory,
+        instances=used.instances,
+        volumes=frozenset(v.name for v in report.volumes) if report else frozenset(),
+        foreign_ports=frozenset(report.used_ports) if report else frozenset(),
+        settling=settling,
+        records=records.values(),
+    )
+
+
+def count_service(fleet: Fleet, service: ServiceId, instances: Iterable[Instance]) -> None:
+    """Tell the candidates how many of a service's instances they have."""
+    for instance in instances:
+        if instance.host is not None and instance.host in fleet and counts(instance):
+            tally = fleet[instance.host].of_service
+            tally[service] = tally.get(service, 0) + 1

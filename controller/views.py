@@ -1,0 +1,111 @@
+"""The View of one host: all it needs, and nothing else. Pure.
+
+Invariant: a host's View is a function of the Cluster, and `affected` names every host whose View a change can
+alter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from controller.addressing import spans_hosts
+from controller.snapshot import Change, Cluster
+from model.ids import HostId, InstanceId, NetworkId
+from model.records import Block, FleetSettings, Host, Instance, Network
+from model.status import HostState
+from model.view import NetworkPeer, NetworkView, Peer, View
+
+
+def view_of(cluster: Cluster, host: HostId) -> View:
+    """What the agent of `host` should know at this revision."""
+    settings = cluster.settings
+    instances = dict(cluster.on_host(host).items())
+    networks = {network: _network(cluster, network, host) for network in _carried(cluster, host)}
+    met = {peer.host for network in networks.values() for peer in network.peers}
+    return View(
+        revision=cluster.revision,
+        fleet_id=settings.fleet_id,
+        vxlan_port=settings.vxlan_port,
+        security_profile=settings.security_profile,
+        address_pools=settings.address_pools,
+        instances=instances,
+        networks=networks,
+        peers={peer: _peer(cluster.hosts[peer]) for peer in sorted(met)},
+    )
+
+
+def affected(cluster: Cluster, change: Change) -> set[HostId] | None:
+    """The hosts whose View may differ after `change`; None for all."""
+    hosts: set[HostId] = set()
+    for record in (change.old, change.new):
+        if isinstance(record, Instance) and record.host is not None:
+            hosts.add(record.host)
+        elif isinstance(record, Block):
+            hosts.add(record.host)
+            hosts |= _holders(cluster, record.network)
+        elif isinstance(record, Network):
+            hosts |= _holders(cluster, record.id)
+            hosts |= {i.host for i in cluster.on_network(record.id).values() if i.host is not None}
+        elif isinstance(record, FleetSettings):
+            return None
+    if isinstance(change.old, Host) or isinstance(change.new, Host):
+        return hosts | _met_by(cluster, change)
+    return hosts
+
+
+def _met_by(cluster: Cluster, change: Change) -> set[HostId]:
+    """Peers see a host's name, address and whether it is lost; its other fields change no View."""
+    old, new = change.old, change.new
+    if isinstance(old, Host) and isinstance(new, Host) and _peer(old) == _peer(new):
+        if (old.state is HostState.LOST) == (new.state is HostState.LOST):
+            return set()
+    host = new if isinstance(new, Host) else old
+    assert isinstance(host, Host)
+    found = {host.id}
+    for block in cluster.blocks_by_host.get(host.id, {}).values():
+        found |= _holders(cluster, block.network)
+    return found
+
+
+def _holders(cluster: Cluster, network: NetworkId) -> set[HostId]:
+    return {block.host for block in cluster.blocks_by_network.get(network, {}).values()}
+
+
+def _carried(cluster: Cluster, host: HostId) -> Iterable[NetworkId]:
+    """Networks that this host has a share of, or an instance on."""
+    held = {b.network for b in cluster.blocks_by_host.get(host, {}).values() if not b.quarantined_until}
+    used = {a.network for i in cluster.on_host(host).values() for a in i.attachments}
+    return sorted(network for network in held | used if network in cluster.networks)
+
+
+def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
+    network = cluster.networks[ident]
+    if not spans_hosts(network):
+        cidrs = tuple(subnet.cidr for subnet in network.spec.subnets)
+        return NetworkView(id=ident, spec=network.spec, vni=network.vni, blocks=cidrs)
+    shares: dict[HostId, list[str]] = {}
+    for block in cluster.blocks_by_network.get(ident, {}).values():
+        if not block.quarantined_until or block.host == host:
+            shares.setdefault(block.host, []).append(block.cidr)
+    peers = tuple(
+        NetworkPeer(host=peer, blocks=tuple(sorted(cidrs)))
+        for peer, cidrs in sorted(shares.items())
+        if peer != host and _reachable(cluster, peer)
+    )
+    fixed: dict[InstanceId, str] = {
+        instance.id: a.ipv4
+        for instance in cluster.on_network(ident).values()
+        for a in instance.attachments
+        if a.network == ident and a.ipv4 and instance.host == host
+    }
+    blocks = tuple(sorted(shares.get(host, ())))
+    return NetworkView(id=ident, spec=network.spec, vni=network.vni, blocks=blocks, peers=peers, fixed=fixed)
+
+
+def _reachable(cluster: Cluster, peer: HostId) -> bool:
+    host = cluster.hosts.get(peer)
+    return host is not None and host.state is not HostState.LOST
+
+
+def _peer(host: Host) -> Peer:
+    return Peer(host=host.id, name=host.spec.name, address=host.facts.address)
