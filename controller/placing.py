@@ -51,8 +51,7 @@ def assign(
     explanation: Explanation | None = None
     within = fleet if not pins else {host: c for host, c in fleet.items() if host in pins}
     for demand, group in _groups(instances):
-        hosts = {demand.pinned: fleet[demand.pinned]} if demand.pinned in fleet else within
-        placed = place(demand, len(group), hosts)
+        placed = place(demand, len(group), _within(demand, within))
         explanation = placed.explanation or explanation
         for index, instance in enumerate(group):
             if index < len(placed.hosts):
@@ -61,6 +60,13 @@ def assign(
                 why = placed.explanation.text if placed.explanation else ""
                 done.append(replace(instance, host=None, reason=f"no host: {why}"))
     return Assigned(instances=tuple(done), explanation=explanation or _unleased(done))
+
+
+def _within(demand: Demand, fleet: Fleet) -> Fleet:
+    """A pinned instance is explained by its own host alone."""
+    if demand.pinned is None or demand.pinned not in fleet:
+        return fleet
+    return {demand.pinned: fleet[demand.pinned]}
 
 
 def _groups(instances: Iterable[Instance]) -> Iterable[tuple[Demand, list[Instance]]]:

@@ -57,7 +57,8 @@ def _met_by(cluster: Cluster, change: Change) -> set[HostId]:
     """Peers see a host's name, address and whether it is lost; its other fields change no View."""
     old, new = change.old, change.new
     if isinstance(old, Host) and isinstance(new, Host) and _peer(old) == _peer(new):
-        if (old.state is HostState.LOST) == (new.state is HostState.LOST):
+        lost = [host.state is HostState.LOST for host in (old, new)]
+        if lost[0] is lost[1]:
             return set()
     host = new if isinstance(new, Host) else old
     assert isinstance(host, Host)

@@ -62,9 +62,10 @@ def _write(
     assigned = assign(cluster, [*waiting, *fresh], fleet, leases)
     reasons = {instance.id: instance.reason for instance in fresh}
     before = {instance.id: instance for instance in waiting}
+    placed = [i for i in assigned.instances if i.host is not None or not i.pinned]
     items += [
         put(instance, reasons.get(instance.id) or instance.reason)
-        for instance in assigned.instances
+        for instance in placed
         if instance != before.get(instance.id)
     ]
     items += leases.items()

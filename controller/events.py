@@ -1,0 +1,61 @@
+"""What happened lately: a ring of events with a cursor, and streams of it.
+
+Invariant: a reader sees every kept event once and in order; one that falls behind is told how many it missed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+
+from msgspec.structs import replace
+
+from aio.clock import Clock
+from aio.mailbox import Dropped, Feed
+from model.events import Event
+
+KEPT = 4096
+FEED = 1024
+
+
+class EventRing:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ring: deque[Event] = deque(maxlen=KEPT)
+        self._feeds: set[Feed[Event]] = set()
+        self._cursor = 0
+
+    def add(self, event: Event) -> None:
+        """Number it and hand it to every reader; an event without a time happened now."""
+        self._cursor += 1
+        stamped = replace(event, cursor=self._cursor, at=event.at or self._clock.now())
+        self._ring.append(stamped)
+        for feed in self._feeds:
+            feed.put(stamped)
+
+    def about(self, ident: str, limit: int = 20) -> tuple[Event, ...]:
+        """The last events of one object, oldest first."""
+        found = [event for event in self._ring if event.id == ident]
+        return tuple(found[-limit:])
+
+    async def stream(self, since: float | None, until: float | None) -> AsyncIterator[Event]:
+        """Kept events from `since` (none without it), then live ones; `until` a past time ends at once."""
+        feed: Feed[Event] = Feed(FEED)
+        past = [e for e in self._ring if since is not None and e.at >= since]
+        self._feeds.add(feed)
+        try:
+            for event in past:
+                if until is None or event.at <= until:
+                    yield event
+            if until is not None and until <= self._clock.now():
+                return
+            async for item in feed:
+                if isinstance(item, Dropped):
+                    yield Event(type="fleet", action="dropped", id="", attributes={"count": str(item.count)})
+                    continue
+                if until is not None and item.at > until:
+                    return
+                yield item
+        finally:
+            self._feeds.discard(feed)
+            feed.close()

@@ -1,0 +1,75 @@
+"""Connections that hosts dial for us to use: a pool per host.
+
+The controller can't reach a host, so each agent keeps a few connections on offer. Invariant: a pipe is handed
+out once, and an offer ends when its pipe is used up or gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+
+from api.ports import Pipe
+from model.errors import Unavailable
+from model.ids import HostId
+
+WAIT = 10.0
+"""Seconds that a call waits for a host to offer a connection."""
+
+
+class Pipes:
+    def __init__(self, wait: float = WAIT) -> None:
+        self._wait = wait
+        self._idle: dict[HostId, deque[Pipe]] = {}
+        self._wanted: dict[HostId, deque[asyncio.Future[Pipe]]] = {}
+
+    async def accept(self, host: HostId, pipe: Pipe) -> None:
+        """Offer a connection; returns once it is closed, by whichever side."""
+        taker = self._next_taker(host)
+        if taker is not None:
+            taker.set_result(pipe)
+        else:
+            self._idle.setdefault(host, deque()).append(pipe)
+        try:
+            with contextlib.suppress(OSError):
+                await pipe.writer.wait_closed()
+        finally:
+            self._withdraw(host, pipe)
+
+    async def open(self, host: HostId, name: str) -> Pipe:
+        """Take one; the newest first, as it is the likeliest to be alive. Raises Unavailable naming the
+        host."""
+        idle = self._idle.get(host)
+        while idle:
+            pipe = idle.pop()
+            if not pipe.writer.is_closing() and not pipe.reader.at_eof():
+                return pipe
+        future: asyncio.Future[Pipe] = asyncio.get_running_loop().create_future()
+        self._wanted.setdefault(host, deque()).append(future)
+        try:
+            async with asyncio.timeout(self._wait):
+                return await future
+        except TimeoutError as error:
+            raise Unavailable(
+                f"host {name} does not answer: no connection within {self._wait:g} s",
+                hint=f"See `flota node inspect {name}`",
+            ) from error
+        finally:
+            future.cancel()
+
+    def _next_taker(self, host: HostId) -> asyncio.Future[Pipe] | None:
+        wanted = self._wanted.get(host, deque())
+        while wanted:
+            future = wanted.popleft()
+            if not future.done():
+                return future
+        return None
+
+    def _withdraw(self, host: HostId, pipe: Pipe) -> None:
+        idle = self._idle.get(host)
+        if idle is not None:
+            with contextlib.suppress(ValueError):
+                idle.remove(pipe)
+            if not idle:
+                del self._idle[host]
