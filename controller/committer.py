@@ -1,0 +1,59 @@
+"""Decide, commit, tell: the one way by which anything is written.
+
+Invariant: decisions that place work are made one after another, each on the newest durable snapshot, so two
+of them never give away the same free memory; a Conflict drops the decision and decides again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from controller.events import EventRing
+from controller.plan import Plan, to_txn
+from controller.snapshot import Cluster
+from controller.store.base import Conflict, Store
+from model.errors import StaleRevision, Unavailable
+
+log = logging.getLogger("flota.controller")
+TRIES = 16
+
+Decide = Callable[[Cluster], Plan]
+
+
+class Committer:
+    def __init__(self, store: Store, events: EventRing) -> None:
+        self._store = store
+        self._events = events
+        self._turn = asyncio.Lock()
+        self._epoch = 0
+
+    async def lead(self) -> None:
+        """Take the lead: from here on older controllers' writes are refused."""
+        self._epoch = await self._store.lead()
+
+    async def run(self, decide: Decide) -> Plan:
+        """Commit what `decide` makes of the newest snapshot; what it raises passes through, nothing written.
+
+        Raises Unavailable when another controller leads now, or the store can't write.
+        """
+        async with self._turn:
+            for _ in range(TRIES):
+                plan = decide(self._store.snapshot())
+                if plan.empty:
+                    return plan
+                outcome = await self._store.commit(to_txn(plan, self._epoch))
+                if not isinstance(outcome, Conflict):
+                    self._tell(plan)
+                    return plan
+                if outcome.key is None:
+                    raise Unavailable(f"another controller has taken over ({outcome})")
+                log.info("deciding again: %s", outcome)
+        raise StaleRevision("too many writers at once", hint="Try again")
+
+    def _tell(self, plan: Plan) -> None:
+        for item in plan.items:
+            log.info("%s", item)
+        for event in plan.events:
+            self._events.add(event)

@@ -1,0 +1,87 @@
+"""Which keys a change concerns. Pure.
+
+Keys reuse the store's: `service`, `network`, and `instance` for plain containers.
+Invariant: whatever can change a key's plan names that key; naming one too many costs a look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from controller.reconcile.service import UNPLACED
+from controller.snapshot import Change, Cluster, Key, counts
+from model.records import Desired, Host, Instance, Network, Service
+from model.spec import Global
+
+
+def all_keys(cluster: Cluster) -> Iterable[Key]:
+    """Everything that can be planned."""
+    yield from (Key("service", ident) for ident in cluster.services)
+    yield from (Key("network", ident) for ident in cluster.networks)
+    yield from (
+        Key("instance", i.id)
+        for i in cluster.instances.values()
+        if i.service is None or i.service not in cluster.services
+    )
+
+
+def keys_of(cluster: Cluster, change: Change) -> set[Key]:
+    """What must be looked at again after `change`."""
+    keys: set[Key] = set()
+    for record in (change.old, change.new):
+        if isinstance(record, Service):
+            keys.add(Key("service", record.id))
+        elif isinstance(record, Network):
+            keys.add(Key("network", record.id))
+        elif isinstance(record, Instance):
+            keys |= _of_instance(cluster, record)
+        elif isinstance(record, Host):
+            keys |= _of_host(cluster, record, change)
+    if _frees(change):
+        keys |= _waiting(cluster)
+    return keys
+
+
+def _of_instance(cluster: Cluster, instance: Instance) -> set[Key]:
+    if instance.service is not None and instance.service in cluster.services:
+        keys = {Key("service", instance.service)}
+    else:
+        keys = {Key("instance", instance.id)}
+    if instance.desired is Desired.REMOVED:
+        keys |= {Key("network", a.network) for a in instance.attachments}
+    return keys
+
+
+def _of_host(cluster: Cluster, host: Host, change: Change) -> set[Key]:
+    if _same(change):
+        return set()
+    keys = _waiting(cluster)
+    keys |= {Key("service", s.id) for s in cluster.services.values() if isinstance(s.spec.mode, Global)}
+    keys |= {Key("network", block.network) for block in cluster.blocks_by_host.get(host.id, {}).values()}
+    for instance in cluster.on_host(host.id).values():
+        keys |= _of_instance(cluster, instance)
+    return keys
+
+
+def _same(change: Change) -> bool:
+    """Whether only what no decision looks at has changed (a reason, a certificate)."""
+    old, new = change.old, change.new
+    if not isinstance(old, Host) or not isinstance(new, Host):
+        return False
+    return (old.spec, old.facts, old.state) == (new.spec, new.facts, new.state)
+
+
+def _frees(change: Change) -> bool:
+    """Whether room may have appeared for those who wait."""
+    old, new = change.old, change.new
+    if not isinstance(old, Instance) or old.host is None or not counts(old):
+        return False
+    return not isinstance(new, Instance) or not counts(new)
+
+
+def _waiting(cluster: Cluster) -> set[Key]:
+    return {
+        Key("service", service.id)
+        for service in cluster.services.values()
+        if any(condition.type == UNPLACED for condition in service.conditions)
+    }

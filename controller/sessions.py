@@ -1,0 +1,262 @@
+"""The agents' connections: one session per host, Views down, reports up.
+
+Invariants: the first message down is the whole View, each later one the difference to what was sent before,
+computed when it is sent (a slow host gets the newest, not a backlog); a report is answered only when what it
+asks to write is durable; only an answered ping proves that a host hears us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from aio.clock import Clock
+from aio.mailbox import Bell
+from api.ports import Channel
+from controller.snapshot import Cluster
+from controller.views import view_of
+from model.codec import encode_wire
+from model.errors import FlotaError, InvalidInput
+from model.ids import HostId
+from model.view import View, diff
+from model.wire import (
+    PROTOCOL,
+    Ack,
+    ControllerMessage,
+    Delta,
+    FullView,
+    Goodbye,
+    Hello,
+    NeedView,
+    Ping,
+    Pong,
+    Report,
+    Reported,
+    Welcome,
+    decode_agent,
+)
+
+log = logging.getLogger("flota.controller")
+HELLO_WITHIN = 10.0
+SEND_WITHIN = 10.0
+
+
+class Listener(Protocol):
+    """What a session tells the controller."""
+
+    def snapshot(self) -> Cluster: ...
+
+    async def greeted(self, host: HostId, hello: Hello) -> None:
+        """A session begins; returns when what Hello changes is durable. Raises NotFound for no such host."""
+        ...
+
+    async def reported(self, host: HostId, report: Report) -> None:
+        """Returns when what it changes is durable."""
+        ...
+
+    def ponged(self, host: HostId) -> None: ...
+
+    def parted(self, host: HostId) -> None:
+        """The session ended, and none has taken its place."""
+        ...
+
+
+class Session:
+    """One agent's connection."""
+
+    def __init__(self, host: HostId, channel: Channel, hello: Hello, heard: float) -> None:
+        self.host = host
+        self.hello = hello
+        self.heard = heard
+        """When it last answered, monotonic."""
+        self.acked = 0
+        """Revision of the last View that the host says is in its journal."""
+        self.bell = Bell()
+        self._channel = channel
+        self._sent = View()
+        self._whole = False
+        self._serial = 0
+
+    async def send(self, message: ControllerMessage) -> None:
+        async with asyncio.timeout(SEND_WITHIN):
+            await self._channel.send(encode_wire(message))
+
+    async def receive(self) -> bytes | None:
+        return await self._channel.receive()
+
+    async def welcome(self, view: View, ping_every: float) -> None:
+        self._sent = view
+        await self.send(Welcome(view=view, ping_every=ping_every))
+
+    def send_whole(self) -> None:
+        self._whole = True
+        self.bell.ring()
+
+    async def write(self, snapshot: Callable[[], Cluster]) -> None:
+        """Send what changed whenever it rings, for ever."""
+        while True:
+            await self.bell.wait()
+            view = view_of(snapshot(), self.host)
+            delta = diff(self._sent, view)
+            if self._whole:
+                self._whole, self._sent = False, view
+                await self.send(FullView(view=view))
+            elif not delta.empty:
+                self._sent = view
+                await self.send(Delta(delta=delta))
+
+    async def ping(self, clock: Clock, every: float) -> None:
+        while True:
+            await clock.sleep(every)
+            self._serial += 1
+            await self.send(Ping(serial=self._serial))
+
+    async def end(self, reason: str, *, retry: bool) -> None:
+        """Say goodbye if the other side still listens, and close."""
+        with contextlib.suppress(OSError, FlotaError):
+            await self.send(Goodbye(reason=reason, retry=retry))
+        await self.close()
+
+    async def close(self) -> None:
+        with contextlib.suppress(OSError, FlotaError):
+            await self._channel.close()
+
+
+class Sessions:
+    """All sessions; `ping_every` seconds between pings, `alive_for` seconds an answer counts as life."""
+
+    def __init__(self, listener: Listener, clock: Clock, *, ping_every: float, alive_for: float) -> None:
+        self._listener = listener
+        self._clock = clock
+        self._ping_every = ping_every
+        self._alive_for = alive_for
+        self._by_host: dict[HostId, Session] = {}
+        self._last: dict[HostId, tuple[int, int]] = {}
+        """(epoch, sequence) of the last report taken."""
+
+    def connected(self, host: HostId) -> bool:
+        return host in self._by_host
+
+    def hosts(self) -> list[HostId]:
+        return sorted(self._by_host)
+
+    def ring(self, hosts: Iterable[HostId] | None) -> None:
+        """Their Views may have changed; None: everybody's."""
+        for host in list(self._by_host) if hosts is None else hosts:
+            session = self._by_host.get(host)
+            if session is not None:
+                session.bell.ring()
+
+    async def end(self, host: HostId, reason: str, *, retry: bool) -> None:
+        session = self._by_host.pop(host, None)
+        if session is not None:
+            self._listener.parted(host)
+            await session.end(reason, retry=retry)
+
+    async def serve(self, host: HostId, channel: Channel) -> None:
+        """Speak with an agent until either side ends."""
+        hello = await self._hello(channel)
+        if hello is None:
+            await channel.close()
+            return
+        session = Session(host, channel, hello, self._clock.monotonic())
+        refusal = self._refused(session)
+        if refusal:
+            log.warning("host %s: %s", host[:12], refusal)
+            await session.end(refusal, retry=True)
+            return
+        await self._replace(session)
+        try:
+            await self._listener.greeted(host, hello)
+            await session.welcome(view_of(self._listener.snapshot(), host), self._ping_every)
+            await self._converse(session)
+        except FlotaError as error:
+            await session.end(str(error), retry=error.code != "not_found")
+        except OSError as error:
+            log.info("host %s: connection ended: %s", host[:12], error)
+        finally:
+            if self._by_host.get(host) is session:
+                del self._by_host[host]
+                self._listener.parted(host)
+            await session.close()
+
+    async def _hello(self, channel: Channel) -> Hello | None:
+        try:
+            async with asyncio.timeout(HELLO_WITHIN):
+                frame = await channel.receive()
+            message = decode_agent(frame) if frame is not None else None
+        except (TimeoutError, OSError, InvalidInput) as error:
+            log.warning("a session did not begin with Hello: %s", error)
+            return None
+        return message if isinstance(message, Hello) else None
+
+    def _refused(self, new: Session) -> str:
+        """Why this newcomer must wait: an older process, or a second machine with the same certificate."""
+        old = self._by_host.get(new.host)
+        if new.hello.protocol > PROTOCOL:
+            return f"the agent speaks protocol {new.hello.protocol}, this controller {PROTOCOL}"
+        if old is None or self._clock.monotonic() - old.heard > self._alive_for:
+            return ""
+        if old.hello.boot_id != new.hello.boot_id:
+            return "another machine with this host's certificate is in session"
+        if new.hello.epoch < old.hello.epoch:
+            return "a newer agent of this host is in session"
+        return ""
+
+    async def _replace(self, session: Session) -> None:
+        old = self._by_host.get(session.host)
+        self._by_host[session.host] = session
+        if old is not None:
+            await old.end("a newer session of this host has begun", retry=True)
+
+    async def _converse(self, session: Session) -> None:
+        """Reader here; writer and pinger beside it. A failing one closes the channel, which ends the reader,
+        so that no task's failure has to be caught as a group."""
+        async with asyncio.TaskGroup() as group:
+            beside = [
+                group.create_task(self._or_close(session, session.write(self._listener.snapshot))),
+                group.create_task(self._or_close(session, session.ping(self._clock, self._ping_every))),
+            ]
+            try:
+                await self._read(session)
+            finally:
+                for task in beside:
+                    task.cancel()
+
+    @staticmethod
+    async def _or_close(session: Session, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except (OSError, FlotaError) as error:
+            log.info("host %s: %s", session.host[:12], error or type(error).__name__)
+            await session.close()
+
+    async def _read(self, session: Session) -> None:
+        session.bell.ring()  # what changed between Hello and Welcome
+        while (frame := await session.receive()) is not None:
+            if self._by_host.get(session.host) is not session:
+                return
+            message = decode_agent(frame)
+            match message:
+                case Pong():
+                    session.heard = self._clock.monotonic()
+                    self._listener.ponged(session.host)
+                case Report():
+                    await self._report(session, message)
+                case Ack():
+                    session.acked = message.revision
+                case NeedView():
+                    session.send_whole()
+                case Hello():
+                    raise InvalidInput("a second Hello in one session")
+
+    async def _report(self, session: Session, report: Report) -> None:
+        at = (session.hello.epoch, report.sequence)
+        last = self._last.get(session.host, (0, 0))
+        if at > last or last[0] > session.hello.epoch:
+            await self._listener.reported(session.host, report)
+            self._last[session.host] = at
+        await session.send(Reported(sequence=report.sequence))
