@@ -1,0 +1,112 @@
+"""A host's network in memory: the HostNetwork seam for the tests of everything above it.
+
+It holds the same promises as `net.reconciler` (contract suite: tests/contract/test_host_network.py) and keeps
+what it was told where tests can read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from model.errors import Exhausted, InUse, NotFound
+from model.ids import InstanceId, NetworkId, short
+from model.status import BoundPort, Endpoint
+from net.host import Drift, EndpointRequest, NetworkPlan, PublishRequest
+from net.naming import endpoint_mac
+from net.subnets import gateway, subnet_of
+
+FIRST_FREE_PORT, LAST_PORT = 32768, 65535
+
+
+class FakeHostNetwork:
+    """`plan`, `endpoints`, `published` and `spaces` are what stands; `foreign_ports` are taken by strangers."""
+
+    def __init__(self) -> None:
+        self.plan: NetworkPlan | None = None
+        self.applied = 0
+        self.endpoints: dict[tuple[InstanceId, str], Endpoint] = {}
+        self.published: dict[InstanceId, tuple[BoundPort, ...]] = {}
+        self.spaces: dict[InstanceId, str] = {}
+        self.foreign_ports: set[tuple[str, int]] = set()
+        self.started = False
+        self._bells: list[Callable[[Drift], None]] = []
+
+    async def start(self) -> None:
+        self.started = True
+
+    async def close(self) -> None:
+        self.started = False
+
+    async def apply(self, plan: NetworkPlan) -> None:
+        self.plan = plan
+        self.applied += 1
+
+    async def open_namespace(self, instance: InstanceId) -> str:
+        return self.spaces.setdefault(instance, f"/run/flota/net/ns/{instance}")
+
+    async def drop_namespace(self, instance: InstanceId) -> None:
+        self.spaces.pop(instance, None)
+        self.published.pop(instance, None)
+        for key in [key for key in self.endpoints if key[0] == instance]:
+            del self.endpoints[key]
+
+    def namespaces(self) -> Sequence[InstanceId]:
+        return sorted(self.spaces)
+
+    async def attach(self, request: EndpointRequest) -> Endpoint:
+        view = None if self.plan is None else self.plan.networks.get(request.network)
+        if view is None:
+            raise NotFound(f"this host carries no network {short(request.network)}")
+        if request.instance not in self.spaces:
+            raise NotFound(f"instance {short(request.instance)} has no network namespace")
+        address = request.ipv4 or request.ipv6
+        endpoint = Endpoint(
+            network=NetworkId(request.network),
+            network_name=view.spec.name,
+            ifname=request.ifname,
+            ipv4=request.ipv4,
+            ipv6=request.ipv6,
+            mac=request.mac or endpoint_mac(request.instance, request.network),
+            gateway=str(gateway(subnet_of(view.spec, address))) if address else "",
+        )
+        self.endpoints[request.instance, request.network] = endpoint
+        return endpoint
+
+    async def detach(self, instance: InstanceId, network: str) -> None:
+        self.endpoints.pop((instance, network), None)
+
+    async def publish(self, request: PublishRequest) -> None:
+        for port in request.ports:
+            if self._taken(port, but=request.instance):
+                raise InUse(f"port {port.published}/{port.protocol} is in use on this host")
+        self.published[request.instance] = request.ports
+
+    async def unpublish(self, instance: InstanceId) -> None:
+        self.published.pop(instance, None)
+
+    def free_port(self, protocol: str, host_ip: str) -> int:
+        taken = {p.published for ports in self.published.values() for p in ports if p.protocol == protocol}
+        taken |= {port for kind, port in self.foreign_ports if kind == protocol}
+        for port in range(FIRST_FREE_PORT, LAST_PORT + 1):
+            if port not in taken:
+                return port
+        raise Exhausted(f"no free {protocol} port on {host_ip or 'this host'}")
+
+    def on_drift(self, ring: Callable[[Drift], None]) -> None:
+        self._bells.append(ring)
+
+    def drift(self, drift: Drift) -> None:
+        """Play a drift to whoever listens."""
+        for ring in self._bells:
+            ring(drift)
+
+    def _taken(self, port: BoundPort, *, but: InstanceId) -> bool:
+        if (port.protocol, port.published) in self.foreign_ports:
+            return True
+        return any(
+            (other.protocol, other.published) == (port.protocol, port.published)
+            and (not other.host_ip or not port.host_ip or other.host_ip == port.host_ip)
+            for instance, ports in self.published.items()
+            if instance != but
+            for other in ports
+        )

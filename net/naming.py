@@ -1,0 +1,71 @@
+"""Names and addresses derived from identities, so that every host computes them alike and none is stored. Pure.
+
+Invariant: equal input gives the equal name on every host and after every restart; two identities share a name
+with probability 2^-48.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+
+BRIDGE, VXLAN, VETH = "flb", "flx", "flv"
+PREFIXES = (BRIDGE, VXLAN, VETH)
+ALIAS = "flota:"
+"""Start of the alias (IFLA_IFALIAS) of each link of ours; with the name it marks ownership."""
+
+
+def bridge_name(network: str) -> str:
+    return _link_name(BRIDGE, network)
+
+
+def vxlan_name(network: str) -> str:
+    return _link_name(VXLAN, network)
+
+
+def veth_name(instance: str, network: str) -> str:
+    """Host side of an endpoint; its alias tells people which instance and network that is."""
+    return VETH + _digest("veth", instance, network).hex()[:12]
+
+
+def network_alias(network: str) -> str:
+    return f"{ALIAS}network:{network}"
+
+
+def endpoint_alias(instance: str, network: str) -> str:
+    return f"{ALIAS}endpoint:{instance}:{network}"
+
+
+def endpoint_mac(instance: str, network: str) -> str:
+    """Of the instance, not of its address: a reused address comes with a new MAC, which ends stale caches."""
+    return _mac(_digest("endpoint", instance, network))
+
+
+def gateway_mac(network: str) -> str:
+    """One for all hosts: a container that asks for its gateway gets the same answer wherever it runs."""
+    return _mac(_digest("gateway", network))
+
+
+def vtep_mac(host: str, vni: int) -> str:
+    return _mac(_digest("vtep", host, str(vni)))
+
+
+def link_local(mac: str) -> str:
+    """The modified EUI-64 address of a MAC (RFC 4291, appendix A)."""
+    raw = bytearray.fromhex(mac.replace(":", ""))
+    raw[0] ^= 0x02
+    return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + bytes(raw[:3]) + b"\xff\xfe" + bytes(raw[3:])))
+
+
+def _link_name(prefix: str, network: str) -> str:
+    """IFNAMSIZ leaves 15 bytes: three for the prefix, twelve of the id."""
+    return prefix + network[:12]
+
+
+def _mac(digest: bytes) -> str:
+    """Locally administered, unicast (IEEE 802, bits 1 and 0 of the first octet)."""
+    return ":".join(f"{byte:02x}" for byte in (digest[0] & 0xFC | 0x02, *digest[1:6]))
+
+
+def _digest(*words: str) -> bytes:
+    return hashlib.sha256("\0".join(("flota", *words)).encode()).digest()
