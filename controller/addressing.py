@@ -26,6 +26,8 @@ LOCAL_DRIVERS = frozenset({"bridge"})
 MODES = ("host", "none")
 BLOCK_BITS = 8
 """A block has at most 256 addresses."""
+QUARANTINE = 60.0
+"""Seconds before addresses of a host that is gone are used again: peers' caches and flows have ended."""
 RESERVED = tuple(
     ipaddress.ip_network(cidr)
     for cidr in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
@@ -152,10 +154,20 @@ class Leases:
             found = _first_free(whole, prefix, taken)
             if found is not None:
                 return Block(network=network.id, cidr=str(found), host=host, leased_at=self._now)
+        self._reclaim(network)
         raise Exhausted(
             f"network {network.spec.name} has no addresses left in {whole}",
             hint="Remove instances from it, or make a network with a larger subnet",
         )
+
+    def _reclaim(self, network: Network) -> None:
+        """Take back what hosts hold without using it; it is free once its quarantine has passed."""
+        used = {i.host for i in self._cluster.on_network(network.id).values()}
+        for block in list(self._blocks(network.id)):
+            if block.revision and block.host not in used and not block.quarantined_until:
+                until = self._now + QUARANTINE
+                self._changed[block.key] = msgspec.structs.replace(block, quarantined_until=until)
+                self._reasons[block.key] = f"{network.spec.name} ran out of addresses, this block is unused"
 
 
 def block_prefix(subnet: IP, hosts: int) -> int:

@@ -79,6 +79,7 @@ class Session:
         self._sent = View()
         self._whole = False
         self._serial = 0
+        self._goodbye: Goodbye | None = None
 
     async def send(self, message: ControllerMessage) -> None:
         async with asyncio.timeout(SEND_WITHIN):
@@ -95,10 +96,18 @@ class Session:
         self._whole = True
         self.bell.ring()
 
+    def dismiss(self, reason: str, *, retry: bool) -> None:
+        """End it from its own writer, so that a peer that does not read delays nobody else."""
+        self._goodbye = Goodbye(reason=reason, retry=retry)
+        self.bell.ring()
+
     async def write(self, snapshot: Callable[[], Cluster]) -> None:
         """Send what changed whenever it rings, for ever."""
         while True:
             await self.bell.wait()
+            if self._goodbye is not None:
+                await self.end(self._goodbye.reason, retry=self._goodbye.retry)
+                return
             view = view_of(snapshot(), self.host)
             delta = diff(self._sent, view)
             if self._whole:
@@ -150,11 +159,12 @@ class Sessions:
             if session is not None:
                 session.bell.ring()
 
-    async def end(self, host: HostId, reason: str, *, retry: bool) -> None:
+    def dismiss(self, host: HostId, reason: str, *, retry: bool) -> None:
+        """End the session of that host, if there is one."""
         session = self._by_host.pop(host, None)
         if session is not None:
             self._listener.parted(host)
-            await session.end(reason, retry=retry)
+            session.dismiss(reason, retry=retry)
 
     async def serve(self, host: HostId, channel: Channel) -> None:
         """Speak with an agent until either side ends."""
@@ -168,7 +178,7 @@ class Sessions:
             log.warning("host %s: %s", host[:12], refusal)
             await session.end(refusal, retry=True)
             return
-        await self._replace(session)
+        self._replace(session)
         try:
             await self._listener.greeted(host, hello)
             await session.welcome(view_of(self._listener.snapshot(), host), self._ping_every)
@@ -206,15 +216,16 @@ class Sessions:
             return "a newer agent of this host is in session"
         return ""
 
-    async def _replace(self, session: Session) -> None:
+    def _replace(self, session: Session) -> None:
         old = self._by_host.get(session.host)
         self._by_host[session.host] = session
         if old is not None:
-            await old.end("a newer session of this host has begun", retry=True)
+            old.dismiss("a newer session of this host has begun", retry=True)
 
     async def _converse(self, session: Session) -> None:
         """Reader here; writer and pinger beside it. A failing one closes the channel, which ends the reader,
         so that no task's failure has to be caught as a group."""
+        failure: FlotaError | OSError | None = None
         async with asyncio.TaskGroup() as group:
             beside = [
                 group.create_task(self._or_close(session, session.write(self._listener.snapshot))),
@@ -222,16 +233,20 @@ class Sessions:
             ]
             try:
                 await self._read(session)
+            except (FlotaError, OSError) as error:
+                failure = error  # raised bare below: a group would wrap it
             finally:
                 for task in beside:
                     task.cancel()
+        if failure is not None:
+            raise failure
 
     @staticmethod
     async def _or_close(session: Session, work: Awaitable[None]) -> None:
         try:
             await work
         except (OSError, FlotaError) as error:
-            log.info("host %s: %s", session.host[:12], error or type(error).__name__)
+            log.info("host %s: %s", session.host[:12], str(error) or type(error).__name__)
             await session.close()
 
     async def _read(self, session: Session) -> None:

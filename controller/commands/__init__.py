@@ -1,0 +1,1 @@
+"""The write verbs behind the API: pure decisions from a request and a snapshot to a Plan."""
