@@ -1,0 +1,92 @@
+"""Compressed streams by their magic: gzip (several members), zstd, xz, bzip2, or none.
+
+Invariant: memory stays bounded whatever a stream claims; damage raises Damaged, never a library's own error.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable
+from typing import BinaryIO, Protocol
+
+from model.errors import Damaged
+
+PIECE = 1 << 18
+MAX_WINDOW = 128 << 20
+"""The largest zstd window and xz dictionary that is accepted, in bytes."""
+_MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"))
+
+
+def kind_of(head: bytes) -> str:
+    """`gzip`, `zstd`, `xz`, `bzip2`, or empty for anything else."""
+    return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
+
+
+def decompressed(source: BinaryIO) -> Callable[[int], bytes]:
+    """A reader of the plain bytes of `source`, which stands at its start and can seek."""
+    head = source.read(6)
+    source.seek(0)
+    kind = kind_of(head)
+    if not kind:
+        return source.read
+    return _guarded(_opened(kind, source).read, kind)
+
+
+class _Reader(Protocol):
+    def read(self, count: int, /) -> bytes: ...
+
+
+def _opened(kind: str, source: BinaryIO) -> _Reader:
+    if kind == "gzip":
+        from isal import igzip
+
+        unzipped: _Reader = igzip.IGzipFile(fileobj=source, mode="rb")
+        return unzipped
+    if kind == "zstd":
+        import zstandard
+
+        inflater = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+        return inflater.stream_reader(source, read_size=PIECE, read_across_frames=True)
+    return _Xz(source) if kind == "xz" else bz2.BZ2File(source)
+
+
+class _Xz:
+    """xz with a memory limit, which lzma.LZMAFile has not."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._inflater = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=MAX_WINDOW)
+
+    def read(self, count: int) -> bytes:
+        while True:
+            if self._inflater.eof:
+                rest = self._inflater.unused_data or self._source.read(PIECE)
+                if not rest.strip(b"\0"):
+                    return b""
+                self._inflater = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=MAX_WINDOW)
+                data = self._inflater.decompress(rest, count)
+            elif self._inflater.needs_input:
+                piece = self._source.read(PIECE)
+                if not piece:
+                    raise EOFError("ends early")
+                data = self._inflater.decompress(piece, count)
+            else:
+                data = self._inflater.decompress(b"", count)
+            if data:
+                return data
+
+
+def _guarded(read: Callable[[int], bytes], kind: str) -> Callable[[int], bytes]:
+    def inner(count: int) -> bytes:
+        try:
+            return read(count)
+        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, MemoryError) as error:
+            raise Damaged(f"{kind} stream: {error}") from error
+        except Exception as error:  # zstandard and isal raise classes of their own
+            if type(error).__module__.partition(".")[0] in ("zstandard", "isal", "zstd"):
+                raise Damaged(f"{kind} stream: {error}") from error
+            raise
+
+    return inner

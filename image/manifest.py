@@ -1,0 +1,248 @@
+"""Manifests, indexes and configurations of images, from bytes that a stranger wrote. Pure.
+
+OCI image-spec 1.1 and Docker's image manifest v2 schema 2. Bounded (4 MiB), no duplicate keys, every digest
+and size checked; a document that is both an index and a manifest is refused (CVE-2021-41190).
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from image.digest import check
+from model.errors import Damaged, Unsupported
+from model.image import HistoryEntry, ImageConfig
+from model.spec import Struct
+from model.status import Platform
+
+MAX_DOCUMENT = 4 << 20
+MAX_LAYERS = 500
+MAX_BLOB = 1 << 40
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+ACCEPTED = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX)
+
+
+class Descriptor(Struct):
+    digest: str
+    size: int
+    media_type: str = ""
+    platform: Platform | None = None
+    urls: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = {}
+
+
+class Manifest(Struct):
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    media_type: str = ""
+
+
+class Index(Struct):
+    manifests: tuple[Descriptor, ...]
+
+
+class Configuration(Struct):
+    """A configuration blob: `diff_ids` bottom first."""
+
+    platform: Platform
+    diff_ids: tuple[str, ...]
+    config: ImageConfig
+    created: float = 0.0
+    history: tuple[HistoryEntry, ...] = ()
+
+
+def load_object(data: bytes, what: str) -> dict[str, Any]:
+    """A JSON object without duplicate keys, at most 4 MiB. Raises Damaged."""
+    if len(data) > MAX_DOCUMENT:
+        raise Damaged(f"{what} has {len(data)} bytes, more than {MAX_DOCUMENT}")
+    try:
+        value = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{what} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise Damaged(f"{what} is not a JSON object")
+    return value
+
+
+def parse_document(data: bytes, media_type: str = "") -> Manifest | Index:
+    """A manifest or an index, told apart by what it holds, checked against what it says it is."""
+    raw = load_object(data, "manifest")
+    said = _text(raw, "mediaType", "manifest") or media_type
+    if raw.get("schemaVersion") == 1 or "fsLayers" in raw:
+        raise Unsupported("the image has a schema 1 manifest", hint="Push it again with a current tool")
+    if raw.get("schemaVersion") != 2:
+        raise Damaged("manifest: schemaVersion is not 2")
+    if "manifests" in raw and ("layers" in raw or "config" in raw):
+        raise Damaged("manifest: is both an index and an image manifest")
+    if "manifests" in raw:
+        if said in (OCI_MANIFEST, DOCKER_MANIFEST):
+            raise Damaged(f"manifest: says it is {said}, but is an index")
+        entries = _list(raw, "manifests", "index")
+        return Index(manifests=tuple(_descriptor(e, f"manifests[{i}]") for i, e in enumerate(entries)))
+    if said in (OCI_INDEX, DOCKER_INDEX):
+        raise Damaged(f"manifest: says it is {said}, but is an image manifest")
+    layers = tuple(_descriptor(e, f"layers[{i}]") for i, e in enumerate(_list(raw, "layers", "manifest")))
+    if len(layers) > MAX_LAYERS:
+        raise Unsupported(f"the image has {len(layers)} layers, more than {MAX_LAYERS}")
+    foreign = next((layer for layer in layers if layer.urls), None)
+    if foreign is not None:
+        raise Unsupported(f"layer {foreign.digest[:19]} is to be fetched from elsewhere, which is not done")
+    return Manifest(config=_descriptor(raw.get("config"), "config"), layers=layers, media_type=said)
+
+
+def choose(index: Index, wanted: Platform) -> Descriptor:
+    """The manifest for a platform: exact variant first, then any. Raises Unsupported with what there is."""
+    fitting = [
+        m
+        for m in index.manifests
+        if m.platform is not None and (m.platform.os, m.platform.arch) == (wanted.os, wanted.arch)
+    ]
+    exact = [m for m in fitting if m.platform is not None and m.platform.variant == wanted.variant]
+    if exact or fitting:
+        return (exact or fitting)[0]
+    unnamed = [m for m in index.manifests if m.platform is None]
+    if len(index.manifests) == 1 and unnamed:
+        return unnamed[0]
+    have = sorted({f"{m.platform.os}/{m.platform.arch}" for m in index.manifests if m.platform})
+    raise Unsupported(
+        f"the image is not made for {wanted.os}/{wanted.arch}, only for {', '.join(have) or 'nothing'}"
+    )
+
+
+def parse_configuration(data: bytes) -> Configuration:
+    raw = load_object(data, "image configuration")
+    rootfs = _object(raw, "rootfs", "image configuration")
+    diff_ids = tuple(check(str(d), "diff_id") for d in _list(rootfs, "diff_ids", "rootfs"))
+    if len(diff_ids) > MAX_LAYERS:
+        raise Unsupported(f"the image has {len(diff_ids)} layers, more than {MAX_LAYERS}")
+    platform = Platform(
+        os=_text(raw, "os", "image configuration") or "linux",
+        arch=_text(raw, "architecture", "image configuration"),
+        variant=_text(raw, "variant", "image configuration"),
+    )
+    history = tuple(_history(entry) for entry in _list(raw, "history", "image configuration"))
+    return Configuration(
+        platform=platform,
+        diff_ids=diff_ids,
+        config=_run_config(_object(raw, "config", "image configuration")),
+        created=parse_time(_text(raw, "created", "image configuration")),
+        history=history,
+    )
+
+
+def parse_time(text: str) -> float:
+    """RFC 3339 → unix seconds; 0 for what is no time (it is only shown)."""
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def _run_config(raw: Mapping[str, Any]) -> ImageConfig:
+    workdir = _text(raw, "WorkingDir", "config")
+    return ImageConfig(
+        env=_strings(raw, "Env") or (),
+        entrypoint=_strings(raw, "Entrypoint"),
+        cmd=_strings(raw, "Cmd"),
+        user=_text(raw, "User", "config"),
+        workdir=posixpath.normpath(workdir) if workdir else "",
+        volumes=tuple(sorted(_object(raw, "Volumes", "config"))),
+        exposed_ports=tuple(sorted(_object(raw, "ExposedPorts", "config"))),
+        labels={k: _string(v, f"config.Labels[{k}]") for k, v in _object(raw, "Labels", "config").items()},
+        stop_signal=_text(raw, "StopSignal", "config"),
+    )
+
+
+def _history(raw: Any) -> HistoryEntry:
+    if not isinstance(raw, dict):
+        raise Damaged("image configuration: a history entry is no object")
+    return HistoryEntry(
+        created=_text(raw, "created", "history"),
+        created_by=_text(raw, "created_by", "history"),
+        comment=_text(raw, "comment", "history"),
+        empty_layer=raw.get("empty_layer") is True,
+    )
+
+
+def _descriptor(raw: Any, where: str) -> Descriptor:
+    if not isinstance(raw, dict):
+        raise Damaged(f"manifest: {where} is no object")
+    size = raw.get("size")
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_BLOB:
+        raise Damaged(f"manifest: {where}.size is {str(size)[:40]}")
+    platform = raw.get("platform")
+    return Descriptor(
+        digest=check(_text(raw, "digest", where), f"{where}.digest"),
+        size=size,
+        media_type=_text(raw, "mediaType", where),
+        platform=None if platform is None else _platform(platform, where),
+        urls=_strings(raw, "urls") or (),
+        annotations={k: str(v) for k, v in _object(raw, "annotations", where).items()},
+    )
+
+
+def _platform(raw: Any, where: str) -> Platform:
+    if not isinstance(raw, dict):
+        raise Damaged(f"manifest: {where}.platform is no object")
+    return Platform(
+        os=_text(raw, "os", where),
+        arch=_text(raw, "architecture", where),
+        variant=_text(raw, "variant", where),
+    )
+
+
+def _text(raw: Mapping[str, Any], key: str, where: str) -> str:
+    value = raw.get(key)
+    return "" if value is None else _string(value, f"{where}.{key}")
+
+
+def _string(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise Damaged(f"{where} is no string")
+    if "\0" in value:
+        raise Damaged(f"{where} holds a NUL")
+    return value
+
+
+def _strings(raw: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    value = raw.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise Damaged(f"config.{key} is no list")
+    return tuple(_string(item, f"config.{key}") for item in value)
+
+
+def _list(raw: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    value = raw.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise Damaged(f"{where}.{key} is no list")
+    return value
+
+
+def _object(raw: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    value = raw.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Damaged(f"{where}.{key} is no object")
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("duplicate key")
+    return found
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no JSON number")
