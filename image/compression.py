@@ -42,8 +42,8 @@ def _opened(kind: str, source: BinaryIO) -> _Reader:
     if kind == "gzip":
         from isal import igzip
 
-        unzipped: _Reader = igzip.IGzipFile(fileobj=source, mode="rb")
-        return unzipped
+        open_gzip: Callable[..., _Reader] = igzip.IGzipFile
+        return open_gzip(fileobj=source, mode="rb")
     if kind == "zstd":
         import zstandard
 

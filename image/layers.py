@@ -3,8 +3,9 @@
     layers/<n>/fs       the files          layers/<n>/link   marker: complete; holds {chain, diff, size}
     layers/tmp-*        half-made; removed at start
 
-Directories have short numeric names, as mount options are bounded (overlayfs takes one page of them by mount(2)).
-Invariant: a layer with its marker is complete and on disk (syncfs before the marker, rename of the marker last).
+Directories have short numeric names, as mount options are bounded (overlayfs takes one page of them by
+mount(2)). Invariant: a layer with its marker is complete and on disk (syncfs before the marker, rename of
+the marker last).
 """
 
 from __future__ import annotations

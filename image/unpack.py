@@ -1,9 +1,9 @@
 """A layer's tar into a directory, in a process of its own whose root is that directory.
 
-Runs as `python -m image.unpack`, told by one JSON line on stdin. Before the first member is read the process has
-changed its root: whatever links the layer holds, nothing outside can be named. Whiteouts become what overlayfs
-understands: a 0:0 character device, an opaque xattr (OCI image-spec, layer.md; kernel doc overlayfs.rst).
-Invariant: nothing is written through a link, and a digest that does not fit is a failure.
+Runs as `python -m image.unpack`, told by one JSON line on stdin. Before the first member is read the
+process has changed its root: whatever links the layer holds, nothing outside can be named. Whiteouts become
+what overlayfs understands: a 0:0 character device, an opaque xattr (OCI image-spec, layer.md; kernel doc
+overlayfs.rst). Invariant: nothing is written through a link, and a digest that does not fit is a failure.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Unpacker:
             self._attributes(path, member)
 
     def _parents(self, folder: bytes) -> None:
-        """Make missing parents; a parent that is a link or a file gives way to a directory, as no member may be
-        written through a link."""
+        """Make missing parents; a parent that is a link or a file gives way to a directory, as no member
+        may be written through a link."""
         if folder in self._made:
             return
         if folder.count(b"/") > MAX_DEPTH:

@@ -1,7 +1,8 @@
 """overlayfs: read-only lower directories, one writable upper (kernel doc filesystems/overlayfs.rst).
 
-Mounted by fsopen and `lowerdir+`, one call per layer, so that neither mount(2)'s page of options nor the length
-of paths bounds the number of layers; kernels before 6.5 fall back to mount(2) with short relative paths.
+Mounted by fsopen and `lowerdir+`, one call per layer, so that neither mount(2)'s page of options nor the
+length of paths bounds the number of layers; kernels before 6.5 fall back to mount(2) with short relative
+paths.
 """
 
 from __future__ import annotations
