@@ -1,0 +1,61 @@
+"""What a configuration needs to know besides the user's spec and the image: facts as values. Pure.
+
+`agent.hostlimits` measures HostLimits once at start; ContainerFacts are the agent's choices for one container.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from model.spec import Mount, Struct
+
+Profile = Literal["docker", "default", "strict"]
+
+
+class Device(Struct):
+    path: str
+    type: Literal["c", "b"]
+    major: int
+    minor: int
+    mode: int
+    uid: int = 0
+    gid: int = 0
+
+
+class HostLimits(Struct):
+    """What this host's kernel and our own process allow."""
+
+    arch: str = "amd64"
+    """As in OCI."""
+    kernel: tuple[int, int] = (0, 0)
+    cgroup_v2: bool = False
+    swap_accounting: bool = True
+    last_capability: int = 40
+    cpus: int = 1
+    hard_limits: Mapping[str, int] = {}
+    """Highest hard rlimits that we may give, by ulimit name (`nofile`); none listed: any."""
+    devices: tuple[Device, ...] = ()
+    """All device nodes of the host, for privileged containers."""
+    init_path: str = ""
+    """A statically linked tini or catatonit; empty: there is none."""
+
+
+class ContainerFacts(Struct):
+    """The agent's choices for one attempt of one container."""
+
+    hostname: str
+    rootfs: str
+    """Absolute path of the mounted root."""
+    cgroups_path: str
+    netns: str
+    """Path of its network namespace; empty: the host's."""
+    etc: Mapping[str, str] = {}
+    """Files that we keep for it: `/etc/hosts` → host path; also hostname and resolv.conf."""
+    mounts: tuple[Mount, ...] = ()
+    """All of the user's and the image's mounts; bind and volume sources are absolute host paths by now, and
+    targets have been resolved inside the root (`agent.inroot.resolve_target`)."""
+    passwd: bytes = b""
+    """The image's /etc/passwd and /etc/group as far as the container's writable layer has them, bounded."""
+    group: bytes = b""
+    profile: Profile = "default"
