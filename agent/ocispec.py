@@ -46,7 +46,7 @@ def container_config(
     """config.json as plain data. `seccomp` None: the host has no profile, and only containers that are
     privileged or say `unconfined` may run. Raises InvalidInput, Unsupported."""
     held = capabilities.held(
-        facts.profile, spec.cap_add, spec.cap_drop, privileged=spec.privileged, last=host.last_capability
+        facts.profile, spec.cap_add, spec.cap_drop, privileged=spec.privileged, available=host.capabilities
     )
     strict = facts.profile == "strict" and not spec.privileged
     return {

@@ -29,11 +29,11 @@ PROFILES: dict[Profile, frozenset[str]] = {"strict": STRICT, "default": DEFAULT,
 
 
 def held(
-    profile: Profile, add: Iterable[str], drop: Iterable[str], *, privileged: bool, last: int
+    profile: Profile, add: Iterable[str], drop: Iterable[str], *, privileged: bool, available: int
 ) -> frozenset[str]:
     """By Docker's rules: with ALL in `add` everything but `drop`; with ALL in `drop` only `add`; else the
-    profile's, plus `add`, minus `drop`. `last` is the kernel's highest. Raises InvalidInput."""
-    everything = frozenset(KERNEL[: last + 1])
+    profile's, plus `add`, minus `drop`. `available`: a mask of what can be given. Raises InvalidInput."""
+    everything = frozenset(name for number, name in enumerate(KERNEL) if available >> number & 1)
     added, dropped = _names(add), _names(drop)
     if privileged:
         return everything

@@ -1,6 +1,6 @@
 """What a configuration needs to know besides the user's spec and the image: facts as values. Pure.
 
-`agent.hostlimits` measures HostLimits once at start; ContainerFacts are the agent's choices for one container.
+`agent.hostlimits` measures HostLimits once; ContainerFacts are the agent's choices for one container.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class HostLimits(Struct):
     kernel: tuple[int, int] = (0, 0)
     cgroup_v2: bool = False
     swap_accounting: bool = True
-    last_capability: int = 40
+    capabilities: int = (1 << 41) - 1
+    """The agent's own bounding set as a mask: more can't be given."""
     cpus: int = 1
     hard_limits: Mapping[str, int] = {}
     """Highest hard rlimits that we may give, by ulimit name (`nofile`); none listed: any."""

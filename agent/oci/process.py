@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.oci import users
-from agent.oci.capabilities import KERNEL, oci, ordered
+from agent.oci.capabilities import held, oci
 from agent.oci.facts import ContainerFacts, HostLimits
 from agent.oci.mounts import INIT_TARGET
 from agent.oci.users import User
@@ -134,7 +134,12 @@ def process(
 
 
 def exec_process(
-    spec: ExecSpec, container: Mapping[str, Any], *, passwd: bytes = b"", group: bytes = b""
+    spec: ExecSpec,
+    container: Mapping[str, Any],
+    host: HostLimits,
+    *,
+    passwd: bytes = b"",
+    group: bytes = b"",
 ) -> dict[str, Any]:
     """A further process: the container's own, but for what the exec says. HOME follows a `user` of its own
     unless the container's was set on purpose."""
@@ -156,13 +161,8 @@ def exec_process(
     if spec.workdir:
         made["cwd"] = workdir(spec.workdir)
     if spec.privileged:
-        made["capabilities"] = oci(frozenset(KERNEL))
+        made["capabilities"] = oci(held("default", (), (), privileged=True, available=host.capabilities))
     return made
-
-
-def held_capabilities(container: Mapping[str, Any]) -> list[str]:
-    """The bounding set of a configuration, in order."""
-    return ordered(frozenset(container["process"]["capabilities"]["bounding"]))
 
 
 def _user(user: User) -> dict[str, Any]:

@@ -1,0 +1,145 @@
+"""Looking and making inside a container's root as the container would see it, without ever leaving it.
+
+An image is a stranger's: any path in it may be a link to anywhere. Each access goes through openat2(2) with
+RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS, so links are followed as if the root were `/`, and names are made
+relative to a directory that is held open. Invariant: nothing outside the root is read, made or changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import posixpath
+import stat
+from collections.abc import Iterator
+
+from model.errors import InvalidInput, Unsupported
+
+MAX_FILE = 1 << 20
+_SYS_OPENAT2 = 437
+_RESOLVE_IN_ROOT, _RESOLVE_NO_MAGICLINKS = 0x10, 0x02
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def openat2(root: int, path: str, flags: int, mode: int = 0) -> int:
+    """Open `path` with the directory `root` as its `/`. Raises OSError, Unsupported before Linux 5.6."""
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    while True:
+        fd = _LIBC.syscall(_SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+        if fd >= 0:
+            return int(fd)
+        code = ctypes.get_errno()
+        if code == errno.ENOSYS:
+            raise Unsupported("this kernel has no openat2", hint="Linux 5.6 or later is needed")
+        # EAGAIN: a rename raced with the walk, and the kernel could not prove that it stayed inside.
+        if code not in (errno.EAGAIN, errno.EINTR):
+            raise OSError(code, os.strerror(code), path)
+
+
+@contextlib.contextmanager
+def _opened(root: str) -> Iterator[int]:
+    fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_file(root: str, path: str, *, limit: int = MAX_FILE) -> bytes:
+    """A regular file's bytes, at most `limit`; empty if there is none. Never blocks on a FIFO or device."""
+    with _opened(root) as top:
+        try:
+            fd = openat2(top, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError:
+            return b""
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return b""
+            return os.read(fd, limit)
+        finally:
+            os.close(fd)
+
+
+def make_directory(root: str, path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> str:
+    """Make `path` with its parents where missing; what is new belongs to uid:gid. Gives the place as seen
+    from inside, links resolved. Raises InvalidInput when something other than a directory is in the way."""
+    with _opened(root) as top:
+        place = os.dup(top)
+        try:
+            for name in [part for part in path.split("/") if part not in ("", ".")]:
+                place = _step(top, place, name, mode, (uid, gid))
+            return _inside(top, place)
+        except NotADirectoryError as error:
+            raise InvalidInput(f"{path} can't be a directory: a file stands there in the image") from error
+        except OSError as error:
+            raise InvalidInput(f"{path} can't be made in the image: {error.strerror}") from error
+        finally:
+            os.close(place)
+
+
+def _step(top: int, place: int, name: str, mode: int, owner: tuple[int, int]) -> int:
+    """One name down, made if missing. `place` is closed when this succeeds."""
+    where = posixpath.join(_inside(top, place), name)
+    try:
+        below = openat2(top, where, os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        try:
+            os.mkdir(name, mode, dir_fd=place)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, "a dangling link stands there") from None
+        below = openat2(top, where, os.O_PATH | os.O_DIRECTORY)
+        if owner != (0, 0):
+            os.chown(f"/proc/self/fd/{below}", *owner)
+    os.close(place)
+    return below
+
+
+def _inside(top: int, fd: int) -> str:
+    """Where `fd` is, as a path from `top`."""
+    base, path = (os.readlink(f"/proc/self/fd/{n}") for n in (top, fd))
+    if path == base:
+        return "/"
+    if base != "/" and not path.startswith(base + "/"):
+        raise PermissionError(errno.EPERM, "it lies outside the root")
+    return path if base == "/" else path[len(base) :]
+
+
+def resolve_target(root: str, target: str) -> str:
+    """Where a mount on `target` will land inside the root, links resolved; missing parts stay as written.
+
+    Raises InvalidInput when it lands on the root itself or in /proc, or when the last part is a dangling or
+    looping link: runc would follow such a link again, and lose a race against it (CVE-2021-30465).
+    """
+    with _opened(root) as top:
+        parts = [part for part in posixpath.normpath("/" + target.lstrip("/")).split("/") if part]
+        for known in range(len(parts), -1, -1):
+            try:
+                fd = openat2(top, "/" + "/".join(parts[:known]), os.O_PATH)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise InvalidInput(f"mount target {target} in the image: {error.strerror}") from error
+            try:
+                resolved = posixpath.join(_inside(top, fd), *parts[known:])
+                _check_missing(fd, parts[known:], target)
+            finally:
+                os.close(fd)
+            break
+        else:
+            raise InvalidInput(f"mount target {target}: the root is gone")
+    if resolved == "/" or resolved == "/proc" or resolved.startswith("/proc/"):
+        raise InvalidInput(f"mount target {target} leads to {resolved} in the image")
+    return resolved
+
+
+def _check_missing(parent: int, missing: list[str], target: str) -> None:
+    if missing:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(f"/proc/self/fd/{parent}/{missing[0]}")
+            raise InvalidInput(f"mount target {target}: a dangling link stands there in the image")
