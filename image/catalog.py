@@ -1,0 +1,122 @@
+"""The images of a host as records in one file, written whole and atomically.
+
+A few hundred records at most, changed rarely and read always from memory: one JSON file (written aside,
+fsync, rename, fsync of the folder) is simpler than a database and can be read and mended by hand.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from image.digest import is_digest
+from image.reference import parse
+from model.errors import Ambiguous, Damaged, InvalidInput, NotFound
+from model.image import ImageRecord
+from model.spec import Struct
+
+
+class Entry(Struct):
+    record: ImageRecord
+    chains: tuple[str, ...]
+    """Chain ids, bottom first."""
+
+
+class _File(Struct):
+    version: int = 1
+    images: tuple[Entry, ...] = ()
+
+
+class Catalog:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._entries: dict[str, Entry] = {}
+        self._names: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Raises Damaged, telling what to do, when the file can't be read."""
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        try:
+            file = msgspec.json.decode(data, type=_File)
+        except msgspec.DecodeError as error:
+            raise Damaged(
+                f"{self._path} can't be read: {error}",
+                hint="Move it away; images must then be pulled or loaded again",
+            ) from error
+        self._set({entry.record.id: entry for entry in file.images})
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        return self._entries
+
+    def put(self, entry: Entry) -> None:
+        """Add or replace an image; a name that it takes leaves the image that had it."""
+        taken = set(entry.record.names)
+        entries = {
+            ident: other if ident == entry.record.id else _without(other, taken)
+            for ident, other in self._entries.items()
+        }
+        self._commit({**entries, entry.record.id: entry})
+
+    def drop(self, ident: str) -> None:
+        self._commit({key: entry for key, entry in self._entries.items() if key != ident})
+
+    def find(self, ref: str) -> Entry:
+        """By id, name, repository digest, or unique id prefix, in this order."""
+        if (ident := f"sha256:{ref.removeprefix('sha256:')}") in self._entries:
+            return self._entries[ident]
+        try:
+            parsed = parse(ref)
+        except InvalidInput:
+            return self._by_prefix(ref, None)
+        if parsed.digest:
+            wanted = f"{parsed.repository}@{parsed.digest}"
+            for entry in self._entries.values():
+                if wanted in entry.record.digests:
+                    return entry
+        elif parsed.name in self._names:
+            return self._entries[self._names[parsed.name]]
+        return self._by_prefix(ref, parsed.familiar)
+
+    def _by_prefix(self, ref: str, name: str | None) -> Entry:
+        digits = ref.removeprefix("sha256:")
+        found = [e for i, e in self._entries.items() if i.startswith(f"sha256:{digits}")] if digits else []
+        if digits.strip("0123456789abcdef") or not found:
+            if name is None and not is_digest(ref):
+                parse(ref)
+            raise NotFound(f"no such image: {name or ref[:128]}")
+        if len(found) > 1:
+            raise Ambiguous(f"{ref!r} fits {len(found)} images", hint="Give more digits")
+        return found[0]
+
+    def _commit(self, entries: dict[str, Entry]) -> None:
+        data = msgspec.json.format(msgspec.json.encode(_File(images=tuple(entries.values()))), indent=1)
+        aside = self._path.with_suffix(".new")
+        with open(aside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(aside, self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        self._set(entries)
+
+    def _set(self, entries: dict[str, Entry]) -> None:
+        self._entries = entries
+        self._names = {name: ident for ident, e in entries.items() for name in e.record.names}
+
+
+def _without(entry: Entry, names: set[str]) -> Entry:
+    if names.isdisjoint(entry.record.names):
+        return entry
+    kept = tuple(name for name in entry.record.names if name not in names)
+    return msgspec.structs.replace(entry, record=msgspec.structs.replace(entry.record, names=kept))

@@ -1,0 +1,38 @@
+"""An image configuration of our own making as the bytes of its blob (OCI image-spec, config.md). Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from image.manifest import Configuration
+
+
+def encode(parsed: Configuration) -> bytes:
+    """Canonical: sorted keys, no space; equal configurations give equal bytes and so one image id."""
+    config = parsed.config
+    run: dict[str, Any] = {
+        "Env": list(config.env),
+        "Entrypoint": None if config.entrypoint is None else list(config.entrypoint),
+        "Cmd": None if config.cmd is None else list(config.cmd),
+        "User": config.user,
+        "WorkingDir": config.workdir,
+        "Volumes": {path: {} for path in config.volumes},
+        "ExposedPorts": {port: {} for port in config.exposed_ports},
+        "Labels": dict(config.labels),
+        "StopSignal": config.stop_signal,
+    }
+    document = {
+        "architecture": parsed.platform.arch,
+        "os": parsed.platform.os,
+        "variant": parsed.platform.variant,
+        "config": {key: value for key, value in run.items() if value},
+        "rootfs": {"type": "layers", "diff_ids": list(parsed.diff_ids)},
+        "history": [
+            {"created_by": h.created_by, "comment": h.comment, "empty_layer": h.empty_layer}
+            for h in parsed.history
+        ],
+    }
+    return json.dumps(
+        {k: v for k, v in document.items() if v}, sort_keys=True, separators=(",", ":")
+    ).encode()

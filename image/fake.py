@@ -1,0 +1,136 @@
+"""Images in memory, for tests of the agent: a pull takes what `available` holds, a root is a plain folder."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from image.base import OnProgress, PullPolicy, Root
+from image.digest import of
+from image.reference import parse
+from model.api import ImageRemoved
+from model.errors import InUse, NotFound
+from model.image import ImageConfig, ImageRecord
+
+
+def record(name: str, config: ImageConfig | None = None) -> ImageRecord:
+    """An image as a host would hold it."""
+    return ImageRecord(
+        id=of(name.encode()), names=(parse(name).name,), config=config or ImageConfig(cmd=("sh",)), size=1
+    )
+
+
+class FakeImages:
+    """`images` are on the host, `available` in a registry. `mounted` and `made` are for assertions; an
+    entry in `failures` is raised by the call of that name, once."""
+
+    def __init__(self, folder: Path, images: Sequence[ImageRecord] = ()) -> None:
+        self._folder = folder
+        self.images = {image.id: image for image in images}
+        self.available: dict[str, ImageRecord] = {}
+        self.made: dict[str, Root] = {}
+        self.mounted: set[str] = set()
+        self.failures: dict[str, Exception] = {}
+        self.driver = ("fake", "for tests")
+
+    def _fail(self, call: str) -> None:
+        if (error := self.failures.pop(call, None)) is not None:
+            raise error
+
+    def list(self) -> Sequence[ImageRecord]:
+        return list(self.images.values())
+
+    def find(self, ref: str) -> ImageRecord:
+        for image in self.images.values():
+            if (
+                image.id == ref
+                or image.id.removeprefix("sha256:").startswith(ref)
+                or parse(ref).name in image.names
+            ):
+                return image
+        raise NotFound(f"no such image: {ref}")
+
+    async def ensure(self, ref: str, *, policy: PullPolicy, platform: str = "") -> ImageRecord:
+        self._fail("ensure")
+        try:
+            return self.find(ref)
+        except NotFound:
+            if policy == "never":
+                raise
+            return await self.pull(ref, platform=platform)
+
+    async def pull(self, ref: str, *, platform: str = "", progress: OnProgress | None = None) -> ImageRecord:
+        del platform, progress
+        self._fail("pull")
+        image = self.available.get(parse(ref).name)
+        if image is None:
+            raise NotFound(f"no such image: {ref}")
+        self.images[image.id] = image
+        return image
+
+    async def load(
+        self, chunks: AsyncIterator[bytes], *, progress: OnProgress | None = None
+    ) -> Sequence[ImageRecord]:
+        del progress
+        name = b"".join([chunk async for chunk in chunks]).decode()
+        image = record(name)
+        self.images[image.id] = image
+        return [image]
+
+    async def import_tar(
+        self, chunks: AsyncIterator[bytes], *, ref: str = "", message: str = "", changes: Sequence[str] = ()
+    ) -> ImageRecord:
+        del message, changes
+        data = b"".join([chunk async for chunk in chunks])
+        image = ImageRecord(id=of(data), names=(parse(ref).name,) if ref else ())
+        self.images[image.id] = image
+        return image
+
+    async def tag(self, ref: str, name: str) -> ImageRecord:
+        image = self.find(ref)
+        tagged = msgspec.structs.replace(image, names=(*image.names, parse(name).name))
+        self.images[image.id] = tagged
+        return tagged
+
+    async def remove(self, ref: str, *, force: bool = False) -> ImageRemoved:
+        del force
+        image = self.find(ref)
+        if any(root.image == image.id for root in self.made.values()):
+            raise InUse(f"image {ref} is in use")
+        del self.images[image.id]
+        return ImageRemoved(untagged=image.names, deleted=(image.id,))
+
+    async def prune(self, *, all_unused: bool = False) -> ImageRemoved:
+        del all_unused
+        return ImageRemoved()
+
+    async def prepare_root(self, container: str, image_id: str) -> Root:
+        self._fail("prepare_root")
+        path = self._folder / container / "root"
+        path.mkdir(parents=True, exist_ok=True)
+        return self.made.setdefault(container, Root(container=container, image=image_id, path=str(path)))
+
+    async def mount_root(self, container: str) -> Root:
+        self._fail("mount_root")
+        if container not in self.made:
+            raise NotFound(f"container {container} has no root")
+        self.mounted.add(container)
+        return self.made[container]
+
+    async def unmount_root(self, container: str) -> None:
+        self._fail("unmount_root")
+        self.mounted.discard(container)
+
+    async def remove_root(self, container: str) -> None:
+        self._fail("remove_root")
+        self.mounted.discard(container)
+        self.made.pop(container, None)
+
+    def roots(self) -> Sequence[Root]:
+        return list(self.made.values())
+
+    async def root_usage(self, container: str) -> int:
+        del container
+        return 0
