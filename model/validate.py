@@ -308,9 +308,9 @@ def _subnet(subnet: Subnet, at: str) -> list[Problem]:
     except ValueError as error:
         return [_p(f"{at}.cidr", f"invalid subnet {subnet.cidr[:60]!r}: {error}")]
     problems: list[Problem] = []
-    if subnet.gateway:
-        if not _is_address(subnet.gateway) or ipaddress.ip_address(subnet.gateway) not in network:
-            problems.append(_p(f"{at}.gateway", f"{subnet.gateway[:60]!r} is not an address in {network}"))
+    gateway = subnet.gateway
+    if gateway and not (_is_address(gateway) and ipaddress.ip_address(gateway) in network):
+        problems.append(_p(f"{at}.gateway", f"{subnet.gateway[:60]!r} is not an address in {network}"))
     if subnet.ip_range:
         try:
             inner = ipaddress.ip_network(subnet.ip_range)

@@ -1,0 +1,96 @@
+"""Commands on hosts and join tokens. Pure: each gives a Plan, or raises and changes nothing."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from controller.commands.find import find_host
+from controller.plan import Item, Plan, delete, put
+from controller.snapshot import Cluster
+from model.api import JoinRequest, UpdateHost
+from model.errors import AlreadyExists, Unauthenticated, WrongState
+from model.events import Event
+from model.ids import HostId
+from model.records import Host, JoinToken
+from model.spec import HostSpec
+from model.status import HostFacts, HostState
+from model.validate import check, validate_name
+
+
+def update(cluster: Cluster, ref: str, request: UpdateHost, now: float) -> Plan:
+    """Change availability and labels."""
+    host = find_host(cluster, ref)
+    problems = [p for key in request.labels_set for p in validate_name("label", key.replace("/", "."), key)]
+    check("invalid label", problems)
+    labels = {k: v for k, v in host.spec.labels.items() if k not in request.labels_remove}
+    labels.update(request.labels_set)
+    availability = request.availability or host.spec.availability
+    spec = replace(host.spec, labels=labels, availability=availability)
+    if spec == host.spec:
+        return Plan(subject=host.id)
+    event = _event(host, "update", now, availability=str(availability))
+    return Plan(items=(put(replace(host, spec=spec), "changed by hand"),), events=(event,), subject=host.id)
+
+
+def remove(cluster: Cluster, ref: str, *, force: bool, now: float) -> Plan:
+    """Take a host out of the fleet; its certificate stops being accepted. One in session, or with
+    containers on it, needs `force`."""
+    host = find_host(cluster, ref)
+    name = host.spec.name
+    if not force and host.state in (HostState.READY, HostState.UNKNOWN):
+        raise WrongState(
+            f"node {name} is {host.state}",
+            hint=f"Drain it and stop its agent first, or `flota node rm --force {name}`",
+        )
+    plain = [i for i in cluster.on_host(host.id).values() if i.service is None]
+    if plain and not force:
+        raise WrongState(f"node {name} still has {len(plain)} containers", hint="Use --force to give them up")
+    items: list[Item] = [delete(i, f"node {name} was removed") for i in plain]
+    items.append(delete(host, "removed by hand"))
+    return Plan(items=tuple(items), events=(_event(host, "remove", now),), subject=host.id)
+
+
+def admit(
+    cluster: Cluster, request: JoinRequest, *, now: float, ident: HostId, fingerprint: str, connected: bool
+) -> Plan:
+    """A host with a good token: a new record, or a new certificate for the host of that name.
+
+    `ident` is the id that its certificate names (see `identity`).
+    """
+    check("invalid host", validate_name("host", request.name, "name"))
+    known = host_named(cluster, request.name)
+    if known is not None and known.id == ident:
+        if connected:
+            raise AlreadyExists(
+                f"a node named {request.name} is in the fleet and connected",
+                hint="Choose another name with --name",
+            )
+        again = replace(known, certificate=fingerprint)
+        return Plan(items=(put(again, "it joined again"),), subject=ident)
+    host = Host(
+        id=ident,
+        spec=HostSpec(name=request.name, labels=request.labels),
+        facts=HostFacts(hostname=request.name, address=request.address),
+        joined_at=now,
+        certificate=fingerprint,
+    )
+    return Plan(items=(put(host, "it joined"),), events=(_event(host, "join", now),), subject=ident)
+
+
+def host_named(cluster: Cluster, name: str) -> Host | None:
+    return next((host for host in cluster.hosts.values() if host.spec.name == name), None)
+
+
+def token_for(cluster: Cluster, digest: str, now: float) -> JoinToken:
+    """The live token whose secret has this hash. Raises Unauthenticated."""
+    for token in cluster.tokens.values():
+        if token.secret_hash == digest:
+            if token.expires_at and token.expires_at <= now:
+                raise Unauthenticated("the join token has expired", hint="Make one: flota token create")
+            return token
+    raise Unauthenticated("the join token is not known to this fleet", hint="Make one: flota token create")
+
+
+def _event(host: Host, action: str, now: float, **attributes: str) -> Event:
+    name = host.spec.name
+    return Event(type="node", action=action, id=host.id, name=name, host=name, at=now, attributes=attributes)

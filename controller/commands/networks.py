@@ -1,0 +1,88 @@
+"""Commands on networks. Pure: each gives a Plan, or raises and changes nothing."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from controller.addressing import LOCAL_DRIVERS, free_vni, resolve_subnets
+from controller.attachments import network_named
+from controller.plan import Item, Plan, delete, put
+from controller.snapshot import Cluster
+from model.errors import AlreadyExists, InUse, InvalidInput, WrongState
+from model.events import Event
+from model.ids import NetworkId
+from model.records import Desired, Network
+from model.spec import NetworkSpec
+from model.validate import check, validate_network
+from net.host import PREDEFINED_BRIDGE, predefined_bridge
+
+DRIVERS = ("overlay", "bridge")
+
+
+def create(cluster: Cluster, spec: NetworkSpec, *, now: float, ident: NetworkId) -> Plan:
+    """Record a new network with its subnets and its number."""
+    check("invalid network", validate_network(spec))
+    if spec.driver not in DRIVERS:
+        known = ", ".join(DRIVERS)
+        raise InvalidInput(f"unknown network driver {spec.driver[:40]!r}", hint=f"Known: {known}")
+    if any(network.spec.name == spec.name for network in cluster.networks.values()):
+        raise AlreadyExists(f"a network named {spec.name} exists", hint=f"flota network rm {spec.name}")
+    vni = 0 if spec.driver in LOCAL_DRIVERS else _vni(cluster, spec)
+    addresses = [host.facts.address for host in cluster.hosts.values()]
+    subnets = resolve_subnets(spec, cluster, vni=vni or len(cluster.networks), hosts=addresses)
+    network = Network(id=ident, spec=replace(spec, subnets=subnets), vni=vni, created_at=now)
+    event = Event(type="network", action="create", id=ident, name=spec.name, at=now)
+    return Plan(items=(put(network, "asked for"),), events=(event,), subject=ident)
+
+
+def remove(cluster: Cluster, ref: str, now: float) -> Plan:
+    """Raises InUse naming who still needs it."""
+    network = network_named(cluster, ref)
+    name = network.spec.name
+    if network.predefined:
+        raise WrongState(f"network {name} is predefined and can't be removed")
+    using = sorted(_users(cluster, network))
+    if using:
+        shown = ", ".join(using[:4]) + (f" and {len(using) - 4} more" if len(using) > 4 else "")
+        raise InUse(f"network {name} is in use by {shown}", hint="Remove these first")
+    blocks = cluster.blocks_by_network.get(network.id, {}).values()
+    items: list[Item] = [delete(block, f"network {name} was removed") for block in blocks]
+    event = Event(type="network", action="destroy", id=network.id, name=name, at=now)
+    return Plan(items=(*items, delete(network, "removed by hand")), events=(event,), subject=network.id)
+
+
+def predefined(cluster: Cluster, now: float) -> Plan:
+    """The network of containers that ask for none, made once per fleet."""
+    if PREDEFINED_BRIDGE in cluster.networks:
+        return Plan()
+    network = Network(
+        id=NetworkId(PREDEFINED_BRIDGE), spec=predefined_bridge(), predefined=True, created_at=now
+    )
+    return Plan(items=(put(network, "every fleet has it"),))
+
+
+def _vni(cluster: Cluster, spec: NetworkSpec) -> int:
+    asked = spec.options.get("vni")
+    if asked is None:
+        return free_vni(cluster)
+    for network in cluster.networks.values():
+        if network.vni == int(asked):
+            raise AlreadyExists(f"vni {asked} is in use by network {network.spec.name}")
+    return int(asked)
+
+
+def _users(cluster: Cluster, network: Network) -> set[str]:
+    """Containers count until nothing of them is left: their host still needs the network to clean up."""
+    users = {f"container {i.name}" for i in cluster.on_network(network.id).values() if i.service is None}
+    users |= {
+        f"container {i.name} (being removed)"
+        for i in cluster.on_network(network.id).values()
+        if i.service is not None and i.desired is Desired.REMOVED
+    }
+    users |= {
+        f"service {service.spec.name}"
+        for service in cluster.services.values()
+        for wish in service.spec.container.networks
+        if wish.network in (network.id, network.spec.name)
+    }
+    return users

@@ -1,0 +1,90 @@
+"""Commands on services. Pure: each gives a Plan, or raises and changes nothing."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from controller.attachments import resolve_attachments
+from controller.commands.find import find_service
+from controller.plan import Plan, put
+from controller.snapshot import Cluster
+from model.api import UpdateService
+from model.errors import AlreadyExists, InvalidInput, StaleRevision, WrongState
+from model.events import Event
+from model.ids import ServiceId, short
+from model.records import Service
+from model.spec import Replicated, RestartPolicy, ServiceSpec
+from model.validate import check, validate_service
+
+
+def create(cluster: Cluster, spec: ServiceSpec, *, now: float, ident: ServiceId) -> Plan:
+    """Record a new service; the reconcile loop makes its instances."""
+    wanted = _checked(cluster, spec)
+    for other in cluster.services.values():
+        if other.spec.name == spec.name:
+            hint = "it is still being removed" if other.removed else f"flota service update {spec.name}"
+            raise AlreadyExists(f"the name {spec.name} is in use by service {short(other.id)}", hint=hint)
+    service = Service(id=ident, spec=wanted, created_at=now, updated_at=now)
+    return _plan(service, "create", now)
+
+
+def update(cluster: Cluster, ref: str, request: UpdateService, now: float) -> Plan:
+    """Replace the spec; instances follow by the service's update policy."""
+    service = _living(cluster, ref)
+    if request.revision and request.revision != service.revision:
+        raise StaleRevision(
+            f"service {service.spec.name} changed since it was read (revision {service.revision})",
+            hint="Read it again and repeat the change",
+        )
+    if request.spec.name != service.spec.name:
+        raise InvalidInput("a service can't be renamed", hint="Make a new one and remove this one")
+    wanted = _checked(cluster, request.spec)
+    if type(wanted.mode) is not type(service.spec.mode):
+        raise InvalidInput("the mode of a service can't change", hint="Make a new service")
+    if wanted == service.spec:
+        return Plan(subject=service.id)
+    return _plan(_changed(service, wanted, now), "update", now)
+
+
+def scale(cluster: Cluster, ref: str, replicas: int, now: float) -> Plan:
+    service = _living(cluster, ref)
+    if not isinstance(service.spec.mode, Replicated):
+        raise InvalidInput(f"service {service.spec.name} is global: it runs once on every host that fits")
+    spec = replace(service.spec, mode=Replicated(replicas=replicas))
+    request = UpdateService(spec=spec, revision=service.revision)
+    return update(cluster, service.id, request, now)
+
+
+def remove(cluster: Cluster, ref: str, now: float) -> Plan:
+    """Mark it; its record goes after its last instance. Removing what is being removed changes nothing."""
+    service = find_service(cluster, ref)
+    if service.removed:
+        return Plan(subject=service.id)
+    return _plan(replace(service, removed=True, updated_at=now), "removing", now)
+
+
+def _checked(cluster: Cluster, spec: ServiceSpec) -> ServiceSpec:
+    """The spec as it is stored. A service without a restart policy keeps its instances up: `always`."""
+    check("invalid service", validate_service(spec))
+    resolve_attachments(cluster, spec.container)
+    if spec.container.restart != RestartPolicy():
+        return spec
+    return replace(spec, container=replace(spec.container, restart=RestartPolicy(condition="always")))
+
+
+def _living(cluster: Cluster, ref: str) -> Service:
+    service = find_service(cluster, ref)
+    if service.removed:
+        raise WrongState(f"service {service.spec.name} is being removed")
+    return service
+
+
+def _changed(service: Service, spec: ServiceSpec, now: float) -> Service:
+    return replace(
+        service, spec=spec, previous=service.spec, generation=service.generation + 1, updated_at=now
+    )
+
+
+def _plan(service: Service, action: str, now: float) -> Plan:
+    event = Event(type="service", action=action, id=service.id, name=service.spec.name, at=now)
+    return Plan(items=(put(service, f"{action} by hand"),), events=(event,), subject=service.id)

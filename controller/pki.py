@@ -1,0 +1,218 @@
+"""Who is who: the fleet's own certificate authority, host, controller and admin certificates, join tokens.
+
+Invariants: the CA's key never leaves its folder (0600); an identity is a URI in the certificate
+(`spiffe://<fleet>/host/<id>`, SPIFFE-ID) and never its common name; a token's secret is stored as a hash and
+compared in constant time; a token carries the digest of the CA so that a joining host knows whom it talks to.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import hmac
+import ipaddress
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from model.errors import Damaged, InvalidInput, Unauthenticated
+
+DAY = datetime.timedelta(days=1)
+SKEW = datetime.timedelta(minutes=10)
+"""Certificates are valid from a little before now, for hosts whose clock is behind."""
+TOKEN = "flota-1-"  # noqa: S105 (the fixed start of every token)
+
+
+class Pair(NamedTuple):
+    """PEM: certificate (leaf first, then the CA) and private key."""
+
+    certificate: bytes
+    key: bytes
+
+
+class Authority:
+    """The fleet's CA. `Authority.open(folder, fleet_id)` finds or makes it."""
+
+    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, fleet: str) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._fleet = fleet
+        self.pem = certificate.public_bytes(serialization.Encoding.PEM)
+
+    @classmethod
+    def open(cls, folder: Path, fleet_id: str) -> Authority:
+        """Raises Damaged when what is there is no CA of this fleet."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        certificate_file, key_file = folder / "ca.pem", folder / "ca.key"
+        if not certificate_file.exists() and not key_file.exists():
+            made = cls._make(fleet_id)
+            write_private(key_file, _pem_key(made._key))
+            write_private(certificate_file, made.pem, mode=0o644)
+            return made
+        try:
+            certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+            key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+        except (OSError, ValueError) as error:
+            raise Damaged(f"the fleet's CA in {folder} can't be read: {error}") from error
+        name = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not name or name[0].value != _ca_name(fleet_id):
+            raise Damaged(f"the CA in {folder} belongs to another fleet", hint="Restore both from one backup")
+        return cls(certificate, key, fleet_id)
+
+    @classmethod
+    def _make(cls, fleet_id: str) -> Authority:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _ca_name(fleet_id))])
+        now = datetime.datetime.now(datetime.UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - SKEW)
+            .not_valid_after(now + 3650 * DAY)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(sign_certificates=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        )
+        return cls(builder.sign(key, hashes.SHA256()), key, fleet_id)
+
+    @property
+    def digest(self) -> str:
+        """Base32 of the SHA-256 of the CA's DER, lower case, as in join tokens."""
+        der = self._certificate.public_bytes(serialization.Encoding.DER)
+        return base64.b32encode(hashlib.sha256(der).digest()).decode().rstrip("=").lower()
+
+    def host(self, csr_pem: str, host_id: str, *, days: int = 90) -> Pair:
+        """Sign a host's request: only its key is taken from it. The pair has no key: that is the host's."""
+        try:
+            csr = x509.load_pem_x509_csr(csr_pem.encode())
+        except ValueError as error:
+            raise InvalidInput("the certificate request can't be read") from error
+        public = csr.public_key()
+        if not csr.is_signature_valid or not isinstance(public, ec.EllipticCurvePublicKey):
+            raise InvalidInput("the certificate request is not signed by its own P-256 key")
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+        return Pair(self._leaf(public, f"host/{host_id}", usages, days=days), b"")
+
+    def controller(self, names: Iterable[str], *, days: int = 365) -> Pair:
+        """A server certificate for the given host names and addresses."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH]
+        pem = self._leaf(key.public_key(), "controller", usages, days=days, names=names)
+        return Pair(pem, _pem_key(key))
+
+    def admin(self, user: str, *, days: int = 365) -> Pair:
+        """A client certificate for a person."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
+        return Pair(self._leaf(key.public_key(), f"admin/{user}", usages, days=days), _pem_key(key))
+
+    def _leaf(
+        self,
+        public: ec.EllipticCurvePublicKey,
+        role: str,
+        usages: list[x509.ObjectIdentifier],
+        *,
+        days: int,
+        names: Iterable[str] = (),
+    ) -> bytes:
+        now = datetime.datetime.now(datetime.UTC)
+        uri = x509.UniformResourceIdentifier(f"spiffe://{self._fleet}/{role}")
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, role[:64])]))
+            .issuer_name(self._certificate.subject)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - SKEW)
+            .not_valid_after(now + days * DAY)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(sign_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(
+                x509.SubjectAlternativeName([uri, *(_general_name(n) for n in names)]), critical=False
+            )
+            .add_extension(issuer, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        return certificate.public_bytes(serialization.Encoding.PEM) + self.pem
+
+
+def new_token(authority: Authority) -> tuple[str, str]:
+    """(token to show once, hash of its secret to keep)."""
+    secret = secrets.token_hex(16)
+    return f"{TOKEN}{authority.digest}-{secret}", secret_hash(secret)
+
+
+def secret_hash(secret: str) -> str:
+    """The secret has 128 random bits, so one round of SHA-256 is enough."""
+    return hashlib.sha256(f"flota-join/{secret}".encode()).hexdigest()
+
+
+def secret_of(token: str, authority: Authority) -> str:
+    """The secret within a token, or the bare secret. Raises Unauthenticated for another fleet's token."""
+    if not token.startswith(TOKEN):
+        return token
+    digest, _, secret = token.removeprefix(TOKEN).partition("-")
+    if not hmac.compare_digest(digest.encode(), authority.digest.encode()):
+        raise Unauthenticated("the join token is of another fleet")
+    return secret
+
+
+def fingerprint(certificate_pem: bytes) -> str:
+    """SHA-256 of the leaf's DER, hex."""
+    return x509.load_pem_x509_certificate(certificate_pem).fingerprint(hashes.SHA256()).hex()
+
+
+def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Whole or not at all, never readable by others in between."""
+    aside = path.with_name(f".{path.name}.new")
+    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.chmod(mode)
+    aside.rename(path)
+
+
+def _ca_name(fleet_id: str) -> str:
+    return f"flota fleet {fleet_id[:32]}"
+
+
+def _pem_key(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )

@@ -1,0 +1,181 @@
+"""What the API shows, from records and last reports. Pure."""
+
+from __future__ import annotations
+
+from controller.condition import status_of
+from controller.placing import World
+from controller.snapshot import Cluster, Usage
+from model.api import FleetInfo, HostInfo, InstanceInfo, NetworkInfo, ServiceInfo, Why
+from model.events import Event
+from model.records import Desired, Host, Instance, Network, Service
+from model.spec import Availability, Replicated, Reservations
+from model.status import HostState, InstanceStatus, Phase
+
+
+def instance_status(cluster: Cluster, instance: Instance, world: World) -> InstanceStatus:
+    host = cluster.hosts.get(instance.host) if instance.host is not None else None
+    return status_of(instance, host, world.statuses.get(instance.id))
+
+
+def instance_info(cluster: Cluster, instance: Instance, world: World) -> InstanceInfo:
+    status = instance_status(cluster, instance, world)
+    host = cluster.host_name(instance.host)
+    return InstanceInfo(
+        instance=instance,
+        status=status,
+        host_name=host,
+        explanation=_explain(cluster, instance, status),
+    )
+
+
+def _explain(cluster: Cluster, instance: Instance, status: InstanceStatus) -> tuple[str, ...]:
+    """Placement, wish, phase; newest last."""
+    lines: list[str] = []
+    if instance.host is not None:
+        lines.append(f"placed on {cluster.host_name(instance.host)}: {instance.reason}")
+    elif instance.reason:
+        lines.append(instance.reason)
+    if instance.desired is not Desired.RUNNING:
+        lines.append(f"should be {instance.desired}: {instance.reason}")
+    said = f"is {status.phase}"
+    if status.exit_code is not None and status.phase.ended:
+        said += f" with exit code {status.exit_code}"
+    lines.append(f"{said}: {status.message}" if status.message else said)
+    if status.restarts:
+        lines.append(f"was restarted {status.restarts} times by its restart policy")
+    return tuple(dict.fromkeys(lines))
+
+
+def service_info(cluster: Cluster, service: Service, world: World) -> ServiceInfo:
+    ordered = sorted(
+        cluster.of_service(service.id).values(), key=lambda i: (i.slot, i.host or "", -i.created_at, i.id)
+    )
+    infos = tuple(instance_info(cluster, instance, world) for instance in ordered)
+    running = sum(
+        info.status.phase is Phase.RUNNING and info.instance.desired is Desired.RUNNING for info in infos
+    )
+    return ServiceInfo(
+        service=service,
+        running=running,
+        wanted=_wanted(cluster, service),
+        instances=infos,
+        explanation=tuple(condition.message for condition in service.conditions),
+    )
+
+
+def _wanted(cluster: Cluster, service: Service) -> int:
+    if service.removed:
+        return 0
+    if isinstance(service.spec.mode, Replicated):
+        return service.spec.mode.replicas
+    return sum(i.desired is Desired.RUNNING for i in cluster.of_service(service.id).values())
+
+
+def host_info(cluster: Cluster, host: Host, world: World, *, connected: bool) -> HostInfo:
+    used = cluster.usage.get(host.id, Usage())
+    report = world.reports.get(host.id)
+    conditions = list(report.conditions) if report else []
+    if host.state_reason:
+        conditions.append(f"{host.state}: {host.state_reason}")
+    if host.id in world.settling:
+        conditions.append("settling: it came and went lately, so nothing new is placed on it for a while")
+    return HostInfo(
+        host=host,
+        connected=connected,
+        instances=len(cluster.on_host(host.id)),
+        reserved=Reservations(nano_cpus=used.nano_cpus, memory=used.memory),
+        conditions=(*conditions, *host.facts.warnings),
+    )
+
+
+def network_info(cluster: Cluster, network: Network, world: World) -> NetworkInfo:
+    endpoints: dict[str, str] = {}
+    for instance in cluster.on_network(network.id).values():
+        status = world.statuses.get(instance.id)
+        for endpoint in status.endpoints if status else ():
+            if endpoint.network == network.id:
+                found = (endpoint.ipv4, endpoint.ipv6)
+                endpoints[instance.name] = ",".join(address for address in found if address)
+    blocks = cluster.blocks_by_network.get(network.id, {})
+    ordered = tuple(block for _, block in sorted(blocks.items()))
+    return NetworkInfo(network=network, blocks=ordered, endpoints=endpoints)
+
+
+def fleet_info(cluster: Cluster, world: World, *, version: str, store: str) -> FleetInfo:
+    running = sum(
+        s.phase is Phase.RUNNING and ident in cluster.instances for ident, s in world.statuses.items()
+    )
+    return FleetInfo(
+        name=cluster.settings.name,
+        fleet_id=cluster.settings.fleet_id,
+        version=version,
+        revision=cluster.revision,
+        hosts=len(cluster.hosts),
+        hosts_ready=sum(host.state is HostState.READY for host in cluster.hosts.values()),
+        services=len(cluster.services),
+        instances=len(cluster.instances),
+        instances_running=running,
+        store=store,
+    )
+
+
+def why_instance(cluster: Cluster, instance: Instance, world: World, events: tuple[Event, ...]) -> Why:
+    info = instance_info(cluster, instance, world)
+    where = f" on {info.host_name}" if info.host_name else ""
+    return Why(
+        kind="instance",
+        id=instance.id,
+        name=instance.name,
+        summary=f"container {instance.name} is {info.status.phase}{where}",
+        reasons=info.explanation,
+        events=events,
+    )
+
+
+def why_service(cluster: Cluster, service: Service, world: World, events: tuple[Event, ...]) -> Why:
+    info = service_info(cluster, service, world)
+    reasons = [
+        f"{one.instance.name} should be {one.instance.desired}: {one.instance.reason}"
+        for one in info.instances
+    ]
+    return Why(
+        kind="service",
+        id=service.id,
+        name=service.spec.name,
+        summary=f"service {service.spec.name}: {info.running} of {info.wanted} run",
+        reasons=(*info.explanation, *reasons),
+        events=events,
+        conditions=service.conditions,
+    )
+
+
+def why_host(
+    cluster: Cluster, host: Host, world: World, events: tuple[Event, ...], *, held: str, connected: bool
+) -> Why:
+    info = host_info(cluster, host, world, connected=connected)
+    reasons = list(info.conditions)
+    if host.spec.availability is not Availability.ACTIVE:
+        reasons.append(f"its availability is {host.spec.availability}")
+    if held:
+        reasons.append(held)
+    return Why(
+        kind="node",
+        id=host.id,
+        name=host.spec.name,
+        summary=f"node {host.spec.name} is {host.state}",
+        reasons=tuple(reasons),
+        events=events,
+    )
+
+
+def why_network(cluster: Cluster, network: Network, events: tuple[Event, ...]) -> Why:
+    blocks = cluster.blocks_by_network.get(network.id, {})
+    subnets = ", ".join(subnet.cidr for subnet in network.spec.subnets)
+    return Why(
+        kind="network",
+        id=network.id,
+        name=network.spec.name,
+        summary=f"network {network.spec.name} ({network.spec.driver}) is {subnets}",
+        reasons=(f"{len(blocks)} blocks are leased, {len(cluster.on_network(network.id))} containers on it",),
+        events=events,
+    )
