@@ -77,6 +77,7 @@ def conmon_env(*, attach: bool) -> dict[str, str]:
     env = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
+        "TZ": "UTC",
         "_OCI_SYNCPIPE": str(SYNC_FD),
         "_OCI_STARTPIPE": str(START_FD),
     }

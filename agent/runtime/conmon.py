@@ -72,6 +72,9 @@ class ConmonRuntime:
 
     # -- life ---------------------------------------------------------------------------------------
     async def create(self, bundle: Bundle) -> Created:
+        if self._states.known(bundle.id):
+            # Said here, since a create that failed clears what it may have left, and this one is not its.
+            raise CommandFailed(f"container {bundle.id[:12]} already exists in the runtime")
         async with self._turns:
             _write_bundle(bundle)
             command = argv.conmon_create(
