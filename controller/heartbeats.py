@@ -25,7 +25,8 @@ EVENT = {HostState.READY: "ready", HostState.UNKNOWN: "silent", HostState.LOST: 
 
 
 class Heartbeats:
-    """`due` is asked to ring `wake` at a monotonic time; `lost` is told of each host found lost."""
+    """`due` is asked to ring `wake` at a monotonic time; `lost` is told of each host found lost,
+    `settled` when hosts that came and went take work again."""
 
     def __init__(
         self,
@@ -35,12 +36,15 @@ class Heartbeats:
         *,
         due: Callable[[float], None],
         lost: Callable[[HostId], None],
+        settled: Callable[[], None],
     ) -> None:
         self._committer = committer
         self._clock = clock
         self._policy = policy
         self._due = due
         self._lost = lost
+        self._settled = settled
+        self._settling: frozenset[HostId] = frozenset()
         self._began = clock.monotonic()
         self._bell = Bell()
         self.contacts: dict[HostId, Contact] = {}
@@ -87,7 +91,16 @@ class Heartbeats:
                 log.warning("%s", self.held or "hosts are judged again")
             if assessment.next_at is not None:
                 self._due(assessment.next_at)
+            self._settle()
             await self._bell.wait()
+
+    def _settle(self) -> None:
+        until = settling(self.contacts, self._policy, self._clock.monotonic())
+        if self._settling - until.keys():
+            self._settled()
+        self._settling = frozenset(until)
+        if until:
+            self._due(min(until.values()))
 
     async def _judge(self) -> Assessment:
         """Assess and commit; the assessment of the snapshot that was written to."""

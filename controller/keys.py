@@ -38,7 +38,7 @@ def keys_of(cluster: Cluster, change: Change) -> set[Key]:
         elif isinstance(record, Host):
             keys |= _of_host(cluster, record, change)
     if _frees(change):
-        keys |= _waiting(cluster)
+        keys |= waiting_keys(cluster)
     return keys
 
 
@@ -55,7 +55,7 @@ def _of_instance(cluster: Cluster, instance: Instance) -> set[Key]:
 def _of_host(cluster: Cluster, host: Host, change: Change) -> set[Key]:
     if _same(change):
         return set()
-    keys = _waiting(cluster)
+    keys = waiting_keys(cluster)
     keys |= {Key("service", s.id) for s in cluster.services.values() if isinstance(s.spec.mode, Global)}
     keys |= {Key("network", block.network) for block in cluster.blocks_by_host.get(host.id, {}).values()}
     for instance in cluster.on_host(host.id).values():
@@ -79,7 +79,8 @@ def _frees(change: Change) -> bool:
     return not isinstance(new, Instance) or not counts(new)
 
 
-def _waiting(cluster: Cluster) -> set[Key]:
+def waiting_keys(cluster: Cluster) -> set[Key]:
+    """Services that wait for room."""
     return {
         Key("service", service.id)
         for service in cluster.services.values()

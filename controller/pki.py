@@ -53,7 +53,7 @@ class Authority:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         certificate_file, key_file = folder / "ca.pem", folder / "ca.key"
         if not certificate_file.exists() and not key_file.exists():
-            made = cls._make(fleet_id)
+            made = cls.new(fleet_id)
             write_private(key_file, _pem_key(made._key))
             write_private(certificate_file, made.pem, mode=0o644)
             return made
@@ -68,7 +68,8 @@ class Authority:
         return cls(certificate, key, fleet_id)
 
     @classmethod
-    def _make(cls, fleet_id: str) -> Authority:
+    def new(cls, fleet_id: str) -> Authority:
+        """A fresh one, in memory."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _ca_name(fleet_id))])
         now = datetime.datetime.now(datetime.UTC)

@@ -96,7 +96,7 @@ def network_info(cluster: Cluster, network: Network, world: World) -> NetworkInf
             if endpoint.network == network.id:
                 found = (endpoint.ipv4, endpoint.ipv6)
                 endpoints[instance.name] = ",".join(address for address in found if address)
-    blocks = cluster.blocks_by_network.get(network.id, {})
+    blocks = cluster.blocks_of(network.id)
     ordered = tuple(block for _, block in sorted(blocks.items()))
     return NetworkInfo(network=network, blocks=ordered, endpoints=endpoints)
 
@@ -169,7 +169,7 @@ def why_host(
 
 
 def why_network(cluster: Cluster, network: Network, events: tuple[Event, ...]) -> Why:
-    blocks = cluster.blocks_by_network.get(network.id, {})
+    blocks = cluster.blocks_of(network.id)
     subnets = ", ".join(subnet.cidr for subnet in network.spec.subnets)
     return Why(
         kind="network",

@@ -123,6 +123,10 @@ class Cluster:
     def on_network(self, network: NetworkId) -> Map[InstanceId, Instance]:
         return self.by_network.get(network, _NONE)
 
+    def blocks_of(self, network: NetworkId) -> Map[str, Block]:
+        """A network's blocks, by range."""
+        return self.blocks_by_network.get(network, _NONE)
+
     def host_name(self, host: HostId | None) -> str:
         """The host's name, its short id once it is removed, empty without a host."""
         if host is None:

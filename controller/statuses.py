@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+
+from msgspec.structs import replace
 
 from controller.snapshot import Cluster
 from model.ids import HostId, InstanceId
-from model.status import HostReport, InstanceStatus
+from model.status import HostReport, InstanceStatus, Phase
 
 REMEMBERED = 1024
 """Last statuses of removed instances that are kept, for those who ask how they ended."""
@@ -47,10 +49,16 @@ class Statuses:
                 continue
             if known is not None and status.attempt < known.attempt:
                 continue
-            self._by_id[status.instance] = status
+            self._by_id[status.instance] = _with_ending(status, known)
             news.append(status.instance)
             self.ring(status.instance)
         return news
+
+    def missing(self, cluster: Cluster, host: HostId, there: Set[InstanceId]) -> None:
+        """`host` told of all it has: what it used to have and has no longer is not known any more."""
+        for ident in cluster.on_host(host):
+            if ident not in there and self._by_id.pop(ident, None) is not None:
+                self.ring(ident)
 
     def report(self, report: HostReport, host: HostId) -> None:
         self._reports[host] = report
@@ -84,3 +92,10 @@ class Statuses:
             waiters.discard(future)
             if not waiters and self._waiters.get(instance) is waiters:
                 del self._waiters[instance]
+
+
+def _with_ending(status: InstanceStatus, known: InstanceStatus | None) -> InstanceStatus:
+    """`removed` follows `exited` so fast that a host may send the last only: how it ended is kept."""
+    if status.phase is not Phase.REMOVED or known is None or status.exit_code is not None:
+        return status
+    return replace(status, exit_code=known.exit_code, oom_killed=known.oom_killed)

@@ -1,0 +1,279 @@
+"""The controller: `api.ports.ControllerPort` over its moving parts.
+
+Invariant: queries read one snapshot and never wait; a command returns once its change is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
+
+from api.ports import Channel, Pipe
+from controller import queries
+from controller.attachments import network_named
+from controller.commands import hosts, instances, networks, services
+from controller.commands.find import find_host, find_instance, find_service
+from controller.committer import Decide
+from controller.core import Core
+from controller.pki import fingerprint, new_token, secret_hash, secret_of
+from controller.plan import Plan, put
+from controller.snapshot import Cluster
+from controller.waiting import Condition, answer, mark_of
+from model.api import (
+    CreateInstance,
+    CreateToken,
+    FleetInfo,
+    HostInfo,
+    InstanceInfo,
+    JoinReply,
+    JoinRequest,
+    NetworkInfo,
+    ServiceInfo,
+    StopRequest,
+    TokenCreated,
+    UpdateHost,
+    UpdateService,
+    WaitResult,
+    Why,
+)
+from model.errors import InvalidInput, NotFound, WrongState
+from model.events import Event
+from model.ids import HostId, InstanceId, NetworkId, ServiceId
+from model.records import Instance, JoinToken
+from model.spec import NetworkSpec, ServiceSpec
+from model.status import InstanceStatus
+
+VERSION = "0.1.0"
+T = TypeVar("T")
+
+
+def _or_none(find: Callable[[Cluster, str], T], cluster: Cluster, ref: str) -> T | None:
+    try:
+        return find(cluster, ref)
+    except NotFound:
+        return None
+
+
+class Controller(Core):
+    """Made by `controller.main`; in tests with a memory store and a virtual clock."""
+
+    # -- plain containers -------------------------------------------------------------------------------
+    def list_instances(self) -> Sequence[InstanceInfo]:
+        """Newest first."""
+        cluster, world = self.snapshot(), self.world()
+        ordered = sorted(cluster.instances.values(), key=lambda i: (-i.created_at, i.id))
+        return [queries.instance_info(cluster, instance, world) for instance in ordered]
+
+    def get_instance(self, ref: str) -> InstanceInfo:
+        cluster = self.snapshot()
+        return queries.instance_info(cluster, find_instance(cluster, ref), self.world())
+
+    async def create_instance(self, request: CreateInstance) -> InstanceInfo:
+        ident, now = InstanceId(self.ids()), self.clock.now()
+        return await self._on_instance(
+            lambda cluster: instances.create(cluster, request, self.world(), now=now, ident=ident)
+        )
+
+    async def start_instance(self, ref: str) -> InstanceInfo:
+        return await self._on_instance(
+            lambda c: instances.start(c, ref, self._status(c, ref), self.clock.now())
+        )
+
+    async def stop_instance(self, ref: str, request: StopRequest) -> InstanceInfo:
+        return await self._on_instance(lambda c: instances.stop(c, ref, request, self.clock.now()))
+
+    async def restart_instance(self, ref: str, request: StopRequest) -> InstanceInfo:
+        return await self._on_instance(lambda c: instances.restart(c, ref, request, self.clock.now()))
+
+    async def pause_instance(self, ref: str, *, paused: bool) -> InstanceInfo:
+        return await self._on_instance(
+            lambda c: instances.pause(c, ref, self._status(c, ref), paused=paused, now=self.clock.now())
+        )
+
+    async def remove_instance(self, ref: str, *, force: bool, volumes: bool) -> InstanceInfo:
+        return await self._on_instance(
+            lambda c: instances.remove(
+                c, ref, self._status(c, ref), force=force, volumes=volumes, now=self.clock.now()
+            )
+        )
+
+    async def rename_instance(self, ref: str, name: str) -> InstanceInfo:
+        return await self._on_instance(lambda c: instances.rename(c, ref, name, self.clock.now()))
+
+    async def wait_instance(self, ref: str, condition: Condition) -> WaitResult:
+        ident = find_instance(self.snapshot(), ref).id
+        since = mark_of(self.statuses.get(ident))
+        while True:
+            cluster = self.snapshot()
+            instance = cluster.instances.get(ident)
+            status = self._status_of(cluster, instance) if instance else self.statuses.get(ident)
+            result = answer(condition, instance, status, since)
+            if result is not None:
+                return result
+            await self.statuses.changed(ident)
+
+    async def _on_instance(self, decide: Decide) -> InstanceInfo:
+        """Commit, then show the instance as it is; one that is gone already as it last was."""
+        plan, before = await self._run(decide)
+        cluster = self.snapshot()
+        instance = cluster.instances.get(InstanceId(plan.subject), before)
+        if instance is None:
+            raise NotFound(f"no such container: {plan.subject[:12]}")
+        return queries.instance_info(cluster, instance, self.world())
+
+    async def _run(self, decide: Decide) -> tuple[Plan, Instance | None]:
+        seen: Instance | None = None
+
+        def look(cluster: Cluster) -> Plan:
+            nonlocal seen
+            plan = decide(cluster)
+            seen = cluster.instances.get(InstanceId(plan.subject))
+            return plan
+
+        return await self.committer.run(look), seen
+
+    def _status(self, cluster: Cluster, ref: str) -> InstanceStatus:
+        return self._status_of(cluster, find_instance(cluster, ref))
+
+    def _status_of(self, cluster: Cluster, instance: Instance) -> InstanceStatus:
+        return queries.instance_status(cluster, instance, self.world())
+
+    # -- services ---------------------------------------------------------------------------------------
+    def list_services(self) -> Sequence[ServiceInfo]:
+        cluster, world = self.snapshot(), self.world()
+        ordered = sorted(cluster.services.values(), key=lambda s: s.spec.name)
+        return [queries.service_info(cluster, service, world) for service in ordered]
+
+    def get_service(self, ref: str) -> ServiceInfo:
+        cluster = self.snapshot()
+        return queries.service_info(cluster, find_service(cluster, ref), self.world())
+
+    async def create_service(self, spec: ServiceSpec) -> ServiceInfo:
+        ident, now = ServiceId(self.ids()), self.clock.now()
+        await self.committer.run(lambda c: services.create(c, spec, now=now, ident=ident))
+        return self.get_service(ident)
+
+    async def update_service(self, ref: str, request: UpdateService) -> ServiceInfo:
+        plan = await self.committer.run(lambda c: services.update(c, ref, request, self.clock.now()))
+        return self.get_service(plan.subject)
+
+    async def scale_service(self, ref: str, replicas: int) -> ServiceInfo:
+        plan = await self.committer.run(lambda c: services.scale(c, ref, replicas, self.clock.now()))
+        return self.get_service(plan.subject)
+
+    async def remove_service(self, ref: str) -> None:
+        await self.committer.run(lambda c: services.remove(c, ref, self.clock.now()))
+
+    # -- hosts ------------------------------------------------------------------------------------------
+    def list_hosts(self) -> Sequence[HostInfo]:
+        ordered = sorted(self.snapshot().hosts.values(), key=lambda h: h.spec.name)
+        return [self.get_host(host.id) for host in ordered]
+
+    def get_host(self, ref: str) -> HostInfo:
+        cluster = self.snapshot()
+        host = find_host(cluster, ref)
+        return queries.host_info(cluster, host, self.world(), connected=self.sessions.connected(host.id))
+
+    async def update_host(self, ref: str, request: UpdateHost) -> HostInfo:
+        plan = await self.committer.run(lambda c: hosts.update(c, ref, request, self.clock.now()))
+        return self.get_host(plan.subject)
+
+    async def remove_host(self, ref: str, *, force: bool) -> None:
+        await self.committer.run(lambda c: hosts.remove(c, ref, force=force, now=self.clock.now()))
+
+    async def create_token(self, request: CreateToken) -> TokenCreated:
+        if not 0 <= request.ttl <= 10 * 365 * 86400:
+            raise InvalidInput(f"invalid time to live {request.ttl:g} s", hint="0 means without end")
+        token, digest = new_token(self.authority)
+        now = self.clock.now()
+        expires = now + request.ttl if request.ttl else 0.0
+        record = JoinToken(id=self.ids(), secret_hash=digest, created_at=now, expires_at=expires)
+        await self.committer.run(lambda _: Plan(items=(put(record, "a token was asked for"),)))
+        command = f"flota join --token {token} {self.options.advertise}".rstrip()
+        return TokenCreated(id=record.id, token=token, expires_at=expires, join_command=command)
+
+    async def join(self, request: JoinRequest) -> JoinReply:
+        now = self.clock.now()
+        digest = secret_hash(secret_of(request.secret, self.authority))
+        cluster = self.snapshot()
+        hosts.token_for(cluster, digest, now)
+        known = hosts.host_named(cluster, request.name)
+        ident = known.id if known is not None else HostId(self.ids())
+        pair = self.authority.host(request.csr, ident)
+
+        def decide(fresh: Cluster) -> Plan:
+            hosts.token_for(fresh, digest, now)
+            connected = self.sessions.connected(ident)
+            print_ = fingerprint(pair.certificate)
+            return hosts.admit(fresh, request, now=now, ident=ident, fingerprint=print_, connected=connected)
+
+        await self.committer.run(decide)
+        return JoinReply(
+            host_id=ident,
+            fleet_id=cluster.settings.fleet_id,
+            certificate=pair.certificate.decode(),
+            ca=self.authority.pem.decode(),
+        )
+
+    # -- networks ---------------------------------------------------------------------------------------
+    def list_networks(self) -> Sequence[NetworkInfo]:
+        cluster, world = self.snapshot(), self.world()
+        ordered = sorted(cluster.networks.values(), key=lambda n: n.spec.name)
+        return [queries.network_info(cluster, network, world) for network in ordered]
+
+    def get_network(self, ref: str) -> NetworkInfo:
+        cluster = self.snapshot()
+        return queries.network_info(cluster, network_named(cluster, ref), self.world())
+
+    async def create_network(self, spec: NetworkSpec) -> NetworkInfo:
+        ident, now = NetworkId(self.ids()), self.clock.now()
+        await self.committer.run(lambda c: networks.create(c, spec, now=now, ident=ident))
+        return self.get_network(ident)
+
+    async def remove_network(self, ref: str) -> None:
+        await self.committer.run(lambda c: networks.remove(c, ref, self.clock.now()))
+
+    # -- the fleet --------------------------------------------------------------------------------------
+    def info(self) -> FleetInfo:
+        return queries.fleet_info(self.snapshot(), self.world(), version=VERSION, store=self.store.url)
+
+    def why(self, ref: str) -> Why:
+        """The first of container, service, node, network that `ref` names."""
+        cluster, world = self.snapshot(), self.world()
+        if (instance := _or_none(find_instance, cluster, ref)) is not None:
+            return queries.why_instance(cluster, instance, world, self.ring.about(instance.id))
+        if (service := _or_none(find_service, cluster, ref)) is not None:
+            return queries.why_service(cluster, service, world, self.ring.about(service.id))
+        if (host := _or_none(find_host, cluster, ref)) is not None:
+            connected, held = self.sessions.connected(host.id), self.heartbeats.held
+            events = self.ring.about(host.id)
+            return queries.why_host(cluster, host, world, events, held=held, connected=connected)
+        if (network := _or_none(network_named, cluster, ref)) is not None:
+            return queries.why_network(cluster, network, self.ring.about(network.id))
+        raise NotFound(f"no container, service, node or network is called {ref[:80]!r}")
+
+    def events(self, since: float | None, until: float | None) -> AsyncIterator[Event]:
+        return self.ring.stream(since, until)
+
+    def locate_instance(self, ref: str) -> tuple[str, HostId]:
+        instance = find_instance(self.snapshot(), ref)
+        if instance.host is None:
+            raise WrongState(f"container {instance.name} has no host yet: {instance.reason}")
+        return instance.id, instance.host
+
+    def locate_host(self, ref: str) -> HostId:
+        return find_host(self.snapshot(), ref).id
+
+    def ready_hosts(self) -> Sequence[tuple[HostId, str]]:
+        cluster = self.snapshot()
+        return [(host, cluster.host_name(host)) for host in self.sessions.hosts()]
+
+    async def open_pipe(self, host: HostId) -> Pipe:
+        return await self.pipes.open(host, self.snapshot().host_name(host))
+
+    # -- agents -----------------------------------------------------------------------------------------
+    async def serve_session(self, host: HostId, channel: Channel) -> None:
+        await self.sessions.serve(host, channel)
+
+    async def accept_pipe(self, host: HostId, pipe: Pipe) -> None:
+        await self.pipes.accept(host, pipe)

@@ -1,0 +1,203 @@
+"""The controller's moving parts, wired: store, loop, heartbeats, sessions, and what they tell each other.
+
+Invariant: everything that is written goes through the committer; everything that is sent to hosts is a
+function of the durable snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from msgspec.structs import replace
+
+from aio.alarm import Alarm
+from aio.clock import Clock
+from aio.supervisor import Supervisor
+from controller.commands import networks as network_commands
+from controller.committer import Committer
+from controller.events import EventRing
+from controller.heartbeats import Heartbeats
+from controller.keys import waiting_keys
+from controller.liveness import Policy
+from controller.loop import ReconcileLoop
+from controller.pipes import Pipes
+from controller.pki import Authority
+from controller.placing import World
+from controller.plan import Plan, put
+from controller.reconcile.network import plan_network
+from controller.reconcile.removal import plan_forgotten, plan_hello, plan_instance
+from controller.reconcile.service import plan_service
+from controller.sessions import Sessions
+from controller.snapshot import Change, Cluster, Key
+from controller.statuses import Statuses
+from controller.store.base import Store
+from controller.views import affected
+from model.errors import NotFound
+from model.ids import HostId, IdSource, InstanceId, NetworkId, ServiceId
+from model.records import FleetSettings, Host, Instance
+from model.spec import Struct
+from model.status import HostState
+from model.wire import Hello, Report
+
+MakeAuthority = Callable[[str], Authority]
+"""Fleet id → the fleet's CA."""
+
+
+class Options(Struct):
+    """What a fleet's owner may set; the rest is in the store's settings."""
+
+    name: str = "flota"
+    ping_every: float = 0.5
+    liveness: Policy = Policy()
+    address_pools: tuple[str, ...] = ()
+    """Only read when the fleet is made; empty: the default."""
+    advertise: str = ""
+    """host:port under which hosts reach this controller, for join commands."""
+
+
+class Core:
+    """An asynchronous context: inside it the fleet is run. One per store."""
+
+    def __init__(
+        self, store: Store, clock: Clock, ids: IdSource, make_authority: MakeAuthority, options: Options
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.ids = ids
+        self.options = options
+        self.statuses = Statuses()
+        self.ring = EventRing(clock)
+        self.pipes = Pipes()
+        self.committer = Committer(store, self.ring)
+        policy = options.liveness
+        self.sessions = Sessions(self, clock, ping_every=options.ping_every, alive_for=policy.unknown_after)
+        self._alarm: Alarm[str] = Alarm(clock, lambda _: self.heartbeats.wake())
+        self.heartbeats = Heartbeats(
+            self.committer,
+            clock,
+            policy,
+            due=lambda at: self._alarm.set("judge", at),
+            lost=self._lost,
+            settled=self._settled,
+        )
+        self.loop = ReconcileLoop(store, self.committer, clock, plan=self._plan, changed=self._changed)
+        self._make_authority = make_authority
+        self._authority: Authority | None = None
+        self._children = Supervisor("controller")
+
+    async def __aenter__(self) -> Self:
+        await self.committer.lead()
+        await self.committer.run(self._found)
+        await self.committer.run(lambda cluster: network_commands.predefined(cluster, self.clock.now()))
+        self._authority = self._make_authority(self.snapshot().settings.fleet_id)
+        self._children.start("loop", self.loop.run, restart=True)
+        self._children.start("alarm", self._alarm.run, restart=True)
+        self._children.start("heartbeats", self.heartbeats.run, restart=True)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for host in self.sessions.hosts():
+            self.sessions.dismiss(host, "the controller stops", retry=True)
+        await self._children.close()
+
+    @property
+    def authority(self) -> Authority:
+        assert self._authority is not None, "the controller has not started"
+        return self._authority
+
+    def world(self) -> World:
+        """What hosts say, now."""
+        return World(
+            statuses=self.statuses.by_id,
+            reports=self.statuses.reports,
+            settling=self.heartbeats.settling(),
+        )
+
+    # -- what the loop asks ---------------------------------------------------------------------------
+    def _found(self, cluster: Cluster) -> Plan:
+        """The fleet's own record, made once."""
+        if cluster.settings.fleet_id:
+            return Plan()
+        fresh = FleetSettings(name=self.options.name, fleet_id=self.ids()[:32])
+        if self.options.address_pools:
+            fresh = replace(fresh, address_pools=self.options.address_pools)
+        return Plan(items=(put(fresh, "the fleet is founded"),))
+
+    def _plan(self, cluster: Cluster, key: Key) -> Plan:
+        now = self.clock.now()
+        if key.kind == "service":
+            return plan_service(cluster, ServiceId(key.id), self.world(), now, self.ids)
+        if key.kind == "network":
+            return plan_network(cluster, NetworkId(key.id), now)
+        ident = InstanceId(key.id)
+        return plan_instance(cluster, ident, self.statuses.get(ident), now)
+
+    def _changed(self, cluster: Cluster, changes: Iterable[Change] | None) -> None:
+        """Durable changes: wake the sessions and the waiters whom they concern."""
+        if changes is None:
+            self.sessions.ring(None)
+            return
+        for change in changes:
+            self.sessions.ring(affected(cluster, change))
+            if isinstance(change.old, Instance):
+                if change.new is None:
+                    self.statuses.forget(change.old.id)
+                self.statuses.ring(change.old.id)
+            if isinstance(change.old, Host) and change.new is None:
+                self._removed(change.old.id)
+
+    def _removed(self, host: HostId) -> None:
+        self.sessions.dismiss(host, "this host was removed from the fleet", retry=False)
+        self.heartbeats.forget(host)
+        self.statuses.forget_host(host)
+
+    def _lost(self, host: HostId) -> None:
+        self.sessions.dismiss(host, "this host was silent for too long", retry=True)
+        for ident in self.snapshot().on_host(host):
+            self.statuses.ring(ident)
+
+    def _settled(self) -> None:
+        self.loop.add(waiting_keys(self.snapshot()))
+
+    # -- what sessions tell (sessions.Listener) ---------------------------------------------------------
+    def snapshot(self) -> Cluster:
+        return self.store.snapshot()
+
+    async def greeted(self, host: HostId, hello: Hello) -> None:
+        cluster = self.snapshot()
+        record = cluster.hosts.get(host)
+        if record is None:
+            raise NotFound("this host is not in the fleet (any more)", hint="Join it again with `flota join`")
+        self.heartbeats.hello(host, was_lost=record.state is HostState.LOST)
+        self.statuses.report(hello.report, host)
+        news = self.statuses.take(cluster, host, hello.statuses)
+        self.statuses.missing(cluster, host, {status.instance for status in hello.statuses})
+        await self.committer.run(lambda now: plan_hello(now, host, hello, self.clock.now()))
+        self.loop.reported(news)
+
+    async def reported(self, host: HostId, report: Report) -> None:
+        cluster = self.snapshot()
+        news = self.statuses.take(cluster, host, report.statuses)
+        if report.report is not None:
+            self.statuses.report(report.report, host)
+            self.loop.add(waiting_keys(cluster))
+        name = cluster.host_name(host)
+        for event in report.events:
+            self.ring.add(replace(event, host=name))
+        by_id = {status.instance: status for status in report.statuses}
+        now = self.clock.now()
+        if not plan_forgotten(cluster, host, report.forgotten, by_id, now).empty:
+            await self.committer.run(lambda fresh: plan_forgotten(fresh, host, report.forgotten, by_id, now))
+        self.loop.reported(news)
+
+    def ponged(self, host: HostId) -> None:
+        record = self.snapshot().hosts.get(host)
+        if record is not None:
+            self.heartbeats.pong(host, recorded=record.state)
+
+    def parted(self, host: HostId) -> None:
+        self.heartbeats.gone(host)

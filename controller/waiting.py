@@ -1,0 +1,48 @@
+"""When a wait for a container is over, and with what answer. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from model.api import WaitResult
+from model.records import Instance
+from model.status import InstanceStatus, Phase
+
+Condition = Literal["created", "running", "stopped", "removed", "next-exit"]
+Mark = tuple[int, int, float]
+"""Names one end of a container: attempt, restarts, time."""
+_BEFORE_CREATED = frozenset({Phase.PENDING, Phase.ASSIGNED, Phase.PULLING, Phase.PREPARING})
+
+
+def mark_of(status: InstanceStatus | None) -> Mark | None:
+    """The end that this status tells of, if it tells of one."""
+    if status is None or not (status.phase.ended or status.phase is Phase.RESTARTING):
+        return None
+    return status.attempt, status.restarts, status.finished_at
+
+
+def answer(
+    condition: Condition, instance: Instance | None, status: InstanceStatus | None, since: Mark | None
+) -> WaitResult | None:
+    """The result if the wait is over. `instance` None: its record is gone, `status` is the last one known;
+    `since` is the end that had been told when the wait for `next-exit` began."""
+    if instance is None or status is None:
+        if instance is None:
+            return _result(status, Phase.REMOVED)
+        return None
+    if condition == "removed":
+        return None
+    phase = status.phase
+    over = {
+        "created": phase not in _BEFORE_CREATED,
+        "running": phase is Phase.RUNNING or phase.ended,
+        "stopped": phase.ended or phase is Phase.CREATED,
+        "next-exit": mark_of(status) not in (None, since),
+    }[condition]
+    return _result(status, phase) if over else None
+
+
+def _result(status: InstanceStatus | None, phase: Phase) -> WaitResult:
+    if status is None:
+        return WaitResult(exit_code=None, phase=phase)
+    return WaitResult(exit_code=status.exit_code, phase=phase, message=status.message)
