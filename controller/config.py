@@ -1,0 +1,48 @@
+"""What a controller is started with: one frozen value."""
+
+from __future__ import annotations
+
+import os
+
+from controller.liveness import Policy
+from model.errors import InvalidInput
+from model.spec import Struct
+
+DEFAULT_STATE = "/var/lib/flota/controller"
+DEFAULT_SOCKET = "/run/flota/flota.sock"
+DEFAULT_PORT = 7420
+
+
+class ControllerConfig(Struct):
+    """`store` empty: `sqlite:` in the state folder. `port` 0 with no `listen`: only the unix socket."""
+
+    state_dir: str = DEFAULT_STATE
+    socket: str = DEFAULT_SOCKET
+    socket_group: str = ""
+    """Group that may use the socket; empty: its owner's."""
+    listen: str = "0.0.0.0"  # noqa: S104 (agents come from other hosts, with certificates)
+    port: int = DEFAULT_PORT
+    advertise: str = ""
+    """Host name or address under which hosts reach this controller."""
+    names: tuple[str, ...] = ()
+    """More names and addresses for its certificate."""
+    store: str = ""
+    name: str = "flota"
+    address_pools: tuple[str, ...] = ()
+    ping_every: float = 0.5
+    liveness: Policy = Policy()
+
+
+def check_config(config: ControllerConfig) -> ControllerConfig:
+    """Raises InvalidInput naming the first setting that can't be."""
+    if not 0 <= config.port <= 65535:
+        raise InvalidInput(f"port {config.port} is not a port")
+    if not 0.05 <= config.ping_every <= config.liveness.unknown_after / 2:
+        raise InvalidInput("ping_every must be 0.05 s to half of liveness.unknown_after")
+    if not config.liveness.unknown_after <= config.liveness.lost_after:
+        raise InvalidInput("liveness.lost_after can't be less than unknown_after")
+    if config.store and config.store.partition(":")[0] not in ("sqlite", "memory"):
+        raise InvalidInput(f"unknown store {config.store!r}", hint="Use sqlite:FOLDER or memory:")
+    if not os.path.isabs(config.state_dir) or not os.path.isabs(config.socket):
+        raise InvalidInput("state_dir and socket must be absolute paths")
+    return config
