@@ -1,0 +1,158 @@
+"""The embedded store's file: restarts, a second controller, damage, and death in the middle of a write."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from controller.store.base import Txn
+from controller.store.sqlite import SqliteStore
+from model.errors import Damaged, FlotaError, InUse, Unavailable, Unsupported
+from model.ids import ServiceId
+from model.records import Service
+from model.spec import ContainerSpec, ServiceSpec
+
+ROOT = Path(__file__).resolve().parents[2]
+WRITER = """
+import asyncio, sys
+from controller.store.base import Txn
+from controller.store.sqlite import SqliteStore
+from tests.component.test_store_sqlite import service
+
+async def main():
+    store = await SqliteStore.open(sys.argv[1])
+    epoch = await store.lead()
+    start = int(sys.argv[2])
+    async def one(number):
+        await store.commit(Txn(puts=(service(f"s{number}"), service(f"t{number}")), epoch=epoch))
+        sys.stdout.write(f"{number}\\n"); sys.stdout.flush()
+    for base in range(start, start + 100000, 20):
+        await asyncio.gather(*(one(n) for n in range(base, base + 20)))
+asyncio.run(main())
+"""
+
+
+def service(name: str, revision: int = 0) -> Service:
+    spec = ServiceSpec(name=name, container=ContainerSpec(image="x" * 200))
+    return Service(id=ServiceId(name.rjust(64, "0")), spec=spec, revision=revision)
+
+
+async def filled(folder: Path, count: int = 50) -> None:
+    store = await SqliteStore.open(folder)
+    epoch = await store.lead()
+    for number in range(count):
+        await store.commit(Txn(puts=(service(f"s{number}"),), epoch=epoch))
+    await store.close()
+
+
+async def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    store = await SqliteStore.open(tmp_path)
+    assert len(store.snapshot().services) == 50
+    assert store.snapshot().revision == 50
+    assert await store.lead() == 2
+    await store.close()
+
+
+async def test_second_controller_on_one_folder_is_refused_at_once(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path)
+    with pytest.raises(InUse, match=f"pid {os.getpid()}"):
+        await SqliteStore.open(tmp_path)
+    await store.close()
+    await (await SqliteStore.open(tmp_path)).close()
+
+
+async def test_commit_after_close_is_refused(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path)
+    await store.close()
+    with pytest.raises(Unavailable):
+        await store.commit(Txn(puts=(service("a"),)))
+
+
+async def test_flipped_byte_anywhere_in_the_records_is_found(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    path = tmp_path / "store.db"
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"xxxxxxxx")
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(Damaged) as refusal:
+        await SqliteStore.open(tmp_path)
+    assert "restore" in refusal.value.hint
+    assert path.read_bytes() == bytes(data)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "header"])
+async def test_damaged_file_is_refused_and_left_as_it_is(tmp_path: Path, damage: str) -> None:
+    await filled(tmp_path)
+    path = tmp_path / "store.db"
+    data = path.read_bytes()
+    broken = {"truncate": data[:5000], "garbage": os.urandom(8192), "header": b"\0" * 100 + data[100:]}[
+        damage
+    ]
+    path.write_bytes(broken)
+    with pytest.raises(FlotaError):
+        await SqliteStore.open(tmp_path)
+    assert path.read_bytes() == broken
+
+
+async def test_foreign_database_is_refused(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "store.db")
+    connection.execute("CREATE TABLE t (x)")
+    connection.commit()
+    connection.close()
+    with pytest.raises(Damaged, match="not a flota store"):
+        await SqliteStore.open(tmp_path)
+
+
+async def test_newer_schema_is_refused(tmp_path: Path) -> None:
+    await filled(tmp_path, 1)
+    connection = sqlite3.connect(tmp_path / "store.db")
+    connection.execute("PRAGMA user_version = 99")
+    connection.commit()
+    connection.close()
+    with pytest.raises(Unsupported, match="schema 99"):
+        await SqliteStore.open(tmp_path)
+
+
+async def test_missing_file_beside_its_log_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store.db-wal").write_bytes(b"x")
+    with pytest.raises(Damaged, match="missing"):
+        await SqliteStore.open(tmp_path)
+
+
+async def test_killed_in_the_middle_of_commits_loses_no_acknowledged_one(tmp_path: Path) -> None:
+    acknowledged: set[int] = set()
+    for round_ in range(5):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            WRITER,
+            str(tmp_path),
+            str(round_ * 200_000),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=ROOT,
+        )
+        assert process.stdout is not None
+        fresh = 0
+        while fresh < 40 + 37 * round_:
+            line = await asyncio.wait_for(process.stdout.readline(), 30)
+            assert line.endswith(b"\n"), "the writer ended by itself"
+            acknowledged.add(int(line))
+            fresh += 1
+        process.send_signal(signal.SIGKILL)
+        rest = (await process.stdout.read()).decode().split("\n")[:-1]
+        acknowledged.update(int(line) for line in rest)
+        await process.wait()
+        store = await SqliteStore.open(tmp_path)
+        found = {s.spec.name for s in store.snapshot().services.values()}
+        await store.close()
+        assert {f"s{n}" for n in acknowledged} <= found
+        halves = {n[1:] for n in found if n[0] == "s"} ^ {n[1:] for n in found if n[0] == "t"}
+        assert not halves, "a transaction is there in part"
