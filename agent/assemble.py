@@ -1,0 +1,141 @@
+"""From a prepared instance to the bundle that the runtime creates: mounts resolved, files written, facts
+gathered."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from agent import etcfiles, inroot, ocispec
+from agent.context import Context
+from agent.endpoints import HOST, mode_of
+from agent.oci import process, users
+from agent.runtime.base import Bundle
+from aio.supervisor import in_thread
+from model.errors import NotFound
+from model.image import ImageConfig
+from model.records import Instance
+from model.spec import Mount, VolumeSpec
+from model.status import Endpoint
+
+HOST_RESOLV_CONF = "/etc/resolv.conf"
+
+
+async def mounts_of(
+    context: Context, want: Instance, image: ImageConfig, root: str, had: Sequence[tuple[str, str]]
+) -> tuple[tuple[Mount, ...], tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """(mounts with host paths, (volume, target) pairs, anonymous volumes). Volumes are made where missing;
+    those it `had` before are its again."""
+    wishes = list(want.spec.mounts)
+    covered = {os.path.normpath(mount.target) for mount in wishes}
+    wishes += [Mount(type="volume", target=t) for t in image.volumes if os.path.normpath(t) not in covered]
+    made: list[Mount] = []
+    volumes: list[tuple[str, str]] = []
+    anonymous: list[str] = []
+    before = {target: name for name, target in had}
+    for wish in wishes:
+        target = inroot.resolve_target(root, wish.target)
+        if wish.type == "volume":
+            name = wish.source or before.get(wish.target, "")
+            volume = await context.volumes.create(VolumeSpec(name=name), context.clock.now())
+            if not wish.source:
+                anonymous.append(volume.name)
+            if not wish.no_copy:
+                await context.volumes.fill(volume.name, root + target)
+            volumes.append((volume.name, wish.target))
+            made.append(_replaced(wish, context.volumes.path(volume.name), target))
+        elif wish.type == "bind":
+            made.append(_replaced(wish, _bind_source(wish), target))
+        else:
+            made.append(_replaced(wish, "", target))
+    return tuple(made), tuple(volumes), tuple(anonymous)
+
+
+def _replaced(wish: Mount, source: str, target: str) -> Mount:
+    from msgspec.structs import replace
+
+    return replace(wish, source=source, target=target)
+
+
+def _bind_source(wish: Mount) -> str:
+    path = os.path.normpath(wish.source)
+    if not os.path.exists(path):
+        if not wish.create_source:
+            raise NotFound(f"bind source {path} does not exist on this host", hint="Make it, or use -v")
+        os.makedirs(path, mode=0o755, exist_ok=True)
+    return path
+
+
+async def bundle(
+    context: Context,
+    want: Instance,
+    image: ImageConfig,
+    *,
+    root: str,
+    netns: str,
+    endpoints: Sequence[Endpoint],
+    mounts: tuple[Mount, ...],
+) -> Bundle:
+    """The OCI bundle of the next attempt. Raises InvalidInput, Unsupported."""
+    spec = want.spec
+    hostname = spec.hostname or (context.facts.hostname if mode_of(spec) == HOST else want.id[:12])
+    etc = await in_thread(_etc_files, context, want, hostname, tuple(endpoints))
+    passwd, group = (inroot.read_file(root, path) for path in ("/etc/passwd", "/etc/group"))
+    facts = ocispec.ContainerFacts(
+        hostname=hostname,
+        rootfs=root,
+        cgroups_path=f"{context.cgroup_parent}/{want.id}",
+        netns=netns,
+        etc=etc,
+        mounts=mounts,
+        passwd=passwd,
+        group=group,
+        profile=ocispec.profile_of(spec, context.view.security_profile),
+    )
+    config = ocispec.container_config(spec, image, facts, context.limits, seccomp=context.seccomp)
+    _make_workdir(want, image, root, passwd, group)
+    return Bundle(
+        id=want.id,
+        directory=str(context.bundle(want.id)),
+        config=config,
+        log_path=str(context.log_path(want.id)),
+        tty=spec.tty,
+        stdin=spec.stdin,
+        stdin_once=spec.stdin_once,
+    )
+
+
+def _make_workdir(want: Instance, image: ImageConfig, root: str, passwd: bytes, group: bytes) -> None:
+    spec = want.spec
+    user = users.resolve(spec.user or image.user, (), passwd=passwd, group=group)
+    folder = process.workdir(spec.workdir, image.workdir)
+    if folder != "/":
+        inroot.make_directory(root, folder, uid=user.uid, gid=user.gid)
+
+
+def _etc_files(
+    context: Context, want: Instance, hostname: str, endpoints: tuple[Endpoint, ...]
+) -> dict[str, str]:
+    folder = context.folder(want.id)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    gateway = endpoints[0].gateway if endpoints else context.facts.address
+    texts = {
+        "hosts": etcfiles.hosts(want.spec, hostname, endpoints, host_gateway=gateway),
+        "hostname": f"{hostname}\n",
+        "resolv.conf": etcfiles.resolv_conf(want.spec, _host_resolv_conf()),
+    }
+    for name, text in texts.items():
+        with open(folder / name, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(text)
+    if mode_of(want.spec) == HOST and not want.spec.extra_hosts:
+        del texts["hosts"]
+    return {f"/etc/{name}": str(folder / name) for name in texts}
+
+
+def _host_resolv_conf() -> str:
+    try:
+        with open(HOST_RESOLV_CONF, encoding="utf-8", errors="replace") as file:
+            return file.read(64 << 10)
+    except OSError:
+        return ""

@@ -1,0 +1,66 @@
+"""What an agent's parts share: the seams it drives, its folders, and the View it acts on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from agent.addresses import Taken
+from agent.oci.facts import HostLimits
+from agent.oci.seccomp import SeccompPolicy
+from agent.record import Local
+from agent.runtime.base import Runtime
+from agent.volumes import Volumes
+from aio.clock import Clock
+from image.base import Images
+from model.ids import HostId, InstanceId
+from model.records import Instance
+from model.status import HostFacts
+from model.view import View
+from net.host import HostNetwork
+
+
+class CgroupPaths(Protocol):
+    def cgroups_path(self, container: str) -> str: ...
+
+
+@dataclass(slots=True)
+class Context:
+    """One per agent. `view` is replaced whole; `records` are the workers' current ones."""
+
+    host: HostId
+    facts: HostFacts
+    images: Images
+    runtime: Runtime
+    network: HostNetwork
+    volumes: Volumes
+    clock: Clock
+    state: Path
+    run: Path
+    limits: HostLimits
+    seccomp: SeccompPolicy | None
+    cgroup_parent: str
+    boot_id: str
+    view: View = field(default_factory=View)
+    taken: dict[str, Taken] = field(default_factory=dict)
+    records: dict[InstanceId, Local] = field(default_factory=dict)
+
+    def bundle(self, instance: InstanceId) -> Path:
+        """Of its current attempt; on a tmpfs, gone after a reboot as everything in it is."""
+        return self.run / "c" / instance
+
+    def folder(self, instance: InstanceId) -> Path:
+        """What outlives attempts and boots: the log, the files under /etc."""
+        return self.state / "containers" / instance
+
+    def log_path(self, instance: InstanceId) -> Path:
+        return self.folder(instance) / "ctr.log"
+
+    def addresses(self, network: str) -> Taken:
+        return self.taken.setdefault(network, Taken())
+
+    @property
+    def wishes(self) -> Mapping[InstanceId, Instance]:
+        return self.view.instances

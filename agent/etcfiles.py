@@ -1,0 +1,73 @@
+"""/etc/hosts, /etc/hostname and /etc/resolv.conf of a container, as Docker makes them. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+
+from model.errors import InvalidInput
+from model.spec import ContainerSpec
+from model.status import Endpoint
+
+FALLBACK = ("1.1.1.1", "8.8.8.8")
+"""Name servers for a container when the host has none but its own loopback."""
+_LOCAL = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::\tip6-localnet
+ff00::\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})\Z")
+
+
+def hosts(spec: ContainerSpec, hostname: str, endpoints: Sequence[Endpoint], *, host_gateway: str) -> str:
+    """`--add-host` lines, then the container's own. Raises InvalidInput for a bad `--add-host`."""
+    lines = [_extra(entry, host_gateway) for entry in spec.extra_hosts]
+    name = f"{hostname}.{spec.domainname} {hostname}" if spec.domainname else hostname
+    for endpoint in endpoints:
+        lines += [f"{address}\t{name}" for address in (endpoint.ipv4, endpoint.ipv6) if address]
+    return _LOCAL + "".join(f"{line}\n" for line in lines)
+
+
+def _extra(entry: str, host_gateway: str) -> str:
+    name, colon, address = entry.partition("=") if "=" in entry else entry.partition(":")
+    if address == "host-gateway":
+        address = host_gateway
+    address = address.strip("[]")
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise InvalidInput(f"--add-host {entry[:80]!r}: {address[:60]!r} is no IP address") from None
+    if not colon or not _NAME.match(name):
+        raise InvalidInput(f"--add-host {entry[:80]!r}: {name[:60]!r} is no host name")
+    return f"{address}\t{name}"
+
+
+def resolv_conf(spec: ContainerSpec, host: str) -> str:
+    """The host's resolv.conf without resolvers that only its own loopback reaches, overridden by `--dns*`."""
+    servers, search, options = [], [], []
+    for line in host.splitlines():
+        words = line.split("#")[0].split()
+        if words[:1] == ["nameserver"] and len(words) > 1 and not _loopback(words[1]):
+            servers.append(words[1])
+        elif words[:1] in (["search"], ["domain"]):
+            search = words[1:]
+        elif words[:1] == ["options"]:
+            options += words[1:]
+    servers = list(spec.dns) or servers or list(FALLBACK)
+    search = [s for s in spec.dns_search if s != "."] if spec.dns_search else search
+    options = list(spec.dns_options) or options
+    lines = [f"nameserver {server}" for server in servers]
+    lines += [f"search {' '.join(search)}"] if search else []
+    lines += [f"options {' '.join(options)}"] if options else []
+    return "\n".join(lines) + "\n"
+
+
+def _loopback(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text.partition("%")[0]).is_loopback
+    except ValueError:
+        return True

@@ -1,0 +1,78 @@
+"""What an agent knows of one instance: the journalled truth of this host. Pure."""
+
+from __future__ import annotations
+
+from agent.runtime.base import Created
+from model.ids import InstanceId
+from model.spec import Struct
+from model.status import BoundPort, Endpoint, InstanceStatus, Phase
+
+
+class Local(Struct):
+    """`stage` says what exists now; `phase` is what is told to people."""
+
+    instance: InstanceId
+    attempt: int = 0
+    """The last attempt that was begun; compared with the wanted one."""
+    phase: Phase = Phase.ASSIGNED
+    rooted: bool = False
+    """It has a writable layer."""
+    making: bool = False
+    """Something of a container may exist beyond the root: namespaces, mounts, a bundle, a runtime
+    container."""
+    created: Created | None = None
+    """Its process is held or runs under this conmon, in the boot `boot_id`."""
+    boot_id: str = ""
+    started: bool = False
+    ended: bool = False
+    """Its process is over; what is left of it is to be cleaned up."""
+    paused: bool = False
+    exit_code: int | None = None
+    oom_killed: bool = False
+    restarts: int = 0
+    failures: int = 0
+    """Restarts in a row without a run that lasted; for the back-off."""
+    retry_at: float = 0.0
+    """Clock.now() of the next start under the restart policy."""
+    created_at: float = 0.0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    message: str = ""
+    image_id: str = ""
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[BoundPort, ...] = ()
+    volumes: tuple[tuple[str, str], ...] = ()
+    anonymous: tuple[str, ...] = ()
+    """Volumes that were made for this instance alone."""
+
+    @property
+    def live(self) -> bool:
+        """Its process is held or runs."""
+        return self.created is not None and not self.ended
+
+    @property
+    def running(self) -> bool:
+        return self.live and self.started
+
+
+def status_of(record: Local) -> InstanceStatus:
+    """As it is reported."""
+    running = record.running
+    return InstanceStatus(
+        instance=record.instance,
+        attempt=record.attempt,
+        phase=record.phase,
+        paused=record.paused,
+        pid=record.created.pid if running and record.created else 0,
+        exit_code=record.exit_code,
+        oom_killed=record.oom_killed,
+        restarts=record.restarts,
+        created_at=record.created_at,
+        started_at=record.started_at,
+        finished_at=record.finished_at,
+        message=record.message,
+        image_id=record.image_id,
+        endpoints=record.endpoints,
+        ports=record.ports,
+        volumes=record.volumes,
+    )

@@ -1,0 +1,233 @@
+"""One instance's worker: asks `lifecycle` for the next step, has it done, journals, reports; until removed.
+
+Invariants: one step at a time per instance; a record is durable before something exists that it alone knows
+of (the intent before a creation, the pids before a start); whatever happens, an exit is folded in exactly
+once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from agent import lifecycle
+from agent.lifecycle import Action, Outcome, Step
+from agent.record import Local
+from agent.runtime.base import Created, Exit
+from aio.clock import Clock
+from aio.mailbox import Bell
+from model.errors import FlotaError, WrongState
+from model.records import Desired, Instance
+from model.status import Phase
+
+log = logging.getLogger("flota.agent")
+DEADLINES = {
+    Step.ROOT: 3600.0,
+    Step.PREPARE: 60.0,
+    Step.CREATE: 60.0,
+    Step.START: 30.0,
+    Step.PAUSE: 30.0,
+    Step.RESUME: 30.0,
+    Step.CLEAN: 60.0,
+    Step.REMOVE: 300.0,
+}
+RETRY = 5.0
+"""Seconds between attempts at a clean-up or removal that fails."""
+
+
+class Steps(Protocol):
+    """What does the steps: `agent.actions.Actions`."""
+
+    async def perform(
+        self, action: Action, record: Local, want: Instance | None, ended: asyncio.Event
+    ) -> Outcome: ...
+
+    def watch(self, record: Local, created: Created, ring: Callable[[Exit], None]) -> Callable[[], None]: ...
+
+
+class Keeper(Protocol):
+    """Where records go: journal and reporter in one."""
+
+    def keep(self, record: Local) -> asyncio.Future[None]:
+        """Report it and journal it; durable once the future is done."""
+        ...
+
+    def forget(self, record: Local) -> asyncio.Future[None]: ...
+
+    def happened(self, record: Local, want: Instance | None, action: str) -> None:
+        """An event, in docker's word."""
+        ...
+
+
+class Worker:
+    def __init__(
+        self, record: Local, want: Instance | None, *, steps: Steps, keeper: Keeper, clock: Clock
+    ) -> None:
+        self.record = record
+        self.want = want
+        self._steps = steps
+        self._keeper = keeper
+        self._clock = clock
+        self._bell = Bell()
+        self._exit: Exit | None = None
+        self._ended = asyncio.Event()
+        self._holders = 0
+        self._changed = asyncio.Event()
+        self._scope: asyncio.Timeout | None = None
+        self._doing: Action | None = None
+        self._unwatch: Callable[[], None] | None = None
+
+    # -- from outside -------------------------------------------------------------------------------
+    def wish(self, want: Instance | None) -> None:
+        """The controller's wish changed. A long step that no longer serves it is cut short."""
+        self.want = want
+        doing = self._doing
+        brief = doing is None or doing.step not in lifecycle.INTERRUPTIBLE or self._serves(doing)
+        if self._scope is not None and not brief:
+            self._scope.reschedule(asyncio.get_running_loop().time())
+        self._bell.ring()
+
+    async def held(self, deadline: float = 30.0) -> Local:
+        """Have the process created, though not started, and wait until it is; for a client that attaches.
+        Raises WrongState when it ended or can't be made, or within `deadline` isn't."""
+        self._holders += 1
+        self._bell.ring()
+        try:
+            async with asyncio.timeout(deadline):
+                while not self.record.live:
+                    if self.record.phase.ended:
+                        raise WrongState(f"it is {self.record.phase}: {self.record.message}")
+                    changed = self._changed
+                    await changed.wait()
+            return self.record
+        except TimeoutError as error:
+            raise WrongState(f"it was not created within {deadline:g} s") from error
+        finally:
+            self._holders -= 1
+
+    async def over(self) -> Local:
+        """Wait until the current run is over and its code known; for a client that is attached."""
+        while self.record.live:
+            changed = self._changed
+            await changed.wait()
+        return self.record
+
+    # -- the loop -----------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Until the instance is removed."""
+        try:
+            if self.record.created is not None and not self.record.ended:
+                self._watch(self.record.created)
+            while True:
+                self._take_exit()
+                hold = bool(self._holders)
+                action = lifecycle.next_action(self.record, self.want, hold=hold, now=self._clock.now())
+                if action is None:
+                    if self.record.phase is Phase.REMOVED:
+                        await self._keeper.forget(self.record)
+                        return
+                    await self._bell.wait()
+                elif action.step is Step.WAIT:
+                    await self._bell.wait(max(0.0, action.until - self._clock.now()))
+                else:
+                    await self._do(action)
+        finally:
+            if self._unwatch is not None:
+                self._unwatch()
+
+    async def _do(self, action: Action) -> None:
+        before = self.record
+        self._set(lifecycle.begun(before, action))
+        if self.record.making and not before.making:
+            await self._keeper.keep(self.record)
+        elif self.record != before:
+            self._keeper.keep(self.record)
+        self._doing = action
+        outcome = await self._performed(action)
+        self._doing = None
+        now = self._clock.now()
+        self._set(lifecycle.after(self.record, self.want, action, outcome, now))
+        if outcome.created is not None:
+            self._watch(outcome.created)
+            await self._keeper.keep(self.record)
+        elif self.record.phase is not Phase.REMOVED:
+            self._keeper.keep(self.record)
+        self._tell(action, outcome)
+        if outcome.error:
+            log.warning("%s: %s: %s", self.record.instance[:12], action.step, outcome.error)
+            if action.step in (Step.CLEAN, Step.REMOVE, Step.STOP, Step.PAUSE, Step.RESUME):
+                await self._bell.wait(RETRY)
+
+    async def _performed(self, action: Action) -> Outcome:
+        try:
+            async with asyncio.timeout(DEADLINES.get(action.step)) as scope:
+                self._scope = scope
+                return await self._steps.perform(action, self.record, self.want, self._ended)
+        except TimeoutError:
+            if action.step in lifecycle.INTERRUPTIBLE and not self._serves(action):
+                return Outcome(interrupted=True)
+            return Outcome(error=f"{action.step} did not end within {DEADLINES.get(action.step, 0):g} s")
+        except FlotaError as error:
+            return Outcome(error=str(error))
+        except OSError as error:
+            return Outcome(error=f"{action.step}: {error}")
+        finally:
+            self._scope = None
+
+    def _serves(self, doing: Action) -> bool:
+        """True while the step under way is what would be done next anyhow."""
+        hold = bool(self._holders)
+        wanted = lifecycle.next_action(self.record, self.want, hold=hold, now=self._clock.now())
+        return wanted is not None and (wanted.step, wanted.force) == (doing.step, doing.force)
+
+    # -- the process's end --------------------------------------------------------------------------
+    def _watch(self, created: Created) -> None:
+        if self._unwatch is not None:
+            self._unwatch()
+        self._exit = None
+        self._ended = asyncio.Event()
+        self._unwatch = self._steps.watch(self.record, created, self._rung)
+
+    def _rung(self, exit_: Exit) -> None:
+        self._exit = exit_
+        self._ended.set()
+        self._bell.ring()
+
+    def _take_exit(self) -> None:
+        if self._exit is None:
+            return
+        exit_, self._exit = self._exit, None
+        self._set(lifecycle.exited(self.record, exit_, self._clock.now()))
+        self._keeper.keep(self.record)
+        if exit_.oom_killed:
+            self._keeper.happened(self.record, self.want, "oom")
+        self._keeper.happened(self.record, self.want, "die")
+
+    def _set(self, record: Local) -> None:
+        self.record = record
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _tell(self, action: Action, outcome: Outcome) -> None:
+        if outcome.error or outcome.interrupted:
+            return
+        words = {
+            Step.ROOT: "create",
+            Step.START: "start",
+            Step.STOP: "stop",
+            Step.PAUSE: "pause",
+            Step.RESUME: "unpause",
+            Step.REMOVE: "destroy",
+        }
+        wanted_stop = self.want is not None and self.want.desired is not Desired.REMOVED
+        if action.step in words and (action.step is not Step.STOP or wanted_stop):
+            self._keeper.happened(self.record, self.want, words[action.step])
+
+
+def fresh(instance: Instance, now: float) -> Local:
+    """The record of an instance that this host has not seen before."""
+    return msgspec.structs.replace(Local(instance=instance.id), created_at=now)
