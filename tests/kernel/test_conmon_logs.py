@@ -1,0 +1,65 @@
+"""Logs of real containers, while they are rotated under a busy writer."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agent.logs import LogQuery, LogReader
+from agent.rotation import LogRotator
+from agent.stats import sample, top
+from model.spec import ContainerSpec, LogOptions
+from tests.support.containers import Lab
+
+pytestmark = pytest.mark.kernel
+LINES = 20_000
+
+
+async def test_follow_busy_container_rotated_by_size_loses_no_line(lab: Lab) -> None:
+    reader, rotator = LogReader(), LogRotator(lab.runtime.reopen_log, pause=0.02)
+    words = ("sh", "-c", f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); done")
+    bundle, created = await lab.create(ContainerSpec(image="x", args=words))
+    rotator.add(bundle.log_path, bundle.directory, LogOptions(max_size=100_000, max_files=1000))
+    ended = False
+    got: list[bytes] = []
+
+    async def follow() -> None:
+        async for _, text in reader.follow(bundle.log_path, LogQuery(), lambda: ended):
+            got.append(text)
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        rotating = group.create_task(rotator.run())
+        following = group.create_task(follow())
+        await lab.runtime.start(bundle.id)
+        assert (await lab.exit_of(bundle, created, deadline=50)).code == 0
+        ended = True
+        reader.wake(bundle.log_path)
+        await following
+        rotating.cancel()
+    reader.close()
+    assert b"".join(got) == b"".join(b"line %d\n" % n for n in range(LINES))
+    assert len(list(Path(bundle.directory).glob("container.log.*"))) >= 3
+
+
+async def test_usage_of_busy_container_counts(lab: Lab) -> None:
+    words = ("sh", "-c", "dd if=/dev/zero of=/dev/null bs=1M count=2000 2>/dev/null; echo done; sleep 100")
+    bundle, created = await lab.create(ContainerSpec(image="x", args=words))
+    reader = LogReader()
+    await lab.runtime.start(bundle.id)
+    async with asyncio.timeout(30):
+        async for _, text in reader.follow(bundle.log_path, LogQuery(), lambda: False):
+            assert text == b"done\n"
+            break
+    reader.close()
+    seen = sample(lab.runtime.cgroups, bundle.id, name="busy", pid=created.pid, at=1.0, host_memory=8 << 30)
+    assert seen is not None
+    assert seen.cpu_ns > 10_000_000
+    assert 0 < seen.memory < 64 << 20
+    assert seen.memory_limit == 8 << 30
+    assert seen.pids >= 1
+    table = top(await lab.runtime.pids(bundle.id), now=2e9)
+    assert [row[-1] for row in table.rows][-1] == "sleep 100"
+    await lab.runtime.delete(bundle.id)
+    assert sample(lab.runtime.cgroups, bundle.id, name="", pid=created.pid, at=1.0, host_memory=1) is None
