@@ -1,0 +1,183 @@
+"""The agent's session with its controller: one WebSocket over mutual TLS, rebuilt as a whole whenever it
+ends.
+
+Reader, writer and watchdog are one TaskGroup: the first to fail ends all three. The first attempt to connect
+again is immediate, later ones back off with jitter. Nothing on the host depends on a session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+import aiohttp
+
+from agent.host import HostAgent
+from aio.backoff import delay, jittered
+from model import wire
+from model.codec import encode_wire
+from model.errors import Forbidden, InvalidInput, Unavailable
+
+log = logging.getLogger("flota.session")
+CONNECT_DEADLINE = 10.0
+SILENCE = 3.0
+"""Times the ping period without a word from the controller: the session is dead."""
+MAX_FRAME = 256 << 20
+
+
+class Connection(Protocol):
+    """A message stream with the controller: a WebSocket, or an in-memory pair in tests."""
+
+    async def send(self, frame: bytes) -> None: ...
+
+    async def receive(self) -> bytes | None: ...
+
+
+class _Ended(Exception):
+    """The session is over, in these words."""
+
+
+class Session:
+    def __init__(self, agent: HostAgent, *, epoch: int) -> None:
+        self._agent = agent
+        self._epoch = epoch
+        self._serial: asyncio.Queue[int] = asyncio.Queue(1)
+        self._heard = 0.0
+        self._silence = 30.0
+        self._say_view: asyncio.Event = asyncio.Event()
+
+    async def run(self, connection: Connection) -> None:
+        """Until either side ends it. Raises Forbidden when the controller wants none of this host."""
+        agent = self._agent
+        await connection.send(encode_wire(self._hello()))
+        welcome = await self._expect(connection, wire.Welcome)
+        self._silence = welcome.ping_every * SILENCE
+        self._heard = asyncio.get_running_loop().time()
+        agent.reporter.restart()
+        await agent.take_view(welcome.view)
+        await connection.send(encode_wire(wire.Ack(revision=welcome.view.revision)))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read(connection))
+                group.create_task(self._report(connection))
+                group.create_task(self._watch())
+        except BaseExceptionGroup as failures:
+            raise _leaf(failures) from None
+
+    def _hello(self) -> wire.Hello:
+        context = self._agent.context
+        return wire.Hello(
+            epoch=self._epoch,
+            boot_id=context.boot_id,
+            facts=context.facts,
+            statuses=tuple(self._agent.statuses()),
+            report=self._agent.host_report(),
+        )
+
+    async def _expect(self, connection: Connection, kind: type[wire.Welcome]) -> wire.Welcome:
+        async with asyncio.timeout(CONNECT_DEADLINE):
+            frame = await connection.receive()
+        if frame is None:
+            raise _Ended("the controller closed the connection")
+        message = wire.decode_controller(frame)
+        if isinstance(message, wire.Goodbye):
+            _goodbye(message)
+        if not isinstance(message, kind):
+            raise _Ended(f"the controller answered {type(message).__name__}")
+        return message
+
+    async def _read(self, connection: Connection) -> None:
+        while (frame := await connection.receive()) is not None:
+            self._heard = asyncio.get_running_loop().time()
+            await self._handle(connection, wire.decode_controller(frame))
+        raise _Ended("the controller closed the connection")
+
+    async def _handle(self, connection: Connection, message: wire.ControllerMessage) -> None:
+        agent = self._agent
+        match message:
+            case wire.Ping(serial=serial):
+                await connection.send(encode_wire(wire.Pong(serial=serial)))
+            case wire.Reported(sequence=sequence):
+                agent.reporter.taken(sequence)
+            case wire.Delta(delta=delta):
+                if await agent.take_delta(delta):
+                    await connection.send(encode_wire(wire.Ack(revision=delta.to_revision)))
+                else:
+                    have = agent.context.view.revision
+                    await connection.send(encode_wire(wire.NeedView(have=have)))
+            case wire.FullView(view=view) | wire.Welcome(view=view):
+                await agent.take_view(view)
+                await connection.send(encode_wire(wire.Ack(revision=view.revision)))
+            case wire.Goodbye():
+                _goodbye(message)
+
+    async def _report(self, connection: Connection) -> None:
+        while True:
+            await connection.send(encode_wire(await self._agent.reporter.next()))
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            left = self._heard + self._silence - loop.time()
+            if left <= 0:
+                raise _Ended(f"nothing heard from the controller for {self._silence:g} s")
+            await asyncio.sleep(left)
+
+
+def _goodbye(message: wire.Goodbye) -> None:
+    if not message.retry:
+        raise Forbidden(f"the controller wants none of this host: {message.reason}")
+    raise _Ended(f"the controller ended the session: {message.reason}")
+
+
+def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _leaf(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+class _WebSocket:
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+
+    async def send(self, frame: bytes) -> None:
+        await self._socket.send_bytes(frame)
+
+    async def receive(self) -> bytes | None:
+        message = await self._socket.receive()
+        return message.data if message.type is aiohttp.WSMsgType.BINARY else None
+
+
+async def keep_session(
+    agent: HostAgent, *, epoch: int, urls: Callable[[], list[str]], context: ssl.SSLContext
+) -> None:
+    """Hold a session with one of the controllers for ever. Ends with Forbidden when this host is not
+    wanted."""
+    failures = 0
+    while True:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        url = urls()[failures % len(urls())]
+        try:
+            await _one_session(agent, epoch, url, context)
+        except (_Ended, InvalidInput, Unavailable, OSError, TimeoutError, aiohttp.ClientError) as error:
+            log.info("session with %s: %s", url, str(error) or type(error).__name__)
+        failures = 0 if loop.time() - began > 10 else failures + 1
+        await asyncio.sleep(jittered(delay(failures - 1, first=0.1, limit=2.0), random.random()))
+
+
+async def _one_session(agent: HostAgent, epoch: int, url: str, context: ssl.SSLContext) -> None:
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_DEADLINE)
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as client,
+        asyncio.timeout(CONNECT_DEADLINE) as scope,
+        client.ws_connect(
+            f"{url}/v1/agents/session", ssl=context, max_msg_size=MAX_FRAME, autoping=True
+        ) as socket,
+    ):
+        scope.reschedule(None)
+        log.info("in session with %s", url)
+        await Session(agent, epoch=epoch).run(_WebSocket(socket))
