@@ -73,7 +73,12 @@ def assess(
     held = _held(over, vanishing, standing, silence, policy)
     verdicts: list[Verdict] = []
     due: list[float] = []
+    fresh = now - began < policy.unknown_after
+    if fresh:
+        due.append(began + policy.unknown_after)
     for host in sorted(judged):
+        if fresh and host not in contacts:
+            continue  # its agent has not had the time to come back to us
         verdict = _verdict(host, contacts.get(host), silence[host], policy, may_lose=not held)
         if verdict.state is not judged[host].state and _moves(judged[host].state, verdict.state):
             verdicts.append(verdict)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from aio.backoff import delay
 from controller.condition import ending, finished, status_of
 from model.ids import HostId, InstanceId
@@ -116,7 +118,7 @@ def _sort_in(
     reason = _uprooted(service, instance, now)
     if reason:
         retire.append(_gone(instance, reason))
-        occupants.leaving.append(instance)
+        occupants.leaving.append(replace(instance, reason=reason))
         return
     status = now.status(instance)
     if status.phase.ended and not finished(instance.spec.restart, status):

@@ -83,7 +83,7 @@ class Simulation:
     async def run(self) -> None:
         f = self.fleet
         await f.start()
-        hosts = [make_host(n + 1) for n in range(HOSTS)]
+        hosts = [make_host(n + 1, memory=2 << 30) for n in range(HOSTS)]
         await f.admit(*hosts)
         for host in hosts:
             await f.connect(host.id)
