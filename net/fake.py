@@ -19,7 +19,7 @@ FIRST_FREE_PORT, LAST_PORT = 32768, 65535
 
 
 class FakeHostNetwork:
-    """`plan`, `endpoints`, `published` and `spaces` are what stands; `foreign_ports` are taken by strangers."""
+    """`plan`, `endpoints`, `published`, `spaces` are what stands; `foreign_ports` are held by strangers."""
 
     def __init__(self) -> None:
         self.plan: NetworkPlan | None = None

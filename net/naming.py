@@ -1,4 +1,4 @@
-"""Names and addresses derived from identities, so that every host computes them alike and none is stored. Pure.
+"""Names and addresses derived from identities, alike on every host, never stored. Pure.
 
 Invariant: equal input gives the equal name on every host and after every restart; two identities share a name
 with probability 2^-48.

@@ -48,3 +48,16 @@ def subnet_of(spec: NetworkSpec, address: str) -> Subnet:
             return subnet
     ranges = ", ".join(s.cidr for s in spec.subnets) or "none"
     raise InvalidInput(f"address {address} is in no subnet of network {spec.name} ({ranges})")
+
+
+def host_address(subnet: Subnet, blocks: Iterable[str]) -> str:
+    """The host's own address in a routed network: the first of its first block of at least four addresses in
+    that subnet, by which other hosts' containers answer it; "" when it has no such block."""
+    whole = ipaddress.ip_network(subnet.cidr)
+    reserved = {*edges(whole), gateway(subnet)}
+    ranges = (ipaddress.ip_network(block) for block in blocks)
+    inside = (r for r in ranges if r.version == whole.version and r.num_addresses >= 4 and r[0] in whole)
+    first = min(inside, default=None, key=lambda r: int(r.network_address))
+    if first is None:
+        return ""
+    return next(str(first[i]) for i in range(3) if first[i] not in reserved)

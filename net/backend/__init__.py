@@ -1,1 +1,11 @@
-"""Network backends: each only describes links, neighbours, routes and rules as values."""
+"""The kinds of networks, as one visible table: driver name → backend. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from net.backend.base import Backend
+from net.backend.bridge import BridgeBackend
+from net.backend.vxlan import VxlanBackend
+
+BACKENDS: Mapping[str, Backend] = {"overlay": VxlanBackend(), "bridge": BridgeBackend()}

@@ -1,0 +1,107 @@
+"""The Backend protocol: what a kind of network needs on one host, described and not done. Pure.
+
+A backend answers with a NetState fragment of links, addresses, neighbours, FDB entries and routes, and says
+how its networks behave (`Traits`); one diff and one kernel driver do the rest. Invariant: two fragments never
+name the same object with different contents (`net.plan` checks).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Protocol
+
+from model.errors import Problem
+from model.ids import HostId
+from model.spec import Struct
+from model.view import NetworkView, Peer
+from net.naming import bridge_name
+from net.state import NetState
+from net.subnets import gateway
+
+
+class Scene(Struct):
+    """Where a network is to be: this host, its underlay, and the hosts around it."""
+
+    host: HostId
+    address: str
+    mtu: int
+    vxlan_port: int
+    peers: dict[HostId, Peer]
+
+
+class Traits(Struct):
+    """How a network's containers see it, and what the packet filter must know."""
+
+    mtu: int
+    onlink: bool
+    """Containers hold the subnet on-link; otherwise /32 and /128, everything by the gateway."""
+    inner: tuple[str, ...]
+    """Links whose traffic belongs to this network; among them all may pass."""
+    own_ranges: tuple[str, ...]
+    """Ranges whose addresses are this network's."""
+
+
+class Backend(Protocol):
+    def validate(self, view: NetworkView, scene: Scene) -> Iterable[Problem]:
+        """All that is wrong with the network's options and subnets here."""
+        ...
+
+    def traits(self, view: NetworkView, scene: Scene) -> Traits: ...
+
+    def fragment(self, view: NetworkView, scene: Scene) -> NetState: ...
+
+
+def is_ipv6(text: str) -> bool:
+    return ":" in text
+
+
+def full_prefix(address: str) -> str:
+    """`address` as /32 or /128."""
+    return f"{address}/{128 if is_ipv6(address) else 32}"
+
+
+def gateways(view: NetworkView) -> tuple[str, ...]:
+    """Of each subnet, without prefix length, in the spec's order."""
+    return tuple(str(gateway(subnet)) for subnet in view.spec.subnets)
+
+
+def bridge_sysctls(network: str, *, ipv6: bool) -> dict[str, str]:
+    """Of a bridge that routes for containers: sources that don't belong are refused (RFC 3704), no redirects,
+    no addresses from routers that containers may play; IPv6 is off where the network has none."""
+    name = bridge_name(network)
+    return {
+        f"net/ipv4/conf/{name}/rp_filter": "1",
+        f"net/ipv4/conf/{name}/send_redirects": "0",
+        f"net/ipv6/conf/{name}/accept_ra": "0",
+        f"net/ipv6/conf/{name}/disable_ipv6": "0" if ipv6 else "1",
+    }
+
+
+def subnet_problems(view: NetworkView) -> Iterable[Problem]:
+    """Subnets that can't be a container network's, and shares that lie outside them."""
+    wholes = []
+    for index, subnet in enumerate(view.spec.subnets):
+        try:
+            whole = ipaddress.ip_network(subnet.cidr)
+            gateway(subnet)
+        except ValueError as error:
+            yield Problem(path=f"subnets[{index}].cidr", message=str(error))
+            continue
+        if whole.num_addresses < 2:
+            yield Problem(path=f"subnets[{index}].cidr", message=f"{subnet.cidr} has no room for a gateway")
+        wholes.append(whole)
+    for block in view.blocks:
+        inner = ipaddress.ip_network(block)
+        if not any(w.version == inner.version and inner.subnet_of(w) for w in wholes):  # type: ignore[arg-type]
+            yield Problem(path="blocks", message=f"{block} lies in none of the network's subnets")
+
+
+def option_int(view: NetworkView, name: str, least: int, most: int) -> int | None:
+    """An option as a number, None when it isn't set. Raises ValueError with the range."""
+    text = view.spec.options.get(name, "")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise ValueError(f"{text!r} is no number from {least} to {most}")
+    return int(text)

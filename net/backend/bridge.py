@@ -1,0 +1,62 @@
+"""Bridge networks: one host, the subnet on-link, NAT to the outside, as Docker's bridge driver. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from model.errors import Problem
+from model.view import NetworkView
+from net.backend.base import (
+    Scene,
+    Traits,
+    bridge_sysctls,
+    gateways,
+    is_ipv6,
+    option_int,
+    subnet_problems,
+)
+from net.naming import bridge_name, gateway_mac, network_alias
+from net.state import Address, Link, NetState
+
+LEAST_MTU, MOST_MTU = 68, 65535
+"""RFC 791: every IPv4 module can forward 68 bytes; the kernel's largest."""
+
+
+class BridgeBackend:
+    def validate(self, view: NetworkView, scene: Scene) -> Iterable[Problem]:
+        yield from subnet_problems(view)
+        ipv6 = any(is_ipv6(subnet.cidr) for subnet in view.spec.subnets)
+        try:
+            option_int(view, "mtu", 1280 if ipv6 else LEAST_MTU, MOST_MTU)
+        except ValueError as error:
+            yield Problem(path="options.mtu", message=str(error))
+
+    def traits(self, view: NetworkView, scene: Scene) -> Traits:
+        return Traits(
+            mtu=option_int(view, "mtu", LEAST_MTU, MOST_MTU) or scene.mtu,
+            onlink=True,
+            inner=(bridge_name(view.id),),
+            own_ranges=tuple(subnet.cidr for subnet in view.spec.subnets),
+        )
+
+    def fragment(self, view: NetworkView, scene: Scene) -> NetState:
+        name = bridge_name(view.id)
+        mtu = self.traits(view, scene).mtu
+        pairs = zip(gateways(view), view.spec.subnets, strict=True)
+        return NetState(
+            links={
+                name: Link(
+                    name=name,
+                    kind="bridge",
+                    alias=network_alias(view.id),
+                    mtu=mtu,
+                    mac=gateway_mac(f"{scene.host}/{view.id}"),
+                )
+            },
+            addresses=frozenset(
+                Address(link=name, cidr=f"{gate}/{ipaddress.ip_network(subnet.cidr).prefixlen}")
+                for gate, subnet in pairs
+            ),
+            sysctls=bridge_sysctls(view.id, ipv6=any(is_ipv6(s.cidr) for s in view.spec.subnets)),
+        )

@@ -1,0 +1,168 @@
+"""Overlay networks by VXLAN (RFC 7348): a bridge per network and host, joined by a tunnel device. Pure.
+
+Routed mode: containers hold /32 and /128 and send everything to the gateway, whose address stands on each
+host's bridge. A peer host costs one route per block, one neighbour entry and one FDB entry; starting a
+container changes nothing on other hosts. Next hops are the peers' underlay addresses, unique by nature and
+needing no exchange (docs/adr/0010-next-hop-of-an-overlay-block.md); the neighbour entry is on the tunnel
+device, so the underlay never sees it.
+
+Bridged mode: the tunnel device is a port of the bridge, one L2 segment over all hosts. Frames to nobody known
+go to every peer (head-end replication), places are learned from frames that arrive: a container that moves
+announces itself by talking, and nothing is programmed per container. The gateway MAC is the same on each host
+and never crosses the tunnel (see `net.firewall`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from model.errors import Problem
+from model.view import NetworkView, Peer
+from net.backend.base import (
+    Scene,
+    Traits,
+    bridge_sysctls,
+    full_prefix,
+    gateways,
+    is_ipv6,
+    option_int,
+    subnet_problems,
+)
+from net.naming import bridge_name, gateway_mac, link_local, network_alias, vtep_mac, vxlan_name
+from net.state import NO_MAC, Address, Fdb, Link, Neighbour, NetState, Route, Vxlan
+from net.subnets import gateway, host_address, subnet_of
+
+OVERHEAD_IPV4, OVERHEAD_IPV6 = 50, 70
+"""Outer Ethernet 14 + IP 20 or 40 + UDP 8 + VXLAN 8 (RFC 7348, section 4.3)."""
+LEAST_MTU, LEAST_MTU_IPV6 = 576, 1280
+LAST_VNI = (1 << 24) - 1
+
+
+class VxlanBackend:
+    def validate(self, view: NetworkView, scene: Scene) -> Iterable[Problem]:
+        yield from subnet_problems(view)
+        if not 0 < view.vni <= LAST_VNI:
+            yield Problem(path="options.vni", message=f"{view.vni} is no VNI (1 to {LAST_VNI})")
+        mode = view.spec.options.get("mode", "routed")
+        if mode not in ("routed", "bridged"):
+            yield Problem(path="options.mode", message=f"{mode!r} is neither routed nor bridged")
+        least = LEAST_MTU_IPV6 if any(is_ipv6(s.cidr) for s in view.spec.subnets) else LEAST_MTU
+        most = scene.mtu - overhead(scene)
+        try:
+            option_int(view, "mtu", least, most)
+        except ValueError as error:
+            yield Problem(path="options.mtu", message=f"{error} (the underlay carries {scene.mtu})")
+        if most < least:
+            yield Problem(path="mtu", message=f"an underlay MTU of {scene.mtu} leaves less than {least}")
+
+    def traits(self, view: NetworkView, scene: Scene) -> Traits:
+        return Traits(
+            mtu=option_int(view, "mtu", 0, 65535) or scene.mtu - overhead(scene),
+            onlink=bridged(view),
+            inner=(bridge_name(view.id), vxlan_name(view.id)),
+            own_ranges=tuple(subnet.cidr for subnet in view.spec.subnets),
+        )
+
+    def fragment(self, view: NetworkView, scene: Scene) -> NetState:
+        return _bridged(self, view, scene) if bridged(view) else _routed(self, view, scene)
+
+
+def bridged(view: NetworkView) -> bool:
+    return view.spec.options.get("mode", "routed") == "bridged"
+
+
+def overhead(scene: Scene) -> int:
+    return OVERHEAD_IPV6 if is_ipv6(scene.address) else OVERHEAD_IPV4
+
+
+def _links(view: NetworkView, scene: Scene, mtu: int) -> tuple[Link, Link]:
+    bridge, alias = bridge_name(view.id), network_alias(view.id)
+    spread = bridged(view)
+    return (
+        Link(name=bridge, kind="bridge", alias=alias, mtu=mtu, mac=gateway_mac(view.id)),
+        Link(
+            name=vxlan_name(view.id),
+            kind="vxlan",
+            alias=alias,
+            mtu=mtu,
+            mac=vtep_mac(scene.host, view.vni),
+            master=bridge if spread else "",
+            vxlan=Vxlan(vni=view.vni, local=scene.address, port=scene.vxlan_port, learning=spread),
+        ),
+    )
+
+
+def _sysctls(view: NetworkView) -> dict[str, str]:
+    vxlan = vxlan_name(view.id)
+    ipv6 = any(is_ipv6(subnet.cidr) for subnet in view.spec.subnets)
+    routed_ipv6 = ipv6 and not bridged(view)
+    return {
+        **bridge_sysctls(view.id, ipv6=ipv6),
+        f"net/ipv4/conf/{vxlan}/rp_filter": "2",
+        f"net/ipv4/conf/{vxlan}/send_redirects": "0",
+        f"net/ipv6/conf/{vxlan}/accept_ra": "0",
+        f"net/ipv6/conf/{vxlan}/disable_ipv6": "0" if routed_ipv6 else "1",
+    }
+
+
+def _routed(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
+    bridge, vxlan = bridge_name(view.id), vxlan_name(view.id)
+    links = _links(view, scene, backend.traits(view, scene).mtu)
+    addresses = {Address(link=bridge, cidr=full_prefix(g)) for g in gateways(view)}
+    own = [host_address(subnet, view.blocks) for subnet in view.spec.subnets]
+    addresses |= {Address(link=vxlan, cidr=full_prefix(a)) for a in own if a}
+    routes = {Route(destination=subnet.cidr) for subnet in view.spec.subnets}
+    routes |= {
+        Route(destination=block, link=bridge, source=_gateway_of(view, block)) for block in view.blocks
+    }
+    neighbours: set[Neighbour] = set()
+    fdb: set[Fdb] = set()
+    for member in view.peers:
+        peer = scene.peers.get(member.host)
+        if peer is None:
+            continue
+        mac = vtep_mac(member.host, view.vni)
+        fdb.add(Fdb(link=vxlan, mac=mac, remote=peer.address))
+        for block in member.blocks:
+            hop = next_hop(block, peer, mac)
+            neighbours.add(Neighbour(link=vxlan, address=hop, mac=mac))
+            source = host_address(subnet_of(view.spec, block.split("/")[0]), view.blocks)
+            routes.add(Route(destination=block, link=vxlan, via=hop, source=source))
+    return NetState(
+        links={link.name: link for link in links},
+        addresses=frozenset(addresses),
+        neighbours=frozenset(neighbours),
+        fdb=frozenset(fdb),
+        routes=frozenset(routes),
+        sysctls=_sysctls(view),
+    )
+
+
+def next_hop(block: str, peer: Peer, mac: str) -> str:
+    """The peer's underlay address; for an IPv6 block its VTEP's link-local one, since the kernel wants
+    that."""
+    if is_ipv6(block) or is_ipv6(peer.address):
+        return link_local(mac)
+    return peer.address
+
+
+def _gateway_of(view: NetworkView, block: str) -> str:
+    return str(gateway(subnet_of(view.spec, block.split("/")[0])))
+
+
+def _bridged(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
+    bridge, vxlan = bridge_name(view.id), vxlan_name(view.id)
+    links = _links(view, scene, backend.traits(view, scene).mtu)
+    pairs = zip(gateways(view), view.spec.subnets, strict=True)
+    addresses = {
+        Address(link=bridge, cidr=f"{gate}/{ipaddress.ip_network(subnet.cidr).prefixlen}")
+        for gate, subnet in pairs
+    }
+    peers = (scene.peers.get(member.host) for member in view.peers)
+    return NetState(
+        links={link.name: link for link in links},
+        addresses=frozenset(addresses),
+        fdb=frozenset(Fdb(link=vxlan, mac=NO_MAC, remote=p.address) for p in peers if p is not None),
+        sysctls=_sysctls(view),
+    )

@@ -1,0 +1,151 @@
+"""From two network states to the operations that turn one into the other, in the order the kernel needs.
+Pure.
+
+Removals come first and in reverse (route, FDB, neighbour, address, link), then the packet filter, so that no
+link is up before its rules stand, then link, sysctl, address, neighbour, FDB and, last, route: traffic starts
+only once its way is complete. Invariant: `diff(x, x)` is empty, and only objects of `have` are ever removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from model.spec import Struct
+from net.nftscript import table_script
+from net.state import Address, Family, Fdb, Link, Neighbour, NetState, NftTable, Route, Sysctl
+
+Item = Link | Address | Neighbour | Fdb | Route | Sysctl
+
+
+class Op(Struct):
+    """One change to the kernel. `change` is for links, sysctls and routes (replaced without a gap); the
+    others are removed and added."""
+
+    verb: Literal["add", "change", "remove"]
+    item: Item
+
+    def __str__(self) -> str:
+        return f"{self.verb} {describe(self.item)}"
+
+
+class NftOp(Struct):
+    """One transaction on one of our nft tables."""
+
+    family: Family
+    script: str
+    whole: bool
+    """The table is made anew; otherwise only elements change."""
+
+    def __str__(self) -> str:
+        return f"{'replace' if self.whole else 'change elements of'} nft table {self.family} flota"
+
+
+Operation = Op | NftOp
+
+
+def describe(item: Item) -> str:
+    """The object for people: `link flb0123`, `route 10.1.0.0/24`."""
+    match item:
+        case Link():
+            return f"{item.kind} {item.name}"
+        case Address():
+            return f"address {item.cidr} on {item.link}"
+        case Neighbour():
+            return f"neighbour {item.address} on {item.link}"
+        case Fdb():
+            return f"FDB entry {item.mac} → {item.remote} on {item.link}"
+        case Route():
+            return f"route {item.destination}"
+        case Sysctl():
+            return f"sysctl {item.path}"
+
+
+def diff(want: NetState, have: NetState) -> tuple[Operation, ...]:
+    """Operations that make `want` of a host which is as `have`."""
+    gone = {n for n, link in have.links.items() if n not in want.links or _remade(want.links[n], link)}
+    left = _without(have, gone)
+    kept = {route.destination for route in want.routes} & {route.destination for route in left.routes}
+    stale = (route for route in left.routes - want.routes if route.destination not in kept)
+    removed: list[Operation] = [Op(verb="remove", item=item) for item in _sorted(stale)]
+    removed += [Op(verb="remove", item=item) for item in _sorted(left.fdb - want.fdb)]
+    removed += [Op(verb="remove", item=item) for item in _sorted(left.neighbours - want.neighbours)]
+    removed += [Op(verb="remove", item=item) for item in _sorted(left.addresses - want.addresses)]
+    removed += [
+        Op(verb="remove", item=have.links[name])
+        for name in sorted(gone, key=lambda n: (have.links[n].kind == "bridge", n))
+    ]
+    return (
+        *removed,
+        *nft_operations(want.tables, left.tables),
+        *_links(want, left),
+        *_sysctls(want, left),
+        *(Op(verb="add", item=item) for item in _sorted(want.addresses - left.addresses)),
+        *(Op(verb="add", item=item) for item in _sorted(want.neighbours - left.neighbours)),
+        *(Op(verb="add", item=item) for item in _sorted(want.fdb - left.fdb)),
+        *(
+            Op(verb="change" if route.destination in kept else "add", item=route)
+            for route in sorted(want.routes - left.routes, key=msgspec.json.encode)
+        ),
+    )
+
+
+def nft_operations(want: Mapping[Family, NftTable], have: Mapping[Family, NftTable]) -> tuple[Operation, ...]:
+    """The nft part alone: what an endpoint or a published port changes."""
+    found: list[Operation] = []
+    for family in sorted({*want, *have}):
+        script, whole = table_script(family, want.get(family), have.get(family))
+        if script:
+            found.append(NftOp(family=family, script=script, whole=whole))
+    return tuple(found)
+
+
+def same_link(want: Link, have: Link) -> bool:
+    """Whether a seen link is as wanted; what is left to the kernel (an empty MAC) and the far end don't
+    count."""
+    mac = have.mac if not want.mac else want.mac
+    return msgspec.structs.replace(want, mac=mac, foot=None) == msgspec.structs.replace(have, foot=None)
+
+
+def _remade(want: Link, have: Link) -> bool:
+    return want.kind != have.kind or want.vxlan != have.vxlan
+
+
+def _without(have: NetState, gone: set[str]) -> NetState:
+    """What is left once links are gone: the kernel takes along all that stood on them."""
+    if not gone:
+        return have
+    return msgspec.structs.replace(
+        have,
+        links={n: _orphan(link, gone) for n, link in have.links.items() if n not in gone},
+        addresses=frozenset(a for a in have.addresses if a.link not in gone),
+        neighbours=frozenset(n for n in have.neighbours if n.link not in gone),
+        fdb=frozenset(f for f in have.fdb if f.link not in gone),
+        routes=frozenset(r for r in have.routes if r.link not in gone),
+        sysctls={p: v for p, v in have.sysctls.items() if not gone & set(p.split("/"))},
+    )
+
+
+def _orphan(link: Link, gone: set[str]) -> Link:
+    return msgspec.structs.replace(link, master="") if link.master in gone else link
+
+
+def _links(want: NetState, have: NetState) -> Iterable[Operation]:
+    for name in sorted(want.links, key=lambda n: (want.links[n].kind != "bridge", n)):
+        link = want.links[name]
+        if name not in have.links:
+            yield Op(verb="add", item=link)
+        elif not same_link(link, have.links[name]):
+            yield Op(verb="change", item=link)
+
+
+def _sysctls(want: NetState, have: NetState) -> Iterable[Operation]:
+    for path, value in sorted(want.sysctls.items()):
+        if have.sysctls.get(path) != value:
+            yield Op(verb="change", item=Sysctl(path=path, value=value))
+
+
+def _sorted(items: Iterable[Item]) -> list[Item]:
+    return sorted(items, key=msgspec.json.encode)

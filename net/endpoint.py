@@ -1,0 +1,80 @@
+"""Endpoints as values: what an instance's foot on a network is, on the host and inside. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from model.errors import NotFound
+from model.ids import NetworkId, short
+from model.spec import Struct
+from model.status import Endpoint
+from model.view import NetworkView
+from net.backend.base import Traits, full_prefix
+from net.host import EndpointRequest, NetworkPlan, PublishRequest
+from net.naming import bridge_name, endpoint_alias, endpoint_mac, veth_name
+from net.state import Foot, Link
+from net.subnets import gateway, subnet_of
+
+
+class InstanceNetwork(Struct):
+    """All that one instance has of the network: what its state file in the run folder holds."""
+
+    namespace: str
+    endpoints: tuple[EndpointRequest, ...] = ()
+    published: PublishRequest | None = None
+
+    def endpoint(self, network: str) -> EndpointRequest | None:
+        return next((e for e in self.endpoints if e.network == network), None)
+
+
+def network_of(plan: NetworkPlan | None, network: str) -> NetworkView:
+    """Raises NotFound for a network that this host does not carry."""
+    view = None if plan is None else plan.networks.get(network)
+    if view is None:
+        raise NotFound(f"this host carries no network {short(network)}")
+    return view
+
+
+def mac_of(request: EndpointRequest) -> str:
+    return request.mac or endpoint_mac(request.instance, request.network)
+
+
+def endpoint_link(request: EndpointRequest, view: NetworkView, traits: Traits, namespace: str) -> Link:
+    """The veth pair of an endpoint. Raises InvalidInput for an address outside the network's subnets."""
+    addresses = [a for a in (request.ipv4, request.ipv6) if a]
+    subnets = [subnet_of(view.spec, address) for address in addresses]
+    cidrs = (
+        f"{address}/{ipaddress.ip_network(subnet.cidr).prefixlen}" if traits.onlink else full_prefix(address)
+        for address, subnet in zip(addresses, subnets, strict=True)
+    )
+    return Link(
+        name=veth_name(request.instance, request.network),
+        kind="veth",
+        alias=endpoint_alias(request.instance, request.network),
+        mtu=traits.mtu,
+        master=bridge_name(request.network),
+        foot=Foot(
+            namespace=namespace,
+            ifname=request.ifname,
+            mac=mac_of(request),
+            addresses=tuple(cidrs),
+            gateways=tuple(str(gateway(subnet)) for subnet in subnets),
+            default_route=request.default_route and not view.spec.internal,
+            ranges=() if traits.onlink else tuple(subnet.cidr for subnet in subnets),
+            onlink=traits.onlink,
+        ),
+    )
+
+
+def endpoint_status(request: EndpointRequest, view: NetworkView) -> Endpoint:
+    """What is reported of it."""
+    address = request.ipv4 or request.ipv6
+    return Endpoint(
+        network=NetworkId(request.network),
+        network_name=view.spec.name,
+        ifname=request.ifname,
+        ipv4=request.ipv4,
+        ipv6=request.ipv6,
+        mac=mac_of(request),
+        gateway=str(gateway(subnet_of(view.spec, address))) if address else "",
+    )

@@ -1,0 +1,88 @@
+"""The real kernel behind the Kernel seam: netlink, nft, sysctl and namespaces of the network namespace that
+this process is in, and of no other.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from net.diff import Op, Operation
+from net.kernel import netns, sysctl
+from net.kernel.monitor import Monitor
+from net.kernel.netlink import Netlink
+from net.kernel.nft import Nft
+from net.state import NetState
+
+SOCKET_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+
+
+class LinuxKernel:
+    def __init__(self) -> None:
+        self._netlink = Netlink()
+        self._nft = Nft()
+        self._monitor: Monitor | None = None
+
+    async def start(self, ring: Callable[[], None]) -> None:
+        await self._netlink.start()
+        self._monitor = Monitor(ring)
+        self._monitor.start()
+
+    async def close(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
+        await self._netlink.close()
+        await self._nft.close()
+
+    async def observe(self, sysctls: Iterable[str]) -> NetState:
+        links = await self._netlink.observe()
+        tables = await self._nft.tables()
+        return msgspec.structs.replace(links, sysctls=sysctl.read(sysctls), tables=tables)
+
+    async def apply(self, operations: Sequence[Operation]) -> None:
+        run: list[Op] = []
+        for operation in operations:
+            if isinstance(operation, Op):
+                run.append(operation)
+                continue
+            await self._flush(run)
+            run = []
+            await self._nft.run(operation.script)
+        await self._flush(run)
+
+    async def make_namespace(self, path: Path) -> None:
+        await self._netlink.call(netns.make, path)
+
+    async def drop_namespace(self, path: Path) -> None:
+        await self._netlink.call(netns.drop, path)
+
+    def has_namespace(self, path: Path) -> bool:
+        return netns.is_held(path)
+
+    def port_is_free(self, protocol: str, host_ip: str, port: int) -> bool:
+        """By binding it for a moment, without SO_REUSEPORT. A kernel without SCTP can't hold such a port."""
+        kind = SOCKET_TYPES.get(protocol, socket.SOCK_SEQPACKET)
+        family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
+        number = 132 if protocol == "sctp" else 0
+        try:
+            with socket.socket(family, kind, number) as probe:
+                if protocol == "tcp":
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind((host_ip, port))
+        except OSError as error:
+            if error.errno in (errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL, errno.ESOCKTNOSUPPORT):
+                return True
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise
+        return True
+
+    async def _flush(self, run: Sequence[Op]) -> None:
+        if run:
+            await self._netlink.apply(run)

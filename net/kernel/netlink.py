@@ -1,0 +1,267 @@
+"""Links, addresses, neighbours, FDB entries and routes through pyroute2, which only this module imports.
+
+The kernel works on a request within the send, so a slow one (deleting a veth: 16 ms) would stall the event
+loop: one thread with a plain asyncio loop of its own owns all sockets. Bulk and hot messages are packed by
+hand (`net.kernel.rtnl`). Objects of ours are those whose name has our prefix and whose alias says so; routes
+are those of our protocol number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from pyroute2 import AsyncIPRoute, NetlinkError
+
+from model.errors import CommandFailed
+from net.diff import Op, describe
+from net.kernel import netns, rtnl, sysctl
+from net.kernel.observed import Dump, state_of
+from net.state import PROTOCOL, Address, Fdb, Foot, Link, Neighbour, NetState, Route, Sysctl
+
+T = TypeVar("T")
+
+GONE = (errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL)
+"""Answers to a removal that mean: it is not there."""
+
+
+class Netlink:
+    """All methods but `start` and `close` may be called from any loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="flota-netlink", daemon=True)
+        self._route: Any = None
+        self._socket: socket.socket | None = None
+
+    async def start(self) -> None:
+        self._thread.start()
+        await self._there(self._open())
+
+    async def close(self) -> None:
+        await self._there(self._shut())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def observe(self) -> NetState:
+        return await self._there(self._observe())
+
+    async def apply(self, operations: Sequence[Op]) -> None:
+        """In order; raises CommandFailed for the first that the kernel refuses."""
+        await self._there(self._apply(operations))
+
+    async def call(self, function: Callable[..., T], *args: Any) -> T:
+        """A short blocking call on the thread."""
+
+        async def run() -> T:
+            return function(*args)
+
+        return await self._there(run())
+
+    async def _there(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run on the thread's loop. A cancelled caller leaves it to finish: a half-done change helps
+        nobody."""
+        return await asyncio.shield(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop)))
+
+    async def _open(self) -> None:
+        self._route = AsyncIPRoute(groups=0)
+        await self._route.setup_endpoint()
+        self._socket = rtnl.connect()
+
+    async def _shut(self) -> None:
+        self._route.close()
+        if self._socket is not None:
+            self._socket.close()
+
+    async def _observe(self) -> NetState:
+        async def gather(call: Any, **words: Any) -> list[Any]:
+            return [message async for message in await call(**words)]
+
+        return state_of(
+            Dump(
+                links=await gather(self._route.get_links),
+                addresses=await gather(self._route.get_addr),
+                neighbours=await gather(self._route.get_neighbours),
+                fdb=await gather(self._route.get_neighbours, family=rtnl.AF_BRIDGE),
+                routes=await gather(self._route.get_routes, match={"proto": PROTOCOL}),
+            )
+        )
+
+    async def _apply(self, operations: Sequence[Op]) -> None:
+        batch: list[tuple[Op, bytes]] = []
+        for op in operations:
+            try:
+                packed = _packed(op)
+            except OSError as error:
+                if op.verb == "remove" and error.errno in GONE:
+                    continue
+                raise _refused(op, error) from error
+            if packed is not None:
+                batch.append((op, packed))
+                continue
+            self._send(batch)
+            batch = []
+            await self._single(op)
+        self._send(batch)
+
+    def _send(self, batch: list[tuple[Op, bytes]]) -> None:
+        assert self._socket is not None
+        results = rtnl.transact(self._socket, [packed for _, packed in batch])
+        for (op, _), number in zip(batch, results, strict=True):
+            if number and not (op.verb == "remove" and number in GONE):
+                raise _refused(op, OSError(number, os.strerror(number)))
+
+    async def _single(self, op: Op) -> None:
+        try:
+            match op.item:
+                case Link() if op.verb == "remove":
+                    await self._remove_link(op.item)
+                case Link() if op.verb == "change":
+                    await self._change_link(op.item)
+                case Link():
+                    await self._add_link(op.item)
+                case Sysctl():
+                    sysctl.write(op.item.path, op.item.value)
+                case _:
+                    raise AssertionError(f"{op} is packed")
+        except NetlinkError as error:
+            raise _refused(op, OSError(error.code, error.args[1] if len(error.args) > 1 else "")) from error
+        except OSError as error:
+            raise _refused(op, error) from error
+
+    async def _remove_link(self, link: Link) -> None:
+        try:
+            await self._route.link("del", index=socket.if_nametoindex(link.name))
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+        except NetlinkError as error:
+            if error.code not in GONE:
+                raise
+
+    async def _change_link(self, link: Link) -> None:
+        index = socket.if_nametoindex(link.name)
+        words: dict[str, Any] = {"ifalias": link.alias, "mtu": link.mtu}
+        if link.mac:
+            words["address"] = link.mac
+        if link.kind == "bridge":
+            snooping = int(link.multicast_snooping)
+            await self._route.link("set", index=index, kind="bridge", br_mcast_snooping=snooping)
+        master = socket.if_nametoindex(link.master) if link.master else 0
+        await self._route.link("set", index=index, master=master, state="up", **words)
+
+    async def _add_link(self, link: Link) -> None:
+        try:
+            await self._make_link(link)
+        except NetlinkError as error:
+            if error.code != errno.EEXIST or not await self._half_made(link):
+                raise
+            await self._remove_link(link)
+            await self._make_link(link)
+        await self._change_link(link)
+        if link.foot is not None:
+            netns.inside(link.foot.namespace, lambda foot=link.foot: _stand(foot))  # type: ignore[misc]
+            self._greet(link, link.foot)
+
+    async def _half_made(self, link: Link) -> bool:
+        """Whether the link of that name is one we were making when we died (it has no alias yet), or an
+        endpoint's whose namespace the kernel is still taking down."""
+        found = [m async for m in await self._route.get_links(index=socket.if_nametoindex(link.name))]
+        alias = found[0].get_attr("IFLA_IFALIAS") if found else None
+        return not alias or (link.kind == "veth" and alias == link.alias)
+
+    async def _make_link(self, link: Link) -> None:
+        words: dict[str, Any] = {"ifname": link.name, "kind": link.kind, "mtu": link.mtu}
+        if link.mac:
+            words["address"] = link.mac
+        if link.kind == "bridge":
+            words |= {"br_mcast_snooping": int(link.multicast_snooping), "br_stp_state": 0}
+        if link.vxlan is not None:
+            local = "vxlan_local6" if ":" in link.vxlan.local else "vxlan_local"
+            words |= {"vxlan_id": link.vxlan.vni, "vxlan_port": link.vxlan.port, local: link.vxlan.local}
+            words["vxlan_learning"] = int(link.vxlan.learning)
+        if link.foot is None:
+            await self._route.link("add", **words)
+            return
+        handle = os.open(link.foot.namespace, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            foot = {"ifname": link.foot.ifname, "address": link.foot.mac, "mtu": link.mtu}
+            await self._route.link("add", **words, peer={**foot, "net_ns_fd": handle})
+        finally:
+            os.close(handle)
+
+    def _greet(self, link: Link, foot: Foot) -> None:
+        """Tell the host's own neighbour table whose address that is now: no ARP round trip, no stale MAC."""
+        assert self._socket is not None
+        index = socket.if_nametoindex(link.master)
+        addresses = (cidr.partition("/")[0] for cidr in foot.addresses)
+        rtnl.check(
+            rtnl.transact(
+                self._socket, [rtnl.neighbour(index, a, foot.mac, state=rtnl.NUD_STALE) for a in addresses]
+            )
+        )
+
+
+def _packed(op: Op) -> bytes | None:
+    """The hand-packed message of an operation, None for those that go through pyroute2."""
+    add = op.verb != "remove"
+    match op.item:
+        case Address(link=link, cidr=cidr):
+            index = socket.if_nametoindex(link)
+            return rtnl.address(index, cidr) if add else rtnl.no_address(index, cidr)
+        case Neighbour(link=link, address=address, mac=mac):
+            index = socket.if_nametoindex(link)
+            return rtnl.neighbour(index, address, mac) if add else rtnl.no_neighbour(index, address)
+        case Fdb(link=link, mac=mac, remote=remote):
+            return rtnl.fdb(socket.if_nametoindex(link), mac, remote, add=add)
+        case Route(destination=destination, link=link, via=via, source=source):
+            index = socket.if_nametoindex(link) if link else 0
+            if not add:
+                return rtnl.no_route(destination, index)
+            mode = rtnl.REPLACE if op.verb == "change" else rtnl.EXCL
+            return rtnl.route(destination, index, via, source, mode=mode)
+        case _:
+            return None
+
+
+def _stand(foot: Foot) -> None:
+    """Inside the container's namespace: addresses and routes of an endpoint, in one send."""
+    ipv6 = any(":" in cidr for cidr in foot.addresses)
+    switches = f"net/ipv6/conf/{foot.ifname}"
+    sysctl.write(f"{switches}/disable_ipv6", "0" if ipv6 else "1")
+    if ipv6:
+        sysctl.write(f"{switches}/accept_ra", "0")
+        sysctl.write(f"{switches}/accept_dad", "0")
+    if foot.onlink:
+        sysctl.write(f"net/ipv4/conf/{foot.ifname}/arp_notify", "1")
+    index = socket.if_nametoindex(foot.ifname)
+    messages = [rtnl.address(index, cidr) for cidr in foot.addresses]
+    messages.append(rtnl.link_up(index))
+    for gateway in foot.gateways:
+        family6 = ":" in gateway
+        if not foot.onlink:
+            messages.append(_inner(f"{gateway}/{128 if family6 else 32}", index, ""))
+        ranges = [r for r in foot.ranges if (":" in r) == family6]
+        if foot.default_route:
+            ranges = ["::/0" if family6 else "0.0.0.0/0"]
+        messages += [_inner(r, index, gateway) for r in ranges]
+    with rtnl.connect() as link:
+        rtnl.check(rtnl.transact(link, messages))
+
+
+def _inner(destination: str, index: int, via: str) -> bytes:
+    return rtnl.route(destination, index, via, protocol=rtnl.PROTO_STATIC, mode=rtnl.REPLACE)
+
+
+def _refused(op: Op, error: OSError) -> CommandFailed:
+    reason = error.strerror or os.strerror(error.errno or 0)
+    if op.verb == "add" and error.errno == errno.EEXIST:
+        hint = "Something else on this host made it; remove that, or choose another subnet or VNI"
+        return CommandFailed(f"cannot add {describe(op.item)}: it exists and is not ours", hint=hint)
+    return CommandFailed(f"the kernel refused to {op}: {reason}")

@@ -1,0 +1,166 @@
+"""From what a host should carry to the state its kernel should be in. Pure.
+
+Invariant: equal plans and endpoints give equal states, on which `diff` finds nothing to do; plans that
+contradict themselves are refused whole, with every problem named.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from typing import TypeVar
+
+from model.errors import InvalidInput, Problem
+from model.ids import short
+from model.view import NetworkView
+from net.backend import BACKENDS
+from net.backend.base import Backend, Scene, Traits, is_ipv6
+from net.endpoint import InstanceNetwork, endpoint_link
+from net.firewall import Member, tables
+from net.host import NetworkPlan
+from net.naming import bridge_name
+from net.state import Family, Link, NetState, NftTable
+from net.subnets import Range
+
+V = TypeVar("V")
+
+HOST_SYSCTLS: Mapping[str, str] = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv4/conf/all/send_redirects": "0",
+}
+"""Without forwarding nothing is routed for containers. `all` is OR-ed with each link's own send_redirects
+(Linux ip-sysctl), so that other links keep theirs while ours are off.
+"""
+
+
+def scene_of(plan: NetworkPlan) -> Scene:
+    return Scene(
+        host=plan.host,
+        address=plan.address,
+        mtu=plan.mtu,
+        vxlan_port=plan.vxlan_port,
+        peers={ident: peer for ident, peer in plan.peers.items() if ident != plan.host},
+    )
+
+
+def backend_of(view: NetworkView) -> Backend:
+    """Raises InvalidInput for an unknown driver."""
+    backend = BACKENDS.get(view.spec.driver)
+    if backend is None:
+        known = ", ".join(sorted(BACKENDS))
+        raise InvalidInput(f"unknown network driver {view.spec.driver!r}", hint=f"There are: {known}")
+    return backend
+
+
+def traits_of(view: NetworkView, scene: Scene) -> Traits:
+    return backend_of(view).traits(view, scene)
+
+
+def check(plan: NetworkPlan) -> None:
+    """Raises InvalidInput with all problems of the plan; nothing of such a plan is applied."""
+    scene = scene_of(plan)
+    problems: list[Problem] = []
+    for view in plan.networks.values():
+        problems += [
+            Problem(path=f"{view.spec.name}.{p.path}", message=p.message)
+            for p in backend_of(view).validate(view, scene)
+        ]
+    if not problems:
+        problems += _overlaps(plan)
+        problems += _shared_vnis(plan)
+    if problems:
+        raise InvalidInput.of("networks of this host", tuple(problems))
+
+
+def desired(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> NetState:
+    """Everything that should be on this host. The plan has passed `check`."""
+    scene, known = scene_of(plan), tuple(instances)
+    fragments = [backend_of(view).fragment(view, scene) for _, view in sorted(plan.networks.items())]
+    fragments.append(NetState(links=endpoint_links(plan, known), sysctls=_host_sysctls(plan, known)))
+    return NetState(
+        links=_merge("link", (f.links for f in fragments)),
+        addresses=frozenset(a for f in fragments for a in f.addresses),
+        neighbours=frozenset(n for f in fragments for n in f.neighbours),
+        fdb=frozenset(e for f in fragments for e in f.fdb),
+        routes=frozenset(r for f in fragments for r in f.routes),
+        sysctls=_merge("sysctl", (f.sysctls for f in fragments)),
+        tables=filter_tables(plan, known),
+    )
+
+
+def filter_tables(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[Family, NftTable]:
+    """The packet filter's part of `desired`: all that attaching or publishing changes besides a link."""
+    scene, known = scene_of(plan), tuple(instances)
+    members = [Member(view=v, traits=traits_of(v, scene)) for _, v in sorted(plan.networks.items())]
+    endpoints = [e for i in known for e in i.endpoints if e.network in plan.networks]
+    return tables(members, scene, endpoints, [i.published for i in known if i.published is not None])
+
+
+def endpoint_links(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[str, Link]:
+    """The veths of all endpoints on networks that the host carries."""
+    scene = scene_of(plan)
+    traits = {ident: traits_of(view, scene) for ident, view in plan.networks.items()}
+    links = [
+        endpoint_link(e, plan.networks[e.network], traits[e.network], instance.namespace)
+        for instance in instances
+        for e in instance.endpoints
+        if e.network in plan.networks
+    ]
+    return {link.name: link for link in links}
+
+
+def loopback_routing(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[str, str]:
+    """Bridges with a published container take answers for 127.0.0.1 (Linux ip-sysctl, route_localnet): only
+    so does `localhost:PORT` work on the host. What containers themselves send there is dropped early."""
+    needed = {
+        endpoint.network
+        for instance in instances
+        if instance.published is not None and instance.published.ports
+        for endpoint in instance.endpoints
+    }
+    return {
+        f"net/ipv4/conf/{bridge_name(network)}/route_localnet": "1" if network in needed else "0"
+        for network in plan.networks
+    }
+
+
+def _host_sysctls(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[str, str]:
+    found = {**HOST_SYSCTLS, **loopback_routing(plan, instances)}
+    if any(is_ipv6(subnet.cidr) for view in plan.networks.values() for subnet in view.spec.subnets):
+        found["net/ipv6/conf/all/forwarding"] = "1"
+    return found
+
+
+def _overlaps(plan: NetworkPlan) -> Iterable[Problem]:
+    """One root namespace routes for all networks: their ranges must be apart."""
+    ranges: list[tuple[str, Range]] = [
+        (view.spec.name, ipaddress.ip_network(subnet.cidr))
+        for view in plan.networks.values()
+        for subnet in view.spec.subnets
+    ]
+    for (name, one), (other, two) in combinations(ranges, 2):
+        if one.version == two.version and one.overlaps(two):
+            yield Problem(path=f"{name}.subnets", message=f"{one} overlaps {two} of network {other}")
+    for name, one in ranges:
+        address = ipaddress.ip_address(plan.address)
+        if address.version == one.version and address in one:
+            yield Problem(path=f"{name}.subnets", message=f"{one} contains this host's own address {address}")
+
+
+def _shared_vnis(plan: NetworkPlan) -> Iterable[Problem]:
+    holders: dict[int, str] = {}
+    for view in plan.networks.values():
+        if view.vni and holders.setdefault(view.vni, view.spec.name) != view.spec.name:
+            other = holders[view.vni]
+            yield Problem(path=f"{view.spec.name}.vni", message=f"{view.vni} is network {other}'s")
+
+
+def _merge(what: str, parts: Iterable[Mapping[str, V]]) -> Mapping[str, V]:
+    """One mapping of all; two fragments that want one object differently are an error."""
+    found: dict[str, V] = {}
+    for part in parts:
+        for key, value in part.items():
+            if found.setdefault(key, value) != value:
+                raise InvalidInput(f"two networks of this host want {what} {short(key)} differently")
+    return found

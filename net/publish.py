@@ -1,0 +1,86 @@
+"""Published ports: the elements of the port maps, and whose port clashes with whose. Pure.
+
+A port without a host address is on every address of the host, IPv4 and, where the endpoint has it, IPv6. The
+maps are keyed by what arrives, so a change of one container's ports touches only its own elements.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+
+from model.errors import InUse, InvalidInput
+from model.ids import InstanceId, short
+from model.status import BoundPort
+from net.host import PublishRequest
+
+MAPS = ("port4", "host4", "port6", "host6")
+"""port*: any address of the host; host*: the one in the key."""
+
+
+def elements(requests: Iterable[PublishRequest]) -> Mapping[str, Mapping[str, str]]:
+    """Per map of `MAPS`, the elements for these containers."""
+    found: dict[str, dict[str, str]] = {name: {} for name in MAPS}
+    for request in requests:
+        for port in request.ports:
+            key = f"{port.protocol} . {port.published}"
+            version = ipaddress.ip_address(port.host_ip).version if port.host_ip else 0
+            if request.ipv4 and version == 4:
+                found["host4"][f"{port.host_ip} . {key}"] = f"{request.ipv4} . {port.target}"
+            elif request.ipv4 and not version:
+                found["port4"][key] = f"{request.ipv4} . {port.target}"
+            if request.ipv6 and version == 6 and port.host_ip != "::":
+                found["host6"][f"{port.host_ip} . {key}"] = f"{request.ipv6} . {port.target}"
+            elif request.ipv6 and port.host_ip in ("", "::"):
+                found["port6"][key] = f"{request.ipv6} . {port.target}"
+    return found
+
+
+def normal(request: PublishRequest) -> PublishRequest:
+    """The request with host addresses in canonical form. Raises InvalidInput, naming the port."""
+    ports = tuple(_normal(port) for port in request.ports)
+    return PublishRequest(instance=request.instance, ipv4=request.ipv4, ipv6=request.ipv6, ports=ports)
+
+
+def clash(request: PublishRequest, others: Iterable[PublishRequest]) -> None:
+    """Raises InUse when one of its ports is published by another container, or twice by itself."""
+    taken: list[tuple[InstanceId, BoundPort]] = [
+        (other.instance, port)
+        for other in others
+        if other.instance != request.instance
+        for port in other.ports
+    ]
+    for port in request.ports:
+        for owner, other in taken:
+            if overlaps(port, other):
+                who = "itself" if owner == request.instance else short(owner)
+                raise InUse(
+                    f"port {port.published}/{port.protocol} is already published by {who} on this host",
+                    hint="Choose another port, or stop that container",
+                )
+        taken.append((request.instance, port))
+
+
+def overlaps(a: BoundPort, b: BoundPort) -> bool:
+    """Whether some packet could be for both."""
+    if (a.protocol, a.published) != (b.protocol, b.published):
+        return False
+    if not a.host_ip or not b.host_ip or a.host_ip == b.host_ip:
+        return True
+    one, two = ipaddress.ip_address(a.host_ip), ipaddress.ip_address(b.host_ip)
+    return one.version == two.version and (one.is_unspecified or two.is_unspecified)
+
+
+def _normal(port: BoundPort) -> BoundPort:
+    if not 0 < port.published < 65536 or not 0 < port.target < 65536:
+        raise InvalidInput(
+            f"port {port.published}:{port.target} is out of range", hint="Ports are 1 to 65535"
+        )
+    if not port.host_ip:
+        return port
+    try:
+        address = ipaddress.ip_address(port.host_ip)
+    except ValueError as error:
+        raise InvalidInput(f"published port {port.published}: {port.host_ip!r} is no address") from error
+    text = "" if address.is_unspecified and address.version == 4 else str(address)
+    return BoundPort(target=port.target, published=port.published, protocol=port.protocol, host_ip=text)

@@ -1,0 +1,260 @@
+"""The host's network kept as it should be: bell or timer → observe → diff → apply → report.
+
+`NetReconciler` is the HostNetwork of a real host. It acts in the network namespace that the process is in and
+in those it made. Invariants: one change at a time; what stands already is left alone, so a restarted agent's
+first `apply` changes nothing; the fast paths (attach, publish) change only their own elements and fall back
+to a whole comparison when the kernel was not as remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from aio.mailbox import Bell
+from aio.supervisor import Supervisor
+from model.errors import CommandFailed, Exhausted, InUse, NotFound
+from model.ids import InstanceId, short
+from model.status import Endpoint
+from net import publish
+from net.diff import Op, Operation, describe, diff, nft_operations
+from net.endpoint import InstanceNetwork, endpoint_link, endpoint_status, network_of
+from net.endpointfiles import EndpointFiles
+from net.host import Drift, EndpointRequest, NetworkPlan, PublishRequest
+from net.kernel.base import Kernel
+from net.kernel.linux import LinuxKernel
+from net.naming import veth_name
+from net.plan import check, desired, filter_tables, loopback_routing, scene_of, traits_of
+from net.state import Link, Sysctl
+
+log = logging.getLogger("flota.net")
+
+SETTLE = 0.05
+"""Seconds from a bell to the look: changes come in bursts."""
+COMPARE = 30.0
+"""Seconds between looks without a bell: most sysctls tell nobody when they change."""
+FIRST_PORT, LAST_PORT = 32768, 65535
+
+
+class NetReconciler:
+    def __init__(self, run_dir: Path, *, kernel: Kernel | None = None, compare: float = COMPARE) -> None:
+        self._spaces = run_dir / "ns"
+        self._files = EndpointFiles(run_dir / "endpoints")
+        self._kernel: Kernel = kernel if kernel is not None else LinuxKernel()
+        self._compare = compare
+        self._instances: dict[InstanceId, InstanceNetwork] = {}
+        self._plan: NetworkPlan | None = None
+        self._lock = asyncio.Lock()
+        self._bell = Bell()
+        self._watchers: list[Callable[[Drift], None]] = []
+        self._leaving: set[str] = set()
+        self._loopback: Mapping[str, str] = {}
+        self._supervisor = Supervisor("net")
+        self.mutations = 0
+        """Operations issued to the kernel since start; stands still while nothing changes."""
+
+    # -- life ---------------------------------------------------------------------------------------
+    async def start(self) -> None:
+        self._spaces.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._instances = self._files.load()
+        await self._kernel.start(self._bell.ring)
+        self._supervisor.start("watch", self._watch, restart=True)
+
+    async def close(self) -> None:
+        await self._supervisor.close()
+        await self._kernel.close()
+
+    async def apply(self, plan: NetworkPlan) -> None:
+        check(plan)
+        async with self._lock:
+            self._plan = plan
+            await self._converge()
+
+    def on_drift(self, ring: Callable[[Drift], None]) -> None:
+        self._watchers.append(ring)
+
+    # -- namespaces ---------------------------------------------------------------------------------
+    async def open_namespace(self, instance: InstanceId) -> str:
+        path = self._spaces / instance
+        async with self._lock:
+            if not self._kernel.has_namespace(path):
+                await self._kernel.make_namespace(path)
+            if instance not in self._instances:
+                self._keep(instance, InstanceNetwork(namespace=str(path)))
+        return str(path)
+
+    async def drop_namespace(self, instance: InstanceId) -> None:
+        async with self._lock:
+            known = self._instances.pop(instance, None)
+            if known is not None:
+                self._leaving |= {veth_name(instance, e.network) for e in known.endpoints}
+                await self._elements(known, msgspec.structs.replace(known, endpoints=(), published=None))
+            await self._kernel.drop_namespace(self._spaces / instance)
+            self._files.forget(instance)
+
+    def namespaces(self) -> Sequence[InstanceId]:
+        return sorted(InstanceId(path.name) for path in self._spaces.iterdir())
+
+    # -- endpoints ----------------------------------------------------------------------------------
+    async def attach(self, request: EndpointRequest) -> Endpoint:
+        async with self._lock:
+            view = network_of(self._plan, request.network)
+            known = self._known(request.instance)
+            assert self._plan is not None
+            traits = traits_of(view, scene_of(self._plan))
+            link = endpoint_link(request, view, traits, known.namespace)
+            before = known.endpoint(request.network)
+            if before == request:
+                return endpoint_status(request, view)
+            rest = tuple(e for e in known.endpoints if e.network != request.network)
+            after = msgspec.structs.replace(known, endpoints=(*rest, request))
+            if before is not None:
+                await self._issue((Op(verb="remove", item=link),))
+            self._leaving.discard(link.name)
+            await self._elements(known, after)
+            await self._issue((Op(verb="add", item=link),))
+            self._keep(request.instance, after)
+            return endpoint_status(request, view)
+
+    async def detach(self, instance: InstanceId, network: str) -> None:
+        async with self._lock:
+            known = self._instances.get(instance)
+            gone = None if known is None else known.endpoint(network)
+            if known is None or gone is None:
+                return
+            rest = tuple(e for e in known.endpoints if e.network != network)
+            after = msgspec.structs.replace(known, endpoints=rest)
+            self._keep(instance, after)
+            await self._elements(known, after)
+            name = veth_name(instance, network)
+            await self._issue((Op(verb="remove", item=Link(name=name, kind="veth", alias="", mtu=0)),))
+
+    # -- ports --------------------------------------------------------------------------------------
+    async def publish(self, request: PublishRequest) -> None:
+        wanted = publish.normal(request)
+        async with self._lock:
+            known = self._known(request.instance)
+            others = [i.published for i in self._instances.values() if i.published is not None]
+            publish.clash(wanted, others)
+            held = () if known.published is None else known.published.ports
+            for port in wanted.ports:
+                if port not in held and not self._kernel.port_is_free(
+                    port.protocol, port.host_ip, port.published
+                ):
+                    raise InUse(
+                        f"port {port.published}/{port.protocol} is in use by another program on this host",
+                        hint="Stop that program, or publish on another port",
+                    )
+            after = msgspec.structs.replace(known, published=wanted)
+            self._keep(request.instance, after)
+            await self._elements(known, after)
+            await self._route_loopback()
+
+    async def unpublish(self, instance: InstanceId) -> None:
+        async with self._lock:
+            known = self._instances.get(instance)
+            if known is None or known.published is None:
+                return
+            after = msgspec.structs.replace(known, published=None)
+            self._keep(instance, after)
+            await self._elements(known, after)
+            await self._route_loopback()
+
+    def free_port(self, protocol: str, host_ip: str) -> int:
+        taken = {
+            port.published
+            for known in self._instances.values()
+            if known.published is not None
+            for port in known.published.ports
+            if port.protocol == protocol
+        }
+        for port in range(FIRST_PORT, LAST_PORT + 1):
+            if port not in taken and self._kernel.port_is_free(protocol, host_ip, port):
+                return port
+        raise Exhausted(f"no {protocol} port from {FIRST_PORT} up is free on {host_ip or 'this host'}")
+
+    # -- within -------------------------------------------------------------------------------------
+    def _known(self, instance: InstanceId) -> InstanceNetwork:
+        known = self._instances.get(instance)
+        if known is None:
+            raise NotFound(f"instance {short(instance)} has no network namespace")
+        return known
+
+    def _keep(self, instance: InstanceId, network: InstanceNetwork) -> None:
+        self._files.save(instance, network)
+        self._instances[instance] = network
+
+    async def _elements(self, before: InstanceNetwork, after: InstanceNetwork) -> None:
+        """Change the packet filter by what one instance's change means, and by nothing else."""
+        if self._plan is None:
+            return
+        now, then = filter_tables(self._plan, (after,)), filter_tables(self._plan, (before,))
+        operations = nft_operations(now, then)
+        try:
+            await self._issue(operations)
+        except CommandFailed as error:
+            log.warning("comparing everything, since %s", error)
+            await self._converge()
+            with contextlib.suppress(CommandFailed):
+                await self._issue(operations)
+            self._bell.ring()
+
+    async def _route_loopback(self) -> None:
+        if self._plan is None:
+            return
+        paths = loopback_routing(self._plan, self._instances.values())
+        changed = [Sysctl(path=p, value=v) for p, v in paths.items() if self._loopback.get(p) != v]
+        await self._issue([Op(verb="change", item=item) for item in changed])
+        self._loopback = paths
+
+    async def _issue(self, operations: Sequence[Operation]) -> None:
+        self.mutations += len(operations)
+        if operations:
+            await self._kernel.apply(operations)
+
+    async def _converge(self) -> tuple[Operation, ...]:
+        """Make the kernel as desired; what had to be done."""
+        assert self._plan is not None
+        present = [i for i in self._instances.values() if self._kernel.has_namespace(Path(i.namespace))]
+        want = desired(self._plan, present)
+        have = await self._kernel.observe(want.sysctls)
+        self._leaving &= set(have.links)
+        operations = tuple(op for op in diff(want, have) if not self._expected(op))
+        await self._issue(operations)
+        self._loopback = loopback_routing(self._plan, present)
+        return operations
+
+    def _expected(self, operation: Operation) -> bool:
+        """The kernel is still taking down an endpoint whose namespace was dropped."""
+        if not isinstance(operation, Op) or operation.verb != "remove":
+            return False
+        return isinstance(operation.item, Link) and operation.item.name in self._leaving
+
+    async def _watch(self) -> None:
+        while True:
+            await self._bell.wait(timeout=self._compare * random.uniform(0.9, 1.1))
+            await asyncio.sleep(SETTLE)
+            async with self._lock:
+                if self._plan is None:
+                    continue
+                done = await self._converge()
+            for operation in done:
+                drift = _drift(operation)
+                log.warning("repaired: %s (%s)", drift.object, drift.action)
+                for ring in self._watchers:
+                    ring(drift)
+
+
+def _drift(operation: Operation) -> Drift:
+    if isinstance(operation, Op):
+        words = {"add": "was missing, made again", "change": "was changed, set back"}
+        action = words.get(operation.verb, "was not ours to have, removed")
+        return Drift(object=describe(operation.item), action=action)
+    action = "was missing or changed, made again" if operation.whole else "elements differed, set back"
+    return Drift(object=f"nft table {operation.family} flota", action=action)

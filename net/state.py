@@ -1,0 +1,149 @@
+"""A host's network as a value: what should be there, and what was seen there. Pure.
+
+Every object has a key (what it is) and a content (how it is). Desired states come from `net.plan`, observed
+ones from a Kernel, which reports only objects of ours; both compare with `==`. Links are named, never
+numbered: interface indexes are the kernel driver's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from model.spec import Struct
+
+PROTOCOL = 0xF7
+"""Our number in rtm_protocol (rtnetlink(7); iproute2's rt_protos leaves 0xF7 free): marks our routes."""
+NO_MAC = "00:00:00:00:00:00"
+"""In a VXLAN device's FDB: where frames without a known place go (head-end replication)."""
+
+LinkKind = Literal["bridge", "vxlan", "veth"]
+
+
+class Vxlan(Struct):
+    """What can't be changed on a VXLAN device once it is made (RFC 7348; ip-link(8))."""
+
+    vni: int
+    local: str
+    """Source address of what it sends; always set, or the kernel chooses one that peers refuse."""
+    port: int
+    learning: bool = False
+
+
+class Foot(Struct):
+    """The far end of an endpoint's veth, inside the container's namespace."""
+
+    namespace: str
+    """Path of the namespace."""
+    ifname: str
+    mac: str
+    addresses: tuple[str, ...]
+    """With prefix length."""
+    gateways: tuple[str, ...] = ()
+    default_route: bool = False
+    """Whether the gateways are also the way to everywhere else."""
+    ranges: tuple[str, ...] = ()
+    """What else lies behind the gateways, where they are not the way to everywhere."""
+    onlink: bool = False
+    """The gateway is in the addresses' own subnet: no route to it is needed."""
+
+
+class Link(Struct):
+    name: str
+    kind: LinkKind
+    alias: str
+    mtu: int
+    mac: str = ""
+    """Empty: the kernel's choice, not compared."""
+    master: str = ""
+    up: bool = True
+    vxlan: Vxlan | None = None
+    multicast_snooping: bool = False
+    """Of a bridge."""
+    foot: Foot | None = None
+    """Of a veth: how to make its far end. Never observed, never compared."""
+
+
+class Address(Struct):
+    link: str
+    cidr: str
+
+
+class Neighbour(Struct):
+    """A permanent ARP or ND entry."""
+
+    link: str
+    address: str
+    mac: str
+
+
+class Fdb(Struct):
+    """A static entry of a VXLAN device: frames to `mac` go to the host at `remote`."""
+
+    link: str
+    mac: str
+    remote: str
+
+
+class Route(Struct):
+    """In the main table, of our protocol. Without a link: `unreachable`."""
+
+    destination: str
+    link: str = ""
+    via: str = ""
+    """Next hop, taken as on-link; may be IPv6 for an IPv4 destination (RFC 5549)."""
+    source: str = ""
+    """Preferred source address of the host's own packets."""
+
+
+class Sysctl(Struct):
+    """`path` below /proc/sys, with slashes."""
+
+    path: str
+    value: str
+
+
+class Rule(Struct):
+    """One nft rule. `why` becomes its comment, which is also how it is recognised when read back."""
+
+    text: str
+    why: str
+
+
+class Chain(Struct):
+    """`hook` empty: a chain that others jump to."""
+
+    rules: tuple[Rule, ...] = ()
+    type: str = ""
+    hook: str = ""
+    priority: int = 0
+
+
+class ElementSet(Struct):
+    """An nft set, or a map if `data` names a type. Elements in nft's own notation, value "" in a set."""
+
+    type: str
+    data: str = ""
+    interval: bool = False
+    elements: Mapping[str, str] = {}
+
+
+class NftTable(Struct):
+    chains: Mapping[str, Chain] = {}
+    sets: Mapping[str, ElementSet] = {}
+
+
+Family = Literal["inet", "bridge"]
+
+
+class NetState(Struct):
+    """All of one host's network that is ours."""
+
+    links: Mapping[str, Link] = {}
+    addresses: frozenset[Address] = frozenset()
+    neighbours: frozenset[Neighbour] = frozenset()
+    fdb: frozenset[Fdb] = frozenset()
+    routes: frozenset[Route] = frozenset()
+    sysctls: Mapping[str, str] = {}
+    tables: Mapping[Family, NftTable] = {}
+    """Our table (named `flota`) of each family."""

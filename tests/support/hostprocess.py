@@ -1,0 +1,151 @@
+"""A host as a network namespace with a real NetReconciler in a process of its own, driven over a pipe.
+
+`HostProcess` is the test's end; run as a program, this file is the host's end: one JSON request a line
+(`method`, arguments by type), one JSON reply a line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from model.errors import FlotaError
+from model.ids import InstanceId
+from net.host import Drift, EndpointRequest, NetworkPlan, PublishRequest
+from net.reconciler import NetReconciler
+
+ARGUMENTS: dict[str, Any] = {
+    "apply": NetworkPlan,
+    "attach": EndpointRequest,
+    "publish": PublishRequest,
+}
+
+
+class HostProcess:
+    """`netns` exists already. Every call raises RuntimeError with the error's words when it failed."""
+
+    def __init__(self, netns: str, run_dir: Path) -> None:
+        self.netns = netns
+        self.run_dir = run_dir
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        argv = ["nsenter", f"--net=/run/netns/{self.netns}", sys.executable, __file__, str(self.run_dir)]
+        root = str(Path(__file__).resolve().parents[2])
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root, env={"PYTHONPATH": root}
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def kill(self) -> None:
+        """As a crash: nothing is tidied."""
+        assert self._process is not None
+        self._process.kill()
+        self._wait()
+
+    def stop(self) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.close()
+        self._wait()
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        assert self._process is not None
+        assert self._process.stdin is not None and self._process.stdout is not None
+        words = json.dumps([method, [msgspec.to_builtins(a) for a in arguments]])
+        self._process.stdin.write(words + "\n")
+        self._process.stdin.flush()
+        reply = json.loads(self._process.stdout.readline())
+        if "error" in reply:
+            raise RuntimeError(reply["error"])
+        return reply["result"]
+
+    def run(self, *argv: str, check: bool = True, timeout: float = 20.0) -> subprocess.CompletedProcess[str]:
+        """A program in the host's namespace."""
+        return run_in(f"/run/netns/{self.netns}", argv, check=check, timeout=timeout)
+
+    def inside(
+        self, instance: str, *argv: str, check: bool = True, timeout: float = 20.0
+    ) -> subprocess.CompletedProcess[str]:
+        """A program in a container's namespace."""
+        return run_in(str(self.run_dir / "ns" / instance), argv, check=check, timeout=timeout)
+
+    def _wait(self) -> None:
+        assert self._process is not None
+        self._process.wait(10)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not pipe.closed:
+                pipe.close()
+        self._process = None
+
+
+def run_in(
+    namespace: str, argv: Sequence[str], *, check: bool, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        ["nsenter", f"--net={namespace}", *argv], capture_output=True, text=True, timeout=timeout, check=False
+    )
+    if check and done.returncode != 0:
+        raise RuntimeError(
+            f"{' '.join(argv)}: {done.returncode}: {done.stderr.strip() or done.stdout.strip()}"
+        )
+    return done
+
+
+async def _serve(run_dir: Path) -> None:
+    network = NetReconciler(run_dir)
+    drifts: list[Drift] = []
+    network.on_drift(drifts.append)
+    await network.start()
+    reader = asyncio.StreamReader(limit=1 << 24)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    print("ready", flush=True)
+    while line := await reader.readline():
+        method, arguments = json.loads(line)
+        try:
+            result = await _call(network, drifts, method, arguments)
+            reply: dict[str, Any] = {"result": msgspec.to_builtins(result)}
+        except FlotaError as error:
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(reply), flush=True)
+    await network.close()
+
+
+async def _call(network: NetReconciler, drifts: list[Drift], method: str, arguments: list[Any]) -> Any:
+    if method == "drifts":
+        found, drifts[:] = list(drifts), []
+        return found
+    if method == "mutations":
+        return network.mutations
+    if method in ("free_port", "namespaces"):
+        return getattr(network, method)(*arguments)
+    if method == "time_attach":
+        return await _time_attach(network, msgspec.convert(arguments[0], list[EndpointRequest]))
+    if method in ARGUMENTS:
+        arguments = [msgspec.convert(arguments[0], ARGUMENTS[method])]
+    return await getattr(network, method)(*arguments)
+
+
+async def _time_attach(network: NetReconciler, requests: list[EndpointRequest]) -> list[float]:
+    """Milliseconds of each namespace + attach."""
+    times = []
+    for request in requests:
+        began = time.perf_counter()
+        await network.open_namespace(InstanceId(request.instance))
+        await network.attach(request)
+        times.append((time.perf_counter() - began) * 1000)
+    return times
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1])))
