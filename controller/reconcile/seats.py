@@ -121,7 +121,8 @@ def _sort_in(
         occupants.leaving.append(replace(instance, reason=reason))
         return
     status = now.status(instance)
-    if status.phase.ended and not finished(instance.spec.restart, status):
+    over = status.phase.ended and status.phase is not Phase.LOST
+    if over and not finished(instance.spec.restart, status):
         retire.append(Retire(instance=instance, desired=Desired.STOPPED, reason=f"it {ending(status)}"))
         occupants.history.append(instance)
         return

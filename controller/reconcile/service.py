@@ -5,6 +5,8 @@ Invariant: applied to its own result with nothing else changed, the plan is empt
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Set
+
 from msgspec.structs import replace
 
 from controller.addressing import Leases
@@ -22,6 +24,8 @@ from model.records import Condition, Desired, Instance, Service
 from model.spec import Replicated
 
 UNPLACED, FAILING = "unplaced", "failing"
+PROVEN = 10.0
+"""Seconds after which a replacement is believed to stay up."""
 
 
 def plan_service(cluster: Cluster, ident: ServiceId, world: World, now: float, ids: IdSource) -> Plan:
@@ -69,12 +73,14 @@ def _write(
         if instance != before.get(instance.id)
     ]
     items += leases.items()
-    conditions = _conditions(service, assigned, outcome, problem=problem, now=now)
+    proving = _proving(service, [*_staying(cluster, service, retired), *fresh], now)
+    conditions = _conditions(service, assigned, outcome, problem=problem, proving=bool(proving), now=now)
     if conditions != service.conditions:
         words = "; ".join(c.message for c in conditions) or "all is well again"
         items.append(put(replace(service, conditions=conditions), words))
     events = tuple(_event("create", instance, now) for instance in fresh)
-    return Plan(items=tuple(items), events=events, retry_at=outcome.retry_at)
+    due = [at for at in (outcome.retry_at, *proving) if at is not None]
+    return Plan(items=tuple(items), events=events, retry_at=min(due, default=None))
 
 
 def _retired(cluster: Cluster, retire: Retire) -> Item:
@@ -104,8 +110,20 @@ def _new(cluster: Cluster, service: Service, make: Make, now: float, ids: IdSour
     )
 
 
+def _staying(cluster: Cluster, service: Service, retired: Set[InstanceId]) -> list[Instance]:
+    return [i for i in cluster.of_service(service.id).values() if i.id not in retired]
+
+
+def _proving(service: Service, instances: Iterable[Instance], now: float) -> list[float]:
+    """When each young instance of a service that was failing will have proven itself."""
+    if not any(condition.type == FAILING for condition in service.conditions):
+        return []
+    ages = (i.created_at for i in instances if i.desired is Desired.RUNNING)
+    return [at + PROVEN for at in ages if at + PROVEN > now]
+
+
 def _conditions(
-    service: Service, assigned: Assigned, outcome: Outcome, *, problem: str, now: float
+    service: Service, assigned: Assigned, outcome: Outcome, *, problem: str, proving: bool, now: float
 ) -> tuple[Condition, ...]:
     """What stands against the service now; a condition that stays keeps its time."""
     found: list[tuple[str, str]] = []
@@ -118,7 +136,7 @@ def _conditions(
     endings = [r.reason for r in outcome.retire if r.desired is Desired.STOPPED]
     if endings:
         found.append((FAILING, f"an instance does not stay up: {endings[-1]}"))
-    elif outcome.retry_at is not None:
+    elif outcome.retry_at is not None or proving:
         found += [(c.type, c.message) for c in service.conditions if c.type == FAILING]
     since = {(c.type, c.message): c.since for c in service.conditions}
     return tuple(Condition(type=t, message=m, since=since.get((t, m), now)) for t, m in found)
