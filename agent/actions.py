@@ -99,7 +99,7 @@ class Actions:
             endpoints=record.endpoints,
             mounts=self._mounts.pop(want.id, ()),
         )
-        return Outcome(created=await context.runtime.create(bundle))
+        return Outcome(created=await context.runtime.create(bundle), boot_id=context.boot_id)
 
     def _image(self, record: Local) -> ImageConfig:
         return self._context.images.find(record.image_id).config

@@ -1,6 +1,6 @@
 """Where a container's cgroup is and what its files say, on cgroup v1, v2 and the hybrid of both.
 
-Invariant: reads only. A missing file means "not counted here" and reads as None, never as an error: which
+Invariant: only the cgroups of our own parent are ever removed. A missing file means "not counted here" and reads as None, never as an error: which
 controllers a kernel has is a fact of the host (kernel docs: admin-guide/cgroup-v1, cgroup-v2.rst).
 """
 
@@ -45,6 +45,12 @@ class CgroupFiles:
         """A flat keyed file, `key value` per line; empty if absent."""
         pairs = (line.split() for line in (self.read(container, controller, name) or "").splitlines())
         return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
+
+    def leaves(self, container: str) -> list[str]:
+        """The container's directories, one per v1 hierarchy that has it."""
+        below = os.path.join(self._parent.strip("/"), container)
+        tops = [self._root] if self.unified else [entry.path for entry in os.scandir(self._root)]
+        return [path for path in (os.path.join(top, below) for top in tops) if os.path.isdir(path)]
 
     def pids(self, container: str) -> Sequence[int]:
         """Every process of the container, its execs included; empty if it is gone."""

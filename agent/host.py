@@ -17,8 +17,10 @@ from agent.actions import Actions
 from agent.assign import assign
 from agent.context import Context
 from agent.journal import Journal
+from agent.logs import LogReader
 from agent.record import Local, status_of
 from agent.reporter import Reporter
+from agent.rotation import LogRotator
 from agent.runtime.base import State
 from agent.worker import Worker, fresh
 from aio.supervisor import Supervisor, in_thread
@@ -56,6 +58,9 @@ class HostAgent:
         self.workers: dict[InstanceId, Worker] = {}
         self._told: dict[InstanceId, Instance] = {}
         self._plan: NetworkPlan | None = None
+        self._logs: LogReader | None = None
+        self._rotator: LogRotator | None = None
+        self._rotated: set[InstanceId] = set()
         self._has_view = False
 
     # -- start --------------------------------------------------------------------------------------
@@ -164,15 +169,31 @@ class HostAgent:
         self.reporter.status(status_of(record))
         self._supervisor.start(f"instance/{ident}", worker.run, restart=True)
 
+    def watch_logs(self, logs: LogReader, rotator: LogRotator) -> None:
+        """From now on logs are rotated, and followers are told when a container is over."""
+        self._logs, self._rotator = logs, rotator
+        for record in self.context.records.values():
+            self._tend_log(record)
+
+    def _tend_log(self, record: Local) -> None:
+        if self._logs is None or self._rotator is None:
+            return
+        path = str(self.context.log_path(record.instance))
+        want = self._told.get(record.instance)
+        if record.live and want is not None:
+            if record.instance not in self._rotated:
+                self._rotated.add(record.instance)
+                self._rotator.add(path, str(self.context.bundle(record.instance)), want.spec.log)
+        else:
+            if record.instance in self._rotated:
+                self._rotated.discard(record.instance)
+                self._rotator.remove(path)
+            self._logs.wake(path)
+
     # -- Keeper -------------------------------------------------------------------------------------
     def keep(self, record: Local) -> asyncio.Future[None]:
-        from msgspec.structs import replace
-
-        if record.created is not None and not record.boot_id:
-            record = replace(record, boot_id=self.context.boot_id)
-        if record.created is not None and record.boot_id != self.context.boot_id:
-            record = replace(record, boot_id=self.context.boot_id)
         self.context.records[record.instance] = record
+        self._tend_log(record)
         self.reporter.status(status_of(record))
         return self._journal.put("local", record.instance, record)
 
@@ -180,6 +201,7 @@ class HostAgent:
         self.workers.pop(record.instance, None)
         self.context.records.pop(record.instance, None)
         self._told.pop(record.instance, None)
+        self._tend_log(record)
         self.reporter.forgotten(record.instance, status_of(record))
         return self._journal.delete("local", record.instance)
 

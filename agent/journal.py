@@ -42,6 +42,8 @@ class Journal:
     def __init__(self, lock: int, connection: sqlite3.Connection) -> None:
         self._lock = lock
         self._connection = connection
+        self.first_epoch = self.read("meta", int).get("epoch", 0)
+        """The epoch of the agent before this one."""
         self._queue: queue.SimpleQueue[tuple[list[Write], asyncio.Future[None]] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)

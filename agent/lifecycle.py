@@ -63,6 +63,8 @@ class Outcome(Struct):
     volumes: tuple[tuple[str, str], ...] = ()
     anonymous: tuple[str, ...] = ()
     created: Created | None = None
+    boot_id: str = ""
+    """With `created`: the boot in which it is true."""
 
 
 INTERRUPTIBLE = frozenset({Step.ROOT, Step.PREPARE, Step.STOP, Step.WAIT})
@@ -173,7 +175,8 @@ def after(record: Local, want: Instance | None, action: Action, outcome: Outcome
             given = {"endpoints": outcome.endpoints, "ports": outcome.ports, "volumes": outcome.volumes}
             return replace(record, phase=Phase.STARTING, anonymous=outcome.anonymous, **given)
         case Step.CREATE:
-            return replace(record, created=outcome.created, started=False, ended=False, phase=Phase.CREATED)
+            held = {"created": outcome.created, "boot_id": outcome.boot_id}
+            return replace(record, **held, started=False, ended=False, phase=Phase.CREATED)
         case Step.START:
             return _started(record, want, now)
         case Step.PAUSE | Step.RESUME:

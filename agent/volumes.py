@@ -25,14 +25,14 @@ COPY_DEADLINE = 3600.0
 
 
 class Volumes:
-    """`in_use` gives, per volume, the names of instances that use it."""
+    """`users` gives, per volume, the names of instances that use it."""
 
     def __init__(
-        self, folder: Path, journal: Journal, in_use: Callable[[], Mapping[str, Sequence[str]]]
+        self, folder: Path, journal: Journal, users: Callable[[], Mapping[str, Sequence[str]]]
     ) -> None:
         self._folder = folder
         self._journal = journal
-        self._in_use = in_use
+        self.users = users
         self._known: dict[str, VolumeReport] = {}
         self.changed: Callable[[], None] = lambda: None
         """Called when a volume came or went."""
@@ -62,7 +62,7 @@ class Volumes:
         return str(path)
 
     def used_by(self, name: str) -> Sequence[str]:
-        return self._in_use().get(name, ())
+        return self.users().get(name, ())
 
     async def create(self, spec: VolumeSpec, now: float) -> VolumeReport:
         """Idempotent for a name that exists."""

@@ -25,6 +25,7 @@ from agent.runtime.base import Bundle, Created, ExecHandle, Exit, State
 from agent.runtime.runcstate import RuncState, start_held
 from agent.runtime.spawn import output
 from agent.runtime.supervise import supervise
+from agent.runtime.sweep import sweep
 from model.errors import CommandFailed, FlotaError, NotFound, Unsupported, WrongState
 from model.spec import Struct
 from model.streams import ExecSpec
@@ -112,15 +113,15 @@ class ConmonRuntime:
         await self._switch(container, "resume", State.RUNNING)
 
     async def delete(self, container: str, *, force: bool = True) -> None:
-        if not self._states.known(container):
-            return
-        if force:
-            await self._states.kill(container, deadline=self._deadlines.kill)
-        try:
-            await self._runc("delete", *(["--force"] if force else []), container)
-        except CommandFailed:
-            if self._states.known(container):
-                raise
+        if self._states.known(container):
+            if force:
+                await self._states.kill(container, deadline=self._deadlines.kill)
+            try:
+                await self._runc("delete", *(["--force"] if force else []), container)
+            except CommandFailed:
+                if self._states.known(container):
+                    raise
+        await sweep(self.cgroups, container, deadline=self._deadlines.kill)
 
     # -- knowing ------------------------------------------------------------------------------------
     async def state(self, container: str) -> State | None:
@@ -226,8 +227,7 @@ class ConmonRuntime:
 
     async def _clear(self, container: str) -> None:
         """What a create that did not succeed may have left behind."""
-        if self._states.known(container):
-            await self.delete(container, force=True)
+        await self.delete(container, force=True)
 
 
 class _Said(msgspec.Struct):

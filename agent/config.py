@@ -1,0 +1,27 @@
+"""What an agent is started with: one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from model.spec import Struct
+
+DEFAULT_STATE = "/var/lib/flota/agent"
+DEFAULT_RUN = "/run/flota/agent"
+
+
+class AgentConfig(Struct):
+    """`state_dir` holds the journal, images, volumes, logs and the host's key; `run_dir`, on a tmpfs, what a
+    boot takes away. The enrollment in `state_dir` says which fleet and controller."""
+
+    state_dir: str = DEFAULT_STATE
+    run_dir: str = DEFAULT_RUN
+    socket: str = "/run/flota/agent.sock"
+    name: str = ""
+    """Empty: the host name."""
+    address: str = ""
+    """Underlay address; empty: that of the way to the controller."""
+    cgroup_parent: str = "/flota"
+    labels: Mapping[str, str] = {}
+    insecure_registries: tuple[str, ...] = ()
+    """Registry hosts that may be spoken to over plain HTTP; loopback always may."""

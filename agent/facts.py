@@ -1,0 +1,118 @@
+"""What this host is, measured at the agent's start: cpus, memory, kernel, runtime, underlay address."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from aio.subprocess import run
+from image.store import host_platform
+from model.errors import FlotaError, Unsupported
+from model.quantity import NANO
+from model.status import HostFacts
+
+VERSION = "0.1.0"
+SAFE_RUNC = (1, 2, 8)
+"""First release with the fixes of CVE-2025-31133, -52565 and -52881 (1.3 has them from 1.3.3 on)."""
+
+
+async def measure(
+    *, name: str, address: str, controller: str, driver: str, labels: Mapping[str, str], runc: str = "runc"
+) -> HostFacts:
+    """`address` empty: the source address of the way to `controller`. Raises Unsupported without one."""
+    where = address or source_address(controller)
+    version = await _runc_version(runc)
+    return HostFacts(
+        hostname=name or socket.gethostname(),
+        address=where,
+        mtu=mtu_of(where),
+        nano_cpus=len(os.sched_getaffinity(0)) * NANO,
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        platform=host_platform(),
+        kernel=platform.release(),
+        os_name=_os_name(),
+        cgroup=_cgroup_mode(),
+        runtime=version,
+        storage_driver=driver,
+        version=VERSION,
+        warnings=tuple(_warnings(version)),
+        labels=dict(labels),
+    )
+
+
+def source_address(target: str) -> str:
+    """The address that packets to `target` (host or host:port) would come from; no packet is sent."""
+    host = re.sub(r":\d+\Z", "", target).strip("[]") or "192.0.2.1"
+    try:
+        infos = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise Unsupported(
+            f"{host} has no address: {error.strerror}", hint="Give this host's --address"
+        ) from error
+    for family, kind, protocol, _, where in infos:
+        with socket.socket(family, kind, protocol) as probe:
+            try:
+                probe.connect(where)
+            except OSError:
+                continue
+            found: str = probe.getsockname()[0]
+            return found
+    raise Unsupported(f"this host has no route to {host}", hint="Give this host's --address")
+
+
+def mtu_of(address: str) -> int:
+    """MTU of the link that carries `address`; 1500 where none does. Read from the kernel by ioctl."""
+    import fcntl
+    import struct
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode())
+            try:
+                found = socket.inet_ntoa(fcntl.ioctl(probe, 0x8915, request)[20:24])  # SIOCGIFADDR
+            except OSError:
+                continue
+            if found == address:
+                reply = fcntl.ioctl(probe, 0x8921, request)  # SIOCGIFMTU
+                return int(struct.unpack("i", reply[16:20])[0])
+    return 1500
+
+
+def boot_id() -> str:
+    """Changes with every boot (random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+async def _runc_version(runc: str) -> str:
+    try:
+        done = (await run([runc, "--version"], deadline=10)).check()
+    except FlotaError as error:
+        raise Unsupported(f"no OCI runtime: {error.message}", hint="Install runc") from error
+    return done.stdout.decode(errors="replace").split("\n")[0]
+
+
+def _warnings(runtime: str) -> list[str]:
+    numbers = tuple(map(int, re.findall(r"\d+", runtime)[:3]))
+    if numbers and numbers < SAFE_RUNC:
+        return [f"{runtime} lacks fixes of 2024 and 2025 (CVE-2025-31133 among others): update runc"]
+    return []
+
+
+def _os_name() -> str:
+    try:
+        text = Path("/etc/os-release").read_text()
+    except OSError:
+        return ""
+    found = re.search(r'^PRETTY_NAME="?([^"\n]*)', text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _cgroup_mode() -> str:
+    root = Path("/sys/fs/cgroup")
+    if (root / "cgroup.controllers").exists():
+        return "v2"
+    return "hybrid" if (root / "unified").is_dir() else "v1"

@@ -1,0 +1,185 @@
+"""This host's own API (`api.ports.HostPort`): acts on its containers, images and volumes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from agent import inroot, stats
+from agent.actions import signal_number
+from agent.cgroup import CgroupFiles
+from agent.endpoints import mode_of
+from agent.host import HostAgent
+from agent.imageapi import ImageApi
+from agent.logs import LogQuery, LogReader
+from agent.oci.process import exec_process
+from agent.record import Local
+from agent.streams import DetachedSession, HandleSession
+from agent.worker import Worker
+from api.ports import AttachSession
+from model.api import CreateVolume, ProcessTable, StatsSample, VolumeInfo
+from model.errors import WrongState
+from model.ids import InstanceId, resolve, short
+from model.status import HostFacts, Phase
+from model.streams import STDERR, STDOUT, ExecSpec, Exit
+
+STATS_PERIOD = 1.0
+
+
+class HostApi(ImageApi):
+    def __init__(self, agent: HostAgent, cgroups: CgroupFiles, logs: LogReader) -> None:
+        super().__init__(agent)
+        self._cgroups = cgroups
+        self._logs = logs
+
+    def facts(self) -> HostFacts:
+        return self._agent.context.facts
+
+    # -- containers ---------------------------------------------------------------------------------
+    async def kill(self, ref: str, signal: str) -> None:
+        record = self._running(ref)
+        await self._agent.context.runtime.signal(record.instance, signal_number(signal))
+
+    async def attach(self, ref: str, *, stdin: bool, logs: bool) -> AttachSession:
+        worker = self._worker(ref)
+        record = await worker.held()
+        context = self._agent.context
+        before: list[tuple[int, bytes]] = []
+        if logs:
+            query = LogQuery()
+            path = str(context.log_path(record.instance))
+            before = [item async for item in self._logs.read(path, query)]
+        handle = await context.runtime.attach(str(context.bundle(record.instance)), stdin=stdin)
+
+        async def ending() -> Exit:
+            return _exit_of(await worker.over())
+
+        async def kill(number: int) -> None:
+            await context.runtime.signal(record.instance, number)
+
+        return HandleSession(handle, ending=ending, kill=kill, before=tuple(before))
+
+    async def exec(self, ref: str, spec: ExecSpec) -> AttachSession:
+        record = self._running(ref)
+        context = self._agent.context
+        if record.paused:
+            raise WrongState(f"container {short(record.instance)} is paused", hint="Unpause it first")
+        directory = context.bundle(record.instance)
+        config: Mapping[str, Any] = json.loads((directory / "config.json").read_bytes())
+        root = config["root"]["path"]
+        passwd, group = (inroot.read_file(root, path) for path in ("/etc/passwd", "/etc/group"))
+        process = exec_process(spec, config, context.limits, passwd=passwd, group=group)
+        handle = await context.runtime.exec(record.instance, str(directory), spec, process)
+        if spec.detach:
+            await handle.close()
+            return DetachedSession()
+
+        async def ending() -> Exit:
+            ended = await handle.wait()
+            return Exit(exit_code=ended.code, oom_killed=ended.oom_killed)
+
+        return HandleSession(handle, ending=ending, kill=handle.signal)
+
+    async def logs(
+        self,
+        ref: str,
+        *,
+        follow: bool,
+        tail: int | None,
+        since: float | None,
+        until: float | None,
+        timestamps: bool,
+        stdout: bool = True,
+        stderr: bool = True,
+    ) -> AsyncIterator[tuple[int, bytes]]:
+        worker = self._worker(ref)
+        path = str(self._agent.context.log_path(worker.record.instance))
+        streams = frozenset({STDOUT} if stdout else ()) | frozenset({STDERR} if stderr else ())
+        query = LogQuery(tail=tail, since=since, until=until, timestamps=timestamps, streams=streams)
+        if not follow:
+            async for item in self._logs.read(path, query):
+                yield item
+            return
+        async for item in self._logs.follow(path, query, lambda: _log_is_over(worker)):
+            yield item
+
+    async def stats(self, refs: Sequence[str], *, stream: bool) -> AsyncIterator[Sequence[StatsSample]]:
+        while True:
+            chosen = [self._worker(ref).record for ref in refs] if refs else self._all()
+            yield [sample for record in chosen if (sample := self._sample(record)) is not None]
+            if not stream:
+                return
+            await asyncio.sleep(STATS_PERIOD)
+
+    async def top(self, ref: str) -> ProcessTable:
+        record = self._running(ref)
+        return stats.top(await self._agent.context.runtime.pids(record.instance), now=self._now())
+
+    def _sample(self, record: Local) -> StatsSample | None:
+        if not record.running or record.created is None:
+            return None
+        context = self._agent.context
+        want = context.wishes.get(record.instance)
+        return stats.sample(
+            self._cgroups,
+            record.instance,
+            name=want.name if want is not None else short(record.instance),
+            pid=record.created.pid,
+            at=self._now(),
+            host_memory=context.facts.memory,
+            own_network=want is None or mode_of(want.spec) != "host",
+        )
+
+    # -- volumes ------------------------------------------------------------------------------------
+    def list_volumes(self) -> Sequence[VolumeInfo]:
+        return [self.get_volume(volume.name) for volume in self._agent.context.volumes.all()]
+
+    def get_volume(self, name: str) -> VolumeInfo:
+        volumes = self._agent.context.volumes
+        return VolumeInfo(
+            volume=volumes.get(name),
+            host=self.facts().hostname,
+            mountpoint=volumes.path(name),
+            used_by=tuple(volumes.used_by(name)),
+        )
+
+    async def create_volume(self, request: CreateVolume) -> VolumeInfo:
+        made = await self._agent.context.volumes.create(request.spec, self._now())
+        return self.get_volume(made.name)
+
+    async def remove_volume(self, name: str, *, force: bool) -> None:
+        await self._agent.context.volumes.remove(name, force=force)
+
+    async def prune_volumes(self, *, all_unused: bool) -> Mapping[str, int]:
+        return await self._agent.context.volumes.prune(all_unused=all_unused)
+
+    # -- finding ------------------------------------------------------------------------------------
+    def _now(self) -> float:
+        return self._agent.context.clock.now()
+
+    def _all(self) -> list[Local]:
+        return [worker.record for worker in self._agent.workers.values()]
+
+    def _worker(self, ref: str) -> Worker:
+        wishes = self._agent.context.wishes
+        names = ((i, wishes[i].name if i in wishes else "") for i in self._agent.workers)
+        ident = InstanceId(resolve("container", ref, names))
+        return self._agent.workers[ident]
+
+    def _running(self, ref: str) -> Local:
+        record = self._worker(ref).record
+        if not record.running:
+            raise WrongState(f"container {ref[:64]} is not running", hint=f"It is {record.phase}")
+        return record
+
+
+def _exit_of(record: Local) -> Exit:
+    return Exit(exit_code=record.exit_code, oom_killed=record.oom_killed, message=record.message)
+
+
+def _log_is_over(worker: Worker) -> bool:
+    """Nothing more will be written: it ended and will not start again by itself."""
+    record = worker.record
+    return not record.live and record.phase in (Phase.EXITED, Phase.FAILED, Phase.REMOVED, Phase.STOPPING)

@@ -1,0 +1,113 @@
+"""The image half of this host's own API: progress as a stream, work that goes on whatever the reader does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from agent.host import HostAgent
+from aio.mailbox import Dropped, Feed
+from image.base import Images, OnProgress
+from image.reference import familiar
+from model.api import ImageInfo, ImageRemoved
+from model.errors import FlotaError
+from model.events import Event
+from model.image import ImageRecord, Progress
+
+BACKLOG = 1000
+"""Progress lines kept for a slow reader; the oldest go first, which loses nothing that matters."""
+
+
+class ImageApi:
+    def __init__(self, agent: HostAgent) -> None:
+        self._agent = agent
+
+    @property
+    def _images(self) -> Images:
+        return self._agent.context.images
+
+    def list_images(self) -> Sequence[ImageInfo]:
+        return [self._info(image) for image in self._images.list()]
+
+    def get_image(self, ref: str) -> ImageInfo:
+        return self._info(self._images.find(ref))
+
+    async def pull_image(self, ref: str, platform: str) -> AsyncIterator[Progress]:
+        async def work(say: OnProgress) -> Sequence[ImageRecord]:
+            return [await self._images.pull(ref, platform=platform, progress=say)]
+
+        async for line in self._transfer("pull", work):
+            yield line
+
+    async def load_images(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]:
+        async def work(say: OnProgress) -> Sequence[ImageRecord]:
+            return await self._images.load(chunks, progress=say)
+
+        async for line in self._transfer("load", work):
+            yield line
+
+    async def _transfer(
+        self, action: str, work: Callable[[OnProgress], Awaitable[Sequence[ImageRecord]]]
+    ) -> AsyncIterator[Progress]:
+        """Lines as they come, the last one per image names it; a failure is the last line."""
+        feed: Feed[Progress] = Feed(BACKLOG)
+        hostname = self._agent.context.facts.hostname
+
+        async def run() -> None:
+            try:
+                for image in await work(feed.put):
+                    name = familiar(image.names[-1]) if image.names else image.id
+                    self._happened(action, image)
+                    feed.put(Progress(status="done", image=name, host=hostname))
+            except FlotaError as error:
+                feed.put(Progress(status="failed", error=str(error), error_code=error.code, host=hostname))
+            finally:
+                feed.close()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run())
+            async for item in feed:
+                if not isinstance(item, Dropped):
+                    yield item
+
+    async def import_image(
+        self, chunks: AsyncIterator[bytes], *, ref: str, message: str, changes: Sequence[str]
+    ) -> ImageRecord:
+        image = await self._images.import_tar(chunks, ref=ref, message=message, changes=changes)
+        self._happened("import", image)
+        return image
+
+    async def tag_image(self, ref: str, name: str) -> ImageInfo:
+        image = await self._images.tag(ref, name)
+        self._happened("tag", image)
+        return self._info(image)
+
+    async def remove_image(self, ref: str, *, force: bool) -> ImageRemoved:
+        return self._removed(await self._images.remove(ref, force=force))
+
+    async def prune_images(self, *, all_unused: bool) -> ImageRemoved:
+        return self._removed(await self._images.prune(all_unused=all_unused))
+
+    def _removed(self, removed: ImageRemoved) -> ImageRemoved:
+        from msgspec.structs import replace
+
+        for ident in removed.deleted:
+            self._happened("delete", ImageRecord(id=ident))
+        return replace(removed, host=self._agent.context.facts.hostname)
+
+    def _info(self, image: ImageRecord) -> ImageInfo:
+        users = [r for r in self._agent.context.records.values() if r.image_id == image.id]
+        return ImageInfo(image=image, host=self._agent.context.facts.hostname, containers=len(users))
+
+    def _happened(self, action: str, image: ImageRecord) -> None:
+        context = self._agent.context
+        self._agent.reporter.event(
+            Event(
+                type="image",
+                action=action,
+                id=image.id,
+                name=familiar(image.names[0]) if image.names else "",
+                host=context.facts.hostname,
+                at=context.clock.now(),
+            )
+        )

@@ -1,0 +1,173 @@
+"""Enrollment: a host becomes a member of a fleet by a token, and keeps the proof in its state folder.
+
+The token carries the digest of the fleet's CA, so the first connection, whose certificate nothing vouches for
+yet, is trusted only for handing out a CA that fits; the secret goes over a connection verified by it. The key
+is made here and never leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from model.api import JoinReply, JoinRequest
+from model.codec import decode_json, encode_json
+from model.errors import ErrorBody, FlotaError, InvalidInput, NotFound, Unauthenticated, Unavailable
+from model.spec import Struct
+
+PREFIX = "flota-1-"
+DEADLINE = 30.0
+
+
+class Enrollment(Struct):
+    """`<state>/enrollment.json`, mode 0600; certificate and key as PEM."""
+
+    host_id: str
+    fleet_id: str
+    controllers: tuple[str, ...]
+    """`https://address:port`"""
+    certificate: str
+    key: str
+    ca: str
+    name: str = ""
+
+
+def load(state: Path) -> Enrollment:
+    """Raises NotFound when this host has not joined a fleet."""
+    try:
+        data = (state / "enrollment.json").read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(
+            "this host has not joined a fleet",
+            hint="Start one with `flota up`, or use `flota join TOKEN ADDRESS`",
+        ) from error
+    return decode_json(data, Enrollment, "enrollment.json")
+
+
+def parse_token(token: str) -> tuple[str, str]:
+    """(CA digest in base32, secret). Raises InvalidInput."""
+    digest, dash, secret = token.strip().removeprefix(PREFIX).partition("-")
+    if not token.strip().startswith(PREFIX) or not dash or not secret or len(digest) != 52:
+        raise InvalidInput(
+            "this is no join token", hint="Get one with `flota token create` on the first host"
+        )
+    return digest, secret
+
+
+async def join(
+    token: str, controller: str, *, state: Path, name: str, address: str, labels: Mapping[str, str]
+) -> Enrollment:
+    """Enroll with the controller at `host:port`. Raises Unauthenticated for a wrong token or CA."""
+    digest, secret = parse_token(token)
+    url = f"https://{controller}"
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = JoinRequest(
+        secret=secret, csr=_request(key, name), name=name, address=address, labels=dict(labels)
+    )
+    try:
+        async with asyncio.timeout(DEADLINE):
+            ca = await _fetch_ca(url, digest)
+            reply = await _enroll(url, ca, request)
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        words = str(error) or type(error).__name__
+        raise Unavailable(f"cannot reach a controller at {controller}: {words}") from error
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    enrollment = Enrollment(
+        host_id=reply.host_id,
+        fleet_id=reply.fleet_id,
+        controllers=(url,),
+        certificate=reply.certificate,
+        key=pem.decode(),
+        ca=reply.ca,
+        name=name,
+    )
+    _store(state, enrollment)
+    return enrollment
+
+
+def client_context(enrollment: Enrollment, folder: Path) -> ssl.SSLContext:
+    """For connections to the controller. The ssl module reads keys from files only, so one is written to the
+    run folder, 0600, and removed."""
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=enrollment.ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / "client.pem"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(fd, (enrollment.certificate + enrollment.key).encode())
+        os.close(fd)
+        context.load_cert_chain(path)
+    finally:
+        os.unlink(path)
+    return context
+
+
+def _request(key: ec.EllipticCurvePrivateKey, name: str) -> str:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64] or "host")])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return csr.public_bytes(serialization.Encoding.PEM).decode()
+
+
+async def _fetch_ca(url: str, digest: str) -> str:
+    """The CA, if it is the one that the token means."""
+    unverified = ssl.create_default_context()
+    unverified.check_hostname = False
+    unverified.verify_mode = ssl.CERT_NONE
+    async with aiohttp.ClientSession() as client, client.get(f"{url}/v1/ca", ssl=unverified) as reply:
+        pem = await _body(reply)
+    try:
+        der = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+    except ValueError as error:
+        raise Unavailable(f"{url} is no flota controller") from error
+    found = base64.b32encode(hashlib.sha256(der).digest()).decode().rstrip("=").lower()
+    if found != digest.lower():
+        raise Unauthenticated(
+            f"the controller at {url} has another CA than the token says",
+            hint="Check the address; make a new token with `flota token create`",
+        )
+    return pem.decode()
+
+
+async def _enroll(url: str, ca: str, request: JoinRequest) -> JoinReply:
+    context = ssl.create_default_context(cadata=ca)
+    headers = {"Content-Type": "application/json"}
+    async with (
+        aiohttp.ClientSession() as client,
+        client.post(f"{url}/v1/join", data=encode_json(request), headers=headers, ssl=context) as reply,
+    ):
+        return decode_json(await _body(reply), JoinReply, "the controller's answer")
+
+
+async def _body(reply: aiohttp.ClientResponse) -> bytes:
+    data = await reply.content.read(1 << 20)
+    if reply.status >= 400:
+        try:
+            error = decode_json(data, ErrorBody).to_error()
+        except FlotaError:
+            error = Unavailable(f"{reply.url} answered {reply.status}")
+        raise error
+    return data
+
+
+def _store(state: Path, enrollment: Enrollment) -> None:
+    state.mkdir(mode=0o711, parents=True, exist_ok=True)
+    aside = state / "enrollment.new"
+    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(encode_json(enrollment))
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(state / "enrollment.json")

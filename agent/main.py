@@ -1,0 +1,168 @@
+"""The agent's composition root: the one place that chooses concrete classes.
+
+SIGTERM ends the agent and nothing else: containers, their network and their logs go on without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from aiohttp import web
+from image.registry.source import NoSource
+
+from agent import facts, hostlimits, join
+from agent.config import AgentConfig
+from agent.context import Context
+from agent.dial import Dialer
+from agent.host import HostAgent
+from agent.hostapi import HostApi
+from agent.journal import Journal
+from agent.logs import LogReader
+from agent.rotation import LogRotator
+from agent.runtime.conmon import ConmonRuntime
+from agent.session import keep_session
+from agent.volumes import Volumes
+from aio.clock import SystemClock
+from aio.supervisor import Supervisor
+from api.server import host_app
+from image.drivers.choice import choose
+from image.store import ImageStore
+from model.ids import HostId
+from net.reconciler import NetReconciler
+
+log = logging.getLogger("flota.agent")
+BLOCKED = 0.1
+"""Seconds of a blocked event loop that are worth a line in the log."""
+
+
+async def run(config: AgentConfig, ready: asyncio.Event | None = None) -> None:
+    """Be this host's agent until cancelled; `ready` is set once everything that ran is adopted. Raises
+    FlotaError when it can't start."""
+    state, run_dir = Path(config.state_dir), Path(config.run_dir)
+    enrollment = join.load(state)
+    journal = await Journal.open(state)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(journal.close)
+        context = await _context(config, journal, enrollment, stack)
+        supervisor = await stack.enter_async_context(Supervisor("agent"))
+        agent = HostAgent(context, journal, supervisor)
+        _connect_volumes(context, agent)
+        await agent.start()
+        runtime = context.runtime
+        assert isinstance(runtime, ConmonRuntime)
+        logs = LogReader()
+        stack.callback(logs.close)
+        rotator = LogRotator(runtime.reopen_log)
+        agent.watch_logs(logs, rotator)
+        app = host_app(HostApi(agent, runtime.cgroups, logs))
+        runner = await stack.enter_async_context(_serving(app, config.socket))
+        tls = join.client_context(enrollment, run_dir)
+        server = runner.server
+        assert server is not None
+        dialer = Dialer(lambda: list(enrollment.controllers), tls, server)
+        supervisor.start("dialer", dialer.run, restart=True)
+        supervisor.start("rotator", rotator.run, restart=True)
+        supervisor.start("watchdog", _watchdog, restart=True)
+        log.info("agent of host %s is ready", context.facts.hostname)
+        if ready is not None:
+            ready.set()
+        epoch = await _next_epoch(journal)
+        await keep_session(agent, epoch=epoch, urls=lambda: list(enrollment.controllers), context=tls)
+
+
+async def _context(
+    config: AgentConfig, journal: Journal, enrollment: join.Enrollment, stack: contextlib.AsyncExitStack
+) -> Context:
+    state, run_dir = Path(config.state_dir), Path(config.run_dir)
+    run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+    images = ImageStore(state / "images", driver_choice=choose(state / "images"), source=NoSource())
+    await images.open()
+    stack.push_async_callback(images.close)
+    network = NetReconciler(run_dir)
+    stack.push_async_callback(network.close)
+    limits = hostlimits.measure()
+    measured = await facts.measure(
+        name=config.name or enrollment.name,
+        address=config.address,
+        controller=enrollment.controllers[0].removeprefix("https://"),
+        driver=images.driver[0],
+        labels=config.labels,
+    )
+    volumes = Volumes(state / "volumes", journal, dict)
+    volumes.open()
+    return Context(
+        host=HostId(enrollment.host_id),
+        facts=measured,
+        images=images,
+        runtime=ConmonRuntime(str(run_dir), cgroup_parent=config.cgroup_parent),
+        network=network,
+        volumes=volumes,
+        clock=SystemClock(),
+        state=state,
+        run=run_dir,
+        limits=limits,
+        seccomp=hostlimits.load_seccomp(limits),
+        cgroup_parent=config.cgroup_parent,
+        boot_id=facts.boot_id(),
+    )
+
+
+def _connect_volumes(context: Context, agent: HostAgent) -> None:
+    context.volumes.users = agent.volume_users
+    context.volumes.changed = agent.report_host
+
+
+async def _next_epoch(journal: Journal) -> int:
+    """Rises with every start, also when the clock went back."""
+    epoch = max(journal.first_epoch + 1, int(time.time()))
+    await journal.put("meta", "epoch", epoch)
+    return epoch
+
+
+@contextlib.asynccontextmanager
+async def _serving(app: web.Application, socket: str) -> AsyncIterator[web.AppRunner]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    path = Path(socket)
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # the journal's lock says that no other agent is alive
+    try:
+        await web.UnixSite(runner, str(path)).start()
+        path.chmod(0o660)
+        yield runner
+    finally:
+        await runner.cleanup()
+        path.unlink(missing_ok=True)
+
+
+async def _watchdog() -> None:
+    """Says when something held the event loop; heartbeats and starts wait for it."""
+    loop = asyncio.get_running_loop()
+    while True:
+        before = loop.time()
+        await asyncio.sleep(1.0)
+        late = loop.time() - before - 1.0
+        if late > BLOCKED:
+            log.warning("the event loop was blocked for %.0f ms", late * 1000)
+
+
+def main(config: AgentConfig) -> None:
+    """As a process of its own: until SIGTERM or SIGINT. Logs go to standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    async def until_signalled() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await run(config)
+
+    asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+    asyncio.run(until_signalled())
