@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import math
 from collections.abc import Iterable
 
 import msgspec
@@ -17,36 +16,14 @@ from controller.plan import Item, put
 from controller.snapshot import Cluster
 from model.errors import Exhausted, InvalidInput
 from model.ids import HostId, NetworkId
-from model.records import Block, FleetSettings, Network
+from model.records import Block, Network
 from model.spec import NetworkSpec, Subnet
+from net.ipam import carve, free_subnet, overlap, parse_range
 
-IP = ipaddress.IPv4Network | ipaddress.IPv6Network
 LOCAL_DRIVERS = frozenset({"bridge"})
 """Their subnet is each host's own; nothing is leased."""
-MODES = ("host", "none")
-BLOCK_BITS = 8
-"""A block has at most 256 addresses."""
 QUARANTINE = 60.0
 """Seconds before addresses of a host that is gone are used again: peers' caches and flows have ended."""
-RESERVED = tuple(
-    ipaddress.ip_network(cidr)
-    for cidr in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
-)
-
-
-def parse_subnet(cidr: str) -> IP:
-    """Raises InvalidInput for anything that can't be a network's range."""
-    try:
-        network = ipaddress.ip_network(cidr)
-    except ValueError as error:
-        raise InvalidInput(f"invalid subnet {cidr[:60]!r}: {error}") from error
-    if network.prefixlen == 0 or any(_overlap(network, other) for other in RESERVED):
-        raise InvalidInput(f"subnet {cidr} is reserved", hint="Use a private range, for example 10.20.0.0/16")
-    if network.version == 6 and (network.is_multicast or network.is_loopback or network.is_link_local):
-        raise InvalidInput(f"subnet {cidr} is reserved", hint="Use a range of fd00::/8")
-    if network.num_addresses < 8:
-        raise InvalidInput(f"subnet {cidr} is too small", hint="A network needs 8 addresses at least")
-    return network
 
 
 def resolve_subnets(
@@ -64,16 +41,19 @@ def resolve_subnets(
     avoid = [ipaddress.ip_address(address) for address in hosts if address]
     subnets = list(spec.subnets)
     for subnet in subnets:
-        wanted = parse_subnet(subnet.cidr)
+        wanted = parse_range(subnet.cidr)
         for other, name in taken:
-            if _overlap(wanted, other):
+            if overlap(wanted, other):
                 raise InvalidInput(f"subnet {subnet.cidr} overlaps {other} of network {name}")
         for address in avoid:
             if address in wanted:
                 raise InvalidInput(f"subnet {subnet.cidr} contains the host address {address}")
         taken.append((wanted, spec.name))
     if not any(ipaddress.ip_network(s.cidr).version == 4 for s in subnets):
-        subnets.insert(0, Subnet(cidr=str(_from_pool(cluster.settings, [n for n, _ in taken], avoid))))
+        settings = cluster.settings
+        avoided = [*(whole for whole, _ in taken), *map(ipaddress.ip_network, avoid)]
+        found = free_subnet(settings.address_pools, settings.subnet_prefix, avoided)
+        subnets.insert(0, Subnet(cidr=str(found)))
     if spec.ipv6 and not any(ipaddress.ip_network(s.cidr).version == 6 for s in subnets):
         subnets.append(Subnet(cidr=unique_local(cluster.settings.fleet_id, vni)))
     return tuple(subnets)
@@ -83,20 +63,6 @@ def unique_local(fleet_id: str, subnet: int) -> str:
     """A /64 out of the fleet's own random /40-odd of fd00::/8 (RFC 4193), by a number unique in the fleet."""
     seed = hashlib.sha256(f"flota/{fleet_id}".encode()).digest()[:4]
     return str(ipaddress.IPv6Network((b"\xfd" + seed + subnet.to_bytes(3, "big") + bytes(8), 64)))
-
-
-def _from_pool(
-    settings: FleetSettings, taken: list[IP], avoid: list[ipaddress.IPv4Address | ipaddress.IPv6Address]
-) -> IP:
-    for pool in map(ipaddress.ip_network, settings.address_pools):
-        prefix = max(settings.subnet_prefix, pool.prefixlen)
-        for subnet in pool.subnets(new_prefix=prefix):
-            if not any(_overlap(subnet, other) for other in taken) and not any(a in subnet for a in avoid):
-                return subnet
-    raise Exhausted(
-        f"no free /{settings.subnet_prefix} left in {', '.join(settings.address_pools)}",
-        hint="Name a subnet with --subnet, or remove unused networks",
-    )
 
 
 def free_vni(cluster: Cluster) -> int:
@@ -147,18 +113,13 @@ class Leases:
         return known.values()
 
     def _free_block(self, network: Network, subnet: Subnet, host: HostId) -> Block:
-        whole = ipaddress.ip_network(subnet.ip_range or subnet.cidr)
-        taken = [ipaddress.ip_network(b.cidr) for b in self._blocks(network.id)]
-        taken = [t for t in taken if t.version == whole.version]
-        for prefix in range(block_prefix(whole, len(self._cluster.hosts)), whole.max_prefixlen + 1):
-            found = _first_free(whole, prefix, taken)
-            if found is not None:
-                return Block(network=network.id, cidr=str(found), host=host, leased_at=self._now)
-        self._reclaim(network)
-        raise Exhausted(
-            f"network {network.spec.name} has no addresses left in {whole}",
-            hint="Remove instances from it, or make a network with a larger subnet",
-        )
+        taken = [ipaddress.ip_network(block.cidr) for block in self._blocks(network.id)]
+        try:
+            found = carve(subnet, len(self._cluster.hosts), taken)
+        except Exhausted as error:
+            self._reclaim(network)
+            raise Exhausted(f"network {network.spec.name}: {error.message}", hint=error.hint) from error
+        return Block(network=network.id, cidr=str(found), host=host, leased_at=self._now)
 
     def _reclaim(self, network: Network) -> None:
         """Take back what hosts hold without using it; it is free once its quarantine has passed."""
@@ -170,43 +131,10 @@ class Leases:
                 self._reasons[block.key] = f"{network.spec.name} ran out of addresses, this block is unused"
 
 
-def block_prefix(subnet: IP, hosts: int) -> int:
-    """Prefix length of a host's share: twice as many blocks as hosts, 8 at least, 256 addresses each at
-    most, 4 at least while the subnet has them."""
-    bits = subnet.max_prefixlen - subnet.prefixlen
-    shares = max(3, math.ceil(math.log2(max(1, 2 * hosts))))
-    size = min(BLOCK_BITS, max(0, bits - shares)) if bits > 3 else 0
-    return subnet.max_prefixlen - max(size, min(2, bits))
-
-
-def _first_free(whole: IP, prefix: int, taken: list[IP]) -> IP | None:
-    """The lowest aligned range of that size that meets no taken one, found by jumping over those."""
-    if prefix < whole.prefixlen:
-        return None
-    size = 1 << (whole.max_prefixlen - prefix)
-    spans = sorted((int(t.network_address), int(t.broadcast_address)) for t in taken)
-    at, end = int(whole.network_address), int(whole.broadcast_address)
-    for first, last in spans:
-        if at + size - 1 < first:
-            break
-        if last >= at:
-            at = (last // size + 1) * size
-    if at + size - 1 > end:
-        return None
-    address = ipaddress.IPv4Address(at) if whole.version == 4 else ipaddress.IPv6Address(at)
-    return ipaddress.ip_network(f"{address}/{prefix}")
-
-
 def _released(block: Block) -> Block:
     return msgspec.structs.replace(block, quarantined_until=0.0)
 
 
 def _within(cidr: str, subnet: str) -> bool:
     inner, outer = ipaddress.ip_network(cidr), ipaddress.ip_network(subnet)
-    return inner.version == outer.version and _overlap(inner, outer)
-
-
-def _overlap(a: IP, b: IP) -> bool:
-    if isinstance(a, ipaddress.IPv4Network):
-        return isinstance(b, ipaddress.IPv4Network) and a.overlaps(b)
-    return isinstance(b, ipaddress.IPv6Network) and a.overlaps(b)
+    return inner.version == outer.version and overlap(inner, outer)

@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import grp
 import logging
-import os
 import secrets
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-
-from aiohttp import web
 
 from aio.clock import SystemClock
 from aio.supervisor import in_thread
-from api.server import controller_app
+from api.listen import serve_tls, serve_unix, server_context
+from api.server import controller_app, runner
 from controller.config import ControllerConfig, check_config
 from controller.controller import Controller
 from controller.core import Options
@@ -30,12 +27,9 @@ from controller.store.base import Store
 from controller.store.memory import MemoryStore
 from controller.store.sqlite import SqliteStore
 from model.codec import encode_json
-from model.errors import InUse, InvalidInput
 from model.spec import Struct
 
 log = logging.getLogger("flota.controller")
-SHUTDOWN = 2.0
-"""Seconds that open requests get when the controller stops."""
 
 
 class Credentials(Struct):
@@ -91,87 +85,33 @@ async def open_store(config: ControllerConfig) -> Store:
 @contextlib.asynccontextmanager
 async def serving(config: ControllerConfig, controller: Controller) -> AsyncIterator[None]:
     """The API on the unix socket, and over TLS if there is a port."""
-    runner = web.AppRunner(controller_app(controller), access_log=None, shutdown_timeout=SHUTDOWN)
-    await runner.setup()
+    app = runner(controller_app(controller, fleet_id=controller.info().fleet_id))
+    await app.setup()
     try:
-        await _serve_socket(config, runner)
-        if config.port:
-            context = await in_thread(tls_context, config, controller.authority)
-            site = web.TCPSite(runner, config.listen, config.port, ssl_context=context)
-            try:
-                await site.start()
-            except OSError as error:
-                raise InUse(
-                    f"can't listen on {config.listen}:{config.port}: {error.strerror}",
-                    hint="Choose another port, or stop what has it",
-                ) from error
-        yield
+        folder = Path(config.socket).parent
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        await serve_unix(app, config.socket, group=config.socket_group)
+        try:
+            if config.port:
+                context = await in_thread(tls_context, config, controller.authority)
+                await serve_tls(app, config.listen, config.port, context)
+            yield
+        finally:
+            Path(config.socket).unlink(missing_ok=True)
     finally:
-        await runner.cleanup()
-        Path(config.socket).unlink(missing_ok=True)
-
-
-async def _serve_socket(config: ControllerConfig, runner: web.AppRunner) -> None:
-    path = Path(config.socket)
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if path.exists():
-        if await _answers(path):
-            raise InUse(f"another controller answers on {path}", hint="Stop it first")
-        path.unlink()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with _umask(0o117):  # from its first moment the socket is for its owner and group
-            listener.bind(config.socket)
-        os.chown(path, -1, _group(config.socket_group))
-        await web.SockSite(runner, listener).start()
-    except BaseException:
-        listener.close()
-        raise
-
-
-async def _answers(path: Path) -> bool:
-    try:
-        async with asyncio.timeout(1):
-            _, writer = await asyncio.open_unix_connection(str(path))
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True
-
-
-@contextlib.contextmanager
-def _umask(mask: int) -> Iterator[None]:
-    old = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(old)
-
-
-def _group(name: str) -> int:
-    if not name:
-        return -1
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise InvalidInput(f"there is no group {name!r}", hint=f"groupadd {name}") from None
+        await app.cleanup()
 
 
 def tls_context(config: ControllerConfig, authority: Authority) -> ssl.SSLContext:
-    """TLS 1.2 at least; a client certificate is optional here, because a joining host has none yet, and
-    what may be done without one is the API's table."""
+    """A fresh server certificate at each start, as names and addresses change."""
     folder = Path(config.state_dir) / "pki"
     local = ("localhost", "127.0.0.1", "::1", socket.gethostname())
     names = dict.fromkeys((advertised(config), *config.names, *local))
     pair = authority.controller(tuple(names))
-    write_private(folder / "controller.key", pair.key)
-    write_private(folder / "controller.pem", pair.certificate, mode=0o644)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_OPTIONAL
-    context.load_cert_chain(folder / "controller.pem", folder / "controller.key")
-    context.load_verify_locations(cadata=authority.pem.decode())
-    return context
+    certificate, key = folder / "controller.pem", folder / "controller.key"
+    write_private(key, pair.key)
+    write_private(certificate, pair.certificate, mode=0o644)
+    return server_context(certificate=str(certificate), key=str(key), ca=str(folder / "ca.pem"))
 
 
 def advertised(config: ControllerConfig) -> str:

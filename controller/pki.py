@@ -116,7 +116,7 @@ class Authority:
         """A client certificate for a person."""
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
-        return Pair(self._leaf(key.public_key(), f"admin/{user}", usages, days=days), _pem_key(key))
+        return Pair(self._leaf(key.public_key(), f"user/{user}", usages, days=days), _pem_key(key))
 
     def _leaf(
         self,

@@ -211,6 +211,7 @@ def _roll(
     moving = 0
     stale: list[tuple[Seat, _Occupants]] = []
     for seat, occupants in by_seat.items():
+        retire += _outrun(occupants, now)
         running = any(_serves(i, now) for i in occupants.current)
         if occupants.outdated and running:
             retire += [_gone(i, "its successor runs") for i in occupants.outdated]
@@ -239,6 +240,17 @@ def _roll(
             retire += [_gone(i, reason) for i in occupants.outdated]
         if (update.order == "start-first" or not serving) and seat not in made:
             make.append(Make(seat=seat, reason=reason))
+
+
+def _outrun(occupants: _Occupants, now: Situation) -> list[Retire]:
+    """Of several outdated ones (the service changed twice in a row) only the last that serves is worth
+    keeping until its successor runs."""
+    serving = [i for i in occupants.outdated if _serves(i, now)]
+    if not serving:
+        return []
+    spare = [i for i in occupants.outdated if i is not serving[-1]]
+    occupants.outdated = serving[-1:]
+    return [_gone(i, "the service changed again before it was needed") for i in spare]
 
 
 def _serves(instance: Instance, now: Situation) -> bool:
