@@ -1,7 +1,8 @@
 """Where a container's cgroup is and what its files say, on cgroup v1, v2 and the hybrid of both.
 
-Invariant: only the cgroups of our own parent are ever removed. A missing file means "not counted here" and reads as None, never as an error: which
-controllers a kernel has is a fact of the host (kernel docs: admin-guide/cgroup-v1, cgroup-v2.rst).
+Invariant: only the cgroups of our own parent are ever changed. A missing file means "not counted here" and
+reads as None, never as an error: which controllers a kernel has is a fact of the host (kernel docs:
+admin-guide/cgroup-v1, cgroup-v2.rst).
 """
 
 from __future__ import annotations
@@ -51,6 +52,12 @@ class CgroupFiles:
         below = os.path.join(self._parent.strip("/"), container)
         tops = [self._root] if self.unified else [entry.path for entry in os.scandir(self._root)]
         return [path for path in (os.path.join(top, below) for top in tops) if os.path.isdir(path)]
+
+    def thaw(self, container: str) -> None:
+        """On cgroup v1 a frozen process does not even die of SIGKILL; v2 needs nothing."""
+        if (self.read(container, "freezer", "freezer.state") or "THAWED\n") != "THAWED\n":
+            with open(self.file(container, "freezer", "freezer.state"), "w", encoding="ascii") as file:
+                file.write("THAWED")
 
     def pids(self, container: str) -> Sequence[int]:
         """Every process of the container, its execs included; empty if it is gone."""

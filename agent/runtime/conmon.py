@@ -115,6 +115,7 @@ class ConmonRuntime:
     async def delete(self, container: str, *, force: bool = True) -> None:
         if self._states.known(container):
             if force:
+                self.cgroups.thaw(container)
                 await self._states.kill(container, deadline=self._deadlines.kill)
             try:
                 await self._runc("delete", *(["--force"] if force else []), container)

@@ -1,4 +1,4 @@
-"""What a runc that was killed leaves in the kernel: a cgroup without a container, perhaps with processes in it.
+"""What a runc that was killed leaves in the kernel: a cgroup without a container, perhaps with processes.
 
 runc makes the cgroup before it writes its state, so there is a moment in which only the cgroup tells of the
 attempt. Invariant: touches nothing but the one container's own cgroup.
@@ -24,7 +24,7 @@ async def sweep(files: CgroupFiles, container: str, *, deadline: float) -> None:
     leaves = files.leaves(container)
     try:
         async with asyncio.timeout(deadline):
-            while leaves := [leaf for leaf in leaves if not _removed(leaf)]:
+            while leaves := [leaf for leaf in leaves if not _removed(leaf)]:  # noqa: ASYNC110
                 await asyncio.sleep(_PAUSE)
     except TimeoutError as error:
         raise DeadlineExceeded(

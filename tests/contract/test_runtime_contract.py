@@ -214,6 +214,14 @@ async def test_runtime_delete_of_running_container_kills_it(subject: Subject) ->
     assert (await subject.exit(bundle, created)).code == 137
 
 
+async def test_runtime_delete_of_paused_container_does_not_wait_for_it(subject: Subject) -> None:
+    bundle, created = await subject.run(SLEEP)
+    await subject.runtime.pause(bundle.id)
+    async with asyncio.timeout(5):
+        await subject.runtime.delete(bundle.id)
+    assert (await subject.exit(bundle, created)).code == 137
+
+
 async def test_runtime_signal_of_dead_container_is_fine(subject: Subject) -> None:
     bundle, created = await subject.run(QUICK)
     await subject.exit(bundle, created)

@@ -135,8 +135,10 @@ def network_namespace() -> Iterator[str]:
     ) as p:
         assert p.stdout is not None
         p.stdout.readline()
-        yield f"/proc/{p.pid}/ns/net"
-        p.kill()
+        try:
+            yield f"/proc/{p.pid}/ns/net"
+        finally:
+            p.kill()
 
 
 def bind(source: Path | str, target: str, **words: Any) -> Mount:
