@@ -1,0 +1,254 @@
+"""Views, addressing, names, keys, the CA: small pure parts of the controller."""
+
+from __future__ import annotations
+
+import ssl
+
+import msgspec
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from controller.addressing import Leases, resolve_subnets
+from controller.commands import networks
+from controller.names import invent
+from controller.pki import Authority, fingerprint, new_token, secret_hash, secret_of
+from controller.plan import Plan
+from controller.reconcile.network import plan_network
+from controller.snapshot import Change, Cluster
+from controller.store.base import stamped
+from controller.views import affected, view_of
+from model.errors import Damaged, Exhausted, InvalidInput, Unauthenticated
+from model.ids import HostId, InstanceId, NetworkId
+from model.records import Block, Host, Instance, Network, ResolvedAttachment
+from model.spec import ContainerSpec, HostSpec, NetworkSpec, Subnet
+from model.status import HostFacts, HostState
+from model.view import apply, diff
+
+BLUE = NetworkId("blue")
+
+
+def host(number: int, state: HostState = HostState.READY) -> Host:
+    facts = HostFacts(hostname=f"h{number}", address=f"192.0.2.{number}")
+    return Host(id=HostId(f"h{number}"), spec=HostSpec(name=f"h{number}"), facts=facts, state=state)
+
+
+def network(cidr: str = "10.1.0.0/16") -> Network:
+    return Network(id=BLUE, spec=NetworkSpec(name="blue", subnets=(Subnet(cidr=cidr),)), vni=4096)
+
+
+def instance(name: str, on: str) -> Instance:
+    return Instance(
+        id=InstanceId(name),
+        name=name,
+        spec=ContainerSpec(image="x"),
+        host=HostId(on),
+        attachments=(ResolvedAttachment(network=BLUE),),
+    )
+
+
+def cluster_of(*records: object) -> Cluster:
+    return Cluster().apply(records, (), 1)[0]  # type: ignore[arg-type]
+
+
+def applied(cluster: Cluster, plan: Plan) -> Cluster:
+    puts = [i.record for i in plan.items if not i.delete]
+    deletes = [i.record for i in plan.items if i.delete]
+    revision = cluster.revision + 1
+    return cluster.apply(stamped(puts, revision), deletes, revision)[0]
+
+
+def leased(cluster: Cluster, *hosts: str, now: float = 0.0) -> Cluster:
+    leases = Leases(cluster, now)
+    for name in hosts:
+        leases.ensure(cluster.networks[BLUE], HostId(name))
+    return applied(cluster, Plan(items=leases.items()))
+
+
+def test_view_holds_what_its_host_needs_and_nothing_else() -> None:
+    other = Network(id=NetworkId("red"), spec=NetworkSpec(name="red", subnets=(Subnet(cidr="10.2.0.0/16"),)))
+    cluster = cluster_of(
+        host(1), host(2), host(3), network(), other, instance("a", "h1"), instance("b", "h2")
+    )
+    cluster = leased(cluster, "h1", "h2")
+    view = view_of(cluster, HostId("h1"))
+    assert set(view.instances) == {"a"} and set(view.networks) == {"blue"} and set(view.peers) == {"h2"}
+    blue = view.networks[BLUE]
+    assert [peer.host for peer in blue.peers] == ["h2"]
+    assert not set(blue.blocks) & set(blue.peers[0].blocks)
+    assert view_of(cluster, HostId("h3")).networks == {}
+
+
+def test_lost_host_leaves_its_peers_views_but_keeps_its_block() -> None:
+    cluster = leased(
+        cluster_of(host(1), host(2), network(), instance("a", "h1"), instance("b", "h2")), "h1", "h2"
+    )
+    before = view_of(cluster, HostId("h1"))
+    lost = host(2, HostState.LOST)
+    after, changes = cluster.apply((lost,), (), 9)
+    assert affected(after, changes[0]) == {"h1", "h2"}
+    view = view_of(after, HostId("h1"))
+    assert view.peers == {} and view.networks[BLUE].peers == ()
+    assert len(after.blocks_of(BLUE)) == 2
+    assert apply(diff(before, view), before) == view
+
+
+def test_host_change_that_no_view_shows_rings_nobody() -> None:
+    cluster = leased(cluster_of(host(1), host(2), network()), "h1", "h2")
+    paused = msgspec.structs.replace(host(1), state=HostState.UNKNOWN, state_reason="x")
+    assert affected(cluster, Change(old=host(1), new=paused)) == set()
+
+
+def test_second_lease_for_a_host_is_the_first() -> None:
+    cluster = leased(cluster_of(host(1), network()), "h1")
+    leases = Leases(cluster, 0.0)
+    leases.ensure(cluster.networks[BLUE], HostId("h1"))
+    assert leases.items() == ()
+
+
+def test_slash_24_serves_a_hundred_hosts() -> None:
+    records = [host(n) for n in range(1, 101)]
+    cluster = leased(cluster_of(network("10.1.0.0/24"), *records), *(h.id for h in records))
+    assert len(cluster.blocks_of(BLUE)) == 100
+
+
+def test_full_network_takes_back_unused_blocks_after_quarantine() -> None:
+    records = [host(n) for n in range(1, 12)]
+    cluster = cluster_of(network("10.1.0.0/29"), *records, instance("a", "h1"))
+    leases = Leases(cluster, 0.0)
+    given = 0
+    with pytest.raises(Exhausted, match="blue"):
+        for record in records:
+            leases.ensure(cluster.networks[BLUE], record.id)
+            given += 1
+    cluster = leased(cluster, *(f"h{n}" for n in range(1, given + 1)))
+    again = Leases(cluster, 100.0)
+    with pytest.raises(Exhausted):
+        again.ensure(cluster.networks[BLUE], HostId("h11"))
+    cluster = applied(cluster, Plan(items=again.items()))
+    waiting = plan_network(cluster, BLUE, 100.0)
+    assert waiting.empty and waiting.retry_at == 160.0
+    cluster = applied(cluster, plan_network(cluster, BLUE, 160.0))
+    assert [block.host for block in cluster.blocks_of(BLUE).values()] == ["h1"]
+    leased(cluster, "h11")
+
+
+def test_blocks_of_a_removed_host_rest_before_they_are_free() -> None:
+    cluster = leased(cluster_of(host(1), host(2), network()), "h1", "h2")
+    cluster, _ = cluster.apply((), (host(1),), 5)
+    cluster = applied(cluster, plan_network(cluster, BLUE, 50.0))
+    [resting] = [b for b in cluster.blocks_of(BLUE).values() if b.quarantined_until]
+    assert resting.host == "h1" and resting.quarantined_until == 110.0
+    assert view_of(cluster, HostId("h2")).networks[BLUE].peers == ()
+    assert len(applied(cluster, plan_network(cluster, BLUE, 110.0)).blocks_of(BLUE)) == 1
+
+
+@pytest.mark.parametrize(
+    "cidr",
+    [
+        "0.0.0.0/0",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/4",
+        "240.0.0.0/8",
+        "10.1.2.0/24",
+        "192.0.2.0/24",
+    ],
+)
+def test_reserved_or_overlapping_subnets_are_refused(cidr: str) -> None:
+    cluster = cluster_of(network())
+    spec = NetworkSpec(name="n", subnets=(Subnet(cidr=cidr),))
+    with pytest.raises(InvalidInput):
+        resolve_subnets(spec, cluster, vni=1, hosts=["192.0.2.7"])
+
+
+def test_networks_without_wishes_get_subnets_that_do_not_meet() -> None:
+    cluster = Cluster()
+    for number in range(5):
+        plan = networks.create(
+            cluster, NetworkSpec(name=f"n{number}", ipv6=True), now=0, ident=NetworkId(f"n{number}")
+        )
+        cluster = applied(cluster, plan)
+    cidrs = [s.cidr for n in cluster.networks.values() for s in n.spec.subnets]
+    assert len(set(cidrs)) == 10
+    assert sorted(n.vni for n in cluster.networks.values()) == list(range(4096, 4101))
+
+
+def test_block_key_is_its_network_and_range() -> None:
+    assert Block(network=BLUE, cidr="10.1.0.0/24", host=HostId("h1")).key == "blue/10.1.0.0/24"
+
+
+def test_invented_names_are_words_and_free() -> None:
+    first = invent("1" * 64, ())
+    assert first.count("_") == 1
+    assert invent("1" * 64, {first}) == f"{first}2"
+
+
+# -- the CA -----------------------------------------------------------------------------------------------
+
+
+def csr() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "whoever")])
+    made = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    return made.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def uri(pem: bytes) -> list[str]:
+    names = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    return names.value.get_values_for_type(x509.UniformResourceIdentifier)
+
+
+def test_host_certificate_names_the_host_and_nothing_from_its_request() -> None:
+    authority = Authority.new("f" * 32)
+    pair = authority.host(csr(), "a" * 64)
+    assert uri(pair.certificate) == [f"spiffe://{'f' * 32}/host/{'a' * 64}"]
+    leaf = x509.load_pem_x509_certificate(pair.certificate)
+    assert "whoever" not in leaf.subject.rfc4514_string()
+    ca = x509.load_pem_x509_certificate(authority.pem)
+    leaf.verify_directly_issued_by(ca)
+    assert len(fingerprint(pair.certificate)) == 64
+
+
+@pytest.mark.parametrize("request_", ["", "junk", "-----BEGIN CERTIFICATE REQUEST-----\nAA==\n"])
+def test_unreadable_request_is_refused(request_: str) -> None:
+    with pytest.raises(InvalidInput):
+        Authority.new("f").host(request_, "a" * 64)
+
+
+def test_ca_is_found_again_and_another_fleets_refused(tmp_path: object) -> None:
+    from pathlib import Path
+
+    folder = Path(str(tmp_path)) / "pki"
+    first = Authority.open(folder, "fleet-one")
+    assert Authority.open(folder, "fleet-one").digest == first.digest
+    assert (folder / "ca.key").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(Damaged, match="another fleet"):
+        Authority.open(folder, "fleet-two")
+    (folder / "ca.key").write_text("junk")
+    with pytest.raises(Damaged):
+        Authority.open(folder, "fleet-one")
+
+
+def test_token_carries_the_cas_digest_and_only_its_hash_is_kept() -> None:
+    authority = Authority.new("f")
+    token, digest = new_token(authority)
+    assert token.startswith(f"flota-1-{authority.digest}-")
+    secret = secret_of(token, authority)
+    assert secret_hash(secret) == digest and secret not in digest
+    with pytest.raises(Unauthenticated, match="another fleet"):
+        secret_of(token, Authority.new("g"))
+
+
+def test_server_certificate_passes_a_clients_checks() -> None:
+    authority = Authority.new("f")
+    pair = authority.controller(("192.0.2.1", "controller.example"))
+    leaf = x509.load_pem_x509_certificate(pair.certificate)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["controller.example"]
+    assert [str(a) for a in names.get_values_for_type(x509.IPAddress)] == ["192.0.2.1"]
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    assert context.cert_store_stats()["x509_ca"] == 1
