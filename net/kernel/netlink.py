@@ -155,6 +155,8 @@ class Netlink:
             await self._route.link("set", index=index, kind="bridge", br_mcast_snooping=snooping)
         master = socket.if_nametoindex(link.master) if link.master else 0
         await self._route.link("set", index=index, master=master, state="up", **words)
+        if link.kind == "veth" and _bridges_filter():
+            await self._route.brport("set", index=index, mode=1)
 
     async def _add_link(self, link: Link) -> None:
         try:
@@ -206,6 +208,13 @@ class Netlink:
                 self._socket, [rtnl.neighbour(index, a, foot.mac, state=rtnl.NUD_STALE) for a in addresses]
             )
         )
+
+
+def _bridges_filter() -> bool:
+    """Whether br_netfilter sees IPv4 frames. It then bridges a frame that destination NAT turned back to its
+    sender straight to that port, which only a port in hairpin mode lets out again."""
+    path = "net/bridge/bridge-nf-call-iptables"
+    return sysctl.read((path,)).get(path) == "1"
 
 
 def _packed(op: Op) -> bytes | None:

@@ -46,6 +46,10 @@ class HostProcess:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
     def kill(self) -> None:
         """As a crash: nothing is tidied."""
         assert self._process is not None

@@ -1,0 +1,193 @@
+"""Hosts on one link, each a namespace with a real NetReconciler, and a switch that is the outside too."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from model.ids import HostId, InstanceId, NetworkId
+from model.spec import NetworkSpec, Subnet
+from model.status import BoundPort
+from model.view import NetworkPeer, NetworkView, Peer
+from net.host import EndpointRequest, NetworkPlan, PublishRequest, predefined_bridge
+from tests.support.hostprocess import HostProcess, run_in
+
+OUTSIDE = "198.18.7.1"
+MTU = 1500
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+def host_id(number: int) -> HostId:
+    return HostId(f"{number:x}" * 64)
+
+
+def address(number: int) -> str:
+    return f"198.18.7.{10 + number}"
+
+
+def network_id(number: int) -> NetworkId:
+    return NetworkId(f"{number:02x}" * 32)
+
+
+def overlay(name: str, number: int, *, ipv6: bool = False, **options: str) -> NetworkSpec:
+    subnets = [Subnet(cidr=f"10.{128 + number}.0.0/16")]
+    if ipv6:
+        subnets.append(Subnet(cidr=f"fd00:{number:x}::/64"))
+    return NetworkSpec(name=name, subnets=tuple(subnets), options=options)
+
+
+class NetHosts:
+    """`hosts[1]` … ; networks are numbered by whoever makes them, containers by (host, index)."""
+
+    def __init__(self, count: int, name: str) -> None:
+        self.name = f"{name}{os.getpid() % 100000}"
+        self.folder = Path(tempfile.mkdtemp(prefix="flota-net-"))
+        self.hosts: dict[int, HostProcess] = {}
+        self.networks: dict[int, dict[int, NetworkSpec]] = {n: {} for n in range(1, count + 1)}
+        ip("netns", "add", self.switch)
+        ip("-n", self.switch, "link", "set", "lo", "up")
+        ip("-n", self.switch, "link", "add", "br0", "type", "bridge")
+        ip("-n", self.switch, "link", "set", "br0", "up")
+        ip("-n", self.switch, "address", "add", f"{OUTSIDE}/24", "dev", "br0")
+        for number in range(1, count + 1):
+            self._host(number)
+
+    @property
+    def switch(self) -> str:
+        return f"{self.name}sw"
+
+    def _host(self, number: int) -> None:
+        netns, port = f"{self.name}h{number}", f"p{number}"
+        ip("netns", "add", netns)
+        ip("-n", self.switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", netns)
+        ip("-n", self.switch, "link", "set", port, "master", "br0", "up")
+        for words in (
+            ("address", "add", f"{address(number)}/24", "dev", "eth0"),
+            ("link", "set", "eth0", "up"),
+            ("link", "set", "lo", "up"),
+            ("route", "add", "default", "via", OUTSIDE),
+        ):
+            ip("-n", netns, *words)
+        folder = self.folder / f"h{number}"
+        folder.mkdir()
+        self.hosts[number] = HostProcess(netns, folder)
+        self.hosts[number].start()
+
+    def plan(self, number: int) -> NetworkPlan:
+        views: dict[str, NetworkView] = {"bridge": _local(NetworkId("bridge"), predefined_bridge())}
+        for ident, spec in self.networks[number].items():
+            views[network_id(ident)] = self._view(number, ident, spec)
+        peers = {
+            host_id(n): Peer(host=host_id(n), name=f"h{n}", address=address(n))
+            for n in self.hosts
+            if n != number
+        }
+        return NetworkPlan(
+            host=host_id(number),
+            address=address(number),
+            mtu=MTU,
+            vxlan_port=4789,
+            networks=views,
+            peers=peers,
+        )
+
+    def _view(self, number: int, ident: int, spec: NetworkSpec) -> NetworkView:
+        if spec.driver == "bridge":
+            return _local(network_id(ident), spec)
+        members = [n for n in self.hosts if ident in self.networks[n] and n != number]
+        return NetworkView(
+            id=network_id(ident),
+            spec=spec,
+            vni=4096 + ident,
+            blocks=blocks(spec, number),
+            peers=tuple(NetworkPeer(host=host_id(n), blocks=blocks(spec, n)) for n in members),
+        )
+
+    def carry(self, wanted: Mapping[int, NetworkSpec]) -> None:
+        """All hosts carry these networks."""
+        for number in self.networks:
+            self.networks[number] = dict(wanted)
+        for number in self.hosts:
+            self.apply(number)
+
+    def apply(self, number: int) -> None:
+        self.hosts[number].call("apply", self.plan(number))
+
+    def container(self, number: int, index: int, *networks: int | str) -> InstanceId:
+        """A namespace on that host with a foot on each network; its address ends in 10 + index."""
+        instance = InstanceId(f"{number:x}{index:x}" * 32)
+        self.hosts[number].call("open_namespace", instance)
+        for order, network in enumerate(networks):
+            spec = predefined_bridge() if isinstance(network, str) else self.networks[number][network]
+            ident = network if isinstance(network, str) else network_id(network)
+            self.hosts[number].call(
+                "attach",
+                EndpointRequest(
+                    instance=instance,
+                    network=ident,
+                    ifname=f"eth{order}",
+                    ipv4=inner4(spec, number, index),
+                    ipv6=inner6(spec, number, index),
+                    default_route=order == 0,
+                ),
+            )
+        return instance
+
+    def publish(
+        self, number: int, instance: InstanceId, ipv4: str, *ports: BoundPort, ipv6: str = ""
+    ) -> None:
+        request = PublishRequest(instance=instance, ipv4=ipv4, ipv6=ipv6, ports=ports)
+        self.hosts[number].call("publish", request)
+
+    def outside(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return run_in(f"/run/netns/{self.switch}", argv, check=check, timeout=20)
+
+    def close(self) -> None:
+        for host in self.hosts.values():
+            if not host.running:
+                host.start()
+            for instance in host.call("namespaces"):
+                host.call("drop_namespace", instance)
+            host.stop()
+        for netns in [self.switch, *(h.netns for h in self.hosts.values())]:
+            ip("netns", "del", netns)
+        shutil.rmtree(self.folder)
+
+
+def blocks(spec: NetworkSpec, number: int) -> tuple[str, ...]:
+    found = [spec.subnets[0].cidr.replace(".0.0/16", f".{number}.0/24")]
+    if len(spec.subnets) > 1:
+        found.append(spec.subnets[1].cidr.replace("::/64", f"::{number:x}00/120"))
+    return tuple(found)
+
+
+def inner4(spec: NetworkSpec, number: int, index: int) -> str:
+    part = 0 if spec.driver == "bridge" else number
+    return spec.subnets[0].cidr.replace(".0.0/16", f".{part}.{10 + index}")
+
+
+def inner6(spec: NetworkSpec, number: int, index: int) -> str:
+    if len(spec.subnets) < 2:
+        return ""
+    return spec.subnets[1].cidr.replace("::/64", f"::{number:x}{10 + index:02x}")
+
+
+def _local(ident: NetworkId, spec: NetworkSpec) -> NetworkView:
+    return NetworkView(id=ident, spec=spec, vni=0, blocks=tuple(s.cidr for s in spec.subnets))
+
+
+@contextlib.contextmanager
+def net_hosts(count: int, name: str) -> Iterator[NetHosts]:
+    made = NetHosts(count, name)
+    try:
+        yield made
+    finally:
+        made.close()
