@@ -66,6 +66,16 @@ def read_file(root: str, path: str, *, limit: int = MAX_FILE) -> bytes:
             os.close(fd)
 
 
+def has_abi32(root: str) -> bool:
+    """The root holds a loader for 32-bit x86 programs. One that is linked statically is not noticed."""
+    with _opened(root) as top:
+        for loader in ("/lib/ld-linux.so.2", "/lib/ld-musl-i386.so.1"):
+            with contextlib.suppress(OSError):
+                os.close(openat2(top, loader, os.O_PATH))
+                return True
+    return False
+
+
 def make_directory(root: str, path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> str:
     """Make `path` with its parents where missing; what is new belongs to uid:gid. Gives the place as seen
     from inside, links resolved. Raises InvalidInput when something other than a directory is in the way."""

@@ -56,12 +56,12 @@ def container_config(
         "hostname": facts.hostname,
         "mounts": mounts.table(spec, facts, host),
         "annotations": dict(resources.annotations_of(spec)),
-        "linux": _linux(spec, facts, host, seccomp=_filter(spec, held, seccomp)),
+        "linux": _linux(spec, facts, host, seccomp=_filter(spec, held, seccomp, abi32=facts.abi32)),
     }
 
 
 def _filter(
-    spec: ContainerSpec, held: frozenset[str], policy: SeccompPolicy | None
+    spec: ContainerSpec, held: frozenset[str], policy: SeccompPolicy | None, *, abi32: bool
 ) -> Mapping[str, Any] | None:
     if spec.privileged or spec.seccomp == "unconfined":
         return None
@@ -70,7 +70,7 @@ def _filter(
             "this host has no seccomp profile",
             hint="Install golang-github-containers-common, or run with --security-opt seccomp=unconfined",
         )
-    return policy.compile(held)
+    return policy.compile(held, abi32=abi32)
 
 
 def _linux(

@@ -60,6 +60,15 @@ def test_read_file_fifo_device_or_directory_does_not_block(root: Path) -> None:
         assert inroot.read_file(str(root), f"/etc/{name}") == b""
 
 
+def test_has_abi32_sees_a_loader_of_the_image_only(root: Path) -> None:
+    assert not inroot.has_abi32(str(root))
+    (root / "lib").symlink_to("../outside")
+    assert not inroot.has_abi32(str(root))
+    (root / "outside").mkdir()
+    (root / "outside/ld-musl-i386.so.1").touch()
+    assert inroot.has_abi32(str(root))
+
+
 def test_make_directory_makes_what_is_missing(root: Path) -> None:
     assert (
         inroot.make_directory(str(root), "/a/b/c", mode=0o750, uid=os.getuid(), gid=os.getgid()) == "/a/b/c"

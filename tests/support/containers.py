@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.hostlimits import load_seccomp, measure
+from agent.inroot import has_abi32
 from agent.ocispec import ContainerFacts, HostLimits, SeccompPolicy, container_config
 from agent.runtime.base import Bundle, Created, Exit
 from agent.runtime.conmon import ConmonRuntime
@@ -62,6 +63,7 @@ class Lab:
             "passwd": PASSWD,
             "group": GROUP,
             "mounts": spec.mounts,
+            "abi32": has_abi32(str(self.rootfs)),
             **facts,
         }
         return container_config(

@@ -87,6 +87,10 @@ def test_seccomp_sockets_all_families_but_two(caps: frozenset[str], family: int)
         assert allowed(9) == bool(caps)
 
 
+def test_seccomp_without_32_bit_abi_knows_one_architecture() -> None:
+    assert policy().compile(frozenset(), abi32=False)["architectures"] == ["SCMP_ARCH_X86_64"]
+
+
 def test_seccomp_equal_sets_share_one_filter() -> None:
     kept = policy()
     assert kept.compile(frozenset({"CAP_CHOWN"})) is kept.compile(frozenset({"CAP_CHOWN"}))
