@@ -85,7 +85,8 @@ async def open_store(config: ControllerConfig) -> Store:
 @contextlib.asynccontextmanager
 async def serving(config: ControllerConfig, controller: Controller) -> AsyncIterator[None]:
     """The API on the unix socket, and over TLS if there is a port."""
-    app = runner(controller_app(controller, fleet_id=controller.info().fleet_id))
+    ca = controller.authority.pem.decode()
+    app = runner(controller_app(controller, fleet_id=controller.info().fleet_id, ca=ca))
     await app.setup()
     try:
         folder = Path(config.socket).parent

@@ -1,0 +1,121 @@
+"""Filters of lists, `key=value`: values of one key are alternatives, different keys must all hold. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from model.api import ImageInfo, InstanceInfo, VolumeInfo
+from model.errors import InvalidInput
+from model.events import Event
+from model.records import Desired
+from model.status import Phase
+
+Filters = Mapping[str, Sequence[str]]
+_GONE = (Desired.CREATED, Desired.STOPPED, Desired.REMOVED)
+_STATUS: Mapping[str, str] = {"dead": "failed", "stopped": "exited"}
+"""Docker's words for states that we name otherwise."""
+
+
+def parse_filters(texts: Sequence[str], known: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """`("label=a", "label=b")` → {"label": ("a", "b")}. Raises InvalidInput for a key that is not `known`."""
+    found: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidInput(f"invalid filter {text[:80]!r}", hint="Write key=value")
+        if key not in known:
+            raise InvalidInput(f"unknown filter {key[:40]!r}", hint=f"Known are {', '.join(known)}")
+        found[key] = (*found.get(key, ()), value)
+    return found
+
+
+def label_fits(labels: Mapping[str, str], wish: str) -> bool:
+    """`key` or `key=value`."""
+    key, equals, value = wish.partition("=")
+    return key in labels and (not equals or labels[key] == value)
+
+
+def image_fits(image: str, wish: str) -> bool:
+    """Same repository, and same tag where one is wished for: `busybox` fits `docker.io/library/busybox:1`."""
+    if image == wish or image.endswith(f"/{wish}"):
+        return True
+    bare = image.partition("@")[0]
+    repository = bare.rpartition(":")[0] if ":" in bare.rpartition("/")[2] else bare
+    return repository == wish or repository.endswith(f"/{wish}")
+
+
+INSTANCE_FILTERS: Mapping[str, Callable[[InstanceInfo, str], bool]] = {
+    "id": lambda i, v: i.instance.id.startswith(v),
+    "name": lambda i, v: v.removeprefix("/") in i.instance.name,
+    "label": lambda i, v: label_fits(i.instance.spec.labels, v),
+    "status": lambda i, v: ("paused" if i.status.paused else i.status.phase) == _STATUS.get(v, v),
+    "node": lambda i, v: v in (i.host_name, i.instance.host),
+    "service": lambda i, v: v in (i.instance.service_name, i.instance.service),
+    "ancestor": lambda i, v: image_fits(i.instance.spec.image, v),
+    "network": lambda i, v: any(v in (e.network_name, e.network) for e in i.status.endpoints),
+    "volume": lambda i, v: any(v in pair for pair in i.status.volumes),
+    "exited": lambda i, v: i.status.phase is Phase.EXITED and str(i.status.exit_code) == v,
+    "publish": lambda i, v: any(
+        v in (str(p.published), f"{p.published}/{p.protocol}") for p in i.status.ports
+    ),
+}
+
+
+def is_shown(info: InstanceInfo) -> bool:
+    """In `ps` without `-a`: what runs, and what is on its way there."""
+    phase = info.status.phase
+    return phase.live or (not phase.ended and info.instance.desired not in _GONE)
+
+
+def filter_instances(
+    infos: Sequence[InstanceInfo], texts: Sequence[str], *, all_: bool, limit: int = 0
+) -> list[InstanceInfo]:
+    """The ones to list, in their order. A filter on status or exit shows ended ones too, as in Docker."""
+    filters = parse_filters(texts, tuple(INSTANCE_FILTERS))
+    everything = all_ or limit or "status" in filters or "exited" in filters
+    kept = [
+        info
+        for info in infos
+        if (everything or is_shown(info))
+        and all(any(INSTANCE_FILTERS[key](info, v) for v in values) for key, values in filters.items())
+    ]
+    return kept[:limit] if limit else kept
+
+
+EVENT_FILTERS: Mapping[str, Callable[[Event, str], bool]] = {
+    "type": lambda e, v: e.type == v,
+    "event": lambda e, v: e.action == v,
+    "action": lambda e, v: e.action == v,
+    "node": lambda e, v: v == e.host or (e.type == "node" and v in (e.id, e.name)),
+    "container": lambda e, v: e.type == "container" and (e.name == v or e.id.startswith(v)),
+    "service": lambda e, v: v in (e.attributes.get("service"), e.name if e.type == "service" else None),
+    "label": lambda e, v: label_fits(e.attributes, v),
+}
+
+
+def event_fits(event: Event, filters: Filters) -> bool:
+    """`filters` are parsed ones, of EVENT_FILTERS."""
+    return all(any(EVENT_FILTERS[k](event, v) for v in values) for k, values in filters.items())
+
+
+IMAGE_FILTERS: Mapping[str, Callable[[ImageInfo, str], bool]] = {
+    "label": lambda i, v: label_fits(i.image.config.labels, v),
+    "reference": lambda i, v: any(image_fits(name, v) for name in i.image.names),
+    "dangling": lambda i, v: (not i.image.names) == (v.lower() in ("1", "true")),
+}
+
+VOLUME_FILTERS: Mapping[str, Callable[[VolumeInfo, str], bool]] = {
+    "name": lambda i, v: v in i.volume.name,
+    "label": lambda i, v: label_fits(i.volume.labels, v),
+    "dangling": lambda i, v: (not i.used_by) == (v.lower() in ("1", "true")),
+}
+
+
+def filter_images(infos: Sequence[ImageInfo], texts: Sequence[str]) -> list[ImageInfo]:
+    filters = parse_filters(texts, tuple(IMAGE_FILTERS))
+    return [i for i in infos if all(any(IMAGE_FILTERS[k](i, v) for v in vs) for k, vs in filters.items())]
+
+
+def filter_volumes(infos: Sequence[VolumeInfo], texts: Sequence[str]) -> list[VolumeInfo]:
+    filters = parse_filters(texts, tuple(VOLUME_FILTERS))
+    return [i for i in infos if all(any(VOLUME_FILTERS[k](i, v) for v in vs) for k, vs in filters.items())]

@@ -1,0 +1,84 @@
+"""Taking a connection over from the HTTP server, for byte streams in both directions (RFC 9110, 7.8).
+
+Invariant: from `take_over` on the server neither reads, writes nor closes the connection; it is told when the
+connection is lost, so that its handler is cancelled. A half-closed connection stays open for writing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from model.errors import InvalidInput
+
+UPGRADE = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {}\r\n\r\n"
+
+
+class _Taken(asyncio.StreamReaderProtocol):
+    def __init__(self, reader: asyncio.StreamReader, server: asyncio.BaseProtocol) -> None:
+        super().__init__(reader)
+        self._server = server
+
+    def adopt(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._server.connection_lost(exc)
+
+
+class Taken(web.Response):
+    """What a handler returns after it took its connection over: the server writes nothing."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+class Connection:
+    """A taken-over connection: `api.ports.Pipe`."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+
+def asks_for(request: web.Request, protocol: str) -> bool:
+    """True when the client asked to upgrade to `protocol`."""
+    wishes = request.headers.get("Upgrade", "").lower()
+    connection = [word.strip().lower() for word in request.headers.get("Connection", "").split(",")]
+    return wishes == protocol and "upgrade" in connection
+
+
+def require(request: web.Request, protocol: str) -> None:
+    """Raises InvalidInput unless the client asked to upgrade to `protocol`."""
+    if not asks_for(request, protocol):
+        hint = f"Send the headers Connection: Upgrade and Upgrade: {protocol}"
+        raise InvalidInput("this is a stream in both directions", hint=hint)
+
+
+def take_over(request: web.Request, protocol: str = "") -> Connection:
+    """The connection's raw bytes. With `protocol` a 101 reply is written first. The request's body must have
+    been read. Raises ConnectionResetError when the client has gone."""
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client has gone")
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=1 << 16, loop=loop)
+    taken = _Taken(reader, request.protocol)
+    taken.adopt(transport)
+    transport.set_protocol(taken)
+    reader.set_transport(transport)
+    transport.resume_reading()
+    writer = asyncio.StreamWriter(transport, taken, reader, loop)
+    if protocol:
+        writer.write(UPGRADE.format(protocol).encode())
+    return Connection(reader, writer)

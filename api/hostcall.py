@@ -1,0 +1,143 @@
+"""Asking a host over a pipe: one HTTP/1.1 request per connection (RFC 9112), its reply bounded.
+
+Invariant: the pipe is closed when the reply is over, whichever way it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TypeVar
+from urllib.parse import urlencode
+
+from api.ports import ControllerPort, Pipe
+from model.codec import decode_json
+from model.errors import ErrorBody, Internal, Unavailable
+from model.ids import HostId
+
+T = TypeVar("T")
+QueryValue = str | bool | int | float | tuple[str, ...] | None
+FIRST_BYTE = 60.0
+"""Seconds until a reply begins; attach waits up to 30 s for the container."""
+MAX_REPLY = 64 << 20
+MAX_LINE = 1 << 16
+
+
+def head(method: str, path: str, headers: Mapping[str, str]) -> bytes:
+    """A request's first lines. `path` is percent-encoded already."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: flota", *(f"{k}: {v}" for k, v in headers.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def target(path: str, query: Mapping[str, QueryValue] | None = None) -> str:
+    """A path with its query; parameters that are None, empty or False are left out."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in (query or {}).items():
+        if isinstance(value, tuple):
+            pairs += [(name, item) for item in value]
+        elif isinstance(value, bool):
+            pairs += [(name, "true")] if value else []
+        elif value not in (None, ""):
+            pairs.append((name, str(value)))
+    return f"{path}?{urlencode(pairs)}" if pairs else path
+
+
+class Reply:
+    """A host's answer: its status, and its body as it comes."""
+
+    def __init__(self, reader: asyncio.StreamReader, status: int, headers: Mapping[str, str]) -> None:
+        self._reader = reader
+        self.status = status
+        self.headers = headers
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, without its transfer coding. Raises Unavailable when it breaks off."""
+        try:
+            if self.headers.get("transfer-encoding", "").lower() == "chunked":
+                async for chunk in self._chunked():
+                    yield chunk
+                return
+            left = int(self.headers.get("content-length", "0"))
+            while left:
+                data = await self._reader.read(min(left, MAX_LINE))
+                if not data:
+                    raise Unavailable("the host's reply broke off")
+                left -= len(data)
+                yield data
+        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            raise Unavailable("the host's reply broke off") from error
+
+    async def _chunked(self) -> AsyncIterator[bytes]:
+        while size := int((await self._reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+            while size:
+                data = await self._reader.read(min(size, MAX_LINE))
+                if not data:
+                    raise Unavailable("the host's reply broke off")
+                size -= len(data)
+                yield data
+            await self._reader.readexactly(2)
+
+    async def body(self) -> bytes:
+        """All of it. Raises Internal beyond 64 MiB."""
+        data = bytearray()
+        async for chunk in self.chunks():
+            data += chunk
+            if len(data) > MAX_REPLY:
+                raise Internal(f"a host's reply is larger than {MAX_REPLY} bytes")
+        return bytes(data)
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """The body's lines, without their ends."""
+        rest = b""
+        async for chunk in self.chunks():
+            *whole, rest = (rest + chunk).split(b"\n")
+            if len(rest) > MAX_REPLY:
+                raise Internal("a host's reply has a line without end")
+            for line in whole:
+                if line:
+                    yield line
+        if rest:
+            yield rest
+
+    async def checked(self) -> Reply:
+        """Itself, or the error that it carries."""
+        if self.status >= 400:
+            raise decode_json(await self.body(), ErrorBody, "a host's reply").to_error()
+        return self
+
+
+async def read_reply(pipe: Pipe) -> Reply:
+    """Wait for a reply's head. Raises Unavailable when none comes."""
+    try:
+        async with asyncio.timeout(FIRST_BYTE):
+            text = (await pipe.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        start, *fields = text.rstrip().split("\r\n")
+        headers = {k.strip().lower(): v.strip() for k, _, v in (f.partition(":") for f in fields)}
+        return Reply(pipe.reader, int(start.split(" ")[1]), headers)
+    except TimeoutError as error:
+        raise Unavailable(f"the host does not answer within {FIRST_BYTE:g} s") from error
+    except (OSError, ValueError, IndexError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        raise Unavailable("the host ended the connection before its answer") from error
+
+
+@asynccontextmanager
+async def ask(
+    port: ControllerPort, host: HostId, method: str, path: str, body: bytes = b""
+) -> AsyncIterator[Reply]:
+    """One request to a host's API; an error status is raised as the error it carries."""
+    pipe = await port.open_pipe(host)
+    try:
+        headers = {"Connection": "close", "Content-Length": str(len(body))}
+        if body:
+            headers["Content-Type"] = "application/json"
+        pipe.writer.write(head(method, path, headers) + body)
+        yield await (await read_reply(pipe)).checked()
+    finally:
+        pipe.writer.close()
+
+
+async def ask_for(port: ControllerPort, host: HostId, method: str, path: str, type_: type[T]) -> T:
+    """One request whose JSON reply is a `type_`."""
+    async with ask(port, host, method, path) as reply:
+        return decode_json(await reply.body(), type_, "a host's reply")

@@ -1,0 +1,62 @@
+"""Routes that agents call with their certificates: the session, and connections offered for our use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from aiohttp import ClientConnectionResetError, WSMsgType, web
+
+from api.hijack import Taken, require, take_over
+from api.routes.route import ControllerCall
+from model.ids import HostId
+
+PIPE = "flota-pipe"
+"""Value of the Upgrade header of an offered connection."""
+MAX_FRAME = 64 << 20
+"""Bytes of one session message; a whole View fits."""
+CLOSE_SECONDS = 2.0
+
+
+class SocketChannel:
+    """A WebSocket as `api.ports.Channel`."""
+
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        self._socket = socket
+
+    async def send(self, frame: bytes) -> None:
+        """Waits while the peer does not read. Raises ConnectionError once it is gone."""
+        await self._socket.send_bytes(frame)
+
+    async def receive(self) -> bytes | None:
+        message = await self._socket.receive()
+        if message.type is WSMsgType.BINARY:
+            data: bytes = message.data
+            return data
+        return None
+
+    async def close(self) -> None:
+        with contextlib.suppress(TimeoutError, ClientConnectionResetError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._socket.close()
+
+
+async def session(call: ControllerCall) -> web.StreamResponse:
+    socket = web.WebSocketResponse(max_msg_size=MAX_FRAME, compress=False, autoping=True)
+    await socket.prepare(call.request)
+    channel = SocketChannel(socket)
+    try:
+        await call.port.serve_session(HostId(call.identity.id), channel)
+    finally:
+        await channel.close()
+    return socket
+
+
+async def pipe(call: ControllerCall) -> web.StreamResponse:
+    require(call.request, PIPE)
+    offered = take_over(call.request, PIPE)
+    try:
+        await call.port.accept_pipe(HostId(call.identity.id), offered)
+    finally:
+        offered.writer.close()
+    return Taken()

@@ -1,0 +1,127 @@
+"""Routes of one host's own API: acts on its containers, images and volumes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from api import sessions
+from api.filters import filter_images, filter_volumes
+from api.hijack import require
+from api.routes import query as q
+from api.routes.images import upload_of
+from api.routes.route import HostCall
+from api.streaming import frames, lines
+from model.api import CreateVolume, ImageInfo, ImageRemoved, ProcessTable, VolumeInfo
+from model.image import Progress
+from model.status import HostFacts
+from model.streams import PROTOCOL, ExecSpec
+
+
+async def info(call: HostCall) -> HostFacts:
+    return call.port.facts()
+
+
+async def kill(call: HostCall) -> None:
+    await call.port.kill(call.ref(), call.query_as(q.Kill).signal)
+
+
+async def attach(call: HostCall) -> web.StreamResponse:
+    require(call.request, PROTOCOL)
+    query = call.query_as(q.Attach)
+    session = await call.port.attach(call.ref(), stdin=query.stdin, logs=query.logs)
+    return await sessions.serve(call.request, session)
+
+
+async def exec_(call: HostCall) -> web.StreamResponse:
+    require(call.request, PROTOCOL)
+    session = await call.port.exec(call.ref(), call.body_as(ExecSpec))
+    return await sessions.serve(call.request, session)
+
+
+async def logs(call: HostCall) -> web.StreamResponse:
+    query = call.query_as(q.Logs)
+    source = call.port.logs(
+        call.ref(),
+        follow=query.follow,
+        tail=query.tail,
+        since=query.since,
+        until=query.until,
+        timestamps=query.timestamps,
+        stdout=query.stdout,
+        stderr=query.stderr,
+    )
+    return await frames(call.request, source)
+
+
+async def stats(call: HostCall) -> web.StreamResponse:
+    query = call.query_as(q.Stats)
+    return await lines(call.request, call.port.stats(query.ref, stream=query.stream))
+
+
+async def top(call: HostCall) -> ProcessTable:
+    return await call.port.top(call.ref())
+
+
+async def list_images(call: HostCall) -> list[ImageInfo]:
+    return filter_images(call.port.list_images(), call.query_as(q.ListImages).filter)
+
+
+async def get_image(call: HostCall) -> ImageInfo:
+    return call.port.get_image(call.ref())
+
+
+async def pull(call: HostCall) -> web.StreamResponse:
+    query = call.query_as(q.Pull)
+    return await lines(call.request, call.port.pull_image(query.ref, query.platform))
+
+
+async def load(call: HostCall) -> web.StreamResponse:
+    return await lines(call.request, call.port.load_images(upload_of(call.request)))
+
+
+async def import_(call: HostCall) -> web.StreamResponse:
+    query = call.query_as(q.Import)
+
+    async def run() -> AsyncIterator[Progress]:
+        chunks = upload_of(call.request)
+        record = await call.port.import_image(
+            chunks, ref=query.ref, message=query.message, changes=query.change
+        )
+        yield Progress(status="imported", image=record.id)
+
+    return await lines(call.request, run())
+
+
+async def tag(call: HostCall) -> ImageInfo:
+    return await call.port.tag_image(call.ref(), call.query_as(q.Tag).name)
+
+
+async def remove_image(call: HostCall) -> ImageRemoved:
+    return await call.port.remove_image(call.ref(), force=call.query_as(q.RemoveImage).force)
+
+
+async def prune_images(call: HostCall) -> ImageRemoved:
+    return await call.port.prune_images(all_unused=call.query_as(q.Prune).all)
+
+
+async def list_volumes(call: HostCall) -> list[VolumeInfo]:
+    return filter_volumes(call.port.list_volumes(), call.query_as(q.ListVolumes).filter)
+
+
+async def get_volume(call: HostCall) -> VolumeInfo:
+    return call.port.get_volume(call.ref())
+
+
+async def create_volume(call: HostCall) -> VolumeInfo:
+    return await call.port.create_volume(call.body_as(CreateVolume))
+
+
+async def remove_volume(call: HostCall) -> dict[str, str]:
+    await call.port.remove_volume(call.ref(), force=call.query_as(q.RemoveVolume).force)
+    return {}
+
+
+async def prune_volumes(call: HostCall) -> dict[str, int]:
+    return dict(await call.port.prune_volumes(all_unused=call.query_as(q.Prune).all))

@@ -1,0 +1,93 @@
+"""Routes of containers on a controller; what acts inside one is forwarded to its host."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from api import proxy
+from api.filters import filter_instances
+from api.routes import query as q
+from api.routes.route import ControllerCall
+from model.api import CreateInstance, InstanceInfo, StopRequest, WaitResult
+from model.codec import encode_json
+from model.streams import ExecSpec
+
+
+async def list_(call: ControllerCall) -> list[InstanceInfo]:
+    query = call.query_as(q.ListInstances)
+    return filter_instances(call.port.list_instances(), query.filter, all_=query.all, limit=query.limit)
+
+
+async def get(call: ControllerCall) -> InstanceInfo:
+    return call.port.get_instance(call.ref())
+
+
+async def create(call: ControllerCall) -> InstanceInfo:
+    return await call.port.create_instance(call.body_as(CreateInstance))
+
+
+async def start(call: ControllerCall) -> InstanceInfo:
+    return await call.port.start_instance(call.ref())
+
+
+async def stop(call: ControllerCall) -> InstanceInfo:
+    return await call.port.stop_instance(call.ref(), call.body_as(StopRequest))
+
+
+async def restart(call: ControllerCall) -> InstanceInfo:
+    return await call.port.restart_instance(call.ref(), call.body_as(StopRequest))
+
+
+async def pause(call: ControllerCall) -> InstanceInfo:
+    return await call.port.pause_instance(call.ref(), paused=True)
+
+
+async def unpause(call: ControllerCall) -> InstanceInfo:
+    return await call.port.pause_instance(call.ref(), paused=False)
+
+
+async def rename(call: ControllerCall) -> InstanceInfo:
+    return await call.port.rename_instance(call.ref(), call.query_as(q.Rename).name)
+
+
+async def remove(call: ControllerCall) -> InstanceInfo:
+    query = call.query_as(q.RemoveInstance)
+    return await call.port.remove_instance(call.ref(), force=query.force, volumes=query.volumes)
+
+
+async def wait(call: ControllerCall) -> WaitResult:
+    return await call.port.wait_instance(call.ref(), call.query_as(q.Wait).condition)
+
+
+async def kill(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "kill", {"signal": call.query_as(q.Kill).signal})
+
+
+async def logs(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "logs", logs_query(call.query_as(q.Logs)))
+
+
+def logs_query(query: q.Logs) -> dict[str, str | bool | int | float | None]:
+    """The parameters that make a host answer the same question."""
+    return {
+        "follow": query.follow,
+        "tail": query.tail,
+        "since": query.since,
+        "until": query.until,
+        "timestamps": query.timestamps,
+        "stdout": "true" if query.stdout else "false",
+        "stderr": "true" if query.stderr else "false",
+    }
+
+
+async def attach(call: ControllerCall) -> web.StreamResponse:
+    query = call.query_as(q.Attach)
+    return await proxy.to_instance(call, "attach", {"stdin": query.stdin, "logs": query.logs})
+
+
+async def exec_(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "exec", {}, encode_json(call.body_as(ExecSpec)))
+
+
+async def top(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "top", {})

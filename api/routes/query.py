@@ -1,0 +1,166 @@
+"""Query strings: one type per route, decoded strictly; an unknown, doubled or malformed parameter is a
+400."""
+
+from __future__ import annotations
+
+import typing
+from typing import Literal
+
+import msgspec
+from multidict import MultiMapping
+
+from model.errors import InvalidInput, Problem
+from model.spec import Struct
+
+MAX_TAIL = 10_000_000
+
+
+class Filtered(Struct):
+    """`filter=key=value`, repeatable: values of one key are alternatives, keys must all hold."""
+
+    filter: tuple[str, ...] = ()
+
+
+class ListInstances(Filtered):
+    all: bool = False
+    limit: int = 0
+    """The newest so many, whatever their state; 0: no limit."""
+
+
+class OnHost(Struct):
+    host: str = ""
+    """Id or name; empty: every ready host."""
+
+
+class RemoveInstance(Struct):
+    force: bool = False
+    volumes: bool = False
+
+
+class Rename(Struct):
+    name: str
+
+
+class Wait(Struct):
+    condition: Literal["created", "running", "stopped", "removed", "next-exit"] = "stopped"
+
+
+class Kill(Struct):
+    signal: str = "KILL"
+
+
+class Attach(Struct):
+    stdin: bool = False
+    logs: bool = False
+
+
+class Logs(Struct):
+    follow: bool = False
+    tail: int | None = None
+    since: float | None = None
+    until: float | None = None
+    timestamps: bool = False
+    stdout: bool = True
+    stderr: bool = True
+
+
+class ServiceLogs(Logs):
+    raw: bool = False
+    """Without the name of the container before each line."""
+
+
+class Stats(Struct):
+    ref: tuple[str, ...] = ()
+    stream: bool = False
+
+
+class Scale(Struct):
+    replicas: int
+
+
+class Force(Struct):
+    force: bool = False
+
+
+class Events(Filtered):
+    since: float | None = None
+    until: float | None = None
+
+
+class Pull(Struct):
+    ref: str
+    platform: str = ""
+    host: str = ""
+
+
+class Import(OnHost):
+    ref: str = ""
+    message: str = ""
+    change: tuple[str, ...] = ()
+
+
+class Tag(Struct):
+    name: str
+    host: str = ""
+
+
+class RemoveImage(OnHost):
+    force: bool = False
+
+
+class ListImages(Filtered):
+    host: str = ""
+
+
+class Prune(OnHost):
+    all: bool = False
+
+
+class RemoveVolume(OnHost):
+    force: bool = False
+
+
+class ListVolumes(Filtered):
+    host: str = ""
+
+
+def parse_query(values: MultiMapping[str], type_: type[Struct]) -> Struct:
+    """The query as a `type_`. Raises InvalidInput with every problem."""
+    hints = typing.get_type_hints(type_)
+    raw: dict[str, object] = {}
+    problems: list[Problem] = []
+    for name in dict.fromkeys(values.keys()):
+        given = values.getall(name)
+        if name not in hints:
+            problems.append(Problem(path=name[:80], message="unknown query parameter"))
+        elif typing.get_origin(hints[name]) is tuple:
+            raw[name] = tuple(given)
+        elif len(given) > 1:
+            problems.append(Problem(path=name, message="given more than once"))
+        else:
+            raw[name] = given[0]
+    problems += _negative(raw)
+    if problems:
+        raise InvalidInput.of("query", tuple(problems))
+    try:
+        return msgspec.convert(raw, type_, strict=False)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at ")
+        where = path.strip("`").removeprefix("$").removeprefix(".")
+        raise InvalidInput.of("query", (Problem(path=where, message=message),)) from error
+
+
+def _negative(raw: dict[str, object]) -> list[Problem]:
+    """Numbers here are counts and times: never negative, never beyond any use."""
+    problems = []
+    for name in ("tail", "limit", "since", "until"):
+        text = raw.get(name)
+        if not isinstance(text, str):
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            continue
+        if not 0 <= value <= (MAX_TAIL if name in ("tail", "limit") else 1e11):
+            problems.append(Problem(path=name, message=f"{text[:40]} is out of range"))
+    return problems

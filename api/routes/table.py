@@ -1,0 +1,132 @@
+"""Every route there is, with who may call it. What is not here does not exist; nothing registers itself."""
+
+# ruff: noqa: E501 - a table
+
+from __future__ import annotations
+
+from api.routes import agents, fleet, host, images, instances, services, stats, volumes
+from api.routes import query as q
+from api.routes.route import ControllerRoute, HostRoute
+from model import api as m
+from model.events import Event
+from model.image import Progress
+from model.spec import NetworkSpec, ServiceSpec
+from model.status import HostFacts
+from model.streams import ExecSpec
+
+_C = ControllerRoute
+_H = HostRoute
+_INSTANCE = "/v1/instances/{ref}"
+
+CONTROLLER: tuple[ControllerRoute, ...] = (
+    _C("GET", "/v1/instances", instances.list_, "Containers", query=q.ListInstances, reply=list[m.InstanceInfo]),
+    _C("POST", "/v1/instances", instances.create, "Create a container", "command", body=m.CreateInstance,
+       reply=m.InstanceInfo),
+    _C("GET", _INSTANCE, instances.get, "One container", reply=m.InstanceInfo),
+    _C("DELETE", _INSTANCE, instances.remove, "Remove a container", "command", query=q.RemoveInstance,
+       reply=m.InstanceInfo),
+    _C("POST", f"{_INSTANCE}/start", instances.start, "Start a container", "command", reply=m.InstanceInfo),
+    _C("POST", f"{_INSTANCE}/stop", instances.stop, "Stop a container", "command", body=m.StopRequest,
+       body_optional=True, reply=m.InstanceInfo),
+    _C("POST", f"{_INSTANCE}/restart", instances.restart, "Restart a container", "command", body=m.StopRequest,
+       body_optional=True, reply=m.InstanceInfo),
+    _C("POST", f"{_INSTANCE}/pause", instances.pause, "Freeze a container", "command", reply=m.InstanceInfo),
+    _C("POST", f"{_INSTANCE}/unpause", instances.unpause, "Thaw a container", "command", reply=m.InstanceInfo),
+    _C("POST", f"{_INSTANCE}/rename", instances.rename, "Rename a container", "command", query=q.Rename,
+       reply=m.InstanceInfo),
+    _C("POST", f"{_INSTANCE}/wait", instances.wait, "Wait for a state of a container", "watch", query=q.Wait,
+       reply=m.WaitResult),
+    _C("POST", f"{_INSTANCE}/kill", instances.kill, "Signal a container's first process", "watch", query=q.Kill),
+    _C("GET", f"{_INSTANCE}/logs", instances.logs, "A container's output", "stream", query=q.Logs),
+    _C("POST", f"{_INSTANCE}/attach", instances.attach, "A container's streams", "stream", query=q.Attach),
+    _C("POST", f"{_INSTANCE}/exec", instances.exec_, "One more process in a container", "stream", body=ExecSpec),
+    _C("GET", f"{_INSTANCE}/top", instances.top, "A container's processes", "watch", reply=m.ProcessTable),
+    _C("GET", "/v1/stats", stats.stats, "Resource figures", "stream", query=q.Stats, reply=list[m.StatsSample]),
+    _C("GET", "/v1/services", services.list_, "Services", reply=list[m.ServiceInfo]),
+    _C("POST", "/v1/services", services.create, "Create a service", "command", body=ServiceSpec,
+       reply=m.ServiceInfo),
+    _C("GET", "/v1/services/{ref}", services.get, "One service", reply=m.ServiceInfo),
+    _C("PUT", "/v1/services/{ref}", services.update, "Replace a service's spec", "command", body=m.UpdateService,
+       reply=m.ServiceInfo),
+    _C("POST", "/v1/services/{ref}/scale", services.scale, "Set a service's replicas", "command", query=q.Scale,
+       reply=m.ServiceInfo),
+    _C("DELETE", "/v1/services/{ref}", services.remove, "Remove a service", "command"),
+    _C("GET", "/v1/services/{ref}/logs", services.logs, "Output of a service's containers", "stream",
+       query=q.ServiceLogs),
+    _C("GET", "/v1/hosts", fleet.list_hosts, "Hosts", reply=list[m.HostInfo]),
+    _C("GET", "/v1/hosts/{ref}", fleet.get_host, "One host", reply=m.HostInfo),
+    _C("PATCH", "/v1/hosts/{ref}", fleet.update_host, "Change a host's availability or labels", "command",
+       body=m.UpdateHost, reply=m.HostInfo),
+    _C("DELETE", "/v1/hosts/{ref}", fleet.remove_host, "Remove a host from the fleet", "command", query=q.Force),
+    _C("POST", "/v1/tokens", fleet.create_token, "A token for hosts to join with", "command", body=m.CreateToken,
+       body_optional=True, reply=m.TokenCreated),
+    _C("GET", "/v1/ca", fleet.ca, "The fleet's certificate authority, PEM", "stream", "anonymous"),
+    _C("POST", "/v1/join", fleet.join, "Join the fleet as a host", "command", role="anonymous",
+       body=m.JoinRequest, reply=m.JoinReply),
+    _C("GET", "/v1/networks", fleet.list_networks, "Networks", reply=list[m.NetworkInfo]),
+    _C("POST", "/v1/networks", fleet.create_network, "Create a network", "command", body=NetworkSpec,
+       reply=m.NetworkInfo),
+    _C("GET", "/v1/networks/{ref}", fleet.get_network, "One network", reply=m.NetworkInfo),
+    _C("DELETE", "/v1/networks/{ref}", fleet.remove_network, "Remove a network", "command"),
+    _C("GET", "/v1/images", images.list_, "Images, per host", "watch", query=q.ListImages,
+       reply=list[m.ImageInfo]),
+    _C("POST", "/v1/images/pull", images.pull, "Pull an image", "stream", query=q.Pull, reply=Progress),
+    _C("POST", "/v1/images/load", images.load, "Load images of an archive", "stream", query=q.OnHost,
+       reply=Progress),
+    _C("POST", "/v1/images/import", images.import_, "Make an image of a root file system", "stream",
+       query=q.Import, reply=Progress),
+    _C("POST", "/v1/images/prune", images.prune, "Remove unused images", "command", query=q.Prune,
+       reply=list[m.ImageRemoved]),
+    _C("GET", "/v1/images/{ref}", images.get, "One image, on each host that has it", "watch", query=q.OnHost,
+       reply=list[m.ImageInfo]),
+    _C("POST", "/v1/images/{ref}/tag", images.tag, "Give an image one more name", "command", query=q.Tag,
+       reply=list[m.ImageInfo]),
+    _C("DELETE", "/v1/images/{ref}", images.remove, "Remove an image", "command", query=q.RemoveImage,
+       reply=list[m.ImageRemoved]),
+    _C("GET", "/v1/volumes", volumes.list_, "Volumes, per host", "watch", query=q.ListVolumes,
+       reply=list[m.VolumeInfo]),
+    _C("POST", "/v1/volumes", volumes.create, "Create a volume", "command", query=q.OnHost, body=m.CreateVolume,
+       body_optional=True, reply=list[m.VolumeInfo]),
+    _C("POST", "/v1/volumes/prune", volumes.prune, "Remove unused volumes", "command", query=q.Prune,
+       reply=volumes.Freed),
+    _C("GET", "/v1/volumes/{ref}", volumes.get, "One volume, on each host that has it", "watch", query=q.OnHost,
+       reply=list[m.VolumeInfo]),
+    _C("DELETE", "/v1/volumes/{ref}", volumes.remove, "Remove a volume", "command", query=q.RemoveVolume),
+    _C("GET", "/v1/events", fleet.events, "What happens in the fleet", "stream", query=q.Events, reply=Event),
+    _C("GET", "/v1/info", fleet.info, "The fleet", reply=m.FleetInfo),
+    _C("GET", "/v1/version", fleet.version, "Versions", reply=dict[str, str]),
+    _C("GET", "/v1/why/{ref}", fleet.why, "Why something is as it is", reply=m.Why),
+    _C("GET", "/v1/agents/session", agents.session, "An agent's session (WebSocket)", "stream", "host"),
+    _C("GET", "/v1/agents/pipe", agents.pipe, "An agent offers a connection (upgrade)", "stream", "host"),
+)  # fmt: skip
+
+HOST: tuple[HostRoute, ...] = (
+    _H("GET", "/v1/info", host.info, "What this host is", reply=HostFacts),
+    _H("POST", f"{_INSTANCE}/kill", host.kill, "Signal a container's first process", "command", query=q.Kill),
+    _H("GET", f"{_INSTANCE}/logs", host.logs, "A container's output", "stream", query=q.Logs),
+    _H("POST", f"{_INSTANCE}/attach", host.attach, "A container's streams", "stream", query=q.Attach),
+    _H("POST", f"{_INSTANCE}/exec", host.exec_, "One more process in a container", "stream", body=ExecSpec),
+    _H("GET", f"{_INSTANCE}/top", host.top, "A container's processes", "watch", reply=m.ProcessTable),
+    _H("GET", "/v1/stats", host.stats, "Resource figures", "stream", query=q.Stats, reply=list[m.StatsSample]),
+    _H("GET", "/v1/images", host.list_images, "Images", query=q.ListImages, reply=list[m.ImageInfo]),
+    _H("POST", "/v1/images/pull", host.pull, "Pull an image", "stream", query=q.Pull, reply=Progress),
+    _H("POST", "/v1/images/load", host.load, "Load images of an archive", "stream", query=q.OnHost,
+       reply=Progress),
+    _H("POST", "/v1/images/import", host.import_, "Make an image of a root file system", "stream",
+       query=q.Import, reply=Progress),
+    _H("POST", "/v1/images/prune", host.prune_images, "Remove unused images", "command", query=q.Prune,
+       reply=m.ImageRemoved),
+    _H("GET", "/v1/images/{ref}", host.get_image, "One image", reply=m.ImageInfo),
+    _H("POST", "/v1/images/{ref}/tag", host.tag, "Give an image one more name", "command", query=q.Tag,
+       reply=m.ImageInfo),
+    _H("DELETE", "/v1/images/{ref}", host.remove_image, "Remove an image", "command", query=q.RemoveImage,
+       reply=m.ImageRemoved),
+    _H("GET", "/v1/volumes", host.list_volumes, "Volumes", query=q.ListVolumes, reply=list[m.VolumeInfo]),
+    _H("POST", "/v1/volumes", host.create_volume, "Create a volume", "command", body=m.CreateVolume,
+       body_optional=True, reply=m.VolumeInfo),
+    _H("POST", "/v1/volumes/prune", host.prune_volumes, "Remove unused volumes", "command", query=q.Prune,
+       reply=dict[str, int]),
+    _H("GET", "/v1/volumes/{ref}", host.get_volume, "One volume", reply=m.VolumeInfo),
+    _H("DELETE", "/v1/volumes/{ref}", host.remove_volume, "Remove a volume", "command", query=q.RemoveVolume,
+       reply=dict[str, str]),
+)  # fmt: skip
