@@ -22,6 +22,8 @@ from agent.runtime.supervise import Supervised
 from model.errors import WrongState
 from model.streams import STDERR, STDOUT
 
+STDIN_ONCE = "stdin-once"
+"""Marks a bundle whose conmon closes stdin when any client leaves, also one that only looked on."""
 _PACKET = 8192 + 64
 _STDIN_PACKET = 8192
 _STREAMS = {2: STDOUT, 3: STDERR}
@@ -133,6 +135,30 @@ class Attachment:
                 os.close(pidfd)
 
     async def close(self) -> None:
-        if self._socket is not None:
+        if self._socket is None:
+            return
+        looked_on = self.process is None and not self._stdin
+        if looked_on and os.path.exists(os.path.join(self._directory, STDIN_ONCE)):
+            _linger(self._socket)
+        else:
             self._socket.close()
-            self._socket = None
+        self._socket = None
+
+
+def _linger(connection: socket.socket) -> None:
+    """Stay connected, reading and forgetting, until conmon hangs up: whoever types keeps the container's
+    stdin."""
+    loop = asyncio.get_running_loop()
+
+    def forget() -> None:
+        try:
+            packet = connection.recv(_PACKET)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet = b""
+        if not packet:
+            loop.remove_reader(connection)
+            connection.close()
+
+    loop.add_reader(connection, forget)

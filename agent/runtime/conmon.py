@@ -20,7 +20,7 @@ import msgspec
 from agent.cgroup import CgroupFiles
 from agent.runtime import argv, exits
 from agent.runtime.argv import Programs
-from agent.runtime.attach import Attachment, control
+from agent.runtime.attach import STDIN_ONCE, Attachment, control
 from agent.runtime.base import Bundle, Created, ExecHandle, Exit, State
 from agent.runtime.runcstate import RuncState, start_held
 from agent.runtime.spawn import output
@@ -242,7 +242,7 @@ def _find(program: str) -> str:
     return found
 
 
-_STALE = ("exit", "oom", "pid", "conmon.pid", "attach", "ctl", "winsz")
+_STALE = (STDIN_ONCE, "exit", "oom", "pid", "conmon.pid", "attach", "ctl", "winsz")
 
 
 def _write_bundle(bundle: Bundle) -> None:
@@ -252,3 +252,6 @@ def _write_bundle(bundle: Bundle) -> None:
             os.unlink(os.path.join(bundle.directory, name))
     with open(os.path.join(bundle.directory, "config.json"), "wb") as file:
         file.write(msgspec.json.encode(bundle.config))
+    if bundle.stdin_once:
+        with open(os.path.join(bundle.directory, STDIN_ONCE), "wb"):
+            return

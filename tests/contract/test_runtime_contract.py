@@ -274,6 +274,21 @@ async def test_runtime_two_attached_see_the_same(subject: Subject) -> None:
     assert await subject.runtime.state(bundle.id) is State.RUNNING
 
 
+async def test_runtime_onlooker_leaves_stdin_stays_with_who_types(subject: Subject) -> None:
+    bundle, created = await subject.create(CAT, stdin=True, stdin_once=True)
+    typist = await subject.runtime.attach(bundle.directory, stdin=True)
+    onlooker = await subject.runtime.attach(bundle.directory, stdin=False)
+    await subject.runtime.start(bundle.id)
+    await typist.write(b"one\n")
+    await expect(onlooker, b"one\n")
+    await onlooker.close()
+    await typist.write(b"two\n")
+    await expect(typist, b"two\n")
+    await typist.close_stdin()
+    assert (await subject.exit(bundle, created)).code == 0
+    await typist.close()
+
+
 async def test_runtime_attach_to_ended_container_is_refused(subject: Subject) -> None:
     bundle, created = await subject.run(QUICK)
     await subject.exit(bundle, created)
