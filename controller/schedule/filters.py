@@ -1,13 +1,14 @@
 """Hard constraints: may this instance run on that host, and if not, why. Pure.
 
 Invariant: each filter that refuses says so in words for people; a placement is legal exactly when none does.
-`STEADY` filters depend on the host alone and are asked once per group, `CHANGING` ones at each placement.
+`OPEN` and `particular` ones are asked once per group and host, `CHANGING` ones at each placement.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from controller.schedule.fleet import Candidate, Demand
@@ -47,6 +48,7 @@ class Constraint(NamedTuple):
     value: str
 
 
+@lru_cache(maxsize=1024)
 def parse_constraint(text: str) -> Constraint:
     """Raises InvalidInput naming what is wrong with it."""
     match = _CONSTRAINT.match(text)
@@ -68,25 +70,27 @@ def satisfies(constraint: Constraint, candidate: Candidate) -> bool:
         name = constraint.field.removeprefix(LABELS)
         have = host.spec.labels.get(name, facts.labels.get(name, ""))
         return (have == constraint.value) is constraint.equal
-    fields: Mapping[str, set[str]] = {
-        "node.id": {host.id},
-        "node.hostname": {facts.hostname, host.spec.name},
-        "node.name": {host.spec.name},
-        "node.platform.arch": {facts.platform.arch},
-        "node.platform.os": {facts.platform.os},
+    fields: Mapping[str, tuple[str, ...]] = {
+        "node.id": (host.id,),
+        "node.hostname": (facts.hostname, host.spec.name),
+        "node.name": (host.spec.name,),
+        "node.platform.arch": (facts.platform.arch,),
+        "node.platform.os": (facts.platform.os,),
     }
     return (constraint.value in fields[constraint.field]) is constraint.equal
+
+
+_STATES = {
+    HostState.UNKNOWN: "silent (state unknown)",
+    HostState.LOST: "lost",
+    HostState.JOINING: "not connected yet",
+}
 
 
 def _state(demand: Demand, candidate: Candidate) -> Refusal | None:
     if candidate.host.state is HostState.READY:
         return None
-    words = {
-        HostState.UNKNOWN: "silent (state unknown)",
-        HostState.LOST: "lost",
-        HostState.JOINING: "not connected yet",
-    }
-    return Refusal(words[candidate.host.state])
+    return Refusal(_STATES[candidate.host.state])
 
 
 def _availability(demand: Demand, candidate: Candidate) -> Refusal | None:
@@ -160,9 +164,20 @@ def _max_per_host(demand: Demand, candidate: Candidate) -> Refusal | None:
 
 ELIGIBLE: Sequence[Filter] = (_pinned, _availability, _platform, _constraints)
 """What decides where a global service belongs, reachable or not."""
-STEADY: Sequence[Filter] = (_pinned, _state, _availability, _settling, _platform, _constraints)
+OPEN: Sequence[Filter] = (_state, _availability, _settling)
+"""What a host says of itself, whatever is asked of it; `Candidate.open` is the short form."""
 LOCALITY: Filter = _volumes
 CHANGING: Sequence[Filter] = (_cpus, _memory, _ports, _max_per_host)
+
+
+def particular(demand: Demand) -> Sequence[Filter]:
+    """The filters that this demand can fail at and that placing does not change."""
+    wanted: list[Filter] = [_pinned] if demand.pinned is not None else []
+    if demand.platform:
+        wanted.append(_platform)
+    if demand.placement.constraints:
+        wanted.append(_constraints)
+    return wanted
 
 
 def refused(filters: Sequence[Filter], demand: Demand, candidate: Candidate) -> Refusal | None:

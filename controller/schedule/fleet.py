@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from controller.snapshot import Cluster, Usage, counts
 from model.ids import HostId, ServiceId
 from model.records import Host, Instance
-from model.spec import ContainerSpec, Mount, Placement, Publish, Struct
-from model.status import HostReport
+from model.spec import Availability, ContainerSpec, Mount, Placement, Publish, Struct
+from model.status import HostReport, HostState
 
 Port = tuple[str, int, str]
 """(protocol, port, host address or empty for all)."""
@@ -73,6 +73,8 @@ class Candidate:
     settling: bool
     records: Iterable[Instance]
     of_service: dict[ServiceId | None, int] = field(default_factory=dict)
+    load: float = 0.0
+    """The fuller of its two resources, 0 to 1."""
     _ports: set[Port] | None = None
 
     @property
@@ -80,12 +82,18 @@ class Candidate:
         return self.host.id
 
     @property
-    def load(self) -> float:
-        """The fuller of its two resources, 0 to 1."""
+    def open(self) -> bool:
+        """Whether it takes work at all."""
+        host = self.host
+        active = host.spec.availability is Availability.ACTIVE
+        return host.state is HostState.READY and active and not self.settling
+
+    def weigh(self) -> None:
+        """Bring `load` up to date."""
         facts = self.host.facts
         cpus = 1 - self.nano_cpus / facts.nano_cpus if facts.nano_cpus else 0.0
         memory = 1 - self.memory / facts.memory if facts.memory else 0.0
-        return max(cpus, memory)
+        self.load = cpus if cpus > memory else memory
 
     def ports(self) -> set[Port]:
         """Host ports that our instances have, found when first asked for."""
@@ -109,6 +117,7 @@ class Candidate:
         self.nano_cpus -= demand.placement.reservations.nano_cpus
         self.memory -= demand.placement.reservations.memory
         self.instances += 1
+        self.weigh()
         self.of_service[demand.service] = self.of_service.get(demand.service, 0) + 1
         if demand.ports:
             self.ports().update(demand.ports)
@@ -133,7 +142,7 @@ def fleet_of(
 def _candidate(cluster: Cluster, host: Host, report: HostReport | None, settling: bool) -> Candidate:
     used = cluster.usage.get(host.id, Usage())
     records = cluster.on_host(host.id)
-    return Candidate(
+    candidate = Candidate(
         host=host,
         nano_cpus=host.facts.nano_cpus - used.nano_cpus,
         memory=host.facts.memory - used.memory,
@@ -143,6 +152,8 @@ def _candidate(cluster: Cluster, host: Host, report: HostReport | None, settling
         settling=settling,
         records=records.values(),
     )
+    candidate.weigh()
+    return candidate
 
 
 def count_service(fleet: Fleet, service: ServiceId, instances: Iterable[Instance]) -> None:

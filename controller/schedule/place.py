@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from controller.schedule.filters import CHANGING, LOCALITY, STEADY, Refusal, refused
+from controller.schedule.filters import CHANGING, LOCALITY, OPEN, Refusal, particular, refused
 from controller.schedule.fleet import Candidate, Demand, Fleet
 from controller.schedule.score import score
 from model.ids import HostId
@@ -37,11 +37,11 @@ def place(demand: Demand, count: int, fleet: Fleet) -> Placed:
     """Find hosts for `count` instances of one kind, setting aside in `fleet` what they take."""
     refusals: dict[HostId, Refusal] = {}
     possible = _possible(demand, fleet, refusals)
-    heap = [(score(demand, candidate), candidate.id) for candidate in possible]
+    heap = [score(demand, candidate) for candidate in possible]
     heapq.heapify(heap)
     placed: list[HostId] = []
     while heap and len(placed) < count:
-        best = fleet[heap[0][1]]
+        best = fleet[heap[0][-1]]
         refusal = refused(CHANGING, demand, best)
         if refusal is not None:
             refusals[best.id] = refusal
@@ -49,7 +49,7 @@ def place(demand: Demand, count: int, fleet: Fleet) -> Placed:
             continue
         best.take(demand)
         placed.append(best.id)
-        heapq.heapreplace(heap, (score(demand, best), best.id))
+        heapq.heapreplace(heap, score(demand, best))
     if len(placed) == count:
         return Placed(hosts=tuple(placed))
     return Placed(hosts=tuple(placed), explanation=explain(refusals))
@@ -57,8 +57,11 @@ def place(demand: Demand, count: int, fleet: Fleet) -> Placed:
 
 def _possible(demand: Demand, fleet: Fleet, refusals: dict[HostId, Refusal]) -> list[Candidate]:
     possible: list[Candidate] = []
+    filters = particular(demand)
     for candidate in fleet.values():
-        refusal = refused(STEADY, demand, candidate)
+        refusal = refused(filters, demand, candidate) if filters else None
+        if refusal is None and not candidate.open:
+            refusal = refused(OPEN, demand, candidate)
         if refusal is None:
             possible.append(candidate)
         else:
