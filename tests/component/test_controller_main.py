@@ -1,0 +1,190 @@
+"""A controller as it is started for real: folder, socket, TLS, tokens, certificates."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from controller.config import ControllerConfig, check_config
+from controller.main import run
+from model.errors import FlotaError, InUse, InvalidInput
+
+
+def config(folder: Path, port: int = 0) -> ControllerConfig:
+    return ControllerConfig(
+        state_dir=str(folder / "state"),
+        socket=str(folder / "flota.sock"),
+        listen="127.0.0.1",
+        port=port,
+        advertise="127.0.0.1",
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(settings: ControllerConfig) -> AsyncIterator[None]:
+    ready = asyncio.Event()
+    task = asyncio.create_task(run(settings, ready))
+    started = asyncio.create_task(ready.wait())
+    try:
+        await asyncio.wait({task, started}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        yield
+    finally:
+        started.cancel()
+        task.cancel()
+        await asyncio.wait({task, started})
+        if not task.cancelled() and task.exception() is not None:
+            raise task.exception()  # type: ignore[misc]
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def ask(settings: ControllerConfig, method: str, path: str, body: object = None) -> object:
+    connector = aiohttp.UnixConnector(settings.socket)
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.request(method, f"http://flota{path}", json=body) as reply,
+    ):
+        assert reply.status < 400, await reply.text()
+        return await reply.json()
+
+
+async def test_api_answers_on_the_socket_and_the_fleet_survives_a_restart(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    async with running(settings):
+        assert Path(settings.socket).stat().st_mode & 0o777 == 0o660
+        await ask(settings, "POST", "/v1/networks", {"name": "blue"})
+        first = await ask(settings, "GET", "/v1/info")
+    assert not Path(settings.socket).exists()
+    async with running(settings):
+        second = await ask(settings, "GET", "/v1/info")
+        found = await ask(settings, "GET", "/v1/networks")
+    assert isinstance(first, dict) and isinstance(second, dict) and isinstance(found, list)
+    assert second["fleet_id"] == first["fleet_id"]
+    assert {n["network"]["spec"]["name"] for n in found} == {"blue", "bridge"}
+
+
+async def test_second_controller_on_one_folder_is_refused(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    async with running(settings):
+        other = msgspec.structs.replace(settings, socket=str(tmp_path / "other.sock"))
+        with pytest.raises(InUse, match="another controller"):
+            async with running(other):
+                pass
+        assert await ask(settings, "GET", "/v1/info")
+
+
+async def test_taken_port_is_said_and_nothing_is_left(tmp_path: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+        stack.push_async_callback(server.wait_closed)
+        stack.callback(server.close)
+        port = server.sockets[0].getsockname()[1]
+        settings = config(tmp_path, port)
+        with pytest.raises(FlotaError, match=str(port)):
+            async with running(settings):
+                pass
+        assert not Path(settings.socket).exists()
+
+
+async def test_host_joins_with_a_token_over_tls_and_is_known_by_its_certificate(tmp_path: Path) -> None:
+    settings = config(tmp_path, free_port())
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    csr = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    async with running(settings):
+        made = await ask(settings, "POST", "/v1/tokens", {"ttl": 60})
+        assert isinstance(made, dict)
+        ca = json.loads((tmp_path / "state" / "admin.json").read_text())["ca"]
+        context = ssl.create_default_context(cadata=ca)
+        url = f"https://127.0.0.1:{settings.port}"
+        request = {"secret": made["token"], "csr": csr, "name": "one", "address": "127.0.0.1"}
+        async with aiohttp.ClientSession() as session:
+            async with session.post(f"{url}/v1/join", json={**request, "secret": "x"}, ssl=context) as reply:
+                assert reply.status == 401
+            async with session.post(f"{url}/v1/join", json=request, ssl=context) as reply:
+                assert reply.status < 300, await reply.text()
+                joined = await reply.json()
+            async with session.get(f"{url}/v1/info", ssl=context) as reply:
+                assert reply.status == 401
+        assert joined["fleet_id"] and len(joined["host_id"]) == 64
+        await _session_opens(tmp_path, url, joined, key)
+
+
+async def _session_opens(
+    folder: Path, url: str, joined: dict[str, str], key: ec.EllipticCurvePrivateKey
+) -> None:
+    from model.codec import encode_wire
+    from model.status import HostFacts, HostReport
+    from model.wire import Hello, Welcome, decode_controller
+
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "host.pem").write_bytes(joined["certificate"].encode())
+    (folder / "host.key").write_bytes(pem)
+    context = ssl.create_default_context(cadata=joined["ca"])
+    context.load_cert_chain(folder / "host.pem", folder / "host.key")
+    hello = Hello(
+        epoch=1,
+        boot_id="b",
+        facts=HostFacts(hostname="one", address="127.0.0.1"),
+        statuses=(),
+        report=HostReport(host=joined["host_id"]),  # type: ignore[arg-type]
+    )
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{url}/v1/agents/session", ssl=context) as socket,
+    ):
+        await socket.send_bytes(encode_wire(hello))
+        message = decode_controller(await asyncio.wait_for(socket.receive_bytes(), 5))
+        assert isinstance(message, Welcome) and message.view.fleet_id == joined["fleet_id"]
+
+
+async def test_remote_admin_with_the_credentials_file_may_ask(tmp_path: Path) -> None:
+    settings = config(tmp_path, free_port())
+    async with running(settings):
+        path = tmp_path / "state" / "admin.json"
+        assert path.stat().st_mode & 0o777 == 0o600
+        credentials = json.loads(path.read_text())
+        (tmp_path / "c.pem").write_text(credentials["certificate"])
+        (tmp_path / "c.key").write_text(credentials["key"])
+        context = ssl.create_default_context(cadata=credentials["ca"])
+        context.load_cert_chain(tmp_path / "c.pem", tmp_path / "c.key")
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"https://{credentials['address']}/v1/info", ssl=context) as reply,
+        ):
+            assert reply.status == 200, await reply.text()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ControllerConfig(port=70000),
+        ControllerConfig(ping_every=5),
+        ControllerConfig(store="mongo:"),
+        ControllerConfig(socket="relative.sock"),
+    ],
+)
+def test_wrong_configuration_is_refused(wrong: ControllerConfig) -> None:
+    with pytest.raises(InvalidInput):
+        check_config(wrong)
