@@ -14,11 +14,12 @@ import msgspec
 
 from controller.plan import Item, put
 from controller.snapshot import Cluster
-from model.errors import Exhausted, InvalidInput
+from model.errors import Exhausted, InUse, InvalidInput
 from model.ids import HostId, NetworkId
 from model.records import Block, Network
 from model.spec import NetworkSpec, Subnet
 from net.ipam import carve, free_subnet, overlap, parse_range
+from net.subnets import subnet_of
 
 LOCAL_DRIVERS = frozenset({"bridge"})
 """Their subnet is each host's own; nothing is leased."""
@@ -103,6 +104,31 @@ class Leases:
         for block in added:
             self._changed[block.key] = block
             self._reasons[block.key] = f"{network.spec.name} is used on {self._cluster.host_name(host)}"
+
+    def fix(self, network: Network, host: HostId, address: str) -> None:
+        """Have `address` routed to `host`: it is in a block of the host, or becomes one by itself.
+
+        Raises InvalidInput (in no subnet), InUse (another instance's, or within another host's share)."""
+        if not spans_hosts(network):
+            return
+        subnet_of(network.spec, address)
+        for instance in self._cluster.on_network(network.id).values():
+            if any(a.network == network.id and address in (a.ipv4, a.ipv6) for a in instance.attachments):
+                raise InUse(f"address {address} of {network.spec.name} belongs to {instance.name}")
+        single = ipaddress.ip_network(address)
+        for block in self._blocks(network.id):
+            if not overlap(ipaddress.ip_network(block.cidr), single):
+                continue
+            if block.host == host:
+                return
+            name = self._cluster.host_name(block.host)
+            raise InUse(
+                f"address {address} of {network.spec.name} is in the share of {name}",
+                hint=f"Run it there with --node {name}, or choose an address that no host has yet",
+            )
+        lone = Block(network=network.id, cidr=str(single), host=host, leased_at=self._now)
+        self._changed[lone.key] = lone
+        self._reasons[lone.key] = f"address {address} was asked for"
 
     def items(self) -> tuple[Item, ...]:
         return tuple(put(block, self._reasons[key]) for key, block in sorted(self._changed.items()))

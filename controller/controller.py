@@ -276,4 +276,6 @@ class Controller(Core):
         await self.sessions.serve(host, channel)
 
     async def accept_pipe(self, host: HostId, pipe: Pipe) -> None:
+        if host not in self.snapshot().hosts:
+            raise NotFound("this host is not in the fleet (any more)")
         await self.pipes.accept(host, pipe)

@@ -83,7 +83,10 @@ def _demand(instance: Instance) -> Demand:
 def _with_host(cluster: Cluster, instance: Instance, host: HostId, leases: Leases) -> Instance:
     try:
         for attachment in instance.attachments:
-            leases.ensure(cluster.networks[attachment.network], host)
+            network = cluster.networks[attachment.network]
+            leases.ensure(network, host)
+            for address in filter(None, (attachment.ipv4, attachment.ipv6)):
+                leases.fix(network, host, address)
     except Exhausted as error:
         return replace(instance, host=None, reason=f"no address: {error}")
     return replace(instance, host=host)

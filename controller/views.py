@@ -99,7 +99,8 @@ def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
         for a in instance.attachments
         if a.network == ident and a.ipv4 and instance.host == host
     }
-    blocks = tuple(sorted(shares.get(host, ())))
+    lone = {f"{address}/{128 if ':' in address else 32}" for address in fixed.values()}
+    blocks = tuple(sorted(cidr for cidr in shares.get(host, ()) if cidr not in lone))
     return NetworkView(id=ident, spec=network.spec, vni=network.vni, blocks=blocks, peers=peers, fixed=fixed)
 
 

@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from model.api import CreateInstance, StopRequest, UpdateHost
-from model.errors import AlreadyExists, Exhausted, InvalidInput, WrongState
+from model.api import CreateInstance, StopRequest, UpdateHost, UpdateService
+from model.errors import AlreadyExists, Exhausted, InUse, InvalidInput, WrongState
 from model.records import Desired
 from model.spec import (
+    Attachment,
     Availability,
     ContainerSpec,
     Global,
@@ -19,6 +20,7 @@ from model.spec import (
     Replicated,
     Reservations,
     ServiceSpec,
+    Subnet,
 )
 from model.status import Phase
 from tests.support.agents import make_host
@@ -112,7 +114,6 @@ async def test_update_replaces_instances_and_never_edits_them() -> None:
         await f.controller.create_service(spec)
         await settled(f, "web", 4)
         before = {i.instance.id for i in f.controller.get_service("web").instances}
-        from model.api import UpdateService
 
         newer = ServiceSpec(name="web", container=ContainerSpec(image="other"), mode=Replicated(replicas=4))
         await f.controller.update_service("web", UpdateService(spec=newer))
@@ -181,7 +182,6 @@ async def test_two_creates_of_one_name_have_one_winner() -> None:
 async def test_overlay_network_gives_each_host_its_own_block_and_its_peers() -> None:
     async with fleet(make_host(1), make_host(2)) as f:
         network = await f.controller.create_network(NetworkSpec(name="blue"))
-        from model.spec import Attachment
 
         spec = ContainerSpec(image="busybox", networks=(Attachment(network="blue"),))
         await f.controller.create_service(
@@ -201,3 +201,32 @@ async def test_overlay_network_gives_each_host_its_own_block_and_its_peers() -> 
         await until(lambda: not f.controller.list_services(), deadline=DEADLINE)
         await f.controller.remove_network("blue")
         await until(lambda: all(ident not in a.view.networks for a in f.agents.values()), deadline=DEADLINE)
+
+
+async def test_fixed_address_becomes_its_hosts_and_is_given_once() -> None:
+    async with fleet(make_host(1), make_host(2)) as f:
+        subnets = (Subnet(cidr="10.50.0.0/16"),)
+        blue = (await f.controller.create_network(NetworkSpec(name="blue", subnets=subnets))).network.id
+
+        async def make(address: str, host: str) -> None:
+            spec = ContainerSpec(image="x", networks=(Attachment(network="blue", ipv4=address),))
+            await f.controller.create_instance(CreateInstance(spec=spec, host=host, start=True))
+
+        await make("10.50.200.7", "host1")
+        [agent, other] = f.agents.values()
+        await until(lambda: other.view.networks or agent.view.networks, deadline=DEADLINE)
+        own = agent.view.networks[blue]
+        assert list(own.fixed.values()) == ["10.50.200.7"]
+        assert "10.50.200.7/32" not in own.blocks, "nobody else gets it"
+        with pytest.raises(InUse, match="belongs to"):
+            await make("10.50.200.7", "host2")
+        with pytest.raises(InUse, match="in the share of host1"):
+            await make(own.blocks[0].replace("0/24", "9"), "host2")
+        with pytest.raises(InvalidInput, match="in no subnet"):
+            await make("10.60.0.1", "host1")
+        await make("10.50.200.8", "host2")
+        await until(
+            lambda: blue in other.view.networks
+            and any("10.50.200.7/32" in peer.blocks for peer in other.view.networks[blue].peers),
+            deadline=DEADLINE,
+        )
