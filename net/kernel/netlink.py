@@ -21,13 +21,14 @@ from pyroute2 import AsyncIPRoute, NetlinkError
 from model.errors import CommandFailed
 from net.diff import Op, describe
 from net.kernel import netns, rtnl, sysctl
-from net.kernel.observed import Dump, state_of
-from net.state import PROTOCOL, Address, Fdb, Foot, Link, Neighbour, NetState, Route, Sysctl
+from net.kernel.observed import DUMPS, state_of
+from net.state import Address, Fdb, Foot, Link, Neighbour, NetState, Route, Sysctl
 
 T = TypeVar("T")
 
 GONE = (errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL)
 """Answers to a removal that mean: it is not there."""
+DUMP_TRIES = 20
 
 
 class Netlink:
@@ -36,6 +37,7 @@ class Netlink:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="flota-netlink", daemon=True)
+        self._turn = asyncio.Lock()
         self._route: Any = None
         self._socket: socket.socket | None = None
 
@@ -67,7 +69,12 @@ class Netlink:
     async def _there(self, work: Coroutine[Any, Any, T]) -> T:
         """Run on the thread's loop. A cancelled caller leaves it to finish: a half-done change helps
         nobody."""
-        return await asyncio.shield(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop)))
+        turn = asyncio.run_coroutine_threadsafe(self._in_turn(work), self._loop)
+        return await asyncio.shield(asyncio.wrap_future(turn))
+
+    async def _in_turn(self, work: Coroutine[Any, Any, T]) -> T:
+        async with self._turn:
+            return await work
 
     async def _open(self) -> None:
         self._route = AsyncIPRoute(groups=0)
@@ -80,18 +87,14 @@ class Netlink:
             self._socket.close()
 
     async def _observe(self) -> NetState:
-        async def gather(call: Any, **words: Any) -> list[Any]:
-            return [message async for message in await call(**words)]
-
-        return state_of(
-            Dump(
-                links=await gather(self._route.get_links),
-                addresses=await gather(self._route.get_addr),
-                neighbours=await gather(self._route.get_neighbours),
-                fdb=await gather(self._route.get_neighbours, family=rtnl.AF_BRIDGE),
-                routes=await gather(self._route.get_routes, match={"proto": PROTOCOL}),
-            )
-        )
+        """Listed by hand: pyroute2's decoder takes a millisecond per link, and there is one per container."""
+        assert self._socket is not None
+        for _ in range(DUMP_TRIES):
+            try:
+                return state_of(**{what: rtnl.dump(self._socket, *ask) for what, ask in DUMPS.items()})
+            except InterruptedError:
+                continue
+        raise CommandFailed(f"the network changed {DUMP_TRIES} times while it was listed")
 
     async def _apply(self, operations: Sequence[Op]) -> None:
         batch: list[tuple[Op, bytes]] = []
@@ -155,8 +158,8 @@ class Netlink:
             await self._route.link("set", index=index, kind="bridge", br_mcast_snooping=snooping)
         master = socket.if_nametoindex(link.master) if link.master else 0
         await self._route.link("set", index=index, master=master, state="up", **words)
-        if link.kind == "veth" and _bridges_filter():
-            await self._route.brport("set", index=index, mode=1)
+        if link.kind == "veth":
+            self._announce(link, ())
 
     async def _add_link(self, link: Link) -> None:
         try:
@@ -166,10 +169,11 @@ class Netlink:
                 raise
             await self._remove_link(link)
             await self._make_link(link)
-        await self._change_link(link)
-        if link.foot is not None:
+        if link.foot is None:
+            await self._change_link(link)
+        else:
             netns.inside(link.foot.namespace, lambda foot=link.foot: _stand(foot))  # type: ignore[misc]
-            self._greet(link, link.foot)
+            self._announce(link, link.foot.addresses, link.foot.mac)
 
     async def _half_made(self, link: Link) -> bool:
         """Whether the link of that name is one we were making when we died (it has no alias yet), or an
@@ -194,20 +198,21 @@ class Netlink:
         handle = os.open(link.foot.namespace, os.O_RDONLY | os.O_CLOEXEC)
         try:
             foot = {"ifname": link.foot.ifname, "address": link.foot.mac, "mtu": link.mtu}
-            await self._route.link("add", **words, peer={**foot, "net_ns_fd": handle})
+            port = {"master": socket.if_nametoindex(link.master), "state": "up"}
+            await self._route.link("add", **words, **port, peer={**foot, "net_ns_fd": handle})
         finally:
             os.close(handle)
 
-    def _greet(self, link: Link, foot: Foot) -> None:
-        """Tell the host's own neighbour table whose address that is now: no ARP round trip, no stale MAC."""
+    def _announce(self, link: Link, addresses: Sequence[str], mac: str = "") -> None:
+        """Mark an endpoint's host side as ours and tell the host's own neighbour table whose its addresses
+        are now: no ARP round trip, no stale MAC."""
         assert self._socket is not None
-        index = socket.if_nametoindex(link.master)
-        addresses = (cidr.partition("/")[0] for cidr in foot.addresses)
-        rtnl.check(
-            rtnl.transact(
-                self._socket, [rtnl.neighbour(index, a, foot.mac, state=rtnl.NUD_STALE) for a in addresses]
-            )
-        )
+        index, bridge = socket.if_nametoindex(link.name), socket.if_nametoindex(link.master)
+        texts = (cidr.partition("/")[0] for cidr in addresses)
+        messages = [rtnl.neighbour(bridge, text, mac, state=rtnl.NUD_STALE) for text in texts]
+        if _bridges_filter():
+            messages.append(rtnl.port_hairpin(index))
+        rtnl.check(rtnl.transact(self._socket, [*messages, rtnl.link_alias(index, link.alias)]))
 
 
 def _bridges_filter() -> bool:

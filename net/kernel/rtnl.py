@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from net.state import PROTOCOL
 
 NETLINK_ROUTE, SOL_NETLINK, NETLINK_CAP_ACK = 0, 270, 10
-NLMSG_ERROR = 2
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+DUMP, DUMP_INTR = 0x300, 0x10
 RTM_NEWLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE = 16, 20, 21, 24, 25
 RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
 REQUEST, ACK, REPLACE, EXCL, CREATE, APPEND = 0x1, 0x4, 0x100, 0x200, 0x400, 0x800
@@ -30,6 +31,8 @@ TABLE_MAIN, PROTO_STATIC = 254, 4
 RTNH_F_ONLINK = 4
 IFA_F_NODAD = 0x02
 IFF_UP = 0x1
+RTM_SETLINK = 19
+IFLA_PROTINFO, IFLA_IFALIAS, IFLA_BRPORT_MODE, NLA_F_NESTED = 12, 20, 4, 0x8000
 CHUNK = 200
 """Messages per send: their answers fit the default receive buffer."""
 
@@ -56,6 +59,29 @@ def transact(link: socket.socket, messages: Sequence[bytes]) -> list[int]:
             answers.update(_answers(link.recv(1 << 16)))
         results += [answers[i] for i in range(1, len(chunk) + 1)]
     return results
+
+
+def dump(link: socket.socket, kind: int, body: bytes) -> list[bytes]:
+    """Payloads of all messages that answer a dump request. Raises OSError, also when the tables changed
+    meanwhile so that the answer is inconsistent (EINTR): ask again."""
+    link.send(struct.pack("=IHHII", 16 + len(body), kind, REQUEST | DUMP, 1, 0) + body)
+    found: list[bytes] = []
+    interrupted = False
+    while True:
+        data = link.recv(1 << 18)
+        at = 0
+        while at + 16 <= len(data):
+            length, what, flags = struct.unpack_from("=IHH", data, at)
+            interrupted = interrupted or bool(flags & DUMP_INTR)
+            if what == NLMSG_DONE:
+                if interrupted:
+                    raise InterruptedError(errno.EINTR, "the network changed while it was listed")
+                return found
+            if what == NLMSG_ERROR:
+                number = -struct.unpack_from("=i", data, at + 16)[0]
+                raise OSError(number, os.strerror(number))
+            found.append(data[at + 16 : at + length])
+            at += length + (-length % 4)
 
 
 def check(results: Sequence[int], *, accept: Sequence[int] = (0, errno.EEXIST)) -> None:
@@ -87,6 +113,19 @@ def no_neighbour(index: int, address: str) -> bytes:
 
 def link_up(index: int) -> bytes:
     return _message(RTM_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, IFF_UP, IFF_UP))
+
+
+def link_alias(index: int, alias: str) -> bytes:
+    head = struct.pack("=BxHiII", 0, 0, index, 0, 0)
+    return _message(RTM_NEWLINK, 0, head + _attr(IFLA_IFALIAS, alias.encode()))
+
+
+def port_hairpin(index: int) -> bytes:
+    """A bridge port may send a frame back out of itself."""
+    head = struct.pack("=BxHiII", AF_BRIDGE, 0, index, 0, 0)
+    return _message(
+        RTM_SETLINK, 0, head + _attr(IFLA_PROTINFO | NLA_F_NESTED, _attr(IFLA_BRPORT_MODE, b"\1"))
+    )
 
 
 def address(index: int, cidr: str) -> bytes:
