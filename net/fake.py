@@ -6,7 +6,7 @@ what it was told where tests can read it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from model.errors import Exhausted, InUse, NotFound
 from model.ids import InstanceId, NetworkId, short
@@ -84,11 +84,11 @@ class FakeHostNetwork:
     async def unpublish(self, instance: InstanceId) -> None:
         self.published.pop(instance, None)
 
-    def free_port(self, protocol: str, host_ip: str) -> int:
+    def free_port(self, protocol: str, host_ip: str, *, but: Container[tuple[str, int]] = frozenset()) -> int:
         taken = {p.published for ports in self.published.values() for p in ports if p.protocol == protocol}
         taken |= {port for kind, port in self.foreign_ports if kind == protocol}
         for port in range(FIRST_FREE_PORT, LAST_PORT + 1):
-            if port not in taken:
+            if port not in taken and (protocol, port) not in but:
                 return port
         raise Exhausted(f"no free {protocol} port on {host_ip or 'this host'}")
 

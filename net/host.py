@@ -7,7 +7,7 @@ Invariant: attaching an endpoint changes nothing on any other host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Protocol
 
 from model.ids import HostId, InstanceId
@@ -94,8 +94,9 @@ class HostNetwork(Protocol):
 
     async def unpublish(self, instance: InstanceId) -> None: ...
 
-    def free_port(self, protocol: str, host_ip: str) -> int:
-        """A port nobody has now, from 32768 up. Raises Exhausted."""
+    def free_port(self, protocol: str, host_ip: str, *, but: Container[tuple[str, int]] = frozenset()) -> int:
+        """A port nobody has now, from 32768 up, and none of the (protocol, port) of `but`. Raises
+        Exhausted."""
         ...
 
     def on_drift(self, ring: Callable[[Drift], None]) -> None: ...

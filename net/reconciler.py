@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -166,7 +166,7 @@ class NetReconciler:
             await self._elements(known, after)
             await self._route_loopback()
 
-    def free_port(self, protocol: str, host_ip: str) -> int:
+    def free_port(self, protocol: str, host_ip: str, *, but: Container[tuple[str, int]] = frozenset()) -> int:
         taken = {
             port.published
             for known in self._instances.values()
@@ -175,7 +175,9 @@ class NetReconciler:
             if port.protocol == protocol
         }
         for port in range(FIRST_PORT, LAST_PORT + 1):
-            if port not in taken and self._kernel.port_is_free(protocol, host_ip, port):
+            if port in taken or (protocol, port) in but:
+                continue
+            if self._kernel.port_is_free(protocol, host_ip, port):
                 return port
         raise Exhausted(f"no {protocol} port from {FIRST_PORT} up is free on {host_ip or 'this host'}")
 
