@@ -118,6 +118,8 @@ async def test_host_joins_with_a_token_over_tls_and_is_known_by_its_certificate(
         url = f"https://127.0.0.1:{settings.port}"
         request = {"secret": made["token"], "csr": csr, "name": "one", "address": "127.0.0.1"}
         async with aiohttp.ClientSession() as session:
+            async with session.get(f"{url}/v1/ca", ssl=context) as reply:
+                assert await reply.text() == ca
             async with session.post(f"{url}/v1/join", json={**request, "secret": "x"}, ssl=context) as reply:
                 assert reply.status == 401
             async with session.post(f"{url}/v1/join", json=request, ssl=context) as reply:
