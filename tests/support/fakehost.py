@@ -1,0 +1,171 @@
+"""A host in memory, for tests of the API and the command line: `api.ports.HostPort` without a kernel."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from aio.supervisor import Supervisor
+from model import api as m
+from model.errors import InUse, NotFound, WrongState
+from model.ids import HostId, resolve
+from model.image import ImageConfig, ImageRecord, Progress
+from model.status import HostFacts, VolumeReport
+from model.streams import ExecSpec
+from tests.support.fakecontainers import FakeContainer, Program, Session
+
+IMAGE_ID = "sha256:" + "ab" * 32
+
+
+class FakeHost:
+    """`api.ports.HostPort`."""
+
+    def __init__(self, ident: HostId, name: str, tasks: Supervisor) -> None:
+        self.id = ident
+        self.name = name
+        self.tasks = tasks
+        self.containers: dict[str, FakeContainer] = {}
+        record = ImageRecord(id=IMAGE_ID, names=("box:1",), size=1 << 20, config=ImageConfig(cmd=("sh",)))
+        self.images: dict[str, ImageRecord] = {"box:1": record}
+        self.volumes: dict[str, VolumeReport] = {}
+        self.uploads: list[bytes] = []
+        self.signals: list[tuple[str, str]] = []
+        self.execs: list[ExecSpec] = []
+        self._serial = itertools.count()
+
+    def facts(self) -> HostFacts:
+        return HostFacts(hostname=self.name, address="192.0.2.1", nano_cpus=2_000_000_000, memory=4 << 30)
+
+    def _find(self, ref: str) -> FakeContainer:
+        names = [(i, c.instance.name) for i, c in self.containers.items()]
+        return self.containers[resolve("container", ref, names)]
+
+    async def kill(self, ref: str, signal: str) -> None:
+        container = self._find(ref)
+        if not container.status.phase.live:
+            raise WrongState(f"container {container.instance.name} is not running")
+        self.signals.append((container.instance.name, signal))
+        number = {"KILL": 9, "TERM": 15, "INT": 2}.get(signal.removeprefix("SIG"), 0)
+        await container.program.signalled.put(number or int(signal))
+
+    async def attach(self, ref: str, *, stdin: bool, logs: bool) -> Session:
+        return self._find(ref).attach(stdin=stdin, logs=logs)
+
+    async def exec(self, ref: str, spec: ExecSpec) -> Session:
+        container = self._find(ref)
+        if not container.status.phase.live:
+            raise WrongState(f"container {container.instance.name} is not running", hint="Start it first")
+        self.execs.append(spec)
+        program = Program()
+        self.tasks.start(f"exec {next(self._serial)}", lambda: program.run(spec.args, dict(spec.env)))
+        session = Session(program, stdin=spec.stdin)
+        container.sessions.append(session)
+        return session
+
+    def logs(
+        self,
+        ref: str,
+        *,
+        follow: bool,
+        tail: int | None,
+        since: float | None,
+        until: float | None,
+        timestamps: bool,
+        stdout: bool = True,
+        stderr: bool = True,
+    ) -> AsyncIterator[tuple[int, bytes]]:
+        return self._find(ref).logs(follow=follow, tail=tail, timestamps=timestamps)
+
+    async def stats(self, refs: Sequence[str], *, stream: bool) -> AsyncIterator[Sequence[m.StatsSample]]:
+        found = [self._find(r) for r in refs] if refs else list(self.containers.values())
+        for _ in range(3 if stream else 1):
+            yield [
+                m.StatsSample(
+                    instance=c.instance.id, name=c.instance.name, at=time.time(), memory=1 << 20, pids=1
+                )
+                for c in found
+            ]
+
+    async def top(self, ref: str) -> m.ProcessTable:
+        self._find(ref)
+        return m.ProcessTable(titles=("PID", "CMD"), rows=(("4242", "sleep"),))
+
+    def list_images(self) -> Sequence[m.ImageInfo]:
+        return [m.ImageInfo(image=image) for image in {i.id: i for i in self.images.values()}.values()]
+
+    def get_image(self, ref: str) -> m.ImageInfo:
+        return m.ImageInfo(image=self._image(ref))
+
+    def _image(self, ref: str) -> ImageRecord:
+        for name, image in self.images.items():
+            if ref in (name, image.id) or image.id.removeprefix("sha256:").startswith(ref):
+                return image
+        raise NotFound(f"no such image: {ref}")
+
+    async def pull_image(self, ref: str, platform: str) -> AsyncIterator[Progress]:
+        yield Progress(status="pulling", id="0123", current=1, total=2)
+        if "missing" in ref:
+            raise NotFound(f"no such image: {ref}")
+        self._add(ref)
+        yield Progress(status="done", image=ref)
+
+    def _add(self, ref: str) -> ImageRecord:
+        ident = "sha256:" + hashlib.sha256(ref.encode()).hexdigest()
+        record = ImageRecord(id=ident, names=(ref,), size=1 << 20)
+        self.images[ref] = record
+        return record
+
+    async def load_images(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]:
+        data = b"".join([chunk async for chunk in chunks])
+        self.uploads.append(data)
+        yield Progress(status="reading", id="layer", current=len(data), total=len(data))
+        self._add("loaded:1")
+        yield Progress(status="loaded", image="loaded:1")
+
+    async def import_image(
+        self, chunks: AsyncIterator[bytes], *, ref: str, message: str, changes: Sequence[str]
+    ) -> ImageRecord:
+        self.uploads.append(b"".join([chunk async for chunk in chunks]))
+        return self._add(ref or "imported:1")
+
+    async def tag_image(self, ref: str, name: str) -> m.ImageInfo:
+        image = self._image(ref)
+        self.images[name] = image
+        return m.ImageInfo(image=image)
+
+    async def remove_image(self, ref: str, *, force: bool) -> m.ImageRemoved:
+        image = self._image(ref)
+        used = [c for c in self.containers.values() if c.instance.spec.image == ref]
+        if used and not force:
+            raise InUse(f"image {ref} is used by container {used[0].instance.name}")
+        names = [n for n, i in self.images.items() if i is image]
+        for name in names:
+            del self.images[name]
+        return m.ImageRemoved(untagged=tuple(names), deleted=(image.id,))
+
+    async def prune_images(self, *, all_unused: bool) -> m.ImageRemoved:
+        return m.ImageRemoved()
+
+    def list_volumes(self) -> Sequence[m.VolumeInfo]:
+        return [m.VolumeInfo(volume=v, host=self.name) for v in self.volumes.values()]
+
+    def get_volume(self, name: str) -> m.VolumeInfo:
+        if name not in self.volumes:
+            raise NotFound(f"no such volume: {name}")
+        return m.VolumeInfo(volume=self.volumes[name], host=self.name, mountpoint=f"/v/{name}")
+
+    async def create_volume(self, request: m.CreateVolume) -> m.VolumeInfo:
+        name = request.spec.name or "f" * 64
+        self.volumes[name] = VolumeReport(name=name, labels=request.spec.labels)
+        return self.get_volume(name)
+
+    async def remove_volume(self, name: str, *, force: bool) -> None:
+        self.get_volume(name)
+        del self.volumes[name]
+
+    async def prune_volumes(self, *, all_unused: bool) -> Mapping[str, int]:
+        freed = dict.fromkeys(self.volumes, 10)
+        self.volumes.clear()
+        return freed

@@ -1,0 +1,340 @@
+"""A fleet in memory behind the real HTTP applications: `api.ports.ControllerPort` without a kernel.
+
+Hosts are reached as in a real fleet: `open_pipe` gives one end of a connection, on whose other end the host's
+own application answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import socket
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+from aiohttp import web
+
+from aio.supervisor import Supervisor
+from api.hijack import Connection
+from api.listen import serve_connection
+from api.ports import Channel, Pipe
+from api.server import host_app, runner
+from model import api as m
+from model.errors import AlreadyExists, Unauthenticated, Unavailable, WrongState
+from model.events import Event
+from model.ids import HostId, InstanceId, NetworkId, ServiceId, resolve
+from model.records import Desired, Host, Instance, Network, Service
+from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
+from model.status import HostState, Phase
+from model.validate import check, validate_container, validate_network, validate_service
+from tests.support.fakecontainers import FakeContainer, Program
+from tests.support.fakehost import FakeHost
+
+PROGRAMS = ("echo", "err", "exit", "cat", "sleep", "spam", "size", "env", "sh", "true")
+
+
+class FakeFleet:
+    """`api.ports.ControllerPort` with hosts n1 … nN, all ready. Use as a context manager."""
+
+    def __init__(self, hosts: int = 3) -> None:
+        self._count = hosts
+        self.tasks = Supervisor("fake")
+        self.hosts: dict[HostId, FakeHost] = {}
+        self.runners: dict[HostId, web.AppRunner] = {}
+        self.services: dict[ServiceId, Service] = {}
+        self.networks: dict[NetworkId, Network] = {}
+        self.specs: dict[HostId, HostSpec] = {}
+        self.ended: list[Event] = []
+        self.silent: set[HostId] = set()
+        """Hosts that offer no pipe."""
+        self.sessions: list[tuple[HostId, bytes]] = []
+        self.offered: dict[HostId, Pipe] = {}
+        self.created: list[m.CreateInstance] = []
+        self.stops: list[m.StopRequest] = []
+        self._ids = itertools.count(1)
+
+    async def __aenter__(self) -> FakeFleet:
+        for index in range(1, self._count + 1):
+            ident, name = HostId(f"{index:064x}"), f"n{index}"
+            self.hosts[ident] = FakeHost(ident, name, self.tasks)
+            self.specs[ident] = HostSpec(name=name)
+            self.runners[ident] = runner(host_app(self.hosts[ident]))
+            await self.runners[ident].setup()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.tasks.close()
+        for made in self.runners.values():
+            await made.cleanup()
+
+    def _id(self) -> str:
+        return hashlib.sha256(str(next(self._ids)).encode()).hexdigest()
+
+    # -- containers
+    def _all(self) -> dict[str, tuple[FakeHost, FakeContainer]]:
+        return {i: (h, c) for h in self.hosts.values() for i, c in h.containers.items()}
+
+    def _find(self, ref: str) -> tuple[FakeHost, FakeContainer]:
+        every = self._all()
+        return every[resolve("container", ref, [(i, c.instance.name) for i, (_, c) in every.items()])]
+
+    def _info(self, host: FakeHost, container: FakeContainer) -> m.InstanceInfo:
+        return m.InstanceInfo(instance=container.instance, status=container.status, host_name=host.name)
+
+    def list_instances(self) -> Sequence[m.InstanceInfo]:
+        return [self._info(h, c) for h, c in reversed(self._all().values())]
+
+    def get_instance(self, ref: str) -> m.InstanceInfo:
+        return self._info(*self._find(ref))
+
+    async def create_instance(self, request: m.CreateInstance) -> m.InstanceInfo:
+        check("container", validate_container(request.spec))
+        self.created.append(request)
+        ident = InstanceId(self._id())
+        name = request.name or f"calm_{ident[:4]}"
+        if any(c.instance.name == name for _, c in self._all().values()):
+            raise AlreadyExists(f"container {name} exists already")
+        host = self.hosts[self.locate_host(request.host)] if request.host else self._emptiest()
+        args = request.spec.args or ("true",)
+        instance = Instance(id=ident, name=name, spec=request.spec, host=host.id, created_at=time.time())
+        container = FakeContainer(instance)
+        host.containers[ident] = container
+        if args[0] not in PROGRAMS:
+            what = f'exec: "{args[0]}": executable file not found in $PATH'
+            await container.become(phase=Phase.FAILED, exit_code=127, message=what)
+        elif request.start:
+            await self.start_instance(ident)
+        return self._info(host, container)
+
+    def _emptiest(self) -> FakeHost:
+        return min(self.hosts.values(), key=lambda h: len(h.containers))
+
+    async def start_instance(self, ref: str) -> m.InstanceInfo:
+        host, container = self._find(ref)
+        if container.status.phase.live:
+            raise WrongState(f"container {container.instance.name} runs already")
+        if container.exits:
+            container.program = Program()
+        name = f"{container.instance.id} {container.exits}"
+        self.tasks.start(name, lambda: self._live(host, container))
+        return self._info(host, container)
+
+    async def _live(self, host: FakeHost, container: FakeContainer) -> None:
+        await container.live()
+        if container.instance.spec.auto_remove:
+            await self._gone(host, container)
+
+    async def _gone(self, host: FakeHost, container: FakeContainer) -> None:
+        host.containers.pop(container.instance.id, None)
+        await container.become(phase=Phase.REMOVED)
+
+    async def stop_instance(self, ref: str, request: m.StopRequest) -> m.InstanceInfo:
+        host, container = self._find(ref)
+        self.stops.append(request)
+        if container.status.phase.live:
+            await container.program.signalled.put(15)
+        return self._info(host, container)
+
+    async def restart_instance(self, ref: str, request: m.StopRequest) -> m.InstanceInfo:
+        await self.stop_instance(ref, request)
+        await self.wait_instance(ref, "stopped")
+        return await self.start_instance(ref)
+
+    async def pause_instance(self, ref: str, *, paused: bool) -> m.InstanceInfo:
+        host, container = self._find(ref)
+        await container.become(paused=paused)
+        return self._info(host, container)
+
+    async def remove_instance(self, ref: str, *, force: bool, volumes: bool) -> m.InstanceInfo:
+        host, container = self._find(ref)
+        if container.status.phase.live and not force:
+            hint = "Stop it first, or use force"
+            raise WrongState(f"container {container.instance.name} is running", hint=hint)
+        container.instance = msgspec.structs.replace(container.instance, desired=Desired.REMOVED)
+        if container.status.phase.live:
+            await container.program.signalled.put(9)
+        await self._gone(host, container)
+        return self._info(host, container)
+
+    async def rename_instance(self, ref: str, name: str) -> m.InstanceInfo:
+        host, container = self._find(ref)
+        container.instance = msgspec.structs.replace(container.instance, name=name)
+        return self._info(host, container)
+
+    async def wait_instance(self, ref: str, condition: str) -> m.WaitResult:
+        _, container = self._find(ref)
+        exits = container.exits
+
+        def over() -> bool:
+            phase = container.status.phase
+            if phase in (Phase.REMOVED, Phase.FAILED):
+                return True
+            match condition:
+                case "created":
+                    return True
+                case "running":
+                    return phase is Phase.RUNNING or container.exits > 0
+                case "stopped":
+                    return not phase.live
+                case "next-exit":
+                    return container.exits > exits
+            return False
+
+        async with container.changed:
+            await container.changed.wait_for(over)
+        status = container.status
+        return m.WaitResult(exit_code=status.exit_code, phase=status.phase, message=status.message)
+
+    # -- services
+    def _service(self, ref: str) -> Service:
+        names = [(i, s.spec.name) for i, s in self.services.items()]
+        return self.services[ServiceId(resolve("service", ref, names))]
+
+    def list_services(self) -> Sequence[m.ServiceInfo]:
+        return [self.get_service(i) for i in self.services]
+
+    def get_service(self, ref: str) -> m.ServiceInfo:
+        service = self._service(ref)
+        infos = tuple(i for i in self.list_instances() if i.instance.service == service.id)
+        wanted = service.spec.mode.replicas if isinstance(service.spec.mode, Replicated) else len(self.hosts)
+        running = sum(i.status.phase is Phase.RUNNING for i in infos)
+        return m.ServiceInfo(service=service, running=running, wanted=wanted, instances=infos)
+
+    async def create_service(self, spec: ServiceSpec) -> m.ServiceInfo:
+        check("service", validate_service(spec))
+        ident = ServiceId(self._id())
+        self.services[ident] = Service(id=ident, spec=spec, created_at=time.time(), revision=1)
+        wanted = self.get_service(ident).wanted
+        for slot in range(1, wanted + 1):
+            name = f"{spec.name}.{slot}"
+            info = await self.create_instance(m.CreateInstance(spec=spec.container, name=name, start=True))
+            _, container = self._find(info.instance.id)
+            container.instance = msgspec.structs.replace(
+                container.instance, service=ident, service_name=spec.name, slot=slot
+            )
+        return self.get_service(ident)
+
+    async def update_service(self, ref: str, request: m.UpdateService) -> m.ServiceInfo:
+        service = self._service(ref)
+        if request.revision not in (0, service.revision):
+            from model.errors import StaleRevision
+
+            raise StaleRevision(f"service {ref} has changed since it was read")
+        self.services[service.id] = msgspec.structs.replace(
+            service, spec=request.spec, revision=service.revision + 1, generation=service.generation + 1
+        )
+        return self.get_service(service.id)
+
+    async def scale_service(self, ref: str, replicas: int) -> m.ServiceInfo:
+        service = self._service(ref)
+        spec = msgspec.structs.replace(service.spec, mode=Replicated(replicas=replicas))
+        return await self.update_service(ref, m.UpdateService(spec=spec))
+
+    async def remove_service(self, ref: str) -> None:
+        service = self._service(ref)
+        for info in self.get_service(ref).instances:
+            await self.remove_instance(info.instance.id, force=True, volumes=False)
+        del self.services[service.id]
+
+    # -- hosts
+    def list_hosts(self) -> Sequence[m.HostInfo]:
+        return [self.get_host(host) for host in self.hosts]
+
+    def get_host(self, ref: str) -> m.HostInfo:
+        host = self.hosts[self.locate_host(ref)]
+        state = HostState.LOST if host.id in self.silent else HostState.READY
+        record = Host(id=host.id, spec=self.specs[host.id], facts=host.facts(), state=state)
+        return m.HostInfo(host=record, connected=host.id not in self.silent, instances=len(host.containers))
+
+    async def update_host(self, ref: str, request: m.UpdateHost) -> m.HostInfo:
+        ident = self.locate_host(ref)
+        labels = {**self.specs[ident].labels, **request.labels_set}
+        labels = {k: v for k, v in labels.items() if k not in request.labels_remove}
+        availability = request.availability or self.specs[ident].availability
+        self.specs[ident] = msgspec.structs.replace(
+            self.specs[ident], labels=labels, availability=availability
+        )
+        return self.get_host(ident)
+
+    async def remove_host(self, ref: str, *, force: bool) -> None:
+        ident = self.locate_host(ref)
+        if not force and ident not in self.silent:
+            raise WrongState(f"host {ref} is ready", hint="Stop its agent, or use force")
+        del self.hosts[ident]
+
+    async def create_token(self, request: m.CreateToken) -> m.TokenCreated:
+        return m.TokenCreated(id=self._id(), token="flota-1-a-b", expires_at=time.time() + request.ttl)
+
+    async def join(self, request: m.JoinRequest) -> m.JoinReply:
+        if request.secret != "good":
+            raise Unauthenticated("the join token is not valid")
+        return m.JoinReply(host_id=self._id(), fleet_id="fleet", certificate="", ca="")
+
+    # -- networks
+    def list_networks(self) -> Sequence[m.NetworkInfo]:
+        return [m.NetworkInfo(network=n) for n in self.networks.values()]
+
+    def get_network(self, ref: str) -> m.NetworkInfo:
+        names = [(i, n.spec.name) for i, n in self.networks.items()]
+        return m.NetworkInfo(network=self.networks[NetworkId(resolve("network", ref, names))])
+
+    async def create_network(self, spec: NetworkSpec) -> m.NetworkInfo:
+        check("network", validate_network(spec))
+        ident = NetworkId(self._id())
+        self.networks[ident] = Network(id=ident, spec=spec, vni=4096, created_at=time.time())
+        return self.get_network(ident)
+
+    async def remove_network(self, ref: str) -> None:
+        del self.networks[self.get_network(ref).network.id]
+
+    # -- fleet
+    def info(self) -> m.FleetInfo:
+        counts = {"hosts": len(self.hosts), "hosts_ready": len(self.ready_hosts())}
+        live = sum(c.status.phase.live for _, c in self._all().values())
+        return m.FleetInfo(name="test", fleet_id="fleet", version="0.1.0", revision=7,
+                           services=len(self.services),
+                           instances=len(self._all()), instances_running=live, **counts)  # fmt: skip
+
+    def why(self, ref: str) -> m.Why:
+        info = self.get_instance(ref)
+        return m.Why(kind="instance", id=info.instance.id, name=info.instance.name, summary="it runs",
+                     reasons=("least loaded of 3 hosts",))  # fmt: skip
+
+    async def events(self, since: float | None, until: float | None) -> AsyncIterator[Event]:
+        for number in range(3):
+            yield Event(type="container", action=("create", "start", "die")[number], id="a" * 64, name="web",
+                        at=1000.0 + number, cursor=number)  # fmt: skip
+        if until is None:
+            await asyncio.Event().wait()
+
+    def locate_instance(self, ref: str) -> tuple[str, HostId]:
+        host, container = self._find(ref)
+        return container.instance.id, host.id
+
+    def locate_host(self, ref: str) -> HostId:
+        return HostId(resolve("node", ref, [(i, h.name) for i, h in self.hosts.items()]))
+
+    def ready_hosts(self) -> Sequence[tuple[HostId, str]]:
+        return [(i, h.name) for i, h in self.hosts.items() if i not in self.silent]
+
+    async def open_pipe(self, host: HostId) -> Connection:
+        if host in self.silent:
+            raise Unavailable(f"host {self.hosts[host].name} does not answer")
+        near, far = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=far)
+        assert isinstance(transport, asyncio.Transport)
+        serve_connection(self.runners[host], transport)
+        reader, writer = await asyncio.open_connection(sock=near)
+        return Connection(reader, writer)
+
+    async def serve_session(self, host: HostId, channel: Channel) -> None:
+        while (frame := await channel.receive()) is not None:
+            self.sessions.append((host, frame))
+            await channel.send(b"re:" + frame)
+
+    async def accept_pipe(self, host: HostId, pipe: Pipe) -> None:
+        self.offered[host] = pipe
+        await pipe.writer.wait_closed()
