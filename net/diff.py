@@ -38,6 +38,8 @@ class NftOp(Struct):
     script: str
     whole: bool
     """The table is made anew; otherwise only elements change."""
+    table: NftTable | None = None
+    """With `whole`: the table as it will be; None: gone."""
 
     def __str__(self) -> str:
         return f"{'replace' if self.whole else 'change elements of'} nft table {self.family} flota"
@@ -98,7 +100,8 @@ def nft_operations(want: Mapping[Family, NftTable], have: Mapping[Family, NftTab
     for family in sorted({*want, *have}):
         script, whole = table_script(family, want.get(family), have.get(family))
         if script:
-            found.append(NftOp(family=family, script=script, whole=whole))
+            table = want.get(family) if whole else None
+            found.append(NftOp(family=family, script=script, whole=whole, table=table))
     return tuple(found)
 
 

@@ -140,7 +140,7 @@ class Netlink:
 
     async def _remove_link(self, link: Link) -> None:
         try:
-            await self._route.link("del", index=socket.if_nametoindex(link.name))
+            await self._route.link("del", index=_index(link.name))
         except OSError as error:
             if error.errno not in GONE:
                 raise
@@ -149,14 +149,14 @@ class Netlink:
                 raise
 
     async def _change_link(self, link: Link) -> None:
-        index = socket.if_nametoindex(link.name)
+        index = _index(link.name)
         words: dict[str, Any] = {"ifalias": link.alias, "mtu": link.mtu}
         if link.mac:
             words["address"] = link.mac
         if link.kind == "bridge":
             snooping = int(link.multicast_snooping)
             await self._route.link("set", index=index, kind="bridge", br_mcast_snooping=snooping)
-        master = socket.if_nametoindex(link.master) if link.master else 0
+        master = _index(link.master) if link.master else 0
         await self._route.link("set", index=index, master=master, state="up", **words)
         if link.kind == "veth":
             self._announce(link, ())
@@ -178,7 +178,7 @@ class Netlink:
     async def _half_made(self, link: Link) -> bool:
         """Whether the link of that name is one we were making when we died (it has no alias yet), or an
         endpoint's whose namespace the kernel is still taking down."""
-        found = [m async for m in await self._route.get_links(index=socket.if_nametoindex(link.name))]
+        found = [m async for m in await self._route.get_links(index=_index(link.name))]
         alias = found[0].get_attr("IFLA_IFALIAS") if found else None
         return not alias or (link.kind == "veth" and alias == link.alias)
 
@@ -198,7 +198,7 @@ class Netlink:
         handle = os.open(link.foot.namespace, os.O_RDONLY | os.O_CLOEXEC)
         try:
             foot = {"ifname": link.foot.ifname, "address": link.foot.mac, "mtu": link.mtu}
-            port = {"master": socket.if_nametoindex(link.master), "state": "up"}
+            port = {"master": _index(link.master), "state": "up"}
             await self._route.link("add", **words, **port, peer={**foot, "net_ns_fd": handle})
         finally:
             os.close(handle)
@@ -207,12 +207,20 @@ class Netlink:
         """Mark an endpoint's host side as ours and tell the host's own neighbour table whose its addresses
         are now: no ARP round trip, no stale MAC."""
         assert self._socket is not None
-        index, bridge = socket.if_nametoindex(link.name), socket.if_nametoindex(link.master)
+        index, bridge = _index(link.name), _index(link.master)
         texts = (cidr.partition("/")[0] for cidr in addresses)
         messages = [rtnl.neighbour(bridge, text, mac, state=rtnl.NUD_STALE) for text in texts]
         if _bridges_filter():
             messages.append(rtnl.port_hairpin(index))
         rtnl.check(rtnl.transact(self._socket, [*messages, rtnl.link_alias(index, link.alias)]))
+
+
+def _index(name: str) -> int:
+    """Raises OSError with ENODEV, which the standard library leaves out."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError as error:
+        raise OSError(errno.ENODEV, f"no link {name}") from error
 
 
 def _bridges_filter() -> bool:
@@ -227,15 +235,15 @@ def _packed(op: Op) -> bytes | None:
     add = op.verb != "remove"
     match op.item:
         case Address(link=link, cidr=cidr):
-            index = socket.if_nametoindex(link)
+            index = _index(link)
             return rtnl.address(index, cidr) if add else rtnl.no_address(index, cidr)
         case Neighbour(link=link, address=address, mac=mac):
-            index = socket.if_nametoindex(link)
+            index = _index(link)
             return rtnl.neighbour(index, address, mac) if add else rtnl.no_neighbour(index, address)
         case Fdb(link=link, mac=mac, remote=remote):
-            return rtnl.fdb(socket.if_nametoindex(link), mac, remote, add=add)
+            return rtnl.fdb(_index(link), mac, remote, add=add)
         case Route(destination=destination, link=link, via=via, source=source):
-            index = socket.if_nametoindex(link) if link else 0
+            index = _index(link) if link else 0
             if not add:
                 return rtnl.no_route(destination, index)
             mode = rtnl.REPLACE if op.verb == "change" else rtnl.EXCL
@@ -254,7 +262,7 @@ def _stand(foot: Foot) -> None:
         sysctl.write(f"{switches}/accept_dad", "0")
     if foot.onlink:
         sysctl.write(f"net/ipv4/conf/{foot.ifname}/arp_notify", "1")
-    index = socket.if_nametoindex(foot.ifname)
+    index = _index(foot.ifname)
     messages = [rtnl.address(index, cidr) for cidr in foot.addresses]
     messages.append(rtnl.link_up(index))
     for gateway in foot.gateways:

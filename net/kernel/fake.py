@@ -1,0 +1,184 @@
+"""A kernel in memory, with the real one's rules of order: what stands on a link needs it and goes with it, a
+route needs its link up, nothing is made twice, an nft script happens whole or not at all.
+
+It passes the same contract suite as `net.kernel.linux` (tests/contract/test_kernel.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from model.errors import AlreadyExists, CommandFailed
+from net.diff import NftOp, Op, Operation, describe
+from net.state import Address, Family, Fdb, Link, Neighbour, NetState, NftTable, Route, Sysctl
+
+_ELEMENTS = re.compile(r"(add|delete) element (?:inet|bridge) flota (\w+) \{ (.*) \}")
+_MADE_MAC = "02:00:00:00:00:01"
+_HOST_SYSCTLS = {
+    "net/ipv4/ip_forward": "0",
+    "net/ipv4/conf/all/send_redirects": "1",
+    "net/ipv6/conf/all/forwarding": "0",
+}
+_LINK_SYSCTLS = ("rp_filter", "send_redirects", "route_localnet", "accept_ra", "disable_ipv6")
+
+
+class FakeKernel:
+    """`state` is everything of ours; tests may change it and ring, as a stranger would. `applied` is a
+    log."""
+
+    def __init__(self) -> None:
+        self.state = NetState(sysctls=_HOST_SYSCTLS)
+        self.spaces: set[Path] = set()
+        self.taken_ports: set[tuple[str, int]] = set()
+        self.applied: list[Operation] = []
+        self._ring: Callable[[], None] = lambda: None
+
+    async def start(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+
+    async def close(self) -> None:
+        self._ring = lambda: None
+
+    async def observe(self, sysctls: Iterable[str]) -> NetState:
+        known = {path: self.state.sysctls[path] for path in sysctls if path in self.state.sysctls}
+        return msgspec.structs.replace(self.state, sysctls=known)
+
+    async def apply(self, operations: Sequence[Operation]) -> None:
+        for operation in operations:
+            self.state = self._after(operation)
+            self.applied.append(operation)
+        if operations:
+            self._ring()
+
+    async def make_namespace(self, path: Path) -> None:
+        if path in self.spaces:
+            raise AlreadyExists(f"network namespace {path} exists")
+        path.touch()
+        self.spaces.add(path)
+
+    async def drop_namespace(self, path: Path) -> None:
+        self.spaces.discard(path)
+        path.unlink(missing_ok=True)
+        feet = [n for n, link in self.state.links.items() if link.foot and link.foot.namespace == str(path)]
+        for name in feet:
+            self.state = _without_link(self.state, name)
+
+    def has_namespace(self, path: Path) -> bool:
+        return path in self.spaces
+
+    def port_is_free(self, protocol: str, host_ip: str, port: int) -> bool:
+        return (protocol, port) not in self.taken_ports
+
+    def strike(self, change: Callable[[NetState], NetState]) -> None:
+        """Change the state as a stranger, and ring."""
+        self.state = change(self.state)
+        self._ring()
+
+    def _after(self, operation: Operation) -> NetState:
+        if isinstance(operation, NftOp):
+            return _after_nft(self.state, operation)
+        item = operation.item
+        if isinstance(item, Link):
+            return self._after_link(operation, item)
+        if isinstance(item, Sysctl):
+            if item.path not in self.state.sysctls:
+                raise _refused(operation, "no such switch")
+            return _replace(self.state, sysctls={**self.state.sysctls, item.path: item.value})
+        return self._after_entry(operation, item)
+
+    def _after_link(self, operation: Op, link: Link) -> NetState:
+        if operation.verb == "remove":
+            return _without_link(self.state, link.name)
+        exists = link.name in self.state.links
+        if operation.verb == "add" and exists:
+            raise _refused(operation, "it exists")
+        if operation.verb == "change" and not exists:
+            raise _refused(operation, "no such link")
+        if link.master and link.master not in self.state.links:
+            raise _refused(operation, f"no bridge {link.master}")
+        if link.foot is not None and Path(link.foot.namespace) not in self.spaces:
+            raise _refused(operation, "no such namespace")
+        made = link if link.mac else _replace_link(link, mac=_MADE_MAC)
+        sysctls = dict(self.state.sysctls)
+        for name in _LINK_SYSCTLS:
+            for family in ("ipv4", "ipv6"):
+                sysctls.setdefault(f"net/{family}/conf/{link.name}/{name}", "0")
+        return _replace(self.state, links={**self.state.links, link.name: made}, sysctls=sysctls)
+
+    def _after_entry(self, operation: Op, item: Address | Neighbour | Fdb | Route) -> NetState:
+        field = {Address: "addresses", Neighbour: "neighbours", Fdb: "fdb", Route: "routes"}[type(item)]
+        have: frozenset[Address | Neighbour | Fdb | Route] = getattr(self.state, field)
+        if operation.verb == "remove":
+            return _replace(self.state, **{field: have - {item}})
+        link = self.state.links.get(item.link)
+        if item.link and link is None:
+            raise _refused(operation, f"no link {item.link}")
+        if isinstance(item, Route):
+            if link is not None and not link.up:
+                raise _refused(operation, f"{item.link} is down")
+            same = {r for r in self.state.routes if r.destination == item.destination}
+            if same and operation.verb == "add":
+                raise _refused(operation, "it exists")
+            have = have - same
+        return _replace(self.state, **{field: have | {item}})
+
+
+def _after_nft(state: NetState, operation: NftOp) -> NetState:
+    tables: dict[Family, NftTable] = dict(state.tables)
+    if operation.whole:
+        tables.pop(operation.family, None)
+        if operation.table is not None:
+            tables[operation.family] = operation.table
+        return _replace(state, tables=tables)
+    table = tables.get(operation.family)
+    if table is None:
+        raise CommandFailed(
+            f"nft refused a change of table flota: there is no table {operation.family} flota"
+        )
+    sets = dict(table.sets)
+    for line in operation.script.splitlines():
+        match = _ELEMENTS.fullmatch(line)
+        assert match is not None, line
+        name, elements = match[2], dict(sets[match[2]].elements)
+        for word in match[3].split(", "):
+            key, _, value = word.partition(" : ")
+            if match[1] == "add":
+                elements[key] = value
+            elif elements.pop(key, None) is None:
+                raise CommandFailed(f"nft refused a change of table flota: no element {key} in {name}")
+        sets[name] = msgspec.structs.replace(sets[name], elements=elements)
+    tables[operation.family] = msgspec.structs.replace(table, sets=sets)
+    return _replace(state, tables=tables)
+
+
+def _without_link(state: NetState, name: str) -> NetState:
+    links = {
+        n: _replace_link(link, master="") if link.master == name else link
+        for n, link in state.links.items()
+        if n != name
+    }
+    return _replace(
+        state,
+        links=links,
+        addresses=frozenset(a for a in state.addresses if a.link != name),
+        neighbours=frozenset(n for n in state.neighbours if n.link != name),
+        fdb=frozenset(f for f in state.fdb if f.link != name),
+        routes=frozenset(r for r in state.routes if r.link != name),
+        sysctls={p: v for p, v in state.sysctls.items() if name not in p.split("/")},
+    )
+
+
+def _replace(state: NetState, **changes: object) -> NetState:
+    return msgspec.structs.replace(state, **changes)
+
+
+def _replace_link(link: Link, **changes: object) -> Link:
+    return msgspec.structs.replace(link, **changes)
+
+
+def _refused(operation: Op, reason: str) -> CommandFailed:
+    return CommandFailed(f"the kernel refused to {operation.verb} {describe(operation.item)}: {reason}")

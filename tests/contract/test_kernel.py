@@ -1,0 +1,169 @@
+"""What every Kernel promises: the fake and, in a namespace of its own, the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from model.errors import AlreadyExists, CommandFailed
+from model.ids import HostId, InstanceId, NetworkId
+from model.spec import NetworkSpec, Subnet
+from model.status import BoundPort
+from model.view import NetworkPeer, NetworkView, Peer
+from net.diff import Op, diff
+from net.endpoint import InstanceNetwork
+from net.host import EndpointRequest, NetworkPlan, PublishRequest
+from net.kernel.base import Kernel
+from net.kernel.fake import FakeKernel
+from net.kernel.linux import LinuxKernel
+from net.plan import desired
+from net.state import Address, Link, NetState, Route, Sysctl
+from tests.support.ownnetns import own_network_namespace
+
+ME, PEER = HostId("1" * 64), HostId("2" * 64)
+ROUTED, BRIDGED, LOCAL = NetworkId("a" * 64), NetworkId("b" * 64), NetworkId("c" * 64)
+
+
+@pytest.fixture(params=["fake", pytest.param("linux", marks=pytest.mark.kernel)])
+async def kernel(request: pytest.FixtureRequest) -> AsyncIterator[Kernel]:
+    if request.param == "fake":
+        yield FakeKernel()
+        return
+    with own_network_namespace():
+        kernel = LinuxKernel()
+        await kernel.start(lambda: None)
+        yield kernel
+        await kernel.close()
+
+
+def plan() -> NetworkPlan:
+    def view(ident: NetworkId, number: int, driver: str = "overlay", **options: str) -> NetworkView:
+        subnets = (Subnet(cidr=f"10.{number}.0.0/16"), Subnet(cidr=f"fd00:{number}::/64"))
+        spec = NetworkSpec(name=f"n{number}", driver=driver, subnets=subnets, options=options)
+        peers = (NetworkPeer(host=PEER, blocks=(f"10.{number}.2.0/24", f"fd00:{number}::200/120")),)
+        blocks = (f"10.{number}.1.0/24", f"fd00:{number}::100/120")
+        return NetworkView(id=ident, spec=spec, vni=4096 + number, blocks=blocks, peers=peers)
+
+    views = (view(ROUTED, 1), view(BRIDGED, 2, mode="bridged"), view(LOCAL, 3, "bridge"))
+    return NetworkPlan(
+        host=ME,
+        address="198.18.7.11",
+        mtu=1500,
+        vxlan_port=4789,
+        networks={v.id: v for v in views},
+        peers={PEER: Peer(host=PEER, name="h2", address="198.18.7.12")},
+    )
+
+
+async def instance(kernel: Kernel, folder: Path) -> InstanceNetwork:
+    path = folder / ("e" * 64)
+    await kernel.make_namespace(path)
+    ident = InstanceId("e" * 64)
+    ports = (
+        BoundPort(target=80, published=8080, protocol="tcp"),
+        BoundPort(target=53, published=53, protocol="udp", host_ip="127.0.0.1"),
+    )
+    return InstanceNetwork(
+        namespace=str(path),
+        endpoints=(
+            EndpointRequest(
+                instance=ident,
+                network=ROUTED,
+                ifname="eth0",
+                ipv4="10.1.1.9",
+                ipv6="fd00:1::109",
+                default_route=True,
+            ),
+            EndpointRequest(instance=ident, network=LOCAL, ifname="eth1", ipv4="10.3.1.9"),
+        ),
+        published=PublishRequest(instance=ident, ipv4="10.1.1.9", ipv6="fd00:1::109", ports=ports),
+    )
+
+
+async def test_kernel_after_a_diff_is_as_wanted_and_after_its_reverse_empty(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    found = await instance(kernel, tmp_path)
+    want = desired(plan(), (found,))
+    await kernel.apply(diff(want, await kernel.observe(want.sysctls)))
+    seen = await kernel.observe(want.sysctls)
+    assert diff(want, seen) == ()
+    assert (seen.routes, seen.fdb, seen.neighbours) == (want.routes, want.fdb, want.neighbours)
+    assert (seen.addresses, dict(seen.sysctls)) == (want.addresses, dict(want.sysctls))
+    await kernel.apply(diff(NetState(), seen))
+    rest = await kernel.observe(())
+    assert msgspec.structs.replace(rest, sysctls={}) == NetState()
+    await kernel.drop_namespace(Path(found.namespace))
+
+
+async def test_half_of_it_gone_is_completed_by_a_diff(kernel: Kernel, tmp_path: Path) -> None:
+    found = await instance(kernel, tmp_path)
+    want = desired(plan(), (found,))
+    await kernel.apply(diff(want, await kernel.observe(want.sysctls)))
+    seen = await kernel.observe(want.sysctls)
+    bridges = [Op(verb="remove", item=link) for link in seen.links.values() if link.kind == "bridge"]
+    await kernel.apply(bridges)
+    await kernel.apply(diff(want, await kernel.observe(want.sysctls)))
+    assert diff(want, await kernel.observe(want.sysctls)) == ()
+    await kernel.drop_namespace(Path(found.namespace))
+
+
+async def test_route_on_a_missing_link_is_refused_with_its_name(kernel: Kernel) -> None:
+    with pytest.raises(CommandFailed, match=r"route 10\.7\.0\.0/16"):
+        await kernel.apply([Op(verb="add", item=Route(destination="10.7.0.0/16", link="flbnone"))])
+    with pytest.raises(CommandFailed, match="flbnone"):
+        await kernel.apply([Op(verb="add", item=Address(link="flbnone", cidr="10.7.0.1/16"))])
+
+
+async def test_route_made_twice_is_refused(kernel: Kernel) -> None:
+    route = Op(verb="add", item=Route(destination="10.7.0.0/16"))
+    await kernel.apply([route])
+    with pytest.raises(CommandFailed, match=r"10\.7\.0\.0/16"):
+        await kernel.apply([route])
+
+
+async def test_removing_what_is_gone_is_success(kernel: Kernel) -> None:
+    link = Link(name="flbnone", kind="bridge", alias="flota:x", mtu=1500)
+    await kernel.apply(
+        [
+            Op(verb="remove", item=Address(link="flbnone", cidr="10.7.0.1/16")),
+            Op(verb="remove", item=Route(destination="10.7.0.0/16")),
+            Op(verb="remove", item=link),
+        ]
+    )
+
+
+async def test_unknown_switches_are_left_out_and_refused(kernel: Kernel) -> None:
+    seen = await kernel.observe(("net/ipv4/ip_forward", "net/ipv4/conf/none/rp_filter"))
+    assert list(seen.sysctls) == ["net/ipv4/ip_forward"]
+    with pytest.raises(CommandFailed, match="conf/none"):
+        await kernel.apply([Op(verb="change", item=Sysctl(path="net/ipv4/conf/none/rp_filter", value="1"))])
+
+
+async def test_namespace_is_made_once_and_dropped_twice(kernel: Kernel, tmp_path: Path) -> None:
+    path = tmp_path / "space"
+    await kernel.make_namespace(path)
+    assert kernel.has_namespace(path)
+    with pytest.raises(AlreadyExists):
+        await kernel.make_namespace(path)
+    await kernel.drop_namespace(path)
+    await kernel.drop_namespace(path)
+    assert not kernel.has_namespace(path) and not path.exists()
+
+
+@pytest.mark.parametrize("kind", ["fake", pytest.param("linux", marks=pytest.mark.kernel)])
+async def test_bell_rings_when_something_changed(kind: str) -> None:
+    rung = asyncio.Event()
+    with own_network_namespace() if kind == "linux" else contextlib.nullcontext():
+        kernel: Kernel = LinuxKernel() if kind == "linux" else FakeKernel()
+        await kernel.start(rung.set)
+        link = Link(name="flbtest", kind="bridge", alias="flota:test", mtu=1500)
+        await kernel.apply([Op(verb="add", item=link)])
+        async with asyncio.timeout(1):
+            await rung.wait()
+        await kernel.close()
