@@ -63,6 +63,8 @@ class Instance(Struct):
     """With `removed`: kill without grace."""
     remove_volumes: bool = False
     """With `removed`: anonymous volumes go too."""
+    idle: bool = False
+    """With `removed`: it was stopped before, so it holds nothing of its host (memory, ports) any more."""
     attachments: tuple[ResolvedAttachment, ...] = ()
     created_at: float = 0.0
     origin: Literal["fleet", "host"] = "fleet"
