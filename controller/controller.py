@@ -76,14 +76,16 @@ class Controller(Core):
 
     async def start_instance(self, ref: str) -> InstanceInfo:
         return await self._on_instance(
-            lambda c: instances.start(c, ref, self._status(c, ref), self.clock.now())
+            lambda c: instances.start(c, ref, self._status(c, ref), self.world(), self.clock.now())
         )
 
     async def stop_instance(self, ref: str, request: StopRequest) -> InstanceInfo:
         return await self._on_instance(lambda c: instances.stop(c, ref, request, self.clock.now()))
 
     async def restart_instance(self, ref: str, request: StopRequest) -> InstanceInfo:
-        return await self._on_instance(lambda c: instances.restart(c, ref, request, self.clock.now()))
+        return await self._on_instance(
+            lambda c: instances.restart(c, ref, request, self.world(), self.clock.now())
+        )
 
     async def pause_instance(self, ref: str, *, paused: bool) -> InstanceInfo:
         return await self._on_instance(

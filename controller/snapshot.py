@@ -190,7 +190,7 @@ def _drop(index: Map[K, Map[Any, V]], group: K, key: Any) -> Map[K, Map[Any, V]]
 
 def counts(instance: Instance) -> bool:
     """Whether its reservations and host ports are taken. One that is being removed still holds them."""
-    return instance.desired is not Desired.STOPPED
+    return instance.desired is not Desired.STOPPED and not instance.idle
 
 
 def _used(usage: Map[HostId, Usage], instance: Instance, sign: int) -> Map[HostId, Usage]:

@@ -10,7 +10,8 @@ from controller.commands.find import find_host, find_instance
 from controller.names import invent
 from controller.placing import World, assign
 from controller.plan import Plan, put
-from controller.schedule.fleet import fleet_of
+from controller.schedule.filters import CHANGING, refused
+from controller.schedule.fleet import demand_of, fleet_of
 from controller.snapshot import Cluster
 from model.api import CreateInstance, StopRequest
 from model.errors import AlreadyExists, Exhausted, InvalidInput, WrongState
@@ -57,14 +58,17 @@ def create(cluster: Cluster, request: CreateInstance, world: World, *, now: floa
     return Plan(items=items, events=(event("create", placed, cluster, now),), subject=ident)
 
 
-def start(cluster: Cluster, ref: str, status: InstanceStatus | None, now: float) -> Plan:
-    """Run it; one that has ended gets a new attempt. One that runs already stays as it is."""
+def start(cluster: Cluster, ref: str, status: InstanceStatus | None, world: World, now: float) -> Plan:
+    """Run it; one that has ended gets a new attempt. One that runs already stays as it is.
+
+    Raises Exhausted when its host has meanwhile given away what it needs."""
     instance = _plain(cluster, ref, "start")
     if instance.desired is Desired.PAUSED:
         raise WrongState(f"container {instance.name} is paused", hint=f"flota unpause {instance.name}")
     over = status is not None and status.phase.ended and status.attempt >= instance.attempt
     if instance.desired is Desired.RUNNING and not over:
         return Plan(subject=instance.id)
+    _check_room(cluster, instance, world)
     again = over or instance.desired is Desired.STOPPED
     changed = replace(
         instance,
@@ -91,10 +95,11 @@ def stop(cluster: Cluster, ref: str, request: StopRequest, now: float) -> Plan:
     return _plan(cluster, changed, "stop", now)
 
 
-def restart(cluster: Cluster, ref: str, request: StopRequest, now: float) -> Plan:
+def restart(cluster: Cluster, ref: str, request: StopRequest, world: World, now: float) -> Plan:
     """A new attempt: the agent ends the present one first."""
     instance = _plain(cluster, ref, "restart")
     _check_grace(request)
+    _check_room(cluster, instance, world)
     changed = replace(
         instance,
         desired=Desired.RUNNING,
@@ -136,7 +141,12 @@ def remove(
             hint=f"Stop it first, or `flota rm -f {instance.name}`",
         )
     changed = replace(
-        instance, desired=Desired.REMOVED, force=force, remove_volumes=volumes, reason="removed by hand"
+        instance,
+        desired=Desired.REMOVED,
+        idle=instance.idle or instance.desired is Desired.STOPPED,
+        force=force,
+        remove_volumes=volumes,
+        reason="removed by hand",
     )
     return _plan(cluster, changed, "remove", now)
 
@@ -194,6 +204,19 @@ def _plain(cluster: Cluster, ref: str, verb: str) -> Instance:
     if instance.desired is Desired.REMOVED:
         raise WrongState(f"container {instance.name} is being removed")
     return instance
+
+
+def _check_room(cluster: Cluster, instance: Instance, world: World) -> None:
+    """A stopped container has given its reservations and ports back."""
+    host = instance.host
+    if instance.desired is not Desired.STOPPED or host is None or host not in cluster.hosts:
+        return
+    candidate = fleet_of(cluster, world.reports)[host]
+    demand = demand_of(instance.spec, instance.placement, pinned=host)
+    refusal = refused(CHANGING, demand, candidate)
+    if refusal is not None:
+        name = candidate.host.spec.name
+        raise Exhausted(f"container {instance.name} does not fit on {name} any more: {refusal}")
 
 
 def _may_run(instance: Instance, status: InstanceStatus | None) -> bool:

@@ -87,7 +87,9 @@ def _retired(cluster: Cluster, retire: Retire) -> Item:
     instance = retire.instance
     if instance.host is None or instance.host not in cluster.hosts:
         return delete(instance, retire.reason)
-    return put(replace(instance, desired=retire.desired, reason=retire.reason), retire.reason)
+    idle = retire.desired is Desired.REMOVED and instance.desired is Desired.STOPPED
+    changed = replace(instance, desired=retire.desired, idle=idle, reason=retire.reason)
+    return put(changed, retire.reason)
 
 
 def _new(cluster: Cluster, service: Service, make: Make, now: float, ids: IdSource) -> Instance:

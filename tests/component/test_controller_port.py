@@ -226,7 +226,20 @@ async def test_fixed_address_becomes_its_hosts_and_is_given_once() -> None:
             await make("10.60.0.1", "host1")
         await make("10.50.200.8", "host2")
         await until(
-            lambda: blue in other.view.networks
-            and any("10.50.200.7/32" in peer.blocks for peer in other.view.networks[blue].peers),
+            lambda: (
+                blue in other.view.networks
+                and any("10.50.200.7/32" in peer.blocks for peer in other.view.networks[blue].peers)
+            ),
             deadline=DEADLINE,
         )
+
+
+async def test_stopped_container_whose_room_was_given_away_is_not_started() -> None:
+    async with fleet(make_host(1)) as f:
+        big = Placement(reservations=Reservations(memory=5 << 30))
+        await f.controller.create_instance(CreateInstance(spec=SPEC, name="a", placement=big, start=True))
+        await f.controller.wait_instance("a", "running")
+        await f.controller.stop_instance("a", StopRequest())
+        await f.controller.create_instance(CreateInstance(spec=SPEC, name="b", placement=big, start=True))
+        with pytest.raises(Exhausted, match=r"does not fit on host1 any more: lack memory"):
+            await f.controller.start_instance("a")
