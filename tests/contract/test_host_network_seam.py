@@ -1,0 +1,149 @@
+"""What every HostNetwork promises: the fake, and the reconciler on a kernel in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from model.errors import InUse, NotFound
+from model.ids import HostId, InstanceId
+from model.spec import NetworkSpec, Subnet
+from model.status import BoundPort
+from model.view import NetworkView
+from net.fake import FakeHostNetwork
+from net.host import Drift, EndpointRequest, HostNetwork, NetworkPlan, PublishRequest
+from net.kernel.fake import FakeKernel
+from net.naming import bridge_name
+from net.reconciler import NetReconciler
+from net.state import NetState
+from tests.support.waiting import until
+
+NETWORK = "a" * 64
+ONE, TWO = InstanceId("1" * 64), InstanceId("2" * 64)
+
+
+def plan() -> NetworkPlan:
+    spec = NetworkSpec(name="web", subnets=(Subnet(cidr="10.1.0.0/16"),))
+    view = NetworkView(id=NETWORK, spec=spec, vni=4097, blocks=("10.1.1.0/24",))
+    networks = {NETWORK: view}
+    return NetworkPlan(
+        host=HostId("f" * 64), address="198.18.0.1", mtu=1500, vxlan_port=4789, networks=networks, peers={}
+    )
+
+
+def foot(instance: InstanceId, ipv4: str) -> EndpointRequest:
+    return EndpointRequest(instance=instance, network=NETWORK, ifname="eth0", ipv4=ipv4, default_route=True)
+
+
+def ports(instance: InstanceId, *published: int, host_ip: str = "") -> PublishRequest:
+    bound = tuple(BoundPort(target=80, published=p, protocol="tcp", host_ip=host_ip) for p in published)
+    return PublishRequest(instance=instance, ipv4="10.1.1.9", ipv6="", ports=bound)
+
+
+@pytest.fixture(params=["fake", "reconciler"])
+async def network(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[HostNetwork]:
+    made: HostNetwork = FakeHostNetwork()
+    if request.param == "reconciler":
+        made = NetReconciler(tmp_path, kernel=FakeKernel())
+    await made.start()
+    yield made
+    await made.close()
+
+
+async def test_endpoint_says_what_it_is_and_is_found_when_asked_again(network: HostNetwork) -> None:
+    await network.apply(plan())
+    path = await network.open_namespace(ONE)
+    assert await network.open_namespace(ONE) == path
+    endpoint = await network.attach(foot(ONE, "10.1.1.9"))
+    assert (endpoint.ipv4, endpoint.gateway, endpoint.network_name) == ("10.1.1.9", "10.1.0.1", "web")
+    assert endpoint.mac and endpoint.ifname == "eth0"
+    assert await network.attach(foot(ONE, "10.1.1.9")) == endpoint
+    assert list(network.namespaces()) == [ONE]
+    await network.detach(ONE, NETWORK)
+    await network.detach(ONE, NETWORK)
+    await network.drop_namespace(ONE)
+    await network.drop_namespace(ONE)
+    assert list(network.namespaces()) == []
+
+
+async def test_unknown_network_and_unknown_instance_are_named(network: HostNetwork) -> None:
+    with pytest.raises(NotFound, match="network"):
+        await network.attach(foot(ONE, "10.1.1.9"))
+    await network.apply(plan())
+    with pytest.raises(NotFound, match="111111111111"):
+        await network.attach(foot(ONE, "10.1.1.9"))
+
+
+async def test_port_has_one_holder_at_a_time(network: HostNetwork) -> None:
+    await network.apply(plan())
+    for instance, address in ((ONE, "10.1.1.9"), (TWO, "10.1.1.10")):
+        await network.open_namespace(instance)
+        await network.attach(foot(instance, address))
+    free = network.free_port("tcp", "")
+    assert free >= 32768
+    await network.publish(ports(ONE, free))
+    assert network.free_port("tcp", "") != free
+    with pytest.raises(InUse, match=str(free)):
+        await network.publish(ports(TWO, free, host_ip="127.0.0.1"))
+    await network.publish(ports(ONE, free + 1))
+    await network.publish(ports(TWO, free))
+    await network.drop_namespace(TWO)
+    await network.unpublish(ONE)
+    await network.publish(ports(ONE, free))
+
+
+async def test_reconciler_repairs_and_tells_what_a_stranger_removed(tmp_path: Path) -> None:
+    kernel, told = FakeKernel(), list[Drift]()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    network.on_drift(told.append)
+    await network.start()
+    await network.apply(plan())
+    await network.open_namespace(ONE)
+    await network.attach(foot(ONE, "10.1.1.9"))
+    before = kernel.state
+
+    def strike(state: NetState) -> NetState:
+        return msgspec.structs.replace(state, routes=frozenset(), tables={})
+
+    kernel.strike(strike)
+    await until(lambda: kernel.state == before, deadline=2, what="repair")
+    await until(lambda: len(told) >= 4, deadline=2, what="reports")
+    assert {d.object for d in told} >= {"route 10.1.1.0/24", "nft table inet flota"}
+    await network.close()
+
+
+async def test_reconciler_started_again_changes_nothing(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    first = NetReconciler(tmp_path, kernel=kernel)
+    await first.start()
+    await first.apply(plan())
+    await first.open_namespace(ONE)
+    await first.attach(foot(ONE, "10.1.1.9"))
+    await first.publish(ports(ONE, 8080))
+    await first.close()
+    before, count = kernel.state, len(kernel.applied)
+    second = NetReconciler(tmp_path, kernel=kernel)
+    await second.start()
+    await second.apply(plan())
+    await second.attach(foot(ONE, "10.1.1.9"))
+    assert (kernel.state, len(kernel.applied), second.mutations) == (before, count, 0)
+    await second.drop_namespace(ONE)
+    await second.apply(msgspec.structs.replace(plan(), networks={}))
+    assert not kernel.state.links and not kernel.state.routes
+    await second.close()
+
+
+async def test_attach_changes_only_its_own_link_and_elements(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    await network.start()
+    await network.apply(plan())
+    await network.open_namespace(ONE)
+    del kernel.applied[:]
+    await network.attach(foot(ONE, "10.1.1.9"))
+    assert [str(op).split(" ")[0:2] for op in kernel.applied] == [["change", "elements"], ["add", "veth"]]
+    assert kernel.state.links[bridge_name(NETWORK)].up
+    await network.close()

@@ -1,0 +1,198 @@
+"""Plans to states, states to operations, tables to scripts and ports to elements."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.errors import InUse, InvalidInput
+from model.ids import HostId, InstanceId
+from model.spec import NetworkSpec, Subnet
+from model.status import BoundPort
+from model.view import NetworkPeer, NetworkView, Peer
+from net.diff import NftOp, Op, diff
+from net.host import NetworkPlan, PublishRequest
+from net.naming import bridge_name, endpoint_mac, link_local, veth_name, vtep_mac, vxlan_name
+from net.nftscript import comment, parse_listing, table_script
+from net.plan import check, desired
+from net.publish import clash, elements, normal
+from net.state import Chain, ElementSet, NetState, NftTable, Route, Rule
+
+ME, PEER = HostId("1" * 64), HostId("2" * 64)
+NETWORK = "a" * 64
+
+
+def plan(peer: str = "198.18.0.12", **changes: object) -> NetworkPlan:
+    spec = NetworkSpec(name="web", subnets=(Subnet(cidr="10.1.0.0/16"), Subnet(cidr="fd00:1::/64")))
+    peers = (NetworkPeer(host=PEER, blocks=("10.1.2.0/24", "10.1.9.0/24", "fd00:1::200/120")),)
+    view = NetworkView(
+        id=NETWORK, spec=spec, vni=4097, blocks=("10.1.1.0/24", "fd00:1::100/120"), peers=peers
+    )
+    whole = NetworkPlan(
+        host=ME,
+        address="198.18.0.11",
+        mtu=1500,
+        vxlan_port=4789,
+        networks={NETWORK: view},
+        peers={PEER: Peer(host=PEER, name="h2", address=peer)},
+    )
+    return msgspec.structs.replace(whole, **changes)
+
+
+def test_names_fit_and_differ() -> None:
+    names = {bridge_name(NETWORK), vxlan_name(NETWORK), veth_name("i1", NETWORK), veth_name("i2", NETWORK)}
+    assert len(names) == 4 and all(len(name) <= 15 for name in names)
+    assert vtep_mac(ME, 1) != vtep_mac(PEER, 1) != vtep_mac(PEER, 2)
+    assert int(endpoint_mac("i", "n")[:2], 16) & 3 == 2
+    assert link_local("02:00:5e:10:00:01") == "fe80::5eff:fe10:1"
+
+
+def test_a_peer_costs_a_route_per_block_and_one_entry_each() -> None:
+    state = desired(plan(), ())
+    mac = vtep_mac(PEER, 4097)
+    assert {(r.destination, r.via) for r in state.routes if r.via} == {
+        ("10.1.2.0/24", "198.18.0.12"),
+        ("10.1.9.0/24", "198.18.0.12"),
+        ("fd00:1::200/120", link_local(mac)),
+    }
+    assert {n.address for n in state.neighbours} == {"198.18.0.12", link_local(mac)}
+    assert [(f.mac, f.remote) for f in state.fdb] == [(mac, "198.18.0.12")]
+    assert {link.mtu for link in state.links.values()} == {1450}
+
+
+def test_an_ipv6_underlay_takes_twenty_bytes_more_and_ipv6_next_hops() -> None:
+    state = desired(plan("2001:db8::12", address="2001:db8::11"), ())
+    assert {link.mtu for link in state.links.values()} == {1430}
+    assert all(":" in route.via for route in state.routes if route.via)
+
+
+def test_a_moved_peer_replaces_routes_without_a_gap() -> None:
+    before, after = desired(plan(), ()), desired(plan("198.18.0.99"), ())
+    routes = [op for op in diff(after, before) if isinstance(op, Op) and isinstance(op.item, Route)]
+    assert [op.verb for op in routes] == ["change", "change"]
+
+
+def test_operations_are_in_the_order_the_kernel_needs() -> None:
+    kinds = [
+        type(op.item).__name__ if isinstance(op, Op) else "Nft"
+        for op in diff(desired(plan(), ()), NetState())
+    ]
+    order = ["Nft", "Link", "Sysctl", "Address", "Neighbour", "Fdb", "Route"]
+    assert kinds == sorted(kinds, key=order.index)
+    back = [type(op.item).__name__ for op in diff(NetState(), desired(plan(), ())) if isinstance(op, Op)]
+    assert back == sorted(back, key=["Route", "Fdb", "Neighbour", "Address", "Link"].index)
+
+
+def test_equal_states_differ_in_nothing() -> None:
+    assert diff(desired(plan(), ()), desired(plan(), ())) == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "vni", "mtu", "says"),
+    [
+        ({"mode": "l4"}, 4097, 1500, "neither routed nor bridged"),
+        ({"mtu": "0"}, 4097, 1500, "options.mtu"),
+        ({"mtu": "1279"}, 4097, 1500, "1280"),
+        ({"mtu": "1451"}, 4097, 1500, "1450"),
+        ({"mtu": "x"}, 4097, 1500, "'x'"),
+        ({}, 0, 1500, "VNI"),
+        ({}, 1 << 24, 1500, "VNI"),
+        ({}, 4097, 600, "underlay MTU of 600"),
+    ],
+)  # fmt: skip
+def test_options_that_cannot_be_are_refused(options: dict[str, str], vni: int, mtu: int, says: str) -> None:
+    good = plan().networks[NETWORK]
+    bad = msgspec.structs.replace(good, vni=vni, spec=msgspec.structs.replace(good.spec, options=options))
+    with pytest.raises(InvalidInput) as caught:
+        check(plan(networks={NETWORK: bad}, mtu=mtu))
+    assert says in str(caught.value)
+
+
+def test_a_network_around_the_hosts_own_address_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="own address"):
+        check(plan(address="10.1.0.77"))
+
+
+TABLE = NftTable(
+    chains={"c": Chain(rules=(Rule(text="drop", why="no"),))},
+    sets={"s": ElementSet(type="ifname"), "m": ElementSet(type="inet_service", data="ipv4_addr")},
+)
+PORTS = st.dictionaries(st.integers(1, 9).map(str), st.sampled_from(["10.0.0.1", "10.0.0.2"]))
+
+
+def with_ports(found: dict[str, str]) -> NftTable:
+    port_map = msgspec.structs.replace(TABLE.sets["m"], elements=found)
+    return msgspec.structs.replace(TABLE, sets={**TABLE.sets, "m": port_map})
+
+
+@given(before=PORTS, after=PORTS)
+def test_a_changed_map_is_changed_by_its_elements_only(before: dict[str, str], after: dict[str, str]) -> None:
+    script, whole = table_script("inet", with_ports(after), with_ports(before))
+    assert not whole and (script == "") == (before == after)
+    for key in {*before, *after}:
+        touched = any(f" {key} " in line.replace(",", " ") for line in script.splitlines())
+        assert touched == (before.get(key) != after.get(key))
+
+
+def test_a_listing_is_known_again_and_a_lost_rule_is_seen() -> None:
+    rule = {"rule": {"chain": "c", "comment": comment(TABLE.chains["c"].rules[0])}}
+    entries = [
+        {"metainfo": {}},
+        {"chain": {"name": "c"}},
+        rule,
+        {"set": {"name": "s", "type": "ifname", "elem": ["eth0"]}},
+        {"map": {"name": "m", "type": "inet_service", "map": "ipv4_addr", "elem": [[80, "10.0.0.1"]]}},
+    ]
+    seen = parse_listing(json.loads(json.dumps({"nftables": entries})))
+    assert seen.sets["m"].elements == {"80": "10.0.0.1"}
+    script, whole = table_script("inet", TABLE, seen)
+    assert not whole and "delete element inet flota s { eth0 }" in script
+    entries.remove(rule)
+    assert table_script("inet", TABLE, parse_listing({"nftables": entries}))[1]
+
+
+def request(instance: str, published: int, host_ip: str = "", ipv6: str = "") -> PublishRequest:
+    port = BoundPort(target=80, published=published, protocol="tcp", host_ip=host_ip)
+    return PublishRequest(instance=InstanceId(instance), ipv4="10.0.0.9", ipv6=ipv6, ports=(port,))
+
+
+@pytest.mark.parametrize(
+    ("host_ip", "found"),
+    [
+        ("", {"port4": {"tcp . 8080": "10.0.0.9 . 80"}, "port6": {"tcp . 8080": "fd00::9 . 80"}}),
+        ("0.0.0.0", {"port4": {"tcp . 8080": "10.0.0.9 . 80"}, "port6": {"tcp . 8080": "fd00::9 . 80"}}),
+        ("127.0.0.1", {"host4": {"127.0.0.1 . tcp . 8080": "10.0.0.9 . 80"}}),
+        ("::1", {"host6": {"::1 . tcp . 8080": "fd00::9 . 80"}}),
+        ("::", {"port6": {"tcp . 8080": "fd00::9 . 80"}}),
+    ],
+)
+def test_published_port_is_in_the_maps_of_its_addresses(
+    host_ip: str, found: dict[str, dict[str, str]]
+) -> None:
+    made = elements([normal(request("a", 8080, host_ip, "fd00::9"))])
+    assert {name: dict(items) for name, items in made.items() if items} == found
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "clashes"),
+    [
+        ("", "", True), ("", "127.0.0.1", True), ("127.0.0.1", "", True), ("127.0.0.1", "10.0.0.1", False),
+        ("::", "127.0.0.1", False), ("::", "::1", True),
+    ],
+)  # fmt: skip
+def test_ports_clash_when_one_packet_could_be_for_both(one: str, two: str, clashes: bool) -> None:
+    if not clashes:
+        clash(request("a", 80, one), [request("b", 80, two)])
+        return
+    with pytest.raises(InUse):
+        clash(request("a", 80, one), [request("b", 80, two)])
+
+
+def test_nft_operations_carry_the_table_they_make() -> None:
+    made = [op for op in diff(desired(plan(), ()), NetState()) if isinstance(op, NftOp)]
+    assert [(op.family, op.whole) for op in made] == [("bridge", True), ("inet", True)]
+    assert all(op.table is not None for op in made)
