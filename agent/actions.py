@@ -7,30 +7,44 @@ into the outcome's words. What may overlap on the way to a start does.
 from __future__ import annotations
 
 import asyncio
-import shutil
+import contextlib
+import os
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from agent import assemble, endpoints
 from agent.context import Context
 from agent.lifecycle import Action, Outcome, Step
 from agent.record import Local
 from agent.runtime.base import Created, Exit
+from agent.trees import remove_tree
 from aio.supervisor import in_thread
-from model.errors import FlotaError, Internal, InvalidInput
+from model.errors import FlotaError, Internal, InvalidInput, NotFound, WrongState
 from model.image import ImageConfig
 from model.records import Instance
 from model.spec import Mount
-from model.status import Endpoint
+from model.status import BoundPort, Endpoint
 
 KILL_DEADLINE = 10.0
+RELEASED = "released"
+"""A file in the bundle, made before the held process is let go: an agent that dies at that moment leaves by
+it the word that the process may have run. On the same tmpfs as the bundle, so it ends with the boot."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What PREPARE leaves for CREATE, in memory: after a crash both are done again."""
+
+    root: str
+    netns: str
+    mounts: tuple[Mount, ...]
 
 
 class Actions:
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._mounts: dict[str, tuple[Mount, ...]] = {}
-        self._netns: dict[str, str] = {}
+        self._prepared: dict[str, _Prepared] = {}
 
     async def perform(
         self, action: Action, record: Local, want: Instance | None, ended: asyncio.Event
@@ -43,7 +57,7 @@ class Actions:
             case Step.CREATE:
                 return await self._create(record, _wanted(want))
             case Step.START:
-                await self._context.runtime.start(record.instance)
+                await self._start(record)
             case Step.STOP:
                 await self._stop(action, record, want, ended)
             case Step.PAUSE:
@@ -60,6 +74,10 @@ class Actions:
         directory = str(self._context.bundle(record.instance))
         return self._context.runtime.watch_exit(directory, created, ring)
 
+    def released(self, record: Local) -> bool:
+        """Whether the last agent was about to let the held process go."""
+        return (self._context.bundle(record.instance) / RELEASED).exists()
+
     # -- towards a start ----------------------------------------------------------------------------
     async def _root(self, want: Instance) -> Outcome:
         spec = want.spec
@@ -68,85 +86,105 @@ class Actions:
         return Outcome(image_id=image.id)
 
     async def _prepare(self, record: Local, want: Instance) -> Outcome:
-        context = self._context
+        """File system and network side by side; neither needs the other."""
         image = self._image(record)
         try:
             async with asyncio.TaskGroup() as group:
-                mounted = group.create_task(context.images.mount_root(want.id))
-                connected = group.create_task(self._connect(record, want))
+                filled = group.create_task(self._fill(record, want, image))
+                connected = group.create_task(self._connect(record, want, image))
         except BaseExceptionGroup as failures:
             raise _first(failures) from None
-        feet = connected.result()
-        root = mounted.result().path
-        mounts, volumes, anonymous = await assemble.mounts_of(context, want, image, root, record.volumes)
-        ports = await endpoints.publish(context, want, image, feet)
-        self._mounts[want.id] = mounts
-        return Outcome(endpoints=feet, ports=ports, volumes=volumes, anonymous=anonymous)
+        netns, feet, ports = connected.result()
+        root, mounts = filled.result()
+        self._prepared[want.id] = _Prepared(root=root, netns=netns, mounts=mounts.mounts)
+        return Outcome(endpoints=feet, ports=ports, volumes=mounts.volumes, anonymous=mounts.anonymous)
 
-    async def _connect(self, record: Local, want: Instance) -> tuple[Endpoint, ...]:
-        self._netns[want.id] = await endpoints.namespace(self._context, want)
-        return await endpoints.connect(self._context, want, record.endpoints)
+    async def _fill(self, record: Local, want: Instance, image: ImageConfig) -> tuple[str, assemble.Mounts]:
+        root = await self._context.images.mount_root(want.id)
+        return root.path, await assemble.mounts_of(self._context, want, image, root.path)
+
+    async def _connect(
+        self, record: Local, want: Instance, image: ImageConfig
+    ) -> tuple[str, tuple[Endpoint, ...], tuple[BoundPort, ...]]:
+        netns = await endpoints.namespace(self._context, want)
+        feet = await endpoints.connect(self._context, want)
+        return netns, feet, await endpoints.publish(self._context, want, image, feet)
 
     async def _create(self, record: Local, want: Instance) -> Outcome:
         context = self._context
-        root = await context.images.mount_root(want.id)
+        ready = self._prepared.pop(want.id, None)
+        if ready is None:
+            raise Internal(f"container {want.id[:12]} is created before it was prepared")
         bundle = await assemble.bundle(
             context,
             want,
             self._image(record),
-            root=root.path,
-            netns=self._netns.pop(want.id, ""),
+            root=ready.root,
+            netns=ready.netns,
             endpoints=record.endpoints,
-            mounts=self._mounts.pop(want.id, ()),
+            mounts=ready.mounts,
         )
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(context.bundle(want.id) / RELEASED)
         return Outcome(created=await context.runtime.create(bundle), boot_id=context.boot_id)
+
+    async def _start(self, record: Local) -> None:
+        folder = self._context.bundle(record.instance)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / RELEASED).touch()
+        await self._context.runtime.start(record.instance)
 
     def _image(self, record: Local) -> ImageConfig:
         return self._context.images.find(record.image_id).config
 
     # -- towards an end -----------------------------------------------------------------------------
     async def _stop(self, action: Action, record: Local, want: Instance | None, ended: asyncio.Event) -> None:
-        """The polite signal and its grace, unless by force or not yet started; then kill."""
-        runtime = self._context.runtime
-        grace = 0.0 if action.force or not record.started else _grace(want)
+        """The polite signal and its grace, unless by force; then kill. A frozen process gets both thawed."""
+        grace = 0.0 if action.force else _grace(action, want)
         if grace > 0:
-            if record.paused:
-                await runtime.resume(record.instance)
-            await runtime.signal(record.instance, self._stop_signal(record, want))
+            await self._signal(record, self._stop_signal(record, want))
             if await _within(ended, grace):
                 return
-        await runtime.signal(record.instance, signal.SIGKILL, all_processes=True)
+        await self._signal(record, signal.SIGKILL, everyone=True)
         if not await _within(ended, KILL_DEADLINE):
             raise Internal(f"its process did not end {KILL_DEADLINE:g} s after it was killed")
 
+    async def _signal(self, record: Local, number: int, *, everyone: bool = False) -> None:
+        runtime = self._context.runtime
+        await runtime.signal(record.instance, number, all_processes=everyone)
+        if record.paused:
+            with contextlib.suppress(WrongState, NotFound):  # it is gone already
+                await runtime.resume(record.instance)
+
     def _stop_signal(self, record: Local, want: Instance | None) -> int:
-        text = ""
-        if want is not None:
-            text = want.stop_signal or want.spec.stop_signal
-        return signal_number(text or self._image(record).stop_signal or "SIGTERM")
+        """The request's, else the spec's, else the image's; a stranger's image may say nonsense."""
+        for text in (want.stop_signal, want.spec.stop_signal) if want is not None else ():
+            if text:
+                return signal_number(text)
+        try:
+            return signal_number(self._image(record).stop_signal or "SIGTERM")
+        except (InvalidInput, NotFound):
+            return signal.SIGTERM
 
     async def _clean(self, record: Local) -> None:
         """Runtime and network together, then the mount: nothing may run on a root that goes."""
         context = self._context
+        self._prepared.pop(record.instance, None)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(context.runtime.delete(record.instance, force=True))
-                group.create_task(endpoints.disconnect(context, record.instance, record.endpoints))
+                group.create_task(endpoints.disconnect(context, record.instance))
         except BaseExceptionGroup as failures:
             raise _first(failures) from None
         await context.images.unmount_root(record.instance)
-        await in_thread(shutil.rmtree, context.bundle(record.instance), True)
+        await in_thread(remove_tree, context.bundle(record.instance))
 
     async def _remove(self, record: Local, want: Instance | None) -> None:
         context = self._context
         await context.images.remove_root(record.instance)
-        await in_thread(shutil.rmtree, context.folder(record.instance), True)
-        self._mounts.pop(record.instance, None)
-        self._netns.pop(record.instance, None)
+        await in_thread(remove_tree, context.folder(record.instance))
         if want is None or want.remove_volumes or want.spec.auto_remove or want.service is not None:
-            for name in record.anonymous:
-                if not [user for user in context.volumes.used_by(name) if user != _name(record, want)]:
-                    await context.volumes.remove_unused(name)
+            await context.volumes.remove_anonymous(record.instance)
 
 
 def signal_number(text: str) -> int:
@@ -171,17 +209,14 @@ def _wanted(want: Instance | None) -> Instance:
     return want
 
 
-def _grace(want: Instance | None) -> float:
-    if want is None:
-        return 10.0
-    return want.spec.stop_grace if want.stop_grace is None else want.stop_grace
-
-
-def _name(record: Local, want: Instance | None) -> str:
-    return want.name if want is not None else record.instance
+def _grace(action: Action, want: Instance | None) -> float:
+    if action.grace is not None:
+        return action.grace
+    return 10.0 if want is None else want.spec.stop_grace
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:
+    """True when the event came within so many seconds."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -1,62 +1,79 @@
-"""An address for an endpoint out of the blocks that the controller leased to this host. Pure.
+"""Addresses of endpoints, handed out of the blocks that the controller leased to this host.
 
-Addresses go round: the one given longest ago comes last, so that caches of the last holder have died when an
-address is used again; within `QUARANTINE` seconds of its release it is not given at all.
+The rules are `net.ipam`'s; here is what is held. Invariants: an address has one holder; it is given back by
+its holder's clean-up and by nothing else (never freed on doubt), and rests before it is used again, also over
+a restart of the agent: each change of a network's leases is told to `changed`, which journals it.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from model.errors import Exhausted
+from msgspec.structs import replace
+
+from model.ids import InstanceId
+from model.status import Endpoint
 from model.view import NetworkView
-from net.subnets import Address, edges, gateway
+from net import ipam
+from net.ipam import QUARANTINE, Leases
 
-QUARANTINE = 30.0
 
+class Addresses:
+    def __init__(self) -> None:
+        self._leases: dict[str, Leases] = {}
+        self.changed: Callable[[str, Leases], object] = lambda network, leases: None
+        """Told of a network's leases whenever they change."""
 
-class Taken:
-    """What is held or lately was on one network: address → 0 while held, else when it was released."""
+    def load(
+        self, leases: Mapping[str, Leases], holders: Mapping[InstanceId, Iterable[Endpoint]], now: float
+    ) -> None:
+        """What was journalled, and what the endpoints of known instances say, which is newer. Holders that
+        are not known any more give back; a rest never lasts longer than the quarantine, whatever the clock
+        did."""
+        for network, known in leases.items():
+            gone = {a for a, holder in known.held.items() if holder not in holders}
+            resting = {**known.resting, **dict.fromkeys(gone, now + QUARANTINE)}
+            self._leases[network] = Leases(
+                held={a: holder for a, holder in known.held.items() if a not in gone},
+                resting={a: min(until, now + QUARANTINE) for a, until in resting.items() if until > now},
+            )
+        for instance, endpoints in holders.items():
+            for endpoint in endpoints:
+                for address in filter(None, (endpoint.ipv4, endpoint.ipv6)):
+                    old = self._of(endpoint.network)
+                    self._leases[endpoint.network] = replace(old, held={**old.held, address: instance})
 
-    def __init__(self, held: Mapping[str, float] | None = None) -> None:
-        self._times: dict[Address, float] = {ipaddress.ip_address(a): t for a, t in (held or {}).items()}
-        self._last: dict[str, int] = {}
-
-    def hold(self, address: str) -> None:
-        self._times[ipaddress.ip_address(address)] = 0.0
-
-    def release(self, address: str, now: float) -> None:
-        self._times[ipaddress.ip_address(address)] = now
-
-    def choose(self, network: NetworkView, version: int, now: float) -> str:
-        """The next free address of that family in the network's blocks; empty when it has no such block.
-        Raises Exhausted, naming the network."""
-        blocks = [b for b in map(ipaddress.ip_network, network.blocks) if b.version == version]
-        if not blocks:
+    def take(
+        self, network: NetworkView, holder: InstanceId, version: int, now: float, *, wanted: str = ""
+    ) -> str:
+        """An address of that IP version for `holder`, the same when asked again; empty where the network has
+        none of that version. Raises InvalidInput, InUse, Exhausted."""
+        if not wanted and not any((":" in block) is (version == 6) for block in network.blocks):
             return ""
-        never = _reserved(network)
-        for block in blocks:
-            start, size = int(block.network_address), block.num_addresses
-            first = self._last.get(str(block), start - 1) + 1 - start
-            for offset in range(min(size, 1 << 17)):
-                address = block[(first + offset) % size]
-                if address not in never and self._free(address, now):
-                    self._last[str(block)] = int(address)
-                    return str(address)
-        raise Exhausted(
-            f"no free address on network {network.spec.name} ({', '.join(network.blocks)})",
-            hint="Remove containers, or wait until released addresses may be used again",
+        known = self._of(network.id)
+        promised = {a: i for i, a in network.fixed.items() if i != holder}
+        seen = replace(known, held={**promised, **known.held})
+        after, address = ipam.allocate(
+            network.spec, network.blocks, seen, holder, version=version, now=now, wanted=wanted
         )
+        kept = {a: i for a, i in after.held.items() if a not in promised or a in known.held}
+        self._set(network.id, replace(after, held=kept))
+        return address
 
-    def _free(self, address: Address, now: float) -> bool:
-        released = self._times.get(address)
-        return released is None or (released > 0 and now - released >= QUARANTINE)
+    def give_back(self, holder: InstanceId, now: float) -> None:
+        """All that `holder` has, on every network. Idempotent."""
+        for network, known in list(self._leases.items()):
+            if holder in known.held.values():
+                self._set(network, ipam.release(known, holder, now=now))
 
+    def held(self) -> Mapping[tuple[str, str], str]:
+        """(network, address) → holder."""
+        return {(n, a): i for n, leases in self._leases.items() for a, i in leases.held.items()}
 
-def _reserved(network: NetworkView) -> set[Address]:
-    never: set[Address] = set()
-    for subnet in network.spec.subnets:
-        never |= {gateway(subnet), *edges(ipaddress.ip_network(subnet.cidr))}
-        never |= {ipaddress.ip_address(text) for text in subnet.exclude if "/" not in text}
-    return never
+    def _of(self, network: str) -> Leases:
+        return self._leases.get(network, Leases())
+
+    def _set(self, network: str, leases: Leases) -> None:
+        if self._of(network) != leases:
+            self._leases[network] = leases
+            self.changed(network, leases)

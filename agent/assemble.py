@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from agent import etcfiles, inroot, ocispec
 from agent.context import Context
 from agent.endpoints import HOST, mode_of
@@ -15,46 +17,51 @@ from aio.supervisor import in_thread
 from model.errors import NotFound
 from model.image import ImageConfig
 from model.records import Instance
-from model.spec import Mount, VolumeSpec
+from model.spec import Mount, Struct, VolumeSpec
 from model.status import Endpoint
 
 HOST_RESOLV_CONF = "/etc/resolv.conf"
 
 
-async def mounts_of(
-    context: Context, want: Instance, image: ImageConfig, root: str, had: Sequence[tuple[str, str]]
-) -> tuple[tuple[Mount, ...], tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """(mounts with host paths, (volume, target) pairs, anonymous volumes). Volumes are made where missing;
-    those it `had` before are its again."""
+class Mounts(Struct):
+    """All mounts with host paths; (volume, target) of each volume; the anonymous volumes among them."""
+
+    mounts: tuple[Mount, ...]
+    volumes: tuple[tuple[str, str], ...]
+    anonymous: tuple[str, ...]
+
+
+async def mounts_of(context: Context, want: Instance, image: ImageConfig, root: str) -> Mounts:
+    """Volumes are made where missing; an anonymous one is found again by the container and its target.
+    Raises InvalidInput for a target that leads nowhere good, NotFound for a missing bind source."""
     wishes = list(want.spec.mounts)
     covered = {os.path.normpath(mount.target) for mount in wishes}
     wishes += [Mount(type="volume", target=t) for t in image.volumes if os.path.normpath(t) not in covered]
     made: list[Mount] = []
     volumes: list[tuple[str, str]] = []
     anonymous: list[str] = []
-    before = {target: name for name, target in had}
     for wish in wishes:
         target = inroot.resolve_target(root, wish.target)
         if wish.type == "volume":
-            name = wish.source or before.get(wish.target, "")
-            volume = await context.volumes.create(VolumeSpec(name=name), context.clock.now())
+            name = await _volume(context, want, wish)
             if not wish.source:
-                anonymous.append(volume.name)
+                anonymous.append(name)
             if not wish.no_copy:
-                await context.volumes.fill(volume.name, root + target)
-            volumes.append((volume.name, wish.target))
-            made.append(_replaced(wish, context.volumes.path(volume.name), target))
+                await context.volumes.fill(name, root + target)
+            volumes.append((name, wish.target))
+            made.append(replace(wish, source=context.volumes.path(name), target=target))
         elif wish.type == "bind":
-            made.append(_replaced(wish, _bind_source(wish), target))
+            made.append(replace(wish, source=_bind_source(wish), target=target))
         else:
-            made.append(_replaced(wish, "", target))
-    return tuple(made), tuple(volumes), tuple(anonymous)
+            made.append(replace(wish, source="", target=target))
+    return Mounts(mounts=tuple(made), volumes=tuple(volumes), anonymous=tuple(anonymous))
 
 
-def _replaced(wish: Mount, source: str, target: str) -> Mount:
-    from msgspec.structs import replace
-
-    return replace(wish, source=source, target=target)
+async def _volume(context: Context, want: Instance, wish: Mount) -> str:
+    now = context.clock.now()
+    if not wish.source:
+        return (await context.volumes.anonymous(want.id, wish.target, now)).name
+    return (await context.volumes.create(VolumeSpec(name=wish.source), now)).name
 
 
 def _bind_source(wish: Mount) -> str:
@@ -91,6 +98,7 @@ async def bundle(
         passwd=passwd,
         group=group,
         profile=ocispec.profile_of(spec, context.view.security_profile),
+        abi32=await in_thread(inroot.has_abi32, root),
     )
     config = ocispec.container_config(spec, image, facts, context.limits, seccomp=context.seccomp)
     _make_workdir(want, image, root, passwd, group)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from agent.addresses import Taken
+from agent.addresses import Addresses
 from agent.oci.facts import HostLimits
 from agent.oci.seccomp import SeccompPolicy
 from agent.record import Local
@@ -20,10 +19,6 @@ from model.records import Instance
 from model.status import HostFacts
 from model.view import View
 from net.host import HostNetwork
-
-
-class CgroupPaths(Protocol):
-    def cgroups_path(self, container: str) -> str: ...
 
 
 @dataclass(slots=True)
@@ -44,7 +39,7 @@ class Context:
     cgroup_parent: str
     boot_id: str
     view: View = field(default_factory=View)
-    taken: dict[str, Taken] = field(default_factory=dict)
+    addresses: Addresses = field(default_factory=Addresses)
     records: dict[InstanceId, Local] = field(default_factory=dict)
 
     def bundle(self, instance: InstanceId) -> Path:
@@ -57,9 +52,6 @@ class Context:
 
     def log_path(self, instance: InstanceId) -> Path:
         return self.folder(instance) / "ctr.log"
-
-    def addresses(self, network: str) -> Taken:
-        return self.taken.setdefault(network, Taken())
 
     @property
     def wishes(self) -> Mapping[InstanceId, Instance]:

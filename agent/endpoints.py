@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 from agent.context import Context
-from model.errors import NotFound, WrongState
+from model.errors import InUse, NotFound, WrongState
 from model.ids import InstanceId, resolve
 from model.image import ImageConfig
 from model.records import Instance, ResolvedAttachment
@@ -15,6 +14,8 @@ from model.status import BoundPort, Endpoint
 from net.host import EndpointRequest, PublishRequest
 
 HOST, NONE, CONTAINER = "host", "none", "container:"
+TRIES = 16
+"""How often a free port is looked for anew when others take the one that was found."""
 
 
 def mode_of(spec: ContainerSpec) -> str:
@@ -42,39 +43,31 @@ def _other(context: Context, ref: str) -> InstanceId:
     return other
 
 
-async def connect(context: Context, want: Instance, before: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
-    """All endpoints, in the order of the attachments; the first is the way out. An address that it had and
-    that is still free is its again."""
+async def connect(context: Context, want: Instance) -> tuple[Endpoint, ...]:
+    """All endpoints, in the order of the attachments; the first is the way out. Done again, it finds the same
+    addresses."""
     if mode_of(want.spec):
         return ()
     made = []
     for index, attachment in enumerate(want.attachments):
-        request = _request(context, want, attachment, index, before)
-        made.append(await context.network.attach(request))
+        made.append(await context.network.attach(_request(context, want, attachment, index)))
     return tuple(made)
 
 
-def _request(
-    context: Context, want: Instance, attachment: ResolvedAttachment, index: int, before: Sequence[Endpoint]
-) -> EndpointRequest:
+def _request(context: Context, want: Instance, attachment: ResolvedAttachment, index: int) -> EndpointRequest:
     network = context.view.networks.get(attachment.network)
     if network is None:
         raise NotFound(f"network {attachment.network[:12]} is not on this host yet")
-    had = next((e for e in before if e.network == attachment.network), None)
-    taken = context.addresses(attachment.network)
     now = context.clock.now()
     fixed = network.fixed.get(want.id, "")
-    ipv4 = attachment.ipv4 or (fixed if ":" not in fixed else "") or (had.ipv4 if had else "")
-    ipv6 = attachment.ipv6 or (fixed if ":" in fixed else "") or (had.ipv6 if had else "")
-    ipv4, ipv6 = ipv4 or taken.choose(network, 4, now), ipv6 or taken.choose(network, 6, now)
-    for address in filter(None, (ipv4, ipv6)):
-        taken.hold(address)
+    wanted4 = attachment.ipv4 or ("" if ":" in fixed else fixed)
+    wanted6 = attachment.ipv6 or (fixed if ":" in fixed else "")
     return EndpointRequest(
         instance=want.id,
         network=attachment.network,
         ifname=f"eth{index}",
-        ipv4=ipv4,
-        ipv6=ipv6,
+        ipv4=context.addresses.take(network, want.id, 4, now, wanted=wanted4),
+        ipv6=context.addresses.take(network, want.id, 6, now, wanted=wanted6),
         mac=attachment.mac,
         default_route=index == 0,
     )
@@ -83,23 +76,42 @@ def _request(
 async def publish(
     context: Context, want: Instance, image: ImageConfig, endpoints: Sequence[Endpoint]
 ) -> tuple[BoundPort, ...]:
-    """Published ports, each with a number. Raises InUse when one is taken; nothing is published then."""
+    """Published ports, each with a number. Raises InUse when one that was asked for is taken; nothing is
+    published then. A port of our own choice that somebody else takes meanwhile is chosen anew."""
     wishes = [*want.spec.ports, *(_exposed(want.spec, image) if want.spec.publish_all else ())]
     if not wishes or not endpoints:
         return ()
-    network = context.network
-    ports = tuple(
-        BoundPort(
-            target=wish.target,
-            published=wish.published or network.free_port(wish.protocol, wish.host_ip),
-            protocol=wish.protocol,
-            host_ip=wish.host_ip,
+    first, lost = endpoints[0], set[tuple[str, int]]()
+    while True:
+        ports = _numbered(context, wishes, lost)
+        request = PublishRequest(instance=want.id, ipv4=first.ipv4, ipv6=first.ipv6, ports=ports)
+        try:
+            await context.network.publish(request)
+            return ports
+        except InUse:
+            chosen = {
+                (p.protocol, p.published) for w, p in zip(wishes, ports, strict=True) if not w.published
+            }
+            if not chosen or len(lost) >= TRIES:
+                raise
+            lost |= chosen
+
+
+def _numbered(
+    context: Context, wishes: Sequence[Publish], lost: set[tuple[str, int]]
+) -> tuple[BoundPort, ...]:
+    """A number for each; free ones differ from each other and from those that were lost to others."""
+    used = {(w.protocol, w.published) for w in wishes if w.published} | lost
+    ports = []
+    for wish in wishes:
+        number = wish.published
+        if not number:
+            number = context.network.free_port(wish.protocol, wish.host_ip, but=frozenset(used))
+            used.add((wish.protocol, number))
+        ports.append(
+            BoundPort(target=wish.target, published=number, protocol=wish.protocol, host_ip=wish.host_ip)
         )
-        for wish in wishes
-    )
-    first = endpoints[0]
-    await network.publish(PublishRequest(instance=want.id, ipv4=first.ipv4, ipv6=first.ipv6, ports=ports))
-    return ports
+    return tuple(ports)
 
 
 def _exposed(spec: ContainerSpec, image: ImageConfig) -> list[Publish]:
@@ -113,12 +125,8 @@ def _exposed(spec: ContainerSpec, image: ImageConfig) -> list[Publish]:
     return found
 
 
-async def disconnect(context: Context, instance: InstanceId, endpoints: Sequence[Endpoint]) -> None:
+async def disconnect(context: Context, instance: InstanceId) -> None:
     """All of it goes; the addresses rest for a while before they are used again."""
     await context.network.unpublish(instance)
     await context.network.drop_namespace(instance)
-    now = context.clock.now()
-    for endpoint in endpoints:
-        for address in filter(None, (endpoint.ipv4, endpoint.ipv6)):
-            with contextlib.suppress(ValueError):
-                context.addresses(endpoint.network).release(address, now)
+    context.addresses.give_back(instance, context.clock.now())

@@ -1,18 +1,18 @@
 """The agent's heart: Views in, one worker per instance, records out to journal and reporter.
 
 Recovery is the same as work: `start` reads the journal, asks the runtime what runs, and hands every record to
-a worker; what has no record is an orphan and goes. Invariant: nothing is removed for not being in a View
-before a whole View has been received or read back from the journal.
+a worker; what has no record is an orphan and goes. Invariants: nothing is removed for not being in a View
+before a whole View has been received or read back from the journal; an instance that was removed here stays
+removed: its record remains as a tombstone until no View names it any more, so that none is made twice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 
-from agent import lifecycle, plans
+from agent import lifecycle, orphans, plans
 from agent.actions import Actions
 from agent.assign import assign
 from agent.context import Context
@@ -22,30 +22,21 @@ from agent.record import Local, status_of
 from agent.reporter import Reporter
 from agent.rotation import LogRotator
 from agent.runtime.base import State
+from agent.viewjournal import ViewJournal
+from agent.volumes import OWNER
 from agent.worker import Worker, fresh
-from aio.supervisor import Supervisor, in_thread
+from aio.supervisor import Supervisor
 from model import view as views
-from model.codec import encode_wire
 from model.errors import FlotaError
 from model.events import Event
-from model.ids import HostId, InstanceId, NetworkId
+from model.ids import InstanceId
 from model.records import Instance
-from model.spec import Struct
-from model.status import HostReport, InstanceStatus
-from model.view import NetworkView, Peer, View, ViewDelta
+from model.status import HostReport, InstanceStatus, Phase
+from model.view import View, ViewDelta
 from net.host import Drift, NetworkPlan
+from net.ipam import Leases
 
 log = logging.getLogger("flota.agent")
-
-
-class _Head(Struct):
-    """The View's scalars; its maps are rows of their own."""
-
-    revision: int
-    fleet_id: str
-    vxlan_port: int
-    security_profile: str
-    address_pools: tuple[str, ...]
 
 
 class HostAgent:
@@ -53,11 +44,15 @@ class HostAgent:
         self.context = context
         self.reporter = Reporter()
         self._journal = journal
+        self._views = ViewJournal(journal)
         self._supervisor = supervisor
         self._actions = Actions(context)
         self.workers: dict[InstanceId, Worker] = {}
         self._told: dict[InstanceId, Instance] = {}
+        self._tombstones: dict[InstanceId, Local] = {}
         self._plan: NetworkPlan | None = None
+        """The one that stands; None while there is none, or the last could not be made."""
+        self._trouble = ""
         self._logs: LogReader | None = None
         self._rotator: LogRotator | None = None
         self._rotated: set[InstanceId] = set()
@@ -67,86 +62,95 @@ class HostAgent:
     async def start(self) -> None:
         """Adopt what runs, clear what is nobody's, go on where the last agent stopped."""
         context = self.context
-        context.view, self._has_view = self._read_view()
+        view = self._views.read()
+        context.view, self._has_view = view or View(), view is not None
+        records = {InstanceId(key): record for key, record in self._journal.read("local", Local).items()}
+        for ident in [i for i, record in records.items() if record.phase is Phase.REMOVED]:
+            self._tombstones[ident] = records.pop(ident)
+        self._open_addresses(records)
         await context.network.start()
         context.network.on_drift(self._drifted)
-        await self._apply_network()
-        records = self._journal.read("local", Local)
-        await self._clear_orphans(records)
-        for key, record in sorted(records.items()):
-            adopted = await self._recovered(record)
-            self._hold_addresses(adopted)
-            self._employ(InstanceId(key), adopted, context.view.instances.get(InstanceId(key)))
         if self._has_view:
+            await self._apply_network()
+        await orphans.clear(context, records)
+        for ident, record in sorted(records.items()):
+            self._employ(ident, await self._recovered(record), context.view.instances.get(ident))
+        if self._has_view:
+            self._bury()
             self._assign()
         self.report_host()
 
     async def _recovered(self, record: Local) -> Local:
         context = self.context
-        runs: bool | None = None
-        if record.created is not None and not record.started:
+        released = False
+        if record.live and not record.started and record.boot_id == context.boot_id:
             state = await context.runtime.state(record.instance)
-            runs = None if state is None else state is State.RUNNING
-        return lifecycle.recovered(record, boot_id=context.boot_id, runs=runs, now=context.clock.now())
+            let_go = state is not State.CREATED and self._actions.released(record)
+            released = let_go or state in (State.RUNNING, State.PAUSED)
+        return lifecycle.recovered(
+            record, boot_id=context.boot_id, released=released, now=context.clock.now()
+        )
 
-    def _hold_addresses(self, record: Local) -> None:
-        for endpoint in record.endpoints:
-            for address in filter(None, (endpoint.ipv4, endpoint.ipv6)):
-                self.context.addresses(endpoint.network).hold(address)
-
-    async def _clear_orphans(self, records: Mapping[str, Local]) -> None:
-        """Containers, namespaces, roots and folders of ours that no record knows."""
-        context = self.context
-        for container in await context.runtime.list():
-            if container not in records:
-                log.warning("removing container %s: nobody knows it", container[:12])
-                await context.runtime.delete(container, force=True)
-        for instance in context.network.namespaces():
-            if instance not in records:
-                await context.network.drop_namespace(instance)
-        for root in context.images.roots():
-            if root.container not in records:
-                await context.images.remove_root(root.container)
-        for folder in (context.run / "c", context.state / "containers"):
-            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-            for entry in list(folder.iterdir()):
-                if entry.name not in records:
-                    await in_thread(shutil.rmtree, entry, True)
+    def _open_addresses(self, records: Mapping[InstanceId, Local]) -> None:
+        addresses, now = self.context.addresses, self.context.clock.now()
+        holders = {ident: record.endpoints for ident, record in records.items()}
+        addresses.load(self._journal.read("leases", Leases), holders, now)
+        addresses.changed = lambda network, leases: self._journal.put("leases", network, leases)
 
     # -- Views --------------------------------------------------------------------------------------
     async def take_view(self, view: View) -> None:
-        """A whole View: journalled, then acted upon."""
-        old = self.context.view if self._has_view else View()
-        delta = views.diff(old, view)
-        await self._journal_delta(view, delta, whole=not self._has_view)
+        """A whole View: acted upon; journalled when this returns."""
+        written = self._views.write(view)
         self.context.view, self._has_view = view, True
         await self._apply_network()
+        self._bury()
         self._assign()
+        await written
 
     async def take_delta(self, delta: ViewDelta) -> bool:
-        """False when it does not fit; the whole View is needed then."""
+        """As `take_view`. False when it does not fit; the whole View is needed then."""
         view = views.apply(delta, self.context.view) if self._has_view else None
         if view is None:
             return False
-        await self._journal_delta(view, delta, whole=False)
+        written = self._views.write(view)
         self.context.view = view
-        if delta.networks or delta.gone_networks or delta.peers or delta.gone_peers or delta.vxlan_port:
+        networks = delta.networks or delta.gone_networks or delta.peers or delta.gone_peers
+        if networks or delta.vxlan_port is not None or self._plan is None:
             await self._apply_network()
         self._assign()
+        await written
         return True
 
     async def _apply_network(self) -> None:
         plan = plans.network_plan(self.context.view, self.context.host, self.context.facts)
         if plan == self._plan:
             return
+        trouble, self._plan = "", None
         try:
             await self.context.network.apply(plan)
             self._plan = plan
         except FlotaError as error:
             log.error("network: %s", error)
+            trouble = f"network: {error}"
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self.report_host()
+
+    def _bury(self) -> None:
+        """Tell again of the removed that the View still names; forget those that it does not."""
+        for ident, record in list(self._tombstones.items()):
+            if ident in self.context.view.instances:
+                self.reporter.forgotten(ident, status_of(record))
+            else:
+                del self._tombstones[ident]
+                self._journal.delete("local", ident)
 
     def _assign(self) -> None:
-        wanted = self.context.view.instances
+        named = self.context.view.instances
+        for ident in [ident for ident in self._tombstones if ident not in named]:
+            del self._tombstones[ident]
+            self._journal.delete("local", ident)
+        wanted = {ident: wish for ident, wish in named.items() if ident not in self._tombstones}
         change = assign(self.workers, self._told, wanted)
         for wish in change.changed:
             self._told[wish.id] = wish
@@ -203,7 +207,10 @@ class HostAgent:
         self._told.pop(record.instance, None)
         self._tend_log(record)
         self.reporter.forgotten(record.instance, status_of(record))
-        return self._journal.delete("local", record.instance)
+        if record.instance not in self.context.view.instances:
+            return self._journal.delete("local", record.instance)
+        self._tombstones[record.instance] = record
+        return self._journal.put("local", record.instance, record)
 
     def happened(self, record: Local, want: Instance | None, action: str) -> None:
         name = want.name if want is not None else ""
@@ -227,18 +234,26 @@ class HostAgent:
         return [status_of(record) for record in self.context.records.values()]
 
     def host_report(self) -> HostReport:
-        return HostReport(host=self.context.host, volumes=tuple(self.context.volumes.all()))
+        return HostReport(
+            host=self.context.host,
+            volumes=tuple(self.context.volumes.all()),
+            conditions=(self._trouble,) if self._trouble else (),
+        )
 
     def report_host(self) -> None:
         self.reporter.host(self.host_report())
 
-    def volume_users(self) -> Mapping[str, Sequence[str]]:
-        """Volume → names of instances that hold it."""
-        users: dict[str, list[str]] = {}
-        for record in self.context.records.values():
-            want = self._told.get(record.instance)
-            for volume, _ in record.volumes:
-                users.setdefault(volume, []).append(want.name if want else record.instance)
+    def volume_users(self) -> Mapping[str, Mapping[str, str]]:
+        """Volume → those who hold it or are about to: instance id → name."""
+        users: dict[str, dict[str, str]] = {}
+        owned = {v.name: owner for v in self.context.volumes.all() if (owner := v.labels.get(OWNER, ""))}
+        for ident, record in self.context.records.items():
+            want = self._told.get(ident)
+            mounts = want.spec.mounts if want is not None else ()
+            named = {m.source for m in mounts if m.type == "volume" and m.source}
+            own = {name for name, owner in owned.items() if owner == ident}
+            for volume in {name for name, _ in record.volumes} | named | own:
+                users.setdefault(volume, {})[ident] = want.name if want is not None else ident
         return users
 
     def _drifted(self, drift: Drift) -> None:
@@ -255,44 +270,3 @@ class HostAgent:
                 attributes=attributes,
             )
         )
-
-    # -- the journalled View ------------------------------------------------------------------------
-    def _read_view(self) -> tuple[View, bool]:
-        head = self._journal.read("view", _Head).get("head")
-        if head is None:
-            return View(), False
-        instances = {InstanceId(k): v for k, v in self._journal.read("instance", Instance).items()}
-        networks = {NetworkId(k): v for k, v in self._journal.read("network", NetworkView).items()}
-        peers = {HostId(k): v for k, v in self._journal.read("peer", Peer).items()}
-        return (
-            View(
-                revision=head.revision,
-                fleet_id=head.fleet_id,
-                vxlan_port=head.vxlan_port,
-                security_profile=head.security_profile,
-                address_pools=head.address_pools,
-                instances=instances,
-                networks=networks,
-                peers=peers,
-            ),
-            True,
-        )
-
-    async def _journal_delta(self, view: View, delta: ViewDelta, *, whole: bool) -> None:
-        del whole
-        head = _Head(
-            revision=view.revision,
-            fleet_id=view.fleet_id,
-            vxlan_port=view.vxlan_port,
-            security_profile=view.security_profile,
-            address_pools=view.address_pools,
-        )
-        writes: list[tuple[str, str, bytes | None]] = [("view", "head", encode_wire(head))]
-        for kind, put, gone in (
-            ("instance", delta.instances, delta.gone_instances),
-            ("network", delta.networks, delta.gone_networks),
-            ("peer", delta.peers, delta.gone_peers),
-        ):
-            writes += [(kind, key, encode_wire(value)) for key, value in put.items()]
-            writes += [(kind, key, None) for key in gone]
-        await self._journal.write(writes)

@@ -3,7 +3,8 @@
 `next_action` compares what is wanted with what there is and names one step; `begun` and `after` fold the
 step's start and outcome into the record; `exited` folds in the end of the process. There is no other path:
 start-up, crash and cancel all come back through `next_action`. Every step is idempotent, so doing one again
-after a crash is right. `recovered` turns a journalled record into one that is true in this boot.
+after a crash is right. `recovered` turns a journalled record into one that is true in this boot; `check`
+names what no record can be, and a worker asks it after each fold.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 from agent import restart
 from agent.record import Local
 from agent.runtime.base import Created, Exit
+from model.errors import Internal
 from model.records import Desired, Instance
 from model.spec import Struct
 from model.status import BoundPort, Endpoint, Phase
@@ -49,7 +51,11 @@ class Action(Struct):
     why: str
     force: bool = False
     """STOP without grace."""
+    grace: float | None = None
+    """STOP: seconds between the polite signal and the kill, where the request says so."""
     until: float = 0.0
+    attempt: int = 0
+    """ROOT, PREPARE: the wanted attempt that this serves."""
 
 
 class Outcome(Struct):
@@ -67,6 +73,10 @@ class Outcome(Struct):
     """With `created`: the boot in which it is true."""
 
 
+class InvalidTransition(Internal):
+    """A record that can't be; the message carries the instance's story, so that it can be played again."""
+
+
 INTERRUPTIBLE = frozenset({Step.ROOT, Step.PREPARE, Step.STOP, Step.WAIT})
 """A changed wish may cut these short; the others are brief."""
 
@@ -79,14 +89,14 @@ def next_action(record: Local, want: Instance | None, *, hold: bool, now: float)
     if want is None or want.desired is Desired.REMOVED:
         return _towards_removed(record, want)
     if record.ended or (record.making and not record.live and record.phase is Phase.FAILED):
-        return Action(step=Step.CLEAN, why="its process is over")
+        return Action(step=Step.CLEAN, why="its process is over" if record.started else "it was not started")
     if _leaves_by_itself(record, want):
         return Action(step=Step.REMOVE, why="it is to be removed when it ends")
     match want.desired:
         case Desired.STOPPED:
-            return _towards_stopped(record)
+            return _towards_stopped(record, want)
         case Desired.CREATED:
-            return _towards_created(record, hold=hold)
+            return _towards_created(record, want, hold=hold)
         case _:
             return _towards_running(record, want, now)
 
@@ -94,19 +104,25 @@ def next_action(record: Local, want: Instance | None, *, hold: bool, now: float)
 def _towards_removed(record: Local, want: Instance | None) -> Action:
     why = want.reason if want is not None and want.reason else "it is removed"
     if record.live:
-        return Action(step=Step.STOP, why=why, force=want is not None and want.force)
+        return _stop(record, want, why, force=want is not None and want.force)
     if record.making:
         return Action(step=Step.CLEAN, why=why)
     return Action(step=Step.REMOVE, why=why)
 
 
-def _towards_stopped(record: Local) -> Action | None:
+def _towards_stopped(record: Local, want: Instance) -> Action | None:
     why = "it was asked to stop"
     if record.live:
-        return Action(step=Step.STOP, why=why)
+        return _stop(record, want, why)
     if record.making:
         return Action(step=Step.CLEAN, why=why)
-    return Action(step=Step.SETTLE, why=why) if record.phase is Phase.RESTARTING else None
+    return Action(step=Step.SETTLE, why=why) if record.phase in _UNSETTLED else None
+
+
+def _stop(record: Local, want: Instance | None, why: str, *, force: bool = False) -> Action:
+    """One that was never let go has nothing to finish: no grace."""
+    grace = want.stop_grace if want is not None else None
+    return Action(step=Step.STOP, why=why, force=force or not record.started, grace=grace)
 
 
 def _leaves_by_itself(record: Local, want: Instance) -> bool:
@@ -114,51 +130,62 @@ def _leaves_by_itself(record: Local, want: Instance) -> bool:
     return want.spec.auto_remove and over and not record.live and record.attempt >= want.attempt
 
 
-def _towards_created(record: Local, *, hold: bool) -> Action | None:
+def _towards_created(record: Local, want: Instance, *, hold: bool) -> Action | None:
     if record.live or record.phase in (Phase.EXITED, Phase.FAILED):
         return None
     if not record.rooted:
-        return Action(step=Step.ROOT, why="it was created")
-    return _make(record, "a client waits to attach") if hold else None
+        return _make(record, want, "it was created")
+    return _make(record, want, "a client waits to attach") if hold else None
 
 
 def _towards_running(record: Local, want: Instance, now: float) -> Action | None:
     if record.running:
         if record.attempt < want.attempt:
-            return Action(step=Step.STOP, why="it is restarted")
+            return _stop(record, want, "it is restarted")
         if (want.desired is Desired.PAUSED) is not record.paused:
             return Action(step=Step.RESUME if record.paused else Step.PAUSE, why="it was asked to")
         return None
     if record.live:
         return Action(step=Step.START, why="it is to run")
     if record.attempt < want.attempt:
-        return _make(record, want.reason or "it is to run")
+        return _make(record, want, want.reason or "it is to run")
     if record.phase is Phase.RESTARTING:
-        if now < record.retry_at:
+        # A deadline further off than any back-off means that the wall clock went back meanwhile.
+        if 0 < record.retry_at - now <= want.spec.restart.max_delay:
             return Action(step=Step.WAIT, why=record.message, until=record.retry_at)
-        return _make(record, "its restart policy starts it again")
-    return None if record.phase in (Phase.EXITED, Phase.FAILED) else _make(record, "its start was cut short")
+        return _make(record, want, "its restart policy starts it again")
+    return None if record.phase in (Phase.EXITED, Phase.FAILED) else _make(record, want, "it is to run")
 
 
-def _make(record: Local, why: str) -> Action:
-    if not record.rooted:
-        return Action(step=Step.ROOT, why=why)
-    if record.phase is Phase.STARTING:
+def _make(record: Local, want: Instance, why: str) -> Action:
+    if record.prepared:
         return Action(step=Step.CREATE, why=why)
-    return Action(step=Step.PREPARE, why=why)
+    step = Step.PREPARE if record.rooted else Step.ROOT
+    return Action(step=step, why=why, attempt=want.attempt)
 
 
 def begun(record: Local, action: Action) -> Local:
     """The record while the step is under way; journalled before it, where `making` becomes true."""
     match action.step:
         case Step.ROOT:
-            return replace(record, phase=Phase.PULLING, message="")
+            return replace(_attempted(record, action.attempt), phase=Phase.PULLING, message="")
         case Step.PREPARE:
-            return replace(record, phase=Phase.PREPARING, making=True, message="", exit_code=None)
+            phase = record.phase if record.phase is Phase.CREATED else Phase.PREPARING
+            fresh = replace(_attempted(record, action.attempt), phase=phase, making=True, killed=False)
+            return replace(fresh, message="", exit_code=None, oom_killed=False, finished_at=0.0)
+        case Step.START:
+            return replace(record, phase=Phase.STARTING, message="")
         case Step.STOP:
             return replace(record, phase=Phase.STOPPING, message=action.why)
         case _:
             return record
+
+
+def _attempted(record: Local, attempt: int) -> Local:
+    """A start that people asked for begins: what counted towards the restart policy starts at nothing."""
+    if record.attempt >= attempt:
+        return record
+    return replace(record, attempt=attempt, restarts=0, failures=0, retry_at=0.0)
 
 
 def after(record: Local, want: Instance | None, action: Action, outcome: Outcome, now: float) -> Local:
@@ -166,25 +193,26 @@ def after(record: Local, want: Instance | None, action: Action, outcome: Outcome
     if outcome.interrupted:
         return record
     if outcome.error:
-        return _failed(record, want, action, outcome.error, now)
+        return _failed(record, action, outcome.error, now)
     match action.step:
         case Step.ROOT:
+            held = want is not None and want.desired is Desired.CREATED
             made = {"created_at": record.created_at or now, "image_id": outcome.image_id}
-            return replace(record, rooted=True, phase=Phase.CREATED, **made)
+            return replace(record, rooted=True, phase=Phase.CREATED if held else Phase.PREPARING, **made)
         case Step.PREPARE:
             given = {"endpoints": outcome.endpoints, "ports": outcome.ports, "volumes": outcome.volumes}
-            return replace(record, phase=Phase.STARTING, anonymous=outcome.anonymous, **given)
+            return replace(record, prepared=True, anonymous=outcome.anonymous, **given)
         case Step.CREATE:
-            held = {"created": outcome.created, "boot_id": outcome.boot_id}
-            return replace(record, **held, started=False, ended=False, phase=Phase.CREATED)
+            held_by = {"created": outcome.created, "boot_id": outcome.boot_id}
+            return replace(record, **held_by, started=False, ended=False, phase=Phase.CREATED)
         case Step.START:
-            return _started(record, want, now)
+            return replace(record, started=True, phase=Phase.RUNNING, started_at=now, message="")
         case Step.PAUSE | Step.RESUME:
             return replace(record, paused=action.step is Step.PAUSE)
         case Step.CLEAN:
             return _cleaned(record, want, now)
         case Step.SETTLE:
-            return replace(record, phase=Phase.EXITED, message=action.why)
+            return _settled(record, action)
         case Step.REMOVE:
             return replace(record, phase=Phase.REMOVED, rooted=False, message=record.message or action.why)
         case _:
@@ -192,11 +220,15 @@ def after(record: Local, want: Instance | None, action: Action, outcome: Outcome
 
 
 def exited(record: Local, exit_: Exit, now: float) -> Local:
-    """The process is over, whatever was under way."""
+    """The process is over, whatever was under way. Of a record that waits for no process it changes
+    nothing: an exit counts once."""
+    if not record.live:
+        return record
+    if not record.started:
+        return replace(record, ended=True)
     return replace(
         record,
         ended=True,
-        started=record.started,
         paused=False,
         exit_code=exit_.code,
         oom_killed=exit_.oom_killed,
@@ -205,47 +237,58 @@ def exited(record: Local, exit_: Exit, now: float) -> Local:
     )
 
 
-def recovered(record: Local, *, boot_id: str, runs: bool | None, now: float) -> Local:
-    """A record read from the journal. `runs`: whether the runtime says that its process runs (None: it knows
-    nothing of it). In another boot nothing of it can live; a creation that was cut short is undone."""
-    if record.created is not None and not record.ended:
+def recovered(record: Local, *, boot_id: str, released: bool, now: float) -> Local:
+    """A record read from the journal. `released`: its process was let go, by what the last agent left and
+    the runtime says. In another boot nothing of it can live; a creation that was cut short is undone."""
+    if record.live:
         if record.boot_id != boot_id:
-            lost = replace(exited(record, Exit(code=None, at=now), now), message="its host was restarted")
-            return replace(lost, created=None)
-        if runs and not record.started:
+            lost = replace(exited(record, Exit(code=None, at=now), now), created=None)
+            return replace(lost, message="its host was restarted") if record.started else lost
+        if released and not record.started:
             return replace(record, started=True, phase=Phase.RUNNING, started_at=now)
         return record
     if record.making and record.created is None and not record.ended:
-        return replace(record, ended=True, message="its start was cut short", phase=Phase.ASSIGNED)
+        return replace(record, ended=True)
     return record
 
 
-def _started(record: Local, want: Instance | None, now: float) -> Local:
-    attempt = want.attempt if want is not None else record.attempt
-    again = record.attempt == attempt
-    return replace(
-        record,
-        attempt=attempt,
-        started=True,
-        phase=Phase.RUNNING,
-        started_at=now,
-        finished_at=0.0,
-        oom_killed=False,
-        restarts=record.restarts + 1 if again else 0,
-        failures=record.failures if again else 0,
-        message="",
+def killed(record: Local) -> Local:
+    """A person ended it by a signal: as in Docker, its restart policy does not start it again."""
+    return replace(record, killed=True) if record.running else record
+
+
+def check(record: Local) -> str:
+    """What is impossible about a record, in words; empty for every one that can be."""
+    rules = (
+        (record.created is None or record.making, "a process without an intent"),
+        (not record.started or record.created is not None or record.ended, "started, but no process"),
+        (not record.prepared or record.making, "prepared, but nothing is being made"),
+        (not record.making or record.rooted, "made without a root"),
+        (not record.paused or record.running, "paused, but not running"),
+        (record.phase is not Phase.RUNNING or record.started, "running, but never started"),
+        (record.phase is not Phase.REMOVED or not (record.making or record.rooted), "removed, but not gone"),
+        (record.phase is not Phase.RESTARTING or not record.making, "restarting before it was cleaned"),
     )
+    return "; ".join(words for holds, words in rules if not holds)
 
 
-def _failed(record: Local, want: Instance | None, action: Action, error: str, now: float) -> Local:
+_UNSETTLED = frozenset({Phase.PULLING, Phase.PREPARING, Phase.RESTARTING, Phase.STARTING, Phase.STOPPING})
+"""Phases in which nobody can be left who was asked to stop."""
+
+
+def _settled(record: Local, action: Action) -> Local:
+    if record.phase is Phase.RESTARTING:
+        return replace(record, phase=Phase.EXITED, message=action.why, retry_at=0.0)
+    return replace(record, phase=Phase.CREATED if record.rooted else Phase.ASSIGNED, message=action.why)
+
+
+def _failed(record: Local, action: Action, error: str, now: float) -> Local:
     if action.step in (Step.STOP, Step.PAUSE, Step.RESUME):
         return replace(record, message=error, phase=Phase.RUNNING if record.started else record.phase)
     if action.step in (Step.CLEAN, Step.REMOVE):
         return replace(record, message=error)
-    attempt = want.attempt if want is not None else record.attempt
     return replace(
         record,
-        attempt=attempt,
         phase=Phase.FAILED,
         message=error,
         finished_at=now,
@@ -256,22 +299,33 @@ def _failed(record: Local, want: Instance | None, action: Action, error: str, no
 
 def _cleaned(record: Local, want: Instance | None, now: float) -> Local:
     """Nothing but root and log is left; the restart policy decides what follows."""
-    ran = record.started
-    bare = replace(record, making=False, created=None, ended=False, started=False, endpoints=(), ports=())
+    gone = {"making": False, "prepared": False, "created": None, "ended": False, "started": False}
+    bare = replace(record, **gone, paused=False, endpoints=(), ports=())
     if record.phase is Phase.FAILED:
-        return bare
-    if not ran:
-        return replace(bare, phase=Phase.CREATED if bare.rooted else Phase.ASSIGNED)
-    over = replace(bare, phase=Phase.EXITED)
-    if want is None or want.desired not in (Desired.RUNNING, Desired.PAUSED) or record.attempt < want.attempt:
+        # A first start that fails is the user's to mend; one that the policy made is tried again.
+        over = bare
+        again = record.failures > 0
+    elif record.started:
+        over = replace(bare, phase=Phase.EXITED)
+        again = not record.killed
+    else:
+        return replace(bare, phase=Phase.CREATED if bare.rooted else Phase.ASSIGNED, message="")
+    if not again or want is None or want.desired not in (Desired.RUNNING, Desired.PAUSED):
+        return over
+    if record.attempt < want.attempt:
         return over
     if not restart.wanted(want.spec.restart, exit_code=record.exit_code, restarts=record.restarts):
         return over
-    count, seconds = restart.wait(
-        want.spec.restart, failures=record.failures, ran_for=record.finished_at - record.started_at
+    ran_for = record.finished_at - record.started_at if record.started else 0.0
+    count, seconds = restart.wait(want.spec.restart, failures=record.failures, ran_for=ran_for)
+    return replace(
+        over,
+        phase=Phase.RESTARTING,
+        restarts=record.restarts + 1,
+        failures=count,
+        retry_at=now + seconds,
+        message=f"{record.message}; starts again in {seconds:.3g} s",
     )
-    message = f"{record.message}; starts again in {seconds:.3g} s"
-    return replace(over, phase=Phase.RESTARTING, failures=count, retry_at=now + seconds, message=message)
 
 
 def _ending(exit_: Exit) -> str:

@@ -9,17 +9,19 @@ from model.status import BoundPort, Endpoint, InstanceStatus, Phase
 
 
 class Local(Struct):
-    """`stage` says what exists now; `phase` is what is told to people."""
+    """The flags say what exists now; `phase` is what is told to people."""
 
     instance: InstanceId
     attempt: int = 0
-    """The last attempt that was begun; compared with the wanted one."""
+    """The last wanted attempt that was begun."""
     phase: Phase = Phase.ASSIGNED
     rooted: bool = False
     """It has a writable layer."""
     making: bool = False
     """Something of a container may exist beyond the root: namespaces, mounts, a bundle, a runtime
     container."""
+    prepared: bool = False
+    """All that its process needs stands: root, network, volumes, ports."""
     created: Created | None = None
     """Its process is held or runs under this conmon, in the boot `boot_id`."""
     boot_id: str = ""
@@ -27,9 +29,12 @@ class Local(Struct):
     ended: bool = False
     """Its process is over; what is left of it is to be cleaned up."""
     paused: bool = False
+    killed: bool = False
+    """A person's signal was meant to end it; its restart policy does not apply to this end."""
     exit_code: int | None = None
     oom_killed: bool = False
     restarts: int = 0
+    """By the restart policy, in this attempt."""
     failures: int = 0
     """Restarts in a row without a run that lasted; for the back-off."""
     retry_at: float = 0.0

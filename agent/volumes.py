@@ -6,14 +6,15 @@ volume that an instance uses is not removed.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from agent.journal import Journal
+from agent.trees import remove_tree
 from aio.subprocess import run
 from aio.supervisor import in_thread
 from model.errors import InUse, NotFound, Unsupported, WrongState
@@ -22,13 +23,16 @@ from model.spec import VolumeSpec
 from model.status import VolumeReport
 
 COPY_DEADLINE = 3600.0
+OWNER = "flota.container"
+"""Label of an anonymous volume: the id of the container that it was made for."""
+_REMOVED, _COPY = ".removed-", "_copy"
 
 
 class Volumes:
-    """`users` gives, per volume, the names of instances that use it."""
+    """`users` gives, per volume, the instances that use it: id → name."""
 
     def __init__(
-        self, folder: Path, journal: Journal, users: Callable[[], Mapping[str, Sequence[str]]]
+        self, folder: Path, journal: Journal, users: Callable[[], Mapping[str, Mapping[str, str]]]
     ) -> None:
         self._folder = folder
         self._journal = journal
@@ -38,7 +42,11 @@ class Volumes:
         """Called when a volume came or went."""
 
     def open(self) -> None:
+        """What the journal knows; a removal that was cut short is finished. Folders of no record stay: they
+        may be all that is left of someone's data."""
         self._folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        for leftover in self._folder.glob(f"{_REMOVED}*"):
+            remove_tree(leftover)
         self._known = self._journal.read("volume", VolumeReport)
 
     def all(self) -> Sequence[VolumeReport]:
@@ -61,17 +69,35 @@ class Volumes:
             raise WrongState(f"volume {name}: {path} is no directory", hint="Put its data back, or remove it")
         return str(path)
 
-    def used_by(self, name: str) -> Sequence[str]:
-        return self.users().get(name, ())
+    def used_by(self, name: str, *, but: str = "") -> Sequence[str]:
+        """Names of the instances that use it, apart from the one with the id `but`."""
+        return [user for ident, user in self.users().get(name, {}).items() if ident != but]
 
     async def create(self, spec: VolumeSpec, now: float) -> VolumeReport:
-        """Idempotent for a name that exists."""
+        """Idempotent for a name that exists. Raises InvalidInput, Unsupported."""
         name = check_name("volume", spec.name) if spec.name else secrets.token_hex(32)
-        if name in self._known:
-            return self._known[name]
         if spec.options:
             raise Unsupported(f"volume {name}: driver options are not supported", hint="Use a bind mount")
-        made = VolumeReport(name=name, created_at=now, labels=spec.labels, anonymous=not spec.name)
+        return await self._add(
+            VolumeReport(name=name, created_at=now, labels=spec.labels, anonymous=not spec.name)
+        )
+
+    async def anonymous(self, owner: str, target: str, now: float) -> VolumeReport:
+        """The volume that this container has at `target`, made at the first call. Its name follows from both,
+        so that one which was made just before a crash is found again."""
+        name = hashlib.sha256(f"{owner}\0{target}".encode()).hexdigest()
+        return await self._add(VolumeReport(name=name, created_at=now, labels={OWNER: owner}, anonymous=True))
+
+    async def remove_anonymous(self, owner: str) -> None:
+        """Those that were made for this container, but for what others use by now."""
+        for volume in self.all():
+            if volume.labels.get(OWNER) == owner and not self.used_by(volume.name, but=owner):
+                await self._remove(volume.name)
+
+    async def _add(self, made: VolumeReport) -> VolumeReport:
+        name = made.name
+        if name in self._known:
+            return self._known[name]
         await in_thread(self._make, name)
         await self._journal.put("volume", name, made)
         self._known[name] = made
@@ -88,14 +114,17 @@ class Volumes:
             raise InUse(
                 f"volume {name} is used by {', '.join(users[:3])}", hint="Remove those containers first"
             )
-        await self.remove_unused(name)
+        await self._remove(name)
 
-    async def remove_unused(self, name: str) -> None:
-        """For a caller who knows that nobody uses it. Idempotent."""
-        if self._known.pop(name, None) is not None:
-            await self._journal.delete("volume", name)
-            await in_thread(shutil.rmtree, self._folder / name, True)
-            self.changed()
+    async def _remove(self, name: str) -> None:
+        """Out of sight by one rename, then forgotten, then deleted: a crash leaves nothing half there."""
+        aside = self._folder / f"{_REMOVED}{name}"
+        if self._known.pop(name, None) is None:
+            return
+        await in_thread(_set_aside, self._folder / name, aside)
+        await self._journal.delete("volume", name)
+        await in_thread(remove_tree, aside)
+        self.changed()
 
     async def prune(self, *, all_unused: bool) -> Mapping[str, int]:
         """Anonymous volumes, or all, that nobody uses; bytes freed of each."""
@@ -108,16 +137,34 @@ class Volumes:
 
     async def fill(self, name: str, source: str) -> None:
         """Copy what an image has at the mount point into a volume that is still empty, owners and modes kept
-        (`source` is inside a root that no process runs in yet, its links resolved)."""
-        target = self.path(name)
-        if os.path.isdir(source) and not os.listdir(target):
-            words = ["cp", "-a", "--no-target-directory", "--", source, target]
-            (await run(words, deadline=COPY_DEADLINE)).check()
+        (`source` is inside a root that no process runs in yet, its links resolved). All of it or nothing."""
+        target = Path(self.path(name))
+        if not os.path.isdir(source) or os.listdir(target):
+            return
+        if not os.listdir(source):
+            await in_thread(_copy_owner, source, target)
+            return
+        copy = target.with_name(_COPY)
+        await in_thread(remove_tree, copy)
+        words = ["cp", "-a", "--no-target-directory", "--", source, str(copy)]
+        (await run(words, deadline=COPY_DEADLINE)).check()
+        await in_thread(os.rename, copy, target)
 
     def _make(self, name: str) -> None:
         path = self._folder / name / "_data"
         path.parent.mkdir(mode=0o711, exist_ok=True)
         path.mkdir(mode=0o755, exist_ok=True)
+
+
+def _set_aside(path: Path, aside: Path) -> None:
+    if path.exists():
+        path.rename(aside)
+
+
+def _copy_owner(source: str, target: Path) -> None:
+    info = os.stat(source)
+    os.chown(target, info.st_uid, info.st_gid)
+    target.chmod(stat.S_IMODE(info.st_mode))
 
 
 def _usage(folder: Path) -> int:

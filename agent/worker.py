@@ -2,20 +2,21 @@
 
 Invariants: one step at a time per instance; a record is durable before something exists that it alone knows
 of (the intent before a creation, the pids before a start); whatever happens, an exit is folded in exactly
-once.
+once. `story` keeps the last folds, for the message of what should never happen.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
 from agent import lifecycle
-from agent.lifecycle import Action, Outcome, Step
+from agent.lifecycle import Action, InvalidTransition, Outcome, Step
 from agent.record import Local
 from agent.runtime.base import Created, Exit
 from aio.clock import Clock
@@ -37,6 +38,8 @@ DEADLINES = {
 }
 RETRY = 5.0
 """Seconds between attempts at a clean-up or removal that fails."""
+STORY = 32
+"""Folds that are remembered."""
 
 
 class Steps(Protocol):
@@ -80,6 +83,7 @@ class Worker:
         self._scope: asyncio.Timeout | None = None
         self._doing: Action | None = None
         self._unwatch: Callable[[], None] | None = None
+        self.story: deque[str] = deque(maxlen=STORY)
 
     # -- from outside -------------------------------------------------------------------------------
     def wish(self, want: Instance | None) -> None:
@@ -99,7 +103,7 @@ class Worker:
         try:
             async with asyncio.timeout(deadline):
                 while not self.record.live:
-                    if self.record.phase.ended:
+                    if self._gone_for_good():
                         raise WrongState(f"it is {self.record.phase}: {self.record.message}")
                     changed = self._changed
                     await changed.wait()
@@ -108,6 +112,18 @@ class Worker:
             raise WrongState(f"it was not created within {deadline:g} s") from error
         finally:
             self._holders -= 1
+
+    def killed(self) -> None:
+        """A person has sent a signal that is to end it."""
+        self._set(lifecycle.killed(self.record), "killed")
+        self._keeper.keep(self.record)
+
+    def _gone_for_good(self) -> bool:
+        """It ended, and the attempt that is wanted will not be made."""
+        wanted = self.want.attempt if self.want is not None else 0
+        return self.record.phase is Phase.REMOVED or (
+            self.record.phase.ended and (self.want is None or self.record.attempt >= wanted)
+        )
 
     async def over(self) -> Local:
         """Wait until the current run is over and its code known; for a client that is attached."""
@@ -120,7 +136,7 @@ class Worker:
     async def run(self) -> None:
         """Until the instance is removed."""
         try:
-            if self.record.created is not None and not self.record.ended:
+            if self.record.created is not None and self.record.live:
                 self._watch(self.record.created)
             while True:
                 self._take_exit()
@@ -136,36 +152,51 @@ class Worker:
                 else:
                     await self._do(action)
         finally:
-            if self._unwatch is not None:
-                self._unwatch()
+            self._stop_watching()
 
     async def _do(self, action: Action) -> None:
         before = self.record
-        self._set(lifecycle.begun(before, action))
-        if self.record.making and not before.making:
-            await self._keeper.keep(self.record)
-        elif self.record != before:
-            self._keeper.keep(self.record)
+        self._set(lifecycle.begun(before, action), f"begin {action.step}: {action.why}")
+        written = self._keeper.keep(self.record) if self.record != before else None
+        intent = written if self.record.making and not before.making else None
         self._doing = action
-        outcome = await self._performed(action)
+        outcome = await self._performed(action, intent)
         self._doing = None
-        now = self._clock.now()
-        self._set(lifecycle.after(self.record, self.want, action, outcome, now))
-        if outcome.created is not None:
+        folded = lifecycle.after(self.record, self.want, action, outcome, self._clock.now())
+        self._set(
+            folded, f"end {action.step}: {outcome.error or ('cut short' if outcome.interrupted else 'done')}"
+        )
+        if self.record.created is None:
+            self._stop_watching()
+        elif outcome.created is not None:
             self._watch(outcome.created)
-            await self._keeper.keep(self.record)
-        elif self.record.phase is not Phase.REMOVED:
-            self._keeper.keep(self.record)
+        if self.record.phase is not Phase.REMOVED:
+            written = self._keeper.keep(self.record)
+            if outcome.created is not None:
+                await self._made_durable(written, action)
         self._tell(action, outcome)
         if outcome.error:
             log.warning("%s: %s: %s", self.record.instance[:12], action.step, outcome.error)
             if action.step in (Step.CLEAN, Step.REMOVE, Step.STOP, Step.PAUSE, Step.RESUME):
                 await self._bell.wait(RETRY)
 
-    async def _performed(self, action: Action) -> Outcome:
+    async def _made_durable(self, written: asyncio.Future[None], action: Action) -> None:
+        """A process that the journal does not know must not be let go: the next agent would take it away."""
+        try:
+            await written
+        except FlotaError as error:
+            failed = lifecycle.after(
+                self.record, self.want, action, Outcome(error=str(error)), self._clock.now()
+            )
+            self._set(failed, f"journal: {error}")
+
+    async def _performed(self, action: Action, intent: asyncio.Future[None] | None) -> Outcome:
+        """Do it, once the intent is durable. Whatever goes wrong is the outcome."""
         try:
             async with asyncio.timeout(DEADLINES.get(action.step)) as scope:
                 self._scope = scope
+                if intent is not None:
+                    await intent
                 return await self._steps.perform(action, self.record, self.want, self._ended)
         except TimeoutError:
             if action.step in lifecycle.INTERRUPTIBLE and not self._serves(action):
@@ -182,15 +213,21 @@ class Worker:
         """True while the step under way is what would be done next anyhow."""
         hold = bool(self._holders)
         wanted = lifecycle.next_action(self.record, self.want, hold=hold, now=self._clock.now())
-        return wanted is not None and (wanted.step, wanted.force) == (doing.step, doing.force)
+        if wanted is None:
+            return False
+        return (wanted.step, wanted.force, wanted.grace) == (doing.step, doing.force, doing.grace)
 
     # -- the process's end --------------------------------------------------------------------------
     def _watch(self, created: Created) -> None:
-        if self._unwatch is not None:
-            self._unwatch()
+        self._stop_watching()
         self._exit = None
         self._ended = asyncio.Event()
         self._unwatch = self._steps.watch(self.record, created, self._rung)
+
+    def _stop_watching(self) -> None:
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
 
     def _rung(self, exit_: Exit) -> None:
         self._exit = exit_
@@ -201,13 +238,21 @@ class Worker:
         if self._exit is None:
             return
         exit_, self._exit = self._exit, None
-        self._set(lifecycle.exited(self.record, exit_, self._clock.now()))
+        if not self.record.live:
+            return
+        ran = self.record.started
+        self._set(lifecycle.exited(self.record, exit_, self._clock.now()), f"exit {exit_.code}")
         self._keeper.keep(self.record)
-        if exit_.oom_killed:
+        if ran and exit_.oom_killed:
             self._keeper.happened(self.record, self.want, "oom")
-        self._keeper.happened(self.record, self.want, "die")
+        if ran:
+            self._keeper.happened(self.record, self.want, "die")
 
-    def _set(self, record: Local) -> None:
+    def _set(self, record: Local, event: str) -> None:
+        self.story.append(f"{event} → {record.phase}")
+        impossible = lifecycle.check(record)
+        if impossible:
+            raise InvalidTransition(f"{record.instance[:12]}: {impossible}; {'; '.join(self.story)}")
         self.record = record
         self._changed.set()
         self._changed = asyncio.Event()
