@@ -15,7 +15,7 @@ from typing import Any
 from deploy.rig.netns import NetnsRig
 
 FLOTA = str(Path(sys.executable).with_name("flota"))
-PORT = 7117
+PORT = 7420
 
 
 class Fleet:
@@ -70,7 +70,7 @@ class Fleet:
 
     def socket(self, host: str = "n1") -> str:
         """Path, on this machine, of the controller's API socket."""
-        return str(self.rig.run_folder(host) / "controller" / "api.sock")
+        return str(self.rig.run_folder(host) / "flota.sock")
 
     def wait_ready(self, count: int, deadline: float = 30.0) -> None:
         end = time.monotonic() + deadline

@@ -92,7 +92,7 @@ def test_a_taken_port_is_refused_by_name_and_number(clean: Fleet) -> None:
 
 
 def test_a_wrong_token_and_a_second_agent_are_refused(clean: Fleet) -> None:
-    done = clean.attempt("n2", "join", "flota-1-aaaa-bbbb", "198.18.0.11:7117")
+    done = clean.attempt("n2", "join", "flota-1-aaaa-bbbb", "198.18.0.11:7420")
     assert done.returncode == 1 and b"token" in done.stderr and b"Traceback" not in done.stderr
     second = clean.attempt("n2", "agent")
     assert second.returncode == 1 and b"already" in second.stderr

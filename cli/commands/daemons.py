@@ -1,0 +1,217 @@
+"""`flota up`, `join`, `down`: this host in a fleet; `flota controller` and `agent`: the daemons themselves.
+
+Only here the command line loads `agent` and `controller`, and only when one of these commands runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from cli import daemon
+from cli.context import out
+from cli.parse.container import pairs
+from model.errors import AlreadyExists, Forbidden
+
+ROOT, RUN, PORT = "/var/lib/flota", "/run/flota", 7420
+F = Callable[..., Any]
+PLACES = (
+    click.option("--root", default=ROOT, show_default=True, help="Folder of all state"),
+    click.option("--run", "run_", default=RUN, show_default=True, help="Folder of sockets, on a tmpfs"),
+)
+AGENT = (
+    click.option("--name", default="", help="This host's name in the fleet; its host name without"),
+    click.option("--address", default="", help="Address at which other hosts reach this one"),
+    click.option("--label", multiple=True, help="KEY=VALUE of this host, for constraints"),
+    click.option("--cgroup-parent", default="/flota", show_default=True, help="Cgroup of all containers"),
+    click.option("--insecure-registry", multiple=True, help="Registry host to speak plain HTTP to"),
+)
+CONTROLLER = (
+    click.option("--port", default=PORT, show_default=True, type=click.IntRange(1, 65535)),
+    click.option("--listen", default="", help="Address to listen on; all without"),
+)
+
+
+def _with(*groups: tuple[F, ...]) -> Callable[[F], F]:
+    def decorate(command: F) -> F:
+        for group in reversed(groups):
+            for option in reversed(group):
+                command = option(command)
+        return command
+
+    return decorate
+
+
+@click.command()
+@_with(PLACES, AGENT, CONTROLLER)
+def up(root: str, run_: str, **flags: Any) -> None:
+    """Start a fleet on this host: a controller and an agent, nothing else needed."""
+    _need_root()
+    _start_controller(root, run_, flags)
+    if not os.path.exists(f"{root}/agent/enrollment.json"):
+        from api.client import Client
+
+        token = Client(f"unix://{run_}/flota.sock").call("POST", "/v1/tokens", body={"ttl": 600})["token"]
+        _enroll(root, token, f"127.0.0.1:{flags['port']}", flags)
+    _start_agent(root, run_, flags)
+    out(f"The fleet is up: controller and agent run on this host (logs in {root}/log).")
+    out("")
+    out("  flota node ls                      # the hosts")
+    out("  flota run -it --rm IMAGE sh        # a container")
+    out("  flota token create                 # what to type on another host to make it join")
+
+
+@click.command()
+@_with(PLACES, AGENT)
+@click.argument("token")
+@click.argument("controller", metavar="ADDRESS:PORT")
+def join(root: str, run_: str, token: str, controller: str, **flags: Any) -> None:
+    """Make this host a member of a fleet, by a token of `flota token create`."""
+    _need_root()
+    from agent.join import parse_token
+
+    parse_token(token)
+    if os.path.exists(f"{root}/agent/enrollment.json"):
+        raise AlreadyExists(
+            "this host is a member of a fleet already", hint="Leave it with `flota down --purge`"
+        )
+    _enroll(root, token, controller if ":" in controller else f"{controller}:{PORT}", flags)
+    _start_agent(root, run_, flags)
+    out("This host has joined the fleet.")
+
+
+@click.command()
+@_with(PLACES)
+@click.option("--purge", is_flag=True, help="Remove all containers, networks, images and state of this host")
+def down(root: str, run_: str, purge: bool) -> None:
+    """Stop the daemons of this host; containers go on running, unless purged."""
+    _need_root()
+    stopped = [name for name in ("agent", "controller") if daemon.stop(run_, name)]
+    if purge:
+        from agent.purge import purge as remove_everything
+
+        remove_everything(f"{root}/agent", f"{run_}/agent")
+        for folder in (root, run_):
+            _empty(folder)
+    out(f"stopped: {', '.join(stopped) or 'nothing ran'}{'; everything removed' if purge else ''}")
+
+
+@click.command()
+@_with(PLACES, AGENT)
+@click.option("--detach", is_flag=True, help="In the background; return when it answers")
+def agent(root: str, run_: str, detach: bool, **flags: Any) -> None:
+    """Be this host's agent (in the foreground)."""
+    _need_root()
+    if detach:
+        _start_agent(root, run_, flags)
+        return
+    from agent.config import AgentConfig
+    from agent.main import main
+
+    config = AgentConfig(
+        state_dir=f"{root}/agent",
+        run_dir=f"{run_}/agent",
+        socket=f"{run_}/agent.sock",
+        name=flags["name"],
+        address=flags["address"],
+        cgroup_parent=flags["cgroup_parent"],
+        labels=pairs(flags["label"]),
+        insecure_registries=flags["insecure_registry"],
+    )
+    _as_daemon(run_, "agent", lambda: main(config))
+
+
+@click.command()
+@_with(PLACES, CONTROLLER)
+@click.option("--address", default="", help="Address at which hosts reach this controller")
+@click.option("--detach", is_flag=True, help="In the background; return when it answers")
+def controller(root: str, run_: str, detach: bool, **flags: Any) -> None:
+    """Be the fleet's controller (in the foreground)."""
+    _need_root()
+    if detach:
+        _start_controller(root, run_, flags)
+        return
+    from controller.config import ControllerConfig
+    from controller.main import main
+
+    config = ControllerConfig(
+        state_dir=f"{root}/controller",
+        socket=f"{run_}/flota.sock",
+        listen=flags["listen"] or "0.0.0.0",  # noqa: S104 - hosts come from elsewhere, with certificates
+        port=flags["port"],
+        advertise=flags["address"],
+        names=("127.0.0.1", "localhost"),
+    )
+    _as_daemon(run_, "controller", lambda: main(config))
+
+
+def _as_daemon(run: str, name: str, serve: Callable[[], None]) -> None:
+    """The pid file is ours only while nobody else's daemon lives."""
+    owner = daemon.alive(run, name)
+    if owner and owner != os.getpid():
+        raise AlreadyExists(f"a {name} runs already (pid {owner})", hint=f"Stop it first: kill {owner}")
+    daemon.claim(run, name)
+    try:
+        serve()
+    finally:
+        daemon.release(run, name)
+
+
+def _start_controller(root: str, run: str, flags: dict[str, Any]) -> None:
+    if daemon.alive(run, "controller"):
+        return
+    words = ["controller", "--root", root, "--run", run, "--port", str(flags["port"])]
+    words += ["--listen", flags["listen"], "--address", flags["address"]]
+    daemon.start("controller", words, log=f"{root}/log/controller.log", socket=f"{run}/flota.sock")
+
+
+def _start_agent(root: str, run: str, flags: dict[str, Any]) -> None:
+    if daemon.alive(run, "agent"):
+        return
+    words = ["agent", "--root", root, "--run", run, "--name", flags["name"], "--address", flags["address"]]
+    words += ["--cgroup-parent", flags["cgroup_parent"]]
+    words += [word for label in flags["label"] for word in ("--label", label)]
+    words += [word for host in flags["insecure_registry"] for word in ("--insecure-registry", host)]
+    daemon.start("agent", words, log=f"{root}/log/agent.log", socket=f"{run}/agent.sock")
+
+
+def _enroll(root: str, token: str, address: str, flags: dict[str, Any]) -> None:
+    import asyncio
+    import socket
+    from pathlib import Path
+
+    from agent import facts
+    from agent.join import join as enroll
+
+    name = flags["name"] or socket.gethostname()
+    own = flags["address"] or facts.source_address(address)
+    asyncio.run(
+        enroll(
+            token,
+            address,
+            state=Path(root) / "agent",
+            name=name,
+            address=own,
+            labels=pairs(flags["label"]),
+        )
+    )
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise Forbidden("this needs root", hint=f"sudo flota {' '.join(sys.argv[1:2])}")
+
+
+def _empty(folder: str) -> None:
+    """What is ours in a folder that may itself be a mount point."""
+    for name in ("agent", "controller", "log", "flota.sock", "agent.sock", "agent.pid", "controller.pid"):
+        path = os.path.join(folder, name)
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        elif os.path.lexists(path):
+            os.unlink(path)

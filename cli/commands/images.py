@@ -1,0 +1,170 @@
+"""Commands about images, on all hosts or with `--node` on one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import click
+
+from cli import render
+from cli.context import App, format_option, now, out, pass_app, segment, short, show
+from cli.progress import Display
+from cli.render import Column
+from model.quantity import format_size
+
+CHUNK = 1 << 18
+node_option = click.option("--node", default="", help="Only on this host")
+
+
+def familiar(name: str) -> str:
+    return name.removeprefix("docker.io/").removeprefix("library/")
+
+
+def _rows(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per name of an image, the hosts that have it joined."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for item in items:
+        image = item["image"]
+        for name in image.get("names") or ["<none>:<none>"]:
+            row = rows.setdefault((name, image["id"]), {**item, "name": familiar(name), "hosts": []})
+            row["hosts"].append(item.get("host", ""))
+    return list(rows.values())
+
+
+def _columns(whole: bool) -> list[Column]:
+    at = now()
+    return [
+        ("REPOSITORY", lambda r: r["name"].rpartition(":")[0]),
+        ("TAG", lambda r: r["name"].rpartition(":")[2]),
+        ("IMAGE ID", lambda r: r["image"]["id"] if whole else short(r["image"]["id"])),
+        ("CREATED", lambda r: render.age(r["image"].get("created", 0), at) or "N/A"),
+        ("SIZE", lambda r: format_size(r["image"].get("size", 0))),
+        ("NODES", lambda r: ",".join(sorted(r["hosts"]))),
+    ]
+
+
+@click.command()
+@click.option("--quiet", "-q", is_flag=True, help="Only ids")
+@click.option("--no-trunc", is_flag=True)
+@click.option("--filter", "-f", "filters", multiple=True, help="reference= label= dangling=")
+@node_option
+@format_option
+@pass_app
+def images(app: App, quiet: bool, no_trunc: bool, filters: tuple[str, ...], node: str, format_: str) -> None:
+    """List images, of all hosts."""
+    items = app.call("GET", "/v1/images", filter=list(filters), host=node)
+    columns = _columns(no_trunc)
+    show(_rows(items), columns, format_=format_, quiet=columns[2] if quiet else None)
+
+
+@click.command()
+@click.option("--quiet", "-q", is_flag=True, help="Only the result")
+@click.option("--platform", default="", help="os/arch")
+@node_option
+@click.argument("ref", metavar="IMAGE")
+@pass_app
+def pull(app: App, ref: str, quiet: bool, platform: str, node: str) -> None:
+    """Pull an image from its registry, on every host."""
+    lines = app.client.lines("POST", "/v1/images/pull", ref=ref, platform=platform, host=node)
+    Display(quiet=quiet).run(lines)
+
+
+@click.command()
+@click.option("--input", "-i", "source", type=click.File("rb"), default="-", help="Archive; stdin without")
+@click.option("--quiet", "-q", is_flag=True)
+@node_option
+@pass_app
+def load(app: App, source: BinaryIO, quiet: bool, node: str) -> None:
+    """Load images of an archive (docker save, OCI layout), on every host."""
+    Display(quiet=quiet).run(app.client.upload("/v1/images/load", _chunks(source), host=node))
+
+
+@click.command("import")
+@click.option(
+    "--change", "-c", multiple=True, help="CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR …"
+)
+@click.option("--message", "-m", default="", help="For the image's history")
+@node_option
+@click.argument("source", type=click.File("rb"))
+@click.argument("ref", required=False, default="", metavar="[NAME:TAG]")
+@pass_app
+def import_(app: App, source: BinaryIO, ref: str, change: tuple[str, ...], message: str, node: str) -> None:
+    """Make an image of a root file system tar, on every host."""
+    query = {"ref": ref, "message": message, "change": list(change), "host": node}
+    Display(quiet=True).run(app.client.upload("/v1/images/import", _chunks(source), **query))
+
+
+@click.command()
+@click.option("--force", "-f", is_flag=True)
+@node_option
+@click.argument("refs", nargs=-1, required=True, metavar="IMAGE…")
+@pass_app
+def rmi(app: App, refs: tuple[str, ...], force: bool, node: str) -> None:
+    """Remove images, on every host."""
+    for ref in refs:
+        seen: set[str] = set()
+        for removed in app.call("DELETE", f"/v1/images/{segment(ref)}", force=force, host=node):
+            lines = [f"Untagged: {familiar(name)}" for name in removed.get("untagged", ())]
+            lines += [f"Deleted: {ident}" for ident in removed.get("deleted", ())]
+            for line in lines:
+                if line not in seen:
+                    seen.add(line)
+                    out(line)
+
+
+@click.command()
+@node_option
+@click.argument("ref", metavar="IMAGE")
+@click.argument("name", metavar="NAME:TAG")
+@pass_app
+def tag(app: App, ref: str, name: str, node: str) -> None:
+    """Give an image one more name, on every host that has it."""
+    app.call("POST", f"/v1/images/{segment(ref)}/tag", name=name, host=node)
+
+
+@click.group()
+def image() -> None:
+    """Commands about images, in docker's long form."""
+
+
+@image.command("prune")
+@click.option("--all", "-a", "all_", is_flag=True, help="All that no container uses")
+@click.option("--force", "-f", is_flag=True, help="Do not ask")
+@node_option
+@pass_app
+def prune(app: App, all_: bool, force: bool, node: str) -> None:
+    """Remove unused images, on every host."""
+    if not force:
+        click.confirm("Remove unused images on every host?", abort=True)
+    for removed in app.call("POST", "/v1/images/prune", all=all_, host=node):
+        for ident in removed.get("deleted", ()):
+            out(f"{removed.get('host', '')}: {ident}")
+
+
+@image.command("inspect")
+@click.argument("refs", nargs=-1, required=True)
+@pass_app
+def inspect(app: App, refs: tuple[str, ...]) -> None:
+    """Show everything about images."""
+    import json
+
+    from cli.commands.inspect import find
+
+    out(json.dumps([value for ref in refs for value in find(app, ref, "image")], indent=4))
+
+
+for _name, _command in (
+    ("ls", images),
+    ("pull", pull),
+    ("load", load),
+    ("import", import_),
+    ("rm", rmi),
+    ("tag", tag),
+):
+    image.add_command(_command, _name)
+
+
+def _chunks(source: BinaryIO) -> Iterator[bytes]:
+    while data := source.read(CHUNK):
+        yield data

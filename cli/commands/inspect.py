@@ -1,0 +1,74 @@
+"""`flota inspect` of anything, and `flota why`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from cli import render
+from cli.context import App, now, out, pass_app, segment
+from model.errors import NotFound
+
+KINDS = {
+    "container": "/v1/instances/{}",
+    "service": "/v1/services/{}",
+    "network": "/v1/networks/{}",
+    "node": "/v1/hosts/{}",
+    "image": "/v1/images/{}",
+    "volume": "/v1/volumes/{}",
+}
+"""In the order in which a bare name is looked up."""
+
+
+@click.command()
+@click.option("--type", "kind", type=click.Choice(list(KINDS)), help="What it is, if a name fits several")
+@click.option("--format", "-f", "format_", default="", help="`json`, or a template such as '{{.status.pid}}'")
+@click.argument("refs", nargs=-1, required=True, metavar="NAME|ID…")
+@pass_app
+def inspect(app: App, refs: tuple[str, ...], kind: str | None, format_: str) -> None:
+    """Show everything about containers, services, networks, nodes, images or volumes."""
+    found: list[Any] = []
+    for ref in refs:
+        found += find(app, ref, kind)
+    if format_ == "json":
+        sys.stdout.write(render.json_lines(found))
+    elif format_:
+        sys.stdout.write(render.template(format_, (), found))
+    else:
+        out(json.dumps(found, indent=4, ensure_ascii=False))
+
+
+def find(app: App, ref: str, kind: str | None) -> list[Any]:
+    """The object, as a list (images and volumes are on several hosts). Raises NotFound."""
+    for name, path in KINDS.items():
+        if kind is not None and name != kind:
+            continue
+        try:
+            value = app.call("GET", path.format(segment(ref)))
+        except NotFound:
+            continue
+        return value if isinstance(value, list) else [value]
+    raise NotFound(f"no such {kind or 'object'}: {ref}")
+
+
+@click.command()
+@click.option("--format", "format_", default="", help="`json`")
+@click.argument("ref", metavar="NAME|ID")
+@pass_app
+def why(app: App, ref: str, format_: str) -> None:
+    """Tell why a container, service or node is as it is."""
+    answer = app.call("GET", f"/v1/why/{segment(ref)}")
+    if format_ == "json":
+        sys.stdout.write(render.json_lines([answer]))
+        return
+    out(f"{answer['kind']} {render.clean(answer['name'])}: {render.clean(answer['summary'])}")
+    for reason in answer.get("reasons", ()):
+        out(f"  - {render.clean(reason)}")
+    for condition in answer.get("conditions", ()):
+        out(f"  ! {condition['type']}: {render.clean(condition['message'])}")
+    at = now()
+    for event in answer.get("events", ()):
+        out(f"  {render.age(event.get('at', 0), at):>24}  {event['action']} {event.get('host', '')}")

@@ -1,0 +1,130 @@
+"""`flota run` and `flota create`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from cli import exits
+from cli.context import App, out, pass_app
+from cli.options import container_options, plain_options
+from cli.parse.container import container_spec
+from cli.terminal import Detached, Session
+from model.api import CreateInstance
+from model.codec import to_plain
+from model.errors import AlreadyExists, CommandFailed, FlotaError
+from model.spec import Placement
+from model.streams import Exit
+
+SETTINGS = {"allow_interspersed_args": False, "help_option_names": ["--help"]}
+
+
+@click.command(context_settings=SETTINGS)
+@plain_options
+@container_options
+@click.option("--detach", "-d", is_flag=True, help="Run it in the background and print its id")
+@click.option("--attach", "-a", "attach_to", multiple=True, help="stdin, stdout, stderr")
+@click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on to it")
+@click.option("--quiet", "-q", is_flag=True, help="No pull progress")
+@click.argument("image")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@pass_app
+def run(app: App, image: str, args: tuple[str, ...], **flags: Any) -> int:
+    """Run a command in a new container."""
+    cidfile = _cidfile(flags)
+    created = _create(app, image, args, flags)
+    ident = created["instance"]["id"]
+    _write_cidfile(cidfile, ident)
+    if flags["detach"]:
+        app.call("POST", f"/v1/instances/{ident}/start")
+        _await_running(app, ident)
+        out(ident)
+        return 0
+    return _foreground(app, ident, flags)
+
+
+@click.command(context_settings=SETTINGS)
+@plain_options
+@container_options
+@click.option("--quiet", "-q", is_flag=True, help="No pull progress")
+@click.argument("image")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@pass_app
+def create(app: App, image: str, args: tuple[str, ...], **flags: Any) -> None:
+    """Create a container without starting it."""
+    cidfile = _cidfile(flags)
+    created = _create(app, image, args, flags)
+    _write_cidfile(cidfile, created["instance"]["id"])
+    out(created["instance"]["id"])
+
+
+def _create(app: App, image: str, args: tuple[str, ...], flags: dict[str, Any]) -> Any:
+    flags["env_file"] = [file.read() for file in flags["env_file"]]
+    spec = container_spec(flags, image, args, environ=os.environ, cwd=os.getcwd())
+    request = CreateInstance(
+        spec=spec,
+        name=flags["name"],
+        placement=Placement(constraints=tuple(flags["constraint"])),
+        host=flags["node"],
+    )
+    return app.call("POST", "/v1/instances", body=to_plain(request))
+
+
+def _foreground(app: App, ident: str, flags: dict[str, Any]) -> int:
+    """Attach, then start: nothing that it prints is missed."""
+    sock = app.client.hijack(f"/v1/instances/{ident}/attach", stdin=flags["interactive"])
+    app.call("POST", f"/v1/instances/{ident}/start")
+    session = Session(
+        sock, stdin=flags["interactive"], terminal=flags["tty"], proxy=flags["sig_proxy"] and not flags["tty"]
+    )
+    try:
+        ended = session.run()
+    except Detached:
+        return 0
+    if flags["rm"]:
+        app.call("POST", f"/v1/instances/{ident}/wait", condition="removed")
+    return _code(ended)
+
+
+def _code(ended: Exit) -> int:
+    """The container's own; what kept it from starting is told."""
+    if ended.exit_code is None:
+        raise CommandFailed(ended.message or "its exit code is unknown")
+    if ended.exit_code in (126, 127, 128) and ended.message and not ended.message.startswith("exited"):
+        sys.stderr.write(f"flota: {ended.message}\n")
+    return ended.exit_code
+
+
+def _await_running(app: App, ident: str) -> None:
+    """Raises CommandFailed in the host's words when it could not be started."""
+    reply = app.call("POST", f"/v1/instances/{ident}/wait", condition="running")
+    if reply.get("phase") == "failed":
+        raise StartFailed(reply.get("message", "it could not be started"), reply.get("exit_code"))
+
+
+class StartFailed(CommandFailed):
+    """A start that failed, with the exit code that docker gives for it."""
+
+    def __init__(self, message: str, exit_code: int | None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code if exit_code in (126, 127) else exits.ENGINE
+
+
+def _cidfile(flags: dict[str, Any]) -> str:
+    path = flags.get("cidfile") or ""
+    if path and os.path.exists(path):
+        raise AlreadyExists(f"the id file {path} exists", hint="Remove it, or choose another --cidfile")
+    return path
+
+
+def _write_cidfile(path: str, ident: str) -> None:
+    if not path:
+        return
+    try:
+        with open(path, "w") as file:
+            file.write(ident)
+    except OSError as error:
+        raise FlotaError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,272 @@
+"""`flota service`: replicated and global services."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from cli import render
+from cli.context import App, each, format_option, now, out, pass_app, segment, short, show
+from cli.options import container_options
+from cli.parse.container import container_spec, environment, pairs, resources
+from cli.parse.ports import parse_service_publish
+from cli.render import Column
+from model.api import UpdateService
+from model.codec import convert_strict, to_plain
+from model.errors import InvalidInput
+from model.quantity import parse_bytes, parse_cpus, parse_duration
+from model.spec import Global, Placement, Replicated, Reservations, ServiceSpec, UpdatePolicy
+
+
+@click.group()
+def service() -> None:
+    """Services: containers kept running on the fleet."""
+
+
+@service.command(
+    "create", context_settings={"allow_interspersed_args": False, "help_option_names": ["--help"]}
+)
+@click.option("--name", required=False, default="", help="Its name")
+@click.option("--replicas", help="How many")
+@click.option("--mode", type=click.Choice(["replicated", "global"]), default="replicated")
+@click.option("--publish", "-p", multiple=True, help="mode=host,published=8080,target=80")
+@click.option("--replicas-max-per-node", type=int, default=0)
+@click.option("--placement", "strategy", type=click.Choice(["spread", "binpack"]), default="spread")
+@click.option("--reserve-cpu", default="", help="Set aside on the host, for example 0.5")
+@click.option("--reserve-memory", default="", help="Set aside on the host, for example 64m")
+@click.option("--update-parallelism", type=int, default=1)
+@click.option("--update-delay", default="0s")
+@click.option("--update-order", type=click.Choice(["stop-first", "start-first"]), default="stop-first")
+@click.option("--container-label", multiple=True, help="KEY=VALUE on its containers")
+@click.option("--tty", "-t", is_flag=True)
+@click.option("--detach", "-d", is_flag=True, help="Do not wait until it runs")
+@click.option("--quiet", "-q", is_flag=True)
+@container_options
+@click.argument("image")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@pass_app
+def create(app: App, image: str, args: tuple[str, ...], **flags: Any) -> None:
+    """Create a service."""
+    spec = _spec(image, args, flags)
+    made = app.call("POST", "/v1/services", body=to_plain(spec))
+    out(made["service"]["id"])
+
+
+def _spec(image: str, args: tuple[str, ...], flags: dict[str, Any]) -> ServiceSpec:
+    from msgspec.structs import replace
+
+    labels = pairs(flags.pop("label"))
+    ports = tuple(p for text in flags.pop("publish") for p in parse_service_publish(text))
+    flags["env_file"] = [file.read() for file in flags["env_file"]]
+    flags["label"] = flags["container_label"]
+    container = container_spec(flags, image, args, environ=os.environ, cwd=os.getcwd())
+    if flags["mode"] == "global" and flags["replicas"] is not None:
+        raise InvalidInput("a global service has no --replicas")
+    return ServiceSpec(
+        name=flags["name"] or _name_of(image),
+        container=replace(container, ports=ports),
+        mode=Global()
+        if flags["mode"] == "global"
+        else Replicated(replicas=parse_replicas(flags["replicas"] or "1")),
+        placement=Placement(
+            constraints=flags["constraint"],
+            max_per_host=flags["replicas_max_per_node"],
+            strategy=flags["strategy"],
+            reservations=Reservations(
+                nano_cpus=parse_cpus(flags["reserve_cpu"] or "0"),
+                memory=parse_bytes(flags["reserve_memory"] or "0"),
+            ),
+        ),
+        update=UpdatePolicy(
+            parallelism=flags["update_parallelism"],
+            delay=parse_duration(flags["update_delay"]),
+            order=flags["update_order"],
+        ),
+        labels=labels,
+    )
+
+
+def _name_of(image: str) -> str:
+    """`docker.io/library/web:1` → `web-` and four digits, so that two of an image can live."""
+    import secrets
+
+    base = image.rpartition("/")[2].partition("@")[0].partition(":")[0]
+    return f"{base}-{secrets.token_hex(2)}"
+
+
+def parse_replicas(text: str) -> int:
+    """Raises InvalidInput."""
+    if not text.isdecimal() or int(text) > 100_000:
+        raise InvalidInput(f"replicas {text[:40]!r} is not a number from 0 to 100000")
+    return int(text)
+
+
+@service.command("ls")
+@click.option("--quiet", "-q", is_flag=True, help="Only ids")
+@format_option
+@pass_app
+def ls(app: App, quiet: bool, format_: str) -> None:
+    """List services."""
+    columns: list[Column] = [
+        ("ID", lambda s: short(s["service"]["id"])),
+        ("NAME", lambda s: s["service"]["spec"]["name"]),
+        ("MODE", lambda s: s["service"]["spec"].get("mode", {}).get("mode", "replicated")),
+        ("REPLICAS", lambda s: f"{s.get('running', 0)}/{s.get('wanted', 0)}"),
+        ("IMAGE", lambda s: s["service"]["spec"]["container"]["image"]),
+        ("CONDITION", lambda s: "; ".join(c["message"] for c in s["service"].get("conditions", ()))),
+    ]
+    show(app.call("GET", "/v1/services"), columns, format_=format_, quiet=columns[0] if quiet else None)
+
+
+@service.command("ps")
+@click.option("--quiet", "-q", is_flag=True, help="Only ids")
+@click.option("--no-trunc", is_flag=True)
+@format_option
+@click.argument("refs", nargs=-1, required=True, metavar="SERVICE…")
+@pass_app
+def ps(app: App, refs: tuple[str, ...], quiet: bool, no_trunc: bool, format_: str) -> None:
+    """List a service's containers, with their last ones."""
+    at = now()
+    items = [i for ref in refs for i in app.call("GET", f"/v1/services/{segment(ref)}").get("instances", ())]
+    columns: list[Column] = [
+        ("ID", lambda i: short(i["instance"]["id"], no_trunc)),
+        ("NAME", lambda i: i["instance"]["name"]),
+        ("IMAGE", lambda i: i["instance"]["spec"]["image"]),
+        ("NODE", lambda i: i.get("host_name", "")),
+        ("DESIRED", lambda i: i["instance"].get("desired", "running")),
+        ("STATE", lambda i: render.phase_text(i["status"], at)),
+        ("WHY", lambda i: i["status"].get("message", "") or i["instance"].get("reason", "")),
+    ]
+    show(items, columns, format_=format_, quiet=columns[0] if quiet else None)
+
+
+@service.command("scale")
+@click.argument("pairs_", nargs=-1, required=True, metavar="SERVICE=REPLICAS…")
+@pass_app
+def scale(app: App, pairs_: tuple[str, ...]) -> None:
+    """Set how many replicas services have."""
+    for pair in pairs_:
+        ref, equals, count = pair.partition("=")
+        if not equals:
+            raise click.UsageError(f"{pair!r} is not SERVICE=REPLICAS")
+        app.call("POST", f"/v1/services/{segment(ref)}/scale", replicas=parse_replicas(count))
+        out(f"{ref} scaled to {int(count)}")
+
+
+@service.command("update")
+@click.option("--image", help="New image")
+@click.option("--args", "args", help="New command line, split as a shell splits words")
+@click.option("--replicas", help="How many")
+@click.option("--env-add", multiple=True, help="KEY=VALUE")
+@click.option("--env-rm", multiple=True, help="KEY")
+@click.option("--label-add", multiple=True, help="KEY=VALUE")
+@click.option("--label-rm", multiple=True, help="KEY")
+@click.option("--constraint-add", multiple=True)
+@click.option("--constraint-rm", multiple=True)
+@click.option("--limit-cpu", "cpus")
+@click.option("--limit-memory", "memory")
+@click.option("--update-parallelism", type=int)
+@click.option("--update-delay")
+@click.option("--update-order", type=click.Choice(["stop-first", "start-first"]))
+@click.option("--force", is_flag=True, help="Replace all containers even if nothing changed")
+@click.argument("ref", metavar="SERVICE")
+@pass_app
+def update(app: App, ref: str, **flags: Any) -> None:
+    """Change a service; its containers are replaced by its update policy."""
+    current = app.call("GET", f"/v1/services/{segment(ref)}")["service"]
+    spec = updated(convert_strict(current["spec"], ServiceSpec), flags)
+    body = UpdateService(spec=spec, revision=current["revision"])
+    app.call("PUT", f"/v1/services/{segment(ref)}", body=to_plain(body))
+    out(ref)
+
+
+def updated(spec: ServiceSpec, flags: dict[str, Any]) -> ServiceSpec:
+    """The spec with the flags' changes. Raises InvalidInput."""
+    import shlex
+    import time
+
+    from msgspec.structs import replace
+
+    container = spec.container
+    env = {k: v for k, v in container.env.items() if k not in flags["env_rm"]}
+    env.update(environment(flags["env_add"], (), os.environ))
+    if flags["force"]:
+        env["FLOTA_FORCED"] = str(int(time.time()))
+    changes: dict[str, Any] = {"env": env}
+    if flags["image"]:
+        changes["image"] = flags["image"]
+    if flags["args"] is not None:
+        changes["args"] = tuple(shlex.split(flags["args"])) or None
+    if flags["cpus"] or flags["memory"]:
+        limits = resources(flags)
+        old = container.resources
+        changes["resources"] = replace(
+            old, nano_cpus=limits.nano_cpus or old.nano_cpus, memory=limits.memory or old.memory
+        )
+    labels = {k: v for k, v in spec.labels.items() if k not in flags["label_rm"]}
+    kept = tuple(c for c in spec.placement.constraints if c not in flags["constraint_rm"])
+    policy = {
+        "parallelism": flags["update_parallelism"],
+        "delay": parse_duration(flags["update_delay"]) if flags["update_delay"] else None,
+        "order": flags["update_order"],
+    }
+    mode = spec.mode
+    if flags["replicas"] is not None:
+        if not isinstance(mode, Replicated):
+            raise InvalidInput("a global service has no replicas")
+        mode = Replicated(replicas=parse_replicas(flags["replicas"]))
+    return replace(
+        spec,
+        container=replace(container, **changes),
+        labels={**labels, **pairs(flags["label_add"])},
+        placement=replace(spec.placement, constraints=(*kept, *flags["constraint_add"])),
+        update=replace(spec.update, **{k: v for k, v in policy.items() if v is not None}),
+        mode=mode,
+    )
+
+
+@service.command("rm")
+@click.argument("refs", nargs=-1, required=True, metavar="SERVICE…")
+@pass_app
+def rm(app: App, refs: tuple[str, ...]) -> None:
+    """Remove services with their containers."""
+    each(refs, lambda ref: app.call("DELETE", f"/v1/services/{segment(ref)}"))
+
+
+@service.command("logs")
+@click.option("--follow", "-f", is_flag=True, help="Go on as they grow")
+@click.option("--tail", "-n", default="all", help="Lines from the end, of each container")
+@click.option("--since", default="")
+@click.option("--until", default="")
+@click.option("--timestamps", "-t", is_flag=True)
+@click.option("--raw", is_flag=True, help="Without the containers' names")
+@click.argument("ref", metavar="SERVICE")
+@pass_app
+def logs(app: App, ref: str, **flags: Any) -> None:
+    """Show what a service's containers printed."""
+    from cli.commands.streams import read_logs
+
+    read_logs(app, f"/v1/services/{segment(ref)}/logs", flags)
+
+
+@service.command("inspect")
+@click.option("--pretty", is_flag=True, help="For people")
+@click.argument("refs", nargs=-1, required=True, metavar="SERVICE…")
+@pass_app
+def inspect(app: App, refs: tuple[str, ...], pretty: bool) -> None:
+    """Show everything about services."""
+    import json
+
+    values = [app.call("GET", f"/v1/services/{segment(ref)}") for ref in refs]
+    if not pretty:
+        out(json.dumps(values, indent=4))
+        return
+    for value in values:
+        spec = value["service"]["spec"]
+        out(f"Name: {spec['name']}\nImage: {spec['container']['image']}")
+        out(f"Running: {value.get('running', 0)} of {value.get('wanted', 0)}")
+        for line in value.get("explanation", ()):
+            sys.stdout.write(f"  - {render.clean(line)}\n")

@@ -1,0 +1,110 @@
+"""Daemons of this host: started detached, found again by their pid files, stopped.
+
+A pid file holds the pid and the process's start time, so that a reused pid is never taken for a daemon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from model.errors import DeadlineExceeded, Unavailable
+
+START_DEADLINE = 30.0
+STOP_DEADLINE = 15.0
+
+
+def pid_file(run: str, name: str) -> Path:
+    return Path(run) / f"{name}.pid"
+
+
+def alive(run: str, name: str) -> int:
+    """The daemon's pid, or 0."""
+    try:
+        pid, started = pid_file(run, name).read_text().split()
+    except (OSError, ValueError):
+        return 0
+    return int(pid) if start_time(int(pid)) == int(started) else 0
+
+
+def start_time(pid: int) -> int:
+    """Field 22 of /proc/PID/stat (proc(5)), -1 when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return -1
+
+
+def claim(run: str, name: str) -> None:
+    """This process is the daemon from now on."""
+    os.makedirs(run, mode=0o755, exist_ok=True)
+    pid_file(run, name).write_text(f"{os.getpid()} {start_time(os.getpid())}\n")
+
+
+def release(run: str, name: str) -> None:
+    if alive(run, name) == os.getpid():
+        pid_file(run, name).unlink(missing_ok=True)
+
+
+def start(name: str, words: Sequence[str], *, log: str, socket: str) -> None:
+    """Run `flota WORDS…` as a daemon of its own session and wait until it answers on `socket`. Raises what it
+    said when it ended instead."""
+    os.makedirs(os.path.dirname(log), mode=0o755, exist_ok=True)
+    with open(log, "ab") as output:
+        begin = output.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            close_fds=True,
+        )
+    end = time.monotonic() + START_DEADLINE
+    while not _answers(socket):
+        if process.poll() is not None:
+            raise Unavailable(f"the {name} did not start: {_last_words(log, begin)}")
+        if time.monotonic() > end:
+            raise DeadlineExceeded(f"the {name} does not answer on {socket}", hint=f"See {log}")
+        time.sleep(0.02)
+
+
+def stop(run: str, name: str) -> bool:
+    """End a daemon politely; True when one was running. Raises DeadlineExceeded."""
+    pid = alive(run, name)
+    if not pid:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + STOP_DEADLINE
+    while alive(run, name):
+        if time.monotonic() > end:
+            raise DeadlineExceeded(f"the {name} (pid {pid}) does not end", hint=f"kill -9 {pid}")
+        time.sleep(0.02)
+    return True
+
+
+def _answers(path: str) -> bool:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def _last_words(log: str, begin: int) -> str:
+    with open(log, "rb") as file:
+        file.seek(begin)
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    said = [line.removeprefix("flota: ") for line in lines if line.startswith("flota: ")]
+    return (said or lines or ["it said nothing"])[-1]

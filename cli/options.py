@@ -1,0 +1,80 @@
+"""The flags that `run`, `create` and `service create` share, named as docker names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+F = Callable[..., Any]
+
+CONTAINER = (
+    click.option("--env", "-e", multiple=True, help="KEY=VALUE, or KEY to take it from here"),
+    click.option("--env-file", type=click.File(), multiple=True, help="A file of KEY=VALUE lines"),
+    click.option("--volume", "-v", multiple=True, help="[SOURCE:]TARGET[:ro,nocopy]"),
+    click.option("--mount", multiple=True, help="type=bind|volume|tmpfs,source=…,target=…"),
+    click.option("--tmpfs", multiple=True, help="PATH[:size=64m,mode=1777]"),
+    click.option("--workdir", "-w", help="Working directory"),
+    click.option("--user", "-u", help="USER[:GROUP]"),
+    click.option("--group-add", multiple=True, help="Further group"),
+    click.option("--entrypoint", help="Replace the image's entry point"),
+    click.option("--hostname", "-h", help="Its host name"),
+    click.option("--label", "-l", multiple=True, help="KEY=VALUE"),
+    click.option("--annotation", multiple=True, help="KEY=VALUE"),
+    click.option("--network", "--net", multiple=True, help="Network, or host, none, container:NAME"),
+    click.option("--network-alias", multiple=True, help="Further name on the network"),
+    click.option("--ip", help="IPv4 address"),
+    click.option("--ip6", help="IPv6 address"),
+    click.option("--mac-address", help="MAC address"),
+    click.option("--add-host", multiple=True, help="NAME:IP, or NAME:host-gateway"),
+    click.option("--dns", multiple=True, help="Name server"),
+    click.option("--dns-search", multiple=True, help="Search domain"),
+    click.option("--dns-option", multiple=True, help="Resolver option"),
+    click.option("--memory", "-m", help="Limit, for example 64m"),
+    click.option("--memory-swap", help="Memory and swap together; -1: unlimited"),
+    click.option("--cpus", help="Limit, for example 0.5"),
+    click.option("--cpu-shares", "-c", type=int, help="Relative weight"),
+    click.option("--cpuset-cpus", help="For example 0-1"),
+    click.option("--pids-limit", type=int, help="Processes at most"),
+    click.option("--ulimit", multiple=True, help="NAME=SOFT[:HARD]"),
+    click.option("--shm-size", help="Size of /dev/shm"),
+    click.option("--cap-add", multiple=True, help="Capability"),
+    click.option("--cap-drop", multiple=True, help="Capability"),
+    click.option("--security-opt", multiple=True, help="seccomp=unconfined, no-new-privileges, profile=…"),
+    click.option("--privileged", is_flag=True, help="All capabilities and devices"),
+    click.option("--sysctl", multiple=True, help="KEY=VALUE"),
+    click.option("--read-only", is_flag=True, help="Read-only root"),
+    click.option("--init", is_flag=True, help="An init that reaps processes"),
+    click.option("--stop-signal", help="Signal that asks it to stop"),
+    click.option("--stop-timeout", type=float, help="Seconds between that and kill"),
+    click.option("--log-opt", multiple=True, help="max-size=10m, max-file=3"),
+    click.option("--platform", help="os/arch"),
+    click.option("--constraint", multiple=True, help="For example node.labels.zone==a"),
+)
+PLAIN = (
+    click.option("--name", default="", help="Its name; one is invented without"),
+    click.option("--interactive", "-i", is_flag=True, help="Keep stdin open"),
+    click.option("--tty", "-t", is_flag=True, help="Give it a terminal"),
+    click.option("--rm", is_flag=True, help="Remove it when it ends"),
+    click.option("--publish", "-p", multiple=True, help="[IP:][HOST:]CONTAINER[/PROTOCOL]"),
+    click.option("--publish-all", "-P", is_flag=True, help="Publish all exposed ports"),
+    click.option("--restart", help="no, always, unless-stopped, on-failure[:N]"),
+    click.option("--pid", type=click.Choice(["host"]), help="Share the host's processes"),
+    click.option("--ipc", type=click.Choice(["host", "private", ""]), help="Share the host's IPC"),
+    click.option("--pull", type=click.Choice(["missing", "always", "never"]), help="When to pull the image"),
+    click.option("--cidfile", type=click.Path(), help="Write its id to this file"),
+    click.option("--node", default="", help="Run it on this host"),
+)
+
+
+def container_options(command: F) -> F:
+    for option in reversed(CONTAINER):
+        command = option(command)
+    return command
+
+
+def plain_options(command: F) -> F:
+    for option in reversed(PLAIN):
+        command = option(command)
+    return command
