@@ -13,7 +13,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from api.hijack import Connection, Taken, asks_for, take_over
-from api.hostcall import FIRST_BYTE, QueryValue, head, target
+from api.hostcall import FIRST_BYTE, QueryValue, head, read_reply, target
 from api.ports import Pipe
 from api.routes.route import ControllerCall
 from model.errors import Unavailable
@@ -34,21 +34,27 @@ async def to_instance(
 
 async def forward(request: web.Request, pipe: Pipe, path: str, body: bytes = b"") -> web.StreamResponse:
     """Send the request, wait for the first byte of its answer, then join both connections. Raises Unavailable
-    when no answer comes; the client's connection ends with the answer."""
+    when no answer comes, and what a host that refuses an upgrade says; the client's connection ends with the
+    answer."""
+    upgrade = asks_for(request, PROTOCOL)
     try:
-        pipe.writer.write(_head(request, path, body) + body)
-        first = await _first(pipe)
-        taken = take_over(request)
-        taken.writer.write(first)
+        pipe.writer.write(_head(request, path, body, upgrade=upgrade) + body)
+        if upgrade:
+            await (await read_reply(pipe)).checked()
+            taken = take_over(request, PROTOCOL)
+        else:
+            first = await _first(pipe)
+            taken = take_over(request)
+            taken.writer.write(first)
         await join(taken, pipe)
     finally:
         pipe.writer.close()
     return Taken()
 
 
-def _head(request: web.Request, path: str, body: bytes) -> bytes:
+def _head(request: web.Request, path: str, body: bytes, *, upgrade: bool) -> bytes:
     headers = {"Connection": "close"}
-    if asks_for(request, PROTOCOL):
+    if upgrade:
         headers = {"Connection": "Upgrade", "Upgrade": PROTOCOL}
     if body:
         headers |= {"Content-Type": "application/json"}
