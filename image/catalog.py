@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from image.blobs import sync_folder
 from image.digest import is_digest
 from image.reference import parse
 from model.errors import Ambiguous, Damaged, InvalidInput, NotFound
@@ -22,7 +23,7 @@ from model.spec import Struct
 class Entry(Struct):
     record: ImageRecord
     chains: tuple[str, ...]
-    """Chain ids, bottom first."""
+    """Chain ids of its layers, bottom first."""
 
 
 class _File(Struct):
@@ -55,17 +56,17 @@ class Catalog:
     def entries(self) -> Mapping[str, Entry]:
         return self._entries
 
-    def put(self, entry: Entry) -> None:
-        """Add or replace an image; a name that it takes leaves the image that had it."""
-        taken = set(entry.record.names)
-        entries = {
-            ident: other if ident == entry.record.id else _without(other, taken)
-            for ident, other in self._entries.items()
-        }
-        self._commit({**entries, entry.record.id: entry})
+    def put(self, *new: Entry) -> None:
+        """Add or replace images, all or none; a name that one takes leaves the image that had it."""
+        entries = dict(self._entries)
+        for entry in new:
+            taken = set(entry.record.names)
+            entries = {ident: _without(other, taken) for ident, other in entries.items()}
+            entries[entry.record.id] = entry
+        self._commit(entries)
 
-    def drop(self, ident: str) -> None:
-        self._commit({key: entry for key, entry in self._entries.items() if key != ident})
+    def drop(self, *idents: str) -> None:
+        self._commit({key: entry for key, entry in self._entries.items() if key not in idents})
 
     def find(self, ref: str) -> Entry:
         """By id, name, repository digest, or unique id prefix, in this order."""
@@ -103,11 +104,7 @@ class Catalog:
             file.flush()
             os.fsync(file.fileno())
         os.rename(aside, self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self._path.parent)
         self._set(entries)
 
     def _set(self, entries: dict[str, Entry]) -> None:

@@ -1,7 +1,7 @@
 """Unpacked layers on disk, one directory per chain id, shared by every image and container that has them.
 
     layers/<n>/fs       the files          layers/<n>/link   marker: complete; holds {chain, diff, size}
-    layers/tmp-*        half-made; removed at start
+    layers/tmp-*        half-made; thrown away at start
 
 Directories have short numeric names, as mount options are bounded (overlayfs takes one page of them by
 mount(2)). Invariant: a layer with its marker is complete and on disk (syncfs before the marker, rename of
@@ -11,25 +11,33 @@ the marker last).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import fcntl
+import logging
 import os
-import shutil
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from aio.subprocess import run
 from aio.supervisor import in_thread
+from image.blobs import sync_folder
 from image.digest import check
+from image.trash import Trash
 from image.unpack import Job, Result
 from model.errors import Damaged, Internal
 from model.spec import Struct
 
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS, _FS_TOPDIR_FL = 0x80086601, 0x40086602, 0x00020000
 UNPACK_DEADLINE = 3600.0
+MAX_BYTES, MAX_FILES = 1 << 38, 4_000_000
+RESERVE = 64 << 20
+"""Bytes that stay free whatever a layer holds."""
+log = logging.getLogger("flota.image")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -43,96 +51,98 @@ class Layer(Struct):
 class LayerStore:
     """`folder` must be on a file system that overlayfs can use as a lower layer."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, trash: Trash) -> None:
         self._folder = folder
+        self._trash = trash
         self._layers: dict[str, Layer] = {}
         self._next = 1
         self._busy: dict[str, asyncio.Lock] = {}
+        self._held: Counter[str] = Counter()
 
     def open(self) -> None:
         """Read the markers; what has none was half-made and goes."""
-        self._folder.mkdir(mode=0o710, parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _spread_inodes(self._folder)
         for entry in list(self._folder.iterdir()):
-            marker = entry / "link"
-            if entry.name.isdigit() and marker.exists():
-                layer = msgspec.json.decode(marker.read_bytes(), type=Layer)
+            layer = _marked(entry)
+            if layer is None:
+                self._trash.put(entry)
+            else:
                 self._layers[layer.chain] = layer
                 self._next = max(self._next, layer.number + 1)
-            else:
-                shutil.rmtree(entry)
 
     def get(self, chain: str) -> Layer | None:
         return self._layers.get(chain)
 
     def path(self, chain: str) -> str:
-        """Of the layer's files."""
-        return str(self._folder / str(self._layers[chain].number) / "fs")
+        """Of the layer's files. Raises Damaged when the layer is gone."""
+        layer = self._layers.get(chain)
+        if layer is None:
+            raise Damaged(f"layer {chain[7:19]} is missing", hint="Pull or load its image again")
+        return str(self._folder / str(layer.number) / "fs")
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self._layers.values())
 
-    async def unpack(self, blob: Path, chain: str, diff: str) -> Layer:
-        """Make the layer from its blob. Concurrent calls for one layer share the work. Raises Damaged,
-        Exhausted; nothing is left of a failed one."""
+    @contextlib.contextmanager
+    def hold(self, chains: Sequence[str]) -> Iterator[None]:
+        """Until the block ends these layers stay, whether or not an image refers to them already."""
+        self._held.update(chains)
+        try:
+            yield
+        finally:
+            self._held.subtract(chains)
+            self._held += Counter()  # drops what nobody holds
+
+    async def unpack(self, blob: Path, chain: str, diff: str, *, below: Sequence[str] = ()) -> Layer:
+        """Make the layer from its blob; `below` are the chain ids under it, bottom first, already here.
+        Concurrent calls for one layer share the work. Raises Damaged, Exhausted; nothing is left of a failed
+        one."""
         lock = self._busy.setdefault(chain, asyncio.Lock())
         async with lock:
             if (have := self._layers.get(chain)) is not None:
                 return have
-            number = self._next
-            self._next += 1
-            work = self._folder / f"tmp-{number}"
-            try:
-                result = await self._unpack(Job(source=str(blob), target=str(work / "fs"), diff_id=diff))
-                layer = Layer(chain=chain, diff=result.diff_id, size=result.size, number=number)
+            lower = tuple(self.path(other) for other in reversed(below))
+            job = Job(source=str(blob), target="", diff_id=diff, lower=lower)
+            async with self._unpacked(job) as (work, result):
+                layer = Layer(chain=chain, diff=result.diff_id, size=result.size, number=_number(work))
                 await in_thread(self._finish, work, layer)
-            except BaseException:
-                await in_thread(shutil.rmtree, work, True)
-                raise
-            self._layers[chain] = layer
+                self._layers[chain] = layer
+            self._busy.pop(chain, None)
             return layer
 
     async def unpack_root(self, blob: Path) -> Layer:
-        """As `unpack`, for a root file system tar: its digest is found out, it is its own chain."""
-        number = self._next
-        self._next += 1
-        work = self._folder / f"tmp-{number}"
-        try:
-            result = await self._unpack(Job(source=str(blob), target=str(work / "fs"), whiteouts=False))
+        """As `unpack`, for a root file system tar: its digest is found out, it is its own chain. The caller
+        holds it before anything else runs, or it may be collected."""
+        async with self._unpacked(Job(source=str(blob), target="", whiteouts=False)) as (work, result):
             chain = check(result.diff_id)
             if (have := self._layers.get(chain)) is not None:
-                await in_thread(shutil.rmtree, work, True)
                 return have
-            layer = Layer(chain=chain, diff=chain, size=result.size, number=number)
+            layer = Layer(chain=chain, diff=chain, size=result.size, number=_number(work))
             await in_thread(self._finish, work, layer)
-        except BaseException:
-            await in_thread(shutil.rmtree, work, True)
-            raise
-        self._layers[chain] = layer
-        return layer
+            if (have := self._layers.get(chain)) is None:
+                self._layers[chain] = layer
+        return self._layers[chain]
 
-    async def remove(self, chain: str) -> None:
-        """Forget it at once, delete its files by and by. The caller knows that nobody uses it."""
-        layer = self._layers.pop(chain, None)
-        if layer is not None:
-            gone = self._folder / f"tmp-gone-{layer.number}"
-            os.rename(self._folder / str(layer.number), gone)
-            await in_thread(shutil.rmtree, gone, True)
+    def collect(self, used: Callable[[str], bool]) -> int:
+        """Throw away the layers that nobody holds or uses; how many."""
+        gone = [chain for chain in self._layers if not self._held[chain] and not used(chain)]
+        for chain in gone:
+            self._trash.put(self._folder / str(self._layers.pop(chain).number))
+        self._trash.wake()
+        return len(gone)
 
-    async def _unpack(self, job: Job) -> Result:
-        Path(job.target).mkdir(mode=0o755, parents=True)
-        argv = [sys.executable, "-m", "image.unpack"]
-        done = await run(argv, deadline=UNPACK_DEADLINE, stdin=msgspec.json.encode(job))
+    @contextlib.asynccontextmanager
+    async def _unpacked(self, job: Job) -> AsyncIterator[tuple[Path, Result]]:
+        """A fresh folder with the unpacked layer; it is thrown away unless it has been given its place."""
+        work = self._folder / f"tmp-{self._next}"
+        self._next += 1
         try:
-            result = msgspec.json.decode(done.stdout, type=Result)
-        except msgspec.DecodeError:
-            words = done.stderr.decode(errors="replace").strip()[-300:]
-            if done.code < 0:
-                raise Damaged(f"the layer's unpacking was killed by signal {-done.code}") from None
-            raise Internal(f"the layer's unpacking failed: {words}") from None
-        if result.error is not None:
-            raise result.error.to_error()
-        return result
+            job = msgspec.structs.replace(job, target=str(work / "fs"), **_limits(self._folder))
+            yield work, await _unpack(job)
+        finally:
+            self._trash.put(work)
+            self._trash.wake()
 
     def _finish(self, work: Path, layer: Layer) -> None:
         """Everything on disk, then the marker, then the name."""
@@ -150,11 +160,51 @@ class LayerStore:
         finally:
             os.close(folder)
         os.rename(work, self._folder / str(layer.number))
-        parent = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
+        sync_folder(self._folder)
+
+
+async def _unpack(job: Job) -> Result:
+    """In a process of its own: unpacking is bound by the CPU, and its input is a stranger's."""
+    Path(job.target).mkdir(mode=0o755, parents=True)
+    argv = [sys.executable, "-P", "-m", "image.unpack"]
+    env = {"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": os.environ.get("PATH", "")}
+    done = await run(argv, deadline=UNPACK_DEADLINE, stdin=msgspec.json.encode(job), env=env)
+    try:
+        result = msgspec.json.decode(done.stdout, type=Result)
+    except msgspec.DecodeError:
+        words = done.stderr.decode(errors="replace").strip()[-300:]
+        if done.code < 0:
+            raise Damaged(f"the layer's unpacking was killed by signal {-done.code}") from None
+        raise Internal(f"the layer's unpacking failed: {words}") from None
+    if result.error is not None:
+        raise result.error.to_error()
+    return result
+
+
+def _limits(folder: Path) -> dict[str, int]:
+    """How much one layer may take: what is free, less a reserve, so that a bomb ends before the disk does."""
+    free = os.statvfs(folder)
+    room = (free.f_bavail * 95 // 100 - RESERVE // free.f_frsize) * free.f_frsize
+    files = free.f_favail * 95 // 100 if free.f_files else MAX_FILES
+    return {"max_bytes": max(min(room, MAX_BYTES), 0), "max_files": min(files, MAX_FILES)}
+
+
+def _marked(folder: Path) -> Layer | None:
+    """The layer in `folder`, if it is complete."""
+    if not folder.name.isdigit():
+        return None
+    try:
+        layer = msgspec.json.decode((folder / "link").read_bytes(), type=Layer)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        log.warning("layer %s has an unreadable marker and is dropped: %s", folder, error)
+        return None
+    return layer if layer.number == int(folder.name) else None
+
+
+def _number(work: Path) -> int:
+    return int(work.name.removeprefix("tmp-"))
 
 
 def _spread_inodes(folder: Path) -> None:

@@ -8,7 +8,7 @@ Invariant: a folder without root.json was half-made; it is removed at start.
 from __future__ import annotations
 
 import os
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,45 +16,64 @@ import msgspec
 from aio.supervisor import in_thread
 from image.base import Root
 from image.drivers.base import StorageDriver
-from model.errors import NotFound
+from image.trash import Trash
+from model.errors import Damaged, NotFound
 from model.spec import Struct
 
 
 class _Meta(Struct):
     image: str
-    layers: tuple[str, ...]
-    """Directories, bottom first."""
     chains: tuple[str, ...]
+    """Of the image's layers, bottom first."""
 
 
 class Roots:
-    def __init__(self, folder: Path, driver: StorageDriver) -> None:
+    """`layer_path` is where a layer of a chain id lies; it raises Damaged for one that is gone."""
+
+    def __init__(
+        self, folder: Path, *, driver: StorageDriver, trash: Trash, layer_path: Callable[[str], str]
+    ) -> None:
         self._folder = folder
         self._driver = driver
+        self._trash = trash
+        self._layer_path = layer_path
         self._known: dict[str, _Meta] = {}
+        self._making: dict[str, _Meta] = {}
 
     def open(self) -> None:
-        self._folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        """Read what there is; what is half-made goes. Raises Damaged for a record that can't be read: what a
+        container wrote is not thrown away on a guess."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for entry in list(self._folder.iterdir()):
             try:
-                self._known[entry.name] = msgspec.json.decode((entry / "root.json").read_bytes(), type=_Meta)
-            except (FileNotFoundError, msgspec.DecodeError):
+                data = (entry / "root.json").read_bytes()
+            except FileNotFoundError:
+                data = b""
+            if not data:
                 self._driver.unmount(str(entry))
-                shutil.rmtree(entry)
+                self._trash.put(entry)
+                continue
+            try:
+                self._known[entry.name] = msgspec.json.decode(data, type=_Meta)
+            except msgspec.DecodeError as error:
+                raise Damaged(
+                    f"{entry}/root.json can't be read: {error}", hint=f"Move {entry} away, then start again"
+                ) from error
 
-    async def prepare(
-        self, container: str, image: str, layers: tuple[str, ...], chains: tuple[str, ...]
-    ) -> Root:
-        """`layers` are directories, `chains` their ids, bottom first."""
+    async def prepare(self, container: str, image: str, chains: tuple[str, ...]) -> Root:
+        """`chains` are the ids of the image's layers, bottom first."""
         if container not in self._known:
-            meta = _Meta(image=image, layers=layers, chains=chains)
-            await in_thread(self._make, container, meta)
-            self._known[container] = meta
+            meta = self._making[container] = _Meta(image=image, chains=chains)
+            try:
+                await in_thread(self._make, container, meta)
+                self._known[container] = meta
+            finally:
+                del self._making[container]
         return self._root(container)
 
     async def mount(self, container: str) -> Root:
-        meta = self._meta(container)
-        await in_thread(self._driver.mount, self._path(container), meta.layers)
+        layers = [self._layer_path(chain) for chain in self._meta(container).chains]
+        await in_thread(self._driver.mount, self._path(container), layers)
         return self._root(container)
 
     async def unmount(self, container: str) -> None:
@@ -64,26 +83,30 @@ class Roots:
     async def remove(self, container: str) -> None:
         if container in self._known:
             await in_thread(self._drop, container)
-            del self._known[container]
+            self._known.pop(container, None)
+            self._trash.wake()
 
     def all(self) -> list[Root]:
         return [self._root(container) for container in self._known]
 
-    def uses(self, chain: str) -> bool:
-        return any(chain in meta.chains for meta in self._known.values())
+    def chains(self) -> set[str]:
+        """Of all layers that a root stands on."""
+        metas = (*self._known.values(), *self._making.values())
+        return {chain for meta in metas for chain in meta.chains}
 
     def of_image(self, image: str) -> list[str]:
-        return [container for container, meta in self._known.items() if meta.image == image]
+        """Containers whose root stands on the image."""
+        return [c for c, meta in (*self._known.items(), *self._making.items()) if meta.image == image]
 
     async def usage(self, container: str) -> int:
         self._meta(container)
-        upper = self._driver.upper(self._path(container)) or self._path(container)
+        upper = self._driver.upper(self._path(container))
         return int(await in_thread(_disk_usage, upper))
 
     # -- parts --------------------------------------------------------------------------------------
     def _make(self, container: str, meta: _Meta) -> None:
         path = self._path(container)
-        self._driver.prepare(path, meta.layers)
+        self._driver.prepare(path, [self._layer_path(chain) for chain in meta.chains])
         with open(os.path.join(path, "root.new"), "wb") as file:
             file.write(msgspec.json.encode(meta))
         os.rename(os.path.join(path, "root.new"), os.path.join(path, "root.json"))
@@ -91,8 +114,7 @@ class Roots:
     def _drop(self, container: str) -> None:
         path = self._path(container)
         self._driver.unmount(path)
-        os.unlink(os.path.join(path, "root.json"))
-        shutil.rmtree(path)
+        self._trash.put(Path(path))
 
     def _meta(self, container: str) -> _Meta:
         if container not in self._known:
@@ -116,5 +138,8 @@ def _disk_usage(folder: str) -> int:
     total = 0
     for base, names, files in os.walk(folder):
         for name in (*names, *files):
-            total += os.lstat(os.path.join(base, name)).st_blocks * 512
+            try:
+                total += os.lstat(os.path.join(base, name)).st_blocks * 512
+            except FileNotFoundError:  # the container runs, and removed it just now
+                continue
     return total

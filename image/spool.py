@@ -1,9 +1,8 @@
-"""A stream of chunks into a temporary file, bounded, digested as it passes."""
+"""A stream of chunks into a temporary file, bounded."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -11,39 +10,31 @@ from pathlib import Path
 
 from aio.supervisor import in_thread
 from model.errors import Exhausted
-from model.spec import Struct
 
 GROUP = 1 << 20
-
-
-class Spooled(Struct):
-    path: Path
-    digest: str
-    size: int
 
 
 @contextlib.asynccontextmanager
 async def spool(
     chunks: AsyncIterator[bytes], folder: Path, *, limit: int, progress: Callable[[int], None] | None = None
-) -> AsyncIterator[Spooled]:
+) -> AsyncIterator[Path]:
     """The whole stream in a file below `folder`, which goes when the block ends. Raises Exhausted beyond
     `limit` bytes or without space."""
     fd, name = tempfile.mkstemp(prefix="spool-", dir=folder)
     try:
-        hasher = hashlib.sha256()
         size = 0
-        with os.fdopen(fd, "wb") as file:
+        with os.fdopen(fd, "wb", buffering=0) as file:
             async for group in _grouped(chunks):
                 size += len(group)
                 if size > limit:
                     raise Exhausted(f"the stream has more than {limit} bytes")
                 try:
-                    await in_thread(_take, file.write, hasher.update, group)
+                    await in_thread(_write, file.fileno(), group)
                 except OSError as error:
                     raise Exhausted(f"cannot spool to {folder}: {error.strerror}") from error
                 if progress is not None:
                     progress(size)
-        yield Spooled(path=Path(name), digest="sha256:" + hasher.hexdigest(), size=size)
+        yield Path(name)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
@@ -61,6 +52,7 @@ async def _grouped(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield bytes(held)
 
 
-def _take(write: Callable[[bytes], object], update: Callable[[bytes], object], data: bytes) -> None:
-    write(data)
-    update(data)
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

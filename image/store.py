@@ -1,8 +1,8 @@
 """The images of one host: what the `Images` seam promises, on disk.
 
-    <root>/images.json     which images there are          <root>/layers/    unpacked layers, shared
-    <root>/roots/          containers' writable layers     <root>/tmp/       spooled transfers; emptied at
-    start
+    <root>/images.json    which images there are         <root>/layers/    unpacked layers, shared
+    <root>/configs/       their configurations' bytes    <root>/tmp/       transfers; emptied at start
+    <root>/roots/         containers' writable layers    <root>/trash/     being deleted
 
 Invariant: an image is in the catalog only when all its layers are unpacked, verified and on disk.
 """
@@ -10,33 +10,40 @@ Invariant: an image is in the catalog only when all its layers are unpacked, ver
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import platform as machine
-import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from aio.supervisor import in_thread
+from aio.supervisor import Supervisor, in_thread
 from image import changes as instructions
 from image import config_blob
 from image.archive import Archive, Found
 from image.base import OnProgress, PullPolicy, Root
+from image.blobs import BlobStore
 from image.catalog import Catalog, Entry
 from image.digest import chain_ids, of
 from image.drivers.base import StorageDriver
+from image.flights import Flights
 from image.layers import LayerStore
 from image.manifest import Configuration
-from image.reference import familiar, parse
-from image.registry.source import Pulled, Source
+from image.pull import LayerPull
+from image.reference import Reference, familiar, parse
+from image.registry.source import Source
 from image.roots import Roots
 from image.spool import spool
+from image.trash import Trash
 from model.api import ImageRemoved
-from model.errors import InUse, NotFound, Unsupported
+from model.errors import InUse, InvalidInput, NotFound, Unsupported
 from model.image import HistoryEntry, ImageConfig, ImageRecord, Progress
+from model.spec import Struct
 from model.status import Platform
 
+log = logging.getLogger("flota.image")
 MAX_ARCHIVE = 1 << 40
 _ARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
 
@@ -45,6 +52,15 @@ def host_platform() -> Platform:
     """This machine's, in OCI's words."""
     arch = machine.machine()
     return Platform(os="linux", arch=_ARCH.get(arch, arch), variant="v7" if arch == "armv7l" else "")
+
+
+class Incoming(Struct):
+    """An image whose layers are here, before it is in the catalog."""
+
+    config: bytes
+    parsed: Configuration
+    names: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
 
 
 class ImageStore:
@@ -56,26 +72,56 @@ class ImageStore:
         self._tmp = root / "tmp"
         self._storage, self._reason = driver_choice
         self._source = source
+        self._supervisor = Supervisor("image")
+        self._trash = Trash(root / "trash")
         self._catalog = Catalog(root / "images.json")
-        self._layers = LayerStore(root / "layers")
-        self._roots = Roots(root / "roots", self._storage)
-        self._pulls: dict[str, asyncio.Lock] = {}
+        self._configs = BlobStore(root / "configs")
+        self._layers = LayerStore(root / "layers", self._trash)
+        self._roots = Roots(
+            root / "roots", driver=self._storage, trash=self._trash, layer_path=self._layers.path
+        )
+        self._pulls: Flights[ImageRecord] = Flights(self._supervisor)
         self._changing = asyncio.Lock()
         self._platform = host_platform()
 
     async def open(self) -> None:
-        """Read what there is, remove what was half-made."""
+        """Read what there is, remove what was half-made. Raises Damaged when records can't be read."""
         await in_thread(self._open)
+        self._trash.start(self._supervisor)
 
     def _open(self) -> None:
         self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
-        shutil.rmtree(self._tmp, ignore_errors=True)
+        self._trash.open()
+        self._trash.put(self._tmp)
         self._tmp.mkdir(mode=0o700)
         self._catalog.open()
         self._layers.open()
         self._roots.open()
+        self._drop_incomplete()
+        self._configs.open(self._catalog.entries)
+        self._collect()
+
+    def _drop_incomplete(self) -> None:
+        """A layer can be lost to a damaged disk; its images must then be fetched again, not run."""
+        lost = [
+            ident
+            for ident, entry in self._catalog.entries.items()
+            if any(self._layers.get(chain) is None for chain in entry.chains)
+        ]
+        for ident in lost:
+            log.warning("image %s lacks a layer and is dropped; pull or load it again", ident[7:19])
+        if lost:
+            self._catalog.drop(*lost)
+
+    def _collect(self) -> None:
+        """Layers that neither an image nor a root needs go."""
+        used = {chain for entry in self._catalog.entries.values() for chain in entry.chains}
+        used |= self._roots.chains()
+        self._layers.collect(used.__contains__)
 
     async def close(self) -> None:
+        self._trash.stop()
+        await self._supervisor.close()
         await self._source.close()
 
     @property
@@ -91,6 +137,7 @@ class ImageStore:
 
     # -- from elsewhere -----------------------------------------------------------------------------
     async def ensure(self, ref: str, *, policy: PullPolicy, platform: str = "") -> ImageRecord:
+        wanted = self._wanted(platform)
         try:
             record = self.find(ref)
         except NotFound:
@@ -98,46 +145,58 @@ class ImageStore:
                 raise
             record = await self.pull(ref, platform=platform)
         else:
-            if policy == "always" and record.id.removeprefix("sha256:") != ref.removeprefix("sha256:"):
+            by_id = record.id.removeprefix("sha256:").startswith(ref.removeprefix("sha256:"))
+            other = bool(platform) and not _fits(record.platform, wanted)
+            if not by_id and (policy == "always" or (policy == "missing" and other)):
                 record = await self.pull(ref, platform=platform)
-        self._check_platform(record, self._wanted(platform))
+        if not _fits(record.platform, wanted):
+            have = record.platform
+            raise Unsupported(
+                f"image {familiar(ref)} is made for {have.os}/{have.arch}, not {wanted.os}/{wanted.arch}"
+            )
         return record
 
     async def pull(self, ref: str, *, platform: str = "", progress: OnProgress | None = None) -> ImageRecord:
         reference = parse(ref)
-        lock = self._pulls.setdefault(reference.name, asyncio.Lock())
-        waited = lock.locked()
-        async with lock:
-            if waited:
-                return self.find(ref)
-            say = progress or _silent
-            pulled = await self._source.fetch(reference, self._wanted(platform), self._tmp, say)
-            try:
-                return await self._store_pulled(pulled, reference.name if reference.tag else "", say)
-            finally:
-                await in_thread(shutil.rmtree, pulled.folder, True)
+        wanted = self._wanted(platform)
 
-    async def _store_pulled(self, pulled: Pulled, name: str, say: OnProgress) -> ImageRecord:
-        found = Found(
-            config=pulled.config, parsed=pulled.parsed, blobs=pulled.blobs, names=(name,) if name else ()
-        )
-        return await self._add(found, say, digests=(pulled.pinned,))
+        async def work(say: OnProgress) -> ImageRecord:
+            return await self._pull(reference, wanted, say)
+
+        key = f"pull {reference.name} {reference.digest} {wanted.os}/{wanted.arch}/{wanted.variant}"
+        return await self._pulls.join(key, work, progress or _silent)
+
+    async def _pull(self, reference: Reference, wanted: Platform, say: OnProgress) -> ImageRecord:
+        say(Progress(status=f"Pulling from {reference.repository}"))
+        remote = await self._source.resolve(reference, wanted)
+        chains = chain_ids(remote.parsed.diff_ids)
+        with self._layers.hold(chains), self._collected_on_failure():
+            await LayerPull(self._source, self._layers, self._tmp, say).run(remote)
+            names = () if reference.digest else (reference.name,)
+            image = Incoming(
+                config=remote.config, parsed=remote.parsed, names=names, digests=(remote.pinned,)
+            )
+            return (await self._add([image]))[0]
 
     async def load(
         self, chunks: AsyncIterator[bytes], *, progress: OnProgress | None = None
     ) -> Sequence[ImageRecord]:
         say = progress or _silent
         async with spool(chunks, self._tmp, limit=MAX_ARCHIVE) as spooled:
-            folder = Path(tempfile.mkdtemp(prefix="load-", dir=self._tmp))
+            folder = Path(await in_thread(tempfile.mkdtemp, "", "load-", self._tmp))
             try:
                 archive = Archive(folder)
-                await in_thread(archive.extract, spooled.path, MAX_ARCHIVE)
+                await in_thread(archive.extract, spooled, MAX_ARCHIVE)
                 found = await in_thread(archive.images, self._platform)
-                for image in found:
-                    await self._unpack(image, say)
-                return [await self._add(image, say) for image in found]
+                held = [chain for image in found for chain in chain_ids(image.parsed.diff_ids)]
+                with self._layers.hold(held), self._collected_on_failure():
+                    for image in found:
+                        await self._unpack(image, say)
+                    incoming = [Incoming(config=f.config, parsed=f.parsed, names=f.names) for f in found]
+                    return await self._add(incoming)
             finally:
-                await in_thread(shutil.rmtree, folder, True)
+                self._trash.put(folder)
+                self._trash.wake()
 
     async def import_tar(
         self, chunks: AsyncIterator[bytes], *, ref: str = "", message: str = "", changes: Sequence[str] = ()
@@ -145,54 +204,69 @@ class ImageStore:
         config = instructions.apply(ImageConfig(), changes)
         names = (parse(ref).name,) if ref else ()
         async with spool(chunks, self._tmp, limit=MAX_ARCHIVE) as spooled:
-            layer = await self._layers.unpack_root(spooled.path)
+            layer = await self._layers.unpack_root(spooled)
         parsed = Configuration(
             platform=self._platform,
             diff_ids=(layer.diff,),
             config=config,
             history=(HistoryEntry(created_by="flota import", comment=message),),
         )
-        made = Found(config=config_blob.encode(parsed), parsed=parsed, blobs=("",), names=names)
-        return await self._add(made, _silent)
+        with self._layers.hold((layer.chain,)), self._collected_on_failure():
+            image = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
+            return (await self._add([image]))[0]
 
-    async def _unpack(self, image: Found, say: OnProgress) -> tuple[str, ...]:
-        """All layers of an image, bottom first; their chain ids."""
+    async def _unpack(self, image: Found, say: OnProgress) -> None:
+        """All layers of an image of an archive, bottom first."""
         chains = chain_ids(image.parsed.diff_ids)
-        for chain, diff, blob in zip(chains, image.parsed.diff_ids, image.blobs, strict=True):
+        for number, (chain, diff, blob) in enumerate(
+            zip(chains, image.parsed.diff_ids, image.blobs, strict=True)
+        ):
             if self._layers.get(chain) is None:
                 say(Progress(status="Extracting", id=diff[7:19]))
-                await self._layers.unpack(Path(blob), chain, diff)
+                await self._layers.unpack(Path(blob), chain, diff, below=chains[:number])
             say(Progress(status="Complete", id=diff[7:19]))
-        return chains
 
-    async def _add(self, image: Found, say: OnProgress, *, digests: tuple[str, ...] = ()) -> ImageRecord:
+    @contextlib.contextmanager
+    def _collected_on_failure(self) -> Iterator[None]:
+        """What a failed transfer unpacked goes when nobody else holds it."""
+        try:
+            yield
+        except BaseException:
+            asyncio.get_running_loop().call_soon(self._collect)
+            raise
+
+    async def _add(self, images: Sequence[Incoming]) -> Sequence[ImageRecord]:
+        """Into the catalog, all or none; their layers are here and held."""
         async with self._changing:
-            chains = await self._unpack(image, say)
-            ident = of(image.config)
-            old = self._catalog.entries.get(ident)
-            names = (*(old.record.names if old else ()), *image.names)
-            pinned = (*(old.record.digests if old else ()), *digests)
-            parsed = image.parsed
-            record = ImageRecord(
-                id=ident,
-                names=tuple(dict.fromkeys(names)),
-                digests=tuple(dict.fromkeys(pinned)),
-                layers=parsed.diff_ids,
-                size=sum(layer.size for chain in chains if (layer := self._layers.get(chain))),
-                created=parsed.created,
-                platform=parsed.platform,
-                config=parsed.config,
-                history=parsed.history,
-            )
-            await in_thread(self._keep, image.config, Entry(record=record, chains=chains))
-            return record
+            entries = [self._entry(image) for image in images]
+            await in_thread(self._keep, [image.config for image in images], entries)
+            return [entry.record for entry in entries]
 
-    def _keep(self, config: bytes, entry: Entry) -> None:
+    def _entry(self, image: Incoming) -> Entry:
+        ident = of(image.config)
+        old = self._catalog.entries.get(ident)
+        names = (*(old.record.names if old else ()), *image.names)
+        pinned = (*(old.record.digests if old else ()), *image.digests)
+        parsed = image.parsed
+        chains = chain_ids(parsed.diff_ids)
+        record = ImageRecord(
+            id=ident,
+            names=tuple(dict.fromkeys(names)),
+            digests=tuple(dict.fromkeys(pinned)),
+            layers=parsed.diff_ids,
+            size=sum(layer.size for chain in chains if (layer := self._layers.get(chain))),
+            created=parsed.created,
+            platform=parsed.platform,
+            config=parsed.config,
+            history=parsed.history,
+        )
+        return Entry(record=record, chains=chains)
+
+    def _keep(self, configs: Sequence[bytes], entries: Sequence[Entry]) -> None:
         """The configuration's own bytes stay: they are what the image's id is the digest of."""
-        configs = self._root / "configs"
-        configs.mkdir(mode=0o700, exist_ok=True)
-        (configs / entry.record.id.removeprefix("sha256:")).write_bytes(config)
-        self._catalog.put(entry)
+        for config in configs:
+            self._configs.put(config)
+        self._catalog.put(*entries)
 
     # -- names and removal --------------------------------------------------------------------------
     async def tag(self, ref: str, name: str) -> ImageRecord:
@@ -208,17 +282,17 @@ class ImageStore:
         async with self._changing:
             entry = self._catalog.find(ref)
             record = entry.record
-            by_id = record.id.removeprefix("sha256:").startswith(ref.removeprefix("sha256:"))
-            if not by_id and len(record.names) > 1:
-                return await self._untag(entry, parse(ref).name)
-            if by_id and len(record.names) > 1 and not force:
+            name = _named(ref, record)
+            if name and len(record.names) > 1:
+                return await self._untag(entry, name)
+            if not name and len(record.names) > 1 and not force:
                 raise InUse(f"image {ref} has {len(record.names)} names", hint="Remove them, or use --force")
             users = self._roots.of_image(record.id)
             if users:
                 raise InUse(
                     f"image {familiar(ref)} is used by container {users[0][:12]}", hint="Remove that first"
                 )
-            await self._delete(entry)
+            await self._delete([entry])
             return ImageRemoved(untagged=record.names, deleted=(record.id,))
 
     async def prune(self, *, all_unused: bool = False) -> ImageRemoved:
@@ -228,8 +302,7 @@ class ImageStore:
                 for entry in list(self._catalog.entries.values())
                 if (all_unused or not entry.record.names) and not self._roots.of_image(entry.record.id)
             ]
-            for entry in gone:
-                await self._delete(entry)
+            await self._delete(gone)
             names = tuple(name for entry in gone for name in entry.record.names)
             return ImageRemoved(untagged=names, deleted=tuple(entry.record.id for entry in gone))
 
@@ -239,20 +312,19 @@ class ImageStore:
         await in_thread(self._catalog.put, msgspec.structs.replace(entry, record=record))
         return ImageRemoved(untagged=(name,))
 
-    async def _delete(self, entry: Entry) -> None:
-        """The record first: an image whose layers are going must not be seen."""
-        await in_thread(self._catalog.drop, entry.record.id)
-        (self._root / "configs" / entry.record.id.removeprefix("sha256:")).unlink(missing_ok=True)
-        for chain in reversed(entry.chains):
-            needed = any(chain in other.chains for other in self._catalog.entries.values())
-            if not needed and not self._roots.uses(chain):
-                await self._layers.remove(chain)
+    async def _delete(self, entries: Sequence[Entry]) -> None:
+        """The records first: an image whose layers are going must not be seen."""
+        idents = [entry.record.id for entry in entries]
+        if idents:
+            await in_thread(self._catalog.drop, *idents)
+        for ident in idents:
+            self._configs.remove(ident)
+        self._collect()
 
     # -- roots --------------------------------------------------------------------------------------
     async def prepare_root(self, container: str, image_id: str) -> Root:
         entry = self._catalog.find(image_id)
-        layers = tuple(self._layers.path(chain) for chain in entry.chains)
-        return await self._roots.prepare(container, entry.record.id, layers, entry.chains)
+        return await self._roots.prepare(container, entry.record.id, entry.chains)
 
     async def mount_root(self, container: str) -> Root:
         return await self._roots.mount(container)
@@ -277,12 +349,18 @@ class ImageStore:
         arch, _, variant = rest.partition("/")
         return Platform(os=os_name, arch=arch or self._platform.arch, variant=variant)
 
-    def _check_platform(self, record: ImageRecord, wanted: Platform) -> None:
-        have = record.platform
-        if have.os != wanted.os or (have.arch and have.arch != wanted.arch):
-            raise Unsupported(
-                f"image {record.id[7:19]} is made for {have.os}/{have.arch}, not {wanted.os}/{wanted.arch}"
-            )
+
+def _fits(have: Platform, wanted: Platform) -> bool:
+    return have.os == wanted.os and have.arch in ("", wanted.arch)
+
+
+def _named(ref: str, record: ImageRecord) -> str:
+    """The name of the image that `ref` is; empty when it was found by id or digest."""
+    try:
+        name = parse(ref).name
+    except InvalidInput:
+        return ""
+    return name if name in record.names else ""
 
 
 def _silent(progress: Progress) -> None:

@@ -38,6 +38,8 @@ class Job(Struct):
     """Expected digest of the uncompressed tar; empty: whatever it is."""
     whiteouts: bool = True
     """False for a plain root file system, where `.wh.x` is a name like any other."""
+    lower: tuple[str, ...] = ()
+    """Directories of the layers below, top first."""
     max_bytes: int = 1 << 40
     max_files: int = 4_000_000
 

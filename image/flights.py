@@ -1,0 +1,66 @@
+"""Work that several callers want at once is done once.
+
+Invariant: a flight goes on while anyone waits for it, and is cancelled when the last one has gone; every
+caller gets its outcome and hears its progress from when it came on board.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from aio.supervisor import Supervisor
+from model.image import Progress
+
+T = TypeVar("T")
+Say = Callable[[Progress], None]
+
+
+class _Flight(Generic[T]):
+    def __init__(self, landed: asyncio.Future[T]) -> None:
+        self.landed = landed
+        self.listeners: list[Say] = []
+
+    def say(self, progress: Progress) -> None:
+        for listener in self.listeners:
+            listener(progress)
+
+
+class Flights(Generic[T]):
+    """`supervisor` holds the work; it must outlive this."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._flights: dict[str, _Flight[T]] = {}
+
+    async def join(self, key: str, work: Callable[[Say], Awaitable[T]], listener: Say) -> T:
+        """The outcome of the flight `key`; `work` starts it if none is under way."""
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = _Flight(asyncio.get_running_loop().create_future())
+            taken = flight
+            self._supervisor.start(key, lambda: self._fly(key, taken, work))
+        flight.listeners.append(listener)
+        try:
+            return await asyncio.shield(flight.landed)
+        finally:
+            flight.listeners.remove(listener)
+            if not flight.listeners and not flight.landed.done():
+                await self._supervisor.stop(key)
+
+    async def _fly(self, key: str, flight: _Flight[T], work: Callable[[Say], Awaitable[T]]) -> None:
+        try:
+            outcome = await work(flight.say)
+        except asyncio.CancelledError:
+            flight.landed.cancel()
+            raise
+        except Exception as error:
+            if not flight.landed.done():
+                flight.landed.set_exception(error)
+                flight.landed.exception()  # marks it as seen: the last waiter may have gone
+        else:
+            if not flight.landed.done():
+                flight.landed.set_result(outcome)
+        finally:
+            del self._flights[key]

@@ -1,0 +1,82 @@
+"""Directories on their way out: gone from sight at once, deleted from disk by and by.
+
+Deleting a layer of many files takes seconds, which neither `rmi` nor a start of the agent should wait for.
+Invariant: what is in the trash folder belongs to nobody; what a crash left there goes after the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from aio.supervisor import Supervisor, in_thread
+
+
+class Trash:
+    """`folder` is on the same file system as what is thrown away."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stop = threading.Event()
+        self._filled = asyncio.Event()
+        self._next = 1
+
+    def open(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._next = max((int(name) for name in os.listdir(self._folder) if name.isdigit()), default=0) + 1
+        self._filled.set()
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Begin deleting, also what is left from before."""
+        supervisor.start("trash", self._run, restart=True)
+
+    def stop(self) -> None:
+        """Deleting ends after the present file; the rest keeps until the next start."""
+        self._stop.set()
+
+    def put(self, path: Path) -> None:
+        """Throw away a directory; no error if it does not exist. Any thread may call it."""
+        target = self._folder / str(self._next)
+        self._next += 1
+        try:
+            os.rename(path, target)
+        except FileNotFoundError:
+            return
+
+    def wake(self) -> None:
+        """Something was put in; from the event loop's thread."""
+        self._filled.set()
+
+    async def _run(self) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            await in_thread(self._empty)
+
+    def _empty(self) -> None:
+        for name in sorted(os.listdir(self._folder)):
+            for _ in deletion(self._folder / name):
+                if self._stop.is_set():
+                    return
+
+
+def deletion(path: Path) -> Iterator[None]:
+    """Delete a tree, nothing through a link, one step per directory. Yields in between."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        os.unlink(path)
+        return
+    for base, folders, files, fd in os.fwalk(path, topdown=False):
+        del base
+        for name in files:
+            os.unlink(name, dir_fd=fd)
+        for name in folders:
+            if stat.S_ISLNK(os.lstat(name, dir_fd=fd).st_mode):
+                os.unlink(name, dir_fd=fd)
+            else:
+                os.rmdir(name, dir_fd=fd)
+        yield
+    os.rmdir(path)
