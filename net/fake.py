@@ -1,7 +1,7 @@
 """A host's network in memory: the HostNetwork seam for the tests of everything above it.
 
-It holds the same promises as `net.reconciler` (contract suite: tests/contract/test_host_network_seam.py) and keeps
-what it was told where tests can read it.
+It holds the same promises as `net.reconciler` (contract suite: tests/contract/test_host_network_seam.py) and
+keeps what it was told where tests can read it.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ log = logging.getLogger("flota.net")
 
 SETTLE = 0.05
 """Seconds from a bell to the look: changes come in bursts."""
+SETTLES = 10
 COMPARE = 30.0
 """Seconds between looks without a bell: most sysctls tell nobody when they change."""
 FIRST_PORT, LAST_PORT = 32768, 65535
@@ -238,10 +239,19 @@ class NetReconciler:
             return False
         return isinstance(operation.item, Link) and operation.item.name in self._leaving
 
+    async def _settled(self) -> None:
+        """Let a burst of our own changes pass, for at most half of the second within which drift is repaired:
+        a look in their midst would make each of them wait."""
+        for _ in range(SETTLES):
+            before = self.mutations
+            await asyncio.sleep(SETTLE)
+            if self.mutations == before:
+                return
+
     async def _watch(self) -> None:
         while True:
             await self._bell.wait(timeout=self._compare * random.uniform(0.9, 1.1))
-            await asyncio.sleep(SETTLE)
+            await self._settled()
             async with self._lock:
                 if self._plan is None:
                     continue

@@ -244,7 +244,7 @@ def test_damage_is_repaired_within_a_second_and_told(pair: NetHosts, damage: str
     pair.carry({1: spec})
     near, far = pair.container(1, 0, 1), pair.container(2, 0, 1)
     host = pair.hosts[1]
-    assert reaches(host, near, inner4(spec, 2, 0))
+    wait_until(lambda: reaches(host, near, inner4(spec, 2, 0)), deadline=3, what="the other host")
     wait_until(lambda: host.call("drifts") == [], deadline=2, what="rest", pause=0.2)
     entries = json.loads(host.run("ip", "-j", "neigh", "show", "dev", vxlan_name(network_id(1))).stdout)
     words = {
