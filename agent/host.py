@@ -57,6 +57,7 @@ class HostAgent:
         self._rotator: LogRotator | None = None
         self._rotated: set[InstanceId] = set()
         self._has_view = False
+        self._arrived = asyncio.Event()
 
     # -- start --------------------------------------------------------------------------------------
     async def start(self) -> None:
@@ -164,12 +165,25 @@ class HostAgent:
             if (worker := self.workers.get(ident)) is not None:
                 worker.wish(None)
 
+    async def arrival(self, ident: InstanceId, deadline: float) -> Worker | None:
+        """The instance's worker, waiting for its assignment: a client may be quicker than the View. None
+        after `deadline` seconds."""
+        try:
+            async with asyncio.timeout(deadline):
+                while ident not in self.workers:
+                    await self._arrived.wait()
+        except TimeoutError:
+            return None
+        return self.workers[ident]
+
     def _employ(self, ident: InstanceId, record: Local, want: Instance | None) -> None:
         if want is not None:
             self._told[ident] = want
         worker = Worker(record, want, steps=self._actions, keeper=self, clock=self.context.clock)
         self.workers[ident] = worker
         self.context.records[ident] = record
+        self._arrived.set()
+        self._arrived = asyncio.Event()
         self.reporter.status(status_of(record))
         self._supervisor.start(f"instance/{ident}", worker.run, restart=True)
 

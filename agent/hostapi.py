@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -21,11 +22,15 @@ from agent.worker import Worker
 from api.ports import AttachSession
 from model.api import CreateVolume, ProcessTable, StatsSample, VolumeInfo
 from model.errors import WrongState
-from model.ids import InstanceId, resolve, short
-from model.status import HostFacts, Phase
+from model.ids import InstanceId, is_id, resolve, short
+from model.status import HostFacts
 from model.streams import STDERR, STDOUT, ExecSpec, Exit
 
 STATS_PERIOD = 1.0
+_ENDING = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+"""Signals that are meant to end a container; others may only talk to it."""
+ARRIVAL = 10.0
+"""Seconds that an attach waits for the assignment of its container."""
 
 
 class HostApi(ImageApi):
@@ -39,11 +44,14 @@ class HostApi(ImageApi):
 
     # -- containers ---------------------------------------------------------------------------------
     async def kill(self, ref: str, signal: str) -> None:
-        record = self._running(ref)
-        await self._agent.context.runtime.signal(record.instance, signal_number(signal))
+        """As in Docker, a restart policy does not start again what a person has ended."""
+        record, number = self._running(ref), signal_number(signal)
+        if number in _ENDING:
+            self._worker(ref).killed()
+        await self._agent.context.runtime.signal(record.instance, number)
 
     async def attach(self, ref: str, *, stdin: bool, logs: bool) -> AttachSession:
-        worker = self._worker(ref)
+        worker = await self._arriving(ref)
         record = await worker.held()
         context = self._agent.context
         before: list[tuple[int, bytes]] = []
@@ -162,6 +170,14 @@ class HostApi(ImageApi):
     def _all(self) -> list[Local]:
         return [worker.record for worker in self._agent.workers.values()]
 
+    async def _arriving(self, ref: str) -> Worker:
+        """As `_worker`; a full id may still be on its way from the controller."""
+        if is_id(ref):
+            worker = await self._agent.arrival(InstanceId(ref), ARRIVAL)
+            if worker is not None:
+                return worker
+        return self._worker(ref)
+
     def _worker(self, ref: str) -> Worker:
         wishes = self._agent.context.wishes
         names = ((i, wishes[i].name if i in wishes else "") for i in self._agent.workers)
@@ -182,4 +198,4 @@ def _exit_of(record: Local) -> Exit:
 def _log_is_over(worker: Worker) -> bool:
     """Nothing more will be written: it ended and will not start again by itself."""
     record = worker.record
-    return not record.live and record.phase in (Phase.EXITED, Phase.FAILED, Phase.REMOVED, Phase.STOPPING)
+    return not record.live and record.phase.ended

@@ -19,7 +19,7 @@ from agent.runtime.base import Created, Exit
 from model.errors import Internal
 from model.records import Desired, Instance
 from model.spec import Struct
-from model.status import BoundPort, Endpoint, Phase
+from model.status import BoundPort, Endpoint, Phase, start_failure_code
 
 replace = msgspec.structs.replace
 
@@ -229,6 +229,7 @@ def exited(record: Local, exit_: Exit, now: float) -> Local:
     return replace(
         record,
         ended=True,
+        phase=Phase.STOPPING,
         paused=False,
         exit_code=exit_.code,
         oom_killed=exit_.oom_killed,
@@ -337,10 +338,4 @@ def _ending(exit_: Exit) -> str:
 
 
 def _exit_code_of(error: str, step: Step) -> int | None:
-    """Docker's: 127 for a program that is not there, 126 for one that can't be run."""
-    if step not in (Step.CREATE, Step.START):
-        return None
-    lowered = error.lower()
-    if "not found" in lowered or "no such file or directory" in lowered:
-        return 127
-    return 126 if "permission denied" in lowered or "is a directory" in lowered else 128
+    return start_failure_code(error) if step in (Step.CREATE, Step.START) else None

@@ -21,7 +21,7 @@ from agent.record import Local
 from agent.runtime.base import Created, Exit
 from aio.clock import Clock
 from aio.mailbox import Bell
-from model.errors import FlotaError, WrongState
+from model.errors import CommandFailed, FlotaError, WrongState
 from model.records import Desired, Instance
 from model.status import Phase
 
@@ -104,7 +104,7 @@ class Worker:
             async with asyncio.timeout(deadline):
                 while not self.record.live:
                     if self._gone_for_good():
-                        raise WrongState(f"it is {self.record.phase}: {self.record.message}")
+                        raise self._why_over()
                     changed = self._changed
                     await changed.wait()
             return self.record
@@ -112,6 +112,12 @@ class Worker:
             raise WrongState(f"it was not created within {deadline:g} s") from error
         finally:
             self._holders -= 1
+
+    def _why_over(self) -> FlotaError:
+        """In the runtime's own words when it could not be made."""
+        if self.record.phase is Phase.FAILED:
+            return CommandFailed(self.record.message)
+        return WrongState(f"it is {self.record.phase}: {self.record.message}")
 
     def killed(self) -> None:
         """A person has sent a signal that is to end it."""

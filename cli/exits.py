@@ -3,7 +3,10 @@ and 2."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+
+from model.errors import CommandFailed, FlotaError
+from model.status import start_failure_code
 
 ENGINE = 125
 """`run`, `create`, `exec`: flota itself failed, not what it was to run."""
@@ -13,19 +16,15 @@ INTERRUPTED = 130
 DOCKERS = frozenset({"run", "create", "exec"})
 
 
-def of_error(command: Sequence[str]) -> int:
-    """For an error of ours in this command line."""
-    return ENGINE if _verb(command) in DOCKERS else FAILED
+def of_error(command: Sequence[str], error: FlotaError) -> int:
+    """For an error of ours in this command line; a program that can't be run has docker's code for it."""
+    if _verb(command) not in DOCKERS:
+        return FAILED
+    return start_failure_code(error.message) if isinstance(error, CommandFailed) else ENGINE
 
 
 def of_usage(command: Sequence[str]) -> int:
     return ENGINE if _verb(command) in DOCKERS else USAGE
-
-
-def of_status(status: Mapping[str, object]) -> int:
-    """A container's: its process's, 125 when that is not known."""
-    code = status.get("exit_code")
-    return code if isinstance(code, int) else ENGINE
 
 
 def _verb(command: Sequence[str]) -> str:

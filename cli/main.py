@@ -115,7 +115,7 @@ def run(words: list[str]) -> int:
     except click.ClickException as error:
         return _fail(error.format_message(), exits.FAILED)
     except FlotaError as error:
-        return _fail(str(error), exits.of_error(words))
+        return _fail(str(error), exits.of_error(words, error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0

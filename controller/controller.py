@@ -191,7 +191,7 @@ class Controller(Core):
         expires = now + request.ttl if request.ttl else 0.0
         record = JoinToken(id=self.ids(), secret_hash=digest, created_at=now, expires_at=expires)
         await self.committer.run(lambda _: Plan(items=(put(record, "a token was asked for"),)))
-        command = f"flota join --token {token} {self.options.advertise}".rstrip()
+        command = f"flota join {token} {self.options.advertise}".rstrip()
         return TokenCreated(id=record.id, token=token, expires_at=expires, join_command=command)
 
     async def join(self, request: JoinRequest) -> JoinReply:

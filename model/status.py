@@ -47,6 +47,15 @@ class Phase(StrEnum):
         return self in _LIVE
 
 
+def start_failure_code(message: str) -> int:
+    """Docker's exit code for a start that failed in these words of the runtime: 127 for a program that is not
+    there, 126 for one that can't be run, 125 for all else."""
+    lowered = message.lower()
+    if "not found in $path" in lowered or "no such file or directory" in lowered:
+        return 127
+    return 126 if "permission denied" in lowered or "is a directory" in lowered else 125
+
+
 _ENDED = frozenset({Phase.EXITED, Phase.FAILED, Phase.REMOVED, Phase.LOST})
 _LIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
 

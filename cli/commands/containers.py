@@ -69,7 +69,7 @@ def _stop_body(grace: str | None, signal: str) -> dict[str, Any]:
 def start(app: App, refs: tuple[str, ...], attach_: bool, interactive: bool) -> int:
     """Start stopped containers."""
     if attach_ or interactive:
-        from cli.commands.run import _code
+        from cli.commands.run import exit_code
         from cli.terminal import Session
 
         if len(refs) != 1:
@@ -79,12 +79,12 @@ def start(app: App, refs: tuple[str, ...], attach_: bool, interactive: bool) -> 
         sock = app.client.hijack(f"{place}/attach", stdin=interactive)
         app.call("POST", f"{place}/start")
         tty = bool(spec.get("tty"))
-        return _code(Session(sock, stdin=interactive, terminal=tty and interactive, proxy=not tty).run())
-    from cli.commands.run import _await_running
+        return exit_code(Session(sock, stdin=interactive, terminal=tty and interactive, proxy=not tty).run())
+    from cli.commands.run import await_running
 
     def act(ref: str) -> None:
         app.call("POST", f"/v1/instances/{segment(ref)}/start")
-        _await_running(app, segment(ref))
+        await_running(app, segment(ref))
 
     each(refs, act)
     return 0
@@ -112,11 +112,11 @@ def stop(app: App, refs: tuple[str, ...], grace: str | None, signal: str) -> Non
 @pass_app
 def restart(app: App, refs: tuple[str, ...], grace: str | None, signal: str) -> None:
     """Restart containers."""
-    from cli.commands.run import _await_running
+    from cli.commands.run import await_running
 
     def act(ref: str) -> None:
         app.call("POST", f"/v1/instances/{segment(ref)}/restart", body=_stop_body(grace, signal))
-        _await_running(app, segment(ref))
+        await_running(app, segment(ref))
 
     each(refs, act)
 
@@ -249,7 +249,7 @@ def stats(app: App, refs: tuple[str, ...], no_stream: bool, no_trunc: bool, form
     batches: Any = app.client.lines("GET", "/v1/stats", ref=list(refs), stream=True)
     for samples in batches:
         latest.update({sample["instance"]: sample for sample in samples})
-        if any(sample["instance"] in before for sample in samples) or not samples:
+        if all(ident in before for ident in latest):
             items = sorted(latest.values(), key=lambda s: str(s["name"]))
             if not no_stream and sys.stdout.isatty():
                 sys.stdout.write("\x1b[2J\x1b[H")

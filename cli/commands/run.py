@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 import click
 
-from cli import exits
 from cli.context import App, out, pass_app
 from cli.options import container_options, plain_options
 from cli.parse.container import container_spec
 from cli.terminal import Detached, Session
 from model.api import CreateInstance
 from model.codec import to_plain
-from model.errors import AlreadyExists, CommandFailed, FlotaError
+from model.errors import AlreadyExists, CommandFailed, FlotaError, NotFound
 from model.spec import Placement
 from model.streams import Exit
 
@@ -40,7 +38,7 @@ def run(app: App, image: str, args: tuple[str, ...], **flags: Any) -> int:
     _write_cidfile(cidfile, ident)
     if flags["detach"]:
         app.call("POST", f"/v1/instances/{ident}/start")
-        _await_running(app, ident)
+        await_running(app, ident)
         out(ident)
         return 0
     return _foreground(app, ident, flags)
@@ -75,7 +73,11 @@ def _create(app: App, image: str, args: tuple[str, ...], flags: dict[str, Any]) 
 
 def _foreground(app: App, ident: str, flags: dict[str, Any]) -> int:
     """Attach, then start: nothing that it prints is missed."""
-    sock = app.client.hijack(f"/v1/instances/{ident}/attach", stdin=flags["interactive"])
+    try:
+        sock = app.client.hijack(f"/v1/instances/{ident}/attach", stdin=flags["interactive"])
+    except CommandFailed:
+        drop_unmade(app, ident)
+        raise
     app.call("POST", f"/v1/instances/{ident}/start")
     session = Session(
         sock, stdin=flags["interactive"], terminal=flags["tty"], proxy=flags["sig_proxy"] and not flags["tty"]
@@ -86,31 +88,33 @@ def _foreground(app: App, ident: str, flags: dict[str, Any]) -> int:
         return 0
     if flags["rm"]:
         app.call("POST", f"/v1/instances/{ident}/wait", condition="removed")
-    return _code(ended)
+    return exit_code(ended)
 
 
-def _code(ended: Exit) -> int:
-    """The container's own; what kept it from starting is told."""
+def exit_code(ended: Exit) -> int:
+    """The container's own. Raises CommandFailed when it is not known."""
     if ended.exit_code is None:
         raise CommandFailed(ended.message or "its exit code is unknown")
-    if ended.exit_code in (126, 127, 128) and ended.message and not ended.message.startswith("exited"):
-        sys.stderr.write(f"flota: {ended.message}\n")
     return ended.exit_code
 
 
-def _await_running(app: App, ident: str) -> None:
+def await_running(app: App, ident: str) -> None:
     """Raises CommandFailed in the host's words when it could not be started."""
     reply = app.call("POST", f"/v1/instances/{ident}/wait", condition="running")
-    if reply.get("phase") == "failed":
-        raise StartFailed(reply.get("message", "it could not be started"), reply.get("exit_code"))
+    if reply.get("phase") in ("failed", "removed"):
+        drop_unmade(app, ident)
+        raise CommandFailed(reply.get("message") or "it could not be started")
 
 
-class StartFailed(CommandFailed):
-    """A start that failed, with the exit code that docker gives for it."""
-
-    def __init__(self, message: str, exit_code: int | None) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code if exit_code in (126, 127) else exits.ENGINE
+def drop_unmade(app: App, ident: str) -> None:
+    """As with docker, no container is left of a run whose image could not be had."""
+    try:
+        status = app.call("GET", f"/v1/instances/{ident}")["status"]
+        if not status.get("image_id"):
+            app.call("DELETE", f"/v1/instances/{ident}", force=True)
+            app.call("POST", f"/v1/instances/{ident}/wait", condition="removed")
+    except NotFound:
+        return
 
 
 def _cidfile(flags: dict[str, Any]) -> str:
