@@ -62,8 +62,10 @@ class Journal:
     async def close(self) -> None:
         """After what was asked for is written."""
         self._queue.put(None)
-        await in_thread(self._thread.join)
-        os.close(self._lock)
+        try:
+            await in_thread(self._thread.join)
+        finally:
+            os.close(self._lock)
 
     def read(self, kind: str, type_: type[T]) -> dict[str, T]:
         """Everything of a kind; only before the first write. Raises Damaged."""

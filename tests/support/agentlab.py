@@ -30,6 +30,7 @@ from model.status import HostFacts, InstanceStatus, Phase
 from model.view import NetworkView, View
 from net.fake import FakeHostNetwork
 from net.host import PREDEFINED_BRIDGE, predefined_bridge
+from tests.support.tripwire import Tripwire
 from tests.support.waiting import until
 
 HOST = HostId("aa" * 32)
@@ -77,6 +78,9 @@ class AgentLab:
         self.images: Any = self.fakes[1]
         self.network: Any = self.fakes[2]
         self.boot_id = "boot-1"
+        self.wire: Tripwire | None = None
+        self.removing = False
+        """The scenario has asked for the removal; no later wish takes that back."""
 
     def reboot(self) -> None:
         """Processes, namespaces, mounts and the run folder are gone; the disk stays."""
@@ -91,11 +95,19 @@ class AgentLab:
         self.images = images
         shutil.rmtree(self.folder / "run", ignore_errors=True)
 
+    def trip(self, wire: Tripwire | None) -> None:
+        """Wrap the seams of the agents to come; None: no more."""
+        self.wire = wire
+        real = zip(("runtime", "images", "network"), self.fakes, strict=True)
+        self.runtime, self.images, self.network = (wire.wrap(n, f) if wire else f for n, f in real)
+
     @contextlib.asynccontextmanager
     async def agent(self) -> AsyncIterator[HostAgent]:
         """Start one; at the end it is gone without a word."""
         state, run = self.folder / "state", self.folder / "run"
         journal = await Journal.open(state)
+        if self.wire is not None:
+            journal.write = self.wire.journal_write(journal.write)  # type: ignore[method-assign]
         try:
             volumes = Volumes(state / "volumes", journal, dict)
             volumes.open()
