@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiohttp import web
-from image.registry.source import NoSource
 
 from agent import facts, hostlimits, join
 from agent.config import AgentConfig
@@ -32,6 +31,7 @@ from aio.clock import SystemClock
 from aio.supervisor import Supervisor
 from api.server import host_app
 from image.drivers.choice import choose
+from image.registry.client import RegistryClient
 from image.store import ImageStore
 from model.ids import HostId
 from net.reconciler import NetReconciler
@@ -81,7 +81,12 @@ async def _context(
 ) -> Context:
     state, run_dir = Path(config.state_dir), Path(config.run_dir)
     run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-    images = ImageStore(state / "images", driver_choice=choose(state / "images"), source=NoSource())
+    (run_dir / "cgroup-parent").write_text(config.cgroup_parent)  # for a purge without an agent
+    images = ImageStore(
+        state / "images",
+        driver_choice=choose(state / "images"),
+        source=RegistryClient(insecure=config.insecure_registries),
+    )
     await images.open()
     stack.push_async_callback(images.close)
     network = NetReconciler(run_dir)

@@ -14,12 +14,7 @@ from agent.cgroup import CgroupFiles
 from agent.runtime.conmon import ConmonRuntime
 from image.drivers.mounts import unmount
 from model.errors import FlotaError
-from model.ids import HostId
-from net.host import NetworkPlan
 from net.reconciler import NetReconciler
-
-NOTHING = NetworkPlan(host=HostId(""), address="", mtu=1500, vxlan_port=4789, networks={}, peers={})
-"""The plan of a host that carries no network: everything of ours goes."""
 
 
 def purge(state: str, run: str) -> None:
@@ -38,9 +33,7 @@ async def _purge(state: Path, run: Path) -> None:
         network = NetReconciler(run)
         await network.start()
         try:
-            for instance in network.namespaces():
-                await network.drop_namespace(instance)
-            await network.apply(NOTHING)
+            await network.remove_all()
         except FlotaError as error:
             failures.append(error)
         finally:
@@ -52,21 +45,19 @@ async def _purge(state: Path, run: Path) -> None:
 
 
 async def _containers(run: Path) -> None:
-    parents: set[str] = set()
-    for parent in {_parent_of(path) for path in run.glob("c/*/config.json")} | {"/flota"}:
-        runtime = ConmonRuntime(str(run), cgroup_parent=parent)
-        parents.add(parent)
-        for container in await runtime.list():
-            await runtime.delete(container, force=True)
-    for parent in parents:
-        remove_cgroups(parent)
+    parent = cgroup_parent(run)
+    runtime = ConmonRuntime(str(run), cgroup_parent=parent)
+    for container in await runtime.list():
+        await runtime.delete(container, force=True)
+    remove_cgroups(parent)
 
 
-def _parent_of(config: Path) -> str:
-    import json
-
-    text = json.loads(config.read_bytes()).get("linux", {}).get("cgroupsPath", "/flota/x")
-    return str(os.path.dirname(text))
+def cgroup_parent(run: Path) -> str:
+    """What the last agent on this run folder was started with; it leaves a note."""
+    try:
+        return (run / "cgroup-parent").read_text().strip()
+    except FileNotFoundError:
+        return "/flota"
 
 
 def remove_cgroups(parent: str, root: str = "/sys/fs/cgroup") -> None:

@@ -31,7 +31,7 @@ from net.kernel.base import Kernel
 from net.kernel.linux import LinuxKernel
 from net.naming import veth_name
 from net.plan import check, desired, filter_tables, loopback_routing, scene_of, traits_of
-from net.state import Link, Sysctl
+from net.state import Link, NetState, Sysctl
 
 log = logging.getLogger("flota.net")
 
@@ -70,6 +70,15 @@ class NetReconciler:
     async def close(self) -> None:
         await self._supervisor.close()
         await self._kernel.close()
+
+    async def remove_all(self) -> None:
+        """Take away everything of ours on this host: namespaces, links, routes, tables. Sysctls stay as
+        they are: others may rely on them by now."""
+        for instance in self.namespaces():
+            await self.drop_namespace(instance)
+        async with self._lock:
+            self._plan = None
+            await self._issue(diff(NetState(), await self._kernel.observe(())))
 
     async def apply(self, plan: NetworkPlan) -> None:
         check(plan)
