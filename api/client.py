@@ -211,7 +211,7 @@ def _target(path: str, query: Mapping[str, Any]) -> str:
             continue
         for item in value if isinstance(value, list | tuple) else [value]:
             pairs.append((key, "true" if item is True else str(item)))
-    return quote(path, safe="/:@") + (f"?{urlencode(pairs)}" if pairs else "")
+    return quote(path, safe="/:@%") + (f"?{urlencode(pairs)}" if pairs else "")
 
 
 def _first_endpoint() -> str:

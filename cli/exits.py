@@ -18,17 +18,20 @@ DOCKERS = frozenset({"run", "create", "exec"})
 
 def of_error(command: Sequence[str], error: FlotaError) -> int:
     """For an error of ours in this command line; a program that can't be run has docker's code for it."""
-    if _verb(command) not in DOCKERS:
+    if verb(command) not in DOCKERS:
         return FAILED
     return start_failure_code(error.message) if isinstance(error, CommandFailed) else ENGINE
 
 
 def of_usage(command: Sequence[str]) -> int:
-    return ENGINE if _verb(command) in DOCKERS else USAGE
+    return ENGINE if verb(command) in DOCKERS else USAGE
 
 
-def _verb(command: Sequence[str]) -> str:
-    words = [word for word in command if not word.startswith("-")]
+def verb(command: Sequence[str]) -> str:
+    words = list(command)
+    while words and words[0].startswith("-"):
+        takes_value = words[0] in ("-H", "--host", "--credentials")
+        words = words[2 if takes_value else 1 :]
     if words[:1] == ["container"]:
         words = words[1:]
     return words[0] if words else ""

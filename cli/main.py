@@ -119,10 +119,23 @@ def run(words: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except Exception as error:
+        if os.environ.get("FLOTA_DEBUG"):
+            raise
+        return _fail(f"{_words(error)}. Set FLOTA_DEBUG=1 to see where", exits.of_usage(words))
+
+
+def _words(error: Exception) -> str:
+    """An error that is nobody's own, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the system'}: {error.strerror}"
+    if isinstance(error, UnicodeError):
+        return "some text is not UTF-8"
+    return f"internal error: {type(error).__name__}: {error}"
 
 
 def _path(words: Sequence[str]) -> str:
-    verb = next((word for word in words if not word.startswith("-")), "")
+    verb = exits.verb(words)
     return f"{verb} " if verb in TABLE else ""
 
 

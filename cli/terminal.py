@@ -11,7 +11,7 @@ import os
 import selectors
 import signal
 import socket
-import sys
+import ssl
 import termios
 import tty
 from collections.abc import Iterator
@@ -23,6 +23,8 @@ from model.streams import ERROR, EXIT, SIGNAL, STDERR, STDIN, STDOUT, Exit, Unfr
 
 DETACH = b"\x10\x11"
 CHUNK = 1 << 16
+INPUT = 0
+_WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _PROXIED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -31,16 +33,23 @@ class Detached(Exception):
 
 
 class Session:
-    """Joins this process's standard streams with an upgraded connection. `sock` may hold early bytes."""
+    """Joins this process's standard streams with an upgraded connection. `sock` may hold early bytes.
+
+    Neither direction waits for the other: what can't be sent yet is kept, and no more input is read until it
+    is.
+    """
 
     def __init__(self, sock: Any, *, stdin: bool, terminal: bool, proxy: bool) -> None:
         self._sock: Any = sock
         self._stdin = stdin
-        self._terminal = terminal and sys.stdin.isatty()
+        self._terminal = terminal and os.isatty(INPUT)
         self._proxy = proxy
         self._unframer = Unframer()
         self._last_key = b""
         self._selector = selectors.DefaultSelector()
+        self._unsent = bytearray()
+        self._file = False
+        """Standard input is a plain file: always readable, which epoll refuses to say."""
 
     def run(self) -> Exit:
         """Until the container (or exec) ends. Raises Detached; what the server reports; Unavailable."""
@@ -53,71 +62,95 @@ class Session:
             stack.enter_context(wake_w)
             stack.enter_context(self._signals(wake_w.fileno()))
             if self._terminal:
-                stack.enter_context(_raw(sys.stdin.fileno()))
+                stack.enter_context(_raw(INPUT))
                 self._resize()
+            self._sock.setblocking(False)
             self._selector.register(self._sock.fileno(), selectors.EVENT_READ, "server")
             self._selector.register(wake_r, selectors.EVENT_READ, "signal")
-            if self._stdin:
-                self._watch_stdin()
             return self._loop(wake_r)
 
     def _loop(self, wake: socket.socket) -> Exit:
         while True:
-            events = [] if self._sock.early else self._selector.select()
-            names = {key.data for key, _ in events}
+            self._flush()
+            ended, more = self._read_server()
+            if ended is not None:
+                return ended
+            self._watch()
+            ready = more or (self._file and not self._unsent)
+            names = {key.data for key, _ in self._selector.select(0 if ready else None)}
             if "signal" in names:
                 self._pass_signals(wake.recv(64))
-            if "stdin" in names:
+            if "stdin" in names or (self._file and not self._unsent):
                 self._read_stdin()
-            if self._sock.early or "server" in names:
-                ended = self._read_server()
-                if ended is not None:
-                    return ended
 
-    def _read_server(self) -> Exit | None:
-        data = self._sock.recv(CHUNK)
-        if not data:
-            raise Unavailable(
-                "the connection to the container broke", hint="It may run on; see `flota ps -a`"
-            )
-        for kind, payload in self._unframer.feed(data):
-            if kind == STDOUT:
-                _write(1, payload)
-            elif kind == STDERR:
-                _write(2, payload)
-            elif kind == EXIT:
-                return decode_json(payload, Exit)
-            elif kind == ERROR:
-                raise decode_json(payload, ErrorBody).to_error()
-        return None
+    def _watch(self) -> None:
+        """Ask only for what can be dealt with: room to send while there is something, input while there is
+        not."""
+        writing = selectors.EVENT_WRITE if self._unsent else 0
+        self._selector.modify(self._sock.fileno(), selectors.EVENT_READ | writing, "server")
+        wanted = self._stdin and not self._file and not self._unsent
+        watched = INPUT in self._selector.get_map()
+        if watched and not wanted:
+            self._selector.unregister(INPUT)
+        elif wanted and not watched:
+            try:
+                self._selector.register(INPUT, selectors.EVENT_READ, "stdin")
+            except PermissionError:
+                self._file = True
+
+    def _read_server(self) -> tuple[Exit | None, bool]:
+        """(how it ended, whether more may be here already): TLS may hold more than the selector sees."""
+        for _ in range(16):
+            try:
+                data = self._sock.recv(CHUNK)
+            except _WAIT:
+                return None, False
+            except OSError:
+                data = b""
+            if not data:
+                raise Unavailable(
+                    "the connection to the container broke", hint="It may run on; see `flota ps -a`"
+                )
+            for kind, payload in self._unframer.feed(data):
+                if kind in (STDOUT, STDERR):
+                    _write(kind, payload)
+                elif kind == EXIT:
+                    return decode_json(payload, Exit), False
+                elif kind == ERROR:
+                    raise decode_json(payload, ErrorBody).to_error()
+        return None, True
 
     # -- stdin --------------------------------------------------------------------------------------
-    def _watch_stdin(self) -> None:
-        try:
-            self._selector.register(sys.stdin.fileno(), selectors.EVENT_READ, "stdin")
-        except PermissionError:  # a plain file is always readable, which epoll refuses to say
-            self._send_file()
-
-    def _send_file(self) -> None:
-        while data := os.read(sys.stdin.fileno(), CHUNK):
-            self._send(pack(STDIN, data))
-        self._send(pack(STDIN, b""))
-
     def _read_stdin(self) -> None:
-        data = os.read(sys.stdin.fileno(), CHUNK)
+        try:
+            data = os.read(INPUT, CHUNK)
+        except OSError:  # closed, or the terminal is gone
+            data = b""
+        if data and self._terminal:
+            data = self._without_detach(data)
+            if not data:
+                return
         if not data:
-            self._selector.unregister(sys.stdin.fileno())
-            self._send(pack(STDIN, b""))
-            return
-        if self._terminal:
-            if DETACH in self._last_key + data:
-                raise Detached
-            self._last_key = data[-1:]
-        self._send(pack(STDIN, data))
+            self._stdin = self._file = False
+        self._unsent += pack(STDIN, data)
 
-    def _send(self, frame: bytes) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end arrives on the other way
-            self._sock.sendall(frame)
+    def _without_detach(self, data: bytes) -> bytes:
+        """Raises Detached at ctrl-p ctrl-q; a ctrl-p alone is held back until the next key."""
+        data = self._last_key + data
+        if DETACH in data:
+            raise Detached
+        self._last_key = data[-1:] if data.endswith(DETACH[:1]) else b""
+        return data[: len(data) - len(self._last_key)]
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent:
+                del self._unsent[: self._sock.send(self._unsent[:CHUNK])]
+        except _WAIT:
+            return
+        except (BrokenPipeError, ConnectionResetError):  # its end arrives on the other way
+            self._unsent.clear()
+            self._stdin = self._file = False
 
     # -- signals and size ---------------------------------------------------------------------------
     @contextlib.contextmanager
@@ -138,12 +171,12 @@ class Session:
             if number == signal.SIGWINCH:
                 self._resize()
             else:
-                self._send(pack(SIGNAL, bytes([number])))
+                self._unsent += pack(SIGNAL, bytes([number]))
 
     def _resize(self) -> None:
         with contextlib.suppress(OSError):
-            size = os.get_terminal_size(sys.stdin.fileno())
-            self._send(pack_resize(size.lines, size.columns))
+            size = os.get_terminal_size(INPUT)
+            self._unsent += pack_resize(size.lines, size.columns)
 
 
 @contextlib.contextmanager
