@@ -213,7 +213,8 @@ class HostAgent:
         self.context.records[record.instance] = record
         self._tend_log(record)
         self.reporter.status(status_of(record))
-        return self._journal.put("local", record.instance, record)
+        # What it alone knows of lives in the kernel and ends with it: to survive this process is enough.
+        return self._journal.put("local", record.instance, record, durable=False)
 
     def forget(self, record: Local) -> asyncio.Future[None]:
         self.workers.pop(record.instance, None)

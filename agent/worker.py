@@ -1,8 +1,8 @@
 """One instance's worker: asks `lifecycle` for the next step, has it done, journals, reports; until removed.
 
-Invariants: one step at a time per instance; a record is durable before something exists that it alone knows
-of (the intent before a creation, the pids before a start); whatever happens, an exit is folded in exactly
-once. `story` keeps the last folds, for the message of what should never happen.
+Invariants: one step at a time per instance; a record is in the journal before something exists that it alone
+knows of (the intent before a creation, the pids before a start); whatever happens, an exit is folded in
+exactly once. `story` keeps the last folds, for the message of what should never happen.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Keeper(Protocol):
     """Where records go: journal and reporter in one."""
 
     def keep(self, record: Local) -> asyncio.Future[None]:
-        """Report it and journal it; durable once the future is done."""
+        """Report it and journal it; the future is done when no crash of this process can lose it."""
         ...
 
     def forget(self, record: Local) -> asyncio.Future[None]: ...

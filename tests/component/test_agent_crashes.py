@@ -1,4 +1,4 @@
-"""Reliability: an agent killed before or after any of its steps; the next one makes it right, nothing leaks."""
+"""An agent killed before or after any of its steps: the next one makes it right, and nothing leaks."""
 
 from __future__ import annotations
 

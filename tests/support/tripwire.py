@@ -30,7 +30,7 @@ class Tripwire:
         return _Wrapped(self, seam, real)
 
     def journal_write(self, real: Callable[..., asyncio.Future[None]]) -> Callable[..., asyncio.Future[None]]:
-        def write(items: Any) -> asyncio.Future[None]:
+        def write(items: Any, *, durable: bool = True) -> asyncio.Future[None]:
             never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             if self.crashed.is_set():
                 return never
@@ -38,7 +38,7 @@ class Tripwire:
             if number == self.at and self.side == "before":
                 self.crashed.set()
                 return never
-            future = real(items)
+            future = real(items, durable=durable)
             if number == self.at:
                 self.crashed.set()
                 return never
