@@ -47,24 +47,30 @@ def check_name(what: str, name: str) -> str:
 
 
 def resolve(what: str, ref: str, candidates: Iterable[tuple[str, str]]) -> str:
-    """The id that `ref` means among (id, name) candidates: full id, then exact name, then unique id prefix.
+    """The id that `ref` means among (id, name) candidates: full id, then exact name, then `web.1` for a
+    service's `web.1.<id>` while there is but one, then unique id prefix.
 
     Raises NotFound or Ambiguous.
     """
     ref = ref.removeprefix("/")
     by_prefix: list[tuple[str, str]] = []
     by_name: list[str] = []
+    by_slot: list[str] = []
     for ident, name in candidates:
         if ident == ref:
             return ident
         if name == ref:
             by_name.append(ident)
+        if name == f"{ref}.{short(ident)}":
+            by_slot.append(ident)
         if ident.startswith(ref) and _PREFIX.match(ref):
             by_prefix.append((ident, name))
     if len(by_name) == 1:
         return by_name[0]
     if len(by_name) > 1:
         raise Ambiguous(f"{len(by_name)} {what}s are named {ref!r}", hint="Use the id")
+    if len(by_slot) == 1:
+        return by_slot[0]
     if len(by_prefix) == 1:
         return by_prefix[0][0]
     if by_prefix:

@@ -30,7 +30,7 @@ def service_create(stage: Stage, runs: int) -> Samples:
 
 
 def _flota(api: Api, name: str) -> float:
-    container = {"image": IMAGE, "args": COMMAND, "networks": [{"network": "benchnet"}]}
+    container = {"image": IMAGE, "args": COMMAND, "networks": [{"network": "benchnet"}], "stop_grace": 0.1}
     began = time.perf_counter()
     api.call("POST", "/v1/services", {"name": name, "container": container})
     while not any(
@@ -47,7 +47,7 @@ def _flota(api: Api, name: str) -> float:
 
 def _swarm(api: Api, name: str, image_id: str) -> float:
     task = {
-        "ContainerSpec": {"Image": image_id, "Args": COMMAND},
+        "ContainerSpec": {"Image": image_id, "Args": COMMAND, "StopGracePeriod": 100_000_000},
         "Networks": [{"Target": "benchnet"}],
         "RestartPolicy": {"Condition": "none"},
     }

@@ -68,6 +68,12 @@ def test_ids_resolve_by_id_name_and_unique_prefix() -> None:
         ids.resolve("container", "x", known)
 
 
+def test_a_replica_is_found_by_its_service_and_number() -> None:
+    one, two = "ab" * 32, "cd" * 32
+    known = [(one, f"web.1.{ids.short(one)}"), (two, f"web.2.{ids.short(two)}")]
+    assert ids.resolve("container", "web.2", known) == two
+
+
 def test_a_name_wins_over_an_id_prefix() -> None:
     assert ids.resolve("container", "ab", [("ab" * 32, "x"), ("cd" * 32, "ab")]) == "cd" * 32
 
