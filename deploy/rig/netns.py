@@ -39,6 +39,8 @@ class NetnsRig:
         self._run = run
         self._reachable = reachable
         self._mtu = mtu
+        self._holders: dict[str, subprocess.Popen[bytes]] = {}
+        """Ours to reap, where this process started the host."""
 
     @property
     def hosts(self) -> Sequence[RigHost]:
@@ -70,9 +72,9 @@ class NetnsRig:
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
         )
         log.close()
+        self._holders[host] = process
         self._await_ready(host, ready, process)
         (run / "pid").write_text(str(_only_child(process.pid)))
-        (run / "holder").write_text(str(process.pid))
         ready.unlink()
 
     def _await_ready(self, host: str, ready: Path, process: subprocess.Popen[bytes]) -> None:
@@ -94,14 +96,11 @@ class NetnsRig:
         pid = self._pid(host)
         if pid:
             os.kill(pid, signal.SIGKILL)
-        holder = _read_pid(self._run / host / "holder")
         _wait_gone(pid)
-        if holder:
-            with contextlib.suppress(ChildProcessError, ProcessLookupError):
-                os.waitpid(holder, 0)
+        if (holder := self._holders.pop(host, None)) is not None:
+            holder.wait(10)
         self._unplug(host)
-        for name in ("pid", "holder"):
-            (self._run / host / name).unlink(missing_ok=True)
+        (self._run / host / "pid").unlink(missing_ok=True)
 
     def down(self) -> None:
         for host in self.hosts:
