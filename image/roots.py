@@ -100,7 +100,8 @@ class Roots:
 
     async def usage(self, container: str) -> int:
         self._meta(container)
-        upper = self._driver.upper(self._path(container))
+        path = self._path(container)
+        upper = self._driver.upper(path) or os.path.join(path, "root")
         return int(await in_thread(_disk_usage, upper))
 
     # -- parts --------------------------------------------------------------------------------------

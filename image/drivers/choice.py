@@ -9,25 +9,45 @@ from pathlib import Path
 
 from image.drivers.base import StorageDriver
 from image.drivers.overlay import OverlayDriver
+from image.drivers.vfs import VfsDriver
 from model.errors import FlotaError, Unsupported
 
+DRIVERS = {OverlayDriver.name: OverlayDriver, VfsDriver.name: VfsDriver}
 
-def choose(root: Path) -> tuple[StorageDriver, str]:
-    """(driver, reason) by trying: a layer is stacked and mounted below `root`. Raises Unsupported."""
+
+def choose(root: Path, wanted: str = "") -> tuple[StorageDriver, str]:
+    """(driver, reason): `wanted`, or the best that works below `root`. Raises Unsupported."""
+    if wanted and wanted not in DRIVERS:
+        raise Unsupported(f"no storage driver {wanted!r}", hint=f"There is {', '.join(DRIVERS)}")
     root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    if wanted == VfsDriver.name:
+        return VfsDriver(), "asked for"
     driver = OverlayDriver()
+    why_not = try_out(driver, root)
+    if not why_not:
+        return driver, "asked for" if wanted else "overlayfs works on this file system"
+    if wanted:
+        raise Unsupported(
+            f"overlayfs does not work on {root}: {why_not}",
+            hint="Put the state folder on ext4, xfs or btrfs (not on another overlay), or use vfs",
+        )
+    return VfsDriver(), f"overlayfs does not work on this file system ({why_not}); each container is a copy"
+
+
+def try_out(driver: StorageDriver, root: Path) -> str:
+    """Stack a layer and write on it below `root`: what went wrong, or nothing."""
     trial = tempfile.mkdtemp(prefix="trial-", dir=root)
     try:
         lower = os.path.join(trial, "lower")
-        os.mkdir(lower)
+        os.makedirs(os.path.join(lower, "folder"))
         driver.prepare(trial, [lower])
-        driver.mount(trial, [lower])
-        driver.unmount(trial)
-        return driver, "overlayfs works on this file system"
+        path = driver.mount(trial, [lower])
+        try:
+            os.rmdir(os.path.join(path, "folder"))
+        finally:
+            driver.unmount(trial)
     except (FlotaError, OSError) as error:
-        raise Unsupported(
-            f"overlayfs does not work on {root}: {error}",
-            hint="Put the state folder on ext4, xfs or btrfs (not on another overlay)",
-        ) from error
+        return str(error).removeprefix(f"overlay mount of {trial} failed: ")
     finally:
         shutil.rmtree(trial, ignore_errors=True)
+    return ""

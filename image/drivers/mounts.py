@@ -11,7 +11,7 @@ _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 
 
 def is_mounted(path: str) -> bool:
-    """True when `path` is the root of a mount, by its device or inode against its parent's."""
+    """True when `path` is the root of a mount of a file system other than its parent's."""
     try:
         here, parent = os.lstat(path), os.lstat(os.path.dirname(path))
     except FileNotFoundError:
@@ -20,14 +20,14 @@ def is_mounted(path: str) -> bool:
 
 
 def unmount(path: str) -> None:
-    """Take away what is mounted at `path`. A busy mount is detached and goes when its last user does."""
-    while _libc.umount2(os.fsencode(path), _UMOUNT_NOFOLLOW) != 0:
+    """Take away what is mounted at `path`, if anything is. A busy mount is detached, and goes when its last
+    user does."""
+    for flags in (_UMOUNT_NOFOLLOW, _UMOUNT_NOFOLLOW | _MNT_DETACH):
+        if _libc.umount2(os.fsencode(path), flags) == 0:
+            return
         code = ctypes.get_errno()
         if code in (errno.EINVAL, errno.ENOENT):
             return
         if code != errno.EBUSY:
             raise OSError(code, os.strerror(code), path)
-        if _libc.umount2(os.fsencode(path), _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), path)
-        return
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)

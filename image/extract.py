@@ -1,0 +1,284 @@
+"""Members of a layer as files below the current root directory.
+
+Whiteouts become what overlayfs understands: a 0:0 character device, an opaque xattr (OCI image-spec,
+layer.md; kernel doc filesystems/overlayfs.rst). Invariants: nothing is written through a link: a link where a
+parent should be gives way to a directory; of two members with one name the later stands; a whiteout hides
+only what the layers below have, whatever its place in the archive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+
+from image.lower import OPAQUE, LowerLayers, copy_attributes
+from image.tarstream import Member, TarReader
+from model.errors import Damaged, Exhausted
+
+WHITEOUT = b".wh."
+HIDE_ALL = b".wh..wh..opq"
+META = b".wh..wh."
+MAX_DEPTH = 512
+MAX_ID = (1 << 32) - 2
+"""The largest user or group; 2^32 - 1 means "leave it" to chown."""
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Extractor:
+    """`max_bytes` bounds the sum of the files' sizes."""
+
+    def __init__(self, lower: LowerLayers, *, whiteouts: bool, max_bytes: int, max_files: int) -> None:
+        self._lower = lower
+        self._whiteouts = whiteouts
+        self._max_bytes = max_bytes
+        self._max_files = max_files
+        self.size = 0
+        self.files = 0
+        self._parent = b"/"
+        """The folder that was last seen to be one."""
+        self._times: dict[bytes, tuple[int, int]] = {}
+        """Of folders, set last: (inode, ns)."""
+
+    def run(self, reader: TarReader) -> None:
+        """Raises Damaged, Exhausted."""
+        if (below := self._lower.find(b"/")) is not None:
+            copy_attributes(below, b"/")
+        for member in reader:
+            self.files += 1
+            if self.files > self._max_files:
+                raise Exhausted(f"the layer has more than {self._max_files} files")
+            with _named(member.name):
+                self._apply(member, reader)
+        for path, (inode, mtime) in self._times.items():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                if os.lstat(path).st_ino == inode:
+                    os.utime(path, ns=(mtime, mtime), follow_symlinks=False)
+
+    def _apply(self, member: Member, reader: TarReader) -> None:
+        path = place(member.name)
+        if path == b"/":
+            if member.kind != "dir":
+                raise Damaged(f"layer: its root is a {member.kind}")
+            self._attributes(path, member)
+            return
+        folder, name = os.path.split(path)
+        self._parents(folder)
+        if self._whiteouts and name.startswith(WHITEOUT):
+            self._whiteout(folder, name)
+        elif member.kind == "file":
+            self._file(path, member, reader)
+        elif member.kind == "dir":
+            self._make_folder(path)
+            self._attributes(path, member)
+        else:
+            self._special(path, member)
+
+    # -- folders ------------------------------------------------------------------------------------
+    def _parents(self, folder: bytes) -> None:
+        """Make missing parents with the attributes that they have in the layers below."""
+        if folder == self._parent:
+            return
+        if folder.count(b"/") > MAX_DEPTH:
+            raise Damaged(f"layer: deeper than {MAX_DEPTH} folders")
+        at = 0
+        while at != len(folder) and folder != b"/":
+            at = folder.find(b"/", at + 1)
+            at = len(folder) if at < 0 else at
+            path = folder[:at]
+            try:
+                if stat.S_ISDIR(os.lstat(path).st_mode):
+                    continue
+            except FileNotFoundError:
+                pass
+            self._make_folder(path)
+            below = self._lower.find(path)
+            if below is not None:
+                copy_attributes(below, path)
+                self._times[path] = (os.lstat(path).st_ino, below.status.st_mtime_ns)
+        self._parent = folder
+
+    def _make_folder(self, path: bytes) -> None:
+        """A folder that is one already keeps its content; over a whiteout it hides what is below."""
+        try:
+            os.mkdir(path, 0o755)
+            return
+        except FileExistsError:
+            status = os.lstat(path)
+        if stat.S_ISDIR(status.st_mode):
+            return
+        os.unlink(path)
+        os.mkdir(path, 0o755)
+        if _is_whiteout(status):
+            os.setxattr(path, OPAQUE, b"y", follow_symlinks=False)
+
+    def _make_room(self, path: bytes) -> None:
+        """A later member replaces an earlier one."""
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
+            return
+        self._parent = b"/"
+        for base, folders, files, fd in os.fwalk(path, topdown=False):
+            del base
+            for name in files:
+                os.unlink(name, dir_fd=fd)
+            for name in folders:
+                if stat.S_ISLNK(os.lstat(name, dir_fd=fd).st_mode):
+                    os.unlink(name, dir_fd=fd)
+                else:
+                    os.rmdir(name, dir_fd=fd)
+        os.rmdir(path)
+
+    def _whiteout(self, folder: bytes, name: bytes) -> None:
+        if name == HIDE_ALL:
+            os.setxattr(folder, OPAQUE, b"y", follow_symlinks=False)
+            return
+        if name.startswith(META):
+            return
+        hidden = name[len(WHITEOUT) :]
+        if hidden in (b"", b".", b".."):
+            raise Damaged(f"layer: a whiteout of {hidden.decode()!r}")
+        target = os.path.join(folder, hidden)
+        try:
+            os.mknod(target, stat.S_IFCHR | 0o600, os.makedev(0, 0))
+        except FileExistsError:
+            if stat.S_ISDIR(os.lstat(target).st_mode):
+                os.setxattr(target, OPAQUE, b"y", follow_symlinks=False)
+
+    # -- files --------------------------------------------------------------------------------------
+    def _file(self, path: bytes, member: Member, reader: TarReader) -> None:
+        self.size += member.size
+        if self.size > self._max_bytes:
+            raise Exhausted(f"the layer's files have more than {self._max_bytes} bytes")
+        try:
+            fd = os.open(path, _NEW, 0o600)
+        except FileExistsError:
+            self._make_room(path)
+            fd = os.open(path, _NEW, 0o600)
+        try:
+            if member.regions is None:
+                for piece in reader.content():
+                    _write(fd, piece)
+            else:
+                for offset, piece in placed(member, reader):
+                    os.lseek(fd, offset, os.SEEK_SET)
+                    _write(fd, piece)
+                os.ftruncate(fd, member.size)
+            self._attributes(fd, member)
+        finally:
+            os.close(fd)
+
+    def _special(self, path: bytes, member: Member) -> None:
+        try:
+            self._make(path, member)
+        except FileExistsError:
+            self._make_room(path)
+            self._make(path, member)
+        if member.kind != "hardlink":
+            self._attributes(path, member)
+
+    def _make(self, path: bytes, member: Member) -> None:
+        if member.kind == "symlink":
+            os.symlink(member.link, path)
+        elif member.kind == "hardlink":
+            target = place(member.link)
+            if target == path:
+                raise Damaged("layer: a hard link to itself")
+            os.link(target, path, follow_symlinks=False)
+        elif member.kind == "fifo":
+            os.mkfifo(path)
+        elif member.kind == "char" and member.device == (0, 0):
+            raise Damaged("layer: a device 0:0, which would hide a file of the layers below")
+        else:
+            kind = stat.S_IFCHR if member.kind == "char" else stat.S_IFBLK
+            major, minor = member.device
+            if major >= 1 << 12 or minor >= 1 << 20:
+                raise Damaged(f"layer: device {major}:{minor} is impossible")
+            os.mknod(path, kind | 0o600, os.makedev(major, minor))
+
+    def _attributes(self, where: bytes | int, member: Member) -> None:
+        """Of a path, or of an open file. Owner first (it clears setuid), then xattrs, mode, times."""
+        if member.uid > MAX_ID or member.gid > MAX_ID:
+            raise Damaged(f"layer: owner {member.uid}:{member.gid} is impossible")
+        follow = isinstance(where, int)
+        os.chown(where, member.uid, member.gid, follow_symlinks=follow)
+        for key, value in member.xattrs.items():
+            if key == "security.capability" or (
+                key.startswith("user.") and member.kind in ("file", "dir") and len(key) > 5
+            ):
+                _set_xattr(where, key, value, follow)
+        if member.kind != "symlink":
+            os.chmod(where, member.mode)
+        mtime = max(-(1 << 31) * 10**9, min(member.mtime_ns, (1 << 33) * 10**9))
+        if member.kind == "dir" and isinstance(where, bytes):
+            self._times[where] = (os.lstat(where).st_ino, mtime)
+        else:
+            os.utime(where, ns=(mtime, mtime), follow_symlinks=follow)
+
+
+def place(name: bytes) -> bytes:
+    """An absolute path below the root, cleaned by its letters alone. Raises Damaged for names that climb out:
+    no honest layer has them."""
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            if not parts:
+                raise Damaged(f"layer: {_shown(name)} leaves the layer")
+            parts.pop()
+            continue
+        if len(part) > 255:
+            raise Damaged("layer: a name of more than 255 bytes")
+        parts.append(part)
+    return b"/" + b"/".join(parts)
+
+
+def placed(member: Member, reader: TarReader) -> Iterator[tuple[int, bytes]]:
+    """A sparse file's bytes, each piece with its offset."""
+    regions = iter(member.regions or ())
+    offset = length = 0
+    for piece in reader.content():
+        while piece:
+            if not length:
+                offset, length = next(regions)
+            part = piece[:length]
+            yield offset, part
+            offset, length, piece = offset + len(part), length - len(part), piece[len(part) :]
+
+
+def _write(fd: int, data: bytes) -> None:
+    done = os.write(fd, data)
+    while done < len(data):
+        done += os.write(fd, data[done:])
+
+
+def _set_xattr(where: bytes | int, key: str, value: bytes, follow: bool) -> None:
+    try:
+        os.setxattr(where, key, value, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno in _FULL and len(value) < 1024:
+            raise
+        raise Damaged(f"layer: attribute {key[:80]!r} of {len(value)} bytes: {error.strerror}") from error
+
+
+def _is_whiteout(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+@contextlib.contextmanager
+def _named(name: bytes) -> Iterator[None]:
+    """Errors of system calls as ours, with the member's name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise Exhausted("no space left for the layer") from error
+        raise Damaged(f"layer: {_shown(name)}: {error.strerror}") from error
+
+
+def _shown(name: bytes) -> str:
+    return repr(name[:200].decode(errors="replace"))

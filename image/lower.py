@@ -1,0 +1,74 @@
+"""What the layers below say of a directory that a layer only implies.
+
+A layer may hold `tmp/x` without `tmp/`. The directory that it needs covers the one below, so it must take
+over that one's owner, mode, times and attributes, or /tmp would lose its sticky bit. Invariant: no link is
+followed; nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from typing import NamedTuple
+
+OPAQUE = "trusted.overlay.opaque"
+
+
+class Folder(NamedTuple):
+    """Attributes of a directory."""
+
+    status: os.stat_result
+    xattrs: dict[str, bytes]
+
+
+class LowerLayers:
+    """`folders` are the layers' directories, top first; they are opened at once and stay open, also when the
+    process changes its root."""
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        self._layers = [os.open(folder, flags) for folder in folders]
+
+    def close(self) -> None:
+        for fd in self._layers:
+            os.close(fd)
+
+    def find(self, path: bytes) -> Folder | None:
+        """The directory `path` as the stack shows it, if it shows one."""
+        parts = [part for part in path.split(b"/") if part]
+        for layer in self._layers:
+            found, hides = _walk(layer, parts)
+            if found is not None or hides:
+                return found
+        return None
+
+
+def _walk(layer: int, parts: Sequence[bytes]) -> tuple[Folder | None, bool]:
+    """(the directory, whether this layer hides what is below it)."""
+    here, hides = os.dup(layer), False
+    try:
+        for part in parts:
+            try:
+                below = os.open(
+                    part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here
+                )
+            except FileNotFoundError:
+                return None, hides
+            except OSError:  # a whiteout, a link or a file: no directory, and none below shows through
+                return None, True
+            os.close(here)
+            here = below
+            hides = hides or OPAQUE in os.listxattr(here)
+        xattrs = {key: os.getxattr(here, key) for key in os.listxattr(here) if key.startswith("user.")}
+        return Folder(status=os.fstat(here), xattrs=xattrs), hides
+    finally:
+        os.close(here)
+
+
+def copy_attributes(folder: Folder, path: bytes) -> None:
+    """Give them to the directory `path`; times are the caller's, as filling it changes them."""
+    os.chown(path, folder.status.st_uid, folder.status.st_gid, follow_symlinks=False)
+    for key, value in folder.xattrs.items():
+        os.setxattr(path, key, value, follow_symlinks=False)
+    os.chmod(path, stat.S_IMODE(folder.status.st_mode))
