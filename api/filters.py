@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from model.api import ImageInfo, InstanceInfo, VolumeInfo
 from model.errors import InvalidInput
 from model.events import Event
@@ -112,8 +114,16 @@ VOLUME_FILTERS: Mapping[str, Callable[[VolumeInfo, str], bool]] = {
 
 
 def filter_images(infos: Sequence[ImageInfo], texts: Sequence[str]) -> list[ImageInfo]:
+    """Of an image that is found by reference only the names that fit are shown, as in Docker."""
     filters = parse_filters(texts, tuple(IMAGE_FILTERS))
-    return [i for i in infos if all(any(IMAGE_FILTERS[k](i, v) for v in vs) for k, vs in filters.items())]
+    kept = [i for i in infos if all(any(IMAGE_FILTERS[k](i, v) for v in vs) for k, vs in filters.items())]
+    wanted = filters.get("reference")
+    return [_named(info, wanted) for info in kept] if wanted else kept
+
+
+def _named(info: ImageInfo, references: Sequence[str]) -> ImageInfo:
+    names = tuple(name for name in info.image.names if any(image_fits(name, r) for r in references))
+    return replace(info, image=replace(info.image, names=names))
 
 
 def filter_volumes(infos: Sequence[VolumeInfo], texts: Sequence[str]) -> list[VolumeInfo]:

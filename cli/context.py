@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -32,6 +32,15 @@ class App:
     def call(self, method: str, path: str, *, body: Any = None, **query: Any) -> Any:
         return self.client.call(method, path, body=body, **query)
 
+    def await_removed(self, ident: str) -> None:
+        """Until nothing is left of a container."""
+        from model.errors import NotFound
+
+        try:
+            self.call("POST", f"/v1/instances/{ident}/wait", condition="removed")
+        except NotFound:
+            return
+
 
 pass_app: Callable[[Callable[..., Any]], Callable[..., Any]] = click.make_pass_decorator(App, ensure=True)
 format_option = click.option(
@@ -44,21 +53,31 @@ def segment(ref: str) -> str:
     return quote(ref, safe="")
 
 
+def whole(values: Sequence[Any], type_: type[Any]) -> list[Any]:
+    """Replies with every field, also those that the API leaves out because they are at their defaults."""
+    import msgspec
+
+    from model.codec import to_plain
+
+    return [{**value, **to_plain(msgspec.convert(value, type_))} for value in values]
+
+
 def show(
-    items: Sequence[Mapping[str, Any]],
+    items: Sequence[Any],
     columns: Sequence[Column],
     *,
+    of: type[Any],
     format_: str = "",
     quiet: Column | None = None,
     headings: bool = True,
 ) -> None:
-    """Print a list: a table, JSON lines, a template, or with `quiet` one column alone."""
+    """Print replies of a type: a table, JSON lines, a template, or with `quiet` one column alone."""
     if quiet is not None:
         text = "".join(f"{quiet[1](item)}\n" for item in items)
     elif format_ == "json":
-        text = render.json_lines(items)
+        text = render.json_lines(whole(items, of))
     elif format_ and format_ != "table":
-        text = render.template(format_, columns, items)
+        text = render.template(format_, columns, whole(items, of))
     else:
         text = render.table(columns, items, headings=headings)
     sys.stdout.write(text)

@@ -98,11 +98,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(words: list[str]) -> int:
     """The command line's exit code."""
-    from model.errors import FlotaError
+    from model.errors import FlotaError, Internal
 
     try:
-        result = cli.main(words, prog_name="flota", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        if "_FLOTA_COMPLETE" in os.environ:
+            cli.main(words, prog_name="flota")  # click's completion protocol; ends the process
+        with cli.make_context("flota", words) as context:
+            result = cli.invoke(context)
+            return result if isinstance(result, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.Abort:
@@ -122,7 +125,8 @@ def run(words: list[str]) -> int:
     except Exception as error:
         if os.environ.get("FLOTA_DEBUG"):
             raise
-        return _fail(f"{_words(error)}. Set FLOTA_DEBUG=1 to see where", exits.of_usage(words))
+        wrong = Internal(_words(error), hint="Set FLOTA_DEBUG=1 to see where")
+        return _fail(str(wrong), exits.of_error(words, wrong))
 
 
 def _words(error: Exception) -> str:

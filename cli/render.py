@@ -45,11 +45,22 @@ def template(text: str, columns: Sequence[Column], items: Sequence[Any]) -> str:
     any case) or a field of the JSON value, `{{json .}}`, `{{json .a.b}}`, `{{(index .a 0).b}}`, `table …`."""
     headings = text.startswith("table ")
     pattern = text.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n")
-    cells = {name.replace(" ", "").lower(): cell for name, cell in columns}
+    cells = _cells(columns)
     lines = [_ACTION.sub(partial(_filled, cells, item), pattern) for item in items]
     if headings:
         lines.insert(0, _ACTION.sub(lambda m: m[1].strip(". ").upper(), pattern))
     return "".join(f"{line}\n" for line in lines)
+
+
+def _cells(columns: Sequence[Column]) -> dict[str, Callable[[Any], str]]:
+    """Columns by the names that templates use: without spaces, and docker's short ones (`ID`)."""
+    cells = {name.replace(" ", "").lower(): cell for name, cell in columns}
+    for name, cell in columns:
+        cells.setdefault(name.rpartition(" ")[2].lower(), cell)
+    for docker, ours in (("runningfor", "created"), ("createdsince", "created"), ("hostname", "name")):
+        if ours in cells:
+            cells.setdefault(docker, cells[ours])
+    return cells
 
 
 def _filled(cells: Mapping[str, Callable[[Any], str]], item: Any, match: re.Match[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from operator import itemgetter
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 from cli import render
 from cli.context import App, each, format_option, now, out, pass_app, segment, short, show
 from cli.render import Column
+from model.api import InstanceInfo, StatsSample
 from model.quantity import format_bytes, parse_duration
 
 
@@ -53,7 +55,7 @@ def ps(app: App, all_: bool, quiet: bool, filters: tuple[str, ...], **flags: Any
     )
     items.sort(key=lambda i: i["instance"].get("created_at", 0), reverse=True)
     columns = _columns(flags["no_trunc"])
-    show(items, columns, format_=flags["format_"], quiet=columns[0] if quiet else None)
+    show(items, columns, of=InstanceInfo, format_=flags["format_"], quiet=columns[0] if quiet else None)
 
 
 def _stop_body(grace: str | None, signal: str) -> dict[str, Any]:
@@ -156,8 +158,7 @@ def rm(app: App, refs: tuple[str, ...], force: bool, volumes: bool) -> None:
 
     def act(ref: str) -> None:
         info = app.call("DELETE", f"/v1/instances/{segment(ref)}", force=force, volumes=volumes)
-        ident = info["instance"]["id"] if info else segment(ref)
-        app.call("POST", f"/v1/instances/{ident}/wait", condition="removed")
+        app.await_removed(info["instance"]["id"])
 
     each(refs, act)
 
@@ -236,6 +237,12 @@ def _stat_columns(before: dict[str, Any]) -> list[Column]:
     ]
 
 
+SAMPLE_SECONDS = 0.5
+"""Between the two readings that a rate needs."""
+GONE_SECONDS = 5.0
+"""A container of which nothing was heard for so long is shown no more."""
+
+
 @click.command()
 @click.option("--no-stream", is_flag=True, help="Once")
 @click.option("--no-trunc", is_flag=True)
@@ -245,19 +252,35 @@ def _stat_columns(before: dict[str, Any]) -> list[Column]:
 def stats(app: App, refs: tuple[str, ...], no_stream: bool, no_trunc: bool, format_: str) -> None:
     """Show what containers use, live, of all hosts."""
     before: dict[str, Any] = {}
-    latest: dict[str, dict[str, Any]] = {}
-    batches: Any = app.client.lines("GET", "/v1/stats", ref=list(refs), stream=True)
+    latest: dict[str, Any] = {}
+    query: dict[str, Any] = {"ref": list(refs)}
+
+    def display() -> None:
+        items = sorted(latest.values(), key=lambda s: str(s["name"]))
+        show(items, _stat_columns(before), of=StatsSample, format_=format_)
+        sys.stdout.flush()
+
+    if no_stream:
+        before.update(_collect(app, query))
+        time.sleep(SAMPLE_SECONDS)
+        latest.update(_collect(app, query))
+        display()
+        return
+    batches: Any = app.client.lines("GET", "/v1/stats", **query, stream=True)
     for samples in batches:
-        latest.update({sample["instance"]: sample for sample in samples})
-        if all(ident in before for ident in latest):
-            items = sorted(latest.values(), key=lambda s: str(s["name"]))
-            if not no_stream and sys.stdout.isatty():
-                sys.stdout.write("\x1b[2J\x1b[H")
-            show(items, _stat_columns(before), format_=format_)
-            sys.stdout.flush()
-            if no_stream:
-                return
-        before.update({sample["instance"]: sample for sample in samples})
+        before.update({s["instance"]: latest[s["instance"]] for s in samples if s["instance"] in latest})
+        latest.update({s["instance"]: s for s in samples})
+        newest = max((s["at"] for s in latest.values()), default=0.0)
+        latest = {i: s for i, s in latest.items() if s["at"] > newest - GONE_SECONDS}
+        if sys.stdout.isatty():
+            sys.stdout.write("\x1b[2J\x1b[H")
+        display()
+
+
+def _collect(app: App, query: dict[str, Any]) -> dict[str, Any]:
+    """One sample of each container."""
+    batches: Any = app.client.lines("GET", "/v1/stats", **query)
+    return {sample["instance"]: sample for batch in batches for sample in batch}
 
 
 @click.group()

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from cli import render
-from cli.context import App, each, format_option, out, pass_app, segment, short, show
+from cli.context import App, each, format_option, out, pass_app, segment, short, show, whole
 from cli.parse.container import pairs
 from cli.render import Column
-from model.api import CreateToken, UpdateHost
+from model.api import CreateToken, FleetInfo, HostInfo, UpdateHost
 from model.codec import to_plain
 from model.quantity import NANO, format_bytes, parse_duration
 from model.spec import Availability
@@ -41,7 +41,7 @@ def ls(app: App, quiet: bool, format_: str) -> None:
         ("VERSION", lambda h: h["host"]["facts"].get("version", "")),
     ]
     items = [{**h, "state": h["host"].get("state", "joining")} for h in app.call("GET", "/v1/hosts")]
-    show(items, columns, format_=format_, quiet=columns[0] if quiet else None)
+    show(items, columns, of=HostInfo, format_=format_, quiet=columns[0] if quiet else None)
 
 
 @node.command("inspect")
@@ -51,7 +51,9 @@ def inspect(app: App, refs: tuple[str, ...]) -> None:
     """Show everything about hosts."""
     import json
 
-    out(json.dumps([app.call("GET", f"/v1/hosts/{segment(ref)}") for ref in refs], indent=4))
+    from cli.commands.inspect import find
+
+    out(json.dumps([value for ref in refs for value in find(app, ref, "node")], indent=4))
 
 
 @node.command("update")
@@ -128,7 +130,7 @@ def _event_line(event: dict[str, Any], format_: str) -> str:
 @pass_app
 def info(app: App, format_: str) -> None:
     """Show the fleet."""
-    value = app.call("GET", "/v1/info")
+    value = whole([app.call("GET", "/v1/info")], FleetInfo)[0]
     if format_ == "json":
         sys.stdout.write(render.json_lines([value]))
         return

@@ -11,6 +11,7 @@ from cli import render
 from cli.context import App, format_option, now, out, pass_app, segment, short, show
 from cli.progress import Display
 from cli.render import Column
+from model.api import ImageInfo
 from model.quantity import format_size
 
 CHUNK = 1 << 18
@@ -55,7 +56,7 @@ def images(app: App, quiet: bool, no_trunc: bool, filters: tuple[str, ...], node
     """List images, of all hosts."""
     items = app.call("GET", "/v1/images", filter=list(filters), host=node)
     columns = _columns(no_trunc)
-    show(_rows(items), columns, format_=format_, quiet=columns[2] if quiet else None)
+    show(_rows(items), columns, of=ImageInfo, format_=format_, quiet=columns[2] if quiet else None)
 
 
 @click.command()

@@ -9,16 +9,17 @@ from typing import Any
 import click
 
 from cli import render
-from cli.context import App, now, out, pass_app, segment
+from cli.context import App, now, out, pass_app, segment, whole
+from model.api import HostInfo, ImageInfo, InstanceInfo, NetworkInfo, ServiceInfo, VolumeInfo
 from model.errors import NotFound
 
-KINDS = {
-    "container": "/v1/instances/{}",
-    "service": "/v1/services/{}",
-    "network": "/v1/networks/{}",
-    "node": "/v1/hosts/{}",
-    "image": "/v1/images/{}",
-    "volume": "/v1/volumes/{}",
+KINDS: dict[str, tuple[str, type[Any]]] = {
+    "container": ("/v1/instances/{}", InstanceInfo),
+    "service": ("/v1/services/{}", ServiceInfo),
+    "network": ("/v1/networks/{}", NetworkInfo),
+    "node": ("/v1/hosts/{}", HostInfo),
+    "image": ("/v1/images/{}", ImageInfo),
+    "volume": ("/v1/volumes/{}", VolumeInfo),
 }
 """In the order in which a bare name is looked up."""
 
@@ -43,14 +44,14 @@ def inspect(app: App, refs: tuple[str, ...], kind: str | None, format_: str) -> 
 
 def find(app: App, ref: str, kind: str | None) -> list[Any]:
     """The object, as a list (images and volumes are on several hosts). Raises NotFound."""
-    for name, path in KINDS.items():
+    for name, (path, type_) in KINDS.items():
         if kind is not None and name != kind:
             continue
         try:
             value = app.call("GET", path.format(segment(ref)))
         except NotFound:
             continue
-        return value if isinstance(value, list) else [value]
+        return whole(value if isinstance(value, list) else [value], type_)
     raise NotFound(f"no such {kind or 'object'}: {ref}")
 
 

@@ -7,6 +7,7 @@ import click
 from cli.context import App, each, format_option, out, pass_app, segment, short, show
 from cli.parse.container import pairs
 from cli.render import Column
+from model.api import NetworkInfo
 from model.codec import to_plain
 from model.errors import InvalidInput
 from model.spec import NetworkSpec, Subnet
@@ -73,7 +74,13 @@ def ls(app: App, quiet: bool, no_trunc: bool, format_: str) -> None:
         ("VNI", lambda n: str(n["network"].get("vni") or "")),
         ("ENDPOINTS", lambda n: str(len(n.get("endpoints", {})))),
     ]
-    show(app.call("GET", "/v1/networks"), columns, format_=format_, quiet=columns[0] if quiet else None)
+    show(
+        app.call("GET", "/v1/networks"),
+        columns,
+        of=NetworkInfo,
+        format_=format_,
+        quiet=columns[0] if quiet else None,
+    )
 
 
 @network.command("inspect")
@@ -83,7 +90,9 @@ def inspect(app: App, refs: tuple[str, ...]) -> None:
     """Show everything about networks."""
     import json
 
-    out(json.dumps([app.call("GET", f"/v1/networks/{segment(ref)}") for ref in refs], indent=4))
+    from cli.commands.inspect import find
+
+    out(json.dumps([value for ref in refs for value in find(app, ref, "network")], indent=4))
 
 
 @network.command("rm")

@@ -13,7 +13,7 @@ from cli.parse.container import container_spec
 from cli.terminal import Detached, Session
 from model.api import CreateInstance
 from model.codec import to_plain
-from model.errors import AlreadyExists, CommandFailed, FlotaError, NotFound
+from model.errors import AlreadyExists, CommandFailed, FlotaError, InvalidInput, NotFound
 from model.spec import Placement
 from model.streams import Exit
 
@@ -32,6 +32,8 @@ SETTINGS = {"allow_interspersed_args": False, "help_option_names": ["--help"]}
 @pass_app
 def run(app: App, image: str, args: tuple[str, ...], **flags: Any) -> int:
     """Run a command in a new container."""
+    if flags["tty"] and flags["interactive"] and not flags["detach"] and not os.isatty(0):
+        raise InvalidInput("standard input is not a terminal", hint="Leave out -t")
     cidfile = _cidfile(flags)
     created = _create(app, image, args, flags)
     ident = created["instance"]["id"]
@@ -87,7 +89,7 @@ def _foreground(app: App, ident: str, flags: dict[str, Any]) -> int:
     except Detached:
         return 0
     if flags["rm"]:
-        app.call("POST", f"/v1/instances/{ident}/wait", condition="removed")
+        app.await_removed(ident)
     return exit_code(ended)
 
 
@@ -112,7 +114,7 @@ def drop_unmade(app: App, ident: str) -> None:
         status = app.call("GET", f"/v1/instances/{ident}")["status"]
         if not status.get("image_id"):
             app.call("DELETE", f"/v1/instances/{ident}", force=True)
-            app.call("POST", f"/v1/instances/{ident}/wait", condition="removed")
+            app.await_removed(ident)
     except NotFound:
         return
 

@@ -14,7 +14,7 @@ from cli.options import container_options
 from cli.parse.container import container_spec, environment, pairs, resources
 from cli.parse.ports import parse_service_publish
 from cli.render import Column
-from model.api import UpdateService
+from model.api import InstanceInfo, ServiceInfo, UpdateService
 from model.codec import convert_strict, to_plain
 from model.errors import InvalidInput
 from model.quantity import parse_bytes, parse_cpus, parse_duration
@@ -42,7 +42,7 @@ def service() -> None:
 @click.option("--update-order", type=click.Choice(["stop-first", "start-first"]), default="stop-first")
 @click.option("--container-label", multiple=True, help="KEY=VALUE on its containers")
 @click.option("--tty", "-t", is_flag=True)
-@click.option("--detach", "-d", is_flag=True, help="Do not wait until it runs")
+@click.option("--detach", "-d", is_flag=True, help="As in docker; flota waits for nobody either way")
 @click.option("--quiet", "-q", is_flag=True)
 @container_options
 @click.argument("image")
@@ -118,7 +118,13 @@ def ls(app: App, quiet: bool, format_: str) -> None:
         ("IMAGE", lambda s: s["service"]["spec"]["container"]["image"]),
         ("CONDITION", lambda s: "; ".join(c["message"] for c in s["service"].get("conditions", ()))),
     ]
-    show(app.call("GET", "/v1/services"), columns, format_=format_, quiet=columns[0] if quiet else None)
+    show(
+        app.call("GET", "/v1/services"),
+        columns,
+        of=ServiceInfo,
+        format_=format_,
+        quiet=columns[0] if quiet else None,
+    )
 
 
 @service.command("ps")
@@ -140,7 +146,7 @@ def ps(app: App, refs: tuple[str, ...], quiet: bool, no_trunc: bool, format_: st
         ("STATE", lambda i: render.phase_text(i["status"], at)),
         ("WHY", lambda i: i["status"].get("message", "") or i["instance"].get("reason", "")),
     ]
-    show(items, columns, format_=format_, quiet=columns[0] if quiet else None)
+    show(items, columns, of=InstanceInfo, format_=format_, quiet=columns[0] if quiet else None)
 
 
 @service.command("scale")
@@ -260,7 +266,9 @@ def inspect(app: App, refs: tuple[str, ...], pretty: bool) -> None:
     """Show everything about services."""
     import json
 
-    values = [app.call("GET", f"/v1/services/{segment(ref)}") for ref in refs]
+    from cli.commands.inspect import find
+
+    values = [value for ref in refs for value in find(app, ref, "service")]
     if not pretty:
         out(json.dumps(values, indent=4))
         return

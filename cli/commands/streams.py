@@ -15,7 +15,7 @@ from cli.parse.container import environment
 from cli.render import clean
 from cli.terminal import Detached, Session
 from model.codec import decode_json, to_plain
-from model.errors import ErrorBody
+from model.errors import ErrorBody, InvalidInput
 from model.quantity import parse_duration
 from model.streams import ERROR, STDERR, STDOUT, ExecSpec, Unframer
 
@@ -34,6 +34,8 @@ from model.streams import ERROR, STDERR, STDOUT, ExecSpec, Unframer
 @pass_app
 def exec_(app: App, ref: str, args: tuple[str, ...], **flags: Any) -> int:
     """Run a command in a running container."""
+    if flags["tty"] and flags["interactive"] and not flags["detach"] and not os.isatty(0):
+        raise InvalidInput("standard input is not a terminal", hint="Leave out -t")
     rows, cols = _size() if flags["tty"] else (0, 0)
     spec = ExecSpec(
         args=args,
@@ -141,7 +143,7 @@ def _moment(text: str) -> float | None:
 
 def _size() -> tuple[int, int]:
     try:
-        size = os.get_terminal_size(sys.stdin.fileno())
+        size = os.get_terminal_size(0)
     except OSError:
         return 24, 80
     return size.lines, size.columns

@@ -10,7 +10,7 @@ from cli import render
 from cli.context import App, each, format_option, now, out, pass_app, segment, show
 from cli.parse.container import pairs
 from cli.render import Column
-from model.api import CreateVolume
+from model.api import CreateVolume, VolumeInfo
 from model.codec import to_plain
 from model.quantity import format_size
 from model.spec import VolumeSpec
@@ -50,7 +50,7 @@ def ls(app: App, quiet: bool, filters: tuple[str, ...], node: str, format_: str)
         ("NODE", lambda v: v.get("host", "")),
     ]
     items = app.call("GET", "/v1/volumes", filter=list(filters), host=node)
-    show(items, columns, format_=format_, quiet=columns[1] if quiet else None)
+    show(items, columns, of=VolumeInfo, format_=format_, quiet=columns[1] if quiet else None)
 
 
 @volume.command("inspect")
@@ -58,7 +58,9 @@ def ls(app: App, quiet: bool, filters: tuple[str, ...], node: str, format_: str)
 @pass_app
 def inspect(app: App, names: tuple[str, ...]) -> None:
     """Show everything about volumes."""
-    found = [value for name in names for value in app.call("GET", f"/v1/volumes/{segment(name)}")]
+    from cli.commands.inspect import find
+
+    found = [value for name in names for value in find(app, name, "volume")]
     out(json.dumps(found, indent=4))
 
 

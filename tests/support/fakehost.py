@@ -7,12 +7,14 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+import msgspec
+
 from aio.supervisor import Supervisor
 from model import api as m
-from model.errors import InUse, NotFound, WrongState
+from model.errors import CommandFailed, InUse, NotFound, WrongState
 from model.ids import HostId, resolve
 from model.image import ImageConfig, ImageRecord, Progress
-from model.status import HostFacts, VolumeReport
+from model.status import HostFacts, Phase, VolumeReport
 from model.streams import ExecSpec
 from tests.support.fakecontainers import FakeContainer, Program, Session
 
@@ -51,7 +53,10 @@ class FakeHost:
         await container.program.signalled.put(number or int(signal))
 
     async def attach(self, ref: str, *, stdin: bool, logs: bool) -> Session:
-        return self._find(ref).attach(stdin=stdin, logs=logs)
+        container = self._find(ref)
+        if container.status.phase is Phase.FAILED:
+            raise CommandFailed(container.status.message)
+        return container.attach(stdin=stdin, logs=logs)
 
     async def exec(self, ref: str, spec: ExecSpec) -> Session:
         container = self._find(ref)
@@ -132,7 +137,8 @@ class FakeHost:
 
     async def tag_image(self, ref: str, name: str) -> m.ImageInfo:
         image = self._image(ref)
-        self.images[name] = image
+        image = msgspec.structs.replace(image, names=(*image.names, name))
+        self.images.update(dict.fromkeys(image.names, image))
         return m.ImageInfo(image=image)
 
     async def remove_image(self, ref: str, *, force: bool) -> m.ImageRemoved:

@@ -28,7 +28,7 @@ from model.ids import HostId, InstanceId, NetworkId, ServiceId, resolve
 from model.records import Desired, Host, Instance, Network, Service
 from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
-from model.validate import check, validate_container, validate_network, validate_service
+from model.validate import check, validate_container, validate_name, validate_network, validate_service
 from tests.support.fakecontainers import FakeContainer, Program
 from tests.support.fakehost import FakeHost
 
@@ -90,7 +90,8 @@ class FakeFleet:
         return self._info(*self._find(ref))
 
     async def create_instance(self, request: m.CreateInstance) -> m.InstanceInfo:
-        check("container", validate_container(request.spec))
+        problems = validate_name("container", request.name, "name") if request.name else []
+        check("container", problems + validate_container(request.spec))
         self.created.append(request)
         ident = InstanceId(self._id())
         name = request.name or f"calm_{ident[:4]}"
@@ -113,6 +114,8 @@ class FakeFleet:
 
     async def start_instance(self, ref: str) -> m.InstanceInfo:
         host, container = self._find(ref)
+        if container.status.phase is Phase.FAILED:
+            return self._info(host, container)
         if container.status.phase.live:
             raise WrongState(f"container {container.instance.name} runs already")
         if container.exits:
