@@ -81,7 +81,10 @@ class Actions:
     # -- towards a start ----------------------------------------------------------------------------
     async def _root(self, want: Instance) -> Outcome:
         spec = want.spec
-        image = await self._context.images.ensure(spec.image, policy=spec.pull, platform=spec.platform)
+        try:
+            image = await self._context.images.ensure(spec.image, policy=spec.pull, platform=spec.platform)
+        except FlotaError as error:
+            raise type(error)(f"image {spec.image}: {error.message}", hint=error.hint) from error
         await self._context.images.prepare_root(want.id, image.id)
         return Outcome(image_id=image.id)
 
