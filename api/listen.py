@@ -17,6 +17,8 @@ from aiohttp import web
 from model.errors import AlreadyExists, InvalidInput
 
 BACKLOG = 512
+PATIENCE = 10.0
+"""Seconds that a new TLS connection has for its handshake, and then for its first request."""
 
 
 async def serve_unix(runner: web.AppRunner, path: str, *, group: str = "") -> web.SockSite:
@@ -88,11 +90,64 @@ def server_context(*, certificate: str, key: str, ca: str) -> ssl.SSLContext:
     return context
 
 
-async def serve_tls(runner: web.AppRunner, host: str, port: int, context: ssl.SSLContext) -> int:
+class TlsSite(web.BaseSite):
+    """As aiohttp's TCPSite, but a connection that sends no request within `patience` seconds is closed: the
+    server itself only times out the pause between requests."""
+
+    def __init__(
+        self, runner: web.AppRunner, host: str, port: int, context: ssl.SSLContext, patience: float
+    ) -> None:
+        super().__init__(runner, ssl_context=context, backlog=BACKLOG)
+        self._host = host
+        self._port = port
+        self._patience = patience
+
+    @property
+    def name(self) -> str:
+        return f"https://{self._host}:{self._port}"
+
+    async def start(self) -> None:
+        await super().start()
+        self._server = await asyncio.get_running_loop().create_server(
+            self._protocol,
+            self._host,
+            self._port,
+            ssl=self._ssl_context,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=self._patience,
+        )
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        server = self._runner.server
+        assert server is not None, "the runner is not set up"
+        protocol = server()
+        loop = asyncio.get_running_loop()
+        _silent[protocol] = loop.call_later(self._patience, _close_silent, protocol)
+        return protocol
+
+
+_silent: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+"""TLS connections that have sent no whole request yet."""
+
+
+def heard(request: web.Request) -> None:
+    """A whole request has arrived on this connection."""
+    timer = _silent.pop(request.protocol, None)
+    if timer is not None:
+        timer.cancel()
+
+
+def _close_silent(protocol: web.RequestHandler) -> None:
+    del _silent[protocol]
+    protocol.force_close()
+
+
+async def serve_tls(
+    runner: web.AppRunner, host: str, port: int, context: ssl.SSLContext, *, patience: float = PATIENCE
+) -> int:
     """Listen on an address; the port that was taken (for port 0). Raises AlreadyExists when it is in use."""
     try:
-        site = web.TCPSite(runner, host, port, ssl_context=context, backlog=BACKLOG)
-        await site.start()
+        await TlsSite(runner, host, port, context, patience).start()
     except OSError as error:
         raise AlreadyExists(f"can't listen on {host} port {port}: {error.strerror}") from error
     return int(runner.addresses[-1][1])

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from api.identity import ADMIN, of_connection
+from api.listen import heard
 from api.openapi import document
 from api.ports import ControllerPort, HostPort, Identity
 from api.routes.query import parse_query
@@ -158,6 +159,7 @@ async def _continue(request: web.Request) -> None:
 async def _errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
+    heard(request)
     try:
         return await handler(request)
     except FlotaError as error:

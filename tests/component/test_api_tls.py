@@ -142,6 +142,28 @@ async def test_tls_below_1_2_and_plain_http_are_refused(tls: Tls, authority: Aut
     writer.close()
 
 
+async def test_connection_that_sends_no_request_is_closed(tmp_path: Path, authority: Authority) -> None:
+    pair = authority.controller(["127.0.0.1"])
+    for name, data in (("c.pem", pair.certificate), ("c.key", pair.key), ("ca.pem", authority.pem)):
+        (tmp_path / name).write_bytes(data)
+    certificate, key, ca = (str(tmp_path / n) for n in ("c.pem", "c.key", "ca.pem"))
+    context = server_context(certificate=certificate, key=key, ca=ca)
+    async with served() as app, asyncio.timeout(DEADLINE):
+        port = await serve_tls(app, "127.0.0.1", 0, context, patience=0.3)
+        plain, plain_writer = await asyncio.open_connection("127.0.0.1", port)
+        client = ssl.create_default_context(cadata=authority.pem.decode())
+        slow, slow_writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+        slow_writer.write(b"GET /v1/info HTTP/1.1\r\nHost: ")
+        fast, fast_writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+        fast_writer.write(b"GET /v1/info HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert await plain.read() == b"" and await slow.read() == b""
+        assert b"200 OK" in await fast.readuntil(b"\r\n\r\n")
+        fast_writer.write(b"GET /v1/info HTTP/1.1\r\nHost: a\r\n\r\n")
+        await fast.readuntil(b"200 OK")
+        for writer in (plain_writer, slow_writer, fast_writer):
+            writer.close()
+
+
 async def test_agent_speaks_over_a_websocket(tls: Tls, authority: Authority) -> None:
     context = tls.context("host", authority)
     async with (
