@@ -9,8 +9,9 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
+from image.zstdframes import Frames
 from model.errors import Damaged
 
 PIECE = 1 << 18
@@ -48,8 +49,24 @@ def _opened(kind: str, source: BinaryIO) -> _Reader:
         import zstandard
 
         inflater = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-        return inflater.stream_reader(source, read_size=PIECE, read_across_frames=True)
+        frames = cast(BinaryIO, _WholeFrames(source))  # only read() is called
+        return inflater.stream_reader(frames, read_size=PIECE, read_across_frames=True)
     return _Xz(source) if kind == "xz" else bz2.BZ2File(source)
+
+
+class _WholeFrames:
+    """A zstd stream that may not end inside a frame."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._frames = Frames()
+
+    def read(self, count: int) -> bytes:
+        data = self._source.read(count)
+        self._frames.feed(data)
+        if not data and not self._frames.whole:
+            raise EOFError("ends early")
+        return data
 
 
 class _Xz:

@@ -87,7 +87,7 @@ def nanoseconds(records: Mapping[str, bytes], seconds: int) -> int:
         return seconds * 1_000_000_000
     whole, _, fraction = value.partition(b".")
     count = whole.removeprefix(b"-")
-    if not count.isdigit() or len(count) > 12 or (fraction and not fraction.isdigit()):
+    if not count.isdigit() or len(count) > 18 or (fraction and not fraction.isdigit()):
         raise Damaged(f"tar: pax mtime is {value[:32]!r}")
     total = int(count) * 1_000_000_000 + int(fraction[:9].ljust(9, b"0") or b"0")
     return -total if whole.startswith(b"-") else total

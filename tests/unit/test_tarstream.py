@@ -155,7 +155,8 @@ def sparse_header(pairs: list[tuple[int, int]], real: int, stored: int, more: bo
         pax(b"GNU.sparse.size=9000", b"GNU.sparse.map=1000,3,5000,2", b"GNU.sparse.name=sparse")
         + header(b"other", size=b"00000000005\0"),
         pax(b"GNU.sparse.major=1", b"GNU.sparse.minor=0", b"GNU.sparse.realsize=9000",
-            b"GNU.sparse.name=sparse") + header(b"other", size=b"%011o\0" % 517) + b"2\n1000\n3\n5000\n2\n".ljust(512, b"\0"),
+            b"GNU.sparse.name=sparse") + header(b"other", size=b"%011o\0" % 517)
+        + b"2\n1000\n3\n5000\n2\n".ljust(512, b"\0"),
     ],
     ids=["gnu", "gnu-extended", "pax-0.0", "pax-0.1", "pax-1.0"],
 )  # fmt: skip
