@@ -5,6 +5,7 @@ Only here the command line loads `agent` and `controller`, and only when one of 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -28,11 +29,11 @@ AGENT = (
     click.option("--name", default="", help="This host's name in the fleet; its host name without"),
     click.option("--address", default="", help="Address at which other hosts reach this one"),
     click.option("--label", multiple=True, help="KEY=VALUE of this host, for constraints"),
-    click.option("--cgroup-parent", default="/flota", show_default=True, help="Cgroup of all containers"),
+    click.option("--cgroup-parent", default="", help="Cgroup of all containers; /flota without"),
     click.option("--insecure-registry", multiple=True, help="Registry host to speak plain HTTP to"),
 )
 CONTROLLER = (
-    click.option("--port", default=PORT, show_default=True, type=click.IntRange(1, 65535)),
+    click.option("--port", default=0, type=click.IntRange(0, 65535), help=f"TCP port; {PORT} without"),
     click.option("--listen", default="", help="Address to listen on; all without"),
 )
 
@@ -52,12 +53,13 @@ def _with(*groups: tuple[F, ...]) -> Callable[[F], F]:
 def up(root: str, run_: str, **flags: Any) -> None:
     """Start a fleet on this host: a controller and an agent, nothing else needed."""
     _need_root()
+    flags = remembered(root, flags)
     _start_controller(root, run_, flags)
     if not os.path.exists(f"{root}/agent/enrollment.json"):
         from api.client import Client
 
         token = Client(f"unix://{run_}/flota.sock").call("POST", "/v1/tokens", body={"ttl": 600})["token"]
-        _enroll(root, token, f"127.0.0.1:{flags['port']}", flags)
+        _enroll(root, token, f"127.0.0.1:{flags['port'] or PORT}", flags)
     _start_agent(root, run_, flags)
     out(f"The fleet is up: controller and agent run on this host (logs in {root}/log).")
     out("")
@@ -80,6 +82,7 @@ def join(root: str, run_: str, token: str, controller: str, **flags: Any) -> Non
         raise AlreadyExists(
             "this host is a member of a fleet already", hint="Leave it with `flota down --purge`"
         )
+    flags = remembered(root, flags)
     _enroll(root, token, controller if ":" in controller else f"{controller}:{PORT}", flags)
     _start_agent(root, run_, flags)
     out("This host has joined the fleet.")
@@ -105,8 +108,9 @@ def down(root: str, run_: str, purge: bool) -> None:
 @_with(PLACES, AGENT)
 @click.option("--detach", is_flag=True, help="In the background; return when it answers")
 def agent(root: str, run_: str, detach: bool, **flags: Any) -> None:
-    """Be this host's agent (in the foreground)."""
+    """Be this host's agent (in the foreground), as `up` or `join` set it up."""
     _need_root()
+    flags = remembered(root, flags)
     if detach:
         _start_agent(root, run_, flags)
         return
@@ -119,7 +123,7 @@ def agent(root: str, run_: str, detach: bool, **flags: Any) -> None:
         socket=f"{run_}/agent.sock",
         name=flags["name"],
         address=flags["address"],
-        cgroup_parent=flags["cgroup_parent"],
+        cgroup_parent=flags["cgroup_parent"] or "/flota",
         labels=pairs(flags["label"]),
         insecure_registries=flags["insecure_registry"],
     )
@@ -131,8 +135,9 @@ def agent(root: str, run_: str, detach: bool, **flags: Any) -> None:
 @click.option("--address", default="", help="Address at which hosts reach this controller")
 @click.option("--detach", is_flag=True, help="In the background; return when it answers")
 def controller(root: str, run_: str, detach: bool, **flags: Any) -> None:
-    """Be the fleet's controller (in the foreground)."""
+    """Be the fleet's controller (in the foreground), as `up` set it up."""
     _need_root()
+    flags = remembered(root, flags)
     if detach:
         _start_controller(root, run_, flags)
         return
@@ -143,7 +148,7 @@ def controller(root: str, run_: str, detach: bool, **flags: Any) -> None:
         state_dir=f"{root}/controller",
         socket=f"{run_}/flota.sock",
         listen=flags["listen"] or "0.0.0.0",  # noqa: S104 - hosts come from elsewhere, with certificates
-        port=flags["port"],
+        port=flags["port"] or PORT,
         advertise=flags["address"],
         names=("127.0.0.1", "localhost"),
     )
@@ -162,11 +167,29 @@ def _as_daemon(run: str, name: str, serve: Callable[[], None]) -> None:
         daemon.release(run, name)
 
 
+def remembered(root: str, flags: dict[str, Any]) -> dict[str, Any]:
+    """What was not said now is as it was said last: `<root>/settings.json`, so that a daemon that is started
+    again by hand, or by a unit without words, is the same."""
+    path = os.path.join(root, "settings.json")
+    try:
+        with open(path) as file:
+            before = json.load(file)
+    except (OSError, ValueError):
+        before = {}
+    merged = {**before, **{key: value for key, value in flags.items() if value}}
+    if merged != before:
+        os.makedirs(root, mode=0o711, exist_ok=True)
+        with open(f"{path}.new", "w") as file:
+            json.dump(merged, file, indent=1)
+        os.rename(f"{path}.new", path)
+    return {**flags, **merged}
+
+
 def _start_controller(root: str, run: str, flags: dict[str, Any]) -> None:
     if daemon.alive(run, "controller"):
         return
     words = ["controller", "--root", root, "--run", run, "--port", str(flags["port"])]
-    words += ["--listen", flags["listen"], "--address", flags["address"]]
+    words += ["--listen", flags["listen"], "--address", flags.get("address", "")]
     daemon.start("controller", words, log=f"{root}/log/controller.log", socket=f"{run}/flota.sock")
 
 
@@ -209,7 +232,16 @@ def _need_root() -> None:
 
 def _empty(folder: str) -> None:
     """What is ours in a folder that may itself be a mount point."""
-    for name in ("agent", "controller", "log", "flota.sock", "agent.sock", "agent.pid", "controller.pid"):
+    for name in (
+        "agent",
+        "controller",
+        "log",
+        "settings.json",
+        "flota.sock",
+        "agent.sock",
+        "agent.pid",
+        "controller.pid",
+    ):
         path = os.path.join(folder, name)
         if os.path.isdir(path):
             shutil.rmtree(path)

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 
 import pytest
 
@@ -69,6 +70,7 @@ def test_a_killed_agent_loses_no_pid_line_or_connection(clean: Fleet) -> None:
         ["nsenter", f"--net=/proc/{inside}/ns/net", sys.executable, "-c", CLIENT, target, "8"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+    wait_until(lambda: not load.poll(), deadline=1)
     time_of_kill = time.monotonic()
     os.kill(clean.pid("n2", "agent"), signal.SIGKILL)
     restart_agent(clean, "n2")
@@ -118,8 +120,8 @@ def test_a_controller_killed_twenty_times_keeps_every_acknowledged_create(clean:
         spec = {"image": IMAGE, "args": ["true"]}
         end = time.monotonic() + 120
         while time.monotonic() < end:
+            api = Api(clean.socket())
             try:
-                api = Api(clean.socket())
                 api.call("POST", "/v1/instances", {"name": name, "start": False, "spec": spec})
                 acknowledged.append(name)
                 return
@@ -127,8 +129,10 @@ def test_a_controller_killed_twenty_times_keeps_every_acknowledged_create(clean:
                 if "409" in str(error):
                     return
                 time.sleep(0.05)
-            except OSError:
+            except (OSError, HTTPException):
                 time.sleep(0.05)
+            finally:
+                api.close()
         raise AssertionError(f"{name} was never acknowledged")
 
     thread = threading.Thread(target=killer)
