@@ -20,7 +20,9 @@ CONTAINER = (
     click.option("--group-add", multiple=True, help="Further group"),
     click.option("--entrypoint", help="Replace the image's entry point"),
     click.option("--hostname", "-h", help="Its host name"),
+    click.option("--domainname", help="Its domain name"),
     click.option("--label", "-l", multiple=True, help="KEY=VALUE"),
+    click.option("--label-file", type=click.File(), multiple=True, help="A file of KEY=VALUE lines"),
     click.option("--annotation", multiple=True, help="KEY=VALUE"),
     click.option("--network", "--net", multiple=True, help="Network, or host, none, container:NAME"),
     click.option("--network-alias", multiple=True, help="Further name on the network"),
@@ -78,3 +80,9 @@ def plain_options(command: F) -> F:
     for option in reversed(PLAIN):
         command = option(command)
     return command
+
+
+def read_files(flags: dict[str, Any]) -> None:
+    """Replace the open files of `--env-file` and `--label-file` by what they hold."""
+    for name in ("env_file", "label_file"):
+        flags[name] = [file.read() for file in flags[name]]

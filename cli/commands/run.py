@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.context import App, out, pass_app
-from cli.options import container_options, plain_options
+from cli.options import container_options, plain_options, read_files
 from cli.parse.container import container_spec
 from cli.terminal import Detached, Session
 from model.api import CreateInstance
@@ -62,7 +62,7 @@ def create(app: App, image: str, args: tuple[str, ...], **flags: Any) -> None:
 
 
 def _create(app: App, image: str, args: tuple[str, ...], flags: dict[str, Any]) -> Any:
-    flags["env_file"] = [file.read() for file in flags["env_file"]]
+    read_files(flags)
     spec = container_spec(flags, image, args, environ=os.environ, cwd=os.getcwd())
     request = CreateInstance(
         spec=spec,

@@ -10,7 +10,7 @@ import click
 
 from cli import render
 from cli.context import App, each, format_option, now, out, pass_app, segment, short, show
-from cli.options import container_options
+from cli.options import container_options, read_files
 from cli.parse.container import container_spec, environment, pairs, resources
 from cli.parse.ports import parse_service_publish
 from cli.render import Column
@@ -18,7 +18,10 @@ from model.api import InstanceInfo, ServiceInfo, UpdateService
 from model.codec import convert_strict, to_plain
 from model.errors import InvalidInput
 from model.quantity import parse_bytes, parse_cpus, parse_duration
-from model.spec import Global, Placement, Replicated, Reservations, ServiceSpec, UpdatePolicy
+from model.spec import Global, Placement, Replicated, Reservations, RestartPolicy, ServiceSpec, UpdatePolicy
+
+RESTARTS = {"none": "no", "on-failure": "on-failure", "any": "always"}
+"""Docker's words for a service's containers, and ours."""
 
 
 @click.group()
@@ -40,6 +43,16 @@ def service() -> None:
 @click.option("--update-parallelism", type=int, default=1)
 @click.option("--update-delay", default="0s")
 @click.option("--update-order", type=click.Choice(["stop-first", "start-first"]), default="stop-first")
+@click.option("--limit-cpu", "limit_cpu", help="As --cpus")
+@click.option("--limit-memory", "limit_memory", help="As --memory")
+@click.option("--limit-pids", type=int, help="As --pids-limit")
+@click.option(
+    "--restart-condition", type=click.Choice(list(RESTARTS)), help="When its end is followed by a start"
+)
+@click.option("--restart-delay", default="", help="First pause before that; it doubles")
+@click.option("--restart-max-attempts", type=int, default=0, help="0: without end")
+@click.option("--restart-window", default="", help="A run this long counts as good")
+@click.option("--stop-grace-period", help="As --stop-timeout, for example 30s")
 @click.option("--container-label", multiple=True, help="KEY=VALUE on its containers")
 @click.option("--tty", "-t", is_flag=True)
 @click.option("--detach", "-d", is_flag=True, help="As in docker; flota waits for nobody either way")
@@ -60,14 +73,18 @@ def _spec(image: str, args: tuple[str, ...], flags: dict[str, Any]) -> ServiceSp
 
     labels = pairs(flags.pop("label"))
     ports = tuple(p for text in flags.pop("publish") for p in parse_service_publish(text))
-    flags["env_file"] = [file.read() for file in flags["env_file"]]
+    read_files(flags)
     flags["label"] = flags["container_label"]
+    for ours, dockers in (("cpus", "limit_cpu"), ("memory", "limit_memory"), ("pids_limit", "limit_pids")):
+        flags[ours] = flags[dockers] if flags[dockers] is not None else flags[ours]
+    if flags["stop_grace_period"]:
+        flags["stop_timeout"] = parse_duration(flags["stop_grace_period"])
     container = container_spec(flags, image, args, environ=os.environ, cwd=os.getcwd())
     if flags["mode"] == "global" and flags["replicas"] is not None:
         raise InvalidInput("a global service has no --replicas")
     return ServiceSpec(
         name=flags["name"] or _name_of(image),
-        container=replace(container, ports=ports),
+        container=replace(container, ports=ports, restart=restart_policy(flags)),
         mode=Global()
         if flags["mode"] == "global"
         else Replicated(replicas=parse_replicas(flags["replicas"] or "1")),
@@ -87,6 +104,18 @@ def _spec(image: str, args: tuple[str, ...], flags: dict[str, Any]) -> ServiceSp
         ),
         labels=labels,
     )
+
+
+def restart_policy(flags: dict[str, Any]) -> RestartPolicy:
+    """Of `--restart-*`. Raises InvalidInput."""
+    made: dict[str, Any] = {"max_attempts": flags["restart_max_attempts"]}
+    if flags["restart_condition"]:
+        made["condition"] = RESTARTS[flags["restart_condition"]]
+    if flags["restart_delay"]:
+        made["delay"] = parse_duration(flags["restart_delay"])
+    if flags["restart_window"]:
+        made["window"] = parse_duration(flags["restart_window"])
+    return RestartPolicy(**made)
 
 
 def _name_of(image: str) -> str:

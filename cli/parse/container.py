@@ -37,7 +37,8 @@ def container_spec(
         user=flags.get("user") or "",
         groups=tuple(flags.get("group_add") or ()),
         hostname=flags.get("hostname") or "",
-        labels=pairs(flags.get("label") or ()),
+        domainname=flags.get("domainname") or "",
+        labels=labels(flags),
         annotations=pairs(flags.get("annotation") or ()),
         tty=bool(flags.get("tty")),
         stdin=bool(flags.get("interactive")),
@@ -75,7 +76,7 @@ def container_spec(
 def environment(env: Sequence[str], files: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
     """`files` are contents of `--env-file`s; `-e NAME` takes the value of this environment, if it has one."""
     found: dict[str, str] = {}
-    lines = [line.strip() for text in files for line in text.splitlines()]
+    lines = [line.lstrip() for text in files for line in text.splitlines()]
     for entry in [line for line in lines if line and not line.startswith("#")] + list(env):
         key, equals, value = entry.partition("=")
         if not key or "\0" in entry:
@@ -85,6 +86,14 @@ def environment(env: Sequence[str], files: Sequence[str], environ: Mapping[str, 
         elif key in environ:
             found[key] = environ[key]
     return found
+
+
+def labels(flags: Mapping[str, Any]) -> dict[str, str]:
+    """Those of `--label-file`s, then those of `--label`."""
+    lines = [line.lstrip() for text in flags.get("label_file") or () for line in text.splitlines()]
+    return pairs(
+        [*(line for line in lines if line and not line.startswith("#")), *(flags.get("label") or ())]
+    )
 
 
 def pairs(entries: Sequence[str]) -> dict[str, str]:
@@ -101,7 +110,7 @@ def resources(flags: Mapping[str, Any]) -> Resources:
         nano_cpus=parse_cpus(flags["cpus"]) if flags.get("cpus") else 0,
         memory=parse_bytes(flags["memory"]) if flags.get("memory") else 0,
         memory_swap=0 if not swap else -1 if swap == "-1" else parse_bytes(swap),
-        pids=int(flags.get("pids_limit") or 0),
+        pids=max(0, int(flags.get("pids_limit") or 0)),
         cpu_shares=int(flags.get("cpu_shares") or 0),
         cpuset_cpus=flags.get("cpuset_cpus") or "",
     )

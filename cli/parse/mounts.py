@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from typing import Any
 
 from model.codec import convert_strict
@@ -68,7 +69,7 @@ def parse_mount(text: str) -> Mount:
     if "tmpfs-size" in values:
         made["tmpfs_size"] = parse_bytes(values.pop("tmpfs-size"))
     if "tmpfs-mode" in values:
-        made["tmpfs_mode"] = int(values.pop("tmpfs-mode"), 8)
+        made["tmpfs_mode"] = _mode(values.pop("tmpfs-mode"), text)
     if values:
         raise InvalidInput(f"mount {text[:80]!r}: unknown key {next(iter(values))[:20]!r}")
     if kind == "bind" and not source.startswith("/"):
@@ -88,10 +89,16 @@ def parse_tmpfs(text: str) -> Mount:
         if key == "size":
             made["tmpfs_size"] = parse_bytes(value)
         elif key == "mode":
-            made["tmpfs_mode"] = int(value, 8)
+            made["tmpfs_mode"] = _mode(value, text)
         else:
             words.append(word)
     return Mount(type="tmpfs", target=_target(target, text), tmpfs_options=tuple(words), **made)
+
+
+def _mode(digits: str, text: str) -> int:
+    if not re.fullmatch(r"[0-7]{1,4}", digits):
+        raise InvalidInput(f"mount {text[:80]!r}: mode {digits[:20]!r} is not octal", hint="Write 1777")
+    return int(digits, 8)
 
 
 def _target(path: str, text: str) -> str:
