@@ -25,6 +25,9 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+MAX_KEYS = 10_000
 ACCEPTED = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX)
 
 
@@ -57,23 +60,39 @@ class Configuration(Struct):
     history: tuple[HistoryEntry, ...] = ()
 
 
-def load_object(data: bytes, what: str) -> dict[str, Any]:
-    """A JSON object without duplicate keys, at most 4 MiB. Raises Damaged."""
+def load_json(data: bytes, what: str) -> Any:
+    """JSON in UTF-8 without duplicate keys, at most 4 MiB. Raises Damaged."""
     if len(data) > MAX_DOCUMENT:
         raise Damaged(f"{what} has {len(data)} bytes, more than {MAX_DOCUMENT}")
     try:
-        value = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        value = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+        )
+        if b"\\u" in data:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")  # lone surrogates are no text
     except (ValueError, RecursionError) as error:
-        raise Damaged(f"{what} is not valid JSON: {error}") from error
+        raise Damaged(f"{what} is not valid JSON: {str(error)[:200]}") from error
+    return value
+
+
+def load_object(data: bytes, what: str) -> dict[str, Any]:
+    """As `load_json`, and an object whose keys differ by more than case: readers that ignore case would
+    otherwise see another document."""
+    value = load_json(data, what)
     if not isinstance(value, dict):
         raise Damaged(f"{what} is not a JSON object")
+    if len({key.lower() for key in value}) != len(value):
+        raise Damaged(f"{what} has keys that differ by case alone")
     return value
 
 
 def parse_document(data: bytes, media_type: str = "") -> Manifest | Index:
     """A manifest or an index, told apart by what it holds, checked against what it says it is."""
     raw = load_object(data, "manifest")
-    said = _text(raw, "mediaType", "manifest") or media_type
+    own = _text(raw, "mediaType", "manifest")
+    if own and media_type in ACCEPTED and own != media_type:
+        raise Damaged(f"manifest: says it is {own[:100]}, but came as {media_type}")
+    said = own or media_type
     if raw.get("schemaVersion") == 1 or "fsLayers" in raw:
         raise Unsupported("the image has a schema 1 manifest", hint="Push it again with a current tool")
     if raw.get("schemaVersion") != 2:
@@ -87,25 +106,41 @@ def parse_document(data: bytes, media_type: str = "") -> Manifest | Index:
         return Index(manifests=tuple(_descriptor(e, f"manifests[{i}]") for i, e in enumerate(entries)))
     if said in (OCI_INDEX, DOCKER_INDEX):
         raise Damaged(f"manifest: says it is {said}, but is an image manifest")
+    return _manifest(raw, said)
+
+
+def _manifest(raw: Mapping[str, Any], said: str) -> Manifest:
+    config = _descriptor(raw.get("config"), "config")
+    if config.media_type not in ("", OCI_CONFIG, DOCKER_CONFIG):
+        kind = _text(raw, "artifactType", "manifest") or config.media_type
+        raise Unsupported(f"it is no container image but {kind[:100]}")
     layers = tuple(_descriptor(e, f"layers[{i}]") for i, e in enumerate(_list(raw, "layers", "manifest")))
     if len(layers) > MAX_LAYERS:
         raise Unsupported(f"the image has {len(layers)} layers, more than {MAX_LAYERS}")
-    foreign = next((layer for layer in layers if layer.urls), None)
-    if foreign is not None:
-        raise Unsupported(f"layer {foreign.digest[:19]} is to be fetched from elsewhere, which is not done")
-    return Manifest(config=_descriptor(raw.get("config"), "config"), layers=layers, media_type=said)
+    for layer in layers:
+        if layer.urls or "nondistributable" in layer.media_type or "foreign" in layer.media_type:
+            raise Unsupported(
+                f"layer {layer.digest[7:19]} is to be fetched from elsewhere, which is not done"
+            )
+        if layer.media_type.endswith("+encrypted"):
+            raise Unsupported(f"layer {layer.digest[7:19]} is encrypted")
+        if layer.media_type and ".tar" not in layer.media_type:
+            raise Unsupported(f"layer {layer.digest[7:19]} is no tar but {layer.media_type[:100]}")
+    return Manifest(config=config, layers=layers, media_type=said)
 
 
 def choose(index: Index, wanted: Platform) -> Descriptor:
-    """The manifest for a platform: exact variant first, then any. Raises Unsupported with what there is."""
+    """The manifest for a platform: its very variant, else the highest one below, else any of the
+    architecture. Raises Unsupported with what there is."""
     fitting = [
-        m
+        (m.platform.variant, m)
         for m in index.manifests
         if m.platform is not None and (m.platform.os, m.platform.arch) == (wanted.os, wanted.arch)
     ]
-    exact = [m for m in fitting if m.platform is not None and m.platform.variant == wanted.variant]
-    if exact or fitting:
-        return (exact or fitting)[0]
+    exact = [m for variant, m in fitting if variant == wanted.variant]
+    below = sorted((pair for pair in fitting if pair[0] <= wanted.variant), key=lambda pair: pair[0])
+    if fitting:
+        return exact[0] if exact else below[-1][1] if below else fitting[0][1]
     unnamed = [m for m in index.manifests if m.platform is None]
     if len(index.manifests) == 1 and unnamed:
         return unnamed[0]
@@ -137,26 +172,57 @@ def parse_configuration(data: bytes) -> Configuration:
 
 
 def parse_time(text: str) -> float:
-    """RFC 3339 → unix seconds; 0 for what is no time (it is only shown)."""
+    """RFC 3339 → unix seconds; 0 for what is no time or before 1970 (reproducible builds say year 1)."""
     try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-    except (ValueError, OverflowError):
+        return max(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp(), 0.0)
+    except (ValueError, OverflowError, OSError):
         return 0.0
 
 
 def _run_config(raw: Mapping[str, Any]) -> ImageConfig:
     workdir = _text(raw, "WorkingDir", "config")
     return ImageConfig(
-        env=_strings(raw, "Env") or (),
+        env=tuple(entry for entry in _strings(raw, "Env") or () if entry.find("=") > 0),
         entrypoint=_strings(raw, "Entrypoint"),
         cmd=_strings(raw, "Cmd"),
         user=_text(raw, "User", "config"),
-        workdir=posixpath.normpath(workdir) if workdir else "",
-        volumes=tuple(sorted(_object(raw, "Volumes", "config"))),
-        exposed_ports=tuple(sorted(_object(raw, "ExposedPorts", "config"))),
-        labels={k: _string(v, f"config.Labels[{k}]") for k, v in _object(raw, "Labels", "config").items()},
+        workdir=posixpath.normpath("/" + workdir.lstrip("/")) if workdir else "",
+        volumes=tuple(sorted({_volume(path) for path in _keys(raw, "Volumes")})),
+        exposed_ports=tuple(sorted({_port(port) for port in _keys(raw, "ExposedPorts")})),
+        labels={
+            k: _string(v, "a value of config.Labels") for k, v in _object(raw, "Labels", "config").items()
+        },
         stop_signal=_text(raw, "StopSignal", "config"),
     )
+
+
+def _keys(raw: Mapping[str, Any], key: str) -> list[str]:
+    """Of an object that serves as a set."""
+    keys = [_string(name, f"config.{key}") for name in _object(raw, key, "config")]
+    if len(keys) > MAX_KEYS:
+        raise Damaged(f"config.{key} has {len(keys)} entries, more than {MAX_KEYS}")
+    return keys
+
+
+def _volume(text: str) -> str:
+    path = posixpath.normpath("/" + text.lstrip("/"))
+    if path == "/":
+        raise Damaged(f"config.Volumes: {text[:80]!r} is no place for a volume")
+    return path
+
+
+def _port(text: str) -> str:
+    """`80` is `80/tcp`."""
+    number, _, protocol = text.partition("/")
+    first, dash, last = number.partition("-")
+    ends = [first, last] if dash else [first]
+    if protocol not in ("", "tcp", "udp", "sctp") or not all(_is_port(end) for end in ends):
+        raise Damaged(f"config.ExposedPorts: {text[:80]!r} is no port")
+    return f"{number}/{protocol or 'tcp'}"
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536
 
 
 def _history(raw: Any) -> HistoryEntry:

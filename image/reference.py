@@ -42,8 +42,8 @@ class Reference(Struct):
 
     @property
     def familiar(self) -> str:
-        """The short form for people: `alpine:latest`."""
-        return familiar(self.name)
+        """The short form for people: `alpine:latest`, with the digest if there is one."""
+        return familiar(self.name) + (f"@{self.digest}" if self.tag and self.digest else "")
 
 
 def parse(text: str) -> Reference:
@@ -83,6 +83,9 @@ def _split_host(name: str) -> tuple[str, str]:
 
 
 def familiar(name: str) -> str:
-    """Drop what is implied: `docker.io/` and `library/`."""
+    """Drop what is implied: `docker.io/`, and `library/` before a single word."""
     short = name.removeprefix(f"{DEFAULT_HOST}/")
-    return short.removeprefix("library/") if short != name else name
+    if short == name:
+        return name
+    word = short.removeprefix("library/")
+    return short if "/" in word.partition(":")[0] else word
