@@ -53,9 +53,11 @@ class ServedFleet:
         assert self._ready.wait(DEADLINE)
 
     def stop(self) -> None:
+        """Also a second time."""
         assert self._end is not None
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(DEADLINE)
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._end.set)
+            self._thread.join(DEADLINE)
 
     def do(self, call: Callable[..., Coroutine[Any, Any, T]], *args: Any, **named: Any) -> T:
         return asyncio.run_coroutine_threadsafe(call(*args, **named), self._loop).result(DEADLINE)

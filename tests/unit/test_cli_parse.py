@@ -228,10 +228,11 @@ SERVICE = ServiceSpec(
     name="web", container=ContainerSpec(image="a", env={"A": "1", "B": "2"}), mode=Replicated(replicas=2)
 )
 NO_CHANGE: dict[str, Any] = {
-    "image": None, "args": None, "replicas": None, "env_add": (), "env_rm": (),
-    "label_add": (), "label_rm": (), "constraint_add": (), "constraint_rm": (), "cpus": None, "memory": None, "update_parallelism": None,
-    "update_delay": None, "update_order": None, "force": False,
-}  # fmt: skip
+    **dict.fromkeys(("image", "args", "replicas", "cpus", "memory")),
+    **dict.fromkeys(("update_parallelism", "update_delay", "update_order")),
+    **dict.fromkeys(("env_add", "env_rm", "label_add", "label_rm", "constraint_add", "constraint_rm"), ()),
+    "force": False,
+}
 
 
 def test_update_changes_only_what_was_asked() -> None:
