@@ -7,7 +7,6 @@ image-layout.md.
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
 from pathlib import Path
@@ -22,16 +21,18 @@ from image.manifest import (
     Index,
     Manifest,
     choose,
+    load_json,
     parse_configuration,
     parse_document,
 )
 from image.reference import parse
 from image.tarstream import TarReader
-from model.errors import Damaged, Exhausted
+from model.errors import Damaged, Exhausted, InvalidInput
 from model.spec import Struct
 from model.status import Platform
 
 MAX_MEMBERS = 10_000
+MAX_IMAGES = 1000
 REF_NAME = "org.opencontainers.image.ref.name"
 DOCKER_NAME = "io.containerd.image.name"
 
@@ -68,6 +69,9 @@ class Archive:
                     self._links[name] = posixpath.normpath(posixpath.join(base, target)).lstrip("/")
                 if member.kind != "file":
                     continue
+                if member.regions is not None:
+                    raise Damaged(f"the archive holds {name[:80]!r} as a sparse file; no image tool does")
+                self._links.pop(name, None)
                 total += member.size
                 if total > limit:
                     raise Exhausted(f"the archive's content has more than {limit} bytes")
@@ -75,12 +79,14 @@ class Archive:
 
     def _copy(self, reader: TarReader, number: int) -> Path:
         path = self._folder / f"member-{number}"
-        with open(path, "wb") as file:
-            for piece in reader.content():
-                try:
-                    file.write(piece)
-                except OSError as error:
-                    raise Exhausted(f"no space to read the archive: {error.strerror}") from error
+        try:
+            with open(path, "wb", buffering=0) as file:
+                for piece in reader.content():
+                    view = memoryview(piece)
+                    while view:
+                        view = view[file.write(view) :]
+        except OSError as error:
+            raise Exhausted(f"no space to read the archive: {error.strerror}") from error
         return path
 
     def images(self, platform: Platform) -> list[Found]:
@@ -96,18 +102,16 @@ class Archive:
 
     # -- docker-archive -----------------------------------------------------------------------------
     def _docker_manifest(self) -> list[dict[str, Any]]:
-        data = self._read("manifest.json")
-        try:
-            entries = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise Damaged(f"manifest.json is not valid JSON: {error}") from error
+        entries = load_json(self._read("manifest.json"), "manifest.json")
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries) or not entries:
             raise Damaged("manifest.json is no list of images")
+        if len(entries) > MAX_IMAGES:
+            raise Damaged(f"the archive has more than {MAX_IMAGES} images")
         return entries
 
     def _docker_image(self, entry: dict[str, Any]) -> Found:
         config, layers, tags = entry.get("Config"), entry.get("Layers") or [], entry.get("RepoTags") or []
-        if not isinstance(config, str) or not all(isinstance(x, str) for x in [*layers, *tags]):
+        if not isinstance(config, str) or not _are_strings(layers) or not _are_strings(tags):
             raise Damaged("manifest.json: Config, Layers or RepoTags are not strings")
         return self._found(self._read(config), [str(self._path(layer)) for layer in layers], tags)
 
@@ -116,8 +120,9 @@ class Archive:
         index = parse_document(self._read("index.json"))
         if not isinstance(index, Index) or not index.manifests:
             raise Damaged("index.json names no image")
+        ours = [entry for entry in index.manifests if entry.platform in (None, platform)]
         found = []
-        for entry in index.manifests:
+        for entry in ours or index.manifests:
             manifest = self._manifest(entry, platform, depth=0)
             config = self._blob(manifest.config)
             layers = [str(self._blob_path(layer)) for layer in manifest.layers]
@@ -150,7 +155,10 @@ class Archive:
         parsed = parse_configuration(config)
         if len(parsed.diff_ids) != len(blobs):
             raise Damaged(f"the image has {len(blobs)} layers, its configuration {len(parsed.diff_ids)}")
-        full = tuple(parse(name).name for name in names)
+        try:
+            full = tuple(parse(name).name for name in names)
+        except InvalidInput as error:
+            raise Damaged(f"the archive names an image badly: {error.message}") from error
         return Found(config=config, parsed=parsed, blobs=tuple(blobs), names=full)
 
     def _path(self, name: str) -> Path:
@@ -173,6 +181,10 @@ def _read_document(path: Path) -> bytes:
     if len(data) > MAX_DOCUMENT:
         raise Damaged(f"a document of the archive has more than {MAX_DOCUMENT} bytes")
     return data
+
+
+def _are_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _is_name(text: str) -> bool:

@@ -75,6 +75,8 @@ def _pairs(text: str) -> dict[str, str]:
     """`A=b C="d e"`, or the old form `A b c`."""
     if "=" not in text.split()[0]:
         key, _, value = text.partition(" ")
+        if not value.strip():
+            raise InvalidInput(f"--change: {text[:80]!r} has no value", hint="Write KEY=value")
         return {key: value.strip()}
     try:
         words = shlex.split(text)

@@ -27,7 +27,7 @@ from image.manifest import (
 from image.reference import Reference
 from image.registry.auth import Logins
 from image.registry.source import Remote
-from image.registry.transport import ATTEMPTS, Hopeless, Transport, bounded
+from image.registry.transport import ATTEMPTS, Hopeless, Transport
 from model.errors import Damaged, Exhausted, Unavailable
 from model.status import Platform
 
@@ -76,10 +76,10 @@ class RegistryClient:
 
     async def _document(self, reference: Reference, name: str, digest: str) -> tuple[bytes, str]:
         """A manifest's bytes and digest; `digest`, if given, is what it must have."""
-        headers = {"Accept": ", ".join(ACCEPTED)}
-        async with self._transport.get(reference, f"manifests/{name}", headers) as response:
-            data = await bounded(response, MAX_DOCUMENT)
-            said = response.headers.get("Docker-Content-Digest", "")
+        data, headers = await self._transport.document(
+            reference, f"manifests/{name}", accept=", ".join(ACCEPTED), limit=MAX_DOCUMENT
+        )
+        said = headers.get("Docker-Content-Digest", "")
         actual = of(data)
         wanted = digest or (said if said.startswith("sha256:") else "")
         if wanted and check(wanted) != actual:
@@ -89,8 +89,7 @@ class RegistryClient:
     async def _config(self, reference: Reference, descriptor: Descriptor) -> bytes:
         if descriptor.size > MAX_DOCUMENT:
             raise Damaged(f"{reference.familiar}: a configuration of {descriptor.size} bytes")
-        async with self._transport.get(reference, f"blobs/{descriptor.digest}", {}) as response:
-            data = await bounded(response, MAX_DOCUMENT)
+        data, _ = await self._transport.document(reference, f"blobs/{descriptor.digest}", limit=MAX_DOCUMENT)
         if len(data) != descriptor.size or of(data) != descriptor.digest:
             raise Damaged(f"registry {reference.host}: the image's configuration does not match its digest")
         return data

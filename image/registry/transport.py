@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 
 import aiohttp
 import msgspec
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 from aio.backoff import delay
@@ -20,6 +22,7 @@ from image.reference import DEFAULT_HOST, Reference
 from image.registry.auth import Challenge, Logins, Token, TokenReply, challenges, preferred
 from model.errors import Damaged, FlotaError, NotFound, Unauthenticated, Unavailable
 
+log = logging.getLogger("flota.image")
 ATTEMPTS = 5
 MAX_REDIRECTS = 5
 MAX_REPLY = 1 << 16
@@ -69,6 +72,21 @@ class Transport:
                 yield response
         finally:
             response.release()
+
+    async def document(
+        self, reference: Reference, path: str, *, accept: str = "*/*", limit: int
+    ) -> tuple[bytes, CIMultiDictProxy[str]]:
+        """A whole body of at most `limit` bytes, and the answer's headers. Raises as `get`, and Damaged."""
+        for attempt in range(1, ATTEMPTS):
+            async with self.get(reference, path, {"Accept": accept}) as response:
+                try:
+                    with translated(reference.host):
+                        return await bounded(response, limit), response.headers
+                except Unavailable as error:
+                    log.info("%s; trying again", error)
+            await asyncio.sleep(delay(attempt, first=0.2, limit=10.0))
+        async with self.get(reference, path, {"Accept": accept}) as response:
+            return await bounded(response, limit), response.headers
 
     async def _patiently(
         self, reference: Reference, path: str, headers: Mapping[str, str]
@@ -228,7 +246,7 @@ def translated(host: str) -> Iterator[None]:
     except aiohttp.ClientConnectorError as error:
         raise Unavailable(f"registry {host} can't be reached: {error.strerror or error}") from error
     except (aiohttp.ClientError, OSError) as error:
-        words = str(error) or type(error).__name__
+        words = " ".join(str(error).split())[:200] or type(error).__name__
         raise Unavailable(f"registry {host}: the connection broke: {words}") from error
 
 

@@ -173,6 +173,13 @@ async def test_busy_registry_is_asked_again(client: RegistryClient, registry: Fa
     assert len(registry.asked("/manifests/")) == 3
 
 
+async def test_document_that_breaks_off_is_fetched_again(
+    client: RegistryClient, registry: FakeRegistry
+) -> None:
+    registry.cut_after = [10, 0]
+    assert (await resolve(client, registry)).config == image([LAYER]).config
+
+
 async def test_basic_login_is_sent_only_when_asked_for(
     client: RegistryClient, registry: FakeRegistry
 ) -> None:

@@ -45,7 +45,8 @@ def test_reference_has_its_full_and_its_short_form(text: str, name: str, short: 
     "text",
     [
         "", " ", "alpine ", "\nalpine", "alpine\n", "Alpine", "a//b", "/a", "a/", "a/../b", "..", ".", "-a",
-        "a-", "a___b", "a..b", "alpine:", "alpine:-x", "alpine:a b", "alpine:" + "t" * 129, "a:b:c", "a/b:c/d",
+        "a-", "a___b", "a..b", "alpine:", "alpine:-x", "alpine:a b", "alpine:" + "t" * 129, "a:b:c",
+        "a/b:c/d",
         "alpine@", "alpine@sha256:abc", f"alpine@{D.upper()}", f"alpine@md5:{'a' * 32}", f"alpine@{D}\n",
         "alpine@sha256:" + "g" * 64, "a" * 64, "x/" + "a" * 255, "ho_st.com/app", "host:port/app", "a\0b",
         "%2e%2e/app", "ähm", "http://host/app", "host.com/UPPER",
