@@ -61,6 +61,8 @@ def _namespaces() -> Iterable[str]:
 def _mounts() -> Iterable[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split()
+        if fields[4] == "/run/netns":
+            continue  # iproute2's own folder, mounted at its first use on a machine, by whomever
         yield f"mount {fields[4]} {fields[fields.index('-') + 1]}"
 
 
