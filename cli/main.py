@@ -87,13 +87,18 @@ def cli(ctx: click.Context, host: str, credentials: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """The process's end is sudden where nothing is left to do: taking the interpreter apart costs a short
+    command a tenth of its time. Commands that ran an event loop or threads end in order."""
     words = list(sys.argv[1:] if argv is None else argv)
     code = run(words)
     try:
         sys.stdout.flush()
+        sys.stderr.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.exit(code)
+    if TABLE.get(exits.verb(words), "").startswith("cli.commands.daemons"):
+        sys.exit(code)
+    os._exit(code)
 
 
 def run(words: list[str]) -> int:
