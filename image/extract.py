@@ -45,8 +45,10 @@ class Extractor:
 
     def run(self, reader: TarReader) -> None:
         """Raises Damaged, Exhausted."""
-        if (below := self._lower.find(b"/")) is not None:
+        below = self._lower.find(b"/")
+        if below is not None:
             copy_attributes(below, b"/")
+        self._times[b"/"] = (os.lstat(b"/").st_ino, below.status.st_mtime_ns if below is not None else 0)
         for member in reader:
             self.files += 1
             if self.files > self._max_files:

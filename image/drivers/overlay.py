@@ -48,10 +48,8 @@ class OverlayDriver:
                 os.mkdir(os.path.join(folder, part), mode)
             except FileExistsError:
                 continue
-        if layers:
-            top = os.stat(layers[-1])
-            os.chown(self.upper(folder), top.st_uid, top.st_gid)
-            os.chmod(self.upper(folder), stat.S_IMODE(top.st_mode))
+            if part == "upper" and layers:
+                _like(layers[-1], self.upper(folder))
 
     def upper(self, folder: str) -> str:
         return os.path.join(folder, "upper")
@@ -84,6 +82,14 @@ class OverlayDriver:
 
     def unmount(self, folder: str) -> None:
         unmount(os.path.join(folder, "root"))
+
+
+def _like(layer: str, upper: str) -> None:
+    """The root that a container sees is its upper directory: it begins as the image's own."""
+    status = os.stat(layer)
+    os.chown(upper, status.st_uid, status.st_gid)
+    os.chmod(upper, stat.S_IMODE(status.st_mode))
+    os.utime(upper, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _mount_appending(folder: str, root: str, lower: Sequence[str]) -> None:
