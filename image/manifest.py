@@ -91,7 +91,7 @@ def parse_document(data: bytes, media_type: str = "") -> Manifest | Index:
     raw = load_object(data, "manifest")
     own = _text(raw, "mediaType", "manifest")
     if own and media_type in ACCEPTED and own != media_type:
-        raise Damaged(f"manifest: says it is {own[:100]}, but came as {media_type}")
+        raise Damaged(f"manifest: says it is {own[:100]!r}, but came as {media_type}")
     said = own or media_type
     if raw.get("schemaVersion") == 1 or "fsLayers" in raw:
         raise Unsupported("the image has a schema 1 manifest", hint="Push it again with a current tool")
@@ -113,7 +113,7 @@ def _manifest(raw: Mapping[str, Any], said: str) -> Manifest:
     config = _descriptor(raw.get("config"), "config")
     if config.media_type not in ("", OCI_CONFIG, DOCKER_CONFIG):
         kind = _text(raw, "artifactType", "manifest") or config.media_type
-        raise Unsupported(f"it is no container image but {kind[:100]}")
+        raise Unsupported(f"it is no container image but {kind[:100]!r}")
     layers = tuple(_descriptor(e, f"layers[{i}]") for i, e in enumerate(_list(raw, "layers", "manifest")))
     if len(layers) > MAX_LAYERS:
         raise Unsupported(f"the image has {len(layers)} layers, more than {MAX_LAYERS}")
@@ -125,7 +125,7 @@ def _manifest(raw: Mapping[str, Any], said: str) -> Manifest:
         if layer.media_type.endswith("+encrypted"):
             raise Unsupported(f"layer {layer.digest[7:19]} is encrypted")
         if layer.media_type and ".tar" not in layer.media_type:
-            raise Unsupported(f"layer {layer.digest[7:19]} is no tar but {layer.media_type[:100]}")
+            raise Unsupported(f"layer {layer.digest[7:19]} is no tar but {layer.media_type[:100]!r}")
     return Manifest(config=config, layers=layers, media_type=said)
 
 
@@ -144,10 +144,15 @@ def choose(index: Index, wanted: Platform) -> Descriptor:
     unnamed = [m for m in index.manifests if m.platform is None]
     if len(index.manifests) == 1 and unnamed:
         return unnamed[0]
-    have = sorted({f"{m.platform.os}/{m.platform.arch}" for m in index.manifests if m.platform})
+    have = sorted({shown(m.platform) for m in index.manifests if m.platform})
     raise Unsupported(
         f"the image is not made for {wanted.os}/{wanted.arch}, only for {', '.join(have) or 'nothing'}"
     )
+
+
+def shown(platform: Platform) -> str:
+    """A stranger's words, fit for one line."""
+    return "".join(c for c in f"{platform.os}/{platform.arch}"[:40] if c.isprintable())
 
 
 def parse_configuration(data: bytes) -> Configuration:

@@ -30,7 +30,7 @@ from image.digest import chain_ids, of
 from image.drivers.base import StorageDriver
 from image.flights import Flights
 from image.layers import LayerStore
-from image.manifest import Configuration
+from image.manifest import Configuration, shown
 from image.pull import LayerPull
 from image.reference import Reference, familiar, parse
 from image.registry.source import Source
@@ -150,9 +150,8 @@ class ImageStore:
             if not by_id and (policy == "always" or (policy == "missing" and other)):
                 record = await self.pull(ref, platform=platform)
         if not _fits(record.platform, wanted):
-            have = record.platform
             raise Unsupported(
-                f"image {familiar(ref)} is made for {have.os}/{have.arch}, not {wanted.os}/{wanted.arch}"
+                f"image {familiar(ref)} is made for {shown(record.platform)}, not {shown(wanted)}"
             )
         return record
 

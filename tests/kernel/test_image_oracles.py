@@ -1,4 +1,4 @@
-"""Our images beside other people's tools: umoci unpacks the same tree, skopeo and docker-registry are peers."""
+"""Our images beside other tools: umoci unpacks the same tree, skopeo and docker-registry are peers."""
 
 from __future__ import annotations
 
