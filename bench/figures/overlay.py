@@ -6,13 +6,14 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from bench.peers import IMAGE
 from bench.stage import Stage
 from bench.table import Figure, Samples
+from deploy.rig.netns import NetnsRig
 
 SECONDS = "2"
-HAND = ("flbench-a", "flbench-b", "flbench-ca", "flbench-cb")
 
 
 def routed(stage: Stage, runs: int) -> Samples:
@@ -26,25 +27,29 @@ def bridged(stage: Stage, runs: int) -> Samples:
 def _compare(stage: Stage, runs: int, options: tuple[str, ...]) -> Samples:
     fleet = stage.fleet
     fleet.flota("n1", "network", "create", *options, "benchov")
-    for host in ("n1", "n2"):
-        words = ("--name", f"ov{host}", "--network", "benchov", "--node", host, IMAGE, "sleep", "100000")
-        fleet.flota("n1", "run", "-d", *words)
+    try:
+        for host in ("n1", "n2"):
+            words = ("--name", f"ov{host}", "--network", "benchov", "--node", host, IMAGE, "sleep", "100000")
+            fleet.flota("n1", "run", "-d", *words)
+        return _pairs(stage, runs)
+    finally:
+        for host in ("n1", "n2"):
+            fleet.attempt("n1", "rm", "-f", f"ov{host}")
+        fleet.flota("n1", "network", "rm", "benchov")
+
+
+def _pairs(stage: Stage, runs: int) -> Samples:
     pids = {host: _container_pid(stage, f"ov{host}", host) for host in ("n1", "n2")}
-    server_address = fleet.json("ps")
-    address = next(
-        e["ipv4"] for i in server_address if i["instance"]["name"] == "ovn2" for e in i["status"]["endpoints"]
-    )
+    spaces = {host: f"--net=/proc/{pid}/ns/net" for host, pid in pids.items()}
+    address = stage.fleet.json("inspect", "ovn2")[0]["status"]["endpoints"][0]["ipv4"]
     mine, peer = [], []
-    with _by_hand() as (client, server, hand_address):
+    with _by_hand(stage) as (client, server, hand_address):
         for turn in range(-1, runs):
-            a = _gigabits([f"--net=/proc/{pids['n1']}/ns/net"], [f"--net=/proc/{pids['n2']}/ns/net"], address)
+            a = _gigabits([spaces["n1"]], [spaces["n2"]], address)
             b = _gigabits([client], [server], hand_address)
             if turn >= 0:
                 mine.append(a)
                 peer.append(b)
-    for host in ("n1", "n2"):
-        fleet.flota("n1", "rm", "-f", f"ov{host}")
-    fleet.flota("n1", "network", "rm", "benchov")
     return Samples(ours=tuple(mine), peer=tuple(peer))
 
 
@@ -69,42 +74,46 @@ def _container_pid(stage: Stage, name: str, host: str) -> int:
 
 def _gigabits(client: list[str], server: list[str], address: str) -> float:
     listening = subprocess.Popen(
-        ["nsenter", *server, "iperf3", "-s", "-1", "-J"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["nsenter", *server, "iperf3", "-s", "-1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    words = ["nsenter", *client, "sh", "-c"]
     stream = f"iperf3 -J -C cubic -O 1 -t {SECONDS} -c {address}"
     retry = f"for i in $(seq 50); do {stream} && exit; sleep 0.05; done; exit 1"
-    done = subprocess.run([*words, retry], capture_output=True, text=True, check=True)
-    listening.wait(10)
-    text = done.stdout[done.stdout.rindex('\n{\n\t"start"') if '\n{\n\t"start"' in done.stdout else 0 :]
-    return float(json.loads(text)["end"]["sum_received"]["bits_per_second"]) / 1e9
+    try:
+        words = ["nsenter", *client, "sh", "-c", retry]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+    finally:
+        listening.kill()
+        listening.wait()
+    last = ("\n" + done.stdout).rpartition("\n{\n")[2]  # a refused attempt has printed its own document
+    return float(json.loads("{" + last)["end"]["sum_received"]["bits_per_second"]) / 1e9
 
 
 @contextmanager
-def _by_hand() -> Iterator[tuple[str, str, str]]:
-    """Two namespaces as hosts, a bridge and a VXLAN device in each, a container namespace behind."""
-    a, b, ca, cb = HAND
+def _by_hand(stage: Stage) -> Iterator[tuple[str, str, str]]:
+    """Two hosts on a switch like ours, a bridge and a VXLAN device in each, a namespace behind: plain
+    `ip`."""
+    rig = NetnsRig("bh", disk=stage.folder / "hand", run=Path("/run/flota-bh"))
+    rig.down()
+    guests = ("flbench-a", "flbench-b")
     try:
-        for name in HAND:
-            _ip("netns", "add", name)
-        _ip("link", "add", "u0", "netns", a, "type", "veth", "peer", "name", "u0", "netns", b)
-        for index, (host, guest) in enumerate(((a, ca), (b, cb)), 1):
-            _host_by_hand(host, guest, index)
-        yield f"--net=/run/netns/{ca}", f"--net=/run/netns/{cb}", "10.55.0.2"
+        rig.up(2)
+        for index, (host, guest) in enumerate(zip(rig.hosts, guests, strict=True), 1):
+            _ip("netns", "add", guest)
+            peer = rig.hosts[2 - index].address
+            _host_by_hand(f"bh-{host.name}", guest, index=index, own=host.address, peer=peer)
+        yield f"--net=/run/netns/{guests[0]}", f"--net=/run/netns/{guests[1]}", "10.55.0.2"
     finally:
-        for name in HAND:
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+        for guest in guests:
+            subprocess.run(["ip", "netns", "del", guest], check=False, capture_output=True)
+        rig.down()
 
 
-def _host_by_hand(host: str, guest: str, index: int) -> None:
-    _ip("-n", host, "address", "add", f"10.54.0.{index}/24", "dev", "u0")
-    _ip("-n", host, "link", "set", "u0", "up")
+def _host_by_hand(host: str, guest: str, *, index: int, own: str, peer: str) -> None:
     _ip("-n", host, "link", "add", "vx0", "mtu", "1450", "type", "vxlan", "id", "77", "dstport", "4789",
-        "local", f"10.54.0.{index}", "nolearning")  # fmt: skip
+        "local", own, "nolearning")  # fmt: skip
     _ip("-n", host, "link", "add", "br0", "type", "bridge")
     _ip("-n", host, "link", "set", "vx0", "master", "br0", "up")
     _ip("-n", host, "link", "set", "br0", "up")
-    peer = f"10.54.0.{3 - index}"
     subprocess.run(
         ["bridge", "-n", host, "fdb", "append", "00:00:00:00:00:00", "dev", "vx0", "dst", peer], check=True
     )
