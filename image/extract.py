@@ -52,7 +52,7 @@ class Extractor:
         for member in reader:
             self.files += 1
             if self.files > self._max_files:
-                raise Exhausted(f"the layer has more than {self._max_files} files")
+                raise Exhausted(f"the layer has more than the {self._max_files} files that there is room for")
             with _named(member.name):
                 self._apply(member, reader)
         for path, (inode, mtime) in self._times.items():
@@ -154,7 +154,9 @@ class Extractor:
     def _file(self, path: bytes, member: Member, reader: TarReader) -> None:
         self.size += member.size
         if self.size > self._max_bytes:
-            raise Exhausted(f"the layer's files have more than {self._max_bytes} bytes")
+            raise Exhausted(
+                f"the layer's files need more than the {self._max_bytes} bytes that there is room for"
+            )
         try:
             fd = os.open(path, _NEW, 0o600)
         except FileExistsError:

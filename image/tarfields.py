@@ -22,6 +22,9 @@ def text(field: bytes) -> bytes:
 
 def number(field: bytes, what: str, at: int, *, signed: bool = False) -> int:
     """An octal field, or GNU base-256 when its first bit is set. Raises Damaged."""
+    plain = field.strip(b" \0")
+    if plain.isdigit() and b"8" not in plain and b"9" not in plain:
+        return int(plain, 8)
     if field[0] & 0x80:
         if field[0] & 0x40:
             value = int.from_bytes(field, "big", signed=True)

@@ -88,7 +88,7 @@ def _hashing(read: Callable[[int], bytes], hasher: _Hash, limit: int) -> Callabl
         hasher.update(data)
         total += len(data)
         if total > limit:
-            raise Exhausted(f"the layer unpacks to more than {limit} bytes")
+            raise Exhausted(f"the layer unpacks to more than the {limit} bytes that there is room for")
         return data
 
     return inner

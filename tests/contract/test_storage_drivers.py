@@ -138,6 +138,55 @@ def test_writes_outlive_an_unmount(bench: Bench) -> None:
     assert (bench.root("a", layer) / "file").read_text() == "written"
 
 
+def test_removed_and_made_again_hides_what_was_below(bench: Bench) -> None:
+    layer = bench.layer()
+    os.mkdir(f"{layer}/d")
+    Path(layer, "d", "old").touch()
+    root = bench.root("a", layer)
+    shutil.rmtree(root / "d")
+    assert os.listdir(root) == []
+    os.mkdir(root / "d")
+    assert os.listdir(root / "d") == []
+    assert os.listdir(f"{layer}/d") == ["old"]
+
+
+def test_renamed_file_leaves_its_old_name_and_keeps_its_content(bench: Bench) -> None:
+    root = bench.root("a", bench.layer(old="content", replaced="x"))
+    os.rename(root / "old", root / "replaced")
+    assert os.listdir(root) == ["replaced"]
+    assert (root / "replaced").read_text() == "content"
+
+
+def test_first_write_copies_attributes_up(bench: Bench) -> None:
+    layer = bench.layer(file="low")
+    os.chown(f"{layer}/file", 7, 8)
+    os.chmod(f"{layer}/file", 0o640)
+    os.setxattr(f"{layer}/file", "user.note", b"kept")
+    path = bench.root("a", layer) / "file"
+    with open(path, "a") as file:
+        file.write("+")
+    status = os.stat(path)
+    assert (path.read_text(), stat.S_IMODE(status.st_mode), status.st_uid) == ("low+", 0o640, 7)
+    assert os.getxattr(path, "user.note") == b"kept"
+
+
+def test_new_hard_link_is_the_same_file(bench: Bench) -> None:
+    root = bench.root("a", bench.layer(file="low"))
+    os.link(root / "file", root / "twin")
+    (root / "twin").write_text("changed")
+    assert (root / "file").read_text() == "changed"
+    assert os.stat(root / "file").st_nlink == 2
+
+
+def test_busy_root_is_taken_away_and_can_be_mounted_again(bench: Bench) -> None:
+    layer = bench.layer(file="low")
+    root = bench.root("a", layer)
+    with open(root / "file") as held:
+        bench.driver.unmount(str(bench.folder / "roots/a"))
+        assert held.read() == "low"
+    assert (bench.root("a", layer) / "file").read_text() == "low"
+
+
 def test_every_call_may_be_repeated(bench: Bench) -> None:
     layer = bench.layer(file="image")
     root = bench.root("a", layer)

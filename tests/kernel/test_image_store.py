@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ import zstandard
 from image.drivers.overlay import OverlayDriver
 from image.registry.client import RegistryClient
 from image.store import ImageStore
-from model.errors import Ambiguous, Damaged, InUse, InvalidInput, NotFound, Unsupported
+from model.errors import Ambiguous, Damaged, Exhausted, InUse, InvalidInput, NotFound, Unsupported
 from model.image import Progress
 from tests.support.images import chunks, docker_archive, folder, image, index, member, oci_archive, tar
 from tests.support.registry import FakeRegistry, serving
@@ -437,6 +437,53 @@ async def test_root_works_again_when_its_lost_layer_is_fetched_anew(
         await second.import_tar(chunks(BASE), ref="a")
         root = await second.mount_root("c")
         assert tree(root.path)["etc/issue"] == b"base"
+
+
+# -- a full disk ----------------------------------------------------------------------------------------
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """An ext4 of 100 MiB, on which the store keeps 64 free."""
+    disk, place = tmp_path / "disk", tmp_path / "small"
+    place.mkdir()
+    with open(disk, "wb") as file:
+        file.truncate(100 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-N", "3000", disk], check=True)
+    subprocess.run(["mount", "-o", "loop", disk, place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def free(place: Path) -> tuple[int, int]:
+    status = os.statvfs(place)
+    return status.f_bavail * status.f_frsize, status.f_favail
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: gzip.compress(tar(member("zeros", bytes(90 << 20))), 1),
+        lambda: tar(member("noise", os.urandom(1 << 20) * 150)),
+        lambda: gzip.compress(tar(*(member(f"f{n}") for n in range(5000))), 1),
+    ],
+    ids=["unpacks to too much", "does not fit as it comes", "too many files"],
+)
+async def test_full_disk_is_said_and_given_back(small_disk: Path, make: Callable[[], bytes]) -> None:
+    store = made(small_disk)
+    await store.open()
+    try:
+        record = await store.import_tar(chunks(BASE), ref="good")
+        before = free(small_disk)
+        with pytest.raises(Exhausted):
+            await store.import_tar(chunks(make()), ref="bad")
+        assert store.list() == [record]
+        await until(lambda: os.listdir(small_disk / "images/trash") == [], deadline=10)
+        await until(lambda: free(small_disk)[0] > before[0] - (1 << 20), deadline=10)
+        assert free(small_disk)[1] >= before[1] - 5
+        await store.import_tar(chunks(OTHER), ref="after")
+    finally:
+        await store.close()
 
 
 # -- crashes --------------------------------------------------------------------------------------------
