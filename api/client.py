@@ -7,28 +7,17 @@ reached is Unavailable with its address. Values are plain dicts and lists.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
+
+from api.http1 import Connection, ProtocolError, Reply
 
 DEFAULT_ENDPOINTS = ("unix:///run/flota/flota.sock", "unix:///run/flota/agent.sock")
 CONNECT_TIMEOUT = 10.0
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("flota")
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(CONNECT_TIMEOUT)
-        self.sock.connect(self._path)
-        self.sock.settimeout(None)
 
 
 class Client:
@@ -38,7 +27,9 @@ class Client:
     def __init__(self, endpoint: str = "", credentials: str = "") -> None:
         self.endpoint = endpoint or _first_endpoint()
         self._credentials = credentials
-        self._connection: http.client.HTTPConnection | None = None
+        self._connection: Connection | None = None
+        self.warning = ""
+        """What the last reply lacks, and why: hosts that did not answer."""
 
     # -- calls --------------------------------------------------------------------------------------
     def call(self, method: str, path: str, *, body: Any = None, **query: Any) -> Any:
@@ -65,76 +56,70 @@ class Client:
                 raise _error(value["error"])
             yield value
 
-    def raw(self, method: str, path: str, **query: Any) -> http.client.HTTPResponse:
+    def raw(self, method: str, path: str, **query: Any) -> Reply:
         """The reply as it comes, for streams of frames."""
         return self._send(method, path, query, None)
 
-    def hijack(self, path: str, *, body: Any = None, **query: Any) -> socket.socket:
+    def hijack(self, path: str, *, body: Any = None, **query: Any) -> Upgraded:
         """POST with an upgrade to a stream of frames; the connection's socket, and what came with the 101."""
-        connection = self._connect()
         data = b"" if body is None else json.dumps(body).encode()
-        try:
-            connection.putrequest("POST", _target(path, query))
-            connection.putheader("Connection", "Upgrade")
-            connection.putheader("Upgrade", "flota-stream")
-            connection.putheader("Content-Type", "application/json")
-            connection.putheader("Content-Length", str(len(data)))
-            connection.endheaders(data or None)
-            reply = connection.getresponse()
-        except OSError as error:
-            raise self._unreachable(error) from error
+        headers = {"Connection": "Upgrade", "Upgrade": "flota-stream", "Content-Type": "application/json"}
+        connection = self._connect()
+        reply = self._exchange(connection, "POST", _target(path, query), headers, data)
         if reply.status != 101:
             self._check(reply)
+            raise self._unreachable(ProtocolError(f"it answered {reply.status} instead of a stream"))
         self._connection = None
-        return cast(socket.socket, _Upgraded(connection.sock, reply))
+        return Upgraded(connection.sock, connection.early())
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
 
     # -- parts --------------------------------------------------------------------------------------
     def _send(
         self, method: str, path: str, query: Mapping[str, Any], body: Any, *, kind: str = "application/json"
-    ) -> http.client.HTTPResponse:
-        connection = self._connect()
+    ) -> Reply:
         headers = {"Content-Type": kind} if body is not None else {}
         data: Any = body
         if body is not None and kind == "application/json":
             data = json.dumps(body).encode()
-        try:
-            chunked = body is not None and kind != "application/json"
-            connection.request(method, _target(path, query), data, headers, encode_chunked=chunked)
-            reply = connection.getresponse()
-        except (BrokenPipeError, ConnectionResetError) as error:
-            reply = self._early_reply(connection, error)
-        except (OSError, http.client.HTTPException) as error:
-            raise self._unreachable(error) from error
+        reply = self._exchange(self._connect(), method, _target(path, query), headers, data)
         self._check(reply)
+        self.warning = reply.headers.get("flota-warning", "")
         return reply
 
-    def _early_reply(
-        self, connection: http.client.HTTPConnection, error: OSError
-    ) -> http.client.HTTPResponse:
-        """A server that refuses an upload answers before it has read it all."""
+    def _exchange(
+        self, connection: Connection, method: str, target: str, headers: Mapping[str, str], body: Any
+    ) -> Reply:
+        """Also for a server that refuses an upload before it has read it all. Raises Unavailable."""
         try:
-            return connection.getresponse()
-        except (OSError, http.client.HTTPException):
+            try:
+                connection.request(method, target, headers, body)
+            except (BrokenPipeError, ConnectionResetError):
+                if body is None or isinstance(body, bytes):
+                    raise
+            return connection.reply()
+        except (OSError, ProtocolError) as error:
+            connection.close()
             raise self._unreachable(error) from error
 
-    def _connect(self) -> http.client.HTTPConnection:
-        if self._connection is None:
-            self._connection = self._new_connection()
-        try:
-            if self._connection.sock is None:
-                self._connection.connect()
-        except OSError as error:
-            raise self._unreachable(error) from error
+    def _connect(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            try:
+                self._connection = Connection(self._new_socket())
+            except OSError as error:
+                raise self._unreachable(error) from error
         return self._connection
 
-    def _new_connection(self) -> http.client.HTTPConnection:
+    def _new_socket(self) -> socket.socket:
         from model.errors import InvalidInput
 
         url = urlsplit(self.endpoint)
         if url.scheme == "unix":
-            return _UnixConnection(url.path)
+            return _unix_socket(url.path)
         if url.scheme == "https" and url.hostname:
-            return _tls_connection(url.hostname, url.port or 7420, self._credentials)
+            return _tls_socket(url.hostname, url.port or 7420, self._credentials)
         raise InvalidInput(
             f"{self.endpoint[:120]!r} is no endpoint", hint="Write unix:///path or https://address:port"
         )
@@ -148,7 +133,7 @@ class Client:
             hint="Is it running (`flota up`)? Is FLOTA_HOST right?",
         )
 
-    def _check(self, reply: http.client.HTTPResponse) -> None:
+    def _check(self, reply: Reply) -> None:
         if reply.status < 400:
             return
         data = reply.read()
@@ -159,12 +144,12 @@ class Client:
         raise _error(body)
 
 
-class _Upgraded:
-    """A socket whose first bytes http.client has read already."""
+class Upgraded:
+    """A socket, and bytes that came before anybody asked it."""
 
-    def __init__(self, sock: socket.socket, reply: http.client.HTTPResponse) -> None:
+    def __init__(self, sock: socket.socket, early: bytes) -> None:
         self._sock = sock
-        self._early = reply.fp.peek() if hasattr(reply.fp, "peek") and _pending(reply) else b""
+        self._early = early
 
     def recv(self, size: int) -> bytes:
         if self._early:
@@ -172,29 +157,8 @@ class _Upgraded:
             return data
         return self._sock.recv(size)
 
-    @property
-    def early(self) -> bool:
-        """True while bytes are here that `fileno` does not announce."""
-        return bool(self._early)
-
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
-
-
-def _pending(reply: http.client.HTTPResponse) -> bool:
-    """Whether http.client's buffer holds bytes beyond the head, without reading from the socket."""
-    raw = getattr(reply.fp, "raw", None)
-    sock = getattr(raw, "_sock", None)
-    if sock is None:
-        return False
-    timeout = sock.gettimeout()
-    sock.settimeout(0.0)
-    try:
-        return bool(reply.fp.peek(1))
-    except (BlockingIOError, OSError):
-        return False
-    finally:
-        sock.settimeout(timeout)
 
 
 def _error(body: Mapping[str, Any]) -> Exception:
@@ -224,7 +188,23 @@ def _first_endpoint() -> str:
     return DEFAULT_ENDPOINTS[0]
 
 
-def _tls_connection(host: str, port: int, credentials: str) -> http.client.HTTPSConnection:
+def _unix_socket(path: str) -> socket.socket:
+    """Also for paths that are longer than the 107 bytes of a socket address."""
+    folder = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(CONNECT_TIMEOUT)
+        sock.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+        sock.settimeout(None)
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.close(folder)
+    return sock
+
+
+def _tls_socket(host: str, port: int, credentials: str) -> socket.socket:
     import ssl
     import tempfile
 
@@ -245,4 +225,12 @@ def _tls_connection(host: str, port: int, credentials: str) -> http.client.HTTPS
         pair.write(admin["certificate"] + admin["key"])
         pair.flush()
         context.load_cert_chain(pair.name)
-    return http.client.HTTPSConnection(host, port, context=context)
+    plain = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT)
+    try:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        secured = context.wrap_socket(plain, server_hostname=host)
+        secured.settimeout(None)
+    except OSError:
+        plain.close()
+        raise
+    return secured

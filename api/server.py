@@ -114,7 +114,7 @@ def allow(route: Route[Any], identity: Identity) -> None:
             "a client certificate is needed",
             hint="Set FLOTA_CREDENTIALS, or use the controller's unix socket",
         )
-    raise Forbidden(f"{route.method} {route.path} is not for a {identity.role}")
+    raise Forbidden(f"{route.method} {route.path} is not for {identity.role}s")
 
 
 async def _body(request: web.Request, route: Route[Any]) -> Any:

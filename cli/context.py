@@ -30,7 +30,11 @@ class App:
         return self._client
 
     def call(self, method: str, path: str, *, body: Any = None, **query: Any) -> Any:
-        return self.client.call(method, path, body=body, **query)
+        """The decoded reply; hosts that are missing in it are named on stderr."""
+        value = self.client.call(method, path, body=body, **query)
+        if self.client.warning:
+            sys.stderr.write(f"flota: not complete: {render.clean(self.client.warning)}\n")
+        return value
 
     def await_removed(self, ident: str) -> None:
         """Until nothing is left of a container."""

@@ -11,7 +11,7 @@ import os
 import selectors
 import signal
 import socket
-import ssl
+import sys
 import termios
 import tty
 from collections.abc import Iterator
@@ -24,7 +24,6 @@ from model.streams import ERROR, EXIT, SIGNAL, STDERR, STDIN, STDOUT, Exit, Unfr
 DETACH = b"\x10\x11"
 CHUNK = 1 << 16
 INPUT = 0
-_WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _PROXIED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -103,9 +102,9 @@ class Session:
         for _ in range(16):
             try:
                 data = self._sock.recv(CHUNK)
-            except _WAIT:
-                return None, False
-            except OSError:
+            except OSError as error:
+                if _must_wait(error):
+                    return None, False
                 data = b""
             if not data:
                 raise Unavailable(
@@ -146,11 +145,10 @@ class Session:
         try:
             while self._unsent:
                 del self._unsent[: self._sock.send(self._unsent[:CHUNK])]
-        except _WAIT:
-            return
-        except (BrokenPipeError, ConnectionResetError):  # its end arrives on the other way
-            self._unsent.clear()
-            self._stdin = self._file = False
+        except OSError as error:
+            if not _must_wait(error):  # its end arrives on the other way
+                self._unsent.clear()
+                self._stdin = self._file = False
 
     # -- signals and size ---------------------------------------------------------------------------
     @contextlib.contextmanager
@@ -187,6 +185,13 @@ def _raw(fd: int) -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+def _must_wait(error: OSError) -> bool:
+    """A socket that is not ready; TLS says so in its own way, and is loaded only where it is used."""
+    tls = sys.modules.get("ssl")
+    wants = (tls.SSLWantReadError, tls.SSLWantWriteError) if tls is not None else ()
+    return isinstance(error, (BlockingIOError, *wants))
 
 
 def _write(fd: int, data: bytes) -> None:

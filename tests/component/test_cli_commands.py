@@ -167,6 +167,15 @@ def test_images_are_loaded_pulled_tagged_and_removed(fleet: ServedFleet, tmp_pat
     assert done.returncode == 1 and b"no such image: missing:1" in done.stderr
 
 
+def test_hosts_that_do_not_answer_are_named(fleet: ServedFleet) -> None:
+    hosts = fleet.fleet.hosts
+    fleet.fleet.ready_hosts = lambda: [(i, h.name) for i, h in hosts.items()]  # type: ignore[method-assign]
+    fleet.fleet.silent.add(list(hosts)[2])
+    done = fleet.flota("images")
+    assert done.returncode == 0 and b"n1,n2" in done.stdout
+    assert done.stderr == b"flota: not complete: n3: host n3 does not answer\n"
+
+
 def test_stats_once_shows_all_containers_of_all_hosts(fleet: ServedFleet) -> None:
     for name in ("a", "b"):
         fleet.ok("run", "-d", "--name", name, "box:1", "sleep")
@@ -276,7 +285,7 @@ def test_short_commands_load_little_and_start_fast(fleet: ServedFleet) -> None:
         done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, timeout=30,
                               check=True, env=fleet.environment())  # fmt: skip
         loaded = set(json.loads(done.stderr.decode().splitlines()[-1].replace("'", '"')))
-        assert not loaded & {"aiohttp", "asyncio", "rich", "agent", "controller", "cryptography", "sqlite3"}
+        assert not loaded & {"http", "email", "ssl", "aiohttp", "asyncio", "rich", "agent", "controller", "cryptography", "sqlite3"}
     best = min(_timed(fleet, "ps") for _ in range(5))
     assert best < 0.5
 
