@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import posixpath
 import shlex
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from model.errors import InvalidInput
+from image.manifest import port_name, volume_path
+from model.errors import Damaged, InvalidInput
 from model.image import ImageConfig
 
 KNOWN = ("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "LABEL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR")
@@ -24,8 +26,8 @@ def apply(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
         word, rest = word.upper(), rest.strip()
         if word not in KNOWN:
             raise InvalidInput(f"--change {change[:80]!r}: {word[:20]!r} is none of {', '.join(KNOWN)}")
-        if not rest:
-            raise InvalidInput(f"--change {change[:80]!r} says nothing")
+        if not rest or "\0" in rest:
+            raise InvalidInput(f"--change {change[:80]!r} says nothing that can be used")
         config = msgspec.structs.replace(config, **_edit(config, word, rest))
     return config
 
@@ -43,17 +45,42 @@ def _edit(config: ImageConfig, word: str, rest: str) -> dict[str, Any]:
         case "LABEL":
             return {"labels": {**config.labels, **_pairs(rest)}}
         case "EXPOSE":
-            ports = (p if "/" in p else f"{p}/tcp" for p in rest.split())
+            ports = (_checked(port_name, p) for p in rest.split())
             return {"exposed_ports": tuple(sorted({*config.exposed_ports, *ports}))}
         case "VOLUME":
-            paths = _json_list(rest) or tuple(rest.split())
+            paths = (_checked(volume_path, p) for p in _json_list(rest) or rest.split())
             return {"volumes": tuple(sorted({*config.volumes, *paths}))}
         case "WORKDIR":
             return {"workdir": posixpath.normpath(posixpath.join(config.workdir or "/", rest))}
         case "USER":
+            if len(rest.split()) > 1:
+                raise InvalidInput(f"--change: USER {rest[:80]!r} is no user or user:group")
             return {"user": rest}
         case _:
-            return {"stop_signal": rest}
+            return {"stop_signal": _signal(rest)}
+
+
+def _checked(check: Callable[[str], str], text: str) -> str:
+    try:
+        return check(text)
+    except Damaged as error:
+        raise InvalidInput(f"--change: {error.message}") from error
+
+
+def _signal(text: str) -> str:
+    """By name, with or without SIG, as `RTMIN+3`, or by number."""
+    names = {s.name.removeprefix("SIG") for s in signal.Signals}
+    word, _, offset = text.upper().removeprefix("SIG").partition("+")
+    real_time = (
+        word == "RTMIN" and offset.isdecimal() and int(offset[:3]) <= signal.SIGRTMAX - signal.SIGRTMIN
+    )
+    if (
+        (word in names and not offset)
+        or real_time
+        or (text.isascii() and text.isdigit() and 0 < int(text[:4]) < signal.NSIG)
+    ):
+        return text
+    raise InvalidInput(f"--change: STOPSIGNAL {text[:40]!r} is no signal")
 
 
 def _command(text: str) -> tuple[str, ...]:

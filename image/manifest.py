@@ -192,8 +192,8 @@ def _run_config(raw: Mapping[str, Any]) -> ImageConfig:
         cmd=_strings(raw, "Cmd"),
         user=_text(raw, "User", "config"),
         workdir=posixpath.normpath("/" + workdir.lstrip("/")) if workdir else "",
-        volumes=tuple(sorted({_volume(path) for path in _keys(raw, "Volumes")})),
-        exposed_ports=tuple(sorted({_port(port) for port in _keys(raw, "ExposedPorts")})),
+        volumes=tuple(sorted({volume_path(path) for path in _keys(raw, "Volumes")})),
+        exposed_ports=tuple(sorted({port_name(port) for port in _keys(raw, "ExposedPorts")})),
         labels={
             k: _string(v, "a value of config.Labels") for k, v in _object(raw, "Labels", "config").items()
         },
@@ -209,15 +209,16 @@ def _keys(raw: Mapping[str, Any], key: str) -> list[str]:
     return keys
 
 
-def _volume(text: str) -> str:
+def volume_path(text: str) -> str:
+    """Absolute and clean. Raises Damaged for the root."""
     path = posixpath.normpath("/" + text.lstrip("/"))
     if path == "/":
         raise Damaged(f"config.Volumes: {text[:80]!r} is no place for a volume")
     return path
 
 
-def _port(text: str) -> str:
-    """`80` is `80/tcp`."""
+def port_name(text: str) -> str:
+    """`80` is `80/tcp`. Raises Damaged."""
     number, _, protocol = text.partition("/")
     first, dash, last = number.partition("-")
     ends = [first, last] if dash else [first]
