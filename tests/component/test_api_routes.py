@@ -14,6 +14,7 @@ import pytest
 
 from api.listen import serve_unix
 from api.server import controller_app, runner
+from model.errors import Damaged
 from model.streams import STDERR, STDOUT, Unframer
 from tests.support.fakeports import FakeFleet
 from tests.support.waiting import until
@@ -307,3 +308,37 @@ async def test_command_goes_on_when_its_client_vanishes(api: Api) -> None:
         await writer.wait_closed()
         go_on.set()
         await done.wait()
+
+
+async def test_upload_that_breaks_off_reaches_no_host_as_whole(api: Api) -> None:
+    _, writer = await asyncio.open_unix_connection(api.socket)
+    writer.write(b"POST /v1/images/load HTTP/1.1\r\nHost: flota\r\nTransfer-Encoding: chunked\r\n\r\n")
+    writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+    tasks = asyncio.all_tasks()
+    await until(lambda: len(asyncio.all_tasks()) > len(tasks), deadline=DEADLINE)
+    writer.close()
+    await until(lambda: asyncio.all_tasks() <= tasks, deadline=DEADLINE)
+    assert [host.uploads for host in api.fleet.hosts.values()] == [[], [], []]
+
+
+async def test_upload_that_every_host_refuses_ends_before_it_is_sent(api: Api) -> None:
+    async def refuse(chunks: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        if chunks:
+            raise Damaged("not an archive")
+        yield None
+
+    for host in api.fleet.hosts.values():
+        host.load_images = refuse  # type: ignore[method-assign]
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 65536
+            yield b"x" * 65536
+
+    async with asyncio.timeout(DEADLINE):
+        async with api.session.post("http://flota/v1/images/load", data=endless()) as reply:
+            lines = [json.loads(line) async for line in reply.content]
+    assert sorted((line["host"], line["error_code"]) for line in lines) == [
+        ("n1", "damaged"), ("n2", "damaged"), ("n3", "damaged")]  # fmt: skip
