@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from bench.table import Figure, Samples
 from deploy.rig.netns import NetnsRig
 
 SECONDS = "2"
+ATTEMPTS = 50
+"""Until the server listens."""
 
 
 def routed(stage: Stage, runs: int) -> Samples:
@@ -73,19 +76,22 @@ def _container_pid(stage: Stage, name: str, host: str) -> int:
 
 
 def _gigabits(client: list[str], server: list[str], address: str) -> float:
+    words = ["nsenter", *client, "iperf3", "-J", "-C", "cubic", "-O", "1", "-t", SECONDS, "-c", address]
     listening = subprocess.Popen(
-        ["nsenter", *server, "iperf3", "-s", "-1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["nsenter", *server, "iperf3", "-s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    stream = f"iperf3 -J -C cubic -O 1 -t {SECONDS} -c {address}"
-    retry = f"for i in $(seq 50); do {stream} && exit; sleep 0.05; done; exit 1"
+    said = ""
     try:
-        words = ["nsenter", *client, "sh", "-c", retry]
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        for _ in range(ATTEMPTS):
+            said = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+            ended = json.loads(said or "{}").get("end", {})
+            if "sum_received" in ended:
+                return float(ended["sum_received"]["bits_per_second"]) / 1e9
+            time.sleep(0.05)
     finally:
         listening.kill()
         listening.wait()
-    last = ("\n" + done.stdout).rpartition("\n{\n")[2]  # a refused attempt has printed its own document
-    return float(json.loads("{" + last)["end"]["sum_received"]["bits_per_second"]) / 1e9
+    raise RuntimeError(f"iperf3 to {address}: {said[-300:]}")
 
 
 @contextmanager
