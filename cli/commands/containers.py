@@ -283,7 +283,25 @@ def _collect(app: App, query: dict[str, Any]) -> dict[str, Any]:
     return {sample["instance"]: sample for batch in batches for sample in batch}
 
 
-@click.group()
+LONG_FORM = ("run", "create", "exec", "attach", "logs", "inspect")
+"""Verbs about containers that live in other modules."""
+
+
+class LongForm(click.Group):
+    """Loads the other modules only when one of their verbs is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *LONG_FORM])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        from cli.main import cli
+
+        if cmd_name in LONG_FORM:
+            return cli.get_command(ctx, cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=LongForm)
 def container() -> None:
     """Commands about containers, in docker's long form."""
 

@@ -176,6 +176,33 @@ def test_hosts_that_do_not_answer_are_named(fleet: ServedFleet) -> None:
     assert done.stderr == b"flota: not complete: n3: host n3 does not answer\n"
 
 
+def test_dockers_long_forms_are_the_same_commands(fleet: ServedFleet) -> None:
+    done = fleet.flota("container", "run", "--rm", "box:1", "sh", "-c", "echo hi; exit 3")
+    assert (done.returncode, done.stdout) == (3, b"hi\n")
+    assert fleet.flota("container", "run", "--bogus").returncode == 125
+    fleet.ok("container", "create", "--name", "web", "box:1", "sleep")
+    assert fleet.ok("container", "inspect", "-f", "{{.instance.name}}", "web") == "web\n"
+    assert fleet.ok("container", "prune", "-f").strip() and fleet.ok("container", "ls", "-aq") == ""
+    assert "box" in fleet.ok("image", "ls")
+
+
+def test_shells_complete_commands_and_flags(fleet: ServedFleet) -> None:
+    def complete(*words: str) -> list[str]:
+        env = {
+            "_FLOTA_COMPLETE": "bash_complete",
+            "COMP_WORDS": " ".join(words),
+            "COMP_CWORD": str(len(words) - 1),
+        }
+        done = subprocess.run([sys.executable, "-m", "cli.main"], capture_output=True, timeout=30, check=True,
+                              env=fleet.environment(**env))  # fmt: skip
+        return [line.partition(",")[2] for line in done.stdout.decode().splitlines()]
+
+    assert complete("flota", "ser") == ["service"]
+    assert "--network" in complete("flota", "run", "--net")
+    for shell in ("bash", "zsh", "fish"):
+        assert "_FLOTA_COMPLETE" in fleet.ok("completion", shell)
+
+
 def test_stats_once_shows_all_containers_of_all_hosts(fleet: ServedFleet) -> None:
     for name in ("a", "b"):
         fleet.ok("run", "-d", "--name", name, "box:1", "sleep")
@@ -285,7 +312,18 @@ def test_short_commands_load_little_and_start_fast(fleet: ServedFleet) -> None:
         done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, timeout=30,
                               check=True, env=fleet.environment())  # fmt: skip
         loaded = set(json.loads(done.stderr.decode().splitlines()[-1].replace("'", '"')))
-        assert not loaded & {"http", "email", "ssl", "aiohttp", "asyncio", "rich", "agent", "controller", "cryptography", "sqlite3"}
+        assert not loaded & {
+            "http",
+            "email",
+            "ssl",
+            "aiohttp",
+            "asyncio",
+            "rich",
+            "agent",
+            "controller",
+            "cryptography",
+            "sqlite3",
+        }
     best = min(_timed(fleet, "ps") for _ in range(5))
     assert best < 0.5
 
