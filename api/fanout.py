@@ -17,12 +17,11 @@ from api.fanin import merge
 from api.hostcall import ask, ask_for, head, read_reply
 from api.ports import ControllerPort, Pipe
 from model.codec import decode_json
-from model.errors import ErrorBody, FlotaError, Unavailable
+from model.errors import ErrorBody, FlotaError, Internal, Unavailable
 from model.ids import HostId
 from model.image import Progress
 
 T = TypeVar("T")
-S = TypeVar("S", bound=msgspec.Struct)
 Hosts = Sequence[tuple[HostId, str]]
 UPLOAD_CHUNK = 1 << 18
 
@@ -96,9 +95,12 @@ def failed(host: str, error: FlotaError) -> Progress:
 
 def _named(line: bytes, host: str) -> Progress:
     raw = decode_json(line, dict[str, Any], "a host's progress")
-    if "error" in raw and isinstance(raw["error"], dict):
-        return failed(host, msgspec.convert(raw["error"], ErrorBody).to_error())
-    return msgspec.structs.replace(msgspec.convert(raw, Progress), host=host)
+    try:
+        if isinstance(raw.get("error"), dict):
+            return failed(host, msgspec.convert(raw["error"], ErrorBody).to_error())
+        return msgspec.structs.replace(msgspec.convert(raw, Progress), host=host)
+    except msgspec.ValidationError as error:
+        raise Internal(f"the host's progress can't be read: {error}") from error
 
 
 class Upload:

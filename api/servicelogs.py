@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Sequence
 from api.fanin import merge
 from api.hostcall import ask, target
 from api.ports import ControllerPort
-from api.routes.query import ServiceLogs
+from api.routes.query import ServiceLogs, logs_parameters
 from model.api import InstanceInfo
-from model.errors import FlotaError, NotFound
+from model.codec import decode_json
+from model.errors import ErrorBody, FlotaError, NotFound
 from model.ids import HostId
 from model.streams import ERROR, MAX_FRAME, STDERR, STDOUT, Unframer
 
@@ -48,22 +49,15 @@ def _name(info: InstanceInfo) -> str:
 
 async def _lines(port: ControllerPort, info: InstanceInfo, query: ServiceLogs) -> AsyncIterator[Item]:
     assert info.instance.host is not None
-    parameters = {
-        "follow": query.follow,
-        "tail": query.tail,
-        "since": query.since,
-        "until": query.until,
-        "timestamps": query.timestamps,
-        "stdout": "true" if query.stdout else "false",
-        "stderr": "true" if query.stderr else "false",
-    }
-    path = target(f"/v1/instances/{info.instance.id}/logs", parameters)
+    path = target(f"/v1/instances/{info.instance.id}/logs", logs_parameters(query))
     rest = {STDOUT: b"", STDERR: b""}
     unframer = Unframer()
     async with ask(port, HostId(info.instance.host), "GET", path) as reply:
         async for chunk in reply.chunks():
             for kind, payload in unframer.feed(chunk):
-                if kind == ERROR or kind not in rest:
+                if kind == ERROR:
+                    raise decode_json(payload, ErrorBody, "a host's error").to_error()
+                if kind not in rest:
                     continue
                 *whole, rest[kind] = (rest[kind] + payload).split(b"\n")
                 for line in whole:

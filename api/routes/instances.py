@@ -64,20 +64,7 @@ async def kill(call: ControllerCall) -> web.StreamResponse:
 
 
 async def logs(call: ControllerCall) -> web.StreamResponse:
-    return await proxy.to_instance(call, "logs", logs_query(call.query_as(q.Logs)))
-
-
-def logs_query(query: q.Logs) -> dict[str, str | bool | int | float | None]:
-    """The parameters that make a host answer the same question."""
-    return {
-        "follow": query.follow,
-        "tail": query.tail,
-        "since": query.since,
-        "until": query.until,
-        "timestamps": query.timestamps,
-        "stdout": "true" if query.stdout else "false",
-        "stderr": "true" if query.stderr else "false",
-    }
+    return await proxy.to_instance(call, "logs", q.logs_parameters(call.query_as(q.Logs)))
 
 
 async def attach(call: ControllerCall) -> web.StreamResponse:

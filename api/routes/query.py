@@ -69,6 +69,19 @@ class ServiceLogs(Logs):
     """Without the name of the container before each line."""
 
 
+def logs_parameters(query: Logs) -> dict[str, str | bool | int | float | None]:
+    """The parameters that make a host answer the same question."""
+    return {
+        "follow": query.follow,
+        "tail": query.tail,
+        "since": query.since,
+        "until": query.until,
+        "timestamps": query.timestamps,
+        "stdout": "true" if query.stdout else "false",
+        "stderr": "true" if query.stderr else "false",
+    }
+
+
 class Stats(Struct):
     ref: tuple[str, ...] = ()
     stream: bool = False
