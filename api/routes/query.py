@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from typing import Literal
 
@@ -139,7 +140,7 @@ class ListVolumes(Filtered):
 
 def parse_query(values: MultiMapping[str], type_: type[Struct]) -> Struct:
     """The query as a `type_`. Raises InvalidInput with every problem."""
-    hints = typing.get_type_hints(type_)
+    hints = _hints(type_)
     raw: dict[str, object] = {}
     problems: list[Problem] = []
     for name in dict.fromkeys(values.keys()):
@@ -161,6 +162,11 @@ def parse_query(values: MultiMapping[str], type_: type[Struct]) -> Struct:
         message, _, path = str(error).partition(" - at ")
         where = path.strip("`").removeprefix("$").removeprefix(".")
         raise InvalidInput.of("query", (Problem(path=where, message=message),)) from error
+
+
+@functools.cache
+def _hints(type_: type[Struct]) -> dict[str, object]:
+    return typing.get_type_hints(type_)
 
 
 def _negative(raw: dict[str, object]) -> list[Problem]:

@@ -77,10 +77,17 @@ def _foreground(app: App, ident: str, flags: dict[str, Any]) -> int:
     """Attach, then start: nothing that it prints is missed."""
     try:
         sock = app.client.hijack(f"/v1/instances/{ident}/attach", stdin=flags["interactive"])
+        app.call("POST", f"/v1/instances/{ident}/start")
     except CommandFailed:
         drop_unmade(app, ident)
         raise
-    app.call("POST", f"/v1/instances/{ident}/start")
+    except KeyboardInterrupt:
+        app.client.close()  # in the middle of a reply
+        if flags["rm"]:
+            app.call("DELETE", f"/v1/instances/{ident}", force=True)
+        else:
+            drop_unmade(app, ident)
+        raise
     session = Session(
         sock, stdin=flags["interactive"], terminal=flags["tty"], proxy=flags["sig_proxy"] and not flags["tty"]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +75,22 @@ def test_signal_to_the_command_reaches_the_container(fleet: ServedFleet) -> None
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 143
         assert process.stderr is not None and process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("flags", [("--rm",), ()])
+def test_interrupt_before_the_start_leaves_no_container(fleet: ServedFleet, flags: tuple[str, ...]) -> None:
+    async def never(ref: str, *, stdin: bool, logs: bool) -> Any:
+        await asyncio.Event().wait()
+
+    for host in fleet.fleet.hosts.values():
+        host.attach = never  # type: ignore[method-assign]
+    with subprocess.Popen(fleet.command("run", *flags, "box:1", "sleep"), env=fleet.environment(),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # fmt: skip
+        wait_until(lambda: fleet.json("ps", "-a"), deadline=10)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert process.stderr is not None and process.stderr.read() == b""
+    assert fleet.json("ps", "-a") == []
 
 
 def test_exec_gives_output_and_exit_code(fleet: ServedFleet) -> None:
