@@ -1,8 +1,8 @@
 """Image archives as `docker save`, skopeo and buildah write them: docker-archive and OCI layout in a tar.
 
-The archive's members are copied into a folder under names that we choose, so that nothing in it decides where
-anything lands; then its documents are read. Sources: moby image/spec v1.2 (manifest.json), OCI
-image-layout.md.
+An uncompressed archive is read where it lies; the members of a compressed one are copied into a folder under
+names that we choose, so that nothing in it decides where anything lands. Then its documents are read.
+Sources: moby image/spec v1.2 (manifest.json), OCI image-layout.md.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import posixpath
 from pathlib import Path
 from typing import Any
 
-from image.compression import decompressed
+from image.compression import decompressed, kind_of
 from image.digest import encoded, is_digest, of
 from image.manifest import (
     MAX_DOCUMENT,
@@ -25,6 +25,7 @@ from image.manifest import (
     parse_configuration,
     parse_document,
 )
+from image.part import Part, opened
 from image.reference import parse
 from image.tarstream import TarReader
 from model.errors import Damaged, Exhausted, InvalidInput
@@ -42,7 +43,7 @@ class Found(Struct):
 
     config: bytes
     parsed: Configuration
-    blobs: tuple[str, ...]
+    blobs: tuple[Part, ...]
     names: tuple[str, ...] = ()
 
 
@@ -51,13 +52,16 @@ class Archive:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files: dict[str, Path] = {}
+        self._files: dict[str, Part] = {}
         self._links: dict[str, str] = {}
 
     def extract(self, source: Path, limit: int) -> None:
-        """Copy the members out; `limit` bounds their bytes. Raises Damaged, Exhausted."""
+        """Find the members, and copy them out if need be; `limit` bounds their bytes. `source` must stay
+        until they have been read. Raises Damaged, Exhausted."""
         total = 0
         with open(source, "rb") as file:
+            in_place = not kind_of(file.read(6))
+            file.seek(0)
             reader = TarReader(decompressed(file))
             for count, member in enumerate(reader):
                 name = posixpath.normpath(member.name.decode("utf-8", "replace")).lstrip("/")
@@ -75,9 +79,14 @@ class Archive:
                 total += member.size
                 if total > limit:
                     raise Exhausted(f"the archive's content has more than {limit} bytes")
-                self._files[name] = self._copy(reader, count)
+                at = reader.position
+                self._files[name] = (
+                    Part(path=str(source), offset=at, size=member.size)
+                    if in_place
+                    else self._copy(reader, count)
+                )
 
-    def _copy(self, reader: TarReader, number: int) -> Path:
+    def _copy(self, reader: TarReader, number: int) -> Part:
         path = self._folder / f"member-{number}"
         try:
             with open(path, "wb", buffering=0) as file:
@@ -87,7 +96,7 @@ class Archive:
                         view = view[file.write(view) :]
         except OSError as error:
             raise Exhausted(f"no space to read the archive: {error.strerror}") from error
-        return path
+        return Part(path=str(path), size=os.path.getsize(path))
 
     def images(self, platform: Platform) -> list[Found]:
         """Every image in it. Raises Damaged when it is no image archive or lacks a part."""
@@ -113,7 +122,7 @@ class Archive:
         config, layers, tags = entry.get("Config"), entry.get("Layers") or [], entry.get("RepoTags") or []
         if not isinstance(config, str) or not _are_strings(layers) or not _are_strings(tags):
             raise Damaged("manifest.json: Config, Layers or RepoTags are not strings")
-        return self._found(self._read(config), [str(self._path(layer)) for layer in layers], tags)
+        return self._found(self._read(config), [self._part(layer) for layer in layers], tags)
 
     # -- OCI layout ---------------------------------------------------------------------------------
     def _oci_images(self, platform: Platform) -> list[Found]:
@@ -125,7 +134,7 @@ class Archive:
         for entry in ours or index.manifests:
             manifest = self._manifest(entry, platform, depth=0)
             config = self._blob(manifest.config)
-            layers = [str(self._blob_path(layer)) for layer in manifest.layers]
+            layers = [self._blob_part(layer) for layer in manifest.layers]
             name = entry.annotations.get(DOCKER_NAME) or entry.annotations.get(REF_NAME) or ""
             found.append(self._found(config, layers, [name] if _is_name(name) else []))
         return found
@@ -138,20 +147,20 @@ class Archive:
             raise Damaged("indexes nested deeper than 3")
         return self._manifest(choose(document, platform), platform, depth + 1)
 
-    def _blob_path(self, descriptor: Descriptor) -> Path:
-        path = self._path(f"blobs/sha256/{encoded(descriptor.digest)}")
-        if os.path.getsize(path) != descriptor.size:
+    def _blob_part(self, descriptor: Descriptor) -> Part:
+        part = self._part(f"blobs/sha256/{encoded(descriptor.digest)}")
+        if part.size != descriptor.size:
             raise Damaged(f"blob {descriptor.digest[:19]} has another size than its descriptor says")
-        return path
+        return part
 
     def _blob(self, descriptor: Descriptor) -> bytes:
-        data = _read_document(self._blob_path(descriptor))
+        data = _read_document(self._blob_part(descriptor))
         if of(data) != descriptor.digest:
             raise Damaged(f"blob {descriptor.digest[:19]} does not match its digest")
         return data
 
     # -- parts --------------------------------------------------------------------------------------
-    def _found(self, config: bytes, blobs: list[str], names: list[str]) -> Found:
+    def _found(self, config: bytes, blobs: list[Part], names: list[str]) -> Found:
         parsed = parse_configuration(config)
         if len(parsed.diff_ids) != len(blobs):
             raise Damaged(f"the image has {len(blobs)} layers, its configuration {len(parsed.diff_ids)}")
@@ -161,7 +170,7 @@ class Archive:
             raise Damaged(f"the archive names an image badly: {error.message}") from error
         return Found(config=config, parsed=parsed, blobs=tuple(blobs), names=full)
 
-    def _path(self, name: str) -> Path:
+    def _part(self, name: str) -> Part:
         name = posixpath.normpath(name).lstrip("/")
         for _ in range(8):
             if name in self._files:
@@ -172,15 +181,14 @@ class Archive:
         raise Damaged(f"the archive lacks {name[:200]!r}")
 
     def _read(self, name: str) -> bytes:
-        return _read_document(self._path(name))
+        return _read_document(self._part(name))
 
 
-def _read_document(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        data = file.read(MAX_DOCUMENT + 1)
-    if len(data) > MAX_DOCUMENT:
+def _read_document(part: Part) -> bytes:
+    if part.size > MAX_DOCUMENT:
         raise Damaged(f"a document of the archive has more than {MAX_DOCUMENT} bytes")
-    return data
+    with opened(part) as file:
+        return file.read()
 
 
 def _are_strings(value: Any) -> bool:

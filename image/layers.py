@@ -27,6 +27,7 @@ from aio.subprocess import run
 from aio.supervisor import in_thread
 from image.blobs import sync_folder
 from image.digest import check
+from image.part import Part
 from image.trash import Trash
 from image.unpack import Job, Result
 from model.errors import Damaged, Internal
@@ -57,6 +58,7 @@ class LayerStore:
         self._layers: dict[str, Layer] = {}
         self._next = 1
         self._busy: dict[str, asyncio.Lock] = {}
+        self._waiting: Counter[str] = Counter()
         self._held: Counter[str] = Counter()
 
     def open(self) -> None:
@@ -94,35 +96,44 @@ class LayerStore:
             self._held.subtract(chains)
             self._held += Counter()  # drops what nobody holds
 
-    async def unpack(self, blob: Path, chain: str, diff: str, *, below: Sequence[str] = ()) -> Layer:
+    async def unpack(self, blob: Part, chain: str, diff: str, *, below: Sequence[str] = ()) -> Layer:
         """Make the layer from its blob; `below` are the chain ids under it, bottom first, already here.
         Concurrent calls for one layer share the work. Raises Damaged, Exhausted; nothing is left of a failed
         one."""
-        lock = self._busy.setdefault(chain, asyncio.Lock())
-        async with lock:
+        async with self._alone(chain):
             if (have := self._layers.get(chain)) is not None:
                 return have
             lower = tuple(self.path(other) for other in reversed(below))
-            job = Job(source=str(blob), target="", diff_id=diff, lower=lower)
+            job = Job(source=blob, target="", diff_id=diff, lower=lower)
             async with self._unpacked(job) as (work, result):
                 layer = Layer(chain=chain, diff=result.diff_id, size=result.size, number=_number(work))
                 await in_thread(self._finish, work, layer)
-                self._layers[chain] = layer
-            self._busy.pop(chain, None)
             return layer
 
     async def unpack_root(self, blob: Path) -> Layer:
         """As `unpack`, for a root file system tar: its digest is found out, it is its own chain. The caller
         holds it before anything else runs, or it may be collected."""
-        async with self._unpacked(Job(source=str(blob), target="", whiteouts=False)) as (work, result):
-            chain = check(result.diff_id)
+        job = Job(source=Part(path=str(blob)), target="", whiteouts=False)
+        async with self._unpacked(job) as (work, result), self._alone(check(result.diff_id)):
+            chain = result.diff_id
             if (have := self._layers.get(chain)) is not None:
                 return have
             layer = Layer(chain=chain, diff=chain, size=result.size, number=_number(work))
             await in_thread(self._finish, work, layer)
-            if (have := self._layers.get(chain)) is None:
-                self._layers[chain] = layer
-        return self._layers[chain]
+        return layer
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, chain: str) -> AsyncIterator[None]:
+        """One at a time for one layer."""
+        lock = self._busy.setdefault(chain, asyncio.Lock())
+        self._waiting[chain] += 1
+        try:
+            async with lock:
+                yield
+        finally:
+            self._waiting[chain] -= 1
+            if not self._waiting[chain]:
+                del self._busy[chain], self._waiting[chain]
 
     def collect(self, used: Callable[[str], bool]) -> int:
         """Throw away the layers that nobody holds or uses; how many."""
@@ -145,7 +156,8 @@ class LayerStore:
             self._trash.wake()
 
     def _finish(self, work: Path, layer: Layer) -> None:
-        """Everything on disk, then the marker, then the name."""
+        """Everything on disk, then the marker, then the name. The layer is known when this returns, also to a
+        caller who was cancelled meanwhile."""
         folder = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if _libc.syncfs(folder) != 0:
@@ -161,6 +173,7 @@ class LayerStore:
             os.close(folder)
         os.rename(work, self._folder / str(layer.number))
         sync_folder(self._folder)
+        self._layers[layer.chain] = layer
 
 
 async def _unpack(job: Job) -> Result:

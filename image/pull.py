@@ -12,6 +12,7 @@ from aio.supervisor import in_thread
 from image.digest import chain_ids
 from image.layers import LayerStore
 from image.manifest import Descriptor
+from image.part import Part
 from image.registry.source import Remote, Source
 from model.errors import FlotaError
 from model.image import Progress
@@ -74,7 +75,8 @@ class LayerPull:
             short = layer.digest[7:19]
             self._say(Progress(status="Extracting", id=short, total=layer.size))
             diff = remote.parsed.diff_ids[number]
-            await self._layers.unpack(_blob(folder, layer), chain, diff, below=chains[:number])
+            blob = Part(path=str(_blob(folder, layer)))
+            await self._layers.unpack(blob, chain, diff, below=chains[:number])
             self._say(Progress(status="Pull complete", id=short))
             if layer.digest not in left:
                 _blob(folder, layer).unlink()

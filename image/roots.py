@@ -66,7 +66,6 @@ class Roots:
             meta = self._making[container] = _Meta(image=image, chains=chains)
             try:
                 await in_thread(self._make, container, meta)
-                self._known[container] = meta
             finally:
                 del self._making[container]
         return self._root(container)
@@ -82,9 +81,10 @@ class Roots:
 
     async def remove(self, container: str) -> None:
         if container in self._known:
-            await in_thread(self._drop, container)
-            self._known.pop(container, None)
-            self._trash.wake()
+            try:
+                await in_thread(self._drop, container)
+            finally:
+                self._trash.wake()
 
     def all(self) -> list[Root]:
         return [self._root(container) for container in self._known]
@@ -111,11 +111,13 @@ class Roots:
         with open(os.path.join(path, "root.new"), "wb") as file:
             file.write(msgspec.json.encode(meta))
         os.rename(os.path.join(path, "root.new"), os.path.join(path, "root.json"))
+        self._known[container] = meta  # here, as a cancelled caller would forget what is on disk
 
     def _drop(self, container: str) -> None:
         path = self._path(container)
         self._driver.unmount(path)
         self._trash.put(Path(path))
+        self._known.pop(container, None)
 
     def _meta(self, container: str) -> _Meta:
         if container not in self._known:

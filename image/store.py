@@ -222,7 +222,7 @@ class ImageStore:
         ):
             if self._layers.get(chain) is None:
                 say(Progress(status="Extracting", id=diff[7:19]))
-                await self._layers.unpack(Path(blob), chain, diff, below=chains[:number])
+                await self._layers.unpack(blob, chain, diff, below=chains[:number])
             say(Progress(status="Complete", id=diff[7:19]))
 
     @contextlib.contextmanager
@@ -314,11 +314,13 @@ class ImageStore:
     async def _delete(self, entries: Sequence[Entry]) -> None:
         """The records first: an image whose layers are going must not be seen."""
         idents = [entry.record.id for entry in entries]
-        if idents:
-            await in_thread(self._catalog.drop, *idents)
-        for ident in idents:
-            self._configs.remove(ident)
-        self._collect()
+        try:
+            if idents:
+                await in_thread(self._catalog.drop, *idents)
+        finally:
+            for ident in set(idents) - self._catalog.entries.keys():
+                self._configs.remove(ident)
+            self._collect()
 
     # -- roots --------------------------------------------------------------------------------------
     async def prepare_root(self, container: str, image_id: str) -> Root:

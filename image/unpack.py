@@ -19,6 +19,7 @@ import msgspec
 from image.compression import decompressed
 from image.extract import Extractor
 from image.lower import LowerLayers
+from image.part import Part, opened
 from image.tarstream import TarReader
 from model.errors import Damaged, ErrorBody, Exhausted, FlotaError, Internal
 from model.spec import Struct
@@ -29,7 +30,7 @@ MEMORY = 512 << 20
 class Job(Struct):
     """`source` is a blob (tar, or one compressed), `target` an empty directory; limits in bytes and files."""
 
-    source: str
+    source: Part
     target: str
     diff_id: str = ""
     """Expected digest of the uncompressed tar; empty: whatever it is."""
@@ -55,7 +56,7 @@ class _Hash(Protocol):
 
 def run(job: Job) -> Result:
     """Do the job in this process, which gives up its root for it."""
-    with open(job.source, "rb") as source:
+    with opened(job.source) as source:
         hasher = hashlib.sha256()
         reader = TarReader(_hashing(decompressed(source), hasher, job.max_bytes))
         lower = LowerLayers(job.lower)
