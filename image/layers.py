@@ -110,17 +110,20 @@ class LayerStore:
                 await in_thread(self._finish, work, layer)
             return layer
 
-    async def unpack_root(self, blob: Path) -> Layer:
-        """As `unpack`, for a root file system tar: its digest is found out, it is its own chain. The caller
-        holds it before anything else runs, or it may be collected."""
+    @contextlib.asynccontextmanager
+    async def root_layer(self, blob: Path) -> AsyncIterator[Layer]:
+        """As `unpack`, for a root file system tar: its digest is found out, it is its own chain. It is held
+        until the block ends."""
         job = Job(source=Part(path=str(blob)), target="", whiteouts=False)
-        async with self._unpacked(job) as (work, result), self._alone(check(result.diff_id)):
-            chain = result.diff_id
-            if (have := self._layers.get(chain)) is not None:
-                return have
-            layer = Layer(chain=chain, diff=chain, size=result.size, number=_number(work))
-            await in_thread(self._finish, work, layer)
-        return layer
+        async with self._unpacked(job) as (work, result):
+            chain = check(result.diff_id)
+            with self.hold((chain,)):
+                async with self._alone(chain):
+                    layer = self._layers.get(chain)
+                    if layer is None:
+                        layer = Layer(chain=chain, diff=chain, size=result.size, number=_number(work))
+                        await in_thread(self._finish, work, layer)
+                yield layer
 
     @contextlib.asynccontextmanager
     async def _alone(self, chain: str) -> AsyncIterator[None]:

@@ -202,17 +202,19 @@ class ImageStore:
     ) -> ImageRecord:
         config = instructions.apply(ImageConfig(), changes)
         names = (parse(ref).name,) if ref else ()
-        async with spool(chunks, self._tmp, limit=MAX_ARCHIVE) as spooled:
-            layer = await self._layers.unpack_root(spooled)
-        parsed = Configuration(
-            platform=self._platform,
-            diff_ids=(layer.diff,),
-            config=config,
-            history=(HistoryEntry(created_by="flota import", comment=message),),
-        )
-        with self._layers.hold((layer.chain,)), self._collected_on_failure():
+        async with (
+            spool(chunks, self._tmp, limit=MAX_ARCHIVE) as spooled,
+            self._layers.root_layer(spooled) as layer,
+        ):
+            parsed = Configuration(
+                platform=self._platform,
+                diff_ids=(layer.diff,),
+                config=config,
+                history=(HistoryEntry(created_by="flota import", comment=message),),
+            )
             image = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
-            return (await self._add([image]))[0]
+            with self._collected_on_failure():
+                return (await self._add([image]))[0]
 
     async def _unpack(self, image: Found, say: OnProgress) -> None:
         """All layers of an image of an archive, bottom first."""
