@@ -16,7 +16,7 @@ from model.view import NetworkView
 from net.backend.base import Scene, Traits, is_ipv6
 from net.endpoint import mac_of
 from net.host import EndpointRequest, PublishRequest
-from net.naming import bridge_name, gateway_mac, veth_name, vxlan_name
+from net.naming import VETH, VXLAN, bridge_name, gateway_mac, veth_name, vxlan_name
 from net.publish import elements
 from net.state import Chain, ElementSet, Family, NftTable, Rule
 
@@ -157,7 +157,9 @@ def _source_rules() -> tuple[Rule, ...]:
 
 
 def _bridge(members: tuple[Member, ...], endpoints: tuple[EndpointRequest, ...]) -> NftTable:
-    """Sources are an endpoint's own; a gateway's MAC, the same on each host, stays off the tunnel."""
+    """Sources are an endpoint's own; a gateway's MAC, the same on each host, stays off the tunnel. Both
+    begin with a comparison of the link's prefix, which costs every other packet less than a look-up in a
+    set."""
     anycast = [
         f"{vxlan_name(m.view.id)} . {gateway_mac(m.view.id)}"
         for m in members
@@ -172,8 +174,8 @@ def _bridge(members: tuple[Member, ...], endpoints: tuple[EndpointRequest, ...])
                 hook="prerouting",
                 priority=RAW,
                 rules=(
+                    _rule(f'iifname != "{VETH}*" accept', "not from a container"),
                     _rule(f"{source} . ip saddr @feet4 accept", "its own address"),
-                    _rule("iifname != @feet accept", "not from a container"),
                     _rule(f"{source} . ip6 saddr @feet6 accept", "its own address"),
                     _rule(f"{source} . arp saddr ip @feet4 accept", "its own address"),
                     _rule("ip saddr 0.0.0.0 accept", "DHCP, before it has an address"),
@@ -186,11 +188,15 @@ def _bridge(members: tuple[Member, ...], endpoints: tuple[EndpointRequest, ...])
                 type="filter",
                 hook="postrouting",
                 priority=FILTER,
-                rules=(_rule("oifname . ether saddr @anycast drop", "each host is its own gateway"),),
+                rules=(
+                    _rule(
+                        f'oifname "{VXLAN}*" oifname . ether saddr @anycast drop',
+                        "each host is its own gateway",
+                    ),
+                ),
             ),
         },
         sets={
-            "feet": _set(_IFNAME, (name for name, _ in feet)),
             "feet4": _set(
                 "ifname . ether_addr . ipv4_addr",
                 (f"{name} . {mac_of(e)} . {e.ipv4}" for name, e in feet if e.ipv4),
