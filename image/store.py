@@ -145,7 +145,7 @@ class ImageStore:
                 raise
             record = await self.pull(ref, platform=platform)
         else:
-            by_id = record.id.removeprefix("sha256:").startswith(ref.removeprefix("sha256:"))
+            by_id = not _named(ref, record) and "@" not in ref
             other = bool(platform) and not _fits(record.platform, wanted)
             if not by_id and (policy == "always" or (policy == "missing" and other)):
                 record = await self.pull(ref, platform=platform)

@@ -19,8 +19,18 @@ import zstandard
 
 from image.drivers.overlay import OverlayDriver
 from image.registry.client import RegistryClient
+from image.registry.source import NoSource
 from image.store import ImageStore
-from model.errors import Ambiguous, Damaged, Exhausted, InUse, InvalidInput, NotFound, Unsupported
+from model.errors import (
+    Ambiguous,
+    Damaged,
+    Exhausted,
+    InUse,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+    Unsupported,
+)
 from model.image import Progress
 from tests.support.images import chunks, docker_archive, folder, image, index, member, oci_archive, tar
 from tests.support.registry import FakeRegistry, serving
@@ -343,6 +353,20 @@ async def test_ensure_pulls_as_its_policy_says(store: ImageStore, registry: Fake
     registry.push(image([BASE]), "1")
     assert (await store.ensure(name, policy="always")).id == image([BASE]).id
     assert store.find(record.id).names == ()
+
+
+async def test_name_that_looks_like_an_id_is_pulled_as_a_name(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path, driver_choice=(OverlayDriver(), "for tests"), source=NoSource())
+    await store.open()
+    try:
+        record = await store.import_tar(chunks(BASE))
+        name = record.id[7]
+        assert (await store.ensure(name, policy="always")).id == record.id
+        await store.tag(record.id, name)
+        with pytest.raises(NotFound, match="pulls from no registry"):
+            await store.ensure(name, policy="always")
+    finally:
+        await store.close()
 
 
 async def test_image_for_another_platform_is_refused_and_fetched_on_demand(
