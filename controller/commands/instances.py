@@ -186,12 +186,13 @@ def event(action: str, instance: Instance, cluster: Cluster, now: float) -> Even
     )
 
 
+OURS = frozenset({"rename", "restart"})
+"""Acts that are told here; a start, stop, pause or end is told by the host, when it has come about."""
+
+
 def _plan(cluster: Cluster, changed: Instance, action: str, now: float) -> Plan:
-    return Plan(
-        items=(put(changed, changed.reason),),
-        events=(event(action, changed, cluster, now),),
-        subject=changed.id,
-    )
+    told = (event(action, changed, cluster, now),) if action in OURS else ()
+    return Plan(items=(put(changed, changed.reason),), events=told, subject=changed.id)
 
 
 def _plain(cluster: Cluster, ref: str, verb: str) -> Instance:
