@@ -77,7 +77,7 @@ def _inet_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
         ours = f"udp dport {vxlan_port} @th,96,24 {{ {', '.join(map(str, vnis))} }}"
         tunnel = (_rule(f"{ours} jump tunnel", "our VXLAN networks"),)
         untracked = (_rule(f"{ours} notrack", "tunnels need no connection tracking"),)
-    guard = _rule("iifname @own ip daddr 127.0.0.0/8 drop", "loopback is the host's own")
+    guard = _rule("ip daddr 127.0.0.0/8 iifname @own drop", "loopback is the host's own")
     return {
         "tunnel": Chain(
             rules=(
