@@ -8,10 +8,12 @@ import tempfile
 from pathlib import Path
 
 from image.drivers.base import StorageDriver
+from image.drivers.mounts import unmount
 from image.drivers.overlay import OverlayDriver
 from image.drivers.vfs import VfsDriver
 from model.errors import FlotaError, Unsupported
 
+TRIAL = "trial-"
 DRIVERS = {OverlayDriver.name: OverlayDriver, VfsDriver.name: VfsDriver}
 
 
@@ -20,6 +22,9 @@ def choose(root: Path, wanted: str = "") -> tuple[StorageDriver, str]:
     if wanted and wanted not in DRIVERS:
         raise Unsupported(f"no storage driver {wanted!r}", hint=f"There is {', '.join(DRIVERS)}")
     root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    for left in root.glob(f"{TRIAL}*"):  # a crash in the midst of a trial
+        unmount(str(left / "root"))
+        shutil.rmtree(left)
     if wanted == VfsDriver.name:
         return VfsDriver(), "asked for"
     driver = OverlayDriver()
@@ -36,7 +41,7 @@ def choose(root: Path, wanted: str = "") -> tuple[StorageDriver, str]:
 
 def try_out(driver: StorageDriver, root: Path) -> str:
     """Stack a layer and write on it below `root`: what went wrong, or nothing."""
-    trial = tempfile.mkdtemp(prefix="trial-", dir=root)
+    trial = tempfile.mkdtemp(prefix=TRIAL, dir=root)
     try:
         lower = os.path.join(trial, "lower")
         os.makedirs(os.path.join(lower, "folder"))

@@ -280,6 +280,16 @@ def test_choice_of_an_unknown_driver_names_the_known(tmp_path: Path) -> None:
         choose(tmp_path, "aufs")
 
 
+def test_choice_clears_a_trial_that_a_crash_left(tmp_path: Path) -> None:
+    left = tmp_path / "trial-left"
+    (left / "lower").mkdir(parents=True)
+    driver = OverlayDriver()
+    driver.prepare(str(left), [str(left / "lower")])
+    driver.mount(str(left), [str(left / "lower")])
+    choose(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("make", DRIVERS.values(), ids=DRIVERS)
 def test_trial_leaves_nothing(make: Callable[[], StorageDriver], tmp_path: Path) -> None:
     assert try_out(make(), tmp_path) == ""

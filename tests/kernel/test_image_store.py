@@ -28,7 +28,6 @@ from model.errors import (
     InUse,
     InvalidInput,
     NotFound,
-    Unavailable,
     Unsupported,
 )
 from model.image import Progress
