@@ -7,6 +7,7 @@ Invariant: what is in the trash folder belongs to nobody; what a crash left ther
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import stat
 import threading
@@ -23,11 +24,12 @@ class Trash:
         self._folder = folder
         self._stop = threading.Event()
         self._filled = asyncio.Event()
-        self._next = 1
+        self._numbers = itertools.count(1)
 
     def open(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._next = max((int(name) for name in os.listdir(self._folder) if name.isdigit()), default=0) + 1
+        last = max((int(name) for name in os.listdir(self._folder) if name.isdigit()), default=0)
+        self._numbers = itertools.count(last + 1)
         self._filled.set()
 
     def start(self, supervisor: Supervisor) -> None:
@@ -40,8 +42,7 @@ class Trash:
 
     def put(self, path: Path) -> None:
         """Throw away a directory; no error if it does not exist. Any thread may call it."""
-        target = self._folder / str(self._next)
-        self._next += 1
+        target = self._folder / str(next(self._numbers))  # one step, so that two threads never share a number
         try:
             os.rename(path, target)
         except FileNotFoundError:
