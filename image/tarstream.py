@@ -77,9 +77,18 @@ class TarReader:
             data = self._exactly(min(self._left, _PIECE))
             self._left -= len(data)
             yield data
-        if self._padding:
-            padding, self._padding = self._padding, 0
-            self._exactly(padding)
+        self._skip_padding()
+
+    def _skip_padding(self) -> None:
+        """Up to the next block. A stream may end with its last member's last byte: umoci writes such
+        layers, and Go's archive/tar, so Docker and containerd, takes them."""
+        while self._padding:
+            if self._used == len(self._buffer) and not self._more():
+                self._padding = 0
+                return
+            step = min(self._padding, len(self._buffer) - self._used)
+            self._used += step
+            self._padding -= step
 
     def drain(self) -> None:
         """Read what follows the end mark, so that a digest over the whole stream is complete."""

@@ -132,6 +132,14 @@ def test_end_is_zero_blocks_or_the_streams_end(end: bytes) -> None:
     assert len(read(header() + end)) == 1
 
 
+@pytest.mark.parametrize("padding", [0, 100])
+def test_stream_may_end_within_the_padding_of_its_last_member(padding: int) -> None:
+    data = header(size=b"00000000005\0") + b"hello" + bytes(padding)
+    assert [content for _, content in read(data)] == [b"hello"]
+    with pytest.raises(FlotaError):
+        read(header(size=b"00000000005\0") + b"hell")
+
+
 def test_empty_stream_is_an_empty_archive() -> None:
     assert read(b"") == []
 
