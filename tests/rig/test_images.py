@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -88,8 +90,14 @@ def test_an_archive_of_skopeo_is_loaded_on_every_host(
 
 
 def test_a_damaged_archive_is_refused_and_leaves_nothing(clean: Fleet, layout: Path, tmp_path: Path) -> None:
-    archive = tmp_path / "image.tar"
-    subprocess.run(["skopeo", "copy", f"oci:{layout}:1", f"oci-archive:{archive}:bad:1"], check=True)
+    """With a layer that no host has yet: one that is there already is not read again."""
+    archive, fresh = tmp_path / "image.tar", tmp_path / "oci"
+    shutil.copytree(layout, fresh)
+    (tmp_path / "noise").write_bytes(os.urandom(8 << 20))
+    subprocess.run(
+        ["umoci", "insert", "--image", f"{fresh}:1", str(tmp_path / "noise"), "/noise"], check=True
+    )
+    subprocess.run(["skopeo", "copy", f"oci:{fresh}:1", f"oci-archive:{archive}:bad:1"], check=True)
     data = bytearray(archive.read_bytes())
     data[len(data) // 2] ^= 0xFF
     archive.write_bytes(data)
