@@ -3,7 +3,7 @@
 Two are kept idle: TLS, then `GET /v1/agents/pipe` with `Upgrade: flota-pipe`; after the 101 the connection is
 the controller's to use, and what comes over it is served by the same HTTP application that answers on the
 host's socket. When the first byte of a call arrives the next spare is dialled, so no call waits for a
-handshake (docs/adr/0001).
+handshake (docs/adr/0001). At most `LIMIT` connections are open at once; a dead idle one is noticed by TCP.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -19,7 +20,10 @@ from aio.backoff import delay, jittered
 
 log = logging.getLogger("flota.dial")
 SPARES = 2
+LIMIT = 256
 DEADLINE = 10.0
+QUIET, PROBES, PAUSE = 10, 3, 3
+"""Seconds of silence before TCP asks whether the other end lives, how often, and how many seconds apart."""
 Handlers = Callable[[], asyncio.Protocol]
 
 
@@ -63,14 +67,21 @@ class _Pipe(asyncio.Protocol):
         self._transport.set_protocol(server)
         server.connection_made(self._transport)
         server.data_received(data)
-        if not self.taken.done():
-            self.taken.set_result(True)
+        self.taken.set_result(True)
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.upgraded.done():
             self.upgraded.set_exception(error or ConnectionError("the controller closed the connection"))
         if not self.taken.done():
             self.taken.set_result(False)
+
+    @property
+    def open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
 
 class Dialer:
@@ -80,9 +91,10 @@ class Dialer:
         self._urls = urls
         self._context = context
         self._handlers = handlers
+        self._pipes: list[_Pipe] = []
 
     async def run(self) -> None:
-        """Keep the spares dialled, for ever."""
+        """Keep the spares dialled, for ever. Spares end with this; calls under way do not."""
         async with asyncio.TaskGroup() as group:
             for _ in range(SPARES):
                 group.create_task(self._keep_spare())
@@ -90,28 +102,60 @@ class Dialer:
     async def _keep_spare(self) -> None:
         failures = 0
         while True:
+            await self._room()
             try:
                 pipe = await self._dial(failures)
             except (OSError, TimeoutError) as error:
                 failures += 1
-                log.debug("dialling a spare: %s", error)
+                log.debug("dialling a spare: %s", str(error) or type(error).__name__)
                 await asyncio.sleep(jittered(delay(failures, first=0.1, limit=2.0), random.random()))
                 continue
-            failures = 0
-            if not await pipe.taken:
-                failures = 1
+            try:
+                failures = 0 if await pipe.taken else failures + 1
+            except asyncio.CancelledError:
+                pipe.abort()
+                raise
+            if failures:
+                await asyncio.sleep(jittered(delay(failures - 1, first=0.1, limit=2.0), random.random()))
+
+    async def _room(self) -> None:
+        """Wait until fewer than `LIMIT` connections are open."""
+        while True:
+            self._pipes = [pipe for pipe in self._pipes if pipe.open]
+            if len(self._pipes) < LIMIT:
+                return
+            log.warning("%d calls are under way, no more are taken", LIMIT)
+            await asyncio.sleep(1.0)
 
     async def _dial(self, failures: int) -> _Pipe:
         urls = self._urls()
         url = urlsplit(urls[failures % len(urls)])
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(DEADLINE):
-            transport, pipe = await loop.create_connection(
-                lambda: _Pipe(self._handlers), url.hostname or "", url.port or 443, ssl=self._context
-            )
-            transport.write(
-                f"GET /v1/agents/pipe HTTP/1.1\r\nHost: {url.netloc}\r\n"
-                "Connection: Upgrade\r\nUpgrade: flota-pipe\r\n\r\n".encode()
-            )
-            await pipe.upgraded
+        pipe = _Pipe(self._handlers)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                transport, _ = await asyncio.get_running_loop().create_connection(
+                    lambda: pipe, url.hostname or "", url.port or 443, ssl=self._context
+                )
+                _keep_alive(transport)
+                transport.write(
+                    f"GET /v1/agents/pipe HTTP/1.1\r\nHost: {url.netloc}\r\n"
+                    "Connection: Upgrade\r\nUpgrade: flota-pipe\r\n\r\n".encode()
+                )
+                await pipe.upgraded
+        except BaseException:
+            pipe.abort()
+            raise
+        self._pipes.append(pipe)
         return pipe
+
+
+def _keep_alive(transport: asyncio.Transport) -> None:
+    """tcp(7): a controller that vanished without a word must not keep a spare looking alive."""
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, QUIET),
+        (socket.TCP_KEEPCNT, PROBES),
+        (socket.TCP_KEEPINTVL, PAUSE),
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -10,8 +10,9 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -29,7 +30,8 @@ from agent.session import keep_session
 from agent.volumes import Volumes
 from aio.clock import SystemClock
 from aio.supervisor import Supervisor
-from api.server import host_app
+from api.listen import serve_unix
+from api.server import host_app, runner
 from image.drivers.choice import choose
 from image.registry.client import RegistryClient
 from image.store import ImageStore
@@ -61,9 +63,9 @@ async def run(config: AgentConfig, ready: asyncio.Event | None = None) -> None:
         rotator = LogRotator(runtime.reopen_log)
         agent.watch_logs(logs, rotator)
         app = host_app(HostApi(agent, runtime.cgroups, logs))
-        runner = await stack.enter_async_context(_serving(app, config.socket))
+        served = await stack.enter_async_context(_serving(app, config.socket))
         tls = join.client_context(enrollment, run_dir)
-        server = runner.server
+        server = served.server
         assert server is not None
         dialer = Dialer(lambda: list(enrollment.controllers), tls, server)
         supervisor.start("dialer", dialer.run, restart=True)
@@ -73,7 +75,22 @@ async def run(config: AgentConfig, ready: asyncio.Event | None = None) -> None:
         if ready is not None:
             ready.set()
         epoch = await _next_epoch(journal)
-        await keep_session(agent, epoch=epoch, urls=lambda: list(enrollment.controllers), context=tls)
+        urls = list(enrollment.controllers)
+        await _until_failure(journal, keep_session(agent, epoch=epoch, urls=lambda: urls, context=tls))
+
+
+async def _until_failure(journal: Journal, session: Coroutine[Any, Any, None]) -> None:
+    """Hold the session as long as the journal can be trusted. Raises what ended either."""
+
+    async def lost() -> None:
+        raise await journal.failed
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(session)
+            group.create_task(lost())
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
 
 
 async def _context(
@@ -132,17 +149,15 @@ async def _next_epoch(journal: Journal) -> int:
 
 @contextlib.asynccontextmanager
 async def _serving(app: web.Application, socket: str) -> AsyncIterator[web.AppRunner]:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
+    served = runner(app)
+    await served.setup()
     path = Path(socket)
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)  # the journal's lock says that no other agent is alive
     try:
-        await web.UnixSite(runner, str(path)).start()
-        path.chmod(0o660)
-        yield runner
+        await serve_unix(served, str(path))
+        yield served
     finally:
-        await runner.cleanup()
+        await served.cleanup()
         path.unlink(missing_ok=True)
 
 

@@ -1,8 +1,9 @@
 """The agent's session with its controller: one WebSocket over mutual TLS, rebuilt as a whole whenever it
 ends.
 
-Reader, writer and watchdog are one TaskGroup: the first to fail ends all three. The first attempt to connect
-again is immediate, later ones back off with jitter. Nothing on the host depends on a session.
+Reader, writer, watchdog and the task that acts on Views are one TaskGroup: the first to fail ends all. Pings
+are answered while a View is acted upon. The first attempt to connect again is immediate, later ones back off
+with jitter. Nothing on the host depends on a session.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from agent.host import HostAgent
 from aio.backoff import delay, jittered
 from model import wire
 from model.codec import encode_wire
-from model.errors import Forbidden, InvalidInput, Unavailable
+from model.errors import FlotaError, Forbidden
+from model.view import View, ViewDelta
 
 log = logging.getLogger("flota.session")
 CONNECT_DEADLINE = 10.0
 SILENCE = 3.0
 """Times the ping period without a word from the controller: the session is dead."""
 MAX_FRAME = 256 << 20
+BACKLOG = 16
+"""Views and deltas that wait while one is acted upon; then the reader waits too."""
 
 
 class Connection(Protocol):
@@ -45,10 +49,9 @@ class Session:
     def __init__(self, agent: HostAgent, *, epoch: int) -> None:
         self._agent = agent
         self._epoch = epoch
-        self._serial: asyncio.Queue[int] = asyncio.Queue(1)
         self._heard = 0.0
         self._silence = 30.0
-        self._say_view: asyncio.Event = asyncio.Event()
+        self._views: asyncio.Queue[View | ViewDelta] = asyncio.Queue(BACKLOG)
 
     async def run(self, connection: Connection) -> None:
         """Until either side ends it. Raises Forbidden when the controller wants none of this host."""
@@ -58,11 +61,11 @@ class Session:
         self._silence = welcome.ping_every * SILENCE
         self._heard = asyncio.get_running_loop().time()
         agent.reporter.restart()
-        await agent.take_view(welcome.view)
-        await connection.send(encode_wire(wire.Ack(revision=welcome.view.revision)))
+        self._views.put_nowait(welcome.view)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read(connection))
+                group.create_task(self._act(connection))
                 group.create_task(self._report(connection))
                 group.create_task(self._watch())
         except BaseExceptionGroup as failures:
@@ -104,16 +107,23 @@ class Session:
             case wire.Reported(sequence=sequence):
                 agent.reporter.taken(sequence)
             case wire.Delta(delta=delta):
-                if await agent.take_delta(delta):
-                    await connection.send(encode_wire(wire.Ack(revision=delta.to_revision)))
-                else:
-                    have = agent.context.view.revision
-                    await connection.send(encode_wire(wire.NeedView(have=have)))
+                await self._views.put(delta)
             case wire.FullView(view=view) | wire.Welcome(view=view):
-                await agent.take_view(view)
-                await connection.send(encode_wire(wire.Ack(revision=view.revision)))
+                await self._views.put(view)
             case wire.Goodbye():
                 _goodbye(message)
+
+    async def _act(self, connection: Connection) -> None:
+        """Views in their order; each is acknowledged once it is in the journal."""
+        agent = self._agent
+        while True:
+            news = await self._views.get()
+            if isinstance(news, View):
+                await agent.take_view(news)
+            elif not await agent.take_delta(news):
+                await connection.send(encode_wire(wire.NeedView(have=agent.context.view.revision)))
+                continue
+            await connection.send(encode_wire(wire.Ack(revision=agent.context.view.revision)))
 
     async def _report(self, connection: Connection) -> None:
         while True:
@@ -163,7 +173,9 @@ async def keep_session(
         url = urls()[failures % len(urls())]
         try:
             await _one_session(agent, epoch, url, context)
-        except (_Ended, InvalidInput, Unavailable, OSError, TimeoutError, aiohttp.ClientError) as error:
+        except Forbidden:
+            raise
+        except (_Ended, FlotaError, OSError, TimeoutError, aiohttp.ClientError) as error:
             log.info("session with %s: %s", url, str(error) or type(error).__name__)
         failures = 0 if loop.time() - began > 10 else failures + 1
         await asyncio.sleep(jittered(delay(failures - 1, first=0.1, limit=2.0), random.random()))

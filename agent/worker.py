@@ -267,12 +267,10 @@ class Worker:
         if outcome.error or outcome.interrupted:
             return
         words = {
-            Step.ROOT: "create",
             Step.START: "start",
             Step.STOP: "stop",
             Step.PAUSE: "pause",
             Step.RESUME: "unpause",
-            Step.REMOVE: "destroy",
         }
         wanted_stop = self.want is not None and self.want.desired is not Desired.REMOVED
         if action.step in words and (action.step is not Step.STOP or wanted_stop):

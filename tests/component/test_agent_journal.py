@@ -36,6 +36,16 @@ def record(phase: Phase = Phase.RUNNING) -> Local:
     return Local(instance=InstanceId("1" * 64), phase=phase)
 
 
+def killed_while_writing(folder: Path, mode: str) -> list[bytes]:
+    """What a writer said it had written before it was killed."""
+    argv = [sys.executable, "-c", WRITER, str(folder), mode]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None
+        seen = [process.stdout.readline() for _ in range(200)]
+        process.send_signal(signal.SIGKILL)
+        return seen + process.stdout.readlines()
+
+
 async def test_what_was_awaited_is_read_back(tmp_path: Path) -> None:
     journal = await Journal.open(tmp_path)
     await journal.put("local", "a", record())
@@ -54,15 +64,7 @@ async def test_what_was_awaited_is_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["durable", "written"])
 async def test_a_killed_process_loses_nothing_that_it_awaited(tmp_path: Path, mode: str) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path), mode], stdout=subprocess.PIPE, cwd=ROOT
-    )
-    assert process.stdout is not None
-    seen = [process.stdout.readline() for _ in range(200)]
-    process.send_signal(signal.SIGKILL)
-    seen += process.stdout.readlines()
-    process.stdout.close()
-    process.wait()
+    seen = killed_while_writing(tmp_path, mode)
     journal = await Journal.open(tmp_path)
     whole = [line for line in seen if line.endswith(b"\n")]
     assert journal.read("n", int)["last"] >= int(whole[-1])
