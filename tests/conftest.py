@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,12 @@ import pytest
 from tests.support import census
 
 FULL = os.environ.get("FLOTA_FULL") == "1"
+
+
+def pytest_configure() -> None:
+    """A shell that runs this in the background has set SIGINT to be ignored, which children inherit; the
+    tests of ctrl-c need it as it is for a person."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

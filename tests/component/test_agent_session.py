@@ -48,15 +48,18 @@ async def session(f: Fleet, agent: HostAgent, epoch: int = 1) -> AsyncIterator[M
         await near.close()
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)  # how either ends is the tests' own business
 
 
 @contextlib.asynccontextmanager
 async def joined(lab: AgentLab) -> AsyncIterator[tuple[Fleet, HostAgent]]:
-    async with fleet(host(), clock=SystemClock(), connect=False) as f, lab.agent() as agent:
-        async with session(f, agent):
-            await until(lambda: f.controller.ready_hosts(), deadline=5)
-            yield f, agent
+    async with (
+        fleet(host(), clock=SystemClock(), connect=False) as f,
+        lab.agent() as agent,
+        session(f, agent),
+    ):
+        await until(lambda: f.controller.ready_hosts(), deadline=5)
+        yield f, agent
 
 
 async def test_a_container_lives_from_create_to_removal_through_both(tmp_path: Path) -> None:
