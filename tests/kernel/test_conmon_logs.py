@@ -12,6 +12,7 @@ from agent.rotation import LogRotator
 from agent.stats import sample, top
 from model.spec import ContainerSpec, LogOptions
 from tests.support.containers import Lab
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.kernel
 LINES = 20_000
@@ -59,7 +60,13 @@ async def test_usage_of_busy_container_counts(lab: Lab) -> None:
     assert 0 < seen.memory < 64 << 20
     assert seen.memory_limit == 8 << 30
     assert seen.pids >= 1
-    table = top(await lab.runtime.pids(bundle.id), now=2e9)
-    assert [row[-1] for row in table.rows][-1] == "sleep 100"
+
+    async def last_process() -> str:
+        return top(await lab.runtime.pids(bundle.id), now=2e9).rows[-1][-1]
+
+    async def sleeps() -> bool:
+        return await last_process() == "sleep 100"
+
+    await until(sleeps, deadline=5, what="the shell to go on to sleep")
     await lab.runtime.delete(bundle.id)
     assert sample(lab.runtime.cgroups, bundle.id, name="", pid=created.pid, at=1.0, host_memory=1) is None
