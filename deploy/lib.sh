@@ -1,9 +1,10 @@
 # Shared by deploy/demo, deploy/test and deploy/bench: what a fresh Debian 12 machine needs to run flota.
 # Sourced, never run. Idempotent: a second call installs nothing and takes well under a second.
 
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 FLOTA_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 FLOTA_VENV=$FLOTA_HOME/.venv
-FLOTA_PACKAGES="runc conmon nftables libnftables1 iproute2 golang-github-containers-common"
+FLOTA_PACKAGES="runc conmon nftables libnftables1 iproute2 golang-github-containers-common tini"
 FLOTA_DEMO_PACKAGES="busybox-static"
 FLOTA_TEST_PACKAGES="busybox-static docker-registry skopeo umoci iperf3 strace procps"
 FLOTA_BENCH_PACKAGES="busybox-static docker.io iperf3 procps"
@@ -23,7 +24,7 @@ apt_install() {
   {
     apt-get update -qq &&
       DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
-  } >/tmp/flota-apt.log 2>&1 || { tail -5 /tmp/flota-apt.log >&2; die "apt-get failed; see /tmp/flota-apt.log"; }
+  } >/tmp/flota-apt.log 2>&1 || { tail -20 /tmp/flota-apt.log >&2; die "apt-get failed; see /tmp/flota-apt.log"; }
   rm -f /tmp/flota-apt.log
 }
 
@@ -40,7 +41,7 @@ python_environment() {
   echo "installing Python packages" >&2
   "$FLOTA_VENV/bin/pip" install -q --disable-pip-version-check -c "$FLOTA_HOME/requirements.lock" \
     -e "$FLOTA_HOME[$extras]" >/tmp/flota-pip.log 2>&1 ||
-    { tail -5 /tmp/flota-pip.log >&2; die "pip failed; see /tmp/flota-pip.log"; }
+    { tail -20 /tmp/flota-pip.log >&2; die "pip failed; see /tmp/flota-pip.log"; }
   rm -f /tmp/flota-pip.log
   echo "$wanted" >"$stamp"
 }
