@@ -15,9 +15,9 @@ from model.errors import InvalidInput, Problem
 from model.ids import short
 from model.view import NetworkView
 from net.backend import BACKENDS
-from net.backend.base import Backend, Scene, Traits, is_ipv6
+from net.backend.base import Backend, Member, Scene, Traits, is_ipv6
 from net.endpoint import InstanceNetwork, endpoint_link
-from net.firewall import Member, tables
+from net.firewall import tables
 from net.host import NetworkPlan
 from net.naming import bridge_name
 from net.state import Family, Link, NetState, NftTable

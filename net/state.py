@@ -7,7 +7,7 @@ numbered: interface indexes are the kernel driver's business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from model.spec import Struct
@@ -126,6 +126,14 @@ class ElementSet(Struct):
     data: str = ""
     interval: bool = False
     elements: Mapping[str, str] = {}
+
+
+def rule(text: str, why: str) -> Rule:
+    return Rule(text=text, why=why)
+
+
+def element_set(type_: str, names: Iterable[str], *, interval: bool = False) -> ElementSet:
+    return ElementSet(type=type_, interval=interval, elements=dict.fromkeys(names, ""))
 
 
 class NftTable(Struct):

@@ -40,6 +40,15 @@ class Traits(Struct):
     """Links whose traffic belongs to this network; among them all may pass."""
     own_ranges: tuple[str, ...]
     """Ranges whose addresses are this network's."""
+    here: tuple[str, ...]
+    """Addresses in those ranges that are this host's own, without prefix length."""
+
+
+class Member(Struct):
+    """A network with its traits here, as the packet filter sees it."""
+
+    view: NetworkView
+    traits: Traits
 
 
 class Backend(Protocol):

@@ -38,6 +38,7 @@ class BridgeBackend:
             onlink=True,
             inner=(bridge_name(view.id),),
             own_ranges=tuple(subnet.cidr for subnet in view.spec.subnets),
+            here=gateways(view),
         )
 
     def fragment(self, view: NetworkView, scene: Scene) -> NetState:

@@ -9,7 +9,7 @@ device, so the underlay never sees it.
 Bridged mode: the tunnel device is a port of the bridge, one L2 segment over all hosts. Frames to nobody known
 go to every peer (head-end replication), places are learned from frames that arrive: a container that moves
 announces itself by talking, and nothing is programmed per container. The gateway MAC is the same on each host
-and never crosses the tunnel (see `net.firewall`).
+and never crosses the tunnel (see `net.l2guard`).
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class VxlanBackend:
             onlink=bridged(view),
             inner=(bridge_name(view.id), vxlan_name(view.id)),
             own_ranges=tuple(subnet.cidr for subnet in view.spec.subnets),
+            here=gateways(view) if bridged(view) else (*gateways(view), *_own_addresses(view)),
         )
 
     def fragment(self, view: NetworkView, scene: Scene) -> NetState:
@@ -110,8 +111,7 @@ def _routed(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
     bridge, vxlan = bridge_name(view.id), vxlan_name(view.id)
     links = _links(view, scene, backend.traits(view, scene).mtu)
     addresses = {Address(link=bridge, cidr=full_prefix(g)) for g in gateways(view)}
-    own = [host_address(subnet, view.blocks) for subnet in view.spec.subnets]
-    addresses |= {Address(link=vxlan, cidr=full_prefix(a)) for a in own if a}
+    addresses |= {Address(link=vxlan, cidr=full_prefix(a)) for a in _own_addresses(view)}
     routes = {Route(destination=subnet.cidr) for subnet in view.spec.subnets}
     routes |= {
         Route(destination=block, link=bridge, source=_gateway_of(view, block)) for block in view.blocks
@@ -137,6 +137,12 @@ def _routed(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
         routes=frozenset(routes),
         sysctls=_sysctls(view),
     )
+
+
+def _own_addresses(view: NetworkView) -> tuple[str, ...]:
+    """What the host itself is called in a routed network: one address of each family's blocks."""
+    found = (host_address(subnet, view.blocks) for subnet in view.spec.subnets)
+    return tuple(address for address in found if address)
 
 
 def next_hop(block: str, peer: Peer, mac: str) -> str:
