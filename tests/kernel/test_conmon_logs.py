@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,17 @@ from tests.support.containers import Lab
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.kernel
-LINES = 20_000
+ROTATED = 3
+WRITER = """\
+trap 'stop=1' USR1; i=0
+while [ -z "$stop" ]; do echo line $i; i=$((i+1)); done
+echo "$i in all"
+"""
 
 
 async def test_follow_busy_container_rotated_by_size_loses_no_line(lab: Lab) -> None:
     reader, rotator = LogReader(), LogRotator(lab.runtime.reopen_log, pause=0.02)
-    words = ("sh", "-c", f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); done")
-    bundle, created = await lab.create(ContainerSpec(image="x", args=words))
+    bundle, created = await lab.create(ContainerSpec(image="x", args=("sh", "-c", WRITER)))
     rotator.add(bundle.log_path, bundle.directory, LogOptions(max_size=100_000, max_files=1000))
     ended = False
     got: list[bytes] = []
@@ -30,18 +35,24 @@ async def test_follow_busy_container_rotated_by_size_loses_no_line(lab: Lab) -> 
         async for _, text in reader.follow(bundle.log_path, LogQuery(), lambda: ended):
             got.append(text)
 
+    def rotations() -> bool:
+        return len(list(Path(bundle.directory).glob("container.log.*"))) >= ROTATED
+
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         rotating = group.create_task(rotator.run())
         following = group.create_task(follow())
         await lab.runtime.start(bundle.id)
-        assert (await lab.exit_of(bundle, created, deadline=50)).code == 0
+        await until(rotations, deadline=40, what=f"{ROTATED} rotations of the log")
+        await lab.runtime.signal(bundle.id, signal.SIGUSR1)
+        assert (await lab.exit_of(bundle, created, deadline=20)).code == 0
         ended = True
         reader.wake(bundle.log_path)
         await following
         rotating.cancel()
     reader.close()
-    assert b"".join(got) == b"".join(b"line %d\n" % n for n in range(LINES))
-    assert len(list(Path(bundle.directory).glob("container.log.*"))) >= 3
+    *lines, last = b"".join(got).splitlines(keepends=True)
+    assert b"".join(lines) == b"".join(b"line %d\n" % n for n in range(len(lines)))
+    assert last == b"%d in all\n" % len(lines)
 
 
 async def test_usage_of_busy_container_counts(lab: Lab) -> None:
