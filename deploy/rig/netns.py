@@ -193,6 +193,7 @@ class NetnsRig:
         if not os.path.ismount(NETNS_FOLDER):
             (self._run / MADE_FOLDER).touch()
         _ip("netns", "add", switch)
+        _bridges_unfiltered(switch)
         _ip("-n", switch, "link", "add", "br0", "type", "bridge")
         _ip("-n", switch, "link", "set", "br0", "up")
         _ip("-n", switch, "link", "set", "lo", "up")
@@ -208,6 +209,7 @@ class NetnsRig:
     def _plug(self, host: str) -> None:
         netns, switch = self._netns(host), self._netns("sw")
         _ip("netns", "add", netns)
+        _bridges_unfiltered(netns)
         _ip("-n", switch, "link", "add", host, "mtu", str(self._mtu), "type", "veth",
             "peer", "name", "eth0", "mtu", str(self._mtu), "netns", netns)  # fmt: skip
         _ip("-n", switch, "link", "set", host, "master", "br0", "up")
@@ -240,6 +242,14 @@ def remove_cgroups(name: str) -> None:
         for base in hierarchy.glob(f"flota-{name}-*"):
             for path, _, _ in os.walk(base, topdown=False):
                 os.rmdir(path)
+
+
+def _bridges_unfiltered(netns: str) -> None:
+    """As on a fresh Debian host: br_netfilter is not loaded there, so bridged frames meet no IP filter. Where
+    a kernel has it built in, each new network namespace begins with it switched on."""
+    for family in ("ip", "ip6", "arp"):
+        path = f"/proc/sys/net/bridge/bridge-nf-call-{family}tables"
+        _ip("netns", "exec", netns, "sh", "-c", f"test ! -e {path} || echo 0 > {path}")
 
 
 def _ip(*argv: str, check: bool = True) -> str:
