@@ -212,7 +212,7 @@ class Subnet(Struct):
 
 class NetworkSpec(Struct):
     """`driver` overlay spans hosts, bridge stays on each host. Options are strings, as in `--opt k=v`:
-    overlay: `mode` routed|bridged, `vni`, `mtu`."""
+    overlay: `mode` routed|bridged, `vni`, `mtu`, `rps` on|off (bulk streams use more than one processor)."""
 
     name: str
     driver: str = "overlay"

@@ -299,6 +299,8 @@ def validate_network(spec: NetworkSpec, path: str = "spec") -> list[Problem]:
         problems.append(_p(f"{path}.options.vni", f"{vni[:40]!r} is not 1 to 16777215"))
     if spec.driver == "overlay" and spec.options.get("mode", "routed") not in ("routed", "bridged"):
         problems.append(_p(f"{path}.options.mode", "is routed or bridged"))
+    if spec.options.get("rps", "on") not in ("on", "off"):
+        problems.append(_p(f"{path}.options.rps", "is on or off"))
     return problems
 
 

@@ -106,10 +106,11 @@ def nft_operations(want: Mapping[Family, NftTable], have: Mapping[Family, NftTab
 
 
 def same_link(want: Link, have: Link) -> bool:
-    """Whether a seen link is as wanted; what is left to the kernel (an empty MAC) and the far end don't
-    count."""
+    """Whether a seen link is as wanted; what is left to the kernel (an empty MAC) and what is never
+    observed don't count."""
     mac = have.mac if not want.mac else want.mac
-    return msgspec.structs.replace(want, mac=mac, foot=None) == msgspec.structs.replace(have, foot=None)
+    seen = msgspec.structs.replace(want, mac=mac, foot=None, steered=False)
+    return seen == msgspec.structs.replace(have, foot=None, steered=False)
 
 
 def _remade(want: Link, have: Link) -> bool:

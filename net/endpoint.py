@@ -53,6 +53,7 @@ def endpoint_link(request: EndpointRequest, view: NetworkView, traits: Traits, n
         alias=endpoint_alias(request.instance, request.network),
         mtu=traits.mtu,
         master=bridge_name(request.network),
+        steered=traits.steered,
         foot=Foot(
             namespace=namespace,
             ifname=request.ifname,

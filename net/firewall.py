@@ -9,12 +9,15 @@ peers only.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any
 
 from net import l2guard
 from net.backend.base import Member, Scene, is_ipv6
 from net.host import EndpointRequest, PublishRequest
-from net.naming import bridge_name
+from net.naming import BRIDGE, VXLAN, bridge_name
 from net.publish import elements
 from net.state import Chain, ElementSet, Family, NftTable, Rule, element_set, rule
 
@@ -40,8 +43,7 @@ def _inet(members: tuple[Member, ...], scene: Scene, published: Iterable[Publish
     open_ = [m for m in members if not m.view.spec.internal]
     outward = [bridge_name(member.view.id) for member in open_]
     ranges = [r for member in open_ for r in member.traits.own_ranges]
-    inside = [r for member in members for r in member.traits.own_ranges]
-    here = [a for member in members for a in member.traits.here]
+    inside = [span for m in members for r in m.traits.own_ranges for span in without(r, m.traits.here)]
     peers = sorted({peer.address for peer in scene.peers.values()})
     vnis = sorted({member.view.vni for member in members if len(member.traits.inner) > 1})
     ports = elements(published)
@@ -55,8 +57,6 @@ def _inet(members: tuple[Member, ...], scene: Scene, published: Iterable[Publish
             "out6": element_set("ipv6_addr", (r for r in ranges if is_ipv6(r)), interval=True),
             "inside4": element_set("ipv4_addr", (r for r in inside if not is_ipv6(r)), interval=True),
             "inside6": element_set("ipv6_addr", (r for r in inside if is_ipv6(r)), interval=True),
-            "here4": element_set("ipv4_addr", (a for a in here if not is_ipv6(a))),
-            "here6": element_set("ipv6_addr", (a for a in here if is_ipv6(a))),
             "peers4": element_set("ipv4_addr", (a for a in peers if not is_ipv6(a))),
             "peers6": element_set("ipv6_addr", (a for a in peers if is_ipv6(a))),
             "port4": _port_map("inet_proto . inet_service", "ipv4_addr", ports["port4"]),
@@ -100,14 +100,25 @@ def _untracked_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
         ours = f"udp dport {vxlan_port} @th,96,24 {{ {', '.join(map(str, vnis))} }}"
         tunnel = (rule(f"{ours} jump tunnel", "our VXLAN networks"),)
         sent = (rule(f"{ours} notrack", "tunnels need no connection tracking"),)
-    between = (
-        rule("ip saddr @inside4 ip daddr @inside4 ip daddr != @here4 notrack accept", "between containers"),
-        rule(
-            "ip6 saddr @inside6 ip6 daddr @inside6 ip6 daddr != @here6 notrack accept", "between containers"
-        ),
+    inner = (
+        rule(f'iifname "{BRIDGE}*" jump from_container', "containers of this host"),
+        rule(f'iifname "{VXLAN}*" jump from_tunnel', "containers of other hosts"),
     )
-    guard = rule("ip daddr 127.0.0.0/8 iifname @own drop", "loopback is the host's own")
     return {
+        "from_container": Chain(
+            rules=(
+                rule("ip daddr @inside4 notrack accept", "between containers"),
+                rule("ip6 daddr @inside6 notrack accept", "between containers"),
+                rule("ip daddr 127.0.0.0/8 drop", "loopback is the host's own"),
+            )
+        ),
+        "from_tunnel": Chain(
+            rules=(
+                rule("ip daddr @inside4 ip saddr @inside4 notrack accept", "between containers"),
+                rule("ip6 daddr @inside6 ip6 saddr @inside6 notrack accept", "between containers"),
+                rule("ip daddr 127.0.0.0/8 drop", "loopback is the host's own"),
+            )
+        ),
         "tunnel": Chain(
             rules=(
                 rule("ip saddr @peers4 notrack accept", "known peer"),
@@ -115,7 +126,7 @@ def _untracked_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
                 rule("drop", "not a peer of this fleet"),
             )
         ),
-        "early": Chain(type="filter", hook="prerouting", priority=RAW, rules=(*tunnel, *between, guard)),
+        "early": Chain(type="filter", hook="prerouting", priority=RAW, rules=(*tunnel, *inner)),
         "early_output": Chain(type="filter", hook="output", priority=RAW, rules=sent),
     }
 
@@ -171,6 +182,24 @@ def _source_rules() -> tuple[Rule, ...]:
         rule("ip saddr @out4 masquerade", "containers go out with the host's address"),
         rule("ip6 saddr @out6 masquerade", "containers go out with the host's address"),
     )
+
+
+def without(cidr: str, but: Iterable[str]) -> Iterable[str]:
+    """A range without some addresses, in nft's notation of intervals, as its listing says it too."""
+    whole = ipaddress.ip_network(cidr)
+    kind = type(whole[0])
+    holes = sorted({int(a) for a in map(ipaddress.ip_address, but) if a in whole})
+    edges = (int(whole[0]) - 1, *holes, int(whole[-1]) + 1)
+    for below, above in pairwise(edges):
+        if above - below > 1:
+            yield _span(kind(below + 1), kind(above - 1))
+
+
+def _span(first: Any, last: Any) -> str:
+    if first == last:
+        return str(first)
+    networks = list(ipaddress.summarize_address_range(first, last))
+    return str(networks[0]) if len(networks) == 1 else f"{first}-{last}"
 
 
 def _port_map(key: str, address: str, found: Mapping[str, str]) -> ElementSet:

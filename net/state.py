@@ -60,6 +60,9 @@ class Link(Struct):
     vxlan: Vxlan | None = None
     multicast_snooping: bool = False
     """Of a bridge."""
+    steered: bool = False
+    """What arrives on it is worked on by all processors, one per flow (receive packet steering, Linux
+    networking/scaling). Set when the link is made; never observed, never compared."""
     foot: Foot | None = None
     """Of a veth: how to make its far end. Never observed, never compared."""
 

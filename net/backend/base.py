@@ -42,6 +42,8 @@ class Traits(Struct):
     """Ranges whose addresses are this network's."""
     here: tuple[str, ...]
     """Addresses in those ranges that are this host's own, without prefix length."""
+    steered: bool = False
+    """Of the endpoints' links: see `net.state.Link`."""
 
 
 class Member(Struct):

@@ -20,7 +20,7 @@ from pyroute2 import AsyncIPRoute, NetlinkError
 
 from model.errors import CommandFailed
 from net.diff import Op, describe
-from net.kernel import netns, rtnl, sysctl
+from net.kernel import netns, rtnl, steering, sysctl
 from net.kernel.observed import DUMPS, state_of
 from net.state import Address, Fdb, Foot, Link, Neighbour, NetState, Route, Sysctl
 
@@ -169,6 +169,8 @@ class Netlink:
                 raise
             await self._remove_link(link)
             await self._make_link(link)
+        if link.steered:
+            steering.spread(link.name)
         if link.foot is None:
             await self._change_link(link)
         else:

@@ -15,7 +15,9 @@ from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
 from model.view import NetworkPeer, NetworkView, Peer
 from net.diff import NftOp, Op, diff
+from net.firewall import without
 from net.host import NetworkPlan, PublishRequest
+from net.kernel.steering import mask
 from net.naming import bridge_name, endpoint_mac, link_local, veth_name, vtep_mac, vxlan_name
 from net.nftscript import comment, parse_listing, table_script
 from net.plan import check, desired
@@ -95,6 +97,7 @@ def test_equal_states_differ_in_nothing() -> None:
     ("options", "vni", "mtu", "says"),
     [
         ({"mode": "l4"}, 4097, 1500, "neither routed nor bridged"),
+        ({"rps": "1"}, 4097, 1500, "neither on nor off"),
         ({"mtu": "0"}, 4097, 1500, "options.mtu"),
         ({"mtu": "1279"}, 4097, 1500, "1280"),
         ({"mtu": "1451"}, 4097, 1500, "1450"),
@@ -196,3 +199,33 @@ def test_nft_operations_carry_the_table_they_make() -> None:
     made = [op for op in diff(desired(plan(), ()), NetState()) if isinstance(op, NftOp)]
     assert [(op.family, op.whole) for op in made] == [("bridge", True), ("inet", True)]
     assert all(op.table is not None for op in made)
+
+
+@pytest.mark.parametrize(
+    ("cidr", "but", "spans"),
+    [
+        ("10.1.0.0/24", ["10.1.0.1"], ["10.1.0.0", "10.1.0.2-10.1.0.255"]),
+        ("10.1.0.0/24", [], ["10.1.0.0/24"]),
+        ("10.1.0.0/31", ["10.1.0.0", "10.1.0.1"], []),
+        ("10.1.0.0/30", ["10.1.0.1", "10.2.0.1", "fd00::1"], ["10.1.0.0", "10.1.0.2/31"]),
+        ("fd00::/64", ["fd00::1"], ["fd00::", "fd00::2-fd00::ffff:ffff:ffff:ffff"]),
+    ],
+)
+def test_a_range_without_its_hosts_addresses(cidr: str, but: list[str], spans: list[str]) -> None:
+    assert list(without(cidr, but)) == spans
+
+
+def test_links_of_an_overlay_are_steered_unless_told_otherwise() -> None:
+    view = plan().networks[NETWORK]
+    spec = msgspec.structs.replace(view.spec, options={"rps": "off"})
+    on = desired(plan(), ())
+    off = desired(plan(networks={NETWORK: msgspec.structs.replace(view, spec=spec)}), ())
+    assert on.links[vxlan_name(NETWORK)].steered and not off.links[vxlan_name(NETWORK)].steered
+    assert diff(on, off) == ()
+
+
+@pytest.mark.parametrize(
+    ("processors", "text"), [(1, "1"), (2, "3"), (8, "ff"), (32, "ffffffff"), (40, "ff,ffffffff")]
+)
+def test_a_mask_of_processors_is_written_as_the_kernel_reads_it(processors: int, text: str) -> None:
+    assert mask(processors) == text
