@@ -1,4 +1,4 @@
-"""`deploy/bench [NAME…] [--json] [--runs N] [--list]`: measure figures against their peers, one row each."""
+"""`deploy/bench [NAME…] [--json | --markdown] [--runs N] [--list]`: figures against peers, a row each."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import msgspec
 
 from bench.figures import FIGURES, Measure
 from bench.stage import Stage
-from bench.table import Figure, Row, failed, render, row
+from bench.table import Figure, Row, failed, markdown, render, row
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="deploy/bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="figures whose name begins so; all without")
     parser.add_argument("--json", action="store_true", help="one object per line, for programs")
+    parser.add_argument("--markdown", action="store_true", help="the table of docs/performance.md")
     parser.add_argument(
         "--runs", type=int, default=0, help="pairs per figure, instead of each one's own number"
     )
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
                 sys.stdout.write(msgspec.json.encode(one).decode() + "\n")
                 sys.stdout.flush()
     if not options.json:
-        sys.stdout.write(render(rows) + "\n")
+        sys.stdout.write((markdown(rows) if options.markdown else render(rows)) + "\n")
     return 0
 
 

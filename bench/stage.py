@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -60,3 +61,4 @@ class Stage:
         for peer in (self._fleet, self._docker, self._swarm):
             if peer is not None:
                 peer.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -90,6 +90,18 @@ def selected(figures: Sequence[Figure], names: Sequence[str]) -> list[Figure]:
     return [f for f in figures if not names or any(f.name.startswith(n) for n in names)]
 
 
+def markdown(rows: Sequence[Row]) -> str:
+    """The table for a document: a line per figure, with what it measures."""
+    head = "| figure | what | ours | peer | limit | ratio (middle half) | goal | met |\n" + "|---" * 8 + "|"
+    lines = [
+        f"| `{r.name}` | {r.what} | {_number(r.ours)} {r.unit} | {_number(r.peer)} ({r.peer_name}) "
+        f"| {_number(r.limit)} | {_number(r.ratio)} ({_number(r.low)}–{_number(r.high)}) | {_goal(r)} "
+        f"| {'yes' if r.met else 'no'} |"
+        for r in rows
+    ]
+    return "\n".join([head, *lines])
+
+
 def render(rows: Sequence[Row]) -> str:
     """The table for people."""
     head = ("figure", "unit", "ours", "peer", "limit", "ratio", "middle half", "goal", "met", "runs")
@@ -102,7 +114,7 @@ def render(rows: Sequence[Row]) -> str:
             _number(r.limit),
             _number(r.ratio),
             f"{_number(r.low)}–{_number(r.high)}",
-            f"{'≤' if r.better == 'less' else '≥'} {r.goal:g}",
+            _goal(r),
             "yes" if r.met else "NO",
             str(r.runs),
         )
@@ -112,6 +124,10 @@ def render(rows: Sequence[Row]) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
              for line in (head, *body)]  # fmt: skip
     return "\n".join(lines + [f"{r.name}: {r.note}" for r in rows if r.note])
+
+
+def _goal(row: Row) -> str:
+    return f"{'≤' if row.better == 'less' else '≥'} {row.goal:g}"
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.table import Figure, Samples, failed, render, row, selected
+from bench.table import Figure, Samples, failed, markdown, render, row, selected
 
 START = Figure(name="start.api", what="x", unit="ms", goal=0.4, better="less", peer="docker")
 RATE = Figure(name="overlay.routed", what="x", unit="Gbit/s", goal=0.85, better="more", peer="by hand")
@@ -24,6 +24,14 @@ def test_an_absent_peer_is_not_met() -> None:
     assert not row(START, Samples(ours=(1.0, 2.0))).met
     assert not failed(START, "no docker").met
     assert "no docker" in render([failed(START, "no docker")])
+
+
+def test_the_table_for_documents_has_a_line_per_figure() -> None:
+    rows = [row(RATE, Samples(ours=(9.0,) * 4, peer=(10.0,) * 4)), failed(START, "no docker")]
+    head, rule, *lines = markdown(rows).splitlines()
+    assert len({line.count("|") for line in (head, rule, *lines)}) == 1
+    assert "| 9 Gbit/s | 10 (by hand) | – | 0.9 (0.9–0.9) | ≥ 0.85 | yes |" in lines[0]
+    assert lines[1].endswith("| no |")
 
 
 def test_names_select_by_prefix() -> None:
