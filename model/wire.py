@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from model.directory import DirectoryDelta
 from model.errors import InvalidInput
 from model.events import Event
 from model.ids import InstanceId
@@ -15,7 +16,9 @@ from model.spec import Struct
 from model.status import HostFacts, HostReport, InstanceStatus
 from model.view import View, ViewDelta
 
-PROTOCOL = 1
+PROTOCOL = 2
+WITH_DIRECTORY = 2
+"""Agents of this protocol and later are told who is on their networks."""
 
 
 class Hello(Struct, tag="hello"):
@@ -75,6 +78,13 @@ class FullView(Struct, tag="full_view"):
     view: View
 
 
+class Membership(Struct, tag="membership"):
+    """Who is on the networks that this host carries; `whole`: forget what you knew."""
+
+    delta: DirectoryDelta
+    whole: bool = False
+
+
 class Reported(Struct, tag="reported"):
     """Controller: your Report of this sequence is taken; forget it."""
 
@@ -92,7 +102,7 @@ class Goodbye(Struct, tag="goodbye"):
     retry: bool = True
 
 
-ControllerMessage = Welcome | Delta | FullView | Reported | Ping | Goodbye
+ControllerMessage = Welcome | Delta | FullView | Membership | Reported | Ping | Goodbye
 
 _from_agent: msgspec.msgpack.Decoder[AgentMessage] = msgspec.msgpack.Decoder(AgentMessage)
 _from_controller: msgspec.msgpack.Decoder[ControllerMessage] = msgspec.msgpack.Decoder(ControllerMessage)

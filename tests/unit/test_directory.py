@@ -1,0 +1,28 @@
+"""Directories of networks and their differences."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.directory import Directory, DirectoryDelta, Member, apply, diff
+from model.ids import HostId, InstanceId, NetworkId
+
+MEMBERS = st.builds(Member, name=st.sampled_from(["a", "b"]), host=st.just(HostId("h")), ready=st.booleans())
+DIRECTORIES = st.builds(
+    Directory,
+    networks=st.dictionaries(
+        st.sampled_from([NetworkId("n1"), NetworkId("n2")]),
+        st.dictionaries(st.sampled_from([InstanceId(i) for i in "abc"]), MEMBERS, min_size=1),
+    ),
+)
+
+
+@given(DIRECTORIES, DIRECTORIES)
+def test_a_difference_applied_gives_the_other(one: Directory, other: Directory) -> None:
+    assert apply(diff(one, other), one) == other
+
+
+@given(DIRECTORIES)
+def test_equal_directories_differ_in_nothing(one: Directory) -> None:
+    assert diff(one, one) == DirectoryDelta() and diff(one, one).empty
