@@ -18,6 +18,7 @@ from agent.assign import assign
 from agent.context import Context
 from agent.journal import Journal
 from agent.logs import LogReader
+from agent.membership import Membership
 from agent.record import Local, status_of
 from agent.reporter import Reporter
 from agent.rotation import LogRotator
@@ -45,6 +46,7 @@ class HostAgent:
         self.reporter = Reporter()
         self._journal = journal
         self._views = ViewJournal(journal)
+        self.membership = Membership(journal)
         self._supervisor = supervisor
         self._actions = Actions(context)
         self.workers: dict[InstanceId, Worker] = {}
@@ -65,6 +67,7 @@ class HostAgent:
         context = self.context
         view = self._views.read()
         context.view, self._has_view = view or View(), view is not None
+        self.membership.read()
         records = {InstanceId(key): record for key, record in self._journal.read("local", Local).items()}
         for ident in [i for i, record in records.items() if record.phase is Phase.REMOVED]:
             self._tombstones[ident] = records.pop(ident)

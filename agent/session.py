@@ -110,6 +110,8 @@ class Session:
                 await self._views.put(delta)
             case wire.FullView(view=view) | wire.Welcome(view=view):
                 await self._views.put(view)
+            case wire.Membership(delta=delta, whole=whole):
+                agent.membership.take(delta, whole=whole)
             case wire.Goodbye():
                 _goodbye(message)
 

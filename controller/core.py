@@ -17,6 +17,7 @@ from aio.clock import Clock
 from aio.supervisor import Supervisor
 from controller.commands import networks as network_commands
 from controller.committer import Committer
+from controller.directory import Memberships, instances_of
 from controller.events import EventRing
 from controller.heartbeats import Heartbeats
 from controller.keys import waiting_keys
@@ -33,12 +34,14 @@ from controller.sessions import Sessions
 from controller.snapshot import Change, Cluster, Key
 from controller.statuses import Statuses
 from controller.store.base import Store
-from controller.views import affected
+from controller.views import affected, carriers
+from model.directory import Directory
 from model.errors import NotFound
 from model.ids import HostId, IdSource, InstanceId, NetworkId, ServiceId
 from model.records import FleetSettings, Host, Instance
 from model.spec import Struct
 from model.status import HostState
+from model.view import View
 from model.wire import Hello, Report
 
 MakeAuthority = Callable[[str], Authority]
@@ -68,6 +71,7 @@ class Core:
         self.ids = ids
         self.options = options
         self.statuses = Statuses()
+        self.memberships = Memberships()
         self.ring = EventRing(clock)
         self.pipes = Pipes()
         self.committer = Committer(store, self.ring)
@@ -139,8 +143,11 @@ class Core:
     def _changed(self, cluster: Cluster, changes: Iterable[Change] | None) -> None:
         """Durable changes: wake the sessions and the waiters whom they concern."""
         if changes is None:
+            self._members_of(cluster, {*cluster.instances, *self.memberships.known()})
             self.sessions.ring(None)
             return
+        changes = tuple(changes)
+        self._members_of(cluster, instances_of(cluster, changes))
         for change in changes:
             self.sessions.ring(affected(cluster, change))
             if isinstance(change.old, Instance):
@@ -149,6 +156,11 @@ class Core:
                 self.statuses.ring(change.old.id)
             if isinstance(change.old, Host) and change.new is None:
                 self._removed(change.old.id)
+
+    def _members_of(self, cluster: Cluster, instances: Iterable[InstanceId]) -> None:
+        """These may have joined, changed or left networks: the hosts that carry those are told."""
+        for network in self.memberships.refresh(cluster, self.statuses.by_id, instances):
+            self.sessions.ring(carriers(cluster, network))
 
     def _removed(self, host: HostId) -> None:
         self.sessions.dismiss(host, "this host was removed from the fleet", retry=False)
@@ -167,6 +179,9 @@ class Core:
     def snapshot(self) -> Cluster:
         return self.store.snapshot()
 
+    def directory(self, host: HostId, view: View) -> Directory:
+        return self.memberships.of_host(self.snapshot(), host, view.networks)
+
     async def greeted(self, host: HostId, hello: Hello) -> None:
         cluster = self.snapshot()
         record = cluster.hosts.get(host)
@@ -176,12 +191,14 @@ class Core:
         self.statuses.report(hello.report, host)
         news = self.statuses.take(cluster, host, hello.statuses)
         self.statuses.missing(cluster, host, {status.instance for status in hello.statuses})
+        self._members_of(cluster, cluster.on_host(host))
         await self.committer.run(lambda now: plan_hello(now, host, hello, self.clock.now()))
         self.loop.reported(news)
 
     async def reported(self, host: HostId, report: Report) -> None:
         cluster = self.snapshot()
         news = self.statuses.take(cluster, host, report.statuses)
+        self._members_of(cluster, news)
         if report.report is not None:
             self.statuses.report(report.report, host)
             self.loop.add(waiting_keys(cluster))

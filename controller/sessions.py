@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Protocol
 
 from aio.clock import Clock
@@ -18,18 +18,22 @@ from aio.mailbox import Bell
 from api.ports import Channel
 from controller.snapshot import Cluster
 from controller.views import view_of
+from model import directory
 from model.codec import encode_wire
+from model.directory import Directory
 from model.errors import FlotaError, InvalidInput
 from model.ids import HostId
 from model.view import View, diff
 from model.wire import (
     PROTOCOL,
+    WITH_DIRECTORY,
     Ack,
     ControllerMessage,
     Delta,
     FullView,
     Goodbye,
     Hello,
+    Membership,
     NeedView,
     Ping,
     Pong,
@@ -48,6 +52,10 @@ class Listener(Protocol):
     """What a session tells the controller."""
 
     def snapshot(self) -> Cluster: ...
+
+    def directory(self, host: HostId, view: View) -> Directory:
+        """Who is on the networks of that View."""
+        ...
 
     async def greeted(self, host: HostId, hello: Hello) -> None:
         """A session begins; returns when what Hello changes is durable. Raises NotFound for no such host."""
@@ -78,6 +86,9 @@ class Session:
         self._channel = channel
         self._sent = View()
         self._whole = False
+        self._seen: View | None = None
+        self._listed: Directory | None = None
+        """What was sent of the directory; None: nothing yet."""
         self._serial = 0
         self._goodbye: Goodbye | None = None
 
@@ -101,14 +112,14 @@ class Session:
         self._goodbye = Goodbye(reason=reason, retry=retry)
         self.bell.ring()
 
-    async def write(self, snapshot: Callable[[], Cluster]) -> None:
+    async def write(self, listener: Listener) -> None:
         """Send what changed whenever it rings, for ever."""
         while True:
             await self.bell.wait()
             if self._goodbye is not None:
                 await self.end(self._goodbye.reason, retry=self._goodbye.retry)
                 return
-            view = view_of(snapshot(), self.host)
+            view = self._looked_at(listener.snapshot())
             delta = diff(self._sent, view)
             if self._whole:
                 self._whole, self._sent = False, view
@@ -116,6 +127,21 @@ class Session:
             elif not delta.empty:
                 self._sent = view
                 await self.send(Delta(delta=delta))
+            if self.hello.protocol >= WITH_DIRECTORY:
+                await self._list(listener.directory(self.host, view))
+
+    def _looked_at(self, cluster: Cluster) -> View:
+        """The host's View now. Made anew only for a new snapshot: reports ring as well as records."""
+        if self._seen is None or self._seen.revision != cluster.revision:
+            self._seen = view_of(cluster, self.host)
+        return self._seen
+
+    async def _list(self, now: Directory) -> None:
+        """Send what changed of the directory; the first time all of it, even if nobody is there."""
+        before, self._listed = self._listed, now
+        delta = directory.diff(before or Directory(), now)
+        if before is None or not delta.empty:
+            await self.send(Membership(delta=delta, whole=before is None))
 
     async def ping(self, clock: Clock, every: float) -> None:
         while True:
@@ -228,7 +254,7 @@ class Sessions:
         failure: FlotaError | OSError | None = None
         async with asyncio.TaskGroup() as group:
             beside = [
-                group.create_task(self._or_close(session, session.write(self._listener.snapshot))),
+                group.create_task(self._or_close(session, session.write(self._listener))),
                 group.create_task(self._or_close(session, session.ping(self._clock, self._ping_every))),
             ]
             try:

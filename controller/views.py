@@ -44,8 +44,7 @@ def affected(cluster: Cluster, change: Change) -> set[HostId] | None:
             hosts.add(record.host)
             hosts |= _holders(cluster, record.network)
         elif isinstance(record, Network):
-            hosts |= _holders(cluster, record.id)
-            hosts |= {i.host for i in cluster.on_network(record.id).values() if i.host is not None}
+            hosts |= carriers(cluster, record.id)
         elif isinstance(record, FleetSettings):
             return None
     if isinstance(change.old, Host) or isinstance(change.new, Host):
@@ -66,6 +65,12 @@ def _met_by(cluster: Cluster, change: Change) -> set[HostId]:
     for block in cluster.blocks_by_host.get(host.id, {}).values():
         found |= _holders(cluster, block.network)
     return found
+
+
+def carriers(cluster: Cluster, network: NetworkId) -> set[HostId]:
+    """The hosts that have the network in their View."""
+    used = {i.host for i in cluster.on_network(network).values() if i.host is not None}
+    return used | _holders(cluster, network)
 
 
 def _holders(cluster: Cluster, network: NetworkId) -> set[HostId]:

@@ -236,6 +236,21 @@ class Simulation:
             facts = cluster.hosts[host].facts
             assert used.memory <= facts.memory and used.nano_cpus <= facts.nano_cpus, "over-committed"
 
+    def check_directories(self, cluster: Cluster) -> None:
+        """Each host in session knows who really runs on its networks, and nobody else."""
+        truth: dict[str, dict[str, str]] = {}
+        for host in self.fleet.hosts.values():
+            for ident, status in host.statuses.items():
+                if status.phase is not Phase.RUNNING or ident not in cluster.instances:
+                    continue
+                for endpoint in status.endpoints:
+                    truth.setdefault(endpoint.network, {})[ident] = endpoint.ipv4
+        for agent in self.fleet.agents.values():
+            assert agent.directory is not None
+            spread = {n for n in agent.view.networks if cluster.networks[n].spec.driver == "overlay"}
+            told = {n: {i: m.ipv4 for i, m in ms.items()} for n, ms in agent.directory.networks.items()}
+            assert {n: told.get(n, {}) for n in spread} == {n: truth.get(n, {}) for n in spread}
+
     def check_converged(self) -> None:
         f = self.fleet
         info = f.controller.get_service("web")
@@ -261,6 +276,7 @@ class Simulation:
             assert running <= wanted, "a host runs what it should not"
         places = [i for host in f.hosts.values() for i in host.statuses]
         assert len(places) == len(set(places)), "an instance is on two hosts"
+        self.check_directories(cluster)
         images = {i.instance.spec.image for i in info.instances if i.instance.desired is Desired.RUNNING}
         assert images <= {info.service.spec.container.image}, "I21: an old generation still runs"
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from model.codec import encode_wire
+from model.directory import Directory
+from model.directory import apply as apply_directory
 from model.ids import HostId, InstanceId
 from model.records import Desired, Instance
 from model.status import Endpoint, HostFacts, HostReport, InstanceStatus, Phase
@@ -25,6 +27,7 @@ from model.wire import (
     FullView,
     Goodbye,
     Hello,
+    Membership,
     NeedView,
     Ping,
     Pong,
@@ -116,6 +119,7 @@ class FakeAgent:
         self.host = host
         self.channel = channel
         self.view = View()
+        self.directory: Directory | None = None
         self.goodbye: Goodbye | None = None
         self.welcomed = asyncio.Event()
 
@@ -154,6 +158,9 @@ class FakeAgent:
                 self.view = applied
                 await self.send(Ack(revision=applied.revision))
                 await self.work()
+            case Membership(delta=delta, whole=whole):
+                known = Directory() if whole or self.directory is None else self.directory
+                self.directory = apply_directory(delta, known)
             case Ping(serial=serial):
                 await self.send(Pong(serial=serial))
             case Reported():
