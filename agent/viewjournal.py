@@ -14,7 +14,7 @@ from model.codec import encode_wire
 from model.ids import HostId, InstanceId, NetworkId
 from model.records import Instance
 from model.spec import Struct
-from model.view import NetworkView, Peer, View
+from model.view import NetworkView, Peer, ServiceView, View
 
 
 class _Head(Struct):
@@ -23,6 +23,7 @@ class _Head(Struct):
     vxlan_port: int
     security_profile: str
     address_pools: tuple[str, ...]
+    vip_ranges: tuple[str, ...] = ()
 
 
 class ViewJournal:
@@ -38,6 +39,7 @@ class ViewJournal:
         instances = {InstanceId(k): v for k, v in self._journal.read("instance", Instance).items()}
         networks = {NetworkId(k): v for k, v in self._journal.read("network", NetworkView).items()}
         peers = {HostId(k): v for k, v in self._journal.read("peer", Peer).items()}
+        services = self._journal.read("service", ServiceView)
         self._durable = View(
             revision=head.revision,
             fleet_id=head.fleet_id,
@@ -47,6 +49,8 @@ class ViewJournal:
             instances=instances,
             networks=networks,
             peers=peers,
+            services=services,
+            vip_ranges=head.vip_ranges,
         )
         return self._durable
 
@@ -59,12 +63,14 @@ class ViewJournal:
             vxlan_port=view.vxlan_port,
             security_profile=view.security_profile,
             address_pools=view.address_pools,
+            vip_ranges=view.vip_ranges,
         )
         writes: list[Write] = [("view", "head", encode_wire(head))]
         for kind, put, gone in (
             ("instance", delta.instances, delta.gone_instances),
             ("network", delta.networks, delta.gone_networks),
             ("peer", delta.peers, delta.gone_peers),
+            ("service", delta.services, delta.gone_services),
         ):
             writes += [(kind, key, encode_wire(value)) for key, value in put.items()]
             writes += [(kind, key, None) for key in gone]

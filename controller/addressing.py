@@ -39,6 +39,7 @@ def resolve_subnets(
         for network in cluster.networks.values()
         for subnet in network.spec.subnets
     ]
+    services = ipaddress.ip_network(cluster.settings.vip_range)
     avoid = [ipaddress.ip_address(address) for address in hosts if address]
     subnets = list(spec.subnets)
     for subnet in subnets:
@@ -46,13 +47,15 @@ def resolve_subnets(
         for other, name in taken:
             if overlap(wanted, other):
                 raise InvalidInput(f"subnet {subnet.cidr} overlaps {other} of network {name}")
+        if overlap(wanted, services):
+            raise InvalidInput(f"subnet {subnet.cidr} overlaps {services}, the range of services' addresses")
         for address in avoid:
             if address in wanted:
                 raise InvalidInput(f"subnet {subnet.cidr} contains the host address {address}")
         taken.append((wanted, spec.name))
     if not any(ipaddress.ip_network(s.cidr).version == 4 for s in subnets):
         settings = cluster.settings
-        avoided = [*(whole for whole, _ in taken), *map(ipaddress.ip_network, avoid)]
+        avoided = [services, *(whole for whole, _ in taken), *map(ipaddress.ip_network, avoid)]
         found = free_subnet(settings.address_pools, settings.subnet_prefix, avoided)
         subnets.insert(0, Subnet(cidr=str(found)))
     if spec.ipv6 and not any(ipaddress.ip_network(s.cidr).version == 6 for s in subnets):

@@ -96,6 +96,8 @@ class Cluster:
     """Under `None`: instances without a host yet."""
     by_service: Map[ServiceId, Map[InstanceId, Instance]] = _NONE
     by_network: Map[NetworkId, Map[InstanceId, Instance]] = _NONE
+    services_on: Map[NetworkId, Map[ServiceId, Service]] = _NONE
+    """Services with an address on that network."""
     usage: Map[HostId, Usage] = _NONE
     blocks_by_network: Map[NetworkId, Map[str, Block]] = _NONE
     blocks_by_host: Map[HostId, Map[str, Block]] = _NONE
@@ -220,6 +222,11 @@ def _indexed(cluster: Cluster, record: Record) -> Cluster:
             by_network=by_network,
             usage=_used(cluster.usage, record, +1),
         )
+    if isinstance(record, Service):
+        services_on = cluster.services_on
+        for network in record.vips:
+            services_on = _put(services_on, network, record.id, record)
+        return replace(cluster, services_on=services_on)
     if isinstance(record, Block):
         return replace(
             cluster,
@@ -246,6 +253,11 @@ def _unindexed(cluster: Cluster, record: Record) -> Cluster:
             by_network=by_network,
             usage=_used(cluster.usage, record, -1),
         )
+    if isinstance(record, Service):
+        services_on = cluster.services_on
+        for network in record.vips:
+            services_on = _drop(services_on, network, record.id)
+        return replace(cluster, services_on=services_on)
     if isinstance(record, Block):
         return replace(
             cluster,

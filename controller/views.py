@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from immutables import Map
+
 from controller.addressing import spans_hosts
 from controller.snapshot import Change, Cluster
-from model.ids import HostId, InstanceId, NetworkId
-from model.records import Block, FleetSettings, Host, Instance, Network
+from controller.vips import same_addresses, vip_ranges
+from model.ids import HostId, InstanceId, NetworkId, ServiceId
+from model.records import Block, FleetSettings, Host, Instance, Network, Service
 from model.status import HostState
-from model.view import NetworkPeer, NetworkView, Peer, View
+from model.view import NetworkPeer, NetworkView, Peer, ServiceView, View, service_key
+
+_NO_SERVICES: Map[ServiceId, Service] = Map()
 
 
 def view_of(cluster: Cluster, host: HostId) -> View:
@@ -31,6 +36,12 @@ def view_of(cluster: Cluster, host: HostId) -> View:
         instances=instances,
         networks=networks,
         peers={peer: _peer(cluster.hosts[peer]) for peer in sorted(met)},
+        services={
+            service_key(network, service.id): _service(service, network)
+            for network in networks
+            for service in cluster.services_on.get(network, _NO_SERVICES).values()
+        },
+        vip_ranges=vip_ranges(settings),
     )
 
 
@@ -47,6 +58,8 @@ def affected(cluster: Cluster, change: Change) -> set[HostId] | None:
             hosts |= carriers(cluster, record.id)
         elif isinstance(record, FleetSettings):
             return None
+    if isinstance(change.old, Service) or isinstance(change.new, Service):
+        return _told_of(cluster, change)
     if isinstance(change.old, Host) or isinstance(change.new, Host):
         return hosts | _met_by(cluster, change)
     return hosts
@@ -71,6 +84,18 @@ def carriers(cluster: Cluster, network: NetworkId) -> set[HostId]:
     """The hosts that have the network in their View."""
     used = {i.host for i in cluster.on_network(network).values() if i.host is not None}
     return used | _holders(cluster, network)
+
+
+def _told_of(cluster: Cluster, change: Change) -> set[HostId]:
+    services = [record for record in (change.old, change.new) if isinstance(record, Service)]
+    if len(services) == 2 and same_addresses(services[0], services[1]):
+        return set()
+    return {host for s in services for network in s.vips for host in carriers(cluster, network)}
+
+
+def _service(service: Service, network: NetworkId) -> ServiceView:
+    vip = service.vips[network]
+    return ServiceView(name=service.spec.name, ipv4=vip.ipv4, ipv6=vip.ipv6, balance=service.spec.balance)
 
 
 def _holders(cluster: Cluster, network: NetworkId) -> set[HostId]:

@@ -81,9 +81,17 @@ class Condition(Struct):
     since: float = 0.0
 
 
+class Vip(Struct):
+    """A service's address on one network, on every host that carries it."""
+
+    ipv4: str = ""
+    ipv6: str = ""
+
+
 class Service(Struct):
     id: ServiceId
     spec: ServiceSpec
+    vips: Mapping[NetworkId, Vip] = {}
     generation: int = 1
     previous: ServiceSpec | None = None
     created_at: float = 0.0
@@ -158,6 +166,8 @@ class FleetSettings(Struct):
     vxlan_port: int = 4789
     vni_first: int = 4096
     vni_last: int = 1_048_575
+    vip_range: str = "10.126.0.0/15"
+    """IPv4 addresses of services; no network may touch it."""
     security_profile: Literal["docker", "default", "strict"] = "default"
     lost_after: float = 3.0
     """Seconds of silence until a host is Lost."""

@@ -192,12 +192,22 @@ class UpdatePolicy(Struct):
     order: Literal["stop-first", "start-first"] = "stop-first"
 
 
+Balance = Literal["round-robin", "random", "source-hash", "sticky"]
+"""Which member a new connection to a service's address gets. source-hash: by the client's address. sticky:
+the one that the client had last, for a while."""
+
+
 class ServiceSpec(Struct):
+    """`endpoint_mode` vip: the service's name leads to one address, which balances over its ready instances.
+    dnsrr: the name leads to the instances' own addresses."""
+
     name: str
     container: ContainerSpec
     mode: ServiceMode = Replicated()
     placement: Placement = Placement()
     update: UpdatePolicy = UpdatePolicy()
+    endpoint_mode: Literal["vip", "dnsrr"] = "vip"
+    balance: Balance = "round-robin"
     labels: Mapping[str, str] = {}
 
 

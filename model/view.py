@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import msgspec
 
-from model.ids import HostId, InstanceId, NetworkId
+from model.ids import HostId, InstanceId, NetworkId, ServiceId
 from model.records import Instance
-from model.spec import NetworkSpec, Struct
+from model.spec import Balance, NetworkSpec, Struct
 
 K = TypeVar("K", bound=str)
 V = TypeVar("V")
@@ -47,6 +47,20 @@ class NetworkView(Struct):
     """Addresses that the controller gave by name."""
 
 
+class ServiceView(Struct):
+    """A service's address on a network that this host carries."""
+
+    name: str
+    ipv4: str = ""
+    ipv6: str = ""
+    balance: Balance = "round-robin"
+
+
+def service_key(network: NetworkId, service: ServiceId) -> str:
+    """Of a `View.services` entry."""
+    return f"{network}/{service}"
+
+
 class View(Struct):
     revision: int = 0
     fleet_id: str = ""
@@ -56,6 +70,10 @@ class View(Struct):
     instances: Mapping[InstanceId, Instance] = {}
     networks: Mapping[NetworkId, NetworkView] = {}
     peers: Mapping[HostId, Peer] = {}
+    services: Mapping[str, ServiceView] = {}
+    """By `service_key`. A map beside the networks, so that one service's change is one entry."""
+    vip_ranges: tuple[str, ...] = ()
+    """In which all services' addresses lie."""
 
 
 class ViewDelta(Struct):
@@ -70,9 +88,12 @@ class ViewDelta(Struct):
     instances: Mapping[InstanceId, Instance] = {}
     networks: Mapping[NetworkId, NetworkView] = {}
     peers: Mapping[HostId, Peer] = {}
+    services: Mapping[str, ServiceView] = {}
+    vip_ranges: tuple[str, ...] | None = None
     gone_instances: tuple[InstanceId, ...] = ()
     gone_networks: tuple[NetworkId, ...] = ()
     gone_peers: tuple[HostId, ...] = ()
+    gone_services: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -87,6 +108,7 @@ def diff(old: View, new: View) -> ViewDelta:
     instances, gone_instances = _diff(old.instances, new.instances)
     networks, gone_networks = _diff(old.networks, new.networks)
     peers, gone_peers = _diff(old.peers, new.peers)
+    services, gone_services = _diff(old.services, new.services)
     return ViewDelta(
         from_revision=old.revision,
         to_revision=new.revision,
@@ -97,9 +119,12 @@ def diff(old: View, new: View) -> ViewDelta:
         instances=instances,
         networks=networks,
         peers=peers,
+        services=services,
+        vip_ranges=new.vip_ranges if new.vip_ranges != old.vip_ranges else None,
         gone_instances=gone_instances,
         gone_networks=gone_networks,
         gone_peers=gone_peers,
+        gone_services=gone_services,
     )
 
 
@@ -116,6 +141,8 @@ def apply(delta: ViewDelta, view: View) -> View | None:
         instances=_apply(view.instances, delta.instances, delta.gone_instances),
         networks=_apply(view.networks, delta.networks, delta.gone_networks),
         peers=_apply(view.peers, delta.peers, delta.gone_peers),
+        services=_apply(view.services, delta.services, delta.gone_services),
+        vip_ranges=view.vip_ranges if delta.vip_ranges is None else delta.vip_ranges,
     )
 
 

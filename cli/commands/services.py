@@ -24,6 +24,11 @@ RESTARTS = {"none": "no", "on-failure": "on-failure", "any": "always"}
 """Docker's words for a service's containers, and ours."""
 
 
+BALANCES = ("round-robin", "random", "source-hash", "sticky")
+ENDPOINT_MODE = "Its name leads to one address (vip) or to each container's (dnsrr)"
+BALANCE = "Which container a new connection to its address gets"
+
+
 @click.group()
 def service() -> None:
     """Services: containers kept running on the fleet."""
@@ -43,6 +48,8 @@ def service() -> None:
 @click.option("--update-parallelism", type=int, default=1)
 @click.option("--update-delay", default="0s")
 @click.option("--update-order", type=click.Choice(["stop-first", "start-first"]), default="stop-first")
+@click.option("--endpoint-mode", type=click.Choice(["vip", "dnsrr"]), default="vip", help=ENDPOINT_MODE)
+@click.option("--balance", type=click.Choice(BALANCES), default=BALANCES[0], help=BALANCE)
 @click.option("--limit-cpu", "limit_cpu", help="As --cpus")
 @click.option("--limit-memory", "limit_memory", help="As --memory")
 @click.option("--limit-pids", type=int, help="As --pids-limit")
@@ -102,6 +109,8 @@ def _spec(image: str, args: tuple[str, ...], flags: dict[str, Any]) -> ServiceSp
             delay=parse_duration(flags["update_delay"]),
             order=flags["update_order"],
         ),
+        endpoint_mode=flags["endpoint_mode"],
+        balance=flags["balance"],
         labels=labels,
     )
 
@@ -206,6 +215,8 @@ def scale(app: App, pairs_: tuple[str, ...]) -> None:
 @click.option("--update-parallelism", type=int)
 @click.option("--update-delay")
 @click.option("--update-order", type=click.Choice(["stop-first", "start-first"]))
+@click.option("--endpoint-mode", type=click.Choice(["vip", "dnsrr"]), help=ENDPOINT_MODE)
+@click.option("--balance", type=click.Choice(BALANCES), help=BALANCE)
 @click.option("--force", is_flag=True, help="Replace all containers even if nothing changed")
 @click.argument("ref", metavar="SERVICE")
 @pass_app
@@ -260,6 +271,8 @@ def updated(spec: ServiceSpec, flags: dict[str, Any]) -> ServiceSpec:
         placement=replace(spec.placement, constraints=(*kept, *flags["constraint_add"])),
         update=replace(spec.update, **{k: v for k, v in policy.items() if v is not None}),
         mode=mode,
+        endpoint_mode=flags["endpoint_mode"] or spec.endpoint_mode,
+        balance=flags["balance"] or spec.balance,
     )
 
 

@@ -8,23 +8,25 @@ from controller.attachments import resolve_attachments
 from controller.commands.find import find_service
 from controller.plan import Plan, put
 from controller.snapshot import Cluster
+from controller.vips import vips_of
 from model.api import UpdateService
 from model.errors import AlreadyExists, InvalidInput, StaleRevision, WrongState
 from model.events import Event
 from model.ids import ServiceId, short
-from model.records import Service
+from model.records import ResolvedAttachment, Service
 from model.spec import Replicated, RestartPolicy, ServiceSpec
 from model.validate import check, validate_service
 
 
 def create(cluster: Cluster, spec: ServiceSpec, *, now: float, ident: ServiceId) -> Plan:
     """Record a new service; the reconcile loop makes its instances."""
-    wanted = _checked(cluster, spec)
+    wanted, attachments = _checked(cluster, spec)
     for other in cluster.services.values():
         if other.spec.name == spec.name:
             hint = "it is still being removed" if other.removed else f"flota service update {spec.name}"
             raise AlreadyExists(f"the name {spec.name} is in use by service {short(other.id)}", hint=hint)
-    service = Service(id=ident, spec=wanted, created_at=now, updated_at=now)
+    vips = vips_of(cluster, ident, wanted, attachments, {})
+    service = Service(id=ident, spec=wanted, vips=vips, created_at=now, updated_at=now)
     return _plan(service, "create", now)
 
 
@@ -38,12 +40,13 @@ def update(cluster: Cluster, ref: str, request: UpdateService, now: float) -> Pl
         )
     if request.spec.name != service.spec.name:
         raise InvalidInput("a service can't be renamed", hint="Make a new one and remove this one")
-    wanted = _checked(cluster, request.spec)
+    wanted, attachments = _checked(cluster, request.spec)
     if type(wanted.mode) is not type(service.spec.mode):
         raise InvalidInput("the mode of a service can't change", hint="Make a new service")
     if wanted == service.spec:
         return Plan(subject=service.id)
-    return _plan(_changed(service, wanted, now), "update", now)
+    vips = vips_of(cluster, service.id, wanted, attachments, service.vips)
+    return _plan(replace(_changed(service, wanted, now), vips=vips), "update", now)
 
 
 def scale(cluster: Cluster, ref: str, replicas: int, now: float) -> Plan:
@@ -63,13 +66,15 @@ def remove(cluster: Cluster, ref: str, now: float) -> Plan:
     return _plan(replace(service, removed=True, updated_at=now), "removing", now)
 
 
-def _checked(cluster: Cluster, spec: ServiceSpec) -> ServiceSpec:
-    """The spec as it is stored. A service without a restart policy keeps its instances up: `always`."""
+def _checked(cluster: Cluster, spec: ServiceSpec) -> tuple[ServiceSpec, tuple[ResolvedAttachment, ...]]:
+    """The spec as it is stored, and its networks. A service without a restart policy keeps its instances up:
+    `always`."""
     check("invalid service", validate_service(spec))
-    resolve_attachments(cluster, spec.container)
+    attachments = resolve_attachments(cluster, spec.container)
     if spec.container.restart != RestartPolicy():
-        return spec
-    return replace(spec, container=replace(spec.container, restart=RestartPolicy(condition="always")))
+        return spec, attachments
+    container = replace(spec.container, restart=RestartPolicy(condition="always"))
+    return replace(spec, container=container), attachments
 
 
 def _living(cluster: Cluster, ref: str) -> Service:
