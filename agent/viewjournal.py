@@ -23,7 +23,6 @@ class _Head(Struct):
     vxlan_port: int
     security_profile: str
     address_pools: tuple[str, ...]
-    vip_ranges: tuple[str, ...] = ()
 
 
 class ViewJournal:
@@ -50,7 +49,6 @@ class ViewJournal:
             networks=networks,
             peers=peers,
             services=services,
-            vip_ranges=head.vip_ranges,
         )
         return self._durable
 
@@ -63,7 +61,6 @@ class ViewJournal:
             vxlan_port=view.vxlan_port,
             security_profile=view.security_profile,
             address_pools=view.address_pools,
-            vip_ranges=view.vip_ranges,
         )
         writes: list[Write] = [("view", "head", encode_wire(head))]
         for kind, put, gone in (

@@ -19,10 +19,12 @@ from model.ids import HostId, NetworkId
 from model.records import Block, Network
 from model.spec import NetworkSpec, Subnet
 from net.ipam import carve, free_subnet, overlap, parse_range
-from net.subnets import subnet_of
+from net.subnets import Range, subnet_of
 
 LOCAL_DRIVERS = frozenset({"bridge"})
 """Their subnet is each host's own; nothing is leased."""
+VIP_BITS = 4
+"""Services' addresses are a sixteenth of a subnet of the usual size."""
 QUARANTINE = 60.0
 """Seconds before addresses of a host that is gone are used again: peers' caches and flows have ended."""
 
@@ -34,12 +36,7 @@ def resolve_subnets(
 
     `hosts` are underlay addresses, which no range may contain. Raises InvalidInput, Exhausted.
     """
-    taken = [
-        (ipaddress.ip_network(subnet.cidr), network.spec.name)
-        for network in cluster.networks.values()
-        for subnet in network.spec.subnets
-    ]
-    services = ipaddress.ip_network(cluster.settings.vip_range)
+    taken = _taken(cluster)
     avoid = [ipaddress.ip_address(address) for address in hosts if address]
     subnets = list(spec.subnets)
     for subnet in subnets:
@@ -47,20 +44,44 @@ def resolve_subnets(
         for other, name in taken:
             if overlap(wanted, other):
                 raise InvalidInput(f"subnet {subnet.cidr} overlaps {other} of network {name}")
-        if overlap(wanted, services):
-            raise InvalidInput(f"subnet {subnet.cidr} overlaps {services}, the range of services' addresses")
         for address in avoid:
             if address in wanted:
                 raise InvalidInput(f"subnet {subnet.cidr} contains the host address {address}")
         taken.append((wanted, spec.name))
     if not any(ipaddress.ip_network(s.cidr).version == 4 for s in subnets):
         settings = cluster.settings
-        avoided = [services, *(whole for whole, _ in taken), *map(ipaddress.ip_network, avoid)]
+        avoided = [*(whole for whole, _ in taken), *map(ipaddress.ip_network, avoid)]
         found = free_subnet(settings.address_pools, settings.subnet_prefix, avoided)
         subnets.insert(0, Subnet(cidr=str(found)))
     if spec.ipv6 and not any(ipaddress.ip_network(s.cidr).version == 6 for s in subnets):
         subnets.append(Subnet(cidr=unique_local(cluster.settings.fleet_id, vni)))
     return tuple(subnets)
+
+
+def vip_ranges(
+    subnets: Iterable[Subnet], cluster: Cluster, *, vni: int, hosts: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """The ranges for services' addresses of a new network with these subnets: of IPv4 a sixteenth of a usual
+    subnet, out of the pool. Raises Exhausted."""
+    wholes = [ipaddress.ip_network(subnet.cidr) for subnet in subnets]
+    settings, found = cluster.settings, []
+    if any(whole.version == 4 for whole in wholes):
+        avoided = [*wholes, *(whole for whole, _ in _taken(cluster))]
+        avoided += [ipaddress.ip_network(address) for address in hosts if address]
+        prefix = min(settings.subnet_prefix + VIP_BITS, 29)
+        found.append(str(free_subnet(settings.address_pools, prefix, avoided)))
+    if any(whole.version == 6 for whole in wholes):
+        found.append(unique_local(f"{settings.fleet_id}/services", vni))
+    return tuple(found)
+
+
+def _taken(cluster: Cluster) -> list[tuple[Range, str]]:
+    """Ranges in use, each with the name of its network."""
+    return [
+        (ipaddress.ip_network(cidr), network.spec.name)
+        for network in cluster.networks.values()
+        for cidr in (*(subnet.cidr for subnet in network.spec.subnets), *network.vip_ranges)
+    ]
 
 
 def unique_local(fleet_id: str, subnet: int) -> str:

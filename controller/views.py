@@ -12,7 +12,7 @@ from immutables import Map
 
 from controller.addressing import spans_hosts
 from controller.snapshot import Change, Cluster
-from controller.vips import same_addresses, vip_ranges
+from controller.vips import same_addresses
 from model.ids import HostId, InstanceId, NetworkId, ServiceId
 from model.records import Block, FleetSettings, Host, Instance, Network, Service
 from model.status import HostState
@@ -41,7 +41,6 @@ def view_of(cluster: Cluster, host: HostId) -> View:
             for network in networks
             for service in cluster.services_on.get(network, _NO_SERVICES).values()
         },
-        vip_ranges=vip_ranges(settings),
     )
 
 
@@ -113,7 +112,9 @@ def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
     network = cluster.networks[ident]
     if not spans_hosts(network):
         cidrs = tuple(subnet.cidr for subnet in network.spec.subnets)
-        return NetworkView(id=ident, spec=network.spec, vni=network.vni, blocks=cidrs)
+        return NetworkView(
+            id=ident, spec=network.spec, vni=network.vni, blocks=cidrs, vip_ranges=network.vip_ranges
+        )
     shares: dict[HostId, list[str]] = {}
     for block in cluster.blocks_by_network.get(ident, {}).values():
         if not block.quarantined_until or block.host == host:
@@ -131,7 +132,15 @@ def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
     }
     lone = {f"{address}/{128 if ':' in address else 32}" for address in fixed.values()}
     blocks = tuple(sorted(cidr for cidr in shares.get(host, ()) if cidr not in lone))
-    return NetworkView(id=ident, spec=network.spec, vni=network.vni, blocks=blocks, peers=peers, fixed=fixed)
+    return NetworkView(
+        id=ident,
+        spec=network.spec,
+        vni=network.vni,
+        blocks=blocks,
+        peers=peers,
+        fixed=fixed,
+        vip_ranges=network.vip_ranges,
+    )
 
 
 def _reachable(cluster: Cluster, peer: HostId) -> bool:

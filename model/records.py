@@ -122,6 +122,9 @@ class Network(Struct):
     spec: NetworkSpec
     vni: int = 0
     """VXLAN network identifier, 0 for networks without."""
+    vip_ranges: tuple[str, ...] = ()
+    """In which its services' addresses lie, one per family: a container that is on several networks finds
+    each network's services behind that network's gateway."""
     predefined: bool = False
     created_at: float = 0.0
     revision: Revision = 0
@@ -166,8 +169,6 @@ class FleetSettings(Struct):
     vxlan_port: int = 4789
     vni_first: int = 4096
     vni_last: int = 1_048_575
-    vip_range: str = "10.126.0.0/15"
-    """IPv4 addresses of services; no network may touch it."""
     security_profile: Literal["docker", "default", "strict"] = "default"
     lost_after: float = 3.0
     """Seconds of silence until a host is Lost."""

@@ -43,6 +43,8 @@ class NetworkView(Struct):
     blocks: tuple[str, ...]
     """This host's, out of which its agent hands addresses."""
     peers: tuple[NetworkPeer, ...] = ()
+    vip_ranges: tuple[str, ...] = ()
+    """In which the addresses of its services lie."""
     fixed: Mapping[InstanceId, str] = {}
     """Addresses that the controller gave by name."""
 
@@ -72,8 +74,6 @@ class View(Struct):
     peers: Mapping[HostId, Peer] = {}
     services: Mapping[str, ServiceView] = {}
     """By `service_key`. A map beside the networks, so that one service's change is one entry."""
-    vip_ranges: tuple[str, ...] = ()
-    """In which all services' addresses lie."""
 
 
 class ViewDelta(Struct):
@@ -89,7 +89,6 @@ class ViewDelta(Struct):
     networks: Mapping[NetworkId, NetworkView] = {}
     peers: Mapping[HostId, Peer] = {}
     services: Mapping[str, ServiceView] = {}
-    vip_ranges: tuple[str, ...] | None = None
     gone_instances: tuple[InstanceId, ...] = ()
     gone_networks: tuple[NetworkId, ...] = ()
     gone_peers: tuple[HostId, ...] = ()
@@ -120,7 +119,6 @@ def diff(old: View, new: View) -> ViewDelta:
         networks=networks,
         peers=peers,
         services=services,
-        vip_ranges=new.vip_ranges if new.vip_ranges != old.vip_ranges else None,
         gone_instances=gone_instances,
         gone_networks=gone_networks,
         gone_peers=gone_peers,
@@ -142,7 +140,6 @@ def apply(delta: ViewDelta, view: View) -> View | None:
         networks=_apply(view.networks, delta.networks, delta.gone_networks),
         peers=_apply(view.peers, delta.peers, delta.gone_peers),
         services=_apply(view.services, delta.services, delta.gone_services),
-        vip_ranges=view.vip_ranges if delta.vip_ranges is None else delta.vip_ranges,
     )
 
 

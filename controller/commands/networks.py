@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from controller.addressing import LOCAL_DRIVERS, free_vni, resolve_subnets
+from controller.addressing import LOCAL_DRIVERS, free_vni, resolve_subnets, vip_ranges
 from controller.attachments import network_named
 from controller.plan import Item, Plan, delete, put
 from controller.snapshot import Cluster
@@ -29,8 +29,15 @@ def create(cluster: Cluster, spec: NetworkSpec, *, now: float, ident: NetworkId)
         raise AlreadyExists(f"a network named {spec.name} exists", hint=f"flota network rm {spec.name}")
     vni = 0 if spec.driver in LOCAL_DRIVERS else _vni(cluster, spec)
     addresses = [host.facts.address for host in cluster.hosts.values()]
-    subnets = resolve_subnets(spec, cluster, vni=vni or len(cluster.networks), hosts=addresses)
-    network = Network(id=ident, spec=replace(spec, subnets=subnets), vni=vni, created_at=now)
+    number = vni or len(cluster.networks)
+    subnets = resolve_subnets(spec, cluster, vni=number, hosts=addresses)
+    network = Network(
+        id=ident,
+        spec=replace(spec, subnets=subnets),
+        vni=vni,
+        vip_ranges=vip_ranges(subnets, cluster, vni=number, hosts=addresses),
+        created_at=now,
+    )
     event = Event(type="network", action="create", id=ident, name=spec.name, at=now)
     return Plan(items=(put(network, "asked for"),), events=(event,), subject=ident)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from itertools import combinations
 
 import msgspec
 import pytest
 
-from controller.commands import services
+from controller.commands import networks, services
 from controller.snapshot import Cluster
 from controller.store.base import stamped
 from controller.views import affected, view_of
@@ -28,11 +29,11 @@ def network(ident: NetworkId, *cidrs: str) -> Network:
     )
 
 
-def fleet(**settings: object) -> Cluster:
+def fleet() -> Cluster:
     facts = HostFacts(hostname="h1", address="192.0.2.1")
     host = Host(id=HostId("h1"), spec=HostSpec(name="h1"), facts=facts, state=HostState.READY)
     records = (
-        FleetSettings(fleet_id="f" * 32, **settings),  # type: ignore[arg-type]
+        FleetSettings(fleet_id="f" * 32),
         host,
         network(BLUE, "10.1.0.0/16", "fd00:1::/64"),
         network(RED, "10.2.0.0/16"),
@@ -57,18 +58,18 @@ def test_a_service_has_an_address_of_each_family_on_each_of_its_networks() -> No
     _, web = create(fleet(), spec("web", "blue", "red"))
     assert set(web.vips) == {BLUE, RED}
     blue, red = web.vips[BLUE], web.vips[RED]
-    assert blue.ipv6 and not red.ipv6 and blue.ipv4 != red.ipv4
+    assert ipaddress.ip_address(blue.ipv6) in ipaddress.ip_network("fd00:f::/64") and not red.ipv6
     for vip in (blue, red):
-        assert ipaddress.ip_address(vip.ipv4) in ipaddress.ip_network("10.126.0.0/15")
+        assert ipaddress.ip_address(vip.ipv4) in ipaddress.ip_network("10.3.0.0/29")
 
 
 def test_no_address_is_given_twice_and_their_end_is_said() -> None:
-    cluster, seen = fleet(vip_range="10.126.0.0/29"), set()
+    cluster, seen = fleet(), set()
     for number in range(6):
         cluster, made = create(cluster, spec(f"s{number}", "red"))
         seen.add(made.vips[RED].ipv4)
     assert len(seen) == 6
-    with pytest.raises(Exhausted, match=r"10\.126\.0\.0/29"):
+    with pytest.raises(Exhausted, match=r"10\.3\.0\.0/29"):
         create(cluster, spec("s6", "red"))
 
 
@@ -89,16 +90,29 @@ def test_hosts_that_carry_the_network_are_told() -> None:
     view = view_of(cluster, HostId("h1"))
     told = view.services[service_key(BLUE, web.id)]
     assert (told.name, told.ipv4, told.balance) == ("web", web.vips[BLUE].ipv4, "random")
-    assert view.vip_ranges[0] == "10.126.0.0/15"
+    assert view.networks[BLUE].vip_ranges == ("10.3.0.0/29", "fd00:f::/64")
     red, changes = cluster.apply((msgspec.structs.replace(web, generation=2),), (), 9)
     assert affected(red, changes[0]) == set()
     gone, changes = cluster.apply((), (web,), 9)
     assert affected(gone, changes[0]) == {"h1"} and not view_of(gone, HostId("h1")).services
 
 
-def test_a_network_may_not_touch_the_range_of_services() -> None:
-    from controller.addressing import resolve_subnets
-
-    wanted = NetworkSpec(name="x", subnets=(Subnet(cidr="10.127.3.0/24"),))
-    with pytest.raises(InvalidInput, match="services' addresses"):
-        resolve_subnets(wanted, fleet(), vni=7)
+def test_each_network_has_a_range_of_its_own_that_others_may_not_touch() -> None:
+    cluster, ranges = fleet(), list[str]()
+    for name in ("one", "two"):
+        wanted = NetworkSpec(name=name, ipv6=True)
+        plan = networks.create(cluster, wanted, now=1.0, ident=NetworkId(name))
+        cluster = cluster.apply(stamped([i.record for i in plan.items], 5), (), 5)[0]
+        made = cluster.networks[NetworkId(name)]
+        ranges += [*made.vip_ranges, *(subnet.cidr for subnet in made.spec.subnets)]
+    found = [ipaddress.ip_network(cidr) for cidr in ranges]
+    assert len(found) == 8
+    assert not any(a.overlaps(b) for a, b in combinations(found, 2) if a.version == b.version)
+    taken = next(r for r in cluster.networks[NetworkId("two")].vip_ranges if "." in r)
+    with pytest.raises(InvalidInput, match="overlaps"):
+        networks.create(
+            cluster,
+            NetworkSpec(name="x", subnets=(Subnet(cidr=taken),)),
+            now=1.0,
+            ident=NetworkId("x"),
+        )
