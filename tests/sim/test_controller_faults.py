@@ -2,7 +2,7 @@
 
 After each run of faults the nemesis stops and the fleet must converge: as many instances as wanted, on hosts
 that live, none twice on a host, no block with two holders, reservations kept. FLOTA_SIM_SEEDS sets how many
-seeds are tried, FLOTA_SIM_SEED one of them alone; a failure prints its seed.
+seeds are tried (50, and 1000 with --full), FLOTA_SIM_SEED one of them alone; a failure prints its seed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from model.status import HostState, Phase
 from tests.support.agents import FakeHost, make_host
 from tests.support.fleet import Fleet
 
-SEEDS = int(os.environ.get("FLOTA_SIM_SEEDS", "50"))
+SEEDS = int(os.environ.get("FLOTA_SIM_SEEDS", "1000" if os.environ.get("FLOTA_FULL") == "1" else "50"))
 ONE = os.environ.get("FLOTA_SIM_SEED")
 HOSTS = 4
 STEPS = 25
