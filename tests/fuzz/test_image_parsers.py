@@ -9,6 +9,7 @@ import tarfile
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,8 +23,10 @@ from image.zstdframes import Frames
 from model.errors import FlotaError, InvalidInput
 from tests.support.images import folder, link, member, tar
 
+FULL = os.environ.get("FLOTA_FULL") == "1"
+pytestmark = pytest.mark.timeout(900 if FULL else 120)
 examples = settings(
-    max_examples=20_000 if os.environ.get("FLOTA_FULL") == "1" else 150,
+    max_examples=10_000 if FULL else 150,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
