@@ -44,7 +44,8 @@ class NetworkView(Struct):
     """This host's, out of which its agent hands addresses."""
     peers: tuple[NetworkPeer, ...] = ()
     fixed: Mapping[InstanceId, str] = {}
-    """Addresses that the controller gave by name."""
+    """Addresses that were promised to instances of this host by name."""
+    fixed6: Mapping[InstanceId, str] = {}
 
 
 class View(Struct):
