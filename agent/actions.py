@@ -12,6 +12,9 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from agent import assemble, endpoints
 from agent.context import Context
@@ -24,7 +27,6 @@ from model.errors import FlotaError, Internal, InvalidInput, NotFound, WrongStat
 from model.image import ImageConfig
 from model.records import Instance
 from model.spec import Mount
-from model.status import BoundPort, Endpoint
 
 KILL_DEADLINE = 10.0
 RELEASED = "released"
@@ -60,6 +62,8 @@ class Actions:
                 await self._start(record)
             case Step.STOP:
                 await self._stop(action, record, want, ended)
+            case Step.WIRE:
+                return await self._wire(record, _wanted(want))
             case Step.PAUSE:
                 await self._context.runtime.pause(record.instance)
             case Step.RESUME:
@@ -97,10 +101,10 @@ class Actions:
                 connected = group.create_task(self._connect(record, want, image))
         except BaseExceptionGroup as failures:
             raise _first(failures) from None
-        netns, feet, ports = connected.result()
+        netns, wired = connected.result()
         root, mounts = filled.result()
         self._prepared[want.id] = _Prepared(root=root, netns=netns, mounts=mounts.mounts)
-        return Outcome(endpoints=feet, ports=ports, volumes=mounts.volumes, anonymous=mounts.anonymous)
+        return _wiring(wired, volumes=mounts.volumes, anonymous=mounts.anonymous)
 
     async def _fill(self, record: Local, want: Instance, image: ImageConfig) -> tuple[str, assemble.Mounts]:
         root = await self._context.images.mount_root(want.id)
@@ -108,10 +112,16 @@ class Actions:
 
     async def _connect(
         self, record: Local, want: Instance, image: ImageConfig
-    ) -> tuple[str, tuple[Endpoint, ...], tuple[BoundPort, ...]]:
+    ) -> tuple[str, endpoints.Wired]:
         netns = await endpoints.namespace(self._context, want)
-        feet = await endpoints.connect(self._context, want)
-        return netns, feet, await endpoints.publish(self._context, want, image, feet)
+        return netns, await endpoints.wire(self._context, want, image, record)
+
+    async def _wire(self, record: Local, want: Instance) -> Outcome:
+        """On the namespace of a process that lives; its /etc/hosts follows."""
+        wired = await endpoints.wire(self._context, want, self._image(record), record)
+        if wired.endpoints != record.endpoints:
+            await in_thread(assemble.rewrite_hosts, self._context, want, record.endpoints, wired.endpoints)
+        return _wiring(wired)
 
     async def _create(self, record: Local, want: Instance) -> Outcome:
         context = self._context
@@ -188,6 +198,10 @@ class Actions:
         await in_thread(remove_tree, context.folder(record.instance))
         if want is None or want.remove_volumes or want.spec.auto_remove or want.service is not None:
             await context.volumes.remove_anonymous(record.instance)
+
+
+def _wiring(wired: endpoints.Wired, **more: Any) -> Outcome:
+    return Outcome(**msgspec.structs.asdict(wired), **more)
 
 
 def signal_number(text: str) -> int:

@@ -51,7 +51,8 @@ class Addresses:
         if not wanted and not any((":" in block) is (version == 6) for block in network.blocks):
             return ""
         known = self._of(network.id)
-        promised = {a: i for i, a in network.fixed.items() if i != holder}
+        promises = [*network.fixed.items(), *network.fixed6.items()]
+        promised = {address: who for who, address in promises if who != holder}
         seen = replace(known, held={**promised, **known.held})
         after, address = ipam.allocate(
             network.spec, network.blocks, seen, holder, version=version, now=now, wanted=wanted
@@ -65,6 +66,17 @@ class Addresses:
         for network, known in list(self._leases.items()):
             if holder in known.held.values():
                 self._set(network, ipam.release(known, holder, now=now))
+
+    def settle(self, holder: InstanceId, endpoints: Iterable[Endpoint], now: float) -> None:
+        """`holder` has these endpoints and no others: all else that it has goes to rest. Idempotent."""
+        kept: dict[str, set[str]] = {}
+        for endpoint in endpoints:
+            kept.setdefault(endpoint.network, set()).update((endpoint.ipv4, endpoint.ipv6))
+        for network, known in list(self._leases.items()):
+            mine = {address for address, owner in known.held.items() if owner == holder}
+            if mine - kept.get(network, set()):
+                after = ipam.release(known, holder, now=now, but=kept.get(network, set()))
+                self._set(network, after)
 
     def held(self) -> Mapping[tuple[str, str], str]:
         """(network, address) → holder."""

@@ -3,6 +3,7 @@ gathered."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -85,7 +86,7 @@ async def bundle(
 ) -> Bundle:
     """The OCI bundle of the next attempt. Raises InvalidInput, Unsupported."""
     spec = want.spec
-    hostname = spec.hostname or (context.facts.hostname if mode_of(spec) == HOST else want.id[:12])
+    hostname = _hostname(context, want)
     etc = await in_thread(_etc_files, context, want, hostname, tuple(endpoints))
     passwd, group = (inroot.read_file(root, path) for path in ("/etc/passwd", "/etc/group"))
     facts = ocispec.ContainerFacts(
@@ -111,6 +112,22 @@ async def bundle(
         stdin=spec.stdin,
         stdin_once=spec.stdin_once,
     )
+
+
+def _hostname(context: Context, want: Instance) -> str:
+    spec = want.spec
+    return spec.hostname or (context.facts.hostname if mode_of(spec) == HOST else want.id[:12])
+
+
+def rewrite_hosts(context: Context, want: Instance, old: Sequence[Endpoint], new: Sequence[Endpoint]) -> None:
+    """/etc/hosts of a container whose endpoints changed. Its file is mounted inside, so it stays the same one
+    and is written by one call; lines that the container wrote itself stay."""
+    path = context.folder(want.id) / "hosts"
+    with contextlib.suppress(FileNotFoundError), open(path, "r+", encoding="utf-8", errors="replace") as file:
+        text = etcfiles.moved(file.read(), want.spec, _hostname(context, want), old, new)
+        data = text.encode(errors="replace")
+        os.pwrite(file.fileno(), data, 0)
+        os.ftruncate(file.fileno(), len(data))
 
 
 def _make_workdir(want: Instance, image: ImageConfig, root: str, passwd: bytes, group: bytes) -> None:

@@ -1,21 +1,31 @@
-"""An instance's feet on its networks: mode, addresses, published ports."""
+"""An instance's feet on its networks: mode, addresses, the change of them while it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agent import feet
 from agent.context import Context
-from model.errors import InUse, NotFound, WrongState
+from agent.publishing import publish
+from agent.record import Local
+from model.errors import NotFound, WrongState
 from model.ids import InstanceId, resolve
 from model.image import ImageConfig
 from model.records import Instance, ResolvedAttachment
-from model.spec import ContainerSpec, Publish
+from model.spec import ContainerSpec, Publish, Struct
 from model.status import BoundPort, Endpoint
-from net.host import EndpointRequest, PublishRequest
+from net.host import EndpointRequest
 
 HOST, NONE, CONTAINER = "host", "none", "container:"
-TRIES = 16
-"""How often a free port is looked for anew when others take the one that was found."""
+
+
+class Wired(Struct):
+    """What stands, and the wish that it was made of."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[BoundPort, ...] = ()
+    attached: tuple[ResolvedAttachment, ...] = ()
+    published: tuple[Publish, ...] = ()
 
 
 def mode_of(spec: ContainerSpec) -> str:
@@ -43,86 +53,65 @@ def _other(context: Context, ref: str) -> InstanceId:
     return other
 
 
-async def connect(context: Context, want: Instance) -> tuple[Endpoint, ...]:
-    """All endpoints, in the order of the attachments; the first is the way out. Done again, it finds the same
-    addresses."""
-    if mode_of(want.spec):
-        return ()
-    made = []
-    for index, attachment in enumerate(want.attachments):
-        made.append(await context.network.attach(_request(context, want, attachment, index)))
-    return tuple(made)
+async def wire(context: Context, want: Instance, image: ImageConfig, record: Local) -> Wired:
+    """Endpoints and published ports as they are wanted now; what is not wanted any more goes. Done again,
+    also after a crash anywhere within, it comes to the same end. Raises FlotaError; then some may stand
+    already.
+
+    What goes, goes last: the way out moves to its new network before the old one leaves. Only what no record
+    tells of, left by a step that was cut short, goes first, for it may be in the way of a name."""
+    want = context.wishes.get(
+        want.id, want
+    )  # a network that it has left meanwhile may be gone from this host
+    mode = mode_of(want.spec)
+    if mode == HOST or mode.startswith(CONTAINER):
+        return Wired(attached=want.attachments, published=want.spec.ports)
+    wanted = {attachment.network for attachment in want.attachments}
+    told = {endpoint.network for endpoint in record.endpoints}
+    unwanted = [network for network in context.network.attached(want.id) if network not in wanted]
+    for network in unwanted:
+        if network not in told:
+            await context.network.detach(want.id, network)
+    made = await _attach(context, want, record.endpoints)
+    ways = feet.ways_out(want.attachments, context.view.networks)
+    ports = await publish(context, want, image, feet.led(ways, made), held=record.ports)
+    for network in unwanted:
+        if network in told:
+            await context.network.detach(want.id, network)
+    context.addresses.settle(want.id, made, context.clock.now())
+    return Wired(endpoints=made, ports=ports, attached=want.attachments, published=want.spec.ports)
 
 
-def _request(context: Context, want: Instance, attachment: ResolvedAttachment, index: int) -> EndpointRequest:
+async def _attach(context: Context, want: Instance, standing: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+    """All wanted endpoints, in the order of the attachments; those that are no way out first, so that a way
+    is there before it is the only one."""
+    names = feet.names(want.attachments, standing)
+    ways = feet.ways_out(want.attachments, context.view.networks)
+    requests = [_request(context, want, a, names[a.network], ways) for a in want.attachments]
+    made = {}
+    for request in sorted(requests, key=lambda r: r.default_route or r.default_route6):
+        made[request.network] = await context.network.attach(request)
+    return tuple(made[attachment.network] for attachment in want.attachments)
+
+
+def _request(
+    context: Context, want: Instance, attachment: ResolvedAttachment, ifname: str, ways: feet.WaysOut
+) -> EndpointRequest:
     network = context.view.networks.get(attachment.network)
     if network is None:
         raise NotFound(f"network {attachment.network[:12]} is not on this host yet")
-    now = context.clock.now()
-    fixed = network.fixed.get(want.id, "")
-    wanted4 = attachment.ipv4 or ("" if ":" in fixed else fixed)
-    wanted6 = attachment.ipv6 or (fixed if ":" in fixed else "")
+    now, take = context.clock.now(), context.addresses.take
     return EndpointRequest(
         instance=want.id,
         network=attachment.network,
-        ifname=f"eth{index}",
-        ipv4=context.addresses.take(network, want.id, 4, now, wanted=wanted4),
-        ipv6=context.addresses.take(network, want.id, 6, now, wanted=wanted6),
+        ifname=ifname,
+        ipv4=take(network, want.id, 4, now, wanted=attachment.ipv4 or network.fixed.get(want.id, "")),
+        ipv6=take(network, want.id, 6, now, wanted=attachment.ipv6 or network.fixed6.get(want.id, "")),
         mac=attachment.mac,
-        default_route=index == 0,
+        default_route=network.id == ways.ipv4,
+        default_route6=network.id == ways.ipv6,
+        sysctls=attachment.sysctls,
     )
-
-
-async def publish(
-    context: Context, want: Instance, image: ImageConfig, endpoints: Sequence[Endpoint]
-) -> tuple[BoundPort, ...]:
-    """Published ports, each with a number. Raises InUse when one that was asked for is taken; nothing is
-    published then. A port of our own choice that somebody else takes meanwhile is chosen anew."""
-    wishes = [*want.spec.ports, *(_exposed(want.spec, image) if want.spec.publish_all else ())]
-    if not wishes or not endpoints:
-        return ()
-    first, lost = endpoints[0], set[tuple[str, int]]()
-    while True:
-        ports = _numbered(context, wishes, lost)
-        request = PublishRequest(instance=want.id, ipv4=first.ipv4, ipv6=first.ipv6, ports=ports)
-        try:
-            await context.network.publish(request)
-            return ports
-        except InUse:
-            chosen = {
-                (p.protocol, p.published) for w, p in zip(wishes, ports, strict=True) if not w.published
-            }
-            if not chosen or len(lost) >= TRIES:
-                raise
-            lost |= chosen
-
-
-def _numbered(
-    context: Context, wishes: Sequence[Publish], lost: set[tuple[str, int]]
-) -> tuple[BoundPort, ...]:
-    """A number for each; free ones differ from each other and from those that were lost to others."""
-    used = {(w.protocol, w.published) for w in wishes if w.published} | lost
-    ports = []
-    for wish in wishes:
-        number = wish.published
-        if not number:
-            number = context.network.free_port(wish.protocol, wish.host_ip, but=frozenset(used))
-            used.add((wish.protocol, number))
-        ports.append(
-            BoundPort(target=wish.target, published=number, protocol=wish.protocol, host_ip=wish.host_ip)
-        )
-    return tuple(ports)
-
-
-def _exposed(spec: ContainerSpec, image: ImageConfig) -> list[Publish]:
-    asked = {(p.target, p.protocol) for p in spec.ports}
-    found = []
-    for text in image.exposed_ports:
-        number, _, protocol = text.partition("/")
-        kind = protocol or "tcp"
-        if number.isdecimal() and kind in ("tcp", "udp", "sctp") and (int(number), kind) not in asked:
-            found.append(Publish(target=int(number), protocol=kind))  # type: ignore[arg-type]
-    return found
 
 
 async def disconnect(context: Context, instance: InstanceId) -> None:

@@ -26,10 +26,23 @@ _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})\Z")
 def hosts(spec: ContainerSpec, hostname: str, endpoints: Sequence[Endpoint], *, host_gateway: str) -> str:
     """`--add-host` lines, then the container's own. Raises InvalidInput for a bad `--add-host`."""
     lines = [_extra(entry, host_gateway) for entry in spec.extra_hosts]
-    name = f"{hostname}.{spec.domainname} {hostname}" if spec.domainname else hostname
-    for endpoint in endpoints:
-        lines += [f"{address}\t{name}" for address in (endpoint.ipv4, endpoint.ipv6) if address]
+    lines += _own(spec, hostname, endpoints)
     return _LOCAL + "".join(f"{line}\n" for line in lines)
+
+
+def moved(
+    text: str, spec: ContainerSpec, hostname: str, old: Sequence[Endpoint], new: Sequence[Endpoint]
+) -> str:
+    """What there is, with the container's own lines as they should be now. Idempotent."""
+    own = {*_own(spec, hostname, old), *_own(spec, hostname, new)}
+    kept = [line for line in text.splitlines() if line not in own]
+    return "".join(f"{line}\n" for line in [*kept, *_own(spec, hostname, new)])
+
+
+def _own(spec: ContainerSpec, hostname: str, endpoints: Sequence[Endpoint]) -> list[str]:
+    name = f"{hostname}.{spec.domainname} {hostname}" if spec.domainname else hostname
+    addresses = [address for e in endpoints for address in (e.ipv4, e.ipv6) if address]
+    return [f"{address}\t{name}" for address in addresses]
 
 
 def _extra(entry: str, host_gateway: str) -> str:

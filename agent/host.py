@@ -32,7 +32,7 @@ from model.errors import FlotaError
 from model.events import Event
 from model.ids import InstanceId
 from model.records import Instance
-from model.status import HostReport, InstanceStatus, Phase
+from model.status import Endpoint, HostReport, InstanceStatus, Phase
 from model.view import View, ViewDelta
 from net.host import Drift, NetworkPlan
 from net.ipam import Leases
@@ -241,6 +241,25 @@ class HostAgent:
                 action=action,
                 id=record.instance,
                 name=name,
+                host=self.context.facts.hostname,
+                at=self.context.clock.now(),
+                attributes=attributes,
+            )
+        )
+
+    def moved(self, record: Local, want: Instance | None, endpoint: Endpoint, action: str) -> None:
+        attributes = {"container": record.instance, "name": endpoint.network_name, "type": "bridge"}
+        network = self.context.view.networks.get(endpoint.network)
+        if network is not None:
+            attributes["type"] = network.spec.driver
+        if want is not None:
+            attributes["containerName"] = want.name
+        self.reporter.event(
+            Event(
+                type="network",
+                action=action,
+                id=endpoint.network,
+                name=endpoint.network_name,
                 host=self.context.facts.hostname,
                 at=self.context.clock.now(),
                 attributes=attributes,

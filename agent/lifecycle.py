@@ -17,8 +17,8 @@ from agent import restart
 from agent.record import Local
 from agent.runtime.base import Created, Exit
 from model.errors import Internal
-from model.records import Desired, Instance
-from model.spec import Struct
+from model.records import Desired, Instance, ResolvedAttachment
+from model.spec import Publish, Struct
 from model.status import BoundPort, Endpoint, Phase, start_failure_code
 
 replace = msgspec.structs.replace
@@ -34,6 +34,8 @@ class Step(StrEnum):
     START = "start"
     STOP = "stop"
     """Signal, grace, kill; done when the process is over."""
+    WIRE = "wire"
+    """Endpoints and published ports made as wanted, while its process lives."""
     PAUSE = "pause"
     RESUME = "resume"
     CLEAN = "clean"
@@ -66,6 +68,8 @@ class Outcome(Struct):
     image_id: str = ""
     endpoints: tuple[Endpoint, ...] = ()
     ports: tuple[BoundPort, ...] = ()
+    attached: tuple[ResolvedAttachment, ...] | None = None
+    published: tuple[Publish, ...] | None = None
     volumes: tuple[tuple[str, str], ...] = ()
     anonymous: tuple[str, ...] = ()
     created: Created | None = None
@@ -139,9 +143,11 @@ def _towards_created(record: Local, want: Instance, *, hold: bool) -> Action | N
 
 
 def _towards_running(record: Local, want: Instance, now: float) -> Action | None:
+    if record.running and record.attempt < want.attempt:
+        return _stop(record, want, "it is restarted")
+    if record.live and _wired_otherwise(record, want):
+        return Action(step=Step.WIRE, why="its networks or ports were changed")
     if record.running:
-        if record.attempt < want.attempt:
-            return _stop(record, want, "it is restarted")
         if (want.desired is Desired.PAUSED) is not record.paused:
             return Action(step=Step.RESUME if record.paused else Step.PAUSE, why="it was asked to")
         return None
@@ -155,6 +161,15 @@ def _towards_running(record: Local, want: Instance, now: float) -> Action | None
             return Action(step=Step.WAIT, why=record.message, until=record.retry_at)
         return _make(record, want, "its restart policy starts it again")
     return None if record.phase in (Phase.EXITED, Phase.FAILED) else _make(record, want, "it is to run")
+
+
+def _wired_otherwise(record: Local, want: Instance) -> bool:
+    """Whether its endpoints or ports are not (surely) those that are wanted now."""
+    if record.rewiring:
+        return True
+    if record.attached is None or record.published is None:
+        return {e.network for e in record.endpoints} != {a.network for a in want.attachments}
+    return record.attached != want.attachments or record.published != want.spec.ports
 
 
 def _make(record: Local, want: Instance, why: str) -> Action:
@@ -175,6 +190,8 @@ def begun(record: Local, action: Action) -> Local:
             return replace(fresh, message="", exit_code=None, oom_killed=False, finished_at=0.0)
         case Step.START:
             return replace(record, phase=Phase.STARTING, message="")
+        case Step.WIRE:
+            return replace(record, rewiring=True, message="")
         case Step.STOP:
             return replace(record, phase=Phase.STOPPING, message=action.why)
         case _:
@@ -200,8 +217,10 @@ def after(record: Local, want: Instance | None, action: Action, outcome: Outcome
             made = {"created_at": record.created_at or now, "image_id": outcome.image_id}
             return replace(record, rooted=True, phase=Phase.CREATED if held else Phase.PREPARING, **made)
         case Step.PREPARE:
-            given = {"endpoints": outcome.endpoints, "ports": outcome.ports, "volumes": outcome.volumes}
-            return replace(record, prepared=True, anonymous=outcome.anonymous, **given)
+            kept = {"anonymous": outcome.anonymous, "volumes": outcome.volumes}
+            return replace(_wired(record, outcome), prepared=True, **kept)
+        case Step.WIRE:
+            return _wired(record, outcome)
         case Step.CREATE:
             held_by = {"created": outcome.created, "boot_id": outcome.boot_id}
             return replace(record, **held_by, started=False, ended=False, phase=Phase.CREATED)
@@ -217,6 +236,11 @@ def after(record: Local, want: Instance | None, action: Action, outcome: Outcome
             return replace(record, phase=Phase.REMOVED, rooted=False, message=record.message or action.why)
         case _:
             return record
+
+
+def _wired(record: Local, outcome: Outcome) -> Local:
+    made = {"attached": outcome.attached, "published": outcome.published}
+    return replace(record, endpoints=outcome.endpoints, ports=outcome.ports, rewiring=False, **made)
 
 
 def exited(record: Local, exit_: Exit, now: float) -> Local:
@@ -268,6 +292,7 @@ def check(record: Local) -> str:
         (not record.paused or record.running, "paused, but not running"),
         (record.phase is not Phase.RUNNING or record.started, "running, but never started"),
         (record.phase is not Phase.REMOVED or not (record.making or record.rooted), "removed, but not gone"),
+        (not record.rewiring or record.making, "networks changed of nothing"),
         (record.phase is not Phase.RESTARTING or not record.making, "restarting before it was cleaned"),
     )
     return "; ".join(words for holds, words in rules if not holds)
@@ -284,7 +309,7 @@ def _settled(record: Local, action: Action) -> Local:
 
 
 def _failed(record: Local, action: Action, error: str, now: float) -> Local:
-    if action.step in (Step.STOP, Step.PAUSE, Step.RESUME):
+    if action.step in (Step.STOP, Step.WIRE, Step.PAUSE, Step.RESUME):
         return replace(record, message=error, phase=Phase.RUNNING if record.started else record.phase)
     if action.step in (Step.CLEAN, Step.REMOVE):
         return replace(record, message=error)
@@ -301,7 +326,8 @@ def _failed(record: Local, action: Action, error: str, now: float) -> Local:
 def _cleaned(record: Local, want: Instance | None, now: float) -> Local:
     """Nothing but root and log is left; the restart policy decides what follows."""
     gone = {"making": False, "prepared": False, "created": None, "ended": False, "started": False}
-    bare = replace(record, **gone, paused=False, endpoints=(), ports=())
+    unwired = {"endpoints": (), "ports": (), "attached": None, "published": None, "rewiring": False}
+    bare = replace(record, **gone, **unwired, paused=False)
     if record.phase is Phase.FAILED:
         # A first start that fails is the user's to mend; one that the policy made is tried again.
         over = bare

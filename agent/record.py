@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from agent.runtime.base import Created
 from model.ids import InstanceId
-from model.spec import Struct
+from model.records import ResolvedAttachment
+from model.spec import Publish, Struct
 from model.status import BoundPort, Endpoint, InstanceStatus, Phase
 
 
@@ -47,6 +48,12 @@ class Local(Struct):
     endpoints: tuple[Endpoint, ...] = ()
     ports: tuple[BoundPort, ...] = ()
     volumes: tuple[tuple[str, str], ...] = ()
+    attached: tuple[ResolvedAttachment, ...] | None = None
+    """The wish of which the endpoints were made; None in the record of an older agent."""
+    published: tuple[Publish, ...] | None = None
+    """The wish of which the ports were made."""
+    rewiring: bool = False
+    """Endpoints or ports are being changed: there may be some of which nothing else here tells."""
     anonymous: tuple[str, ...] = ()
     """Volumes that were made for this instance alone."""
 

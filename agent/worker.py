@@ -23,7 +23,7 @@ from aio.clock import Clock
 from aio.mailbox import Bell
 from model.errors import CommandFailed, FlotaError, WrongState
 from model.records import Desired, Instance
-from model.status import Phase
+from model.status import Endpoint, Phase
 
 log = logging.getLogger("flota.agent")
 DEADLINES = {
@@ -31,13 +31,15 @@ DEADLINES = {
     Step.PREPARE: 60.0,
     Step.CREATE: 60.0,
     Step.START: 30.0,
+    Step.WIRE: 60.0,
     Step.PAUSE: 30.0,
     Step.RESUME: 30.0,
     Step.CLEAN: 60.0,
     Step.REMOVE: 300.0,
 }
 RETRY = 5.0
-"""Seconds between attempts at a clean-up or removal that fails."""
+"""Seconds between attempts at a step that fails and that nothing else can be done instead of."""
+RETRIED = frozenset({Step.CLEAN, Step.REMOVE, Step.STOP, Step.WIRE, Step.PAUSE, Step.RESUME})
 STORY = 32
 """Folds that are remembered."""
 
@@ -63,6 +65,10 @@ class Keeper(Protocol):
 
     def happened(self, record: Local, want: Instance | None, action: str) -> None:
         """An event, in docker's word."""
+        ...
+
+    def moved(self, record: Local, want: Instance | None, endpoint: Endpoint, action: str) -> None:
+        """It came on a network or left it: `connect`, `disconnect`."""
         ...
 
 
@@ -164,7 +170,8 @@ class Worker:
         before = self.record
         self._set(lifecycle.begun(before, action), f"begin {action.step}: {action.why}")
         written = self._keeper.keep(self.record) if self.record != before else None
-        intent = written if self.record.making and not before.making else None
+        new = (self.record.making and not before.making) or (self.record.rewiring and not before.rewiring)
+        intent = written if new else None
         self._doing = action
         outcome = await self._performed(action, intent)
         self._doing = None
@@ -181,9 +188,10 @@ class Worker:
             if outcome.created is not None:
                 await self._made_durable(written, action)
         self._tell(action, outcome)
+        self._tell_moves(before)
         if outcome.error:
             log.warning("%s: %s: %s", self.record.instance[:12], action.step, outcome.error)
-            if action.step in (Step.CLEAN, Step.REMOVE, Step.STOP, Step.PAUSE, Step.RESUME):
+            if action.step in RETRIED:
                 await self._bell.wait(RETRY)
 
     async def _made_durable(self, written: asyncio.Future[None], action: Action) -> None:
@@ -262,6 +270,16 @@ class Worker:
         self.record = record
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _tell_moves(self, before: Local) -> None:
+        was = {endpoint.network: endpoint for endpoint in before.endpoints}
+        now = {endpoint.network: endpoint for endpoint in self.record.endpoints}
+        for network, endpoint in was.items():
+            if network not in now:
+                self._keeper.moved(self.record, self.want, endpoint, "disconnect")
+        for network, endpoint in now.items():
+            if network not in was:
+                self._keeper.moved(self.record, self.want, endpoint, "connect")
 
     def _tell(self, action: Action, outcome: Outcome) -> None:
         if outcome.error or outcome.interrupted:

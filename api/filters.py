@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
-from model.api import ImageInfo, InstanceInfo, VolumeInfo
+from model.api import ImageInfo, InstanceInfo, NetworkInfo, VolumeInfo
 from model.errors import InvalidInput
 from model.events import Event
-from model.records import Desired
+from model.records import Desired, Network
 from model.status import Phase
 
 Filters = Mapping[str, Sequence[str]]
@@ -89,7 +90,11 @@ EVENT_FILTERS: Mapping[str, Callable[[Event, str], bool]] = {
     "event": lambda e, v: e.action == v,
     "action": lambda e, v: e.action == v,
     "node": lambda e, v: v == e.host or (e.type == "node" and v in (e.id, e.name)),
-    "container": lambda e, v: e.type == "container" and (e.name == v or e.id.startswith(v)),
+    "container": lambda e, v: (
+        (e.type == "container" and (e.name == v or e.id.startswith(v)))
+        or v in (e.attributes.get("container"), e.attributes.get("containerName"))
+    ),
+    "network": lambda e, v: e.type == "network" and (e.name == v or e.id.startswith(v)),
     "service": lambda e, v: v in (e.attributes.get("service"), e.name if e.type == "service" else None),
     "label": lambda e, v: label_fits(e.attributes, v),
 }
@@ -111,6 +116,49 @@ VOLUME_FILTERS: Mapping[str, Callable[[VolumeInfo, str], bool]] = {
     "label": lambda i, v: label_fits(i.volume.labels, v),
     "dangling": lambda i, v: (not i.used_by) == (v.lower() in ("1", "true")),
 }
+
+
+NETWORK_FILTERS: Mapping[str, Callable[[NetworkInfo, str], bool]] = {
+    "id": lambda i, v: i.network.id.startswith(v),
+    "name": lambda i, v: v in i.network.spec.name,
+    "driver": lambda i, v: i.network.spec.driver == v,
+    "label": lambda i, v: label_fits(i.network.spec.labels, v),
+    "type": lambda i, v: v == ("builtin" if i.network.predefined else "custom"),
+    "dangling": lambda i, v: (not i.endpoints) == (v.lower() in ("1", "true")),
+}
+
+
+def filter_networks(infos: Sequence[NetworkInfo], texts: Sequence[str]) -> list[NetworkInfo]:
+    filters = parse_filters(texts, tuple(NETWORK_FILTERS))
+    return [i for i in infos if all(any(NETWORK_FILTERS[k](i, v) for v in vs) for k, vs in filters.items())]
+
+
+def network_chooser(texts: Sequence[str]) -> Callable[[Network], bool]:
+    """What `network prune` may take: `until=SECONDS` (made before then, unix time), `label=…`, `label!=…`.
+    All must hold, as in Docker."""
+    wanted: list[Callable[[Network], bool]] = []
+    for key, values in parse_filters(texts, ("until", "label", "label!")).items():
+        for value in values:
+            if key == "until":
+                wanted.append(partial(_made_before, _seconds(value)))
+            else:
+                wanted.append(partial(_labelled, value, key == "label"))
+    return lambda network: all(fits(network) for fits in wanted)
+
+
+def _made_before(at: float, network: Network) -> bool:
+    return network.created_at < at
+
+
+def _labelled(wish: str, has: bool, network: Network) -> bool:
+    return label_fits(network.spec.labels, wish) is has
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidInput(f"filter until={text[:40]}: not a time in seconds") from None
 
 
 def filter_images(infos: Sequence[ImageInfo], texts: Sequence[str]) -> list[ImageInfo]:

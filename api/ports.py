@@ -7,13 +7,15 @@ synchronous reads of an immutable snapshot; commands return once the change is d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from model.api import (
+    ConnectNetwork,
     CreateInstance,
     CreateToken,
     CreateVolume,
+    DisconnectNetwork,
     FleetInfo,
     HostInfo,
     ImageInfo,
@@ -22,12 +24,14 @@ from model.api import (
     JoinReply,
     JoinRequest,
     NetworkInfo,
+    NetworksPruned,
     ProcessTable,
     ServiceInfo,
     StatsSample,
     StopRequest,
     TokenCreated,
     UpdateHost,
+    UpdatePorts,
     UpdateService,
     VolumeInfo,
     WaitResult,
@@ -36,6 +40,7 @@ from model.api import (
 from model.events import Event
 from model.ids import HostId
 from model.image import ImageRecord, Progress
+from model.records import Network
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
 from model.streams import ExecSpec, Exit
@@ -90,10 +95,13 @@ class ControllerPort(Protocol):
 
     async def rename_instance(self, ref: str, name: str) -> InstanceInfo: ...
 
+    async def update_ports(self, ref: str, request: UpdatePorts) -> InstanceInfo: ...
+
     async def wait_instance(
-        self, ref: str, condition: Literal["created", "running", "stopped", "removed", "next-exit"]
+        self, ref: str, condition: Literal["created", "running", "stopped", "removed", "next-exit", "wired"]
     ) -> WaitResult:
-        """`created`: its process is held, ready to attach and start; `stopped`: not running now."""
+        """`created`: its process is held, ready to attach and start; `stopped`: not running now; `wired`: its
+        networks and ports are as wanted, or it doesn't run, or the message says why they can't be."""
         ...
 
     # -- services -----------------------------------------------------------------------------------
@@ -130,6 +138,16 @@ class ControllerPort(Protocol):
     async def create_network(self, spec: NetworkSpec) -> NetworkInfo: ...
 
     async def remove_network(self, ref: str) -> None: ...
+
+    async def prune_networks(self, chosen: Callable[[Network], bool]) -> NetworksPruned:
+        """Remove those of the chosen networks that nobody uses."""
+        ...
+
+    async def connect_network(self, ref: str, request: ConnectNetwork) -> InstanceInfo:
+        """Returns when the wish is durable; `wait_instance` with `wired` tells when it has come about."""
+        ...
+
+    async def disconnect_network(self, ref: str, request: DisconnectNetwork) -> InstanceInfo: ...
 
     # -- the fleet ----------------------------------------------------------------------------------
     def info(self) -> FleetInfo: ...

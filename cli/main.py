@@ -33,6 +33,7 @@ TABLE: dict[str, str] = {
     "wait": "cli.commands.containers:wait",
     "top": "cli.commands.containers:top",
     "port": "cli.commands.containers:port",
+    "update": "cli.commands.update:update",
     "stats": "cli.commands.containers:stats",
     "container": "cli.commands.containers:container",
     "inspect": "cli.commands.inspect:inspect",

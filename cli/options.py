@@ -24,7 +24,9 @@ CONTAINER = (
     click.option("--label", "-l", multiple=True, help="KEY=VALUE"),
     click.option("--label-file", type=click.File(), multiple=True, help="A file of KEY=VALUE lines"),
     click.option("--annotation", multiple=True, help="KEY=VALUE"),
-    click.option("--network", "--net", multiple=True, help="Network, or host, none, container:NAME"),
+    click.option(
+        "--network", "--net", multiple=True, help="NAME, name=NAME,ip=…,alias=…, host, none, container:NAME"
+    ),
     click.option("--network-alias", multiple=True, help="Further name on the network"),
     click.option("--ip", help="IPv4 address"),
     click.option("--ip6", help="IPv6 address"),
@@ -59,7 +61,12 @@ PLAIN = (
     click.option("--interactive", "-i", is_flag=True, help="Keep stdin open"),
     click.option("--tty", "-t", is_flag=True, help="Give it a terminal"),
     click.option("--rm", is_flag=True, help="Remove it when it ends"),
-    click.option("--publish", "-p", multiple=True, help="[IP:][HOST:]CONTAINER[/PROTOCOL]"),
+    click.option(
+        "--publish",
+        "-p",
+        multiple=True,
+        help="[IP:][HOST:]CONTAINER[/PROTOCOL], or published=…,target=…,allow=RANGE",
+    ),
     click.option("--publish-all", "-P", is_flag=True, help="Publish all exposed ports"),
     click.option("--restart", help="no, always, unless-stopped, on-failure[:N]"),
     click.option("--pid", type=click.Choice(["host"]), help="Share the host's processes"),

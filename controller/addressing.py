@@ -19,7 +19,7 @@ from model.ids import HostId, NetworkId
 from model.records import Block, Network
 from model.spec import NetworkSpec, Subnet
 from net.ipam import carve, free_subnet, overlap, parse_range
-from net.subnets import Range, subnet_of
+from net.subnets import Range, gateway, subnet_of
 
 LOCAL_DRIVERS = frozenset({"bridge"})
 """Their subnet is each host's own; nothing is leased."""
@@ -41,6 +41,7 @@ def resolve_subnets(
     subnets = list(spec.subnets)
     for subnet in subnets:
         wanted = parse_range(subnet.cidr)
+        gateway(subnet)
         for other, name in taken:
             if overlap(wanted, other):
                 raise InvalidInput(f"subnet {subnet.cidr} overlaps {other} of network {name}")
@@ -133,12 +134,15 @@ class Leases:
         """Have `address` routed to `host`: it is in a block of the host, or becomes one by itself.
 
         Raises InvalidInput (in no subnet), InUse (another instance's, or within another host's share)."""
-        if not spans_hosts(network):
-            return
         subnet_of(network.spec, address)
         for instance in self._cluster.on_network(network.id).values():
-            if any(a.network == network.id and address in (a.ipv4, a.ipv6) for a in instance.attachments):
+            here = spans_hosts(network) or instance.host == host
+            if here and any(
+                a.network == network.id and address in (a.ipv4, a.ipv6) for a in instance.attachments
+            ):
                 raise InUse(f"address {address} of {network.spec.name} belongs to {instance.name}")
+        if not spans_hosts(network):
+            return
         single = ipaddress.ip_network(address)
         for block in self._blocks(network.id):
             if not overlap(ipaddress.ip_network(block.cidr), single):

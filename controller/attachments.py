@@ -6,8 +6,9 @@ from controller.snapshot import Cluster
 from model.errors import InvalidInput, NotFound
 from model.ids import NetworkId, resolve
 from model.records import Network, ResolvedAttachment
-from model.spec import Attachment, ContainerSpec
+from model.spec import Attachment, ContainerSpec, EndpointWish
 from net.host import PREDEFINED_BRIDGE
+from net.ipam import check_address
 
 MODES = frozenset({"host", "none"})
 CONTAINER = "container:"
@@ -24,6 +25,14 @@ def shared_with(spec: ContainerSpec) -> str:
     return names[0].removeprefix(CONTAINER) if names else ""
 
 
+def shares_namespace(spec: ContainerSpec) -> str:
+    """`its host` or `container NAME` when a container has no network namespace of its own, else empty."""
+    other = shared_with(spec)
+    if other:
+        return f"container {other}"
+    return "its host" if any(a.network == "host" for a in spec.networks) else ""
+
+
 def resolve_attachments(cluster: Cluster, spec: ContainerSpec) -> tuple[ResolvedAttachment, ...]:
     """Raises NotFound for an unknown network, InvalidInput for one named twice or mixed with a mode."""
     wishes = spec.networks or (Attachment(network=PREDEFINED_BRIDGE),)
@@ -31,7 +40,7 @@ def resolve_attachments(cluster: Cluster, spec: ContainerSpec) -> tuple[Resolved
         if len(wishes) > 1:
             raise InvalidInput("network mode host, none or container:NAME excludes other networks")
         return ()
-    found = tuple(_resolve(cluster, wish) for wish in wishes)
+    found = tuple(attachment_of(network_named(cluster, wish.network), wish) for wish in wishes)
     if len({attachment.network for attachment in found}) < len(found):
         raise InvalidInput("a network is named twice")
     return found
@@ -47,11 +56,10 @@ def network_named(cluster: Cluster, ref: str) -> Network:
     return cluster.networks[NetworkId(ident)]
 
 
-def _resolve(cluster: Cluster, wish: Attachment) -> ResolvedAttachment:
-    return ResolvedAttachment(
-        network=network_named(cluster, wish.network).id,
-        aliases=wish.aliases,
-        ipv4=wish.ipv4,
-        ipv6=wish.ipv6,
-        mac=wish.mac,
-    )
+def attachment_of(network: Network, wish: EndpointWish) -> ResolvedAttachment:
+    """The wish, for a network that was found. Raises InvalidInput for an address that the network can't
+    give."""
+    for address in filter(None, (wish.ipv4, wish.ipv6)):
+        check_address(network.spec, address)
+    fields = {name: getattr(wish, name) for name in EndpointWish.__struct_fields__}
+    return ResolvedAttachment(network=network.id, **fields)

@@ -11,7 +11,7 @@ from typing import TypeVar
 from api.ports import Channel, Pipe
 from controller import queries
 from controller.attachments import network_named
-from controller.commands import hosts, instances, networks, services
+from controller.commands import connections, hosts, instances, networks, services
 from controller.commands.find import find_host, find_instance, find_service
 from controller.committer import Decide
 from controller.core import Core
@@ -20,18 +20,22 @@ from controller.plan import Plan, put
 from controller.snapshot import Cluster
 from controller.waiting import Condition, answer, mark_of
 from model.api import (
+    ConnectNetwork,
     CreateInstance,
     CreateToken,
+    DisconnectNetwork,
     FleetInfo,
     HostInfo,
     InstanceInfo,
     JoinReply,
     JoinRequest,
     NetworkInfo,
+    NetworksPruned,
     ServiceInfo,
     StopRequest,
     TokenCreated,
     UpdateHost,
+    UpdatePorts,
     UpdateService,
     WaitResult,
     Why,
@@ -39,7 +43,7 @@ from model.api import (
 from model.errors import InvalidInput, NotFound, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId
-from model.records import Instance, JoinToken
+from model.records import Instance, JoinToken, Network
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import InstanceStatus
 
@@ -101,6 +105,11 @@ class Controller(Core):
 
     async def rename_instance(self, ref: str, name: str) -> InstanceInfo:
         return await self._on_instance(lambda c: instances.rename(c, ref, name, self.clock.now()))
+
+    async def update_ports(self, ref: str, request: UpdatePorts) -> InstanceInfo:
+        return await self._on_instance(
+            lambda c: connections.update_ports(c, ref, request, self.world(), self.clock.now())
+        )
 
     async def wait_instance(self, ref: str, condition: Condition) -> WaitResult:
         ident = find_instance(self.snapshot(), ref).id
@@ -234,6 +243,23 @@ class Controller(Core):
 
     async def remove_network(self, ref: str) -> None:
         await self.committer.run(lambda c: networks.remove(c, ref, self.clock.now()))
+
+    async def connect_network(self, ref: str, request: ConnectNetwork) -> InstanceInfo:
+        return await self._on_instance(lambda c: connections.connect(c, ref, request, self.clock.now()))
+
+    async def disconnect_network(self, ref: str, request: DisconnectNetwork) -> InstanceInfo:
+        return await self._on_instance(lambda c: connections.disconnect(c, ref, request, self.clock.now()))
+
+    async def prune_networks(self, chosen: Callable[[Network], bool]) -> NetworksPruned:
+        names: tuple[str, ...] = ()
+
+        def decide(cluster: Cluster) -> Plan:
+            nonlocal names
+            plan, names = networks.prune(cluster, chosen, self.clock.now())
+            return plan
+
+        await self.committer.run(decide)
+        return NetworksPruned(removed=names)
 
     # -- the fleet --------------------------------------------------------------------------------------
     def info(self) -> FleetInfo:

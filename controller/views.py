@@ -110,10 +110,17 @@ def _carried(cluster: Cluster, host: HostId) -> Iterable[NetworkId]:
 
 def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
     network = cluster.networks[ident]
+    fixed, fixed6 = _promised(cluster, ident, host, 4), _promised(cluster, ident, host, 6)
     if not spans_hosts(network):
         cidrs = tuple(subnet.cidr for subnet in network.spec.subnets)
         return NetworkView(
-            id=ident, spec=network.spec, vni=network.vni, blocks=cidrs, vip_ranges=network.vip_ranges
+            id=ident,
+            spec=network.spec,
+            vni=network.vni,
+            blocks=cidrs,
+            vip_ranges=network.vip_ranges,
+            fixed=fixed,
+            fixed6=fixed6,
         )
     shares: dict[HostId, list[str]] = {}
     for block in cluster.blocks_by_network.get(ident, {}).values():
@@ -124,13 +131,7 @@ def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
         for peer, cidrs in sorted(shares.items())
         if peer != host and _reachable(cluster, peer)
     )
-    fixed: dict[InstanceId, str] = {
-        instance.id: a.ipv4
-        for instance in cluster.on_network(ident).values()
-        for a in instance.attachments
-        if a.network == ident and a.ipv4 and instance.host == host
-    }
-    lone = {f"{address}/{128 if ':' in address else 32}" for address in fixed.values()}
+    lone = {f"{address}/32" for address in fixed.values()} | {f"{address}/128" for address in fixed6.values()}
     blocks = tuple(sorted(cidr for cidr in shares.get(host, ()) if cidr not in lone))
     return NetworkView(
         id=ident,
@@ -140,7 +141,18 @@ def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
         peers=peers,
         fixed=fixed,
         vip_ranges=network.vip_ranges,
+        fixed6=fixed6,
     )
+
+
+def _promised(cluster: Cluster, network: NetworkId, host: HostId, version: int) -> dict[InstanceId, str]:
+    """Addresses of one family that instances of this host asked for by name."""
+    return {
+        instance.id: address
+        for instance in cluster.on_network(network).values()
+        for a in instance.attachments
+        if a.network == network and instance.host == host and (address := a.ipv4 if version == 4 else a.ipv6)
+    }
 
 
 def _reachable(cluster: Cluster, peer: HostId) -> bool:

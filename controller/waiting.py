@@ -8,7 +8,7 @@ from model.api import WaitResult
 from model.records import Instance
 from model.status import InstanceStatus, Phase
 
-Condition = Literal["created", "running", "stopped", "removed", "next-exit"]
+Condition = Literal["created", "running", "stopped", "removed", "next-exit", "wired"]
 Mark = tuple[int, int, float]
 """Names one end of a container: attempt, restarts, time."""
 _BEFORE_CREATED = frozenset({Phase.PENDING, Phase.ASSIGNED, Phase.PULLING, Phase.PREPARING})
@@ -38,8 +38,19 @@ def answer(
         "running": phase is Phase.RUNNING or phase.ended,
         "stopped": phase.ended or phase is Phase.CREATED,
         "next-exit": mark_of(status) not in (None, since),
+        "wired": not phase.live or bool(status.message) or wired(instance, status),
     }[condition]
     return _result(status, phase) if over else None
+
+
+def wired(instance: Instance, status: InstanceStatus) -> bool:
+    """Whether its networks and ports are those that are wanted, as far as a report tells."""
+    networks = {endpoint.network for endpoint in status.endpoints}
+    bound = [(p.target, p.protocol, p.host_ip, p.allow) for p in status.ports]
+    wishes = [(p.target, p.protocol, p.host_ip, p.allow) for p in instance.spec.ports]
+    enough = all(bound.count(port) >= wishes.count(port) for port in wishes)
+    ports = not instance.attachments or (enough and (len(bound) == len(wishes) or instance.spec.publish_all))
+    return networks == {attachment.network for attachment in instance.attachments} and ports
 
 
 def _result(status: InstanceStatus | None, phase: Phase) -> WaitResult:

@@ -11,7 +11,17 @@ from typing import Literal
 from model.events import Event
 from model.image import ImageRecord
 from model.records import Block, Condition, Host, Instance, Network, Service
-from model.spec import Availability, ContainerSpec, Placement, Reservations, ServiceSpec, Struct, VolumeSpec
+from model.spec import (
+    Availability,
+    ContainerSpec,
+    EndpointWish,
+    Placement,
+    Publish,
+    Reservations,
+    ServiceSpec,
+    Struct,
+    VolumeSpec,
+)
 from model.status import InstanceStatus, VolumeReport
 
 
@@ -80,6 +90,32 @@ class NetworkInfo(Struct):
     blocks: tuple[Block, ...] = ()
     endpoints: Mapping[str, str] = {}
     """Instance name → its addresses on this network, comma separated."""
+
+
+class ConnectNetwork(Struct):
+    """Put a container on a network, or take it off."""
+
+    container: str
+    endpoint: EndpointWish = EndpointWish()
+
+
+class DisconnectNetwork(Struct):
+    container: str
+    force: bool = False
+    """Also while its host can't be asked, and without a complaint if it is not on the network."""
+
+
+class UpdatePorts(Struct):
+    """Change what a plain container publishes, also while it runs. A port is taken away by what it leads to:
+    container port and protocol, and host port and address where they are given."""
+
+    add: tuple[Publish, ...] = ()
+    remove: tuple[Publish, ...] = ()
+
+
+class NetworksPruned(Struct):
+    removed: tuple[str, ...]
+    """Names."""
 
 
 class CreateVolume(Struct):

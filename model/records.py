@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Literal
 
 from model.ids import HostId, InstanceId, NetworkId, ServiceId
-from model.spec import ContainerSpec, HostSpec, NetworkSpec, Placement, ServiceSpec, Struct
+from model.spec import ContainerSpec, EndpointWish, HostSpec, NetworkSpec, Placement, ServiceSpec, Struct
 from model.status import HostFacts, HostState
 
 Revision = int
@@ -27,14 +27,10 @@ class Desired(StrEnum):
     REMOVED = "removed"
 
 
-class ResolvedAttachment(Struct):
+class ResolvedAttachment(EndpointWish, kw_only=True):
     """An attachment with its network found; wishes for addresses kept."""
 
     network: NetworkId
-    aliases: tuple[str, ...] = ()
-    ipv4: str = ""
-    ipv6: str = ""
-    mac: str = ""
 
 
 class Instance(Struct):
@@ -66,6 +62,7 @@ class Instance(Struct):
     idle: bool = False
     """With `removed`: it was stopped before, so it holds nothing of its host (memory, ports) any more."""
     attachments: tuple[ResolvedAttachment, ...] = ()
+    """The networks it should be on now, in their order; a plain container's are edited while it lives."""
     created_at: float = 0.0
     origin: Literal["fleet", "host"] = "fleet"
     reason: str = ""

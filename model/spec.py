@@ -69,26 +69,41 @@ class Mount(Struct):
 
 
 class Publish(Struct):
-    """One published port. `published` 0 means a free one of the host's choice.
+    """One published port. `published` 0 means a free one of the host's choice, with `published_to` one from
+    there to that.
 
     mode `host`: on the host where the container runs. mode `ingress`: on every host (services).
     """
 
     target: int
     published: int = 0
+    published_to: int = 0
     protocol: Protocol = "tcp"
     host_ip: str = ""
     mode: Literal["host", "ingress"] = "host"
+    allow: tuple[str, ...] = ()
+    """Ranges of clients that reach it, the host's own addresses included; empty: everybody."""
 
 
-class Attachment(Struct):
-    """A wish to be on a network, named by id or name; addresses are asked for, not promised."""
+class EndpointWish(Struct):
+    """How a container's foot on a network should be; addresses are asked for, not promised."""
 
-    network: str
     aliases: tuple[str, ...] = ()
     ipv4: str = ""
     ipv6: str = ""
     mac: str = ""
+    ifname: str = ""
+    """Of the interface inside; empty: the lowest free ethN."""
+    sysctls: Mapping[str, str] = {}
+    """Of that interface, its own name written IFNAME: `net.ipv4.conf.IFNAME.log_martians`."""
+    priority: int = 0
+    """The network of the highest one is the way out; among equals the first."""
+
+
+class Attachment(EndpointWish, kw_only=True):
+    """A wish to be on a network, named by id or name."""
+
+    network: str
 
 
 class RestartPolicy(Struct):
@@ -221,8 +236,8 @@ class Subnet(Struct):
 
 
 class NetworkSpec(Struct):
-    """`driver` overlay spans hosts, bridge stays on each host. Options are strings, as in `--opt k=v`:
-    overlay: `mode` routed|bridged, `vni`, `mtu`, `rps` on|off (bulk streams use more than one processor)."""
+    """`driver` overlay spans hosts, bridge stays on each host. Options are strings, as in `--opt k=v`; which
+    there are is in `model.netoptions`."""
 
     name: str
     driver: str = "overlay"

@@ -79,6 +79,7 @@ class BoundPort(Struct):
     published: int
     protocol: Protocol
     host_ip: str = ""
+    allow: tuple[str, ...] = ()
 
 
 class InstanceStatus(Struct):

@@ -11,11 +11,15 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+import msgspec
+
+from model import netoptions
 from model.errors import InvalidInput, Problem
 from model.ids import DNS_LABEL, NAME
 from model.spec import (
     Attachment,
     ContainerSpec,
+    EndpointWish,
     Mount,
     NetworkSpec,
     Placement,
@@ -35,6 +39,8 @@ MAX_INT = (1 << 63) - 1
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,1023}\Z")
 _SIGNAL = re.compile(r"(?:SIG)?[A-Z0-9+]{1,12}\Z|\d{1,2}\Z")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}\Z")
+_IFNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}\Z")
+_IF_SYSCTL = re.compile(r"net\.(?:ipv4|ipv6|mpls)\.(?:conf|neigh)\.IFNAME\.[a-z0-9_]{1,60}\Z")
 _CAP = re.compile(r"(?:CAP_)?[A-Z_]{2,30}\Z|ALL\Z")
 _HOSTNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?\Z")
 _CONSTRAINT = re.compile(
@@ -112,10 +118,10 @@ def _words(spec: ContainerSpec, at: str) -> Iterator[Problem]:
     if spec.platform and not re.match(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?\Z", spec.platform):
         yield _p(f"{at}.platform", f"invalid platform {spec.platform[:40]!r}: write for example linux/amd64")
     for index, server in enumerate(spec.dns):
-        if not _is_address(server):
+        if not _is_address(server.partition("%")[0]):
             yield _p(f"{at}.dns[{index}]", f"{server[:60]!r} is not an IP address")
     for index, entry in enumerate(spec.extra_hosts):
-        name, _, address = entry.partition(":")
+        name, _, address = entry.partition("=" if "=" in entry else ":")
         if not name or not (address == "host-gateway" or _is_address(address.strip("[]"))):
             yield _p(f"{at}.extra_hosts[{index}]", f"{entry[:80]!r} is not NAME:ADDRESS")
 
@@ -195,16 +201,28 @@ def _ports(ports: Iterable[Publish], at: str) -> Iterator[Problem]:
             yield _p(f"{where}.target", f"{port.target} is not a port (1 to 65535)")
         if not 0 <= port.published <= 65535:
             yield _p(f"{where}.published", f"{port.published} is not a port (1 to 65535)")
+        if port.published_to and not port.published < port.published_to <= 65535:
+            yield _p(f"{where}.published_to", f"{port.published_to} is not a port above {port.published}")
         if port.host_ip and not _is_address(port.host_ip):
             yield _p(f"{where}.host_ip", f"{port.host_ip[:60]!r} is not an IP address")
+        for range_ in port.allow:
+            if _network(range_) is None:
+                yield _p(f"{where}.allow", f"{range_[:60]!r} is not a range such as 10.0.0.0/8")
+        if port.allow and port.mode == "ingress":
+            yield _p(f"{where}.allow", "works on ports of one host only (mode=host)")
         key = (port.protocol, port.published, port.host_ip)
-        if port.published and key in seen:
+        given = port.published and not port.published_to
+        if given and key in seen:
             yield _p(f"{where}.published", f"{port.published}/{port.protocol} is published twice")
-        seen.setdefault(key, index)
+        if given:
+            seen.setdefault(key, index)
 
 
 def _networks(spec: ContainerSpec, at: str) -> Iterator[Problem]:
     modes = [a.network for a in spec.networks if _is_mode(a.network)]
+    names = [a.ifname for a in spec.networks if a.ifname]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield _p(f"{at}.networks", f"two interfaces can't be called {name}")
     if modes and len(spec.networks) > 1:
         yield _p(f"{at}.networks", f"mode {modes[0]} excludes other networks")
     if modes and spec.ports:
@@ -216,6 +234,13 @@ def _networks(spec: ContainerSpec, at: str) -> Iterator[Problem]:
 def _attachment(attachment: Attachment, at: str) -> Iterator[Problem]:
     if not _is_mode(attachment.network):
         yield from validate_name("network", attachment.network, f"{at}.network")
+    elif msgspec.structs.replace(attachment, network="") != Attachment(network=""):
+        yield _p(at, f"network mode {attachment.network} takes no addresses, names or options")
+    yield from validate_endpoint(attachment, at)
+
+
+def validate_endpoint(attachment: EndpointWish, at: str) -> Iterator[Problem]:
+    """Everything wrong with a wish for an endpoint, whatever its network."""
     if attachment.ipv4 and not _is_address(attachment.ipv4, 4):
         yield _p(f"{at}.ipv4", f"{attachment.ipv4[:60]!r} is not an IPv4 address")
     if attachment.ipv6 and not _is_address(attachment.ipv6, 6):
@@ -225,6 +250,14 @@ def _attachment(attachment: Attachment, at: str) -> Iterator[Problem]:
     for index, alias in enumerate(attachment.aliases):
         if not DNS_LABEL.match(alias.lower()) and not NAME.match(alias):
             yield _p(f"{at}.aliases[{index}]", f"invalid name {alias[:80]!r}")
+    if attachment.ifname and (not _IFNAME.match(attachment.ifname) or attachment.ifname == "lo"):
+        yield _p(f"{at}.ifname", f"{attachment.ifname[:40]!r} is no interface name (15 characters at most)")
+    for name, value in attachment.sysctls.items():
+        if not _IF_SYSCTL.match(name) or not 0 < len(value) <= 200 or "\n" in value or "\0" in value:
+            hint = "write for example net.ipv4.conf.IFNAME.log_martians=1"
+            yield _p(f"{at}.sysctls", f"{name[:80]!r} is no setting of an interface: {hint}")
+    if not -(1 << 31) <= attachment.priority < 1 << 31:
+        yield _p(f"{at}.priority", "is out of range")
 
 
 def _is_mode(network: str) -> bool:
@@ -291,17 +324,8 @@ def validate_network(spec: NetworkSpec, path: str = "spec") -> list[Problem]:
         problems.append(_p(f"{path}.name", f"{spec.name} is reserved"))
     for index, subnet in enumerate(spec.subnets):
         problems += _subnet(subnet, f"{path}.subnets[{index}]")
-    mtu = spec.options.get("mtu", "1500")
-    if not mtu.isascii() or not mtu.isdigit() or not 576 <= int(mtu[:8]) <= 65535:
-        problems.append(_p(f"{path}.options.mtu", f"{mtu[:40]!r} is not 576 to 65535"))
-    vni = spec.options.get("vni", "1")
-    if not vni.isascii() or not vni.isdigit() or not 1 <= int(vni[:12]) < 1 << 24:
-        problems.append(_p(f"{path}.options.vni", f"{vni[:40]!r} is not 1 to 16777215"))
-    if spec.driver == "overlay" and spec.options.get("mode", "routed") not in ("routed", "bridged"):
-        problems.append(_p(f"{path}.options.mode", "is routed or bridged"))
-    if spec.options.get("rps", "on") not in ("on", "off"):
-        problems.append(_p(f"{path}.options.rps", "is on or off"))
-    return problems
+    ipv6 = spec.ipv6 or any(":" in subnet.cidr for subnet in spec.subnets)
+    return problems + netoptions.problems(spec.driver, spec.options, f"{path}.options", ipv6=ipv6)
 
 
 def _subnet(subnet: Subnet, at: str) -> list[Problem]:
@@ -313,6 +337,13 @@ def _subnet(subnet: Subnet, at: str) -> list[Problem]:
     gateway = subnet.gateway
     if gateway and not (_is_address(gateway) and ipaddress.ip_address(gateway) in network):
         problems.append(_p(f"{at}.gateway", f"{subnet.gateway[:60]!r} is not an address in {network}"))
+    elif gateway and network.num_addresses > 2 and _is_edge(gateway, network):
+        problems.append(_p(f"{at}.gateway", f"{gateway} is the network or broadcast address of {network}"))
+    for index, text in enumerate(subnet.exclude):
+        first, _, last = text.partition("-")
+        ends = [_network(end.strip()) for end in (first, last or first)]
+        if not all(e is not None and e.version == network.version and e.subnet_of(network) for e in ends):  # type: ignore[arg-type]
+            problems.append(_p(f"{at}.exclude[{index}]", f"{text[:60]!r} is not in {network}"))
     if subnet.ip_range:
         try:
             inner = ipaddress.ip_network(subnet.ip_range)
@@ -324,12 +355,24 @@ def _subnet(subnet: Subnet, at: str) -> list[Problem]:
     return problems
 
 
+def _is_edge(address: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+    edges = {network.network_address, *([network.broadcast_address] if network.version == 4 else ())}
+    return ipaddress.ip_address(address) in edges
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return None if "%" in text else ipaddress.ip_network(text)
+    except ValueError:
+        return None
+
+
 def _is_address(text: str, version: int = 0) -> bool:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    return version in (0, address.version)
+    return version in (0, address.version) and "%" not in text
 
 
 def check(what: str, problems: Iterable[Problem]) -> None:

@@ -46,7 +46,8 @@ class NetworkView(Struct):
     vip_ranges: tuple[str, ...] = ()
     """In which the addresses of its services lie."""
     fixed: Mapping[InstanceId, str] = {}
-    """Addresses that the controller gave by name."""
+    """Addresses that were promised to instances of this host by name."""
+    fixed6: Mapping[InstanceId, str] = {}
 
 
 class ServiceView(Struct):

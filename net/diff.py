@@ -15,13 +15,13 @@ import msgspec
 
 from model.spec import Struct
 from net.nftscript import table_script
-from net.state import Address, Family, Fdb, Link, Neighbour, NetState, NftTable, Route, Sysctl
+from net.state import Address, Family, Fdb, Link, Neighbour, NetState, NftTable, Route, Sysctl, Way
 
-Item = Link | Address | Neighbour | Fdb | Route | Sysctl
+Item = Link | Address | Neighbour | Fdb | Route | Sysctl | Way
 
 
 class Op(Struct):
-    """One change to the kernel. `change` is for links, sysctls and routes (replaced without a gap); the
+    """One change to the kernel. `change` is for links, sysctls, ways and routes (replaced without a gap); the
     others are removed and added."""
 
     verb: Literal["add", "change", "remove"]
@@ -63,6 +63,8 @@ def describe(item: Item) -> str:
             return f"route {item.destination}"
         case Sysctl():
             return f"sysctl {item.path}"
+        case Way():
+            return f"routes of {item.foot.ifname} behind {item.link}"
 
 
 def diff(want: NetState, have: NetState) -> tuple[Operation, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
+from msgspec.structs import replace
+
 from model.errors import NotFound
 from model.ids import NetworkId, short
 from model.spec import Struct
@@ -43,6 +45,7 @@ def endpoint_link(request: EndpointRequest, view: NetworkView, traits: Traits, n
     """The veth pair of an endpoint. Raises InvalidInput for an address outside the network's subnets."""
     addresses = [a for a in (request.ipv4, request.ipv6) if a]
     subnets = [subnet_of(view.spec, address) for address in addresses]
+    gateways = tuple(str(gateway(subnet)) for subnet in subnets)
     cidrs = (
         f"{address}/{ipaddress.ip_network(subnet.cidr).prefixlen}" if traits.onlink else full_prefix(address)
         for address, subnet in zip(addresses, subnets, strict=True)
@@ -59,12 +62,29 @@ def endpoint_link(request: EndpointRequest, view: NetworkView, traits: Traits, n
             ifname=request.ifname,
             mac=mac_of(request),
             addresses=tuple(cidrs),
-            gateways=tuple(str(gateway(subnet)) for subnet in subnets),
-            default_route=request.default_route and not view.spec.internal,
+            gateways=gateways,
+            defaults=() if view.spec.internal else tuple(g for g in gateways if _leads(request, g)),
             ranges=() if traits.onlink else tuple(subnet.cidr for subnet in subnets),
             onlink=traits.onlink,
+            sysctls={_path(name, request.ifname): value for name, value in request.sysctls.items()},
         ),
     )
+
+
+def same_but_ways(one: EndpointRequest, other: EndpointRequest) -> bool:
+    """Whether two requests differ in nothing but in being a way out."""
+    return replace(one, default_route=False, default_route6=False) == replace(
+        other, default_route=False, default_route6=False
+    )
+
+
+def _leads(request: EndpointRequest, gateway: str) -> bool:
+    return request.default_route6 if ":" in gateway else request.default_route
+
+
+def _path(name: str, ifname: str) -> str:
+    """`net.ipv4.conf.IFNAME.log_martians` → the file's path; an interface's name may have dots itself."""
+    return name.replace(".", "/").replace("/IFNAME/", f"/{ifname}/")
 
 
 def endpoint_status(request: EndpointRequest, view: NetworkView) -> Endpoint:

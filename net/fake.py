@@ -11,11 +11,9 @@ from collections.abc import Callable, Container, Sequence
 from model.errors import Exhausted, InUse, NotFound
 from model.ids import InstanceId, NetworkId, short
 from model.status import BoundPort, Endpoint
-from net.host import Drift, EndpointRequest, NetworkPlan, PublishRequest
+from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
 from net.naming import endpoint_mac
 from net.subnets import gateway, subnet_of
-
-FIRST_FREE_PORT, LAST_PORT = 32768, 65535
 
 
 class FakeHostNetwork:
@@ -75,6 +73,9 @@ class FakeHostNetwork:
     async def detach(self, instance: InstanceId, network: str) -> None:
         self.endpoints.pop((instance, network), None)
 
+    def attached(self, instance: InstanceId) -> Sequence[str]:
+        return sorted(network for owner, network in self.endpoints if owner == instance)
+
     async def publish(self, request: PublishRequest) -> None:
         for port in request.ports:
             if self._taken(port, but=request.instance):
@@ -84,10 +85,17 @@ class FakeHostNetwork:
     async def unpublish(self, instance: InstanceId) -> None:
         self.published.pop(instance, None)
 
-    def free_port(self, protocol: str, host_ip: str, *, but: Container[tuple[str, int]] = frozenset()) -> int:
+    def free_port(
+        self,
+        protocol: str,
+        host_ip: str,
+        *,
+        but: Container[tuple[str, int]] = frozenset(),
+        within: tuple[int, int] = (FIRST_PORT, LAST_PORT),
+    ) -> int:
         taken = {p.published for ports in self.published.values() for p in ports if p.protocol == protocol}
         taken |= {port for kind, port in self.foreign_ports if kind == protocol}
-        for port in range(FIRST_FREE_PORT, LAST_PORT + 1):
+        for port in range(within[0], within[1] + 1):
             if port not in taken and (protocol, port) not in but:
                 return port
         raise Exhausted(f"no free {protocol} port on {host_ip or 'this host'}")

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
+from model.netoptions import apart
 from net import l2guard
 from net.backend.base import Member, Scene, is_ipv6
 from net.host import EndpointRequest, PublishRequest
@@ -39,7 +40,13 @@ def tables(
 
 def _inet(members: tuple[Member, ...], scene: Scene, published: Iterable[PublishRequest]) -> NftTable:
     inner = [link for member in members for link in member.traits.inner]
-    lanes = [f"{a} . {b}" for m in members for a in m.traits.inner for b in m.traits.inner]
+    lanes = [
+        f"{a} . {b}"
+        for m in members
+        if not apart(m.view.spec.options)
+        for a in m.traits.inner
+        for b in m.traits.inner
+    ]
     open_ = [m for m in members if not m.view.spec.internal]
     outward = [bridge_name(member.view.id) for member in open_]
     ranges = [r for member in open_ for r in member.traits.own_ranges]
@@ -63,6 +70,7 @@ def _inet(members: tuple[Member, ...], scene: Scene, published: Iterable[Publish
             "host4": _port_map("ipv4_addr . inet_proto . inet_service", "ipv4_addr", ports["host4"]),
             "port6": _port_map("inet_proto . inet_service", "ipv6_addr", ports["port6"]),
             "host6": _port_map("ipv6_addr . inet_proto . inet_service", "ipv6_addr", ports["host6"]),
+            **{name: _client_map(name, found) for name, found in ports.items() if "for" in name},
         },
     )
 
@@ -163,12 +171,23 @@ def _forward_chains() -> Mapping[str, Chain]:
 
 
 def _publish_rules() -> tuple[Rule, ...]:
-    key = "meta l4proto . th dport map"
+    key, clients = "meta l4proto . th dport map", "meta l4proto . th dport ."
+    some = "meta l4proto { tcp, udp, sctp }"  # nft 1.0 wants it said for maps of intervals
     return (
         rule(f"dnat ip to ip daddr . {key} @host4", "published on one address"),
         rule(f"dnat ip to {key} @port4", "published on all addresses"),
+        rule(
+            f"{some} dnat ip to ip daddr . {clients} ip saddr map @hostfor4",
+            "published on one address for some",
+        ),
+        rule(f"{some} dnat ip to {clients} ip saddr map @portfor4", "published on all addresses for some"),
         rule(f"dnat ip6 to ip6 daddr . {key} @host6", "published on one address"),
         rule(f"dnat ip6 to {key} @port6", "published on all addresses"),
+        rule(
+            f"{some} dnat ip6 to ip6 daddr . {clients} ip6 saddr map @hostfor6",
+            "published on one address for some",
+        ),
+        rule(f"{some} dnat ip6 to {clients} ip6 saddr map @portfor6", "published on all addresses for some"),
     )
 
 
@@ -204,3 +223,10 @@ def _span(first: Any, last: Any) -> str:
 
 def _port_map(key: str, address: str, found: Mapping[str, str]) -> ElementSet:
     return ElementSet(type=key, data=f"{address} . inet_service", elements=found)
+
+
+def _client_map(name: str, found: Mapping[str, str]) -> ElementSet:
+    address = f"ipv{name[-1]}_addr"
+    parts = ("inet_proto", "inet_service", address)
+    words = " . ".join((address, *parts) if name.startswith("host") else parts)
+    return ElementSet(type=words, data=f"{address} . inet_service", interval=True, elements=found)

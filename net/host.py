@@ -15,6 +15,9 @@ from model.spec import NetworkSpec, Struct
 from model.status import BoundPort, Endpoint
 from model.view import NetworkView, Peer
 
+FIRST_PORT, LAST_PORT = 32768, 65535
+"""Where ports of a host's own choice come from."""
+
 
 class NetworkPlan(Struct):
     """The networks this host should carry, and to whom they lead. A pure function of the View."""
@@ -39,6 +42,10 @@ class EndpointRequest(Struct):
     ipv6: str = ""
     mac: str = ""
     default_route: bool = False
+    """Whether it is the way to everywhere else in IPv4; of all endpoints of an instance one at most is."""
+    default_route6: bool = False
+    sysctls: Mapping[str, str] = {}
+    """Of the interface inside, by name with dots, its own name written IFNAME."""
 
 
 class PublishRequest(Struct):
@@ -83,10 +90,17 @@ class HostNetwork(Protocol):
         ...
 
     async def attach(self, request: EndpointRequest) -> Endpoint:
-        """Idempotent: what stands is found, not made twice. Raises NotFound for an unknown network."""
+        """Idempotent: what stands is found, not made twice. One that differs only in being a way out is
+        changed without a gap. Raises NotFound for an unknown network."""
         ...
 
-    async def detach(self, instance: InstanceId, network: str) -> None: ...
+    async def detach(self, instance: InstanceId, network: str) -> None:
+        """Idempotent; also when the host no longer carries the network."""
+        ...
+
+    def attached(self, instance: InstanceId) -> Sequence[str]:
+        """Ids of the networks on which it has an endpoint."""
+        ...
 
     async def publish(self, request: PublishRequest) -> None:
         """Replace this container's published ports. Raises InUse when a port is taken, changing nothing."""
@@ -94,9 +108,16 @@ class HostNetwork(Protocol):
 
     async def unpublish(self, instance: InstanceId) -> None: ...
 
-    def free_port(self, protocol: str, host_ip: str, *, but: Container[tuple[str, int]] = frozenset()) -> int:
-        """A port nobody has now, from 32768 up, and none of the (protocol, port) of `but`. Raises
-        Exhausted."""
+    def free_port(
+        self,
+        protocol: str,
+        host_ip: str,
+        *,
+        but: Container[tuple[str, int]] = frozenset(),
+        within: tuple[int, int] = (FIRST_PORT, LAST_PORT),
+    ) -> int:
+        """A port nobody has now, of that range (both ends included), and none of the (protocol, port) of
+        `but`. Raises Exhausted."""
         ...
 
     def on_drift(self, ring: Callable[[Drift], None]) -> None: ...

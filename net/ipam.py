@@ -9,7 +9,7 @@ is decided in `net.subnets`: network, broadcast, gateway, and in routed networks
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -155,9 +155,11 @@ def allocate(
     )
 
 
-def release(leases: Leases, holder: str, *, now: float, quarantine: float = QUARANTINE) -> Leases:
-    """All addresses of `holder` go to rest. Idempotent."""
-    gone = {address for address, owner in leases.held.items() if owner == holder}
+def release(
+    leases: Leases, holder: str, *, now: float, quarantine: float = QUARANTINE, but: Container[str] = ()
+) -> Leases:
+    """All addresses of `holder`, but for some, go to rest. Idempotent."""
+    gone = {address for address, owner in leases.held.items() if owner == holder and address not in but}
     return Leases(
         held={a: owner for a, owner in leases.held.items() if a not in gone},
         resting={
@@ -165,6 +167,15 @@ def release(leases: Leases, holder: str, *, now: float, quarantine: float = QUAR
             **dict.fromkeys(gone, now + quarantine),
         },
     )
+
+
+def check_address(spec: NetworkSpec, wanted: str) -> None:
+    """Raises InvalidInput for an address that no endpoint of the network can have on any host."""
+    if ipaddress.ip_address(wanted) in reserved(spec, ()):
+        raise InvalidInput(f"address {wanted} of network {spec.name} is reserved: gateway or network address")
+    subnet = subnet_of(spec, wanted)
+    if any(first <= int(ipaddress.ip_address(wanted)) <= last for first, last in map(_span, subnet.exclude)):
+        raise InvalidInput(f"address {wanted} of network {spec.name} is set aside for others (--aux-address)")
 
 
 def reserved(spec: NetworkSpec, blocks: Sequence[str]) -> frozenset[Address]:

@@ -1,18 +1,20 @@
 """The packet filter of what stays on a bridge, as a value: nobody speaks for another. Pure.
 
 Invariant: a frame from a container carries that endpoint's own MAC and address; a gateway's MAC, the same on
-each host, stays off the tunnels. Both chains begin with a comparison of the link's prefix, which costs other
-traffic less than a look-up in a set; the second is there only with networks that need it.
+each host, stays off the tunnels; where icc is off no frame passes from port to port. The first two chains
+begin with a comparison of the link's prefix, which costs other traffic less than a look-up in a set; all but
+the first are there only with networks that need them.
 """
 
 from __future__ import annotations
 
 import ipaddress
 
+from model.netoptions import apart
 from net.backend.base import Member
 from net.endpoint import mac_of
 from net.host import EndpointRequest
-from net.naming import VETH, VXLAN, gateway_mac, veth_name, vxlan_name
+from net.naming import VETH, VXLAN, bridge_name, gateway_mac, veth_name, vxlan_name
 from net.state import Chain, NftTable, Rule, element_set, rule
 
 RAW, FILTER = -300, 0
@@ -35,9 +37,18 @@ def table(members: tuple[Member, ...], endpoints: tuple[EndpointRequest, ...]) -
             priority=FILTER,
             rules=(rule(away, "each host is its own gateway"),),
         )
+    lonely = [bridge_name(m.view.id) for m in members if apart(m.view.spec.options)]
+    if lonely:
+        chains["within"] = Chain(
+            type="filter",
+            hook="forward",
+            priority=FILTER,
+            rules=(rule("meta ibrname @lonely drop", "icc is off: its containers are apart"),),
+        )
     return NftTable(
         chains=chains,
         sets={
+            "lonely": element_set("ifname", lonely),
             "feet4": element_set(
                 "ifname . ether_addr . ipv4_addr",
                 (f"{name} . {mac_of(e)} . {e.ipv4}" for name, e in feet if e.ipv4),

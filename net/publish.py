@@ -1,7 +1,9 @@
 """Published ports: the elements of the port maps, and whose port clashes with whose. Pure.
 
 A port without a host address is on every address of the host, IPv4 and, where the endpoint has it, IPv6. The
-maps are keyed by what arrives, so a change of one container's ports touches only its own elements.
+maps are keyed by what arrives, so a change of one container's ports touches only its own elements. A port
+with an allow-list stands in maps whose keys end in the client's range: for anybody else it is not published
+at all.
 """
 
 from __future__ import annotations
@@ -9,13 +11,15 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from model.errors import InUse, InvalidInput
 from model.ids import InstanceId, short
 from model.status import BoundPort
 from net.host import PublishRequest
 
-MAPS = ("port4", "host4", "port6", "host6")
-"""port*: any address of the host; host*: the one in the key."""
+MAPS = ("port4", "host4", "port6", "host6", "portfor4", "hostfor4", "portfor6", "hostfor6")
+"""port*: any address of the host; host*: the one in the key; *for*: for the clients in the key."""
 
 
 def elements(requests: Iterable[PublishRequest]) -> Mapping[str, Mapping[str, str]]:
@@ -23,17 +27,39 @@ def elements(requests: Iterable[PublishRequest]) -> Mapping[str, Mapping[str, st
     found: dict[str, dict[str, str]] = {name: {} for name in MAPS}
     for request in requests:
         for port in request.ports:
-            key = f"{port.protocol} . {port.published}"
             version = ipaddress.ip_address(port.host_ip).version if port.host_ip else 0
-            if request.ipv4 and version == 4:
-                found["host4"][f"{port.host_ip} . {key}"] = f"{request.ipv4} . {port.target}"
-            elif request.ipv4 and not version:
-                found["port4"][key] = f"{request.ipv4} . {port.target}"
-            if request.ipv6 and version == 6 and port.host_ip != "::":
-                found["host6"][f"{port.host_ip} . {key}"] = f"{request.ipv6} . {port.target}"
-            elif request.ipv6 and port.host_ip in ("", "::"):
-                found["port6"][key] = f"{request.ipv6} . {port.target}"
+            if request.ipv4 and version in (0, 4):
+                _put(found, 4, port, port.host_ip, request.ipv4)
+            if request.ipv6 and (version == 6 or not version):
+                _put(found, 6, port, "" if port.host_ip == "::" else port.host_ip, request.ipv6)
     return found
+
+
+def _put(found: dict[str, dict[str, str]], version: int, port: BoundPort, host_ip: str, inner: str) -> None:
+    """A wish for one family; an allow-list without a range of it means nobody there."""
+    key = f"{port.protocol} . {port.published}"
+    base, key = ("host", f"{host_ip} . {key}") if host_ip else ("port", key)
+    clients = allowed(port.allow, version)
+    if clients is None:
+        found[f"{base}{version}"][key] = f"{inner} . {port.target}"
+        return
+    for client in clients:
+        found[f"{base}for{version}"][f"{key} . {client}"] = f"{inner} . {port.target}"
+
+
+def allowed(ranges: Iterable[str], version: int) -> tuple[str, ...] | None:
+    """Ranges of one family without overlaps, in nft's notation; None for everybody."""
+    given = [ipaddress.ip_network(text) for text in ranges]
+    if not given:
+        return None
+    mine = [network for network in given if network.version == version]
+    merged = list(ipaddress.collapse_addresses(mine))  # type: ignore[type-var]
+    if any(network.prefixlen == 0 for network in merged):
+        return None
+    return tuple(
+        str(n.network_address) if n.prefixlen == n.max_prefixlen else str(n)  # as nft lists them
+        for n in merged
+    )
 
 
 def normal(request: PublishRequest) -> PublishRequest:
@@ -83,4 +109,4 @@ def _normal(port: BoundPort) -> BoundPort:
     except ValueError as error:
         raise InvalidInput(f"published port {port.published}: {port.host_ip!r} is no address") from error
     text = "" if address.is_unspecified and address.version == 4 else str(address)
-    return BoundPort(target=port.target, published=port.published, protocol=port.protocol, host_ip=text)
+    return msgspec.structs.replace(port, host_ip=text)

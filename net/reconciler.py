@@ -24,14 +24,14 @@ from model.ids import InstanceId, short
 from model.status import Endpoint
 from net import publish
 from net.diff import Op, Operation, describe, diff, nft_operations
-from net.endpoint import InstanceNetwork, endpoint_link, endpoint_status, network_of
+from net.endpoint import InstanceNetwork, endpoint_link, endpoint_status, network_of, same_but_ways
 from net.endpointfiles import EndpointFiles
-from net.host import Drift, EndpointRequest, NetworkPlan, PublishRequest
+from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
 from net.kernel.base import Kernel
 from net.kernel.linux import LinuxKernel
 from net.naming import veth_name
 from net.plan import check, desired, filter_tables, loopback_routing, scene_of, traits_of
-from net.state import Link, NetState, Sysctl
+from net.state import Link, NetState, Sysctl, Way
 
 log = logging.getLogger("flota.net")
 
@@ -40,7 +40,6 @@ SETTLE = 0.05
 SETTLES = 10
 COMPARE = 30.0
 """Seconds between looks without a bell: most sysctls tell nobody when they change."""
-FIRST_PORT, LAST_PORT = 32768, 65535
 
 
 class NetReconciler:
@@ -124,6 +123,11 @@ class NetReconciler:
                 return endpoint_status(request, view)
             rest = tuple(e for e in known.endpoints if e.network != request.network)
             after = msgspec.structs.replace(known, endpoints=(*rest, request))
+            if before is not None and same_but_ways(before, request):
+                assert link.foot is not None
+                await self._issue((Op(verb="change", item=Way(link=link.name, foot=link.foot)),))
+                self._keep(request.instance, after)
+                return endpoint_status(request, view)
             if before is not None:
                 await self._issue((Op(verb="remove", item=link),))
             self._leaving.discard(link.name)
@@ -144,6 +148,10 @@ class NetReconciler:
             await self._elements(known, after)
             name = veth_name(instance, network)
             await self._issue((Op(verb="remove", item=Link(name=name, kind="veth", alias="", mtu=0)),))
+
+    def attached(self, instance: InstanceId) -> Sequence[str]:
+        known = self._instances.get(instance)
+        return [] if known is None else [endpoint.network for endpoint in known.endpoints]
 
     # -- ports --------------------------------------------------------------------------------------
     async def publish(self, request: PublishRequest) -> None:
@@ -176,7 +184,14 @@ class NetReconciler:
             await self._elements(known, after)
             await self._route_loopback()
 
-    def free_port(self, protocol: str, host_ip: str, *, but: Container[tuple[str, int]] = frozenset()) -> int:
+    def free_port(
+        self,
+        protocol: str,
+        host_ip: str,
+        *,
+        but: Container[tuple[str, int]] = frozenset(),
+        within: tuple[int, int] = (FIRST_PORT, LAST_PORT),
+    ) -> int:
         taken = {
             port.published
             for known in self._instances.values()
@@ -184,12 +199,14 @@ class NetReconciler:
             for port in known.published.ports
             if port.protocol == protocol
         }
-        for port in range(FIRST_PORT, LAST_PORT + 1):
+        for port in range(within[0], within[1] + 1):
             if port in taken or (protocol, port) in but:
                 continue
             if self._kernel.port_is_free(protocol, host_ip, port):
                 return port
-        raise Exhausted(f"no {protocol} port from {FIRST_PORT} up is free on {host_ip or 'this host'}")
+        raise Exhausted(
+            f"no {protocol} port of {within[0]} to {within[1]} is free on {host_ip or 'this host'}"
+        )
 
     # -- within -------------------------------------------------------------------------------------
     def _known(self, instance: InstanceId) -> InstanceNetwork:

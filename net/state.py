@@ -40,10 +40,12 @@ class Foot(Struct):
     addresses: tuple[str, ...]
     """With prefix length."""
     gateways: tuple[str, ...] = ()
-    default_route: bool = False
-    """Whether the gateways are also the way to everywhere else."""
+    defaults: tuple[str, ...] = ()
+    """Those gateways that are also the way to everywhere else."""
     ranges: tuple[str, ...] = ()
     """What else lies behind the gateways, where they are not the way to everywhere."""
+    sysctls: Mapping[str, str] = {}
+    """Of this interface, by path below /proc/sys."""
     onlink: bool = False
     """The gateway is in the addresses' own subnet: no route to it is needed."""
 
@@ -65,6 +67,14 @@ class Link(Struct):
     networking/scaling). Set when the link is made; never observed, never compared."""
     foot: Foot | None = None
     """Of a veth: how to make its far end. Never observed, never compared."""
+
+
+class Way(Struct):
+    """The routes of an endpoint inside its namespace, to be set anew. Never observed."""
+
+    link: str
+    """The endpoint's, on the host's side."""
+    foot: Foot
 
 
 class Address(Struct):

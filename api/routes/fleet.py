@@ -1,4 +1,4 @@
-"""Routes of hosts, networks, tokens, joining, events and the fleet itself."""
+"""Routes of hosts, tokens, joining, events and the fleet itself."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from model.api import (
     HostInfo,
     JoinReply,
     JoinRequest,
-    NetworkInfo,
     TokenCreated,
     UpdateHost,
     Why,
 )
 from model.events import Event
-from model.spec import NetworkSpec
 
 
 async def list_hosts(call: ControllerCall) -> list[HostInfo]:
@@ -52,22 +50,6 @@ async def ca(call: ControllerCall) -> web.Response:
 
 async def join(call: ControllerCall) -> JoinReply:
     return await call.port.join(call.body_as(JoinRequest))
-
-
-async def list_networks(call: ControllerCall) -> list[NetworkInfo]:
-    return list(call.port.list_networks())
-
-
-async def get_network(call: ControllerCall) -> NetworkInfo:
-    return call.port.get_network(call.ref())
-
-
-async def create_network(call: ControllerCall) -> NetworkInfo:
-    return await call.port.create_network(call.body_as(NetworkSpec))
-
-
-async def remove_network(call: ControllerCall) -> None:
-    await call.port.remove_network(call.ref())
 
 
 async def info(call: ControllerCall) -> FleetInfo:

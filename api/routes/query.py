@@ -43,7 +43,7 @@ class Rename(Struct):
 
 
 class Wait(Struct):
-    condition: Literal["created", "running", "stopped", "removed", "next-exit"] = "stopped"
+    condition: Literal["created", "running", "stopped", "removed", "next-exit", "wired"] = "stopped"
 
 
 class Kill(Struct):

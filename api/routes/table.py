@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from api.routes import agents, fleet, host, images, instances, services, stats, volumes
+from api.routes import agents, fleet, host, images, instances, networks, services, stats, volumes
 from api.routes import query as q
 from api.routes.route import ControllerRoute, HostRoute
 from model import api as m
@@ -34,6 +34,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("POST", f"{_INSTANCE}/unpause", instances.unpause, "Thaw a container", "command", reply=m.InstanceInfo),
     _C("POST", f"{_INSTANCE}/rename", instances.rename, "Rename a container", "command", query=q.Rename,
        reply=m.InstanceInfo),
+    _C("POST", f"{_INSTANCE}/ports", instances.update_ports, "Publish more or fewer ports", "command",
+       body=m.UpdatePorts, reply=m.InstanceInfo),
     _C("POST", f"{_INSTANCE}/wait", instances.wait, "Wait for a state of a container", "watch", query=q.Wait,
        reply=m.WaitResult),
     _C("POST", f"{_INSTANCE}/kill", instances.kill, "Signal a container's first process", "watch", query=q.Kill),
@@ -63,11 +65,17 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/ca", fleet.ca, "The fleet's certificate authority, PEM", "stream", "anonymous"),
     _C("POST", "/v1/join", fleet.join, "Join the fleet as a host", "command", role="anonymous",
        body=m.JoinRequest, reply=m.JoinReply),
-    _C("GET", "/v1/networks", fleet.list_networks, "Networks", reply=list[m.NetworkInfo]),
-    _C("POST", "/v1/networks", fleet.create_network, "Create a network", "command", body=NetworkSpec,
+    _C("GET", "/v1/networks", networks.list_, "Networks", query=q.Filtered, reply=list[m.NetworkInfo]),
+    _C("POST", "/v1/networks", networks.create, "Create a network", "command", body=NetworkSpec,
        reply=m.NetworkInfo),
-    _C("GET", "/v1/networks/{ref}", fleet.get_network, "One network", reply=m.NetworkInfo),
-    _C("DELETE", "/v1/networks/{ref}", fleet.remove_network, "Remove a network", "command"),
+    _C("POST", "/v1/networks/prune", networks.prune, "Remove unused networks", "command", query=q.Filtered,
+       reply=m.NetworksPruned),
+    _C("GET", "/v1/networks/{ref}", networks.get, "One network", reply=m.NetworkInfo),
+    _C("DELETE", "/v1/networks/{ref}", networks.remove, "Remove a network", "command"),
+    _C("POST", "/v1/networks/{ref}/connect", networks.connect, "Put a container on a network", "command",
+       body=m.ConnectNetwork, reply=m.InstanceInfo),
+    _C("POST", "/v1/networks/{ref}/disconnect", networks.disconnect, "Take a container off a network", "command",
+       body=m.DisconnectNetwork, reply=m.InstanceInfo),
     _C("GET", "/v1/images", images.list_, "Images, per host", "watch", query=q.ListImages,
        reply=list[m.ImageInfo]),
     _C("POST", "/v1/images/pull", images.pull, "Pull an image", "stream", query=q.Pull, reply=Progress),

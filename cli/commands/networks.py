@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import click
 
-from cli.context import App, each, format_option, out, pass_app, segment, short, show
+from cli.context import App, each, format_option, now, out, pass_app, segment, short, show
 from cli.parse.container import pairs
+from cli.parse.networks import aux_addresses, endpoint
 from cli.render import Column
-from model.api import NetworkInfo
+from model.api import ConnectNetwork, DisconnectNetwork, NetworkInfo
 from model.codec import to_plain
-from model.errors import InvalidInput
+from model.errors import CommandFailed, InvalidInput
+from model.quantity import parse_duration
 from model.spec import NetworkSpec, Subnet
 
 
@@ -23,10 +28,11 @@ def network() -> None:
 @click.option("--subnet", multiple=True, help="10.200.0.0/16; one of the fleet's pool without")
 @click.option("--gateway", multiple=True, help="Of the subnet at the same place")
 @click.option("--ip-range", multiple=True, help="Part of the subnet that addresses come from")
+@click.option("--aux-address", multiple=True, help="NAME=ADDRESS that no container gets")
 @click.option("--ipv6", is_flag=True, help="An IPv6 subnet too")
 @click.option("--internal", is_flag=True, help="No way out")
 @click.option("--attachable", is_flag=True, hidden=True, help="Every network is")
-@click.option("--opt", "-o", multiple=True, help="mode=routed|bridged, mtu=, vni=")
+@click.option("--opt", "-o", multiple=True, help="mode=routed|bridged, mtu=, vni=, icc=on|off")
 @click.option("--label", multiple=True, help="KEY=VALUE")
 @click.argument("name")
 @pass_app
@@ -35,7 +41,7 @@ def create(app: App, name: str, driver: str, ipv6: bool, internal: bool, **flags
     spec = NetworkSpec(
         name=name,
         driver=driver,
-        subnets=_subnets(flags["subnet"], flags["gateway"], flags["ip_range"]),
+        subnets=_subnets(flags["subnet"], flags["gateway"], flags["ip_range"], flags["aux_address"]),
         ipv6=ipv6,
         internal=internal,
         options=pairs(flags["opt"]),
@@ -45,26 +51,67 @@ def create(app: App, name: str, driver: str, ipv6: bool, internal: bool, **flags
 
 
 def _subnets(
-    cidrs: tuple[str, ...], gateways: tuple[str, ...], ranges: tuple[str, ...]
+    cidrs: tuple[str, ...], gateways: tuple[str, ...], ranges: tuple[str, ...], aside: tuple[str, ...]
 ) -> tuple[Subnet, ...]:
     if len(gateways) > len(cidrs) or len(ranges) > len(cidrs):
         raise InvalidInput("--gateway and --ip-range need a --subnet each")
+    excluded = aux_addresses(cidrs, aside)
     return tuple(
         Subnet(
             cidr=cidr,
             gateway=gateways[i] if i < len(gateways) else "",
             ip_range=ranges[i] if i < len(ranges) else "",
+            exclude=excluded.get(cidr, ()),
         )
         for i, cidr in enumerate(cidrs)
     )
 
 
+@network.command("connect")
+@click.option("--ip", help="IPv4 address")
+@click.option("--ip6", help="IPv6 address")
+@click.option("--alias", multiple=True, help="Further name on the network")
+@click.option("--mac-address", help="MAC address")
+@click.option("--gw-priority", type=int, help="The network of the highest one is the way out")
+@click.option("--driver-opt", multiple=True, help="com.docker.network.endpoint.ifname=NAME, ….sysctls=…")
+@click.argument("name", metavar="NETWORK")
+@click.argument("container", metavar="CONTAINER")
+@pass_app
+def connect(app: App, name: str, container: str, **flags: Any) -> None:
+    """Put a container on a network, also while it runs."""
+    request = ConnectNetwork(container=container, endpoint=endpoint(flags))
+    info = app.call("POST", f"/v1/networks/{segment(name)}/connect", body=to_plain(request))
+    await_wired(app, info["instance"]["id"])
+
+
+@network.command("disconnect")
+@click.option("--force", "-f", is_flag=True, help="No complaint if it is not on the network")
+@click.argument("name", metavar="NETWORK")
+@click.argument("container", metavar="CONTAINER")
+@pass_app
+def disconnect(app: App, name: str, container: str, force: bool) -> None:
+    """Take a container off a network, also while it runs."""
+    request = DisconnectNetwork(container=container, force=force)
+    info = app.call("POST", f"/v1/networks/{segment(name)}/disconnect", body=to_plain(request))
+    await_wired(app, info["instance"]["id"])
+
+
+def await_wired(app: App, ref: str) -> None:
+    """Until a running container's networks and ports are as wanted. Raises CommandFailed in its host's words
+    when that can't be (yet)."""
+    reply = app.call("POST", f"/v1/instances/{ref}/wait", condition="wired")
+    if reply.get("phase") == "running" and reply.get("message"):
+        hint = "It is recorded and tried again; undo it if it can't be"
+        raise CommandFailed(reply["message"], hint=hint)
+
+
 @network.command("ls")
+@click.option("--filter", "-f", "filters", multiple=True, help="name= id= driver= label= type= dangling=")
 @click.option("--quiet", "-q", is_flag=True, help="Only ids")
 @click.option("--no-trunc", is_flag=True)
 @format_option
 @pass_app
-def ls(app: App, quiet: bool, no_trunc: bool, format_: str) -> None:
+def ls(app: App, filters: tuple[str, ...], quiet: bool, no_trunc: bool, format_: str) -> None:
     """List networks."""
     columns: list[Column] = [
         ("NETWORK ID", lambda n: short(n["network"]["id"], no_trunc)),
@@ -75,7 +122,7 @@ def ls(app: App, quiet: bool, no_trunc: bool, format_: str) -> None:
         ("ENDPOINTS", lambda n: str(len(n.get("endpoints", {})))),
     ]
     show(
-        app.call("GET", "/v1/networks"),
+        app.call("GET", "/v1/networks", filter=list(filters)),
         columns,
         of=NetworkInfo,
         format_=format_,
@@ -101,3 +148,29 @@ def inspect(app: App, refs: tuple[str, ...]) -> None:
 def rm(app: App, refs: tuple[str, ...]) -> None:
     """Remove networks."""
     each(refs, lambda ref: app.call("DELETE", f"/v1/networks/{segment(ref)}"))
+
+
+@network.command("prune")
+@click.option("--force", "-f", is_flag=True, help="Don't ask")
+@click.option("--filter", "filters", multiple=True, help="until=24h or a time, label=KEY[=VALUE], label!=…")
+@pass_app
+def prune(app: App, force: bool, filters: tuple[str, ...]) -> None:
+    """Remove networks that no container or service uses."""
+    if not force:
+        click.confirm("All networks that nobody uses will be removed. Go on?", abort=True)
+    wanted = [_until(text) for text in filters]
+    removed = app.call("POST", "/v1/networks/prune", filter=wanted)["removed"]
+    if removed:
+        out("\n".join(("Deleted Networks:", *removed)))
+
+
+def _until(text: str) -> str:
+    """`until=24h` (ago) and `until=2026-01-31T12:00:00Z` in unix seconds, as the API has it."""
+    key, _, value = text.partition("=")
+    if key != "until":
+        return text
+    try:
+        at = datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        at = float(value) if value.replace(".", "", 1).isdecimal() else now() - parse_duration(value)
+    return f"until={at}"

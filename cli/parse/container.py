@@ -12,11 +12,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from cli.parse.mounts import parse_mount, parse_tmpfs, parse_volume
+from cli.parse.networks import attachments
 from cli.parse.ports import parse_publish
 from model.codec import convert_strict
 from model.errors import InvalidInput
 from model.quantity import parse_bytes, parse_cpus, parse_duration
-from model.spec import Attachment, ContainerSpec, LogOptions, Resources, RestartPolicy, Ulimit
+from model.spec import ContainerSpec, LogOptions, Resources, RestartPolicy, Ulimit
 
 
 def container_spec(
@@ -114,20 +115,6 @@ def resources(flags: Mapping[str, Any]) -> Resources:
         cpu_shares=int(flags.get("cpu_shares") or 0),
         cpuset_cpus=flags.get("cpuset_cpus") or "",
     )
-
-
-def attachments(flags: Mapping[str, Any]) -> tuple[Attachment, ...]:
-    """`--network` (repeatable); alias and addresses belong to the first."""
-    names = list(flags.get("network") or ())
-    first: dict[str, Any] = {
-        "aliases": tuple(flags.get("network_alias") or ()),
-        "ipv4": flags.get("ip") or "",
-        "ipv6": flags.get("ip6") or "",
-        "mac": flags.get("mac_address") or "",
-    }
-    if any(first.values()) and not names:
-        names = ["bridge"]
-    return tuple(Attachment(network=n, **(first if i == 0 else {})) for i, n in enumerate(names))
 
 
 def parse_restart(text: str) -> RestartPolicy:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import cast
 
+from msgspec.structs import replace
+
 from model.errors import InvalidInput
 from model.spec import Protocol, Publish
 
@@ -13,44 +15,54 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
 def parse_publish(text: str) -> list[Publish]:
-    """One `-p` value; a range gives several. Raises InvalidInput."""
+    """One `-p` value, short or long; a range gives several. Raises InvalidInput."""
+    return _long(text, "host") if "=" in text else _short(text)
+
+
+def parse_service_publish(text: str) -> list[Publish]:
+    """`mode=host,published=8080,target=80[,protocol=tcp]`, or the short form, which means ingress."""
+    if "=" in text:
+        return _long(text, "ingress")
+    return [replace(port, mode="ingress") for port in _short(text)]
+
+
+def _short(text: str) -> list[Publish]:
     rest, slash, protocol = text.partition("/")
     protocol = protocol.lower() or "tcp"
     if (slash and not protocol) or protocol not in _PROTOCOLS:
         raise InvalidInput(f"publish {text[:60]!r}: protocol must be tcp, udp or sctp")
     host_ip, published, target = _split(rest, text)
     targets = _range(target, text)
-    if not published:
-        hosts = [0] * len(targets)
-    else:
-        hosts = _range(published, text)
-        if len(hosts) != len(targets):
-            raise InvalidInput(f"publish {text[:60]!r}: the ranges differ in length")
+    hosts = _range(published, text) if published else [0] * len(targets)
+    kind = cast(Protocol, protocol)
+    if len(targets) == 1 and len(hosts) > 1:
+        one = Publish(target=targets[0], published=hosts[0], published_to=hosts[-1], protocol=kind)
+        return [replace(one, host_ip=host_ip)]
+    if len(hosts) != len(targets):
+        raise InvalidInput(f"publish {text[:60]!r}: the ranges differ in length")
     return [
-        Publish(target=t, published=h, protocol=cast(Protocol, protocol), host_ip=host_ip)
+        Publish(target=t, published=h, protocol=kind, host_ip=host_ip)
         for h, t in zip(hosts, targets, strict=True)
     ]
 
 
-def parse_service_publish(text: str) -> list[Publish]:
-    """`mode=host,published=8080,target=80[,protocol=tcp]`, or the short form, which means ingress."""
-    from msgspec.structs import replace
-
-    if "=" not in text:
-        return [replace(p, mode="ingress") for p in parse_publish(text)]
-    words = dict(part.partition("=")[::2] for part in text.split(","))
-    unknown = sorted(set(words) - {"mode", "published", "target", "protocol", "host_ip"})
-    if unknown or "target" not in words:
+def _long(text: str, mode: str) -> list[Publish]:
+    pairs = [part.partition("=")[::2] for part in text.split(",")]
+    words = dict(pairs)
+    known = {"mode", "published", "target", "protocol", "host_ip", "allow"}
+    unknown = sorted(set(words) - known)
+    if unknown or not words.get("target"):
         raise InvalidInput(
             f"publish {text[:80]!r}: {f'unknown word {unknown[0]!r}' if unknown else 'target is missing'}",
-            hint="Write mode=host,published=8080,target=80",
+            hint="Write published=8080,target=80[,protocol=tcp][,host_ip=ADDRESS][,allow=RANGE]",
         )
-    mode = words.get("mode", "ingress")
+    mode = words.get("mode", mode)
     if mode not in ("host", "ingress"):
         raise InvalidInput(f"publish {text[:80]!r}: mode must be host or ingress")
     short = f"{words.get('published', '')}:{words['target']}/{words.get('protocol', 'tcp')}".lstrip(":")
-    ip = words.get("host_ip", "")
-    return [replace(p, mode=mode, host_ip=ip) for p in parse_publish(short)]
+    allow = tuple(value for key, value in pairs if key == "allow")
+    more = {"mode": mode, "host_ip": words.get("host_ip", "").strip("[]"), "allow": allow}
+    return [replace(port, **more) for port in _short(short)]
 
 
 def _split(rest: str, text: str) -> tuple[str, str, str]:

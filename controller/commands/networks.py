@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from controller.addressing import LOCAL_DRIVERS, free_vni, resolve_subnets, vip_ranges
 from controller.attachments import network_named
-from controller.plan import Item, Plan, delete, put
+from controller.plan import Item, Plan, delete, merged, put
 from controller.snapshot import Cluster
 from model.errors import AlreadyExists, InUse, InvalidInput, WrongState
 from model.events import Event
 from model.ids import NetworkId
+from model.netoptions import canonical
 from model.records import Desired, Network
 from model.spec import NetworkSpec
 from model.validate import check, validate_network
+from net.backend.vxlan import overhead
 from net.host import PREDEFINED_BRIDGE, predefined_bridge
 
 DRIVERS = ("overlay", "bridge")
@@ -21,12 +25,14 @@ DRIVERS = ("overlay", "bridge")
 
 def create(cluster: Cluster, spec: NetworkSpec, *, now: float, ident: NetworkId) -> Plan:
     """Record a new network with its subnets and its number."""
+    spec = replace(spec, options=canonical(spec.options))
     check("invalid network", validate_network(spec))
     if spec.driver not in DRIVERS:
         known = ", ".join(DRIVERS)
         raise InvalidInput(f"unknown network driver {spec.driver[:40]!r}", hint=f"Known: {known}")
     if any(network.spec.name == spec.name for network in cluster.networks.values()):
         raise AlreadyExists(f"a network named {spec.name} exists", hint=f"flota network rm {spec.name}")
+    _check_mtu(cluster, spec)
     vni = 0 if spec.driver in LOCAL_DRIVERS else _vni(cluster, spec)
     addresses = [host.facts.address for host in cluster.hosts.values()]
     number = vni or len(cluster.networks)
@@ -42,6 +48,17 @@ def create(cluster: Cluster, spec: NetworkSpec, *, now: float, ident: NetworkId)
     return Plan(items=(put(network, "asked for"),), events=(event,), subject=ident)
 
 
+def prune(cluster: Cluster, chosen: Callable[[Network], bool], now: float) -> tuple[Plan, tuple[str, ...]]:
+    """Remove all networks that nobody uses, of those that are `chosen`; their names too."""
+    unused = [
+        network
+        for network in sorted(cluster.networks.values(), key=lambda n: n.spec.name)
+        if not network.predefined and chosen(network) and not _users(cluster, network)
+    ]
+    plans = [_removal(cluster, network, "nobody uses it", now) for network in unused]
+    return merged(plans), tuple(network.spec.name for network in unused)
+
+
 def remove(cluster: Cluster, ref: str, now: float) -> Plan:
     """Raises InUse naming who still needs it."""
     network = network_named(cluster, ref)
@@ -51,11 +68,19 @@ def remove(cluster: Cluster, ref: str, now: float) -> Plan:
     using = sorted(_users(cluster, network))
     if using:
         shown = ", ".join(using[:4]) + (f" and {len(using) - 4} more" if len(using) > 4 else "")
-        raise InUse(f"network {name} is in use by {shown}", hint="Remove these first")
+        raise InUse(
+            f"network {name} is in use by {shown}",
+            hint=f"Remove these first, or take them off it: flota network disconnect {name} CONTAINER",
+        )
+    return _removal(cluster, network, "removed by hand", now)
+
+
+def _removal(cluster: Cluster, network: Network, reason: str, now: float) -> Plan:
+    name = network.spec.name
     blocks = cluster.blocks_by_network.get(network.id, {}).values()
     items: list[Item] = [delete(block, f"network {name} was removed") for block in blocks]
     event = Event(type="network", action="destroy", id=network.id, name=name, at=now)
-    return Plan(items=(*items, delete(network, "removed by hand")), events=(event,), subject=network.id)
+    return Plan(items=(*items, delete(network, reason)), events=(event,), subject=network.id)
 
 
 def predefined(cluster: Cluster, now: float) -> Plan:
@@ -66,6 +91,20 @@ def predefined(cluster: Cluster, now: float) -> Plan:
         id=NetworkId(PREDEFINED_BRIDGE), spec=predefined_bridge(), predefined=True, created_at=now
     )
     return Plan(items=(put(network, "every fleet has it"),))
+
+
+def _check_mtu(cluster: Cluster, spec: NetworkSpec) -> None:
+    """A tunnel's packet must fit into the underlay's, on every host."""
+    if spec.driver in LOCAL_DRIVERS or "mtu" not in spec.options:
+        return
+    asked = int(spec.options["mtu"])
+    for host in cluster.hosts.values():
+        most = host.facts.mtu - overhead(host.facts.address)
+        if asked > most:
+            raise InvalidInput(
+                f"an mtu of {asked} does not fit: tunnels of {host.spec.name} carry {most} bytes",
+                hint="Leave it out to get the largest that fits",
+            )
 
 
 def _vni(cluster: Cluster, spec: NetworkSpec) -> int:

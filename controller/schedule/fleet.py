@@ -53,7 +53,11 @@ def demand_of(
 
 def host_ports(ports: Iterable[Publish]) -> tuple[Port, ...]:
     """Those that take a given port of the host where the container runs."""
-    return tuple((p.protocol, p.published, p.host_ip) for p in ports if p.published and p.mode == "host")
+    return tuple(
+        (p.protocol, p.published, p.host_ip)
+        for p in ports
+        if p.published and not p.published_to and p.mode == "host"
+    )
 
 
 def _named(mounts: Iterable[Mount]) -> set[str]:

@@ -50,7 +50,7 @@ class VxlanBackend:
         if (rps := view.spec.options.get("rps", "on")) not in ("on", "off"):
             yield Problem(path="options.rps", message=f"{rps!r} is neither on nor off")
         least = LEAST_MTU_IPV6 if any(is_ipv6(s.cidr) for s in view.spec.subnets) else LEAST_MTU
-        most = scene.mtu - overhead(scene)
+        most = scene.mtu - overhead(scene.address)
         try:
             option_int(view, "mtu", least, most)
         except ValueError as error:
@@ -60,7 +60,7 @@ class VxlanBackend:
 
     def traits(self, view: NetworkView, scene: Scene) -> Traits:
         return Traits(
-            mtu=option_int(view, "mtu", 0, 65535) or scene.mtu - overhead(scene),
+            mtu=option_int(view, "mtu", 0, 65535) or scene.mtu - overhead(scene.address),
             onlink=bridged(view),
             inner=(bridge_name(view.id), vxlan_name(view.id)),
             own_ranges=tuple(subnet.cidr for subnet in view.spec.subnets),
@@ -82,8 +82,9 @@ def steered(view: NetworkView) -> bool:
     return view.spec.options.get("rps", "on") == "on"
 
 
-def overhead(scene: Scene) -> int:
-    return OVERHEAD_IPV6 if is_ipv6(scene.address) else OVERHEAD_IPV4
+def overhead(underlay: str) -> int:
+    """What a tunnel adds to each packet, between hosts with addresses like this one."""
+    return OVERHEAD_IPV6 if is_ipv6(underlay) else OVERHEAD_IPV4
 
 
 def _links(view: NetworkView, scene: Scene, mtu: int) -> tuple[Link, Link]:

@@ -14,7 +14,7 @@ import msgspec
 
 from model.errors import AlreadyExists, CommandFailed
 from net.diff import NftOp, Op, Operation, describe
-from net.state import Address, Family, Fdb, Link, Neighbour, NetState, NftTable, Route, Sysctl
+from net.state import Address, Family, Fdb, Link, Neighbour, NetState, NftTable, Route, Sysctl, Way
 
 _ELEMENTS = re.compile(r"(add|delete) element (?:inet|bridge) flota (\w+) \{ (.*) \}")
 _MADE_MAC = "02:00:00:00:00:01"
@@ -88,6 +88,13 @@ class FakeKernel:
             if item.path not in self.state.sysctls:
                 raise _refused(operation, "no such switch")
             return _replace(self.state, sysctls={**self.state.sysctls, item.path: item.value})
+        if isinstance(item, Way):
+            link = self.state.links.get(item.link)
+            if link is None:
+                raise _refused(operation, "no such link")
+            return _replace(
+                self.state, links={**self.state.links, link.name: _replace_link(link, foot=item.foot)}
+            )
         return self._after_entry(operation, item)
 
     def _after_link(self, operation: Op, link: Link) -> NetState:

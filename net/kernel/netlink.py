@@ -22,7 +22,7 @@ from model.errors import CommandFailed
 from net.diff import Op, describe
 from net.kernel import netns, rtnl, steering, sysctl
 from net.kernel.observed import DUMPS, state_of
-from net.state import Address, Fdb, Foot, Link, Neighbour, NetState, Route, Sysctl
+from net.state import Address, Fdb, Foot, Link, Neighbour, NetState, Route, Sysctl, Way
 
 T = TypeVar("T")
 
@@ -131,6 +131,8 @@ class Netlink:
                     await self._add_link(op.item)
                 case Sysctl():
                     sysctl.write(op.item.path, op.item.value)
+                case Way(foot=foot):
+                    netns.inside(foot.namespace, lambda: _lead(foot))
                 case _:
                     raise AssertionError(f"{op} is packed")
         except NetlinkError as error:
@@ -266,17 +268,31 @@ def _stand(foot: Foot) -> None:
         sysctl.write(f"net/ipv4/conf/{foot.ifname}/arp_notify", "1")
     index = _index(foot.ifname)
     messages = [rtnl.address(index, cidr) for cidr in foot.addresses]
-    messages.append(rtnl.link_up(index))
+    messages += [rtnl.link_up(index), *_ways(foot, index)]
+    with rtnl.connect() as link:
+        rtnl.check(rtnl.transact(link, messages))
+    for path, value in foot.sysctls.items():
+        sysctl.write(path, value)
+
+
+def _lead(foot: Foot) -> None:
+    """Inside the container's namespace: the endpoint's routes anew. One that is no longer the way out keeps
+    its default route until another's replaces it."""
+    with rtnl.connect() as link:
+        rtnl.check(rtnl.transact(link, _ways(foot, _index(foot.ifname))))
+
+
+def _ways(foot: Foot, index: int) -> list[bytes]:
+    messages = []
     for gateway in foot.gateways:
         family6 = ":" in gateway
         if not foot.onlink:
             messages.append(_inner(f"{gateway}/{128 if family6 else 32}", index, ""))
         ranges = [r for r in foot.ranges if (":" in r) == family6]
-        if foot.default_route:
+        if gateway in foot.defaults:
             ranges = ["::/0" if family6 else "0.0.0.0/0"]
         messages += [_inner(r, index, gateway) for r in ranges]
-    with rtnl.connect() as link:
-        rtnl.check(rtnl.transact(link, messages))
+    return messages
 
 
 def _inner(destination: str, index: int, via: str) -> bytes:

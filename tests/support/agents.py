@@ -18,7 +18,7 @@ from model.directory import Directory
 from model.directory import apply as apply_directory
 from model.ids import HostId, InstanceId
 from model.records import Desired, Instance
-from model.status import Endpoint, HostFacts, HostReport, InstanceStatus, Phase
+from model.status import BoundPort, Endpoint, HostFacts, HostReport, InstanceStatus, Phase
 from model.view import View, apply
 from model.wire import (
     Ack,
@@ -228,6 +228,7 @@ class FakeAgent:
                 if fresh:
                     self._start(instance)
                 paused = instance.desired is Desired.PAUSED
+                self._rewire(instance)
                 if self.host.statuses[instance.id].paused != paused:
                     self._put(instance.id, paused=paused)
 
@@ -249,6 +250,25 @@ class FakeAgent:
                 exit_code=None,
                 endpoints=tuple(self._endpoints(instance)),
             )
+
+    def _rewire(self, instance: Instance) -> None:
+        known = self.host.statuses[instance.id]
+        if known.phase is not Phase.RUNNING:
+            return
+        have = {endpoint.network: endpoint for endpoint in known.endpoints}
+        made = {endpoint.network: endpoint for endpoint in self._endpoints(instance)}
+        endpoints = tuple(have.get(network, endpoint) for network, endpoint in made.items())
+        ports = tuple(
+            BoundPort(
+                target=p.target,
+                published=p.published or 40000,
+                protocol=p.protocol,
+                host_ip=p.host_ip,
+                allow=p.allow,
+            )
+            for p in instance.spec.ports
+        )
+        self._put(instance.id, endpoints=endpoints, ports=ports)
 
     def _endpoints(self, instance: Instance) -> list[Endpoint]:
         found = []

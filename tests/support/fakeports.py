@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 from aiohttp import web
@@ -25,13 +25,14 @@ from model import api as m
 from model.errors import AlreadyExists, Unauthenticated, Unavailable, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId, resolve
-from model.records import Desired, Host, Instance, Network, Service
+from model.records import Desired, Host, Instance, Network, ResolvedAttachment, Service
 from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
 from model.validate import check, validate_container, validate_name, validate_network, validate_service
 from tests.support.fakecontainers import FakeContainer, Program
 from tests.support.fakehost import FakeHost
 
+Attachments = tuple[ResolvedAttachment, ...]
 PROGRAMS = ("echo", "err", "exit", "cat", "sleep", "spam", "size", "env", "sh", "true")
 
 
@@ -175,7 +176,7 @@ class FakeFleet:
             if phase in (Phase.REMOVED, Phase.FAILED):
                 return True
             match condition:
-                case "created":
+                case "created" | "wired":
                     return True
                 case "running":
                     return phase is Phase.RUNNING or container.exits > 0
@@ -291,6 +292,35 @@ class FakeFleet:
 
     async def remove_network(self, ref: str) -> None:
         del self.networks[self.get_network(ref).network.id]
+
+    async def prune_networks(self, chosen: Callable[[Network], bool]) -> m.NetworksPruned:
+        used = {a.network for _, c in self._all().values() for a in c.instance.attachments}
+        gone = [n for n in self.networks.values() if n.id not in used and chosen(n)]
+        for network in gone:
+            del self.networks[network.id]
+        return m.NetworksPruned(removed=tuple(n.spec.name for n in gone))
+
+    async def connect_network(self, ref: str, request: m.ConnectNetwork) -> m.InstanceInfo:
+        network = self.get_network(ref).network
+        wish = ResolvedAttachment(network=network.id, **msgspec.structs.asdict(request.endpoint))
+        return self._attach(request.container, lambda old: (*old, wish))
+
+    async def disconnect_network(self, ref: str, request: m.DisconnectNetwork) -> m.InstanceInfo:
+        gone = self.get_network(ref).network.id
+        return self._attach(request.container, lambda old: tuple(a for a in old if a.network != gone))
+
+    def _attach(self, ref: str, change: Callable[[Attachments], Attachments]) -> m.InstanceInfo:
+        host, container = self._find(ref)
+        instance = container.instance
+        container.instance = msgspec.structs.replace(instance, attachments=change(instance.attachments))
+        return self._info(host, container)
+
+    async def update_ports(self, ref: str, request: m.UpdatePorts) -> m.InstanceInfo:
+        host, container = self._find(ref)
+        left = tuple(p for p in container.instance.spec.ports if p not in request.remove)
+        spec = msgspec.structs.replace(container.instance.spec, ports=(*left, *request.add))
+        container.instance = msgspec.structs.replace(container.instance, spec=spec)
+        return self._info(host, container)
 
     # -- fleet
     def info(self) -> m.FleetInfo:

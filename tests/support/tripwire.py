@@ -15,7 +15,7 @@ Side = Literal["before", "after"]
 STEPS = {
     "runtime": ("create", "start", "signal", "pause", "resume", "delete"),
     "images": ("ensure", "prepare_root", "mount_root", "unmount_root", "remove_root"),
-    "network": ("open_namespace", "drop_namespace", "attach", "publish", "unpublish", "apply"),
+    "network": ("open_namespace", "drop_namespace", "attach", "detach", "publish", "unpublish", "apply"),
 }
 
 

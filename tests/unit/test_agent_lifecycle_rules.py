@@ -11,10 +11,10 @@ from agent import lifecycle
 from agent.lifecycle import Action, Outcome, Step
 from agent.record import Local, status_of
 from agent.runtime.base import Created, Exit
-from model.ids import InstanceId
-from model.records import Desired, Instance
-from model.spec import ContainerSpec, RestartPolicy
-from model.status import Phase
+from model.ids import InstanceId, NetworkId
+from model.records import Desired, Instance, ResolvedAttachment
+from model.spec import ContainerSpec, Publish, RestartPolicy
+from model.status import Endpoint, Phase
 
 BOX = InstanceId("1" * 64)
 CREATED = Created(pid=10, conmon_pid=9, conmon_started=5)
@@ -26,6 +26,10 @@ def want(
 ) -> Instance:
     made = ContainerSpec(image="x", **spec)  # type: ignore[arg-type]
     return Instance(id=BOX, name="box", spec=made, desired=desired, attempt=attempt, force=force)
+
+
+def wired(*attachments: ResolvedAttachment) -> Instance:
+    return replace(want(), attachments=attachments)
 
 
 def local(**fields: object) -> Local:
@@ -41,6 +45,10 @@ EXITED = local(attempt=1, rooted=True, phase=Phase.EXITED, exit_code=1)
 FAILED = local(attempt=1, rooted=True, phase=Phase.FAILED, exit_code=127)
 WAITING = replace(EXITED, phase=Phase.RESTARTING, retry_at=105.0, failures=1, restarts=1)
 
+NET = ResolvedAttachment(network=NetworkId("n" * 64))
+OTHER = ResolvedAttachment(network=NetworkId("o" * 64))
+FOOT = Endpoint(network=NET.network, network_name="n", ifname="eth0")
+WIRED = replace(RUNNING, attached=(NET,), published=())
 NEXT = [
     ("new", local(), want(), Step.ROOT),
     ("rooted", ROOTED, want(), Step.PREPARE),
@@ -55,6 +63,16 @@ NEXT = [
     ("restarted", RUNNING, want(attempt=2), Step.STOP),
     ("waits", WAITING, want(restart=ALWAYS), Step.WAIT),
     ("clock went back", replace(WAITING, retry_at=9000.0), want(restart=ALWAYS), Step.PREPARE),
+    ("on its networks", WIRED, replace(want(), attachments=(NET,)), None),
+    ("to be connected", WIRED, replace(want(), attachments=(NET, OTHER)), Step.WIRE),
+    ("to be disconnected, paused", replace(WIRED, paused=True), want(Desired.PAUSED), Step.WIRE),
+    ("to be connected before it starts", replace(HELD, attached=(), published=()), wired(NET), Step.WIRE),
+    ("connected and restarted", WIRED, replace(wired(NET, OTHER), attempt=2), Step.STOP),
+    ("to publish", WIRED, replace(want(ports=(Publish(target=80),)), attachments=(NET,)), Step.WIRE),
+    ("cut short while it was connected", replace(WIRED, rewiring=True), wired(NET), Step.WIRE),
+    ("of an older agent, as it should be", replace(RUNNING, endpoints=(FOOT,)), wired(NET), None),
+    ("of an older agent, to be connected", RUNNING, wired(NET), Step.WIRE),
+    ("stopped, connected", EXITED, replace(wired(NET), desired=Desired.STOPPED), None),
     ("to pause", RUNNING, want(Desired.PAUSED), Step.PAUSE),
     ("paused", replace(RUNNING, paused=True), want(Desired.PAUSED), None),
     ("to resume", replace(RUNNING, paused=True), want(), Step.RESUME),
@@ -162,6 +180,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("wish"), st.sampled_from([*Desired, None])),
     st.tuples(st.just("again"), st.none()),
     st.tuples(st.just("kill"), st.none()),
+    st.tuples(st.just("connect"), st.sampled_from([(), (NET,), (NET, OTHER)])),
     st.tuples(st.just("crash"), st.sampled_from(["same boot", "other boot", "let go"])),
     st.tuples(st.just("time"), st.floats(0, 100)),
 )
@@ -209,6 +228,8 @@ class Life:
             return
         self.set(lifecycle.begun(self.record, action))
         outcome = OUTCOME.get(action.step, Outcome())
+        if action.step in (Step.PREPARE, Step.WIRE) and self.wish is not None:
+            outcome = Outcome(attached=self.wish.attachments, published=self.wish.spec.ports)
         if how == "error":
             outcome = Outcome(error="no")
         elif how == "interrupted" and action.step in lifecycle.INTERRUPTIBLE:
@@ -232,6 +253,10 @@ class Life:
     def _again(self, _: None) -> None:
         if self.wish is not None and self.wish.desired is not Desired.REMOVED:
             self.wish = replace(self.wish, desired=Desired.RUNNING, attempt=self.wish.attempt + 1)
+
+    def _connect(self, attachments: tuple[ResolvedAttachment, ...]) -> None:
+        if self.wish is not None:
+            self.wish = replace(self.wish, attachments=attachments)
 
     def _kill(self, _: None) -> None:
         self.set(lifecycle.killed(self.record))

@@ -24,9 +24,9 @@ BLUE, RED = NetworkId("blue"), NetworkId("red")
 
 
 def network(ident: NetworkId, *cidrs: str) -> Network:
-    return Network(
-        id=ident, spec=NetworkSpec(name=ident, subnets=tuple(Subnet(cidr=c) for c in cidrs)), vni=1
-    )
+    spec = NetworkSpec(name=ident, subnets=tuple(Subnet(cidr=c) for c in cidrs))
+    ranges = ("10.3.0.0/29", "fd00:f::/64")[: len(cidrs)]
+    return Network(id=ident, spec=spec, vni=1, vip_ranges=ranges)
 
 
 def fleet() -> Cluster:

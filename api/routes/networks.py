@@ -1,0 +1,37 @@
+"""Routes of networks, and of containers' places on them."""
+
+from __future__ import annotations
+
+from api.filters import filter_networks, network_chooser
+from api.routes import query as q
+from api.routes.route import ControllerCall
+from model.api import ConnectNetwork, DisconnectNetwork, InstanceInfo, NetworkInfo, NetworksPruned
+from model.spec import NetworkSpec
+
+
+async def list_(call: ControllerCall) -> list[NetworkInfo]:
+    return filter_networks(call.port.list_networks(), call.query_as(q.Filtered).filter)
+
+
+async def get(call: ControllerCall) -> NetworkInfo:
+    return call.port.get_network(call.ref())
+
+
+async def create(call: ControllerCall) -> NetworkInfo:
+    return await call.port.create_network(call.body_as(NetworkSpec))
+
+
+async def remove(call: ControllerCall) -> None:
+    await call.port.remove_network(call.ref())
+
+
+async def prune(call: ControllerCall) -> NetworksPruned:
+    return await call.port.prune_networks(network_chooser(call.query_as(q.Filtered).filter))
+
+
+async def connect(call: ControllerCall) -> InstanceInfo:
+    return await call.port.connect_network(call.ref(), call.body_as(ConnectNetwork))
+
+
+async def disconnect(call: ControllerCall) -> InstanceInfo:
+    return await call.port.disconnect_network(call.ref(), call.body_as(DisconnectNetwork))

@@ -1,0 +1,35 @@
+"""`flota update`: what can be changed of a container while it lives."""
+
+from __future__ import annotations
+
+import click
+
+from cli.commands.networks import await_wired
+from cli.context import App, each, pass_app, segment
+from cli.parse.ports import parse_publish
+from model.api import UpdatePorts
+from model.codec import to_plain
+from model.errors import InvalidInput
+
+
+@click.command()
+@click.option("--publish-add", multiple=True, help="[IP:][HOST:]CONTAINER[/PROTOCOL], as with run -p")
+@click.option("--publish-rm", multiple=True, help="CONTAINER[/PROTOCOL], or the whole of a published port")
+@click.argument("refs", nargs=-1, required=True, metavar="CONTAINER…")
+@pass_app
+def update(
+    app: App, refs: tuple[str, ...], publish_add: tuple[str, ...], publish_rm: tuple[str, ...]
+) -> None:
+    """Change the published ports of containers, running or not."""
+    if not publish_add and not publish_rm:
+        raise InvalidInput("there is nothing to change", hint="Give --publish-add or --publish-rm")
+    request = UpdatePorts(
+        add=tuple(port for text in publish_add for port in parse_publish(text)),
+        remove=tuple(port for text in publish_rm for port in parse_publish(text)),
+    )
+
+    def act(ref: str) -> None:
+        app.call("POST", f"/v1/instances/{segment(ref)}/ports", body=to_plain(request))
+        await_wired(app, segment(ref))
+
+    each(refs, act)

@@ -1,0 +1,220 @@
+"""Networks and ports of containers that live, changed under them; over fakes, and cut short at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from agent.host import HostAgent
+from agent.record import Local
+from model.ids import NetworkId
+from model.records import Desired, Instance, ResolvedAttachment
+from model.spec import Attachment, NetworkSpec, Publish, Subnet
+from model.status import Endpoint, Phase
+from model.view import NetworkView, View
+from tests.support.agentlab import BRIDGE, AgentLab, bridge, gone, ident, instance, phase, wish
+from tests.support.tripwire import Side, Tripwire, until_crash
+from tests.support.waiting import until
+
+ONE, TWO = NetworkId("1" * 64), NetworkId("2" * 64)
+MOST = 60
+
+
+def network(ident_: NetworkId, name: str, cidr: str) -> NetworkView:
+    spec = NetworkSpec(name=name, driver="bridge", subnets=(Subnet(cidr=cidr),))
+    return NetworkView(id=ident_, spec=spec, vni=0, blocks=(cidr,))
+
+
+NETWORKS = {
+    BRIDGE: bridge(),
+    ONE: network(ONE, "one", "10.21.0.0/24"),
+    TWO: network(TWO, "two", "10.22.0.0/24"),
+}
+
+
+def on(box: Instance, *networks: NetworkId | ResolvedAttachment, **changes: Any) -> Instance:
+    made = (n if isinstance(n, ResolvedAttachment) else ResolvedAttachment(network=n) for n in networks)
+    return wish(box, attachments=tuple(made), **changes)
+
+
+def view(*instances: Instance, revision: int = 1) -> View:
+    """As the controller makes it: only networks that somebody is on."""
+    used = {a.network for i in instances for a in i.attachments}
+    networks = {ident_: found for ident_, found in NETWORKS.items() if ident_ in used}
+    return View(revision=revision, instances={i.id: i for i in instances}, networks=networks, fleet_id="f")
+
+
+def record(agent: HostAgent, number: int = 1) -> Local:
+    return agent.workers[ident(number)].record
+
+
+async def stands(agent: HostAgent, *networks: NetworkId) -> Sequence[Endpoint]:
+    """Its endpoints, once they are on these networks and nothing is under way."""
+
+    def settled() -> Sequence[Endpoint] | None:
+        now = record(agent)
+        there = [e.network for e in now.endpoints] == list(networks)
+        return now.endpoints if there and not now.rewiring else None
+
+    await until(lambda: settled() is not None, deadline=5, what=f"{networks}; is {record(agent)}")
+    return record(agent).endpoints
+
+
+async def test_a_running_container_is_connected_and_disconnected_under_its_process(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    box = instance()
+    async with lab.agent() as agent:
+        await agent.take_view(view(box))
+        first = await phase(agent, 1, Phase.RUNNING)
+        await agent.take_view(view(on(box, BRIDGE, ONE), revision=2))
+        old, new = await stands(agent, BRIDGE, ONE)
+        assert (old.ifname, new.ifname, new.ipv4) == ("eth0", "eth1", "10.21.0.2")
+        text = (tmp_path / "state/containers" / ident(1) / "hosts").read_text()
+        assert "10.21.0.2\t" in text and old.ipv4 in text
+        await agent.take_view(view(on(box, ONE, TWO), revision=3))
+        one, two = await stands(agent, ONE, TWO)
+        assert (one.ifname, one.ipv4, two.ifname) == ("eth1", "10.21.0.2", "eth2")
+        assert sorted(lab.network.endpoints) == [(ident(1), ONE), (ident(1), TWO)]
+        text = (tmp_path / "state/containers" / ident(1) / "hosts").read_text()
+        assert old.ipv4 not in text and two.ipv4 in text
+        assert (BRIDGE, old.ipv4) not in agent.context.addresses.held()
+        last = await phase(agent, 1, Phase.RUNNING)
+        assert (last.pid, last.restarts) == (first.pid, 0)
+        report = await agent.reporter.next()
+        moves = [(e.action, e.name) for e in report.events if e.type == "network"]
+        assert moves == [
+            ("connect", "bridge"),
+            ("connect", "one"),
+            ("disconnect", "bridge"),
+            ("connect", "two"),
+        ]
+        await agent.take_view(view(on(box, desired=Desired.REMOVED, force=True), revision=4))
+        await gone(agent, 1)
+    assert lab.leaks() == {}
+
+
+async def test_one_started_without_a_network_can_be_connected_and_keeps_it_over_a_restart(
+    tmp_path: Path,
+) -> None:
+    lab = AgentLab(tmp_path)
+    box = on(instance(networks=(Attachment(network="none"),)))
+    async with lab.agent() as agent:
+        await agent.take_view(view(box))
+        assert not (await phase(agent, 1, Phase.RUNNING)).endpoints
+        await agent.take_view(view(on(box, TWO), revision=2))
+        [foot] = await stands(agent, TWO)
+        assert foot.ifname == "eth0"
+        await agent.take_view(view(on(box, TWO, attempt=2), revision=3))
+        await until(lambda: record(agent).attempt == 2, deadline=5)
+        assert [e.network for e in (await phase(agent, 1, Phase.RUNNING)).endpoints] == [TWO]
+
+
+async def test_a_stopped_container_comes_up_on_the_networks_it_was_given_meanwhile(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    box = instance()
+    async with lab.agent() as agent:
+        await agent.take_view(view(box))
+        await phase(agent, 1, Phase.RUNNING)
+        await agent.take_view(view(wish(box, desired=Desired.STOPPED), revision=2))
+        await phase(agent, 1, Phase.EXITED)
+        await agent.take_view(view(on(box, ONE, desired=Desired.STOPPED), revision=3))
+        await agent.take_view(view(on(box, ONE, attempt=2), revision=4))
+        assert [e.network for e in (await phase(agent, 1, Phase.RUNNING)).endpoints] == [ONE]
+
+
+async def test_an_address_that_is_taken_is_told_and_tried_again_and_given_up_on(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    wanted = ResolvedAttachment(network=ONE, ipv4="10.21.0.2")
+    holder, box = on(instance(2), ONE), instance()
+    async with lab.agent() as agent:
+        await agent.take_view(view(holder, box))
+        await phase(agent, 1, Phase.RUNNING)
+        await phase(agent, 2, Phase.RUNNING)
+        await agent.take_view(view(holder, on(box, BRIDGE, wanted), revision=2))
+        await until(lambda: "10.21.0.2" in record(agent).message, deadline=5)
+        assert (await phase(agent, 1, Phase.RUNNING)).endpoints[0].network == BRIDGE
+        await agent.take_view(view(holder, box, revision=3))
+        await stands(agent, BRIDGE)
+        assert not record(agent).message
+        assert [n for i, n in lab.network.endpoints if i == ident(1)] == [BRIDGE]
+
+
+async def test_ports_change_under_a_running_container_and_chosen_ones_stay(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    box = instance(ports=(Publish(target=80),))
+
+    def ports(*wanted: Publish) -> Instance:
+        return replace(box, spec=replace(box.spec, ports=wanted))
+
+    async with lab.agent() as agent:
+        await agent.take_view(view(box))
+        [chosen] = (await phase(agent, 1, Phase.RUNNING)).ports
+        both = (Publish(target=81, published=8081), Publish(target=80))
+        await agent.take_view(view(ports(*both), revision=2))
+        await until(lambda: len(record(agent).ports) == 2 and not record(agent).rewiring, deadline=5)
+        assert chosen in record(agent).ports and lab.network.published[ident(1)] == record(agent).ports
+        lab.network.foreign_ports.add(("tcp", 9000))
+        await agent.take_view(view(ports(*both, Publish(target=82, published=9000)), revision=3))
+        await until(lambda: "9000" in record(agent).message, deadline=5)
+        assert len(lab.network.published[ident(1)]) == 2
+        await agent.take_view(view(ports(), revision=4))
+        await until(lambda: not record(agent).ports and not record(agent).rewiring, deadline=5)
+        assert ident(1) not in lab.network.published
+
+
+async def test_a_port_out_of_a_range_is_the_first_that_is_free(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    lab.network.foreign_ports.add(("tcp", 8000))
+    wanted = Publish(target=80, published=8000, published_to=8001)
+    async with lab.agent() as agent:
+        await agent.take_view(view(instance(ports=(wanted,)), instance(2, ports=(wanted,))))
+        seen = [await phase(agent, n, Phase.RUNNING, Phase.FAILED) for n in (1, 2)]
+        assert sorted(s.phase for s in seen) == [Phase.FAILED, Phase.RUNNING]
+        [port] = next(s.ports for s in seen if s.phase is Phase.RUNNING)
+        assert port.published == 8001
+
+
+@pytest.mark.parametrize("reverted", [False, True])
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_a_change_cut_short_at_any_step_comes_to_the_same_end(
+    tmp_path: Path, side: Side, reverted: bool
+) -> None:
+    """Whether the wish is still the same when the next agent comes, or was taken back meanwhile."""
+    box = instance(ports=(Publish(target=80),))
+    changed = on(box, ONE, TWO)
+
+    async def scenario(lab: AgentLab) -> None:
+        async with lab.agent() as agent:
+            await agent.take_view(view(changed, revision=2))
+            await stands(agent, ONE, TWO)
+
+    for at in range(MOST):
+        lab = AgentLab(tmp_path / f"{at}")
+        async with lab.agent() as agent:
+            await agent.take_view(view(box))
+            before = await phase(agent, 1, Phase.RUNNING)
+        wire = Tripwire(at=at, side=side)
+        lab.trip(wire)
+        await until_crash(wire, scenario(lab), deadline=20)
+        lab.trip(None)
+        wanted = box if reverted else changed
+        networks = [a.network for a in wanted.attachments]
+        async with lab.agent() as agent:
+            await agent.take_view(view(wanted, revision=3))
+            endpoints = await stands(agent, *networks)
+            assert sorted(lab.network.endpoints) == [(ident(1), n) for n in sorted(networks)]
+            held = {(e.network, e.ipv4): ident(1) for e in endpoints}
+            assert agent.context.addresses.held() == held, (at, side, wire.steps[-1])
+            after = await phase(agent, 1, Phase.RUNNING)
+            assert (after.pid, after.ports) == (before.pid, before.ports)
+            await agent.take_view(view(on(wanted, desired=Desired.REMOVED, force=True), revision=4))
+            await gone(agent, 1)
+        assert lab.leaks() == {}, (at, side, wire.steps[-1])
+        if len(wire.steps) <= at:
+            break
+    else:
+        raise AssertionError("the scenario has more steps than were tried")
