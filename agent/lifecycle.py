@@ -20,6 +20,7 @@ from model.errors import Internal
 from model.records import Desired, Instance, ResolvedAttachment
 from model.spec import Publish, Struct
 from model.status import BoundPort, Endpoint, Phase, start_failure_code
+from net.host import PREDEFINED_BRIDGE
 
 replace = msgspec.structs.replace
 
@@ -34,6 +35,8 @@ class Step(StrEnum):
     START = "start"
     STOP = "stop"
     """Signal, grace, kill; done when the process is over."""
+    DRAIN = "drain"
+    """Before a stop: whoever sends it new connections learns not to. Only sets the time when that is over."""
     WIRE = "wire"
     """Endpoints and published ports made as wanted, while its process lives."""
     PAUSE = "pause"
@@ -91,7 +94,7 @@ def next_action(record: Local, want: Instance | None, *, hold: bool, now: float)
     if record.phase is Phase.REMOVED:
         return None
     if want is None or want.desired is Desired.REMOVED:
-        return _towards_removed(record, want)
+        return _towards_removed(record, want, now)
     if record.ended or (record.making and not record.live and record.phase is Phase.FAILED):
         return Action(step=Step.CLEAN, why="its process is over" if record.started else "it was not started")
     if _leaves_by_itself(record, want):
@@ -105,8 +108,10 @@ def next_action(record: Local, want: Instance | None, *, hold: bool, now: float)
             return _towards_running(record, want, now)
 
 
-def _towards_removed(record: Local, want: Instance | None) -> Action:
+def _towards_removed(record: Local, want: Instance | None, now: float) -> Action:
     why = want.reason if want is not None and want.reason else "it is removed"
+    if want is not None and (drain := _drained(record, want, why, now)) is not None:
+        return drain
     if record.live:
         return _stop(record, want, why, force=want is not None and want.force)
     if record.making:
@@ -121,6 +126,19 @@ def _towards_stopped(record: Local, want: Instance) -> Action | None:
     if record.making:
         return Action(step=Step.CLEAN, why=why)
     return Action(step=Step.SETTLE, why=why) if record.phase in _UNSETTLED else None
+
+
+def _drained(record: Local, want: Instance, why: str, now: float) -> Action | None:
+    """A service's instance is told to stop only some time after nothing new is sent to it: from the wish on
+    all hosts leave it out. None when that time is over, or there is none."""
+    served = want.service is not None and any(e.network != PREDEFINED_BRIDGE for e in record.endpoints)
+    if not served or not record.running or want.force or want.spec.drain <= 0:
+        return None
+    if not record.drained_at:
+        return Action(step=Step.DRAIN, why=why, until=now + want.spec.drain)
+    if 0 < record.drained_at - now <= want.spec.drain:
+        return Action(step=Step.WAIT, why=why, until=record.drained_at)
+    return None
 
 
 def _stop(record: Local, want: Instance | None, why: str, *, force: bool = False) -> Action:
@@ -192,6 +210,8 @@ def begun(record: Local, action: Action) -> Local:
             return replace(record, phase=Phase.STARTING, message="")
         case Step.WIRE:
             return replace(record, rewiring=True, message="")
+        case Step.DRAIN:
+            return replace(record, drained_at=action.until)
         case Step.STOP:
             return replace(record, phase=Phase.STOPPING, message=action.why)
         case _:
@@ -225,7 +245,9 @@ def after(record: Local, want: Instance | None, action: Action, outcome: Outcome
             held_by = {"created": outcome.created, "boot_id": outcome.boot_id}
             return replace(record, **held_by, started=False, ended=False, phase=Phase.CREATED)
         case Step.START:
-            return replace(record, started=True, phase=Phase.RUNNING, started_at=now, message="")
+            return replace(
+                record, started=True, phase=Phase.RUNNING, started_at=now, drained_at=0.0, message=""
+            )
         case Step.PAUSE | Step.RESUME:
             return replace(record, paused=action.step is Step.PAUSE)
         case Step.CLEAN:

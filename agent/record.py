@@ -48,6 +48,8 @@ class Local(Struct):
     endpoints: tuple[Endpoint, ...] = ()
     ports: tuple[BoundPort, ...] = ()
     volumes: tuple[tuple[str, str], ...] = ()
+    drained_at: float = 0.0
+    """When it may be told to stop; 0 as long as nobody wants it to."""
     attached: tuple[ResolvedAttachment, ...] | None = None
     """The wish of which the endpoints were made; None in the record of an older agent."""
     published: tuple[Publish, ...] | None = None

@@ -172,6 +172,9 @@ class ContainerSpec(Struct):
     restart: RestartPolicy = RestartPolicy()
     stop_signal: str = ""
     stop_grace: float = 10.0
+    drain: float = 1.0
+    """Seconds between the end of new connections and the stop signal, for an instance of a service: requests
+    that are shorter never fail when it is replaced."""
     auto_remove: bool = False
     log: LogOptions = LogOptions()
     pull: Literal["missing", "always", "never"] = "missing"

@@ -88,6 +88,8 @@ def _container(spec: ContainerSpec, at: str) -> Iterator[Iterable[Problem]]:
                 yield [_p(f"{at}.{field}[{index}]", f"invalid capability {name[:40]!r}")]
     if not 0 <= spec.stop_grace <= 86400:
         yield [_p(f"{at}.stop_grace", "must be 0 to 86400 seconds")]
+    if not 0 <= spec.drain <= 86400:
+        yield [_p(f"{at}.drain", "must be 0 to 86400 seconds")]
     if spec.stop_signal and not _SIGNAL.match(spec.stop_signal.upper()):
         yield [_p(f"{at}.stop_signal", f"invalid signal {spec.stop_signal[:20]!r}")]
     if not 0 < spec.log.max_files <= 1000 or not 4096 <= spec.log.max_size <= MAX_INT:

@@ -60,6 +60,7 @@ def service() -> None:
 @click.option("--restart-max-attempts", type=int, default=0, help="0: without end")
 @click.option("--restart-window", default="", help="A run this long counts as good")
 @click.option("--stop-grace-period", help="As --stop-timeout, for example 30s")
+@click.option("--drain", default="", help="Time between its last new connection and the stop signal (1s)")
 @click.option("--container-label", multiple=True, help="KEY=VALUE on its containers")
 @click.option("--tty", "-t", is_flag=True)
 @click.option("--detach", "-d", is_flag=True, help="As in docker; flota waits for nobody either way")
@@ -87,6 +88,8 @@ def _spec(image: str, args: tuple[str, ...], flags: dict[str, Any]) -> ServiceSp
     if flags["stop_grace_period"]:
         flags["stop_timeout"] = parse_duration(flags["stop_grace_period"])
     container = container_spec(flags, image, args, environ=os.environ, cwd=os.getcwd())
+    if flags["drain"]:
+        container = replace(container, drain=parse_duration(flags["drain"]))
     if flags["mode"] == "global" and flags["replicas"] is not None:
         raise InvalidInput("a global service has no --replicas")
     return ServiceSpec(

@@ -11,7 +11,7 @@ from agent import lifecycle
 from agent.lifecycle import Action, Outcome, Step
 from agent.record import Local, status_of
 from agent.runtime.base import Created, Exit
-from model.ids import InstanceId, NetworkId
+from model.ids import InstanceId, NetworkId, ServiceId
 from model.records import Desired, Instance, ResolvedAttachment
 from model.spec import ContainerSpec, Publish, RestartPolicy
 from model.status import Endpoint, Phase
@@ -287,3 +287,37 @@ def test_no_life_is_impossible_and_every_life_can_end(
     assert life.record.phase is Phase.REMOVED
     assert life.ends == life.starts
     assert lifecycle.next_action(life.record, None, hold=False, now=life.now) is None
+
+
+def replaced(**spec: object) -> Instance:
+    return replace(want(Desired.REMOVED, **spec), service=ServiceId("s" * 64), attachments=(NET,))
+
+
+def test_service_instance_is_stopped_only_after_its_drain() -> None:
+    running = replace(WIRED, endpoints=(FOOT,))
+    wish = replaced(drain=2.0)
+    action = lifecycle.next_action(running, wish, hold=False, now=100.0)
+    assert action is not None and (action.step, action.until) == (Step.DRAIN, 102.0)
+    draining = lifecycle.after(lifecycle.begun(running, action), wish, action, Outcome(), 100.0)
+    waits = lifecycle.next_action(draining, wish, hold=False, now=100.0)
+    assert waits is not None and (waits.step, waits.until) == (Step.WAIT, 102.0)
+    assert draining.phase is Phase.RUNNING
+    for now in (102.0, 50.0):  # its time has come; the wall clock went back
+        stops = lifecycle.next_action(draining, wish, hold=False, now=now)
+        assert stops is not None and stops.step is Step.STOP
+
+
+@pytest.mark.parametrize(
+    ("record", "wish"),
+    [
+        (replace(WIRED, endpoints=(FOOT,)), replaced(drain=0.0)),
+        (replace(WIRED, endpoints=(FOOT,)), replace(replaced(), force=True)),
+        (replace(WIRED, endpoints=(FOOT,)), replace(replaced(), service=None)),
+        (replace(WIRED, endpoints=(replace(FOOT, network=NetworkId("bridge")),)), replaced()),
+        (WIRED, replaced()),
+        (HELD, replaced()),
+    ],
+)
+def test_what_nobody_is_sent_to_is_stopped_at_once(record: Local, wish: Instance) -> None:
+    action = lifecycle.next_action(record, wish, hold=False, now=100.0)
+    assert action is not None and action.step is Step.STOP
