@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agent import assemble, endpoints
@@ -42,8 +42,10 @@ class _Prepared:
 
 
 class Actions:
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, known: Callable[[Local], Awaitable[None]]) -> None:
+        """`known` waits until the names of a container are."""
         self._context = context
+        self._known = known
         self._prepared: dict[str, _Prepared] = {}
 
     async def perform(
@@ -134,6 +136,7 @@ class Actions:
     async def _start(self, record: Local) -> None:
         folder = self._context.bundle(record.instance)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await self._known(record)
         (folder / RELEASED).touch()
         await self._context.runtime.start(record.instance)
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from agent import etcfiles, inroot, ocispec
 from agent.context import Context
-from agent.endpoints import HOST, mode_of
+from agent.endpoints import HOST, feet, mode_of
 from agent.oci import process, users
 from agent.runtime.base import Bundle
 from aio.supervisor import in_thread
@@ -86,7 +86,8 @@ async def bundle(
     """The OCI bundle of the next attempt. Raises InvalidInput, Unsupported."""
     spec = want.spec
     hostname = spec.hostname or (context.facts.hostname if mode_of(spec) == HOST else want.id[:12])
-    etc = await in_thread(_etc_files, context, want, hostname, tuple(endpoints))
+    resolver = etcfiles.resolver_of(feet(context, want, endpoints))
+    etc = await in_thread(_etc_files, context, want, hostname, tuple(endpoints), resolver)
     passwd, group = (inroot.read_file(root, path) for path in ("/etc/passwd", "/etc/group"))
     facts = ocispec.ContainerFacts(
         hostname=hostname,
@@ -122,7 +123,7 @@ def _make_workdir(want: Instance, image: ImageConfig, root: str, passwd: bytes, 
 
 
 def _etc_files(
-    context: Context, want: Instance, hostname: str, endpoints: tuple[Endpoint, ...]
+    context: Context, want: Instance, hostname: str, endpoints: tuple[Endpoint, ...], resolver: str
 ) -> dict[str, str]:
     folder = context.folder(want.id)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -130,7 +131,7 @@ def _etc_files(
     texts = {
         "hosts": etcfiles.hosts(want.spec, hostname, endpoints, host_gateway=gateway),
         "hostname": f"{hostname}\n",
-        "resolv.conf": etcfiles.resolv_conf(want.spec, _host_resolv_conf()),
+        "resolv.conf": etcfiles.resolv_conf(want.spec, _host_resolv_conf(), resolver),
     }
     for name, text in texts.items():
         with open(folder / name, "w", encoding="utf-8") as file:
