@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from agent import etcfiles, inroot, ocispec
 from agent.context import Context
-from agent.endpoints import HOST, mode_of
+from agent.endpoints import HOST, mode_of, standing
 from agent.oci import process, users
 from agent.runtime.base import Bundle
 from aio.supervisor import in_thread
@@ -87,7 +87,8 @@ async def bundle(
     """The OCI bundle of the next attempt. Raises InvalidInput, Unsupported."""
     spec = want.spec
     hostname = _hostname(context, want)
-    etc = await in_thread(_etc_files, context, want, hostname, tuple(endpoints))
+    resolver = etcfiles.resolver_of(standing(context, want, endpoints))
+    etc = await in_thread(_etc_files, context, want, hostname, tuple(endpoints), resolver)
     passwd, group = (inroot.read_file(root, path) for path in ("/etc/passwd", "/etc/group"))
     facts = ocispec.ContainerFacts(
         hostname=hostname,
@@ -119,13 +120,24 @@ def _hostname(context: Context, want: Instance) -> str:
     return spec.hostname or (context.facts.hostname if mode_of(spec) == HOST else want.id[:12])
 
 
-def rewrite_hosts(context: Context, want: Instance, old: Sequence[Endpoint], new: Sequence[Endpoint]) -> None:
-    """/etc/hosts of a container whose endpoints changed. Its file is mounted inside, so it stays the same one
-    and is written by one call; lines that the container wrote itself stay."""
-    path = context.folder(want.id) / "hosts"
+def rewire_files(context: Context, want: Instance, old: Sequence[Endpoint], new: Sequence[Endpoint]) -> None:
+    """/etc/hosts and /etc/resolv.conf of a container whose endpoints changed. What the container wrote itself
+    stays: its lines in the former, all of the latter."""
+    hostname = _hostname(context, want)
+    _rewrite(context, want, "hosts", lambda text: etcfiles.moved(text, want.spec, hostname, old, new))
+    before, after = (
+        etcfiles.resolv_conf(want.spec, _host_resolv_conf(), etcfiles.resolver_of(feet))
+        for feet in (old, new)
+    )
+    if before != after:
+        _rewrite(context, want, "resolv.conf", lambda text: after if text == before else text)
+
+
+def _rewrite(context: Context, want: Instance, name: str, change: Callable[[str], str]) -> None:
+    """The file is mounted inside, so it stays the same one and is written by one call."""
+    path = context.folder(want.id) / name
     with contextlib.suppress(FileNotFoundError), open(path, "r+", encoding="utf-8", errors="replace") as file:
-        text = etcfiles.moved(file.read(), want.spec, _hostname(context, want), old, new)
-        data = text.encode(errors="replace")
+        data = change(file.read()).encode(errors="replace")
         os.pwrite(file.fileno(), data, 0)
         os.ftruncate(file.fileno(), len(data))
 
@@ -139,7 +151,7 @@ def _make_workdir(want: Instance, image: ImageConfig, root: str, passwd: bytes, 
 
 
 def _etc_files(
-    context: Context, want: Instance, hostname: str, endpoints: tuple[Endpoint, ...]
+    context: Context, want: Instance, hostname: str, endpoints: tuple[Endpoint, ...], resolver: str
 ) -> dict[str, str]:
     folder = context.folder(want.id)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -147,7 +159,7 @@ def _etc_files(
     texts = {
         "hosts": etcfiles.hosts(want.spec, hostname, endpoints, host_gateway=gateway),
         "hostname": f"{hostname}\n",
-        "resolv.conf": etcfiles.resolv_conf(want.spec, _host_resolv_conf()),
+        "resolv.conf": etcfiles.resolv_conf(want.spec, _host_resolv_conf(), resolver),
     }
     for name, text in texts.items():
         with open(folder / name, "w", encoding="utf-8") as file:
