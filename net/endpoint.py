@@ -39,8 +39,15 @@ def mac_of(request: EndpointRequest) -> str:
     return request.mac or endpoint_mac(request.instance, request.network)
 
 
-def endpoint_link(request: EndpointRequest, view: NetworkView, traits: Traits, namespace: str) -> Link:
-    """The veth pair of an endpoint. Raises InvalidInput for an address outside the network's subnets."""
+def endpoint_link(
+    request: EndpointRequest,
+    view: NetworkView,
+    traits: Traits,
+    namespace: str,
+    service_ranges: tuple[str, ...] = (),
+) -> Link:
+    """The veth pair of an endpoint. Services of the network answer in ranges behind its gateways. Raises
+    InvalidInput for an address outside the network's subnets."""
     addresses = [a for a in (request.ipv4, request.ipv6) if a]
     subnets = [subnet_of(view.spec, address) for address in addresses]
     cidrs = (
@@ -61,7 +68,7 @@ def endpoint_link(request: EndpointRequest, view: NetworkView, traits: Traits, n
             addresses=tuple(cidrs),
             gateways=tuple(str(gateway(subnet)) for subnet in subnets),
             default_route=request.default_route and not view.spec.internal,
-            ranges=() if traits.onlink else tuple(subnet.cidr for subnet in subnets),
+            ranges=(*(() if traits.onlink else (subnet.cidr for subnet in subnets)), *service_ranges),
             onlink=traits.onlink,
         ),
     )

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from net import l2guard
+from net import l2guard, servicenat
 from net.backend.base import Member, Scene, is_ipv6
 from net.host import EndpointRequest, PublishRequest
 from net.naming import BRIDGE, VXLAN, bridge_name
@@ -31,10 +31,17 @@ def tables(
     scene: Scene,
     endpoints: Iterable[EndpointRequest],
     published: Iterable[PublishRequest],
+    service_ranges: Iterable[str] = (),
 ) -> Mapping[Family, NftTable]:
     """Both our tables: `inet` for what is routed, `bridge` for what stays on a bridge."""
     known, feet = tuple(members), tuple(endpoints)
-    return {"inet": _inet(known, scene, published), "bridge": l2guard.table(known, feet)}
+    inet = _inet(known, scene, published)
+    return {
+        "inet": NftTable(
+            chains=inet.chains, sets={**inet.sets, **servicenat.sets(known, feet, service_ranges)}
+        ),
+        "bridge": l2guard.table(known, feet),
+    }
 
 
 def _inet(members: tuple[Member, ...], scene: Scene, published: Iterable[PublishRequest]) -> NftTable:
@@ -71,6 +78,7 @@ def _inet_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
     return {
         **_untracked_chains(vxlan_port, vnis),
         **_forward_chains(),
+        **servicenat.chains(),
         "publish": Chain(rules=_publish_rules()),
         "prerouting": Chain(
             type="nat",
@@ -136,6 +144,7 @@ def _forward_chains() -> Mapping[str, Chain]:
         "from_own": Chain(
             rules=(
                 rule("ct state established,related accept", "answers"),
+                *servicenat.refusals(),
                 rule("iifname @outward ct status dnat accept", "published ports, from any open network"),
                 rule("oifname @own drop", "networks are apart"),
                 rule("iifname @outward accept", "open networks reach the outside"),
@@ -176,6 +185,7 @@ def _source_rules() -> tuple[Rule, ...]:
     return (
         rule("oifname @own ip saddr 127.0.0.0/8 masquerade", "loopback's address is good here only"),
         rule("oifname @own ip6 saddr ::1 masquerade", "loopback's address is good here only"),
+        *servicenat.jumps(),
         rule("oifname @own ct status dnat ip saddr @out4 masquerade", "hairpin: answers must come by us"),
         rule("oifname @own ct status dnat ip6 saddr @out6 masquerade", "hairpin: answers must come by us"),
         rule("oifname @own accept", "no NAT between containers"),

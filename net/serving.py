@@ -1,0 +1,141 @@
+"""The services of one host brought into its kernel and kept there.
+
+A change costs its own elements: one transaction, no listing. Everything is compared only at the start and
+when nft's generation says that somebody else changed something. Invariant: the ledger is what should be; a
+refused change never leaves it half told, the next comparison makes up for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from aio.mailbox import Bell
+from model.errors import CommandFailed
+from net.diff import NftOp
+from net.kernel.base import Kernel
+from net.loadbalance import Flow, Ledger, ServiceChange, VirtualService, delta
+from net.servicechains import all_chains, comments, completing_script, removing_script
+
+GATHER = 0.1
+"""Seconds in which more may leave: new connections go elsewhere already."""
+log = logging.getLogger("flota.net")
+
+
+class Serving:
+    """Callers see to it that one call runs at a time."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._ledger = Ledger()
+        self._ranges: tuple[str, ...] = ()
+        self._chains: dict[str, tuple[str, ...]] = {}
+        """Rules' comments by chain, as they stand."""
+        self._sure = False
+        """Whether the kernel was compared since the start and nothing failed since then."""
+        self._left: set[Flow] = set()
+        self._bell = Bell()
+        self.mutations = 0
+
+    async def apply(self, services: Mapping[str, VirtualService], ranges: Sequence[str]) -> None:
+        """These, and no others. Idempotent."""
+        changes = self._ledger.difference(services)
+        same_ranges, self._ranges = self._ranges == tuple(ranges), tuple(ranges)
+        if self._sure and same_ranges:
+            await self.change(changes)
+            return
+        self._part(self._ledger.change(changes))
+        await self._compare()
+        self._bell.ring()
+
+    async def change(self, changes: Mapping[str, VirtualService | None]) -> None:
+        """Services that are new or other than they were; None: gone."""
+        change = self._ledger.change(changes)
+        self._part(change)
+        if not self._sure:
+            await self._compare()
+        elif not change.elements.empty:
+            try:
+                await self._program(change)
+            except CommandFailed as error:
+                log.warning("comparing all services, since %s", error)
+                self._sure = False
+                await self._compare()
+        if self._left:
+            self._bell.ring()
+
+    async def forget(self) -> None:
+        """Runs until cancelled: what members had that left is forgotten, soon and in one go. Looking through
+        all connections takes milliseconds, whatever their number, which no change should wait for."""
+        while True:
+            await self._bell.wait()
+            await asyncio.sleep(GATHER)
+            left, self._left = self._left, set()
+            if left:
+                await self._kernel.forget(tuple(left))
+
+    async def repair(self) -> int:
+        """Look whether somebody else changed something, and set it back; the number of elements and chains
+        that were not as they should be."""
+        if self._sure and not await self._kernel.nft_changed_by_others():
+            return 0
+        return await self._compare()
+
+    async def _program(self, change: ServiceChange) -> None:
+        if not self._ledger.services:
+            await self._remove()
+            return
+        picks = {
+            data.decode() for name in ("vip4", "vip6") for data in change.elements.new.get(name, {}).values()
+        }
+        await self._complete(picks - self._chains.keys())
+        await self._kernel.change_services(change.elements)
+        self.mutations += 1
+
+    async def _complete(self, picks: set[str]) -> int:
+        """Chains first: an element can only lead to one that stands."""
+        want = all_chains(self._ranges, picks)
+        script = completing_script(want, self._chains)
+        if not script:
+            return 0
+        wrong = sum(self._chains.get(name) != seen for name, seen in comments(want).items())
+        await self._kernel.apply((NftOp(family="inet", script=script, whole=False),))
+        self._chains |= comments(want)
+        self.mutations += 1
+        return wrong
+
+    async def _compare(self) -> int:
+        self._sure = False
+        seen = await self._kernel.observe_services()
+        self._chains = dict(seen.chains)
+        if not self._ledger.services:
+            if seen.chains:
+                await self._remove()
+            self._sure = True
+            return int(bool(seen.chains))
+        wrong = await self._complete(self._picks())
+        difference = delta(seen.elements, self._ledger.elements)
+        if not difference.empty:
+            await self._kernel.change_services(difference)
+            self.mutations += 1
+        self._sure = True
+        return wrong + difference.size
+
+    async def _remove(self) -> None:
+        await self._kernel.apply((NftOp(family="inet", script=removing_script(), whole=False),))
+        self._chains = {}
+        self.mutations += 1
+
+    def _part(self, change: ServiceChange) -> None:
+        """Whoever came back meanwhile keeps what it has; the same address with other members counts anew."""
+        back = {Flow(vip=key[:-4], member=m, sticky=s) for s in (True, False) for key, m in _joined(change)}
+        self._left = (self._left - back) | set(change.left)
+
+    def _picks(self) -> set[str]:
+        return {data.decode() for name in ("vip4", "vip6") for data in self._ledger.elements[name].values()}
+
+
+def _joined(change: ServiceChange) -> Iterable[tuple[bytes, bytes]]:
+    for name in ("pick4", "pick6"):
+        yield from change.elements.new.get(name, {}).items()
