@@ -37,9 +37,7 @@ def tables(
     known, feet = tuple(members), tuple(endpoints)
     inet = _inet(known, scene, published)
     return {
-        "inet": NftTable(
-            chains=inet.chains, sets={**inet.sets, **servicenat.sets(known, feet, service_ranges)}
-        ),
+        "inet": NftTable(chains=inet.chains, sets={**inet.sets, **servicenat.sets(service_ranges)}),
         "bridge": l2guard.table(known, feet),
     }
 
@@ -78,7 +76,6 @@ def _inet_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
     return {
         **_untracked_chains(vxlan_port, vnis),
         **_forward_chains(),
-        **servicenat.chains(),
         "publish": Chain(rules=_publish_rules()),
         "prerouting": Chain(
             type="nat",
@@ -185,7 +182,7 @@ def _source_rules() -> tuple[Rule, ...]:
     return (
         rule("oifname @own ip saddr 127.0.0.0/8 masquerade", "loopback's address is good here only"),
         rule("oifname @own ip6 saddr ::1 masquerade", "loopback's address is good here only"),
-        *servicenat.jumps(),
+        *servicenat.sources(),
         rule("oifname @own ct status dnat ip saddr @out4 masquerade", "hairpin: answers must come by us"),
         rule("oifname @own ct status dnat ip6 saddr @out6 masquerade", "hairpin: answers must come by us"),
         rule("oifname @own accept", "no NAT between containers"),

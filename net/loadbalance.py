@@ -4,7 +4,7 @@ A virtual address leads by one map (`vip4`) to the chain of its method and its n
 chain by a second (`pick4`: virtual address and number → member) to one of them; no service has a chain, rule
 or set of its own (docs/adr/0013-service-addresses-in-two-maps.md). Keys hold addresses only, so every port
 and protocol of a service leads to the member's same port. Invariant: after any sequence of changes the ledger
-holds what `Ledger` would hold if it were made anew of the services that are left.
+holds what `Ledger` would hold if it were made anew of the services that are left, and lingering members.
 
 Elements are bytes as the kernel holds them, key → data: addresses in network order, numbers in the
 processor's, each part of a key padded to four bytes (linux/netfilter/nf_tables.h, concatenations).
@@ -32,9 +32,12 @@ SHORT: Mapping[Method, str] = {
 LANES = 16
 """Round robin counts per rule, not per service: services that are asked in turn must not share one counter,
 or each would always give the same member. By its address a service is in one of so many chains."""
-SETS = ("vip4", "pick4", "sticky4", "served4", "vip6", "pick6", "sticky6", "served6")
+SETS = (
+    *("vip4", "pick4", "sticky4", "served4", "self4"),
+    *("vip6", "pick6", "sticky6", "served6", "self6"),
+)
 """vip: address → chain; pick: address and number → member; sticky: addresses that remember their clients;
-served: members, whose packets are tracked."""
+served: members, whose packets are tracked; self: this host's members twice, source and destination."""
 
 _NUMBER = struct.Struct("=I")
 Elements = dict[str, dict[bytes, bytes]]
@@ -90,12 +93,18 @@ class ServiceChange(Struct):
 
 
 class Ledger:
-    """The services of this host and their elements. Methods cost what changes, not what there is."""
+    """The services of this host and their elements. Methods cost what changes, not what there is. `here` are
+    the blocks from which this host's containers have their addresses."""
 
-    def __init__(self, services: Mapping[str, VirtualService] | None = None) -> None:
+    def __init__(
+        self, services: Mapping[str, VirtualService] | None = None, here: Iterable[str] = ()
+    ) -> None:
         self.services: dict[str, VirtualService] = {}
         self.elements: Elements = {name: {} for name in SETS}
+        self.lingering: set[bytes] = set()
+        """Members that no service leads to any more, still served."""
         self._uses: dict[bytes, int] = {}
+        self._here = _spans(here)
         if services:
             self.change(services)
 
@@ -124,21 +133,48 @@ class Ledger:
             self.elements[name].update(found)
         return ServiceChange(elements=elements, left=tuple(_left(then, now)))
 
+    def release(self, members: Iterable[bytes]) -> ElementChange:
+        """Let go of members that left, once nobody is connected to them any more."""
+        then = _none()
+        for member in set(members) & self.lingering:
+            self.lingering.discard(member)
+            self._track(member, then)
+        for name, found in then.items():
+            for key in found:
+                self.elements[name].pop(key, None)
+        return delta(then, {})
+
+    def adopt(self, served: Iterable[bytes]) -> None:
+        """Members that were served before this ledger was made; they linger."""
+        for member in served:
+            if member not in self._uses:
+                self.lingering.add(member)
+                self._track(member, self.elements)
+
     def _count(self, members: Iterable[bytes], step: int) -> None:
         for member in members:
             self._uses[member] = self._uses.get(member, 0) + step
 
     def _serve(self, then: Elements, now: Elements) -> None:
-        """A member of several services is served until the last of them lets it go."""
-        for name in ("served4", "served6"):
-            for member in then[name].keys() | now[name].keys():
-                for elements, is_in in ((then, member in self.elements[name]), (now, self._uses[member] > 0)):
-                    if is_in:
-                        elements[name][member] = b""
-                    else:
-                        elements[name].pop(member, None)
-                if not self._uses[member]:
-                    del self._uses[member]
+        """Members are known for as long as one service leads to them, and on until they are released: those
+        connected to them when they left go on."""
+        touched = {m for e in (then, now) for name in ("served4", "served6") for m in e[name]}
+        for elements in (then, now):
+            for name in ("served4", "served6", "self4", "self6"):
+                elements[name] = {}
+        for member in touched:
+            if self._uses[member]:
+                self.lingering.discard(member)
+                if member not in self.elements[_family("served", member)]:
+                    self._track(member, now)
+            else:
+                del self._uses[member]
+                self.lingering.add(member)
+
+    def _track(self, member: bytes, into: Elements) -> None:
+        into[_family("served", member)][member] = b""
+        if _inside(member, self._here):
+            into[_family("self", member)][member + member] = b""
 
 
 def delta(
@@ -184,6 +220,10 @@ def _enter(service: VirtualService, into: Elements) -> list[bytes]:
     return entered
 
 
+def _family(name: str, address: bytes) -> str:
+    return name + ("4" if len(address) == 4 else "6")
+
+
 def _none() -> Elements:
     return {name: {} for name in SETS}
 
@@ -211,14 +251,11 @@ def pack(address: str) -> bytes:
 def problems(services: Mapping[str, VirtualService], ranges: Iterable[str]) -> tuple[Problem, ...]:
     """What is wrong with services: networks are apart, and addresses without members are refused, only within
     the ranges set aside for service addresses."""
-    spans = []
-    for text in ranges:
-        whole = ipaddress.ip_network(text)
-        spans.append((whole.network_address.packed, whole.broadcast_address.packed))
+    spans = _spans(ranges)
     found: list[Problem] = []
     for key, service in services.items():
         for address in (service.ipv4, service.ipv6):
-            if address and not _within(address, spans):
+            if address and not (_is_address(address) and _inside(pack(address), spans)):
                 reason = f"{address} is not in a range for service addresses"
                 found.append(Problem(path=f"services.{key}", message=reason))
         for member in service.members:
@@ -241,11 +278,14 @@ def _is_address(text: str) -> bool:
         return False
 
 
-def _within(address: str, spans: Iterable[tuple[bytes, bytes]]) -> bool:
-    if not _is_address(address):
-        return False
-    packed = pack(address)
-    return any(len(packed) == len(low) and low <= packed <= high for low, high in spans)
+def _spans(ranges: Iterable[str]) -> tuple[tuple[bytes, bytes], ...]:
+    """First and last address of each range."""
+    wholes = map(ipaddress.ip_network, ranges)
+    return tuple((whole.network_address.packed, whole.broadcast_address.packed) for whole in wholes)
+
+
+def _inside(address: bytes, spans: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(low <= address <= high for low, high in spans if len(low) == len(address))
 
 
 def _left(then: Elements, now: Elements) -> Iterable[Flow]:

@@ -21,6 +21,7 @@ from net.endpoint import InstanceNetwork, endpoint_link
 from net.firewall import tables
 from net.host import NetworkPlan
 from net.naming import bridge_name
+from net.servicechains import Frame
 from net.state import Family, Link, NetState, NftTable, Route
 from net.subnets import Range
 
@@ -95,6 +96,18 @@ def desired(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> NetState
         sysctls=_merge("sysctl", (f.sysctls for f in fragments)),
         tables=filter_tables(plan, known),
     )
+
+
+def service_frame(plan: NetworkPlan) -> Frame:
+    """What the table of services depends on besides services."""
+    scene = scene_of(plan)
+    onlink = (i for i, view in sorted(plan.networks.items()) if traits_of(view, scene).onlink)
+    return Frame(ranges=plan.service_ranges(), onlink=tuple(map(bridge_name, onlink)))
+
+
+def own_blocks(plan: NetworkPlan) -> tuple[str, ...]:
+    """From which this host's containers have their addresses."""
+    return tuple(sorted(block for view in plan.networks.values() for block in view.blocks))
 
 
 def filter_tables(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[Family, NftTable]:

@@ -31,7 +31,16 @@ from net.kernel.base import Kernel
 from net.kernel.linux import LinuxKernel
 from net.loadbalance import VirtualService
 from net.naming import veth_name
-from net.plan import check, desired, filter_tables, loopback_routing, scene_of, traits_of
+from net.plan import (
+    check,
+    desired,
+    filter_tables,
+    loopback_routing,
+    own_blocks,
+    scene_of,
+    service_frame,
+    traits_of,
+)
 from net.servicechains import TABLE as SERVICE_TABLE
 from net.serving import Serving
 from net.state import Link, NetState, Sysctl
@@ -74,7 +83,7 @@ class NetReconciler:
         self._instances = self._files.load()
         await self._kernel.start(self._bell.ring)
         self._supervisor.start("watch", self._watch, restart=True)
-        self._supervisor.start("forget", self._serving.forget, restart=True)
+        self._supervisor.start("tidy", lambda: self._serving.tidy(self._lock), restart=True)
 
     async def close(self) -> None:
         await self._supervisor.close()
@@ -87,7 +96,7 @@ class NetReconciler:
             await self.drop_namespace(instance)
         async with self._lock:
             self._plan = None
-            await self._serving.apply({}, ())
+            await self._serving.remove()
             await self._issue(diff(NetState(), await self._kernel.observe(())))
 
     async def apply(self, plan: NetworkPlan) -> None:
@@ -95,7 +104,7 @@ class NetReconciler:
         async with self._lock:
             self._plan = plan
             await self._converge()
-            await self._serving.apply(plan.services, plan.service_ranges())
+            await self._serving.apply(plan.services, service_frame(plan), own_blocks(plan))
 
     def on_drift(self, ring: Callable[[Drift], None]) -> None:
         self._watchers.append(ring)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from model.spec import Struct
 from net.loadbalance import LANES
 from net.naming import BRIDGE, VXLAN
 from net.nftscript import comment
 from net.state import Chain, Rule, rule
 
 TABLE = "flota_services"
-CLAIM, DSTNAT, REMEMBER = -301, -100, 90
+CLAIM, DSTNAT, REMEMBER, SOURCE = -301, -100, 90, 95
 """Priorities (nft(8)): ahead of the table `flota`'s notrack, of destination NAT, and of its source NAT."""
 REMEMBERED = "3h"
 """For how long a sticky service knows a client that doesn't come back."""
@@ -24,6 +25,16 @@ MOST_REMEMBERED = 1 << 18
 SEED = "0xf107a"
 """Of source-hash: the same on each host and after each restart."""
 OTHER_SEED = "0xf107b"
+
+
+class Frame(Struct):
+    """What the table's fixed chains depend on."""
+
+    ranges: tuple[str, ...] = ()
+    """Set aside for virtual addresses."""
+    onlink: tuple[str, ...] = ()
+    """Bridges whose containers hold their subnet on-link."""
+
 
 _SETS: Mapping[str, str] = {
     "map vip4": "type ipv4_addr : verdict;",
@@ -37,13 +48,18 @@ _SETS: Mapping[str, str] = {
     f"size {MOST_REMEMBERED}; flags dynamic,timeout;",
     "set served4": "type ipv4_addr;",
     "set served6": "type ipv6_addr;",
+    "set self4": "type ipv4_addr . ipv4_addr;",
+    "set self6": "type ipv6_addr . ipv6_addr;",
 }
 """`known` is filled by packets: virtual address and client → member."""
 
 
-def base_chains(ranges: Sequence[str]) -> Mapping[str, Chain]:
-    """All chains but those that pick; `ranges` are set aside for virtual addresses."""
-    by_family = {"ip": [r for r in ranges if ":" not in r], "ip6": [r for r in ranges if ":" in r]}
+def base_chains(frame: Frame) -> Mapping[str, Chain]:
+    """All chains but those that pick."""
+    by_family = {
+        "ip": [r for r in frame.ranges if ":" not in r],
+        "ip6": [r for r in frame.ranges if ":" in r],
+    }
     inside, local = list[Rule](), list[Rule]()
     for family, own in by_family.items():
         if own:
@@ -77,6 +93,8 @@ def base_chains(ranges: Sequence[str]) -> Mapping[str, Chain]:
         "prerouting": Chain(type="nat", hook="prerouting", priority=DSTNAT, rules=tuple(inside)),
         "output": Chain(type="nat", hook="output", priority=DSTNAT, rules=tuple(local)),
         "remember": Chain(type="nat", hook="postrouting", priority=REMEMBER, rules=_remembering()),
+        "source": Chain(type="nat", hook="postrouting", priority=SOURCE, rules=_sources(by_family)),
+        "come": Chain(rules=_coming(frame.onlink)),
     }
 
 
@@ -157,8 +175,32 @@ def _remembering() -> tuple[Rule, ...]:
     )
 
 
-def all_chains(ranges: Sequence[str], picks: Iterable[str]) -> dict[str, Chain]:
-    return {**{name: pick_chain(name) for name in sorted(picks)}, **base_chains(ranges)}
+def _sources(by_family: Mapping[str, Sequence[str]]) -> tuple[Rule, ...]:
+    """Members see the client's own address, but where answers would not come by us or not by this network."""
+    return tuple(
+        rule(
+            f"ct status dnat ct original {family} daddr {{ {', '.join(sorted(own))} }} goto come",
+            "came by a service's address",
+        )
+        for family, own in by_family.items()
+        if own
+    )
+
+
+def _coming(onlink: Sequence[str]) -> tuple[Rule, ...]:
+    rules = [
+        rule("fib saddr type local masquerade", "this host: by its address in that network"),
+        rule("ip saddr . ip daddr @self4 masquerade", "hairpin: a member asks its own service"),
+        rule("ip6 saddr . ip6 daddr @self6 masquerade", "hairpin: a member asks its own service"),
+    ]
+    if onlink:
+        names = ", ".join(f'"{name}"' for name in sorted(onlink))
+        rules.append(rule(f"oifname {{ {names} }} masquerade", "on-link: answers would not come by us"))
+    return tuple(rules)
+
+
+def all_chains(frame: Frame, picks: Iterable[str]) -> dict[str, Chain]:
+    return {**{name: pick_chain(name) for name in sorted(picks)}, **base_chains(frame)}
 
 
 assert LANES <= 256, "a lane is taken from the last byte of an address"

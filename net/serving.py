@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from aio.mailbox import Bell
 from model.errors import CommandFailed
 from net.diff import NftOp
 from net.kernel.base import Kernel
 from net.loadbalance import Flow, Ledger, ServiceChange, VirtualService, delta
-from net.servicechains import all_chains, comments, completing_script, removing_script
+from net.servicechains import Frame, all_chains, comments, completing_script, removing_script
 
-GATHER = 0.1
+GATHER = 0.05
 """Seconds in which more may leave: new connections go elsewhere already."""
+RELEASE = 15.0
+"""Seconds between looks whether members that left are still talked to."""
 log = logging.getLogger("flota.net")
 
 
@@ -29,7 +31,8 @@ class Serving:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._ledger = Ledger()
-        self._ranges: tuple[str, ...] = ()
+        self._frame = Frame()
+        self._here: tuple[str, ...] = ()
         self._chains: dict[str, tuple[str, ...]] = {}
         """Rules' comments by chain, as they stand."""
         self._sure = False
@@ -38,16 +41,28 @@ class Serving:
         self._bell = Bell()
         self.mutations = 0
 
-    async def apply(self, services: Mapping[str, VirtualService], ranges: Sequence[str]) -> None:
-        """These, and no others. Idempotent."""
+    async def apply(
+        self, services: Mapping[str, VirtualService], frame: Frame, here: tuple[str, ...] = ()
+    ) -> None:
+        """These, and no others; `here` as for a `Ledger`. Idempotent."""
         changes = self._ledger.difference(services)
-        same_ranges, self._ranges = self._ranges == tuple(ranges), tuple(ranges)
-        if self._sure and same_ranges:
+        if self._sure and (frame, here) == (self._frame, self._here):
             await self.change(changes)
             return
         self._part(self._ledger.change(changes))
+        if here != self._here:
+            lingering = self._ledger.lingering
+            self._ledger = Ledger(services, here)
+            self._ledger.adopt(lingering)
+        self._frame, self._here = frame, here
         await self._compare()
         self._bell.ring()
+
+    async def remove(self) -> None:
+        """The whole table, whoever is connected."""
+        self._ledger, self._frame, self._here, self._sure = Ledger(), Frame(), (), False
+        if (await self._kernel.observe_services()).chains:
+            await self._remove()
 
     async def change(self, changes: Mapping[str, VirtualService | None]) -> None:
         """Services that are new or other than they were; None: gone."""
@@ -65,15 +80,30 @@ class Serving:
         if self._left:
             self._bell.ring()
 
-    async def forget(self) -> None:
-        """Runs until cancelled: what members had that left is forgotten, soon and in one go. Looking through
-        all connections takes milliseconds, whatever their number, which no change should wait for."""
+    async def tidy(self, turn: asyncio.Lock) -> None:
+        """Runs until cancelled: datagrams leave members that left, soon and in one go; members that nobody is
+        connected to any more are let go. Looking through all connections takes milliseconds, whatever their
+        number, which no change should wait for. `turn` is what callers of the other methods hold."""
         while True:
-            await self._bell.wait()
+            rung = await self._bell.wait(timeout=RELEASE if self._ledger.lingering else None)
+            if not rung:
+                await self.release(turn)
+                continue
             await asyncio.sleep(GATHER)
             left, self._left = self._left, set()
             if left:
                 await self._kernel.forget(tuple(left))
+
+    async def release(self, turn: asyncio.Lock) -> None:
+        """Let go of members that left and that no connection leads to."""
+        idle = self._ledger.lingering - await self._kernel.connected(frozenset(self._ledger.lingering))
+        async with turn:
+            change = self._ledger.release(idle)
+            if not self._wanted:
+                await self._compare()
+            elif self._sure and not change.empty:
+                await self._kernel.change_services(change)
+                self.mutations += 1
 
     async def repair(self) -> int:
         """Look whether somebody else changed something, and set it back; the number of elements and chains
@@ -83,9 +113,6 @@ class Serving:
         return await self._compare()
 
     async def _program(self, change: ServiceChange) -> None:
-        if not self._ledger.services:
-            await self._remove()
-            return
         picks = {
             data.decode() for name in ("vip4", "vip6") for data in change.elements.new.get(name, {}).values()
         }
@@ -95,7 +122,7 @@ class Serving:
 
     async def _complete(self, picks: set[str]) -> int:
         """Chains first: an element can only lead to one that stands."""
-        want = all_chains(self._ranges, picks)
+        want = all_chains(self._frame, picks)
         script = completing_script(want, self._chains)
         if not script:
             return 0
@@ -109,7 +136,8 @@ class Serving:
         self._sure = False
         seen = await self._kernel.observe_services()
         self._chains = dict(seen.chains)
-        if not self._ledger.services:
+        self._ledger.adopt({*seen.elements.get("served4", ()), *seen.elements.get("served6", ())})
+        if not self._wanted:
             if seen.chains:
                 await self._remove()
             self._sure = True
@@ -131,6 +159,11 @@ class Serving:
         """Whoever came back meanwhile keeps what it has; the same address with other members counts anew."""
         back = {Flow(vip=key[:-4], member=m, sticky=s) for s in (True, False) for key, m in _joined(change)}
         self._left = (self._left - back) | set(change.left)
+
+    @property
+    def _wanted(self) -> bool:
+        """Whether the table should be there at all."""
+        return bool(self._ledger.services or self._ledger.lingering)
 
     def _picks(self) -> set[str]:
         return {data.decode() for name in ("vip4", "vip6") for data in self._ledger.elements[name].values()}

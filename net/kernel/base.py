@@ -52,6 +52,10 @@ class Kernel(Protocol):
         """Datagrams of these flows are no longer sent where they were, nor their clients remembered."""
         ...
 
+    async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:
+        """Those of these addresses (packed) to which a translated connection still leads."""
+        ...
+
     async def nft_changed_by_others(self) -> bool:
         """Whether somebody else changed rules in this namespace since the last call, or since the start."""
         ...

@@ -69,6 +69,9 @@ class FakeKernel:
     async def forget(self, flows: Sequence[Flow]) -> None:
         self.services.forget(flows)
 
+    async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:
+        return members & self.services.connected
+
     async def nft_changed_by_others(self) -> bool:
         return self.services.changed_by_others()
 

@@ -19,6 +19,7 @@ class FakeServices:
         self.chains: dict[str, tuple[str, ...]] = {}
         self.elements: Elements = {}
         self.forgotten: list[Flow] = []
+        self.connected: frozenset[bytes] = frozenset()
         self.others = True
 
     def script(self, text: str) -> None:

@@ -19,7 +19,7 @@ from net.kernel.base import SeenServices
 from net.kernel.monitor import Monitor
 from net.kernel.netlink import Netlink
 from net.kernel.nft import Nft
-from net.kernel.services import ServiceLink, forget_datagrams
+from net.kernel.services import ServiceLink, connected_members, forget_datagrams
 from net.loadbalance import ElementChange, Flow
 from net.state import NetState
 
@@ -77,6 +77,9 @@ class LinuxKernel:
     async def forget(self, flows: Sequence[Flow]) -> None:
         await self._netlink.call(self._services.forget_clients, flows)
         await asyncio.to_thread(forget_datagrams, flows)
+
+    async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:
+        return await asyncio.to_thread(connected_members, members)
 
     async def nft_changed_by_others(self) -> bool:
         return await self._netlink.call(self._services.changed_by_others)

@@ -30,6 +30,8 @@ GETRULE, GETGEN = NFTABLES | 7, NFTABLES | 16
 CT_GET, CT_DELETE = CTNETLINK | 1, CTNETLINK | 2
 GOTO = struct.pack(">i", -4)
 UDP = 17
+ENDED = (7, 8)
+"""TIME_WAIT and CLOSE (linux/netfilter/nf_conntrack_tcp.h)."""
 PER_MESSAGE = 400
 """Elements per message: an attribute holds 64 KiB."""
 BUFFER: Final = 1 << 26
@@ -103,31 +105,47 @@ def list_comments(link: socket.socket, table: str) -> dict[str, tuple[str, ...]]
 def forget_datagrams(link: socket.socket, flows: Iterable[Flow]) -> int:
     """Delete the UDP connections of virtual addresses that go to members they no longer lead to, so that a
     client that keeps its socket gets another with its next packet. How many there were."""
+    gone = {(flow.vip, flow.member) for flow in flows}
     count = 0
     for family, source, target, length in ((AF_INET, 1, 2, 4), (AF_INET6, 3, 4, 16)):
-        wanted = {(flow.vip, flow.member) for flow in flows if len(flow.vip) == length}
-        addresses = {vip for vip, _ in wanted}
-        if len(addresses) > 8:
-            addresses = {b""}
-        for address in addresses:
-            for payload in _dump(link, CT_GET, family, _datagrams_to(address, target)):
-                parts = _attributes(payload)
-                there, back = dict(_each(parts[1], 0)), dict(_each(parts[2], 0))
-                ends = dict(_each(there[1], 0)).get(target), dict(_each(back[1], 0)).get(source)
-                if dict(_each(there[2], 0))[1] == bytes([UDP]) and ends in wanted:
-                    _delete_connection(link, family, parts)
-                    count += 1
+        if not any(len(vip) == length for vip, _ in gone):
+            continue
+        for payload in _dump(link, CT_GET, family, _datagrams()):
+            parts = _attributes(payload)
+            if (_end(parts[1], target), _end(parts[2], source)) in gone:
+                _delete_connection(link, family, parts)
+                count += 1
     return count
 
 
-def _datagrams_to(address: bytes, target: int) -> bytes:
-    """The dump's filter (CTA_FILTER, Linux 5.8): by destination and protocol; none for an empty address."""
-    if not address:
-        return b""
-    tuple_ = _nest(1, _nest(1, _attr(target, address)), _nest(2, _attr(1, bytes([UDP]))))
-    destination = 1 << 1
+def translated_to(link: socket.socket) -> set[bytes]:
+    """Addresses that answer connections in the place of another; those being closed don't count."""
+    found: set[bytes] = set()
+    for family, source, target in ((AF_INET, 1, 2), (AF_INET6, 3, 4)):
+        for payload in _dump(link, CT_GET, family, b""):
+            parts = _attributes(payload)
+            answering = _end(parts[2], source)
+            if answering != _end(parts[1], target) and _tcp_state(parts.get(4, b"")) not in ENDED:
+                found.add(answering)
+    return found
+
+
+def _end(tuple_: bytes, which: int) -> bytes:
+    """Source or destination of one direction (CTA_TUPLE_IP)."""
+    return dict(_each(dict(_each(tuple_, 0))[1], 0)).get(which, b"")
+
+
+def _tcp_state(info: bytes) -> int:
+    tcp = dict(_each(info, 0)).get(1, b"")
+    return dict(_each(tcp, 0)).get(1, b"\0")[0]
+
+
+def _datagrams() -> bytes:
+    """The dump's filter (CTA_FILTER, Linux 5.8): by protocol. By IPv6 address it finds all others."""
     protocol = 1 << 3
-    return tuple_ + _nest(25, _attr(1, struct.pack("=I", destination | protocol)), _attr(2, bytes(4)))
+    return _nest(1, _nest(2, _attr(1, bytes([UDP])))) + _nest(
+        25, _attr(1, struct.pack("=I", protocol)), _attr(2, bytes(4))
+    )
 
 
 def _delete_connection(link: socket.socket, family: int, parts: Mapping[int, bytes]) -> None:

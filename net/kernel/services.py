@@ -113,6 +113,17 @@ def forget_datagrams(flows: Sequence[Flow]) -> None:
                 continue
 
 
+def connected_members(members: frozenset[bytes]) -> frozenset[bytes]:
+    """As `forget_datagrams`. What can't be told counts as connected."""
+    with nfnetlink.connect() as link:
+        for _ in range(TRIES):
+            try:
+                return members & nfnetlink.translated_to(link)
+            except InterruptedError:
+                continue
+    return members
+
+
 def _meant(key: bytes, member: bytes, sticky: set[tuple[bytes, bytes]]) -> bool:
     """The key of an IPv6 entry has only hashes; clients of the member's other services are forgotten too."""
     if len(member) == 16:
