@@ -41,8 +41,15 @@ def mac_of(request: EndpointRequest) -> str:
     return request.mac or endpoint_mac(request.instance, request.network)
 
 
-def endpoint_link(request: EndpointRequest, view: NetworkView, traits: Traits, namespace: str) -> Link:
-    """The veth pair of an endpoint. Raises InvalidInput for an address outside the network's subnets."""
+def endpoint_link(
+    request: EndpointRequest,
+    view: NetworkView,
+    traits: Traits,
+    namespace: str,
+    service_ranges: tuple[str, ...] = (),
+) -> Link:
+    """The veth pair of an endpoint. Services of the network answer in ranges behind its gateways. Raises
+    InvalidInput for an address outside the network's subnets."""
     addresses = [a for a in (request.ipv4, request.ipv6) if a]
     subnets = [subnet_of(view.spec, address) for address in addresses]
     gateways = tuple(str(gateway(subnet)) for subnet in subnets)
@@ -64,7 +71,7 @@ def endpoint_link(request: EndpointRequest, view: NetworkView, traits: Traits, n
             addresses=tuple(cidrs),
             gateways=gateways,
             defaults=() if view.spec.internal else tuple(g for g in gateways if _leads(request, g)),
-            ranges=() if traits.onlink else tuple(subnet.cidr for subnet in subnets),
+            ranges=(*(() if traits.onlink else (subnet.cidr for subnet in subnets)), *service_ranges),
             onlink=traits.onlink,
             sysctls={_path(name, request.ifname): value for name, value in request.sysctls.items()},
         ),

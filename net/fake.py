@@ -6,18 +6,20 @@ keeps what it was told where tests can read it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from model.errors import Exhausted, InUse, NotFound
 from model.ids import InstanceId, NetworkId, short
 from model.status import BoundPort, Endpoint
 from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
+from net.loadbalance import VirtualService, problems, refuse
 from net.naming import endpoint_mac
 from net.subnets import gateway, subnet_of
 
 
 class FakeHostNetwork:
-    """`plan`, `endpoints`, `published`, `spaces` are what stands; `foreign_ports` are held by strangers."""
+    """`plan`, `endpoints`, `published`, `services`, `spaces` are what stands; `foreign_ports` are held by
+    strangers."""
 
     def __init__(self) -> None:
         self.plan: NetworkPlan | None = None
@@ -25,6 +27,7 @@ class FakeHostNetwork:
         self.endpoints: dict[tuple[InstanceId, str], Endpoint] = {}
         self.published: dict[InstanceId, tuple[BoundPort, ...]] = {}
         self.spaces: dict[InstanceId, str] = {}
+        self.services: dict[str, VirtualService] = {}
         self.foreign_ports: set[tuple[str, int]] = set()
         self.started = False
         self._bells: list[Callable[[Drift], None]] = []
@@ -36,7 +39,9 @@ class FakeHostNetwork:
         self.started = False
 
     async def apply(self, plan: NetworkPlan) -> None:
+        refuse(problems(plan.services, plan.service_ranges()))
         self.plan = plan
+        self.services = dict(plan.services)
         self.applied += 1
 
     async def open_namespace(self, instance: InstanceId) -> str:
@@ -84,6 +89,15 @@ class FakeHostNetwork:
 
     async def unpublish(self, instance: InstanceId) -> None:
         self.published.pop(instance, None)
+
+    async def serve(self, changes: Mapping[str, VirtualService | None]) -> None:
+        ranges = () if self.plan is None else self.plan.service_ranges()
+        refuse(problems({k: s for k, s in changes.items() if s is not None}, ranges))
+        for key, service in changes.items():
+            if service is None:
+                self.services.pop(key, None)
+            else:
+                self.services[key] = service
 
     def free_port(
         self,

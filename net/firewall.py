@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from model.netoptions import apart
-from net import l2guard
+from net import l2guard, servicenat
 from net.backend.base import Member, Scene, is_ipv6
 from net.host import EndpointRequest, PublishRequest
 from net.naming import BRIDGE, VXLAN, bridge_name
@@ -32,10 +32,15 @@ def tables(
     scene: Scene,
     endpoints: Iterable[EndpointRequest],
     published: Iterable[PublishRequest],
+    service_ranges: Iterable[str] = (),
 ) -> Mapping[Family, NftTable]:
     """Both our tables: `inet` for what is routed, `bridge` for what stays on a bridge."""
     known, feet = tuple(members), tuple(endpoints)
-    return {"inet": _inet(known, scene, published), "bridge": l2guard.table(known, feet)}
+    inet = _inet(known, scene, published)
+    return {
+        "inet": NftTable(chains=inet.chains, sets={**inet.sets, **servicenat.sets(service_ranges)}),
+        "bridge": l2guard.table(known, feet),
+    }
 
 
 def _inet(members: tuple[Member, ...], scene: Scene, published: Iterable[PublishRequest]) -> NftTable:
@@ -144,6 +149,7 @@ def _forward_chains() -> Mapping[str, Chain]:
         "from_own": Chain(
             rules=(
                 rule("ct state established,related accept", "answers"),
+                *servicenat.refusals(),
                 rule("iifname @outward ct status dnat accept", "published ports, from any open network"),
                 rule("oifname @own drop", "networks are apart"),
                 rule("iifname @outward accept", "open networks reach the outside"),
@@ -195,6 +201,7 @@ def _source_rules() -> tuple[Rule, ...]:
     return (
         rule("oifname @own ip saddr 127.0.0.0/8 masquerade", "loopback's address is good here only"),
         rule("oifname @own ip6 saddr ::1 masquerade", "loopback's address is good here only"),
+        *servicenat.sources(),
         rule("oifname @own ct status dnat ip saddr @out4 masquerade", "hairpin: answers must come by us"),
         rule("oifname @own ct status dnat ip6 saddr @out6 masquerade", "hairpin: answers must come by us"),
         rule("oifname @own accept", "no NAT between containers"),

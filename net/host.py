@@ -14,6 +14,7 @@ from model.ids import HostId, InstanceId
 from model.spec import NetworkSpec, Struct
 from model.status import BoundPort, Endpoint
 from model.view import NetworkView, Peer
+from net.loadbalance import VirtualService
 
 FIRST_PORT, LAST_PORT = 32768, 65535
 """Where ports of a host's own choice come from."""
@@ -30,6 +31,15 @@ class NetworkPlan(Struct):
     networks: Mapping[str, NetworkView]
     """By network id; predefined `bridge` included."""
     peers: Mapping[HostId, Peer]
+    vip_ranges: Mapping[str, tuple[str, ...]] = {}
+    """By network id: the ranges of its services' addresses, apart from every subnet. Ranges of networks that
+    one container is on together should differ, for they are its way to them."""
+    services: Mapping[str, VirtualService] = {}
+    """By a key that is the caller's; as `HostNetwork.serve` takes them."""
+
+    def service_ranges(self) -> tuple[str, ...]:
+        """Of all networks, each once."""
+        return tuple(sorted({r for ident in self.networks for r in self.vip_ranges.get(ident, ())}))
 
 
 class EndpointRequest(Struct):
@@ -107,6 +117,13 @@ class HostNetwork(Protocol):
         ...
 
     async def unpublish(self, instance: InstanceId) -> None: ...
+
+    async def serve(self, changes: Mapping[str, VirtualService | None]) -> None:
+        """Services that are new or other than before, by key; None takes one away. Costs what changes, not
+        what there is. New connections go by it at once, those that stand go on where they are, and datagrams
+        leave members that are gone. `apply` replaces all services by those of its plan. Raises InvalidInput
+        for an address outside the plan's ranges, changing nothing."""
+        ...
 
     def free_port(
         self,

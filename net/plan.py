@@ -14,13 +14,15 @@ from typing import TypeVar
 from model.errors import InvalidInput, Problem
 from model.ids import short
 from model.view import NetworkView
+from net import loadbalance
 from net.backend import BACKENDS
 from net.backend.base import Backend, Member, Scene, Traits, is_ipv6
 from net.endpoint import InstanceNetwork, endpoint_link
 from net.firewall import tables
 from net.host import NetworkPlan
 from net.naming import bridge_name
-from net.state import Family, Link, NetState, NftTable
+from net.servicechains import Frame
+from net.state import Family, Link, NetState, NftTable, Route
 from net.subnets import Range
 
 V = TypeVar("V")
@@ -69,6 +71,7 @@ def check(plan: NetworkPlan) -> None:
     if not problems:
         problems += _overlaps(plan)
         problems += _shared_vnis(plan)
+        problems += loadbalance.problems(plan.services, plan.service_ranges())
     if problems:
         raise InvalidInput.of("networks of this host", tuple(problems))
 
@@ -77,7 +80,13 @@ def desired(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> NetState
     """Everything that should be on this host. The plan has passed `check`."""
     scene, known = scene_of(plan), tuple(instances)
     fragments = [backend_of(view).fragment(view, scene) for _, view in sorted(plan.networks.items())]
-    fragments.append(NetState(links=endpoint_links(plan, known), sysctls=_host_sysctls(plan, known)))
+    fragments.append(
+        NetState(
+            links=endpoint_links(plan, known),
+            routes=frozenset(_service_routes(plan)),
+            sysctls=_host_sysctls(plan, known),
+        )
+    )
     return NetState(
         links=_merge("link", (f.links for f in fragments)),
         addresses=frozenset(a for f in fragments for a in f.addresses),
@@ -89,12 +98,25 @@ def desired(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> NetState
     )
 
 
+def service_frame(plan: NetworkPlan) -> Frame:
+    """What the table of services depends on besides services."""
+    scene = scene_of(plan)
+    onlink = (i for i, view in sorted(plan.networks.items()) if traits_of(view, scene).onlink)
+    return Frame(ranges=plan.service_ranges(), onlink=tuple(map(bridge_name, onlink)))
+
+
+def own_blocks(plan: NetworkPlan) -> tuple[str, ...]:
+    """From which this host's containers have their addresses."""
+    return tuple(sorted(block for view in plan.networks.values() for block in view.blocks))
+
+
 def filter_tables(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[Family, NftTable]:
     """The packet filter's part of `desired`: all that attaching or publishing changes besides a link."""
     scene, known = scene_of(plan), tuple(instances)
     members = [Member(view=v, traits=traits_of(v, scene)) for _, v in sorted(plan.networks.items())]
     endpoints = [e for i in known for e in i.endpoints if e.network in plan.networks]
-    return tables(members, scene, endpoints, [i.published for i in known if i.published is not None])
+    published = [i.published for i in known if i.published is not None]
+    return tables(members, scene, endpoints, published, plan.service_ranges())
 
 
 def endpoint_links(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[str, Link]:
@@ -102,7 +124,13 @@ def endpoint_links(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> M
     scene = scene_of(plan)
     traits = {ident: traits_of(view, scene) for ident, view in plan.networks.items()}
     links = [
-        endpoint_link(e, plan.networks[e.network], traits[e.network], instance.namespace)
+        endpoint_link(
+            e,
+            plan.networks[e.network],
+            traits[e.network],
+            instance.namespace,
+            plan.vip_ranges.get(e.network, ()),
+        )
         for instance in instances
         for e in instance.endpoints
         if e.network in plan.networks
@@ -132,6 +160,16 @@ def _host_sysctls(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Ma
     return found
 
 
+def _service_routes(plan: NetworkPlan) -> Iterable[Route]:
+    """Service addresses are nobody's: what is sent there is translated before, or refused. The host's own
+    packets only come so far if a route leads somewhere, whatever the host's default route is."""
+    for text in plan.service_ranges():
+        for ident, view in sorted(plan.networks.items()):
+            if any(is_ipv6(subnet.cidr) == is_ipv6(text) for subnet in view.spec.subnets):
+                yield Route(destination=text, link=bridge_name(ident))
+                break
+
+
 def _overlaps(plan: NetworkPlan) -> Iterable[Problem]:
     """One root namespace routes for all networks: their ranges must be apart."""
     ranges: list[tuple[str, Range]] = [
@@ -139,6 +177,7 @@ def _overlaps(plan: NetworkPlan) -> Iterable[Problem]:
         for view in plan.networks.values()
         for subnet in view.spec.subnets
     ]
+    ranges += [("service addresses", ipaddress.ip_network(text)) for text in plan.service_ranges()]
     for (name, one), (other, two) in combinations(ranges, 2):
         if one.version == two.version and one.overlaps(two):
             yield Problem(path=f"{name}.subnets", message=f"{one} overlaps {two} of network {other}")

@@ -22,15 +22,27 @@ from aio.supervisor import Supervisor
 from model.errors import CommandFailed, Exhausted, InUse, NotFound
 from model.ids import InstanceId, short
 from model.status import Endpoint
-from net import publish
+from net import loadbalance, publish
 from net.diff import Op, Operation, describe, diff, nft_operations
 from net.endpoint import InstanceNetwork, endpoint_link, endpoint_status, network_of, same_but_ways
 from net.endpointfiles import EndpointFiles
 from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
 from net.kernel.base import Kernel
 from net.kernel.linux import LinuxKernel
+from net.loadbalance import VirtualService
 from net.naming import veth_name
-from net.plan import check, desired, filter_tables, loopback_routing, scene_of, traits_of
+from net.plan import (
+    check,
+    desired,
+    filter_tables,
+    loopback_routing,
+    own_blocks,
+    scene_of,
+    service_frame,
+    traits_of,
+)
+from net.servicechains import TABLE as SERVICE_TABLE
+from net.serving import Serving
 from net.state import Link, NetState, Sysctl, Way
 
 log = logging.getLogger("flota.net")
@@ -56,8 +68,13 @@ class NetReconciler:
         self._leaving: set[str] = set()
         self._loopback: Mapping[str, str] = {}
         self._supervisor = Supervisor("net")
-        self.mutations = 0
+        self._serving = Serving(self._kernel)
+        self._issued = 0
+
+    @property
+    def mutations(self) -> int:
         """Operations issued to the kernel since start; stands still while nothing changes."""
+        return self._issued + self._serving.mutations
 
     # -- life ---------------------------------------------------------------------------------------
     async def start(self) -> None:
@@ -65,6 +82,7 @@ class NetReconciler:
         self._instances = self._files.load()
         await self._kernel.start(self._bell.ring)
         self._supervisor.start("watch", self._watch, restart=True)
+        self._supervisor.start("tidy", lambda: self._serving.tidy(self._lock), restart=True)
 
     async def close(self) -> None:
         await self._supervisor.close()
@@ -77,6 +95,7 @@ class NetReconciler:
             await self.drop_namespace(instance)
         async with self._lock:
             self._plan = None
+            await self._serving.remove()
             await self._issue(diff(NetState(), await self._kernel.observe(())))
 
     async def apply(self, plan: NetworkPlan) -> None:
@@ -84,6 +103,7 @@ class NetReconciler:
         async with self._lock:
             self._plan = plan
             await self._converge()
+            await self._serving.apply(plan.services, service_frame(plan), own_blocks(plan))
 
     def on_drift(self, ring: Callable[[Drift], None]) -> None:
         self._watchers.append(ring)
@@ -117,7 +137,8 @@ class NetReconciler:
             known = self._known(request.instance)
             assert self._plan is not None
             traits = traits_of(view, scene_of(self._plan))
-            link = endpoint_link(request, view, traits, known.namespace)
+            ranges = self._plan.vip_ranges.get(request.network, ())
+            link = endpoint_link(request, view, traits, known.namespace, ranges)
             before = known.endpoint(request.network)
             if before == request:
                 return endpoint_status(request, view)
@@ -184,6 +205,14 @@ class NetReconciler:
             await self._elements(known, after)
             await self._route_loopback()
 
+    # -- services -----------------------------------------------------------------------------------
+    async def serve(self, changes: Mapping[str, VirtualService | None]) -> None:
+        async with self._lock:
+            ranges = () if self._plan is None else self._plan.service_ranges()
+            wanted = {key: service for key, service in changes.items() if service is not None}
+            loadbalance.refuse(loadbalance.problems(wanted, ranges))
+            await self._serving.change(changes)
+
     def free_port(
         self,
         protocol: str,
@@ -243,7 +272,7 @@ class NetReconciler:
         self._loopback = paths
 
     async def _issue(self, operations: Sequence[Operation]) -> None:
-        self.mutations += len(operations)
+        self._issued += len(operations)
         if operations:
             await self._kernel.apply(operations)
 
@@ -281,9 +310,11 @@ class NetReconciler:
             async with self._lock:
                 if self._plan is None:
                     continue
-                done = await self._converge()
-            for operation in done:
-                drift = _drift(operation)
+                drifts = [_drift(operation) for operation in await self._converge()]
+                if wrong := await self._serving.repair():
+                    action = f"{wrong} elements or chains differed, set back"
+                    drifts.append(Drift(object=f"nft table inet {SERVICE_TABLE}", action=action))
+            for drift in drifts:
                 log.warning("repaired: %s (%s)", drift.object, drift.action)
                 for ring in self._watchers:
                     ring(drift)

@@ -6,12 +6,22 @@ Invariant: `observe` reports objects of ours only, so nothing foreign can ever b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from model.spec import Struct
 from net.diff import Operation
+from net.loadbalance import ElementChange, Flow
 from net.state import NetState
+
+
+class SeenServices(Struct):
+    """The table of `net.servicechains` as it stands."""
+
+    chains: Mapping[str, tuple[str, ...]] = {}
+    """Rules' comments by chain; empty without a table."""
+    elements: Mapping[str, dict[bytes, bytes]] = {}
 
 
 class Kernel(Protocol):
@@ -28,6 +38,26 @@ class Kernel(Protocol):
 
     async def apply(self, operations: Sequence[Operation]) -> None:
         """In order. What is so already is success; else raises CommandFailed naming the first that failed."""
+        ...
+
+    async def observe_services(self) -> SeenServices:
+        """All of the table of services, in the time that its elements take."""
+        ...
+
+    async def change_services(self, change: ElementChange) -> None:
+        """One transaction. Raises CommandFailed when an element was not as thought; then nothing changed."""
+        ...
+
+    async def forget(self, flows: Sequence[Flow]) -> None:
+        """Datagrams of these flows are no longer sent where they were, nor their clients remembered."""
+        ...
+
+    async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:
+        """Those of these addresses (packed) to which a translated connection still leads."""
+        ...
+
+    async def nft_changed_by_others(self) -> bool:
+        """Whether somebody else changed rules in this namespace since the last call, or since the start."""
         ...
 
     async def make_namespace(self, path: Path) -> None:

@@ -14,6 +14,10 @@ import msgspec
 
 from model.errors import AlreadyExists, CommandFailed
 from net.diff import NftOp, Op, Operation, describe
+from net.kernel.base import SeenServices
+from net.kernel.fakeservices import FakeServices
+from net.loadbalance import ElementChange, Flow
+from net.servicechains import TABLE as SERVICE_TABLE
 from net.state import Address, Family, Fdb, Link, Neighbour, NetState, NftTable, Route, Sysctl, Way
 
 _ELEMENTS = re.compile(r"(add|delete) element (?:inet|bridge) flota (\w+) \{ (.*) \}")
@@ -32,6 +36,7 @@ class FakeKernel:
 
     def __init__(self) -> None:
         self.state = NetState(sysctls=_HOST_SYSCTLS)
+        self.services = FakeServices()
         self.spaces: set[Path] = set()
         self.taken_ports: set[tuple[str, int]] = set()
         self.applied: list[Operation] = []
@@ -53,6 +58,22 @@ class FakeKernel:
             self.applied.append(operation)
         if operations:
             self._ring()
+
+    async def observe_services(self) -> SeenServices:
+        return self.services.observe()
+
+    async def change_services(self, change: ElementChange) -> None:
+        self.services.change(change)
+        self._ring()
+
+    async def forget(self, flows: Sequence[Flow]) -> None:
+        self.services.forget(flows)
+
+    async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:
+        return members & self.services.connected
+
+    async def nft_changed_by_others(self) -> bool:
+        return self.services.changed_by_others()
 
     async def make_namespace(self, path: Path) -> None:
         if path in self.spaces:
@@ -79,6 +100,9 @@ class FakeKernel:
         self._ring()
 
     def _after(self, operation: Operation) -> NetState:
+        if isinstance(operation, NftOp) and f" {SERVICE_TABLE}" in operation.script:
+            self.services.script(operation.script)
+            return self.state
         if isinstance(operation, NftOp):
             return _after_nft(self.state, operation)
         item = operation.item

@@ -4,6 +4,8 @@ this process is in, and of no other.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -13,11 +15,16 @@ import msgspec
 
 from net.diff import Op, Operation
 from net.kernel import netns, sysctl
+from net.kernel.base import SeenServices
 from net.kernel.monitor import Monitor
 from net.kernel.netlink import Netlink
 from net.kernel.nft import Nft
+from net.kernel.services import ServiceLink, connected_members, forget_datagrams
+from net.loadbalance import ElementChange, Flow
 from net.state import NetState
 
+BULK = 500
+"""Elements from which on a transaction is worth not being told of."""
 SOCKET_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
@@ -25,16 +32,19 @@ class LinuxKernel:
     def __init__(self) -> None:
         self._netlink = Netlink()
         self._nft = Nft()
+        self._services = ServiceLink()
         self._monitor: Monitor | None = None
 
     async def start(self, ring: Callable[[], None]) -> None:
         await self._netlink.start()
+        await self._netlink.call(self._services.open)
         self._monitor = Monitor(ring)
         self._monitor.start()
 
     async def close(self) -> None:
         if self._monitor is not None:
             self._monitor.close()
+        await self._netlink.call(self._services.close)
         await self._netlink.close()
         await self._nft.close()
 
@@ -51,8 +61,28 @@ class LinuxKernel:
                 continue
             await self._flush(run)
             run = []
+            await self._netlink.call(self._services.before)
             await self._nft.run(operation.script)
+            await self._netlink.call(self._services.after)
         await self._flush(run)
+
+    async def observe_services(self) -> SeenServices:
+        return await self._netlink.call(self._services.observe)
+
+    async def change_services(self, change: ElementChange) -> None:
+        monitor = self._monitor if change.size > BULK else None
+        with contextlib.nullcontext() if monitor is None else monitor.deaf_to_nft():
+            await self._netlink.call(self._services.change, change)
+
+    async def forget(self, flows: Sequence[Flow]) -> None:
+        await self._netlink.call(self._services.forget_clients, flows)
+        await asyncio.to_thread(forget_datagrams, flows)
+
+    async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:
+        return await asyncio.to_thread(connected_members, members)
+
+    async def nft_changed_by_others(self) -> bool:
+        return await self._netlink.call(self._services.changed_by_others)
 
     async def make_namespace(self, path: Path) -> None:
         await self._netlink.call(netns.make, path)

@@ -8,11 +8,13 @@ is a ring too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
+SOL_NETLINK, ADD_MEMBERSHIP, DROP_MEMBERSHIP = 270, 1, 2
 RTNLGRP = (1, 3, 5, 7, 9, 11)
 """LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE (linux/rtnetlink.h)."""
 NFNLGRP_NFTABLES = 7
@@ -26,12 +28,13 @@ class Monitor:
     def __init__(self, ring: Callable[[], None]) -> None:
         self._ring = ring
         self._sockets: list[socket.socket] = []
+        self._nft: socket.socket | None = None
 
     def start(self) -> None:
         """Listen from now on; needs a running loop."""
         route_groups = sum(1 << (group - 1) for group in RTNLGRP)
         self._listen(NETLINK_ROUTE, route_groups, RTM_TELLING)
-        self._listen(NETLINK_NETFILTER, 1 << (NFNLGRP_NFTABLES - 1), frozenset({NFT_NEWGEN}))
+        self._nft = self._listen(NETLINK_NETFILTER, 1 << (NFNLGRP_NFTABLES - 1), frozenset({NFT_NEWGEN}))
 
     def close(self) -> None:
         loop = asyncio.get_running_loop()
@@ -40,13 +43,28 @@ class Monitor:
             link.close()
         self._sockets.clear()
 
-    def _listen(self, protocol: int, groups: int, telling: frozenset[int]) -> None:
+    @contextlib.contextmanager
+    def deaf_to_nft(self) -> Iterator[None]:
+        """Not told of nft for a while, and rung at its end: the kernel makes a message of 4 KiB for each
+        element of a transaction that anybody hears of."""
+        if self._nft is None:
+            yield
+            return
+        self._nft.setsockopt(SOL_NETLINK, DROP_MEMBERSHIP, NFNLGRP_NFTABLES)
+        try:
+            yield
+        finally:
+            self._nft.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+            self._ring()
+
+    def _listen(self, protocol: int, groups: int, telling: frozenset[int]) -> socket.socket:
         flags = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         link = socket.socket(socket.AF_NETLINK, flags, protocol)
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         link.bind((0, groups))
         self._sockets.append(link)
         asyncio.get_running_loop().add_reader(link, self._read, link, telling)
+        return link
 
     def _read(self, link: socket.socket, telling: frozenset[int]) -> None:
         try:

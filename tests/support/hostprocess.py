@@ -20,12 +20,14 @@ import msgspec
 from model.errors import FlotaError
 from model.ids import InstanceId
 from net.host import Drift, EndpointRequest, NetworkPlan, PublishRequest
+from net.loadbalance import VirtualService
 from net.reconciler import NetReconciler
 
 ARGUMENTS: dict[str, Any] = {
     "apply": NetworkPlan,
     "attach": EndpointRequest,
     "publish": PublishRequest,
+    "serve": dict[str, VirtualService | None],
 }
 
 
@@ -64,7 +66,7 @@ class HostProcess:
     def call(self, method: str, *arguments: Any) -> Any:
         assert self._process is not None
         assert self._process.stdin is not None and self._process.stdout is not None
-        words = json.dumps([method, [msgspec.to_builtins(a) for a in arguments]])
+        words = json.dumps([method, msgspec.to_builtins(arguments)])
         self._process.stdin.write(words + "\n")
         self._process.stdin.flush()
         reply = json.loads(self._process.stdout.readline())

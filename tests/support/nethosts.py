@@ -15,6 +15,7 @@ from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
 from model.view import NetworkPeer, NetworkView, Peer
 from net.host import EndpointRequest, NetworkPlan, PublishRequest, predefined_bridge
+from net.loadbalance import VirtualService
 from tests.support.hostprocess import HostProcess, run_in
 
 OUTSIDE = "198.18.7.1"
@@ -52,6 +53,7 @@ class NetHosts:
         self.folder = Path(tempfile.mkdtemp(prefix="flota-net-"))
         self.hosts: dict[int, HostProcess] = {}
         self.networks: dict[int, dict[int, NetworkSpec]] = {n: {} for n in range(1, count + 1)}
+        self.services: dict[str, VirtualService] = {}
         ip("netns", "add", self.switch)
         ip("-n", self.switch, "link", "set", "lo", "up")
         ip("-n", self.switch, "link", "add", "br0", "type", "bridge")
@@ -97,6 +99,8 @@ class NetHosts:
             vxlan_port=4789,
             networks=views,
             peers=peers,
+            vip_ranges={network_id(ident): vip_ranges(ident) for ident in self.networks[number]},
+            services=self.services,
         )
 
     def _view(self, number: int, ident: int, spec: NetworkSpec) -> NetworkView:
@@ -147,6 +151,15 @@ class NetHosts:
         request = PublishRequest(instance=instance, ipv4=ipv4, ipv6=ipv6, ports=ports)
         self.hosts[number].call("publish", request)
 
+    def serve(self, **services: VirtualService | None) -> None:
+        """On all hosts."""
+        for key, service in services.items():
+            self.services.pop(key, None)
+            if service is not None:
+                self.services[key] = service
+        for host in self.hosts.values():
+            host.call("serve", services)
+
     def outside(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return run_in(f"/run/netns/{self.switch}", argv, check=check, timeout=20)
 
@@ -160,6 +173,15 @@ class NetHosts:
         for netns in [self.switch, *(h.netns for h in self.hosts.values())]:
             ip("netns", "del", netns)
         shutil.rmtree(self.folder)
+
+
+def vip_ranges(network: int) -> tuple[str, ...]:
+    return (f"10.127.{network}.0/24", f"fd7f:{network:x}::/112")
+
+
+def vip(network: int, index: int) -> VirtualService:
+    """A service's addresses, without members."""
+    return VirtualService(ipv4=f"10.127.{network}.{index}", ipv6=f"fd7f:{network:x}::{index:x}")
 
 
 def blocks(spec: NetworkSpec, number: int) -> tuple[str, ...]:

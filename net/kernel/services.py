@@ -1,0 +1,131 @@
+"""The table of services in the kernel, and whether anybody else has been at nft since we were.
+
+The generation of a namespace's rules grows by one with each transaction. Own transactions are counted; what
+is more is somebody else's. So tens of thousands of elements are listed only when there may be a reason.
+Blocking calls, all on one thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+
+from model.errors import CommandFailed
+from net.kernel import nfnetlink
+from net.kernel.base import SeenServices
+from net.loadbalance import SETS, ElementChange, Elements, Flow
+from net.servicechains import TABLE
+
+TRIES = 20
+KNOWN = ("known4", "known6")
+
+
+class ServiceLink:
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._generation = 0
+        self._others = True
+
+    def open(self) -> None:
+        self._socket = nfnetlink.connect()
+        self._generation = nfnetlink.generation(self._socket)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+
+    def before(self) -> None:
+        """Ahead of an own transaction."""
+        self._others = self._others or nfnetlink.generation(self._link) != self._generation
+
+    def after(self) -> None:
+        """Once it succeeded."""
+        now = nfnetlink.generation(self._link)
+        self._others = self._others or now != self._generation + 1
+        self._generation = now
+
+    def changed_by_others(self) -> bool:
+        now = nfnetlink.generation(self._link)
+        found = self._others or now != self._generation
+        self._others, self._generation = False, now
+        return found
+
+    def observe(self) -> SeenServices:
+        for _ in range(TRIES):
+            self.changed_by_others()
+            try:
+                chains = nfnetlink.list_comments(self._link, TABLE)
+                elements: Elements = {name: self._list(name) for name in SETS} if chains else {}
+            except InterruptedError:
+                continue
+            return SeenServices(chains=chains, elements=elements)
+        raise CommandFailed(f"the services of this host changed {TRIES} times while they were listed")
+
+    def change(self, change: ElementChange) -> None:
+        self.before()
+        try:
+            nfnetlink.change_elements(self._link, TABLE, change)
+        except OSError as error:
+            raise CommandFailed(f"the kernel refused a change of services: {error.strerror}") from error
+        self.after()
+
+    def forget_clients(self, flows: Sequence[Flow]) -> None:
+        """Those that sticky services remember for these flows."""
+        sticky = {(flow.vip, flow.member) for flow in flows if flow.sticky}
+        for name in KNOWN if sticky else ():
+            self._forget_clients(name, sticky)
+
+    def _forget_clients(self, name: str, sticky: set[tuple[bytes, bytes]]) -> None:
+        """An entry may run out between list and removal; then the list is taken again."""
+        for _ in range(TRIES):
+            found = self._list(name)
+            gone = tuple(k for k, member in found.items() if _meant(k, member, sticky))
+            if not gone:
+                return
+            try:
+                self.change(ElementChange(gone={name: gone}))
+            except CommandFailed:
+                continue
+            return
+
+    def _list(self, name: str) -> dict[bytes, bytes]:
+        try:
+            return nfnetlink.list_elements(self._link, TABLE, name)
+        except FileNotFoundError:
+            return {}
+
+    @property
+    def _link(self) -> socket.socket:
+        if self._socket is None:
+            raise OSError(errno.EBADF, "not started")
+        return self._socket
+
+
+def forget_datagrams(flows: Sequence[Flow]) -> None:
+    """For a thread of its own: it reads through all connections of the namespace."""
+    with nfnetlink.connect() as link:
+        for _ in range(TRIES):
+            try:
+                nfnetlink.forget_datagrams(link, flows)
+                return
+            except InterruptedError:
+                continue
+
+
+def connected_members(members: frozenset[bytes]) -> frozenset[bytes]:
+    """As `forget_datagrams`. What can't be told counts as connected."""
+    with nfnetlink.connect() as link:
+        for _ in range(TRIES):
+            try:
+                return members & nfnetlink.translated_to(link)
+            except InterruptedError:
+                continue
+    return members
+
+
+def _meant(key: bytes, member: bytes, sticky: set[tuple[bytes, bytes]]) -> bool:
+    """The key of an IPv6 entry has only hashes; clients of the member's other services are forgotten too."""
+    if len(member) == 16:
+        return any(left == member for _, left in sticky)
+    return (key[:4], member) in sticky

@@ -1,0 +1,174 @@
+"""The services of one host brought into its kernel and kept there.
+
+A change costs its own elements: one transaction, no listing. Everything is compared only at the start and
+when nft's generation says that somebody else changed something. Invariant: the ledger is what should be; a
+refused change never leaves it half told, the next comparison makes up for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+
+from aio.mailbox import Bell
+from model.errors import CommandFailed
+from net.diff import NftOp
+from net.kernel.base import Kernel
+from net.loadbalance import Flow, Ledger, ServiceChange, VirtualService, delta
+from net.servicechains import Frame, all_chains, comments, completing_script, removing_script
+
+GATHER = 0.05
+"""Seconds in which more may leave: new connections go elsewhere already."""
+RELEASE = 15.0
+"""Seconds between looks whether members that left are still talked to."""
+log = logging.getLogger("flota.net")
+
+
+class Serving:
+    """Callers see to it that one call runs at a time."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._ledger = Ledger()
+        self._frame = Frame()
+        self._here: tuple[str, ...] = ()
+        self._chains: dict[str, tuple[str, ...]] = {}
+        """Rules' comments by chain, as they stand."""
+        self._sure = False
+        """Whether the kernel was compared since the start and nothing failed since then."""
+        self._left: set[Flow] = set()
+        self._bell = Bell()
+        self.mutations = 0
+
+    async def apply(
+        self, services: Mapping[str, VirtualService], frame: Frame, here: tuple[str, ...] = ()
+    ) -> None:
+        """These, and no others; `here` as for a `Ledger`. Idempotent."""
+        changes = self._ledger.difference(services)
+        if self._sure and (frame, here) == (self._frame, self._here):
+            await self.change(changes)
+            return
+        self._part(self._ledger.change(changes))
+        if here != self._here:
+            lingering = self._ledger.lingering
+            self._ledger = Ledger(services, here)
+            self._ledger.adopt(lingering)
+        self._frame, self._here = frame, here
+        await self._compare()
+        self._bell.ring()
+
+    async def remove(self) -> None:
+        """The whole table, whoever is connected."""
+        self._ledger, self._frame, self._here, self._sure = Ledger(), Frame(), (), False
+        if (await self._kernel.observe_services()).chains:
+            await self._remove()
+
+    async def change(self, changes: Mapping[str, VirtualService | None]) -> None:
+        """Services that are new or other than they were; None: gone."""
+        change = self._ledger.change(changes)
+        self._part(change)
+        if not self._sure:
+            await self._compare()
+        elif not change.elements.empty:
+            try:
+                await self._program(change)
+            except CommandFailed as error:
+                log.warning("comparing all services, since %s", error)
+                self._sure = False
+                await self._compare()
+        if self._left:
+            self._bell.ring()
+
+    async def tidy(self, turn: asyncio.Lock) -> None:
+        """Runs until cancelled: datagrams leave members that left, soon and in one go; members that nobody is
+        connected to any more are let go. Looking through all connections takes milliseconds, whatever their
+        number, which no change should wait for. `turn` is what callers of the other methods hold."""
+        while True:
+            rung = await self._bell.wait(timeout=RELEASE if self._ledger.lingering else None)
+            if not rung:
+                await self.release(turn)
+                continue
+            await asyncio.sleep(GATHER)
+            left, self._left = self._left, set()
+            if left:
+                await self._kernel.forget(tuple(left))
+
+    async def release(self, turn: asyncio.Lock) -> None:
+        """Let go of members that left and that no connection leads to."""
+        idle = self._ledger.lingering - await self._kernel.connected(frozenset(self._ledger.lingering))
+        async with turn:
+            change = self._ledger.release(idle)
+            if not self._wanted:
+                await self._compare()
+            elif self._sure and not change.empty:
+                await self._kernel.change_services(change)
+                self.mutations += 1
+
+    async def repair(self) -> int:
+        """Look whether somebody else changed something, and set it back; the number of elements and chains
+        that were not as they should be."""
+        if self._sure and not await self._kernel.nft_changed_by_others():
+            return 0
+        return await self._compare()
+
+    async def _program(self, change: ServiceChange) -> None:
+        picks = {
+            data.decode() for name in ("vip4", "vip6") for data in change.elements.new.get(name, {}).values()
+        }
+        await self._complete(picks - self._chains.keys())
+        await self._kernel.change_services(change.elements)
+        self.mutations += 1
+
+    async def _complete(self, picks: set[str]) -> int:
+        """Chains first: an element can only lead to one that stands."""
+        want = all_chains(self._frame, picks)
+        script = completing_script(want, self._chains)
+        if not script:
+            return 0
+        wrong = sum(self._chains.get(name) != seen for name, seen in comments(want).items())
+        await self._kernel.apply((NftOp(family="inet", script=script, whole=False),))
+        self._chains |= comments(want)
+        self.mutations += 1
+        return wrong
+
+    async def _compare(self) -> int:
+        self._sure = False
+        seen = await self._kernel.observe_services()
+        self._chains = dict(seen.chains)
+        self._ledger.adopt({*seen.elements.get("served4", ()), *seen.elements.get("served6", ())})
+        if not self._wanted:
+            if seen.chains:
+                await self._remove()
+            self._sure = True
+            return int(bool(seen.chains))
+        wrong = await self._complete(self._picks())
+        difference = delta(seen.elements, self._ledger.elements)
+        if not difference.empty:
+            await self._kernel.change_services(difference)
+            self.mutations += 1
+        self._sure = True
+        return wrong + difference.size
+
+    async def _remove(self) -> None:
+        await self._kernel.apply((NftOp(family="inet", script=removing_script(), whole=False),))
+        self._chains = {}
+        self.mutations += 1
+
+    def _part(self, change: ServiceChange) -> None:
+        """Whoever came back meanwhile keeps what it has; the same address with other members counts anew."""
+        back = {Flow(vip=key[:-4], member=m, sticky=s) for s in (True, False) for key, m in _joined(change)}
+        self._left = (self._left - back) | set(change.left)
+
+    @property
+    def _wanted(self) -> bool:
+        """Whether the table should be there at all."""
+        return bool(self._ledger.services or self._ledger.lingering)
+
+    def _picks(self) -> set[str]:
+        return {data.decode() for name in ("vip4", "vip6") for data in self._ledger.elements[name].values()}
+
+
+def _joined(change: ServiceChange) -> Iterable[tuple[bytes, bytes]]:
+    for name in ("pick4", "pick6"):
+        yield from change.elements.new.get(name, {}).items()
