@@ -12,6 +12,8 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
+
 from agent import lifecycle, orphans, plans
 from agent.actions import Actions
 from agent.assign import assign
@@ -24,6 +26,7 @@ from agent.record import Local, status_of
 from agent.reporter import Reporter
 from agent.rotation import LogRotator
 from agent.runtime.base import State
+from agent.servicekeeper import ServiceKeeper
 from agent.viewjournal import ViewJournal
 from agent.volumes import OWNER
 from agent.worker import Worker, fresh
@@ -50,6 +53,7 @@ class HostAgent:
         self.membership = Membership(journal)
         self._supervisor = supervisor
         self._names = NameKeeper(context, self.membership)
+        self._services = ServiceKeeper(context, self.membership)
         self._actions = Actions(context, self._names.known)
         self.workers: dict[InstanceId, Worker] = {}
         self._told: dict[InstanceId, Instance] = {}
@@ -70,7 +74,7 @@ class HostAgent:
         view = self._views.read()
         context.view, self._has_view = view or View(), view is not None
         self.membership.read()
-        self.membership.changed = lambda _: self._names.ring()
+        self.membership.changed = lambda _: self._members_changed()
         records = {InstanceId(key): record for key, record in self._journal.read("local", Local).items()}
         for ident in [i for i, record in records.items() if record.phase is Phase.REMOVED]:
             self._tombstones[ident] = records.pop(ident)
@@ -86,6 +90,8 @@ class HostAgent:
             self._bury()
             self._assign()
         context.names.changed = self.report_host
+        self._services.changed = self.report_host
+        self._supervisor.start("services", self._services.run, restart=True)
         self._supervisor.start("names", self._names.run, restart=True)
         self._supervisor.start("resolver", context.names.run, restart=True)
         self.report_host()
@@ -137,7 +143,7 @@ class HostAgent:
             return
         trouble, self._plan = "", None
         try:
-            await self.context.network.apply(plan)
+            await self.context.network.apply(replace(plan, services=self._services.take()))
             self._plan = plan
         except FlotaError as error:
             log.error("network: %s", error)
@@ -155,8 +161,13 @@ class HostAgent:
                 del self._tombstones[ident]
                 self._journal.delete("local", ident)
 
-    def _assign(self) -> None:
+    def _members_changed(self) -> None:
+        """Who is on the networks may be another: names and services are made of that."""
         self._names.ring()
+        self._services.ring()
+
+    def _assign(self) -> None:
+        self._members_changed()
         named = self.context.view.instances
         for ident in [ident for ident in self._tombstones if ident not in named]:
             del self._tombstones[ident]
@@ -221,7 +232,7 @@ class HostAgent:
     # -- Keeper -------------------------------------------------------------------------------------
     def keep(self, record: Local) -> asyncio.Future[None]:
         self.context.records[record.instance] = record
-        self._names.ring()
+        self._members_changed()
         self._tend_log(record)
         self.reporter.status(status_of(record))
         # What it alone knows of lives in the kernel and ends with it: to survive this process is enough.
@@ -230,7 +241,7 @@ class HostAgent:
     def forget(self, record: Local) -> asyncio.Future[None]:
         self.workers.pop(record.instance, None)
         self.context.records.pop(record.instance, None)
-        self._names.ring()
+        self._members_changed()
         self._told.pop(record.instance, None)
         self._tend_log(record)
         self.reporter.forgotten(record.instance, status_of(record))
@@ -283,7 +294,9 @@ class HostAgent:
         return HostReport(
             host=self.context.host,
             volumes=tuple(self.context.volumes.all()),
-            conditions=(*filter(None, (self._trouble,)), *self.context.names.troubles),
+            conditions=tuple(
+                filter(None, (self._trouble, self._services.trouble, *self.context.names.troubles))
+            ),
         )
 
     def report_host(self) -> None:

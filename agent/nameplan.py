@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
+from agent.members import merged, own_members, wish_of
 from agent.record import Local
 from model.directory import Directory, Member, Members
 from model.ids import HostId, InstanceId, NetworkId
-from model.records import Desired, Instance
-from model.status import Phase
 from model.view import NetworkView, View
 from net import names
 from net.names import Asker
@@ -43,46 +42,15 @@ class NamePlan:
             if before is not None and _same(before[0], parts):
                 made[ident] = before
             else:
-                others = {i: member for i, member in told.items() if member.host != host}
-                made[ident] = parts, names.zone(network, {**others, **parts[2]}, parts[3])
+                made[ident] = parts, names.zone(network, merged(told, parts[2], host), parts[3])
         self._made = made
         feet = [
-            Asker(endpoints=record.endpoints, dns=wish.spec.dns if (wish := _wish(view, record)) else ())
+            Asker(endpoints=record.endpoints, dns=wish.spec.dns if (wish := wish_of(view, record)) else ())
             for record in records.values()
             if record.endpoints and (record.prepared or record.live)
         ]
         zones = {ident: zone for ident, (_, zone) in made.items()}
         return names.resolver_state(zones, names.clients(feet, view.networks))
-
-
-def own_members(
-    view: View, host: HostId, records: Mapping[InstanceId, Local]
-) -> dict[NetworkId, dict[InstanceId, Member]]:
-    """As the controller would make them of this host's reports."""
-    found: dict[NetworkId, dict[InstanceId, Member]] = defaultdict(dict)
-    for ident, record in records.items():
-        wish = _wish(view, record)
-        if wish is None or record.phase is not Phase.RUNNING:
-            continue
-        aliases = {attachment.network: attachment.aliases for attachment in wish.attachments}
-        for endpoint in record.endpoints:
-            if endpoint.network in aliases:
-                found[endpoint.network][ident] = Member(
-                    name=wish.name,
-                    host=host,
-                    service=wish.service,
-                    service_name=wish.service_name,
-                    slot=wish.slot,
-                    aliases=aliases[endpoint.network],
-                    ipv4=endpoint.ipv4,
-                    ipv6=endpoint.ipv6,
-                    ready=wish.desired is Desired.RUNNING and not record.paused,
-                )
-    return dict(found)
-
-
-def _wish(view: View, record: Local) -> Instance | None:
-    return view.instances.get(record.instance)
 
 
 def _vips(view: View) -> dict[NetworkId, _Vips]:

@@ -1,0 +1,38 @@
+"""From Views and members to the service addresses that this host's kernel balances. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from agent.members import merged, own_members
+from agent.record import Local
+from model.directory import Directory
+from model.ids import HostId, InstanceId, NetworkId
+from model.view import View
+from net.loadbalance import ServiceMember, VirtualService
+
+
+def services_of(
+    view: View, directory: Directory, host: HostId, records: Mapping[InstanceId, Local]
+) -> dict[str, VirtualService]:
+    """By `model.view.service_key`. Members are those that take new connections, ordered by instance, which is
+    the same order on every host."""
+    own = own_members(view, host, records)
+    ready: dict[str, list[tuple[InstanceId, ServiceMember]]] = defaultdict(list)
+    for network in {key.partition("/")[0] for key in view.services}:
+        ident = NetworkId(network)
+        for instance, member in merged(directory.networks.get(ident, {}), own.get(ident, {}), host).items():
+            if member.service is not None and member.ready:
+                where = ServiceMember(ipv4=member.ipv4, ipv6=member.ipv6)
+                ready[f"{network}/{member.service}"].append((instance, where))
+    return {
+        key: VirtualService(
+            ipv4=service.ipv4,
+            ipv6=service.ipv6,
+            members=tuple(where for _, where in sorted(ready.get(key, ()), key=lambda pair: pair[0])),
+            method=service.balance,
+        )
+        for key, service in view.services.items()
+        if NetworkId(key.partition("/")[0]) in view.networks
+    }
