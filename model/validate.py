@@ -15,6 +15,7 @@ import msgspec
 
 from model import netoptions
 from model.errors import InvalidInput, Problem
+from model.exposed import exposed
 from model.ids import DNS_LABEL, NAME
 from model.spec import (
     Attachment,
@@ -117,6 +118,9 @@ def _words(spec: ContainerSpec, at: str) -> Iterator[Problem]:
             yield _p(f"{at}.sysctls", f"invalid sysctl {name[:80]!r}")
     if spec.platform and not re.match(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?\Z", spec.platform):
         yield _p(f"{at}.platform", f"invalid platform {spec.platform[:40]!r}: write for example linux/amd64")
+    for index, text in enumerate(spec.expose):
+        if not exposed(text):
+            yield _p(f"{at}.expose[{index}]", f"{text[:40]!r} is no port: write 80, 53/udp or 3000-3005")
     for index, server in enumerate(spec.dns):
         if not _is_address(server.partition("%")[0]):
             yield _p(f"{at}.dns[{index}]", f"{server[:60]!r} is not an IP address")
