@@ -1,16 +1,18 @@
 """Network modes and published ports as a table: what a container sees, and who reaches it from where.
 
 The same rows are asked of flota and, in the full run, of Docker Engine; where the two differ on purpose, the
-row says what Docker does and docs/networking.md why. A row is observed on host n1, from another container of n1,
-from n1 itself and from n3.
+row says what Docker does and docs/networking.md why. A row is observed on host n1, from another container of
+n1, from n1 itself and from n3.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from deploy.rig.base import Rig
 from deploy.rig.netns import OUTSIDE_ADDRESS, address_of
@@ -18,6 +20,12 @@ from tests.support.waiting import wait_until
 
 SERVE = "echo page > /www/index.html; httpd -p 81 -h /www; exec httpd -f -p 80 -h /www"
 HOST, THIRD = address_of("n1"), address_of("n3")
+_FETCH = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 1) as sock:
+    sock.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+    print(sock.makefile().read().rpartition("\\n\\n")[2], end="")
+"""
 TAKEN = 9099
 """Of a foreign program on n1."""
 
@@ -31,8 +39,8 @@ class Engine(Protocol):
         """A command on n1: exit code, output, errors."""
         ...
 
-    def run(self, name: str, *flags: str) -> None:
-        """A server (httpd on 80 and 81) in the background."""
+    def run(self, name: str, *flags: str, command: str = SERVE) -> None:
+        """In the background; without a command a server (httpd on 80 and 81)."""
         ...
 
     def info(self, name: str) -> tuple[int, Mapping[str, str]]:
@@ -115,7 +123,9 @@ FORMS = (
 
 
 def fetches(rig: Rig, host: str, url: str, *before: str) -> bool:
-    words = [*before, "busybox", "wget", "-q", "-T", "2", "-O", "-", url]
+    """Whether a program on the host (or where `before` leads from there) gets the page."""
+    found = urlsplit(url)
+    words = [*before, sys.executable, "-S", "-c", _FETCH, str(found.hostname), str(found.port or 80)]
     return rig.exec(host, words, check=False, timeout=30).stdout == b"page\n"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -12,20 +12,26 @@ from deploy.rig.base import Rig
 from tests.rig.conftest import IMAGE
 from tests.rig.networktable import (
     FORMS,
+    HOST,
     MODES,
     NETWORKS,
     SERVE,
     TAKEN,
+    THIRD,
     Form,
     Mode,
+    fetches,
+    inside,
     observe_form,
     observe_mode,
+    serves,
 )
 from tests.rig.support import background
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
-EXPOSING = "exposing:1"
+SIX = "fd99::11"
+"""An IPv6 address of n1."""
 
 
 class Flota:
@@ -39,8 +45,8 @@ class Flota:
         done = self.fleet.attempt("n1", *words)
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
-    def run(self, name: str, *flags: str) -> None:
-        words = ("run", "-d", "--name", name, "--node", "n1", *flags, IMAGE, "sh", "-c", SERVE)
+    def run(self, name: str, *flags: str, command: str = SERVE) -> None:
+        words = ("run", "-d", "--name", name, "--node", "n1", *flags, IMAGE, "sh", "-c", command)
         self.fleet.flota("n1", *words)
 
     def info(self, name: str) -> tuple[int, Mapping[str, str]]:
@@ -57,10 +63,12 @@ def engine(fleet: Fleet) -> Iterator[Flota]:
     made = Flota(fleet)
     for name, flags in NETWORKS.items():
         made.network(name, *flags)
-    made.run("peer")
+    made.run("peer", command="exec sleep 9999")
     for name in ("", "lan", "apart"):
         made.run(f"beside{name}", *(("--network", name) if name else ()))
-    with background(fleet, "n1", "busybox", "nc", "-lk", "-p", str(TAKEN), "-e", "true") as foreign:
+    code = f"import socket; s = socket.create_server(('', {TAKEN})); print('up', flush=True); s.accept()"
+    with background(fleet, "n1", sys.executable, "-S", "-c", code) as foreign:
+        assert foreign.stdout is not None and foreign.stdout.readline() == b"up\n"
         yield made
         foreign.kill()
         foreign.wait()
@@ -98,13 +106,11 @@ def test_host_mode_is_the_hosts_network(engine: Flota) -> None:
 
 
 def test_foreign_drop_in_the_forward_chain_is_final(box: Flota) -> None:
-    from tests.rig.networktable import HOST, fetches, serves
-
     box.run("box", "-p", "8080:80")
     serves(box, "box")
     assert fetches(box.rig, "n3", f"http://{HOST}:8080/")
-    rules = "table inet stranger { chain f { type filter hook forward priority 10; policy drop; } }"
-    box.rig.exec("n1", ["nft", rules])
+    chain = "{ type filter hook forward priority 10; policy drop; }"
+    box.rig.exec("n1", ["nft", "add table inet stranger; add chain inet stranger all", chain])
     try:
         assert not fetches(box.rig, "n3", f"http://{HOST}:8080/")
         assert fetches(box.rig, "n1", f"http://{HOST}:8080/")
@@ -114,8 +120,6 @@ def test_foreign_drop_in_the_forward_chain_is_final(box: Flota) -> None:
 
 
 def test_allow_list_is_held_to_for_everyone(box: Flota) -> None:
-    from tests.rig.networktable import HOST, THIRD, fetches, serves
-
     box.run("box", "-p", f"published=8080,target=80,allow={THIRD},allow=10.9.0.0/16")
     serves(box, "box")
     at = f"http://{HOST}:8080/"
@@ -140,30 +144,27 @@ def test_port_of_a_foreign_program_is_refused_and_nothing_changes(box: Flota) ->
 
 
 def test_ipv6_ports_answer_at_ipv6_addresses(box: Flota) -> None:
-    from tests.rig.networktable import serves
-
     box.network("six", "--ipv6")
     try:
-        box.run("box", "--network", "six", "-p", "[::1]:8089:80", "-p", "8090:80")
+        box.rig.exec("n1", ["ip", "address", "add", f"{SIX}/64", "dev", "eth0", "nodad"])
+        box.run("box", "--network", "six", "-p", f"[{SIX}]:8089:80", "-p", "8090:80")
         serves(box, "box")
 
         def answers(url: str) -> bool:
-            words = ["python3", "-c", "import sys,urllib.request as u;u.urlopen(sys.argv[1],timeout=2)", url]
-            done: subprocess.CompletedProcess[bytes] = box.rig.exec("n1", words, check=False)
-            return done.returncode == 0
+            return fetches(box.rig, "n1", url)
 
-        assert answers("http://[::1]:8089/") and answers("http://[::1]:8090/")
+        assert answers(f"http://[{SIX}]:8089/") and answers(f"http://[{SIX}]:8090/")
         assert answers("http://127.0.0.1:8090/") and not answers("http://127.0.0.1:8089/")
+        assert not answers("http://[::1]:8090/")
         inner = box.fleet.json("inspect", "box")[0]["status"]["endpoints"][0]["ipv6"]
         assert answers(f"http://[{inner}]/")
     finally:
         box.attempt("rm", "-f", "box")
         box.fleet.flota("n1", "network", "rm", "six")
+        box.rig.exec("n1", ["ip", "address", "del", f"{SIX}/64", "dev", "eth0"])
 
 
 def test_containers_of_a_network_with_icc_off_are_apart(engine: Flota) -> None:
-    from tests.rig.networktable import inside
-
     pid, _ = engine.info("besideapart")
     engine.run("box", "--network", "apart")
     try:

@@ -121,6 +121,7 @@ def test_publish_that_is_refused(text: str) -> None:
         (Publish(target=80, allow=("10.0.0.0/8",), mode="ingress"), "of one host only"),
         (Publish(target=80, host_ip="010.0.0.1"), "not an IP address"),
         (Publish(target=65536), "not a port"),
+        (Publish(target=80, host_ip="::1"), "the kernel routes ::1 to no container"),
     ],
 )
 def test_port_that_cannot_be_is_refused(port: Publish, words: str) -> None:
