@@ -16,10 +16,10 @@ from controller.plan import Item, put
 from controller.snapshot import Cluster
 from model.errors import Exhausted, InUse, InvalidInput
 from model.ids import HostId, NetworkId
-from model.records import Block, Network
+from model.records import Block, Host, Network
 from model.spec import NetworkSpec, Subnet
 from net.ipam import carve, free_subnet, overlap, parse_range
-from net.subnets import gateway, subnet_of
+from net.subnets import Range, gateway, subnet_of
 
 LOCAL_DRIVERS = frozenset({"bridge"})
 """Their subnet is each host's own; nothing is leased."""
@@ -28,18 +28,21 @@ QUARANTINE = 60.0
 
 
 def resolve_subnets(
-    spec: NetworkSpec, cluster: Cluster, *, vni: int, hosts: Iterable[str] = ()
+    spec: NetworkSpec, cluster: Cluster, *, vni: int, hosts: Iterable[Host] = ()
 ) -> tuple[Subnet, ...]:
     """The ranges of a new network: those asked for, checked against all others, or one from the pool.
 
-    `hosts` are underlay addresses, which no range may contain. Raises InvalidInput, Exhausted.
+    No range may contain the address of one of the `hosts`, nor take what they reach already: one of the pool
+    meets none of it; one that was asked for may lie within what is behind a gateway, as its exception. Raises
+    InvalidInput, Exhausted.
     """
+    known = tuple(hosts)
     taken = [
         (ipaddress.ip_network(subnet.cidr), network.spec.name)
         for network in cluster.networks.values()
         for subnet in network.spec.subnets
     ]
-    avoid = [ipaddress.ip_address(address) for address in hosts if address]
+    avoid = [ipaddress.ip_address(host.facts.address) for host in known if host.facts.address]
     subnets = list(spec.subnets)
     for subnet in subnets:
         wanted = parse_range(subnet.cidr)
@@ -50,15 +53,30 @@ def resolve_subnets(
         for address in avoid:
             if address in wanted:
                 raise InvalidInput(f"subnet {subnet.cidr} contains the host address {address}")
+        _check_routes(wanted, known)
         taken.append((wanted, spec.name))
     if not any(ipaddress.ip_network(s.cidr).version == 4 for s in subnets):
         settings = cluster.settings
+        reached = (r for host in known for r in (*host.facts.links, *host.facts.routes))
         avoided = [*(whole for whole, _ in taken), *map(ipaddress.ip_network, avoid)]
+        avoided += map(ipaddress.ip_network, reached)
         found = free_subnet(settings.address_pools, settings.subnet_prefix, avoided)
         subnets.insert(0, Subnet(cidr=str(found)))
     if spec.ipv6 and not any(ipaddress.ip_network(s.cidr).version == 6 for s in subnets):
         subnets.append(Subnet(cidr=unique_local(cluster.settings.fleet_id, vni)))
     return tuple(subnets)
+
+
+def _check_routes(wanted: Range, hosts: Iterable[Host]) -> None:
+    for host in hosts:
+        for text in (*host.facts.links, *host.facts.routes):
+            range_ = ipaddress.ip_network(text)
+            within = text in host.facts.routes and range_.prefixlen < wanted.prefixlen
+            if overlap(wanted, range_) and not within:
+                raise InvalidInput(
+                    f"subnet {wanted} overlaps {text}, which {host.spec.name} has a route to",
+                    hint="Choose a range that nobody uses",
+                )
 
 
 def unique_local(fleet_id: str, subnet: int) -> str:

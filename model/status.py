@@ -132,6 +132,10 @@ class HostFacts(Struct):
     warnings: tuple[str, ...] = ()
     labels: Mapping[str, str] = {}
     """Labels set on the host itself (`flota agent --label`)."""
+    links: tuple[str, ...] = ()
+    """Ranges on its own links, and those that it reaches by gateways but for the default one; without
+    ours."""
+    routes: tuple[str, ...] = ()
 
 
 class HostState(StrEnum):

@@ -160,7 +160,7 @@ def test_reserved_or_overlapping_subnets_are_refused(cidr: str) -> None:
     cluster = cluster_of(network())
     spec = NetworkSpec(name="n", subnets=(Subnet(cidr=cidr),))
     with pytest.raises(InvalidInput):
-        resolve_subnets(spec, cluster, vni=1, hosts=["192.0.2.7"])
+        resolve_subnets(spec, cluster, vni=1, hosts=[host(7)])
 
 
 def test_networks_without_wishes_get_subnets_that_do_not_meet() -> None:
