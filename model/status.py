@@ -101,6 +101,8 @@ class InstanceStatus(Struct):
     ports: tuple[BoundPort, ...] = ()
     volumes: tuple[tuple[str, str], ...] = ()
     """(volume name, target) of every named and anonymous volume in use."""
+    wired_for: int = 0
+    """Revision of the last wish for other networks or ports that its host has tried to meet while it ran."""
 
 
 class Platform(Struct):

@@ -52,7 +52,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Mode:
-    """`docker` holds what differs there: field → value."""
+    """`docker` holds what differs there: field → value; `refused`: it can't be had."""
 
     name: str
     flags: Sequence[str]
@@ -71,7 +71,7 @@ MODES = (
     Mode("none", ("--network", "none"), links=("lo",), out=False, host=False),
     Mode("another bridge", ("--network", "lan")),
     Mode("two networks", ("--network", "lan", "--network", "wan"), links=("eth0", "eth1", "lo"),
-         docker={"links": ("eth0", "lo")}),
+         docker={"refused": True}),
     Mode("internal", ("--network", "inner"), out=False),
     Mode("a container's", ("--network", "container:peer"), host=False),
     Mode("without each other", ("--network", "apart")),
