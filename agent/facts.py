@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from agent import hostroutes
 from aio.subprocess import run
 from image.store import host_platform
 from model.errors import FlotaError, Unsupported
@@ -26,6 +27,7 @@ async def measure(
     """`address` empty: the source address of the way to `controller`. Raises Unsupported without one."""
     where = address or source_address(controller)
     version = await _runc_version(runc)
+    reached = hostroutes.measure()
     return HostFacts(
         hostname=name or socket.gethostname(),
         address=where,
@@ -41,6 +43,8 @@ async def measure(
         version=VERSION,
         warnings=tuple(_warnings(version)),
         labels=dict(labels),
+        links=reached.links,
+        routes=reached.routes,
     )
 
 

@@ -61,6 +61,8 @@ class Action(Struct):
     until: float = 0.0
     attempt: int = 0
     """ROOT, PREPARE: the wanted attempt that this serves."""
+    revision: int = 0
+    """WIRE: that of the wish."""
 
 
 class Outcome(Struct):
@@ -164,7 +166,7 @@ def _towards_running(record: Local, want: Instance, now: float) -> Action | None
     if record.running and record.attempt < want.attempt:
         return _stop(record, want, "it is restarted")
     if record.live and _wired_otherwise(record, want):
-        return Action(step=Step.WIRE, why="its networks or ports were changed")
+        return Action(step=Step.WIRE, why="its networks or ports were changed", revision=want.revision)
     if record.running:
         if (want.desired is Desired.PAUSED) is not record.paused:
             return Action(step=Step.RESUME if record.paused else Step.PAUSE, why="it was asked to")
@@ -209,7 +211,7 @@ def begun(record: Local, action: Action) -> Local:
         case Step.START:
             return replace(record, phase=Phase.STARTING, message="")
         case Step.WIRE:
-            return replace(record, rewiring=True, message="")
+            return replace(record, rewiring=True, wired_for=action.revision, message="")
         case Step.DRAIN:
             return replace(record, drained_at=action.until)
         case Step.STOP:

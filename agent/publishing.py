@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from agent.context import Context
 from model.errors import InUse
+from model.exposed import exposed
 from model.image import ImageConfig
 from model.records import Instance
 from model.spec import ContainerSpec, Publish
@@ -93,11 +94,7 @@ def _kept(wish: Publish, held: Sequence[BoundPort], used: set[tuple[str, int]]) 
 
 
 def _exposed(spec: ContainerSpec, image: ImageConfig) -> list[Publish]:
+    """What a stranger's image says that is no port is passed over."""
     asked = {(p.target, p.protocol) for p in spec.ports}
-    found = []
-    for text in image.exposed_ports:
-        number, _, protocol = text.partition("/")
-        kind = protocol or "tcp"
-        if number.isdecimal() and kind in ("tcp", "udp", "sctp") and (int(number), kind) not in asked:
-            found.append(Publish(target=int(number), protocol=kind))  # type: ignore[arg-type]
-    return found
+    ports = dict.fromkeys(port for text in (*image.exposed_ports, *spec.expose) for port in exposed(text))
+    return [Publish(target=number, protocol=kind) for number, kind in ports if (number, kind) not in asked]

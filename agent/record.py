@@ -56,6 +56,8 @@ class Local(Struct):
     """The wish of which the ports were made."""
     rewiring: bool = False
     """Endpoints or ports are being changed: there may be some of which nothing else here tells."""
+    wired_for: int = 0
+    """Revision of the last wish for which they were changed, or are to be."""
     anonymous: tuple[str, ...] = ()
     """Volumes that were made for this instance alone."""
 
@@ -89,4 +91,5 @@ def status_of(record: Local) -> InstanceStatus:
         endpoints=record.endpoints,
         ports=record.ports,
         volumes=record.volumes,
+        wired_for=record.wired_for,
     )

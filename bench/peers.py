@@ -32,6 +32,15 @@ class Docker:
         if count > 1:
             self._swarm()
 
+    def start_alone(self, count: int, root_tar: bytes) -> None:
+        """An engine on n1 only; the other hosts look at it from outside."""
+        self.rig.down()
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self.rig.up(count)
+        self._engine("n1")
+        self._await("n1")
+        self._load("n1", root_tar)
+
     def _engine(self, host: str) -> None:
         words = ["dockerd", "--data-root", "/var/lib/flota/docker", "--exec-root", "/run/docker"]
         words += ["-p", "/run/docker.pid", "-H", "unix:///run/flota/docker.sock"]

@@ -68,6 +68,7 @@ PLAIN = (
         help="[IP:][HOST:]CONTAINER[/PROTOCOL], or published=…,target=…,allow=RANGE",
     ),
     click.option("--publish-all", "-P", is_flag=True, help="Publish all exposed ports"),
+    click.option("--expose", multiple=True, help="PORT[-PORT][/PROTOCOL], for --publish-all"),
     click.option("--restart", help="no, always, unless-stopped, on-failure[:N]"),
     click.option("--pid", type=click.Choice(["host"]), help="Share the host's processes"),
     click.option("--ipc", type=click.Choice(["host", "private", ""]), help="Share the host's IPC"),

@@ -16,7 +16,7 @@ from controller.plan import Item, put
 from controller.snapshot import Cluster
 from model.errors import Exhausted, InUse, InvalidInput
 from model.ids import HostId, NetworkId
-from model.records import Block, Network
+from model.records import Block, Host, Network
 from model.spec import NetworkSpec, Subnet
 from net.ipam import carve, free_subnet, overlap, parse_range
 from net.subnets import Range, gateway, subnet_of
@@ -30,14 +30,17 @@ QUARANTINE = 60.0
 
 
 def resolve_subnets(
-    spec: NetworkSpec, cluster: Cluster, *, vni: int, hosts: Iterable[str] = ()
+    spec: NetworkSpec, cluster: Cluster, *, vni: int, hosts: Iterable[Host] = ()
 ) -> tuple[Subnet, ...]:
     """The ranges of a new network: those asked for, checked against all others, or one from the pool.
 
-    `hosts` are underlay addresses, which no range may contain. Raises InvalidInput, Exhausted.
+    No range may contain the address of one of the `hosts`, nor take what they reach already: one of the pool
+    meets none of it; one that was asked for may lie within what is behind a gateway, as its exception. Raises
+    InvalidInput, Exhausted.
     """
+    known = tuple(hosts)
     taken = _taken(cluster)
-    avoid = [ipaddress.ip_address(address) for address in hosts if address]
+    avoid = [ipaddress.ip_address(host.facts.address) for host in known if host.facts.address]
     subnets = list(spec.subnets)
     for subnet in subnets:
         wanted = parse_range(subnet.cidr)
@@ -48,10 +51,11 @@ def resolve_subnets(
         for address in avoid:
             if address in wanted:
                 raise InvalidInput(f"subnet {subnet.cidr} contains the host address {address}")
+        _check_routes(wanted, known)
         taken.append((wanted, spec.name))
     if not any(ipaddress.ip_network(s.cidr).version == 4 for s in subnets):
         settings = cluster.settings
-        avoided = [*(whole for whole, _ in taken), *map(ipaddress.ip_network, avoid)]
+        avoided = [*(whole for whole, _ in taken), *_reached(known)]
         found = free_subnet(settings.address_pools, settings.subnet_prefix, avoided)
         subnets.insert(0, Subnet(cidr=str(found)))
     if spec.ipv6 and not any(ipaddress.ip_network(s.cidr).version == 6 for s in subnets):
@@ -60,7 +64,7 @@ def resolve_subnets(
 
 
 def vip_ranges(
-    subnets: Iterable[Subnet], cluster: Cluster, *, vni: int, hosts: Iterable[str] = ()
+    subnets: Iterable[Subnet], cluster: Cluster, *, vni: int, hosts: Iterable[Host] = ()
 ) -> tuple[str, ...]:
     """The ranges for services' addresses of a new network with these subnets: of IPv4 a sixteenth of a usual
     subnet, out of the pool. Raises Exhausted."""
@@ -68,12 +72,20 @@ def vip_ranges(
     settings, found = cluster.settings, []
     if any(whole.version == 4 for whole in wholes):
         avoided = [*wholes, *(whole for whole, _ in _taken(cluster))]
-        avoided += [ipaddress.ip_network(address) for address in hosts if address]
+        avoided += _reached(hosts)
         prefix = min(settings.subnet_prefix + VIP_BITS, 29)
         found.append(str(free_subnet(settings.address_pools, prefix, avoided)))
     if any(whole.version == 6 for whole in wholes):
         found.append(unique_local(f"{settings.fleet_id}/services", vni))
     return tuple(found)
+
+
+def _reached(hosts: Iterable[Host]) -> Iterable[Range]:
+    """What hosts have addresses in and routes to."""
+    for host in hosts:
+        for text in (host.facts.address, *host.facts.links, *host.facts.routes):
+            if text:
+                yield ipaddress.ip_network(text)
 
 
 def _taken(cluster: Cluster) -> list[tuple[Range, str]]:
@@ -83,6 +95,18 @@ def _taken(cluster: Cluster) -> list[tuple[Range, str]]:
         for network in cluster.networks.values()
         for cidr in (*(subnet.cidr for subnet in network.spec.subnets), *network.vip_ranges)
     ]
+
+
+def _check_routes(wanted: Range, hosts: Iterable[Host]) -> None:
+    for host in hosts:
+        for text in (*host.facts.links, *host.facts.routes):
+            range_ = ipaddress.ip_network(text)
+            within = text in host.facts.routes and range_.prefixlen < wanted.prefixlen
+            if overlap(wanted, range_) and not within:
+                raise InvalidInput(
+                    f"subnet {wanted} overlaps {text}, which {host.spec.name} has a route to",
+                    hint="Choose a range that nobody uses",
+                )
 
 
 def unique_local(fleet_id: str, subnet: int) -> str:

@@ -33,12 +33,15 @@ def answer(
     if condition == "removed":
         return None
     phase = status.phase
+    if condition == "wired":
+        if wired(instance, status):
+            return WaitResult(exit_code=status.exit_code, phase=phase)
+        return _result(status, phase) if not phase.live or _in_vain(instance, status) else None
     over = {
         "created": phase not in _BEFORE_CREATED,
         "running": phase is Phase.RUNNING or phase.ended,
         "stopped": phase.ended or phase is Phase.CREATED,
         "next-exit": mark_of(status) not in (None, since),
-        "wired": not phase.live or bool(status.message) or wired(instance, status),
     }[condition]
     return _result(status, phase) if over else None
 
@@ -51,6 +54,11 @@ def wired(instance: Instance, status: InstanceStatus) -> bool:
     enough = all(bound.count(port) >= wishes.count(port) for port in wishes)
     ports = not instance.attachments or (enough and (len(bound) == len(wishes) or instance.spec.publish_all))
     return networks == {attachment.network for attachment in instance.attachments} and ports
+
+
+def _in_vain(instance: Instance, status: InstanceStatus) -> bool:
+    """Whether its host has tried what is wanted now, and says why it can't."""
+    return bool(status.message) and status.wired_for >= instance.revision
 
 
 def _result(status: InstanceStatus | None, phase: Phase) -> WaitResult:

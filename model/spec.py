@@ -163,6 +163,8 @@ class ContainerSpec(Struct):
     """Empty: the predefined `bridge`. One attachment named `host`, `none` or `container:NAME` is a mode."""
     ports: tuple[Publish, ...] = ()
     publish_all: bool = False
+    expose: tuple[str, ...] = ()
+    """Ports beside those that the image names for `publish_all`: `80`, `53/udp`, `3000-3005/tcp`."""
     extra_hosts: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()

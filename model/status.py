@@ -101,6 +101,8 @@ class InstanceStatus(Struct):
     ports: tuple[BoundPort, ...] = ()
     volumes: tuple[tuple[str, str], ...] = ()
     """(volume name, target) of every named and anonymous volume in use."""
+    wired_for: int = 0
+    """Revision of the last wish for other networks or ports that its host has tried to meet while it ran."""
 
 
 class Platform(Struct):
@@ -132,6 +134,10 @@ class HostFacts(Struct):
     warnings: tuple[str, ...] = ()
     labels: Mapping[str, str] = {}
     """Labels set on the host itself (`flota agent --label`)."""
+    links: tuple[str, ...] = ()
+    """Ranges on its own links, and those that it reaches by gateways but for the default one; without
+    ours."""
+    routes: tuple[str, ...] = ()
 
 
 class HostState(StrEnum):

@@ -15,6 +15,7 @@ import msgspec
 
 from model import netoptions
 from model.errors import InvalidInput, Problem
+from model.exposed import exposed
 from model.ids import DNS_LABEL, NAME
 from model.spec import (
     Attachment,
@@ -41,6 +42,7 @@ _SIGNAL = re.compile(r"(?:SIG)?[A-Z0-9+]{1,12}\Z|\d{1,2}\Z")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}\Z")
 _IFNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}\Z")
 _IF_SYSCTL = re.compile(r"net\.(?:ipv4|ipv6|mpls)\.(?:conf|neigh)\.IFNAME\.[a-z0-9_]{1,60}\Z")
+_LOOPBACK6 = ipaddress.IPv6Address("::1")
 _CAP = re.compile(r"(?:CAP_)?[A-Z_]{2,30}\Z|ALL\Z")
 _HOSTNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?\Z")
 _CONSTRAINT = re.compile(
@@ -119,6 +121,9 @@ def _words(spec: ContainerSpec, at: str) -> Iterator[Problem]:
             yield _p(f"{at}.sysctls", f"invalid sysctl {name[:80]!r}")
     if spec.platform and not re.match(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?\Z", spec.platform):
         yield _p(f"{at}.platform", f"invalid platform {spec.platform[:40]!r}: write for example linux/amd64")
+    for index, text in enumerate(spec.expose):
+        if not exposed(text):
+            yield _p(f"{at}.expose[{index}]", f"{text[:40]!r} is no port: write 80, 53/udp or 3000-3005")
     for index, server in enumerate(spec.dns):
         if not _is_address(server.partition("%")[0]):
             yield _p(f"{at}.dns[{index}]", f"{server[:60]!r} is not an IP address")
@@ -207,6 +212,9 @@ def _ports(ports: Iterable[Publish], at: str) -> Iterator[Problem]:
             yield _p(f"{where}.published_to", f"{port.published_to} is not a port above {port.published}")
         if port.host_ip and not _is_address(port.host_ip):
             yield _p(f"{where}.host_ip", f"{port.host_ip[:60]!r} is not an IP address")
+        elif port.host_ip and ipaddress.ip_address(port.host_ip) == _LOOPBACK6:
+            hint = "publish on 127.0.0.1, or on an address of the host"
+            yield _p(f"{where}.host_ip", f"the kernel routes ::1 to no container: {hint}")
         for range_ in port.allow:
             if _network(range_) is None:
                 yield _p(f"{where}.allow", f"{range_[:60]!r} is not a range such as 10.0.0.0/8")

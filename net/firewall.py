@@ -98,7 +98,10 @@ def _inet_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
             type="nat",
             hook="output",
             priority=DSTNAT,
-            rules=(rule("fib daddr type local jump publish", "from this host to itself"),),
+            rules=(
+                rule("meta nfproto ipv4 fib daddr type local jump publish", "from this host to itself"),
+                rule("ip6 daddr != ::1 fib daddr type local jump publish", "::1 would get no answer"),
+            ),
         ),
         "postrouting": Chain(type="nat", hook="postrouting", priority=SRCNAT, rules=_source_rules()),
     }
@@ -200,7 +203,6 @@ def _publish_rules() -> tuple[Rule, ...]:
 def _source_rules() -> tuple[Rule, ...]:
     return (
         rule("oifname @own ip saddr 127.0.0.0/8 masquerade", "loopback's address is good here only"),
-        rule("oifname @own ip6 saddr ::1 masquerade", "loopback's address is good here only"),
         *servicenat.sources(),
         rule("oifname @own ct status dnat ip saddr @out4 masquerade", "hairpin: answers must come by us"),
         rule("oifname @own ct status dnat ip6 saddr @out6 masquerade", "hairpin: answers must come by us"),

@@ -9,12 +9,13 @@ the first are there only with networks that need them.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Container, Iterable
 
 from model.netoptions import apart
 from net.backend.base import Member
 from net.endpoint import mac_of
 from net.host import EndpointRequest
-from net.naming import VETH, VXLAN, bridge_name, gateway_mac, veth_name, vxlan_name
+from net.naming import VETH, VXLAN, gateway_mac, veth_name, vxlan_name
 from net.state import Chain, NftTable, Rule, element_set, rule
 
 RAW, FILTER = -300, 0
@@ -37,18 +38,18 @@ def table(members: tuple[Member, ...], endpoints: tuple[EndpointRequest, ...]) -
             priority=FILTER,
             rules=(rule(away, "each host is its own gateway"),),
         )
-    lonely = [bridge_name(m.view.id) for m in members if apart(m.view.spec.options)]
+    lonely = {m.view.id for m in members if apart(m.view.spec.options)}
     if lonely:
         chains["within"] = Chain(
             type="filter",
             hook="forward",
             priority=FILTER,
-            rules=(rule("meta ibrname @lonely drop", "icc is off: its containers are apart"),),
+            rules=(rule("iifname @lonely drop", "icc is off: its containers are apart"),),
         )
     return NftTable(
         chains=chains,
         sets={
-            "lonely": element_set("ifname", lonely),
+            "lonely": element_set("ifname", _ports(members, feet, lonely)),
             "feet4": element_set(
                 "ifname . ether_addr . ipv4_addr",
                 (f"{name} . {mac_of(e)} . {e.ipv4}" for name, e in feet if e.ipv4),
@@ -60,6 +61,16 @@ def table(members: tuple[Member, ...], endpoints: tuple[EndpointRequest, ...]) -
             "anycast": element_set("ifname . ether_addr", anycast),
         },
     )
+
+
+def _ports(
+    members: Iterable[Member], feet: Iterable[tuple[str, EndpointRequest]], networks: Container[str]
+) -> Iterable[str]:
+    """Of the bridges of these networks; a tunnel's is one where the network is one segment over all hosts."""
+    yield from (name for name, foot in feet if foot.network in networks)
+    for member in members:
+        if member.view.id in networks and member.traits.onlink and len(member.traits.inner) > 1:
+            yield vxlan_name(member.view.id)
 
 
 def _guard_rules() -> tuple[Rule, ...]:

@@ -57,6 +57,7 @@ def container_spec(
         networks=attachments(flags),
         ports=tuple(p for text in flags.get("publish") or () for p in parse_publish(text)),
         publish_all=bool(flags.get("publish_all")),
+        expose=tuple(flags.get("expose") or ()),
         extra_hosts=tuple(flags.get("add_host") or ()),
         dns=tuple(flags.get("dns") or ()),
         dns_search=tuple(flags.get("dns_search") or ()),

@@ -34,14 +34,14 @@ def create(cluster: Cluster, spec: NetworkSpec, *, now: float, ident: NetworkId)
         raise AlreadyExists(f"a network named {spec.name} exists", hint=f"flota network rm {spec.name}")
     _check_mtu(cluster, spec)
     vni = 0 if spec.driver in LOCAL_DRIVERS else _vni(cluster, spec)
-    addresses = [host.facts.address for host in cluster.hosts.values()]
+    hosts = cluster.hosts.values()
     number = vni or len(cluster.networks)
-    subnets = resolve_subnets(spec, cluster, vni=number, hosts=addresses)
+    subnets = resolve_subnets(spec, cluster, vni=number, hosts=hosts)
     network = Network(
         id=ident,
         spec=replace(spec, subnets=subnets),
         vni=vni,
-        vip_ranges=vip_ranges(subnets, cluster, vni=number, hosts=addresses),
+        vip_ranges=vip_ranges(subnets, cluster, vni=number, hosts=hosts),
         created_at=now,
     )
     event = Event(type="network", action="create", id=ident, name=spec.name, at=now)

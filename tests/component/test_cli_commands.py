@@ -350,3 +350,27 @@ def _timed(fleet: ServedFleet, *words: str) -> float:
     began = time.monotonic()
     fleet.ok(*words)
     return time.monotonic() - began
+
+
+def test_container_goes_on_networks_and_off_them(fleet: ServedFleet) -> None:
+    fleet.ok("network", "create", "--subnet", "10.9.0.0/24", "--aux-address", "r=10.9.0.7", "back")
+    fleet.ok("network", "create", "spare")
+    fleet.ok("run", "-d", "--name", "web", "box:1", "sleep")
+    option = "com.docker.network.endpoint.ifname=lan0"
+    fleet.ok("network", "connect", "--alias", "db", "--ip", "10.9.0.5", "--driver-opt", option, "back", "web")
+    [wish] = fleet.json("inspect", "web")[0]["instance"]["attachments"]
+    assert (wish["aliases"], wish["ipv4"], wish["ifname"]) == (["db"], "10.9.0.5", "lan0")
+    assert fleet.ok("network", "prune", "-f").splitlines() == ["Deleted Networks:", "spare"]
+    assert fleet.ok("network", "prune", "-f", "--filter", "until=24h") == ""
+    fleet.ok("network", "disconnect", "back", "web")
+    assert not fleet.json("inspect", "web")[0]["instance"]["attachments"]
+    assert [n["network"]["spec"]["name"] for n in fleet.json("network", "ls", "-f", "name=ack")] == ["back"]
+    assert fleet.flota("network", "ls", "--filter", "colour=red").returncode == 1
+
+
+def test_ports_of_a_container_are_updated(fleet: ServedFleet) -> None:
+    fleet.ok("run", "-d", "--name", "web", "-p", "8080:80", "box:1", "sleep")
+    fleet.ok("update", "--publish-add", "9000:81", "--publish-rm", "8080:80", "web")
+    ports = fleet.json("inspect", "web")[0]["instance"]["spec"]["ports"]
+    assert [(p["published"], p["target"]) for p in ports] == [(9000, 81)]
+    assert b"nothing to change" in fleet.flota("update", "web").stderr

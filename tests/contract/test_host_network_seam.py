@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from model.errors import InUse, NotFound
+from model.errors import Exhausted, InUse, NotFound
 from model.ids import HostId, InstanceId
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
@@ -147,3 +147,47 @@ async def test_attach_changes_only_its_own_link_and_elements(tmp_path: Path) -> 
     assert [str(op).split(" ")[0:2] for op in kernel.applied] == [["change", "elements"], ["add", "veth"]]
     assert kernel.state.links[bridge_name(NETWORK)].up
     await network.close()
+
+
+async def test_endpoint_that_only_ceases_to_be_the_way_out_stays(network: HostNetwork) -> None:
+    await network.apply(plan())
+    await network.open_namespace(ONE)
+    before = await network.attach(foot(ONE, "10.1.1.9"))
+    assert list(network.attached(ONE)) == [NETWORK] and list(network.attached(TWO)) == []
+    inner = msgspec.structs.replace(foot(ONE, "10.1.1.9"), default_route=False)
+    assert await network.attach(inner) == before
+    await network.detach(ONE, NETWORK)
+    assert list(network.attached(ONE)) == []
+
+
+async def test_way_out_is_moved_without_a_new_link_and_a_filter_change(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    await network.start()
+    await network.apply(plan())
+    await network.open_namespace(ONE)
+    await network.attach(foot(ONE, "10.1.1.9"))
+    del kernel.applied[:]
+    await network.attach(msgspec.structs.replace(foot(ONE, "10.1.1.9"), default_route=False))
+    assert [str(op).split(" ")[:2] for op in kernel.applied] == [["change", "routes"]]
+    [foot_] = [link.foot for link in kernel.state.links.values() if link.foot]
+    assert foot_.defaults == () and foot_.gateways == ("10.1.0.1",)
+    await network.close()
+
+
+async def test_free_port_comes_out_of_the_range_asked_for(network: HostNetwork) -> None:
+    await network.apply(plan())
+    await network.open_namespace(ONE)
+    await network.publish(ports(ONE, 8000))
+    assert network.free_port("tcp", "", within=(8000, 8001)) == 8001
+    with pytest.raises(Exhausted):
+        network.free_port("tcp", "", within=(8000, 8000))
+
+
+async def test_endpoint_of_a_network_that_the_host_no_longer_carries_can_leave(network: HostNetwork) -> None:
+    await network.apply(plan())
+    await network.open_namespace(ONE)
+    await network.attach(foot(ONE, "10.1.1.9"))
+    await network.apply(msgspec.structs.replace(plan(), networks={}))
+    await network.detach(ONE, NETWORK)
+    assert list(network.attached(ONE)) == []

@@ -9,7 +9,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec.structs import replace
 
+from controller import waiting
 from controller.addressing import Leases, resolve_subnets
 from controller.commands import networks
 from controller.names import invent
@@ -23,7 +25,7 @@ from model.errors import Damaged, Exhausted, InvalidInput, Unauthenticated
 from model.ids import HostId, InstanceId, NetworkId
 from model.records import Block, Host, Instance, Network, ResolvedAttachment
 from model.spec import ContainerSpec, HostSpec, NetworkSpec, Subnet
-from model.status import HostFacts, HostState
+from model.status import Endpoint, HostFacts, HostState, InstanceStatus, Phase
 from model.view import apply, diff
 
 BLUE = NetworkId("blue")
@@ -160,7 +162,7 @@ def test_reserved_or_overlapping_subnets_are_refused(cidr: str) -> None:
     cluster = cluster_of(network())
     spec = NetworkSpec(name="n", subnets=(Subnet(cidr=cidr),))
     with pytest.raises(InvalidInput):
-        resolve_subnets(spec, cluster, vni=1, hosts=["192.0.2.7"])
+        resolve_subnets(spec, cluster, vni=1, hosts=[host(7)])
 
 
 def test_networks_without_wishes_get_subnets_that_do_not_meet() -> None:
@@ -252,3 +254,20 @@ def test_server_certificate_passes_a_clients_checks() -> None:
     assert [str(a) for a in names.get_values_for_type(x509.IPAddress)] == ["192.0.2.1"]
     context = ssl.create_default_context(cadata=authority.pem.decode())
     assert context.cert_store_stats()["x509_ca"] == 1
+
+
+def test_wait_for_networks_ends_when_they_stand_or_the_host_has_tried_in_vain() -> None:
+    net = NetworkId("n" * 64)
+    box = replace(instance("box", "h1"), attachments=(ResolvedAttachment(network=net),), revision=7)
+    running = InstanceStatus(instance=box.id, phase=Phase.RUNNING)
+    foot = Endpoint(network=net, network_name="n", ifname="eth0")
+    stale = replace(running, message="no address", wired_for=6)
+
+    def said(status: InstanceStatus) -> str | None:
+        result = waiting.answer("wired", box, status, None)
+        return None if result is None else result.message
+
+    assert said(running) is None and said(stale) is None
+    assert said(replace(stale, wired_for=7)) == "no address"
+    assert said(replace(stale, endpoints=(foot,))) == ""
+    assert said(replace(running, phase=Phase.EXITED)) == ""

@@ -15,8 +15,9 @@ from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
 from model.view import NetworkPeer, NetworkView, Peer
 from net.diff import NftOp, Op, diff
+from net.endpoint import InstanceNetwork
 from net.firewall import without
-from net.host import NetworkPlan, PublishRequest
+from net.host import EndpointRequest, NetworkPlan, PublishRequest
 from net.kernel.steering import mask
 from net.naming import bridge_name, endpoint_mac, link_local, veth_name, vtep_mac, vxlan_name
 from net.nftscript import comment, parse_listing, table_script
@@ -229,3 +230,39 @@ def test_links_of_an_overlay_are_steered_unless_told_otherwise() -> None:
 )
 def test_a_mask_of_processors_is_written_as_the_kernel_reads_it(processors: int, text: str) -> None:
     assert mask(processors) == text
+
+
+@pytest.mark.parametrize(
+    ("allow", "elements4", "elements6"),
+    [
+        ((), {"port4"}, {"port6"}),
+        (("10.0.0.0/8", "10.1.0.0/16"), {"portfor4 10.0.0.0/8"}, set()),
+        (("192.0.2.1", "fd00::/8"), {"portfor4 192.0.2.1"}, {"portfor6 fd00::/8"}),
+        (("0.0.0.0/0",), {"port4"}, set()),
+        (("0.0.0.0/1", "128.0.0.0/1", "::/0"), {"port4"}, {"port6"}),
+    ],
+)
+def test_a_port_with_an_allow_list_is_published_for_those_alone(
+    allow: tuple[str, ...], elements4: set[str], elements6: set[str]
+) -> None:
+    port = BoundPort(target=80, published=8080, protocol="tcp", allow=allow)
+    request = PublishRequest(instance=InstanceId("i"), ipv4="10.1.1.9", ipv6="fd00:1::9", ports=(port,))
+    found = {
+        f"{name} {key.removeprefix('tcp . 8080').removeprefix(' . ')}".strip()
+        for name, entries in elements([normal(request)]).items()
+        for key in entries
+    }
+    assert found == elements4 | elements6
+
+
+def test_where_icc_is_off_no_port_of_the_bridge_speaks_to_another() -> None:
+    lone = msgspec.structs.replace(plan().networks[NETWORK].spec, options={"icc": "off", "mode": "bridged"})
+    view = msgspec.structs.replace(plan().networks[NETWORK], spec=lone)
+    foot = EndpointRequest(instance=InstanceId("i"), network=NETWORK, ifname="eth0", ipv4="10.1.1.9")
+    state = desired(plan(networks={NETWORK: view}), (InstanceNetwork(namespace="/n", endpoints=(foot,)),))
+    assert set(state.tables["bridge"].sets["lonely"].elements) == {
+        veth_name("i", NETWORK),
+        vxlan_name(NETWORK),
+    }
+    assert "within" in state.tables["bridge"].chains and not state.tables["inet"].sets["lanes"].elements
+    assert "within" not in desired(plan(), ()).tables["bridge"].chains

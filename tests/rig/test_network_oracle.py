@@ -1,0 +1,98 @@
+"""The table of network modes and published forms, asked of Docker; flota differs where the rows say so."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from bench.peers import IMAGE, Docker
+from deploy.busybox import root_tar
+from deploy.rig.base import Rig
+from tests.rig.networktable import (
+    FORMS,
+    MODES,
+    NETWORKS,
+    SERVE,
+    TAKEN,
+    Form,
+    Mode,
+    observe_form,
+    observe_mode,
+)
+from tests.support import census
+
+pytestmark = [pytest.mark.rig, pytest.mark.slow]
+
+
+class Oracle:
+    """`networktable.Engine` on Docker."""
+
+    def __init__(self, docker: Docker) -> None:
+        self.docker = docker
+        self.rig: Rig = docker.rig
+
+    def attempt(self, *words: str) -> tuple[int, str, str]:
+        done = self.docker.run("n1", *words, check=False)
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    def run(self, name: str, *flags: str, command: str = SERVE) -> None:
+        self.docker.run("n1", "run", "-d", "--name", name, *flags, IMAGE, "sh", "-c", command)
+
+    def info(self, name: str) -> tuple[int, Mapping[str, str]]:
+        words = "{{.State.Pid}} {{range $n, $e := .NetworkSettings.Networks}}{{$n}}={{$e.IPAddress}} {{end}}"
+        pid, *pairs = self.docker.run("n1", "inspect", "-f", words, name).stdout.decode().split()
+        found = dict(pair.partition("=")[::2] for pair in pairs)
+        return int(pid), {network: address for network, address in found.items() if address}
+
+    def network(self, name: str, *flags: str) -> None:
+        self.docker.run("n1", "network", "create", *flags, name)
+
+    def port(self, name: str) -> int:
+        """The first that was published."""
+        return int(self.docker.run("n1", "port", name).stdout.decode().split()[2].rpartition(":")[2])
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oracle]:
+    before = census.take()
+    docker = Docker("od", tmp_path_factory.mktemp("docker"))
+    try:
+        docker.start_alone(3, root_tar())
+        made = Oracle(docker)
+        for name, flags in NETWORKS.items():
+            made.network(name, *flags)
+        made.run("peer", command="exec sleep 9999")
+        for name in ("", "lan", "apart"):
+            made.run(f"beside{name}", *(("--network", name) if name else ()))
+        code = f"import socket; s = socket.create_server(('', {TAKEN})); s.accept()"
+        docker.rig.spawn("n1", [sys.executable, "-S", "-c", code], log="/dev/null")
+        yield made
+    finally:
+        docker.stop()
+    assert census.difference(before, census.take()) == []
+
+
+@pytest.fixture
+def box(engine: Oracle) -> Iterator[Oracle]:
+    yield engine
+    engine.attempt("rm", "-f", "box")
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+def test_docker_shows_a_mode_as_the_table_says(box: Oracle, mode: Mode) -> None:
+    if mode.docker.get("refused"):
+        code, _, _ = box.attempt("run", "-d", "--name", "box", *mode.flags, IMAGE, "true")
+        assert code == 125
+        return
+    wanted = {"links": tuple(mode.links), "out": mode.out, "host": mode.host, "third": mode.third}
+    assert observe_mode(box, mode) == {**wanted, **mode.docker}
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+def test_docker_publishes_as_the_table_says(box: Oracle, form: Form) -> None:
+    box.run("box", *form.flags)
+    fields = ("loopback", "host", "third", "beside", "itself")
+    wanted = {field: getattr(form, field) for field in fields}
+    assert observe_form(box, form, box.port("box")) == {**wanted, **form.docker}

@@ -1,0 +1,162 @@
+"""`--network` and `-p` in all their forms, and what is refused in which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cli.parse.networks import attachments, aux_addresses, endpoint, parse_network
+from cli.parse.ports import parse_publish, parse_service_publish
+from model.errors import InvalidInput
+from model.exposed import exposed
+from model.spec import Attachment, ContainerSpec, EndpointWish, Publish
+from model.validate import validate_container
+
+IFNAME = "com.docker.network.endpoint.ifname"
+SYSCTLS = "com.docker.network.endpoint.sysctls"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("web", Attachment(network="web")),
+        ("container:db", Attachment(network="container:db")),
+        ("name=web", Attachment(network="web")),
+        (
+            "name=web,ip=10.1.0.5,ip6=fd00::5,alias=a,alias=b,mac-address=02:00:00:00:00:01,gw-priority=-3",
+            Attachment(network="web", ipv4="10.1.0.5", ipv6="fd00::5", aliases=("a", "b"),
+                       mac="02:00:00:00:00:01", priority=-3),
+        ),
+        ("web:ip=10.1.0.5,alias=a", Attachment(network="web", ipv4="10.1.0.5", aliases=("a",))),
+        ("web:ip6=fd00::5", Attachment(network="web", ipv6="fd00::5")),
+        (f"name=web,driver-opt={IFNAME}=lan0", Attachment(network="web", ifname="lan0")),
+        (
+            f'name=web,"driver-opt={SYSCTLS}=net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.conf.IFNAME.mtu=9",'
+            "alias=a",
+            Attachment(network="web", aliases=("a",), sysctls={"net.ipv4.conf.IFNAME.log_martians": "1",
+                                                               "net.ipv4.conf.IFNAME.mtu": "9"}),
+        ),
+    ],
+)  # fmt: skip
+def test_network_forms(text: str, wanted: Attachment) -> None:
+    assert parse_network(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["ip=10.1.0.5", "name=web,colour=red", "name=web,ip", "name=web,gw-priority=x",
+             "name=web,driver-opt=speed=9", f"name=web,driver-opt={IFNAME}", "web:colour=red"]
+)  # fmt: skip
+def test_network_that_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_network(text)
+
+
+def test_bare_endpoint_flags_belong_to_the_first_network() -> None:
+    flags: dict[str, Any] = {"network": ("name=a,alias=x", "b"), "ip": "10.0.0.9"}
+    first, second = attachments(flags)
+    assert (first.network, first.ipv4, first.aliases) == ("a", "10.0.0.9", ("x",))
+    assert second == Attachment(network="b")
+    assert attachments({"ip6": "fd00::2"})[0] == Attachment(network="bridge", ipv6="fd00::2")
+    with pytest.raises(InvalidInput, match="--network-alias"):
+        attachments({**flags, "network_alias": ("y",)})
+
+
+@pytest.mark.parametrize("mode", ["host", "none", "container:x"])
+def test_modes_take_no_addresses_or_names(mode: str) -> None:
+    spec = ContainerSpec(image="x", networks=attachments({"network": (mode,), "ip": "10.0.0.9"}))
+    assert "takes no addresses" in " ".join(map(str, validate_container(spec)))
+    spec = ContainerSpec(image="x", networks=attachments({"network": (mode, "other")}))
+    assert "excludes other networks" in " ".join(map(str, validate_container(spec)))
+
+
+def test_two_interfaces_of_one_name_are_refused() -> None:
+    option = f"driver-opt={IFNAME}=lan0"
+    spec = ContainerSpec(
+        image="x", networks=(parse_network(f"name=a,{option}"), parse_network(f"name=b,{option}"))
+    )
+    assert "two interfaces can't be called lan0" in " ".join(map(str, validate_container(spec)))
+
+
+def test_flags_of_connect() -> None:
+    flags = {"alias": ("a",), "ip": "10.0.0.9", "gw_priority": 2, "driver_opt": (f"{IFNAME}=lan0",)}
+    assert endpoint(flags) == EndpointWish(aliases=("a",), ipv4="10.0.0.9", priority=2, ifname="lan0")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("8000-8002:80", [Publish(target=80, published=8000, published_to=8002)]),
+        ("127.0.0.1:8000-8001:80/udp",
+         [Publish(target=80, published=8000, published_to=8001, protocol="udp", host_ip="127.0.0.1")]),
+        ("8000-8001:80-81", [Publish(target=80, published=8000), Publish(target=81, published=8001)]),
+        ("[::1]:80:80", [Publish(target=80, published=80, host_ip="::1")]),
+        ("[::1]::80", [Publish(target=80, host_ip="::1")]),
+        ("127.0.0.1::80", [Publish(target=80, host_ip="127.0.0.1")]),
+        ("published=8080,target=80,allow=10.0.0.0/8,allow=192.0.2.1",
+         [Publish(target=80, published=8080, allow=("10.0.0.0/8", "192.0.2.1"))]),
+        ("target=80,host_ip=[::1],protocol=udp", [Publish(target=80, protocol="udp", host_ip="::1")]),
+    ],
+)  # fmt: skip
+def test_publish_forms(text: str, wanted: list[Publish]) -> None:
+    assert parse_publish(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["0:80", "65536:80", "80:0", "8000-8001:80-82", "8001-8000:80-81", "80:80/icmp", "[::1:80:80",
+             "1:2:3:4", "published=80", "target=80,colour=red", "target=80,mode=sideways"]
+)  # fmt: skip
+def test_publish_that_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_publish(text)
+
+
+@pytest.mark.parametrize(
+    ("port", "words"),
+    [
+        (Publish(target=80, published=90, published_to=80), "not a port above 90"),
+        (Publish(target=80, published=90, published_to=65536), "not a port above 90"),
+        (Publish(target=80, allow=("10.0.0.1/8",)), "not a range"),
+        (Publish(target=80, allow=("fe80::%1/64",)), "not a range"),
+        (Publish(target=80, allow=("10.0.0.0/8",), mode="ingress"), "of one host only"),
+        (Publish(target=80, host_ip="010.0.0.1"), "not an IP address"),
+        (Publish(target=65536), "not a port"),
+        (Publish(target=80, host_ip="::1"), "the kernel routes ::1 to no container"),
+    ],
+)
+def test_port_that_cannot_be_is_refused(port: Publish, words: str) -> None:
+    assert words in " ".join(map(str, validate_container(ContainerSpec(image="x", ports=(port,)))))
+
+
+def test_services_publish_on_all_hosts_unless_told() -> None:
+    assert parse_service_publish("80")[0].mode == "ingress"
+    assert parse_service_publish("target=80,mode=host")[0].mode == "host"
+    assert parse_service_publish("target=80")[0].mode == "ingress"
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [
+        ("80", 1),
+        ("53/udp", 1),
+        ("3000-3005/tcp", 6),
+        ("0", 0),
+        ("70000", 0),
+        ("5-4", 0),
+        ("x", 0),
+        ("80/x", 0),
+    ],
+)
+def test_exposed_ports(text: str, ports: int) -> None:
+    assert len(exposed(text)) == ports
+
+
+def test_aux_addresses_go_to_their_subnets() -> None:
+    cidrs = ("10.1.0.0/24", "fd00::/64")
+    assert aux_addresses(cidrs, ("printer=10.1.0.9", "10.1.0.10", "r=fd00::9")) == {
+        "10.1.0.0/24": ("10.1.0.9", "10.1.0.10"),
+        "fd00::/64": ("fd00::9",),
+    }
+    for bad in ("a=10.2.0.1", "a=b", ""):
+        with pytest.raises(InvalidInput):
+            aux_addresses(cidrs, (bad,))
