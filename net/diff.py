@@ -111,8 +111,8 @@ def same_link(want: Link, have: Link) -> bool:
     """Whether a seen link is as wanted; what is left to the kernel (an empty MAC) and what is never
     observed don't count."""
     mac = have.mac if not want.mac else want.mac
-    seen = msgspec.structs.replace(want, mac=mac, foot=None, steered=False)
-    return seen == msgspec.structs.replace(have, foot=None, steered=False)
+    seen = msgspec.structs.replace(want, mac=mac, foot=None, steered=False, peer="")
+    return seen == msgspec.structs.replace(have, foot=None, steered=False, peer="")
 
 
 def _remade(want: Link, have: Link) -> bool:

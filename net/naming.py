@@ -10,7 +10,9 @@ import hashlib
 import ipaddress
 
 BRIDGE, VXLAN, VETH = "flb", "flx", "flv"
-PREFIXES = (BRIDGE, VXLAN, VETH)
+SPEAKER, SPEAKER_PORT = "fls", "flt"
+"""A host's own foot on a bridged overlay: its end, and its port of the bridge."""
+PREFIXES = (BRIDGE, VXLAN, VETH, SPEAKER, SPEAKER_PORT)
 ALIAS = "flota:"
 """Start of the alias (IFLA_IFALIAS) of each link of ours; with the name it marks ownership."""
 
@@ -21,6 +23,14 @@ def bridge_name(network: str) -> str:
 
 def vxlan_name(network: str) -> str:
     return _link_name(VXLAN, network)
+
+
+def speaker_name(network: str) -> str:
+    return _link_name(SPEAKER, network)
+
+
+def speaker_port_name(network: str) -> str:
+    return _link_name(SPEAKER_PORT, network)
 
 
 def veth_name(instance: str, network: str) -> str:
@@ -48,6 +58,10 @@ def gateway_mac(network: str) -> str:
 
 def vtep_mac(host: str, vni: int) -> str:
     return _mac(_digest("vtep", host, str(vni)))
+
+
+def speaker_mac(host: str, vni: int) -> str:
+    return _mac(_digest("speaker", host, str(vni)))
 
 
 def link_local(mac: str) -> str:

@@ -101,8 +101,10 @@ def desired(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> NetState
 def service_frame(plan: NetworkPlan) -> Frame:
     """What the table of services depends on besides services."""
     scene = scene_of(plan)
-    onlink = (i for i, view in sorted(plan.networks.items()) if traits_of(view, scene).onlink)
-    return Frame(ranges=plan.service_ranges(), onlink=tuple(map(bridge_name, onlink)))
+    traits = (traits_of(view, scene) for _, view in sorted(plan.networks.items()))
+    return Frame(
+        ranges=plan.service_ranges(), onlink=tuple(name for t in traits if t.onlink for name in t.inner)
+    )
 
 
 def own_blocks(plan: NetworkPlan) -> tuple[str, ...]:

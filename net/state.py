@@ -65,6 +65,8 @@ class Link(Struct):
     steered: bool = False
     """What arrives on it is worked on by all processors, one per flow (receive packet steering, Linux
     networking/scaling). Set when the link is made; never observed, never compared."""
+    peer: str = ""
+    """Of a veth whose ends are both here: the name of the other. Never observed, never compared."""
     foot: Foot | None = None
     """Of a veth: how to make its far end. Never observed, never compared."""
 

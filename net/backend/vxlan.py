@@ -29,7 +29,17 @@ from net.backend.base import (
     option_int,
     subnet_problems,
 )
-from net.naming import bridge_name, gateway_mac, link_local, network_alias, vtep_mac, vxlan_name
+from net.naming import (
+    bridge_name,
+    gateway_mac,
+    link_local,
+    network_alias,
+    speaker_mac,
+    speaker_name,
+    speaker_port_name,
+    vtep_mac,
+    vxlan_name,
+)
 from net.state import NO_MAC, Address, Fdb, Link, Neighbour, NetState, Route, Vxlan
 from net.subnets import gateway, host_address, subnet_of
 
@@ -62,9 +72,9 @@ class VxlanBackend:
         return Traits(
             mtu=option_int(view, "mtu", 0, 65535) or scene.mtu - overhead(scene.address),
             onlink=bridged(view),
-            inner=(bridge_name(view.id), vxlan_name(view.id)),
+            inner=(bridge_name(view.id), vxlan_name(view.id), *_speaker(view)),
             own_ranges=tuple(subnet.cidr for subnet in view.spec.subnets),
-            here=gateways(view) if bridged(view) else (*gateways(view), *_own_addresses(view)),
+            here=(*gateways(view), *_own_addresses(view)),
             steered=steered(view),
         )
 
@@ -150,8 +160,12 @@ def _routed(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
     )
 
 
+def _speaker(view: NetworkView) -> tuple[str, ...]:
+    return (speaker_name(view.id),) if bridged(view) else ()
+
+
 def _own_addresses(view: NetworkView) -> tuple[str, ...]:
-    """What the host itself is called in a routed network: one address of each family's blocks."""
+    """What the host itself is called in an overlay: one address of each family's blocks."""
     found = (host_address(subnet, view.blocks) for subnet in view.spec.subnets)
     return tuple(address for address in found if address)
 
@@ -169,17 +183,50 @@ def _gateway_of(view: NetworkView, block: str) -> str:
 
 
 def _bridged(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
-    bridge, vxlan = bridge_name(view.id), vxlan_name(view.id)
-    links = _links(view, scene, backend.traits(view, scene).mtu)
+    bridge, vxlan, speaker = bridge_name(view.id), vxlan_name(view.id), speaker_name(view.id)
+    links = (*_links(view, scene, backend.traits(view, scene).mtu), *_speaker_links(view, scene))
     pairs = zip(gateways(view), view.spec.subnets, strict=True)
     addresses = {
         Address(link=bridge, cidr=f"{gate}/{ipaddress.ip_network(subnet.cidr).prefixlen}")
         for gate, subnet in pairs
     }
-    peers = (scene.peers.get(member.host) for member in view.peers)
+    addresses |= {Address(link=speaker, cidr=full_prefix(a)) for a in _own_addresses(view)}
+    peers = [member for member in view.peers if member.host in scene.peers]
+    routes = set[Route]()
+    for block in (block for member in peers for block in member.blocks):
+        source = host_address(subnet_of(view.spec, block.split("/")[0]), view.blocks)
+        routes.add(Route(destination=block, link=speaker, source=source))
     return NetState(
         links={link.name: link for link in links},
         addresses=frozenset(addresses),
-        fdb=frozenset(Fdb(link=vxlan, mac=NO_MAC, remote=p.address) for p in peers if p is not None),
-        sysctls=_sysctls(view),
+        fdb=frozenset(Fdb(link=vxlan, mac=NO_MAC, remote=scene.peers[p.host].address) for p in peers),
+        routes=frozenset(routes),
+        sysctls={**_sysctls(view), **_speaker_sysctls(view)},
     )
+
+
+def _speaker_links(view: NetworkView, scene: Scene) -> tuple[Link, Link]:
+    """The gateway is the same on each host, so nobody elsewhere can answer it: what the host itself asks, or
+    asks in a container's place (service addresses), goes by a foot with a MAC and an address of its own."""
+    speaker, port = speaker_name(view.id), speaker_port_name(view.id)
+    mtu = option_int(view, "mtu", 0, 65535) or scene.mtu - overhead(scene)
+    alias, mac = network_alias(view.id), speaker_mac(scene.host, view.vni)
+    return (
+        Link(name=speaker, kind="veth", alias=alias, mtu=mtu, mac=mac, peer=port),
+        Link(name=port, kind="veth", alias=alias, mtu=mtu, master=bridge_name(view.id), peer=speaker),
+    )
+
+
+def _speaker_sysctls(view: NetworkView) -> dict[str, str]:
+    """Two links in one segment: each answers for its own addresses only (arp_ignore, Linux ip-sysctl)."""
+    speaker, port = speaker_name(view.id), speaker_port_name(view.id)
+    ipv6 = any(is_ipv6(subnet.cidr) for subnet in view.spec.subnets)
+    return {
+        f"net/ipv4/conf/{bridge_name(view.id)}/arp_ignore": "1",
+        f"net/ipv4/conf/{speaker}/arp_ignore": "1",
+        f"net/ipv4/conf/{speaker}/rp_filter": "2",
+        f"net/ipv4/conf/{speaker}/send_redirects": "0",
+        f"net/ipv6/conf/{speaker}/accept_ra": "0",
+        f"net/ipv6/conf/{speaker}/disable_ipv6": "0" if ipv6 else "1",
+        f"net/ipv6/conf/{port}/disable_ipv6": "1",
+    }

@@ -27,7 +27,7 @@ _HOST_SYSCTLS = {
     "net/ipv4/conf/all/send_redirects": "1",
     "net/ipv6/conf/all/forwarding": "0",
 }
-_LINK_SYSCTLS = ("rp_filter", "send_redirects", "route_localnet", "accept_ra", "disable_ipv6")
+_LINK_SYSCTLS = ("rp_filter", "send_redirects", "route_localnet", "accept_ra", "disable_ipv6", "arp_ignore")
 
 
 class FakeKernel:

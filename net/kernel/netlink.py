@@ -160,13 +160,16 @@ class Netlink:
             await self._route.link("set", index=index, kind="bridge", br_mcast_snooping=snooping)
         master = _index(link.master) if link.master else 0
         await self._route.link("set", index=index, master=master, state="up", **words)
-        if link.kind == "veth":
+        if link.kind == "veth" and not link.peer:
             self._announce(link, ())
 
     async def _add_link(self, link: Link) -> None:
         try:
             await self._make_link(link)
         except NetlinkError as error:
+            if error.code == errno.EEXIST and link.peer:
+                await self._change_link(link)
+                return
             if error.code != errno.EEXIST or not await self._half_made(link):
                 raise
             await self._remove_link(link)
@@ -196,6 +199,8 @@ class Netlink:
             local = "vxlan_local6" if ":" in link.vxlan.local else "vxlan_local"
             words |= {"vxlan_id": link.vxlan.vni, "vxlan_port": link.vxlan.port, local: link.vxlan.local}
             words["vxlan_learning"] = int(link.vxlan.learning)
+        if link.peer:
+            words["peer"] = {"ifname": link.peer, "mtu": link.mtu}
         if link.foot is None:
             await self._route.link("add", **words)
             return

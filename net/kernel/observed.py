@@ -11,7 +11,7 @@ import ipaddress
 import struct
 from collections.abc import Iterable, Mapping
 
-from net.naming import ALIAS, PREFIXES
+from net.naming import ALIAS, PREFIXES, VETH
 from net.state import NO_MAC, PROTOCOL, Address, Fdb, Link, LinkKind, Neighbour, NetState, Route, Vxlan
 
 AF_UNSPEC, AF_INET, AF_BRIDGE, AF_INET6 = 0, 2, 7, 10
@@ -49,7 +49,7 @@ def state_of(
     names = {index: _text(found.get(IFLA_IFNAME, b"")) for index, found in parsed.items()}
     seen = {index: _link(raw[index], found, names) for index, found in parsed.items()}
     ours = {index: link for index, link in seen.items() if link is not None}
-    stands = {index: link.name for index, link in ours.items() if link.kind != "veth"}
+    stands = {index: link.name for index, link in ours.items() if not link.name.startswith(VETH)}
     return NetState(
         links={link.name: link for link in ours.values()},
         addresses=frozenset(_addresses(addresses, stands)),
