@@ -13,8 +13,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from io import FileIO
 
-from agent.inotify import DirectoryBells
 from agent.logformat import LogLine, ends_line, parse, rotated, stamp_for_people
+from aio.inotify import DirectoryBells
 from model.spec import Struct
 from model.streams import STDERR, STDOUT
 

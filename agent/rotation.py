@@ -14,8 +14,8 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from agent.inotify import DirectoryBells
 from agent.logformat import rotated
+from aio.inotify import DirectoryBells
 from model.spec import LogOptions
 
 log = logging.getLogger("flota.agent.logs")

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.inotify import DirectoryBells
 from agent.logs import LogQuery, LogReader
 from agent.rotation import LogRotator, rotate
+from aio.inotify import DirectoryBells
 from model.spec import LogOptions
 from model.streams import STDERR, STDOUT
 from tests.support.waiting import until
