@@ -1,0 +1,70 @@
+"""What the resolver serves: one value, one file. Pure.
+
+The agent writes it whole (`net.names` makes it), the resolver reads it whole; unknown fields are ignored, so
+that a resolver of an older version serves what it understands. Invariant: names are lower-case, without a
+final dot, and fit DNS messages (`fits`); addresses are written as `inet_ntop` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from model.codec import decode_json, encode_json
+from model.spec import Struct
+
+MOST_LABEL, MOST_NAME = 63, 253
+"""RFC 1035 2.3.4, in bytes; a name without its final dot."""
+
+
+class Zone(Struct):
+    """The names of one network."""
+
+    network: str
+    """Its name; every name of the zone is also known with this as a suffix."""
+    listen: tuple[str, ...] = ()
+    """The gateway's addresses, where this network's containers ask."""
+    ranges: tuple[str, ...] = ()
+    """Its subnets: nobody else knows who has their addresses."""
+    names: Mapping[str, tuple[str, ...]] = {}
+    """Name → addresses of both families; none: the name is known, and nobody is ready behind it."""
+    tasks: Mapping[str, tuple[str, ...]] = {}
+    """Service → names of its ready tasks, for SRV."""
+    reverse: Mapping[str, str] = {}
+    """Address → the name it is told as."""
+
+
+class Client(Struct):
+    """Who asks from an address."""
+
+    zones: tuple[str, ...] = ()
+    """Ids of its networks; the first that knows a name answers for it."""
+    upstreams: tuple[str, ...] = ()
+    """Its own (`--dns`); none: the host's."""
+    outside: bool = True
+    """May ask for foreign names. False when all its networks are internal."""
+
+
+class ResolverState(Struct):
+    zones: Mapping[str, Zone] = {}
+    """By network id."""
+    clients: Mapping[str, Client] = {}
+    """By source address; everybody else is refused."""
+
+    @property
+    def listen(self) -> frozenset[str]:
+        return frozenset(address for zone in self.zones.values() for address in zone.listen)
+
+
+def encode(state: ResolverState) -> bytes:
+    return encode_json(state)
+
+
+def decode(data: bytes) -> ResolverState:
+    """Raises InvalidInput."""
+    return decode_json(data, ResolverState, "the resolver's state")
+
+
+def fits(name: str) -> bool:
+    """It can be said in a DNS message."""
+    labels = name.split(".")
+    return name.isascii() and len(name) <= MOST_NAME and all(0 < len(label) <= MOST_LABEL for label in labels)
