@@ -42,7 +42,7 @@ class Pipe:
 
 
 class Child:
-    """A process that we started and must reap. `wait` may be called once."""
+    """A process that we started and must reap. `wait` may be called once, or `let_go` instead."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -61,6 +61,11 @@ class Child:
             # It is a zombie, or dies of SIGKILL at once: this does not block.
             _, status = os.waitpid(self.pid, 0)  # noqa: ASYNC222
         return os.waitstatus_to_exitcode(status)
+
+    def let_go(self) -> int:
+        """Its pid. It is to outlive us; whoever sees it end while we live reaps it."""
+        os.close(self._pidfd)
+        return self.pid
 
 
 def spawn(

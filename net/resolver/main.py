@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         folder = os.open(words[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        _claim(folder)
         verdict = _owned(folder, SERVED)
         os.ftruncate(verdict, 0)
-        _claim(folder)
     except BlockingIOError:
         sys.stderr.write(f"flota: a resolver serves {words[0]} already\n")
         return 1
