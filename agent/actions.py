@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +44,10 @@ class _Prepared:
 
 
 class Actions:
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, known: Callable[[Local], Awaitable[None]]) -> None:
+        """`known` waits until the names of a container are."""
         self._context = context
+        self._known = known
         self._prepared: dict[str, _Prepared] = {}
 
     async def perform(
@@ -117,10 +119,10 @@ class Actions:
         return netns, await endpoints.wire(self._context, want, image, record)
 
     async def _wire(self, record: Local, want: Instance) -> Outcome:
-        """On the namespace of a process that lives; its /etc/hosts follows."""
+        """On the namespace of a process that lives; its files in /etc follow."""
         wired = await endpoints.wire(self._context, want, self._image(record), record)
         if wired.endpoints != record.endpoints:
-            await in_thread(assemble.rewrite_hosts, self._context, want, record.endpoints, wired.endpoints)
+            await in_thread(assemble.rewrite_etc, self._context, want, record.endpoints, wired.endpoints)
         return _wiring(wired)
 
     async def _create(self, record: Local, want: Instance) -> Outcome:
@@ -144,6 +146,7 @@ class Actions:
     async def _start(self, record: Local) -> None:
         folder = self._context.bundle(record.instance)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await self._known(record)
         (folder / RELEASED).touch()
         await self._context.runtime.start(record.instance)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from msgspec.structs import replace
 
 from agent import etcfiles, inroot, ocispec
 from agent.context import Context
-from agent.endpoints import HOST, mode_of
+from agent.endpoints import HOST, in_namespace, mode_of
 from agent.oci import process, users
 from agent.runtime.base import Bundle
 from aio.supervisor import in_thread
@@ -87,7 +88,8 @@ async def bundle(
     """The OCI bundle of the next attempt. Raises InvalidInput, Unsupported."""
     spec = want.spec
     hostname = _hostname(context, want)
-    etc = await in_thread(_etc_files, context, want, hostname, tuple(endpoints))
+    resolver = etcfiles.resolver_of(in_namespace(context, want, endpoints))
+    etc = await in_thread(_etc_files, context, want, hostname, tuple(endpoints), resolver)
     passwd, group = (inroot.read_file(root, path) for path in ("/etc/passwd", "/etc/group"))
     facts = ocispec.ContainerFacts(
         hostname=hostname,
@@ -119,15 +121,23 @@ def _hostname(context: Context, want: Instance) -> str:
     return spec.hostname or (context.facts.hostname if mode_of(spec) == HOST else want.id[:12])
 
 
-def rewrite_hosts(context: Context, want: Instance, old: Sequence[Endpoint], new: Sequence[Endpoint]) -> None:
-    """/etc/hosts of a container whose endpoints changed. Its file is mounted inside, so it stays the same one
-    and is written by one call; lines that the container wrote itself stay."""
-    path = context.folder(want.id) / "hosts"
+def rewrite_etc(context: Context, want: Instance, old: Sequence[Endpoint], new: Sequence[Endpoint]) -> None:
+    """/etc/hosts and /etc/resolv.conf of a container whose endpoints changed; what it wrote itself stays."""
+    spec, folder = want.spec, context.folder(want.id)
+    hostname, host = _hostname(context, want), _host_resolv_conf()
+    _rewrite(folder / "hosts", lambda text: etcfiles.moved(text, spec, hostname, old, new))
+    _rewrite(folder / "resolv.conf", lambda text: etcfiles.resolved_anew(text, spec, host, old, new))
+
+
+def _rewrite(path: Path, change: Callable[[str], str]) -> None:
+    """The file is mounted inside, so it stays the same one and is written by one call."""
     with contextlib.suppress(FileNotFoundError), open(path, "r+", encoding="utf-8", errors="replace") as file:
-        text = etcfiles.moved(file.read(), want.spec, _hostname(context, want), old, new)
-        data = text.encode(errors="replace")
-        os.pwrite(file.fileno(), data, 0)
-        os.ftruncate(file.fileno(), len(data))
+        before = file.read()
+        after = change(before)
+        if after != before:
+            data = after.encode(errors="replace")
+            os.pwrite(file.fileno(), data, 0)
+            os.ftruncate(file.fileno(), len(data))
 
 
 def _make_workdir(want: Instance, image: ImageConfig, root: str, passwd: bytes, group: bytes) -> None:
@@ -139,7 +149,7 @@ def _make_workdir(want: Instance, image: ImageConfig, root: str, passwd: bytes, 
 
 
 def _etc_files(
-    context: Context, want: Instance, hostname: str, endpoints: tuple[Endpoint, ...]
+    context: Context, want: Instance, hostname: str, endpoints: tuple[Endpoint, ...], resolver: str
 ) -> dict[str, str]:
     folder = context.folder(want.id)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -147,7 +157,7 @@ def _etc_files(
     texts = {
         "hosts": etcfiles.hosts(want.spec, hostname, endpoints, host_gateway=gateway),
         "hostname": f"{hostname}\n",
-        "resolv.conf": etcfiles.resolv_conf(want.spec, _host_resolv_conf()),
+        "resolv.conf": etcfiles.resolv_conf(want.spec, _host_resolv_conf(), resolver),
     }
     for name, text in texts.items():
         with open(folder / name, "w", encoding="utf-8") as file:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.addresses import Addresses
+from agent.naming import Names
 from agent.oci.facts import HostLimits
 from agent.oci.seccomp import SeccompPolicy
 from agent.record import Local
@@ -31,6 +32,7 @@ class Context:
     runtime: Runtime
     network: HostNetwork
     volumes: Volumes
+    names: Names
     clock: Clock
     state: Path
     run: Path

@@ -44,6 +44,15 @@ async def namespace(context: Context, want: Instance) -> str:
     return await context.network.open_namespace(want.id)
 
 
+def in_namespace(context: Context, want: Instance, own: Sequence[Endpoint]) -> Sequence[Endpoint]:
+    """The endpoints in its namespace: its `own`, or those of the container whose namespace it shares."""
+    mode = mode_of(want.spec)
+    if not mode.startswith(CONTAINER):
+        return own
+    record = context.records.get(_other(context, mode.removeprefix(CONTAINER)))
+    return record.endpoints if record is not None else ()
+
+
 def _other(context: Context, ref: str) -> InstanceId:
     pairs = ((i.id, i.name) for i in context.wishes.values())
     other = InstanceId(resolve("container", ref, pairs))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from model.errors import InvalidInput
 from model.spec import ContainerSpec
 from model.status import Endpoint
+from net.host import PREDEFINED_BRIDGE
 
 FALLBACK = ("1.1.1.1", "8.8.8.8")
 """Name servers for a container when the host has none but its own loopback."""
@@ -59,8 +60,16 @@ def _extra(entry: str, host_gateway: str) -> str:
     return f"{address}\t{name}"
 
 
-def resolv_conf(spec: ContainerSpec, host: str) -> str:
-    """The host's resolv.conf without resolvers that only its own loopback reaches, overridden by `--dns*`."""
+def resolver_of(endpoints: Sequence[Endpoint]) -> str:
+    """Where a container asks for names: the gateway of its first network that has names; empty when none has,
+    for the predefined `bridge` gives what Docker's does."""
+    return next((e.gateway for e in endpoints if e.network != PREDEFINED_BRIDGE and e.gateway), "")
+
+
+def resolv_conf(spec: ContainerSpec, host: str, resolver: str = "") -> str:
+    """The host's resolv.conf without resolvers that only its own loopback reaches, overridden by `--dns*`.
+    With a `resolver` of ours that one alone (it asks those of `--dns`, or the host's), and as in Docker
+    `ndots:0`: a name of ours is asked for as it is before it is looked for in any search domain."""
     servers, search, options = [], [], []
     for line in host.splitlines():
         words = line.split("#")[0].split()
@@ -70,13 +79,34 @@ def resolv_conf(spec: ContainerSpec, host: str) -> str:
             search = words[1:]
         elif words[:1] == ["options"]:
             options += words[1:]
-    servers = list(spec.dns) or servers or list(FALLBACK)
+    servers = [resolver] if resolver else list(spec.dns) or servers or list(FALLBACK)
     search = [s for s in spec.dns_search if s != "."] if spec.dns_search else search
     options = list(spec.dns_options) or options
+    if resolver and not any(option.startswith("ndots:") for option in options):
+        options.append("ndots:0")
     lines = [f"nameserver {server}" for server in servers]
     lines += [f"search {' '.join(search)}"] if search else []
     lines += [f"options {' '.join(options)}"] if options else []
     return "\n".join(lines) + "\n"
+
+
+def resolved_anew(
+    text: str, spec: ContainerSpec, host: str, old: Sequence[Endpoint], new: Sequence[Endpoint]
+) -> str:
+    """The container's resolv.conf as its networks are now; one that it wrote itself stays, but that it names
+    a resolver of ours which it leaves."""
+    before, after = resolver_of(old), resolver_of(new)
+    if before == after:
+        return text
+    if text == resolv_conf(spec, host, before):
+        return resolv_conf(spec, host, after)
+    if before and after:
+        lines = (
+            f"nameserver {after}" if line.split() == ["nameserver", before] else line
+            for line in text.splitlines()
+        )
+        return "".join(f"{line}\n" for line in lines)
+    return text
 
 
 def _loopback(text: str) -> bool:

@@ -19,6 +19,7 @@ from agent.context import Context
 from agent.journal import Journal
 from agent.logs import LogReader
 from agent.membership import Membership
+from agent.namekeeper import NameKeeper
 from agent.record import Local, status_of
 from agent.reporter import Reporter
 from agent.rotation import LogRotator
@@ -48,7 +49,8 @@ class HostAgent:
         self._views = ViewJournal(journal)
         self.membership = Membership(journal)
         self._supervisor = supervisor
-        self._actions = Actions(context)
+        self._names = NameKeeper(context, self.membership)
+        self._actions = Actions(context, self._names.known)
         self.workers: dict[InstanceId, Worker] = {}
         self._told: dict[InstanceId, Instance] = {}
         self._tombstones: dict[InstanceId, Local] = {}
@@ -68,6 +70,7 @@ class HostAgent:
         view = self._views.read()
         context.view, self._has_view = view or View(), view is not None
         self.membership.read()
+        self.membership.changed = lambda _: self._names.ring()
         records = {InstanceId(key): record for key, record in self._journal.read("local", Local).items()}
         for ident in [i for i, record in records.items() if record.phase is Phase.REMOVED]:
             self._tombstones[ident] = records.pop(ident)
@@ -82,6 +85,9 @@ class HostAgent:
         if self._has_view:
             self._bury()
             self._assign()
+        context.names.changed = self.report_host
+        self._supervisor.start("names", self._names.run, restart=True)
+        self._supervisor.start("resolver", context.names.run, restart=True)
         self.report_host()
 
     async def _recovered(self, record: Local) -> Local:
@@ -150,6 +156,7 @@ class HostAgent:
                 self._journal.delete("local", ident)
 
     def _assign(self) -> None:
+        self._names.ring()
         named = self.context.view.instances
         for ident in [ident for ident in self._tombstones if ident not in named]:
             del self._tombstones[ident]
@@ -214,6 +221,7 @@ class HostAgent:
     # -- Keeper -------------------------------------------------------------------------------------
     def keep(self, record: Local) -> asyncio.Future[None]:
         self.context.records[record.instance] = record
+        self._names.ring()
         self._tend_log(record)
         self.reporter.status(status_of(record))
         # What it alone knows of lives in the kernel and ends with it: to survive this process is enough.
@@ -222,6 +230,7 @@ class HostAgent:
     def forget(self, record: Local) -> asyncio.Future[None]:
         self.workers.pop(record.instance, None)
         self.context.records.pop(record.instance, None)
+        self._names.ring()
         self._told.pop(record.instance, None)
         self._tend_log(record)
         self.reporter.forgotten(record.instance, status_of(record))
@@ -274,7 +283,7 @@ class HostAgent:
         return HostReport(
             host=self.context.host,
             volumes=tuple(self.context.volumes.all()),
-            conditions=(self._trouble,) if self._trouble else (),
+            conditions=(*filter(None, (self._trouble,)), *self.context.names.troubles),
         )
 
     def report_host(self) -> None:

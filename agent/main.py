@@ -24,6 +24,7 @@ from agent.host import HostAgent
 from agent.hostapi import HostApi
 from agent.journal import Journal
 from agent.logs import LogReader
+from agent.naming import NameService
 from agent.rotation import LogRotator
 from agent.runtime.conmon import ConmonRuntime
 from agent.session import keep_session
@@ -125,6 +126,7 @@ async def _context(
         runtime=ConmonRuntime(str(run_dir), cgroup_parent=config.cgroup_parent),
         network=network,
         volumes=volumes,
+        names=NameService(run_dir, state / "resolver.log"),
         clock=SystemClock(),
         state=state,
         run=run_dir,

@@ -70,6 +70,7 @@ class NameService:
         self.folder = run_dir / FOLDER
         self.changed: Callable[[], None] = lambda: None
         self._log_path, self._options = log_path, tuple(options)
+        self._state: ResolverState | None = None
         self._data = b""
         self._digest = ""
         self._verdict = Served(digest="")
@@ -84,7 +85,9 @@ class NameService:
         return tuple(word for word in (self._trouble, refused, *self._verdict.troubles) if word)
 
     def update(self, state: ResolverState) -> None:
-        data = encode(state)
+        if state == self._state and self._written:
+            return
+        self._state, data = state, encode(state)
         if data != self._data or not self._written:
             self._data, self._digest = data, digest(data)
             self._write()

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from agent.context import Context
 from agent.host import HostAgent
 from agent.journal import Journal
+from agent.naming import FakeNames
 from agent.oci.facts import HostLimits
 from agent.runtime.fake import FakeRuntime
 from agent.volumes import Volumes
@@ -118,6 +119,7 @@ class AgentLab:
                 runtime=self.runtime,
                 network=self.network,
                 volumes=volumes,
+                names=FakeNames(),
                 clock=SystemClock(),
                 state=state,
                 run=run,

@@ -76,6 +76,8 @@ PURE = [
     "agent/assign.py",
     "agent/restart.py",
     "agent/plans.py",
+    "agent/nameplan.py",
+    "agent/etcfiles.py",
     "agent/ocispec.py",
     "agent/oci/*.py",
     "agent/runtime/argv.py",
