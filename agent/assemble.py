@@ -6,12 +6,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from msgspec.structs import replace
 
 from agent import etcfiles, inroot, ocispec
 from agent.context import Context
-from agent.endpoints import HOST, mode_of, standing
+from agent.endpoints import HOST, in_namespace, mode_of
 from agent.oci import process, users
 from agent.runtime.base import Bundle
 from aio.supervisor import in_thread
@@ -87,7 +88,7 @@ async def bundle(
     """The OCI bundle of the next attempt. Raises InvalidInput, Unsupported."""
     spec = want.spec
     hostname = _hostname(context, want)
-    resolver = etcfiles.resolver_of(standing(context, want, endpoints))
+    resolver = etcfiles.resolver_of(in_namespace(context, want, endpoints))
     etc = await in_thread(_etc_files, context, want, hostname, tuple(endpoints), resolver)
     passwd, group = (inroot.read_file(root, path) for path in ("/etc/passwd", "/etc/group"))
     facts = ocispec.ContainerFacts(
@@ -120,26 +121,23 @@ def _hostname(context: Context, want: Instance) -> str:
     return spec.hostname or (context.facts.hostname if mode_of(spec) == HOST else want.id[:12])
 
 
-def rewire_files(context: Context, want: Instance, old: Sequence[Endpoint], new: Sequence[Endpoint]) -> None:
-    """/etc/hosts and /etc/resolv.conf of a container whose endpoints changed. What the container wrote itself
-    stays: its lines in the former, all of the latter."""
-    hostname = _hostname(context, want)
-    _rewrite(context, want, "hosts", lambda text: etcfiles.moved(text, want.spec, hostname, old, new))
-    before, after = (
-        etcfiles.resolv_conf(want.spec, _host_resolv_conf(), etcfiles.resolver_of(feet))
-        for feet in (old, new)
-    )
-    if before != after:
-        _rewrite(context, want, "resolv.conf", lambda text: after if text == before else text)
+def rewrite_etc(context: Context, want: Instance, old: Sequence[Endpoint], new: Sequence[Endpoint]) -> None:
+    """/etc/hosts and /etc/resolv.conf of a container whose endpoints changed; what it wrote itself stays."""
+    spec, folder = want.spec, context.folder(want.id)
+    hostname, host = _hostname(context, want), _host_resolv_conf()
+    _rewrite(folder / "hosts", lambda text: etcfiles.moved(text, spec, hostname, old, new))
+    _rewrite(folder / "resolv.conf", lambda text: etcfiles.resolved_anew(text, spec, host, old, new))
 
 
-def _rewrite(context: Context, want: Instance, name: str, change: Callable[[str], str]) -> None:
+def _rewrite(path: Path, change: Callable[[str], str]) -> None:
     """The file is mounted inside, so it stays the same one and is written by one call."""
-    path = context.folder(want.id) / name
     with contextlib.suppress(FileNotFoundError), open(path, "r+", encoding="utf-8", errors="replace") as file:
-        data = change(file.read()).encode(errors="replace")
-        os.pwrite(file.fileno(), data, 0)
-        os.ftruncate(file.fileno(), len(data))
+        before = file.read()
+        after = change(before)
+        if after != before:
+            data = after.encode(errors="replace")
+            os.pwrite(file.fileno(), data, 0)
+            os.ftruncate(file.fileno(), len(data))
 
 
 def _make_workdir(want: Instance, image: ImageConfig, root: str, passwd: bytes, group: bytes) -> None:

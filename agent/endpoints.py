@@ -44,7 +44,7 @@ async def namespace(context: Context, want: Instance) -> str:
     return await context.network.open_namespace(want.id)
 
 
-def standing(context: Context, want: Instance, own: Sequence[Endpoint]) -> Sequence[Endpoint]:
+def in_namespace(context: Context, want: Instance, own: Sequence[Endpoint]) -> Sequence[Endpoint]:
     """The endpoints in its namespace: its `own`, or those of the container whose namespace it shares."""
     mode = mode_of(want.spec)
     if not mode.startswith(CONTAINER):

@@ -90,6 +90,25 @@ def resolv_conf(spec: ContainerSpec, host: str, resolver: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
+def resolved_anew(
+    text: str, spec: ContainerSpec, host: str, old: Sequence[Endpoint], new: Sequence[Endpoint]
+) -> str:
+    """The container's resolv.conf as its networks are now; one that it wrote itself stays, but that it names
+    a resolver of ours which it leaves."""
+    before, after = resolver_of(old), resolver_of(new)
+    if before == after:
+        return text
+    if text == resolv_conf(spec, host, before):
+        return resolv_conf(spec, host, after)
+    if before and after:
+        lines = (
+            f"nameserver {after}" if line.split() == ["nameserver", before] else line
+            for line in text.splitlines()
+        )
+        return "".join(f"{line}\n" for line in lines)
+    return text
+
+
 def _loopback(text: str) -> bool:
     try:
         return ipaddress.ip_address(text.partition("%")[0]).is_loopback

@@ -16,8 +16,9 @@ from typing import Any
 
 from model.netoptions import apart
 from net import l2guard, servicenat
-from net.backend.base import Member, Scene, is_ipv6
+from net.backend.base import Member, Scene, gateways, is_ipv6
 from net.host import EndpointRequest, PublishRequest
+from net.names import has_names
 from net.naming import BRIDGE, VXLAN, bridge_name
 from net.publish import elements
 from net.state import Chain, ElementSet, Family, NftTable, Rule, element_set, rule
@@ -59,6 +60,7 @@ def _inet(members: tuple[Member, ...], scene: Scene, published: Iterable[Publish
     peers = sorted({peer.address for peer in scene.peers.values()})
     vnis = sorted({member.view.vni for member in members if len(member.traits.inner) > 1})
     ports = elements(published)
+    asked = [address for m in members if has_names(m.view) for address in gateways(m.view)]
     return NftTable(
         chains=_inet_chains(scene.vxlan_port, vnis),
         sets={
@@ -71,6 +73,8 @@ def _inet(members: tuple[Member, ...], scene: Scene, published: Iterable[Publish
             "inside6": element_set("ipv6_addr", (r for r in inside if is_ipv6(r)), interval=True),
             "peers4": element_set("ipv4_addr", (a for a in peers if not is_ipv6(a))),
             "peers6": element_set("ipv6_addr", (a for a in peers if is_ipv6(a))),
+            "names4": element_set("ipv4_addr", (a for a in asked if not is_ipv6(a))),
+            "names6": element_set("ipv6_addr", (a for a in asked if is_ipv6(a))),
             "port4": _port_map("inet_proto . inet_service", "ipv4_addr", ports["port4"]),
             "host4": _port_map("ipv4_addr . inet_proto . inet_service", "ipv4_addr", ports["host4"]),
             "port6": _port_map("inet_proto . inet_service", "ipv6_addr", ports["port6"]),
@@ -108,7 +112,8 @@ def _inet_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
 
 
 def _untracked_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
-    """What connection tracking never sees: our tunnels, and what passes between containers. Answers to this
+    """What connection tracking never sees: our tunnels, what passes between containers, and questions for
+    names, which a container that publishes port 53 would catch by its NAT otherwise. Answers to this
     host's own addresses are tracked, for they may belong to a connection that NAT led here."""
     tunnel: tuple[Rule, ...] = ()
     sent: tuple[Rule, ...] = ()
@@ -116,6 +121,11 @@ def _untracked_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
         ours = f"udp dport {vxlan_port} @th,96,24 {{ {', '.join(map(str, vnis))} }}"
         tunnel = (rule(f"{ours} jump tunnel", "our VXLAN networks"),)
         sent = (rule(f"{ours} notrack", "tunnels need no connection tracking"),)
+    dns = "meta l4proto { tcp, udp } th"
+    answers = (
+        rule(f'oifname "{BRIDGE}*" ip saddr @names4 {dns} sport 53 notrack', "answers of names"),
+        rule(f'oifname "{BRIDGE}*" ip6 saddr @names6 {dns} sport 53 notrack', "answers of names"),
+    )
     inner = (
         rule(f'iifname "{BRIDGE}*" jump from_container', "containers of this host"),
         rule(f'iifname "{VXLAN}*" jump from_tunnel', "containers of other hosts"),
@@ -125,6 +135,12 @@ def _untracked_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
             rules=(
                 rule("ip daddr @inside4 notrack accept", "between containers"),
                 rule("ip6 daddr @inside6 notrack accept", "between containers"),
+                rule(
+                    f"ip daddr @names4 {dns} dport 53 notrack accept", "names, whoever publishes their port"
+                ),
+                rule(
+                    f"ip6 daddr @names6 {dns} dport 53 notrack accept", "names, whoever publishes their port"
+                ),
                 rule("ip daddr 127.0.0.0/8 drop", "loopback is the host's own"),
             )
         ),
@@ -143,7 +159,7 @@ def _untracked_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
             )
         ),
         "early": Chain(type="filter", hook="prerouting", priority=RAW, rules=(*tunnel, *inner)),
-        "early_output": Chain(type="filter", hook="output", priority=RAW, rules=sent),
+        "early_output": Chain(type="filter", hook="output", priority=RAW, rules=(*sent, *answers)),
     }
 
 

@@ -209,7 +209,7 @@ def _speaker_links(view: NetworkView, scene: Scene) -> tuple[Link, Link]:
     """The gateway is the same on each host, so nobody elsewhere can answer it: what the host itself asks, or
     asks in a container's place (service addresses), goes by a foot with a MAC and an address of its own."""
     speaker, port = speaker_name(view.id), speaker_port_name(view.id)
-    mtu = option_int(view, "mtu", 0, 65535) or scene.mtu - overhead(scene)
+    mtu = option_int(view, "mtu", 0, 65535) or scene.mtu - overhead(scene.address)
     alias, mac = network_alias(view.id), speaker_mac(scene.host, view.vni)
     return (
         Link(name=speaker, kind="veth", alias=alias, mtu=mtu, mac=mac, peer=port),

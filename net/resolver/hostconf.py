@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+
+log = logging.getLogger("flota.resolver")
 
 MOST_SERVERS = 3
 """MAXNS of resolv.conf(5)."""
@@ -16,6 +19,7 @@ class HostServers:
         self._path = path
         self._stamp: tuple[int, int, int] | None = None
         self._servers: tuple[str, ...] = (LOCAL,)
+        self._complained = False
 
     def servers(self) -> tuple[str, ...]:
         """A look costs one stat. What can't be read is as it was read last."""
@@ -26,8 +30,11 @@ class HostServers:
                 with open(self._path, encoding="utf-8", errors="replace") as file:
                     self._servers = parse(file.read(_MOST_BYTES))
                 self._stamp = stamp
-        except OSError:
-            pass
+            self._complained = False
+        except OSError as error:
+            if not self._complained:
+                log.warning("%s: %s; as it was read last: %s", self._path, error.strerror, self._servers)
+            self._complained = True
         return self._servers
 
 

@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"flota: the resolver cannot start in {words[0]}: {error.strerror}\n")
         return 1
     host = HostServers(options.get("--resolv-conf", "/etc/resolv.conf"))
+    host.servers()  # once while we may read everything
     resolver = Resolver(
         folder,
         words[0],

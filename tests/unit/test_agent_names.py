@@ -151,6 +151,22 @@ def test_resolv_conf_with_our_resolver_names_it_alone() -> None:
     assert lines("10.1.0.1", dns_search=(".",)) == ["nameserver 10.1.0.1", plain[2]]
 
 
+def test_resolv_conf_follows_the_networks_and_keeps_what_the_container_wrote() -> None:
+    spec = ContainerSpec(image="x")
+    bridge, back, front = foot(BRIDGE, "172.29.0.1"), foot(BACK, "10.1.0.1"), foot(NetworkId("f"), "10.2.0.1")
+
+    def anew(text: str, old: Endpoint, new: Endpoint) -> str:
+        return etcfiles.resolved_anew(text, spec, HOST, [old], [new])
+
+    plain, ours = etcfiles.resolv_conf(spec, HOST), etcfiles.resolv_conf(spec, HOST, "10.1.0.1")
+    assert anew(plain, bridge, back) == ours and anew(ours, back, bridge) == plain
+    assert anew(ours, back, front) == ours.replace("10.1.0.1", "10.2.0.1")
+    assert anew(ours, back, back) == ours
+    own = "nameserver 10.1.0.1\noptions rotate\n"
+    assert anew(own, back, front) == "nameserver 10.2.0.1\noptions rotate\n"
+    assert anew("nameserver 9.9.9.9\n", bridge, back) == "nameserver 9.9.9.9\n"
+
+
 def test_resolv_conf_without_it_is_the_hosts_but_for_its_loopback() -> None:
     assert lines() == ["nameserver 192.0.2.9", "search corp.example", "options edns0 trust-ad"]
     assert lines(dns=("192.0.2.1",))[0] == "nameserver 192.0.2.1"
