@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from model.ids import HostId
 from model.status import HostFacts
-from model.view import View
+from model.view import NetworkView, View
 from net.host import NetworkPlan
 
 
-def network_plan(view: View, host: HostId, facts: HostFacts) -> NetworkPlan:
-    """A function of the View and of what this host is; nothing else changes the network of a host."""
+def network_plan(
+    view: View, host: HostId, facts: HostFacts, leaving: Mapping[str, NetworkView] | None = None
+) -> NetworkPlan:
+    """A function of the View, of what this host is, and of the networks that somebody here has still to
+    leave."""
     return NetworkPlan(
         host=host,
         address=facts.address,
         mtu=facts.mtu,
         vxlan_port=view.vxlan_port,
-        networks={str(ident): network for ident, network in view.networks.items()},
+        networks={**(leaving or {}), **{str(ident): network for ident, network in view.networks.items()}},
         peers=dict(view.peers),
     )
