@@ -1,9 +1,9 @@
 """Published ports: the elements of the port maps, and whose port clashes with whose. Pure.
 
-A port without a host address is on every address of the host, IPv4 and, where the endpoint has it, IPv6; one on
-0.0.0.0 or :: is on every address of that family. The maps are keyed by what arrives, so a change of one
-container's ports touches only its own elements. A port with an allow-list stands in maps whose keys end in the
-client's range: for anybody else it is not published at all.
+A port without a host address is on every address of the host, IPv4 and, where the endpoint has it, IPv6; one
+on 0.0.0.0 or :: is on every address of that family. The maps are keyed by what arrives, so a change of one
+container's ports touches only its own elements. A port with an allow-list stands in maps whose keys end in
+the client's range: for anybody else it is not published at all.
 """
 
 from __future__ import annotations
