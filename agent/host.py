@@ -30,6 +30,7 @@ from agent.servicekeeper import ServiceKeeper
 from agent.viewjournal import ViewJournal
 from agent.volumes import OWNER
 from agent.worker import Worker, fresh
+from aio.mailbox import Bell
 from aio.supervisor import Supervisor
 from model import view as views
 from model.errors import FlotaError
@@ -37,7 +38,7 @@ from model.events import Event
 from model.ids import InstanceId
 from model.records import Instance
 from model.status import Endpoint, HostReport, InstanceStatus, Phase
-from model.view import View, ViewDelta
+from model.view import NetworkView, View, ViewDelta
 from net.host import Drift, NetworkPlan
 from net.ipam import Leases
 
@@ -61,6 +62,9 @@ class HostAgent:
         self._plan: NetworkPlan | None = None
         """The one that stands; None while there is none, or the last could not be made."""
         self._trouble = ""
+        self._applying = asyncio.Lock()
+        self._left = Bell()
+        """Rung when an instance left a network."""
         self._logs: LogReader | None = None
         self._rotator: LogRotator | None = None
         self._rotated: set[InstanceId] = set()
@@ -83,6 +87,7 @@ class HostAgent:
         context.network.on_drift(self._drifted)
         if self._has_view:
             await self._apply_network()
+        self._supervisor.start("networks", self._tidy_network, restart=True)
         await orphans.clear(context, records)
         for ident, record in sorted(records.items()):
             self._employ(ident, await self._recovered(record), context.view.instances.get(ident))
@@ -138,7 +143,12 @@ class HostAgent:
         return True
 
     async def _apply_network(self) -> None:
-        plan = plans.network_plan(self.context.view, self.context.host, self.context.facts)
+        async with self._applying:
+            await self._apply_plan()
+
+    async def _apply_plan(self) -> None:
+        context = self.context
+        plan = plans.network_plan(context.view, context.host, context.facts, self._leaving())
         if plan == self._plan:
             return
         trouble, self._plan = "", None
@@ -151,6 +161,26 @@ class HostAgent:
         if trouble != self._trouble:
             self._trouble = trouble
             self.report_host()
+
+    def _leaving(self) -> Mapping[str, NetworkView]:
+        """Networks that the View has no longer and that somebody here still stands on: a way out moves to
+        its new network before the old one goes."""
+        if self._plan is None:
+            return {}
+        view = self.context.view.networks
+        gone = {ident: found for ident, found in self._plan.networks.items() if ident not in view}
+        used = (
+            {e.network for record in self.context.records.values() for e in record.endpoints} if gone else ()
+        )
+        return {ident: found for ident, found in gone.items() if ident in used}
+
+    async def _tidy_network(self) -> None:
+        """A network goes once the last has left it."""
+        while True:
+            await self._left.wait()
+            carried = None if self._plan is None else self._plan.networks.keys()
+            if self._has_view and (carried is None or carried - self.context.view.networks.keys()):
+                await self._apply_network()
 
     def _bury(self) -> None:
         """Tell again of the removed that the View still names; forget those that it does not."""
@@ -268,6 +298,7 @@ class HostAgent:
         )
 
     def moved(self, record: Local, want: Instance | None, endpoint: Endpoint, action: str) -> None:
+        self._left.ring()
         attributes = {"container": record.instance, "name": endpoint.network_name, "type": "bridge"}
         network = self.context.view.networks.get(endpoint.network)
         if network is not None:

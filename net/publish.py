@@ -1,9 +1,9 @@
 """Published ports: the elements of the port maps, and whose port clashes with whose. Pure.
 
-A port without a host address is on every address of the host, IPv4 and, where the endpoint has it, IPv6. The
-maps are keyed by what arrives, so a change of one container's ports touches only its own elements. A port
-with an allow-list stands in maps whose keys end in the client's range: for anybody else it is not published
-at all.
+A port without a host address is on every address of the host, IPv4 and, where the endpoint has it, IPv6; one
+on 0.0.0.0 or :: is on every address of that family. The maps are keyed by what arrives, so a change of one
+container's ports touches only its own elements. A port with an allow-list stands in maps whose keys end in
+the client's range: for anybody else it is not published at all.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ MAPS = ("port4", "host4", "port6", "host6", "portfor4", "hostfor4", "portfor6", 
 """port*: any address of the host; host*: the one in the key; *for*: for the clients in the key."""
 
 
+ANY4, ANY6 = "0.0.0.0", "::"  # noqa: S104 - all addresses of one family
+
+
 def elements(requests: Iterable[PublishRequest]) -> Mapping[str, Mapping[str, str]]:
     """Per map of `MAPS`, the elements for these containers."""
     found: dict[str, dict[str, str]] = {name: {} for name in MAPS}
@@ -29,9 +32,9 @@ def elements(requests: Iterable[PublishRequest]) -> Mapping[str, Mapping[str, st
         for port in request.ports:
             version = ipaddress.ip_address(port.host_ip).version if port.host_ip else 0
             if request.ipv4 and version in (0, 4):
-                _put(found, 4, port, port.host_ip, request.ipv4)
+                _put(found, 4, port, "" if port.host_ip == ANY4 else port.host_ip, request.ipv4)
             if request.ipv6 and (version == 6 or not version):
-                _put(found, 6, port, "" if port.host_ip == "::" else port.host_ip, request.ipv6)
+                _put(found, 6, port, "" if port.host_ip == ANY6 else port.host_ip, request.ipv6)
     return found
 
 
@@ -108,5 +111,4 @@ def _normal(port: BoundPort) -> BoundPort:
         address = ipaddress.ip_address(port.host_ip)
     except ValueError as error:
         raise InvalidInput(f"published port {port.published}: {port.host_ip!r} is no address") from error
-    text = "" if address.is_unspecified and address.version == 4 else str(address)
-    return msgspec.structs.replace(port, host_ip=text)
+    return msgspec.structs.replace(port, host_ip=str(address))

@@ -97,6 +97,27 @@ async def test_a_running_container_is_connected_and_disconnected_under_its_proce
     assert lab.leaks() == {}
 
 
+async def test_network_goes_from_the_host_only_once_the_last_container_has_left_it(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    box = instance()
+    async with lab.agent() as agent:
+        await agent.take_view(view(box))
+        await phase(agent, 1, Phase.RUNNING)
+        carried: list[set[str]] = []
+        attach = lab.network.attach
+
+        async def watched(request: Any) -> Endpoint:
+            carried.append(set(lab.network.plan.networks))
+            made: Endpoint = await attach(request)
+            return made
+
+        lab.network.attach = watched
+        await agent.take_view(view(on(box, ONE), revision=2))
+        await stands(agent, ONE)
+        assert carried == [{BRIDGE, ONE}]
+        await until(lambda: set(lab.network.plan.networks) == {ONE}, deadline=5)
+
+
 async def test_one_started_without_a_network_can_be_connected_and_keeps_it_over_a_restart(
     tmp_path: Path,
 ) -> None:

@@ -168,7 +168,7 @@ def request(instance: str, published: int, host_ip: str = "", ipv6: str = "") ->
     ("host_ip", "found"),
     [
         ("", {"port4": {"tcp . 8080": "10.0.0.9 . 80"}, "port6": {"tcp . 8080": "fd00::9 . 80"}}),
-        ("0.0.0.0", {"port4": {"tcp . 8080": "10.0.0.9 . 80"}, "port6": {"tcp . 8080": "fd00::9 . 80"}}),
+        ("0.0.0.0", {"port4": {"tcp . 8080": "10.0.0.9 . 80"}}),
         ("127.0.0.1", {"host4": {"127.0.0.1 . tcp . 8080": "10.0.0.9 . 80"}}),
         ("::1", {"host6": {"::1 . tcp . 8080": "fd00::9 . 80"}}),
         ("::", {"port6": {"tcp . 8080": "fd00::9 . 80"}}),
@@ -185,7 +185,8 @@ def test_published_port_is_in_the_maps_of_its_addresses(
     ("one", "two", "clashes"),
     [
         ("", "", True), ("", "127.0.0.1", True), ("127.0.0.1", "", True), ("127.0.0.1", "10.0.0.1", False),
-        ("::", "127.0.0.1", False), ("::", "::1", True),
+        ("::", "127.0.0.1", False), ("::", "::1", True), ("0.0.0.0", "127.0.0.1", True),
+        ("0.0.0.0", "::", False), ("0.0.0.0", "", True),
     ],
 )  # fmt: skip
 def test_ports_clash_when_one_packet_could_be_for_both(one: str, two: str, clashes: bool) -> None:
