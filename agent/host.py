@@ -148,7 +148,7 @@ class HostAgent:
 
     async def _apply_plan(self) -> None:
         context = self.context
-        plan = plans.network_plan(context.view, context.host, context.facts, self._leaving())
+        plan = plans.network_plan(context.view, context.host, context.facts, leaving=self._leaving())
         if plan == self._plan:
             return
         trouble, self._plan = "", None

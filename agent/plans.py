@@ -8,19 +8,13 @@ from model.ids import HostId
 from model.status import HostFacts
 from model.view import NetworkView, View
 from net.host import NetworkPlan
-from net.loadbalance import VirtualService
 
 
 def network_plan(
-    view: View,
-    host: HostId,
-    facts: HostFacts,
-    *,
-    leaving: Mapping[str, NetworkView] | None = None,
-    services: Mapping[str, VirtualService] | None = None,
+    view: View, host: HostId, facts: HostFacts, *, leaving: Mapping[str, NetworkView] | None = None
 ) -> NetworkPlan:
-    """A function of the View, of what this host is, of the networks that somebody here has still to leave and
-    of the services that it balances."""
+    """A function of the View, of what this host is, and of the networks that somebody here has still to
+    leave. Without services: those follow members, not Views."""
     networks = {**(leaving or {}), **{str(ident): network for ident, network in view.networks.items()}}
     return NetworkPlan(
         host=host,
@@ -30,5 +24,4 @@ def network_plan(
         networks=networks,
         peers=dict(view.peers),
         vip_ranges={ident: n.vip_ranges for ident, n in networks.items() if n.vip_ranges},
-        services=services or {},
     )

@@ -99,8 +99,8 @@ class Serving:
         idle = self._ledger.lingering - await self._kernel.connected(frozenset(self._ledger.lingering))
         async with turn:
             change = self._ledger.release(idle)
-            if not self._wanted:
-                await self._compare()
+            if not self._wanted and self._chains:
+                await self._remove()
             elif self._sure and not change.empty:
                 await self._kernel.change_services(change)
                 self.mutations += 1

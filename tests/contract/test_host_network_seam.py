@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from model.errors import Exhausted, InUse, NotFound
+from model.errors import Exhausted, InUse, InvalidInput, NotFound
 from model.ids import HostId, InstanceId
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
@@ -16,8 +17,11 @@ from model.view import NetworkView
 from net.fake import FakeHostNetwork
 from net.host import Drift, EndpointRequest, HostNetwork, NetworkPlan, PublishRequest
 from net.kernel.fake import FakeKernel
+from net.loadbalance import ElementChange, Ledger, ServiceMember, VirtualService, pack
 from net.naming import bridge_name
 from net.reconciler import NetReconciler
+from net.servicechains import Frame
+from net.serving import Serving
 from net.state import NetState
 from tests.support.waiting import until
 
@@ -30,8 +34,18 @@ def plan() -> NetworkPlan:
     view = NetworkView(id=NETWORK, spec=spec, vni=4097, blocks=("10.1.1.0/24",))
     networks = {NETWORK: view}
     return NetworkPlan(
-        host=HostId("f" * 64), address="198.18.0.1", mtu=1500, vxlan_port=4789, networks=networks, peers={}
+        host=HostId("f" * 64),
+        address="198.18.0.1",
+        mtu=1500,
+        vxlan_port=4789,
+        networks=networks,
+        peers={},
+        vip_ranges={NETWORK: ("10.127.0.0/24",)},
     )
+
+
+def service(*members: str, vip: str = "10.127.0.5") -> VirtualService:
+    return VirtualService(ipv4=vip, members=tuple(ServiceMember(ipv4=m) for m in members))
 
 
 def foot(instance: InstanceId, ipv4: str) -> EndpointRequest:
@@ -93,6 +107,87 @@ async def test_port_has_one_holder_at_a_time(network: HostNetwork) -> None:
     await network.drop_namespace(TWO)
     await network.unpublish(ONE)
     await network.publish(ports(ONE, free))
+
+
+async def test_service_address_outside_the_plans_ranges_is_refused(network: HostNetwork) -> None:
+    await network.apply(plan())
+    await network.serve({"web": service("10.1.1.9")})
+    with pytest.raises(InvalidInput, match=r"services\.bad.*10\.128\.0\.1"):
+        await network.serve({"web": None, "bad": service(vip="10.128.0.1")})
+    wrong = msgspec.structs.replace(plan(), services={"bad": service(vip="10.128.0.1")})
+    with pytest.raises(InvalidInput, match=r"services\.bad"):
+        await network.apply(wrong)
+    await network.serve({"web": None, "unknown": None})
+
+
+async def test_services_of_the_plan_replace_those_served(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    await network.start()
+    await network.apply(plan())
+    assert kernel.services.chains == {}
+    await network.serve({"web": service("10.1.1.9", "10.1.1.10"), "db": service(vip="10.127.0.6")})
+    await network.serve({"db": service("10.1.1.9", vip="10.127.0.6")})
+    wanted = {"db": service("10.1.1.10", vip="10.127.0.6"), "web": service("10.1.1.10")}
+    await network.apply(msgspec.structs.replace(plan(), services=wanted))
+    elements = Ledger(wanted, ("10.1.1.0/24",)).elements
+    assert kernel.services.elements["pick4"] == elements["pick4"]
+    assert kernel.services.elements["vip4"] == elements["vip4"]
+    before = network.mutations
+    await network.apply(msgspec.structs.replace(plan(), services=wanted))
+    assert network.mutations == before
+    await network.close()
+
+
+async def test_datagrams_leave_a_member_that_left(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    await network.start()
+    await network.apply(plan())
+    await network.serve({"web": service("10.1.1.9", "10.1.1.10")})
+    await network.serve({"web": service("10.1.1.10")})
+    await until(lambda: kernel.services.forgotten, deadline=1, what="forgetting")
+    assert [flow.member for flow in kernel.services.forgotten] == [pack("10.1.1.9")]
+    assert pack("10.1.1.9") in kernel.services.elements["served4"]
+    await network.close()
+
+
+async def test_table_of_services_goes_once_nobody_is_connected(tmp_path: Path) -> None:
+    kernel, turn = FakeKernel(), asyncio.Lock()
+    serving = Serving(kernel)
+    await serving.apply({"web": service("10.1.1.9")}, Frame(ranges=("10.127.0.0/24",)))
+    kernel.services.connected = frozenset({pack("10.1.1.9")})
+    await serving.change({"web": None})
+    await serving.release(turn)
+    assert kernel.services.elements["served4"] and not kernel.services.elements["vip4"]
+    kernel.services.connected = frozenset()
+    await serving.release(turn)
+    assert kernel.services.chains == {}
+    await serving.change({"web": service("10.1.1.9")})
+    assert kernel.services.elements["vip4"]
+
+
+async def test_reconciler_repairs_services_a_stranger_changed(tmp_path: Path) -> None:
+    kernel, told = FakeKernel(), list[Drift]()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    network.on_drift(told.append)
+    await network.start()
+    await network.apply(plan())
+    await network.serve({"web": service("10.1.1.9", "10.1.1.10")})
+    before = {name: dict(found) for name, found in kernel.services.elements.items()}
+    vip = pack("10.127.0.5")
+    kernel.services.change(ElementChange(gone={"vip4": (vip,)}))
+    kernel.services.chains["balance4"] = ()
+    kernel.services.others = True
+    kernel.strike(lambda state: state)
+    await until(lambda: kernel.services.elements == before, deadline=2, what="repair")
+    await until(lambda: told, deadline=2, what="report")
+    assert told[0].object == "nft table inet flota_services"
+    assert kernel.services.chains["balance4"]
+    kernel.services.change(ElementChange(gone={"vip4": (vip,)}))
+    await network.serve({"web": None})
+    assert kernel.services.elements["vip4"] == {}
+    await network.close()
 
 
 async def test_reconciler_repairs_and_tells_what_a_stranger_removed(tmp_path: Path) -> None:

@@ -15,13 +15,15 @@ from model.ids import HostId, InstanceId, NetworkId
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
 from model.view import NetworkPeer, NetworkView, Peer
-from net.diff import Op, diff
+from net.diff import NftOp, Op, diff
 from net.endpoint import InstanceNetwork
 from net.host import EndpointRequest, NetworkPlan, PublishRequest
 from net.kernel.base import Kernel
 from net.kernel.fake import FakeKernel
 from net.kernel.linux import LinuxKernel
+from net.loadbalance import ElementChange, Ledger, Method, ServiceMember, VirtualService, delta, pack
 from net.plan import desired
+from net.servicechains import Frame, all_chains, comments, completing_script, removing_script
 from net.state import Address, Link, NetState, Route, Sysctl
 from tests.support.ownnetns import own_network_namespace
 
@@ -125,6 +127,37 @@ async def test_route_made_twice_is_refused(kernel: Kernel) -> None:
     await kernel.apply([route])
     with pytest.raises(CommandFailed, match=r"10\.7\.0\.0/16"):
         await kernel.apply([route])
+
+
+async def test_services_are_seen_as_they_were_programmed(kernel: Kernel) -> None:
+    assert (await kernel.observe_services()).chains == {}
+    both = tuple(ServiceMember(ipv4=f"10.1.1.{n}", ipv6=f"fd00:1::10{n}") for n in (1, 2))
+    methods: tuple[Method, ...] = ("round-robin", "random", "source-hash", "sticky")
+    ledger = Ledger(
+        {
+            m: VirtualService(ipv4=f"10.127.0.{i}", ipv6=f"fd7f::{i}", members=both, method=m)
+            for i, m in enumerate(methods)
+        },
+        ("10.1.1.0/24", "fd00:1::100/120"),
+    )
+    picks = {data.decode() for name in ("vip4", "vip6") for data in ledger.elements[name].values()}
+    want = all_chains(Frame(ranges=("10.127.0.0/16", "fd7f::/64"), onlink=("flbx",)), picks)
+    await kernel.apply([NftOp(family="inet", script=completing_script(want, {}), whole=False)])
+    await kernel.change_services(delta({}, ledger.elements))
+    seen = await kernel.observe_services()
+    assert (seen.chains, seen.elements) == (comments(want), ledger.elements)
+    assert not await kernel.nft_changed_by_others()
+    missing = ElementChange(gone={"vip4": (pack("10.127.0.99"),)}, new={"served4": {bytes(4): b""}})
+    with pytest.raises(CommandFailed, match="services"):
+        await kernel.change_services(missing)
+    assert (await kernel.observe_services()).elements == ledger.elements
+    change = ledger.change({"sticky": None})
+    await kernel.change_services(change.elements)
+    await kernel.forget(change.left)
+    assert await kernel.connected(frozenset(ledger.lingering)) == frozenset()
+    assert (await kernel.observe_services()).elements == ledger.elements
+    await kernel.apply([NftOp(family="inet", script=removing_script(), whole=False)])
+    assert (await kernel.observe_services()).chains == {}
 
 
 async def test_removing_what_is_gone_is_success(kernel: Kernel) -> None:

@@ -85,9 +85,15 @@ def names(found: list[list[str]]) -> Counter[str]:
     return Counter(words[0] for words in found)
 
 
+@pytest.mark.parametrize("bridge_nf", ["0", "1"])
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 @pytest.mark.parametrize("network", ["routed", "bridged", "bridge"])
-def test_service_is_reached_from_everywhere_on_its_network(town: Town, network: str, kind: str) -> None:
+def test_service_is_reached_from_everywhere_on_its_network(
+    town: Town, network: str, kind: str, bridge_nf: str
+) -> None:
+    for made in town.hosts.hosts.values():
+        for name in ("iptables", "ip6tables"):
+            made.run("sh", "-c", f"echo {bridge_nf} > /proc/sys/net/bridge/bridge-nf-call-{name}")
     town.carry(one=NETWORKS[network])
     members = [(1, 0), (1, 1)] if network == "bridge" else [(1, 0), (1, 1), (2, 0)]
     service = town.service(*members)
