@@ -18,6 +18,7 @@ import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from model.directory import Member, Members
 from model.ids import InstanceId, NetworkId, short
@@ -25,7 +26,7 @@ from model.spec import Struct
 from model.status import Endpoint
 from model.view import NetworkView
 from net.host import PREDEFINED_BRIDGE
-from net.resolver.state import Client, ResolverState, Zone, fits
+from net.resolver.state import MOST_NAME, Client, ResolverState, Zone, fits
 from net.subnets import gateway
 
 Vips = Mapping[str, tuple[str, str]]
@@ -53,24 +54,19 @@ def has_names(network: NetworkView) -> bool:
 
 def zone(network: NetworkView, members: Members, vips: Vips | None = None) -> Zone:
     """Of a network that `has_names`."""
-    ordered = sorted(members.items())
-    virtual = {service.lower(): pair for service, pair in (vips or {}).items()}
-    services: dict[str, list[tuple[InstanceId, Member]]] = defaultdict(list)
-    for service in virtual:
-        services[service] = []
-    for ident, member in ordered:
-        if member.service_name:
-            services[member.service_name.lower()].append((ident, member))
-    named, reverse = _names(ordered, services, virtual), _reverse(network.spec.name, ordered, virtual)
+    virtual = {service.lower(): _canonical(pair) for service, pair in (vips or {}).items()}
+    feet = [_foot(ident, members[ident]) for ident in sorted(members)]
+    services: dict[str, list[_Foot]] = {service: [] for service in virtual}
+    for foot in feet:
+        if foot.service:
+            services.setdefault(foot.service, []).append(foot)
+    named, reverse = _names(feet, services, virtual), _reverse(network.spec.name.lower(), feet, virtual)
     return Zone(
         network=network.spec.name.lower(),
         listen=tuple(str(gateway(subnet)) for subnet in network.spec.subnets),
         ranges=tuple(subnet.cidr for subnet in network.spec.subnets),
-        names={name: named[name] for name in sorted(named) if fits(name)},
-        tasks={
-            service: tuple(_told(ident, member) for ident, member in tasks if member.ready)
-            for service, tasks in sorted(services.items())
-        },
+        names={name: named[name] for name in sorted(named)},
+        tasks={s: tuple(t.told for t in tasks if t.member.ready) for s, tasks in sorted(services.items())},
         reverse=dict(sorted(reverse.items())),
     )
 
@@ -93,48 +89,76 @@ def clients(askers: Iterable[Asker], networks: Mapping[NetworkId, NetworkView]) 
     return found
 
 
+class _Foot(NamedTuple):
+    """A member with its names as they are asked for."""
+
+    member: Member
+    short: str
+    told: str
+    """The name that answers give: its own where that can be said."""
+    service: str
+    addresses: tuple[str, ...]
+
+
+def _foot(ident: InstanceId, member: Member) -> _Foot:
+    name, brief = member.name.lower(), short(ident)
+    told = name if fits(name) else brief
+    return _Foot(member, brief, told, member.service_name.lower(), _addresses((member,)))
+
+
 def _names(
-    ordered: Sequence[tuple[InstanceId, Member]],
-    services: Mapping[str, Sequence[tuple[InstanceId, Member]]],
-    vips: Vips,
+    feet: Sequence[_Foot], services: Mapping[str, Sequence[_Foot]], virtual: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[str, ...]]:
-    own: dict[str, list[Member]] = defaultdict(list)
-    slots: dict[str, list[Member]] = defaultdict(list)
-    aliases: dict[str, list[Member]] = defaultdict(list)
-    for ident, member in ordered:
-        own[member.name.lower()].append(member)
-        own[short(ident)].append(member)
-        if member.service_name and member.slot:
-            slots[f"{member.service_name.lower()}.{member.slot}"].append(member)
-        for alias in {alias.lower() for alias in member.aliases}:
-            aliases[alias].append(member)
-    ready = {s: _addresses(m for _, m in tasks if m.ready) for s, tasks in services.items()}
+    said = {service for service in services if fits(f"tasks.{service}")}
+    own, slots = _Gathered(), _Gathered()
+    aliases: dict[str, list[_Foot]] = defaultdict(list)
+    for foot in feet:
+        own.add(foot.told, foot)
+        if foot.told != foot.short:
+            own.add(foot.short, foot)
+        if foot.service in said and foot.member.slot:
+            slots.add(f"{foot.service}.{foot.member.slot}", foot)
+        for alias in {alias.lower() for alias in foot.member.aliases}:
+            if fits(alias):
+                aliases[alias].append(foot)
+    ready = {s: _joined(t for t in services[s] if t.member.ready) for s in said}
     return {
-        **{alias: _addresses(_holders(members)) for alias, members in aliases.items()},
-        **{slot: _addresses(members) for slot, members in slots.items()},
+        **{alias: _joined(_holders(found)) for alias, found in aliases.items()},
+        **slots.found,
         **{f"tasks.{service}": addresses for service, addresses in ready.items()},
-        **{s: _canonical(vips[s]) if s in vips else addresses for s, addresses in ready.items()},
-        **{name: _addresses(members) for name, members in own.items()},
+        **ready,
+        **{s: addresses for s, addresses in virtual.items() if s in said},
+        **own.found,
     }
 
 
-def _holders(members: Sequence[Member]) -> list[Member]:
-    ready = [member for member in members if member.ready]
-    return ready or [member for member in members if not member.service_name]
+class _Gathered:
+    """Names that mostly have one holder, and all its addresses where there are more."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[str, ...]] = {}
+
+    def add(self, name: str, foot: _Foot) -> None:
+        before = self.found.get(name)
+        self.found[name] = foot.addresses if before is None else before + foot.addresses
 
 
-def _reverse(network: str, ordered: Iterable[tuple[InstanceId, Member]], vips: Vips) -> dict[str, str]:
-    found = {address: service for service, pair in vips.items() for address in _canonical(pair)}
-    for ident, member in ordered:
-        found.update(dict.fromkeys(_addresses((member,)), _told(ident, member)))
-    suffix = network.lower()
-    told = ((a, f"{name}.{suffix}" if fits(f"{name}.{suffix}") else name) for a, name in found.items())
-    return {address: name for address, name in told if fits(name)}
+def _joined(feet: Iterable[_Foot]) -> tuple[str, ...]:
+    return tuple(address for foot in feet for address in foot.addresses)
 
 
-def _told(ident: InstanceId, member: Member) -> str:
-    """The name that answers give: its own where that can be said."""
-    return member.name.lower() if fits(member.name) else short(ident)
+def _holders(feet: Sequence[_Foot]) -> list[_Foot]:
+    ready = [foot for foot in feet if foot.member.ready]
+    return ready or [foot for foot in feet if not foot.service]
+
+
+def _reverse(network: str, feet: Iterable[_Foot], virtual: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    found = {address: s for s, addresses in virtual.items() if fits(s) for address in addresses}
+    for foot in feet:
+        for address in foot.addresses:
+            found[address] = foot.told
+    room = MOST_NAME - len(network) - 1 if fits(network) else 0
+    return {a: f"{name}.{network}" if len(name) <= room else name for a, name in found.items()}
 
 
 def _addresses(members: Iterable[Member | Endpoint]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 import struct
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -135,11 +136,13 @@ class Forwarder:
 
 async def by_tcp(query: Query, server: str, port: int) -> Reply | None:
     """None when it can't be had."""
-    writer = None
+    writer = sock = None
     try:
         async with asyncio.timeout(TCP_DEADLINE):
-            address = sockaddr(server, port)[1]
-            reader, writer = await asyncio.open_connection(server if "%" in server else address[0], port)
+            family, address = sockaddr(server, port)
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            await asyncio.get_running_loop().sock_connect(sock, address)
+            reader, writer = await asyncio.open_connection(sock=sock)
             writer.write(struct.pack("!H", len(query.data)) + query.data)
             (size,) = struct.unpack("!H", await reader.readexactly(2))
             data = await reader.readexactly(size)
@@ -150,4 +153,6 @@ async def by_tcp(query: Query, server: str, port: int) -> Reply | None:
     finally:
         if writer is not None:
             writer.transport.abort()
+        elif sock is not None:
+            sock.close()
     return None

@@ -7,13 +7,15 @@ final dot, and fit DNS messages (`fits`); addresses are written as `inet_ntop` d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from model.codec import decode_json, encode_json
 from model.spec import Struct
 
-MOST_LABEL, MOST_NAME = 63, 253
-"""RFC 1035 2.3.4, in bytes; a name without its final dot."""
+MOST_NAME = 253
+"""RFC 1035 2.3.4, in bytes, without the final dot; labels have 63 at most."""
+_LABELS = re.compile(r"[^.]{1,63}(?:\.[^.]{1,63})*\Z")
 
 
 class Zone(Struct):
@@ -66,5 +68,4 @@ def decode(data: bytes) -> ResolverState:
 
 def fits(name: str) -> bool:
     """It can be said in a DNS message."""
-    labels = name.split(".")
-    return name.isascii() and len(name) <= MOST_NAME and all(0 < len(label) <= MOST_LABEL for label in labels)
+    return name.isascii() and len(name) <= MOST_NAME and _LABELS.match(name) is not None
