@@ -32,7 +32,8 @@ ROUTED, BRIDGED, LOCAL = NetworkId("a" * 64), NetworkId("b" * 64), NetworkId("c"
 
 
 @pytest.fixture(params=["fake", pytest.param("linux", marks=pytest.mark.kernel)])
-async def kernel(request: pytest.FixtureRequest) -> AsyncIterator[Kernel]:
+async def kernel(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Kernel]:
+    """Namespaces that a failed test left in its folder go with it."""
     if request.param == "fake":
         yield FakeKernel()
         return
@@ -40,6 +41,9 @@ async def kernel(request: pytest.FixtureRequest) -> AsyncIterator[Kernel]:
         kernel = LinuxKernel()
         await kernel.start(lambda: None)
         yield kernel
+        for path in tmp_path.iterdir():
+            if kernel.has_namespace(path):
+                await kernel.drop_namespace(path)
         await kernel.close()
 
 
