@@ -19,6 +19,7 @@ class Docker:
         self.rig = NetnsRig(name, disk=folder / "disk", run=Path(f"/run/flota-{name}"))
         self._logs = folder
         self.image_id = ""
+        self._engines: list[subprocess.Popen[bytes]] = []
 
     def start(self, count: int, root_tar: bytes) -> None:
         self.rig.down()
@@ -45,7 +46,7 @@ class Docker:
         words = ["dockerd", "--data-root", "/var/lib/flota/docker", "--exec-root", "/run/docker"]
         words += ["-p", "/run/docker.pid", "-H", "unix:///run/flota/docker.sock"]
         words += ["--cgroup-parent", f"/flota-{self.rig.name}-{host}"]
-        self.rig.spawn(host, words, log=str(self._logs / f"{host}.log"))
+        self._engines.append(self.rig.spawn(host, words, log=str(self._logs / f"{host}.log")))
 
     def _await(self, host: str) -> None:
         end = time.monotonic() + 60
@@ -92,3 +93,5 @@ class Docker:
 
     def stop(self) -> None:
         self.rig.down()
+        for engine in self._engines:
+            engine.wait()

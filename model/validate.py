@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from model import netoptions
 from model.errors import InvalidInput, Problem
 from model.exposed import exposed
 from model.ids import DNS_LABEL, NAME
@@ -22,14 +21,12 @@ from model.spec import (
     ContainerSpec,
     EndpointWish,
     Mount,
-    NetworkSpec,
     Placement,
     Publish,
     Replicated,
     Resources,
     RestartPolicy,
     ServiceSpec,
-    Subnet,
 )
 
 MAX_REPLICAS = 100_000
@@ -125,11 +122,11 @@ def _words(spec: ContainerSpec, at: str) -> Iterator[Problem]:
         if not exposed(text):
             yield _p(f"{at}.expose[{index}]", f"{text[:40]!r} is no port: write 80, 53/udp or 3000-3005")
     for index, server in enumerate(spec.dns):
-        if not _is_address(server.partition("%")[0]):
+        if not is_address(server.partition("%")[0]):
             yield _p(f"{at}.dns[{index}]", f"{server[:60]!r} is not an IP address")
     for index, entry in enumerate(spec.extra_hosts):
         name, _, address = entry.partition("=" if "=" in entry else ":")
-        if not name or not (address == "host-gateway" or _is_address(address.strip("[]"))):
+        if not name or not (address == "host-gateway" or is_address(address.strip("[]"))):
             yield _p(f"{at}.extra_hosts[{index}]", f"{entry[:80]!r} is not NAME:ADDRESS")
 
 
@@ -210,13 +207,13 @@ def _ports(ports: Iterable[Publish], at: str) -> Iterator[Problem]:
             yield _p(f"{where}.published", f"{port.published} is not a port (1 to 65535)")
         if port.published_to and not port.published < port.published_to <= 65535:
             yield _p(f"{where}.published_to", f"{port.published_to} is not a port above {port.published}")
-        if port.host_ip and not _is_address(port.host_ip):
+        if port.host_ip and not is_address(port.host_ip):
             yield _p(f"{where}.host_ip", f"{port.host_ip[:60]!r} is not an IP address")
         elif port.host_ip and ipaddress.ip_address(port.host_ip) == _LOOPBACK6:
             hint = "publish on 127.0.0.1, or on an address of the host"
             yield _p(f"{where}.host_ip", f"the kernel routes ::1 to no container: {hint}")
         for range_ in port.allow:
-            if _network(range_) is None:
+            if range_of(range_) is None:
                 yield _p(f"{where}.allow", f"{range_[:60]!r} is not a range such as 10.0.0.0/8")
         if port.allow and port.mode == "ingress":
             yield _p(f"{where}.allow", "works on ports of one host only (mode=host)")
@@ -229,7 +226,7 @@ def _ports(ports: Iterable[Publish], at: str) -> Iterator[Problem]:
 
 
 def _networks(spec: ContainerSpec, at: str) -> Iterator[Problem]:
-    modes = [a.network for a in spec.networks if _is_mode(a.network)]
+    modes = [a.network for a in spec.networks if is_mode(a.network)]
     names = [a.ifname for a in spec.networks if a.ifname]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield _p(f"{at}.networks", f"two interfaces can't be called {name}")
@@ -242,7 +239,7 @@ def _networks(spec: ContainerSpec, at: str) -> Iterator[Problem]:
 
 
 def _attachment(attachment: Attachment, at: str) -> Iterator[Problem]:
-    if not _is_mode(attachment.network):
+    if not is_mode(attachment.network):
         yield from validate_name("network", attachment.network, f"{at}.network")
     elif msgspec.structs.replace(attachment, network="") != Attachment(network=""):
         yield _p(at, f"network mode {attachment.network} takes no addresses, names or options")
@@ -251,9 +248,9 @@ def _attachment(attachment: Attachment, at: str) -> Iterator[Problem]:
 
 def validate_endpoint(attachment: EndpointWish, at: str) -> Iterator[Problem]:
     """Everything wrong with a wish for an endpoint, whatever its network."""
-    if attachment.ipv4 and not _is_address(attachment.ipv4, 4):
+    if attachment.ipv4 and not is_address(attachment.ipv4, 4):
         yield _p(f"{at}.ipv4", f"{attachment.ipv4[:60]!r} is not an IPv4 address")
-    if attachment.ipv6 and not _is_address(attachment.ipv6, 6):
+    if attachment.ipv6 and not is_address(attachment.ipv6, 6):
         yield _p(f"{at}.ipv6", f"{attachment.ipv6[:60]!r} is not an IPv6 address")
     if attachment.mac and (not _MAC.match(attachment.mac) or int(attachment.mac[:2], 16) & 1):
         yield _p(f"{at}.mac", f"{attachment.mac[:40]!r} is not a unicast MAC address")
@@ -270,7 +267,7 @@ def validate_endpoint(attachment: EndpointWish, at: str) -> Iterator[Problem]:
         yield _p(f"{at}.priority", "is out of range")
 
 
-def _is_mode(network: str) -> bool:
+def is_mode(network: str) -> bool:
     return network in ("host", "none") or network.startswith("container:")
 
 
@@ -327,57 +324,14 @@ def validate_service(spec: ServiceSpec, path: str = "spec") -> list[Problem]:
     return problems + validate_placement(spec.placement, spec.container, f"{path}.placement")
 
 
-def validate_network(spec: NetworkSpec, path: str = "spec") -> list[Problem]:
-    """Everything wrong with a network but overlaps with others."""
-    problems = validate_name("network", spec.name, f"{path}.name")
-    if _is_mode(spec.name) or spec.name in ("bridge", "default"):
-        problems.append(_p(f"{path}.name", f"{spec.name} is reserved"))
-    for index, subnet in enumerate(spec.subnets):
-        problems += _subnet(subnet, f"{path}.subnets[{index}]")
-    ipv6 = spec.ipv6 or any(":" in subnet.cidr for subnet in spec.subnets)
-    return problems + netoptions.problems(spec.driver, spec.options, f"{path}.options", ipv6=ipv6)
-
-
-def _subnet(subnet: Subnet, at: str) -> list[Problem]:
-    try:
-        network = ipaddress.ip_network(subnet.cidr)
-    except ValueError as error:
-        return [_p(f"{at}.cidr", f"invalid subnet {subnet.cidr[:60]!r}: {error}")]
-    problems: list[Problem] = []
-    gateway = subnet.gateway
-    if gateway and not (_is_address(gateway) and ipaddress.ip_address(gateway) in network):
-        problems.append(_p(f"{at}.gateway", f"{subnet.gateway[:60]!r} is not an address in {network}"))
-    elif gateway and network.num_addresses > 2 and _is_edge(gateway, network):
-        problems.append(_p(f"{at}.gateway", f"{gateway} is the network or broadcast address of {network}"))
-    for index, text in enumerate(subnet.exclude):
-        first, _, last = text.partition("-")
-        ends = [_network(end.strip()) for end in (first, last or first)]
-        if not all(e is not None and e.version == network.version and e.subnet_of(network) for e in ends):  # type: ignore[arg-type]
-            problems.append(_p(f"{at}.exclude[{index}]", f"{text[:60]!r} is not in {network}"))
-    if subnet.ip_range:
-        try:
-            inner = ipaddress.ip_network(subnet.ip_range)
-            inside = inner.version == network.version and inner.subnet_of(network)  # type: ignore[arg-type]
-        except ValueError:
-            inside = False
-        if not inside:
-            problems.append(_p(f"{at}.ip_range", f"{subnet.ip_range[:60]!r} is not a range in {network}"))
-    return problems
-
-
-def _is_edge(address: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
-    edges = {network.network_address, *([network.broadcast_address] if network.version == 4 else ())}
-    return ipaddress.ip_address(address) in edges
-
-
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+def range_of(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     try:
         return None if "%" in text else ipaddress.ip_network(text)
     except ValueError:
         return None
 
 
-def _is_address(text: str, version: int = 0) -> bool:
+def is_address(text: str, version: int = 0) -> bool:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

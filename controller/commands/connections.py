@@ -64,7 +64,15 @@ def update_ports(cluster: Cluster, ref: str, request: UpdatePorts, world: World,
             raise NotFound(f"container {instance.name} publishes no port {_words(gone)}")
         left = [port for port in left if port not in found]
     spec = replace(instance.spec, ports=(*left, *request.add))
-    check("invalid ports", [p for p in validate_container(spec) if p.path.startswith("spec.ports")])
+    problems = validate_container(
+        replace(spec, networks=())
+    )  # one made without a network may have one by now
+    check("invalid ports", [p for p in problems if p.path.startswith("spec.ports")])
+    if request.add and not instance.attachments:
+        raise WrongState(
+            f"container {instance.name} is on no network",
+            hint=f"flota network connect NETWORK {instance.name}",
+        )
     if request.add:
         _check_ports(cluster, instance, request.add, world)
     if spec == instance.spec:

@@ -14,9 +14,10 @@ from model.errors import AlreadyExists, InUse, InvalidInput, WrongState
 from model.events import Event
 from model.ids import NetworkId
 from model.netoptions import canonical
+from model.networkrules import validate_network
 from model.records import Desired, Network
 from model.spec import NetworkSpec
-from model.validate import check, validate_network
+from model.validate import check
 from net.backend.vxlan import overhead
 from net.host import PREDEFINED_BRIDGE, predefined_bridge
 

@@ -172,6 +172,18 @@ async def test_ports_of_a_running_container_are_added_and_taken_away() -> None:
         assert await update(add=(Publish(target=82, published=9000),), remove=swap) == [9000]
 
 
+async def test_ports_of_one_without_a_network_wait_for_its_first() -> None:
+    async with fleet(make_host(1)) as f:
+        await f.controller.create_network(LOCAL)
+        await run(f, "box", "none")
+        more = UpdatePorts(add=(Publish(target=80, published=8080),))
+        with pytest.raises(WrongState, match="on no network"):
+            await f.controller.update_ports("box", more)
+        await connect(f, "local", "box")
+        await f.controller.update_ports("box", more)
+        assert (await asyncio.wait_for(f.controller.wait_instance("box", "wired"), DEADLINE)).message == ""
+
+
 async def test_port_that_a_foreign_program_holds_is_refused_at_once() -> None:
     async with fleet(make_host(1)) as f:
         [host] = f.hosts.values()

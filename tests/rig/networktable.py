@@ -114,7 +114,7 @@ FORMS = (
     Form("on all IPv4 addresses", ("-p", "0.0.0.0:8083:80"), 8083),
     Form("the first of a range", ("-p", "8084-8085:80-81"), 8084),
     Form("the last of a range", ("-p", "8084-8085:80-81"), 8085),
-    Form("one out of a range", ("-p", f"{TAKEN}-{TAKEN + 1}:80"), TAKEN + 1),
+    Form("one out of a range", ("-p", f"{TAKEN}-{TAKEN + 1}:80"), TAKEN + 1, docker={"refused": True}),
     Form("exposed ones", ("-P", "--expose", "80"), 0),
     Form("on a bridge of its own", ("-p", "8086:80", "--network", "lan"), 8086),
     Form("where containers are apart", ("-p", "8087:80", "--network", "apart"), 8087),

@@ -25,10 +25,11 @@ from model import api as m
 from model.errors import AlreadyExists, Unauthenticated, Unavailable, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId, resolve
+from model.networkrules import validate_network
 from model.records import Desired, Host, Instance, Network, ResolvedAttachment, Service
 from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
-from model.validate import check, validate_container, validate_name, validate_network, validate_service
+from model.validate import check, validate_container, validate_name, validate_service
 from tests.support.fakecontainers import FakeContainer, Program
 from tests.support.fakehost import FakeHost
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.networkrules import validate_network
 from model.spec import (
     Attachment,
     ContainerSpec,
@@ -25,7 +26,6 @@ from model.spec import (
 from model.validate import (
     validate_container,
     validate_name,
-    validate_network,
     validate_placement,
     validate_service,
 )
