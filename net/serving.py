@@ -26,7 +26,8 @@ log = logging.getLogger("flota.net")
 
 
 class Serving:
-    """Callers see to it that one call runs at a time."""
+    """Callers see to it that one call runs at a time. A call that was cancelled or failed half-way leaves it
+    unsure, and then the next one compares."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -71,11 +72,12 @@ class Serving:
         if not self._sure:
             await self._compare()
         elif not change.elements.empty:
+            self._sure = False
             try:
                 await self._program(change)
+                self._sure = True
             except CommandFailed as error:
                 log.warning("comparing all services, since %s", error)
-                self._sure = False
                 await self._compare()
         if self._left:
             self._bell.ring()
@@ -142,8 +144,14 @@ class Serving:
                 await self._remove()
             self._sure = True
             return int(bool(seen.chains))
-        wrong = await self._complete(self._picks())
-        difference = delta(seen.elements, self._ledger.elements)
+        elements = seen.elements
+        try:
+            wrong = await self._complete(self._picks())
+        except CommandFailed as error:
+            log.warning("making the table of services anew, since %s", error)
+            await self._remove()
+            wrong, elements = await self._complete(self._picks()), {}
+        difference = delta(elements, self._ledger.elements)
         if not difference.empty:
             await self._kernel.change_services(difference)
             self.mutations += 1

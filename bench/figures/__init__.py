@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.figures import overlay, schedule, start
+from bench.figures import lb, overlay, schedule, start
 from bench.stage import Stage
 from bench.table import Figure, Samples
 
 Measure = Callable[[Stage, int], Samples]
 
-FIGURES: tuple[tuple[Figure, Measure], ...] = (*start.FIGURES, *schedule.FIGURES, *overlay.FIGURES)
+FIGURES: tuple[tuple[Figure, Measure], ...] = (
+    *start.FIGURES,
+    *schedule.FIGURES,
+    *overlay.FIGURES,
+    *lb.FIGURES,
+)

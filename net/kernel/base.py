@@ -20,7 +20,7 @@ class SeenServices(Struct):
     """The table of `net.servicechains` as it stands."""
 
     chains: Mapping[str, tuple[str, ...]] = {}
-    """Rules' comments by chain; empty without a table."""
+    """Rules' comments by chain."""
     elements: Mapping[str, dict[bytes, bytes]] = {}
 
 

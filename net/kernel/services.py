@@ -56,7 +56,7 @@ class ServiceLink:
             self.changed_by_others()
             try:
                 chains = nfnetlink.list_comments(self._link, TABLE)
-                elements: Elements = {name: self._list(name) for name in SETS} if chains else {}
+                elements: Elements = {name: self._list(name) for name in SETS}
             except InterruptedError:
                 continue
             return SeenServices(chains=chains, elements=elements)

@@ -1,0 +1,233 @@
+"""Service addresses: programming ten thousand, changing one among them, connecting by one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+from bench import rulesets
+from bench.stage import Stage
+from bench.table import Figure, Samples
+
+COUNT = 10_000
+SECONDS = 1.5
+HOST, NFT, IPTABLES, CLIENT, SERVER = ("fllb-" + n for n in ("host", "nft", "ipt", "client", "server"))
+LISTEN = """
+import socket
+s = socket.create_server(("0.0.0.0", 80), backlog=4096)
+print("up", flush=True)
+while True:
+    c, _ = s.accept()
+    c.close()
+"""
+CONNECT = """
+import socket, struct, sys, time
+target, seconds = (sys.argv[1], 80), float(sys.argv[2])
+count, end = 0, time.perf_counter() + seconds
+gone = struct.pack("ii", 1, 0)
+while time.perf_counter() < end:
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, gone)
+    s.connect(target)
+    s.recv(1)
+    s.close()
+    count += 1
+print(count / seconds)
+"""
+
+
+def program(stage: Stage, runs: int) -> Samples:
+    """From nothing to all services; the peers' files are written before the clock starts."""
+    with _namespaces(HOST, NFT, IPTABLES), _Host() as ours:
+        nft, iptables = stage.folder / "lb.nft", stage.folder / "lb.iptables"
+        nft.write_text(rulesets.nft(COUNT))
+        iptables.write_text(rulesets.iptables(COUNT))
+        mine, theirs = [], []
+        for _ in range(runs):
+            mine.append(ours.ask(f"program {COUNT}"))
+            theirs.append((_nft(nft), _restore(iptables)))
+            _in(NFT, "nft", "flush", "ruleset")
+            _in(IPTABLES, "nft", "flush", "ruleset")
+    return _against(mine, theirs, "s", 1)
+
+
+def change(stage: Stage, runs: int) -> Samples:
+    """One service's members are replaced while all are there."""
+    with _namespaces(HOST, NFT, IPTABLES), _Host() as ours:
+        nft, iptables = stage.folder / "lb.nft", stage.folder / "lb.iptables"
+        nft.write_text(rulesets.nft(COUNT))
+        iptables.write_text(rulesets.iptables(COUNT))
+        ours.ask(f"program {COUNT}")
+        _nft(nft)
+        _restore(iptables)
+        mine, theirs = [], []
+        for turn in range(1, runs + 1):
+            nft.write_text(rulesets.nft_change(7, turn))
+            iptables.write_text(rulesets.iptables_change(COUNT, 7, turn))
+            mine.append(ours.ask("change") * 1000)
+            theirs.append((_nft(nft) * 1000, _restore(iptables, "--noflush") * 1000))
+    return _against(mine, theirs, "ms", 5)
+
+
+def connect(stage: Stage, runs: int) -> Samples:
+    """A client's connections per second by an address among all, against the only address there is."""
+    with _namespaces(HOST, CLIENT, SERVER), _Host() as ours:
+        _wire()
+        argv = ["ip", "netns", "exec", SERVER, sys.executable, "-u", "-c", LISTEN]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as server:
+            assert server.stdout is not None
+            server.stdout.readline()
+            mine, peer = [], []
+            try:
+                for turn in range(-1, runs):
+                    rates = []
+                    for count in (COUNT, 1):
+                        ours.ask(f"keep {count}")
+                        words = (sys.executable, "-c", CONNECT, rulesets.service(0).ipv4, str(SECONDS))
+                        rates.append(float(_in(CLIENT, *words)))
+                    if turn >= 0:
+                        mine.append(rates[0])
+                        peer.append(rates[1])
+            finally:
+                server.kill()
+    return Samples(ours=tuple(mine), peer=tuple(peer))
+
+
+class _Host:
+    """Our side in its namespace, as a process that goes on, as an agent does."""
+
+    def __enter__(self) -> _Host:
+        argv = ["ip", "netns", "exec", HOST, sys.executable, "-m", "bench.lbhost"]
+        root = str(Path(__file__).resolve().parents[2])
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True, cwd=root)
+        assert self._line() == "ready"
+        return self
+
+    def ask(self, words: str) -> float:
+        assert self._process.stdin is not None
+        self._process.stdin.write(words + "\n")
+        self._process.stdin.flush()
+        return float(self._line())
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=60)
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+@contextlib.contextmanager
+def _namespaces(*names: str) -> Iterator[None]:
+    for name in names:
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+    try:
+        for name in names:
+            _run("ip", "netns", "add", name)
+            _run("ip", "-n", name, "link", "set", "lo", "up")
+        yield
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def _wire() -> None:
+    """Client and server behind links whose names say that containers are there; the server has the addresses
+    of the first service's members."""
+    _in(HOST, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+    for number, name in enumerate((CLIENT, SERVER), 1):
+        link = f"flb{number}"
+        _run("ip", "-n", HOST, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
+        _run("ip", "-n", HOST, "address", "add", f"10.9.{number}.1/24", "dev", link)
+        _run("ip", "-n", HOST, "link", "set", link, "up")
+        _run("ip", "-n", name, "address", "add", f"10.9.{number}.2/24", "dev", "eth0")
+        _run("ip", "-n", name, "link", "set", "eth0", "up")
+        _run("ip", "-n", name, "route", "add", "default", "via", f"10.9.{number}.1")
+    for member in rulesets.service(0).members:
+        _run("ip", "-n", HOST, "route", "add", member.ipv4, "via", "10.9.2.2")
+        _run("ip", "-n", SERVER, "address", "add", f"{member.ipv4}/32", "dev", "lo")
+
+
+def _nft(path: Path) -> float:
+    return _timed(NFT, "nft", "-f", str(path))
+
+
+def _restore(path: Path, *options: str) -> float:
+    return _timed(IPTABLES, "iptables-restore", *options, str(path))
+
+
+def _timed(namespace: str, *words: str) -> float:
+    began = time.perf_counter()
+    _in(namespace, *words)
+    return time.perf_counter() - began
+
+
+def _in(namespace: str, *words: str) -> str:
+    return _run("ip", "netns", "exec", namespace, *words)
+
+
+def _run(*words: str) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words[:6])}: {done.stderr.strip()[:300]}")
+    return done.stdout
+
+
+def _against(mine: Sequence[float], theirs: Sequence[tuple[float, float]], unit: str, most: float) -> Samples:
+    """The faster of both peers counts, pair by pair."""
+    nft, iptables = (median(side) for side in zip(*theirs, strict=True))
+    worst = max(mine)
+    note = (
+        f"nft -f {nft:.3g} {unit}, iptables-restore {iptables:.3g} {unit}; ours at worst {worst:.3g} {unit}"
+    )
+    verdict = "within" if median(mine) <= most else "beyond"
+    peer = tuple(min(pair) for pair in theirs)
+    return Samples(
+        ours=tuple(mine), peer=peer, note=f"{note}; {verdict} the {most:g} {unit} that it may take"
+    )
+
+
+PEER = "kube-proxy style, the faster"
+FIGURES = (
+    (
+        Figure(
+            name="lb.program",
+            what="10,000 services of two members, from nothing",
+            unit="s",
+            goal=0.2,
+            better="less",
+            peer=PEER,
+            runs=3,
+        ),
+        program,
+    ),
+    (
+        Figure(
+            name="lb.change",
+            what="other members for one of 10,000 services",
+            unit="ms",
+            goal=0.1,
+            better="less",
+            peer=PEER,
+            runs=8,
+        ),
+        change,
+    ),
+    (
+        Figure(
+            name="lb.connect",
+            what="TCP connections by a service's address, among 10,000",
+            unit="1/s",
+            goal=0.95,
+            better="more",
+            peer="the same with one service",
+        ),
+        connect,
+    ),
+)
