@@ -27,8 +27,8 @@ from net.resolver.state import ResolverState, decode
 
 log = logging.getLogger("flota.resolver")
 
-RETRY = 2.0
-"""Seconds until an address that could not be bound is tried again."""
+RETRY, LOOK = 2.0, 30.0
+"""Seconds until an address that could not be bound is tried again, and between looks without a bell."""
 STATE, SERVED, PID = "state.json", "served.json", "pid"
 MOST_STATE = 256 << 20
 
@@ -85,7 +85,7 @@ class Resolver:
                 try:
                     while True:
                         await self._look()
-                        await bell.wait(RETRY if self._listeners.troubles else None)
+                        await bell.wait(RETRY if self._listeners.troubles else LOOK)
                 finally:
                     self._forwarder.close()
                     await self._listeners.close()
