@@ -36,6 +36,8 @@ FOLDER = "names"
 SETTLED = 60.0
 """Seconds after which a resolver's death is the first again."""
 STOP_DEADLINE = 5.0
+CHECK, STUCK = 5.0, 2
+"""Seconds between looks without a bell; after so many of them without a word about a new state it hangs."""
 MOST_LOG = 1 << 20
 
 
@@ -119,13 +121,35 @@ class NameService:
             began = loop.time()
             if pidfd is not None:
                 try:
-                    await readable(pidfd)
+                    await self._watch(pidfd)
                 finally:
                     os.close(pidfd)
                 _reap(self._pid)
                 self._tell(f"names: the resolver ended and is started again, see {self._log_path}")
             deaths = 1 if loop.time() - began > SETTLED else deaths + 1
             await asyncio.sleep(delay(deaths, first=0.05, limit=10.0))
+
+    async def _watch(self, pidfd: int) -> None:
+        """Until it ends. By the clock too: a state that could not be written is written, and a resolver that
+        takes none is ended."""
+        seen, silent = self._verdict, 0
+        while True:
+            try:
+                async with asyncio.timeout(CHECK):
+                    await readable(pidfd)
+                return
+            except TimeoutError:
+                pass
+            if not self._written:
+                self._write()
+            self._look()
+            behind = self._written and self._verdict.digest != self._digest
+            silent = silent + 1 if behind and self._verdict == seen else 0
+            seen = self._verdict
+            if silent >= STUCK:
+                self._tell(f"names: the resolver hangs and is ended, see {self._log_path}")
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     async def _adopted(self) -> int | None:
         """A pidfd of the one that runs, if it is of our version."""

@@ -27,10 +27,12 @@ from net.resolver.state import ResolverState, decode
 
 log = logging.getLogger("flota.resolver")
 
-RETRY = 2.0
-"""Seconds until an address that could not be bound is tried again."""
+RETRY, LOOK = 2.0, 30.0
+"""Seconds until an address that could not be bound is tried again, and between looks without a bell."""
 STATE, SERVED, PID = "state.json", "served.json", "pid"
 MOST_STATE = 256 << 20
+MOST_FAILURES = 100
+"""Faults of ours that are logged; the file must not grow with the questions."""
 
 
 class Served(Struct):
@@ -70,6 +72,7 @@ class Resolver:
         self._digest = ""
         self._served: Served | None = None
         self._turn = 0
+        self._failures = 0
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Until cancelled. `ready` is called once the folder is watched, before anything is served."""
@@ -85,7 +88,7 @@ class Resolver:
                 try:
                     while True:
                         await self._look()
-                        await bell.wait(RETRY if self._listeners.troubles else None)
+                        await bell.wait(RETRY if self._listeners.troubles else LOOK)
                 finally:
                     self._forwarder.close()
                     await self._listeners.close()
@@ -128,7 +131,9 @@ class Resolver:
             self._forward(data, source, reply.upstreams, udp, send)
             return None
         except Exception:  # one bad question must not end the others' names
-            log.exception("a question from %s could not be answered", source)
+            self._failures += 1
+            if self._failures <= MOST_FAILURES:
+                log.exception("a question from %s could not be answered", source)
             return codec.error(data, codec.SERVFAIL) if len(data) >= codec.HEADER else None
 
     def _forward(self, data: bytes, source: str, upstreams: tuple[str, ...], udp: bool, send: Send) -> None:

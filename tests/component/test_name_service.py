@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -202,3 +203,38 @@ async def test_verdict_of_a_dead_resolver_is_not_believed(host: Host) -> None:
         names.update(state(web=("10.1.0.1",)))
         assert not await names.served(0.001)
         assert await names.served(10) and host.ask("web") == ["10.1.0.1"]
+
+
+async def test_resolver_that_hangs_is_replaced(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with host.agent() as names:
+        names.update(state(web=("10.1.0.1",)))
+        assert await names.served(10)
+        first = host.pid
+    monkeypatch.setattr(naming, "CHECK", 0.1)
+    async with host.agent() as names:
+        os.kill(first, signal.SIGSTOP)
+        names.update(state(web=("10.1.0.2",)))
+        await until(lambda: host.pid not in (0, first), deadline=10, what="another resolver")
+        assert await names.served(10) and host.ask("web") == ["10.1.0.2"]
+        names.update(state(web=("10.1.0.3",)))
+        assert await names.served(10) and host.pid != first
+
+
+async def test_state_that_could_not_be_written_is_written_later(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(naming, "CHECK", 0.1)
+    real, full = naming.write_state, OSError(errno.ENOSPC, "No space left on device")
+
+    def fails(folder: Path, data: bytes) -> None:
+        raise full
+
+    async with host.agent() as names:
+        names.update(state(web=("10.1.0.1",)))
+        assert await names.served(10)
+        monkeypatch.setattr(naming, "write_state", fails)
+        names.update(state(web=("10.1.0.2",)))
+        assert "No space left" in names.troubles[0] and host.ask("web") == ["10.1.0.1"]
+        monkeypatch.setattr(naming, "write_state", real)
+        assert await names.served(10) and host.ask("web") == ["10.1.0.2"]
+        await until(lambda: not names.troubles, deadline=5)

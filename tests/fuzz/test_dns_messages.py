@@ -7,6 +7,7 @@ import os
 import dns.exception
 import dns.message
 import dns.name
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -15,8 +16,10 @@ from net.resolver.answer import Answerer, Forward
 from net.resolver.cache import Cache
 from tests.support.names import BACK, asker, ident, plain, query, replica, state
 
+FULL = os.environ.get("FLOTA_FULL") == "1"
+pytestmark = pytest.mark.timeout(900 if FULL else 120)
 examples = settings(
-    max_examples=50_000 if os.environ.get("FLOTA_FULL") == "1" else 400,
+    max_examples=20_000 if FULL else 400,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

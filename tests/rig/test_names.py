@@ -84,8 +84,13 @@ def test_host_whose_resolver_cannot_listen_says_so(clean: Fleet) -> None:
     """The trouble reaches people; it ends when the port is free."""
     fleet = clean
     code = (
-        "import socket,time;s=socket.socket(type=socket.SOCK_DGRAM);s.bind(('0.0.0.0',53));"
-        "print('up',flush=True);time.sleep(60)"
+        "import socket,time\n"
+        "s = socket.socket(type=socket.SOCK_DGRAM)\n"
+        "while s.getsockname()[1] != 53:\n"
+        " try: s.bind(('0.0.0.0', 53))\n"
+        " except OSError: time.sleep(0.05)  # the networks of the test before are about to go\n"
+        "print('up', flush=True)\n"
+        "time.sleep(60)\n"
     )
     blocker = subprocess.Popen([*fleet.rig.enter("n3"), sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:
