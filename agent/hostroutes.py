@@ -10,13 +10,14 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterable
-from pathlib import Path
 
 from model.spec import Struct
 from net.naming import PREFIXES
 
 MOST = 256
 """Ranges that are told; a router with more routes than that is trusted to know what it does."""
+READ = 1 << 20
+"""Bytes of a table that are looked at."""
 _NOBODYS = tuple(ipaddress.IPv6Network(cidr) for cidr in ("fe80::/10", "ff00::/8", "::1/128"))
 
 
@@ -67,6 +68,8 @@ def _ipv6(text: str) -> Iterable[tuple[str, bool]]:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text()
+        with open(path, encoding="ascii", errors="replace") as file:
+            text = file.read(READ)
     except OSError:
         return ""
+    return text if len(text) < READ else text.rpartition("\n")[0]
