@@ -119,12 +119,12 @@ def _hostname(context: Context, want: Instance) -> str:
     return spec.hostname or (context.facts.hostname if mode_of(spec) == HOST else want.id[:12])
 
 
-def rewrite_hosts(context: Context, want: Instance, old: Sequence[Endpoint], new: Sequence[Endpoint]) -> None:
+def rewrite_hosts(context: Context, want: Instance, endpoints: Sequence[Endpoint]) -> None:
     """/etc/hosts of a container whose endpoints changed. Its file is mounted inside, so it stays the same one
     and is written by one call; lines that the container wrote itself stay."""
     path = context.folder(want.id) / "hosts"
     with contextlib.suppress(FileNotFoundError), open(path, "r+", encoding="utf-8", errors="replace") as file:
-        text = etcfiles.moved(file.read(), want.spec, _hostname(context, want), old, new)
+        text = etcfiles.moved(file.read(), want.spec, _hostname(context, want), endpoints)
         data = text.encode(errors="replace")
         os.pwrite(file.fileno(), data, 0)
         os.ftruncate(file.fileno(), len(data))
