@@ -121,8 +121,7 @@ class Actions:
     async def _wire(self, record: Local, want: Instance) -> Outcome:
         """On the namespace of a process that lives; its files in /etc follow."""
         wired = await endpoints.wire(self._context, want, self._image(record), record)
-        if wired.endpoints != record.endpoints:
-            await in_thread(assemble.rewrite_etc, self._context, want, record.endpoints, wired.endpoints)
+        await in_thread(assemble.rewrite_etc, self._context, want, record.endpoints, wired.endpoints)
         return _wiring(wired)
 
     async def _create(self, record: Local, want: Instance) -> Outcome:

@@ -125,7 +125,7 @@ def rewrite_etc(context: Context, want: Instance, old: Sequence[Endpoint], new: 
     """/etc/hosts and /etc/resolv.conf of a container whose endpoints changed; what it wrote itself stays."""
     spec, folder = want.spec, context.folder(want.id)
     hostname, host = _hostname(context, want), _host_resolv_conf()
-    _rewrite(folder / "hosts", lambda text: etcfiles.moved(text, spec, hostname, old, new))
+    _rewrite(folder / "hosts", lambda text: etcfiles.moved(text, spec, hostname, new))
     _rewrite(folder / "resolv.conf", lambda text: etcfiles.resolved_anew(text, spec, host, old, new))
 
 

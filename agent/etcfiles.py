@@ -31,17 +31,22 @@ def hosts(spec: ContainerSpec, hostname: str, endpoints: Sequence[Endpoint], *, 
     return _LOCAL + "".join(f"{line}\n" for line in lines)
 
 
-def moved(
-    text: str, spec: ContainerSpec, hostname: str, old: Sequence[Endpoint], new: Sequence[Endpoint]
-) -> str:
-    """What there is, with the container's own lines as they should be now. Idempotent."""
-    own = {*_own(spec, hostname, old), *_own(spec, hostname, new)}
-    kept = [line for line in text.splitlines() if line not in own]
-    return "".join(f"{line}\n" for line in [*kept, *_own(spec, hostname, new)])
+def moved(text: str, spec: ContainerSpec, hostname: str, endpoints: Sequence[Endpoint]) -> str:
+    """What there is, with the container's own lines as they should be now: those that name it as `hosts`
+    does, whichever endpoint they are of, are ours. Idempotent."""
+    own = _name(spec, hostname)
+    asked = {_extra(entry, "") for entry in spec.extra_hosts if not entry.endswith("host-gateway")}
+    lines = text.splitlines()
+    kept = [line for line in lines if line in asked or line.partition("\t")[2] != own]
+    return "".join(f"{line}\n" for line in [*kept, *_own(spec, hostname, endpoints)])
+
+
+def _name(spec: ContainerSpec, hostname: str) -> str:
+    return f"{hostname}.{spec.domainname} {hostname}" if spec.domainname else hostname
 
 
 def _own(spec: ContainerSpec, hostname: str, endpoints: Sequence[Endpoint]) -> list[str]:
-    name = f"{hostname}.{spec.domainname} {hostname}" if spec.domainname else hostname
+    name = _name(spec, hostname)
     addresses = [address for e in endpoints for address in (e.ipv4, e.ipv6) if address]
     return [f"{address}\t{name}" for address in addresses]
 

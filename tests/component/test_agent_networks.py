@@ -230,6 +230,9 @@ async def test_a_change_cut_short_at_any_step_comes_to_the_same_end(
             assert sorted(lab.network.endpoints) == [(ident(1), n) for n in sorted(networks)]
             held = {(e.network, e.ipv4): ident(1) for e in endpoints}
             assert agent.context.addresses.held() == held, (at, side, wire.steps[-1])
+            text = (lab.folder / "state/containers" / ident(1) / "hosts").read_text()
+            named = [line for line in text.splitlines() if line.endswith(f"\t{ident(1)[:12]}")]
+            assert named == [f"{e.ipv4}\t{ident(1)[:12]}" for e in endpoints], (at, side, wire.steps[-1])
             after = await phase(agent, 1, Phase.RUNNING)
             assert (after.pid, after.ports) == (before.pid, before.ports)
             await agent.take_view(view(on(wanted, desired=Desired.REMOVED, force=True), revision=4))

@@ -86,8 +86,15 @@ def test_hosts_file_follows_the_endpoints_and_keeps_what_others_wrote() -> None:
     spec = ContainerSpec(image="x", extra_hosts=("db:10.0.0.9",))
     old, new = [foot(A, "eth0", "10.1.0.2")], [foot(B, "eth1", "10.2.0.2", "fd::2")]
     text = hosts(spec, "box", old, host_gateway="10.1.0.1") + "1.2.3.4\tby-hand\n"
-    after = moved(text, spec, "box", old, new)
+    after = moved(text, spec, "box", new)
     assert after.splitlines()[-4:] == ["10.0.0.9\tdb", "1.2.3.4\tby-hand", "10.2.0.2\tbox", "fd::2\tbox"]
     assert "10.1.0.2" not in after and "localhost" in after
-    assert moved(after, spec, "box", old, new) == after
-    assert moved(moved(after, spec, "box", new, old), spec, "box", old, new) == after
+    assert moved(after, spec, "box", new) == after
+    assert moved(moved(after, spec, "box", old), spec, "box", new) == after
+    assert "10.2.0.2" not in moved(after, spec, "box", ())
+
+
+def test_hosts_file_keeps_an_address_that_was_asked_for_under_its_own_name() -> None:
+    spec = ContainerSpec(image="x", domainname="lan", extra_hosts=("box.lan=10.0.0.9",))
+    text = hosts(spec, "box", [foot(A, "eth0", "10.1.0.2")], host_gateway="")
+    assert moved(text, spec, "box", ()).splitlines()[-1] == "10.0.0.9\tbox.lan"
