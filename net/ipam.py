@@ -3,7 +3,7 @@
 The controller carves blocks, an agent hands out addresses of its own blocks without asking. Invariants:
 ranges given never overlap those taken; an address has one holder; one that was given back rests until its
 quarantine has passed, so that nobody's stale cache finds a stranger behind it. Which addresses are nobody's
-is decided in `net.subnets`: network, broadcast, gateway, and in routed networks the host's own.
+is decided in `net.subnets`: network, broadcast, gateway, and in overlays the host's own.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def reserved(spec: NetworkSpec, blocks: Sequence[str]) -> frozenset[Address]:
     for subnet in spec.subnets:
         whole = ipaddress.ip_network(subnet.cidr)
         found |= {*edges(whole), gateway(subnet)}
-        own = host_address(subnet, blocks) if _routed(spec) else ""
+        own = host_address(subnet, blocks) if spec.driver == "overlay" else ""
         if own:
             found.add(ipaddress.ip_address(own))
     return frozenset(found)
@@ -240,7 +240,3 @@ def _span(text: str) -> tuple[int, int]:
     except ValueError as error:
         raise InvalidInput(f"invalid exclusion {text[:60]!r}: {error}") from error
     return int(span.network_address), int(span.broadcast_address)
-
-
-def _routed(spec: NetworkSpec) -> bool:
-    return spec.driver == "overlay" and spec.options.get("mode", "routed") == "routed"

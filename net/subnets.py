@@ -51,7 +51,7 @@ def subnet_of(spec: NetworkSpec, address: str) -> Subnet:
 
 
 def host_address(subnet: Subnet, blocks: Iterable[str]) -> str:
-    """The host's own address in a routed network: the first of its first block of at least four addresses in
+    """The host's own address in an overlay: the first of its first block of at least four addresses in
     that subnet, by which other hosts' containers answer it; "" when it has no such block."""
     whole = ipaddress.ip_network(subnet.cidr)
     reserved = {*edges(whole), gateway(subnet)}

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from model.errors import Exhausted, InUse, InvalidInput
 from model.spec import NetworkSpec, Subnet
 from net.ipam import Leases, allocate, block_prefix, carve, free_subnet, overlap, parse_range, release
-from net.subnets import gateway
+from net.subnets import gateway, host_address
 
 ROUTED = NetworkSpec(name="n", subnets=(Subnet(cidr="10.9.0.0/28"),))
 
@@ -161,3 +161,13 @@ class Host(RuleBasedStateMachine):
 
 TestHost = Host.TestCase
 TestHost.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize("mode", ["routed", "bridged"])
+def test_the_hosts_own_address_in_an_overlay_is_nobody_elses(mode: str) -> None:
+    spec = NetworkSpec(name="n", subnets=(Subnet(cidr="10.9.0.0/16"),), options={"mode": mode})
+    own = host_address(spec.subnets[0], ["10.9.3.0/24"])
+    leases, first = allocate(spec, ("10.9.3.0/24",), Leases(), "c", version=4, now=0)
+    assert own == "10.9.3.0" and first != own
+    with pytest.raises(InvalidInput, match="reserved"):
+        allocate(spec, ("10.9.3.0/24",), leases, "d", version=4, now=0, wanted=own)
