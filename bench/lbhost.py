@@ -1,7 +1,7 @@
 """One host's services in the namespace that this program is in; told line by line, it prints seconds.
 
-`program COUNT` from nothing, `keep COUNT` from what there is, `change` one of them. The values are made
-before the clock starts: that is the controller's work.
+`program COUNT` from nothing, `change` one of them. The values are made before the clock starts: that is the
+controller's work.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A virtual address leads by one map (`vip4`) to the chain of its method and its number of members, and that
 chain by a second (`pick4`: virtual address and number → member) to one of them; no service has a chain, rule
-or set of its own (docs/adr/0013-service-addresses-in-two-maps.md). Keys hold addresses only, so every port
+or set of its own (docs/adr/0014-service-addresses-in-two-maps.md). Keys hold addresses only, so every port
 and protocol of a service leads to the member's same port. Invariant: after any sequence of changes the ledger
 holds what `Ledger` would hold if it were made anew of the services that are left, and lingering members.
 

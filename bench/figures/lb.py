@@ -15,8 +15,9 @@ from bench.stage import Stage
 from bench.table import Figure, Samples
 
 COUNT = 10_000
-SECONDS = 1.5
-HOST, NFT, IPTABLES, CLIENT, SERVER = ("fllb-" + n for n in ("host", "nft", "ipt", "client", "server"))
+SECONDS = "1.5"
+TARGET = rulesets.service(0).ipv4
+HOST, NFT, IPTABLES = ("fllb-" + n for n in ("host", "nft", "ipt"))
 LISTEN = """
 import socket
 s = socket.create_server(("0.0.0.0", 80), backlog=4096)
@@ -43,7 +44,7 @@ print(count / seconds)
 
 def program(stage: Stage, runs: int) -> Samples:
     """From nothing to all services; the peers' files are written before the clock starts."""
-    with _namespaces(HOST, NFT, IPTABLES), _Host() as ours:
+    with _namespaces(HOST, NFT, IPTABLES), _Host(HOST) as ours:
         nft, iptables = stage.folder / "lb.nft", stage.folder / "lb.iptables"
         nft.write_text(rulesets.nft(COUNT))
         iptables.write_text(rulesets.iptables(COUNT))
@@ -58,7 +59,7 @@ def program(stage: Stage, runs: int) -> Samples:
 
 def change(stage: Stage, runs: int) -> Samples:
     """One service's members are replaced while all are there."""
-    with _namespaces(HOST, NFT, IPTABLES), _Host() as ours:
+    with _namespaces(HOST, NFT, IPTABLES), _Host(HOST) as ours:
         nft, iptables = stage.folder / "lb.nft", stage.folder / "lb.iptables"
         nft.write_text(rulesets.nft(COUNT))
         iptables.write_text(rulesets.iptables(COUNT))
@@ -75,34 +76,45 @@ def change(stage: Stage, runs: int) -> Samples:
 
 
 def connect(stage: Stage, runs: int) -> Samples:
-    """A client's connections per second by an address among all, against the only address there is."""
-    with _namespaces(HOST, CLIENT, SERVER), _Host() as ours:
-        _wire()
-        argv = ["ip", "netns", "exec", SERVER, sys.executable, "-u", "-c", LISTEN]
-        with subprocess.Popen(argv, stdout=subprocess.PIPE) as server:
-            assert server.stdout is not None
-            server.stdout.readline()
-            mine, peer = [], []
+    """A client's connections per second by an address among all, against the only address there is: two hosts
+    alike, asked in turn, each first every other time."""
+    found: dict[int, list[float]] = {COUNT: [], 1: []}
+    with contextlib.ExitStack() as stack:
+        sides = {count: stack.enter_context(_served(f"fllb{count}", count)) for count in found}
+        for turn in range(-1, runs):
+            for count in sorted(found, reverse=bool(turn % 2)):
+                rate = float(_in(sides[count], sys.executable, "-c", CONNECT, TARGET, SECONDS))
+                if turn >= 0:
+                    found[count].append(rate)
+    return Samples(ours=tuple(found[COUNT]), peer=tuple(found[1]))
+
+
+@contextlib.contextmanager
+def _served(name: str, count: int) -> Iterator[str]:
+    """A host with so many services, the first of them with its members in a namespace beside it; the name of
+    a client's."""
+    host, client, server = (f"{name}-{part}" for part in ("host", "client", "server"))
+    with _namespaces(host, client, server), _Host(host) as ours:
+        _wire(host, client, server)
+        ours.ask(f"program {count}")
+        argv = ["ip", "netns", "exec", server, sys.executable, "-u", "-c", LISTEN]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
             try:
-                for turn in range(-1, runs):
-                    rates = []
-                    for count in (COUNT, 1):
-                        ours.ask(f"keep {count}")
-                        words = (sys.executable, "-c", CONNECT, rulesets.service(0).ipv4, str(SECONDS))
-                        rates.append(float(_in(CLIENT, *words)))
-                    if turn >= 0:
-                        mine.append(rates[0])
-                        peer.append(rates[1])
+                yield client
             finally:
-                server.kill()
-    return Samples(ours=tuple(mine), peer=tuple(peer))
+                process.kill()
 
 
 class _Host:
     """Our side in its namespace, as a process that goes on, as an agent does."""
 
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+
     def __enter__(self) -> _Host:
-        argv = ["ip", "netns", "exec", HOST, sys.executable, "-m", "bench.lbhost"]
+        argv = ["ip", "netns", "exec", self._namespace, sys.executable, "-m", "bench.lbhost"]
         root = str(Path(__file__).resolve().parents[2])
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True, cwd=root)
@@ -137,21 +149,21 @@ def _namespaces(*names: str) -> Iterator[None]:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
-def _wire() -> None:
+def _wire(host: str, client: str, server: str) -> None:
     """Client and server behind links whose names say that containers are there; the server has the addresses
     of the first service's members."""
-    _in(HOST, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
-    for number, name in enumerate((CLIENT, SERVER), 1):
+    _in(host, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+    for number, name in enumerate((client, server), 1):
         link = f"flb{number}"
-        _run("ip", "-n", HOST, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
-        _run("ip", "-n", HOST, "address", "add", f"10.9.{number}.1/24", "dev", link)
-        _run("ip", "-n", HOST, "link", "set", link, "up")
+        _run("ip", "-n", host, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
+        _run("ip", "-n", host, "address", "add", f"10.9.{number}.1/24", "dev", link)
+        _run("ip", "-n", host, "link", "set", link, "up")
         _run("ip", "-n", name, "address", "add", f"10.9.{number}.2/24", "dev", "eth0")
         _run("ip", "-n", name, "link", "set", "eth0", "up")
         _run("ip", "-n", name, "route", "add", "default", "via", f"10.9.{number}.1")
     for member in rulesets.service(0).members:
-        _run("ip", "-n", HOST, "route", "add", member.ipv4, "via", "10.9.2.2")
-        _run("ip", "-n", SERVER, "address", "add", f"{member.ipv4}/32", "dev", "lo")
+        _run("ip", "-n", host, "route", "add", member.ipv4, "via", "10.9.2.2")
+        _run("ip", "-n", server, "address", "add", f"{member.ipv4}/32", "dev", "lo")
 
 
 def _nft(path: Path) -> float:
