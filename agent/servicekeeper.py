@@ -9,10 +9,13 @@ import logging
 from collections.abc import Callable
 
 from agent.context import Context
+from agent.members import own_members
 from agent.membership import Membership
-from agent.services import services_of
+from agent.services import Own, services_of
 from aio.mailbox import Bell
+from model.directory import Directory
 from model.errors import FlotaError
+from model.view import View
 from net.loadbalance import VirtualService
 
 log = logging.getLogger("flota.agent")
@@ -25,6 +28,8 @@ class ServiceKeeper:
         self._context, self._membership = context, membership
         self._bell = Bell()
         self._current: dict[str, VirtualService] = {}
+        self._known: tuple[View, Directory, Own] | None = None
+        """Of which `_current` was made: most rings change nothing of it."""
         self.changed: Callable[[], None] = lambda: None
         self.trouble = ""
 
@@ -34,8 +39,12 @@ class ServiceKeeper:
 
     def take(self) -> dict[str, VirtualService]:
         """All services as they should be now, for a plan that is about to be applied."""
-        context = self._context
-        self._current = services_of(context.view, self._membership.directory, context.host, context.records)
+        context, directory = self._context, self._membership.directory
+        own = own_members(context.view, context.host, context.records)
+        known = self._known
+        if known is None or known[0] is not context.view or known[1] is not directory or known[2] != own:
+            self._known = context.view, directory, own
+            self._current = services_of(context.view, directory, context.host, own)
         return self._current
 
     async def run(self) -> None:
@@ -44,6 +53,8 @@ class ServiceKeeper:
             await self._bell.wait()
             before = self._current
             now = self.take()
+            if now is before:
+                continue
             changes: dict[str, VirtualService | None] = dict.fromkeys(before.keys() - now.keys())
             changes |= {key: service for key, service in now.items() if before.get(key) != service}
             if changes:
@@ -58,7 +69,7 @@ class ServiceKeeper:
         except FlotaError as error:
             trouble = f"services: {error}"
             log.error("%s", trouble)
-            self._current = before
+            self._current, self._known = before, None
         if trouble != self.trouble:
             self.trouble = trouble
             self.changed()

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from agent.members import merged, own_members
-from agent.record import Local
-from model.directory import Directory
+from agent.members import merged
+from model.directory import Directory, Member
 from model.ids import HostId, InstanceId, NetworkId
 from model.view import View
 from net.loadbalance import ServiceMember, VirtualService
 
+Own = Mapping[NetworkId, Mapping[InstanceId, Member]]
 
-def services_of(
-    view: View, directory: Directory, host: HostId, records: Mapping[InstanceId, Local]
-) -> dict[str, VirtualService]:
-    """By `model.view.service_key`. Members are those that take new connections, ordered by instance, which is
-    the same order on every host."""
-    own = own_members(view, host, records)
+
+def services_of(view: View, directory: Directory, host: HostId, own: Own) -> dict[str, VirtualService]:
+    """By `model.view.service_key`; `own` are this host's members. A service's are those that take new
+    connections, ordered by instance, which is the same order on every host."""
     ready: dict[str, list[tuple[InstanceId, ServiceMember]]] = defaultdict(list)
     for network in {key.partition("/")[0] for key in view.services}:
         ident = NetworkId(network)
