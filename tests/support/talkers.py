@@ -59,7 +59,7 @@ import socket, sys
 kind, target = sys.argv[1:]
 s = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET,
                   socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
-s.settimeout(1)
+s.settimeout(1 if kind == "tcp" else 0.2)
 s.connect((target, PORT))
 print(s.recv(99).decode().strip() if kind == "tcp" else "up", flush=True)
 for line in sys.stdin:
@@ -103,7 +103,8 @@ def server(namespace: str, name: str) -> Talker:
 
 
 def dialogue(namespace: str, kind: str, target: str) -> Talker:
-    """One connection or one socket, kept."""
+    """One connection or one socket, kept. A datagram's answer is waited for shortly: one that is on its way
+    while its connection is forgotten is lost, as datagrams may be."""
     return Talker(namespace, PROMPT, kind, target)
 
 
