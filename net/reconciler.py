@@ -37,10 +37,12 @@ from net.plan import (
     filter_tables,
     loopback_routing,
     own_blocks,
+    policy_tables,
     scene_of,
     service_frame,
     traits_of,
 )
+from net.policy import HostPolicies
 from net.servicechains import TABLE as SERVICE_TABLE
 from net.serving import Serving
 from net.state import Link, NetState, Sysctl, Way
@@ -152,7 +154,7 @@ class NetReconciler:
             if before is not None:
                 await self._issue((Op(verb="remove", item=link),))
             self._leaving.discard(link.name)
-            await self._elements(known, after)
+            await self._elements(known, after, needed=True)
             await self._issue((Op(verb="add", item=link),))
             self._keep(request.instance, after)
             return endpoint_status(request, view)
@@ -213,6 +215,25 @@ class NetReconciler:
             loadbalance.refuse(loadbalance.problems(wanted, ranges))
             await self._serving.change(changes)
 
+    # -- policies -----------------------------------------------------------------------------------
+    async def police(self, policies: HostPolicies) -> None:
+        async with self._lock:
+            if self._plan is None:
+                return
+            before, self._plan = self._plan, msgspec.structs.replace(self._plan, policies=policies)
+            if before.policies.classes.keys() != policies.classes.keys():
+                await self._converge()
+                return
+            instances = self._instances.values()
+            operations = nft_operations(
+                policy_tables(self._plan, instances), policy_tables(before, instances)
+            )
+            try:
+                await self._issue(operations)
+            except CommandFailed as error:
+                log.warning("comparing everything, since %s", error)
+                await self._converge()
+
     def free_port(
         self,
         protocol: str,
@@ -248,8 +269,11 @@ class NetReconciler:
         self._files.save(instance, network)
         self._instances[instance] = network
 
-    async def _elements(self, before: InstanceNetwork, after: InstanceNetwork) -> None:
-        """Change the packet filter by what one instance's change means, and by nothing else."""
+    async def _elements(
+        self, before: InstanceNetwork, after: InstanceNetwork, *, needed: bool = False
+    ) -> None:
+        """Change the packet filter by what one instance's change means, and by nothing else. `needed`: raises
+        CommandFailed when it can't be; an endpoint must not stand without its rules."""
         if self._plan is None:
             return
         now, then = filter_tables(self._plan, (after,)), filter_tables(self._plan, (before,))
@@ -259,7 +283,7 @@ class NetReconciler:
         except CommandFailed as error:
             log.warning("comparing everything, since %s", error)
             await self._converge()
-            with contextlib.suppress(CommandFailed):
+            with contextlib.nullcontext() if needed else contextlib.suppress(CommandFailed):
                 await self._issue(operations)
             self._bell.ring()
 

@@ -21,6 +21,7 @@ from model.errors import FlotaError
 from model.ids import InstanceId
 from net.host import Drift, EndpointRequest, NetworkPlan, PublishRequest
 from net.loadbalance import VirtualService
+from net.policy import HostPolicies
 from net.reconciler import NetReconciler
 
 ARGUMENTS: dict[str, Any] = {
@@ -28,6 +29,7 @@ ARGUMENTS: dict[str, Any] = {
     "attach": EndpointRequest,
     "publish": PublishRequest,
     "serve": dict[str, VirtualService | None],
+    "police": HostPolicies,
 }
 
 
