@@ -1,2 +1,1 @@
-"""Published ports that tell the PROXY protocol: a small process per host that answers while agent and controller
-are dead."""
+"""Published ports that tell who asks (PROXY protocol): a small process per host that outlives the agent."""

@@ -59,7 +59,8 @@ def encode(header: Header, version: Version) -> bytes:
 
 def decode(data: bytes) -> tuple[Header, int] | None:
     """The header at the beginning of a stream and how many bytes it takes; None when there must be more to
-    tell. Fields that follow the addresses (TLVs) are passed over. Raises InvalidInput: close the connection."""
+    tell. Fields that follow the addresses (TLVs) are passed over. Raises InvalidInput: the connection must
+    be closed then."""
     if data[: len(SIGNATURE)] == SIGNATURE[: len(data)]:
         return _decode_v2(data)
     if data[:6] == b"PROXY "[: len(data)]:
