@@ -175,7 +175,7 @@ class Netlink:
             await self._remove_link(link)
             await self._make_link(link)
         if link.steered:
-            steering.spread(link.name)
+            steering.spread(link.name, link.kind)
         if link.foot is None:
             await self._change_link(link)
         else:
