@@ -1,29 +1,48 @@
 """Receive packet steering (Linux networking/scaling): which processors work on what a link receives.
 
 A container's sender runs the whole way of its packets, through bridge, routing and tunnel, on its own
-processor unless the link hands them on. Only sysfs knows this setting.
+processor unless the link hands them on. Only sysfs knows this setting, and it tells nobody of changes. Where
+/sys shows another network namespace, as it may in a container, links work unsteered.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 log = logging.getLogger("flota.net")
-ROOT = "/sys/class/net"
 
 
-def spread(link: str) -> None:
-    """Over all processors, by flow. Where /sys shows another namespace or can't be written, the link works
-    unsteered."""
-    folder = f"{ROOT}/{link}/queues"
+def spread(link: str, sysfs: str) -> None:
+    """Over all processors, by flow. Where it can't be set, the link works unsteered."""
     try:
-        for queue in os.listdir(folder):
-            if queue.startswith("rx-"):
-                _write(f"{folder}/{queue}/rps_cpus", mask(os.cpu_count() or 1))
+        for path in _settings(link, sysfs):
+            _write(path, mask(os.cpu_count() or 1))
     except OSError as error:
         log.info("%s stays on its senders' processors: %s: %s", link, error.filename, error.strerror)
+
+
+def unsteered(links: Iterable[str], sysfs: str) -> list[str]:
+    """Those of the links that are not spread over all processors, though they could be."""
+    wanted = int(mask(os.cpu_count() or 1).replace(",", ""), 16)
+    return [link for link in links if any(found != wanted for found in _masks(link, sysfs))]
+
+
+def _masks(link: str, sysfs: str) -> Iterator[int]:
+    try:
+        for path in _settings(link, sysfs):
+            with open(path) as file:
+                yield int(file.read().replace(",", ""), 16)
+    except OSError:
+        return
+
+
+def _settings(link: str, sysfs: str) -> list[str]:
+    """A file per queue."""
+    folder = f"{sysfs}/class/net/{link}/queues"
+    return [f"{folder}/{queue}/rps_cpus" for queue in os.listdir(folder) if queue.startswith("rx-")]
 
 
 @cache
