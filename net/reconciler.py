@@ -295,8 +295,9 @@ class NetReconciler:
         except CommandFailed:
             operations, failure = await self._what_can_be(want)
         if thorough:
-            steered = [name for name, link in want.links.items() if link.steered]
-            again = [Op(verb="change", item=Steering(link=n)) for n in await self._kernel.unsteered(steered)]
+            kinds = {name: link.kind for name, link in want.links.items() if link.steered}
+            names = await self._kernel.unsteered(kinds)
+            again = [Op(verb="change", item=Steering(link=n, kind=kinds[n])) for n in names]
             await self._issue(again)
             operations = (*operations, *again)
         self._loopback = loopback_routing(self._plan, present)

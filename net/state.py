@@ -123,6 +123,7 @@ class Steering(Struct):
     """Of what arrives on a link, see `Link.steered`: to be set anew."""
 
     link: str
+    kind: LinkKind
 
 
 class Rule(Struct):

@@ -36,9 +36,9 @@ class Kernel(Protocol):
         """All of ours, and the values of the named sysctls (those that exist)."""
         ...
 
-    async def unsteered(self, links: Iterable[str]) -> Sequence[str]:
-        """Those of these links whose packets are not spread over all processors, though they could be; a
-        file each is read."""
+    async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:
+        """Those of these links (name → kind) whose packets are not spread over all processors, though they
+        could be; files of each are read."""
         ...
 
     async def apply(self, operations: Sequence[Operation]) -> None:

@@ -7,7 +7,7 @@ It passes the same contract suite as `net.kernel.linux` (tests/contract/test_ker
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -67,7 +67,7 @@ class FakeKernel:
         known = {path: self.state.sysctls[path] for path in sysctls if path in self.state.sysctls}
         return msgspec.structs.replace(self.state, sysctls=known)
 
-    async def unsteered(self, links: Iterable[str]) -> Sequence[str]:
+    async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:
         return [link for link in links if link in self.unsteered_links]
 
     async def apply(self, operations: Sequence[Operation]) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -56,8 +56,8 @@ class LinuxKernel:
         tables = await self._nft.tables()
         return msgspec.structs.replace(links, sysctls=sysctl.read(sysctls), tables=tables)
 
-    async def unsteered(self, links: Iterable[str]) -> Sequence[str]:
-        return await asyncio.to_thread(steering.unsteered, tuple(links), self._sysfs)
+    async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:
+        return await asyncio.to_thread(steering.unsteered, dict(links), self._sysfs)
 
     async def apply(self, operations: Sequence[Operation]) -> None:
         run: list[Op] = []

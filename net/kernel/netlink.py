@@ -132,8 +132,8 @@ class Netlink:
                     await self._add_link(op.item)
                 case Sysctl():
                     sysctl.write(op.item.path, op.item.value)
-                case Steering(link=name):
-                    steering.spread(name, self._sysfs)
+                case Steering(link=name, kind=kind):
+                    steering.spread(name, kind, self._sysfs)
                 case Way(foot=foot):
                     netns.inside(foot.namespace, lambda: _lead(foot))
                 case _:
@@ -179,7 +179,7 @@ class Netlink:
                 await self._remove_link(link)
                 await self._make_link(link)
         if link.steered:
-            steering.spread(link.name, self._sysfs)
+            steering.spread(link.name, link.kind, self._sysfs)
         if link.foot is None:
             await self._change_link(link)
         else:
