@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from net.naming import PREFIXES, VXLAN
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
+HEADER = 16
 SOL_NETLINK, ADD_MEMBERSHIP, DROP_MEMBERSHIP = 270, 1, 2
 RTNLGRP = (1, 3, 5, 7, 9, 11, 24, 25)
 """LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE, IPV4_NETCONF, IPV6_NETCONF
@@ -66,10 +67,7 @@ class Monitor:
             self._ring()
 
     def _listen(self, protocol: int, groups: int, tells: Tells) -> socket.socket:
-        flags = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        link = socket.socket(socket.AF_NETLINK, flags, protocol)
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        link.bind((0, groups))
+        link = listener(protocol, groups)
         self._sockets.append(link)
         asyncio.get_running_loop().add_reader(link, self._read, link, tells)
         return link
@@ -82,13 +80,8 @@ class Monitor:
         except OSError:
             self._ring()
             return
-        at = 0
-        while at + 16 <= len(data):
-            length, kind, flags = struct.unpack_from("=IHH", data, at)
-            if tells(kind, flags, data[at + 16 : at + length]):
-                self._ring()
-                return
-            at += max(16, length + (-length % 4))
+        if any(tells(*message) for message in messages(data)):
+            self._ring()
 
 
 def _nft_tells(kind: int, flags: int, payload: bytes) -> bool:
@@ -117,3 +110,21 @@ def _stands_on(payload: bytes, prefixes: tuple[str, ...]) -> bool:
         return socket.if_indextoname(struct.unpack_from("=i", payload, 4)[0]).startswith(prefixes)
     except OSError:
         return False
+
+
+def listener(protocol: int, groups: int) -> socket.socket:
+    """A socket that hears these groups (a bit each); reads never wait."""
+    flags = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    link = socket.socket(socket.AF_NETLINK, flags, protocol)
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    link.bind((0, groups))
+    return link
+
+
+def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Type, flags and body of each message in a datagram (struct nlmsghdr, netlink(7))."""
+    at = 0
+    while at + HEADER <= len(data):
+        length, kind, flags = struct.unpack_from("=IHH", data, at)
+        yield kind, flags, data[at + HEADER : at + length]
+        at += max(HEADER, length + (-length % 4))

@@ -163,6 +163,9 @@ class Netlink:
             await self._route.link("set", index=index, kind="bridge", br_mcast_snooping=snooping)
         master = _index(link.master) if link.master else 0
         await self._route.link("set", index=index, master=master, state="up", **words)
+        if link.foot is not None:
+            foot, mtu = link.foot, link.mtu
+            netns.inside(foot.namespace, lambda: _resize(foot.ifname, mtu))
         if link.kind == "veth" and not link.peer:
             self._announce(link, ())
 
@@ -294,6 +297,12 @@ def _stand(foot: Foot) -> None:
         rtnl.check(rtnl.transact(link, messages))
     for path, value in foot.sysctls.items():
         sysctl.write(path, value)
+
+
+def _resize(ifname: str, mtu: int) -> None:
+    """Inside the container's namespace: the two ends of an endpoint carry the same."""
+    with rtnl.connect() as link:
+        rtnl.check(rtnl.transact(link, [rtnl.link_mtu(_index(ifname), mtu)]))
 
 
 def _lead(foot: Foot) -> None:
