@@ -358,7 +358,6 @@ class HostAgent:
         return users
 
     def _drifted(self, drift: Drift) -> None:
-        log.warning("network drift: %s: %s", drift.object, drift.action)
         attributes = {"object": drift.object, "action": drift.action}
         self.reporter.event(
             Event(
