@@ -22,6 +22,7 @@ from agent.journal import Journal
 from agent.logs import LogReader
 from agent.membership import Membership
 from agent.namekeeper import NameKeeper
+from agent.policykeeper import PolicyKeeper
 from agent.record import Local, status_of
 from agent.reporter import Reporter
 from agent.rotation import LogRotator
@@ -55,6 +56,7 @@ class HostAgent:
         self._supervisor = supervisor
         self._names = NameKeeper(context, self.membership)
         self._services = ServiceKeeper(context, self.membership)
+        self._policies = PolicyKeeper(context, self.membership)
         self._actions = Actions(context, self._names.known)
         self.workers: dict[InstanceId, Worker] = {}
         self._told: dict[InstanceId, Instance] = {}
@@ -97,8 +99,9 @@ class HostAgent:
             self._bury()
             self._assign()
         context.names.changed = context.processes.changed = self.report_host
-        self._services.changed = self.report_host
+        self._services.changed = self._policies.changed = self.report_host
         self._supervisor.start("services", self._services.run, restart=True)
+        self._supervisor.start("policies", self._policies.run, restart=True)
         self._supervisor.start("names", self._names.run, restart=True)
         self._supervisor.start("verdicts", context.names.run, restart=True)
         self._supervisor.start("processes", context.processes.run, restart=True)
@@ -127,6 +130,7 @@ class HostAgent:
         written = self._views.write(view)
         self.context.view, self._has_view = view, True
         await self._apply_network()
+        await self._policies.settle()
         self._bury()
         self._assign()
         await written
@@ -141,6 +145,7 @@ class HostAgent:
         networks = delta.networks or delta.gone_networks or delta.peers or delta.gone_peers
         if networks or delta.vxlan_port is not None or self._plan is None:
             await self._apply_network()
+        await self._policies.settle()
         self._assign()
         await written
         return True
@@ -164,7 +169,9 @@ class HostAgent:
             return
         trouble, self._plan = "", None
         try:
-            await self.context.network.apply(replace(plan, services=self._services.take()))
+            await self.context.network.apply(
+                replace(plan, services=self._services.take(), policies=self._policies.take())
+            )
             self._plan = plan
         except FlotaError as error:
             log.error("network: %s", error)
@@ -206,6 +213,7 @@ class HostAgent:
         """Who is on the networks may be another: names and services are made of that."""
         self._names.ring()
         self._services.ring()
+        self._policies.ring()
 
     def _assign(self) -> None:
         self._members_changed()
@@ -338,7 +346,9 @@ class HostAgent:
         return HostReport(
             host=context.host,
             volumes=tuple(context.volumes.all()),
-            conditions=tuple(filter(None, (self._trouble, self._services.trouble, *troubles))),
+            conditions=tuple(
+                filter(None, (self._trouble, self._services.trouble, self._policies.trouble, *troubles))
+            ),
         )
 
     def report_host(self) -> None:

@@ -82,11 +82,8 @@ def _frame(table: NftTable) -> Any:
         name: (c.type, c.hook, c.priority, c.policy, tuple(comment(r) if r.text else r.why for r in c.rules))
         for name, c in table.chains.items()
     }
-<<<<<<< HEAD
-    return chains, {name: (s.type, s.data, s.interval, bool(s.filled)) for name, s in table.sets.items()}
-=======
-    return table.dormant, chains, {name: (s.type, s.data, s.interval) for name, s in table.sets.items()}
->>>>>>> main
+    sets = {name: (s.type, s.data, s.interval, bool(s.filled)) for name, s in table.sets.items()}
+    return table.dormant, chains, sets
 
 
 def _whole(family: Family, table: NftTable) -> Iterable[str]:

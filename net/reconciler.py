@@ -24,7 +24,8 @@ from model.errors import CommandFailed, Exhausted, InUse, NotFound
 from model.ids import InstanceId, short
 from model.status import Endpoint
 from net import loadbalance, publish
-from net.diff import Op, Operation, describe, diff, nft_operations
+from net.diff import Op, Operation, diff, nft_operations
+from net.drift import drift_of
 from net.endpoint import InstanceNetwork, endpoint_link, endpoint_status, network_of, same_but_ways
 from net.endpointfiles import EndpointFiles
 from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
@@ -46,7 +47,7 @@ from net.plan import (
 from net.policy import HostPolicies
 from net.servicechains import TABLE as SERVICE_TABLE
 from net.serving import Serving
-from net.state import Link, NetState, Route, Steering, Sysctl, Way
+from net.state import Link, NetState, Steering, Sysctl, Way
 
 log = logging.getLogger("flota.net")
 
@@ -227,18 +228,16 @@ class NetReconciler:
             if self._plan is None:
                 return
             before, self._plan = self._plan, msgspec.structs.replace(self._plan, policies=policies)
-            if before.policies.classes.keys() != policies.classes.keys():
-                await self._converge()
-                return
-            instances = self._instances.values()
-            operations = nft_operations(
-                policy_tables(self._plan, instances), policy_tables(before, instances)
-            )
-            try:
-                await self._issue(operations)
-            except CommandFailed as error:
-                log.warning("comparing everything, since %s", error)
-                await self._converge()
+            if before.policies.classes.keys() == policies.classes.keys():
+                instances = self._instances.values()
+                then = policy_tables(before, instances)
+                try:
+                    await self._issue(nft_operations(policy_tables(self._plan, instances), then))
+                    return
+                except CommandFailed as error:
+                    log.warning("comparing everything, since %s", error)
+            if (failure := (await self._converge())[1]) is not None:
+                raise failure
 
     def free_port(
         self,
@@ -288,14 +287,9 @@ class NetReconciler:
             await self._issue(operations)
         except CommandFailed as error:
             log.warning("comparing everything, since %s", error)
-<<<<<<< HEAD
-            await self._converge()
-            with contextlib.nullcontext() if needed else contextlib.suppress(CommandFailed):
-=======
             if (failure := (await self._converge())[1]) is not None:
                 raise failure from error
-            with contextlib.suppress(CommandFailed):
->>>>>>> main
+            with contextlib.nullcontext() if needed else contextlib.suppress(CommandFailed):
                 await self._issue(operations)
             self._bell.ring()
 
@@ -380,7 +374,7 @@ class NetReconciler:
                 if self._plan is None:
                     continue
                 done, failure = await self._converge(thorough=thorough)
-                drifts = [_drift(operation) for operation in done]
+                drifts = [drift_of(operation) for operation in done]
                 if wrong := await self._serving.repair():
                     action = f"{wrong} elements or chains differed, set back"
                     drifts.append(Drift(object=f"nft table inet {SERVICE_TABLE}", action=action))
@@ -396,14 +390,3 @@ class NetReconciler:
             log.warning("%s: %s", drift.object, drift.action)
             for ring in self._watchers:
                 ring(drift)
-
-
-def _drift(operation: Operation) -> Drift:
-    if isinstance(operation, Op):
-        words = {"add": "was missing, made again", "change": "was changed, set back"}
-        if isinstance(operation.item, Route):
-            words["change"] = "was missing or led elsewhere, set back"
-        action = words.get(operation.verb, "was not ours to have, removed")
-        return Drift(object=describe(operation.item), action=action)
-    action = "was missing or changed, made again" if operation.whole else "elements differed, set back"
-    return Drift(object=f"nft table {operation.family} flota", action=action)

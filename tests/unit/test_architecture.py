@@ -48,6 +48,7 @@ PURE = [
     "aio/backoff.py",
     "net/state.py",
     "net/diff.py",
+    "net/drift.py",
     "net/plan.py",
     "net/ipam.py",
     "net/publish.py",
