@@ -86,6 +86,7 @@ class HostAgent:
         records = {InstanceId(key): record for key, record in self._journal.read("local", Local).items()}
         for ident in [i for i, record in records.items() if record.phase is Phase.REMOVED]:
             self._tombstones[ident] = records.pop(ident)
+        context.records.update(records)
         self._open_addresses(records)
         await context.network.start()
         context.network.on_drift(self._drifted)

@@ -60,7 +60,7 @@ class PolicyKeeper:
             before = self._current
             now = self.take()
             if now is not before and now != before:
-                await self._police(now)
+                await self._police(now, before)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -68,14 +68,14 @@ class PolicyKeeper:
             await self._bell.wait()
             await self.settle()
 
-    async def _police(self, policies: HostPolicies) -> None:
+    async def _police(self, policies: HostPolicies, before: HostPolicies) -> None:
         trouble = ""
         try:
             await self._context.network.police(policies)
         except FlotaError as error:
             trouble = f"policies: {error}"
             log.error("%s", trouble)
-            self._known = None
+            self._current, self._known = before, None
         if trouble != self.trouble:
             self.trouble = trouble
             self.changed()

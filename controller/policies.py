@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from controller.snapshot import Cluster
 from model.ids import HostId, InstanceId, PolicyId
-from model.policy import Party, PolicySpec, matches
+from model.policy import DIRECTIONS, Party, PolicySpec, matches
+from model.policywords import direction_words
 from model.records import Desired, Instance
 from model.status import Endpoint, InstanceStatus
 
@@ -51,6 +52,18 @@ def selected_by(cluster: Cluster, spec: PolicySpec) -> tuple[str, ...]:
             if instance.desired is not Desired.REMOVED
             and any(matches(spec.selects, party) for party in parties_of(cluster, instance))
         )
+    )
+
+
+def policy_lines(cluster: Cluster, instance: Instance) -> tuple[str, ...]:
+    """What policies say of it, a line each."""
+    parties = list(parties_of(cluster, instance))
+    return tuple(
+        f"policy {spec.name}: {direction} {direction_words(spec, direction)}"
+        for spec in sorted((p.spec for p in cluster.policies.values()), key=lambda s: s.name)
+        if any(matches(spec.selects, party) for party in parties)
+        for direction in DIRECTIONS
+        if spec.rules(direction) is not None
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from controller.condition import status_of
 from controller.placing import World
+from controller.policies import policy_lines, selected_by
 from controller.snapshot import Cluster, Usage
-from model.api import FleetInfo, HostInfo, InstanceInfo, NetworkInfo, ServiceInfo, Why
+from model.api import FleetInfo, HostInfo, InstanceInfo, NetworkInfo, PolicyInfo, ServiceInfo, Why
 from model.events import Event
-from model.records import Desired, Host, Instance, Network, Service
+from model.records import Desired, Host, Instance, Network, Policy, Service
 from model.spec import Availability, Replicated, Reservations
 from model.status import HostState, InstanceStatus, Phase
 
@@ -101,6 +102,10 @@ def network_info(cluster: Cluster, network: Network, world: World) -> NetworkInf
     return NetworkInfo(network=network, blocks=ordered, endpoints=endpoints)
 
 
+def policy_info(cluster: Cluster, policy: Policy) -> PolicyInfo:
+    return PolicyInfo(policy=policy, selected=selected_by(cluster, policy.spec))
+
+
 def fleet_info(cluster: Cluster, world: World, *, version: str, store: str) -> FleetInfo:
     running = sum(
         s.phase is Phase.RUNNING and ident in cluster.instances for ident, s in world.statuses.items()
@@ -127,7 +132,7 @@ def why_instance(cluster: Cluster, instance: Instance, world: World, events: tup
         id=instance.id,
         name=instance.name,
         summary=f"container {instance.name} is {info.status.phase}{where}",
-        reasons=info.explanation,
+        reasons=(*info.explanation, *policy_lines(cluster, instance)),
         events=events,
     )
 

@@ -15,6 +15,7 @@ from model.ids import NetworkId
 from model.spec import Struct
 
 Direction = Literal["ingress", "egress"]
+DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
 PolicyProtocol = Literal["tcp", "udp", "sctp", "icmp"]
 
 

@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 
 from model.ids import NetworkId
-from model.policy import Direction, Party, PolicyPeer, PolicyRule, PolicySpec, matches, selecting
+from model.policy import DIRECTIONS, Direction, Party, PolicyPeer, PolicyRule, PolicySpec, matches, selecting
 from model.spec import Struct
 from net.spans import (
     BITS,
@@ -29,8 +29,6 @@ from net.spans import (
     whole,
 )
 from net.state import ElementSet
-
-DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
 
 
 class Policed(Struct):

@@ -237,6 +237,7 @@ class NetReconciler:
                 except CommandFailed as error:
                     log.warning("comparing everything, since %s", error)
             if (failure := (await self._converge())[1]) is not None:
+                self._bell.ring()
                 raise failure
 
     def free_port(

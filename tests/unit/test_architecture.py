@@ -103,7 +103,7 @@ PURE = [
 PURE_STDLIB = {
     "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "enum",
     "fnmatch", "functools", "hashlib", "heapq", "hmac", "ipaddress", "itertools", "json", "math", "operator",
-    "posixpath", "re", "shlex", "signal", "string", "struct", "typing", "types", "urllib",
+    "posixpath", "re", "shlex", "signal", "string", "struct", "tomllib", "typing", "types", "urllib",
 }  # fmt: skip
 PURE_LIBRARIES = {"msgspec", "immutables"}
 IMPURE_CALLS = {"open", "print", "input"}
