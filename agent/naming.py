@@ -1,9 +1,9 @@
 """The resolver of this host, kept running and told what to serve.
 
 It is a process of its own session that outlives the agent: the next agent adopts it by its pid file, replaces
-it when it is of another version, and starts it again when it died. What it serves is one file, written aside
-and renamed, only when it changed. Invariant: at most one resolver per run folder (it holds a lock on its pid
-file), and none after `stop`.
+it when it is of another version, and starts it again when it died. What it serves is one file
+(`agent.namefile`), written only when it changed. Invariant: at most one resolver per run folder (it holds a
+lock on its pid file), and none after `stop`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from agent.namefile import NameFile, prepare
 from agent.runtime.procs import open_process
 from agent.runtime.spawn import readable, spawn
 from aio.backoff import delay
 from aio.inotify import DirectoryBells
 from model.codec import decode_json
 from model.errors import FlotaError, InvalidInput
-from net.resolver.drop import USER
+from net.resolver.change import Step
 from net.resolver.main import VERSION
-from net.resolver.serve import PID, SERVED, STATE, Served, digest
-from net.resolver.state import ResolverState, encode
+from net.resolver.serve import PID, SERVED, STATE, Served
+from net.resolver.state import ResolverState
+from net.resolver.statefile import Mark
 
 log = logging.getLogger("flota.agent")
 
@@ -52,8 +54,9 @@ class Names(Protocol):
         """What people should know: why names are not served, or not everywhere."""
         ...
 
-    def update(self, state: ResolverState) -> None:
-        """Serve this from now on. Cheap when nothing changed; never waits."""
+    def update(self, state: ResolverState, step: Step | None = None) -> None:
+        """Serve this from now on, which came of the last one by `step`. Cheap when little changed; never
+        waits."""
         ...
 
     async def served(self, deadline: float = 1.0) -> bool:
@@ -73,9 +76,8 @@ class NameService:
         self.changed: Callable[[], None] = lambda: None
         self._log_path, self._options = log_path, tuple(options)
         self._state: ResolverState | None = None
-        self._data = b""
-        self._digest = ""
-        self._verdict = Served(digest="")
+        self._file = NameFile(self.folder)
+        self._verdict = Served()
         self._trouble = ""
         self._written = False
         self._pid = 0
@@ -86,21 +88,26 @@ class NameService:
         refused = f"names: the state is refused: {self._verdict.refused}" if self._verdict.refused else ""
         return tuple(word for word in (self._trouble, refused, *self._verdict.troubles) if word)
 
-    def update(self, state: ResolverState) -> None:
-        if state == self._state and self._written:
-            return
-        self._state, data = state, encode(state)
-        if data != self._data or not self._written:
-            self._data, self._digest = data, digest(data)
-            self._write()
+    def update(self, state: ResolverState, step: Step | None = None) -> None:
+        if self._state is None:
+            self._file.adopt()
+        self._state = state
+        self._write(step)
 
     async def served(self, deadline: float = 1.0) -> bool:
+        wanted = self._file.mark if self._written else None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline):
-                while self._verdict.digest != self._digest:
+                while not self._has_read(wanted):
                     news = self._news
                     await news.wait()
-        return self._verdict.digest == self._digest and not self._verdict.refused
+        return self._has_read(wanted) and not self._verdict.refused
+
+    def _has_read(self, wanted: Mark | None) -> bool:
+        """The resolver has that much of the file, or all of the one that came after it."""
+        read = self._verdict.mark
+        in_time = wanted is not None and read.reaches(wanted)
+        return self._written and (in_time or read.reaches(self._file.mark))
 
     async def run(self) -> None:
         prepare(self.folder)
@@ -143,7 +150,7 @@ class NameService:
             if not self._written:
                 self._write()
             self._look()
-            behind = self._written and self._verdict.digest != self._digest
+            behind = self._written and not self._verdict.mark.reaches(self._file.mark)
             silent = silent + 1 if behind and self._verdict == seen else 0
             seen = self._verdict
             if silent >= STUCK:
@@ -153,10 +160,9 @@ class NameService:
 
     async def _adopted(self) -> int | None:
         """A pidfd of the one that runs, if it is of our version."""
-        if not self._data and (found := _read(self.folder / STATE)):
-            # What the last agent said is good until we know better.
-            self._data, self._digest, self._written = found, digest(found), True
-        elif not self._written:
+        if self._state is None:
+            self._written = self._file.adopt()  # what the last agent said is good until we know better
+        if not self._written:
             self._write()
         pid, started, version = read_pid(self.folder)
         pidfd = open_process(pid, started)
@@ -172,7 +178,7 @@ class NameService:
 
     def _spawned(self) -> int | None:
         (self.folder / SERVED).unlink(missing_ok=True)  # what a dead one said
-        self._verdict = Served(digest="")
+        self._verdict = Served()
         argv = [sys.executable, "-m", "net.resolver", str(self.folder), *self._options]
         try:
             self._log_path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -188,10 +194,9 @@ class NameService:
         log.info("names: started the resolver with pid %d", self._pid)
         return pidfd
 
-    def _write(self) -> None:
+    def _write(self, step: Step | None = None) -> None:
         try:
-            prepare(self.folder)
-            write_state(self.folder, self._data)
+            self._file.put(self._state or ResolverState(), step, anew=bool(self._verdict.refused))
             self._written = True
         except OSError as error:
             self._written = False
@@ -201,11 +206,11 @@ class NameService:
         """The resolver's verdict; one that is being written is read at the next bell."""
         with contextlib.suppress(InvalidInput):
             data = _read(self.folder / SERVED)
-            verdict = decode_json(data, Served, SERVED) if data else Served(digest="")
+            verdict = decode_json(data, Served, SERVED) if data else Served()
             if verdict != self._verdict:
                 before = self.troubles
                 self._verdict = verdict
-                if verdict.digest and self._written:
+                if verdict.mark.first and self._written:
                     self._trouble = ""
                 self._news.set()
                 self._news = asyncio.Event()
@@ -227,7 +232,7 @@ class FakeNames:
         self.troubles: tuple[str, ...] = ()
         self.states: list[ResolverState] = []
 
-    def update(self, state: ResolverState) -> None:
+    def update(self, state: ResolverState, step: Step | None = None) -> None:
         if self.states[-1:] != [state]:
             self.states.append(state)
 
@@ -265,24 +270,6 @@ def read_pid(folder: Path) -> tuple[int, int, int]:
     except ValueError:
         return 0, 0, 0
     return pid, started, version
-
-
-def prepare(folder: Path) -> None:
-    """The folder, which the resolver's user may read and not write. Idempotent."""
-    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    if os.geteuid() == 0:
-        os.chown(folder, 0, USER)
-
-
-def write_state(folder: Path, data: bytes) -> None:
-    """Whole or not at all; readable for the resolver's user. Raises OSError."""
-    aside = folder / f"{STATE}.new"
-    with open(aside, "wb") as file:
-        if os.geteuid() == 0:
-            os.fchown(file.fileno(), 0, USER)
-        os.fchmod(file.fileno(), 0o640)
-        file.write(data)
-    os.replace(aside, folder / STATE)
 
 
 def _read(path: Path) -> bytes | None:

@@ -21,7 +21,7 @@ from net.resolver.drop import drop_privileges
 from net.resolver.hostconf import HostServers
 from net.resolver.serve import PID, SERVED, Resolver
 
-VERSION = 1
+VERSION = 2
 """Raise it with a change that a running resolver must not miss: agents replace those of other versions."""
 OPTIONS = ("--port", "--upstream-port", "--resolv-conf")
 

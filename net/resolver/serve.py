@@ -7,7 +7,6 @@ a container that it is about to start can be asked for.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable
@@ -16,37 +15,32 @@ from aio.inotify import DirectoryBells
 from aio.mailbox import Bell
 from aio.supervisor import Supervisor
 from model.codec import encode_json
-from model.errors import InvalidInput
 from model.spec import Struct
-from net.resolver import codec
+from net.resolver import codec, statefile
 from net.resolver.answer import Answerer, Forward
 from net.resolver.forward import Forwarder
 from net.resolver.hostconf import HostServers
 from net.resolver.listen import Listeners, Send
-from net.resolver.state import ResolverState, decode
+from net.resolver.state import ResolverState
+from net.resolver.statefile import Mark, Reading
 
 log = logging.getLogger("flota.resolver")
 
 RETRY, LOOK = 2.0, 30.0
 """Seconds until an address that could not be bound is tried again, and between looks without a bell."""
 STATE, SERVED, PID = "state.json", "served.json", "pid"
-MOST_STATE = 256 << 20
 MOST_FAILURES = 100
 """Faults of ours that are logged; the file must not grow with the questions."""
 
 
 class Served(Struct):
-    """What the resolver made of a state file. `digest` is of its bytes."""
+    """What the resolver made of a state file, and how far it has read it."""
 
-    digest: str
+    mark: Mark = Mark()
     refused: str = ""
     """Why the state is not served; the one before it still is."""
     troubles: tuple[str, ...] = ()
     """Addresses that can't be listened on, and why."""
-
-
-def digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 class Resolver:
@@ -67,9 +61,10 @@ class Resolver:
         self._host, self._upstream_port = host, upstream_port
         self._listeners = Listeners(self._handle, port)
         self._forwarder: Forwarder | None = None
+        self._file = StateFile(folder)
+        self._reading = Reading()
         self._state = ResolverState()
         self._answerer = Answerer(self._state)
-        self._digest = ""
         self._served: Served | None = None
         self._turn = 0
         self._failures = 0
@@ -91,6 +86,7 @@ class Resolver:
                         await bell.wait(RETRY if self._listeners.troubles else LOOK)
                 finally:
                     self._forwarder.close()
+                    self._file.close()
                     await self._listeners.close()
         finally:
             bells.close()
@@ -98,29 +94,31 @@ class Resolver:
     async def _look(self) -> None:
         refused = self._served.refused if self._served is not None else ""
         try:
-            data = read_file(self._folder, STATE)
-            if data is not None and (found := digest(data)) != self._digest:
-                self._digest = found
-                refused = self._take(data)
+            reading = self._file.read(self._reading)
+            if reading is not self._reading:
+                self._reading = reading
+                refused = self._take(reading)
         except OSError as error:
             refused = f"{self._path}/{STATE}: {error.strerror}"
             log.error("names: %s", refused)
         await self._listeners.apply(self._state.listen)
-        served = Served(digest=self._digest, refused=refused, troubles=self._listeners.troubles)
+        served = Served(mark=self._reading.mark, refused=refused, troubles=self._listeners.troubles)
         if served != self._served:
             self._served = served
             self._tell(encode_json(served))
 
-    def _take(self, data: bytes) -> str:
+    def _take(self, reading: Reading) -> str:
         """Why it was refused; empty when it is served from now on."""
-        try:
-            state = decode(data)
-            answerer = Answerer(state)
-        except (InvalidInput, ValueError) as error:
-            log.error("a new state is refused, the one before it is served: %s", error)
-            return str(error)
-        self._state, self._answerer = state, answerer
-        return ""
+        refused = reading.refused
+        if not refused:
+            try:
+                self._answerer = Answerer(reading.state, self._answerer)
+                self._state = reading.state
+            except ValueError as error:
+                refused = str(error)
+        if refused:
+            log.error("a new state is refused, the one before it is served: %s", refused)
+        return refused
 
     def _handle(self, data: bytes, source: str, udp: bool, send: Send) -> bytes | None:
         self._turn += 1
@@ -148,11 +146,33 @@ class Resolver:
         self._forwarder.ask(query, source, upstreams, done)
 
 
-def read_file(folder: int, name: str) -> bytes | None:
-    """None when there is none. Raises OSError."""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-    except FileNotFoundError:
-        return None
-    with open(fd, "rb") as file:
-        return file.read(MOST_STATE)
+class StateFile:
+    """The file of a folder, read on where it grew and from its beginning where it is another. It is held
+    open: as long as we have it, no other file can be taken for it."""
+
+    def __init__(self, folder: int) -> None:
+        self._folder = folder
+        self._fd = -1
+
+    def read(self, before: Reading) -> Reading:
+        """The same `Reading` where nothing is new, or there is no file. Raises OSError."""
+        try:
+            found = os.stat(STATE, dir_fd=self._folder)
+        except FileNotFoundError:
+            return before
+        if (
+            self._fd >= 0
+            and os.path.samestat(found, os.fstat(self._fd))
+            and found.st_size >= before.mark.size
+        ):
+            data = os.pread(self._fd, found.st_size - before.mark.size, before.mark.size)
+            return statefile.read_on(before, data) if b"\n" in data else before
+        fd = os.open(STATE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
+        self.close()
+        self._fd = fd
+        return statefile.read(os.pread(fd, os.fstat(fd).st_size, 0))
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ import dns.query
 import pytest
 
 from agent import naming
+from agent.namefile import write_state
 from agent.naming import NameService, read_pid
 from agent.runtime.procs import process_started
 from aio import subprocess
@@ -147,7 +147,7 @@ async def test_state_file_that_was_damaged_is_told(host: Host) -> None:
     async with host.agent() as names:
         names.update(state(web=("10.1.0.1",)))
         assert await names.served(10)
-        naming.write_state(host.run / naming.FOLDER, b"{")
+        write_state(host.run / naming.FOLDER, b"{")
         await until(lambda: names.troubles, deadline=5)
         assert "refused" in names.troubles[0] and host.ask("web") == ["10.1.0.1"]
         names.update(state(web=("10.1.0.2",)))
@@ -224,17 +224,49 @@ async def test_state_that_could_not_be_written_is_written_later(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(naming, "CHECK", 0.1)
-    real, full = naming.write_state, OSError(errno.ENOSPC, "No space left on device")
-
-    def fails(folder: Path, data: bytes) -> None:
-        raise full
-
+    folder = host.run / naming.FOLDER
     async with host.agent() as names:
         names.update(state(web=("10.1.0.1",)))
         assert await names.served(10)
-        monkeypatch.setattr(naming, "write_state", fails)
+        (folder / f"{STATE}.new").mkdir()
+        (folder / STATE).unlink()
         names.update(state(web=("10.1.0.2",)))
-        assert "No space left" in names.troubles[0] and host.ask("web") == ["10.1.0.1"]
-        monkeypatch.setattr(naming, "write_state", real)
+        assert "Is a directory" in names.troubles[0] and host.ask("web") == ["10.1.0.1"]
+        assert not await names.served(0.01)
+        (folder / f"{STATE}.new").rmdir()
         assert await names.served(10) and host.ask("web") == ["10.1.0.2"]
         await until(lambda: not names.troubles, deadline=5)
+
+
+async def test_change_is_appended_and_read_by_the_resolver_and_the_next_agent(host: Host) -> None:
+    path = host.run / naming.FOLDER / STATE
+    async with host.agent() as names:
+        names.update(state(web=("10.1.0.1",), db=("10.1.0.3",)))
+        assert await names.served(10)
+        first = path.read_bytes()
+        names.update(state(web=("10.1.0.2",), new=("10.1.0.4",)))
+        assert await names.served(5) and path.read_bytes().startswith(first)
+        assert host.ask("web") == ["10.1.0.2"] and host.ask("new") == ["10.1.0.4"] and host.ask("db") == []
+        said = path.read_bytes()
+    async with host.agent() as names:
+        names.update(state(web=("10.1.0.2",), new=("10.1.0.4",)))
+        assert await names.served(5) and path.read_bytes() == said, "it says so already"
+        names.update(state())
+        assert await names.served(5) and host.ask("web") == []
+
+
+async def test_change_that_was_cut_short_or_damaged_is_overcome(host: Host) -> None:
+    path = host.run / naming.FOLDER / STATE
+    async with host.agent() as names:
+        names.update(state(web=("10.1.0.1",)))
+        assert await names.served(10)
+        with open(path, "ab") as file:
+            file.write(b'{"zones": {"n": {"netw')
+        names.update(state(web=("10.1.0.2",)))
+        assert await names.served(5) and host.ask("web") == ["10.1.0.2"]
+        with open(path, "ab") as file:
+            file.write(b"nonsense\n")
+        await until(lambda: names.troubles, deadline=5)
+        assert "refused" in names.troubles[0] and host.ask("web") == ["10.1.0.2"]
+        names.update(state(web=("10.1.0.3",)))
+        assert await names.served(5) and host.ask("web") == ["10.1.0.3"] and not names.troubles

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent import naming
+from agent.namefile import write_state
 from model.directory import Member
 from model.ids import InstanceId, NetworkId
 from model.spec import NetworkSpec, Subnet
@@ -20,7 +21,7 @@ from model.view import NetworkView
 from net import names
 from net.names import Asker
 from net.resolver.serve import SERVED
-from net.resolver.state import encode
+from net.resolver.statefile import whole
 from tests.support.hostprocess import HostProcess
 from tests.support.nethosts import NetHosts, host_id, inner4, inner6, net_hosts, network_id, overlay
 from tests.support.waiting import wait_until
@@ -55,8 +56,7 @@ class NamedHost:
         for number, found in members.items():
             zones[network_id(number)] = names.zone(networks[network_id(number)], found)
         state = names.resolver_state(zones, names.clients(askers, networks))
-        naming.prepare(self.folder)
-        naming.write_state(self.folder, encode(state))
+        write_state(self.folder, whole(state)[0])
 
     def start(self) -> None:
         argv = ["nsenter", f"--net=/run/netns/{self.host.netns}", sys.executable, "-m", "net.resolver"]

@@ -20,7 +20,8 @@ from aio.supervisor import Supervisor
 from model.codec import decode_json
 from net.resolver.hostconf import HostServers
 from net.resolver.serve import STATE, Resolver, Served
-from net.resolver.state import ResolverState, encode
+from net.resolver.state import ResolverState
+from net.resolver.statefile import whole
 from tests.support.waiting import until
 
 Behaviour = Callable[[dns.message.Message, bool], list[bytes]]
@@ -122,7 +123,7 @@ class ResolverLab:
     async def put(self, state: ResolverState | bytes) -> Served:
         before = len(self.verdicts)
         aside = self.folder / "new"
-        aside.write_bytes(state if isinstance(state, bytes) else encode(state))
+        aside.write_bytes(state if isinstance(state, bytes) else whole(state)[0])
         os.replace(aside, self.folder / STATE)
         await until(lambda: len(self.verdicts) > before, deadline=5, what="a verdict")
         return self.verdicts[-1]
