@@ -32,6 +32,7 @@ from net.kernel.base import Kernel
 from net.kernel.linux import LinuxKernel
 from net.loadbalance import VirtualService
 from net.naming import veth_name
+from net.parting import Parting
 from net.plan import (
     check,
     desired,
@@ -73,6 +74,7 @@ class NetReconciler:
         self._loopback: Mapping[str, str] = {}
         self._supervisor = Supervisor("net")
         self._serving = Serving(self._kernel)
+        self._parting = Parting(self._kernel, lambda: tuple(self._instances.values()))
         self._issued = 0
 
     @property
@@ -86,6 +88,7 @@ class NetReconciler:
         self._instances = self._files.load()
         await self._kernel.start(self._bell.ring)
         self._supervisor.start("watch", self._watch, restart=True)
+        self._supervisor.start("parting", self._parting.run, restart=True)
         self._supervisor.start("tidy", lambda: self._serving.tidy(self._lock), restart=True)
 
     async def close(self) -> None:
@@ -258,6 +261,11 @@ class NetReconciler:
         """Change the packet filter by what one instance's change means, and by nothing else."""
         if self._plan is None:
             return
+        await self._filter(before, after)
+        self._parting.changed(before, after)
+
+    async def _filter(self, before: InstanceNetwork, after: InstanceNetwork) -> None:
+        assert self._plan is not None
         now, then = filter_tables(self._plan, (after,)), filter_tables(self._plan, (before,))
         operations = nft_operations(now, then)
         try:
