@@ -105,6 +105,20 @@ class NetReconciler:
             await self._converge()
             await self._serving.apply(plan.services, service_frame(plan), own_blocks(plan))
 
+    async def examine(self) -> Sequence[Drift]:
+        async with self._lock:
+            if self._plan is None:
+                return ()
+            drifts = [_drift(operation) for operation in await self._converge()]
+            if wrong := await self._serving.repair():
+                action = f"{wrong} elements or chains differed, set back"
+                drifts.append(Drift(object=f"nft table inet {SERVICE_TABLE}", action=action))
+        for drift in drifts:
+            log.warning("repaired: %s (%s)", drift.object, drift.action)
+            for ring in self._watchers:
+                ring(drift)
+        return drifts
+
     def on_drift(self, ring: Callable[[Drift], None]) -> None:
         self._watchers.append(ring)
 
@@ -307,17 +321,7 @@ class NetReconciler:
         while True:
             await self._bell.wait(timeout=self._compare * random.uniform(0.9, 1.1))
             await self._settled()
-            async with self._lock:
-                if self._plan is None:
-                    continue
-                drifts = [_drift(operation) for operation in await self._converge()]
-                if wrong := await self._serving.repair():
-                    action = f"{wrong} elements or chains differed, set back"
-                    drifts.append(Drift(object=f"nft table inet {SERVICE_TABLE}", action=action))
-            for drift in drifts:
-                log.warning("repaired: %s (%s)", drift.object, drift.action)
-                for ring in self._watchers:
-                    ring(drift)
+            await self.examine()
 
 
 def _drift(operation: Operation) -> Drift:
