@@ -65,6 +65,7 @@ PURE = [
     "net/subnets.py",
     "net/endpoint.py",
     "net/firewall.py",
+    "net/flows.py",
     "net/loadbalance.py",
     "net/servicechains.py",
     "net/servicenat.py",
