@@ -38,6 +38,7 @@ from model.api import (
     Why,
 )
 from model.events import Event
+from model.health import HealthLog
 from model.ids import HostId
 from model.image import ImageRecord, Progress
 from model.records import Network
@@ -239,6 +240,8 @@ class HostPort(Protocol):
         ...
 
     async def top(self, ref: str) -> ProcessTable: ...
+
+    def health(self, ref: str) -> HealthLog: ...
 
     # -- images -------------------------------------------------------------------------------------
     def list_images(self) -> Sequence[ImageInfo]: ...

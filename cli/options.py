@@ -56,6 +56,17 @@ CONTAINER = (
     click.option("--platform", help="os/arch"),
     click.option("--constraint", multiple=True, help="For example node.labels.zone==a"),
 )
+HEALTH = (
+    click.option("--health-cmd", help="Command that exits with 0 when it is well"),
+    click.option("--health-tcp", help="PORT that takes a connection when it is well"),
+    click.option("--health-http", help="PORT/PATH that answers GET with 200 to 399 when it is well"),
+    click.option("--health-interval", help="Time between checks (30s)"),
+    click.option("--health-timeout", help="How long one may take (30s)"),
+    click.option("--health-retries", type=int, help="Failures in a row until it is unhealthy (3)"),
+    click.option("--health-start-period", help="Time to start, in which failures don't count (0s)"),
+    click.option("--health-start-interval", help="Longest pause between checks while it starts (5s)"),
+    click.option("--no-healthcheck", is_flag=True, help="No check, also if the image has one"),
+)
 PLAIN = (
     click.option("--name", default="", help="Its name; one is invented without"),
     click.option("--interactive", "-i", is_flag=True, help="Keep stdin open"),
@@ -79,7 +90,13 @@ PLAIN = (
 
 
 def container_options(command: F) -> F:
-    for option in reversed(CONTAINER):
+    for option in reversed(CONTAINER + HEALTH):
+        command = option(command)
+    return command
+
+
+def health_options(command: F) -> F:
+    for option in reversed(HEALTH):
         command = option(command)
     return command
 

@@ -15,6 +15,7 @@ import msgspec
 
 from model.errors import InvalidInput, Problem
 from model.exposed import exposed
+from model.healthrules import health_problems
 from model.ids import DNS_LABEL, NAME
 from model.spec import (
     Attachment,
@@ -75,6 +76,8 @@ def _container(spec: ContainerSpec, at: str) -> Iterator[Iterable[Problem]]:
     yield _ports(spec.ports, f"{at}.ports")
     yield _networks(spec, at)
     yield _restart(spec.restart, spec.auto_remove, f"{at}.restart")
+    if spec.health is not None:
+        yield health_problems(spec.health, f"{at}.health")
     for index, limit in enumerate(spec.ulimits):
         where = f"{at}.ulimits[{index}]"
         if not re.match(r"[a-z]{2,20}\Z", limit.name):

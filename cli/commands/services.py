@@ -10,8 +10,9 @@ import click
 
 from cli import render
 from cli.context import App, each, format_option, now, out, pass_app, segment, short, show
-from cli.options import container_options, read_files
+from cli.options import container_options, health_options, read_files
 from cli.parse.container import container_spec, environment, pairs, resources
+from cli.parse.health import health_check
 from cli.parse.ports import parse_service_publish
 from cli.render import Column
 from model.api import InstanceInfo, ServiceInfo, UpdateService
@@ -220,6 +221,7 @@ def scale(app: App, pairs_: tuple[str, ...]) -> None:
 @click.option("--update-order", type=click.Choice(["stop-first", "start-first"]))
 @click.option("--endpoint-mode", type=click.Choice(["vip", "dnsrr"]), help=ENDPOINT_MODE)
 @click.option("--balance", type=click.Choice(BALANCES), help=BALANCE)
+@health_options
 @click.option("--force", is_flag=True, help="Replace all containers even if nothing changed")
 @click.argument("ref", metavar="SERVICE")
 @pass_app
@@ -244,7 +246,7 @@ def updated(spec: ServiceSpec, flags: dict[str, Any]) -> ServiceSpec:
     env.update(environment(flags["env_add"], (), os.environ))
     if flags["force"]:
         env["FLOTA_FORCED"] = str(int(time.time()))
-    changes: dict[str, Any] = {"env": env}
+    changes: dict[str, Any] = {"env": env, "health": health_check(flags, container.health)}
     if flags["image"]:
         changes["image"] = flags["image"]
     if flags["args"] is not None:
