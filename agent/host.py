@@ -39,7 +39,7 @@ from model.errors import FlotaError
 from model.events import Event
 from model.ids import InstanceId
 from model.records import Instance
-from model.status import Endpoint, HostReport, InstanceStatus, Phase
+from model.status import Endpoint, HostFacts, HostReport, InstanceStatus, Phase
 from model.view import NetworkView, View, ViewDelta
 from net.host import Drift, NetworkPlan
 from net.ipam import Leases
@@ -66,6 +66,8 @@ class HostAgent:
         """The one that stands; None while there is none, or the last could not be made."""
         self._trouble = ""
         self._applying = asyncio.Lock()
+        self.readdressed = Bell()
+        """Rung when the host's own facts changed: a session may be from an address that is gone."""
         self._left = Bell()
         """Rung when an instance left a network."""
         self._logs: LogReader | None = None
@@ -146,6 +148,14 @@ class HostAgent:
         self._assign()
         await written
         return True
+
+    async def resettle(self, facts: HostFacts) -> None:
+        """This host's underlay is another now: the fleet is told, its networks follow."""
+        self.context.facts = facts
+        self.reporter.facts(facts)
+        self.readdressed.ring()
+        if self._has_view:
+            await self._apply_network()
 
     async def _apply_network(self) -> None:
         async with self._applying:

@@ -28,6 +28,7 @@ from agent.naming import NameService
 from agent.rotation import LogRotator
 from agent.runtime.conmon import ConmonRuntime
 from agent.session import keep_session
+from agent.underlay import Underlay
 from agent.volumes import Volumes
 from aio.clock import SystemClock
 from aio.supervisor import Supervisor
@@ -72,6 +73,10 @@ async def run(config: AgentConfig, ready: asyncio.Event | None = None) -> None:
         supervisor.start("dialer", dialer.run, restart=True)
         supervisor.start("rotator", rotator.run, restart=True)
         supervisor.start("watchdog", _watchdog, restart=True)
+        underlay = Underlay(
+            lambda: context.facts, agent.resettle, address=config.address, controller=_controller(enrollment)
+        )
+        supervisor.start("underlay", underlay.run, restart=True)
         log.info("agent of host %s is ready", context.facts.hostname)
         if ready is not None:
             ready.set()
@@ -113,7 +118,7 @@ async def _context(
     measured = await facts.measure(
         name=config.name or enrollment.name,
         address=config.address,
-        controller=enrollment.controllers[0].removeprefix("https://"),
+        controller=_controller(enrollment),
         driver=images.driver[0],
         labels=config.labels,
     )
@@ -135,6 +140,11 @@ async def _context(
         cgroup_parent=config.cgroup_parent,
         boot_id=facts.boot_id(),
     )
+
+
+def _controller(enrollment: join.Enrollment) -> str:
+    """HOST:PORT of the first one."""
+    return enrollment.controllers[0].removeprefix("https://")
 
 
 def _connect_volumes(context: Context, agent: HostAgent) -> None:

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
+HEADER = 16
 SOL_NETLINK, ADD_MEMBERSHIP, DROP_MEMBERSHIP = 270, 1, 2
 RTNLGRP = (1, 3, 5, 7, 9, 11)
 """LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE (linux/rtnetlink.h)."""
@@ -58,10 +59,7 @@ class Monitor:
             self._ring()
 
     def _listen(self, protocol: int, groups: int, telling: frozenset[int]) -> socket.socket:
-        flags = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        link = socket.socket(socket.AF_NETLINK, flags, protocol)
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        link.bind((0, groups))
+        link = listener(protocol, groups)
         self._sockets.append(link)
         asyncio.get_running_loop().add_reader(link, self._read, link, telling)
         return link
@@ -74,10 +72,23 @@ class Monitor:
         except OSError:
             self._ring()
             return
-        at = 0
-        while at + 16 <= len(data):
-            length, kind = struct.unpack_from("=IH", data, at)
-            if kind in telling:
-                self._ring()
-                return
-            at += max(16, length + (-length % 4))
+        if any(kind in telling for kind, _ in messages(data)):
+            self._ring()
+
+
+def listener(protocol: int, groups: int) -> socket.socket:
+    """A socket that hears these groups (a bit each); reads never wait."""
+    flags = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    link = socket.socket(socket.AF_NETLINK, flags, protocol)
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    link.bind((0, groups))
+    return link
+
+
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and body of each message in a datagram (struct nlmsghdr, netlink(7))."""
+    at = 0
+    while at + HEADER <= len(data):
+        length, kind = struct.unpack_from("=IH", data, at)
+        yield kind, data[at + HEADER : at + length]
+        at += max(HEADER, length + (-length % 4))

@@ -160,6 +160,9 @@ class Netlink:
             await self._route.link("set", index=index, kind="bridge", br_mcast_snooping=snooping)
         master = _index(link.master) if link.master else 0
         await self._route.link("set", index=index, master=master, state="up", **words)
+        if link.foot is not None:
+            foot, mtu = link.foot, link.mtu
+            netns.inside(foot.namespace, lambda: _resize(foot.ifname, mtu))
         if link.kind == "veth" and not link.peer:
             self._announce(link, ())
 
@@ -175,7 +178,7 @@ class Netlink:
             await self._remove_link(link)
             await self._make_link(link)
         if link.steered:
-            steering.spread(link.name)
+            steering.spread(link.name, link.kind)
         if link.foot is None:
             await self._change_link(link)
         else:
@@ -278,6 +281,12 @@ def _stand(foot: Foot) -> None:
         rtnl.check(rtnl.transact(link, messages))
     for path, value in foot.sysctls.items():
         sysctl.write(path, value)
+
+
+def _resize(ifname: str, mtu: int) -> None:
+    """Inside the container's namespace: the two ends of an endpoint carry the same."""
+    with rtnl.connect() as link:
+        rtnl.check(rtnl.transact(link, [rtnl.link_mtu(_index(ifname), mtu)]))
 
 
 def _lead(foot: Foot) -> None:
