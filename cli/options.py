@@ -95,6 +95,28 @@ def container_options(command: F) -> F:
     return command
 
 
+def _policy(kind: str) -> tuple[Callable[[F], F], ...]:
+    actions = ["pause", "continue"] if kind == "rollback" else ["pause", "continue", "rollback"]
+    return (
+        click.option(f"--{kind}-parallelism", type=int, help="Replaced at a time (1); 0: all"),
+        click.option(f"--{kind}-delay", help="Pause between them (0s)"),
+        click.option(
+            f"--{kind}-order",
+            type=click.Choice(["stop-first", "start-first"]),
+            help="Whether the old one goes first (stop-first)",
+        ),
+        click.option(f"--{kind}-failure-action", type=click.Choice(actions), help="If one fails (pause)"),
+        click.option(f"--{kind}-monitor", help="How long the last must stay ready until it is done (5s)"),
+        click.option(f"--{kind}-max-failure-ratio", help="Share of new ones that may fail (0)"),
+    )
+
+
+def policy_options(command: F) -> F:
+    for option in reversed(_policy("update") + _policy("rollback")):
+        command = option(command)
+    return command
+
+
 def health_options(command: F) -> F:
     for option in reversed(HEALTH):
         command = option(command)

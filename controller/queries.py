@@ -56,9 +56,7 @@ def service_info(cluster: Cluster, service: Service, world: World) -> ServiceInf
         cluster.of_service(service.id).values(), key=lambda i: (i.slot, i.host or "", -i.created_at, i.id)
     )
     infos = tuple(instance_info(cluster, instance, world) for instance in ordered)
-    running = sum(
-        info.status.phase is Phase.RUNNING and info.instance.desired is Desired.RUNNING for info in infos
-    )
+    running = sum(info.status.ready and info.instance.desired is Desired.RUNNING for info in infos)
     return ServiceInfo(
         service=service,
         running=running,

@@ -252,8 +252,14 @@ class UpdatePolicy(Struct):
     """How instances of an old generation are replaced."""
 
     parallelism: int = 1
+    """Seats at a time that are not ready for it; 0: all."""
     delay: float = 0.0
     order: Literal["stop-first", "start-first"] = "stop-first"
+    failure_action: Literal["pause", "continue", "rollback"] = "pause"
+    monitor: float = 5.0
+    """Seconds for which the last new one must stay ready until the update counts as done."""
+    max_failure_ratio: float = 0.0
+    """The share of seats whose new instance may fail before `failure_action` is taken."""
 
 
 Balance = Literal["round-robin", "random", "source-hash", "sticky"]
@@ -270,6 +276,8 @@ class ServiceSpec(Struct):
     mode: ServiceMode = Replicated()
     placement: Placement = Placement()
     update: UpdatePolicy = UpdatePolicy()
+    rollback: UpdatePolicy = UpdatePolicy()
+    """How a change is taken back, by hand or because it failed."""
     endpoint_mode: Literal["vip", "dnsrr"] = "vip"
     balance: Balance = "round-robin"
     labels: Mapping[str, str] = {}

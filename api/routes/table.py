@@ -53,6 +53,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/services/{ref}", services.get, "One service", reply=m.ServiceInfo),
     _C("PUT", "/v1/services/{ref}", services.update, "Replace a service's spec", "command", body=m.UpdateService,
        reply=m.ServiceInfo),
+    _C("POST", "/v1/services/{ref}/rollback", services.rollback, "Bring a service's last spec back", "command",
+       reply=m.ServiceInfo),
     _C("POST", "/v1/services/{ref}/scale", services.scale, "Set a service's replicas", "command", query=q.Scale,
        reply=m.ServiceInfo),
     _C("DELETE", "/v1/services/{ref}", services.remove, "Remove a service", "command"),
