@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent.addresses import Addresses
 from agent.dialing import Dial, dial
+from agent.hostprocesses import HostProcesses
 from agent.naming import Names
 from agent.oci.facts import HostLimits
 from agent.oci.seccomp import SeccompPolicy
@@ -34,6 +35,7 @@ class Context:
     network: HostNetwork
     volumes: Volumes
     names: Names
+    processes: HostProcesses
     clock: Clock
     state: Path
     run: Path

@@ -99,11 +99,12 @@ class HostAgent:
         if self._has_view:
             self._bury()
             self._assign()
-        context.names.changed = self.report_host
+        context.names.changed = context.processes.changed = self.report_host
         self._services.changed = self.report_host
         self._supervisor.start("services", self._services.run, restart=True)
         self._supervisor.start("names", self._names.run, restart=True)
-        self._supervisor.start("resolver", context.names.run, restart=True)
+        self._supervisor.start("verdicts", context.names.run, restart=True)
+        self._supervisor.start("processes", context.processes.run, restart=True)
         self.report_host()
 
     async def _recovered(self, record: Local) -> Local:
@@ -346,12 +347,12 @@ class HostAgent:
         return [status_of(record) for record in self.context.records.values()]
 
     def host_report(self) -> HostReport:
+        context = self.context
+        troubles = (*context.names.troubles, *context.processes.troubles)
         return HostReport(
-            host=self.context.host,
-            volumes=tuple(self.context.volumes.all()),
-            conditions=tuple(
-                filter(None, (self._trouble, self._services.trouble, *self.context.names.troubles))
-            ),
+            host=context.host,
+            volumes=tuple(context.volumes.all()),
+            conditions=tuple(filter(None, (self._trouble, self._services.trouble, *troubles))),
         )
 
     def report_host(self) -> None:
@@ -371,7 +372,6 @@ class HostAgent:
         return users
 
     def _drifted(self, drift: Drift) -> None:
-        log.warning("network drift: %s: %s", drift.object, drift.action)
         attributes = {"object": drift.object, "action": drift.action}
         self.reporter.event(
             Event(

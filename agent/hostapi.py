@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from agent import execs, stats
 from agent.actions import signal_number
 from agent.cgroup import CgroupFiles
+from agent.doctor import examine
 from agent.endpoints import mode_of
 from agent.host import HostAgent
 from agent.imageapi import ImageApi
@@ -18,6 +19,7 @@ from agent.streams import DetachedSession, HandleSession
 from agent.worker import Worker
 from api.ports import AttachSession
 from model.api import CreateVolume, ProcessTable, StatsSample, VolumeInfo
+from model.doctor import HostCheck
 from model.errors import WrongState
 from model.health import HealthLog
 from model.ids import InstanceId, is_id, resolve, short
@@ -39,6 +41,9 @@ class HostApi(ImageApi):
 
     def facts(self) -> HostFacts:
         return self._agent.context.facts
+
+    async def examine_networks(self) -> HostCheck:
+        return await examine(self._agent.context, self._agent.host_report().conditions)
 
     # -- containers ---------------------------------------------------------------------------------
     async def kill(self, ref: str, signal: str) -> None:

@@ -22,6 +22,7 @@ from agent.context import Context
 from agent.dial import Dialer
 from agent.host import HostAgent
 from agent.hostapi import HostApi
+from agent.hostprocesses import SupervisedProcesses
 from agent.journal import Journal
 from agent.logs import LogReader
 from agent.naming import NameService
@@ -131,7 +132,8 @@ async def _context(
         runtime=ConmonRuntime(str(run_dir), cgroup_parent=config.cgroup_parent),
         network=network,
         volumes=volumes,
-        names=NameService(run_dir, state / "resolver.log"),
+        names=NameService(run_dir),
+        processes=SupervisedProcesses(run_dir, state, own_cgroup=f"{config.cgroup_parent}-processes"),
         clock=SystemClock(),
         state=state,
         run=run_dir,

@@ -8,21 +8,33 @@ only once its way is complete. Invariant: `diff(x, x)` is empty, and only object
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Literal
 
 import msgspec
 
 from model.spec import Struct
 from net.nftscript import table_script
-from net.state import Address, Family, Fdb, Link, Neighbour, NetState, NftTable, Route, Sysctl, Way
+from net.state import (
+    Address,
+    Family,
+    Fdb,
+    Link,
+    Neighbour,
+    NetState,
+    NftTable,
+    Route,
+    Steering,
+    Sysctl,
+    Way,
+)
 
-Item = Link | Address | Neighbour | Fdb | Route | Sysctl | Way
+Item = Link | Address | Neighbour | Fdb | Route | Sysctl | Way | Steering
 
 
 class Op(Struct):
-    """One change to the kernel. `change` is for links, sysctls, ways and routes (replaced without a gap); the
-    others are removed and added."""
+    """One change to the kernel. `change` is for links, their steering, sysctls, ways and routes (replaced
+    without a gap, whoever's they are now); the others are removed and added."""
 
     verb: Literal["add", "change", "remove"]
     item: Item
@@ -65,13 +77,17 @@ def describe(item: Item) -> str:
             return f"sysctl {item.path}"
         case Way():
             return f"routes of {item.foot.ifname} behind {item.link}"
+        case Steering():
+            return f"packet steering of {item.link}"
 
 
-def diff(want: NetState, have: NetState) -> tuple[Operation, ...]:
-    """Operations that make `want` of a host which is as `have`."""
+def diff(want: NetState, have: NetState, stood: Container[str] = frozenset()) -> tuple[Operation, ...]:
+    """Operations that make `want` of a host which is as `have`. Routes to the destinations of `stood` were
+    there before: should somebody have put another in the place of one, it is taken back."""
     gone = {n for n, link in have.links.items() if n not in want.links or _remade(want.links[n], link)}
     left = _without(have, gone)
     kept = {route.destination for route in want.routes} & {route.destination for route in left.routes}
+    ours = kept | {route.destination for route in want.routes if route.destination in stood}
     stale = (route for route in left.routes - want.routes if route.destination not in kept)
     removed: list[Operation] = [Op(verb="remove", item=item) for item in _sorted(stale)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.fdb - want.fdb)]
@@ -90,7 +106,7 @@ def diff(want: NetState, have: NetState) -> tuple[Operation, ...]:
         *(Op(verb="add", item=item) for item in _sorted(want.neighbours - left.neighbours)),
         *(Op(verb="add", item=item) for item in _sorted(want.fdb - left.fdb)),
         *(
-            Op(verb="change" if route.destination in kept else "add", item=route)
+            Op(verb="change" if route.destination in ours else "add", item=route)
             for route in sorted(want.routes - left.routes, key=msgspec.json.encode)
         ),
     )
@@ -148,8 +164,10 @@ def _links(want: NetState, have: NetState) -> Iterable[Operation]:
 
 
 def _sysctls(want: NetState, have: NetState) -> Iterable[Operation]:
+    """A switch that is missing comes with its link, or is one that this kernel doesn't have."""
     for path, value in sorted(want.sysctls.items()):
-        if have.sysctls.get(path) != value:
+        comes = any(part in want.links and part not in have.links for part in path.split("/"))
+        if comes or have.sysctls.get(path, value) != value:
             yield Op(verb="change", item=Sysctl(path=path, value=value))
 
 

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from model.spec import Struct
 from net.diff import Operation
+from net.endpoint import InstanceNetwork
+from net.flows import Change
 from net.loadbalance import ElementChange, Flow
 from net.state import NetState
 
@@ -36,6 +38,11 @@ class Kernel(Protocol):
         """All of ours, and the values of the named sysctls (those that exist)."""
         ...
 
+    async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:
+        """Those of these links (name → kind) whose packets are not spread over all processors, though they
+        could be; files of each are read."""
+        ...
+
     async def apply(self, operations: Sequence[Operation]) -> None:
         """In order. What is so already is success; else raises CommandFailed naming the first that failed."""
         ...
@@ -50,6 +57,11 @@ class Kernel(Protocol):
 
     async def forget(self, flows: Sequence[Flow]) -> None:
         """Datagrams of these flows are no longer sent where they were, nor their clients remembered."""
+        ...
+
+    async def forget_connections(self, change: Change, instances: Sequence[InstanceNetwork]) -> None:
+        """What is stale of the tracked connections (`net.flows.is_stale`) is tracked no longer; the next
+        packet begins anew."""
         ...
 
     async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:

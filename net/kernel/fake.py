@@ -7,18 +7,32 @@ It passes the same contract suite as `net.kernel.linux` (tests/contract/test_ker
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from model.errors import AlreadyExists, CommandFailed
 from net.diff import NftOp, Op, Operation, describe
+from net.endpoint import InstanceNetwork
+from net.flows import Change, Connection, is_stale
 from net.kernel.base import SeenServices
 from net.kernel.fakeservices import FakeServices
 from net.loadbalance import ElementChange, Flow
 from net.servicechains import TABLE as SERVICE_TABLE
-from net.state import Address, Family, Fdb, Link, Neighbour, NetState, NftTable, Route, Sysctl, Way
+from net.state import (
+    Address,
+    Family,
+    Fdb,
+    Link,
+    Neighbour,
+    NetState,
+    NftTable,
+    Route,
+    Steering,
+    Sysctl,
+    Way,
+)
 
 _ELEMENTS = re.compile(r"(add|delete) element (?:inet|bridge) flota (\w+) \{ (.*) \}")
 _MADE_MAC = "02:00:00:00:00:01"
@@ -38,6 +52,10 @@ class FakeKernel:
         self.state = NetState(sysctls=_HOST_SYSCTLS)
         self.services = FakeServices()
         self.spaces: set[Path] = set()
+        self.refused: set[str] = set()
+        """Objects, as `describe` names them, whose changes fail."""
+        self.unsteered_links: set[str] = set()
+        self.connections: list[Connection] = []
         self.taken_ports: set[tuple[str, int]] = set()
         self.applied: list[Operation] = []
         self._ring: Callable[[], None] = lambda: None
@@ -51,6 +69,9 @@ class FakeKernel:
     async def observe(self, sysctls: Iterable[str]) -> NetState:
         known = {path: self.state.sysctls[path] for path in sysctls if path in self.state.sysctls}
         return msgspec.structs.replace(self.state, sysctls=known)
+
+    async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:
+        return [link for link in links if link in self.unsteered_links]
 
     async def apply(self, operations: Sequence[Operation]) -> None:
         for operation in operations:
@@ -68,6 +89,9 @@ class FakeKernel:
 
     async def forget(self, flows: Sequence[Flow]) -> None:
         self.services.forget(flows)
+
+    async def forget_connections(self, change: Change, instances: Sequence[InstanceNetwork]) -> None:
+        self.connections = [c for c in self.connections if not is_stale(c, change, instances)]
 
     async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:
         return members & self.services.connected
@@ -106,12 +130,17 @@ class FakeKernel:
         if isinstance(operation, NftOp):
             return _after_nft(self.state, operation)
         item = operation.item
+        if describe(item) in self.refused:
+            raise _refused(operation, "as the test wants it")
         if isinstance(item, Link):
             return self._after_link(operation, item)
         if isinstance(item, Sysctl):
             if item.path not in self.state.sysctls:
                 raise _refused(operation, "no such switch")
             return _replace(self.state, sysctls={**self.state.sysctls, item.path: item.value})
+        if isinstance(item, Steering):
+            self.unsteered_links.discard(item.link)
+            return self.state
         if isinstance(item, Way):
             link = self.state.links.get(item.link)
             if link is None:

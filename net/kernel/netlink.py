@@ -22,7 +22,7 @@ from model.errors import CommandFailed
 from net.diff import Op, describe
 from net.kernel import netns, rtnl, steering, sysctl
 from net.kernel.observed import DUMPS, state_of
-from net.state import Address, Fdb, Foot, Link, Neighbour, NetState, Route, Sysctl, Way
+from net.state import Address, Fdb, Foot, Link, Neighbour, NetState, Route, Steering, Sysctl, Way
 
 T = TypeVar("T")
 
@@ -34,7 +34,8 @@ DUMP_TRIES = 20
 class Netlink:
     """All methods but `start` and `close` may be called from any loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, sysfs: str) -> None:
+        self._sysfs = sysfs
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="flota-netlink", daemon=True)
         self._turn = asyncio.Lock()
@@ -131,6 +132,8 @@ class Netlink:
                     await self._add_link(op.item)
                 case Sysctl():
                     sysctl.write(op.item.path, op.item.value)
+                case Steering(link=name, kind=kind):
+                    steering.spread(name, kind, self._sysfs)
                 case Way(foot=foot):
                     netns.inside(foot.namespace, lambda: _lead(foot))
                 case _:
@@ -175,10 +178,11 @@ class Netlink:
                 return
             if error.code != errno.EEXIST or not await self._half_made(link):
                 raise
-            await self._remove_link(link)
-            await self._make_link(link)
+            if link.kind == "veth":
+                await self._remove_link(link)
+                await self._make_link(link)
         if link.steered:
-            steering.spread(link.name, link.kind)
+            steering.spread(link.name, link.kind, self._sysfs)
         if link.foot is None:
             await self._change_link(link)
         else:
@@ -186,11 +190,16 @@ class Netlink:
             self._announce(link, link.foot.addresses, link.foot.mac)
 
     async def _half_made(self, link: Link) -> bool:
-        """Whether the link of that name is one we were making when we died (it has no alias yet), or an
-        endpoint's whose namespace the kernel is still taking down."""
+        """Whether the link of that name is one we were making when we died (it has no alias yet), one whose
+        alias was taken away, or an endpoint's whose namespace the kernel is still taking down. What isn't as
+        it should be of a bridge or tunnel, the next look finds."""
+        if not _is_there(link):
+            return False
         found = [m async for m in await self._route.get_links(index=_index(link.name))]
         alias = found[0].get_attr("IFLA_IFALIAS") if found else None
-        return not alias or (link.kind == "veth" and alias == link.alias)
+        if link.kind == "veth":
+            return not alias or alias == link.alias
+        return not alias and found[0].get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == link.kind
 
     async def _make_link(self, link: Link) -> None:
         words: dict[str, Any] = {"ifname": link.name, "kind": link.kind, "mtu": link.mtu}
@@ -233,6 +242,13 @@ def _index(name: str) -> int:
         return socket.if_nametoindex(name)
     except OSError as error:
         raise OSError(errno.ENODEV, f"no link {name}") from error
+
+
+def _is_there(link: Link) -> bool:
+    try:
+        return bool(_index(link.name))
+    except OSError:
+        return False
 
 
 def _bridges_filter() -> bool:
@@ -315,6 +331,11 @@ def _inner(destination: str, index: int, via: str) -> bytes:
 
 def _refused(op: Op, error: OSError) -> CommandFailed:
     reason = error.strerror or os.strerror(error.errno or 0)
+    if isinstance(op.item, Link) and op.item.vxlan and error.errno == errno.EEXIST and not _is_there(op.item):
+        return CommandFailed(
+            f"cannot add {describe(op.item)}: another link has the VXLAN number {op.item.vxlan.vni}",
+            hint="Remove that link, or make the network with another number: --opt vni=NUMBER",
+        )
     if op.verb == "add" and error.errno == errno.EEXIST:
         hint = "Something else on this host made it; remove that, or choose another subnet or VNI"
         return CommandFailed(f"cannot add {describe(op.item)}: it exists and is not ours", hint=hint)

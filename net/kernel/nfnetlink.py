@@ -12,9 +12,10 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Final
 
+from net.flows import Connection
 from net.loadbalance import ElementChange, Flow
 
 NETLINK_NETFILTER, SOL_NETLINK, NETLINK_CAP_ACK = 12, 270, 10
@@ -26,7 +27,8 @@ NFPROTO_UNSPEC, NFPROTO_INET, AF_INET, AF_INET6 = 0, 1, 2, 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
 CTNETLINK, NFTABLES = 1 << 8, 10 << 8
 NEWSETELEM, GETSETELEM, DELSETELEM = NFTABLES | 12, NFTABLES | 13, NFTABLES | 14
-GETRULE, GETGEN = NFTABLES | 7, NFTABLES | 16
+GETTABLE, GETCHAIN, GETRULE, GETGEN = NFTABLES | 1, NFTABLES | 4, NFTABLES | 7, NFTABLES | 16
+NFPROTO_BRIDGE, DORMANT, NF_DROP = 7, 1, 0
 CT_GET, CT_DELETE = CTNETLINK | 1, CTNETLINK | 2
 GOTO = struct.pack(">i", -4)
 UDP = 17
@@ -92,6 +94,28 @@ def list_elements(link: socket.socket, table: str, name: str) -> dict[bytes, byt
     return found
 
 
+def is_dormant(link: socket.socket, family: int, table: str) -> bool:
+    """Whether a table is switched off (NFT_TABLE_F_DORMANT); one that is not there is not."""
+    link.send(_message(GETTABLE, REQUEST | ACK, family, _attr(1, table.encode() + b"\0")))
+    found, answered = False, False
+    while not answered:
+        for kind, payload in _received(link.recv(1 << 16)):
+            answered = answered or kind == NLMSG_ERROR
+            if kind != NLMSG_ERROR:
+                found = bool(int.from_bytes(_attributes(payload).get(2, b""), "big") & DORMANT)
+    return found
+
+
+def dropping_chains(link: socket.socket, table: str) -> set[str]:
+    """Names of a table's chains whose policy is to drop."""
+    found = set[str]()
+    for payload in _dump(link, GETCHAIN, NFPROTO_INET, _attr(1, table.encode() + b"\0")):
+        parts = _attributes(payload)
+        if parts[1] == table.encode() + b"\0" and parts.get(5) == struct.pack(">I", NF_DROP):
+            found.add(parts[3].rstrip(b"\0").decode())
+    return found
+
+
 def list_comments(link: socket.socket, table: str) -> dict[str, tuple[str, ...]]:
     """Comments of a table's rules by chain; chains without rules are left out."""
     found: dict[str, tuple[str, ...]] = {}
@@ -116,6 +140,37 @@ def forget_datagrams(link: socket.socket, flows: Iterable[Flow]) -> int:
                 _delete_connection(link, family, parts)
                 count += 1
     return count
+
+
+def forget_connections(
+    link: socket.socket, marks: Iterable[bytes], stale: Callable[[Connection], bool], local: Container[bytes]
+) -> int:
+    """Delete the connections that are `stale`; only those that have some of `marks` in them are looked at.
+    `local` are this host's addresses. How many there were. Raises InterruptedError: ask again."""
+    wanted, count = tuple(marks), 0
+    for family, source, target in ((AF_INET, 1, 2), (AF_INET6, 3, 4)):
+        for payload in _dump(link, CT_GET, family, b""):
+            if not any(mark in payload for mark in wanted):
+                continue
+            parts = _attributes(payload)
+            if stale(_connection(parts, source, target, local)):
+                _delete_connection(link, family, parts)
+                count += 1
+    return count
+
+
+def _connection(parts: Mapping[int, bytes], source: int, target: int, local: Container[bytes]) -> Connection:
+    asked, answering = (dict(_each(dict(_each(parts[way], 0))[2], 0)) for way in (1, 2))
+    to = _end(parts[1], target)
+    return Connection(
+        protocol=asked[1][0],
+        client=_end(parts[1], source),
+        target=to,
+        port=int.from_bytes(asked.get(3, b""), "big"),
+        member=_end(parts[2], source),
+        member_port=int.from_bytes(answering.get(2, b""), "big"),
+        local=to in local,
+    )
 
 
 def translated_to(link: socket.socket) -> set[bytes]:

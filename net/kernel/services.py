@@ -55,7 +55,7 @@ class ServiceLink:
         for _ in range(TRIES):
             self.changed_by_others()
             try:
-                chains = nfnetlink.list_comments(self._link, TABLE)
+                chains = self._chains()
                 elements: Elements = {name: self._list(name) for name in SETS}
             except InterruptedError:
                 continue
@@ -89,6 +89,15 @@ class ServiceLink:
                 continue
             return
 
+    def _chains(self) -> dict[str, tuple[str, ...]]:
+        """Those that work as they should: none in a table that is switched off, none whose policy somebody
+        made another."""
+        if nfnetlink.is_dormant(self._link, nfnetlink.NFPROTO_INET, TABLE):
+            return {}
+        found = nfnetlink.list_comments(self._link, TABLE)
+        shut = nfnetlink.dropping_chains(self._link, TABLE)
+        return {name: seen for name, seen in found.items() if name not in shut}
+
     def _list(self, name: str) -> dict[bytes, bytes]:
         try:
             return nfnetlink.list_elements(self._link, TABLE, name)
@@ -100,28 +109,6 @@ class ServiceLink:
         if self._socket is None:
             raise OSError(errno.EBADF, "not started")
         return self._socket
-
-
-def forget_datagrams(flows: Sequence[Flow]) -> None:
-    """For a thread of its own: it reads through all connections of the namespace."""
-    with nfnetlink.connect() as link:
-        for _ in range(TRIES):
-            try:
-                nfnetlink.forget_datagrams(link, flows)
-                return
-            except InterruptedError:
-                continue
-
-
-def connected_members(members: frozenset[bytes]) -> frozenset[bytes]:
-    """As `forget_datagrams`. What can't be told counts as connected."""
-    with nfnetlink.connect() as link:
-        for _ in range(TRIES):
-            try:
-                return members & nfnetlink.translated_to(link)
-            except InterruptedError:
-                continue
-    return members
 
 
 def _meant(key: bytes, member: bytes, sticky: set[tuple[bytes, bytes]]) -> bool:

@@ -50,7 +50,7 @@ class UnderlayMonitor:
         except OSError:  # the buffer was full: something was missed
             self._ring()
             return
-        if any(foreign(kind, body) for kind, body in messages(data)):
+        if any(foreign(kind, body) for kind, _, body in messages(data)):
             self._ring()
 
 

@@ -9,16 +9,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from model.errors import Exhausted, InUse, InvalidInput, NotFound
+from model.errors import CommandFailed, Exhausted, InUse, InvalidInput, NotFound
 from model.ids import HostId, InstanceId
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
 from model.view import NetworkView
 from net.fake import FakeHostNetwork
+from net.flows import Connection
 from net.host import Drift, EndpointRequest, HostNetwork, NetworkPlan, PublishRequest
 from net.kernel.fake import FakeKernel
 from net.loadbalance import ElementChange, Ledger, ServiceMember, VirtualService, pack
-from net.naming import bridge_name
+from net.naming import bridge_name, vxlan_name
 from net.reconciler import NetReconciler
 from net.servicechains import Frame
 from net.serving import Serving
@@ -65,6 +66,60 @@ async def network(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     await made.start()
     yield made
     await made.close()
+
+
+async def test_reconciler_goes_on_past_what_the_kernel_refuses_and_says_so(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    await network.start()
+    kernel.refused.add(f"vxlan {vxlan_name(NETWORK)}")
+    with pytest.raises(CommandFailed, match="vxlan"):
+        await network.apply(plan())
+    assert bridge_name(NETWORK) in kernel.state.links
+    assert kernel.state.tables and kernel.state.sysctls["net/ipv4/ip_forward"] == "1"
+    kernel.refused.clear()
+    await network.apply(plan())
+    assert vxlan_name(NETWORK) in kernel.state.links
+    await network.close()
+
+
+async def test_steering_that_was_changed_is_set_back_and_told(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel, compare=0.01)
+    told: list[Drift] = []
+    network.on_drift(told.append)
+    await network.start()
+    await network.apply(plan())
+    kernel.unsteered_links = {vxlan_name(NETWORK), "eth0"}
+    await until(lambda: told, deadline=2, what="report")
+    assert [drift.object for drift in told] == [f"packet steering of {vxlan_name(NETWORK)}"]
+    assert kernel.unsteered_links == {"eth0"}
+    await network.close()
+
+
+async def test_connections_to_a_container_that_is_gone_are_forgotten(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    await network.start()
+    await network.apply(plan())
+    await network.open_namespace(ONE)
+    await network.attach(foot(ONE, "10.1.1.9"))
+    await network.publish(ports(ONE, 8080))
+    asked = Connection(
+        protocol=6,
+        client=bytes(4),
+        target=bytes(4),
+        port=8080,
+        member=pack("10.1.1.9"),
+        member_port=80,
+        local=True,
+    )
+    kernel.connections = [asked, msgspec.structs.replace(asked, member=pack("10.1.1.10"))]
+    await network.publish(ports(ONE, 8081))
+    await network.drop_namespace(ONE)
+    await until(lambda: len(kernel.connections) == 1, deadline=1, what="forgetting")
+    assert kernel.connections[0].member == pack("10.1.1.10")
+    await network.close()
 
 
 async def test_endpoint_says_what_it_is_and_is_found_when_asked_again(network: HostNetwork) -> None:

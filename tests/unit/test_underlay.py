@@ -48,8 +48,8 @@ def test_kernel_message_rings_for_what_is_not_ours(kind: int, body: bytes, *, ri
 def test_datagram_of_several_messages_is_taken_apart() -> None:
     body = b"abcde"
     one = struct.pack("=IHHII", 16 + len(body), NEWLINK, 0, 0, 0) + body + bytes(3)
-    assert list(messages(one * 2)) == [(NEWLINK, body), (NEWLINK, body)]
-    assert list(messages(struct.pack("=IHHII", 0, NEWADDR, 0, 0, 0))) == [(NEWADDR, b"")]
+    assert list(messages(one * 2)) == [(NEWLINK, 0, body), (NEWLINK, 0, body)]
+    assert list(messages(struct.pack("=IHHII", 0, NEWADDR, 0, 0, 0))) == [(NEWADDR, 0, b"")]
 
 
 async def test_report_carries_facts_once() -> None:
