@@ -41,7 +41,9 @@ from model.api import (
     WaitResult,
     Why,
 )
+from model.doctor import CheckUp, HostCheck
 from model.events import Event
+from model.health import HealthLog
 from model.ids import HostId
 from model.image import ImageRecord, Progress
 from model.policy import PolicySpec
@@ -118,6 +120,8 @@ class ControllerPort(Protocol):
 
     async def update_service(self, ref: str, request: UpdateService) -> ServiceInfo: ...
 
+    async def rollback_service(self, ref: str) -> ServiceInfo: ...
+
     async def scale_service(self, ref: str, replicas: int) -> ServiceInfo: ...
 
     async def remove_service(self, ref: str) -> None: ...
@@ -143,6 +147,10 @@ class ControllerPort(Protocol):
     async def create_network(self, spec: NetworkSpec) -> NetworkInfo: ...
 
     async def remove_network(self, ref: str) -> None: ...
+
+    def diagnose(self, checks: Sequence[HostCheck], failed: Mapping[str, str]) -> CheckUp:
+        """What the hosts' checks of their networks mean together; `failed`: host's name → why it has none."""
+        ...
 
     async def prune_networks(self, chosen: Callable[[Network], bool]) -> NetworksPruned:
         """Remove those of the chosen networks that nobody uses."""
@@ -228,6 +236,10 @@ class HostPort(Protocol):
 
     def facts(self) -> HostFacts: ...
 
+    async def examine_networks(self) -> HostCheck:
+        """Set back what was changed, and ask all peers for answers."""
+        ...
+
     # -- containers ---------------------------------------------------------------------------------
     async def kill(self, ref: str, signal: str) -> None: ...
 
@@ -257,6 +269,8 @@ class HostPort(Protocol):
         ...
 
     async def top(self, ref: str) -> ProcessTable: ...
+
+    def health(self, ref: str) -> HealthLog: ...
 
     # -- images -------------------------------------------------------------------------------------
     def list_images(self) -> Sequence[ImageInfo]: ...

@@ -5,7 +5,7 @@ Invariant: queries read one snapshot and never wait; a command returns once its 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from api.ports import Channel, Pipe
@@ -44,6 +44,7 @@ from model.api import (
     WaitResult,
     Why,
 )
+from model.doctor import CheckUp, HostCheck, diagnose
 from model.errors import InvalidInput, NotFound, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
@@ -173,6 +174,10 @@ class Controller(Core):
         plan = await self.committer.run(lambda c: services.update(c, ref, request, self.clock.now()))
         return self.get_service(plan.subject)
 
+    async def rollback_service(self, ref: str) -> ServiceInfo:
+        plan = await self.committer.run(lambda c: services.rollback(c, ref, self.clock.now()))
+        return self.get_service(plan.subject)
+
     async def scale_service(self, ref: str, replicas: int) -> ServiceInfo:
         plan = await self.committer.run(lambda c: services.scale(c, ref, replicas, self.clock.now()))
         return self.get_service(plan.subject)
@@ -254,6 +259,11 @@ class Controller(Core):
 
     async def disconnect_network(self, ref: str, request: DisconnectNetwork) -> InstanceInfo:
         return await self._on_instance(lambda c: connections.disconnect(c, ref, request, self.clock.now()))
+
+    def diagnose(self, checks: Sequence[HostCheck], failed: Mapping[str, str]) -> CheckUp:
+        cluster = self.snapshot()
+        names = {ident: host.spec.name for ident, host in cluster.hosts.items()}
+        return diagnose(checks, failed, names, cluster.settings.vxlan_port)
 
     async def prune_networks(self, chosen: Callable[[Network], bool]) -> NetworksPruned:
         names: tuple[str, ...] = ()

@@ -1,9 +1,9 @@
 """Who is on each network, kept from records and reports. In memory: hosts say it again in each Hello.
 
 Invariant: an instance is a member exactly while its host is not lost, its last report says that it runs (in
-fleets with policies also that it is about to start or to end), and that report names an endpoint there; it is
-ready only while it should run on. Each network's members are an
-immutable value of their own, so that a difference of two directories looks at changed networks only.
+fleets with policies also that it is about to start or to end), and that report names an endpoint there. Each
+network's members are an immutable value of their own: a difference of two directories looks at changed
+networks only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from controller.snapshot import Change, Cluster
 from model.directory import Directory, Member, Members
 from model.ids import HostId, InstanceId, NetworkId
 from model.policy import label_keys
-from model.records import Desired, Host, Instance, Policy, Record
+from model.readiness import takes_connections
+from model.records import Host, Instance, Policy, Record
 from model.status import HostState, InstanceStatus, Phase
 
 _NONE: Map[InstanceId, Member] = Map()
@@ -111,7 +112,7 @@ def _memberships(
     if host is None or host.state is HostState.LOST:
         return {}
     aliases = {a.network: a.aliases for a in instance.attachments}
-    ready = running and instance.desired is Desired.RUNNING and not status.paused
+    ready = running and takes_connections(instance, status)
     return {
         endpoint.network: Member(
             name=instance.name,

@@ -1,4 +1,4 @@
-"""What was repaired, in words: from an operation to what is told of it. Pure."""
+"""What was changed behind our back, in words for people. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from net.state import Route
 
 
 def drift_of(operation: Operation) -> Drift:
-    """Of something that was not as it should be."""
     if isinstance(operation, Op):
         words = {"add": "was missing, made again", "change": "was changed, set back"}
         if isinstance(operation.item, Route):
@@ -17,3 +16,7 @@ def drift_of(operation: Operation) -> Drift:
         return Drift(object=describe(operation.item), action=action)
     action = "was missing or changed, made again" if operation.whole else "elements differed, set back"
     return Drift(object=f"nft table {operation.family} flota", action=action)
+
+
+def not_repaired(failure: Exception) -> Drift:
+    return Drift(object="network", action=f"not repaired: {failure}")

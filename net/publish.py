@@ -90,6 +90,12 @@ def clash(request: PublishRequest, others: Iterable[PublishRequest]) -> None:
         taken.append((request.instance, port))
 
 
+def not_held(protocol: str, held: Iterable[PublishRequest], within: tuple[int, int]) -> Iterable[int]:
+    """The ports of a range that no container has published, on whatever address."""
+    taken = {port.published for request in held for port in request.ports if port.protocol == protocol}
+    return (port for port in range(within[0], within[1] + 1) if port not in taken)
+
+
 def overlaps(a: BoundPort, b: BoundPort) -> bool:
     """Whether some packet could be for both."""
     if (a.protocol, a.published) != (b.protocol, b.published):

@@ -25,7 +25,7 @@ from model.ids import InstanceId, short
 from model.status import Endpoint
 from net import loadbalance, publish
 from net.diff import Op, Operation, diff, nft_operations
-from net.drift import drift_of
+from net.drift import drift_of, not_repaired
 from net.endpoint import InstanceNetwork, endpoint_link, endpoint_status, network_of, same_but_ways
 from net.endpointfiles import EndpointFiles
 from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
@@ -33,6 +33,7 @@ from net.kernel.base import Kernel
 from net.kernel.linux import LinuxKernel
 from net.loadbalance import VirtualService
 from net.naming import veth_name
+from net.parting import Parting
 from net.plan import (
     check,
     desired,
@@ -76,6 +77,7 @@ class NetReconciler:
         self._loopback: Mapping[str, str] = {}
         self._supervisor = Supervisor("net")
         self._serving = Serving(self._kernel)
+        self._parting = Parting(self._kernel, lambda: tuple(self._instances.values()))
         self._issued = 0
 
     @property
@@ -89,6 +91,7 @@ class NetReconciler:
         self._instances = self._files.load()
         await self._kernel.start(self._bell.ring)
         self._supervisor.start("watch", self._watch, restart=True)
+        self._supervisor.start("parting", self._parting.run, restart=True)
         self._supervisor.start("tidy", lambda: self._serving.tidy(self._lock), restart=True)
 
     async def close(self) -> None:
@@ -113,6 +116,13 @@ class NetReconciler:
             if failure is not None:
                 raise failure
             await self._serving.apply(plan.services, service_frame(plan), own_blocks(plan))
+
+    async def examine(self) -> Sequence[Drift]:
+        drifts, failure = await self._look(thorough=True)
+        if failure is not None:
+            drifts.append(not_repaired(failure))
+        self._tell(drifts)
+        return drifts
 
     def on_drift(self, ring: Callable[[Drift], None]) -> None:
         self._watchers.append(ring)
@@ -229,14 +239,10 @@ class NetReconciler:
                 return
             before, self._plan = self._plan, msgspec.structs.replace(self._plan, policies=policies)
             if before.policies.classes.keys() == policies.classes.keys():
-                instances = self._instances.values()
-                then = policy_tables(before, instances)
-                try:
-                    await self._issue(nft_operations(policy_tables(self._plan, instances), then))
-                    return
-                except CommandFailed as error:
-                    log.warning("comparing everything, since %s", error)
-            if (failure := (await self._converge())[1]) is not None:
+                feet = self._instances.values()
+                now, then = policy_tables(self._plan, feet), policy_tables(before, feet)
+                await self._change(nft_operations(now, then))
+            elif (failure := (await self._converge())[1]) is not None:
                 self._bell.ring()
                 raise failure
 
@@ -248,17 +254,9 @@ class NetReconciler:
         but: Container[tuple[str, int]] = frozenset(),
         within: tuple[int, int] = (FIRST_PORT, LAST_PORT),
     ) -> int:
-        taken = {
-            port.published
-            for known in self._instances.values()
-            if known.published is not None
-            for port in known.published.ports
-            if port.protocol == protocol
-        }
-        for port in range(within[0], within[1] + 1):
-            if port in taken or (protocol, port) in but:
-                continue
-            if self._kernel.port_is_free(protocol, host_ip, port):
+        held = (known.published for known in self._instances.values() if known.published is not None)
+        for port in publish.not_held(protocol, held, within):
+            if (protocol, port) not in but and self._kernel.port_is_free(protocol, host_ip, port):
                 return port
         raise Exhausted(
             f"no {protocol} port of {within[0]} to {within[1]} is free on {host_ip or 'this host'}"
@@ -283,7 +281,10 @@ class NetReconciler:
         if self._plan is None:
             return
         now, then = filter_tables(self._plan, (after,)), filter_tables(self._plan, (before,))
-        operations = nft_operations(now, then)
+        await self._change(nft_operations(now, then), needed=needed)
+        self._parting.changed(before, after)
+
+    async def _change(self, operations: Sequence[Operation], *, needed: bool = False) -> None:
         try:
             await self._issue(operations)
         except CommandFailed as error:
@@ -371,20 +372,25 @@ class NetReconciler:
             if thorough:
                 due = time() + self._compare * random.uniform(0.9, 1.1)
             await self._settled()
-            async with self._lock:
-                if self._plan is None:
-                    continue
-                done, failure = await self._converge(thorough=thorough)
-                drifts = [drift_of(operation) for operation in done]
-                if wrong := await self._serving.repair():
-                    action = f"{wrong} elements or chains differed, set back"
-                    drifts.append(Drift(object=f"nft table inet {SERVICE_TABLE}", action=action))
+            drifts, failure = await self._look(thorough=thorough)
             refused = refused + 1 if failure is not None else 0
             if failure is not None:
                 self._bell.ring()
-            if refused == 1:
-                drifts.append(Drift(object="network", action=f"not repaired: {failure}"))
+            if failure is not None and refused == 1:
+                drifts.append(not_repaired(failure))
             self._tell(drifts)
+
+    async def _look(self, *, thorough: bool) -> tuple[list[Drift], CommandFailed | None]:
+        """Compare and set back; what was wrong, and why not all of it could be set back."""
+        async with self._lock:
+            if self._plan is None:
+                return [], None
+            done, failure = await self._converge(thorough=thorough)
+            drifts = [drift_of(operation) for operation in done]
+            if wrong := await self._serving.repair():
+                action = f"{wrong} elements or chains differed, set back"
+                drifts.append(Drift(object=f"nft table inet {SERVICE_TABLE}", action=action))
+            return drifts, failure
 
     def _tell(self, drifts: Iterable[Drift]) -> None:
         for drift in drifts:
