@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from model.ids import HostId, InstanceId, NetworkId
-from model.spec import Protocol, Struct
+from model.spec import Protocol, ProxyProtocol, Struct
 
 
 class Phase(StrEnum):
@@ -80,6 +80,7 @@ class BoundPort(Struct):
     protocol: Protocol
     host_ip: str = ""
     allow: tuple[str, ...] = ()
+    proxy_protocol: ProxyProtocol = ""
 
 
 class InstanceStatus(Struct):
