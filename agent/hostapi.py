@@ -11,6 +11,7 @@ from typing import Any
 from agent import inroot, stats
 from agent.actions import signal_number
 from agent.cgroup import CgroupFiles
+from agent.doctor import examine
 from agent.endpoints import mode_of
 from agent.host import HostAgent
 from agent.imageapi import ImageApi
@@ -21,6 +22,7 @@ from agent.streams import DetachedSession, HandleSession
 from agent.worker import Worker
 from api.ports import AttachSession
 from model.api import CreateVolume, ProcessTable, StatsSample, VolumeInfo
+from model.doctor import HostCheck
 from model.errors import WrongState
 from model.ids import InstanceId, is_id, resolve, short
 from model.status import HostFacts
@@ -41,6 +43,9 @@ class HostApi(ImageApi):
 
     def facts(self) -> HostFacts:
         return self._agent.context.facts
+
+    async def examine_networks(self) -> HostCheck:
+        return await examine(self._agent.context, self._agent.host_report().conditions)
 
     # -- containers ---------------------------------------------------------------------------------
     async def kill(self, ref: str, signal: str) -> None:

@@ -37,6 +37,7 @@ from model.api import (
     WaitResult,
     Why,
 )
+from model.doctor import CheckUp, HostCheck
 from model.events import Event
 from model.ids import HostId
 from model.image import ImageRecord, Progress
@@ -139,6 +140,10 @@ class ControllerPort(Protocol):
 
     async def remove_network(self, ref: str) -> None: ...
 
+    def diagnose(self, checks: Sequence[HostCheck], failed: Mapping[str, str]) -> CheckUp:
+        """What the hosts' checks of their networks mean together; `failed`: host's name → why it has none."""
+        ...
+
     async def prune_networks(self, chosen: Callable[[Network], bool]) -> NetworksPruned:
         """Remove those of the chosen networks that nobody uses."""
         ...
@@ -209,6 +214,10 @@ class HostPort(Protocol):
     or, on the host's own socket, names and prefixes."""
 
     def facts(self) -> HostFacts: ...
+
+    async def examine_networks(self) -> HostCheck:
+        """Set back what was changed, and ask all peers for answers."""
+        ...
 
     # -- containers ---------------------------------------------------------------------------------
     async def kill(self, ref: str, signal: str) -> None: ...

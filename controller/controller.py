@@ -5,7 +5,7 @@ Invariant: queries read one snapshot and never wait; a command returns once its 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from api.ports import Channel, Pipe
@@ -40,6 +40,7 @@ from model.api import (
     WaitResult,
     Why,
 )
+from model.doctor import CheckUp, HostCheck, diagnose
 from model.errors import InvalidInput, NotFound, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId
@@ -249,6 +250,11 @@ class Controller(Core):
 
     async def disconnect_network(self, ref: str, request: DisconnectNetwork) -> InstanceInfo:
         return await self._on_instance(lambda c: connections.disconnect(c, ref, request, self.clock.now()))
+
+    def diagnose(self, checks: Sequence[HostCheck], failed: Mapping[str, str]) -> CheckUp:
+        cluster = self.snapshot()
+        names = {ident: host.spec.name for ident, host in cluster.hosts.items()}
+        return diagnose(checks, failed, names, cluster.settings.vxlan_port)
 
     async def prune_networks(self, chosen: Callable[[Network], bool]) -> NetworksPruned:
         names: tuple[str, ...] = ()

@@ -63,14 +63,28 @@ def diff(old: Directory, new: Directory) -> DirectoryDelta:
     return DirectoryDelta(put=put, gone=gone)
 
 
+def narrowed(delta: DirectoryDelta, directory: Directory) -> DirectoryDelta:
+    """What of a delta would change the directory. `apply` leads to the same with both."""
+    put, gone = dict[NetworkId, Members](), dict[NetworkId, tuple[InstanceId, ...]]()
+    for network, members in delta.put.items():
+        known, left = directory.networks.get(network, {}), delta.gone.get(network, ())
+        if new := {i: m for i, m in members.items() if known.get(i) != m and i not in left}:
+            put[network] = new
+    for network, idents in delta.gone.items():
+        known = directory.networks.get(network, {})
+        if here := tuple(i for i in idents if i in known):
+            gone[network] = here
+    return DirectoryDelta(put=put, gone=gone)
+
+
 def apply(delta: DirectoryDelta, directory: Directory) -> Directory:
     networks = dict(directory.networks)
     for network in {*delta.put, *delta.gone}:
-        left = set(delta.gone.get(network, ()))
         members = {**networks.get(network, {}), **delta.put.get(network, {})}
-        kept = {i: member for i, member in members.items() if i not in left}
-        if kept:
-            networks[network] = kept
+        for ident in delta.gone.get(network, ()):
+            members.pop(ident, None)
+        if members:
+            networks[network] = members
         else:
             networks.pop(network, None)
     return Directory(networks=networks)

@@ -114,6 +114,9 @@ class FakeHostNetwork:
                 return port
         raise Exhausted(f"no free {protocol} port on {host_ip or 'this host'}")
 
+    async def examine(self) -> Sequence[Drift]:
+        return ()
+
     def on_drift(self, ring: Callable[[Drift], None]) -> None:
         self._bells.append(ring)
 

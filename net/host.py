@@ -137,6 +137,11 @@ class HostNetwork(Protocol):
         `but`. Raises Exhausted."""
         ...
 
+    async def examine(self) -> Sequence[Drift]:
+        """Compare everything now, not at the next bell; what was wrong is set back, and told here as well as
+        to those who listen."""
+        ...
+
     def on_drift(self, ring: Callable[[Drift], None]) -> None: ...
 
 

@@ -24,7 +24,8 @@ from model.errors import CommandFailed, InUse, NotFound
 from model.ids import InstanceId, short
 from model.status import Endpoint
 from net import hostports, loadbalance, publish
-from net.diff import Op, Operation, describe, diff, nft_operations
+from net.diff import Op, Operation, diff, nft_operations
+from net.drift import drift_of, not_repaired
 from net.endpoint import InstanceNetwork, endpoint_link, endpoint_status, network_of, same_but_ways
 from net.endpointfiles import EndpointFiles
 from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
@@ -32,6 +33,7 @@ from net.kernel.base import Kernel
 from net.kernel.linux import LinuxKernel
 from net.loadbalance import VirtualService
 from net.naming import veth_name
+from net.parting import Parting
 from net.plan import (
     check,
     desired,
@@ -46,7 +48,7 @@ from net.proxied import proxied, proxy_state
 from net.proxying import PortProxy, ProxyFeed
 from net.servicechains import TABLE as SERVICE_TABLE
 from net.serving import Serving
-from net.state import Link, NetState, Route, Steering, Sysctl, Way
+from net.state import Link, NetState, Steering, Sysctl, Way
 
 log = logging.getLogger("flota.net")
 
@@ -83,6 +85,7 @@ class NetReconciler:
         self._loopback: Mapping[str, str] = {}
         self._supervisor = Supervisor("net")
         self._serving = Serving(self._kernel)
+        self._parting = Parting(self._kernel, lambda: tuple(self._instances.values()))
         self._issued = 0
 
     @property
@@ -97,6 +100,7 @@ class NetReconciler:
         await self._kernel.start(self._bell.ring)
         self._supervisor.start("watch", self._watch, restart=True)
         self._supervisor.start("proxy", self._proxy.run, restart=True)
+        self._supervisor.start("parting", self._parting.run, restart=True)
         self._supervisor.start("tidy", lambda: self._serving.tidy(self._lock), restart=True)
 
     async def close(self) -> None:
@@ -122,6 +126,13 @@ class NetReconciler:
                 raise failure
             await self._serving.apply(plan.services, service_frame(plan), own_blocks(plan))
             await self._tell_proxy()
+
+    async def examine(self) -> Sequence[Drift]:
+        drifts, failure = await self._look(thorough=True)
+        if failure is not None:
+            drifts.append(not_repaired(failure))
+        self._tell(drifts)
+        return drifts
 
     def on_drift(self, ring: Callable[[Drift], None]) -> None:
         self._watchers.append(ring)
@@ -266,6 +277,11 @@ class NetReconciler:
         """Change the packet filter by what one instance's change means, and by nothing else."""
         if self._plan is None:
             return
+        await self._filter(before, after)
+        self._parting.changed(before, after)
+
+    async def _filter(self, before: InstanceNetwork, after: InstanceNetwork) -> None:
+        assert self._plan is not None
         now, then = filter_tables(self._plan, (after,)), filter_tables(self._plan, (before,))
         operations = nft_operations(now, then)
         try:
@@ -355,34 +371,28 @@ class NetReconciler:
             if thorough:
                 due = time() + self._compare * random.uniform(0.9, 1.1)
             await self._settled()
-            async with self._lock:
-                if self._plan is None:
-                    continue
-                done, failure = await self._converge(thorough=thorough)
-                drifts = [_drift(operation) for operation in done]
-                if wrong := await self._serving.repair():
-                    action = f"{wrong} elements or chains differed, set back"
-                    drifts.append(Drift(object=f"nft table inet {SERVICE_TABLE}", action=action))
+            drifts, failure = await self._look(thorough=thorough)
             refused = refused + 1 if failure is not None else 0
             if failure is not None:
                 self._bell.ring()
-            if refused == 1:
-                drifts.append(Drift(object="network", action=f"not repaired: {failure}"))
+            if failure is not None and refused == 1:
+                drifts.append(not_repaired(failure))
             self._tell(drifts)
+
+    async def _look(self, *, thorough: bool) -> tuple[list[Drift], CommandFailed | None]:
+        """Compare and set back; what was wrong, and why not all of it could be set back."""
+        async with self._lock:
+            if self._plan is None:
+                return [], None
+            done, failure = await self._converge(thorough=thorough)
+            drifts = [drift_of(operation) for operation in done]
+            if wrong := await self._serving.repair():
+                action = f"{wrong} elements or chains differed, set back"
+                drifts.append(Drift(object=f"nft table inet {SERVICE_TABLE}", action=action))
+            return drifts, failure
 
     def _tell(self, drifts: Iterable[Drift]) -> None:
         for drift in drifts:
             log.warning("%s: %s", drift.object, drift.action)
             for ring in self._watchers:
                 ring(drift)
-
-
-def _drift(operation: Operation) -> Drift:
-    if isinstance(operation, Op):
-        words = {"add": "was missing, made again", "change": "was changed, set back"}
-        if isinstance(operation.item, Route):
-            words["change"] = "was missing or led elsewhere, set back"
-        action = words.get(operation.verb, "was not ours to have, removed")
-        return Drift(object=describe(operation.item), action=action)
-    action = "was missing or changed, made again" if operation.whole else "elements differed, set back"
-    return Drift(object=f"nft table {operation.family} flota", action=action)

@@ -14,6 +14,7 @@ from api.routes.images import upload_of
 from api.routes.route import HostCall
 from api.streaming import frames, lines
 from model.api import CreateVolume, ImageInfo, ImageRemoved, ProcessTable, VolumeInfo
+from model.doctor import HostCheck
 from model.image import Progress
 from model.status import HostFacts
 from model.streams import PROTOCOL, ExecSpec
@@ -21,6 +22,10 @@ from model.streams import PROTOCOL, ExecSpec
 
 async def info(call: HostCall) -> HostFacts:
     return call.port.facts()
+
+
+async def doctor(call: HostCall) -> HostCheck:
+    return await call.port.examine_networks()
 
 
 async def kill(call: HostCall) -> None:

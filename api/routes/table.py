@@ -8,6 +8,7 @@ from api.routes import agents, fleet, host, images, instances, networks, service
 from api.routes import query as q
 from api.routes.route import ControllerRoute, HostRoute
 from model import api as m
+from model.doctor import CheckUp, HostCheck
 from model.events import Event
 from model.image import Progress
 from model.spec import NetworkSpec, ServiceSpec
@@ -70,6 +71,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
        reply=m.NetworkInfo),
     _C("POST", "/v1/networks/prune", networks.prune, "Remove unused networks", "command", query=q.Filtered,
        reply=m.NetworksPruned),
+    _C("POST", "/v1/networks/doctor", networks.doctor, "Examine all networks on all hosts", "watch",
+       reply=CheckUp),
     _C("GET", "/v1/networks/{ref}", networks.get, "One network", reply=m.NetworkInfo),
     _C("DELETE", "/v1/networks/{ref}", networks.remove, "Remove a network", "command"),
     _C("POST", "/v1/networks/{ref}/connect", networks.connect, "Put a container on a network", "command",
@@ -115,6 +118,7 @@ HOST: tuple[HostRoute, ...] = (
     _H("POST", f"{_INSTANCE}/attach", host.attach, "A container's streams", "stream", query=q.Attach),
     _H("POST", f"{_INSTANCE}/exec", host.exec_, "One more process in a container", "stream", body=ExecSpec),
     _H("GET", f"{_INSTANCE}/top", host.top, "A container's processes", "watch", reply=m.ProcessTable),
+    _H("POST", "/v1/networks/doctor", host.doctor, "Examine this host's networks", "watch", reply=HostCheck),
     _H("GET", "/v1/stats", host.stats, "Resource figures", "stream", query=q.Stats, reply=list[m.StatsSample]),
     _H("GET", "/v1/images", host.list_images, "Images", query=q.ListImages, reply=list[m.ImageInfo]),
     _H("POST", "/v1/images/pull", host.pull, "Pull an image", "stream", query=q.Pull, reply=Progress),

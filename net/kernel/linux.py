@@ -14,12 +14,15 @@ from pathlib import Path
 import msgspec
 
 from net.diff import Op, Operation
+from net.endpoint import InstanceNetwork
+from net.flows import Change
 from net.kernel import netns, steering, sysctl
 from net.kernel.base import SeenServices
+from net.kernel.connections import connected_members, forget_connections, forget_datagrams
 from net.kernel.monitor import Monitor
 from net.kernel.netlink import Netlink
 from net.kernel.nft import Nft
-from net.kernel.services import ServiceLink, connected_members, forget_datagrams
+from net.kernel.services import ServiceLink
 from net.loadbalance import ElementChange, Flow
 from net.state import NetState
 
@@ -83,6 +86,9 @@ class LinuxKernel:
     async def forget(self, flows: Sequence[Flow]) -> None:
         await self._netlink.call(self._services.forget_clients, flows)
         await asyncio.to_thread(forget_datagrams, flows)
+
+    async def forget_connections(self, change: Change, instances: Sequence[InstanceNetwork]) -> None:
+        await asyncio.to_thread(forget_connections, change, tuple(instances))
 
     async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:
         return await asyncio.to_thread(connected_members, members)

@@ -19,7 +19,7 @@ from net.proxy.header import Header, Version, decode
 from net.proxy.listen import Listeners
 from net.proxy.serve import Proxy
 from net.proxy.state import VERSION, Backend, Port, ProxyState, encode
-from net.supervise.files import SERVED, STATE, Served, digest
+from net.supervise.files import SERVED, STATE, Served, mark_of
 from net.supervise.place import Place
 from tests.support.nameserver import free_port
 from tests.support.waiting import until
@@ -94,7 +94,7 @@ class ProxyLab:
         def told() -> Served | None:
             text = (self.folder / SERVED).read_bytes()
             verdict = decode_json(text, Served) if text else None
-            return verdict if verdict is not None and verdict.digest == digest(data) else None
+            return verdict if verdict is not None and verdict.mark == mark_of(data) else None
 
         found = await until(told, deadline=5, what="a verdict")
         assert isinstance(found, Served)

@@ -15,6 +15,7 @@ from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
 from model.view import NetworkView
 from net.fake import FakeHostNetwork
+from net.flows import Connection
 from net.host import Drift, EndpointRequest, HostNetwork, NetworkPlan, PublishRequest
 from net.kernel.fake import FakeKernel
 from net.loadbalance import ElementChange, Ledger, ServiceMember, VirtualService, pack
@@ -94,6 +95,31 @@ async def test_steering_that_was_changed_is_set_back_and_told(tmp_path: Path) ->
     await until(lambda: told, deadline=2, what="report")
     assert [drift.object for drift in told] == [f"packet steering of {vxlan_name(NETWORK)}"]
     assert kernel.unsteered_links == {"eth0"}
+    await network.close()
+
+
+async def test_connections_to_a_container_that_is_gone_are_forgotten(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    await network.start()
+    await network.apply(plan())
+    await network.open_namespace(ONE)
+    await network.attach(foot(ONE, "10.1.1.9"))
+    await network.publish(ports(ONE, 8080))
+    asked = Connection(
+        protocol=6,
+        client=bytes(4),
+        target=bytes(4),
+        port=8080,
+        member=pack("10.1.1.9"),
+        member_port=80,
+        local=True,
+    )
+    kernel.connections = [asked, msgspec.structs.replace(asked, member=pack("10.1.1.10"))]
+    await network.publish(ports(ONE, 8081))
+    await network.drop_namespace(ONE)
+    await until(lambda: len(kernel.connections) == 1, deadline=1, what="forgetting")
+    assert kernel.connections[0].member == pack("10.1.1.10")
     await network.close()
 
 

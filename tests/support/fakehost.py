@@ -11,6 +11,7 @@ import msgspec
 
 from aio.supervisor import Supervisor
 from model import api as m
+from model.doctor import HostCheck, PathCheck
 from model.errors import CommandFailed, InUse, NotFound, WrongState
 from model.ids import HostId, resolve
 from model.image import ImageConfig, ImageRecord, Progress
@@ -35,6 +36,8 @@ class FakeHost:
         self.uploads: list[bytes] = []
         self.signals: list[tuple[str, str]] = []
         self.execs: list[ExecSpec] = []
+        self.paths: tuple[PathCheck, ...] = ()
+        """What a check-up finds."""
         self._serial = itertools.count()
 
     def facts(self) -> HostFacts:
@@ -57,6 +60,9 @@ class FakeHost:
         if container.status.phase is Phase.FAILED:
             raise CommandFailed(container.status.message)
         return container.attach(stdin=stdin, logs=logs)
+
+    async def examine_networks(self) -> HostCheck:
+        return HostCheck(host=self.id, facts=self.facts(), paths=self.paths)
 
     async def exec(self, ref: str, spec: ExecSpec) -> Session:
         container = self._find(ref)

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import msgspec
 from aiohttp import web
@@ -22,6 +22,7 @@ from api.listen import serve_connection
 from api.ports import Channel, Pipe
 from api.server import host_app, runner
 from model import api as m
+from model.doctor import CheckUp, HostCheck, diagnose
 from model.errors import AlreadyExists, Unauthenticated, Unavailable, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId, resolve
@@ -293,6 +294,9 @@ class FakeFleet:
 
     async def remove_network(self, ref: str) -> None:
         del self.networks[self.get_network(ref).network.id]
+
+    def diagnose(self, checks: Sequence[HostCheck], failed: Mapping[str, str]) -> CheckUp:
+        return diagnose(checks, failed, {ident: host.name for ident, host in self.hosts.items()}, 4789)
 
     async def prune_networks(self, chosen: Callable[[Network], bool]) -> m.NetworksPruned:
         used = {a.network for _, c in self._all().values() for a in c.instance.attachments}

@@ -145,6 +145,7 @@ class NetHosts:
                     ipv4=inner4(spec, number, index),
                     ipv6=inner6(spec, number, index),
                     default_route=order == 0,
+                    default_route6=order == 0,
                 ),
             )
         return instance
