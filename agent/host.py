@@ -22,10 +22,12 @@ from agent.journal import Journal
 from agent.logs import LogReader
 from agent.membership import Membership
 from agent.namekeeper import NameKeeper
+from agent.probe import NONE, HealthState
+from agent.prober import Prober
 from agent.record import Local, status_of
 from agent.reporter import Reporter
 from agent.rotation import LogRotator
-from agent.runtime.base import State
+from agent.runtime.base import Created, State
 from agent.servicekeeper import ServiceKeeper
 from agent.viewjournal import ViewJournal
 from agent.volumes import OWNER
@@ -56,6 +58,7 @@ class HostAgent:
         self._names = NameKeeper(context, self.membership)
         self._services = ServiceKeeper(context, self.membership)
         self._actions = Actions(context, self._names.known)
+        self.prober = Prober(context, supervisor, self._probed)
         self.workers: dict[InstanceId, Worker] = {}
         self._told: dict[InstanceId, Instance] = {}
         self._tombstones: dict[InstanceId, Local] = {}
@@ -111,8 +114,10 @@ class HostAgent:
             state = await context.runtime.state(record.instance)
             let_go = state is not State.CREATED and self._actions.released(record)
             released = let_go or state in (State.RUNNING, State.PAUSED)
+        want = context.view.instances.get(record.instance)
+        watch = self._actions.watch_of(record, want) if released and want is not None else NONE
         return lifecycle.recovered(
-            record, boot_id=context.boot_id, released=released, now=context.clock.now()
+            record, boot_id=context.boot_id, released=released, now=context.clock.now(), watch=watch
         )
 
     def _open_addresses(self, records: Mapping[InstanceId, Local]) -> None:
@@ -221,6 +226,7 @@ class HostAgent:
             if worker is None:
                 self._employ(wish.id, fresh(wish, self.context.clock.now()), wish)
             else:
+                self.prober.tend(worker.record, wish)
                 worker.wish(wish)
         for ident in change.gone:
             self._told.pop(ident, None)
@@ -247,6 +253,7 @@ class HostAgent:
         self._arrived.set()
         self._arrived = asyncio.Event()
         self.reporter.status(status_of(record))
+        self.prober.tend(record, want)
         self._supervisor.start(f"instance/{ident}", worker.run, restart=True)
 
     def watch_logs(self, logs: LogReader, rotator: LogRotator) -> None:
@@ -275,6 +282,7 @@ class HostAgent:
         self.context.records[record.instance] = record
         self._members_changed()
         self._tend_log(record)
+        self.prober.tend(record, self._told.get(record.instance))
         self.reporter.status(status_of(record))
         # What it alone knows of lives in the kernel and ends with it: to survive this process is enough.
         return self._journal.put("local", record.instance, record, durable=False)
@@ -285,11 +293,17 @@ class HostAgent:
         self._members_changed()
         self._told.pop(record.instance, None)
         self._tend_log(record)
+        self.prober.tend(record, None)
+        self.prober.forget(record.instance)
         self.reporter.forgotten(record.instance, status_of(record))
         if record.instance not in self.context.view.instances:
             return self._journal.delete("local", record.instance)
         self._tombstones[record.instance] = record
         return self._journal.put("local", record.instance, record)
+
+    def _probed(self, ident: InstanceId, run: Created, state: HealthState | None) -> None:
+        if (worker := self.workers.get(ident)) is not None:
+            worker.probed(run, state)
 
     def happened(self, record: Local, want: Instance | None, action: str) -> None:
         name = want.name if want is not None else ""

@@ -17,7 +17,8 @@ import msgspec
 
 from agent import lifecycle
 from agent.lifecycle import Action, InvalidTransition, Outcome, Step
-from agent.record import Local
+from agent.probe import HealthState
+from agent.record import Local, impossible
 from agent.runtime.base import Created, Exit
 from aio.clock import Clock
 from aio.mailbox import Bell
@@ -129,6 +130,17 @@ class Worker:
         """A person has sent a signal that is to end it."""
         self._set(lifecycle.killed(self.record), "killed")
         self._keeper.keep(self.record)
+
+    def probed(self, run: Created, state: HealthState | None) -> None:
+        """Something new is known of this run's health; None: its ports are waited for no longer."""
+        before = self.record
+        if before.created != run or not before.running:
+            return
+        health = before.health if state is None else state
+        self._set(lifecycle.probed(before, health, opening=before.opening and state is not None), "probed")
+        self._keeper.keep(self.record)
+        if health is not None and (before.health is None or before.health.status != health.status):
+            self._keeper.happened(self.record, self.want, f"health_status: {health.status}")
 
     def _gone_for_good(self) -> bool:
         """It ended, and the attempt that is wanted will not be made."""
@@ -264,9 +276,9 @@ class Worker:
 
     def _set(self, record: Local, event: str) -> None:
         self.story.append(f"{event} → {record.phase}")
-        impossible = lifecycle.check(record)
-        if impossible:
-            raise InvalidTransition(f"{record.instance[:12]}: {impossible}; {'; '.join(self.story)}")
+        problem = impossible(record)
+        if problem:
+            raise InvalidTransition(f"{record.instance[:12]}: {problem}; {'; '.join(self.story)}")
         self.record = record
         self._changed.set()
         self._changed = asyncio.Event()

@@ -169,6 +169,10 @@ class Controller(Core):
         plan = await self.committer.run(lambda c: services.update(c, ref, request, self.clock.now()))
         return self.get_service(plan.subject)
 
+    async def rollback_service(self, ref: str) -> ServiceInfo:
+        plan = await self.committer.run(lambda c: services.rollback(c, ref, self.clock.now()))
+        return self.get_service(plan.subject)
+
     async def scale_service(self, ref: str, replicas: int) -> ServiceInfo:
         plan = await self.committer.run(lambda c: services.scale(c, ref, replicas, self.clock.now()))
         return self.get_service(plan.subject)

@@ -1,8 +1,8 @@
 """Who is on each network, kept from records and reports. In memory: hosts say it again in each Hello.
 
 Invariant: an instance is a member exactly while its host is not lost, its last report says that it runs, and
-that report names an endpoint there; it is ready only while it should run on. Each network's members are an
-immutable value of their own, so that a difference of two directories looks at changed networks only.
+that report names an endpoint there. Each network's members are an immutable value of their own, so that a
+difference of two directories looks at changed networks only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from controller.addressing import spans_hosts
 from controller.snapshot import Change, Cluster
 from model.directory import Directory, Member, Members
 from model.ids import HostId, InstanceId, NetworkId
-from model.records import Desired, Host, Instance, Record
+from model.readiness import takes_connections
+from model.records import Host, Instance, Record
 from model.status import HostState, InstanceStatus, Phase
 
 _NONE: Map[InstanceId, Member] = Map()
@@ -100,7 +101,7 @@ def _memberships(
     if host is None or host.state is HostState.LOST:
         return {}
     aliases = {a.network: a.aliases for a in instance.attachments}
-    ready = instance.desired is Desired.RUNNING and not status.paused
+    ready = takes_connections(instance, status)
     return {
         endpoint.network: Member(
             name=instance.name,

@@ -41,6 +41,11 @@ def _explain(cluster: Cluster, instance: Instance, status: InstanceStatus) -> tu
     if status.exit_code is not None and status.phase.ended:
         said += f" with exit code {status.exit_code}"
     lines.append(f"{said}: {status.message}" if status.message else said)
+    if status.health:
+        about = f": {status.health_message}" if status.health_message else ""
+        lines.append(f"its health check says {status.health}{about}")
+    if status.opening:
+        lines.append("is waited for until its ports take connections")
     if status.restarts:
         lines.append(f"was restarted {status.restarts} times by its restart policy")
     return tuple(dict.fromkeys(lines))
@@ -51,9 +56,7 @@ def service_info(cluster: Cluster, service: Service, world: World) -> ServiceInf
         cluster.of_service(service.id).values(), key=lambda i: (i.slot, i.host or "", -i.created_at, i.id)
     )
     infos = tuple(instance_info(cluster, instance, world) for instance in ordered)
-    running = sum(
-        info.status.phase is Phase.RUNNING and info.instance.desired is Desired.RUNNING for info in infos
-    )
+    running = sum(info.status.ready and info.instance.desired is Desired.RUNNING for info in infos)
     return ServiceInfo(
         service=service,
         running=running,

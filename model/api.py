@@ -66,6 +66,7 @@ class UpdateService(Struct):
 class ServiceInfo(Struct):
     service: Service
     running: int
+    """Instances that are ready: with a health check, those that are healthy."""
     wanted: int
     instances: tuple[InstanceInfo, ...] = ()
     explanation: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ class Member(Struct):
     ipv4: str = ""
     ipv6: str = ""
     ready: bool = True
-    """It takes new connections: healthy, and not about to stop. Only then a service's name leads to it."""
+    """It takes new connections (`model.readiness`). Only then a service's name leads to it."""
 
 
 Members = Mapping[InstanceId, Member]

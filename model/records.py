@@ -85,12 +85,27 @@ class Vip(Struct):
     ipv6: str = ""
 
 
+class Rollout(Struct):
+    """How the last change of a service's instances goes, in Docker's words. `paused` and `rollback_paused`
+    wait for a person."""
+
+    state: Literal[
+        "updating", "paused", "completed", "rollback_started", "rollback_paused", "rollback_completed"
+    ] = "updating"
+    started_at: float = 0.0
+    completed_at: float = 0.0
+    message: str = ""
+
+
 class Service(Struct):
     id: ServiceId
     spec: ServiceSpec
     vips: Mapping[NetworkId, Vip] = {}
     generation: int = 1
     previous: ServiceSpec | None = None
+    """What `rollback` brings back."""
+    rollout: Rollout | None = None
+    """None: it runs as it was made."""
     created_at: float = 0.0
     updated_at: float = 0.0
     removed: bool = False

@@ -229,9 +229,19 @@ class FakeFleet:
 
             raise StaleRevision(f"service {ref} has changed since it was read")
         self.services[service.id] = msgspec.structs.replace(
-            service, spec=request.spec, revision=service.revision + 1, generation=service.generation + 1
+            service,
+            spec=request.spec,
+            previous=service.spec,
+            revision=service.revision + 1,
+            generation=service.generation + 1,
         )
         return self.get_service(service.id)
+
+    async def rollback_service(self, ref: str) -> m.ServiceInfo:
+        previous = self._service(ref).previous
+        if previous is None:
+            raise WrongState(f"service {ref} has no earlier spec to go back to")
+        return await self.update_service(ref, m.UpdateService(spec=previous))
 
     async def scale_service(self, ref: str, replicas: int) -> m.ServiceInfo:
         service = self._service(ref)
