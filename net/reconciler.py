@@ -282,7 +282,11 @@ class NetReconciler:
 
     async def _filter(self, before: InstanceNetwork, after: InstanceNetwork) -> None:
         assert self._plan is not None
-        now, then = filter_tables(self._plan, (after,)), filter_tables(self._plan, (before,))
+        networks = {e.network for e in (*before.endpoints, *after.endpoints)}
+        near = msgspec.structs.replace(
+            self._plan, networks={i: view for i, view in self._plan.networks.items() if i in networks}
+        )  # what is the same in both would only be made twice
+        now, then = filter_tables(near, (after,)), filter_tables(near, (before,))
         operations = nft_operations(now, then)
         try:
             await self._issue(operations)
