@@ -171,6 +171,8 @@ class HostAgent:
         try:
             await self.context.network.apply(replace(plan, services=self._services.take()))
             self._plan = plan
+            for worker in self.workers.values():
+                worker.look_again()
         except FlotaError as error:
             log.error("network: %s", error)
             trouble = f"network: {error}"

@@ -146,7 +146,8 @@ def loopback_routing(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) ->
     needed = {
         endpoint.network
         for instance in instances
-        if instance.published is not None and instance.published.ports
+        if instance.published is not None
+        and any(not port.proxy_protocol for port in instance.published.ports)
         for endpoint in instance.endpoints
     }
     return {

@@ -20,10 +20,10 @@ import msgspec
 from aio.backoff import delay
 from aio.mailbox import Bell
 from aio.supervisor import Supervisor
-from model.errors import CommandFailed, Exhausted, InUse, NotFound
+from model.errors import CommandFailed, InUse, NotFound
 from model.ids import InstanceId, short
 from model.status import Endpoint
-from net import loadbalance, publish
+from net import hostports, loadbalance, publish
 from net.diff import Op, Operation, diff, nft_operations
 from net.drift import drift_of, not_repaired
 from net.endpoint import InstanceNetwork, endpoint_link, endpoint_status, network_of, same_but_ways
@@ -44,6 +44,8 @@ from net.plan import (
     service_frame,
     traits_of,
 )
+from net.proxied import proxied, proxy_state
+from net.proxying import PortProxy, ProxyFeed
 from net.servicechains import TABLE as SERVICE_TABLE
 from net.serving import Serving
 from net.state import Link, NetState, Steering, Sysctl, Way
@@ -59,10 +61,18 @@ when they change, and are set back within 30 s."""
 
 
 class NetReconciler:
-    def __init__(self, run_dir: Path, *, kernel: Kernel | None = None, compare: float = COMPARE) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        kernel: Kernel | None = None,
+        proxy: PortProxy | None = None,
+        compare: float = COMPARE,
+    ) -> None:
         self._spaces = run_dir / "ns"
         self._files = EndpointFiles(run_dir / "endpoints")
         self._kernel: Kernel = kernel if kernel is not None else LinuxKernel()
+        self._proxy: PortProxy = proxy if proxy is not None else ProxyFeed(run_dir)
         self._compare = compare
         self._instances: dict[InstanceId, InstanceNetwork] = {}
         self._plan: NetworkPlan | None = None
@@ -89,6 +99,7 @@ class NetReconciler:
         self._instances = self._files.load()
         await self._kernel.start(self._bell.ring)
         self._supervisor.start("watch", self._watch, restart=True)
+        self._supervisor.start("proxy", self._proxy.run, restart=True)
         self._supervisor.start("parting", self._parting.run, restart=True)
         self._supervisor.start("tidy", lambda: self._serving.tidy(self._lock), restart=True)
 
@@ -114,6 +125,7 @@ class NetReconciler:
             if failure is not None:
                 raise failure
             await self._serving.apply(plan.services, service_frame(plan), own_blocks(plan))
+            await self._tell_proxy()
 
     async def examine(self) -> Sequence[Drift]:
         drifts, failure = await self._look(thorough=True)
@@ -141,6 +153,7 @@ class NetReconciler:
             if known is not None:
                 self._leaving |= {veth_name(instance, e.network) for e in known.endpoints}
                 await self._elements(known, msgspec.structs.replace(known, endpoints=(), published=None))
+                await self._tell_proxy(known)
             await self._kernel.drop_namespace(self._spaces / instance)
             self._files.forget(instance)
 
@@ -196,20 +209,19 @@ class NetReconciler:
         wanted = publish.normal(request)
         async with self._lock:
             known = self._known(request.instance)
-            others = [i.published for i in self._instances.values() if i.published is not None]
-            publish.clash(wanted, others)
+            publish.clash(wanted, self._published())
             held = () if known.published is None else known.published.ports
-            for port in wanted.ports:
-                if port not in held and not self._kernel.port_is_free(
-                    port.protocol, port.host_ip, port.published
-                ):
-                    raise InUse(
-                        f"port {port.published}/{port.protocol} is in use by another program on this host",
-                        hint="Stop that program, or publish on another port",
-                    )
+            hostports.refuse_taken(self._kernel, wanted.ports, held)
             after = msgspec.structs.replace(known, published=wanted)
             self._keep(request.instance, after)
             await self._elements(known, after)
+            await self._tell_proxy(known, after)
+            for port in proxied(wanted):
+                if port not in held and (trouble := self._proxy.trouble(port.published)):
+                    self._keep(request.instance, known)
+                    await self._elements(after, known)
+                    await self._tell_proxy(known, after)
+                    raise InUse(trouble, hint="Stop who has the port, or publish on another")
             await self._route_loopback()
 
     async def unpublish(self, instance: InstanceId) -> None:
@@ -220,6 +232,7 @@ class NetReconciler:
             after = msgspec.structs.replace(known, published=None)
             self._keep(instance, after)
             await self._elements(known, after)
+            await self._tell_proxy(known)
             await self._route_loopback()
 
     # -- services -----------------------------------------------------------------------------------
@@ -238,23 +251,18 @@ class NetReconciler:
         but: Container[tuple[str, int]] = frozenset(),
         within: tuple[int, int] = (FIRST_PORT, LAST_PORT),
     ) -> int:
-        taken = {
-            port.published
-            for known in self._instances.values()
-            if known.published is not None
-            for port in known.published.ports
-            if port.protocol == protocol
-        }
-        for port in range(within[0], within[1] + 1):
-            if port in taken or (protocol, port) in but:
-                continue
-            if self._kernel.port_is_free(protocol, host_ip, port):
-                return port
-        raise Exhausted(
-            f"no {protocol} port of {within[0]} to {within[1]} is free on {host_ip or 'this host'}"
-        )
+        return hostports.free_port(self._kernel, self._published(), protocol, host_ip, but=but, within=within)
 
     # -- within -------------------------------------------------------------------------------------
+    def _published(self) -> list[PublishRequest]:
+        return [known.published for known in self._instances.values() if known.published is not None]
+
+    async def _tell_proxy(self, *changed: InstanceNetwork) -> None:
+        """Let it serve what is published now; wait for it if that matters to one of these."""
+        self._proxy.update(proxy_state(self._published(), self._plan))
+        if any(proxied(network.published) for network in changed):
+            await self._proxy.served()
+
     def _known(self, instance: InstanceId) -> InstanceNetwork:
         known = self._instances.get(instance)
         if known is None:
@@ -274,7 +282,11 @@ class NetReconciler:
 
     async def _filter(self, before: InstanceNetwork, after: InstanceNetwork) -> None:
         assert self._plan is not None
-        now, then = filter_tables(self._plan, (after,)), filter_tables(self._plan, (before,))
+        networks = {e.network for e in (*before.endpoints, *after.endpoints)}
+        near = msgspec.structs.replace(
+            self._plan, networks={i: view for i, view in self._plan.networks.items() if i in networks}
+        )  # what is the same in both would only be made twice
+        now, then = filter_tables(near, (after,)), filter_tables(near, (before,))
         operations = nft_operations(now, then)
         try:
             await self._issue(operations)
