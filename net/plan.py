@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from model.errors import InvalidInput, Problem
 from model.ids import short
 from model.view import NetworkView
@@ -110,6 +112,13 @@ def service_frame(plan: NetworkPlan) -> Frame:
 def own_blocks(plan: NetworkPlan) -> tuple[str, ...]:
     """From which this host's containers have their addresses."""
     return tuple(sorted(block for view in plan.networks.values() for block in view.blocks))
+
+
+def around(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> NetworkPlan:
+    """The plan with no networks but those of these instances: two packet filters made of it differ as those
+    of the whole plan do, and cost less on hosts with many networks."""
+    used = {endpoint.network for instance in instances for endpoint in instance.endpoints}
+    return replace(plan, networks={ident: view for ident, view in plan.networks.items() if ident in used})
 
 
 def filter_tables(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[Family, NftTable]:

@@ -35,6 +35,7 @@ from net.loadbalance import VirtualService
 from net.naming import veth_name
 from net.parting import Parting
 from net.plan import (
+    around,
     check,
     desired,
     filter_tables,
@@ -282,12 +283,8 @@ class NetReconciler:
 
     async def _filter(self, before: InstanceNetwork, after: InstanceNetwork) -> None:
         assert self._plan is not None
-        networks = {e.network for e in (*before.endpoints, *after.endpoints)}
-        near = msgspec.structs.replace(
-            self._plan, networks={i: view for i, view in self._plan.networks.items() if i in networks}
-        )  # what is the same in both would only be made twice
-        now, then = filter_tables(near, (after,)), filter_tables(near, (before,))
-        operations = nft_operations(now, then)
+        near = around(self._plan, (before, after))
+        operations = nft_operations(filter_tables(near, (after,)), filter_tables(near, (before,)))
         try:
             await self._issue(operations)
         except CommandFailed as error:
