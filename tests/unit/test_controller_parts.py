@@ -141,8 +141,6 @@ def test_full_network_takes_back_unused_blocks_after_quarantine() -> None:
 def test_usage_of_blocks_counts_what_hosts_reported() -> None:
     here = (instance("a", "h1"), instance("b", "h2"))
     cluster = leased(cluster_of(host(1), host(2), network(), *here), "h1", "h2")
-        cluster_of(host(1), host(2), network(), instance("a", "h1"), instance("b", "h2")), "h1", "h2"
-    )
     feet = {"a": "10.1.0.3", "b": "10.1.1.200"}
     world = World(
         statuses={
