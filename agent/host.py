@@ -179,6 +179,8 @@ class HostAgent:
                 replace(plan, services=self._services.take(), policies=self._policies.take())
             )
             self._plan = plan
+            for worker in self.workers.values():
+                worker.look_again()
         except FlotaError as error:
             log.error("network: %s", error)
             trouble = f"network: {error}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from api.ports import Channel, Pipe
 from controller import explain, queries
 from controller.attachments import network_named
@@ -243,8 +245,10 @@ class Controller(Core):
         return [queries.network_info(cluster, network, world) for network in ordered]
 
     def get_network(self, ref: str) -> NetworkInfo:
-        cluster = self.snapshot()
-        return queries.network_info(cluster, network_named(cluster, ref), self.world())
+        cluster, world = self.snapshot(), self.world()
+        network = network_named(cluster, ref)
+        info = queries.network_info(cluster, network, world)
+        return replace(info, usage=queries.block_usage(cluster, network, world))
 
     async def create_network(self, spec: NetworkSpec) -> NetworkInfo:
         ident, now = NetworkId(self.ids()), self.clock.now()

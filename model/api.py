@@ -87,9 +87,25 @@ class UpdateHost(Struct):
     labels_remove: tuple[str, ...] = ()
 
 
+class BlockUsage(Struct):
+    """How full a host's share of a subnet is. An IPv6 share has 65536 usable addresses at most."""
+
+    cidr: str
+    host: str
+    """Its name."""
+    size: int
+    """Addresses that containers can have."""
+    used: int
+    """Those that containers have now."""
+    free: int
+    quarantined_until: float = 0.0
+
+
 class NetworkInfo(Struct):
     network: Network
     blocks: tuple[Block, ...] = ()
+    usage: tuple[BlockUsage, ...] = ()
+    """Of the blocks; told of one network, not in lists."""
     endpoints: Mapping[str, str] = {}
     """Instance name → its addresses on this network, comma separated."""
 

@@ -30,6 +30,8 @@ def elements(requests: Iterable[PublishRequest]) -> Mapping[str, Mapping[str, st
     found: dict[str, dict[str, str]] = {name: {} for name in MAPS}
     for request in requests:
         for port in request.ports:
+            if port.proxy_protocol:
+                continue  # the proxy's (net.proxied)
             version = ipaddress.ip_address(port.host_ip).version if port.host_ip else 0
             if request.ipv4 and version in (0, 4):
                 _put(found, 4, port, "" if port.host_ip == ANY4 else port.host_ip, request.ipv4)
@@ -88,12 +90,6 @@ def clash(request: PublishRequest, others: Iterable[PublishRequest]) -> None:
                     hint="Choose another port, or stop that container",
                 )
         taken.append((request.instance, port))
-
-
-def not_held(protocol: str, held: Iterable[PublishRequest], within: tuple[int, int]) -> Iterable[int]:
-    """The ports of a range that no container has published, on whatever address."""
-    taken = {port.published for request in held for port in request.ports if port.protocol == protocol}
-    return (port for port in range(within[0], within[1] + 1) if port not in taken)
 
 
 def overlaps(a: BoundPort, b: BoundPort) -> bool:
