@@ -8,11 +8,21 @@ from collections import Counter, defaultdict
 
 from controller.condition import status_of
 from controller.placing import World
+from controller.policies import policy_lines, selected_by
 from controller.snapshot import Cluster, Usage
-from model.api import BlockUsage, FleetInfo, HostInfo, InstanceInfo, NetworkInfo, ServiceInfo, Why
+from model.api import (
+    BlockUsage,
+    FleetInfo,
+    HostInfo,
+    InstanceInfo,
+    NetworkInfo,
+    PolicyInfo,
+    ServiceInfo,
+    Why,
+)
 from model.events import Event
 from model.ids import HostId
-from model.records import Desired, Host, Instance, Network, Service
+from model.records import Desired, Host, Instance, Network, Policy, Service
 from model.spec import Availability, Replicated, Reservations
 from model.status import HostState, InstanceStatus, Phase
 from net.ipam import room
@@ -110,6 +120,10 @@ def network_info(cluster: Cluster, network: Network, world: World) -> NetworkInf
     return NetworkInfo(network=network, blocks=ordered, endpoints=endpoints)
 
 
+def policy_info(cluster: Cluster, policy: Policy) -> PolicyInfo:
+    return PolicyInfo(policy=policy, selected=selected_by(cluster, policy.spec))
+
+
 def block_usage(cluster: Cluster, network: Network, world: World) -> tuple[BlockUsage, ...]:
     """How full each host's share of the network is, by what hosts reported last."""
     blocks = sorted(cluster.blocks_of(network.id).values(), key=lambda b: _place(b.cidr.partition("/")[0]))
@@ -167,7 +181,7 @@ def why_instance(cluster: Cluster, instance: Instance, world: World, events: tup
         id=instance.id,
         name=instance.name,
         summary=f"container {instance.name} is {info.status.phase}{where}",
-        reasons=info.explanation,
+        reasons=(*info.explanation, *policy_lines(cluster, instance)),
         events=events,
     )
 
