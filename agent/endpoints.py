@@ -127,6 +127,8 @@ def _request(
         default_route=network.id == ways.ipv4,
         default_route6=network.id == ways.ipv6,
         sysctls=attachment.sysctls,
+        bandwidth_in=attachment.bandwidth_in // 8,
+        bandwidth_out=attachment.bandwidth_out // 8,
     )
 
 

@@ -73,6 +73,7 @@ PURE = [
     "net/policy.py",
     "net/policychains.py",
     "net/spans.py",
+    "net/shaping.py",
     "net/servicechains.py",
     "net/servicenat.py",
     "net/nftscript.py",
