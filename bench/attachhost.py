@@ -10,7 +10,6 @@ until the resolver serves it, and the processor time of it here.
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import logging
 import sys
@@ -26,6 +25,7 @@ from agent.hostprocesses import SupervisedProcesses, stop
 from agent.journal import Journal
 from agent.membership import Membership
 from agent.namekeeper import NameKeeper
+from agent.nameplan import NamePlan
 from agent.naming import NameService
 from agent.oci.facts import HostLimits
 from agent.record import Local
@@ -80,7 +80,6 @@ class AttachHost:
         context.view = replace(context.view, instances={**context.view.instances, want.id: want})
         record = Local(instance=want.id)
         context.records[want.id] = record
-        gc.collect()
         began = time.perf_counter()
         await endpoints.namespace(context, want)
         wired = await endpoints.wire(context, want, ImageConfig(), record)
@@ -98,16 +97,23 @@ class AttachHost:
         await self._network.remove_all()
         await self._network.close()
 
-    def members(self, number: int) -> None:
-        """So many on the other host, all of one service in groups of ten."""
+    async def members(self, number: int) -> None:
+        """So many on the other host, each ten of them a service."""
         told = {_ident(i): _member(i) for i in range(OTHERS, OTHERS + number)}
         self._membership.take(DirectoryDelta(put={NETWORK: told}), whole=True)
+        await self.served()
+
+    async def served(self) -> None:
+        """Until all that is known now can be asked for."""
+        names, told = self._context.names, self._membership.directory
+        names.update(NamePlan().state(self._context.view, told, HERE, self._context.records))
+        if not await names.served(30.0):
+            raise RuntimeError(f"the resolver does not serve: {names.troubles}")
 
     async def change(self) -> tuple[float, float]:
         """One of them is ready no more, or again: seconds until that is served, and this process's own."""
         step = next(self._steps)
         ident, member = _ident(OTHERS + step // 2), replace(_member(OTHERS + step // 2), ready=bool(step % 2))
-        gc.collect()
         worked, began = time.process_time(), time.perf_counter()
         self._membership.take(DirectoryDelta(put={NETWORK: {ident: member}}), whole=False)
         await self._keeper.known(next(iter(self._context.records.values())))
@@ -160,7 +166,9 @@ async def _host(folder: Path, supervisor: Supervisor, journal: Journal) -> Attac
     supervisor.start("verdicts", context.names.run)
     supervisor.start("processes", context.processes.run)
     supervisor.start("names", keeper.run)
-    return AttachHost(context, network, keeper, membership)
+    host = AttachHost(context, network, keeper, membership)
+    await host.served()
+    return host
 
 
 async def main() -> None:
@@ -181,7 +189,7 @@ async def main() -> None:
                 for _ in range(int(number[0])):
                     await host.attach()
             elif verb == "members":
-                host.members(int(number[0]))
+                await host.members(int(number[0]))
             elif verb == "change":
                 took = await host.change()
             print(*took, flush=True)
