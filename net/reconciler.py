@@ -24,6 +24,7 @@ from model.errors import CommandFailed, Exhausted, InUse, NotFound
 from model.ids import InstanceId, short
 from model.status import Endpoint
 from net import loadbalance, publish
+from net.convergence import Convergence
 from net.diff import Op, Operation, diff, nft_operations
 from net.drift import drift_of, not_repaired
 from net.endpoint import InstanceNetwork, endpoint_link, endpoint_status, network_of, same_but_ways
@@ -46,7 +47,7 @@ from net.plan import (
 )
 from net.servicechains import TABLE as SERVICE_TABLE
 from net.serving import Serving
-from net.state import Link, NetState, Steering, Sysctl, Way
+from net.state import Link, NetState, Sysctl, Way
 
 log = logging.getLogger("flota.net")
 
@@ -63,25 +64,22 @@ class NetReconciler:
         self._spaces = run_dir / "ns"
         self._files = EndpointFiles(run_dir / "endpoints")
         self._kernel: Kernel = kernel if kernel is not None else LinuxKernel()
+        self._convergence = Convergence(self._kernel)
         self._compare = compare
         self._instances: dict[InstanceId, InstanceNetwork] = {}
         self._plan: NetworkPlan | None = None
         self._lock = asyncio.Lock()
         self._bell = Bell()
         self._watchers: list[Callable[[Drift], None]] = []
-        self._leaving: set[str] = set()
-        self._routed: frozenset[str] = frozenset()
-        """Destinations of the routes that stood after the last comparison."""
         self._loopback: Mapping[str, str] = {}
         self._supervisor = Supervisor("net")
         self._serving = Serving(self._kernel)
         self._parting = Parting(self._kernel, lambda: tuple(self._instances.values()))
-        self._issued = 0
 
     @property
     def mutations(self) -> int:
         """Operations issued to the kernel since start; stands still while nothing changes."""
-        return self._issued + self._serving.mutations
+        return self._convergence.issued + self._serving.mutations
 
     # -- life ---------------------------------------------------------------------------------------
     async def start(self) -> None:
@@ -104,7 +102,7 @@ class NetReconciler:
         async with self._lock:
             self._plan = None
             await self._serving.remove()
-            await self._issue(diff(NetState(), await self._kernel.observe(())))
+            await self._convergence.issue(diff(NetState(), await self._kernel.observe(())))
 
     async def apply(self, plan: NetworkPlan) -> None:
         check(plan)
@@ -139,7 +137,7 @@ class NetReconciler:
         async with self._lock:
             known = self._instances.pop(instance, None)
             if known is not None:
-                self._leaving |= {veth_name(instance, e.network) for e in known.endpoints}
+                self._convergence.leaving |= {veth_name(instance, e.network) for e in known.endpoints}
                 await self._elements(known, msgspec.structs.replace(known, endpoints=(), published=None))
             await self._kernel.drop_namespace(self._spaces / instance)
             self._files.forget(instance)
@@ -155,6 +153,8 @@ class NetReconciler:
             assert self._plan is not None
             traits = traits_of(view, scene_of(self._plan))
             ranges = self._plan.vip_ranges.get(request.network, ())
+            for name in self._convergence.refused.keys() & set(traits.inner):
+                raise self._convergence.refused[name]
             link = endpoint_link(request, view, traits, known.namespace, ranges)
             before = known.endpoint(request.network)
             if before == request:
@@ -163,14 +163,14 @@ class NetReconciler:
             after = msgspec.structs.replace(known, endpoints=(*rest, request))
             if before is not None and same_but_ways(before, request):
                 assert link.foot is not None
-                await self._issue((Op(verb="change", item=Way(link=link.name, foot=link.foot)),))
+                await self._convergence.issue((Op(verb="change", item=Way(link=link.name, foot=link.foot)),))
                 self._keep(request.instance, after)
                 return endpoint_status(request, view)
             if before is not None:
-                await self._issue((Op(verb="remove", item=link),))
-            self._leaving.discard(link.name)
+                await self._convergence.issue((Op(verb="remove", item=link),))
+            self._convergence.leaving.discard(link.name)
             await self._elements(known, after)
-            await self._issue((Op(verb="add", item=link),))
+            await self._convergence.issue((Op(verb="add", item=link),))
             self._keep(request.instance, after)
             return endpoint_status(request, view)
 
@@ -185,7 +185,9 @@ class NetReconciler:
             self._keep(instance, after)
             await self._elements(known, after)
             name = veth_name(instance, network)
-            await self._issue((Op(verb="remove", item=Link(name=name, kind="veth", alias="", mtu=0)),))
+            await self._convergence.issue(
+                (Op(verb="remove", item=Link(name=name, kind="veth", alias="", mtu=0)),)
+            )
 
     def attached(self, instance: InstanceId) -> Sequence[str]:
         known = self._instances.get(instance)
@@ -277,13 +279,13 @@ class NetReconciler:
         now, then = filter_tables(self._plan, (after,)), filter_tables(self._plan, (before,))
         operations = nft_operations(now, then)
         try:
-            await self._issue(operations)
+            await self._convergence.issue(operations)
         except CommandFailed as error:
             log.warning("comparing everything, since %s", error)
             if (failure := (await self._converge())[1]) is not None:
                 raise failure from error
             with contextlib.suppress(CommandFailed):
-                await self._issue(operations)
+                await self._convergence.issue(operations)
             self._bell.ring()
 
     async def _route_loopback(self) -> None:
@@ -291,56 +293,16 @@ class NetReconciler:
             return
         paths = loopback_routing(self._plan, self._instances.values())
         changed = [Sysctl(path=p, value=v) for p, v in paths.items() if self._loopback.get(p) != v]
-        await self._issue([Op(verb="change", item=item) for item in changed])
+        await self._convergence.issue([Op(verb="change", item=item) for item in changed])
         self._loopback = paths
 
-    async def _issue(self, operations: Sequence[Operation]) -> None:
-        self._issued += len(operations)
-        if operations:
-            await self._kernel.apply(operations)
-
     async def _converge(self, *, thorough: bool = False) -> tuple[Sequence[Operation], CommandFailed | None]:
-        """Make the kernel as desired; what had to be done, and why not all of it could be. `thorough` also
-        looks at what it takes a file each to see."""
+        """Make the kernel as desired; what had to be done, and why not all of it could be."""
         assert self._plan is not None
         present = [i for i in self._instances.values() if self._kernel.has_namespace(Path(i.namespace))]
-        want = desired(self._plan, present)
-        operations, failure = await self._difference(want), None
-        try:
-            await self._issue(operations)
-        except CommandFailed:
-            operations, failure = await self._what_can_be(want)
-        if thorough:
-            kinds = {name: link.kind for name, link in want.links.items() if link.steered}
-            names = await self._kernel.unsteered(kinds)
-            again = [Op(verb="change", item=Steering(link=n, kind=kinds[n])) for n in names]
-            await self._issue(again)
-            operations = (*operations, *again)
+        found = await self._convergence.converge(desired(self._plan, present), thorough=thorough)
         self._loopback = loopback_routing(self._plan, present)
-        self._routed = frozenset(route.destination for route in want.routes)
-        return operations, failure
-
-    async def _difference(self, want: NetState) -> Sequence[Operation]:
-        have = await self._kernel.observe(want.sysctls)
-        self._leaving &= set(have.links)
-        return tuple(op for op in diff(want, have, self._routed) if not self._expected(op))
-
-    async def _what_can_be(self, want: NetState) -> tuple[Sequence[Operation], CommandFailed | None]:
-        """One by one, so that what the kernel refuses holds up nothing else; the first refusal."""
-        done, failure = list[Operation](), None
-        for operation in await self._difference(want):
-            try:
-                await self._issue((operation,))
-                done.append(operation)
-            except CommandFailed as error:
-                failure = failure or error
-        return done, failure
-
-    def _expected(self, operation: Operation) -> bool:
-        """The kernel is still taking down an endpoint whose namespace was dropped."""
-        if not isinstance(operation, Op) or operation.verb != "remove":
-            return False
-        return isinstance(operation.item, Link) and operation.item.name in self._leaving
+        return found
 
     async def _settled(self) -> None:
         """Let a burst of our own changes pass, for at most half of the second within which drift is repaired:
