@@ -25,12 +25,16 @@ from model.api import (
     JoinRequest,
     NetworkInfo,
     NetworksPruned,
+    PolicyExplanation,
+    PolicyInfo,
+    PolicyQuestion,
     ProcessTable,
     ServiceInfo,
     StatsSample,
     StopRequest,
     TokenCreated,
     UpdateHost,
+    UpdatePolicy,
     UpdatePorts,
     UpdateService,
     VolumeInfo,
@@ -39,8 +43,10 @@ from model.api import (
 )
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
+from model.health import HealthLog
 from model.ids import HostId
 from model.image import ImageRecord, Progress
+from model.policy import PolicySpec
 from model.records import Network
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
@@ -114,6 +120,8 @@ class ControllerPort(Protocol):
 
     async def update_service(self, ref: str, request: UpdateService) -> ServiceInfo: ...
 
+    async def rollback_service(self, ref: str) -> ServiceInfo: ...
+
     async def scale_service(self, ref: str, replicas: int) -> ServiceInfo: ...
 
     async def remove_service(self, ref: str) -> None: ...
@@ -153,6 +161,19 @@ class ControllerPort(Protocol):
         ...
 
     async def disconnect_network(self, ref: str, request: DisconnectNetwork) -> InstanceInfo: ...
+
+    # -- policies -----------------------------------------------------------------------------------
+    def list_policies(self) -> Sequence[PolicyInfo]: ...
+
+    def get_policy(self, ref: str) -> PolicyInfo: ...
+
+    async def create_policy(self, spec: PolicySpec) -> PolicyInfo: ...
+
+    async def update_policy(self, ref: str, request: UpdatePolicy) -> PolicyInfo: ...
+
+    async def remove_policy(self, ref: str) -> None: ...
+
+    def explain_policies(self, question: PolicyQuestion) -> PolicyExplanation: ...
 
     # -- the fleet ----------------------------------------------------------------------------------
     def info(self) -> FleetInfo: ...
@@ -248,6 +269,8 @@ class HostPort(Protocol):
         ...
 
     async def top(self, ref: str) -> ProcessTable: ...
+
+    def health(self, ref: str) -> HealthLog: ...
 
     # -- images -------------------------------------------------------------------------------------
     def list_images(self) -> Sequence[ImageInfo]: ...

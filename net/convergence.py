@@ -1,6 +1,7 @@
-"""The kernel made as it should be, once: observe → diff → apply, and what of that was refused.
+"""A kernel brought from what it is to what is wanted: observe → diff → apply, as far as it can be.
 
-Invariant: what the kernel refuses holds up nothing else, and of each link it refused the reason is known.
+Invariants: what the kernel refuses holds up nothing else, and of a link it refused the reason is known; links
+of a namespace that was dropped are left to the kernel, which takes them down in its own time.
 """
 
 from __future__ import annotations
@@ -14,29 +15,28 @@ from net.state import Link, NetState, Steering
 
 
 class Convergence:
-    """Callers see to it that one call runs at a time. `issued` counts operations given to the kernel."""
+    """Callers see to it that one call runs at a time. `leaving` are links that go by themselves."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self.issued = 0
-        self.leaving: set[str] = set()
-        """Endpoints' links that the kernel is still taking down, for their namespace was dropped."""
-        self.refused: Mapping[str, CommandFailed] = {}
-        """Links that could not be made, and why."""
         self._routed: frozenset[str] = frozenset()
         """Destinations of the routes that stood after the last comparison."""
+        self.leaving: set[str] = set()
+        self.refused: Mapping[str, CommandFailed] = {}
+        """Links that could not be made, and why."""
+        self.issued = 0
 
     async def issue(self, operations: Sequence[Operation]) -> None:
-        """Raises CommandFailed for the first that is refused."""
+        """Raises CommandFailed for the first that the kernel refuses."""
         self.issued += len(operations)
         if operations:
             await self._kernel.apply(operations)
 
-    async def converge(
+    async def to(
         self, want: NetState, *, thorough: bool = False
     ) -> tuple[Sequence[Operation], CommandFailed | None]:
-        """What had to be done, and why not all of it could be. `thorough` also looks at what it takes a file
-        each to see."""
+        """Make it so; what had to be done, and why not all of it could be. `thorough` also looks at what it
+        takes a file each to see."""
         operations, failure, self.refused = await self._difference(want), None, {}
         try:
             await self.issue(operations)
@@ -56,11 +56,6 @@ class Convergence:
         self.leaving &= set(have.links)
         return tuple(op for op in diff(want, have, self._routed) if not self._expected(op))
 
-    def _expected(self, operation: Operation) -> bool:
-        if not isinstance(operation, Op) or operation.verb != "remove":
-            return False
-        return isinstance(operation.item, Link) and operation.item.name in self.leaving
-
     async def _what_can_be(self, want: NetState) -> tuple[Sequence[Operation], CommandFailed | None]:
         """One by one; the first refusal."""
         done, refused, failure = list[Operation](), dict[str, CommandFailed](), None
@@ -74,3 +69,9 @@ class Convergence:
                     refused[operation.item.name] = error
         self.refused = refused
         return done, failure
+
+    def _expected(self, operation: Operation) -> bool:
+        """The kernel is still taking down an endpoint whose namespace was dropped."""
+        if not isinstance(operation, Op) or operation.verb != "remove":
+            return False
+        return isinstance(operation.item, Link) and operation.item.name in self.leaving

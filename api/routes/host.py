@@ -15,6 +15,7 @@ from api.routes.route import HostCall
 from api.streaming import frames, lines
 from model.api import CreateVolume, ImageInfo, ImageRemoved, ProcessTable, VolumeInfo
 from model.doctor import HostCheck
+from model.health import HealthLog
 from model.image import Progress
 from model.status import HostFacts
 from model.streams import PROTOCOL, ExecSpec
@@ -67,6 +68,10 @@ async def stats(call: HostCall) -> web.StreamResponse:
 
 async def top(call: HostCall) -> ProcessTable:
     return await call.port.top(call.ref())
+
+
+async def health(call: HostCall) -> HealthLog:
+    return call.port.health(call.ref())
 
 
 async def list_images(call: HostCall) -> list[ImageInfo]:

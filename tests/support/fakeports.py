@@ -33,15 +33,17 @@ from model.status import HostState, Phase
 from model.validate import check, validate_container, validate_name, validate_service
 from tests.support.fakecontainers import FakeContainer, Program
 from tests.support.fakehost import FakeHost
+from tests.support.fakepolicies import FakePolicies
 
 Attachments = tuple[ResolvedAttachment, ...]
 PROGRAMS = ("echo", "err", "exit", "cat", "sleep", "spam", "size", "env", "sh", "true")
 
 
-class FakeFleet:
+class FakeFleet(FakePolicies):
     """`api.ports.ControllerPort` with hosts n1 … nN, all ready. Use as a context manager."""
 
     def __init__(self, hosts: int = 3) -> None:
+        super().__init__()
         self._count = hosts
         self.tasks = Supervisor("fake")
         self.hosts: dict[HostId, FakeHost] = {}
@@ -229,9 +231,19 @@ class FakeFleet:
 
             raise StaleRevision(f"service {ref} has changed since it was read")
         self.services[service.id] = msgspec.structs.replace(
-            service, spec=request.spec, revision=service.revision + 1, generation=service.generation + 1
+            service,
+            spec=request.spec,
+            previous=service.spec,
+            revision=service.revision + 1,
+            generation=service.generation + 1,
         )
         return self.get_service(service.id)
+
+    async def rollback_service(self, ref: str) -> m.ServiceInfo:
+        previous = self._service(ref).previous
+        if previous is None:
+            raise WrongState(f"service {ref} has no earlier spec to go back to")
+        return await self.update_service(ref, m.UpdateService(spec=previous))
 
     async def scale_service(self, ref: str, replicas: int) -> m.ServiceInfo:
         service = self._service(ref)

@@ -1,0 +1,34 @@
+"""A service with another spec. Pure."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from controller.attachments import resolve_attachments
+from controller.snapshot import Cluster
+from controller.vips import vips_of
+from model.records import Rollout, Service
+from model.spec import ServiceSpec
+
+
+def revised(
+    cluster: Cluster,
+    service: Service,
+    spec: ServiceSpec,
+    *,
+    previous: ServiceSpec | None,
+    rollout: Rollout | None,
+    now: float,
+) -> Service:
+    """Its next generation, with the addresses that the spec needs. `spec` is valid. Raises NotFound for a
+    network that is not there (any more), Exhausted."""
+    attachments = resolve_attachments(cluster, spec.container)
+    return replace(
+        service,
+        spec=spec,
+        vips=vips_of(cluster, service.id, spec, attachments, service.vips),
+        previous=previous,
+        rollout=rollout,
+        generation=service.generation + 1,
+        updated_at=now,
+    )
