@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from model.errors import InvalidInput, Problem
 from model.ids import short
 from model.view import NetworkView
-from net import loadbalance
+from net import loadbalance, policychains
 from net.backend import BACKENDS
 from net.backend.base import Backend, Member, Scene, Traits, is_ipv6
 from net.endpoint import InstanceNetwork, endpoint_link
@@ -127,7 +127,16 @@ def filter_tables(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Ma
     members = [Member(view=v, traits=traits_of(v, scene)) for _, v in sorted(plan.networks.items())]
     endpoints = [e for i in known for e in i.endpoints if e.network in plan.networks]
     published = [i.published for i in known if i.published is not None]
-    return tables(members, scene, endpoints, published, plan.service_ranges())
+    return tables(members, scene, endpoints, published, plan.service_ranges(), plan.policies)
+
+
+def policy_tables(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[Family, NftTable]:
+    """What policies alone put into the packet filter."""
+    feet = tuple(e for i in instances for e in i.endpoints if e.network in plan.networks)
+    return {
+        "inet": policychains.inet(plan.policies, feet),
+        "bridge": policychains.bridge(plan.policies, feet),
+    }
 
 
 def endpoint_links(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[str, Link]:
