@@ -24,6 +24,7 @@ from model.errors import CommandFailed, InUse, NotFound
 from model.ids import InstanceId, short
 from model.status import Endpoint
 from net import hostports, loadbalance, publish
+from net.convergence import Convergence
 from net.diff import Op, Operation, diff, nft_operations
 from net.drift import drift_of, not_repaired
 from net.endpoint import InstanceNetwork, endpoint_link, endpoint_status, network_of, same_but_ways
@@ -35,20 +36,23 @@ from net.loadbalance import VirtualService
 from net.naming import veth_name
 from net.parting import Parting
 from net.plan import (
+    around,
     check,
     desired,
     filter_tables,
     loopback_routing,
     own_blocks,
+    policy_tables,
     scene_of,
     service_frame,
     traits_of,
 )
+from net.policy import HostPolicies
 from net.proxied import proxied, proxy_state
 from net.proxying import PortProxy, ProxyFeed
 from net.servicechains import TABLE as SERVICE_TABLE
 from net.serving import Serving
-from net.state import Link, NetState, Steering, Sysctl, Way
+from net.state import Link, NetState, Sysctl, Way
 
 log = logging.getLogger("flota.net")
 
@@ -79,19 +83,16 @@ class NetReconciler:
         self._lock = asyncio.Lock()
         self._bell = Bell()
         self._watchers: list[Callable[[Drift], None]] = []
-        self._leaving: set[str] = set()
-        self._routed: frozenset[str] = frozenset()
-        """Destinations of the routes that stood after the last comparison."""
         self._loopback: Mapping[str, str] = {}
         self._supervisor = Supervisor("net")
         self._serving = Serving(self._kernel)
         self._parting = Parting(self._kernel, lambda: tuple(self._instances.values()))
-        self._issued = 0
+        self._convergence = Convergence(self._kernel)
 
     @property
     def mutations(self) -> int:
         """Operations issued to the kernel since start; stands still while nothing changes."""
-        return self._issued + self._serving.mutations
+        return self._convergence.issued + self._serving.mutations
 
     # -- life ---------------------------------------------------------------------------------------
     async def start(self) -> None:
@@ -115,7 +116,7 @@ class NetReconciler:
         async with self._lock:
             self._plan = None
             await self._serving.remove()
-            await self._issue(diff(NetState(), await self._kernel.observe(())))
+            await self._convergence.issue(diff(NetState(), await self._kernel.observe(())))
 
     async def apply(self, plan: NetworkPlan) -> None:
         check(plan)
@@ -151,7 +152,7 @@ class NetReconciler:
         async with self._lock:
             known = self._instances.pop(instance, None)
             if known is not None:
-                self._leaving |= {veth_name(instance, e.network) for e in known.endpoints}
+                self._convergence.leaving |= {veth_name(instance, e.network) for e in known.endpoints}
                 await self._elements(known, msgspec.structs.replace(known, endpoints=(), published=None))
                 await self._tell_proxy(known)
             await self._kernel.drop_namespace(self._spaces / instance)
@@ -168,6 +169,8 @@ class NetReconciler:
             assert self._plan is not None
             traits = traits_of(view, scene_of(self._plan))
             ranges = self._plan.vip_ranges.get(request.network, ())
+            for name in self._convergence.refused.keys() & set(traits.inner):
+                raise self._convergence.refused[name]
             link = endpoint_link(request, view, traits, known.namespace, ranges)
             before = known.endpoint(request.network)
             if before == request:
@@ -176,14 +179,14 @@ class NetReconciler:
             after = msgspec.structs.replace(known, endpoints=(*rest, request))
             if before is not None and same_but_ways(before, request):
                 assert link.foot is not None
-                await self._issue((Op(verb="change", item=Way(link=link.name, foot=link.foot)),))
+                await self._convergence.issue((Op(verb="change", item=Way(link=link.name, foot=link.foot)),))
                 self._keep(request.instance, after)
                 return endpoint_status(request, view)
             if before is not None:
-                await self._issue((Op(verb="remove", item=link),))
-            self._leaving.discard(link.name)
-            await self._elements(known, after)
-            await self._issue((Op(verb="add", item=link),))
+                await self._convergence.issue((Op(verb="remove", item=link),))
+            self._convergence.leaving.discard(link.name)
+            await self._elements(known, after, needed=True)
+            await self._convergence.issue((Op(verb="add", item=link),))
             self._keep(request.instance, after)
             return endpoint_status(request, view)
 
@@ -198,7 +201,9 @@ class NetReconciler:
             self._keep(instance, after)
             await self._elements(known, after)
             name = veth_name(instance, network)
-            await self._issue((Op(verb="remove", item=Link(name=name, kind="veth", alias="", mtu=0)),))
+            await self._convergence.issue(
+                (Op(verb="remove", item=Link(name=name, kind="veth", alias="", mtu=0)),)
+            )
 
     def attached(self, instance: InstanceId) -> Sequence[str]:
         known = self._instances.get(instance)
@@ -243,6 +248,20 @@ class NetReconciler:
             loadbalance.refuse(loadbalance.problems(wanted, ranges))
             await self._serving.change(changes)
 
+    # -- policies -----------------------------------------------------------------------------------
+    async def police(self, policies: HostPolicies) -> None:
+        async with self._lock:
+            if self._plan is None:
+                return
+            before, self._plan = self._plan, msgspec.structs.replace(self._plan, policies=policies)
+            if before.policies.classes.keys() == policies.classes.keys():
+                feet = self._instances.values()
+                now, then = policy_tables(self._plan, feet), policy_tables(before, feet)
+                await self._change(nft_operations(now, then))
+            elif (failure := (await self._converge())[1]) is not None:
+                self._bell.ring()
+                raise failure
+
     def free_port(
         self,
         protocol: str,
@@ -273,25 +292,27 @@ class NetReconciler:
         self._files.save(instance, network)
         self._instances[instance] = network
 
-    async def _elements(self, before: InstanceNetwork, after: InstanceNetwork) -> None:
-        """Change the packet filter by what one instance's change means, and by nothing else."""
+    async def _elements(
+        self, before: InstanceNetwork, after: InstanceNetwork, *, needed: bool = False
+    ) -> None:
+        """Change the packet filter by what one instance's change means, and by nothing else. `needed`: raises
+        CommandFailed when it can't be; an endpoint must not stand without its rules."""
         if self._plan is None:
             return
-        await self._filter(before, after)
+        near = around(self._plan, (before, after))
+        now, then = filter_tables(near, (after,)), filter_tables(near, (before,))
+        await self._change(nft_operations(now, then), needed=needed)
         self._parting.changed(before, after)
 
-    async def _filter(self, before: InstanceNetwork, after: InstanceNetwork) -> None:
-        assert self._plan is not None
-        now, then = filter_tables(self._plan, (after,)), filter_tables(self._plan, (before,))
-        operations = nft_operations(now, then)
+    async def _change(self, operations: Sequence[Operation], *, needed: bool = False) -> None:
         try:
-            await self._issue(operations)
+            await self._convergence.issue(operations)
         except CommandFailed as error:
             log.warning("comparing everything, since %s", error)
             if (failure := (await self._converge())[1]) is not None:
                 raise failure from error
-            with contextlib.suppress(CommandFailed):
-                await self._issue(operations)
+            with contextlib.nullcontext() if needed else contextlib.suppress(CommandFailed):
+                await self._convergence.issue(operations)
             self._bell.ring()
 
     async def _route_loopback(self) -> None:
@@ -299,56 +320,16 @@ class NetReconciler:
             return
         paths = loopback_routing(self._plan, self._instances.values())
         changed = [Sysctl(path=p, value=v) for p, v in paths.items() if self._loopback.get(p) != v]
-        await self._issue([Op(verb="change", item=item) for item in changed])
+        await self._convergence.issue([Op(verb="change", item=item) for item in changed])
         self._loopback = paths
 
-    async def _issue(self, operations: Sequence[Operation]) -> None:
-        self._issued += len(operations)
-        if operations:
-            await self._kernel.apply(operations)
-
     async def _converge(self, *, thorough: bool = False) -> tuple[Sequence[Operation], CommandFailed | None]:
-        """Make the kernel as desired; what had to be done, and why not all of it could be. `thorough` also
-        looks at what it takes a file each to see."""
+        """As `Convergence.to`, to what the plan means for the instances that there are."""
         assert self._plan is not None
         present = [i for i in self._instances.values() if self._kernel.has_namespace(Path(i.namespace))]
-        want = desired(self._plan, present)
-        operations, failure = await self._difference(want), None
-        try:
-            await self._issue(operations)
-        except CommandFailed:
-            operations, failure = await self._what_can_be(want)
-        if thorough:
-            kinds = {name: link.kind for name, link in want.links.items() if link.steered}
-            names = await self._kernel.unsteered(kinds)
-            again = [Op(verb="change", item=Steering(link=n, kind=kinds[n])) for n in names]
-            await self._issue(again)
-            operations = (*operations, *again)
+        done = await self._convergence.to(desired(self._plan, present), thorough=thorough)
         self._loopback = loopback_routing(self._plan, present)
-        self._routed = frozenset(route.destination for route in want.routes)
-        return operations, failure
-
-    async def _difference(self, want: NetState) -> Sequence[Operation]:
-        have = await self._kernel.observe(want.sysctls)
-        self._leaving &= set(have.links)
-        return tuple(op for op in diff(want, have, self._routed) if not self._expected(op))
-
-    async def _what_can_be(self, want: NetState) -> tuple[Sequence[Operation], CommandFailed | None]:
-        """One by one, so that what the kernel refuses holds up nothing else; the first refusal."""
-        done, failure = list[Operation](), None
-        for operation in await self._difference(want):
-            try:
-                await self._issue((operation,))
-                done.append(operation)
-            except CommandFailed as error:
-                failure = failure or error
-        return done, failure
-
-    def _expected(self, operation: Operation) -> bool:
-        """The kernel is still taking down an endpoint whose namespace was dropped."""
-        if not isinstance(operation, Op) or operation.verb != "remove":
-            return False
-        return isinstance(operation.item, Link) and operation.item.name in self._leaving
+        return done
 
     async def _settled(self) -> None:
         """Let a burst of our own changes pass, for at most half of the second within which drift is repaired:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.figures import lb, overlay, publish, schedule, start
+from bench.figures import lb, names, net, overlay, publish, schedule, start
 from bench.stage import Stage
 from bench.table import Figure, Samples
 
@@ -16,4 +16,6 @@ FIGURES: tuple[tuple[Figure, Measure], ...] = (
     *overlay.FIGURES,
     *lb.FIGURES,
     *publish.FIGURES,
+    *net.FIGURES,
+    *names.FIGURES,
 )
