@@ -166,6 +166,8 @@ class ElementSet(Struct):
     data: str = ""
     interval: bool = False
     elements: Mapping[str, str] = {}
+    declared: str = ""
+    """How it is declared where its type alone does not say; never compared."""
     filled: str = ""
     """How a set that packets fill is declared; its elements are never compared, and of a listed one this is
     only some word."""

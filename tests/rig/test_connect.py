@@ -162,3 +162,15 @@ def test_bandwidth_is_limited_from_the_start_and_changed_under_the_container(cle
     assert stands() and status(clean, "here")["pid"] == pid
     done = clean.attempt("n1", "update", "--bandwidth", "out=1", "here")
     assert done.returncode == 1 and b"8kbit" in done.stderr
+
+
+def test_host_whose_share_of_a_small_network_is_held_or_rests_gets_more_of_it(clean: Fleet) -> None:
+    clean.flota("n1", "network", "create", "--subnet", "10.77.0.0/27", "small")
+    addresses = []
+    for _ in range(6):
+        words = ("--network", "small", "--node", "n1", IMAGE, "hostname", "-i")
+        addresses.append(clean.flota("n1", "run", "--rm", *words).strip())
+    assert len(set(addresses)) == 6, "each rests for a minute after use"
+    (info,) = json.loads(clean.flota("n1", "network", "inspect", "small"))
+    mine = [block for block in info["usage"] if block["host"] == "n1"]
+    assert len(mine) > 1 and all(block["free"] == block["size"] for block in mine)

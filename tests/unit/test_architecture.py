@@ -72,6 +72,8 @@ PURE = [
     "net/loadbalance.py",
     "net/policy.py",
     "net/policychains.py",
+    "net/jhash.py",
+    "net/l2guard.py",
     "net/spans.py",
     "net/shaping.py",
     "net/servicechains.py",
