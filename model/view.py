@@ -13,7 +13,7 @@ import msgspec
 
 from model.ids import HostId, InstanceId, NetworkId, ServiceId
 from model.records import Instance
-from model.spec import Balance, NetworkSpec, Struct
+from model.spec import Balance, NetworkSpec, Publish, Struct
 
 K = TypeVar("K", bound=str)
 V = TypeVar("V")
@@ -25,6 +25,8 @@ class Peer(Struct):
     host: HostId
     name: str
     address: str
+    addresses: tuple[str, ...] = ()
+    """All of its own, as far as it told."""
 
 
 class NetworkPeer(Struct):
@@ -32,6 +34,8 @@ class NetworkPeer(Struct):
 
     host: HostId
     blocks: tuple[str, ...]
+    number: int = 0
+    """Of the ingress network: from 1, a host where published ports are open; the same on every host."""
 
 
 class NetworkView(Struct):
@@ -51,12 +55,15 @@ class NetworkView(Struct):
 
 
 class ServiceView(Struct):
-    """A service's address on a network that this host carries."""
+    """A service's address on a network that this host carries; on the ingress network its ports that are open
+    on this host instead."""
 
     name: str
     ipv4: str = ""
     ipv6: str = ""
     balance: Balance = "round-robin"
+    ports: tuple[Publish, ...] = ()
+    """`published` is never 0 here."""
 
 
 def service_key(network: NetworkId, service: ServiceId) -> str:

@@ -1,9 +1,10 @@
 """From two network states to the operations that turn one into the other, in the order the kernel needs.
 Pure.
 
-Removals come first and in reverse (route, FDB, neighbour, address, link), then the packet filter, so that no
-link is up before its rules stand, then link, sysctl, address, neighbour, FDB and, last, route: traffic starts
-only once its way is complete. Invariant: `diff(x, x)` is empty, and only objects of `have` are ever removed.
+Removals come first and in reverse (rule, route, FDB, neighbour, address, link), then the packet filter, so
+that no link is up before its rules stand, then link, sysctl, address, neighbour, FDB, route and, last, rule:
+traffic starts only once its way is complete. Invariant: `diff(x, x)` is empty, and only objects of `have` are
+ever removed.
 """
 
 from __future__ import annotations
@@ -15,9 +16,21 @@ import msgspec
 
 from model.spec import Struct
 from net.nftscript import table_script
-from net.state import Address, Family, Fdb, Link, Neighbour, NetState, NftTable, Route, Sysctl, Way
+from net.state import (
+    Address,
+    Family,
+    Fdb,
+    Link,
+    Neighbour,
+    NetState,
+    NftTable,
+    PolicyRule,
+    Route,
+    Sysctl,
+    Way,
+)
 
-Item = Link | Address | Neighbour | Fdb | Route | Sysctl | Way
+Item = Link | Address | Neighbour | Fdb | Route | PolicyRule | Sysctl | Way
 
 
 class Op(Struct):
@@ -60,7 +73,9 @@ def describe(item: Item) -> str:
         case Fdb():
             return f"FDB entry {item.mac} → {item.remote} on {item.link}"
         case Route():
-            return f"route {item.destination}"
+            return f"route {item.destination}" + (f" of table {item.table}" if item.table else "")
+        case PolicyRule():
+            return f"IPv{item.version} rule to table {item.table}"
         case Sysctl():
             return f"sysctl {item.path}"
         case Way():
@@ -71,9 +86,10 @@ def diff(want: NetState, have: NetState) -> tuple[Operation, ...]:
     """Operations that make `want` of a host which is as `have`."""
     gone = {n for n, link in have.links.items() if n not in want.links or _remade(want.links[n], link)}
     left = _without(have, gone)
-    kept = {route.destination for route in want.routes} & {route.destination for route in left.routes}
-    stale = (route for route in left.routes - want.routes if route.destination not in kept)
-    removed: list[Operation] = [Op(verb="remove", item=item) for item in _sorted(stale)]
+    kept = {_place(route) for route in want.routes} & {_place(route) for route in left.routes}
+    stale = (route for route in left.routes - want.routes if _place(route) not in kept)
+    removed: list[Operation] = [Op(verb="remove", item=item) for item in _sorted(left.rules - want.rules)]
+    removed += [Op(verb="remove", item=item) for item in _sorted(stale)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.fdb - want.fdb)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.neighbours - want.neighbours)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.addresses - want.addresses)]
@@ -90,9 +106,10 @@ def diff(want: NetState, have: NetState) -> tuple[Operation, ...]:
         *(Op(verb="add", item=item) for item in _sorted(want.neighbours - left.neighbours)),
         *(Op(verb="add", item=item) for item in _sorted(want.fdb - left.fdb)),
         *(
-            Op(verb="change" if route.destination in kept else "add", item=route)
+            Op(verb="change" if _place(route) in kept else "add", item=route)
             for route in sorted(want.routes - left.routes, key=msgspec.json.encode)
         ),
+        *(Op(verb="add", item=item) for item in _sorted(want.rules - left.rules)),
     )
 
 
@@ -113,6 +130,11 @@ def same_link(want: Link, have: Link) -> bool:
     mac = have.mac if not want.mac else want.mac
     seen = msgspec.structs.replace(want, mac=mac, foot=None, steered=False, peer="")
     return seen == msgspec.structs.replace(have, foot=None, steered=False, peer="")
+
+
+def _place(route: Route) -> tuple[int, str]:
+    """What two routes can't both have."""
+    return route.table, route.destination
 
 
 def _remade(want: Link, have: Link) -> bool:

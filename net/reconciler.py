@@ -183,6 +183,11 @@ class NetReconciler:
             publish.clash(wanted, others)
             held = () if known.published is None else known.published.ports
             for port in wanted.ports:
+                if (port.protocol, port.published) in self._serving.published:
+                    raise InUse(
+                        f"port {port.published}/{port.protocol} is published by a service on this host",
+                        hint="Choose another port; `flota service ls` shows whose it is",
+                    )
                 if port not in held and not self._kernel.port_is_free(
                     port.protocol, port.host_ip, port.published
                 ):
@@ -228,6 +233,7 @@ class NetReconciler:
             for port in known.published.ports
             if port.protocol == protocol
         }
+        taken |= {port for kind, port in self._serving.published if kind == protocol}
         for port in range(within[0], within[1] + 1):
             if port in taken or (protocol, port) in but:
                 continue

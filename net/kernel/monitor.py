@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 SOL_NETLINK, ADD_MEMBERSHIP, DROP_MEMBERSHIP = 270, 1, 2
-RTNLGRP = (1, 3, 5, 7, 9, 11)
-"""LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE (linux/rtnetlink.h)."""
+RTNLGRP = (1, 3, 5, 7, 8, 9, 11, 19)
+"""LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE (linux/rtnetlink.h)."""
 NFNLGRP_NFTABLES = 7
-RTM_TELLING = frozenset({16, 17, 21, 25, 29})
-"""NEWLINK, DELLINK, DELADDR, DELROUTE, DELNEIGH."""
+RTM_TELLING = frozenset({16, 17, 21, 25, 29, 33})
+"""NEWLINK, DELLINK, DELADDR, DELROUTE, DELNEIGH, DELRULE."""
 NFT_NEWGEN = 10 << 8 | 15
 """Ends each nft transaction (linux/netfilter/nf_tables.h)."""
 

@@ -14,7 +14,7 @@ from model.ids import HostId, InstanceId, NetworkId
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
 from model.view import NetworkPeer, NetworkView, Peer
-from net.host import EndpointRequest, NetworkPlan, PublishRequest, predefined_bridge
+from net.host import INGRESS, EndpointRequest, NetworkPlan, PublishRequest, predefined_bridge
 from net.loadbalance import VirtualService
 from tests.support.hostprocess import HostProcess, run_in
 
@@ -34,8 +34,12 @@ def address(number: int) -> str:
     return f"198.18.7.{10 + number}"
 
 
+ENTRIES = 9
+"""The number of the ingress network."""
+
+
 def network_id(number: int) -> NetworkId:
-    return NetworkId(f"{number:02x}" * 32)
+    return NetworkId(INGRESS if number == ENTRIES else f"{number:02x}" * 32)
 
 
 def overlay(name: str, number: int, *, ipv6: bool = False, **options: str) -> NetworkSpec:
@@ -99,7 +103,7 @@ class NetHosts:
             vxlan_port=4789,
             networks=views,
             peers=peers,
-            vip_ranges={network_id(ident): vip_ranges(ident) for ident in self.networks[number]},
+            vip_ranges={network_id(n): vip_ranges(n) for n in self.networks[number] if n != ENTRIES},
             services=self.services,
         )
 
@@ -112,7 +116,10 @@ class NetHosts:
             spec=spec,
             vni=4096 + ident,
             blocks=blocks(spec, number),
-            peers=tuple(NetworkPeer(host=host_id(n), blocks=blocks(spec, n)) for n in members),
+            peers=tuple(
+                NetworkPeer(host=host_id(n), blocks=blocks(spec, n), number=n if ident == ENTRIES else 0)
+                for n in members
+            ),
         )
 
     def carry(self, wanted: Mapping[int, NetworkSpec]) -> None:
@@ -141,6 +148,7 @@ class NetHosts:
                     ipv4=inner4(spec, number, index),
                     ipv6=inner6(spec, number, index),
                     default_route=order == 0,
+                    default_route6=order == 0,
                 ),
             )
         return instance
