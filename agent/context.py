@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.addresses import Addresses
+from agent.hostprocesses import HostProcesses
 from agent.naming import Names
 from agent.oci.facts import HostLimits
 from agent.oci.seccomp import SeccompPolicy
@@ -33,6 +34,7 @@ class Context:
     network: HostNetwork
     volumes: Volumes
     names: Names
+    processes: HostProcesses
     clock: Clock
     state: Path
     run: Path

@@ -9,14 +9,18 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from agent import hostroutes
 from aio.subprocess import run
 from image.store import host_platform
 from model.errors import FlotaError, Unsupported
 from model.quantity import NANO
 from model.status import HostFacts
+from net.kernel.underlay import link_of
 
 VERSION = "0.1.0"
+DEFAULT_MTU = 1500
 SAFE_RUNC = (1, 2, 8)
 """First release with the fixes of CVE-2025-31133, -52565 and -52881 (1.3 has them from 1.3.3 on)."""
 
@@ -27,11 +31,9 @@ async def measure(
     """`address` empty: the source address of the way to `controller`. Raises Unsupported without one."""
     where = address or source_address(controller)
     version = await _runc_version(runc)
-    reached = hostroutes.measure()
-    return HostFacts(
+    known = HostFacts(
         hostname=name or socket.gethostname(),
         address=where,
-        mtu=mtu_of(where),
         nano_cpus=len(os.sched_getaffinity(0)) * NANO,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         platform=host_platform(),
@@ -43,9 +45,14 @@ async def measure(
         version=VERSION,
         warnings=tuple(_warnings(version)),
         labels=dict(labels),
-        links=reached.links,
-        routes=reached.routes,
     )
+    return underlay(known, where)
+
+
+def underlay(known: HostFacts, address: str) -> HostFacts:
+    """`known` with what may change while it runs: its underlay address is `address` now."""
+    reached = hostroutes.measure()
+    return replace(known, address=address, mtu=mtu_of(address), links=reached.links, routes=reached.routes)
 
 
 def source_address(target: str) -> str:
@@ -69,21 +76,9 @@ def source_address(target: str) -> str:
 
 
 def mtu_of(address: str) -> int:
-    """MTU of the link that carries `address`; 1500 where none does. Read from the kernel by ioctl."""
-    import fcntl
-    import struct
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            request = struct.pack("256s", name.encode())
-            try:
-                found = socket.inet_ntoa(fcntl.ioctl(probe, 0x8915, request)[20:24])  # SIOCGIFADDR
-            except OSError:
-                continue
-            if found == address:
-                reply = fcntl.ioctl(probe, 0x8921, request)  # SIOCGIFMTU
-                return int(struct.unpack("i", reply[16:20])[0])
-    return 1500
+    """MTU of the link that carries `address`; 1500 where none does, as behind NAT."""
+    found = link_of(address)
+    return found[1] if found is not None else DEFAULT_MTU
 
 
 def boot_id() -> str:

@@ -37,7 +37,7 @@ from model.errors import FlotaError
 from model.events import Event
 from model.ids import InstanceId
 from model.records import Instance
-from model.status import Endpoint, HostReport, InstanceStatus, Phase
+from model.status import Endpoint, HostFacts, HostReport, InstanceStatus, Phase
 from model.view import NetworkView, View, ViewDelta
 from net.host import Drift, NetworkPlan
 from net.ipam import Leases
@@ -63,6 +63,8 @@ class HostAgent:
         """The one that stands; None while there is none, or the last could not be made."""
         self._trouble = ""
         self._applying = asyncio.Lock()
+        self.readdressed = Bell()
+        """Rung when the host's own facts changed: a session may be from an address that is gone."""
         self._left = Bell()
         """Rung when an instance left a network."""
         self._logs: LogReader | None = None
@@ -94,11 +96,12 @@ class HostAgent:
         if self._has_view:
             self._bury()
             self._assign()
-        context.names.changed = self.report_host
+        context.names.changed = context.processes.changed = self.report_host
         self._services.changed = self.report_host
         self._supervisor.start("services", self._services.run, restart=True)
         self._supervisor.start("names", self._names.run, restart=True)
-        self._supervisor.start("resolver", context.names.run, restart=True)
+        self._supervisor.start("verdicts", context.names.run, restart=True)
+        self._supervisor.start("processes", context.processes.run, restart=True)
         self.report_host()
 
     async def _recovered(self, record: Local) -> Local:
@@ -141,6 +144,14 @@ class HostAgent:
         self._assign()
         await written
         return True
+
+    async def resettle(self, facts: HostFacts) -> None:
+        """This host's underlay is another now: the fleet is told, its networks follow."""
+        self.context.facts = facts
+        self.reporter.facts(facts)
+        self.readdressed.ring()
+        if self._has_view:
+            await self._apply_network()
 
     async def _apply_network(self) -> None:
         async with self._applying:
@@ -322,12 +333,12 @@ class HostAgent:
         return [status_of(record) for record in self.context.records.values()]
 
     def host_report(self) -> HostReport:
+        context = self.context
+        troubles = (*context.names.troubles, *context.processes.troubles)
         return HostReport(
-            host=self.context.host,
-            volumes=tuple(self.context.volumes.all()),
-            conditions=tuple(
-                filter(None, (self._trouble, self._services.trouble, *self.context.names.troubles))
-            ),
+            host=context.host,
+            volumes=tuple(context.volumes.all()),
+            conditions=tuple(filter(None, (self._trouble, self._services.trouble, *troubles))),
         )
 
     def report_host(self) -> None:
@@ -347,7 +358,6 @@ class HostAgent:
         return users
 
     def _drifted(self, drift: Drift) -> None:
-        log.warning("network drift: %s: %s", drift.object, drift.action)
         attributes = {"object": drift.object, "action": drift.action}
         self.reporter.event(
             Event(

@@ -22,12 +22,14 @@ from agent.context import Context
 from agent.dial import Dialer
 from agent.host import HostAgent
 from agent.hostapi import HostApi
+from agent.hostprocesses import SupervisedProcesses
 from agent.journal import Journal
 from agent.logs import LogReader
 from agent.naming import NameService
 from agent.rotation import LogRotator
 from agent.runtime.conmon import ConmonRuntime
 from agent.session import keep_session
+from agent.underlay import Underlay
 from agent.volumes import Volumes
 from aio.clock import SystemClock
 from aio.supervisor import Supervisor
@@ -72,6 +74,10 @@ async def run(config: AgentConfig, ready: asyncio.Event | None = None) -> None:
         supervisor.start("dialer", dialer.run, restart=True)
         supervisor.start("rotator", rotator.run, restart=True)
         supervisor.start("watchdog", _watchdog, restart=True)
+        underlay = Underlay(
+            lambda: context.facts, agent.resettle, address=config.address, controller=_controller(enrollment)
+        )
+        supervisor.start("underlay", underlay.run, restart=True)
         log.info("agent of host %s is ready", context.facts.hostname)
         if ready is not None:
             ready.set()
@@ -113,7 +119,7 @@ async def _context(
     measured = await facts.measure(
         name=config.name or enrollment.name,
         address=config.address,
-        controller=enrollment.controllers[0].removeprefix("https://"),
+        controller=_controller(enrollment),
         driver=images.driver[0],
         labels=config.labels,
     )
@@ -126,7 +132,8 @@ async def _context(
         runtime=ConmonRuntime(str(run_dir), cgroup_parent=config.cgroup_parent),
         network=network,
         volumes=volumes,
-        names=NameService(run_dir, state / "resolver.log"),
+        names=NameService(run_dir),
+        processes=SupervisedProcesses(run_dir, state, own_cgroup=f"{config.cgroup_parent}-processes"),
         clock=SystemClock(),
         state=state,
         run=run_dir,
@@ -135,6 +142,11 @@ async def _context(
         cgroup_parent=config.cgroup_parent,
         boot_id=facts.boot_id(),
     )
+
+
+def _controller(enrollment: join.Enrollment) -> str:
+    """HOST:PORT of the first one."""
+    return enrollment.controllers[0].removeprefix("https://")
 
 
 def _connect_volumes(context: Context, agent: HostAgent) -> None:

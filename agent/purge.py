@@ -10,7 +10,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from agent import naming
+from agent import hostprocesses
 from agent.cgroup import CgroupFiles
 from agent.runtime.conmon import ConmonRuntime
 from image.drivers.mounts import unmount
@@ -31,7 +31,7 @@ async def _purge(state: Path, run: Path) -> None:
             await _containers(run)
         except FlotaError as error:
             failures.append(error)
-        await naming.stop(run)
+        await hostprocesses.stop(run)
         network = NetReconciler(run)
         await network.start()
         try:

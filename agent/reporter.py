@@ -11,7 +11,7 @@ from collections import deque
 from aio.mailbox import Bell
 from model.events import Event
 from model.ids import InstanceId
-from model.status import HostReport, InstanceStatus
+from model.status import HostFacts, HostReport, InstanceStatus
 from model.wire import Report
 
 MAX_EVENTS = 1000
@@ -23,6 +23,7 @@ class Reporter:
         self._forgotten: dict[InstanceId, None] = {}
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._report: HostReport | None = None
+        self._facts: HostFacts | None = None
         self._sequence = 0
         self._sent: Report | None = None
         self._bell = Bell()
@@ -45,6 +46,10 @@ class Reporter:
         self._report = report
         self._bell.ring()
 
+    def facts(self, facts: HostFacts) -> None:
+        self._facts = facts
+        self._bell.ring()
+
     def restart(self) -> None:
         """A new session has begun with a Hello that told everything but what was forgotten and happened."""
         if self._sent is not None:
@@ -57,7 +62,7 @@ class Reporter:
     async def next(self) -> Report:
         """The next report: waits until something is new and the last one was taken."""
         while self._sent is not None or not (
-            self._statuses or self._forgotten or self._events or self._report is not None
+            self._statuses or self._forgotten or self._events or self._report or self._facts
         ):
             await self._bell.wait()
         self._sequence += 1
@@ -67,8 +72,9 @@ class Reporter:
             forgotten=tuple(self._forgotten),
             report=self._report,
             events=tuple(self._events),
+            facts=self._facts,
         )
-        self._statuses, self._forgotten, self._report = {}, {}, None
+        self._statuses, self._forgotten, self._report, self._facts = {}, {}, None, None
         self._events.clear()
         self._sent = report
         return report

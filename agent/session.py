@@ -68,6 +68,7 @@ class Session:
                 group.create_task(self._act(connection))
                 group.create_task(self._report(connection))
                 group.create_task(self._watch())
+                group.create_task(self._readdressed(agent.context.facts.address))
         except BaseExceptionGroup as failures:
             raise _leaf(failures) from None
 
@@ -138,6 +139,12 @@ class Session:
             if left <= 0:
                 raise _Ended(f"nothing heard from the controller for {self._silence:g} s")
             await asyncio.sleep(left)
+
+    async def _readdressed(self, began: str) -> None:
+        """The connection of an address that is gone would only be found dead by silence."""
+        while self._agent.context.facts.address == began:
+            await self._agent.readdressed.wait()
+        raise _Ended(f"this host's address is {self._agent.context.facts.address} now")
 
 
 def _goodbye(message: wire.Goodbye) -> None:

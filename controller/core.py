@@ -28,7 +28,7 @@ from controller.pki import Authority
 from controller.placing import World
 from controller.plan import Plan, put
 from controller.reconcile.network import plan_network
-from controller.reconcile.removal import plan_forgotten, plan_hello, plan_instance
+from controller.reconcile.removal import plan_facts, plan_forgotten, plan_hello, plan_instance
 from controller.reconcile.service import plan_service
 from controller.sessions import Sessions
 from controller.snapshot import Change, Cluster, Key
@@ -199,6 +199,8 @@ class Core:
         cluster = self.snapshot()
         news = self.statuses.take(cluster, host, report.statuses)
         self._members_of(cluster, news)
+        if (facts := report.facts) is not None:
+            await self.committer.run(lambda fresh: plan_facts(fresh, host, facts))
         if report.report is not None:
             self.statuses.report(report.report, host)
             self.loop.add(waiting_keys(cluster))

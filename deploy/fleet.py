@@ -40,8 +40,7 @@ class Fleet:
     def join(self, host: str) -> None:
         token = self.flota("n1", "token", "create", "--quiet").strip()
         controller = next(h.address for h in self.rig.hosts if h.name == "n1")
-        address = next(h.address for h in self.rig.hosts if h.name == host)
-        words = ("join", token, f"{controller}:{PORT}", "--name", host, "--address", address)
+        words = ("join", token, f"{controller}:{PORT}", "--name", host)
         self.flota(host, *words, *self._cgroup(host))
 
     def stop(self) -> None:

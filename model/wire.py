@@ -42,6 +42,8 @@ class Report(Struct, tag="report"):
     """Removed on the host, nothing left of them."""
     report: HostReport | None = None
     events: tuple[Event, ...] = ()
+    facts: HostFacts | None = None
+    """Something of the host itself is another than Hello said."""
 
 
 class Ack(Struct, tag="ack"):

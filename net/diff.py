@@ -9,7 +9,7 @@ ever removed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -24,18 +24,20 @@ from net.state import (
     Neighbour,
     NetState,
     NftTable,
+    Place,
     PolicyRule,
     Route,
+    Steering,
     Sysctl,
     Way,
 )
 
-Item = Link | Address | Neighbour | Fdb | Route | PolicyRule | Sysctl | Way
+Item = Link | Address | Neighbour | Fdb | Route | PolicyRule | Sysctl | Way | Steering
 
 
 class Op(Struct):
-    """One change to the kernel. `change` is for links, sysctls, ways and routes (replaced without a gap); the
-    others are removed and added."""
+    """One change to the kernel. `change` is for links, their steering, sysctls, ways and routes (replaced
+    without a gap, whoever's they are now); the others are removed and added."""
 
     verb: Literal["add", "change", "remove"]
     item: Item
@@ -80,14 +82,18 @@ def describe(item: Item) -> str:
             return f"sysctl {item.path}"
         case Way():
             return f"routes of {item.foot.ifname} behind {item.link}"
+        case Steering():
+            return f"packet steering of {item.link}"
 
 
-def diff(want: NetState, have: NetState) -> tuple[Operation, ...]:
-    """Operations that make `want` of a host which is as `have`."""
+def diff(want: NetState, have: NetState, stood: Container[Place] = frozenset()) -> tuple[Operation, ...]:
+    """Operations that make `want` of a host which is as `have`. Routes at the places of `stood` were
+    there before: should somebody have put another in the place of one, it is taken back."""
     gone = {n for n, link in have.links.items() if n not in want.links or _remade(want.links[n], link)}
     left = _without(have, gone)
-    kept = {_place(route) for route in want.routes} & {_place(route) for route in left.routes}
-    stale = (route for route in left.routes - want.routes if _place(route) not in kept)
+    kept = {route.place for route in want.routes} & {route.place for route in left.routes}
+    ours = kept | {route.place for route in want.routes if route.place in stood}
+    stale = (route for route in left.routes - want.routes if route.place not in kept)
     removed: list[Operation] = [Op(verb="remove", item=item) for item in _sorted(left.rules - want.rules)]
     removed += [Op(verb="remove", item=item) for item in _sorted(stale)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.fdb - want.fdb)]
@@ -106,7 +112,7 @@ def diff(want: NetState, have: NetState) -> tuple[Operation, ...]:
         *(Op(verb="add", item=item) for item in _sorted(want.neighbours - left.neighbours)),
         *(Op(verb="add", item=item) for item in _sorted(want.fdb - left.fdb)),
         *(
-            Op(verb="change" if _place(route) in kept else "add", item=route)
+            Op(verb="change" if route.place in ours else "add", item=route)
             for route in sorted(want.routes - left.routes, key=msgspec.json.encode)
         ),
         *(Op(verb="add", item=item) for item in _sorted(want.rules - left.rules)),
@@ -130,11 +136,6 @@ def same_link(want: Link, have: Link) -> bool:
     mac = have.mac if not want.mac else want.mac
     seen = msgspec.structs.replace(want, mac=mac, foot=None, steered=False, peer="")
     return seen == msgspec.structs.replace(have, foot=None, steered=False, peer="")
-
-
-def _place(route: Route) -> tuple[int, str]:
-    """What two routes can't both have."""
-    return route.table, route.destination
 
 
 def _remade(want: Link, have: Link) -> bool:
@@ -170,8 +171,10 @@ def _links(want: NetState, have: NetState) -> Iterable[Operation]:
 
 
 def _sysctls(want: NetState, have: NetState) -> Iterable[Operation]:
+    """A switch that is missing comes with its link, or is one that this kernel doesn't have."""
     for path, value in sorted(want.sysctls.items()):
-        if have.sysctls.get(path) != value:
+        comes = any(part in want.links and part not in have.links for part in path.split("/"))
+        if comes or have.sysctls.get(path, value) != value:
             yield Op(verb="change", item=Sysctl(path=path, value=value))
 
 

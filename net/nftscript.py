@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from net.state import Chain, ElementSet, Family, NftTable, Rule
 
 TABLE = "flota"
@@ -46,10 +48,16 @@ def parse_listing(listing: Mapping[str, Any]) -> NftTable:
     chains: dict[str, Chain] = {}
     rules: dict[str, list[Rule]] = {}
     sets: dict[str, ElementSet] = {}
+    dormant = False
     for entry in listing.get("nftables", ()):
-        if chain := entry.get("chain"):
+        if table := entry.get("table"):
+            dormant = "dormant" in table.get("flags", ())
+        elif chain := entry.get("chain"):
             chains[chain["name"]] = Chain(
-                type=chain.get("type", ""), hook=chain.get("hook", ""), priority=int(chain.get("prio", 0))
+                type=chain.get("type", ""),
+                hook=chain.get("hook", ""),
+                priority=int(chain.get("prio", 0)),
+                policy=chain.get("policy", "accept"),
             )
         elif rule := entry.get("rule"):
             seen = Rule(text="", why=rule.get("comment", ""))
@@ -62,18 +70,18 @@ def parse_listing(listing: Mapping[str, Any]) -> NftTable:
                 elements=dict(_element(item) for item in found.get("elem", ())),
             )
     whole = {
-        name: Chain(rules=tuple(rules.get(name, ())), type=c.type, hook=c.hook, priority=c.priority)
-        for name, c in chains.items()
+        name: msgspec.structs.replace(chain, rules=tuple(rules.get(name, ())))
+        for name, chain in chains.items()
     }
-    return NftTable(chains=whole, sets=sets)
+    return NftTable(chains=whole, sets=sets, dormant=dormant)
 
 
 def _frame(table: NftTable) -> Any:
     chains = {
-        name: (c.type, c.hook, c.priority, tuple(comment(r) if r.text else r.why for r in c.rules))
+        name: (c.type, c.hook, c.priority, c.policy, tuple(comment(r) if r.text else r.why for r in c.rules))
         for name, c in table.chains.items()
     }
-    return chains, {name: (s.type, s.data, s.interval) for name, s in table.sets.items()}
+    return table.dormant, chains, {name: (s.type, s.data, s.interval) for name, s in table.sets.items()}
 
 
 def _whole(family: Family, table: NftTable) -> Iterable[str]:
@@ -86,7 +94,7 @@ def _whole(family: Family, table: NftTable) -> Iterable[str]:
     for name, chain in table.chains.items():
         yield f"  chain {name} {{"
         if chain.hook:
-            yield f"    type {chain.type} hook {chain.hook} priority {chain.priority}; policy accept;"
+            yield f"    type {chain.type} hook {chain.hook} priority {chain.priority}; policy {chain.policy};"
         for rule in chain.rules:
             yield f'    {rule.text} comment "{comment(rule)}"'
         yield "  }"

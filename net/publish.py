@@ -94,10 +94,15 @@ def overlaps(a: BoundPort, b: BoundPort) -> bool:
     """Whether some packet could be for both."""
     if (a.protocol, a.published) != (b.protocol, b.published):
         return False
-    if not a.host_ip or not b.host_ip or a.host_ip == b.host_ip:
+    return addresses_overlap(a.host_ip, b.host_ip)
+
+
+def addresses_overlap(a: str, b: str) -> bool:
+    """Whether two host addresses of published ports have one in common; empty is every address."""
+    if not a or not b or a == b:
         return True
-    one, two = ipaddress.ip_address(a.host_ip), ipaddress.ip_address(b.host_ip)
-    return one.version == two.version and (one.is_unspecified or two.is_unspecified)
+    one, two = ipaddress.ip_address(a), ipaddress.ip_address(b)
+    return one == two or (one.version == two.version and (one.is_unspecified or two.is_unspecified))
 
 
 def _normal(port: BoundPort) -> BoundPort:

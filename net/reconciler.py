@@ -12,11 +12,12 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from aio.backoff import delay
 from aio.mailbox import Bell
 from aio.supervisor import Supervisor
 from model.errors import CommandFailed, Exhausted, InUse, NotFound
@@ -43,15 +44,16 @@ from net.plan import (
 )
 from net.servicechains import TABLE as SERVICE_TABLE
 from net.serving import Serving
-from net.state import Link, NetState, Sysctl, Way
+from net.state import Link, NetState, Place, Route, Steering, Sysctl, Way
 
 log = logging.getLogger("flota.net")
 
 SETTLE = 0.05
 """Seconds from a bell to the look: changes come in bursts."""
 SETTLES = 10
-COMPARE = 30.0
-"""Seconds between looks without a bell: most sysctls tell nobody when they change."""
+COMPARE = 25.0
+"""Seconds between looks without a bell, give or take a tenth: most sysctls and packet steering tell nobody
+when they change, and are set back within 30 s."""
 
 
 class NetReconciler:
@@ -66,6 +68,8 @@ class NetReconciler:
         self._bell = Bell()
         self._watchers: list[Callable[[Drift], None]] = []
         self._leaving: set[str] = set()
+        self._routed: frozenset[Place] = frozenset()
+        """Of the routes that stood after the last comparison."""
         self._loopback: Mapping[str, str] = {}
         self._supervisor = Supervisor("net")
         self._serving = Serving(self._kernel)
@@ -102,7 +106,9 @@ class NetReconciler:
         check(plan)
         async with self._lock:
             self._plan = plan
-            await self._converge()
+            _, failure = await self._converge()
+            if failure is not None:
+                raise failure
             await self._serving.apply(plan.services, service_frame(plan), own_blocks(plan))
 
     def on_drift(self, ring: Callable[[Drift], None]) -> None:
@@ -264,7 +270,8 @@ class NetReconciler:
             await self._issue(operations)
         except CommandFailed as error:
             log.warning("comparing everything, since %s", error)
-            await self._converge()
+            if (failure := (await self._converge())[1]) is not None:
+                raise failure from error
             with contextlib.suppress(CommandFailed):
                 await self._issue(operations)
             self._bell.ring()
@@ -282,17 +289,42 @@ class NetReconciler:
         if operations:
             await self._kernel.apply(operations)
 
-    async def _converge(self) -> tuple[Operation, ...]:
-        """Make the kernel as desired; what had to be done."""
+    async def _converge(self, *, thorough: bool = False) -> tuple[Sequence[Operation], CommandFailed | None]:
+        """Make the kernel as desired; what had to be done, and why not all of it could be. `thorough` also
+        looks at what it takes a file each to see."""
         assert self._plan is not None
         present = [i for i in self._instances.values() if self._kernel.has_namespace(Path(i.namespace))]
         want = desired(self._plan, present)
+        operations, failure = await self._difference(want), None
+        try:
+            await self._issue(operations)
+        except CommandFailed:
+            operations, failure = await self._what_can_be(want)
+        if thorough:
+            kinds = {name: link.kind for name, link in want.links.items() if link.steered}
+            names = await self._kernel.unsteered(kinds)
+            again = [Op(verb="change", item=Steering(link=n, kind=kinds[n])) for n in names]
+            await self._issue(again)
+            operations = (*operations, *again)
+        self._loopback = loopback_routing(self._plan, present)
+        self._routed = frozenset(route.place for route in want.routes)
+        return operations, failure
+
+    async def _difference(self, want: NetState) -> Sequence[Operation]:
         have = await self._kernel.observe(want.sysctls)
         self._leaving &= set(have.links)
-        operations = tuple(op for op in diff(want, have) if not self._expected(op))
-        await self._issue(operations)
-        self._loopback = loopback_routing(self._plan, present)
-        return operations
+        return tuple(op for op in diff(want, have, self._routed) if not self._expected(op))
+
+    async def _what_can_be(self, want: NetState) -> tuple[Sequence[Operation], CommandFailed | None]:
+        """One by one, so that what the kernel refuses holds up nothing else; the first refusal."""
+        done, failure = list[Operation](), None
+        for operation in await self._difference(want):
+            try:
+                await self._issue((operation,))
+                done.append(operation)
+            except CommandFailed as error:
+                failure = failure or error
+        return done, failure
 
     def _expected(self, operation: Operation) -> bool:
         """The kernel is still taking down an endpoint whose namespace was dropped."""
@@ -310,25 +342,44 @@ class NetReconciler:
                 return
 
     async def _watch(self) -> None:
+        """Looks when it is rung, and now and then without. What can't be repaired is tried again more and
+        more rarely."""
+        time = asyncio.get_running_loop().time
+        due, refused = time() + self._compare, 0
         while True:
-            await self._bell.wait(timeout=self._compare * random.uniform(0.9, 1.1))
+            if refused:
+                await asyncio.sleep(delay(refused, first=0.1, limit=self._compare))
+            thorough = not await self._bell.wait(timeout=max(0.0, due - time())) or time() >= due
+            if thorough:
+                due = time() + self._compare * random.uniform(0.9, 1.1)
             await self._settled()
             async with self._lock:
                 if self._plan is None:
                     continue
-                drifts = [_drift(operation) for operation in await self._converge()]
+                done, failure = await self._converge(thorough=thorough)
+                drifts = [_drift(operation) for operation in done]
                 if wrong := await self._serving.repair():
                     action = f"{wrong} elements or chains differed, set back"
                     drifts.append(Drift(object=f"nft table inet {SERVICE_TABLE}", action=action))
-            for drift in drifts:
-                log.warning("repaired: %s (%s)", drift.object, drift.action)
-                for ring in self._watchers:
-                    ring(drift)
+            refused = refused + 1 if failure is not None else 0
+            if failure is not None:
+                self._bell.ring()
+            if refused == 1:
+                drifts.append(Drift(object="network", action=f"not repaired: {failure}"))
+            self._tell(drifts)
+
+    def _tell(self, drifts: Iterable[Drift]) -> None:
+        for drift in drifts:
+            log.warning("%s: %s", drift.object, drift.action)
+            for ring in self._watchers:
+                ring(drift)
 
 
 def _drift(operation: Operation) -> Drift:
     if isinstance(operation, Op):
         words = {"add": "was missing, made again", "change": "was changed, set back"}
+        if isinstance(operation.item, Route):
+            words["change"] = "was missing or led elsewhere, set back"
         action = words.get(operation.verb, "was not ours to have, removed")
         return Drift(object=describe(operation.item), action=action)
     action = "was missing or changed, made again" if operation.whole else "elements differed, set back"

@@ -146,7 +146,11 @@ def completing_script(want: Mapping[str, Chain], have: Mapping[str, tuple[str, .
     lines += [f"add {name.replace(' ', f' inet {TABLE} ')} {{ {words} }}" for name, words in _SETS.items()]
     for name in wrong:
         chain = want[name]
-        hook = f" {{ type {chain.type} hook {chain.hook} priority {chain.priority}; }}" if chain.hook else ""
+        hook = (
+            f" {{ type {chain.type} hook {chain.hook} priority {chain.priority}; policy {chain.policy}; }}"
+            if chain.hook
+            else ""
+        )
         lines += [f"add chain inet {TABLE} {name}{hook}", f"flush chain inet {TABLE} {name}"]
     for name in wrong:
         lines += [f'add rule inet {TABLE} {name} {r.text} comment "{comment(r)}"' for r in want[name].rules]

@@ -66,7 +66,8 @@ class Link(Struct):
     """Of a bridge."""
     steered: bool = False
     """What arrives on it is worked on by all processors, one per flow (receive packet steering, Linux
-    networking/scaling). Set when the link is made; never observed, never compared."""
+    networking/scaling). Set when the link is made; observed and compared apart, for that costs a file each
+    (see `Steering`)."""
     peer: str = ""
     """Of a veth whose ends are both here: the name of the other. Never observed, never compared."""
     foot: Foot | None = None
@@ -102,6 +103,10 @@ class Fdb(Struct):
     remote: str
 
 
+Place = tuple[int, str]
+"""Table and destination of a route."""
+
+
 class Route(Struct):
     """Of our protocol. Without a link: `unreachable`."""
 
@@ -113,6 +118,11 @@ class Route(Struct):
     """Preferred source address of the host's own packets."""
     table: int = 0
     """0: the main one."""
+
+    @property
+    def place(self) -> Place:
+        """What two routes can't both have."""
+        return self.table, self.destination
 
 
 class PolicyRule(Struct):
@@ -132,6 +142,13 @@ class Sysctl(Struct):
     value: str
 
 
+class Steering(Struct):
+    """Of what arrives on a link, see `Link.steered`: to be set anew."""
+
+    link: str
+    kind: LinkKind
+
+
 class Rule(Struct):
     """One nft rule. `why` becomes its comment, which is also how it is recognised when read back."""
 
@@ -146,6 +163,8 @@ class Chain(Struct):
     type: str = ""
     hook: str = ""
     priority: int = 0
+    policy: str = "accept"
+    """Of a chain with a hook. Ours accept; another is a stranger's doing."""
 
 
 class ElementSet(Struct):
@@ -168,6 +187,8 @@ def element_set(type_: str, names: Iterable[str], *, interval: bool = False) -> 
 class NftTable(Struct):
     chains: Mapping[str, Chain] = {}
     sets: Mapping[str, ElementSet] = {}
+    dormant: bool = False
+    """Switched off as a whole, which ours never are."""
 
 
 Family = Literal["inet", "bridge"]

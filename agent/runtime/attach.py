@@ -17,8 +17,8 @@ import socket
 from agent.runtime import exits
 from agent.runtime.argv import control_resize
 from agent.runtime.base import Exit
-from agent.runtime.procs import open_process
 from agent.runtime.supervise import Supervised
+from aio.processes import open_process
 from model.errors import WrongState
 from model.streams import STDERR, STDOUT
 

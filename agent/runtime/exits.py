@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from agent.runtime.base import Exit
-from agent.runtime.procs import open_process
+from aio.processes import open_process
 
 
 def read(directory: str) -> Exit | None:

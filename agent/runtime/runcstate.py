@@ -15,8 +15,8 @@ import signal
 
 import msgspec
 
-from agent.runtime.procs import open_process
-from agent.runtime.spawn import readable
+from aio.processes import open_process
+from aio.spawn import readable
 from model.errors import DeadlineExceeded
 
 

@@ -17,8 +17,9 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from agent.runtime import argv as words
-from agent.runtime.procs import process_started
-from agent.runtime.spawn import Pipe, read_line, spawn
+from agent.runtime.spawn import Pipe, read_line
+from aio.processes import process_started
+from aio.spawn import spawn
 from model.errors import CommandFailed, DeadlineExceeded
 from model.spec import Struct
 
@@ -28,7 +29,7 @@ class Supervised(Struct):
     started: int
     conmon_pid: int
     conmon_started: int
-    """Start times as in `procs.process_started`; 0 when it had ended already."""
+    """Start times as in `processes.process_started`; 0 when it had ended already."""
 
 
 class _Answer(msgspec.Struct):

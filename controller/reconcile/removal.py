@@ -14,7 +14,7 @@ from controller.snapshot import Cluster
 from model.events import Event
 from model.ids import HostId, InstanceId
 from model.records import Desired, Instance
-from model.status import HostState, InstanceStatus, Phase
+from model.status import HostFacts, HostState, InstanceStatus, Phase
 from model.wire import Hello
 
 
@@ -74,6 +74,15 @@ def plan_hello(cluster: Cluster, host: HostId, hello: Hello, now: float) -> Plan
     ]
     destroyed = _destroy(gone, "its host does not have it any more", now)
     return Plan(items=(*items, *destroyed.items), events=(*events, *destroyed.events))
+
+
+def plan_facts(cluster: Cluster, host: HostId, facts: HostFacts) -> Plan:
+    """What a host is has changed while it is in session."""
+    record = cluster.hosts.get(host)
+    if record is None or record.facts == facts:
+        return Plan()
+    moved = f"{record.spec.name} is at {facts.address}, with packets of {facts.mtu} bytes at most"
+    return Plan(items=(put(replace(record, facts=facts), moved),))
 
 
 def _goes(instance: Instance) -> bool:

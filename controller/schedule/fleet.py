@@ -14,6 +14,7 @@ from model.ids import HostId, ServiceId
 from model.records import Host, Instance
 from model.spec import Availability, ContainerSpec, Mount, Placement, Publish, Struct
 from model.status import HostReport, HostState
+from net.publish import addresses_overlap
 
 Port = tuple[str, int, str]
 """(protocol, port, host address or empty for all)."""
@@ -106,13 +107,13 @@ class Candidate:
         return self._ports
 
     def taken_port(self, wanted: Iterable[Port]) -> Port | None:
-        """The first of `wanted` that is not free; an address-less port collides with every address."""
+        """The first of `wanted` that is not free."""
         for port in wanted:
             protocol, number, address = port
             if (protocol, number) in self.foreign_ports:
                 return port
             for other, taken, at in self.ports():
-                if (other, taken) == (protocol, number) and (not at or not address or at == address):
+                if (other, taken) == (protocol, number) and addresses_overlap(address, at):
                     return port
         return None
 

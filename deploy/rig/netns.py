@@ -25,6 +25,10 @@ NETNS_FOLDER = "/run/netns"
 MADE_FOLDER = "made-netns-folder"
 """Marks that iproute2's folder of namespaces was not there before us, so that `down` takes it away again."""
 OUTSIDE_ADDRESS = "198.18.0.1"
+FLOW_TABLE = Path("/proc/sys/net/core/rps_sock_flow_entries")
+MADE_FLOW_TABLE = "made-flow-table"
+"""Marks that flow steering was off before us. It is the machine's kernel's, so an agent in a namespace can't
+see it; on a machine of its own an agent switches it on."""
 
 
 class NetnsRig:
@@ -52,6 +56,7 @@ class NetnsRig:
         self._disk.mkdir(parents=True, exist_ok=True)
         self._run.mkdir(parents=True, exist_ok=True)
         self._switch()
+        self._flow_steering()
         for index in range(1, count + 1):
             self.boot(f"n{index}")
         return self.hosts
@@ -109,6 +114,8 @@ class NetnsRig:
         _ip("link", "del", f"{self.name}0", check=False)
         _ip("netns", "del", self._netns("sw"), check=False)
         remove_cgroups(self.name)
+        if (self._run / MADE_FLOW_TABLE).exists():
+            FLOW_TABLE.write_text("0")
         if (self._run / MADE_FOLDER).exists() and not os.listdir(NETNS_FOLDER):
             subprocess.run(["umount", NETNS_FOLDER], check=True)
             os.rmdir(NETNS_FOLDER)
@@ -205,6 +212,11 @@ class NetnsRig:
             _ip("link", "set", port, "up")
         else:
             _ip("-n", switch, "address", "add", f"{OUTSIDE_ADDRESS}/24", "dev", "br0")
+
+    def _flow_steering(self) -> None:
+        if FLOW_TABLE.exists() and FLOW_TABLE.read_text().strip() == "0":
+            (self._run / MADE_FLOW_TABLE).touch()
+            FLOW_TABLE.write_text("32768")
 
     def _plug(self, host: str) -> None:
         netns, switch = self._netns(host), self._netns("sw")

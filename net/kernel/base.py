@@ -36,6 +36,11 @@ class Kernel(Protocol):
         """All of ours, and the values of the named sysctls (those that exist)."""
         ...
 
+    async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:
+        """Those of these links (name → kind) whose packets are not spread over all processors, though they
+        could be; files of each are read."""
+        ...
+
     async def apply(self, operations: Sequence[Operation]) -> None:
         """In order. What is so already is success; else raises CommandFailed naming the first that failed."""
         ...

@@ -7,7 +7,7 @@ It passes the same contract suite as `net.kernel.linux` (tests/contract/test_ker
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,7 @@ from net.state import (
     NftTable,
     PolicyRule,
     Route,
+    Steering,
     Sysctl,
     Way,
 )
@@ -58,6 +59,9 @@ class FakeKernel:
         self.state = NetState(sysctls=_HOST_SYSCTLS)
         self.services = FakeServices()
         self.spaces: set[Path] = set()
+        self.refused: set[str] = set()
+        """Objects, as `describe` names them, whose changes fail."""
+        self.unsteered_links: set[str] = set()
         self.taken_ports: set[tuple[str, int]] = set()
         self.applied: list[Operation] = []
         self._ring: Callable[[], None] = lambda: None
@@ -71,6 +75,9 @@ class FakeKernel:
     async def observe(self, sysctls: Iterable[str]) -> NetState:
         known = {path: self.state.sysctls[path] for path in sysctls if path in self.state.sysctls}
         return msgspec.structs.replace(self.state, sysctls=known)
+
+    async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:
+        return [link for link in links if link in self.unsteered_links]
 
     async def apply(self, operations: Sequence[Operation]) -> None:
         for operation in operations:
@@ -126,12 +133,17 @@ class FakeKernel:
         if isinstance(operation, NftOp):
             return _after_nft(self.state, operation)
         item = operation.item
+        if describe(item) in self.refused:
+            raise _refused(operation, "as the test wants it")
         if isinstance(item, Link):
             return self._after_link(operation, item)
         if isinstance(item, Sysctl):
             if item.path not in self.state.sysctls:
                 raise _refused(operation, "no such switch")
             return _replace(self.state, sysctls={**self.state.sysctls, item.path: item.value})
+        if isinstance(item, Steering):
+            self.unsteered_links.discard(item.link)
+            return self.state
         if isinstance(item, Way):
             link = self.state.links.get(item.link)
             if link is None:
@@ -175,8 +187,7 @@ class FakeKernel:
         if isinstance(item, Route):
             if link is not None and not link.up:
                 raise _refused(operation, f"{item.link} is down")
-            place = item.table, item.destination
-            same = {r for r in self.state.routes if (r.table, r.destination) == place}
+            same = {r for r in self.state.routes if r.place == item.place}
             if same and operation.verb == "add":
                 raise _refused(operation, "it exists")
             have = have - same

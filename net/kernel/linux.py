@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from net.diff import Op, Operation
-from net.kernel import netns, sysctl
+from net.kernel import netns, steering, sysctl
 from net.kernel.base import SeenServices
 from net.kernel.monitor import Monitor
 from net.kernel.netlink import Netlink
@@ -29,8 +29,11 @@ SOCKET_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 class LinuxKernel:
-    def __init__(self) -> None:
-        self._netlink = Netlink()
+    """`sysfs` is where the one of this network namespace is mounted."""
+
+    def __init__(self, *, sysfs: str = "/sys") -> None:
+        self._sysfs = sysfs
+        self._netlink = Netlink(sysfs)
         self._nft = Nft()
         self._services = ServiceLink()
         self._monitor: Monitor | None = None
@@ -52,6 +55,9 @@ class LinuxKernel:
         links = await self._netlink.observe()
         tables = await self._nft.tables()
         return msgspec.structs.replace(links, sysctls=sysctl.read(sysctls), tables=tables)
+
+    async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:
+        return await asyncio.to_thread(steering.unsteered, dict(links), self._sysfs)
 
     async def apply(self, operations: Sequence[Operation]) -> None:
         run: list[Op] = []

@@ -23,7 +23,7 @@ from net.diff import Op, describe
 from net.kernel import netns, rtnl, steering, sysctl
 from net.kernel.observed import DUMPS, state_of
 from net.returnpath import REPLY_PRIORITY, REPLY_TABLE
-from net.state import Address, Fdb, Foot, Link, Neighbour, NetState, PolicyRule, Route, Sysctl, Way
+from net.state import Address, Fdb, Foot, Link, Neighbour, NetState, PolicyRule, Route, Steering, Sysctl, Way
 
 T = TypeVar("T")
 
@@ -35,7 +35,8 @@ DUMP_TRIES = 20
 class Netlink:
     """All methods but `start` and `close` may be called from any loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, sysfs: str) -> None:
+        self._sysfs = sysfs
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="flota-netlink", daemon=True)
         self._turn = asyncio.Lock()
@@ -132,6 +133,8 @@ class Netlink:
                     await self._add_link(op.item)
                 case Sysctl():
                     sysctl.write(op.item.path, op.item.value)
+                case Steering(link=name, kind=kind):
+                    steering.spread(name, kind, self._sysfs)
                 case Way(foot=foot):
                     netns.inside(foot.namespace, lambda: _lead(foot))
                 case _:
@@ -161,6 +164,9 @@ class Netlink:
             await self._route.link("set", index=index, kind="bridge", br_mcast_snooping=snooping)
         master = _index(link.master) if link.master else 0
         await self._route.link("set", index=index, master=master, state="up", **words)
+        if link.foot is not None:
+            foot, mtu = link.foot, link.mtu
+            netns.inside(foot.namespace, lambda: _resize(foot.ifname, mtu))
         if link.kind == "veth" and not link.peer:
             self._announce(link, ())
 
@@ -173,10 +179,11 @@ class Netlink:
                 return
             if error.code != errno.EEXIST or not await self._half_made(link):
                 raise
-            await self._remove_link(link)
-            await self._make_link(link)
+            if link.kind == "veth":
+                await self._remove_link(link)
+                await self._make_link(link)
         if link.steered:
-            steering.spread(link.name)
+            steering.spread(link.name, link.kind, self._sysfs)
         if link.foot is None:
             await self._change_link(link)
         else:
@@ -184,11 +191,16 @@ class Netlink:
             self._announce(link, link.foot.addresses, link.foot.mac)
 
     async def _half_made(self, link: Link) -> bool:
-        """Whether the link of that name is one we were making when we died (it has no alias yet), or an
-        endpoint's whose namespace the kernel is still taking down."""
+        """Whether the link of that name is one we were making when we died (it has no alias yet), one whose
+        alias was taken away, or an endpoint's whose namespace the kernel is still taking down. What isn't as
+        it should be of a bridge or tunnel, the next look finds."""
+        if not _is_there(link):
+            return False
         found = [m async for m in await self._route.get_links(index=_index(link.name))]
         alias = found[0].get_attr("IFLA_IFALIAS") if found else None
-        return not alias or (link.kind == "veth" and alias == link.alias)
+        if link.kind == "veth":
+            return not alias or alias == link.alias
+        return not alias and found[0].get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == link.kind
 
     async def _make_link(self, link: Link) -> None:
         words: dict[str, Any] = {"ifname": link.name, "kind": link.kind, "mtu": link.mtu}
@@ -231,6 +243,13 @@ def _index(name: str) -> int:
         return socket.if_nametoindex(name)
     except OSError as error:
         raise OSError(errno.ENODEV, f"no link {name}") from error
+
+
+def _is_there(link: Link) -> bool:
+    try:
+        return bool(_index(link.name))
+    except OSError:
+        return False
 
 
 def _bridges_filter() -> bool:
@@ -283,6 +302,12 @@ def _stand(foot: Foot) -> None:
         sysctl.write(path, value)
 
 
+def _resize(ifname: str, mtu: int) -> None:
+    """Inside the container's namespace: the two ends of an endpoint carry the same."""
+    with rtnl.connect() as link:
+        rtnl.check(rtnl.transact(link, [rtnl.link_mtu(_index(ifname), mtu)]))
+
+
 def _lead(foot: Foot) -> None:
     """Inside the container's namespace: the endpoint's routes anew. One that is no longer the way out keeps
     its default route until another's replaces it."""
@@ -322,6 +347,11 @@ def _inner(destination: str, index: int, via: str, *, table: int = 0) -> bytes:
 
 def _refused(op: Op, error: OSError) -> CommandFailed:
     reason = error.strerror or os.strerror(error.errno or 0)
+    if isinstance(op.item, Link) and op.item.vxlan and error.errno == errno.EEXIST and not _is_there(op.item):
+        return CommandFailed(
+            f"cannot add {describe(op.item)}: another link has the VXLAN number {op.item.vxlan.vni}",
+            hint="Remove that link, or make the network with another number: --opt vni=NUMBER",
+        )
     if op.verb == "add" and error.errno == errno.EEXIST:
         hint = "Something else on this host made it; remove that, or choose another subnet or VNI"
         return CommandFailed(f"cannot add {describe(op.item)}: it exists and is not ours", hint=hint)

@@ -27,7 +27,8 @@ NFPROTO_UNSPEC, NFPROTO_INET, AF_INET, AF_INET6 = 0, 1, 2, 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
 CTNETLINK, NFTABLES = 1 << 8, 10 << 8
 NEWSETELEM, GETSETELEM, DELSETELEM = NFTABLES | 12, NFTABLES | 13, NFTABLES | 14
-GETRULE, GETGEN = NFTABLES | 7, NFTABLES | 16
+GETTABLE, GETCHAIN, GETRULE, GETGEN = NFTABLES | 1, NFTABLES | 4, NFTABLES | 7, NFTABLES | 16
+NFPROTO_BRIDGE, DORMANT, NF_DROP = 7, 1, 0
 CT_GET, CT_DELETE = CTNETLINK | 1, CTNETLINK | 2
 KEY_END = 10
 """Of an element that is a range of keys."""
@@ -92,6 +93,28 @@ def list_elements(link: socket.socket, table: str, name: str) -> dict[bytes, byt
         for _, element in _each(_attributes(payload).get(3, b""), 0):
             parts = dict(_each(element, 0))
             found[_value(parts[1]) + _value(parts.get(KEY_END, b""))] = _value(parts.get(2, b""))
+    return found
+
+
+def is_dormant(link: socket.socket, family: int, table: str) -> bool:
+    """Whether a table is switched off (NFT_TABLE_F_DORMANT); one that is not there is not."""
+    link.send(_message(GETTABLE, REQUEST | ACK, family, _attr(1, table.encode() + b"\0")))
+    found, answered = False, False
+    while not answered:
+        for kind, payload in _received(link.recv(1 << 16)):
+            answered = answered or kind == NLMSG_ERROR
+            if kind != NLMSG_ERROR:
+                found = bool(int.from_bytes(_attributes(payload).get(2, b""), "big") & DORMANT)
+    return found
+
+
+def dropping_chains(link: socket.socket, table: str) -> set[str]:
+    """Names of a table's chains whose policy is to drop."""
+    found = set[str]()
+    for payload in _dump(link, GETCHAIN, NFPROTO_INET, _attr(1, table.encode() + b"\0")):
+        parts = _attributes(payload)
+        if parts[1] == table.encode() + b"\0" and parts.get(5) == struct.pack(">I", NF_DROP):
+            found.add(parts[3].rstrip(b"\0").decode())
     return found
 
 

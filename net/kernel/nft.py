@@ -1,23 +1,29 @@
 """nft through libnftables in this process: one context, one thread (contexts are not thread-safe).
 
-No program is started and each script is one transaction: all of it or nothing. The context speaks to the
-network namespace in which its thread was started.
+libnftables 1.0.6 breaks off the JSON listing of a table that is switched off, so that is asked for first, by
+netlink. No program is started and each script is one transaction: all of it or nothing. The context speaks
+to the network namespace in which its thread was started.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import nftables
 
 from model.errors import CommandFailed
+from net.kernel import nfnetlink
 from net.nftscript import TABLE, parse_listing
 from net.state import Family, NftTable
 
-FAMILIES: tuple[Family, ...] = ("inet", "bridge")
+FAMILIES: Mapping[Family, int] = {"inet": nfnetlink.NFPROTO_INET, "bridge": nfnetlink.NFPROTO_BRIDGE}
+
+
+T = TypeVar("T")
 
 
 class Nft:
@@ -35,7 +41,9 @@ class Nft:
     async def tables(self) -> dict[Family, NftTable]:
         """Our tables as they stand; a family without one is left out."""
         found: dict[Family, NftTable] = {}
-        for family in FAMILIES:
+        for family in await self._in_turn(_dormant):
+            found[family] = NftTable(dormant=True)
+        for family in FAMILIES.keys() - found.keys():
             code, output, _ = await self._call(f"list table {family} {TABLE}", listing=True)
             if code == 0:
                 found[family] = parse_listing(json.loads(output))
@@ -46,8 +54,11 @@ class Nft:
         self._thread.shutdown(wait=False)
 
     async def _call(self, script: str, *, listing: bool) -> tuple[int, str, str]:
+        return await self._in_turn(self._run, script, listing)
+
+    async def _in_turn(self, call: Callable[..., T], *args: Any) -> T:
         loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._thread, self._run, script, listing))
+        return await asyncio.shield(loop.run_in_executor(self._thread, call, *args))
 
     def _run(self, script: str, listing: bool) -> tuple[int, str, str]:
         if self._context is None:
@@ -58,3 +69,8 @@ class Nft:
 
     def _forget(self) -> None:
         self._context = None
+
+
+def _dormant() -> list[Family]:
+    with nfnetlink.connect() as link:
+        return [f for f, number in FAMILIES.items() if nfnetlink.is_dormant(link, number, TABLE)]

@@ -35,7 +35,7 @@ RTNH_F_ONLINK = 4
 IFA_F_NODAD = 0x02
 IFF_UP = 0x1
 RTM_SETLINK = 19
-IFLA_PROTINFO, IFLA_IFALIAS, IFLA_BRPORT_MODE, NLA_F_NESTED = 12, 20, 4, 0x8000
+IFLA_MTU, IFLA_PROTINFO, IFLA_IFALIAS, IFLA_BRPORT_MODE, NLA_F_NESTED = 4, 12, 20, 4, 0x8000
 CHUNK = 200
 """Messages per send: their answers fit the default receive buffer."""
 
@@ -121,6 +121,11 @@ def link_up(index: int) -> bytes:
 def link_alias(index: int, alias: str) -> bytes:
     head = struct.pack("=BxHiII", 0, 0, index, 0, 0)
     return _message(RTM_NEWLINK, 0, head + _attr(IFLA_IFALIAS, alias.encode()))
+
+
+def link_mtu(index: int, mtu: int) -> bytes:
+    head = struct.pack("=BxHiII", 0, 0, index, 0, 0)
+    return _message(RTM_NEWLINK, 0, head + _attr(IFLA_MTU, struct.pack("=I", mtu)))
 
 
 def port_hairpin(index: int) -> bytes:

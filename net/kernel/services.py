@@ -56,7 +56,7 @@ class ServiceLink:
         for _ in range(TRIES):
             self.changed_by_others()
             try:
-                chains = nfnetlink.list_comments(self._link, TABLE)
+                chains = self._chains()
                 elements: Elements = {name: self._list(name) for name in SETS}
             except InterruptedError:
                 continue
@@ -89,6 +89,15 @@ class ServiceLink:
             except CommandFailed:
                 continue
             return
+
+    def _chains(self) -> dict[str, tuple[str, ...]]:
+        """Those that work as they should: none in a table that is switched off, none whose policy somebody
+        made another."""
+        if nfnetlink.is_dormant(self._link, nfnetlink.NFPROTO_INET, TABLE):
+            return {}
+        found = nfnetlink.list_comments(self._link, TABLE)
+        shut = nfnetlink.dropping_chains(self._link, TABLE)
+        return {name: seen for name, seen in found.items() if name not in shut}
 
     def _list(self, name: str) -> dict[bytes, bytes]:
         try:

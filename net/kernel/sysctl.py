@@ -27,12 +27,11 @@ def read(paths: Iterable[str]) -> dict[str, str]:
 
 
 def write(path: str, value: str) -> None:
-    """Raises OSError; a path below net/ipv6 that doesn't exist is a host without IPv6, where there is nothing
-    to switch."""
+    """Raises OSError; on a host without IPv6 there is nothing to switch below net/ipv6."""
     try:
         handle = os.open(f"{ROOT}/{path}", os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        if path.startswith("net/ipv6/"):
+        if path.startswith("net/ipv6/") and not os.path.isdir(f"{ROOT}/net/ipv6"):
             return
         raise
     try:

@@ -1,90 +1,55 @@
 """The resolver at work: the state file is read when it changes, questions are answered from what it says.
 
-A state that can't be read or makes no sense is refused with one line, and the one before it goes on being
-served. After each look at the file the verdict is told (`Served`), so that an agent knows when the names of
-a container that it is about to start can be asked for.
+After each look at the file the verdict is told, so that an agent knows when the names of a container that it
+is about to start can be asked for.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 from collections.abc import Callable
 
 from aio.inotify import DirectoryBells
 from aio.mailbox import Bell
 from aio.supervisor import Supervisor
-from model.codec import encode_json
-from model.errors import InvalidInput
-from model.spec import Struct
 from net.resolver import codec
 from net.resolver.answer import Answerer, Forward
 from net.resolver.forward import Forwarder
 from net.resolver.hostconf import HostServers
 from net.resolver.listen import Listeners, Send
 from net.resolver.state import ResolverState, decode
+from net.supervise.place import Place
 
 log = logging.getLogger("flota.resolver")
 
 RETRY, LOOK = 2.0, 30.0
 """Seconds until an address that could not be bound is tried again, and between looks without a bell."""
-STATE, SERVED, PID = "state.json", "served.json", "pid"
-MOST_STATE = 256 << 20
 MOST_FAILURES = 100
 """Faults of ours that are logged; the file must not grow with the questions."""
 
 
-class Served(Struct):
-    """What the resolver made of a state file. `digest` is of its bytes."""
-
-    digest: str
-    refused: str = ""
-    """Why the state is not served; the one before it still is."""
-    troubles: tuple[str, ...] = ()
-    """Addresses that can't be listened on, and why."""
-
-
-def digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
 class Resolver:
-    """`folder` is a descriptor of the folder with the state file, which may lie where we have no way to any
-    more; `path` is its name, for watching. `tell` takes the verdict."""
-
-    def __init__(
-        self,
-        folder: int,
-        path: str,
-        *,
-        host: HostServers,
-        tell: Callable[[bytes], None],
-        port: int = 53,
-        upstream_port: int = 53,
-    ) -> None:
-        self._folder, self._path, self._tell = folder, path, tell
+    def __init__(self, place: Place, *, host: HostServers, port: int = 53, upstream_port: int = 53) -> None:
+        self._place = place
         self._host, self._upstream_port = host, upstream_port
         self._listeners = Listeners(self._handle, port)
         self._forwarder: Forwarder | None = None
         self._state = ResolverState()
         self._answerer = Answerer(self._state)
-        self._digest = ""
-        self._served: Served | None = None
         self._turn = 0
         self._failures = 0
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Until cancelled. `ready` is called once the folder is watched, before anything is served."""
         bell, bells = Bell(), DirectoryBells()
-        bells.add(self._path, bell.ring)
+        bells.add(self._place.path, bell.ring)
         ready()
         try:
             async with Supervisor("resolver") as supervisor:
                 self._forwarder = Forwarder(
                     self._host, supervisor, own=lambda: self._listeners.addresses, port=self._upstream_port
                 )
-                log.info("serving the names in %s", self._path)
+                log.info("serving the names in %s", self._place.path)
                 try:
                     while True:
                         await self._look()
@@ -96,31 +61,14 @@ class Resolver:
             bells.close()
 
     async def _look(self) -> None:
-        refused = self._served.refused if self._served is not None else ""
-        try:
-            data = read_file(self._folder, STATE)
-            if data is not None and (found := digest(data)) != self._digest:
-                self._digest = found
-                refused = self._take(data)
-        except OSError as error:
-            refused = f"{self._path}/{STATE}: {error.strerror}"
-            log.error("names: %s", refused)
+        self._place.look(self._take)
         await self._listeners.apply(self._state.listen)
-        served = Served(digest=self._digest, refused=refused, troubles=self._listeners.troubles)
-        if served != self._served:
-            self._served = served
-            self._tell(encode_json(served))
+        self._place.tell(*self._listeners.troubles)
 
-    def _take(self, data: bytes) -> str:
-        """Why it was refused; empty when it is served from now on."""
-        try:
-            state = decode(data)
-            answerer = Answerer(state)
-        except (InvalidInput, ValueError) as error:
-            log.error("a new state is refused, the one before it is served: %s", error)
-            return str(error)
-        self._state, self._answerer = state, answerer
-        return ""
+    def _take(self, data: bytes) -> None:
+        state = decode(data)
+        self._answerer = Answerer(state)
+        self._state = state
 
     def _handle(self, data: bytes, source: str, udp: bool, send: Send) -> bytes | None:
         self._turn += 1
@@ -146,13 +94,3 @@ class Resolver:
             send(codec.truncated(answer, limit))
 
         self._forwarder.ask(query, source, upstreams, done)
-
-
-def read_file(folder: int, name: str) -> bytes | None:
-    """None when there is none. Raises OSError."""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-    except FileNotFoundError:
-        return None
-    with open(fd, "rb") as file:
-        return file.read(MOST_STATE)

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from model.codec import decode_json, encode_json
 from model.spec import Struct
 
+VERSION = "2"
+"""Raise it with a change that a running resolver must not miss: those of other versions are replaced."""
 MOST_NAME = 253
 """RFC 1035 2.3.4, in bytes, without the final dot; labels have 63 at most."""
 _LABELS = re.compile(r"[^.]{1,63}(?:\.[^.]{1,63})*\Z")

@@ -289,7 +289,7 @@ async def test_address_that_is_taken_is_told_and_tried_again(
         verdict = await lab.put(state(HERE, THERE))
         assert any(THERE in trouble and "another DNS server" in trouble for trouble in verdict.troubles)
         assert len(addresses(await lab.ask(query("web"), to=HERE))) == 2
-    await until(lambda: not lab.verdicts[-1].troubles, deadline=5, what="listening after all")
+    await until(lambda: lab.verdict and not lab.verdict.troubles, deadline=5, what="listening after all")
     assert len(addresses(await lab.ask(query("web"), to=THERE))) == 2
 
 

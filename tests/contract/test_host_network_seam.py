@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from model.errors import Exhausted, InUse, InvalidInput, NotFound
+from model.errors import CommandFailed, Exhausted, InUse, InvalidInput, NotFound
 from model.ids import HostId, InstanceId
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
@@ -18,7 +18,7 @@ from net.fake import FakeHostNetwork
 from net.host import Drift, EndpointRequest, HostNetwork, NetworkPlan, PublishRequest
 from net.kernel.fake import FakeKernel
 from net.loadbalance import ElementChange, Ledger, ServiceMember, VirtualService, pack
-from net.naming import bridge_name
+from net.naming import bridge_name, vxlan_name
 from net.reconciler import NetReconciler
 from net.servicechains import Frame
 from net.serving import Serving
@@ -65,6 +65,35 @@ async def network(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     await made.start()
     yield made
     await made.close()
+
+
+async def test_reconciler_goes_on_past_what_the_kernel_refuses_and_says_so(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    await network.start()
+    kernel.refused.add(f"vxlan {vxlan_name(NETWORK)}")
+    with pytest.raises(CommandFailed, match="vxlan"):
+        await network.apply(plan())
+    assert bridge_name(NETWORK) in kernel.state.links
+    assert kernel.state.tables and kernel.state.sysctls["net/ipv4/ip_forward"] == "1"
+    kernel.refused.clear()
+    await network.apply(plan())
+    assert vxlan_name(NETWORK) in kernel.state.links
+    await network.close()
+
+
+async def test_steering_that_was_changed_is_set_back_and_told(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel, compare=0.01)
+    told: list[Drift] = []
+    network.on_drift(told.append)
+    await network.start()
+    await network.apply(plan())
+    kernel.unsteered_links = {vxlan_name(NETWORK), "eth0"}
+    await until(lambda: told, deadline=2, what="report")
+    assert [drift.object for drift in told] == [f"packet steering of {vxlan_name(NETWORK)}"]
+    assert kernel.unsteered_links == {"eth0"}
+    await network.close()
 
 
 async def test_endpoint_says_what_it_is_and_is_found_when_asked_again(network: HostNetwork) -> None:

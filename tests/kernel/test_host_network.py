@@ -12,7 +12,7 @@ import pytest
 from model.ids import InstanceId
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
-from net.naming import bridge_name, veth_name, vxlan_name
+from net.naming import vxlan_name
 from tests.support.hostprocess import HostProcess
 from tests.support.nethosts import (
     OUTSIDE,
@@ -24,7 +24,6 @@ from tests.support.nethosts import (
     network_id,
     overlay,
 )
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -218,50 +217,6 @@ def test_spoofed_source_goes_nowhere(pair: NetHosts) -> None:
         liar, "busybox", "ping", "-c1", "-W1", "-I", inner4(spec, 1, 7), inner4(spec, 1, 1), check=False
     )
     assert done.returncode != 0
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "ip link del {bridge}",
-        "ip link del {vxlan}",
-        "ip link del {veth}",
-        "ip link set {veth} nomaster",
-        "ip link set {vxlan} down",
-        "ip route del 10.129.2.0/24",
-        "ip route del 10.129.1.0/24",
-        "ip address flush dev {bridge}",
-        "ip neigh del {peer} dev {vxlan}",
-        "bridge fdb del {mac} dev {vxlan} dst {peer}",
-        "nft flush ruleset",
-        "nft delete table inet flota",
-        "nft flush chain inet flota forward",
-        "nft flush set inet flota own",
-    ],
-)
-def test_damage_is_repaired_within_a_second_and_told(pair: NetHosts, damage: str) -> None:
-    spec = overlay("one", 1)
-    pair.carry({1: spec})
-    near, far = pair.container(1, 0, 1), pair.container(2, 0, 1)
-    host = pair.hosts[1]
-    wait_until(lambda: reaches(host, near, inner4(spec, 2, 0)), deadline=3, what="the other host")
-    wait_until(lambda: host.call("drifts") == [], deadline=2, what="rest", pause=0.2)
-    entries = json.loads(host.run("ip", "-j", "neigh", "show", "dev", vxlan_name(network_id(1))).stdout)
-    words = {
-        "bridge": bridge_name(network_id(1)),
-        "vxlan": vxlan_name(network_id(1)),
-        "veth": veth_name(near, network_id(1)),
-        "peer": address(2),
-        "mac": entries[0]["lladdr"],
-    }
-    host.run(*damage.format(**words).split())
-    found = wait_until(lambda: host.call("drifts"), deadline=1.0, what="a report")
-    assert all(item["object"] and item["action"] for item in found)
-    assert reaches(host, near, inner4(spec, 2, 0)) and far
-    assert reaches(host, near, OUTSIDE)
-    before = host.call("mutations")
-    pair.apply(1)
-    assert host.call("mutations") == before
 
 
 def test_killed_agent_comes_back_and_changes_nothing(pair: NetHosts) -> None:

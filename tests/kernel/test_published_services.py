@@ -14,7 +14,6 @@ from net.host import INGRESS
 from net.loadbalance import Method, ServiceMember, VirtualService
 from tests.support.nethosts import ENTRIES, OUTSIDE, NetHosts, address, inner4, inner6, ip, net_hosts, overlay
 from tests.support.talkers import PORT, Talker, answers, dialogue, server
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
 

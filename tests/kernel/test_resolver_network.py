@@ -19,8 +19,10 @@ from model.status import BoundPort, Endpoint
 from model.view import NetworkView
 from net import names
 from net.names import Asker
-from net.resolver.serve import SERVED
 from net.resolver.state import encode
+from net.supervise import drop
+from net.supervise.files import SERVED, prepare, write_state
+from net.supervise.keep import stop
 from tests.support.hostprocess import HostProcess
 from tests.support.nethosts import NetHosts, host_id, inner4, inner6, net_hosts, network_id, overlay
 from tests.support.waiting import wait_until
@@ -55,8 +57,8 @@ class NamedHost:
         for number, found in members.items():
             zones[network_id(number)] = names.zone(networks[network_id(number)], found)
         state = names.resolver_state(zones, names.clients(askers, networks))
-        naming.prepare(self.folder)
-        naming.write_state(self.folder, encode(state))
+        prepare(str(self.folder), drop.RESOLVER)
+        write_state(str(self.folder), encode(state), drop.RESOLVER)
 
     def start(self) -> None:
         argv = ["nsenter", f"--net=/run/netns/{self.host.netns}", sys.executable, "-m", "net.resolver"]
@@ -68,7 +70,7 @@ class NamedHost:
 
     def stop(self) -> None:
         if self.process is not None:
-            asyncio.run(naming.stop(self.run))
+            asyncio.run(stop(str(self.folder)))
             self.process.wait(5)
 
     def look_up(self, instance: InstanceId, name: str, server: str, *, kind: str = "a") -> str:

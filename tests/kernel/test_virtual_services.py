@@ -239,6 +239,8 @@ def test_service_of_an_internal_network_is_reached(town: Town) -> None:
         "nft flush set inet flota_services served4",
         "nft flush chain inet flota_services balance4",
         "nft flush chain inet flota_services rr-2-1",
+        "nft add chain inet flota_services prerouting { policy drop ; }",
+        "nft add table inet flota_services { flags dormant ; }",
     ],
 )
 def test_damage_is_repaired_within_a_second_and_told(town: Town, damage: str) -> None:

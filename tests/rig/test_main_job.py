@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.request
 
 import pytest
 
 from deploy.fleet import Fleet
+from net.kernel.steering import mask
 from tests.rig.conftest import IMAGE
 from tests.rig.support import address, on_host, wait_replicas
 
@@ -37,6 +39,19 @@ def test_each_replica_answers_a_container_on_another_host_over_vxlan(clean: Flee
         )
         assert page.startswith("page of ")
         assert vxlan_bytes(clean, replica["host_name"]) > before
+
+
+def test_links_of_an_overlay_hand_flows_to_their_readers_unless_told_otherwise(clean: Fleet) -> None:
+    read = "cat /sys/class/net/fl[vx]*/queues/rx-0/rps_cpus /sys/class/net/fl[vx]*/queues/rx-0/rps_flow_cnt"
+    for setting, settings in (("on", {mask(os.cpu_count() or 1), "256", "4096"}), ("off", {"0"})):
+        name = f"rps{setting}"
+        clean.flota("n1", "network", "create", "--opt", f"rps={setting}", name)
+        clean.flota(
+            "n1", "run", "-d", "--name", f"c{name}", "--node", "n1", "--network", name, IMAGE, "sleep", "100"
+        )
+        assert set(on_host(clean, "n1", "sh", "-c", read).split()) == settings
+        clean.flota("n1", "rm", "-f", f"c{name}")
+        clean.flota("n1", "network", "rm", name)
 
 
 def test_a_published_port_answers_from_outside(clean: Fleet) -> None:

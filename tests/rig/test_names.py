@@ -72,6 +72,14 @@ def test_containers_and_services_are_found_on_every_host_and_without_daemons(cle
         enter = ("nsenter", "--net", "--target", str(inside))
         assert near in on_host(fleet, "n2", *enter, "busybox", "nslookup", "near", gateway)
         assert resolver_pid(fleet, "n2") == pid
+        os.kill(pid, signal.SIGKILL)
+        again = ("busybox", "timeout", "1", "nslookup", "near", gateway)
+        wait_until(
+            lambda: near in fleet.rig.exec("n2", [*enter, *again], check=False).stdout.decode(),
+            deadline=3,
+            what="a new resolver without an agent",
+        )
+        pid = resolver_pid(fleet, "n2")
     finally:
         fleet.flota("n2", "agent", "--detach")
     wait_until(lambda: addresses(fleet, "far", "near") == {near}, deadline=20, what="after the restart")

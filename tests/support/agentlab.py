@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from agent.context import Context
 from agent.host import HostAgent
+from agent.hostprocesses import FakeProcesses
 from agent.journal import Journal
 from agent.naming import FakeNames
 from agent.oci.facts import HostLimits
@@ -120,6 +121,7 @@ class AgentLab:
                 network=self.network,
                 volumes=volumes,
                 names=FakeNames(),
+                processes=FakeProcesses(),
                 clock=SystemClock(),
                 state=state,
                 run=run,

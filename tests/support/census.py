@@ -96,10 +96,17 @@ def _files(folders: Iterable[Path]) -> Iterable[str]:
                 yield f"file {os.path.join(base, entry)}"
 
 
+def _switches() -> Iterable[str]:
+    """Of the whole kernel, that a rig or an agent may set."""
+    for path in ("net/core/rps_sock_flow_entries",):
+        if (file := Path("/proc/sys") / path).exists():
+            yield f"sysctl {path} {file.read_text().strip()}"
+
+
 def take(folders: Iterable[Path] = ()) -> Census:
     """Everything there is now; `folders` are state folders whose files count too."""
     sources = (_links(), _routes(), _neighbours(), _nft(), _namespaces(), _mounts(), _cgroups(), _processes())
-    lines = {line for source in (*sources, _loops(), _files(folders)) for line in source}
+    lines = {line for source in (*sources, _loops(), _switches(), _files(folders)) for line in source}
     return frozenset(lines)
 
 

@@ -20,8 +20,9 @@ import msgspec
 from model.errors import FlotaError
 from model.ids import InstanceId
 from net.host import Drift, EndpointRequest, NetworkPlan, PublishRequest
+from net.kernel.linux import LinuxKernel
 from net.loadbalance import VirtualService
-from net.reconciler import NetReconciler
+from net.reconciler import COMPARE, NetReconciler
 
 ARGUMENTS: dict[str, Any] = {
     "apply": NetworkPlan,
@@ -34,13 +35,17 @@ ARGUMENTS: dict[str, Any] = {
 class HostProcess:
     """`netns` exists already. Every call raises RuntimeError with the error's words when it failed."""
 
-    def __init__(self, netns: str, run_dir: Path) -> None:
+    def __init__(self, netns: str, run_dir: Path, *, compare: float = COMPARE) -> None:
         self.netns = netns
         self.run_dir = run_dir
+        self.sysfs = run_dir.parent / f"{run_dir.name}.sys"
+        """Where the namespace's own /sys is to be mounted."""
+        self._compare = compare
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        argv = ["nsenter", f"--net=/run/netns/{self.netns}", sys.executable, __file__, str(self.run_dir)]
+        argv = ["nsenter", f"--net=/run/netns/{self.netns}", sys.executable, __file__]
+        argv += [str(self.run_dir), str(self.sysfs), str(self._compare)]
         root = str(Path(__file__).resolve().parents[2])
         self._process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root, env={"PYTHONPATH": root}
@@ -106,8 +111,8 @@ def run_in(
     return done
 
 
-async def _serve(run_dir: Path) -> None:
-    network = NetReconciler(run_dir)
+async def _serve(run_dir: Path, sysfs: str, compare: float) -> None:
+    network = NetReconciler(run_dir, kernel=LinuxKernel(sysfs=sysfs), compare=compare)
     drifts: list[Drift] = []
     network.on_drift(drifts.append)
     await network.start()
@@ -154,4 +159,4 @@ async def _time_attach(network: NetReconciler, requests: list[EndpointRequest]) 
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1])))
+    asyncio.run(_serve(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])))

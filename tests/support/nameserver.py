@@ -19,8 +19,10 @@ import dns.rrset
 from aio.supervisor import Supervisor
 from model.codec import decode_json
 from net.resolver.hostconf import HostServers
-from net.resolver.serve import STATE, Resolver, Served
-from net.resolver.state import ResolverState, encode
+from net.resolver.serve import Resolver
+from net.resolver.state import VERSION, ResolverState, encode
+from net.supervise.files import SERVED, STATE, Served, digest
+from net.supervise.place import Place
 from tests.support.waiting import until
 
 Behaviour = Callable[[dns.message.Message, bool], list[bytes]]
@@ -104,28 +106,33 @@ class ResolverLab:
 
     def __init__(self, folder: Path, resolv_conf: str = "") -> None:
         self.folder, self.port, self.upstream_port = folder, free_port(), free_port()
-        self.verdicts: list[Served] = []
         (folder / "resolv.conf").write_text(resolv_conf)
-        self.fd = os.open(folder, os.O_RDONLY)
+        self.place = Place(str(folder), VERSION)
         self.resolver = Resolver(
-            self.fd,
-            str(folder),
+            self.place,
             host=HostServers(str(folder / "resolv.conf")),
-            tell=self._tell,
             port=self.port,
             upstream_port=self.upstream_port,
         )
 
-    def _tell(self, data: bytes) -> None:
-        self.verdicts.append(decode_json(data, Served))
+    @property
+    def verdict(self) -> Served | None:
+        data = (self.folder / SERVED).read_bytes()
+        return decode_json(data, Served) if data else None
 
     async def put(self, state: ResolverState | bytes) -> Served:
-        before = len(self.verdicts)
+        data = state if isinstance(state, bytes) else encode(state)
         aside = self.folder / "new"
-        aside.write_bytes(state if isinstance(state, bytes) else encode(state))
+        aside.write_bytes(data)
         os.replace(aside, self.folder / STATE)
-        await until(lambda: len(self.verdicts) > before, deadline=5, what="a verdict")
-        return self.verdicts[-1]
+
+        def told() -> Served | None:
+            verdict = self.verdict
+            return verdict if verdict is not None and verdict.digest == digest(data) else None
+
+        found = await until(told, deadline=5, what="a verdict")
+        assert isinstance(found, Served)
+        return found
 
     async def ask(
         self, words: dns.message.Message, *, to: str, source: str = "127.0.0.1", deadline: float = 6.0
@@ -169,8 +176,8 @@ async def resolver_lab(folder: Path, resolv_conf: str = "") -> AsyncIterator[Res
     try:
         async with Supervisor("test") as supervisor:
             supervisor.start("resolver", made.resolver.run)
-            await until(lambda: made.verdicts, deadline=5, what="the first verdict")
+            await until(lambda: made.verdict, deadline=5, what="the first verdict")
             yield made
             await supervisor.stop("resolver")
     finally:
-        os.close(made.fd)
+        made.place.close()

@@ -16,6 +16,7 @@ from model.status import BoundPort
 from model.view import NetworkPeer, NetworkView, Peer
 from net.host import INGRESS, EndpointRequest, NetworkPlan, PublishRequest, predefined_bridge
 from net.loadbalance import VirtualService
+from net.reconciler import COMPARE
 from tests.support.hostprocess import HostProcess, run_in
 
 OUTSIDE = "198.18.7.1"
@@ -52,7 +53,8 @@ def overlay(name: str, number: int, *, ipv6: bool = False, **options: str) -> Ne
 class NetHosts:
     """`hosts[1]` … ; networks are numbered by whoever makes them, containers by (host, index)."""
 
-    def __init__(self, count: int, name: str) -> None:
+    def __init__(self, count: int, name: str, *, compare: float = COMPARE) -> None:
+        self._compare = compare
         self.name = f"{name}{os.getpid() % 100000}"
         self.folder = Path(tempfile.mkdtemp(prefix="flota-net-"))
         self.hosts: dict[int, HostProcess] = {}
@@ -84,7 +86,9 @@ class NetHosts:
             ip("-n", netns, *words)
         folder = self.folder / f"h{number}"
         folder.mkdir()
-        self.hosts[number] = HostProcess(netns, folder)
+        self.hosts[number] = HostProcess(netns, folder, compare=self._compare)
+        self.hosts[number].sysfs.mkdir()
+        self.hosts[number].run("mount", "-t", "sysfs", "sysfs", str(self.hosts[number].sysfs))
         self.hosts[number].start()
 
     def plan(self, number: int) -> NetworkPlan:
@@ -178,6 +182,7 @@ class NetHosts:
             for instance in host.call("namespaces"):
                 host.call("drop_namespace", instance)
             host.stop()
+            subprocess.run(["umount", str(host.sysfs)], check=True)
         for netns in [self.switch, *(h.netns for h in self.hosts.values())]:
             ip("netns", "del", netns)
         shutil.rmtree(self.folder)
@@ -215,8 +220,8 @@ def _local(ident: NetworkId, spec: NetworkSpec) -> NetworkView:
 
 
 @contextlib.contextmanager
-def net_hosts(count: int, name: str) -> Iterator[NetHosts]:
-    made = NetHosts(count, name)
+def net_hosts(count: int, name: str, *, compare: float = COMPARE) -> Iterator[NetHosts]:
+    made = NetHosts(count, name, compare=compare)
     try:
         yield made
     finally:

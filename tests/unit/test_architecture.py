@@ -57,6 +57,8 @@ PURE = [
     "net/resolver/codec.py",
     "net/resolver/answer.py",
     "net/resolver/cache.py",
+    "net/supervise/state.py",
+    "net/proxy/header.py",
     "net/subnets.py",
     "net/endpoint.py",
     "net/firewall.py",

@@ -153,6 +153,32 @@ def test_host_ports_are_given_once_and_addresses_share_only_if_they_differ() -> 
     assert not place(wants(""), 1, fleet).hosts
 
 
+@pytest.mark.parametrize(
+    ("taken", "wanted", "free"),
+    [
+        ("0.0.0.0", "10.0.0.5", False),
+        ("10.0.0.5", "0.0.0.0", False),
+        ("::", "fd00::5", False),
+        ("fd00::5", "fd00:0::5", False),
+        ("0.0.0.0", "", False),
+        ("0.0.0.0", "fd00::5", True),
+        ("::", "0.0.0.0", True),
+        ("10.0.0.5", "10.0.0.6", True),
+    ],
+)
+def test_host_port_on_all_addresses_of_a_family_is_taken_on_each_of_them(
+    taken: str, wanted: str, free: bool
+) -> None:
+    def wants(ip: str) -> Demand:
+        return demand_of(
+            ContainerSpec(image="x", ports=(Publish(target=80, published=80, host_ip=ip),)), Placement()
+        )
+
+    fleet = fleet_of(cluster_of(host(1)))
+    assert place(wants(taken), 1, fleet).hosts
+    assert bool(place(wants(wanted), 1, fleet).hosts) is free
+
+
 def test_port_of_a_foreign_process_is_taken() -> None:
     cluster = cluster_of(host(1), host(2))
     report = HostReport(host=host(1).id, used_ports=(("tcp", 80),))

@@ -159,6 +159,39 @@ def test_a_listing_is_known_again_and_a_lost_rule_is_seen() -> None:
     assert table_script("inet", TABLE, parse_listing({"nftables": entries}))[1]
 
 
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("a table switched off", {"table": {"name": "flota", "flags": ["dormant"]}}),
+        (
+            "another policy",
+            {"chain": {"name": "h", "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}},
+        ),
+    ],
+)
+def test_a_table_that_a_stranger_shut_is_made_anew(name: str, entry: dict[str, object]) -> None:
+    hook = Chain(type="filter", hook="forward", priority=0)
+    want = msgspec.structs.replace(TABLE, chains={"h": hook}, sets={})
+    chain = {"chain": {"name": "h", "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}}
+    assert table_script("inet", want, parse_listing({"nftables": [chain]})) == ("", False)
+    script, whole = table_script("inet", want, parse_listing({"nftables": [chain, entry]}))
+    assert whole and "policy accept" in script, name
+
+
+def test_route_that_stood_is_taken_back_and_one_that_never_did_is_not() -> None:
+    want = desired(plan(), ())
+    have = msgspec.structs.replace(want, routes=frozenset())
+    assert {op.verb for op in diff(want, have) if isinstance(op, Op)} == {"add"}
+    stood = {route.place for route in want.routes}
+    assert {op.verb for op in diff(want, have, stood) if isinstance(op, Op)} == {"change"}
+
+
+def test_switches_that_a_kernel_does_not_have_are_no_difference() -> None:
+    want = desired(plan(), ())
+    without = {path: value for path, value in want.sysctls.items() if not path.startswith("net/ipv6/")}
+    assert diff(want, msgspec.structs.replace(want, sysctls=without)) == ()
+
+
 def request(instance: str, published: int, host_ip: str = "", ipv6: str = "") -> PublishRequest:
     port = BoundPort(target=80, published=published, protocol="tcp", host_ip=host_ip)
     return PublishRequest(instance=InstanceId(instance), ipv4="10.0.0.9", ipv6=ipv6, ports=(port,))

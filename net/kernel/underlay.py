@@ -1,0 +1,103 @@
+"""The host's own links and addresses: which carries an address, and a bell for when they change.
+
+What is ours never rings. Only who changed is looked at, not how: the host is measured again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import ipaddress
+import socket
+import struct
+from collections.abc import Callable
+
+from net.kernel import rtnl
+from net.kernel.monitor import NETLINK_ROUTE, listener, messages
+from net.naming import PREFIXES
+
+RTNLGRP = (1, 5, 9)
+"""LINK, IPV4_IFADDR, IPV6_IFADDR (linux/rtnetlink.h)."""
+LINKS, ADDRESSES = frozenset({16, 17}), frozenset({20, 21})
+"""RTM_NEWLINK, RTM_DELLINK; RTM_NEWADDR, RTM_DELADDR."""
+RTM_GETADDR, IFA_ADDRESS, IFA_LOCAL = 22, 1, 2
+IFLA_IFNAME, LINK_HEADER, ADDRESS_HEADER = 3, 16, 8
+SIOCGIFMTU = 0x8921
+
+
+class UnderlayMonitor:
+    """Listens between `start` and `close`; needs a running loop."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+        self._socket: socket.socket | None = None
+
+    def start(self) -> None:
+        self._socket = listener(NETLINK_ROUTE, sum(1 << (group - 1) for group in RTNLGRP))
+        asyncio.get_running_loop().add_reader(self._socket, self._read, self._socket)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def _read(self, link: socket.socket) -> None:
+        try:
+            data = link.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:  # the buffer was full: something was missed
+            self._ring()
+            return
+        if any(foreign(kind, body) for kind, _, body in messages(data)):
+            self._ring()
+
+
+def foreign(kind: int, body: bytes) -> bool:
+    """Whether a message is about a link, or an address on one, that is not ours."""
+    if kind in LINKS:
+        return not _link_name(body).startswith(PREFIXES)
+    if kind in ADDRESSES:
+        (index,) = struct.unpack_from("=I", body, 4)
+        try:
+            return not socket.if_indextoname(index).startswith(PREFIXES)
+        except OSError:  # gone already, its link told
+            return False
+    return False
+
+
+def link_of(address: str) -> tuple[str, int] | None:
+    """Name and MTU of the link that has `address`, of the calling thread's network namespace; None where none
+    has. Raises OSError."""
+    wanted = ipaddress.ip_address(address)
+    family = socket.AF_INET6 if wanted.version == 6 else socket.AF_INET
+    with rtnl.connect() as link:
+        entries = rtnl.dump(link, RTM_GETADDR, struct.pack("=BBBBI", family, 0, 0, 0, 0))
+    for body in entries:
+        found = _attribute(body, ADDRESS_HEADER, IFA_LOCAL) or _attribute(body, ADDRESS_HEADER, IFA_ADDRESS)
+        if found == wanted.packed:
+            (index,) = struct.unpack_from("=I", body, 4)
+            name = socket.if_indextoname(index)
+            return name, _mtu(name)
+    return None
+
+
+def _mtu(name: str) -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        reply = fcntl.ioctl(probe, SIOCGIFMTU, struct.pack("256s", name.encode()))
+    return int(struct.unpack("i", reply[16:20])[0])
+
+
+def _link_name(body: bytes) -> str:
+    return _attribute(body, LINK_HEADER, IFLA_IFNAME).rstrip(b"\0").decode(errors="replace")
+
+
+def _attribute(body: bytes, at: int, wanted: int) -> bytes:
+    """Of a route message with a header of so many bytes (struct rtattr, rtnetlink(7)); empty if absent."""
+    while at + 4 <= len(body):
+        length, kind = struct.unpack_from("=HH", body, at)
+        if kind == wanted:
+            return body[at + 4 : at + length]
+        at += max(4, length + (-length % 4))
+    return b""
