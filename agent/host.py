@@ -338,6 +338,7 @@ class HostAgent:
         return HostReport(
             host=context.host,
             volumes=tuple(context.volumes.all()),
+            unpublished=tuple(sorted(self._services.taken)),
             conditions=tuple(filter(None, (self._trouble, self._services.trouble, *troubles))),
         )
 

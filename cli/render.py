@@ -118,6 +118,13 @@ def phase_text(status: Mapping[str, Any], now: float) -> str:
     return str(phase).capitalize()
 
 
+def published_text(ports: Sequence[Mapping[str, Any]]) -> str:
+    """`*:8080->80/tcp`, as docker shows services' ports."""
+    return ", ".join(
+        f"*:{port['published']}->{port['target']}/{port.get('protocol', 'tcp')}" for port in ports
+    )
+
+
 def ports_text(ports: Sequence[Mapping[str, Any]]) -> str:
     """`0.0.0.0:8080->80/tcp`."""
     shown = []

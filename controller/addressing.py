@@ -154,6 +154,13 @@ class Leases:
             self._changed[block.key] = block
             self._reasons[block.key] = f"{network.spec.name} is used on {self._cluster.host_name(host)}"
 
+    def number(self, network: Network, host: HostId, number: int) -> None:
+        """Let the host's blocks of `network` carry this number."""
+        for block in list(self._blocks(network.id)):
+            if block.host == host and block.number != number:
+                self._changed[block.key] = msgspec.structs.replace(block, number=number)
+                self._reasons[block.key] = f"published ports are open on {self._cluster.host_name(host)}"
+
     def fix(self, network: Network, host: HostId, address: str) -> None:
         """Have `address` routed to `host`: it is in a block of the host, or becomes one by itself.
 

@@ -7,7 +7,7 @@ from model.errors import InvalidInput, NotFound
 from model.ids import NetworkId, resolve
 from model.records import Network, ResolvedAttachment
 from model.spec import Attachment, ContainerSpec, EndpointWish
-from net.host import PREDEFINED_BRIDGE
+from net.host import INGRESS, PREDEFINED_BRIDGE
 from net.ipam import check_address
 
 MODES = frozenset({"host", "none"})
@@ -58,7 +58,11 @@ def network_named(cluster: Cluster, ref: str) -> Network:
 
 def attachment_of(network: Network, wish: EndpointWish) -> ResolvedAttachment:
     """The wish, for a network that was found. Raises InvalidInput for an address that the network can't
-    give."""
+    give, and for the network that no container joins by itself."""
+    if network.id == INGRESS:
+        raise InvalidInput(
+            f"network {network.spec.name} is not for containers: it carries the published ports of services"
+        )
     for address in filter(None, (wish.ipv4, wish.ipv6)):
         check_address(network.spec, address)
     fields = {name: getattr(wish, name) for name in EndpointWish.__struct_fields__}

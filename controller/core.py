@@ -15,18 +15,20 @@ from msgspec.structs import replace
 from aio.alarm import Alarm
 from aio.clock import Clock
 from aio.supervisor import Supervisor
+from controller import ingress
 from controller.commands import networks as network_commands
 from controller.committer import Committer
 from controller.directory import Memberships, instances_of
 from controller.events import EventRing
 from controller.heartbeats import Heartbeats
-from controller.keys import waiting_keys
+from controller.keys import publishing_keys, waiting_keys
 from controller.liveness import Policy
 from controller.loop import ReconcileLoop
 from controller.pipes import Pipes
 from controller.pki import Authority
 from controller.placing import World
-from controller.plan import Plan, put
+from controller.plan import Plan, merged, put
+from controller.reconcile.ingress import plan_ingress
 from controller.reconcile.network import plan_network
 from controller.reconcile.removal import plan_facts, plan_forgotten, plan_hello, plan_instance
 from controller.reconcile.service import plan_service
@@ -136,7 +138,8 @@ class Core:
         if key.kind == "service":
             return plan_service(cluster, ServiceId(key.id), self.world(), now, self.ids)
         if key.kind == "network":
-            return plan_network(cluster, NetworkId(key.id), now)
+            found = plan_network(cluster, NetworkId(key.id), now)
+            return merged((found, plan_ingress(cluster, now))) if key.id == ingress.NETWORK else found
         ident = InstanceId(key.id)
         return plan_instance(cluster, ident, self.statuses.get(ident), now)
 
@@ -203,7 +206,7 @@ class Core:
             await self.committer.run(lambda fresh: plan_facts(fresh, host, facts))
         if report.report is not None:
             self.statuses.report(report.report, host)
-            self.loop.add(waiting_keys(cluster))
+            self.loop.add(waiting_keys(cluster) | publishing_keys(cluster))
         name = cluster.host_name(host)
         for event in report.events:
             self.ring.add(replace(event, host=name))

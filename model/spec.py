@@ -72,7 +72,8 @@ class Publish(Struct):
     """One published port. `published` 0 means a free one of the host's choice, with `published_to` one from
     there to that.
 
-    mode `host`: on the host where the container runs. mode `ingress`: on every host (services).
+    mode `host`: on the host where the container runs. mode `ingress`: on every host, of services only; a free
+    number is the fleet's choice then.
     """
 
     target: int
@@ -83,6 +84,8 @@ class Publish(Struct):
     mode: Literal["host", "ingress"] = "host"
     allow: tuple[str, ...] = ()
     """Ranges of clients that reach it, the host's own addresses included; empty: everybody."""
+    on: tuple[str, ...] = ()
+    """Mode `ingress`: constraints (see `Placement`) on the hosts where it is open; empty: on all."""
 
 
 class EndpointWish(Struct):

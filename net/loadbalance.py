@@ -66,8 +66,8 @@ class ServiceMember(Struct):
 
 
 class VirtualService(Struct):
-    """One service's address on one network, or its published ports. Members in a stable order: `source-hash`
-    counts on it."""
+    """One service's address on one network; without any, its published ports, open here or not. Members in a
+    stable order: `source-hash` counts on it."""
 
     ipv4: str = ""
     ipv6: str = ""
@@ -246,7 +246,7 @@ def _enter(service: VirtualService, into: Elements) -> list[bytes]:
             into[f"pick{digit}"].update((vip + number, member) for number, member in numbered)
             if service.method == "sticky":
                 into[f"sticky{digit}"][vip] = b""
-        if address or service.ports:
+        if address or not (service.ipv4 or service.ipv6):
             tracked = [*packed, *outer]
             into[f"served{digit}"].update(dict.fromkeys(tracked, b""))
             entered += tracked

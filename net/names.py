@@ -29,6 +29,7 @@ from net.host import INGRESS, PREDEFINED_BRIDGE
 from net.resolver.state import MOST_NAME, Client, ResolverState, Zone, fits
 from net.subnets import gateway
 
+NAMELESS = frozenset({PREDEFINED_BRIDGE, INGRESS})
 Vips = Mapping[str, tuple[str, str]]
 """Service name → its IPv4 and IPv6 address, each may be empty."""
 
@@ -49,7 +50,7 @@ def resolver_state(zones: Mapping[NetworkId, Zone], clients: Mapping[str, Client
 
 
 def has_names(network: NetworkView) -> bool:
-    return network.id not in (PREDEFINED_BRIDGE, INGRESS)
+    return network.id not in NAMELESS
 
 
 def zone(network: NetworkView, members: Members, vips: Vips | None = None) -> Zone:

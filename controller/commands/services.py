@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from controller import ingress
 from controller.attachments import resolve_attachments
 from controller.commands.find import find_service
 from controller.plan import Plan, put
@@ -26,8 +27,9 @@ def create(cluster: Cluster, spec: ServiceSpec, *, now: float, ident: ServiceId)
             hint = "it is still being removed" if other.removed else f"flota service update {spec.name}"
             raise AlreadyExists(f"the name {spec.name} is in use by service {short(other.id)}", hint=hint)
     vips = vips_of(cluster, ident, wanted, attachments, {})
-    service = Service(id=ident, spec=wanted, vips=vips, created_at=now, updated_at=now)
-    return _plan(service, "create", now)
+    ports = ingress.numbered(cluster, ident, wanted.container)
+    service = Service(id=ident, spec=wanted, vips=vips, ingress=ports, created_at=now, updated_at=now)
+    return _plan(cluster, service, "create", now)
 
 
 def update(cluster: Cluster, ref: str, request: UpdateService, now: float) -> Plan:
@@ -46,7 +48,8 @@ def update(cluster: Cluster, ref: str, request: UpdateService, now: float) -> Pl
     if wanted == service.spec:
         return Plan(subject=service.id)
     vips = vips_of(cluster, service.id, wanted, attachments, service.vips)
-    return _plan(replace(_changed(service, wanted, now), vips=vips), "update", now)
+    ports = ingress.numbered(cluster, service.id, wanted.container, service.ingress)
+    return _plan(cluster, replace(_changed(service, wanted, now), vips=vips, ingress=ports), "update", now)
 
 
 def scale(cluster: Cluster, ref: str, replicas: int, now: float) -> Plan:
@@ -63,7 +66,7 @@ def remove(cluster: Cluster, ref: str, now: float) -> Plan:
     service = find_service(cluster, ref)
     if service.removed:
         return Plan(subject=service.id)
-    return _plan(replace(service, removed=True, updated_at=now), "removing", now)
+    return _plan(cluster, replace(service, removed=True, updated_at=now), "removing", now)
 
 
 def _checked(cluster: Cluster, spec: ServiceSpec) -> tuple[ServiceSpec, tuple[ResolvedAttachment, ...]]:
@@ -90,6 +93,9 @@ def _changed(service: Service, spec: ServiceSpec, now: float) -> Service:
     )
 
 
-def _plan(service: Service, action: str, now: float) -> Plan:
+def _plan(cluster: Cluster, service: Service, action: str, now: float) -> Plan:
     event = Event(type="service", action=action, id=service.id, name=service.spec.name, at=now)
-    return Plan(items=(put(service, f"{action} by hand"),), events=(event,), subject=service.id)
+    items = [put(service, f"{action} by hand")]
+    if service.ingress and not service.removed and ingress.NETWORK not in cluster.networks:
+        items.append(put(ingress.network(cluster, now), f"{service.spec.name} publishes a port"))
+    return Plan(items=tuple(items), events=(event,), subject=service.id)

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from aio.backoff import delay
 from controller.condition import ending, finished, status_of
+from controller.ingress import container_of
 from model.ids import HostId, InstanceId
 from model.records import Desired, Host, Instance, Service
 from model.spec import Availability, Struct
@@ -126,7 +127,7 @@ def _sort_in(
         retire.append(Retire(instance=instance, desired=Desired.STOPPED, reason=f"it {ending(status)}"))
         occupants.history.append(instance)
         return
-    fresh = instance.spec == service.spec.container and instance.placement == service.spec.placement
+    fresh = _same(service, instance) and instance.placement == service.spec.placement
     (occupants.current if fresh else occupants.outdated).append(instance)
 
 
@@ -182,7 +183,7 @@ def _fill(
 
 
 def _same(service: Service, instance: Instance) -> bool:
-    return instance.spec == service.spec.container
+    return instance.spec == container_of(service)
 
 
 def _still_leaving(occupants: _Occupants, now: Situation) -> bool:

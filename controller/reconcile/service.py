@@ -5,10 +5,11 @@ Invariant: applied to its own result with nothing else changed, the plan is empt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 
 from msgspec.structs import replace
 
+from controller import ingress
 from controller.addressing import Leases
 from controller.attachments import resolve_attachments
 from controller.placing import Assigned, World, assign
@@ -19,11 +20,12 @@ from controller.schedule.fleet import Fleet, count_service, fleet_of
 from controller.snapshot import Cluster
 from model.errors import FlotaError
 from model.events import Event
-from model.ids import IdSource, InstanceId, ServiceId, short
-from model.records import Condition, Desired, Instance, Service
+from model.ids import HostId, IdSource, InstanceId, ServiceId, short
+from model.records import Condition, Desired, Instance, ResolvedAttachment, Service
 from model.spec import Replicated
+from model.status import HostReport
 
-UNPLACED, FAILING = "unplaced", "failing"
+UNPLACED, FAILING, UNOPENED = "unplaced", "failing", "unopened"
 PROVEN = 10.0
 """Seconds after which a replacement is believed to stay up."""
 
@@ -44,17 +46,25 @@ def plan_service(cluster: Cluster, ident: ServiceId, world: World, now: float, i
         outcome = replicated.reconcile(service, instances, situation)
     else:
         outcome = per_host.reconcile(service, instances, situation, fleet)
-    return _write(cluster, service, outcome, fleet, now=now, ids=ids)
+    return _write(cluster, service, outcome, fleet, reports=world.reports, now=now, ids=ids)
 
 
 def _write(
-    cluster: Cluster, service: Service, outcome: Outcome, fleet: Fleet, *, now: float, ids: IdSource
+    cluster: Cluster,
+    service: Service,
+    outcome: Outcome,
+    fleet: Fleet,
+    *,
+    reports: Mapping[HostId, HostReport],
+    now: float,
+    ids: IdSource,
 ) -> Plan:
     items = [_retired(cluster, retire) for retire in outcome.retire]
     retired = {retire.instance.id for retire in outcome.retire}
     problem = ""
+    extra = ingress.attachments(cluster, service)
     waiting = [
-        i
+        ingress.attached_as(i, extra)
         for i in sorted(cluster.on_host(None).values(), key=lambda i: (i.slot, i.id))
         if i.service == service.id and i.id not in retired and i.desired is Desired.RUNNING
     ]
@@ -63,9 +73,13 @@ def _write(
     except FlotaError as error:
         fresh, problem = [], str(error)
     leases = Leases(cluster, now)
+    try:
+        items += _refooted(cluster, service, retired, extra, leases)
+    except FlotaError as error:
+        problem = problem or str(error)
     assigned = assign(cluster, [*waiting, *fresh], fleet, leases)
     reasons = {instance.id: instance.reason for instance in fresh}
-    before = {instance.id: instance for instance in waiting}
+    before = cluster.on_host(None)
     placed = [i for i in assigned.instances if i.host is not None or not i.pinned]
     items += [
         put(instance, reasons.get(instance.id) or instance.reason)
@@ -74,7 +88,10 @@ def _write(
     ]
     items += leases.items()
     proving = _proving(service, [*_staying(cluster, service, retired), *fresh], now)
-    conditions = _conditions(service, assigned, outcome, problem=problem, proving=bool(proving), now=now)
+    unopened = tuple(ingress.unopened(cluster, service, reports))
+    conditions = _conditions(
+        service, assigned, outcome, problem=problem, proving=bool(proving), unopened=unopened, now=now
+    )
     if conditions != service.conditions:
         words = "; ".join(c.message for c in conditions) or "all is well again"
         items.append(put(replace(service, conditions=conditions), words))
@@ -98,7 +115,7 @@ def _new(cluster: Cluster, service: Service, make: Make, now: float, ids: IdSour
     return Instance(
         id=ident,
         name=f"{service.spec.name}.{place}.{short(ident)}",
-        spec=service.spec.container,
+        spec=ingress.container_of(service),
         placement=service.spec.placement,
         service=service.id,
         service_name=service.spec.name,
@@ -106,10 +123,32 @@ def _new(cluster: Cluster, service: Service, make: Make, now: float, ids: IdSour
         generation=service.generation,
         host=make.seat.host,
         pinned=make.seat.host is not None,
-        attachments=resolve_attachments(cluster, service.spec.container),
+        attachments=(
+            *resolve_attachments(cluster, service.spec.container),
+            *ingress.attachments(cluster, service),
+        ),
         created_at=now,
         reason=make.reason,
     )
+
+
+def _refooted(
+    cluster: Cluster,
+    service: Service,
+    retired: Set[InstanceId],
+    extra: tuple[ResolvedAttachment, ...],
+    leases: Leases,
+) -> list[Item]:
+    """Instances that run on get or lose their foot on the ingress network where they are."""
+    items: list[Item] = []
+    for instance in _staying(cluster, service, retired):
+        changed = ingress.attached_as(instance, extra)
+        if changed is instance or instance.host is None or instance.desired is not Desired.RUNNING:
+            continue
+        for attachment in extra:
+            leases.ensure(cluster.networks[attachment.network], instance.host)
+        items.append(put(changed, "its service's published ports were changed"))
+    return items
 
 
 def _staying(cluster: Cluster, service: Service, retired: Set[InstanceId]) -> list[Instance]:
@@ -125,7 +164,14 @@ def _proving(service: Service, instances: Iterable[Instance], now: float) -> lis
 
 
 def _conditions(
-    service: Service, assigned: Assigned, outcome: Outcome, *, problem: str, proving: bool, now: float
+    service: Service,
+    assigned: Assigned,
+    outcome: Outcome,
+    *,
+    problem: str,
+    proving: bool,
+    unopened: Iterable[str],
+    now: float,
 ) -> tuple[Condition, ...]:
     """What stands against the service now; a condition that stays keeps its time."""
     found: list[tuple[str, str]] = []
@@ -140,6 +186,7 @@ def _conditions(
         found.append((FAILING, f"an instance does not stay up: {endings[-1]}"))
     elif outcome.retry_at is not None or proving:
         found += [(c.type, c.message) for c in service.conditions if c.type == FAILING]
+    found += [(UNOPENED, words) for words in unopened]
     since = {(c.type, c.message): c.since for c in service.conditions}
     return tuple(Condition(type=t, message=m, since=since.get((t, m), now)) for t, m in found)
 
