@@ -22,7 +22,7 @@ from model.view import View
 from net.loadbalance import VirtualService
 from net.publish import ANY4, ANY6
 
-AGAIN = 15.0
+AGAIN = 5.0
 """Seconds, jittered, between looks at ports that somebody else has."""
 log = logging.getLogger("flota.agent")
 

@@ -19,7 +19,7 @@ Own = Mapping[NetworkId, Mapping[InstanceId, Member]]
 def services_of(
     view: View, directory: Directory, host: HostId, own: Own, inner: Inner | None = None
 ) -> dict[str, VirtualService]:
-    """By `model.view.service_key`; `own` are this host's members, `inner` how those answer that publish ports.
+    """By `model.view.service_key`; `own` are this host's members, `inner` how those publishing ports answer.
     A service's members are those that take new connections, ordered by instance, which is the same order on
     every host."""
     ready: dict[str, list[tuple[InstanceId, ServiceMember]]] = defaultdict(list)

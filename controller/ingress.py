@@ -54,28 +54,27 @@ def numbered(
     cluster: Cluster, ident: ServiceId, spec: ContainerSpec, held: Iterable[Publish] = ()
 ) -> tuple[Publish, ...]:
     """The wished ports, each with a number. Raises InUse for one that another service has, Exhausted."""
-    taken = {
+    taken: dict[tuple[str, int], str] = {
         (port.protocol, port.published): service.spec.name
         for service in publishing(cluster)
         if service.id != ident
         for port in service.ingress
     }
     wishes = wished(spec)
-    mine = {(w.protocol, w.published) for w in wishes if w.published and not w.published_to}
-    found: list[Publish] = []
-    for wish in wishes:
-        number = wish.published
-        if not number or wish.published_to:
-            number = _kept(wish, held, {*taken, *mine}) or _free(wish, {*taken, *mine})
-            mine.add((wish.protocol, number))
-        elif (wish.protocol, number) in taken:
-            owner = taken[wish.protocol, number]
+    numbers = [0 if w.published_to else w.published for w in wishes]
+    for wish, number in zip(wishes, numbers, strict=True):
+        if owner := taken.get((wish.protocol, number)):
             raise InUse(
                 f"port {number}/{wish.protocol} is published by service {owner} already",
                 hint="Choose another port, or leave it out to get a free one",
             )
-        found.append(replace(wish, published=number, published_to=0))
-    return tuple(found)
+    used: set[tuple[str, int]] = {*taken, *((w.protocol, n) for w, n in zip(wishes, numbers, strict=True))}
+    for choose in (lambda wish, used: _kept(wish, held, used), _free):
+        for index, wish in enumerate(wishes):
+            if not numbers[index]:
+                numbers[index] = choose(wish, used)
+                used.add((wish.protocol, numbers[index]))
+    return tuple(replace(w, published=n, published_to=0) for w, n in zip(wishes, numbers, strict=True))
 
 
 def _range(wish: Publish) -> tuple[int, int]:
