@@ -19,6 +19,7 @@ import msgspec
 from agent import assemble, endpoints
 from agent.context import Context
 from agent.lifecycle import Action, Outcome, Step
+from agent.probe import Watch, watch_of
 from agent.record import Local
 from agent.runtime.base import Created, Exit
 from agent.trees import remove_tree
@@ -61,7 +62,7 @@ class Actions:
             case Step.CREATE:
                 return await self._create(record, _wanted(want))
             case Step.START:
-                await self._start(record)
+                return await self._start(record, _wanted(want))
             case Step.STOP:
                 await self._stop(action, record, want, ended)
             case Step.WIRE:
@@ -142,12 +143,17 @@ class Actions:
             os.unlink(context.bundle(want.id) / RELEASED)
         return Outcome(created=await context.runtime.create(bundle), boot_id=context.boot_id)
 
-    async def _start(self, record: Local) -> None:
+    async def _start(self, record: Local, want: Instance) -> Outcome:
         folder = self._context.bundle(record.instance)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._known(record)
         (folder / RELEASED).touch()
         await self._context.runtime.start(record.instance)
+        return Outcome(watch=self.watch_of(record, want))
+
+    def watch_of(self, record: Local, want: Instance) -> Watch:
+        """How it is found ready once it runs."""
+        return watch_of(want, self._image(record))
 
     def _image(self, record: Local) -> ImageConfig:
         return self._context.images.find(record.image_id).config

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.addresses import Addresses
+from agent.dialing import Dial, dial
 from agent.hostprocesses import HostProcesses
 from agent.naming import Names
 from agent.oci.facts import HostLimits
@@ -45,6 +46,7 @@ class Context:
     view: View = field(default_factory=View)
     addresses: Addresses = field(default_factory=Addresses)
     records: dict[InstanceId, Local] = field(default_factory=dict)
+    dial: Dial = dial
 
     def bundle(self, instance: InstanceId) -> Path:
         """Of its current attempt; on a tmpfs, gone after a reboot as everything in it is."""

@@ -22,10 +22,13 @@ from agent.journal import Journal
 from agent.logs import LogReader
 from agent.membership import Membership
 from agent.namekeeper import NameKeeper
+from agent.policykeeper import PolicyKeeper
+from agent.probe import NONE, HealthState
+from agent.prober import Prober
 from agent.record import Local, status_of
 from agent.reporter import Reporter
 from agent.rotation import LogRotator
-from agent.runtime.base import State
+from agent.runtime.base import Created, State
 from agent.servicekeeper import ServiceKeeper
 from agent.viewjournal import ViewJournal
 from agent.volumes import OWNER
@@ -55,7 +58,9 @@ class HostAgent:
         self._supervisor = supervisor
         self._names = NameKeeper(context, self.membership)
         self._services = ServiceKeeper(context, self.membership)
+        self._policies = PolicyKeeper(context, self.membership)
         self._actions = Actions(context, self._names.known)
+        self.prober = Prober(context, supervisor, self._probed)
         self.workers: dict[InstanceId, Worker] = {}
         self._told: dict[InstanceId, Instance] = {}
         self._tombstones: dict[InstanceId, Local] = {}
@@ -84,6 +89,7 @@ class HostAgent:
         records = {InstanceId(key): record for key, record in self._journal.read("local", Local).items()}
         for ident in [i for i, record in records.items() if record.phase is Phase.REMOVED]:
             self._tombstones[ident] = records.pop(ident)
+        context.records.update(records)
         self._open_addresses(records)
         await context.network.start()
         context.network.on_drift(self._drifted)
@@ -97,8 +103,9 @@ class HostAgent:
             self._bury()
             self._assign()
         context.names.changed = context.processes.changed = self.report_host
-        self._services.changed = self.report_host
+        self._services.changed = self._policies.changed = self.report_host
         self._supervisor.start("services", self._services.run, restart=True)
+        self._supervisor.start("policies", self._policies.run, restart=True)
         self._supervisor.start("names", self._names.run, restart=True)
         self._supervisor.start("verdicts", context.names.run, restart=True)
         self._supervisor.start("processes", context.processes.run, restart=True)
@@ -111,8 +118,10 @@ class HostAgent:
             state = await context.runtime.state(record.instance)
             let_go = state is not State.CREATED and self._actions.released(record)
             released = let_go or state in (State.RUNNING, State.PAUSED)
+        want = context.view.instances.get(record.instance)
+        watch = self._actions.watch_of(record, want) if released and want is not None else NONE
         return lifecycle.recovered(
-            record, boot_id=context.boot_id, released=released, now=context.clock.now()
+            record, boot_id=context.boot_id, released=released, now=context.clock.now(), watch=watch
         )
 
     def _open_addresses(self, records: Mapping[InstanceId, Local]) -> None:
@@ -127,6 +136,7 @@ class HostAgent:
         written = self._views.write(view)
         self.context.view, self._has_view = view, True
         await self._apply_network()
+        await self._policies.settle()
         self._bury()
         self._assign()
         await written
@@ -141,6 +151,7 @@ class HostAgent:
         networks = delta.networks or delta.gone_networks or delta.peers or delta.gone_peers
         if networks or delta.vxlan_port is not None or self._plan is None:
             await self._apply_network()
+        await self._policies.settle()
         self._assign()
         await written
         return True
@@ -164,8 +175,12 @@ class HostAgent:
             return
         trouble, self._plan = "", None
         try:
-            await self.context.network.apply(replace(plan, services=self._services.take()))
+            await self.context.network.apply(
+                replace(plan, services=self._services.take(), policies=self._policies.take())
+            )
             self._plan = plan
+            for worker in self.workers.values():
+                worker.look_again()
         except FlotaError as error:
             log.error("network: %s", error)
             trouble = f"network: {error}"
@@ -206,6 +221,7 @@ class HostAgent:
         """Who is on the networks may be another: names and services are made of that."""
         self._names.ring()
         self._services.ring()
+        self._policies.ring()
 
     def _assign(self) -> None:
         self._members_changed()
@@ -221,6 +237,7 @@ class HostAgent:
             if worker is None:
                 self._employ(wish.id, fresh(wish, self.context.clock.now()), wish)
             else:
+                self.prober.tend(worker.record, wish)
                 worker.wish(wish)
         for ident in change.gone:
             self._told.pop(ident, None)
@@ -247,6 +264,7 @@ class HostAgent:
         self._arrived.set()
         self._arrived = asyncio.Event()
         self.reporter.status(status_of(record))
+        self.prober.tend(record, want)
         self._supervisor.start(f"instance/{ident}", worker.run, restart=True)
 
     def watch_logs(self, logs: LogReader, rotator: LogRotator) -> None:
@@ -275,6 +293,7 @@ class HostAgent:
         self.context.records[record.instance] = record
         self._members_changed()
         self._tend_log(record)
+        self.prober.tend(record, self._told.get(record.instance))
         self.reporter.status(status_of(record))
         # What it alone knows of lives in the kernel and ends with it: to survive this process is enough.
         return self._journal.put("local", record.instance, record, durable=False)
@@ -285,11 +304,17 @@ class HostAgent:
         self._members_changed()
         self._told.pop(record.instance, None)
         self._tend_log(record)
+        self.prober.tend(record, None)
+        self.prober.forget(record.instance)
         self.reporter.forgotten(record.instance, status_of(record))
         if record.instance not in self.context.view.instances:
             return self._journal.delete("local", record.instance)
         self._tombstones[record.instance] = record
         return self._journal.put("local", record.instance, record)
+
+    def _probed(self, ident: InstanceId, run: Created, state: HealthState | None) -> None:
+        if (worker := self.workers.get(ident)) is not None:
+            worker.probed(run, state)
 
     def happened(self, record: Local, want: Instance | None, action: str) -> None:
         name = want.name if want is not None else ""
@@ -339,7 +364,9 @@ class HostAgent:
             host=context.host,
             volumes=tuple(context.volumes.all()),
             unpublished=tuple(sorted(self._services.taken)),
-            conditions=tuple(filter(None, (self._trouble, self._services.trouble, *troubles))),
+            conditions=tuple(
+                filter(None, (self._trouble, self._services.trouble, self._policies.trouble, *troubles))
+            ),
         )
 
     def report_host(self) -> None:

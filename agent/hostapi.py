@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
 
-from agent import inroot, stats
+from agent import execs, stats
 from agent.actions import signal_number
 from agent.cgroup import CgroupFiles
+from agent.doctor import examine
 from agent.endpoints import mode_of
 from agent.host import HostAgent
 from agent.imageapi import ImageApi
 from agent.logs import LogQuery, LogReader
-from agent.oci.process import exec_process
 from agent.record import Local
 from agent.streams import DetachedSession, HandleSession
 from agent.worker import Worker
 from api.ports import AttachSession
 from model.api import CreateVolume, ProcessTable, StatsSample, VolumeInfo
+from model.doctor import HostCheck
 from model.errors import WrongState
+from model.health import HealthLog
 from model.ids import InstanceId, is_id, resolve, short
 from model.status import HostFacts
 from model.streams import STDERR, STDOUT, ExecSpec, Exit
@@ -41,6 +41,9 @@ class HostApi(ImageApi):
 
     def facts(self) -> HostFacts:
         return self._agent.context.facts
+
+    async def examine_networks(self) -> HostCheck:
+        return await examine(self._agent.context, self._agent.host_report().conditions)
 
     # -- containers ---------------------------------------------------------------------------------
     async def kill(self, ref: str, signal: str) -> None:
@@ -74,12 +77,7 @@ class HostApi(ImageApi):
         context = self._agent.context
         if record.paused:
             raise WrongState(f"container {short(record.instance)} is paused", hint="Unpause it first")
-        directory = context.bundle(record.instance)
-        config: Mapping[str, Any] = json.loads((directory / "config.json").read_bytes())
-        root = config["root"]["path"]
-        passwd, group = (inroot.read_file(root, path) for path in ("/etc/passwd", "/etc/group"))
-        process = exec_process(spec, config, context.limits, passwd=passwd, group=group)
-        handle = await context.runtime.exec(record.instance, str(directory), spec, process)
+        handle = await execs.start(context, record.instance, spec)
         if spec.detach:
             await handle.close()
             return DetachedSession()
@@ -124,6 +122,9 @@ class HostApi(ImageApi):
     async def top(self, ref: str) -> ProcessTable:
         record = self._running(ref)
         return stats.top(await self._agent.context.runtime.pids(record.instance), now=self._now())
+
+    def health(self, ref: str) -> HealthLog:
+        return self._agent.prober.log(self._worker(ref).record)
 
     def _sample(self, record: Local) -> StatsSample | None:
         if not record.running or record.created is None:

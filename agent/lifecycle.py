@@ -3,8 +3,8 @@
 `next_action` compares what is wanted with what there is and names one step; `begun` and `after` fold the
 step's start and outcome into the record; `exited` folds in the end of the process. There is no other path:
 start-up, crash and cancel all come back through `next_action`. Every step is idempotent, so doing one again
-after a crash is right. `recovered` turns a journalled record into one that is true in this boot; `check`
-names what no record can be, and a worker asks it after each fold.
+after a crash is right. `recovered` turns a journalled record into one that is true in this boot; a
+worker asks `record.impossible` after each fold.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from enum import StrEnum
 import msgspec
 
 from agent import restart
+from agent.probe import NONE, HealthState, Watch
 from agent.record import Local
 from agent.runtime.base import Created, Exit
 from model.errors import Internal
@@ -80,6 +81,8 @@ class Outcome(Struct):
     created: Created | None = None
     boot_id: str = ""
     """With `created`: the boot in which it is true."""
+    watch: Watch = Watch()
+    """With START."""
 
 
 class InvalidTransition(Internal):
@@ -247,9 +250,7 @@ def after(record: Local, want: Instance | None, action: Action, outcome: Outcome
             held_by = {"created": outcome.created, "boot_id": outcome.boot_id}
             return replace(record, **held_by, started=False, ended=False, phase=Phase.CREATED)
         case Step.START:
-            return replace(
-                record, started=True, phase=Phase.RUNNING, started_at=now, drained_at=0.0, message=""
-            )
+            return _let_go(record, outcome.watch, now)
         case Step.PAUSE | Step.RESUME:
             return replace(record, paused=action.step is Step.PAUSE)
         case Step.CLEAN:
@@ -260,6 +261,11 @@ def after(record: Local, want: Instance | None, action: Action, outcome: Outcome
             return replace(record, phase=Phase.REMOVED, rooted=False, message=record.message or action.why)
         case _:
             return record
+
+
+def _let_go(record: Local, watch: Watch, now: float) -> Local:
+    began = {"started": True, "phase": Phase.RUNNING, "started_at": now, "drained_at": 0.0, "message": ""}
+    return replace(record, **began, health=watch.first, opening=bool(watch.ports))
 
 
 def _wired(record: Local, outcome: Outcome) -> Local:
@@ -286,15 +292,16 @@ def exited(record: Local, exit_: Exit, now: float) -> Local:
     )
 
 
-def recovered(record: Local, *, boot_id: str, released: bool, now: float) -> Local:
+def recovered(record: Local, *, boot_id: str, released: bool, now: float, watch: Watch = NONE) -> Local:
     """A record read from the journal. `released`: its process was let go, by what the last agent left and
-    the runtime says. In another boot nothing of it can live; a creation that was cut short is undone."""
+    the runtime says; `watch` is then what START would have said. In another boot nothing of it can live; a
+    creation that was cut short is undone."""
     if record.live:
         if record.boot_id != boot_id:
             lost = replace(exited(record, Exit(code=None, at=now), now), created=None)
             return replace(lost, message="its host was restarted") if record.started else lost
         if released and not record.started:
-            return replace(record, started=True, phase=Phase.RUNNING, started_at=now)
+            return _let_go(record, watch, now)
         return record
     if record.making and record.created is None and not record.ended:
         return replace(record, ended=True)
@@ -306,20 +313,15 @@ def killed(record: Local) -> Local:
     return replace(record, killed=True) if record.running else record
 
 
-def check(record: Local) -> str:
-    """What is impossible about a record, in words; empty for every one that can be."""
-    rules = (
-        (record.created is None or record.making, "a process without an intent"),
-        (not record.started or record.created is not None or record.ended, "started, but no process"),
-        (not record.prepared or record.making, "prepared, but nothing is being made"),
-        (not record.making or record.rooted, "made without a root"),
-        (not record.paused or record.running, "paused, but not running"),
-        (record.phase is not Phase.RUNNING or record.started, "running, but never started"),
-        (record.phase is not Phase.REMOVED or not (record.making or record.rooted), "removed, but not gone"),
-        (not record.rewiring or record.making, "networks changed of nothing"),
-        (record.phase is not Phase.RESTARTING or not record.making, "restarting before it was cleaned"),
-    )
-    return "; ".join(words for holds, words in rules if not holds)
+def probed(record: Local, state: HealthState | None, *, opening: bool) -> Local:
+    """What was found out about the run that is under way. Of one that is over nothing is."""
+    return replace(record, health=state, opening=opening) if record.running else record
+
+
+def watched(record: Local, want: Instance | None) -> bool:
+    """Whether its health matters: it runs and should."""
+    wanted = want is not None and want.desired is Desired.RUNNING
+    return wanted and record.running and record.phase is Phase.RUNNING and not record.paused
 
 
 _UNSETTLED = frozenset({Phase.PULLING, Phase.PREPARING, Phase.RESTARTING, Phase.STARTING, Phase.STOPPING})

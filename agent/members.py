@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from agent.record import Local
+from agent.record import Local, status_of
 from model.directory import Member, Members
 from model.ids import HostId, InstanceId, NetworkId
-from model.records import Desired, Instance
+from model.readiness import takes_connections
+from model.records import Instance
 from model.status import Phase
 from model.view import View
 
@@ -37,14 +38,14 @@ def own_members(
                     aliases=aliases[endpoint.network],
                     ipv4=endpoint.ipv4,
                     ipv6=endpoint.ipv6,
-                    ready=wish.desired is Desired.RUNNING and not record.paused,
+                    ready=takes_connections(wish, status_of(record)),
                 )
     return dict(found)
 
 
 def merged(told: Members, own: Members, host: HostId) -> Members:
-    """`own` in place of what was told of `host`."""
-    return {**{i: member for i, member in told.items() if member.host != host}, **own}
+    """`own` in place of what was told of `host`; those that don't run (yet) are left out."""
+    return {**{i: m for i, m in told.items() if m.host != host and m.running}, **own}
 
 
 def wish_of(view: View, record: Local) -> Instance | None:

@@ -35,11 +35,14 @@ class Membership:
 
     def take(self, delta: DirectoryDelta, *, whole: bool) -> None:
         """Replace all (`whole`), or change some. A crash may lose it: each session begins with the whole."""
-        after = directory.apply(delta, Directory() if whole else self.directory)
-        real = directory.diff(self.directory, after)
+        before = self.directory
+        if whole:
+            real = directory.diff(before, directory.apply(delta, Directory()))
+        else:
+            real = directory.narrowed(delta, before)
         if real.empty:
             return
-        self.directory = after
+        self.directory = directory.apply(real, before)
         writes: list[Write] = [
             (_KIND, f"{network}/{instance}", encode_wire(member))
             for network, members in real.put.items()

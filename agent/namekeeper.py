@@ -65,7 +65,6 @@ class NameKeeper:
     def _make(self) -> None:
         context = self._context
         self._stale = False
-        context.names.update(
-            self._plan.state(context.view, self._membership.directory, context.host, context.records)
-        )
+        state = self._plan.state(context.view, self._membership.directory, context.host, context.records)
+        context.names.update(state, self._plan.step)
         self._fresh.set()

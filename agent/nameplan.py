@@ -1,68 +1,110 @@
 """From what this host knows to what its resolver serves. Pure, but for what it remembers to be quick.
 
 The directory tells of the other hosts' containers; of this host's own its records know better and sooner, and
-also without a controller. A network's names are made anew only when its View, its members or its services'
-addresses changed.
+also without a controller. A member that comes or goes costs what its own names cost: who it was is told from
+who it is by looking whether both are one object, which Views and directories see to.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from agent.members import merged, own_members, wish_of
+from agent.members import own_members, wish_of
 from agent.record import Local
 from model.directory import Directory, Member, Members
 from model.ids import HostId, InstanceId, NetworkId
-from model.view import NetworkView, View
+from model.spec import NetworkSpec
+from model.view import ServiceView, View
 from net import names
 from net.names import Asker
-from net.resolver.state import ResolverState, Zone
+from net.resolver.change import StateChange, Step, ZoneChange, changes
+from net.resolver.state import Client, ResolverState
+from net.zonenames import ZoneNames
 
-_Vips = dict[str, tuple[str, str]]
-_Parts = tuple[NetworkView, Members, dict[InstanceId, Member], _Vips]
+_Vips = Mapping[str, tuple[str, str]]
+_NOBODY: Members = {}
+
+
+class _Made(NamedTuple):
+    """Names, and of what they were made."""
+
+    names: ZoneNames
+    spec: NetworkSpec
+    told: Members = _NOBODY
+    own: Members = _NOBODY
 
 
 class NamePlan:
+    """`step` tells how the last state came of the one before it, where that is known without comparing."""
+
     def __init__(self) -> None:
-        self._made: dict[NetworkId, tuple[_Parts, Zone]] = {}
+        self.step: Step | None = None
+        self._state = ResolverState()
+        self._made: dict[NetworkId, _Made] = {}
+        self._services: Mapping[str, ServiceView] = {}
+        self._vips: dict[NetworkId, _Vips] = {}
 
     def state(
         self, view: View, directory: Directory, host: HostId, records: Mapping[InstanceId, Local]
     ) -> ResolverState:
         """Equal input gives equal states, whatever was asked before."""
-        own, vips = own_members(view, host, records), _vips(view)
-        made: dict[NetworkId, tuple[_Parts, Zone]] = {}
+        own = own_members(view, host, records)
+        if view.services is not self._services:
+            self._services, self._vips = view.services, _vips(view.services)
+        made: dict[NetworkId, _Made] = {}
+        zones: dict[str, ZoneChange | None] = {}
         for ident, network in view.networks.items():
             if not names.has_names(network):
                 continue
-            told = directory.networks.get(ident, {})
-            parts = network, told, own.get(ident, {}), vips.get(ident, {})
             before = self._made.get(ident)
-            if before is not None and _same(before[0], parts):
-                made[ident] = before
-            else:
-                made[ident] = parts, names.zone(network, merged(told, parts[2], host), parts[3])
-        self._made = made
-        feet = [
-            Asker(endpoints=record.endpoints, dns=wish.spec.dns if (wish := wish_of(view, record)) else ())
-            for record in records.values()
-            if record.endpoints and (record.prepared or record.live)
-        ]
-        zones = {ident: zone for ident, (_, zone) in made.items()}
-        return names.resolver_state(zones, names.clients(feet, view.networks))
+            if before is None or before.spec != network.spec:
+                before = _Made(ZoneNames(network), network.spec)
+            told, mine = directory.networks.get(ident, _NOBODY), own.get(ident, _NOBODY)
+            made[ident] = now = _Made(before.names, network.spec, told, mine)
+            zone = now.names.zone
+            change = now.names.change(_changes(before, now, host), self._vips.get(ident))
+            if now.names.zone is not zone:
+                zones[ident] = change
+        return self._stepped(made, zones, _clients(view, records))
+
+    def _stepped(
+        self, made: dict[NetworkId, _Made], zones: Mapping[str, ZoneChange | None], clients: dict[str, Client]
+    ) -> ResolverState:
+        before, last = self._state, self._made
+        same = made.keys() == last.keys() and all(made[i].names is last[i].names for i in made)
+        change = StateChange(zones=zones, clients=changes(before.clients, clients)) if same else None
+        if change is None or not change.empty:
+            found = {ident: entry.names.zone for ident, entry in made.items()}
+            self._state = names.resolver_state(found, clients)
+        self._made, self.step = made, None if change is None else Step(before, change)
+        return self._state
 
 
-def _vips(view: View) -> dict[NetworkId, _Vips]:
-    found: dict[NetworkId, _Vips] = defaultdict(dict)
-    for key, service in view.services.items():
-        network = NetworkId(key.partition("/")[0])
-        if service.ipv4 or service.ipv6:
-            found[network][service.name] = service.ipv4, service.ipv6
+def _clients(view: View, records: Mapping[InstanceId, Local]) -> dict[str, Client]:
+    feet = [
+        Asker(endpoints=record.endpoints, dns=wish.spec.dns if (wish := wish_of(view, record)) else ())
+        for record in records.values()
+        if record.endpoints and (record.prepared or record.live)
+    ]
+    return names.clients(feet, view.networks)
+
+
+def _changes(before: _Made, now: _Made, host: HostId) -> dict[InstanceId, Member | None]:
+    """Members that are new or other, None for those that left; this host's own in place of what was told."""
+    found: dict[InstanceId, Member | None] = {}
+    for ident in changes(before.told, now.told) | changes(before.own, now.own):
+        member = now.told.get(ident)
+        foreign = member if member is not None and member.host != host else None
+        found[ident] = now.own.get(ident, foreign)
     return found
 
 
-def _same(one: _Parts, other: _Parts) -> bool:
-    """Views and directories share what did not change, so that most comparisons end at once."""
-    members = one[1] is other[1] or one[1] == other[1]
-    return members and one[0] == other[0] and one[2:] == other[2:]
+def _vips(services: Mapping[str, ServiceView]) -> dict[NetworkId, _Vips]:
+    found: dict[NetworkId, dict[str, tuple[str, str]]] = defaultdict(dict)
+    for key, service in services.items():
+        network = NetworkId(key.partition("/")[0])
+        if service.ipv4 or service.ipv6:
+            found[network][service.name] = service.ipv4, service.ipv6
+    return dict(found)

@@ -6,12 +6,16 @@ The process itself is kept by another (`agent.hostprocesses`); it outlives the a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from aio.inotify import DirectoryBells
-from net.resolver.state import ResolverState, encode
+from model.errors import InvalidInput
+from net.resolver import statefile
+from net.resolver.change import Step, diff
+from net.resolver.state import ResolverState
 from net.supervise import drop
 from net.supervise.feed import StateFeed
 
@@ -30,8 +34,9 @@ class Names(Protocol):
         """What people should know: why names are not served, or not everywhere."""
         ...
 
-    def update(self, state: ResolverState) -> None:
-        """Serve this from now on. Cheap when nothing changed; never waits."""
+    def update(self, state: ResolverState, step: Step | None = None) -> None:
+        """Serve this from now on, which came of the last one by `step`. Cheap when little changed; never
+        waits."""
         ...
 
     async def served(self, deadline: float = 1.0) -> bool:
@@ -56,10 +61,21 @@ class NameService:
     def troubles(self) -> tuple[str, ...]:
         return self._feed.troubles
 
-    def update(self, state: ResolverState) -> None:
-        if state != self._state:
-            self._state = state
-            self._feed.update(encode(state))
+    def update(self, state: ResolverState, step: Step | None = None) -> None:
+        before = self._found() if self._state is None else self._state
+        self._state = state
+        if before is None:
+            self._feed.update(statefile.whole(state))
+            return
+        change = step.change if step is not None and step.before is before else diff(before, state)
+        if not change.empty and not self._feed.extend(statefile.line(change)):
+            self._feed.update(statefile.whole(state))
+
+    def _found(self) -> ResolverState | None:
+        """What the last agent of this host told, which the resolver may be serving."""
+        with contextlib.suppress(InvalidInput):
+            return statefile.read(self._feed.data)
+        return None
 
     async def served(self, deadline: float = 1.0) -> bool:
         return await self._feed.served(deadline)
@@ -83,7 +99,7 @@ class FakeNames:
         self.troubles: tuple[str, ...] = ()
         self.states: list[ResolverState] = []
 
-    def update(self, state: ResolverState) -> None:
+    def update(self, state: ResolverState, step: Step | None = None) -> None:
         if self.states[-1:] != [state]:
             self.states.append(state)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.probe import HealthState
 from agent.runtime.base import Created
 from model.ids import InstanceId
 from model.records import ResolvedAttachment
@@ -58,6 +59,10 @@ class Local(Struct):
     """Endpoints or ports are being changed: there may be some of which nothing else here tells."""
     wired_for: int = 0
     """Revision of the last wish for which they were changed, or are to be."""
+    health: HealthState | None = None
+    """Of the present run; None without a check."""
+    opening: bool = False
+    """Its declared ports are waited for, in the present run."""
     anonymous: tuple[str, ...] = ()
     """Volumes that were made for this instance alone."""
 
@@ -74,6 +79,7 @@ class Local(Struct):
 def status_of(record: Local) -> InstanceStatus:
     """As it is reported."""
     running = record.running
+    health = record.health if running else None
     return InstanceStatus(
         instance=record.instance,
         attempt=record.attempt,
@@ -92,4 +98,23 @@ def status_of(record: Local) -> InstanceStatus:
         ports=record.ports,
         volumes=record.volumes,
         wired_for=record.wired_for,
+        health=health.status if health is not None else "",
+        health_message=health.message if health is not None else "",
+        opening=running and record.opening,
     )
+
+
+def impossible(record: Local) -> str:
+    """What is impossible about a record, in words; empty for every one that can be."""
+    rules = (
+        (record.created is None or record.making, "a process without an intent"),
+        (not record.started or record.created is not None or record.ended, "started, but no process"),
+        (not record.prepared or record.making, "prepared, but nothing is being made"),
+        (not record.making or record.rooted, "made without a root"),
+        (not record.paused or record.running, "paused, but not running"),
+        (record.phase is not Phase.RUNNING or record.started, "running, but never started"),
+        (record.phase is not Phase.REMOVED or not (record.making or record.rooted), "removed, but not gone"),
+        (not record.rewiring or record.making, "networks changed of nothing"),
+        (record.phase is not Phase.RESTARTING or not record.making, "restarting before it was cleaned"),
+    )
+    return "; ".join(words for holds, words in rules if not holds)

@@ -15,9 +15,10 @@ from typing import Protocol
 
 import msgspec
 
-from agent import lifecycle
+from agent import lifecycle, restart
 from agent.lifecycle import Action, InvalidTransition, Outcome, Step
-from agent.record import Local
+from agent.probe import HealthState
+from agent.record import Local, impossible
 from agent.runtime.base import Created, Exit
 from aio.clock import Clock
 from aio.mailbox import Bell
@@ -37,9 +38,8 @@ DEADLINES = {
     Step.CLEAN: 60.0,
     Step.REMOVE: 300.0,
 }
-RETRY = 5.0
-"""Seconds between attempts at a step that fails and that nothing else can be done instead of."""
 RETRIED = frozenset({Step.CLEAN, Step.REMOVE, Step.STOP, Step.WIRE, Step.PAUSE, Step.RESUME})
+"""Steps that nothing else can be done instead of when they fail."""
 STORY = 32
 """Folds that are remembered."""
 
@@ -88,6 +88,9 @@ class Worker:
         self._changed = asyncio.Event()
         self._scope: asyncio.Timeout | None = None
         self._doing: Action | None = None
+        self._trying: tuple[Step, int] | None = None
+        self._misses = 0
+        """Failures in a row of what is tried."""
         self._unwatch: Callable[[], None] | None = None
         self.story: deque[str] = deque(maxlen=STORY)
 
@@ -99,6 +102,10 @@ class Worker:
         brief = doing is None or doing.step not in lifecycle.INTERRUPTIBLE or self._serves(doing)
         if self._scope is not None and not brief:
             self._scope.reschedule(asyncio.get_running_loop().time())
+        self._bell.ring()
+
+    def look_again(self) -> None:
+        """What failed may work now."""
         self._bell.ring()
 
     async def held(self, deadline: float = 30.0) -> Local:
@@ -129,6 +136,17 @@ class Worker:
         """A person has sent a signal that is to end it."""
         self._set(lifecycle.killed(self.record), "killed")
         self._keeper.keep(self.record)
+
+    def probed(self, run: Created, state: HealthState | None) -> None:
+        """Something new is known of this run's health; None: its ports are waited for no longer."""
+        before = self.record
+        if before.created != run or not before.running:
+            return
+        health = before.health if state is None else state
+        self._set(lifecycle.probed(before, health, opening=before.opening and state is not None), "probed")
+        self._keeper.keep(self.record)
+        if health is not None and (before.health is None or before.health.status != health.status):
+            self._keeper.happened(self.record, self.want, f"health_status: {health.status}")
 
     def _gone_for_good(self) -> bool:
         """It ended, and the attempt that is wanted will not be made."""
@@ -173,7 +191,7 @@ class Worker:
         new = (self.record.making and not before.making) or (self.record.rewiring and not before.rewiring)
         intent = written if new else None
         self._doing = action
-        outcome = await self._performed(action, intent)
+        outcome = self._counted(action, await self._performed(action, intent))
         self._doing = None
         folded = lifecycle.after(self.record, self.want, action, outcome, self._clock.now())
         self._set(
@@ -192,7 +210,17 @@ class Worker:
         if outcome.error:
             log.warning("%s: %s: %s", self.record.instance[:12], action.step, outcome.error)
             if action.step in RETRIED:
-                await self._bell.wait(RETRY)
+                await self._bell.wait(restart.again(self._misses))
+
+    def _counted(self, action: Action, outcome: Outcome) -> Outcome:
+        """Says when a step that failed is tried again. Another wish starts the count anew."""
+        trying = action.step, action.revision
+        before = self._misses if trying == self._trying else 0
+        self._trying, self._misses = trying, before + 1 if outcome.error else 0
+        if not outcome.error or action.step is not Step.WIRE:
+            return outcome
+        again = f"{outcome.error}; it is tried again in {restart.again(self._misses):g} s"
+        return msgspec.structs.replace(outcome, error=again)
 
     async def _made_durable(self, written: asyncio.Future[None], action: Action) -> None:
         """A process that the journal does not know must not be let go: the next agent would take it away."""
@@ -264,9 +292,9 @@ class Worker:
 
     def _set(self, record: Local, event: str) -> None:
         self.story.append(f"{event} → {record.phase}")
-        impossible = lifecycle.check(record)
-        if impossible:
-            raise InvalidTransition(f"{record.instance[:12]}: {impossible}; {'; '.join(self.story)}")
+        problem = impossible(record)
+        if problem:
+            raise InvalidTransition(f"{record.instance[:12]}: {problem}; {'; '.join(self.story)}")
         self.record = record
         self._changed.set()
         self._changed = asyncio.Event()

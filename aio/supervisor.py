@@ -69,6 +69,12 @@ class Supervisor:
     def names(self) -> list[str]:
         return sorted(self._children)
 
+    def cancel(self, name: str) -> None:
+        """Cancel one child, if it lives, without waiting for its end."""
+        task = self._children.get(name)
+        if task is not None:
+            task.cancel()
+
     async def stop(self, name: str) -> None:
         """Cancel one child and wait for it."""
         task = self._children.get(name)

@@ -52,6 +52,7 @@ INSTANCE_FILTERS: Mapping[str, Callable[[InstanceInfo, str], bool]] = {
     "name": lambda i, v: v.removeprefix("/") in i.instance.name,
     "label": lambda i, v: label_fits(i.instance.spec.labels, v),
     "status": lambda i, v: ("paused" if i.status.paused else i.status.phase) == _STATUS.get(v, v),
+    "health": lambda i, v: (i.status.health or "none") == v,
     "node": lambda i, v: v in (i.host_name, i.instance.host),
     "service": lambda i, v: v in (i.instance.service_name, i.instance.service),
     "ancestor": lambda i, v: image_fits(i.instance.spec.image, v),

@@ -25,21 +25,28 @@ from model.api import (
     JoinRequest,
     NetworkInfo,
     NetworksPruned,
+    PolicyExplanation,
+    PolicyInfo,
+    PolicyQuestion,
     ProcessTable,
     ServiceInfo,
     StatsSample,
     StopRequest,
     TokenCreated,
     UpdateHost,
+    UpdatePolicy,
     UpdatePorts,
     UpdateService,
     VolumeInfo,
     WaitResult,
     Why,
 )
+from model.doctor import CheckUp, HostCheck
 from model.events import Event
+from model.health import HealthLog
 from model.ids import HostId
 from model.image import ImageRecord, Progress
+from model.policy import PolicySpec
 from model.records import Network
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
@@ -113,6 +120,8 @@ class ControllerPort(Protocol):
 
     async def update_service(self, ref: str, request: UpdateService) -> ServiceInfo: ...
 
+    async def rollback_service(self, ref: str) -> ServiceInfo: ...
+
     async def scale_service(self, ref: str, replicas: int) -> ServiceInfo: ...
 
     async def remove_service(self, ref: str) -> None: ...
@@ -139,6 +148,10 @@ class ControllerPort(Protocol):
 
     async def remove_network(self, ref: str) -> None: ...
 
+    def diagnose(self, checks: Sequence[HostCheck], failed: Mapping[str, str]) -> CheckUp:
+        """What the hosts' checks of their networks mean together; `failed`: host's name → why it has none."""
+        ...
+
     async def prune_networks(self, chosen: Callable[[Network], bool]) -> NetworksPruned:
         """Remove those of the chosen networks that nobody uses."""
         ...
@@ -148,6 +161,19 @@ class ControllerPort(Protocol):
         ...
 
     async def disconnect_network(self, ref: str, request: DisconnectNetwork) -> InstanceInfo: ...
+
+    # -- policies -----------------------------------------------------------------------------------
+    def list_policies(self) -> Sequence[PolicyInfo]: ...
+
+    def get_policy(self, ref: str) -> PolicyInfo: ...
+
+    async def create_policy(self, spec: PolicySpec) -> PolicyInfo: ...
+
+    async def update_policy(self, ref: str, request: UpdatePolicy) -> PolicyInfo: ...
+
+    async def remove_policy(self, ref: str) -> None: ...
+
+    def explain_policies(self, question: PolicyQuestion) -> PolicyExplanation: ...
 
     # -- the fleet ----------------------------------------------------------------------------------
     def info(self) -> FleetInfo: ...
@@ -210,6 +236,10 @@ class HostPort(Protocol):
 
     def facts(self) -> HostFacts: ...
 
+    async def examine_networks(self) -> HostCheck:
+        """Set back what was changed, and ask all peers for answers."""
+        ...
+
     # -- containers ---------------------------------------------------------------------------------
     async def kill(self, ref: str, signal: str) -> None: ...
 
@@ -239,6 +269,8 @@ class HostPort(Protocol):
         ...
 
     async def top(self, ref: str) -> ProcessTable: ...
+
+    def health(self, ref: str) -> HealthLog: ...
 
     # -- images -------------------------------------------------------------------------------------
     def list_images(self) -> Sequence[ImageInfo]: ...

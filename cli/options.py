@@ -56,6 +56,17 @@ CONTAINER = (
     click.option("--platform", help="os/arch"),
     click.option("--constraint", multiple=True, help="For example node.labels.zone==a"),
 )
+HEALTH = (
+    click.option("--health-cmd", help="Command that exits with 0 when it is well"),
+    click.option("--health-tcp", help="PORT that takes a connection when it is well"),
+    click.option("--health-http", help="PORT/PATH that answers GET with 200 to 399 when it is well"),
+    click.option("--health-interval", help="Time between checks (30s)"),
+    click.option("--health-timeout", help="How long one may take (30s)"),
+    click.option("--health-retries", type=int, help="Failures in a row until it is unhealthy (3)"),
+    click.option("--health-start-period", help="Time to start, in which failures don't count (0s)"),
+    click.option("--health-start-interval", help="Longest pause between checks while it starts (5s)"),
+    click.option("--no-healthcheck", is_flag=True, help="No check, also if the image has one"),
+)
 PLAIN = (
     click.option("--name", default="", help="Its name; one is invented without"),
     click.option("--interactive", "-i", is_flag=True, help="Keep stdin open"),
@@ -79,7 +90,35 @@ PLAIN = (
 
 
 def container_options(command: F) -> F:
-    for option in reversed(CONTAINER):
+    for option in reversed(CONTAINER + HEALTH):
+        command = option(command)
+    return command
+
+
+def _policy(kind: str) -> tuple[Callable[[F], F], ...]:
+    actions = ["pause", "continue"] if kind == "rollback" else ["pause", "continue", "rollback"]
+    return (
+        click.option(f"--{kind}-parallelism", type=int, help="Replaced at a time (1); 0: all"),
+        click.option(f"--{kind}-delay", help="Pause between them (0s)"),
+        click.option(
+            f"--{kind}-order",
+            type=click.Choice(["stop-first", "start-first"]),
+            help="Whether the old one goes first (stop-first)",
+        ),
+        click.option(f"--{kind}-failure-action", type=click.Choice(actions), help="If one fails (pause)"),
+        click.option(f"--{kind}-monitor", help="How long the last must stay ready until it is done (5s)"),
+        click.option(f"--{kind}-max-failure-ratio", help="Share of new ones that may fail (0)"),
+    )
+
+
+def policy_options(command: F) -> F:
+    for option in reversed(_policy("update") + _policy("rollback")):
+        command = option(command)
+    return command
+
+
+def health_options(command: F) -> F:
+    for option in reversed(HEALTH):
         command = option(command)
     return command
 

@@ -109,13 +109,19 @@ def phase_text(status: Mapping[str, Any], now: float) -> str:
     """As docker words it: `Up 5 minutes (Paused)`, `Exited (0) 3 hours ago`."""
     phase = status.get("phase", "assigned")
     if phase in ("running", "stopping"):
-        paused = " (Paused)" if status.get("paused") else ""
-        return f"Up {format_duration(max(0.0, now - status.get('started_at', now)))}{paused}"
+        return f"Up {format_duration(max(0.0, now - status.get('started_at', now)))}{_aside(status)}"
     if phase in ("exited", "restarting"):
         code = status.get("exit_code")
         word = "Exited" if phase == "exited" else "Restarting"
         return f"{word} ({'?' if code is None else code}) {age(status.get('finished_at', 0), now)}".rstrip()
     return str(phase).capitalize()
+
+
+def _aside(status: Mapping[str, Any]) -> str:
+    if status.get("paused"):
+        return " (Paused)"
+    health = status.get("health")
+    return f" ({'health: ' if health == 'starting' else ''}{health})" if health else ""
 
 
 def published_text(ports: Sequence[Mapping[str, Any]]) -> str:

@@ -20,7 +20,7 @@ from controller.snapshot import Cluster
 from model.errors import Exhausted, InUse
 from model.ids import HostId, NetworkId, ServiceId
 from model.records import Host, Instance, Network, ResolvedAttachment, Service
-from model.spec import ContainerSpec, NetworkSpec, Publish
+from model.spec import ContainerSpec, NetworkSpec, Publish, ServiceSpec
 from model.status import HostReport
 from net.backend.vxlan import LEAST_MTU_IPV6, overhead
 from net.host import INGRESS
@@ -36,13 +36,13 @@ def wished(spec: ContainerSpec) -> tuple[Publish, ...]:
     return tuple(port for port in spec.ports if port.mode == "ingress")
 
 
-def container_of(service: Service) -> ContainerSpec:
-    """What its instances are made by: of these ports they know nothing, so that a change of them replaces
-    nobody."""
-    spec = service.spec.container
-    if not service.ingress:
-        return spec
-    return replace(spec, ports=tuple(port for port in spec.ports if port.mode != "ingress"))
+def container_of(spec: ServiceSpec) -> ContainerSpec:
+    """What a service's instances are made by: of these ports they know nothing, so that a change of them
+    replaces nobody."""
+    container = spec.container
+    if not wished(container):
+        return container
+    return replace(container, ports=tuple(port for port in container.ports if port.mode != "ingress"))
 
 
 def publishing(cluster: Cluster) -> Iterable[Service]:

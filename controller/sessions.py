@@ -120,6 +120,10 @@ class Session:
                 await self.end(self._goodbye.reason, retry=self._goodbye.retry)
                 return
             view = self._looked_at(listener.snapshot())
+            # Before the View: the last of a service's members on a host should not leave before its successor
+            # elsewhere is known there.
+            if self.hello.protocol >= WITH_DIRECTORY:
+                await self._list(listener.directory(self.host, view))
             delta = diff(self._sent, view)
             if self._whole:
                 self._whole, self._sent = False, view
@@ -127,8 +131,6 @@ class Session:
             elif not delta.empty:
                 self._sent = view
                 await self.send(Delta(delta=delta))
-            if self.hello.protocol >= WITH_DIRECTORY:
-                await self._list(listener.directory(self.host, view))
 
     def _looked_at(self, cluster: Cluster) -> View:
         """The host's View now. Made anew only for a new snapshot: reports ring as well as records."""

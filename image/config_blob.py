@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from image import healthcheck
 from image.manifest import Configuration
 
 
@@ -21,6 +22,8 @@ def encode(parsed: Configuration) -> bytes:
         "ExposedPorts": {port: {} for port in config.exposed_ports},
         "Labels": dict(config.labels),
         "StopSignal": config.stop_signal,
+        "Healthcheck": None if config.health is None else healthcheck.encoded(config.health),
+        "Shell": list(config.shell),
     }
     document = {
         "architecture": parsed.platform.arch,

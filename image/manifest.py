@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from image import healthcheck
 from image.digest import check
 from model.errors import Damaged, Unsupported
 from model.image import HistoryEntry, ImageConfig
@@ -198,6 +199,8 @@ def _run_config(raw: Mapping[str, Any]) -> ImageConfig:
             k: _string(v, "a value of config.Labels") for k, v in _object(raw, "Labels", "config").items()
         },
         stop_signal=_text(raw, "StopSignal", "config"),
+        health=healthcheck.parse(raw.get("Healthcheck")),
+        shell=_strings(raw, "Shell") or (),
     )
 
 

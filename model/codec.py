@@ -16,11 +16,17 @@ from model.errors import InvalidInput, Problem
 T = TypeVar("T")
 
 _json = msgspec.json.Encoder()
+_sorted = msgspec.json.Encoder(order="deterministic")
 _msgpack = msgspec.msgpack.Encoder()
 
 
 def encode_json(value: Any) -> bytes:
     return _json.encode(value)
+
+
+def encode_sorted(value: Any) -> bytes:
+    """JSON in which equal values are equal bytes, whatever the order of their keys."""
+    return _sorted.encode(value)
 
 
 def encode_wire(value: Any) -> bytes:

@@ -25,7 +25,12 @@ class Member(Struct):
     ipv4: str = ""
     ipv6: str = ""
     ready: bool = True
-    """It takes new connections: healthy, and not about to stop. Only then a service's name leads to it."""
+    """It takes new connections (`model.readiness`). Only then a service's name leads to it."""
+    running: bool = True
+    """False: it is about to start with these addresses, or to end. Only fleets with policies tell of such, so
+    that other hosts let it in from its first packet on."""
+    labels: Mapping[str, str] = {}
+    """Those of its labels by which some policy tells peers."""
 
 
 Members = Mapping[InstanceId, Member]
@@ -63,14 +68,28 @@ def diff(old: Directory, new: Directory) -> DirectoryDelta:
     return DirectoryDelta(put=put, gone=gone)
 
 
+def narrowed(delta: DirectoryDelta, directory: Directory) -> DirectoryDelta:
+    """What of a delta would change the directory. `apply` leads to the same with both."""
+    put, gone = dict[NetworkId, Members](), dict[NetworkId, tuple[InstanceId, ...]]()
+    for network, members in delta.put.items():
+        known, left = directory.networks.get(network, {}), delta.gone.get(network, ())
+        if new := {i: m for i, m in members.items() if known.get(i) != m and i not in left}:
+            put[network] = new
+    for network, idents in delta.gone.items():
+        known = directory.networks.get(network, {})
+        if here := tuple(i for i in idents if i in known):
+            gone[network] = here
+    return DirectoryDelta(put=put, gone=gone)
+
+
 def apply(delta: DirectoryDelta, directory: Directory) -> Directory:
     networks = dict(directory.networks)
     for network in {*delta.put, *delta.gone}:
-        left = set(delta.gone.get(network, ()))
         members = {**networks.get(network, {}), **delta.put.get(network, {})}
-        kept = {i: member for i, member in members.items() if i not in left}
-        if kept:
-            networks[network] = kept
+        for ident in delta.gone.get(network, ()):
+            members.pop(ident, None)
+        if members:
+            networks[network] = members
         else:
             networks.pop(network, None)
     return Directory(networks=networks)

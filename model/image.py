@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from model.spec import Struct
+from model.spec import HealthCheck, Struct
 from model.status import Platform
 
 
@@ -22,6 +22,10 @@ class ImageConfig(Struct):
     """`80/tcp`"""
     labels: Mapping[str, str] = {}
     stop_signal: str = ""
+    health: HealthCheck | None = None
+    """Without a probe: times alone, of a check that is given elsewhere."""
+    shell: tuple[str, ...] = ()
+    """Of SHELL; empty: `/bin/sh -c`."""
 
 
 class HistoryEntry(Struct):

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal
 
-from model.ids import HostId, InstanceId, NetworkId, ServiceId
+from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
+from model.policy import PolicySpec
 from model.spec import (
     ContainerSpec,
     EndpointWish,
@@ -94,6 +95,18 @@ class Vip(Struct):
     ipv6: str = ""
 
 
+class Rollout(Struct):
+    """How the last change of a service's instances goes, in Docker's words. `paused` and `rollback_paused`
+    wait for a person."""
+
+    state: Literal[
+        "updating", "paused", "completed", "rollback_started", "rollback_paused", "rollback_completed"
+    ] = "updating"
+    started_at: float = 0.0
+    completed_at: float = 0.0
+    message: str = ""
+
+
 class Service(Struct):
     id: ServiceId
     spec: ServiceSpec
@@ -102,6 +115,9 @@ class Service(Struct):
     """Its ports of that mode, each with its number."""
     generation: int = 1
     previous: ServiceSpec | None = None
+    """What `rollback` brings back."""
+    rollout: Rollout | None = None
+    """None: it runs as it was made."""
     created_at: float = 0.0
     updated_at: float = 0.0
     removed: bool = False
@@ -157,6 +173,14 @@ class Block(Struct):
         return f"{self.network}/{self.cidr}"
 
 
+class Policy(Struct):
+    id: PolicyId
+    spec: PolicySpec
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    revision: Revision = 0
+
+
 class JoinToken(Struct):
     """Only the hash of a token is stored."""
 
@@ -187,4 +211,4 @@ class FleetSettings(Struct):
     revision: Revision = 0
 
 
-Record = Instance | Service | Host | Network | Block | JoinToken | FleetSettings
+Record = Instance | Service | Host | Network | Block | Policy | JoinToken | FleetSettings

@@ -24,6 +24,8 @@ class Struct(msgspec.Struct, metaclass=_FrozenMeta, frozen=True, kw_only=True, o
 
 
 Protocol = Literal["tcp", "udp", "sctp"]
+ProxyProtocol = Literal["", "v1", "v2"]
+"""Version of the header that tells a container who asks."""
 
 
 class Resources(Struct):
@@ -84,6 +86,8 @@ class Publish(Struct):
     mode: Literal["host", "ingress"] = "host"
     allow: tuple[str, ...] = ()
     """Ranges of clients that reach it, the host's own addresses included; empty: everybody."""
+    proxy_protocol: ProxyProtocol = ""
+    """Each connection begins with this header; tcp only."""
     on: tuple[str, ...] = ()
     """Mode `ingress`: constraints (see `Placement`) on the hosts where it is open; empty: on all."""
 
@@ -125,6 +129,49 @@ class LogOptions(Struct):
 
     max_size: int = 10 << 20
     max_files: int = 3
+
+
+class ExecProbe(Struct, tag_field="type", tag="exec"):
+    """Healthy if this program, run in the container, exits with 0."""
+
+    args: tuple[str, ...]
+
+
+class ShellProbe(Struct, tag_field="type", tag="shell"):
+    """As `ExecProbe`, by the image's shell."""
+
+    command: str
+
+
+class TcpProbe(Struct, tag_field="type", tag="tcp"):
+    """Healthy if the port takes a connection. Tried by the agent from within the container's network; nothing
+    runs in the container."""
+
+    port: int
+
+
+class HttpProbe(Struct, tag_field="type", tag="http"):
+    """As `TcpProbe`: healthy if GET of the path is answered with a status of 200 to 399."""
+
+    port: int
+    path: str = "/"
+
+
+Probe = ExecProbe | ShellProbe | TcpProbe | HttpProbe
+
+
+class HealthCheck(Struct):
+    """How to tell whether a container is well. Whatever is None or 0 is as the image says, and without its
+    word Docker's default (`agent.probe`). Times in seconds."""
+
+    probe: Probe | None = None
+    disabled: bool = False
+    """No check, whatever the image says."""
+    interval: float = 0.0
+    timeout: float = 0.0
+    retries: int = 0
+    start_period: float = 0.0
+    start_interval: float = 0.0
 
 
 class ContainerSpec(Struct):
@@ -182,6 +229,7 @@ class ContainerSpec(Struct):
     that are shorter never fail when it is replaced."""
     auto_remove: bool = False
     log: LogOptions = LogOptions()
+    health: HealthCheck | None = None
     pull: Literal["missing", "always", "never"] = "missing"
     platform: str = ""
 
@@ -211,8 +259,14 @@ class UpdatePolicy(Struct):
     """How instances of an old generation are replaced."""
 
     parallelism: int = 1
+    """Seats at a time that are not ready for it; 0: all."""
     delay: float = 0.0
     order: Literal["stop-first", "start-first"] = "stop-first"
+    failure_action: Literal["pause", "continue", "rollback"] = "pause"
+    monitor: float = 5.0
+    """Seconds for which the last new one must stay ready until the update counts as done."""
+    max_failure_ratio: float = 0.0
+    """The share of seats whose new instance may fail before `failure_action` is taken."""
 
 
 Balance = Literal["round-robin", "random", "source-hash", "sticky"]
@@ -229,6 +283,8 @@ class ServiceSpec(Struct):
     mode: ServiceMode = Replicated()
     placement: Placement = Placement()
     update: UpdatePolicy = UpdatePolicy()
+    rollback: UpdatePolicy = UpdatePolicy()
+    """How a change is taken back, by hand or because it failed."""
     endpoint_mode: Literal["vip", "dnsrr"] = "vip"
     balance: Balance = "round-robin"
     labels: Mapping[str, str] = {}

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Literal
 
 from model.ids import HostId, InstanceId, NetworkId
-from model.spec import Protocol, Struct
+from model.spec import Protocol, ProxyProtocol, Struct
 
 
 class Phase(StrEnum):
@@ -80,6 +81,11 @@ class BoundPort(Struct):
     protocol: Protocol
     host_ip: str = ""
     allow: tuple[str, ...] = ()
+    proxy_protocol: ProxyProtocol = ""
+
+
+Health = Literal["", "starting", "healthy", "unhealthy"]
+"""Empty: nobody looks."""
 
 
 class InstanceStatus(Struct):
@@ -103,6 +109,17 @@ class InstanceStatus(Struct):
     """(volume name, target) of every named and anonymous volume in use."""
     wired_for: int = 0
     """Revision of the last wish for other networks or ports that its host has tried to meet while it ran."""
+    health: Health = ""
+    health_message: str = ""
+    """What the last probe that failed had to say, in one line; empty while it is well."""
+    opening: bool = False
+    """It has no health check, and no port that it declares takes connections yet."""
+
+    @property
+    def ready(self) -> bool:
+        """It can do its work: new connections may be sent to it, unless it is to stop."""
+        well = self.health in ("", "healthy") and not self.opening
+        return self.phase is Phase.RUNNING and not self.paused and well
 
 
 class Platform(Struct):

@@ -15,6 +15,7 @@ import msgspec
 
 from model.errors import InvalidInput, Problem
 from model.exposed import exposed
+from model.healthrules import health_problems
 from model.ids import DNS_LABEL, NAME
 from model.spec import (
     Attachment,
@@ -27,6 +28,7 @@ from model.spec import (
     Resources,
     RestartPolicy,
     ServiceSpec,
+    UpdatePolicy,
 )
 
 MAX_REPLICAS = 100_000
@@ -80,6 +82,8 @@ def _container(spec: ContainerSpec, at: str) -> Iterator[Iterable[Problem]]:
     yield _ports(spec.ports, f"{at}.ports")
     yield _networks(spec, at)
     yield _restart(spec.restart, spec.auto_remove, f"{at}.restart")
+    if spec.health is not None:
+        yield health_problems(spec.health, f"{at}.health")
     for index, limit in enumerate(spec.ulimits):
         where = f"{at}.ulimits[{index}]"
         if not re.match(r"[a-z]{2,20}\Z", limit.name):
@@ -214,7 +218,7 @@ def _ports(ports: Iterable[Publish], at: str) -> Iterator[Problem]:
             yield _p(f"{where}.published_to", f"{port.published_to} is not a port above {port.published}")
         if port.host_ip and not is_address(port.host_ip):
             yield _p(f"{where}.host_ip", f"{port.host_ip[:60]!r} is not an IP address")
-        elif port.host_ip and ipaddress.ip_address(port.host_ip) == _LOOPBACK6:
+        elif port.host_ip and not port.proxy_protocol and ipaddress.ip_address(port.host_ip) == _LOOPBACK6:
             hint = "publish on 127.0.0.1, or on an address of the host"
             yield _p(f"{where}.host_ip", f"the kernel routes ::1 to no container: {hint}")
         for range_ in port.allow:
@@ -229,6 +233,10 @@ def _ports(ports: Iterable[Publish], at: str) -> Iterator[Problem]:
             if not _CONSTRAINT.match(text):
                 hint = "write for example node.labels.edge==true"
                 yield _p(f"{where}.on", f"invalid constraint {text[:80]!r}: {hint}")
+        if port.proxy_protocol and port.protocol != "tcp":
+            yield _p(f"{where}.proxy_protocol", f"begins a connection of tcp; {port.protocol} has none")
+        if port.proxy_protocol and port.mode == "ingress":
+            yield _p(f"{where}.proxy_protocol", "works on ports of one host only (mode=host)")
         key = (port.protocol, port.published, port.host_ip)
         given = port.published and not port.published_to
         if given and key in seen:
@@ -321,19 +329,32 @@ def validate_service(spec: ServiceSpec, path: str = "spec") -> list[Problem]:
         problems.append(_p(f"{path}.name", message))
     if isinstance(spec.mode, Replicated) and not 0 <= spec.mode.replicas <= MAX_REPLICAS:
         problems.append(_p(f"{path}.mode.replicas", f"must be 0 to {MAX_REPLICAS}"))
-    if spec.update.parallelism < 0 or not 0 <= spec.update.delay <= 86400:
-        problems.append(_p(f"{path}.update", "parallelism and delay must not be negative"))
+    problems += _policy(spec.update, f"{path}.update") + _policy(spec.rollback, f"{path}.rollback")
+    if spec.rollback.failure_action == "rollback":
+        problems.append(_p(f"{path}.rollback.failure_action", "must be pause or continue"))
     if spec.container.auto_remove:
         problems.append(_p(f"{path}.container.auto_remove", "a service keeps its instances itself"))
     if any(a.network.startswith("container:") for a in spec.container.networks):
         problems.append(_p(f"{path}.container.networks", "a service can't share a container's network"))
     if any(a.ipv4 or a.ipv6 or a.mac for a in spec.container.networks):
         problems.append(_p(f"{path}.container.networks", "instances of a service can't have fixed addresses"))
-    if spec.update.order == "start-first" and any(
-        p.published and p.mode == "host" for p in spec.container.ports
-    ):
-        problems.append(_p(f"{path}.update.order", "start-first needs host ports that two can't share"))
+    if any(p.published and p.mode == "host" for p in spec.container.ports):
+        for field, policy in (("update", spec.update), ("rollback", spec.rollback)):
+            if policy.order == "start-first":
+                message = "start-first needs host ports that two can't share"
+                problems.append(_p(f"{path}.{field}.order", message))
     return problems + validate_placement(spec.placement, spec.container, f"{path}.placement")
+
+
+def _policy(policy: UpdatePolicy, at: str) -> list[Problem]:
+    problems: list[Problem] = []
+    if policy.parallelism < 0 or not 0 <= policy.delay <= 86400:
+        problems.append(_p(at, "parallelism and delay must not be negative"))
+    if not 0 <= policy.monitor <= 86400:
+        problems.append(_p(f"{at}.monitor", "must be 0 to 86400 seconds"))
+    if not 0 <= policy.max_failure_ratio <= 1:
+        problems.append(_p(f"{at}.max_failure_ratio", "must be 0 to 1"))
+    return problems
 
 
 def range_of(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:

@@ -15,6 +15,7 @@ from model.spec import NetworkSpec, Struct
 from model.status import BoundPort, Endpoint
 from model.view import NetworkView, Peer
 from net.loadbalance import VirtualService
+from net.policy import HostPolicies
 
 FIRST_PORT, LAST_PORT = 32768, 65535
 """Where ports of a host's own choice come from."""
@@ -36,6 +37,8 @@ class NetworkPlan(Struct):
     one container is on together should differ, for they are its way to them."""
     services: Mapping[str, VirtualService] = {}
     """By a key that is the caller's; as `HostNetwork.serve` takes them."""
+    policies: HostPolicies = HostPolicies()
+    """As `HostNetwork.police` takes them."""
 
     def service_ranges(self) -> tuple[str, ...]:
         """Of all networks, each once."""
@@ -125,6 +128,11 @@ class HostNetwork(Protocol):
         for an address outside the plan's ranges, changing nothing."""
         ...
 
+    async def police(self, policies: HostPolicies) -> None:
+        """These policies, and no others. In force when this returns, also for endpoints that are attached
+        later: those are closed before their first packet, or not attached. Costs what changes."""
+        ...
+
     def free_port(
         self,
         protocol: str,
@@ -135,6 +143,11 @@ class HostNetwork(Protocol):
     ) -> int:
         """A port nobody has now, of that range (both ends included), and none of the (protocol, port) of
         `but`. Raises Exhausted."""
+        ...
+
+    async def examine(self) -> Sequence[Drift]:
+        """Compare everything now, not at the next bell; what was wrong is set back, and told here as well as
+        to those who listen."""
         ...
 
     def on_drift(self, ring: Callable[[Drift], None]) -> None: ...

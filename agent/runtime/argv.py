@@ -46,10 +46,18 @@ def conmon_create(
 
 
 def conmon_exec(
-    programs: Programs, container: str, directory: str, *, tty: bool, stdin: bool, attach: bool
+    programs: Programs,
+    container: str,
+    directory: str,
+    *,
+    tty: bool,
+    stdin: bool,
+    attach: bool,
+    timeout: int = 0,
 ) -> list[str]:
     """Supervise a further process, described by `directory`/process.json. Its files are its own: conmon
-    names an exec's exit file after the container."""
+    names an exec's exit file after the container. `timeout` in seconds, 0 for none: then conmon kills its
+    process group."""
     argv = _conmon(programs, container, directory, bundle=directory)
     argv += ["-l", "none", "-p", f"{directory}/pid", "-e"]
     argv += ["--exec-process-spec", f"{directory}/process.json"]
@@ -59,6 +67,8 @@ def conmon_exec(
         argv.append("-t")
     if stdin:
         argv.append("-i")
+    if timeout:
+        argv += ["-T", str(timeout)]
     return argv
 
 

@@ -134,6 +134,18 @@ class Attachment:
             finally:
                 os.close(pidfd)
 
+    async def kill(self) -> None:
+        """The process leads a session of its own, as runc makes it."""
+        if self.process is None:
+            raise WrongState("kill the container, not its attachment")
+        pidfd = open_process(self.process.pid, self.process.started)
+        if pidfd is not None:
+            try:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signals.SIGKILL)
+            finally:
+                os.close(pidfd)
+
     async def close(self) -> None:
         if self._socket is None:
             return

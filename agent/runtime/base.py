@@ -71,6 +71,10 @@ class ExecHandle(Protocol):
 
     async def signal(self, signal: int) -> None: ...
 
+    async def kill(self) -> None:
+        """End an exec'd process at once, with its process group."""
+        ...
+
     async def close(self) -> None:
         """Let go of it. The process lives on, also an exec'd one (as in Docker); `signal` it to end it."""
         ...
@@ -111,9 +115,16 @@ class Runtime(Protocol):
     async def attach(self, bundle_directory: str, *, stdin: bool) -> ExecHandle: ...
 
     async def exec(
-        self, container: str, bundle_directory: str, spec: ExecSpec, process: Mapping[str, Any]
+        self,
+        container: str,
+        bundle_directory: str,
+        spec: ExecSpec,
+        process: Mapping[str, Any],
+        *,
+        deadline: float = 0.0,
     ) -> ExecHandle:
-        """`process` is the OCI process object (see `agent.ocispec.exec_process`)."""
+        """`process` is the OCI process object (see `agent.ocispec.exec_process`). After `deadline` seconds
+        (0: never; rounded up to whole ones) it is killed with its process group, also if no agent lives."""
         ...
 
     async def update(self, container: str, resources: Mapping[str, Any]) -> None: ...

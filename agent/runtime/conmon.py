@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -152,7 +153,13 @@ class ConmonRuntime:
         return await Attachment.open(bundle_directory, stdin=stdin)
 
     async def exec(
-        self, container: str, bundle_directory: str, spec: ExecSpec, process: Mapping[str, Any]
+        self,
+        container: str,
+        bundle_directory: str,
+        spec: ExecSpec,
+        process: Mapping[str, Any],
+        *,
+        deadline: float = 0.0,
     ) -> ExecHandle:
         directory = os.path.join(bundle_directory, "exec", f"{os.getpid()}-{next(self._execs)}")
         os.makedirs(directory, mode=0o700)
@@ -166,6 +173,7 @@ class ConmonRuntime:
                 tty=spec.tty,
                 stdin=spec.stdin and not spec.detach,
                 attach=not spec.detach,
+                timeout=math.ceil(deadline),
             )
             async with self._turns:
                 return await self._exec(command, directory, spec)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import signal as signals
 from collections import deque
@@ -128,6 +129,9 @@ class FakeHandle:
     async def signal(self, signal: int) -> None:
         self._process.signal(signal)
 
+    async def kill(self) -> None:
+        self._process.signal(signals.SIGKILL)
+
     async def close(self) -> None:
         if self in self._process.handles:
             self._process.handles.remove(self)
@@ -189,6 +193,10 @@ class FakeRuntime:
         program = self.programs.get(args, Program())
         if program.missing:
             raise CommandFailed(f'exec: "{args[0]}": executable file not found in $PATH')
+        if os.path.isdir(os.path.dirname(bundle.directory)):
+            os.makedirs(bundle.directory, exist_ok=True)
+            with open(os.path.join(bundle.directory, "config.json"), "wb") as file:
+                file.write(json.dumps(bundle.config).encode())
         process = _Process(next(self._pids), program)
         container = _Container(bundle=bundle, process=process)
         process.sink = lambda stream, data: _log(bundle.log_path, stream, data)
@@ -270,7 +278,13 @@ class FakeRuntime:
         return FakeHandle(attempt.process, stdin=stdin and attempt.bundle.stdin, attached=True)
 
     async def exec(
-        self, container: str, bundle_directory: str, spec: ExecSpec, process: Mapping[str, Any]
+        self,
+        container: str,
+        bundle_directory: str,
+        spec: ExecSpec,
+        process: Mapping[str, Any],
+        *,
+        deadline: float = 0.0,
     ) -> ExecHandle:
         await self._enter("exec", container, tuple(process["args"]))
         found = self._container(container)
@@ -284,6 +298,8 @@ class FakeRuntime:
         found.execs.append(made)
         handle = FakeHandle(made, stdin=spec.stdin, attached=False)
         made.run()
+        if deadline:
+            asyncio.get_running_loop().call_later(deadline, made.finish, 128 + signals.SIGKILL)
         return handle
 
     async def update(self, container: str, resources: Mapping[str, Any]) -> None:

@@ -14,6 +14,8 @@ from api.routes.images import upload_of
 from api.routes.route import HostCall
 from api.streaming import frames, lines
 from model.api import CreateVolume, ImageInfo, ImageRemoved, ProcessTable, VolumeInfo
+from model.doctor import HostCheck
+from model.health import HealthLog
 from model.image import Progress
 from model.status import HostFacts
 from model.streams import PROTOCOL, ExecSpec
@@ -21,6 +23,10 @@ from model.streams import PROTOCOL, ExecSpec
 
 async def info(call: HostCall) -> HostFacts:
     return call.port.facts()
+
+
+async def doctor(call: HostCall) -> HostCheck:
+    return await call.port.examine_networks()
 
 
 async def kill(call: HostCall) -> None:
@@ -62,6 +68,10 @@ async def stats(call: HostCall) -> web.StreamResponse:
 
 async def top(call: HostCall) -> ProcessTable:
     return await call.port.top(call.ref())
+
+
+async def health(call: HostCall) -> HealthLog:
+    return call.port.health(call.ref())
 
 
 async def list_images(call: HostCall) -> list[ImageInfo]:

@@ -82,3 +82,7 @@ async def exec_(call: ControllerCall) -> web.StreamResponse:
 
 async def top(call: ControllerCall) -> web.StreamResponse:
     return await proxy.to_instance(call, "top", {})
+
+
+async def health(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "health", {})

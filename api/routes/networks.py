@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from api.fanout import each, hosts_for
 from api.filters import filter_networks, network_chooser
 from api.routes import query as q
 from api.routes.route import ControllerCall
 from model.api import ConnectNetwork, DisconnectNetwork, InstanceInfo, NetworkInfo, NetworksPruned
+from model.doctor import CheckUp, HostCheck
 from model.spec import NetworkSpec
 
 
@@ -27,6 +29,14 @@ async def remove(call: ControllerCall) -> None:
 
 async def prune(call: ControllerCall) -> NetworksPruned:
     return await call.port.prune_networks(network_chooser(call.query_as(q.Filtered).filter))
+
+
+async def doctor(call: ControllerCall) -> CheckUp:
+    """Every ready host examines itself at the same time; those that can't are findings too."""
+    hosts = hosts_for(call.port, "")
+    outcome = await each(call.port, hosts, "POST", "/v1/networks/doctor", HostCheck)
+    failed = {name: error.message for name, error in outcome.errors}
+    return call.port.diagnose([check for _, check in outcome.replies], failed)
 
 
 async def connect(call: ControllerCall) -> InstanceInfo:

@@ -28,6 +28,10 @@ async def update(call: ControllerCall) -> ServiceInfo:
     return await call.port.update_service(call.ref(), call.body_as(UpdateService))
 
 
+async def rollback(call: ControllerCall) -> ServiceInfo:
+    return await call.port.rollback_service(call.ref())
+
+
 async def scale(call: ControllerCall) -> ServiceInfo:
     return await call.port.scale_service(call.ref(), call.query_as(q.Scale).replicas)
 

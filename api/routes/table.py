@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
-from api.routes import agents, fleet, host, images, instances, networks, services, stats, volumes
+from api.routes import agents, fleet, host, images, instances, networks, policies, services, stats, volumes
 from api.routes import query as q
 from api.routes.route import ControllerRoute, HostRoute
 from model import api as m
+from model.doctor import CheckUp, HostCheck
 from model.events import Event
+from model.health import HealthLog
 from model.image import Progress
+from model.policy import PolicySpec
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import HostFacts
 from model.streams import ExecSpec
@@ -43,12 +46,16 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("POST", f"{_INSTANCE}/attach", instances.attach, "A container's streams", "stream", query=q.Attach),
     _C("POST", f"{_INSTANCE}/exec", instances.exec_, "One more process in a container", "stream", body=ExecSpec),
     _C("GET", f"{_INSTANCE}/top", instances.top, "A container's processes", "watch", reply=m.ProcessTable),
+    _C("GET", f"{_INSTANCE}/health", instances.health, "Last results of a container's health check", "watch",
+       reply=HealthLog),
     _C("GET", "/v1/stats", stats.stats, "Resource figures", "stream", query=q.Stats, reply=list[m.StatsSample]),
     _C("GET", "/v1/services", services.list_, "Services", reply=list[m.ServiceInfo]),
     _C("POST", "/v1/services", services.create, "Create a service", "command", body=ServiceSpec,
        reply=m.ServiceInfo),
     _C("GET", "/v1/services/{ref}", services.get, "One service", reply=m.ServiceInfo),
     _C("PUT", "/v1/services/{ref}", services.update, "Replace a service's spec", "command", body=m.UpdateService,
+       reply=m.ServiceInfo),
+    _C("POST", "/v1/services/{ref}/rollback", services.rollback, "Bring a service's last spec back", "command",
        reply=m.ServiceInfo),
     _C("POST", "/v1/services/{ref}/scale", services.scale, "Set a service's replicas", "command", query=q.Scale,
        reply=m.ServiceInfo),
@@ -70,12 +77,23 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
        reply=m.NetworkInfo),
     _C("POST", "/v1/networks/prune", networks.prune, "Remove unused networks", "command", query=q.Filtered,
        reply=m.NetworksPruned),
+    _C("POST", "/v1/networks/doctor", networks.doctor, "Examine all networks on all hosts", "watch",
+       reply=CheckUp),
     _C("GET", "/v1/networks/{ref}", networks.get, "One network", reply=m.NetworkInfo),
     _C("DELETE", "/v1/networks/{ref}", networks.remove, "Remove a network", "command"),
     _C("POST", "/v1/networks/{ref}/connect", networks.connect, "Put a container on a network", "command",
        body=m.ConnectNetwork, reply=m.InstanceInfo),
     _C("POST", "/v1/networks/{ref}/disconnect", networks.disconnect, "Take a container off a network", "command",
        body=m.DisconnectNetwork, reply=m.InstanceInfo),
+    _C("GET", "/v1/policies", policies.list_, "Network policies", reply=list[m.PolicyInfo]),
+    _C("POST", "/v1/policies", policies.create, "Create a network policy", "command", body=PolicySpec,
+       reply=m.PolicyInfo),
+    _C("GET", "/v1/explain", policies.explain, "Which policy decides between two ends", query=m.PolicyQuestion,
+       reply=m.PolicyExplanation),
+    _C("GET", "/v1/policies/{ref}", policies.get, "One network policy", reply=m.PolicyInfo),
+    _C("PUT", "/v1/policies/{ref}", policies.update, "Replace a network policy's spec", "command",
+       body=m.UpdatePolicy, reply=m.PolicyInfo),
+    _C("DELETE", "/v1/policies/{ref}", policies.remove, "Remove a network policy", "command"),
     _C("GET", "/v1/images", images.list_, "Images, per host", "watch", query=q.ListImages,
        reply=list[m.ImageInfo]),
     _C("POST", "/v1/images/pull", images.pull, "Pull an image", "stream", query=q.Pull, reply=Progress),
@@ -115,6 +133,8 @@ HOST: tuple[HostRoute, ...] = (
     _H("POST", f"{_INSTANCE}/attach", host.attach, "A container's streams", "stream", query=q.Attach),
     _H("POST", f"{_INSTANCE}/exec", host.exec_, "One more process in a container", "stream", body=ExecSpec),
     _H("GET", f"{_INSTANCE}/top", host.top, "A container's processes", "watch", reply=m.ProcessTable),
+    _H("GET", f"{_INSTANCE}/health", host.health, "Last results of a container's health check", reply=HealthLog),
+    _H("POST", "/v1/networks/doctor", host.doctor, "Examine this host's networks", "watch", reply=HostCheck),
     _H("GET", "/v1/stats", host.stats, "Resource figures", "stream", query=q.Stats, reply=list[m.StatsSample]),
     _H("GET", "/v1/images", host.list_images, "Images", query=q.ListImages, reply=list[m.ImageInfo]),
     _H("POST", "/v1/images/pull", host.pull, "Pull an image", "stream", query=q.Pull, reply=Progress),

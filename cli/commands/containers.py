@@ -40,7 +40,7 @@ def _columns(whole: bool) -> list[Column]:
 @click.command()
 @click.option("--all", "-a", "all_", is_flag=True, help="Also those that do not run")
 @click.option("--quiet", "-q", is_flag=True, help="Only ids")
-@click.option("--filter", "-f", "filters", multiple=True, help="status= name= label= node= id= ancestor= …")
+@click.option("--filter", "-f", "filters", multiple=True, help="status= health= name= label= node= id= …")
 @click.option("--last", "-n", type=int, default=0, help="The newest so many")
 @click.option("--latest", "-l", is_flag=True, help="The newest")
 @click.option("--no-trunc", is_flag=True)

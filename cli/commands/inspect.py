@@ -10,13 +10,15 @@ import click
 
 from cli import render
 from cli.context import App, now, out, pass_app, segment, whole
-from model.api import HostInfo, ImageInfo, InstanceInfo, NetworkInfo, ServiceInfo, VolumeInfo
-from model.errors import NotFound
+from model.api import HostInfo, ImageInfo, InstanceInfo, NetworkInfo, PolicyInfo, ServiceInfo, VolumeInfo
+from model.errors import FlotaError, NotFound
+from model.health import HealthLog
 
 KINDS: dict[str, tuple[str, type[Any]]] = {
     "container": ("/v1/instances/{}", InstanceInfo),
     "service": ("/v1/services/{}", ServiceInfo),
     "network": ("/v1/networks/{}", NetworkInfo),
+    "policy": ("/v1/policies/{}", PolicyInfo),
     "node": ("/v1/hosts/{}", HostInfo),
     "image": ("/v1/images/{}", ImageInfo),
     "volume": ("/v1/volumes/{}", VolumeInfo),
@@ -30,7 +32,7 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
 @click.argument("refs", nargs=-1, required=True, metavar="NAME|ID…")
 @pass_app
 def inspect(app: App, refs: tuple[str, ...], kind: str | None, format_: str) -> None:
-    """Show everything about containers, services, networks, nodes, images or volumes."""
+    """Show everything about containers, services, networks, policies, nodes, images or volumes."""
     found: list[Any] = []
     for ref in refs:
         found += find(app, ref, kind)
@@ -51,8 +53,20 @@ def find(app: App, ref: str, kind: str | None) -> list[Any]:
             value = app.call("GET", path.format(segment(ref)))
         except NotFound:
             continue
-        return whole(value if isinstance(value, list) else [value], type_)
+        found = whole(value if isinstance(value, list) else [value], type_)
+        return [_with_health(app, item) for item in found] if name == "container" else found
     raise NotFound(f"no such {kind or 'object'}: {ref}")
+
+
+def _with_health(app: App, item: dict[str, Any]) -> dict[str, Any]:
+    """Its last probes are known to its host alone, which may be away."""
+    if not item["status"].get("health"):
+        return item
+    try:
+        log = app.call("GET", f"/v1/instances/{item['instance']['id']}/health")
+        return {**item, "health": whole([log], HealthLog)[0]}
+    except FlotaError as error:
+        return {**item, "health": {"status": item["status"]["health"], "error": str(error)}}
 
 
 @click.command()

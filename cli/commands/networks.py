@@ -8,11 +8,13 @@ from typing import Any
 import click
 
 from cli.context import App, each, format_option, now, out, pass_app, segment, short, show
+from cli.exits import FAILED
 from cli.parse.container import pairs
 from cli.parse.networks import aux_addresses, endpoint
 from cli.render import Column
 from model.api import ConnectNetwork, DisconnectNetwork, NetworkInfo
 from model.codec import to_plain
+from model.doctor import Finding
 from model.errors import CommandFailed, InvalidInput
 from model.quantity import parse_duration
 from model.spec import NetworkSpec, Subnet
@@ -148,6 +150,31 @@ def inspect(app: App, refs: tuple[str, ...]) -> None:
 def rm(app: App, refs: tuple[str, ...]) -> None:
     """Remove networks."""
     each(refs, lambda ref: app.call("DELETE", f"/v1/networks/{segment(ref)}"))
+
+
+@network.command("doctor")
+@format_option
+@click.pass_context
+def doctor(context: click.Context, format_: str) -> None:
+    """Examine all networks on all hosts: every pair of hosts with small and large packets, every kernel
+    against what should be. What is flota's own is set back; exit code 1 if anything else is wrong."""
+    app: App = context.obj
+    found = app.call("POST", "/v1/networks/doctor")
+    findings = found.get("findings", [])
+    well = all(finding["severity"] == "repaired" for finding in findings)
+    columns: list[Column] = [
+        ("SEVERITY", lambda f: f["severity"]),
+        ("WHERE", lambda f: f["where"]),
+        ("WHAT", lambda f: f["what"]),
+        ("WHAT TO DO", lambda f: f.get("hint", "")),
+    ]
+    if format_ or findings:
+        show(findings, columns, of=Finding, format_=format_)
+    if not format_:
+        verdict = "all is well" if well else "see above"
+        out(f"{found['hosts']} hosts, {found['paths']} ways between them tried: {verdict}")
+    if not well:
+        context.exit(FAILED)
 
 
 @network.command("prune")

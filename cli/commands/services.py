@@ -10,9 +10,11 @@ import click
 
 from cli import render
 from cli.context import App, each, format_option, now, out, pass_app, segment, short, show
-from cli.options import container_options, read_files
+from cli.options import container_options, health_options, policy_options, read_files
 from cli.parse.container import container_spec, environment, pairs, resources
+from cli.parse.health import health_check
 from cli.parse.ports import parse_service_publish
+from cli.parse.rollout import update_policy
 from cli.render import Column
 from model.api import InstanceInfo, ServiceInfo, UpdateService
 from model.codec import convert_strict, to_plain
@@ -55,9 +57,7 @@ def service() -> None:
 @click.option("--placement", "strategy", type=click.Choice(["spread", "binpack"]), default="spread")
 @click.option("--reserve-cpu", default="", help="Set aside on the host, for example 0.5")
 @click.option("--reserve-memory", default="", help="Set aside on the host, for example 64m")
-@click.option("--update-parallelism", type=int, default=1)
-@click.option("--update-delay", default="0s")
-@click.option("--update-order", type=click.Choice(["stop-first", "start-first"]), default="stop-first")
+@policy_options
 @click.option("--endpoint-mode", type=click.Choice(["vip", "dnsrr"]), default="vip", help=ENDPOINT_MODE)
 @click.option("--balance", type=click.Choice(BALANCES), default=BALANCES[0], help=BALANCE)
 @click.option("--limit-cpu", "limit_cpu", help="As --cpus")
@@ -117,11 +117,8 @@ def _spec(image: str, args: tuple[str, ...], flags: dict[str, Any]) -> ServiceSp
                 memory=parse_bytes(flags["reserve_memory"] or "0"),
             ),
         ),
-        update=UpdatePolicy(
-            parallelism=flags["update_parallelism"],
-            delay=parse_duration(flags["update_delay"]),
-            order=flags["update_order"],
-        ),
+        update=update_policy(flags, "update", UpdatePolicy()),
+        rollback=update_policy(flags, "rollback", UpdatePolicy()),
         endpoint_mode=flags["endpoint_mode"],
         balance=flags["balance"],
         labels=labels,
@@ -229,16 +226,21 @@ def scale(app: App, pairs_: tuple[str, ...]) -> None:
 @click.option("--publish-rm", multiple=True, help="[PUBLISHED:]TARGET[/PROTOCOL]")
 @click.option("--limit-cpu", "cpus")
 @click.option("--limit-memory", "memory")
-@click.option("--update-parallelism", type=int)
-@click.option("--update-delay")
-@click.option("--update-order", type=click.Choice(["stop-first", "start-first"]))
+@policy_options
 @click.option("--endpoint-mode", type=click.Choice(["vip", "dnsrr"]), help=ENDPOINT_MODE)
 @click.option("--balance", type=click.Choice(BALANCES), help=BALANCE)
+@health_options
 @click.option("--force", is_flag=True, help="Replace all containers even if nothing changed")
+@click.option("--rollback", is_flag=True, help="As `service rollback`")
 @click.argument("ref", metavar="SERVICE")
 @pass_app
-def update(app: App, ref: str, **flags: Any) -> None:
+def update(app: App, ref: str, rollback: bool, **flags: Any) -> None:
     """Change a service; its containers are replaced by its update policy."""
+    if rollback:
+        if any(value for value in flags.values()):
+            raise InvalidInput("--rollback changes nothing else", hint="Leave the other options away")
+        take_back(app, ref)
+        return
     current = app.call("GET", f"/v1/services/{segment(ref)}")["service"]
     spec = updated(convert_strict(current["spec"], ServiceSpec), flags)
     body = UpdateService(spec=spec, revision=current["revision"])
@@ -258,7 +260,8 @@ def updated(spec: ServiceSpec, flags: dict[str, Any]) -> ServiceSpec:
     env.update(environment(flags["env_add"], (), os.environ))
     if flags["force"]:
         env["FLOTA_FORCED"] = str(int(time.time()))
-    changes: dict[str, Any] = {"env": env, "ports": republished(container.ports, flags)}
+    changes: dict[str, Any] = {"env": env, "health": health_check(flags, container.health)}
+    changes["ports"] = republished(container.ports, flags)
     if flags["image"]:
         changes["image"] = flags["image"]
     if flags["args"] is not None:
@@ -271,11 +274,6 @@ def updated(spec: ServiceSpec, flags: dict[str, Any]) -> ServiceSpec:
         )
     labels = {k: v for k, v in spec.labels.items() if k not in flags["label_rm"]}
     kept = tuple(c for c in spec.placement.constraints if c not in flags["constraint_rm"])
-    policy = {
-        "parallelism": flags["update_parallelism"],
-        "delay": parse_duration(flags["update_delay"]) if flags["update_delay"] else None,
-        "order": flags["update_order"],
-    }
     mode = spec.mode
     if flags["replicas"] is not None:
         if not isinstance(mode, Replicated):
@@ -286,7 +284,8 @@ def updated(spec: ServiceSpec, flags: dict[str, Any]) -> ServiceSpec:
         container=replace(container, **changes),
         labels={**labels, **pairs(flags["label_add"])},
         placement=replace(spec.placement, constraints=(*kept, *flags["constraint_add"])),
-        update=replace(spec.update, **{k: v for k, v in policy.items() if v is not None}),
+        update=update_policy(flags, "update", spec.update),
+        rollback=update_policy(flags, "rollback", spec.rollback),
         mode=mode,
         endpoint_mode=flags["endpoint_mode"] or spec.endpoint_mode,
         balance=flags["balance"] or spec.balance,
@@ -309,6 +308,19 @@ def _meant(wish: Publish, port: Publish) -> bool:
     """Whether a port is one of those that a `--publish-rm` names, of whatever mode."""
     same = (wish.target, wish.protocol) == (port.target, port.protocol)
     return same and wish.published in (0, port.published)
+
+
+@service.command("rollback")
+@click.argument("ref", metavar="SERVICE")
+@pass_app
+def rollback_(app: App, ref: str) -> None:
+    """Take a service's last change back; its containers are replaced by its rollback policy."""
+    take_back(app, ref)
+
+
+def take_back(app: App, ref: str) -> None:
+    app.call("POST", f"/v1/services/{segment(ref)}/rollback")
+    out(ref)
 
 
 @service.command("rm")
@@ -355,5 +367,7 @@ def inspect(app: App, refs: tuple[str, ...], pretty: bool) -> None:
         if ports := render.published_text(value["service"].get("ingress", ())):
             out(f"Ports: {ports}")
         out(f"Running: {value.get('running', 0)} of {value.get('wanted', 0)}")
+        if rollout := value["service"].get("rollout"):
+            out(f"Update: {rollout.get('state', 'updating')}")
         for line in value.get("explanation", ()):
             sys.stdout.write(f"  - {render.clean(line)}\n")

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from cli.parse.health import health_check
 from cli.parse.mounts import parse_mount, parse_tmpfs, parse_volume
 from cli.parse.networks import attachments
 from cli.parse.ports import parse_publish
@@ -69,6 +70,7 @@ def container_spec(
         stop_grace=10.0 if stop_timeout is None else float(stop_timeout),
         auto_remove=bool(flags.get("rm")),
         log=log_options(flags.get("log_opt") or ()),
+        health=health_check(flags, None),
         pull=flags.get("pull") or "missing",
         platform=flags.get("platform") or "",
         **security,

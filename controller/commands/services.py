@@ -8,13 +8,15 @@ from controller import ingress
 from controller.attachments import resolve_attachments
 from controller.commands.find import find_service
 from controller.plan import Plan, put
+from controller.reconcile.rollout import HALTED, ROLLING_BACK
+from controller.revising import revised
 from controller.snapshot import Cluster
 from controller.vips import vips_of
 from model.api import UpdateService
 from model.errors import AlreadyExists, InvalidInput, StaleRevision, WrongState
 from model.events import Event
 from model.ids import ServiceId, short
-from model.records import ResolvedAttachment, Service
+from model.records import ResolvedAttachment, Rollout, Service
 from model.spec import Replicated, RestartPolicy, ServiceSpec
 from model.validate import check, validate_service
 
@@ -42,14 +44,29 @@ def update(cluster: Cluster, ref: str, request: UpdateService, now: float) -> Pl
         )
     if request.spec.name != service.spec.name:
         raise InvalidInput("a service can't be renamed", hint="Make a new one and remove this one")
-    wanted, attachments = _checked(cluster, request.spec)
+    wanted, _ = _checked(cluster, request.spec)
     if type(wanted.mode) is not type(service.spec.mode):
         raise InvalidInput("the mode of a service can't change", hint="Make a new service")
-    if wanted == service.spec:
+    halted = service.rollout is not None and service.rollout.state in HALTED
+    if wanted == service.spec and not halted:
         return Plan(subject=service.id)
-    vips = vips_of(cluster, service.id, wanted, attachments, service.vips)
-    ports = ingress.numbered(cluster, service.id, wanted.container, service.ingress)
-    return _plan(cluster, replace(_changed(service, wanted, now), vips=vips, ingress=ports), "update", now)
+    made_by = [(ingress.container_of(spec), spec.placement) for spec in (service.spec, wanted)]
+    replaced = made_by[0] != made_by[1]
+    rollout = Rollout(started_at=now) if replaced or halted else service.rollout
+    changed = revised(cluster, service, wanted, previous=service.spec, rollout=rollout, now=now)
+    return _plan(cluster, changed, "update", now)
+
+
+def rollback(cluster: Cluster, ref: str, now: float) -> Plan:
+    """Bring back the spec before the last change; done twice, it is the last change again."""
+    service = _living(cluster, ref)
+    if service.previous is None:
+        raise WrongState(f"service {service.spec.name} has no earlier spec to go back to")
+    rollout = Rollout(state=ROLLING_BACK, started_at=now)
+    spec = service.previous
+    check("invalid service", validate_service(spec))
+    changed = revised(cluster, service, spec, previous=service.spec, rollout=rollout, now=now)
+    return _plan(cluster, changed, "update", now)
 
 
 def scale(cluster: Cluster, ref: str, replicas: int, now: float) -> Plan:
@@ -85,12 +102,6 @@ def _living(cluster: Cluster, ref: str) -> Service:
     if service.removed:
         raise WrongState(f"service {service.spec.name} is being removed")
     return service
-
-
-def _changed(service: Service, spec: ServiceSpec, now: float) -> Service:
-    return replace(
-        service, spec=spec, previous=service.spec, generation=service.generation + 1, updated_at=now
-    )
 
 
 def _plan(cluster: Cluster, service: Service, action: str, now: float) -> Plan:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Set
 
-from controller.reconcile.seats import Outcome, Seat, Situation, settle
+from controller.reconcile.seat import Outcome, Seat, Situation
+from controller.reconcile.seats import settle
 from controller.schedule.filters import ELIGIBLE, refused
 from controller.schedule.fleet import Fleet, demand_of
 from model.ids import HostId

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from controller.reconcile.seats import Outcome, Seat, Situation, settle
+from controller.reconcile.seat import Outcome, Seat, Situation
+from controller.reconcile.seats import settle
 from model.records import Instance, Service
 from model.spec import Replicated
 

@@ -5,7 +5,7 @@ Invariant: applied to its own result with nothing else changed, the plan is empt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Set
 
 from msgspec.structs import replace
 
@@ -15,17 +15,18 @@ from controller.attachments import resolve_attachments
 from controller.placing import Assigned, World, assign
 from controller.plan import Item, Plan, delete, put
 from controller.reconcile import per_host, replicated
-from controller.reconcile.seats import Make, Outcome, Retire, Situation
+from controller.reconcile.rollout import ROLLING_BACK
+from controller.reconcile.seat import Make, Outcome, Retire, Situation, serves
+from controller.revising import revised
 from controller.schedule.fleet import Fleet, count_service, fleet_of
 from controller.snapshot import Cluster
 from model.errors import FlotaError
 from model.events import Event
-from model.ids import HostId, IdSource, InstanceId, ServiceId, short
-from model.records import Condition, Desired, Instance, ResolvedAttachment, Service
+from model.ids import IdSource, InstanceId, ServiceId, short
+from model.records import Condition, Desired, Instance, ResolvedAttachment, Rollout, Service
 from model.spec import Replicated
-from model.status import HostReport
 
-UNPLACED, FAILING, UNOPENED = "unplaced", "failing", "unopened"
+UNPLACED, FAILING, UNOPENED, ROLLOUT = "unplaced", "failing", "unopened", "rollout"
 PROVEN = 10.0
 """Seconds after which a replacement is believed to stay up."""
 
@@ -46,19 +47,45 @@ def plan_service(cluster: Cluster, ident: ServiceId, world: World, now: float, i
         outcome = replicated.reconcile(service, instances, situation)
     else:
         outcome = per_host.reconcile(service, instances, situation, fleet)
-    return _write(cluster, service, outcome, fleet, reports=world.reports, now=now, ids=ids)
+    if outcome.rollout is not None and outcome.rollout != service.rollout:
+        service, before = _rolled(cluster, service, outcome.rollout, now), service
+    else:
+        before = service
+    unopened = tuple(ingress.unopened(cluster, service, world.reports))
+    if service.generation != before.generation:
+        return _taken_back(service, now)
+    return _write(cluster, service, before, outcome, fleet, situation, unopened, ids)
+
+
+def _rolled(cluster: Cluster, service: Service, rollout: Rollout, now: float) -> Service:
+    """With the rollout's next state, and with its last spec when that says so."""
+    if rollout.state != ROLLING_BACK or service.previous is None:
+        return replace(service, rollout=rollout)
+    try:
+        return revised(cluster, service, service.previous, previous=None, rollout=rollout, now=now)
+    except FlotaError as error:
+        words = f"{rollout.message}; it can't be taken back: {error}"
+        return replace(service, rollout=replace(rollout, state="paused", message=words))
+
+
+def _taken_back(service: Service, now: float) -> Plan:
+    conditions = _conditions(service, Assigned(instances=()), Outcome(), problem="", proving=True, now=now)
+    changed = replace(service, conditions=conditions)
+    event = Event(type="service", action="update", id=service.id, name=service.spec.name, at=now)
+    return Plan(items=(put(changed, conditions[-1].message),), events=(event,))
 
 
 def _write(
     cluster: Cluster,
     service: Service,
+    before: Service,
     outcome: Outcome,
     fleet: Fleet,
-    *,
-    reports: Mapping[HostId, HostReport],
-    now: float,
+    situation: Situation,
+    unopened: Iterable[str],
     ids: IdSource,
 ) -> Plan:
+    now = situation.now
     items = [_retired(cluster, retire) for retire in outcome.retire]
     retired = {retire.instance.id for retire in outcome.retire}
     problem = ""
@@ -79,25 +106,31 @@ def _write(
         problem = problem or str(error)
     assigned = assign(cluster, [*waiting, *fresh], fleet, leases)
     reasons = {instance.id: instance.reason for instance in fresh}
-    before = cluster.on_host(None)
+    was = cluster.on_host(None)
     placed = [i for i in assigned.instances if i.host is not None or not i.pinned]
     items += [
         put(instance, reasons.get(instance.id) or instance.reason)
         for instance in placed
-        if instance != before.get(instance.id)
+        if instance != was.get(instance.id)
     ]
     items += leases.items()
-    proving = _proving(service, [*_staying(cluster, service, retired), *fresh], now)
-    unopened = tuple(ingress.unopened(cluster, service, reports))
+    staying = [*_staying(cluster, service, retired), *fresh]
+    proving = _proving(service, staying, now)
+    unproven = bool(proving) or not all(serves(i, situation) for i in staying)
     conditions = _conditions(
-        service, assigned, outcome, problem=problem, proving=bool(proving), unopened=unopened, now=now
+        service, assigned, outcome, problem=problem, proving=unproven, unopened=unopened, now=now
     )
-    if conditions != service.conditions:
-        words = "; ".join(c.message for c in conditions) or "all is well again"
-        items.append(put(replace(service, conditions=conditions), words))
+    if (changed := replace(service, conditions=conditions)) != before:
+        items.append(put(changed, _words(changed, before)))
     events = tuple(_event("create", instance, now) for instance in fresh)
     due = [at for at in (outcome.retry_at, *proving) if at is not None]
     return Plan(items=tuple(items), events=events, retry_at=min(due, default=None))
+
+
+def _words(service: Service, before: Service) -> str:
+    if service.rollout != before.rollout and service.rollout is not None:
+        return f"its update is {service.rollout.state}"
+    return "; ".join(c.message for c in service.conditions) or "all is well again"
 
 
 def _retired(cluster: Cluster, retire: Retire) -> Item:
@@ -115,7 +148,7 @@ def _new(cluster: Cluster, service: Service, make: Make, now: float, ids: IdSour
     return Instance(
         id=ident,
         name=f"{service.spec.name}.{place}.{short(ident)}",
-        spec=ingress.container_of(service),
+        spec=ingress.container_of(service.spec),
         placement=service.spec.placement,
         service=service.id,
         service_name=service.spec.name,
@@ -152,15 +185,15 @@ def _refooted(
 
 
 def _staying(cluster: Cluster, service: Service, retired: Set[InstanceId]) -> list[Instance]:
-    return [i for i in cluster.of_service(service.id).values() if i.id not in retired]
+    every = cluster.of_service(service.id).values()
+    return [i for i in every if i.id not in retired and i.desired is Desired.RUNNING]
 
 
 def _proving(service: Service, instances: Iterable[Instance], now: float) -> list[float]:
     """When each young instance of a service that was failing will have proven itself."""
     if not any(condition.type == FAILING for condition in service.conditions):
         return []
-    ages = (i.created_at for i in instances if i.desired is Desired.RUNNING)
-    return [at + PROVEN for at in ages if at + PROVEN > now]
+    return [i.created_at + PROVEN for i in instances if i.created_at + PROVEN > now]
 
 
 def _conditions(
@@ -170,7 +203,7 @@ def _conditions(
     *,
     problem: str,
     proving: bool,
-    unopened: Iterable[str],
+    unopened: Iterable[str] = (),
     now: float,
 ) -> tuple[Condition, ...]:
     """What stands against the service now; a condition that stays keeps its time."""
@@ -187,8 +220,29 @@ def _conditions(
     elif outcome.retry_at is not None or proving:
         found += [(c.type, c.message) for c in service.conditions if c.type == FAILING]
     found += [(UNOPENED, words) for words in unopened]
+    if said := _of_rollout(service):
+        found.append((ROLLOUT, said))
     since = {(c.type, c.message): c.since for c in service.conditions}
     return tuple(Condition(type=t, message=m, since=since.get((t, m), now)) for t, m in found)
+
+
+def _of_rollout(service: Service) -> str:
+    """What people should know of it; empty if it just goes on, or is done."""
+    rollout, name = service.rollout, service.spec.name
+    if rollout is None or not rollout.message:
+        return ""
+    match rollout.state:
+        case "paused":
+            hint = f"`flota service rollback {name}` takes it back, an update of the service goes on"
+            return f"the update is paused: {rollout.message}; {hint}"
+        case "rollback_started":
+            return f"the update is being taken back: {rollout.message}"
+        case "rollback_paused":
+            return f"taking the update back is paused: {rollout.message}"
+        case "rollback_completed":
+            return f"the last update was taken back: {rollout.message}"
+        case _:
+            return ""
 
 
 def _event(action: str, instance: Instance, now: float) -> Event:

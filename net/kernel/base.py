@@ -12,6 +12,8 @@ from typing import Protocol
 
 from model.spec import Struct
 from net.diff import Operation
+from net.endpoint import InstanceNetwork
+from net.flows import Change
 from net.loadbalance import ElementChange, Flow
 from net.state import NetState
 
@@ -55,6 +57,11 @@ class Kernel(Protocol):
 
     async def forget(self, flows: Sequence[Flow]) -> None:
         """Datagrams of these flows are no longer sent where they were, nor their clients remembered."""
+        ...
+
+    async def forget_connections(self, change: Change, instances: Sequence[InstanceNetwork]) -> None:
+        """What is stale of the tracked connections (`net.flows.is_stale`) is tracked no longer; the next
+        packet begins anew."""
         ...
 
     async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:

@@ -14,6 +14,8 @@ import msgspec
 
 from model.errors import AlreadyExists, CommandFailed
 from net.diff import NftOp, Op, Operation, describe
+from net.endpoint import InstanceNetwork
+from net.flows import Change, Connection, is_stale
 from net.kernel.base import SeenServices
 from net.kernel.fakeservices import FakeServices
 from net.loadbalance import ElementChange, Flow
@@ -62,6 +64,7 @@ class FakeKernel:
         self.refused: set[str] = set()
         """Objects, as `describe` names them, whose changes fail."""
         self.unsteered_links: set[str] = set()
+        self.connections: list[Connection] = []
         self.taken_ports: set[tuple[str, int]] = set()
         self.applied: list[Operation] = []
         self._ring: Callable[[], None] = lambda: None
@@ -95,6 +98,9 @@ class FakeKernel:
 
     async def forget(self, flows: Sequence[Flow]) -> None:
         self.services.forget(flows)
+
+    async def forget_connections(self, change: Change, instances: Sequence[InstanceNetwork]) -> None:
+        self.connections = [c for c in self.connections if not is_stale(c, change, instances)]
 
     async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:
         return members & self.services.connected

@@ -14,12 +14,15 @@ from pathlib import Path
 import msgspec
 
 from net.diff import Op, Operation
+from net.endpoint import InstanceNetwork
+from net.flows import Change
 from net.kernel import netns, steering, sysctl
 from net.kernel.base import SeenServices
+from net.kernel.connections import connected_members, forget_connections, forget_datagrams
 from net.kernel.monitor import Monitor
 from net.kernel.netlink import Netlink
 from net.kernel.nft import Nft
-from net.kernel.services import ServiceLink, connected_members, forget_datagrams
+from net.kernel.services import ServiceLink
 from net.loadbalance import ElementChange, Flow
 from net.state import NetState
 
@@ -50,12 +53,12 @@ class LinuxKernel:
         if self._monitor is not None:
             self._monitor.close()
         await self._netlink.call(self._services.close)
+        await self._netlink.call(self._nft.close)
         await self._netlink.close()
-        await self._nft.close()
 
     async def observe(self, sysctls: Iterable[str]) -> NetState:
         links = await self._netlink.observe()
-        tables = await self._nft.tables()
+        tables = await self._netlink.call(self._nft.tables)
         return msgspec.structs.replace(links, sysctls=sysctl.read(sysctls), tables=tables)
 
     async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:
@@ -69,10 +72,14 @@ class LinuxKernel:
                 continue
             await self._flush(run)
             run = []
-            await self._netlink.call(self._services.before)
-            await self._nft.run(operation.script)
-            await self._netlink.call(self._services.after)
+            await self._netlink.call(self._transact, operation.script)
         await self._flush(run)
+
+    def _transact(self, script: str) -> None:
+        """In one turn of the thread: a container's start waits for each."""
+        self._services.before()
+        self._nft.run(script)
+        self._services.after()
 
     async def observe_services(self) -> SeenServices:
         return await self._netlink.call(self._services.observe)
@@ -85,6 +92,9 @@ class LinuxKernel:
     async def forget(self, flows: Sequence[Flow]) -> None:
         await self._netlink.call(self._services.forget_clients, flows)
         await asyncio.to_thread(forget_datagrams, flows)
+
+    async def forget_connections(self, change: Change, instances: Sequence[InstanceNetwork]) -> None:
+        await asyncio.to_thread(forget_connections, change, tuple(instances))
 
     async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:
         return await asyncio.to_thread(connected_members, members)

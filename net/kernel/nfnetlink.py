@@ -12,9 +12,10 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Final
 
+from net.flows import Connection
 from net.loadbalance import VERDICTS, ElementChange, Flow
 from net.portelements import INTERVALS, datagram_port
 
@@ -143,6 +144,37 @@ def forget_datagrams(link: socket.socket, flows: Iterable[Flow]) -> int:
                 _delete_connection(link, family, parts)
                 count += 1
     return count
+
+
+def forget_connections(
+    link: socket.socket, marks: Iterable[bytes], stale: Callable[[Connection], bool], local: Container[bytes]
+) -> int:
+    """Delete the connections that are `stale`; only those that have some of `marks` in them are looked at.
+    `local` are this host's addresses. How many there were. Raises InterruptedError: ask again."""
+    wanted, count = tuple(marks), 0
+    for family, source, target in ((AF_INET, 1, 2), (AF_INET6, 3, 4)):
+        for payload in _dump(link, CT_GET, family, b""):
+            if not any(mark in payload for mark in wanted):
+                continue
+            parts = _attributes(payload)
+            if stale(_connection(parts, source, target, local)):
+                _delete_connection(link, family, parts)
+                count += 1
+    return count
+
+
+def _connection(parts: Mapping[int, bytes], source: int, target: int, local: Container[bytes]) -> Connection:
+    asked, answering = (dict(_each(dict(_each(parts[way], 0))[2], 0)) for way in (1, 2))
+    to = _end(parts[1], target)
+    return Connection(
+        protocol=asked[1][0],
+        client=_end(parts[1], source),
+        target=to,
+        port=int.from_bytes(asked.get(3, b""), "big"),
+        member=_end(parts[2], source),
+        member_port=int.from_bytes(answering.get(2, b""), "big"),
+        local=to in local,
+    )
 
 
 def translated_to(link: socket.socket) -> set[bytes]:

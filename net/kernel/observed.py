@@ -126,6 +126,13 @@ def _addresses(messages: Iterable[bytes], ours: Mapping[int, str]) -> Iterable[A
             yield Address(link=ours[index], cidr=f"{address}/{prefix}")
 
 
+def local_addresses(messages: Iterable[bytes]) -> Iterable[bytes]:
+    """Packed, of all links, ours or not."""
+    for data in messages:
+        found = _attributes(data, 8)
+        yield found.get(IFA_LOCAL) or found[IFA_ADDRESS]
+
+
 def _neighbours(messages: Iterable[bytes], ours: Mapping[int, str]) -> Iterable[Neighbour]:
     for index, state, data in _entries(messages, ours):
         found = _attributes(data, 12)

@@ -112,28 +112,6 @@ class ServiceLink:
         return self._socket
 
 
-def forget_datagrams(flows: Sequence[Flow]) -> None:
-    """For a thread of its own: it reads through all connections of the namespace."""
-    with nfnetlink.connect() as link:
-        for _ in range(TRIES):
-            try:
-                nfnetlink.forget_datagrams(link, flows)
-                return
-            except InterruptedError:
-                continue
-
-
-def connected_members(members: frozenset[bytes]) -> frozenset[bytes]:
-    """As `forget_datagrams`. What can't be told counts as connected."""
-    with nfnetlink.connect() as link:
-        for _ in range(TRIES):
-            try:
-                return members & nfnetlink.translated_to(link)
-            except InterruptedError:
-                continue
-    return members
-
-
 def _meant(key: bytes, member: bytes, sticky: set[tuple[bytes, bytes]]) -> bool:
     """A port's key comes first in what it is known by. The key of an address's IPv6 entry has only hashes;
     clients of the member's other services are forgotten too."""

@@ -91,6 +91,12 @@ class Scope:
         self.ranges = [ipaddress.ip_network(cidr) for zone in zones for cidr in zone.ranges]
         self.packed: dict[tuple[bool, bytes], Packed] = {}
 
+    def of(self, zones: Sequence[Zone]) -> bool:
+        """Whether it is of these very zones."""
+        return len(zones) == len(self.zones) and all(
+            a is b for a, (b, _) in zip(zones, self.zones, strict=True)
+        )
+
     def find(self, name: str) -> tuple[Zone, str] | None:
         """The zone that knows the name, and the name in it."""
         for zone, suffix in self.zones:
@@ -102,16 +108,20 @@ class Scope:
 
 
 class Answerer:
-    """Answers from one state. Raises InvalidInput or ValueError when made of a state that makes no sense."""
+    """Answers from one state. Raises ValueError when made of a state that makes no sense. Of the one `before`
+    it keeps the packed answers of networks that are as they were."""
 
-    def __init__(self, state: ResolverState) -> None:
+    def __init__(self, state: ResolverState, before: Answerer | None = None) -> None:
         scopes: dict[tuple[str, ...], Scope] = {}
+        self._scopes = scopes
         self._clients: dict[str, tuple[Client, Scope]] = {}
         for address, client in state.clients.items():
             scope = scopes.get(client.zones)
             if scope is None:
                 zones = [state.zones[ident] for ident in client.zones if ident in state.zones]
-                scope = scopes[client.zones] = Scope(zones)
+                old = before._scopes.get(client.zones) if before is not None else None
+                scope = old if old is not None and old.of(zones) else Scope(zones)
+                scopes[client.zones] = scope
             self._clients[address] = client, scope
 
     def answer(self, data: bytes, source: str, turn: int, *, udp: bool) -> bytes | Forward | None:

@@ -17,7 +17,8 @@ from net.resolver.answer import Answerer, Forward
 from net.resolver.forward import Forwarder
 from net.resolver.hostconf import HostServers
 from net.resolver.listen import Listeners, Send
-from net.resolver.state import ResolverState, decode
+from net.resolver.state import ResolverState
+from net.resolver.statefile import read, read_on
 from net.supervise.place import Place
 
 log = logging.getLogger("flota.resolver")
@@ -61,13 +62,14 @@ class Resolver:
             bells.close()
 
     async def _look(self) -> None:
-        self._place.look(self._take)
+        self._place.look(
+            lambda data: self._take(read(data)), lambda lines: self._take(read_on(self._state, lines))
+        )
         await self._listeners.apply(self._state.listen)
         self._place.tell(*self._listeners.troubles)
 
-    def _take(self, data: bytes) -> None:
-        state = decode(data)
-        self._answerer = Answerer(state)
+    def _take(self, state: ResolverState) -> None:
+        self._answerer = Answerer(state, self._answerer)
         self._state = state
 
     def _handle(self, data: bytes, source: str, udp: bool, send: Send) -> bytes | None:

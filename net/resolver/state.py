@@ -1,8 +1,8 @@
-"""What the resolver serves: one value, one file. Pure.
+"""What the resolver serves: one value. Pure.
 
-The agent writes it whole (`net.names` makes it), the resolver reads it whole; unknown fields are ignored, so
-that a resolver of an older version serves what it understands. Invariant: names are lower-case, without a
-final dot, and fit DNS messages (`fits`); addresses are written as `inet_ntop` does.
+`net.names` makes it, `net.resolver.statefile` brings it from the agent to the resolver. Unknown fields are
+ignored, so that a resolver of an older version serves what it understands. Invariant: names are lower-case,
+without a final dot, and fit DNS messages (`fits`); addresses are written as `inet_ntop` does.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from model.codec import decode_json, encode_json
+from model.codec import decode_json, encode_sorted
 from model.spec import Struct
 
-VERSION = "2"
+VERSION = "3"
 """Raise it with a change that a running resolver must not miss: those of other versions are replaced."""
 MOST_NAME = 253
 """RFC 1035 2.3.4, in bytes, without the final dot; labels have 63 at most."""
@@ -60,7 +60,8 @@ class ResolverState(Struct):
 
 
 def encode(state: ResolverState) -> bytes:
-    return encode_json(state)
+    """Equal states are equal bytes."""
+    return encode_sorted(state)
 
 
 def decode(data: bytes) -> ResolverState:

@@ -1,11 +1,14 @@
 """The files by which an agent and a process that outlives it speak: a state in, a verdict out, a pid file.
 
 Each process has a folder of its own on a tmpfs. The agent writes STATE whole, aside and renamed; the process
-reads it when the folder's bell rings and says in SERVED what it made of it. PID is locked while it lives.
+reads it when the folder's bell rings and says in SERVED what it made of it. PID is locked while it lives. A
+writer with little new to say may append lines to a STATE that ends with one: they say what changed, and each
+counts once its end is there.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -18,17 +21,34 @@ STATE, SERVED, PID = "state.json", "served.json", "pid"
 MOST_STATE = 256 << 20
 
 
-class Served(Struct):
-    """What a process made of a state file. `digest` is of its bytes."""
+class Mark(Struct):
+    """How far a state file was written or read: the digest of its first line, and its bytes in all."""
 
-    digest: str
+    first: str = ""
+    size: int = 0
+
+    def reaches(self, other: Mark) -> bool:
+        """Whether all is in it that the other marks."""
+        return self.first == other.first and self.size >= other.size
+
+
+def mark_of(data: bytes | bytearray) -> Mark:
+    """A file without any line's end is one line, for it was renamed into place."""
+    first = data.find(b"\n") + 1 or len(data)
+    return Mark(first=digest(data[:first]), size=data.rfind(b"\n") + 1 or len(data))
+
+
+class Served(Struct):
+    """What a process made of a state file, and how far it has read it."""
+
+    mark: Mark = Mark()
     refused: str = ""
     """Why the state is not served; the one before it still is."""
     troubles: tuple[str, ...] = ()
     """What else people should know, such as addresses that can't be listened on."""
 
 
-def digest(data: bytes) -> str:
+def digest(data: bytes | bytearray) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
@@ -83,7 +103,7 @@ def prepare(folder: str, group: int) -> None:
         os.chown(folder, 0, group)
 
 
-def write_state(folder: str, data: bytes, group: int) -> None:
+def write_state(folder: str, data: bytes | bytearray, group: int) -> None:
     """Whole or not at all; readable for the group. Raises OSError."""
     aside = os.path.join(folder, f"{STATE}.new")
     with open(aside, "wb") as file:
@@ -92,6 +112,22 @@ def write_state(folder: str, data: bytes, group: int) -> None:
         os.fchmod(file.fileno(), 0o640)
         file.write(data)
     os.replace(aside, os.path.join(folder, STATE))
+
+
+def append_state(folder: str, line: bytes, size: int) -> bool:
+    """A line behind the state that has so many bytes. False when the file is another. Raises OSError."""
+    try:
+        fd = os.open(os.path.join(folder, STATE), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        if os.fstat(fd).st_size != size:
+            return False
+        if os.write(fd, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return True
+    finally:
+        os.close(fd)
 
 
 def refusals(served: Served, what: str) -> Sequence[str]:

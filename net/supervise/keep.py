@@ -18,8 +18,9 @@ from aio.backoff import delay
 from aio.inotify import DirectoryBells
 from aio.mailbox import Bell
 from aio.spawn import readable, spawn
+from model.codec import encode_json
 from model.errors import FlotaError
-from net.supervise.files import SERVED, STATE, claim_of, digest, living, read
+from net.supervise.files import SERVED, STATE, claim_of, living, mark_of, read
 from net.supervise.state import Child
 
 log = logging.getLogger("flota.net")
@@ -69,6 +70,7 @@ class Keeper:
             await asyncio.sleep(delay(deaths, first=0.05, limit=10.0))
 
     async def _needed(self) -> None:
+        os.makedirs(self._child.folder, mode=0o750, exist_ok=True)
         bell = Bell()
         stop = self._bells.add(self._child.folder, bell.ring)
         try:
@@ -133,7 +135,7 @@ class Keeper:
     def _behind(self) -> bytes | None:
         """The verdict, if it is not on the state that there is."""
         state, verdict = (read(self._child.folder, name) or b"" for name in (STATE, SERVED))
-        return None if digest(state).encode() in verdict else verdict
+        return None if encode_json(mark_of(state)) in verdict else verdict
 
     def _tell(self, trouble: str) -> None:
         if trouble:

@@ -20,7 +20,7 @@ from typing import Any
 from aio.processes import process_started
 from model.codec import encode_json
 from model.errors import InvalidInput
-from net.supervise.files import MOST_STATE, PID, SERVED, STATE, Claim, Served, digest, full_version
+from net.supervise.files import MOST_STATE, PID, SERVED, STATE, Claim, Mark, Served, full_version, mark_of
 
 log = logging.getLogger("flota.net")
 
@@ -36,18 +36,23 @@ class Place:
         _write(self._pid, Claim(pid=os.getpid(), started=_started(), version=full_version(version)).words())
         self._verdict = self._owned(SERVED)
         os.ftruncate(self._verdict, 0)
-        self._digest, self._refused = "", ""
+        self._file = -1
+        self._mark, self._refused = Mark(), ""
         self._told: Served | None = None
 
-    def look(self, take: Callable[[bytes], None]) -> None:
-        """Let `take` have the state if it is another than before; it raises InvalidInput or ValueError for
-        one that makes no sense."""
+    def look(self, take: Callable[[bytes], None], more: Callable[[bytes], None] | None = None) -> None:
+        """Let `take` have the state if it is another than before, with all its lines; where only lines came
+        to it, `more` gets those alone. They raise InvalidInput or ValueError for what makes no sense; lines
+        behind such are not looked at."""
         try:
-            data = self._read()
-            if data is None or (found := digest(data)) == self._digest:
-                return
-            self._digest, self._refused = found, ""
-            take(data)
+            lines = self._lines() if more is not None else None
+            if lines is None:
+                data = self._whole()
+                if data is not None:
+                    self._refused = ""
+                    take(data)
+            elif lines and more is not None and not self._refused:
+                more(lines)
         except (InvalidInput, ValueError) as error:
             self._refused = str(error)
             log.error("a new state is refused, the one before it is served: %s", error)
@@ -57,23 +62,48 @@ class Place:
 
     def tell(self, *troubles: str) -> None:
         """The verdict on the state that was looked at last."""
-        served = Served(digest=self._digest, refused=self._refused, troubles=troubles)
+        served = Served(mark=self._mark, refused=self._refused, troubles=troubles)
         if served != self._told:
             self._told = served
             _write(self._verdict, encode_json(served))
 
     def close(self) -> None:
         """Let the folder go; only for those who live on."""
-        for fd in (self._folder, self._pid, self._verdict):
-            os.close(fd)
+        for fd in (self._folder, self._pid, self._verdict, self._file):
+            if fd >= 0:
+                os.close(fd)
 
-    def _read(self) -> bytes | None:
+    def _lines(self) -> bytes | None:
+        """Whole lines that came to the file that was read; None when there is another. It is held open: as
+        long as we have it, no other can be taken for it. Raises OSError."""
+        found = self._stat()
+        if found is None or self._file < 0:
+            return None
+        read = self._mark.size
+        if not os.path.samestat(found, os.fstat(self._file)) or found.st_size < read:
+            return None
+        data = os.pread(self._file, min(found.st_size - read, MOST_STATE), read)
+        data = data[: data.rfind(b"\n") + 1]
+        self._mark = Mark(first=self._mark.first, size=read + len(data))
+        return data
+
+    def _whole(self) -> bytes | None:
+        """The file, if it says anything else than before. Raises OSError."""
+        if self._stat() is None:
+            return None
+        fd = os.open(STATE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = fd
+        data = os.pread(fd, min(os.fstat(fd).st_size, MOST_STATE), 0)
+        before, self._mark = self._mark, mark_of(data)
+        return data[: self._mark.size] if self._mark != before else None
+
+    def _stat(self) -> os.stat_result | None:
         try:
-            fd = os.open(STATE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
+            return os.stat(STATE, dir_fd=self._folder)
         except FileNotFoundError:
             return None
-        with open(fd, "rb") as file:
-            return file.read(MOST_STATE)
 
     def _owned(self, name: str) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

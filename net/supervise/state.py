@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from model.codec import decode_json, encode_json
 from model.spec import Struct
 
-VERSION = "1"
+VERSION = "2"
 """Raise it with a change of the supervisor itself; what it keeps has versions of its own."""
 FOLDER = "supervise"
 """Below the agent's run folder."""

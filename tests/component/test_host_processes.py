@@ -294,11 +294,46 @@ async def test_state_that_could_not_be_written_is_written_later(host: Host) -> N
         assert await names.served(10)
         in_the_way = host.run / naming.FOLDER / f"{STATE}.new"
         in_the_way.mkdir()
+        (host.run / naming.FOLDER / STATE).unlink()
         names.update(state(web=("10.1.0.2",)))
         assert "cannot be written" in names.troubles[0] and host.ask("web") == ["10.1.0.1"]
         in_the_way.rmdir()
         assert await names.served(10) and host.ask("web") == ["10.1.0.2"]
         assert not names.troubles
+
+
+async def test_change_is_appended_and_read_by_the_resolver_and_the_next_agent(host: Host) -> None:
+    path = host.run / naming.FOLDER / STATE
+    async with host.agent() as names:
+        names.update(state(web=("10.1.0.1",), db=("10.1.0.3",)))
+        assert await names.served(10)
+        first = path.read_bytes()
+        names.update(state(web=("10.1.0.2",), new=("10.1.0.4",)))
+        assert await names.served(5) and path.read_bytes().startswith(first)
+        assert host.ask("web") == ["10.1.0.2"] and host.ask("new") == ["10.1.0.4"] and host.ask("db") == []
+        said = path.read_bytes()
+    async with host.agent() as names:
+        names.update(state(web=("10.1.0.2",), new=("10.1.0.4",)))
+        assert await names.served(5) and path.read_bytes() == said, "it says so already"
+        names.update(state())
+        assert await names.served(5) and path.read_bytes().startswith(said) and host.ask("web") == []
+
+
+async def test_change_that_was_cut_short_or_damaged_is_overcome(host: Host) -> None:
+    path = host.run / naming.FOLDER / STATE
+    async with host.agent() as names:
+        names.update(state(web=("10.1.0.1",)))
+        assert await names.served(10)
+        with open(path, "ab") as file:
+            file.write(b'{"zones": {"n": {"netw')
+        names.update(state(web=("10.1.0.2",)))
+        assert await names.served(5) and host.ask("web") == ["10.1.0.2"]
+        with open(path, "ab") as file:
+            file.write(b"nonsense\n")
+        await until(lambda: names.troubles, deadline=5)
+        assert "refused" in names.troubles[0] and host.ask("web") == ["10.1.0.2"]
+        names.update(state(web=("10.1.0.3",)))
+        assert await names.served(5) and host.ask("web") == ["10.1.0.3"] and not names.troubles
 
 
 def test_state_of_the_supervisor_is_read_back_as_it_was_written() -> None:

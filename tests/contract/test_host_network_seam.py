@@ -15,10 +15,12 @@ from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
 from model.view import NetworkView
 from net.fake import FakeHostNetwork
+from net.flows import Connection
 from net.host import Drift, EndpointRequest, HostNetwork, NetworkPlan, PublishRequest
 from net.kernel.fake import FakeKernel
 from net.loadbalance import ElementChange, Ledger, ServiceMember, VirtualService, pack
 from net.naming import bridge_name, vxlan_name
+from net.proxying import FakeProxy
 from net.reconciler import NetReconciler
 from net.servicechains import Frame
 from net.serving import Serving
@@ -61,7 +63,7 @@ def ports(instance: InstanceId, *published: int, host_ip: str = "") -> PublishRe
 async def network(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[HostNetwork]:
     made: HostNetwork = FakeHostNetwork()
     if request.param == "reconciler":
-        made = NetReconciler(tmp_path, kernel=FakeKernel())
+        made = NetReconciler(tmp_path, kernel=FakeKernel(), proxy=FakeProxy())
     await made.start()
     yield made
     await made.close()
@@ -93,6 +95,31 @@ async def test_steering_that_was_changed_is_set_back_and_told(tmp_path: Path) ->
     await until(lambda: told, deadline=2, what="report")
     assert [drift.object for drift in told] == [f"packet steering of {vxlan_name(NETWORK)}"]
     assert kernel.unsteered_links == {"eth0"}
+    await network.close()
+
+
+async def test_connections_to_a_container_that_is_gone_are_forgotten(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    await network.start()
+    await network.apply(plan())
+    await network.open_namespace(ONE)
+    await network.attach(foot(ONE, "10.1.1.9"))
+    await network.publish(ports(ONE, 8080))
+    asked = Connection(
+        protocol=6,
+        client=bytes(4),
+        target=bytes(4),
+        port=8080,
+        member=pack("10.1.1.9"),
+        member_port=80,
+        local=True,
+    )
+    kernel.connections = [asked, msgspec.structs.replace(asked, member=pack("10.1.1.10"))]
+    await network.publish(ports(ONE, 8081))
+    await network.drop_namespace(ONE)
+    await until(lambda: len(kernel.connections) == 1, deadline=1, what="forgetting")
+    assert kernel.connections[0].member == pack("10.1.1.10")
     await network.close()
 
 
@@ -136,6 +163,56 @@ async def test_port_has_one_holder_at_a_time(network: HostNetwork) -> None:
     await network.drop_namespace(TWO)
     await network.unpublish(ONE)
     await network.publish(ports(ONE, free))
+
+
+def told(request: PublishRequest, **more: str) -> PublishRequest:
+    """The same by the PROXY protocol."""
+    changed = tuple(msgspec.structs.replace(p, proxy_protocol="v2", **more) for p in request.ports)
+    return msgspec.structs.replace(request, ports=changed)
+
+
+async def test_proxied_port_has_one_holder_too(network: HostNetwork) -> None:
+    await network.apply(plan())
+    for instance, address in ((ONE, "10.1.1.9"), (TWO, "10.1.1.10")):
+        await network.open_namespace(instance)
+        await network.attach(foot(instance, address))
+    await network.publish(ports(ONE, 8080))
+    with pytest.raises(InUse, match="8080"):
+        await network.publish(told(ports(TWO, 8080)))
+    await network.publish(told(ports(ONE, 8080)))
+    with pytest.raises(InUse, match="8080"):
+        await network.publish(ports(TWO, 8080))
+    await network.unpublish(ONE)
+    await network.publish(told(ports(TWO, 8080)))
+
+
+async def test_reconciler_tells_the_proxy_its_ports_and_nft_the_others(tmp_path: Path) -> None:
+    kernel, proxy = FakeKernel(), FakeProxy()
+    network = NetReconciler(tmp_path, kernel=kernel, proxy=proxy)
+    await network.start()
+    await network.apply(plan())
+    for instance in (ONE, TWO):
+        await network.open_namespace(instance)
+    await network.publish(told(ports(ONE, 443)))
+    kernel.taken_ports = {("tcp", 443)}
+    assert [p.port for p in proxy.state.ports] == [443]
+    assert not kernel.state.tables["inet"].sets["port4"].elements
+    await network.publish(told(ports(ONE, 443), host_ip="10.0.0.1"))
+    assert [p.host_ip for p in proxy.state.ports] == ["10.0.0.1"], "our own proxy holds the port: no stranger"
+    with pytest.raises(InUse, match="443"):
+        await network.publish(told(ports(TWO, 443, host_ip="10.0.0.2")))
+    proxy.foreign = {444}
+    with pytest.raises(InUse, match="444/tcp: cannot listen"):
+        await network.publish(told(ports(TWO, 444)))
+    assert [p.port for p in proxy.state.ports] == [443], "nothing is changed by a refusal"
+    await network.close()
+    again, later = NetReconciler(tmp_path, kernel=kernel, proxy=(fresh := FakeProxy())), proxy.state
+    await again.start()
+    await again.apply(plan())
+    assert fresh.state == later, "the next agent tells the same"
+    await again.drop_namespace(ONE)
+    assert fresh.state.ports == ()
+    await again.close()
 
 
 async def test_service_address_outside_the_plans_ranges_is_refused(network: HostNetwork) -> None:

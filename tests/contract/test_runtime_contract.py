@@ -76,10 +76,10 @@ class Subject:
         finally:
             stop()
 
-    async def exec(self, bundle: Bundle, *args: str, **words: Any) -> ExecHandle:
+    async def exec(self, bundle: Bundle, *args: str, deadline: float = 0.0, **words: Any) -> ExecHandle:
         spec = ExecSpec(args=args, **words)
         process = self.exec_process(spec, bundle.config)
-        return await self.runtime.exec(bundle.id, bundle.directory, spec, process)
+        return await self.runtime.exec(bundle.id, bundle.directory, spec, process, deadline=deadline)
 
 
 @pytest.fixture(params=["fake", pytest.param("conmon", marks=pytest.mark.kernel)])
@@ -333,6 +333,32 @@ async def test_runtime_exec_outlives_its_client_and_dies_by_signal(subject: Subj
     await handle.signal(signal.SIGKILL)
     async with asyncio.timeout(10):
         assert (await handle.wait()).code == 137
+
+
+async def alone(subject: Subject, bundle: Bundle) -> None:
+    """Waits until nothing but the first process is left in the container."""
+
+    async def one() -> bool:
+        return len(await subject.runtime.pids(bundle.id)) == 1
+
+    await until(one, deadline=5, what="the exec'd processes to be gone")
+
+
+async def test_runtime_exec_killed_takes_its_children_along(subject: Subject) -> None:
+    bundle, _ = await subject.run(SLEEP)
+    handle = await subject.exec(bundle, "sh", "-c", "sleep 100; echo never")
+    await handle.kill()
+    async with asyncio.timeout(10):
+        assert (await handle.wait()).code == 137
+    await handle.close()
+    await alone(subject, bundle)
+
+
+async def test_runtime_exec_past_its_deadline_is_killed_without_us(subject: Subject) -> None:
+    bundle, _ = await subject.run(SLEEP)
+    handle = await subject.exec(bundle, *STUBBORN, deadline=1)
+    await handle.close()
+    await alone(subject, bundle)
 
 
 async def test_runtime_exec_detached_runs_on(subject: Subject) -> None:

@@ -136,6 +136,10 @@ documents = st.fixed_dictionaries(
         "manifests": st.lists(descriptors, max_size=3) | anything,
     },
 )
+checks = st.dictionaries(
+    st.sampled_from(["Test", "Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"]),
+    st.integers(-1, 1 << 65) | st.lists(st.sampled_from(["NONE", "CMD", "CMD-SHELL", "x", ""])) | anything,
+)
 configurations = st.fixed_dictionaries(
     {"rootfs": st.fixed_dictionaries({"diff_ids": st.lists(digests, max_size=3) | anything}) | anything},
     optional={
@@ -146,7 +150,8 @@ configurations = st.fixed_dictionaries(
         "config": st.dictionaries(
             st.sampled_from(["Env", "Cmd", "Volumes", "ExposedPorts", "Labels", "User", "WorkingDir"]),
             anything,
-        ),
+        )
+        | st.fixed_dictionaries({"Healthcheck": checks | anything, "Shell": anything}),
     },
 )
 

@@ -19,7 +19,7 @@ from model.status import BoundPort, Endpoint
 from model.view import NetworkView
 from net import names
 from net.names import Asker
-from net.resolver.state import encode
+from net.resolver.statefile import whole
 from net.supervise import drop
 from net.supervise.files import SERVED, prepare, write_state
 from net.supervise.keep import stop
@@ -58,7 +58,7 @@ class NamedHost:
             zones[network_id(number)] = names.zone(networks[network_id(number)], found)
         state = names.resolver_state(zones, names.clients(askers, networks))
         prepare(str(self.folder), drop.RESOLVER)
-        write_state(str(self.folder), encode(state), drop.RESOLVER)
+        write_state(str(self.folder), whole(state), drop.RESOLVER)
 
     def start(self) -> None:
         argv = ["nsenter", f"--net=/run/netns/{self.host.netns}", sys.executable, "-m", "net.resolver"]

@@ -1,4 +1,4 @@
-"""Names and addresses of services over three hosts: balanced, drained under load, alive without us."""
+"""Names and addresses of services over three hosts: balanced, replaced under load, alive without us."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,36 +20,20 @@ from tests.rig.support import local_pid, replicas, wait_replicas
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
+LOADS = Path(__file__).with_name("loads.py")
 SERVE = "trap 'exit 0' TERM; echo page of $HOSTNAME > /www/index.html; httpd -f -p 80 -h /www & wait"
-LOAD = """
-import os, socket, sys
-address, stop, done, failed = sys.argv[1], sys.argv[2], 0, []
-while not os.path.exists(stop):
-    try:
-        with socket.create_connection((address, 80), timeout=3) as s:
-            s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')
-            data = b''
-            while chunk := s.recv(65536):
-                data += chunk
-        if b'200 OK' not in data:
-            failed.append(f'answer {data[:40]!r}')
-    except OSError as error:
-        failed.append(f'{type(error).__name__}: {error}')
-    done += 1
-print('done', done, 'failed', len(failed), *failed[:5], flush=True)
-"""
+WELL = ("--health-http", "80/", "--health-interval", "1s")
 
 
-def serve(fleet: Fleet, *words: str, replicas: int = 3) -> None:
-    fleet.flota("n1", "network", "create", "net1")
-    fleet.flota("n1", "service", "create", "--name", "web", "--replicas", str(replicas), "--network", "net1",
-                *words, IMAGE, "sh", "-c", SERVE)  # fmt: skip
-    wait_replicas(fleet, "web", replicas)
-    # Whoever asks must have a foot on the network, and every replica must answer.
-    fleet.flota(
-        "n1", "run", "-d", "--name", "asker", "--node", "n1", "--network", "net1", IMAGE, "sleep", "9999"
-    )
-    wait_until(lambda: len(pages(fleet, "web", 4 * replicas)) == replicas, deadline=15, what="every replica")
+def serve(fleet: Fleet, *words: str, replicas: int = 3, name: str = "web", command: str = SERVE) -> None:
+    """With somebody who has a foot on the network; returns once every replica answers."""
+    fleet.attempt("n1", "network", "create", "net1")
+    fleet.flota("n1", "service", "create", "--name", name, "--replicas", str(replicas), "--network", "net1",
+                *words, IMAGE, "sh", "-c", command)  # fmt: skip
+    wait_replicas(fleet, name, replicas)
+    asker = ("--name", "asker", "--node", "n1", "--network", "net1")
+    fleet.attempt("n1", "run", "-d", *asker, IMAGE, "sleep", "9999")
+    wait_until(lambda: len(pages(fleet, name, 4 * replicas)) == replicas, deadline=15, what="every replica")
 
 
 def pages(fleet: Fleet, name: str, count: int) -> set[str]:
@@ -57,24 +42,37 @@ def pages(fleet: Fleet, name: str, count: int) -> set[str]:
     return set(fleet.attempt("n1", "exec", "asker", "sh", "-c", ask).stdout.decode().splitlines())
 
 
-def vip(fleet: Fleet) -> str:
-    found = json.loads(fleet.flota("n1", "service", "inspect", "web"))[0]["service"]["vips"]
+def vip(fleet: Fleet, name: str = "web") -> str:
+    found = json.loads(fleet.flota("n1", "service", "inspect", name))[0]["service"]["vips"]
     return str(next(iter(found.values()))["ipv4"])
 
 
-@contextmanager
-def load(fleet: Fleet, target: str, stop: str) -> Iterator[subprocess.Popen[str]]:
-    """Requests one after the other from the asker's network, until the file `stop` is there."""
-    pid = local_pid(fleet, "n1", fleet.json("inspect", "asker")[0]["status"]["pid"])
-    with subprocess.Popen(
-        ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", LOAD, target, stop],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as client:
-        try:
-            yield client
-        finally:
-            client.kill()
+def ids(fleet: Fleet) -> set[str]:
+    """Of the replicas of web, those that are about to go included."""
+    return {r["instance"]["id"] for r in fleet.json("service", "ps", "web")}
+
+
+class Client:
+    """A steady load on an address, from the asker's network (tests/rig/loads.py)."""
+
+    def __init__(self, fleet: Fleet, target: str, stop: Path) -> None:
+        pid = local_pid(fleet, "n1", fleet.json("inspect", "asker")[0]["status"]["pid"])
+        enter = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, str(LOADS)]
+        self._stop = stop
+        self._process = subprocess.Popen([*enter, target, str(stop)], stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def result(self) -> dict[str, Any]:
+        """End it; what became of its requests."""
+        self._stop.touch()
+        found: dict[str, Any] = json.loads(self._process.communicate(timeout=30)[0])
+        return found
 
 
 def test_a_services_name_leads_to_every_replica_wherever_it_runs(clean: Fleet) -> None:
@@ -89,20 +87,58 @@ def test_a_services_name_leads_to_every_replica_wherever_it_runs(clean: Fleet) -
     assert pages(clean, f"web.{slot['slot']}", 1) == {f"page of {slot['id'][:12]}"}
 
 
-def test_replicas_that_leave_under_load_fail_no_request(
-    clean: Fleet, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    serve(clean, replicas=6)
-    stop = str(tmp_path_factory.mktemp("load") / "stop")
-    with load(clean, vip(clean), stop) as client:
+def test_replicas_that_leave_under_load_fail_no_request(clean: Fleet, tmp_path: Path) -> None:
+    serve(clean, "--drain", "3s", replicas=6)
+    with Client(clean, vip(clean), tmp_path / "stop") as client:
         clean.flota("n1", "service", "scale", "web=2")
         wait_until(
             lambda: len(clean.json("service", "ps", "web")) == 2, deadline=60, what="four replicas to go"
         )
-        open(stop, "x").close()
-        said = client.communicate(timeout=20)[0]
-    done, failed = map(int, re.findall(r"(?:done|failed) (\d+)", said)[:2])
-    assert failed == 0 and done > 200, said
+        got = client.result()
+    assert got["failed"] == [] and got["done"]["quick"] > 200, got
+
+
+@pytest.mark.parametrize("order", ["stop-first", "start-first"])
+def test_replacing_every_replica_under_load_fails_no_request(
+    clean: Fleet, tmp_path: Path, order: str
+) -> None:
+    serve(clean, *WELL, "--drain", "3s", "--update-order", order)
+    serve(clean, *WELL, replicas=1, name="calm")
+    before = ids(clean)
+
+    def replaced() -> bool:
+        ready = [r for r in replicas(clean, "web") if r["status"].get("health") == "healthy"]
+        return len(ready) == 3 and not before & ids(clean)
+
+    with (
+        Client(clean, vip(clean), tmp_path / "stop") as client,
+        Client(clean, vip(clean, "calm"), tmp_path / "stop calm") as calm,
+    ):
+        asked = time.time()
+        clean.flota("n1", "service", "update", "--env-add", "VERSION=2", "web")
+        wait_until(replaced, deadline=90, what="three new replicas, and none of the old")
+        got, untouched = client.result(), calm.result()
+    assert got["failed"] == [] and got["done"]["quick"] > 1000 and got["done"]["slow"] > 4, got
+    assert len(got["closed"]) == 6 and min(got["closed"]) > asked + 3, "they last as long as the drain"
+    assert untouched["failed"] == [] and untouched["done"]["idle"] == 6 and untouched["closed"] == [], (
+        untouched
+    )
+
+
+def test_replacing_replicas_that_declare_a_port_fails_no_request_without_a_check(
+    clean: Fleet, tmp_path: Path
+) -> None:
+    """They listen a second after they run: that is found out by the port they publish."""
+    late = f"sleep 1; {SERVE}"
+    serve(clean, "--publish", "mode=host,target=80", "--update-order", "start-first", command=late)
+    before = ids(clean)
+    with Client(clean, vip(clean), tmp_path / "stop") as client:
+        clean.flota("n1", "service", "update", "--env-add", "VERSION=2", "web")
+        wait_until(lambda: not before & ids(clean), deadline=60, what="three new replicas")
+        got = client.result()
+    assert [text for text in got["failed"] if text.startswith("quick")] == [] and got["done"][
+        "quick"
+    ] > 500, got
 
 
 def test_names_and_addresses_go_on_without_agents_and_controller(clean: Fleet) -> None:

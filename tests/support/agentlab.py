@@ -7,6 +7,8 @@ tidied. Crash points are made by `Tripwire`s around the seams.
 from __future__ import annotations
 
 import contextlib
+import errno
+import socket
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from agent.context import Context
+from agent.dialing import Dial
 from agent.host import HostAgent
 from agent.hostprocesses import FakeProcesses
 from agent.journal import Journal
@@ -70,6 +73,11 @@ def view(*instances: Instance, revision: int = 1) -> View:
     )
 
 
+async def refused(pid: int, address: str, port: int) -> socket.socket:
+    """A `Dial` to a container in which nobody listens."""
+    raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+
+
 class AgentLab:
     """The host. `runtime`, `images` and `network` may be wrapped before an agent starts."""
 
@@ -81,6 +89,8 @@ class AgentLab:
         self.network: Any = self.fakes[2]
         self.boot_id = "boot-1"
         self.wire: Tripwire | None = None
+        self.dial: Dial = refused
+        """How health checks reach containers."""
         self.removing = False
         """The scenario has asked for the removal; no later wish takes that back."""
 
@@ -129,6 +139,7 @@ class AgentLab:
                 seccomp=None,
                 cgroup_parent="/flota-lab",
                 boot_id=self.boot_id,
+                dial=self.dial,
             )
             async with Supervisor("lab") as supervisor:
                 agent = HostAgent(context, journal, supervisor)

@@ -11,7 +11,9 @@ import msgspec
 
 from aio.supervisor import Supervisor
 from model import api as m
+from model.doctor import HostCheck, PathCheck
 from model.errors import CommandFailed, InUse, NotFound, WrongState
+from model.health import HealthLog, ProbeResult
 from model.ids import HostId, resolve
 from model.image import ImageConfig, ImageRecord, Progress
 from model.status import HostFacts, Phase, VolumeReport
@@ -35,6 +37,8 @@ class FakeHost:
         self.uploads: list[bytes] = []
         self.signals: list[tuple[str, str]] = []
         self.execs: list[ExecSpec] = []
+        self.paths: tuple[PathCheck, ...] = ()
+        """What a check-up finds."""
         self._serial = itertools.count()
 
     def facts(self) -> HostFacts:
@@ -57,6 +61,9 @@ class FakeHost:
         if container.status.phase is Phase.FAILED:
             raise CommandFailed(container.status.message)
         return container.attach(stdin=stdin, logs=logs)
+
+    async def examine_networks(self) -> HostCheck:
+        return HostCheck(host=self.id, facts=self.facts(), paths=self.paths)
 
     async def exec(self, ref: str, spec: ExecSpec) -> Session:
         container = self._find(ref)
@@ -96,6 +103,10 @@ class FakeHost:
     async def top(self, ref: str) -> m.ProcessTable:
         self._find(ref)
         return m.ProcessTable(titles=("PID", "CMD"), rows=(("4242", "sleep"),))
+
+    def health(self, ref: str) -> HealthLog:
+        result = ProbeResult(start=1, end=2, exit_code=0, output="fine")
+        return HealthLog(status=self._find(ref).status.health, log=(result,))
 
     def list_images(self) -> Sequence[m.ImageInfo]:
         return [m.ImageInfo(image=image) for image in {i.id: i for i in self.images.values()}.values()]

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import msgspec
 from aiohttp import web
@@ -22,6 +22,7 @@ from api.listen import serve_connection
 from api.ports import Channel, Pipe
 from api.server import host_app, runner
 from model import api as m
+from model.doctor import CheckUp, HostCheck, diagnose
 from model.errors import AlreadyExists, Unauthenticated, Unavailable, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId, resolve
@@ -32,15 +33,17 @@ from model.status import HostState, Phase
 from model.validate import check, validate_container, validate_name, validate_service
 from tests.support.fakecontainers import FakeContainer, Program
 from tests.support.fakehost import FakeHost
+from tests.support.fakepolicies import FakePolicies
 
 Attachments = tuple[ResolvedAttachment, ...]
 PROGRAMS = ("echo", "err", "exit", "cat", "sleep", "spam", "size", "env", "sh", "true")
 
 
-class FakeFleet:
+class FakeFleet(FakePolicies):
     """`api.ports.ControllerPort` with hosts n1 … nN, all ready. Use as a context manager."""
 
     def __init__(self, hosts: int = 3) -> None:
+        super().__init__()
         self._count = hosts
         self.tasks = Supervisor("fake")
         self.hosts: dict[HostId, FakeHost] = {}
@@ -228,9 +231,19 @@ class FakeFleet:
 
             raise StaleRevision(f"service {ref} has changed since it was read")
         self.services[service.id] = msgspec.structs.replace(
-            service, spec=request.spec, revision=service.revision + 1, generation=service.generation + 1
+            service,
+            spec=request.spec,
+            previous=service.spec,
+            revision=service.revision + 1,
+            generation=service.generation + 1,
         )
         return self.get_service(service.id)
+
+    async def rollback_service(self, ref: str) -> m.ServiceInfo:
+        previous = self._service(ref).previous
+        if previous is None:
+            raise WrongState(f"service {ref} has no earlier spec to go back to")
+        return await self.update_service(ref, m.UpdateService(spec=previous))
 
     async def scale_service(self, ref: str, replicas: int) -> m.ServiceInfo:
         service = self._service(ref)
@@ -293,6 +306,9 @@ class FakeFleet:
 
     async def remove_network(self, ref: str) -> None:
         del self.networks[self.get_network(ref).network.id]
+
+    def diagnose(self, checks: Sequence[HostCheck], failed: Mapping[str, str]) -> CheckUp:
+        return diagnose(checks, failed, {ident: host.name for ident, host in self.hosts.items()}, 4789)
 
     async def prune_networks(self, chosen: Callable[[Network], bool]) -> m.NetworksPruned:
         used = {a.network for _, c in self._all().values() for a in c.instance.attachments}

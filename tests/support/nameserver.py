@@ -20,8 +20,9 @@ from aio.supervisor import Supervisor
 from model.codec import decode_json
 from net.resolver.hostconf import HostServers
 from net.resolver.serve import Resolver
-from net.resolver.state import VERSION, ResolverState, encode
-from net.supervise.files import SERVED, STATE, Served, digest
+from net.resolver.state import VERSION, ResolverState
+from net.resolver.statefile import whole
+from net.supervise.files import SERVED, STATE, Served, mark_of
 from net.supervise.place import Place
 from tests.support.waiting import until
 
@@ -121,14 +122,14 @@ class ResolverLab:
         return decode_json(data, Served) if data else None
 
     async def put(self, state: ResolverState | bytes) -> Served:
-        data = state if isinstance(state, bytes) else encode(state)
+        data = state if isinstance(state, bytes) else whole(state)
         aside = self.folder / "new"
         aside.write_bytes(data)
         os.replace(aside, self.folder / STATE)
 
         def told() -> Served | None:
             verdict = self.verdict
-            return verdict if verdict is not None and verdict.digest == digest(data) else None
+            return verdict if verdict is not None and verdict.mark == mark_of(data) else None
 
         found = await until(told, deadline=5, what="a verdict")
         assert isinstance(found, Served)

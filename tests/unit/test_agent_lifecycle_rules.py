@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from agent import lifecycle
 from agent.lifecycle import Action, Outcome, Step
-from agent.record import Local, status_of
+from agent.record import Local, impossible, status_of
 from agent.runtime.base import Created, Exit
 from model.ids import InstanceId, NetworkId, ServiceId
 from model.records import Desired, Instance, ResolvedAttachment
@@ -101,7 +101,7 @@ def test_next_action_is_the_one_step_towards_the_wish(
 ) -> None:
     action = lifecycle.next_action(record, wish, hold=False, now=100.0)
     assert (action.step if action else None) is step
-    assert lifecycle.check(record) == ""
+    assert impossible(record) == ""
 
 
 def test_a_client_that_waits_to_attach_has_the_process_made_but_not_started() -> None:
@@ -207,7 +207,7 @@ class Life:
         self.starts = 0
 
     def set(self, record: Local, *, crashed: bool = False) -> None:
-        assert lifecycle.check(record) == "", (self.record, record)
+        assert impossible(record) == "", (self.record, record)
         old = self.record
         same = old.attempt == record.attempt
         if same and not crashed and record.phase is not old.phase:

@@ -16,6 +16,7 @@ from model.spec import ContainerSpec, NetworkSpec, Subnet
 from model.status import Endpoint, Phase
 from model.view import NetworkView, ServiceView, View, service_key
 from net.host import PREDEFINED_BRIDGE
+from net.resolver.change import diff
 from net.resolver.state import Client, ResolverState
 from tests.support.names import resolved
 
@@ -109,9 +110,17 @@ def test_what_was_asked_before_changes_nothing_but_the_cost() -> None:
             (),
         ),
     ]
+    last, compared = ResolverState(), 0
     for seen, known, records in steps:
         by_id = {r.instance: r for r in records}
-        assert worn.state(seen, known, HERE, by_id) == NamePlan().state(seen, known, HERE, by_id)
+        now = worn.state(seen, known, HERE, by_id)
+        assert now == NamePlan().state(seen, known, HERE, by_id)
+        step = worn.step
+        if step is not None:
+            assert step.before is last and step.change == diff(last, now)
+        compared += step is None
+        last = now
+    assert compared == 1, "only a network that is new has all of it compared"
     zone = worn.state(view(), told, HERE, {}).zones[BACK]
     assert worn.state(view(wish(3, "c")), told, HERE, {}).zones[BACK] is zone
 

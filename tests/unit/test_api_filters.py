@@ -32,7 +32,7 @@ def info(name: str, phase: Phase, desired: Desired = Desired.RUNNING, **status: 
 
 FLEET = (
     info("web", Phase.RUNNING, ports=(BoundPort(target=80, published=8080, protocol="tcp"),)),
-    info("frozen", Phase.RUNNING, paused=True),
+    info("frozen", Phase.RUNNING, paused=True, health="healthy"),
     info("coming", Phase.PULLING),
     info("again", Phase.RESTARTING),
     info("ended", Phase.EXITED, Desired.STOPPED, exit_code=3),
@@ -58,6 +58,9 @@ def test_list_shows_what_runs_and_what_is_on_its_way() -> None:
         (("status=exited",), ["ended"]),
         (("status=exited", "status=running"), ["web", "ended"]),
         (("status=paused",), ["frozen"]),
+        (("health=healthy",), ["frozen"]),
+        (("health=none",), ["web", "coming", "again", "going"]),
+        (("health=unhealthy",), []),
         (("status=dead",), ["broken"]),
         (("exited=3",), ["ended"]),
         (("exited=0",), []),

@@ -64,6 +64,13 @@ def test_control_bytes_of_others_are_dropped() -> None:
     [
         ({"phase": "running", "started_at": 900}, "Up 1 minute"),
         ({"phase": "running", "started_at": 900, "paused": True}, "Up 1 minute (Paused)"),
+        ({"phase": "running", "started_at": 900, "health": "healthy"}, "Up 1 minute (healthy)"),
+        ({"phase": "running", "started_at": 900, "health": "unhealthy"}, "Up 1 minute (unhealthy)"),
+        ({"phase": "running", "started_at": 900, "health": "starting"}, "Up 1 minute (health: starting)"),
+        (
+            {"phase": "running", "started_at": 900, "health": "healthy", "paused": True},
+            "Up 1 minute (Paused)",
+        ),
         ({"phase": "exited", "exit_code": 0, "finished_at": 990}, "Exited (0) 10 seconds ago"),
         ({"phase": "exited"}, "Exited (?)"),
         ({"phase": "restarting", "exit_code": 1, "finished_at": 999}, "Restarting (1) 1 second ago"),

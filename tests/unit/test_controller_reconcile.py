@@ -2,118 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import count, pairwise
+from itertools import pairwise
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.placing import World
-from controller.plan import Plan
 from controller.reconcile.seats import HISTORY
-from controller.reconcile.service import plan_service
-from controller.snapshot import Cluster
-from model.ids import HostId, InstanceId, NetworkId, ServiceId
-from model.records import Desired, Host, Instance, Network, Service
-from model.spec import (
-    Availability,
-    ContainerSpec,
-    Global,
-    HostSpec,
-    NetworkSpec,
-    Replicated,
-    RestartPolicy,
-    ServiceSpec,
-    Subnet,
-    UpdatePolicy,
-)
-from model.status import HostFacts, HostState, InstanceStatus, Phase
-
-WEB = ServiceId("web")
-ALWAYS = RestartPolicy(condition="always")
-BRIDGE = Network(
-    id=NetworkId("bridge"),
-    spec=NetworkSpec(name="bridge", driver="bridge", subnets=(Subnet(cidr="172.29.0.0/16"),)),
-)
-
-
-def host(number: int, **fields: object) -> Host:
-    facts = HostFacts(hostname=f"h{number}", address=f"192.0.2.{number}", nano_cpus=10**10, memory=1 << 34)
-    base = Host(id=HostId(f"h{number}"), spec=HostSpec(name=f"h{number}"), facts=facts, state=HostState.READY)
-    return msgspec.structs.replace(base, **fields)
-
-
-def spec(image: str = "v1", replicas: int = 2, *, condition: str = "always", **update: object) -> ServiceSpec:
-    policy = RestartPolicy(condition=condition)  # type: ignore[arg-type]
-    return ServiceSpec(
-        name="web",
-        container=ContainerSpec(image=image, restart=policy),
-        mode=Replicated(replicas=replicas),
-        update=UpdatePolicy(**update),  # type: ignore[arg-type]
-    )
-
-
-class Rig:
-    """Applies plans to a cluster; hosts do at once what they are told when `obey` is called."""
-
-    def __init__(self, service: ServiceSpec, *hosts: Host) -> None:
-        self.now = 1000.0
-        self._ids = count(1)
-        self.statuses: dict[InstanceId, InstanceStatus] = {}
-        record = Service(id=WEB, spec=service)
-        self.cluster = Cluster().apply((record, BRIDGE, *hosts), (), 1)[0]
-
-    def put(self, *records: object) -> None:
-        self.cluster = self.cluster.apply(records, (), self.cluster.revision + 1)[0]  # type: ignore[arg-type]
-
-    def change(self, new: ServiceSpec) -> None:
-        old = self.cluster.services[WEB]
-        changed = msgspec.structs.replace(old, spec=new, previous=old.spec, generation=old.generation + 1)
-        self.put(changed)
-
-    def plan(self) -> Plan:
-        world = World(statuses=self.statuses)
-        return plan_service(self.cluster, WEB, world, self.now, lambda: f"{next(self._ids):064x}")
-
-    def step(self) -> Plan:
-        plan = self.plan()
-        puts = [i.record for i in plan.items if not i.delete]
-        deletes = [i.record for i in plan.items if i.delete]
-        self.cluster = self.cluster.apply(puts, deletes, self.cluster.revision + 1)[0]
-        return plan
-
-    def obey(self) -> None:
-        for instance in list(self.cluster.instances.values()):
-            if instance.host is None:
-                continue
-            if instance.desired is Desired.REMOVED:
-                self.cluster = self.cluster.apply((), (instance,), self.cluster.revision + 1)[0]
-                self.statuses.pop(instance.id, None)
-            elif instance.desired is Desired.RUNNING and instance.id not in self.statuses:
-                self.says(instance, Phase.RUNNING)
-
-    def says(self, instance: Instance, phase: Phase, code: int | None = None) -> None:
-        status = InstanceStatus(instance=instance.id, attempt=instance.attempt, phase=phase, exit_code=code)
-        self.statuses[instance.id] = status
-
-    def settle(self, rounds: int = 30) -> None:
-        for _ in range(rounds):
-            self.obey()
-            if self.step().empty:
-                return
-        raise AssertionError("does not settle")
-
-    def active(self) -> list[Instance]:
-        found = [i for i in self.cluster.instances.values() if i.desired is Desired.RUNNING]
-        return sorted(found, key=lambda i: (i.slot, i.id))
-
-    def images(self) -> list[str]:
-        return [i.spec.image for i in self.active()]
-
-
-def reasons(plan: Plan) -> Iterable[str]:
-    return [item.reason for item in plan.items]
+from model.ids import HostId
+from model.records import Desired
+from model.spec import Availability, ContainerSpec, Global, HostSpec, ServiceSpec
+from model.status import HostState, Phase
+from tests.support.servicerig import ALWAYS, WEB, Rig, host, reasons, spec
 
 
 def test_service_gets_its_replicas_and_then_rests() -> None:
@@ -329,13 +229,14 @@ ACTS = st.lists(
 def test_plans_never_exceed_the_count_and_always_come_to_rest(
     acts: list[tuple[str, object]], order: str, parallelism: int
 ) -> None:
-    rig = Rig(spec(replicas=2, order=order, parallelism=parallelism), host(1), host(2), host(3))
+    policy = {"order": order, "parallelism": parallelism, "failure_action": "continue"}
+    rig = Rig(spec(replicas=2, **policy), host(1), host(2), host(3))
     replicas, image = 2, "v1"
     for verb, value in acts:
         if verb in ("scale", "image"):
             replicas = int(str(value)) if verb == "scale" else replicas
             image = f"v{value}" if verb == "image" else image
-            rig.change(spec(image, replicas, order=order, parallelism=parallelism))
+            rig.change(spec(image, replicas, **policy))
         elif verb == "phase" and rig.active():
             rig.says(rig.active()[-1], value, 1)  # type: ignore[arg-type]
         elif verb == "host":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.directory import Directory, DirectoryDelta, Member, apply, diff
+from model.directory import Directory, DirectoryDelta, Member, apply, diff, narrowed
 from model.ids import HostId, InstanceId, NetworkId
 
 MEMBERS = st.builds(Member, name=st.sampled_from(["a", "b"]), host=st.just(HostId("h")), ready=st.booleans())
@@ -26,3 +26,11 @@ def test_a_difference_applied_gives_the_other(one: Directory, other: Directory) 
 @given(DIRECTORIES)
 def test_equal_directories_differ_in_nothing(one: Directory) -> None:
     assert diff(one, one) == DirectoryDelta() and diff(one, one).empty
+
+
+@given(DIRECTORIES, DIRECTORIES, DIRECTORIES)
+def test_a_delta_narrowed_is_the_difference_that_it_makes(
+    here: Directory, one: Directory, other: Directory
+) -> None:
+    delta = diff(one, other)
+    assert narrowed(delta, here) == diff(here, apply(delta, here))

@@ -19,6 +19,7 @@ from image.manifest import (
     parse_document,
 )
 from model.errors import Damaged, FlotaError, Unsupported
+from model.spec import ExecProbe, HealthCheck, ShellProbe
 from model.status import Platform
 
 D = "sha256:" + "a" * 64
@@ -127,6 +128,51 @@ def test_our_own_configuration_is_read_back() -> None:
     )
     assert parse_configuration(encode(first)) == first
     assert encode(parse_configuration(encode(first))) == encode(first)
+
+
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("raw", "check"),
+    [
+        (None, None),
+        ({"Test": ["NONE"], "Interval": 5}, HealthCheck(disabled=True)),
+        (
+            {"Test": ["CMD", "curl", "-f", "localhost"], "Interval": 5 * SECOND, "Timeout": SECOND // 2},
+            HealthCheck(probe=ExecProbe(args=("curl", "-f", "localhost")), interval=5.0, timeout=0.5),
+        ),
+        (
+            {"Test": ["CMD-SHELL", "a || b"], "Retries": 7, "StartPeriod": SECOND, "StartInterval": SECOND},
+            HealthCheck(probe=ShellProbe(command="a || b"), retries=7, start_period=1.0, start_interval=1.0),
+        ),
+        ({"Test": [], "Interval": SECOND}, HealthCheck(interval=1.0)),
+    ],
+)
+def test_healthcheck_of_an_image_is_read_and_written(raw: object, check: HealthCheck | None) -> None:
+    parsed = parse_configuration(dump({**IMAGE, "config": {"Healthcheck": raw, "Shell": ["/bin/bash"]}}))
+    assert parsed.config.health == check and parsed.config.shell == ("/bin/bash",)
+    assert parse_configuration(encode(parsed)) == parsed
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "CMD true",
+        {"Test": "CMD true"},
+        {"Test": ["CMD"]},
+        {"Test": ["CMD-SHELL", "a", "b"]},
+        {"Test": ["EXEC", "a"]},
+        {"Test": ["CMD", 1]},
+        {"Test": ["CMD", "a\0b"]},
+        {"Test": ["CMD", "a"], "Interval": -1},
+        {"Test": ["CMD", "a"], "Retries": "3"},
+        {"Test": ["CMD", "a"], "Timeout": 1 << 63},
+    ],
+)
+def test_healthcheck_that_is_none_is_refused(raw: object) -> None:
+    with pytest.raises(Damaged, match="Healthcheck"):
+        parse_configuration(dump({**IMAGE, "config": {"Healthcheck": raw}}))
 
 
 BAD_MANIFESTS: dict[str, bytes] = {

@@ -10,6 +10,9 @@ from model.networkrules import validate_network
 from model.spec import (
     Attachment,
     ContainerSpec,
+    ExecProbe,
+    HealthCheck,
+    HttpProbe,
     Mount,
     NetworkSpec,
     Placement,
@@ -19,7 +22,9 @@ from model.spec import (
     Resources,
     RestartPolicy,
     ServiceSpec,
+    ShellProbe,
     Subnet,
+    TcpProbe,
     Ulimit,
     UpdatePolicy,
 )
@@ -29,6 +34,43 @@ from model.validate import (
     validate_placement,
     validate_service,
 )
+
+BAD_CHECKS: list[tuple[HealthCheck, list[str]]] = [
+    (HealthCheck(probe=ExecProbe(args=()), retries=-1), ["probe.args", "retries"]),
+    (HealthCheck(probe=ExecProbe(args=("a\0",))), ["probe"]),
+    (HealthCheck(probe=ShellProbe(command=" ")), ["probe.command"]),
+    (HealthCheck(probe=ShellProbe(command="x" * (1 << 18))), ["probe"]),
+    (HealthCheck(probe=TcpProbe(port=0)), ["probe.port"]),
+    (HealthCheck(probe=HttpProbe(port=99999, path="x y")), ["probe.port", "probe.path"]),
+    (HealthCheck(probe=HttpProbe(port=80, path="/a\r\nX: y")), ["probe.path"]),
+    (HealthCheck(disabled=True, interval=5.0), [""]),
+    (
+        HealthCheck(interval=0.0001, timeout=-1.0, start_period=1e9, start_interval=float("nan")),
+        ["interval", "timeout", "start_period", "start_interval"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "paths"), BAD_CHECKS)
+def test_health_check_that_can_not_be_has_all_its_problems_named(
+    check: HealthCheck, paths: list[str]
+) -> None:
+    found = validate_container(ContainerSpec(image="x", health=check))
+    assert [p.path for p in found] == [f"spec.health.{path}".rstrip(".") for path in paths]
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        HealthCheck(),
+        HealthCheck(disabled=True),
+        HealthCheck(probe=HttpProbe(port=80, path="/a?b=%20"), interval=0.001, retries=1),
+        HealthCheck(probe=ShellProbe(command="true"), start_period=3600.0),
+    ],
+)
+def test_health_check_that_can_be_passes(check: HealthCheck) -> None:
+    assert validate_container(ContainerSpec(image="x", health=check)) == []
+
 
 GOOD = ContainerSpec(
     image="docker.io/library/nginx:1.25@sha256:" + "a" * 64,

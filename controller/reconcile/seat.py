@@ -1,0 +1,101 @@
+"""The places of a service that one instance each should fill, and what is known of their occupants. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aio.backoff import delay
+from controller.condition import status_of
+from controller.ingress import container_of
+from model.ids import HostId, InstanceId
+from model.records import Desired, Host, Instance, Rollout, Service
+from model.spec import Struct
+from model.status import HostState, InstanceStatus, Phase
+
+FIRST_DELAY, LONGEST_DELAY, FACTOR = 1.0, 60.0, 4.0
+
+
+class Seat(Struct):
+    """`slot` counts from 1 in replicated services; a global service's seat has slot 0 and a host."""
+
+    slot: int = 0
+    host: HostId | None = None
+
+
+class Make(Struct):
+    """Wanted: one new instance."""
+
+    seat: Seat
+    reason: str
+
+
+class Retire(Struct):
+    """An instance that should not run any longer: `stopped` is kept as history, `removed` goes."""
+
+    instance: Instance
+    desired: Desired
+    reason: str
+
+
+class Outcome(Struct):
+    make: tuple[Make, ...] = ()
+    retire: tuple[Retire, ...] = ()
+    retry_at: float | None = None
+    rollout: Rollout | None = None
+    """As it stands after this look; the service's own where nothing is new."""
+
+
+@dataclass(slots=True)
+class Occupants:
+    """The instances of one seat, sorted out."""
+
+    current: list[Instance] = field(default_factory=list)
+    outdated: list[Instance] = field(default_factory=list)
+    leaving: list[Instance] = field(default_factory=list)
+    history: list[Instance] = field(default_factory=list)
+
+
+class Situation(Struct):
+    """What a reconciler may look at besides the service and its instances."""
+
+    hosts: Mapping[HostId, Host]
+    statuses: Mapping[InstanceId, InstanceStatus]
+    now: float
+
+    def status(self, instance: Instance) -> InstanceStatus:
+        host = self.hosts.get(instance.host) if instance.host is not None else None
+        return status_of(instance, host, self.statuses.get(instance.id))
+
+    def away(self, seat: Seat) -> bool:
+        """Whether the seat's own host can't be asked now: nothing can be made there, or found out."""
+        host = self.hosts.get(seat.host) if seat.host is not None else None
+        return host is not None and host.state is not HostState.READY
+
+
+def seat_of(service: Service, instance: Instance) -> Seat:
+    return Seat(slot=instance.slot) if instance.slot else Seat(host=instance.host)
+
+
+def gone(instance: Instance, reason: str) -> Retire:
+    return Retire(instance=instance, desired=Desired.REMOVED, reason=reason)
+
+
+def same(service: Service, instance: Instance) -> bool:
+    return instance.spec == container_of(service.spec) and instance.placement == service.spec.placement
+
+
+def serves(instance: Instance, now: Situation) -> bool:
+    """It is ready, or has done its work."""
+    status = now.status(instance)
+    return status.ready or status.phase is Phase.EXITED
+
+
+def due_at(service: Service, occupants: Occupants) -> float:
+    """When the next one may be made in this seat: ever later, the more of its kind have failed there."""
+    made_by = container_of(service.spec)
+    ended = [i for i in occupants.history if i.spec == made_by]
+    if not ended:
+        return 0.0
+    wait = delay(len(ended), first=FIRST_DELAY, limit=LONGEST_DELAY, factor=FACTOR)
+    return ended[-1].created_at + wait

@@ -1,0 +1,36 @@
+"""A service with another spec. Pure."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from controller import ingress
+from controller.attachments import resolve_attachments
+from controller.snapshot import Cluster
+from controller.vips import vips_of
+from model.records import Rollout, Service
+from model.spec import ServiceSpec
+
+
+def revised(
+    cluster: Cluster,
+    service: Service,
+    spec: ServiceSpec,
+    *,
+    previous: ServiceSpec | None,
+    rollout: Rollout | None,
+    now: float,
+) -> Service:
+    """Its next generation, with the addresses and ports that the spec needs. `spec` is valid. Raises NotFound
+    for a network that is not there (any more), InUse for a port that another service has, Exhausted."""
+    attachments = resolve_attachments(cluster, spec.container)
+    return replace(
+        service,
+        spec=spec,
+        ingress=ingress.numbered(cluster, service.id, spec.container, service.ingress),
+        vips=vips_of(cluster, service.id, spec, attachments, service.vips),
+        previous=previous,
+        rollout=rollout,
+        generation=service.generation + 1,
+        updated_at=now,
+    )

@@ -1,0 +1,22 @@
+"""What was changed behind our back, in words for people. Pure."""
+
+from __future__ import annotations
+
+from net.diff import Op, Operation, describe
+from net.host import Drift
+from net.state import Route
+
+
+def drift_of(operation: Operation) -> Drift:
+    if isinstance(operation, Op):
+        words = {"add": "was missing, made again", "change": "was changed, set back"}
+        if isinstance(operation.item, Route):
+            words["change"] = "was missing or led elsewhere, set back"
+        action = words.get(operation.verb, "was not ours to have, removed")
+        return Drift(object=describe(operation.item), action=action)
+    action = "was missing or changed, made again" if operation.whole else "elements differed, set back"
+    return Drift(object=f"nft table {operation.family} flota", action=action)
+
+
+def not_repaired(failure: Exception) -> Drift:
+    return Drift(object="network", action=f"not repaired: {failure}")

@@ -1,0 +1,51 @@
+"""The ways from a host to its peers that a check-up tries: by the underlay and by each network. Pure.
+
+A network's host address answers on every host that carries it: packets to it take the way of packets to
+containers, tunnel included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from model.ids import HostId
+from model.spec import Struct
+from model.view import NetworkView
+from net.host import NetworkPlan
+from net.plan import scene_of, traits_of
+from net.subnets import host_address
+
+
+class Path(Struct):
+    peer: HostId
+    network: str
+    """Its name; empty for the underlay."""
+    source: str
+    target: str
+    mtu: int
+
+
+def paths_of(plan: NetworkPlan) -> tuple[Path, ...]:
+    """All of them, in the order of peers and networks. A host without an address of its own in a network (its
+    blocks are single addresses) is not tried there."""
+    scene = scene_of(plan)
+    found = [
+        Path(peer=peer.host, network="", source=plan.address, target=peer.address, mtu=plan.mtu)
+        for _, peer in sorted(scene.peers.items())
+        if (":" in peer.address) == (":" in plan.address)
+    ]
+    for _, view in sorted(plan.networks.items()):
+        mtu = traits_of(view, scene).mtu
+        found += _of_network(view, scene.peers.keys(), mtu)
+    return tuple(found)
+
+
+def _of_network(view: NetworkView, hosts: Iterable[HostId], mtu: int) -> Iterable[Path]:
+    known = set(hosts)
+    for member in view.peers:
+        if member.host not in known:
+            continue
+        for subnet in view.spec.subnets:
+            source, target = host_address(subnet, view.blocks), host_address(subnet, member.blocks)
+            if source and target:
+                yield Path(peer=member.host, network=view.spec.name, source=source, target=target, mtu=mtu)
