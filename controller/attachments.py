@@ -58,10 +58,15 @@ def network_named(cluster: Cluster, ref: str) -> Network:
 
 def attachment_of(network: Network, wish: EndpointWish) -> ResolvedAttachment:
     """The wish, for a network that was found. Raises InvalidInput for an address that the network can't
-    give, and for the network that no container joins by itself."""
+    give, for names where there are none, and for the network that no container joins by itself."""
     if network.id == INGRESS:
         raise InvalidInput(
             f"network {network.spec.name} is not for containers: it carries the published ports of services"
+        )
+    if wish.aliases and network.id == PREDEFINED_BRIDGE:
+        raise InvalidInput(
+            f"network {network.spec.name} has no names, so {wish.aliases[0]} would never be found",
+            hint="Use a network of your own: flota network create",
         )
     for address in filter(None, (wish.ipv4, wish.ipv6)):
         check_address(network.spec, address)

@@ -27,7 +27,7 @@ from controller.loop import ReconcileLoop
 from controller.pipes import Pipes
 from controller.pki import Authority
 from controller.placing import World
-from controller.plan import Plan, merged, put
+from controller.plan import Plan, put
 from controller.reconcile.ingress import plan_ingress
 from controller.reconcile.network import plan_network
 from controller.reconcile.removal import plan_facts, plan_forgotten, plan_hello, plan_instance
@@ -138,8 +138,9 @@ class Core:
         if key.kind == "service":
             return plan_service(cluster, ServiceId(key.id), self.world(), now, self.ids)
         if key.kind == "network":
-            found = plan_network(cluster, NetworkId(key.id), now)
-            return merged((found, plan_ingress(cluster, now))) if key.id == ingress.NETWORK else found
+            network = NetworkId(key.id)
+            found = plan_network(cluster, network, now, self.statuses.short(network))
+            return plan_ingress(cluster, now, found) if network == ingress.NETWORK else found
         ident = InstanceId(key.id)
         return plan_instance(cluster, ident, self.statuses.get(ident), now)
 
@@ -207,6 +208,7 @@ class Core:
         if report.report is not None:
             self.statuses.report(report.report, host)
             self.loop.add(waiting_keys(cluster) | publishing_keys(cluster))
+            self.loop.add(Key("network", network) for network in report.report.short)
         name = cluster.host_name(host)
         for event in report.events:
             self.ring.add(replace(event, host=name))

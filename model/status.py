@@ -186,3 +186,5 @@ class HostReport(Struct):
     """(protocol, port) of services that it should have open and has not: somebody else has them."""
     conditions: tuple[str, ...] = ()
     """What is wrong with the host now, one line each."""
+    short: tuple[NetworkId, ...] = ()
+    """Networks on which an instance waits for an address, since all in the host's blocks are held or rest."""

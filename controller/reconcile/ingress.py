@@ -19,13 +19,22 @@ from model.spec import Subnet
 from net.returnpath import MOST_ENTRIES
 
 
-def plan_ingress(cluster: Cluster, now: float) -> Plan:
-    """The network itself where it is missing, then its entries. Raises Exhausted."""
+def plan_ingress(cluster: Cluster, now: float, blocks: Plan | None = None) -> Plan:
+    """The network itself where it is missing, what is to be done about its `blocks` anyway, and then its
+    entries; asked again until nothing is left to do. Raises Exhausted."""
+    if blocks is not None and blocks.items:
+        return replace(blocks, retry_at=now)
+    items = _missing(cluster, now)
+    due = now if items else None if blocks is None else blocks.retry_at
+    return Plan(items=items, retry_at=due)
+
+
+def _missing(cluster: Cluster, now: float) -> tuple[Item, ...]:
     network = cluster.networks.get(ingress.NETWORK)
     if network is None:
         if not any(True for _ in ingress.publishing(cluster)):
-            return Plan()
-        return Plan(items=(put(ingress.network(cluster, now), "a service publishes a port"),))
+            return ()
+        return (put(ingress.network(cluster, now), "a service publishes a port"),)
     widened = _widened(cluster, network)
     items: list[Item] = [put(widened, "the fleet has IPv6 now")] if widened != network else []
     wanted = _wanted(cluster)
@@ -33,7 +42,7 @@ def plan_ingress(cluster: Cluster, now: float) -> Plan:
     for host, number in _numbers(cluster, wanted).items():
         leases.ensure(widened, host)
         leases.number(widened, host, number)
-    return Plan(items=(*items, *leases.items(), *_parted(cluster, wanted, now)))
+    return (*items, *leases.items(), *_parted(cluster, wanted, now))
 
 
 def _wanted(cluster: Cluster) -> list[HostId]:

@@ -13,6 +13,7 @@ from controller.commands import connections, networks, services
 from controller.placing import World
 from controller.plan import Plan
 from controller.reconcile.ingress import plan_ingress
+from controller.reconcile.network import plan_network
 from controller.reconcile.service import UNOPENED, plan_service
 from controller.schedule.fleet import fleet_of
 from controller.snapshot import Cluster
@@ -273,6 +274,20 @@ def test_plain_container_publishes_on_its_own_host_only() -> None:
     request = connections.UpdatePorts(add=(port(80),))
     with pytest.raises(InvalidInput, match="only services publish on every host"):
         connections.update_ports(cluster, "box", request, World(), 1.0)
+
+
+def test_blocks_come_before_entries_and_both_are_looked_at_until_nothing_is_left() -> None:
+    cluster = settled(create(fleet((H1,)), spec("web", port(80))))
+    (block,) = cluster.blocks_of(NET).values()
+    over = msgspec.structs.replace(block, quarantined_until=5.0)
+    cluster = cluster.apply(stamped([over], 9), (), 9)[0]
+    blocks = plan_network(cluster, NET, 6.0)
+    first = plan_ingress(cluster, 6.0, blocks)
+    assert (first.items, first.retry_at) == (blocks.items, 6.0) and first.items[0].delete
+    cluster = written(cluster, first)
+    second = plan_ingress(cluster, 6.0, plan_network(cluster, NET, 6.0))
+    assert second.retry_at == 6.0 and ingress.entry_number(written(cluster, second), H1.id) == 1
+    assert plan_ingress(settled(cluster), 6.0, Plan(retry_at=9.0)) == Plan(retry_at=9.0)
 
 
 def test_number_of_a_resting_block_is_nobody_elses() -> None:
