@@ -60,6 +60,8 @@ class NetHosts:
         self.hosts: dict[int, HostProcess] = {}
         self.networks: dict[int, dict[int, NetworkSpec]] = {n: {} for n in range(1, count + 1)}
         self.services: dict[str, VirtualService] = {}
+        self.addresses: dict[int, tuple[str, ...]] = {}
+        """All of a host's own, where it matters."""
         ip("netns", "add", self.switch)
         ip("-n", self.switch, "link", "set", "lo", "up")
         ip("-n", self.switch, "link", "add", "br0", "type", "bridge")
@@ -96,7 +98,9 @@ class NetHosts:
         for ident, spec in self.networks[number].items():
             views[network_id(ident)] = self._view(number, ident, spec)
         peers = {
-            host_id(n): Peer(host=host_id(n), name=f"h{n}", address=address(n))
+            host_id(n): Peer(
+                host=host_id(n), name=f"h{n}", address=address(n), addresses=self.addresses.get(n, ())
+            )
             for n in self.hosts
             if n != number
         }
