@@ -18,7 +18,7 @@ from model.directory import Directory
 from model.directory import apply as apply_directory
 from model.ids import HostId, InstanceId
 from model.records import Desired, Instance
-from model.status import BoundPort, Endpoint, HostFacts, HostReport, InstanceStatus, Phase
+from model.status import BoundPort, Endpoint, Health, HostFacts, HostReport, InstanceStatus, Phase
 from model.view import View, apply
 from model.wire import (
     Ack,
@@ -105,6 +105,8 @@ class FakeHost:
     fails: dict[str, str] = field(default_factory=dict)
     report: HostReport | None = None
     next_address: int = 10
+    first_health: Health = "healthy"
+    """Of those with a health check, when they start."""
     slow: bool = False
     """Nothing starts or stops until it is set back."""
 
@@ -208,6 +210,11 @@ class FakeAgent:
             return
         await self.report([self.host.statuses[ident]])
 
+    async def look(self, ident: InstanceId, health: Health) -> None:
+        """Its health check has found this out."""
+        self._put(ident, health=health)
+        await self.report([self.host.statuses[ident]])
+
     def _put(self, ident: InstanceId, **changes: object) -> None:
         known = self.host.statuses.get(ident, InstanceStatus(instance=ident))
         self.host.statuses[ident] = msgspec.structs.replace(known, **changes)
@@ -248,6 +255,7 @@ class FakeAgent:
                 attempt=instance.attempt,
                 phase=Phase.RUNNING,
                 exit_code=None,
+                health=self.host.first_health if instance.spec.health is not None else "",
                 endpoints=tuple(self._endpoints(instance)),
             )
 
