@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from agent import etcfiles, inroot, ocispec
 from agent.context import Context
-from agent.endpoints import HOST, in_namespace, mode_of
+from agent.endpoints import HOST, in_namespace, mode_of, owner
 from agent.oci import process, users
 from agent.runtime.base import Bundle
 from aio.supervisor import in_thread
@@ -88,8 +88,7 @@ async def bundle(
     """The OCI bundle of the next attempt. Raises InvalidInput, Unsupported."""
     spec = want.spec
     hostname = _hostname(context, want)
-    resolver = etcfiles.resolver_of(in_namespace(context, want, endpoints))
-    etc = await in_thread(_etc_files, context, want, hostname, tuple(endpoints), resolver)
+    etc = await in_thread(_etc_files, context, want, hostname, tuple(in_namespace(context, want, endpoints)))
     passwd, group = (inroot.read_file(root, path) for path in ("/etc/passwd", "/etc/group"))
     facts = ocispec.ContainerFacts(
         hostname=hostname,
@@ -149,15 +148,17 @@ def _make_workdir(want: Instance, image: ImageConfig, root: str, passwd: bytes, 
 
 
 def _etc_files(
-    context: Context, want: Instance, hostname: str, endpoints: tuple[Endpoint, ...], resolver: str
+    context: Context, want: Instance, hostname: str, endpoints: tuple[Endpoint, ...]
 ) -> dict[str, str]:
+    """Who shares another container's network has its /etc/hosts and /etc/resolv.conf too, so that changes are
+    seen by both; but not where it wants more of them than the other."""
     folder = context.folder(want.id)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     gateway = endpoints[0].gateway if endpoints else context.facts.address
     texts = {
         "hosts": etcfiles.hosts(want.spec, hostname, endpoints, host_gateway=gateway),
         "hostname": f"{hostname}\n",
-        "resolv.conf": etcfiles.resolv_conf(want.spec, _host_resolv_conf(), resolver),
+        "resolv.conf": etcfiles.resolv_conf(want.spec, _host_resolv_conf(), etcfiles.resolver_of(endpoints)),
     }
     for name, text in texts.items():
         with open(folder / name, "w", encoding="utf-8") as file:
@@ -165,7 +166,13 @@ def _etc_files(
             file.write(text)
     if mode_of(want.spec) == HOST and not want.spec.extra_hosts:
         del texts["hosts"]
-    return {f"/etc/{name}": str(folder / name) for name in texts}
+    spec, other = want.spec, context.folder(owner(context, want))
+    shared = {
+        "hosts": not spec.extra_hosts,
+        "resolv.conf": not (spec.dns or spec.dns_search or spec.dns_options),
+    }
+    places = {name: other if shared.get(name) and (other / name).exists() else folder for name in texts}
+    return {f"/etc/{name}": str(place / name) for name, place in places.items()}
 
 
 def _host_resolv_conf() -> str:

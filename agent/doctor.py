@@ -26,6 +26,7 @@ async def examine(context: Context, troubles: Sequence[str]) -> HostCheck:
         repairs=tuple(Repair(object=d.object, action=d.action) for d in drifts),
         paths=tuple(_checked(*found) for found in zip(paths, small, large, strict=True)),
         troubles=tuple(troubles),
+        leaked=tuple(sorted(a for (_, a), i in context.addresses.held().items() if i not in context.records)),
     )
 
 

@@ -44,6 +44,13 @@ async def namespace(context: Context, want: Instance) -> str:
     return await context.network.open_namespace(want.id)
 
 
+def owner(context: Context, want: Instance) -> InstanceId:
+    """Whose namespace it has: its own, or that of the container whose network it shares. Raises NotFound,
+    WrongState."""
+    mode = mode_of(want.spec)
+    return _other(context, mode.removeprefix(CONTAINER)) if mode.startswith(CONTAINER) else want.id
+
+
 def in_namespace(context: Context, want: Instance, own: Sequence[Endpoint]) -> Sequence[Endpoint]:
     """The endpoints in its namespace: its `own`, or those of the container whose namespace it shares."""
     mode = mode_of(want.spec)

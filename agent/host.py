@@ -22,6 +22,7 @@ from agent.journal import Journal
 from agent.logs import LogReader
 from agent.membership import Membership
 from agent.namekeeper import NameKeeper
+from agent.policykeeper import PolicyKeeper
 from agent.probe import NONE, HealthState
 from agent.prober import Prober
 from agent.record import Local, status_of
@@ -57,6 +58,7 @@ class HostAgent:
         self._supervisor = supervisor
         self._names = NameKeeper(context, self.membership)
         self._services = ServiceKeeper(context, self.membership)
+        self._policies = PolicyKeeper(context, self.membership)
         self._actions = Actions(context, self._names.known)
         self.prober = Prober(context, supervisor, self._probed)
         self.workers: dict[InstanceId, Worker] = {}
@@ -87,6 +89,7 @@ class HostAgent:
         records = {InstanceId(key): record for key, record in self._journal.read("local", Local).items()}
         for ident in [i for i, record in records.items() if record.phase is Phase.REMOVED]:
             self._tombstones[ident] = records.pop(ident)
+        context.records.update(records)
         self._open_addresses(records)
         await context.network.start()
         context.network.on_drift(self._drifted)
@@ -100,8 +103,9 @@ class HostAgent:
             self._bury()
             self._assign()
         context.names.changed = context.processes.changed = self.report_host
-        self._services.changed = self.report_host
+        self._services.changed = self._policies.changed = self.report_host
         self._supervisor.start("services", self._services.run, restart=True)
+        self._supervisor.start("policies", self._policies.run, restart=True)
         self._supervisor.start("names", self._names.run, restart=True)
         self._supervisor.start("verdicts", context.names.run, restart=True)
         self._supervisor.start("processes", context.processes.run, restart=True)
@@ -132,6 +136,7 @@ class HostAgent:
         written = self._views.write(view)
         self.context.view, self._has_view = view, True
         await self._apply_network()
+        await self._policies.settle()
         self._bury()
         self._assign()
         await written
@@ -146,6 +151,7 @@ class HostAgent:
         networks = delta.networks or delta.gone_networks or delta.peers or delta.gone_peers
         if networks or delta.vxlan_port is not None or self._plan is None:
             await self._apply_network()
+        await self._policies.settle()
         self._assign()
         await written
         return True
@@ -169,8 +175,12 @@ class HostAgent:
             return
         trouble, self._plan = "", None
         try:
-            await self.context.network.apply(replace(plan, services=self._services.take()))
+            await self.context.network.apply(
+                replace(plan, services=self._services.take(), policies=self._policies.take())
+            )
             self._plan = plan
+            for worker in self.workers.values():
+                worker.look_again()
         except FlotaError as error:
             log.error("network: %s", error)
             trouble = f"network: {error}"
@@ -211,6 +221,7 @@ class HostAgent:
         """Who is on the networks may be another: names and services are made of that."""
         self._names.ring()
         self._services.ring()
+        self._policies.ring()
 
     def _assign(self) -> None:
         self._members_changed()
@@ -352,7 +363,9 @@ class HostAgent:
         return HostReport(
             host=context.host,
             volumes=tuple(context.volumes.all()),
-            conditions=tuple(filter(None, (self._trouble, self._services.trouble, *troubles))),
+            conditions=tuple(
+                filter(None, (self._trouble, self._services.trouble, self._policies.trouble, *troubles))
+            ),
         )
 
     def report_host(self) -> None:

@@ -14,6 +14,9 @@ from typing import Protocol
 from agent import naming
 from aio.inotify import DirectoryBells
 from aio.supervisor import Supervisor
+from net.proxy.state import FOLDER as PROXY_FOLDER
+from net.proxy.state import VERSION as PROXY_VERSION
+from net.proxying import ProxyFeed
 from net.resolver.state import VERSION as RESOLVER_VERSION
 from net.supervise import cgroup
 from net.supervise.feed import StateFeed
@@ -43,16 +46,25 @@ class HostProcesses(Protocol):
 
 
 class SupervisedProcesses:
-    """`logs` is the folder for what they say; `own_cgroup` the cgroup that they move to, if any; `options`
-    are for the resolver's command line."""
+    """`logs` is the folder for what they say; `proxy` who tells the proxy what to serve; `own_cgroup` the
+    cgroup that they move to, if any; `options` are for the resolver's command line."""
 
     def __init__(
-        self, run_dir: Path, logs: Path, *, own_cgroup: str = "", options: Sequence[str] = ()
+        self,
+        run_dir: Path,
+        logs: Path,
+        *,
+        proxy: ProxyFeed | None = None,
+        own_cgroup: str = "",
+        options: Sequence[str] = (),
     ) -> None:
         self.changed: Callable[[], None] = lambda: None
         self._run_dir, self._cgroup = run_dir, own_cgroup
         self._feed = StateFeed(str(run_dir / FOLDER), group=0, what="processes")
         self._feed.changed = self._tell
+        self._proxy = proxy
+        if proxy is not None:
+            proxy.changed = self._tell
         self._keeper: Keeper | None = None
         words = ("--cgroup", own_cgroup) if own_cgroup else ()
         self._child = _child(run_dir, logs, "supervisor", "net.supervise", FOLDER, VERSION, *words)
@@ -61,13 +73,15 @@ class SupervisedProcesses:
                 "resolver": _child(
                     run_dir, logs, "resolver", "net.resolver", naming.FOLDER, RESOLVER_VERSION, *options
                 ),
+                "proxy": _child(run_dir, logs, "proxy", "net.proxy", PROXY_FOLDER, PROXY_VERSION),
             }
         )
 
     @property
     def troubles(self) -> tuple[str, ...]:
         own = self._keeper.trouble if self._keeper is not None else ""
-        return (*((own,) if own else ()), *self._feed.troubles)
+        served = self._proxy.troubles if self._proxy is not None else ()
+        return (*((own,) if own else ()), *self._feed.troubles, *served)
 
     async def run(self) -> None:
         if self._cgroup:
@@ -99,7 +113,7 @@ class FakeProcesses:
 
 async def stop(run_dir: Path) -> None:
     """End the supervisor of this run folder, then what it kept, and remove their cgroup. Idempotent."""
-    for name in (FOLDER, naming.FOLDER):
+    for name in (FOLDER, naming.FOLDER, PROXY_FOLDER):
         await stop_process(str(run_dir / name))
     note = run_dir / CGROUP_NOTE
     if note.exists():

@@ -39,6 +39,7 @@ from image.drivers.choice import choose
 from image.registry.client import RegistryClient
 from image.store import ImageStore
 from model.ids import HostId
+from net.proxying import ProxyFeed
 from net.reconciler import NetReconciler
 
 log = logging.getLogger("flota.agent")
@@ -113,7 +114,8 @@ async def _context(
     )
     await images.open()
     stack.push_async_callback(images.close)
-    network = NetReconciler(run_dir)
+    proxy = ProxyFeed(run_dir)
+    network = NetReconciler(run_dir, proxy=proxy)
     stack.push_async_callback(network.close)
     limits = hostlimits.measure()
     measured = await facts.measure(
@@ -133,7 +135,9 @@ async def _context(
         network=network,
         volumes=volumes,
         names=NameService(run_dir),
-        processes=SupervisedProcesses(run_dir, state, own_cgroup=f"{config.cgroup_parent}-processes"),
+        processes=SupervisedProcesses(
+            run_dir, state, proxy=proxy, own_cgroup=f"{config.cgroup_parent}-processes"
+        ),
         clock=SystemClock(),
         state=state,
         run=run_dir,

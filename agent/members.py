@@ -44,8 +44,8 @@ def own_members(
 
 
 def merged(told: Members, own: Members, host: HostId) -> Members:
-    """`own` in place of what was told of `host`."""
-    return {**{i: member for i, member in told.items() if member.host != host}, **own}
+    """`own` in place of what was told of `host`; those that don't run (yet) are left out."""
+    return {**{i: m for i, m in told.items() if m.host != host and m.running}, **own}
 
 
 def wish_of(view: View, record: Local) -> Instance | None:

@@ -69,6 +69,7 @@ def _numbered(
                 protocol=wish.protocol,
                 host_ip=wish.host_ip,
                 allow=wish.allow,
+                proxy_protocol=wish.proxy_protocol,
             )
         )
     return tuple(ports)

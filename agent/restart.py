@@ -9,12 +9,20 @@ from __future__ import annotations
 from aio.backoff import delay
 from model.spec import RestartPolicy
 
+RETRY, MOST_RETRY = 5.0, 60.0
+
 
 def wanted(policy: RestartPolicy, *, exit_code: int | None, restarts: int) -> bool:
     """True when the policy asks for another start after this exit."""
     if policy.condition == "no" or (policy.condition == "on-failure" and exit_code == 0):
         return False
     return policy.max_attempts == 0 or restarts < policy.max_attempts
+
+
+def again(misses: int) -> float:
+    """Seconds until a step that failed so many times in a row is tried again: what is in its way seldom goes
+    by itself, and whoever takes it away need not wait long."""
+    return delay(misses, first=RETRY, limit=MOST_RETRY)
 
 
 def wait(policy: RestartPolicy, *, failures: int, ran_for: float) -> tuple[int, float]:

@@ -11,7 +11,8 @@ import asyncio
 from agent.journal import Journal, Write
 from model import view as views
 from model.codec import encode_wire
-from model.ids import HostId, InstanceId, NetworkId
+from model.ids import HostId, InstanceId, NetworkId, PolicyId
+from model.policy import PolicySpec
 from model.records import Instance
 from model.spec import Struct
 from model.view import NetworkView, Peer, ServiceView, View
@@ -39,6 +40,7 @@ class ViewJournal:
         networks = {NetworkId(k): v for k, v in self._journal.read("network", NetworkView).items()}
         peers = {HostId(k): v for k, v in self._journal.read("peer", Peer).items()}
         services = self._journal.read("service", ServiceView)
+        policies = {PolicyId(k): v for k, v in self._journal.read("policy", PolicySpec).items()}
         self._durable = View(
             revision=head.revision,
             fleet_id=head.fleet_id,
@@ -49,6 +51,7 @@ class ViewJournal:
             networks=networks,
             peers=peers,
             services=services,
+            policies=policies,
         )
         return self._durable
 
@@ -68,6 +71,7 @@ class ViewJournal:
             ("network", delta.networks, delta.gone_networks),
             ("peer", delta.peers, delta.gone_peers),
             ("service", delta.services, delta.gone_services),
+            ("policy", delta.policies, delta.gone_policies),
         ):
             writes += [(kind, key, encode_wire(value)) for key, value in put.items()]
             writes += [(kind, key, None) for key in gone]

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from agent import lifecycle
+from agent import lifecycle, restart
 from agent.lifecycle import Action, InvalidTransition, Outcome, Step
 from agent.probe import HealthState
 from agent.record import Local, impossible
@@ -38,9 +38,8 @@ DEADLINES = {
     Step.CLEAN: 60.0,
     Step.REMOVE: 300.0,
 }
-RETRY = 5.0
-"""Seconds between attempts at a step that fails and that nothing else can be done instead of."""
 RETRIED = frozenset({Step.CLEAN, Step.REMOVE, Step.STOP, Step.WIRE, Step.PAUSE, Step.RESUME})
+"""Steps that nothing else can be done instead of when they fail."""
 STORY = 32
 """Folds that are remembered."""
 
@@ -89,6 +88,9 @@ class Worker:
         self._changed = asyncio.Event()
         self._scope: asyncio.Timeout | None = None
         self._doing: Action | None = None
+        self._trying: tuple[Step, int] | None = None
+        self._misses = 0
+        """Failures in a row of what is tried."""
         self._unwatch: Callable[[], None] | None = None
         self.story: deque[str] = deque(maxlen=STORY)
 
@@ -100,6 +102,10 @@ class Worker:
         brief = doing is None or doing.step not in lifecycle.INTERRUPTIBLE or self._serves(doing)
         if self._scope is not None and not brief:
             self._scope.reschedule(asyncio.get_running_loop().time())
+        self._bell.ring()
+
+    def look_again(self) -> None:
+        """What failed may work now."""
         self._bell.ring()
 
     async def held(self, deadline: float = 30.0) -> Local:
@@ -185,7 +191,7 @@ class Worker:
         new = (self.record.making and not before.making) or (self.record.rewiring and not before.rewiring)
         intent = written if new else None
         self._doing = action
-        outcome = await self._performed(action, intent)
+        outcome = self._counted(action, await self._performed(action, intent))
         self._doing = None
         folded = lifecycle.after(self.record, self.want, action, outcome, self._clock.now())
         self._set(
@@ -204,7 +210,17 @@ class Worker:
         if outcome.error:
             log.warning("%s: %s: %s", self.record.instance[:12], action.step, outcome.error)
             if action.step in RETRIED:
-                await self._bell.wait(RETRY)
+                await self._bell.wait(restart.again(self._misses))
+
+    def _counted(self, action: Action, outcome: Outcome) -> Outcome:
+        """Says when a step that failed is tried again. Another wish starts the count anew."""
+        trying = action.step, action.revision
+        before = self._misses if trying == self._trying else 0
+        self._trying, self._misses = trying, before + 1 if outcome.error else 0
+        if not outcome.error or action.step is not Step.WIRE:
+            return outcome
+        again = f"{outcome.error}; it is tried again in {restart.again(self._misses):g} s"
+        return msgspec.structs.replace(outcome, error=again)
 
     async def _made_durable(self, written: asyncio.Future[None], action: Action) -> None:
         """A process that the journal does not know must not be let go: the next agent would take it away."""

@@ -25,12 +25,16 @@ from model.api import (
     JoinRequest,
     NetworkInfo,
     NetworksPruned,
+    PolicyExplanation,
+    PolicyInfo,
+    PolicyQuestion,
     ProcessTable,
     ServiceInfo,
     StatsSample,
     StopRequest,
     TokenCreated,
     UpdateHost,
+    UpdatePolicy,
     UpdatePorts,
     UpdateService,
     VolumeInfo,
@@ -42,6 +46,7 @@ from model.events import Event
 from model.health import HealthLog
 from model.ids import HostId
 from model.image import ImageRecord, Progress
+from model.policy import PolicySpec
 from model.records import Network
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
@@ -156,6 +161,19 @@ class ControllerPort(Protocol):
         ...
 
     async def disconnect_network(self, ref: str, request: DisconnectNetwork) -> InstanceInfo: ...
+
+    # -- policies -----------------------------------------------------------------------------------
+    def list_policies(self) -> Sequence[PolicyInfo]: ...
+
+    def get_policy(self, ref: str) -> PolicyInfo: ...
+
+    async def create_policy(self, spec: PolicySpec) -> PolicyInfo: ...
+
+    async def update_policy(self, ref: str, request: UpdatePolicy) -> PolicyInfo: ...
+
+    async def remove_policy(self, ref: str) -> None: ...
+
+    def explain_policies(self, question: PolicyQuestion) -> PolicyExplanation: ...
 
     # -- the fleet ----------------------------------------------------------------------------------
     def info(self) -> FleetInfo: ...

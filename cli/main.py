@@ -47,6 +47,7 @@ TABLE: dict[str, str] = {
     "image": "cli.commands.images:image",
     "volume": "cli.commands.volumes:volume",
     "network": "cli.commands.networks:network",
+    "policy": "cli.commands.policies:policy",
     "service": "cli.commands.services:service",
     "node": "cli.commands.fleet:node",
     "token": "cli.commands.fleet:token",

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from api.ports import Channel, Pipe
-from controller import queries
+from controller import explain, queries
 from controller.attachments import network_named
-from controller.commands import connections, hosts, instances, networks, services
-from controller.commands.find import find_host, find_instance, find_service
+from controller.commands import connections, hosts, instances, networks, policies, services
+from controller.commands.find import find_host, find_instance, find_policy, find_service
 from controller.committer import Decide
 from controller.core import Core
 from controller.pki import fingerprint, new_token, secret_hash, secret_of
@@ -31,10 +33,14 @@ from model.api import (
     JoinRequest,
     NetworkInfo,
     NetworksPruned,
+    PolicyExplanation,
+    PolicyInfo,
+    PolicyQuestion,
     ServiceInfo,
     StopRequest,
     TokenCreated,
     UpdateHost,
+    UpdatePolicy,
     UpdatePorts,
     UpdateService,
     WaitResult,
@@ -43,7 +49,8 @@ from model.api import (
 from model.doctor import CheckUp, HostCheck, diagnose
 from model.errors import InvalidInput, NotFound, WrongState
 from model.events import Event
-from model.ids import HostId, InstanceId, NetworkId, ServiceId
+from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
+from model.policy import PolicySpec
 from model.records import Instance, JoinToken, Network
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import InstanceStatus
@@ -238,8 +245,10 @@ class Controller(Core):
         return [queries.network_info(cluster, network, world) for network in ordered]
 
     def get_network(self, ref: str) -> NetworkInfo:
-        cluster = self.snapshot()
-        return queries.network_info(cluster, network_named(cluster, ref), self.world())
+        cluster, world = self.snapshot(), self.world()
+        network = network_named(cluster, ref)
+        info = queries.network_info(cluster, network, world)
+        return replace(info, usage=queries.block_usage(cluster, network, world))
 
     async def create_network(self, spec: NetworkSpec) -> NetworkInfo:
         ident, now = NetworkId(self.ids()), self.clock.now()
@@ -270,6 +279,31 @@ class Controller(Core):
 
         await self.committer.run(decide)
         return NetworksPruned(removed=names)
+
+    # -- policies ---------------------------------------------------------------------------------------
+    def list_policies(self) -> Sequence[PolicyInfo]:
+        cluster = self.snapshot()
+        ordered = sorted(cluster.policies.values(), key=lambda p: p.spec.name)
+        return [queries.policy_info(cluster, policy) for policy in ordered]
+
+    def get_policy(self, ref: str) -> PolicyInfo:
+        cluster = self.snapshot()
+        return queries.policy_info(cluster, find_policy(cluster, ref))
+
+    async def create_policy(self, spec: PolicySpec) -> PolicyInfo:
+        ident, now = PolicyId(self.ids()), self.clock.now()
+        await self.committer.run(lambda c: policies.create(c, spec, now=now, ident=ident))
+        return self.get_policy(ident)
+
+    async def update_policy(self, ref: str, request: UpdatePolicy) -> PolicyInfo:
+        plan = await self.committer.run(lambda c: policies.update(c, ref, request, self.clock.now()))
+        return self.get_policy(plan.subject)
+
+    async def remove_policy(self, ref: str) -> None:
+        await self.committer.run(lambda c: policies.remove(c, ref, self.clock.now()))
+
+    def explain_policies(self, question: PolicyQuestion) -> PolicyExplanation:
+        return explain.explain(self.snapshot(), self.statuses.by_id, question)
 
     # -- the fleet --------------------------------------------------------------------------------------
     def info(self) -> FleetInfo:

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import ipaddress
+from bisect import bisect_right
+from collections import Counter, defaultdict
+
 from controller.condition import status_of
 from controller.placing import World
+from controller.policies import policy_lines, selected_by
 from controller.snapshot import Cluster, Usage
-from model.api import FleetInfo, HostInfo, InstanceInfo, NetworkInfo, ServiceInfo, Why
+from model.api import (
+    BlockUsage,
+    FleetInfo,
+    HostInfo,
+    InstanceInfo,
+    NetworkInfo,
+    PolicyInfo,
+    ServiceInfo,
+    Why,
+)
 from model.events import Event
-from model.records import Desired, Host, Instance, Network, Service
+from model.ids import HostId
+from model.records import Desired, Host, Instance, Network, Policy, Service
 from model.spec import Availability, Replicated, Reservations
 from model.status import HostState, InstanceStatus, Phase
+from net.ipam import room
 
 
 def instance_status(cluster: Cluster, instance: Instance, world: World) -> InstanceStatus:
@@ -104,6 +120,41 @@ def network_info(cluster: Cluster, network: Network, world: World) -> NetworkInf
     return NetworkInfo(network=network, blocks=ordered, endpoints=endpoints)
 
 
+def policy_info(cluster: Cluster, policy: Policy) -> PolicyInfo:
+    return PolicyInfo(policy=policy, selected=selected_by(cluster, policy.spec))
+
+
+def block_usage(cluster: Cluster, network: Network, world: World) -> tuple[BlockUsage, ...]:
+    """How full each host's share of the network is, by what hosts reported last."""
+    blocks = sorted(cluster.blocks_of(network.id).values(), key=lambda b: _place(b.cidr.partition("/")[0]))
+    by_host: dict[HostId, list[str]] = defaultdict(list)
+    for block in blocks:
+        by_host[block.host].append(block.cidr)
+    starts = [_place(block.cidr.partition("/")[0]) for block in blocks]
+    statuses = (world.statuses.get(ident) for ident in cluster.on_network(network.id))
+    feet = [e for s in statuses if s is not None for e in s.endpoints if e.network == network.id]
+    # Blocks never overlap: an address is in the last one that begins before it, or in none.
+    used = Counter(bisect_right(starts, _place(a)) - 1 for foot in feet for a in (foot.ipv4, foot.ipv6) if a)
+    sizes = [room(network.spec, block.cidr, by_host[block.host]) for block in blocks]
+    return tuple(
+        BlockUsage(
+            cidr=block.cidr,
+            host=cluster.host_name(block.host),
+            size=size,
+            used=used[index],
+            free=max(0, size - used[index]),
+            quarantined_until=block.quarantined_until,
+        )
+        for index, (block, size) in enumerate(zip(blocks, sizes, strict=True))
+    )
+
+
+def _place(address: str) -> tuple[int, int]:
+    """By which addresses of both families are in order."""
+    found = ipaddress.ip_address(address)
+    return found.version, int(found)
+
+
 def fleet_info(cluster: Cluster, world: World, *, version: str, store: str) -> FleetInfo:
     running = sum(
         s.phase is Phase.RUNNING and ident in cluster.instances for ident, s in world.statuses.items()
@@ -130,7 +181,7 @@ def why_instance(cluster: Cluster, instance: Instance, world: World, events: tup
         id=instance.id,
         name=instance.name,
         summary=f"container {instance.name} is {info.status.phase}{where}",
-        reasons=info.explanation,
+        reasons=(*info.explanation, *policy_lines(cluster, instance)),
         events=events,
     )
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from immutables import Map
 
-from model.ids import HostId, InstanceId, NetworkId, ServiceId
+from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
 from model.records import (
     Block,
     Desired,
@@ -21,19 +21,21 @@ from model.records import (
     Instance,
     JoinToken,
     Network,
+    Policy,
     Record,
     Revision,
     Service,
 )
 from model.spec import Struct
 
-Kind = Literal["instance", "service", "host", "network", "block", "token", "settings"]
+Kind = Literal["instance", "service", "host", "network", "block", "policy", "token", "settings"]
 TYPES: Mapping[Kind, type[Record]] = {
     "instance": Instance,
     "service": Service,
     "host": Host,
     "network": Network,
     "block": Block,
+    "policy": Policy,
     "token": JoinToken,
     "settings": FleetSettings,
 }
@@ -89,6 +91,7 @@ class Cluster:
     hosts: Map[HostId, Host] = _NONE
     networks: Map[NetworkId, Network] = _NONE
     blocks: Map[str, Block] = _NONE
+    policies: Map[PolicyId, Policy] = _NONE
     tokens: Map[str, JoinToken] = _NONE
     names: Map[str, InstanceId] = _NONE
     """Names of instances that are not being removed."""
@@ -161,6 +164,7 @@ _FIELDS: Mapping[Kind, str] = {
     "host": "hosts",
     "network": "networks",
     "block": "blocks",
+    "policy": "policies",
     "token": "tokens",
 }
 

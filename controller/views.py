@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from immutables import Map
 
 from controller.addressing import spans_hosts
+from controller.policies import selecting_on
 from controller.snapshot import Change, Cluster
 from controller.vips import same_addresses
 from model.ids import HostId, InstanceId, NetworkId, ServiceId
-from model.records import Block, FleetSettings, Host, Instance, Network, Service
+from model.records import Block, FleetSettings, Host, Instance, Network, Policy, Service
 from model.status import HostState
 from model.view import NetworkPeer, NetworkView, Peer, ServiceView, View, service_key
 
@@ -41,6 +42,7 @@ def view_of(cluster: Cluster, host: HostId) -> View:
             for network in networks
             for service in cluster.services_on.get(network, _NO_SERVICES).values()
         },
+        policies=selecting_on(cluster, host),
     )
 
 
@@ -55,7 +57,7 @@ def affected(cluster: Cluster, change: Change) -> set[HostId] | None:
             hosts |= _holders(cluster, record.network)
         elif isinstance(record, Network):
             hosts |= carriers(cluster, record.id)
-        elif isinstance(record, FleetSettings):
+        elif isinstance(record, FleetSettings | Policy):
             return None
     if isinstance(change.old, Service) or isinstance(change.new, Service):
         return _told_of(cluster, change)

@@ -6,7 +6,8 @@ from typing import Literal
 
 from model.api import WaitResult
 from model.records import Instance
-from model.status import InstanceStatus, Phase
+from model.spec import Publish
+from model.status import BoundPort, InstanceStatus, Phase
 
 Condition = Literal["created", "running", "stopped", "removed", "next-exit", "wired"]
 Mark = tuple[int, int, float]
@@ -49,11 +50,16 @@ def answer(
 def wired(instance: Instance, status: InstanceStatus) -> bool:
     """Whether its networks and ports are those that are wanted, as far as a report tells."""
     networks = {endpoint.network for endpoint in status.endpoints}
-    bound = [(p.target, p.protocol, p.host_ip, p.allow) for p in status.ports]
-    wishes = [(p.target, p.protocol, p.host_ip, p.allow) for p in instance.spec.ports]
+    bound = [_port(port) for port in status.ports]
+    wishes = [_port(port) for port in instance.spec.ports]
     enough = all(bound.count(port) >= wishes.count(port) for port in wishes)
     ports = not instance.attachments or (enough and (len(bound) == len(wishes) or instance.spec.publish_all))
     return networks == {attachment.network for attachment in instance.attachments} and ports
+
+
+def _port(port: BoundPort | Publish) -> tuple[object, ...]:
+    """What a wish and what stands have in common; the number may be the host's choice."""
+    return port.target, port.protocol, port.host_ip, port.allow, port.proxy_protocol
 
 
 def _in_vain(instance: Instance, status: InstanceStatus) -> bool:

@@ -10,7 +10,8 @@ from typing import Literal
 
 from model.events import Event
 from model.image import ImageRecord
-from model.records import Block, Condition, Host, Instance, Network, Service
+from model.policy import PolicyProtocol, PolicySpec
+from model.records import Block, Condition, Host, Instance, Network, Policy, Service
 from model.spec import (
     Availability,
     ContainerSpec,
@@ -86,9 +87,25 @@ class UpdateHost(Struct):
     labels_remove: tuple[str, ...] = ()
 
 
+class BlockUsage(Struct):
+    """How full a host's share of a subnet is. An IPv6 share has 65536 usable addresses at most."""
+
+    cidr: str
+    host: str
+    """Its name."""
+    size: int
+    """Addresses that containers can have."""
+    used: int
+    """Those that containers have now."""
+    free: int
+    quarantined_until: float = 0.0
+
+
 class NetworkInfo(Struct):
     network: Network
     blocks: tuple[Block, ...] = ()
+    usage: tuple[BlockUsage, ...] = ()
+    """Of the blocks; told of one network, not in lists."""
     endpoints: Mapping[str, str] = {}
     """Instance name → its addresses on this network, comma separated."""
 
@@ -117,6 +134,38 @@ class UpdatePorts(Struct):
 class NetworksPruned(Struct):
     removed: tuple[str, ...]
     """Names."""
+
+
+class PolicyInfo(Struct):
+    policy: Policy
+    selected: tuple[str, ...] = ()
+    """Names of the containers that it selects now."""
+
+
+class UpdatePolicy(Struct):
+    """Replace a policy's spec. `revision` is the one it was read at; another writer in between is a 409."""
+
+    spec: PolicySpec
+    revision: int = 0
+    """0: whatever it is now."""
+
+
+class PolicyQuestion(Struct):
+    """May `source` speak with `target`? Each is a container, a service (one of its containers) or an
+    address."""
+
+    source: str
+    target: str
+    port: int = 0
+    """0: any."""
+    protocol: PolicyProtocol = "tcp"
+
+
+class PolicyExplanation(Struct):
+    allowed: bool
+    """On one network at least."""
+    lines: tuple[str, ...] = ()
+    """Per network the verdict, then what decides at either end."""
 
 
 class CreateVolume(Struct):

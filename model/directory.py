@@ -26,6 +26,11 @@ class Member(Struct):
     ipv6: str = ""
     ready: bool = True
     """It takes new connections (`model.readiness`). Only then a service's name leads to it."""
+    running: bool = True
+    """False: it is about to start with these addresses, or to end. Only fleets with policies tell of such, so
+    that other hosts let it in from its first packet on."""
+    labels: Mapping[str, str] = {}
+    """Those of its labels by which some policy tells peers."""
 
 
 Members = Mapping[InstanceId, Member]

@@ -48,6 +48,8 @@ class HostCheck(Struct):
     paths: tuple[PathCheck, ...] = ()
     troubles: tuple[str, ...] = ()
     """What the host complains of by itself."""
+    leaked: tuple[str, ...] = ()
+    """Addresses held for containers that it does not have."""
 
 
 class Finding(Struct):
@@ -80,6 +82,11 @@ def diagnose(
         for repair in check.repairs:
             findings.append(Finding(severity="repaired", where=name, what=f"{repair.object} {repair.action}"))
         findings += [Finding(severity="fault", where=name, what=trouble) for trouble in check.troubles]
+        if check.leaked:
+            shown = ", ".join(check.leaked[:4]) + (" …" if len(check.leaked) > 4 else "")
+            what = f"{len(check.leaked)} addresses are held for containers that are gone: {shown}"
+            hint = "They are given back when its agent starts again"
+            findings.append(Finding(severity="warning", where=name, what=what, hint=hint))
     findings += _mtus(checks, names)
     findings += _pairs(checks, names, vxlan_port)
     paths = sum(len(check.paths) for check in checks)

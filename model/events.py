@@ -7,7 +7,7 @@ from typing import Literal
 
 from model.spec import Struct
 
-EventType = Literal["container", "service", "network", "volume", "image", "node", "fleet"]
+EventType = Literal["container", "service", "network", "volume", "image", "node", "fleet", "policy"]
 
 
 class Event(Struct):

@@ -16,6 +16,7 @@ HostId = NewType("HostId", str)
 ServiceId = NewType("ServiceId", str)
 InstanceId = NewType("InstanceId", str)
 NetworkId = NewType("NetworkId", str)
+PolicyId = NewType("PolicyId", str)
 
 IdSource = Callable[[], str]
 """Gives a new 64-digit id at each call. Real: `secrets.token_hex(32)`; in tests: counted."""

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal
 
-from model.ids import HostId, InstanceId, NetworkId, ServiceId
+from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
+from model.policy import PolicySpec
 from model.spec import ContainerSpec, EndpointWish, HostSpec, NetworkSpec, Placement, ServiceSpec, Struct
 from model.status import HostFacts, HostState
 
@@ -158,6 +159,14 @@ class Block(Struct):
         return f"{self.network}/{self.cidr}"
 
 
+class Policy(Struct):
+    id: PolicyId
+    spec: PolicySpec
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    revision: Revision = 0
+
+
 class JoinToken(Struct):
     """Only the hash of a token is stored."""
 
@@ -188,4 +197,4 @@ class FleetSettings(Struct):
     revision: Revision = 0
 
 
-Record = Instance | Service | Host | Network | Block | JoinToken | FleetSettings
+Record = Instance | Service | Host | Network | Block | Policy | JoinToken | FleetSettings

@@ -24,6 +24,8 @@ class Struct(msgspec.Struct, metaclass=_FrozenMeta, frozen=True, kw_only=True, o
 
 
 Protocol = Literal["tcp", "udp", "sctp"]
+ProxyProtocol = Literal["", "v1", "v2"]
+"""Version of the header that tells a container who asks."""
 
 
 class Resources(Struct):
@@ -83,6 +85,8 @@ class Publish(Struct):
     mode: Literal["host", "ingress"] = "host"
     allow: tuple[str, ...] = ()
     """Ranges of clients that reach it, the host's own addresses included; empty: everybody."""
+    proxy_protocol: ProxyProtocol = ""
+    """Each connection begins with this header; tcp only."""
 
 
 class EndpointWish(Struct):

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Literal
 
 from model.ids import HostId, InstanceId, NetworkId
-from model.spec import Protocol, Struct
+from model.spec import Protocol, ProxyProtocol, Struct
 
 
 class Phase(StrEnum):
@@ -81,6 +81,7 @@ class BoundPort(Struct):
     protocol: Protocol
     host_ip: str = ""
     allow: tuple[str, ...] = ()
+    proxy_protocol: ProxyProtocol = ""
 
 
 Health = Literal["", "starting", "healthy", "unhealthy"]

@@ -213,7 +213,7 @@ def _ports(ports: Iterable[Publish], at: str) -> Iterator[Problem]:
             yield _p(f"{where}.published_to", f"{port.published_to} is not a port above {port.published}")
         if port.host_ip and not is_address(port.host_ip):
             yield _p(f"{where}.host_ip", f"{port.host_ip[:60]!r} is not an IP address")
-        elif port.host_ip and ipaddress.ip_address(port.host_ip) == _LOOPBACK6:
+        elif port.host_ip and not port.proxy_protocol and ipaddress.ip_address(port.host_ip) == _LOOPBACK6:
             hint = "publish on 127.0.0.1, or on an address of the host"
             yield _p(f"{where}.host_ip", f"the kernel routes ::1 to no container: {hint}")
         for range_ in port.allow:
@@ -221,6 +221,10 @@ def _ports(ports: Iterable[Publish], at: str) -> Iterator[Problem]:
                 yield _p(f"{where}.allow", f"{range_[:60]!r} is not a range such as 10.0.0.0/8")
         if port.allow and port.mode == "ingress":
             yield _p(f"{where}.allow", "works on ports of one host only (mode=host)")
+        if port.proxy_protocol and port.protocol != "tcp":
+            yield _p(f"{where}.proxy_protocol", f"begins a connection of tcp; {port.protocol} has none")
+        if port.proxy_protocol and port.mode == "ingress":
+            yield _p(f"{where}.proxy_protocol", "works on ports of one host only (mode=host)")
         key = (port.protocol, port.published, port.host_ip)
         given = port.published and not port.published_to
         if given and key in seen:

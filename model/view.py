@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import msgspec
 
-from model.ids import HostId, InstanceId, NetworkId, ServiceId
+from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
+from model.policy import PolicySpec
 from model.records import Instance
 from model.spec import Balance, NetworkSpec, Struct
 
@@ -75,6 +76,8 @@ class View(Struct):
     peers: Mapping[HostId, Peer] = {}
     services: Mapping[str, ServiceView] = {}
     """By `service_key`. A map beside the networks, so that one service's change is one entry."""
+    policies: Mapping[PolicyId, PolicySpec] = {}
+    """Those that select an instance of this host."""
 
 
 class ViewDelta(Struct):
@@ -90,10 +93,12 @@ class ViewDelta(Struct):
     networks: Mapping[NetworkId, NetworkView] = {}
     peers: Mapping[HostId, Peer] = {}
     services: Mapping[str, ServiceView] = {}
+    policies: Mapping[PolicyId, PolicySpec] = {}
     gone_instances: tuple[InstanceId, ...] = ()
     gone_networks: tuple[NetworkId, ...] = ()
     gone_peers: tuple[HostId, ...] = ()
     gone_services: tuple[str, ...] = ()
+    gone_policies: tuple[PolicyId, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -109,6 +114,7 @@ def diff(old: View, new: View) -> ViewDelta:
     networks, gone_networks = _diff(old.networks, new.networks)
     peers, gone_peers = _diff(old.peers, new.peers)
     services, gone_services = _diff(old.services, new.services)
+    policies, gone_policies = _diff(old.policies, new.policies)
     return ViewDelta(
         from_revision=old.revision,
         to_revision=new.revision,
@@ -120,10 +126,12 @@ def diff(old: View, new: View) -> ViewDelta:
         networks=networks,
         peers=peers,
         services=services,
+        policies=policies,
         gone_instances=gone_instances,
         gone_networks=gone_networks,
         gone_peers=gone_peers,
         gone_services=gone_services,
+        gone_policies=gone_policies,
     )
 
 
@@ -141,6 +149,7 @@ def apply(delta: ViewDelta, view: View) -> View | None:
         networks=_apply(view.networks, delta.networks, delta.gone_networks),
         peers=_apply(view.peers, delta.peers, delta.gone_peers),
         services=_apply(view.services, delta.services, delta.gone_services),
+        policies=_apply(view.policies, delta.policies, delta.gone_policies),
     )
 
 

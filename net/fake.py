@@ -14,6 +14,7 @@ from model.status import BoundPort, Endpoint
 from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
 from net.loadbalance import VirtualService, problems, refuse
 from net.naming import endpoint_mac
+from net.policy import HostPolicies
 from net.subnets import gateway, subnet_of
 
 
@@ -28,6 +29,7 @@ class FakeHostNetwork:
         self.published: dict[InstanceId, tuple[BoundPort, ...]] = {}
         self.spaces: dict[InstanceId, str] = {}
         self.services: dict[str, VirtualService] = {}
+        self.policies = HostPolicies()
         self.foreign_ports: set[tuple[str, int]] = set()
         self.started = False
         self._bells: list[Callable[[Drift], None]] = []
@@ -42,6 +44,7 @@ class FakeHostNetwork:
         refuse(problems(plan.services, plan.service_ranges()))
         self.plan = plan
         self.services = dict(plan.services)
+        self.policies = plan.policies
         self.applied += 1
 
     async def open_namespace(self, instance: InstanceId) -> str:
@@ -98,6 +101,9 @@ class FakeHostNetwork:
                 self.services.pop(key, None)
             else:
                 self.services[key] = service
+
+    async def police(self, policies: HostPolicies) -> None:
+        self.policies = policies
 
     def free_port(
         self,

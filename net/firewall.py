@@ -15,17 +15,19 @@ from itertools import pairwise
 from typing import Any
 
 from model.netoptions import apart
-from net import l2guard, servicenat
+from net import l2guard, policychains, servicenat
 from net.backend.base import Member, Scene, gateways, is_ipv6
 from net.host import EndpointRequest, PublishRequest
 from net.names import has_names
 from net.naming import BRIDGE, VXLAN, bridge_name
+from net.policy import HostPolicies
 from net.publish import elements
 from net.state import Chain, ElementSet, Family, NftTable, Rule, element_set, rule
 
 RAW, DSTNAT, FILTER, SRCNAT = -300, -100, 0, 100
 """Priorities of netfilter hooks (nft(8)): before connection tracking, destination NAT, filter, source NAT."""
 _IFNAME = "ifname"
+NO_POLICIES = HostPolicies()
 
 
 def tables(
@@ -34,17 +36,31 @@ def tables(
     endpoints: Iterable[EndpointRequest],
     published: Iterable[PublishRequest],
     service_ranges: Iterable[str] = (),
+    policies: HostPolicies = NO_POLICIES,
 ) -> Mapping[Family, NftTable]:
     """Both our tables: `inet` for what is routed, `bridge` for what stays on a bridge."""
     known, feet = tuple(members), tuple(endpoints)
-    inet = _inet(known, scene, published)
+    inet = _inet(known, scene, published, policies)
+    services = NftTable(sets=servicenat.sets(service_ranges))
     return {
-        "inet": NftTable(chains=inet.chains, sets={**inet.sets, **servicenat.sets(service_ranges)}),
-        "bridge": l2guard.table(known, feet),
+        "inet": _joined(inet, services, policychains.inet(policies, feet)),
+        "bridge": _joined(l2guard.table(known, feet), policychains.bridge(policies, feet)),
     }
 
 
-def _inet(members: tuple[Member, ...], scene: Scene, published: Iterable[PublishRequest]) -> NftTable:
+def _joined(*tables: NftTable) -> NftTable:
+    return NftTable(
+        chains={name: chain for table in tables for name, chain in table.chains.items()},
+        sets={name: found for table in tables for name, found in table.sets.items()},
+    )
+
+
+def _inet(
+    members: tuple[Member, ...],
+    scene: Scene,
+    published: Iterable[PublishRequest],
+    policies: HostPolicies,
+) -> NftTable:
     inner = [link for member in members for link in member.traits.inner]
     lanes = [
         f"{a} . {b}"
@@ -62,7 +78,7 @@ def _inet(members: tuple[Member, ...], scene: Scene, published: Iterable[Publish
     ports = elements(published)
     asked = [address for m in members if has_names(m.view) for address in gateways(m.view)]
     return NftTable(
-        chains=_inet_chains(scene.vxlan_port, vnis),
+        chains=_inet_chains(scene.vxlan_port, vnis, policychains.tracking(policies)),
         sets={
             "own": element_set(_IFNAME, inner),
             "lanes": element_set("ifname . ifname", lanes),
@@ -84,9 +100,9 @@ def _inet(members: tuple[Member, ...], scene: Scene, published: Iterable[Publish
     )
 
 
-def _inet_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
+def _inet_chains(vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ...]) -> Mapping[str, Chain]:
     return {
-        **_untracked_chains(vxlan_port, vnis),
+        **_untracked_chains(vxlan_port, vnis, tracking),
         **_forward_chains(),
         "publish": Chain(rules=_publish_rules()),
         "prerouting": Chain(
@@ -111,10 +127,11 @@ def _inet_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
     }
 
 
-def _untracked_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
+def _untracked_chains(vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ...]) -> Mapping[str, Chain]:
     """What connection tracking never sees: our tunnels, what passes between containers, and questions for
     names, which a container that publishes port 53 would catch by its NAT otherwise. Answers to this
-    host's own addresses are tracked, for they may belong to a connection that NAT led here."""
+    host's own addresses are tracked, for they may belong to a connection that NAT led here; so is what passes
+    between containers of which a policy selects one (`tracking`)."""
     tunnel: tuple[Rule, ...] = ()
     sent: tuple[Rule, ...] = ()
     if vnis:
@@ -130,11 +147,14 @@ def _untracked_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
         rule(f'iifname "{BRIDGE}*" jump from_container', "containers of this host"),
         rule(f'iifname "{VXLAN}*" jump from_tunnel', "containers of other hosts"),
     )
+    between = Chain(rules=(*tracking, rule("notrack accept", "between containers")))
+    verdict = "goto between" if tracking else "notrack accept"
     return {
+        **({"between": between} if tracking else {}),
         "from_container": Chain(
             rules=(
-                rule("ip daddr @inside4 notrack accept", "between containers"),
-                rule("ip6 daddr @inside6 notrack accept", "between containers"),
+                rule(f"ip daddr @inside4 {verdict}", "between containers"),
+                rule(f"ip6 daddr @inside6 {verdict}", "between containers"),
                 rule(
                     f"ip daddr @names4 {dns} dport 53 notrack accept", "names, whoever publishes their port"
                 ),
@@ -146,8 +166,8 @@ def _untracked_chains(vxlan_port: int, vnis: list[int]) -> Mapping[str, Chain]:
         ),
         "from_tunnel": Chain(
             rules=(
-                rule("ip daddr @inside4 ip saddr @inside4 notrack accept", "between containers"),
-                rule("ip6 daddr @inside6 ip6 saddr @inside6 notrack accept", "between containers"),
+                rule(f"ip daddr @inside4 ip saddr @inside4 {verdict}", "between containers"),
+                rule(f"ip6 daddr @inside6 ip6 saddr @inside6 {verdict}", "between containers"),
                 rule("ip daddr 127.0.0.0/8 drop", "loopback is the host's own"),
             )
         ),

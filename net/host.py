@@ -15,6 +15,7 @@ from model.spec import NetworkSpec, Struct
 from model.status import BoundPort, Endpoint
 from model.view import NetworkView, Peer
 from net.loadbalance import VirtualService
+from net.policy import HostPolicies
 
 FIRST_PORT, LAST_PORT = 32768, 65535
 """Where ports of a host's own choice come from."""
@@ -36,6 +37,8 @@ class NetworkPlan(Struct):
     one container is on together should differ, for they are its way to them."""
     services: Mapping[str, VirtualService] = {}
     """By a key that is the caller's; as `HostNetwork.serve` takes them."""
+    policies: HostPolicies = HostPolicies()
+    """As `HostNetwork.police` takes them."""
 
     def service_ranges(self) -> tuple[str, ...]:
         """Of all networks, each once."""
@@ -123,6 +126,11 @@ class HostNetwork(Protocol):
         what there is. New connections go by it at once, those that stand go on where they are, and datagrams
         leave members that are gone. `apply` replaces all services by those of its plan. Raises InvalidInput
         for an address outside the plan's ranges, changing nothing."""
+        ...
+
+    async def police(self, policies: HostPolicies) -> None:
+        """These policies, and no others. In force when this returns, also for endpoints that are attached
+        later: those are closed before their first packet, or not attached. Costs what changes."""
         ...
 
     def free_port(

@@ -190,6 +190,27 @@ def reserved(spec: NetworkSpec, blocks: Sequence[str]) -> frozenset[Address]:
     return frozenset(found)
 
 
+def room(spec: NetworkSpec, block: str, blocks: Sequence[str]) -> int:
+    """How many endpoints can have an address of `block`, one of a host's `blocks`; of an IPv6 block the first
+    65536 addresses count."""
+    whole = ipaddress.ip_network(block)
+    first = int(whole.network_address)
+    last = first + min(whole.num_addresses, 1 << 16) - 1
+    subnet = subnet_of(spec, str(whole.network_address))
+    if subnet.ip_range:
+        low, high = _span(subnet.ip_range)
+        first, last = max(first, low), min(last, high)
+    barred = [*map(_span, subnet.exclude)]
+    barred += [(int(a), int(a)) for a in reserved(spec, blocks) if a.version == whole.version]
+    free = 0
+    for low, high in sorted(barred):
+        if high < first or low > last:
+            continue
+        free += max(0, low - first)
+        first = max(first, high + 1)
+    return free + max(0, last - first + 1)
+
+
 def _fixed(
     spec: NetworkSpec, blocks: Sequence[str], leases: Leases, holder: str, wanted: str
 ) -> tuple[Leases, str]:

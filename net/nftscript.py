@@ -67,7 +67,8 @@ def parse_listing(listing: Mapping[str, Any]) -> NftTable:
                 type=_type(found["type"]),
                 data=_type(found.get("map", "")),
                 interval="interval" in found.get("flags", ()),
-                elements=dict(_element(item) for item in found.get("elem", ())),
+                filled=(filled := "timeout" if "timeout" in found.get("flags", ()) else ""),
+                elements={} if filled else dict(_element(item) for item in found.get("elem", ())),
             )
     whole = {
         name: msgspec.structs.replace(chain, rules=tuple(rules.get(name, ())))
@@ -81,7 +82,8 @@ def _frame(table: NftTable) -> Any:
         name: (c.type, c.hook, c.priority, c.policy, tuple(comment(r) if r.text else r.why for r in c.rules))
         for name, c in table.chains.items()
     }
-    return table.dormant, chains, {name: (s.type, s.data, s.interval) for name, s in table.sets.items()}
+    sets = {name: (s.type, s.data, s.interval, bool(s.filled)) for name, s in table.sets.items()}
+    return table.dormant, chains, sets
 
 
 def _whole(family: Family, table: NftTable) -> Iterable[str]:
@@ -90,7 +92,8 @@ def _whole(family: Family, table: NftTable) -> Iterable[str]:
     yield f"table {family} {TABLE} {{"
     for name, found in table.sets.items():
         kind, typed = ("map", f"{found.type} : {found.data}") if found.data else ("set", found.type)
-        yield f"  {kind} {name} {{ type {typed}; {'flags interval; ' if found.interval else ''}}}"
+        words = found.filled or f"type {typed}{'; flags interval' if found.interval else ''}"
+        yield f"  {kind} {name} {{ {words}; }}"
     for name, chain in table.chains.items():
         yield f"  chain {name} {{"
         if chain.hook:
@@ -109,6 +112,8 @@ def _elements(
 ) -> Iterable[str]:
     for name, wanted in want.items():
         now, then = wanted.elements, have[name].elements
+        if now is then:
+            continue
         gone = {key: value for key, value in then.items() if now.get(key) != value}
         new = {key: value for key, value in now.items() if then.get(key) != value}
         if gone:
@@ -138,4 +143,7 @@ def _words(item: Any) -> str:
             return f"{item['prefix']['addr']}/{item['prefix']['len']}"
         if "range" in item:
             return "-".join(_words(part) for part in item["range"])
+        for verdict in ("jump", "goto"):
+            if verdict in item:
+                return f"{verdict} {item[verdict]['target']}"
     return str(item)

@@ -30,6 +30,8 @@ def elements(requests: Iterable[PublishRequest]) -> Mapping[str, Mapping[str, st
     found: dict[str, dict[str, str]] = {name: {} for name in MAPS}
     for request in requests:
         for port in request.ports:
+            if port.proxy_protocol:
+                continue  # the proxy's (net.proxied)
             version = ipaddress.ip_address(port.host_ip).version if port.host_ip else 0
             if request.ipv4 and version in (0, 4):
                 _put(found, 4, port, "" if port.host_ip == ANY4 else port.host_ip, request.ipv4)

@@ -20,10 +20,11 @@ import msgspec
 from aio.backoff import delay
 from aio.mailbox import Bell
 from aio.supervisor import Supervisor
-from model.errors import CommandFailed, Exhausted, InUse, NotFound
+from model.errors import CommandFailed, InUse, NotFound
 from model.ids import InstanceId, short
 from model.status import Endpoint
-from net import loadbalance, publish
+from net import hostports, loadbalance, publish
+from net.convergence import Convergence
 from net.diff import Op, Operation, diff, nft_operations
 from net.drift import drift_of, not_repaired
 from net.endpoint import InstanceNetwork, endpoint_link, endpoint_status, network_of, same_but_ways
@@ -35,18 +36,23 @@ from net.loadbalance import VirtualService
 from net.naming import veth_name
 from net.parting import Parting
 from net.plan import (
+    around,
     check,
     desired,
     filter_tables,
     loopback_routing,
     own_blocks,
+    policy_tables,
     scene_of,
     service_frame,
     traits_of,
 )
+from net.policy import HostPolicies
+from net.proxied import proxied, proxy_state
+from net.proxying import PortProxy, ProxyFeed
 from net.servicechains import TABLE as SERVICE_TABLE
 from net.serving import Serving
-from net.state import Link, NetState, Steering, Sysctl, Way
+from net.state import Link, NetState, Sysctl, Way
 
 log = logging.getLogger("flota.net")
 
@@ -59,29 +65,34 @@ when they change, and are set back within 30 s."""
 
 
 class NetReconciler:
-    def __init__(self, run_dir: Path, *, kernel: Kernel | None = None, compare: float = COMPARE) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        kernel: Kernel | None = None,
+        proxy: PortProxy | None = None,
+        compare: float = COMPARE,
+    ) -> None:
         self._spaces = run_dir / "ns"
         self._files = EndpointFiles(run_dir / "endpoints")
         self._kernel: Kernel = kernel if kernel is not None else LinuxKernel()
+        self._proxy: PortProxy = proxy if proxy is not None else ProxyFeed(run_dir)
         self._compare = compare
         self._instances: dict[InstanceId, InstanceNetwork] = {}
         self._plan: NetworkPlan | None = None
         self._lock = asyncio.Lock()
         self._bell = Bell()
         self._watchers: list[Callable[[Drift], None]] = []
-        self._leaving: set[str] = set()
-        self._routed: frozenset[str] = frozenset()
-        """Destinations of the routes that stood after the last comparison."""
         self._loopback: Mapping[str, str] = {}
         self._supervisor = Supervisor("net")
         self._serving = Serving(self._kernel)
         self._parting = Parting(self._kernel, lambda: tuple(self._instances.values()))
-        self._issued = 0
+        self._convergence = Convergence(self._kernel)
 
     @property
     def mutations(self) -> int:
         """Operations issued to the kernel since start; stands still while nothing changes."""
-        return self._issued + self._serving.mutations
+        return self._convergence.issued + self._serving.mutations
 
     # -- life ---------------------------------------------------------------------------------------
     async def start(self) -> None:
@@ -89,6 +100,7 @@ class NetReconciler:
         self._instances = self._files.load()
         await self._kernel.start(self._bell.ring)
         self._supervisor.start("watch", self._watch, restart=True)
+        self._supervisor.start("proxy", self._proxy.run, restart=True)
         self._supervisor.start("parting", self._parting.run, restart=True)
         self._supervisor.start("tidy", lambda: self._serving.tidy(self._lock), restart=True)
 
@@ -104,7 +116,7 @@ class NetReconciler:
         async with self._lock:
             self._plan = None
             await self._serving.remove()
-            await self._issue(diff(NetState(), await self._kernel.observe(())))
+            await self._convergence.issue(diff(NetState(), await self._kernel.observe(())))
 
     async def apply(self, plan: NetworkPlan) -> None:
         check(plan)
@@ -114,6 +126,7 @@ class NetReconciler:
             if failure is not None:
                 raise failure
             await self._serving.apply(plan.services, service_frame(plan), own_blocks(plan))
+            await self._tell_proxy()
 
     async def examine(self) -> Sequence[Drift]:
         drifts, failure = await self._look(thorough=True)
@@ -139,8 +152,9 @@ class NetReconciler:
         async with self._lock:
             known = self._instances.pop(instance, None)
             if known is not None:
-                self._leaving |= {veth_name(instance, e.network) for e in known.endpoints}
+                self._convergence.leaving |= {veth_name(instance, e.network) for e in known.endpoints}
                 await self._elements(known, msgspec.structs.replace(known, endpoints=(), published=None))
+                await self._tell_proxy(known)
             await self._kernel.drop_namespace(self._spaces / instance)
             self._files.forget(instance)
 
@@ -163,14 +177,14 @@ class NetReconciler:
             after = msgspec.structs.replace(known, endpoints=(*rest, request))
             if before is not None and same_but_ways(before, request):
                 assert link.foot is not None
-                await self._issue((Op(verb="change", item=Way(link=link.name, foot=link.foot)),))
+                await self._convergence.issue((Op(verb="change", item=Way(link=link.name, foot=link.foot)),))
                 self._keep(request.instance, after)
                 return endpoint_status(request, view)
             if before is not None:
-                await self._issue((Op(verb="remove", item=link),))
-            self._leaving.discard(link.name)
-            await self._elements(known, after)
-            await self._issue((Op(verb="add", item=link),))
+                await self._convergence.issue((Op(verb="remove", item=link),))
+            self._convergence.leaving.discard(link.name)
+            await self._elements(known, after, needed=True)
+            await self._convergence.issue((Op(verb="add", item=link),))
             self._keep(request.instance, after)
             return endpoint_status(request, view)
 
@@ -185,7 +199,9 @@ class NetReconciler:
             self._keep(instance, after)
             await self._elements(known, after)
             name = veth_name(instance, network)
-            await self._issue((Op(verb="remove", item=Link(name=name, kind="veth", alias="", mtu=0)),))
+            await self._convergence.issue(
+                (Op(verb="remove", item=Link(name=name, kind="veth", alias="", mtu=0)),)
+            )
 
     def attached(self, instance: InstanceId) -> Sequence[str]:
         known = self._instances.get(instance)
@@ -196,20 +212,19 @@ class NetReconciler:
         wanted = publish.normal(request)
         async with self._lock:
             known = self._known(request.instance)
-            others = [i.published for i in self._instances.values() if i.published is not None]
-            publish.clash(wanted, others)
+            publish.clash(wanted, self._published())
             held = () if known.published is None else known.published.ports
-            for port in wanted.ports:
-                if port not in held and not self._kernel.port_is_free(
-                    port.protocol, port.host_ip, port.published
-                ):
-                    raise InUse(
-                        f"port {port.published}/{port.protocol} is in use by another program on this host",
-                        hint="Stop that program, or publish on another port",
-                    )
+            hostports.refuse_taken(self._kernel, wanted.ports, held)
             after = msgspec.structs.replace(known, published=wanted)
             self._keep(request.instance, after)
             await self._elements(known, after)
+            await self._tell_proxy(known, after)
+            for port in proxied(wanted):
+                if port not in held and (trouble := self._proxy.trouble(port.published)):
+                    self._keep(request.instance, known)
+                    await self._elements(after, known)
+                    await self._tell_proxy(known, after)
+                    raise InUse(trouble, hint="Stop who has the port, or publish on another")
             await self._route_loopback()
 
     async def unpublish(self, instance: InstanceId) -> None:
@@ -220,6 +235,7 @@ class NetReconciler:
             after = msgspec.structs.replace(known, published=None)
             self._keep(instance, after)
             await self._elements(known, after)
+            await self._tell_proxy(known)
             await self._route_loopback()
 
     # -- services -----------------------------------------------------------------------------------
@@ -230,6 +246,20 @@ class NetReconciler:
             loadbalance.refuse(loadbalance.problems(wanted, ranges))
             await self._serving.change(changes)
 
+    # -- policies -----------------------------------------------------------------------------------
+    async def police(self, policies: HostPolicies) -> None:
+        async with self._lock:
+            if self._plan is None:
+                return
+            before, self._plan = self._plan, msgspec.structs.replace(self._plan, policies=policies)
+            if before.policies.classes.keys() == policies.classes.keys():
+                feet = self._instances.values()
+                now, then = policy_tables(self._plan, feet), policy_tables(before, feet)
+                await self._change(nft_operations(now, then))
+            elif (failure := (await self._converge())[1]) is not None:
+                self._bell.ring()
+                raise failure
+
     def free_port(
         self,
         protocol: str,
@@ -238,23 +268,18 @@ class NetReconciler:
         but: Container[tuple[str, int]] = frozenset(),
         within: tuple[int, int] = (FIRST_PORT, LAST_PORT),
     ) -> int:
-        taken = {
-            port.published
-            for known in self._instances.values()
-            if known.published is not None
-            for port in known.published.ports
-            if port.protocol == protocol
-        }
-        for port in range(within[0], within[1] + 1):
-            if port in taken or (protocol, port) in but:
-                continue
-            if self._kernel.port_is_free(protocol, host_ip, port):
-                return port
-        raise Exhausted(
-            f"no {protocol} port of {within[0]} to {within[1]} is free on {host_ip or 'this host'}"
-        )
+        return hostports.free_port(self._kernel, self._published(), protocol, host_ip, but=but, within=within)
 
     # -- within -------------------------------------------------------------------------------------
+    def _published(self) -> list[PublishRequest]:
+        return [known.published for known in self._instances.values() if known.published is not None]
+
+    async def _tell_proxy(self, *changed: InstanceNetwork) -> None:
+        """Let it serve what is published now; wait for it if that matters to one of these."""
+        self._proxy.update(proxy_state(self._published(), self._plan))
+        if any(proxied(network.published) for network in changed):
+            await self._proxy.served()
+
     def _known(self, instance: InstanceId) -> InstanceNetwork:
         known = self._instances.get(instance)
         if known is None:
@@ -265,25 +290,27 @@ class NetReconciler:
         self._files.save(instance, network)
         self._instances[instance] = network
 
-    async def _elements(self, before: InstanceNetwork, after: InstanceNetwork) -> None:
-        """Change the packet filter by what one instance's change means, and by nothing else."""
+    async def _elements(
+        self, before: InstanceNetwork, after: InstanceNetwork, *, needed: bool = False
+    ) -> None:
+        """Change the packet filter by what one instance's change means, and by nothing else. `needed`: raises
+        CommandFailed when it can't be; an endpoint must not stand without its rules."""
         if self._plan is None:
             return
-        await self._filter(before, after)
+        near = around(self._plan, (before, after))
+        now, then = filter_tables(near, (after,)), filter_tables(near, (before,))
+        await self._change(nft_operations(now, then), needed=needed)
         self._parting.changed(before, after)
 
-    async def _filter(self, before: InstanceNetwork, after: InstanceNetwork) -> None:
-        assert self._plan is not None
-        now, then = filter_tables(self._plan, (after,)), filter_tables(self._plan, (before,))
-        operations = nft_operations(now, then)
+    async def _change(self, operations: Sequence[Operation], *, needed: bool = False) -> None:
         try:
-            await self._issue(operations)
+            await self._convergence.issue(operations)
         except CommandFailed as error:
             log.warning("comparing everything, since %s", error)
             if (failure := (await self._converge())[1]) is not None:
                 raise failure from error
-            with contextlib.suppress(CommandFailed):
-                await self._issue(operations)
+            with contextlib.nullcontext() if needed else contextlib.suppress(CommandFailed):
+                await self._convergence.issue(operations)
             self._bell.ring()
 
     async def _route_loopback(self) -> None:
@@ -291,56 +318,16 @@ class NetReconciler:
             return
         paths = loopback_routing(self._plan, self._instances.values())
         changed = [Sysctl(path=p, value=v) for p, v in paths.items() if self._loopback.get(p) != v]
-        await self._issue([Op(verb="change", item=item) for item in changed])
+        await self._convergence.issue([Op(verb="change", item=item) for item in changed])
         self._loopback = paths
 
-    async def _issue(self, operations: Sequence[Operation]) -> None:
-        self._issued += len(operations)
-        if operations:
-            await self._kernel.apply(operations)
-
     async def _converge(self, *, thorough: bool = False) -> tuple[Sequence[Operation], CommandFailed | None]:
-        """Make the kernel as desired; what had to be done, and why not all of it could be. `thorough` also
-        looks at what it takes a file each to see."""
+        """As `Convergence.to`, to what the plan means for the instances that there are."""
         assert self._plan is not None
         present = [i for i in self._instances.values() if self._kernel.has_namespace(Path(i.namespace))]
-        want = desired(self._plan, present)
-        operations, failure = await self._difference(want), None
-        try:
-            await self._issue(operations)
-        except CommandFailed:
-            operations, failure = await self._what_can_be(want)
-        if thorough:
-            kinds = {name: link.kind for name, link in want.links.items() if link.steered}
-            names = await self._kernel.unsteered(kinds)
-            again = [Op(verb="change", item=Steering(link=n, kind=kinds[n])) for n in names]
-            await self._issue(again)
-            operations = (*operations, *again)
+        done = await self._convergence.to(desired(self._plan, present), thorough=thorough)
         self._loopback = loopback_routing(self._plan, present)
-        self._routed = frozenset(route.destination for route in want.routes)
-        return operations, failure
-
-    async def _difference(self, want: NetState) -> Sequence[Operation]:
-        have = await self._kernel.observe(want.sysctls)
-        self._leaving &= set(have.links)
-        return tuple(op for op in diff(want, have, self._routed) if not self._expected(op))
-
-    async def _what_can_be(self, want: NetState) -> tuple[Sequence[Operation], CommandFailed | None]:
-        """One by one, so that what the kernel refuses holds up nothing else; the first refusal."""
-        done, failure = list[Operation](), None
-        for operation in await self._difference(want):
-            try:
-                await self._issue((operation,))
-                done.append(operation)
-            except CommandFailed as error:
-                failure = failure or error
-        return done, failure
-
-    def _expected(self, operation: Operation) -> bool:
-        """The kernel is still taking down an endpoint whose namespace was dropped."""
-        if not isinstance(operation, Op) or operation.verb != "remove":
-            return False
-        return isinstance(operation.item, Link) and operation.item.name in self._leaving
+        return done
 
     async def _settled(self) -> None:
         """Let a burst of our own changes pass, for at most half of the second within which drift is repaired:

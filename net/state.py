@@ -151,6 +151,9 @@ class ElementSet(Struct):
     data: str = ""
     interval: bool = False
     elements: Mapping[str, str] = {}
+    filled: str = ""
+    """How a set that packets fill is declared; its elements are never compared, and of a listed one this is
+    only some word."""
 
 
 def rule(text: str, why: str) -> Rule:

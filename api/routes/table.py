@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from api.routes import agents, fleet, host, images, instances, networks, services, stats, volumes
+from api.routes import agents, fleet, host, images, instances, networks, policies, services, stats, volumes
 from api.routes import query as q
 from api.routes.route import ControllerRoute, HostRoute
 from model import api as m
@@ -12,6 +12,7 @@ from model.doctor import CheckUp, HostCheck
 from model.events import Event
 from model.health import HealthLog
 from model.image import Progress
+from model.policy import PolicySpec
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import HostFacts
 from model.streams import ExecSpec
@@ -84,6 +85,15 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
        body=m.ConnectNetwork, reply=m.InstanceInfo),
     _C("POST", "/v1/networks/{ref}/disconnect", networks.disconnect, "Take a container off a network", "command",
        body=m.DisconnectNetwork, reply=m.InstanceInfo),
+    _C("GET", "/v1/policies", policies.list_, "Network policies", reply=list[m.PolicyInfo]),
+    _C("POST", "/v1/policies", policies.create, "Create a network policy", "command", body=PolicySpec,
+       reply=m.PolicyInfo),
+    _C("GET", "/v1/explain", policies.explain, "Which policy decides between two ends", query=m.PolicyQuestion,
+       reply=m.PolicyExplanation),
+    _C("GET", "/v1/policies/{ref}", policies.get, "One network policy", reply=m.PolicyInfo),
+    _C("PUT", "/v1/policies/{ref}", policies.update, "Replace a network policy's spec", "command",
+       body=m.UpdatePolicy, reply=m.PolicyInfo),
+    _C("DELETE", "/v1/policies/{ref}", policies.remove, "Remove a network policy", "command"),
     _C("GET", "/v1/images", images.list_, "Images, per host", "watch", query=q.ListImages,
        reply=list[m.ImageInfo]),
     _C("POST", "/v1/images/pull", images.pull, "Pull an image", "stream", query=q.Pull, reply=Progress),

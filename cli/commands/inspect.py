@@ -10,7 +10,7 @@ import click
 
 from cli import render
 from cli.context import App, now, out, pass_app, segment, whole
-from model.api import HostInfo, ImageInfo, InstanceInfo, NetworkInfo, ServiceInfo, VolumeInfo
+from model.api import HostInfo, ImageInfo, InstanceInfo, NetworkInfo, PolicyInfo, ServiceInfo, VolumeInfo
 from model.errors import FlotaError, NotFound
 from model.health import HealthLog
 
@@ -18,6 +18,7 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
     "container": ("/v1/instances/{}", InstanceInfo),
     "service": ("/v1/services/{}", ServiceInfo),
     "network": ("/v1/networks/{}", NetworkInfo),
+    "policy": ("/v1/policies/{}", PolicyInfo),
     "node": ("/v1/hosts/{}", HostInfo),
     "image": ("/v1/images/{}", ImageInfo),
     "volume": ("/v1/volumes/{}", VolumeInfo),
@@ -31,7 +32,7 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
 @click.argument("refs", nargs=-1, required=True, metavar="NAME|ID…")
 @pass_app
 def inspect(app: App, refs: tuple[str, ...], kind: str | None, format_: str) -> None:
-    """Show everything about containers, services, networks, nodes, images or volumes."""
+    """Show everything about containers, services, networks, policies, nodes, images or volumes."""
     found: list[Any] = []
     for ref in refs:
         found += find(app, ref, kind)

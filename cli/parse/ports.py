@@ -49,19 +49,24 @@ def _short(text: str) -> list[Publish]:
 def _long(text: str, mode: str) -> list[Publish]:
     pairs = [part.partition("=")[::2] for part in text.split(",")]
     words = dict(pairs)
-    known = {"mode", "published", "target", "protocol", "host_ip", "allow"}
+    known = {"mode", "published", "target", "protocol", "host_ip", "allow", "proxy-protocol"}
     unknown = sorted(set(words) - known)
     if unknown or not words.get("target"):
         raise InvalidInput(
             f"publish {text[:80]!r}: {f'unknown word {unknown[0]!r}' if unknown else 'target is missing'}",
-            hint="Write published=8080,target=80[,protocol=tcp][,host_ip=ADDRESS][,allow=RANGE]",
+            hint="Write published=8080,target=80[,protocol=tcp][,host_ip=ADDRESS][,allow=RANGE]"
+            "[,proxy-protocol=v1|v2]",
         )
     mode = words.get("mode", mode)
     if mode not in ("host", "ingress"):
         raise InvalidInput(f"publish {text[:80]!r}: mode must be host or ingress")
+    header = words.get("proxy-protocol", "")
+    if header not in ("", "v1", "v2"):
+        raise InvalidInput(f"publish {text[:80]!r}: proxy-protocol must be v1 or v2")
     short = f"{words.get('published', '')}:{words['target']}/{words.get('protocol', 'tcp')}".lstrip(":")
     allow = tuple(value for key, value in pairs if key == "allow")
     more = {"mode": mode, "host_ip": words.get("host_ip", "").strip("[]"), "allow": allow}
+    more["proxy_protocol"] = header
     return [replace(port, **more) for port in _short(short)]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from controller.snapshot import Cluster
 from model.errors import NotFound
-from model.ids import HostId, InstanceId, ServiceId, is_id, resolve
-from model.records import Host, Instance, Service
+from model.ids import HostId, InstanceId, PolicyId, ServiceId, is_id, resolve
+from model.records import Host, Instance, Policy, Service
 
 
 def find_instance(cluster: Cluster, ref: str) -> Instance:
@@ -30,6 +30,11 @@ def find_service(cluster: Cluster, ref: str) -> Service:
 def find_host(cluster: Cluster, ref: str) -> Host:
     pairs = ((h.id, h.spec.name) for h in cluster.hosts.values())
     return cluster.hosts[HostId(_resolve("node", ref, pairs, "flota node ls"))]
+
+
+def find_policy(cluster: Cluster, ref: str) -> Policy:
+    pairs = ((p.id, p.spec.name) for p in cluster.policies.values())
+    return cluster.policies[PolicyId(_resolve("policy", ref, pairs, "flota policy ls"))]
 
 
 def _resolve(what: str, ref: str, pairs: Iterable[tuple[str, str]], lists: str) -> str:

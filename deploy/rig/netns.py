@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from deploy.rig.base import RigHost
@@ -33,9 +33,19 @@ see it; on a machine of its own an agent switches it on."""
 
 class NetnsRig:
     """`name` marks everything (at most 8 characters). `disk` holds the hosts' /var/lib/flota, `run` their
-    /run/flota. With `reachable`, this machine itself is on the hosts' network, at 198.18.0.1."""
+    /run/flota. With `reachable`, this machine itself is on the hosts' network, at 198.18.0.1. Hosts that are
+    `remote` are on a subnet of their own, behind a router (the switch's namespace)."""
 
-    def __init__(self, name: str, *, disk: Path, run: Path, reachable: bool = False, mtu: int = 1500) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        disk: Path,
+        run: Path,
+        reachable: bool = False,
+        mtu: int = 1500,
+        remote: Collection[str] = (),
+    ) -> None:
         if not name.isalnum() or len(name) > 8:
             raise ValueError(f"rig name {name!r}: letters and digits, 8 at most")
         self.name = name
@@ -43,13 +53,14 @@ class NetnsRig:
         self._run = run
         self._reachable = reachable
         self._mtu = mtu
+        self._remote = remote
         self._holders: dict[str, subprocess.Popen[bytes]] = {}
         """Ours to reap, where this process started the host."""
 
     @property
     def hosts(self) -> Sequence[RigHost]:
         names = sorted(p.name for p in self._run.glob("n*") if p.is_dir()) if self._run.is_dir() else []
-        return [RigHost(name=n, address=address_of(n)) for n in names]
+        return [RigHost(name=n, address=address_of(n, remote=n in self._remote)) for n in names]
 
     # -- life ---------------------------------------------------------------------------------------
     def up(self, count: int) -> Sequence[RigHost]:
@@ -224,10 +235,17 @@ class NetnsRig:
         _bridges_unfiltered(netns)
         _ip("-n", switch, "link", "add", host, "mtu", str(self._mtu), "type", "veth",
             "peer", "name", "eth0", "mtu", str(self._mtu), "netns", netns)  # fmt: skip
-        _ip("-n", switch, "link", "set", host, "master", "br0", "up")
-        _ip("-n", netns, "address", "add", f"{address_of(host)}/24", "dev", "eth0")
+        address, gateway = address_of(host, remote=host in self._remote), OUTSIDE_ADDRESS
+        if host in self._remote:
+            gateway = gateway_of(host)
+            _ip("-n", switch, "address", "add", f"{gateway}/24", "dev", host)
+            _ip("-n", switch, "link", "set", host, "up")
+            _ip("netns", "exec", switch, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        else:
+            _ip("-n", switch, "link", "set", host, "master", "br0", "up")
+        _ip("-n", netns, "address", "add", f"{address}/24", "dev", "eth0")
         _ip("-n", netns, "link", "set", "eth0", "up")
-        _ip("-n", netns, "route", "add", "default", "via", OUTSIDE_ADDRESS)
+        _ip("-n", netns, "route", "add", "default", "via", gateway)
 
     def _unplug(self, host: str) -> None:
         _ip("-n", self._netns("sw"), "link", "del", host, check=False)
@@ -243,9 +261,16 @@ class NetnsRig:
         return [pid for pid in below if pid != init]
 
 
-def address_of(host: str) -> str:
-    """n1 → 198.18.0.11; the range is RFC 2544's, so that it meets nobody's network."""
-    return f"198.18.0.{10 + int(host.removeprefix('n'))}"
+def address_of(host: str, *, remote: bool = False) -> str:
+    """n1 → 198.18.0.11, n4 if it is remote → 198.18.4.14; the range is RFC 2544's, so that it meets nobody's
+    network."""
+    number = int(host.removeprefix("n"))
+    return f"198.18.{number if remote else 0}.{10 + number}"
+
+
+def gateway_of(host: str) -> str:
+    """A remote host's router."""
+    return f"198.18.{int(host.removeprefix('n'))}.1"
 
 
 def remove_cgroups(name: str) -> None:

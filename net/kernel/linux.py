@@ -51,12 +51,12 @@ class LinuxKernel:
         if self._monitor is not None:
             self._monitor.close()
         await self._netlink.call(self._services.close)
+        await self._netlink.call(self._nft.close)
         await self._netlink.close()
-        await self._nft.close()
 
     async def observe(self, sysctls: Iterable[str]) -> NetState:
         links = await self._netlink.observe()
-        tables = await self._nft.tables()
+        tables = await self._netlink.call(self._nft.tables)
         return msgspec.structs.replace(links, sysctls=sysctl.read(sysctls), tables=tables)
 
     async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:
@@ -70,10 +70,14 @@ class LinuxKernel:
                 continue
             await self._flush(run)
             run = []
-            await self._netlink.call(self._services.before)
-            await self._nft.run(operation.script)
-            await self._netlink.call(self._services.after)
+            await self._netlink.call(self._transact, operation.script)
         await self._flush(run)
+
+    def _transact(self, script: str) -> None:
+        """In one turn of the thread: a container's start waits for each."""
+        self._services.before()
+        self._nft.run(script)
+        self._services.after()
 
     async def observe_services(self) -> SeenServices:
         return await self._netlink.call(self._services.observe)

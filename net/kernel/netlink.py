@@ -202,6 +202,9 @@ class Netlink:
         return not alias and found[0].get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == link.kind
 
     async def _make_link(self, link: Link) -> None:
+        if link.foot is not None:
+            self._make_pair(link, link.foot)
+            return
         words: dict[str, Any] = {"ifname": link.name, "kind": link.kind, "mtu": link.mtu}
         if link.mac:
             words["address"] = link.mac
@@ -213,16 +216,20 @@ class Netlink:
             words["vxlan_learning"] = int(link.vxlan.learning)
         if link.peer:
             words["peer"] = {"ifname": link.peer, "mtu": link.mtu}
-        if link.foot is None:
-            await self._route.link("add", **words)
-            return
-        handle = os.open(link.foot.namespace, os.O_RDONLY | os.O_CLOEXEC)
+        await self._route.link("add", **words)
+
+    def _make_pair(self, link: Link, foot: Foot) -> None:
+        """Of an endpoint: packed by hand, for it is on the way of a starting container."""
+        assert self._socket is not None
+        master = _index(link.master)
+        handle = os.open(foot.namespace, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            foot = {"ifname": link.foot.ifname, "address": link.foot.mac, "mtu": link.mtu}
-            port = {"master": _index(link.master), "state": "up"}
-            await self._route.link("add", **words, **port, peer={**foot, "net_ns_fd": handle})
+            pair = rtnl.veth(link.name, link.mtu, master, peer=foot.ifname, mac=foot.mac, namespace=handle)
+            (number,) = rtnl.transact(self._socket, [pair])
         finally:
             os.close(handle)
+        if number:
+            raise NetlinkError(number, os.strerror(number))
 
     def _announce(self, link: Link, addresses: Sequence[str], mac: str = "") -> None:
         """Mark an endpoint's host side as ours and tell the host's own neighbour table whose its addresses

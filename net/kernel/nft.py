@@ -1,17 +1,15 @@
-"""nft through libnftables in this process: one context, one thread (contexts are not thread-safe).
+"""nft through libnftables in this process: blocking calls, all on one thread (contexts are not thread-safe).
 
 libnftables 1.0.6 breaks off the JSON listing of a table that is switched off, so that is asked for first, by
 netlink. No program is started and each script is one transaction: all of it or nothing. The context speaks
-to the network namespace in which its thread was started.
+to the network namespace that its thread is in.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import nftables
 
@@ -23,52 +21,37 @@ from net.state import Family, NftTable
 FAMILIES: Mapping[Family, int] = {"inet": nfnetlink.NFPROTO_INET, "bridge": nfnetlink.NFPROTO_BRIDGE}
 
 
-T = TypeVar("T")
-
-
 class Nft:
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="flota-nft")
         self._context: Any = None
 
-    async def run(self, script: str) -> None:
+    def run(self, script: str) -> None:
         """One transaction. Raises CommandFailed with nft's own words; then nothing was changed."""
-        code, _, error = await self._call(script, listing=False)
+        code, _, error = self._run(script, listing=False)
         if code != 0:
             first = next((line for line in error.splitlines() if line.strip()), "no reason given")
             raise CommandFailed(f"nft refused a change of table {TABLE}: {first.strip()[:300]}")
 
-    async def tables(self) -> dict[Family, NftTable]:
+    def tables(self) -> dict[Family, NftTable]:
         """Our tables as they stand; a family without one is left out."""
         found: dict[Family, NftTable] = {}
-        for family in await self._in_turn(_dormant):
+        for family in _dormant():
             found[family] = NftTable(dormant=True)
         for family in FAMILIES.keys() - found.keys():
-            code, output, _ = await self._call(f"list table {family} {TABLE}", listing=True)
+            code, output, _ = self._run(f"list table {family} {TABLE}", listing=True)
             if code == 0:
                 found[family] = parse_listing(json.loads(output))
         return found
 
-    async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._forget)
-        self._thread.shutdown(wait=False)
+    def close(self) -> None:
+        self._context = None
 
-    async def _call(self, script: str, *, listing: bool) -> tuple[int, str, str]:
-        return await self._in_turn(self._run, script, listing)
-
-    async def _in_turn(self, call: Callable[..., T], *args: Any) -> T:
-        loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._thread, call, *args))
-
-    def _run(self, script: str, listing: bool) -> tuple[int, str, str]:
+    def _run(self, script: str, *, listing: bool) -> tuple[int, str, str]:
         if self._context is None:
             self._context = nftables.Nftables()
         self._context.set_json_output(listing)
         code, output, error = self._context.cmd(script)
         return int(code), str(output or ""), str(error or "")
-
-    def _forget(self) -> None:
-        self._context = None
 
 
 def _dormant() -> list[Family]:

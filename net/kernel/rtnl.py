@@ -33,6 +33,8 @@ IFA_F_NODAD = 0x02
 IFF_UP = 0x1
 RTM_SETLINK = 19
 IFLA_MTU, IFLA_PROTINFO, IFLA_IFALIAS, IFLA_BRPORT_MODE, NLA_F_NESTED = 4, 12, 20, 4, 0x8000
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
+IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 CHUNK = 200
 """Messages per send: their answers fit the default receive buffer."""
 
@@ -123,6 +125,20 @@ def link_alias(index: int, alias: str) -> bytes:
 def link_mtu(index: int, mtu: int) -> bytes:
     head = struct.pack("=BxHiII", 0, 0, index, 0, 0)
     return _message(RTM_NEWLINK, 0, head + _attr(IFLA_MTU, struct.pack("=I", mtu)))
+
+
+def veth(name: str, mtu: int, master: int, *, peer: str, mac: str, namespace: int) -> bytes:
+    """A pair whose end here is up and a port of the bridge `master`, and whose other end, with this MAC, is
+    in the namespace of that descriptor."""
+    width = struct.pack("=I", mtu)
+    there = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + _attr(IFLA_IFNAME, peer.encode() + b"\0")
+    there += _attr(IFLA_MTU, width) + _attr(IFLA_ADDRESS, _mac(mac))
+    there += _attr(IFLA_NET_NS_FD, struct.pack("=I", namespace))
+    pair = _attr(IFLA_INFO_DATA, _attr(VETH_INFO_PEER, there))
+    kind = _attr(IFLA_LINKINFO, _attr(IFLA_INFO_KIND, b"veth\0") + pair)
+    here = struct.pack("=BxHiII", 0, 0, 0, IFF_UP, IFF_UP) + _attr(IFLA_IFNAME, name.encode() + b"\0")
+    here += _attr(IFLA_MTU, width) + _attr(IFLA_MASTER, struct.pack("=I", master))
+    return _message(RTM_NEWLINK, CREATE | EXCL, here + kind)
 
 
 def port_hairpin(index: int) -> bytes:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from net.resolver.codec import MOST_QUERY
+from net.sockets import bound
 
 log = logging.getLogger("flota.resolver")
 
@@ -27,7 +28,6 @@ IDLE = 10.0
 _BATCH = 64
 """Datagrams in a row before other sockets have their turn."""
 _RECEIVE_BUFFER = 1 << 20
-_IP_FREEBIND, _IPV6_FREEBIND = 15, 78
 
 Send = Callable[[bytes], None]
 Handle = Callable[[bytes, str, bool, Send], bytes | None]
@@ -76,6 +76,7 @@ class Listeners:
         try:
             if address not in self._udp:
                 self._udp[address] = sock = bound(address, self._port, socket.SOCK_DGRAM)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
                 asyncio.get_running_loop().add_reader(sock.fileno(), self._readable, sock)
             if address not in self._tcp:
                 sock = bound(address, self._port, socket.SOCK_STREAM)
@@ -148,27 +149,6 @@ class Listeners:
                     reply = await late
                 writer.write(len(reply).to_bytes(2, "big") + reply)
                 await writer.drain()
-
-
-def bound(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
-    """Raises OSError, ValueError. Datagrams have no SO_REUSEADDR: a second server would share them unseen."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-        if kind == socket.SOCK_STREAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        sock.bind((address, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _send(sock: socket.socket, peer: Any, reply: bytes) -> None:

@@ -21,12 +21,12 @@ _LAST_CAP = "/proc/sys/kernel/cap_last_cap"
 _CAPABILITY_VERSION = 0x20080522
 
 
-def become(user: int, *capabilities: int, files: int) -> None:
+def become(user: int, *capabilities: int, files: int) -> int:
     """Be this user, with these capabilities and at most so many descriptors. Where we are not root, only the
-    latter, as far as it goes. Raises OSError."""
-    _open_files(files)
+    latter, as far as it goes. Returns the number of descriptors. Raises OSError."""
+    may = _open_files(files)
     if os.geteuid() != 0:
-        return
+        return may
     _spare(-500)
     libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
@@ -34,6 +34,7 @@ def become(user: int, *capabilities: int, files: int) -> None:
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
     _keep(libc, capabilities)
+    return may
 
 
 def confine(*capabilities: int) -> None:
@@ -50,16 +51,17 @@ def confine(*capabilities: int) -> None:
     _keep(libc, capabilities)
 
 
-def _open_files(wanted: int) -> None:
+def _open_files(wanted: int) -> int:
     """So many, or as many as we may."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
-            return
+            return wanted
         except ValueError:  # no right to raise it
             wanted = hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def _spare(score: int) -> None:

@@ -70,6 +70,7 @@ class Keeper:
             await asyncio.sleep(delay(deaths, first=0.05, limit=10.0))
 
     async def _needed(self) -> None:
+        os.makedirs(self._child.folder, mode=0o750, exist_ok=True)
         bell = Bell()
         stop = self._bells.add(self._child.folder, bell.ring)
         try:

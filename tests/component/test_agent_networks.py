@@ -164,6 +164,68 @@ async def test_an_address_that_is_taken_is_told_and_tried_again_and_given_up_on(
         assert [n for i, n in lab.network.endpoints if i == ident(1)] == [BRIDGE]
 
 
+async def test_what_a_host_finds_impossible_is_tried_ever_more_rarely_until_the_wish_is_another(
+    tmp_path: Path,
+) -> None:
+    lab = AgentLab(tmp_path)
+    wanted, other = (ResolvedAttachment(network=ONE, ipv4=f"10.21.0.{n}") for n in (2, 3))
+    holder, box = on(instance(2), ResolvedAttachment(network=ONE, ipv4="10.21.0.2")), instance()
+    async with lab.agent() as agent:
+        await agent.take_view(view(holder, box))
+        await phase(agent, 1, Phase.RUNNING)
+        await phase(agent, 2, Phase.RUNNING)
+        await agent.take_view(view(holder, on(box, BRIDGE, wanted, revision=2), revision=2))
+        for seconds in (5, 10, 20, 40, 60, 60):
+            words = f"tried again in {seconds} s"
+            await until(lambda words=words: words in record(agent).message, deadline=5)  # type: ignore[misc]
+            agent.workers[ident(1)].look_again()
+        await agent.take_view(view(holder, on(box, BRIDGE, wanted, revision=3), revision=3))
+        await until(lambda: "tried again in 5 s" in record(agent).message, deadline=5)
+        await agent.take_view(view(holder, on(box, BRIDGE, other, revision=4), revision=4))
+        await stands(agent, BRIDGE, ONE)
+        assert not record(agent).message
+
+
+async def test_one_that_shares_a_containers_network_has_its_hosts_file_too(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    mode = (Attachment(network="container:box1"),)
+    guest = on(instance(2, networks=mode))
+    picky = on(instance(3, networks=mode, extra_hosts=("db:192.0.2.7",), dns=("192.0.2.8",)))
+
+    def mounted(number: int, name: str) -> Path:
+        mounts = lab.fakes[0].bundle(ident(number)).config["mounts"]
+        return Path(next(m["source"] for m in mounts if m["destination"] == f"/etc/{name}"))
+
+    async with lab.agent() as agent:
+        await agent.take_view(view(instance()))
+        first = (await phase(agent, 1, Phase.RUNNING)).endpoints[0].ipv4
+        await agent.take_view(view(instance(), guest, picky, revision=2))
+        await phase(agent, 2, Phase.RUNNING)
+        await phase(agent, 3, Phase.RUNNING)
+        for name in ("hosts", "resolv.conf"):
+            assert mounted(2, name) == mounted(1, name) != mounted(3, name)
+        assert f"{first}\t" in mounted(2, "hosts").read_text()
+        own = mounted(3, "hosts").read_text()
+        assert f"{first}\t" in own and "192.0.2.7\tdb" in own
+        assert "nameserver 192.0.2.8" in mounted(3, "resolv.conf").read_text()
+        await agent.take_view(view(on(instance(), BRIDGE, ONE, revision=3), guest, picky, revision=3))
+        second = (await stands(agent, BRIDGE, ONE))[1].ipv4
+        assert f"{second}\t" in mounted(2, "hosts").read_text()
+
+
+async def test_network_that_comes_late_is_joined_at_once(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        await agent.take_view(view(instance()))
+        await phase(agent, 1, Phase.RUNNING)
+        early = view(on(instance(), BRIDGE, ONE, revision=2), revision=2)
+        late = replace(early, networks={BRIDGE: NETWORKS[BRIDGE]})
+        await agent.take_view(late)
+        await until(lambda: "not on this host yet" in record(agent).message, deadline=5)
+        await agent.take_view(replace(early, revision=3))
+        await until(lambda: len(record(agent).endpoints) == 2, deadline=2)
+
+
 async def test_ports_change_under_a_running_container_and_chosen_ones_stay(tmp_path: Path) -> None:
     lab = AgentLab(tmp_path)
     box = instance(ports=(Publish(target=80),))

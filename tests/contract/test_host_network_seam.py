@@ -20,6 +20,7 @@ from net.host import Drift, EndpointRequest, HostNetwork, NetworkPlan, PublishRe
 from net.kernel.fake import FakeKernel
 from net.loadbalance import ElementChange, Ledger, ServiceMember, VirtualService, pack
 from net.naming import bridge_name, vxlan_name
+from net.proxying import FakeProxy
 from net.reconciler import NetReconciler
 from net.servicechains import Frame
 from net.serving import Serving
@@ -62,7 +63,7 @@ def ports(instance: InstanceId, *published: int, host_ip: str = "") -> PublishRe
 async def network(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[HostNetwork]:
     made: HostNetwork = FakeHostNetwork()
     if request.param == "reconciler":
-        made = NetReconciler(tmp_path, kernel=FakeKernel())
+        made = NetReconciler(tmp_path, kernel=FakeKernel(), proxy=FakeProxy())
     await made.start()
     yield made
     await made.close()
@@ -162,6 +163,56 @@ async def test_port_has_one_holder_at_a_time(network: HostNetwork) -> None:
     await network.drop_namespace(TWO)
     await network.unpublish(ONE)
     await network.publish(ports(ONE, free))
+
+
+def told(request: PublishRequest, **more: str) -> PublishRequest:
+    """The same by the PROXY protocol."""
+    changed = tuple(msgspec.structs.replace(p, proxy_protocol="v2", **more) for p in request.ports)
+    return msgspec.structs.replace(request, ports=changed)
+
+
+async def test_proxied_port_has_one_holder_too(network: HostNetwork) -> None:
+    await network.apply(plan())
+    for instance, address in ((ONE, "10.1.1.9"), (TWO, "10.1.1.10")):
+        await network.open_namespace(instance)
+        await network.attach(foot(instance, address))
+    await network.publish(ports(ONE, 8080))
+    with pytest.raises(InUse, match="8080"):
+        await network.publish(told(ports(TWO, 8080)))
+    await network.publish(told(ports(ONE, 8080)))
+    with pytest.raises(InUse, match="8080"):
+        await network.publish(ports(TWO, 8080))
+    await network.unpublish(ONE)
+    await network.publish(told(ports(TWO, 8080)))
+
+
+async def test_reconciler_tells_the_proxy_its_ports_and_nft_the_others(tmp_path: Path) -> None:
+    kernel, proxy = FakeKernel(), FakeProxy()
+    network = NetReconciler(tmp_path, kernel=kernel, proxy=proxy)
+    await network.start()
+    await network.apply(plan())
+    for instance in (ONE, TWO):
+        await network.open_namespace(instance)
+    await network.publish(told(ports(ONE, 443)))
+    kernel.taken_ports = {("tcp", 443)}
+    assert [p.port for p in proxy.state.ports] == [443]
+    assert not kernel.state.tables["inet"].sets["port4"].elements
+    await network.publish(told(ports(ONE, 443), host_ip="10.0.0.1"))
+    assert [p.host_ip for p in proxy.state.ports] == ["10.0.0.1"], "our own proxy holds the port: no stranger"
+    with pytest.raises(InUse, match="443"):
+        await network.publish(told(ports(TWO, 443, host_ip="10.0.0.2")))
+    proxy.foreign = {444}
+    with pytest.raises(InUse, match="444/tcp: cannot listen"):
+        await network.publish(told(ports(TWO, 444)))
+    assert [p.port for p in proxy.state.ports] == [443], "nothing is changed by a refusal"
+    await network.close()
+    again, later = NetReconciler(tmp_path, kernel=kernel, proxy=(fresh := FakeProxy())), proxy.state
+    await again.start()
+    await again.apply(plan())
+    assert fresh.state == later, "the next agent tells the same"
+    await again.drop_namespace(ONE)
+    assert fresh.state.ports == ()
+    await again.close()
 
 
 async def test_service_address_outside_the_plans_ranges_is_refused(network: HostNetwork) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,19 +16,26 @@ from tests.support import census
 IMAGE = "box:1"
 
 
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+@contextmanager
+def running(disk: Path, count: int = 3, remote: tuple[str, ...] = ()) -> Iterator[Fleet]:
+    """A fleet whose hosts have the image; what it leaves behind is a failure."""
     before = census.take()
-    rig = NetnsRig("rt", disk=tmp_path_factory.mktemp("disk"), run=Path("/run/flota-rt"))
+    rig = NetnsRig("rt", disk=disk, run=Path("/run/flota-rt"), remote=remote)
     rig.down()
     made = Fleet(rig)
     try:
-        made.start(3)
+        made.start(count)
         made.load_everywhere(IMAGE, root_tar())
         yield made
     finally:
         made.stop()
     assert census.difference(before, census.take()) == []
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with running(tmp_path_factory.mktemp("disk")) as made:
+        yield made
 
 
 @pytest.fixture

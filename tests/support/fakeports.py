@@ -33,15 +33,17 @@ from model.status import HostState, Phase
 from model.validate import check, validate_container, validate_name, validate_service
 from tests.support.fakecontainers import FakeContainer, Program
 from tests.support.fakehost import FakeHost
+from tests.support.fakepolicies import FakePolicies
 
 Attachments = tuple[ResolvedAttachment, ...]
 PROGRAMS = ("echo", "err", "exit", "cat", "sleep", "spam", "size", "env", "sh", "true")
 
 
-class FakeFleet:
+class FakeFleet(FakePolicies):
     """`api.ports.ControllerPort` with hosts n1 … nN, all ready. Use as a context manager."""
 
     def __init__(self, hosts: int = 3) -> None:
+        super().__init__()
         self._count = hosts
         self.tasks = Supervisor("fake")
         self.hosts: dict[HostId, FakeHost] = {}

@@ -22,6 +22,7 @@ from model.ids import InstanceId
 from net.host import Drift, EndpointRequest, NetworkPlan, PublishRequest
 from net.kernel.linux import LinuxKernel
 from net.loadbalance import VirtualService
+from net.policy import HostPolicies
 from net.reconciler import COMPARE, NetReconciler
 
 ARGUMENTS: dict[str, Any] = {
@@ -29,6 +30,7 @@ ARGUMENTS: dict[str, Any] = {
     "attach": EndpointRequest,
     "publish": PublishRequest,
     "serve": dict[str, VirtualService | None],
+    "police": HostPolicies,
 }
 
 

@@ -48,6 +48,7 @@ PURE = [
     "aio/backoff.py",
     "net/state.py",
     "net/diff.py",
+    "net/drift.py",
     "net/plan.py",
     "net/ipam.py",
     "net/publish.py",
@@ -61,12 +62,17 @@ PURE = [
     "net/resolver/answer.py",
     "net/resolver/cache.py",
     "net/supervise/state.py",
+    "net/proxied.py",
     "net/proxy/header.py",
+    "net/proxy/state.py",
     "net/subnets.py",
     "net/endpoint.py",
     "net/firewall.py",
     "net/flows.py",
     "net/loadbalance.py",
+    "net/policy.py",
+    "net/policychains.py",
+    "net/spans.py",
     "net/servicechains.py",
     "net/servicenat.py",
     "net/nftscript.py",
@@ -105,7 +111,7 @@ PURE = [
 PURE_STDLIB = {
     "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "enum",
     "fnmatch", "functools", "hashlib", "heapq", "hmac", "ipaddress", "itertools", "json", "math", "operator",
-    "posixpath", "re", "shlex", "signal", "string", "struct", "typing", "types", "urllib",
+    "posixpath", "re", "shlex", "signal", "string", "struct", "tomllib", "typing", "types", "urllib",
 }  # fmt: skip
 PURE_LIBRARIES = {"msgspec", "immutables"}
 IMPURE_CALLS = {"open", "print", "input"}

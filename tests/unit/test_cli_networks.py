@@ -95,6 +95,8 @@ def test_flags_of_connect() -> None:
         ("127.0.0.1::80", [Publish(target=80, host_ip="127.0.0.1")]),
         ("published=8080,target=80,allow=10.0.0.0/8,allow=192.0.2.1",
          [Publish(target=80, published=8080, allow=("10.0.0.0/8", "192.0.2.1"))]),
+        ("published=443,target=8443,proxy-protocol=v2",
+         [Publish(target=8443, published=443, proxy_protocol="v2")]),
         ("target=80,host_ip=[::1],protocol=udp", [Publish(target=80, protocol="udp", host_ip="::1")]),
     ],
 )  # fmt: skip
@@ -104,7 +106,8 @@ def test_publish_forms(text: str, wanted: list[Publish]) -> None:
 
 @pytest.mark.parametrize(
     "text", ["0:80", "65536:80", "80:0", "8000-8001:80-82", "8001-8000:80-81", "80:80/icmp", "[::1:80:80",
-             "1:2:3:4", "published=80", "target=80,colour=red", "target=80,mode=sideways"]
+             "1:2:3:4", "published=80", "target=80,colour=red", "target=80,mode=sideways",
+             "target=80,proxy-protocol=v3"]
 )  # fmt: skip
 def test_publish_that_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
@@ -119,6 +122,9 @@ def test_publish_that_is_refused(text: str) -> None:
         (Publish(target=80, allow=("10.0.0.1/8",)), "not a range"),
         (Publish(target=80, allow=("fe80::%1/64",)), "not a range"),
         (Publish(target=80, allow=("10.0.0.0/8",), mode="ingress"), "of one host only"),
+        (Publish(target=80, proxy_protocol="v1", protocol="udp"), "udp has none"),
+        (Publish(target=80, proxy_protocol="v2", protocol="sctp"), "sctp has none"),
+        (Publish(target=80, proxy_protocol="v2", mode="ingress"), "of one host only"),
         (Publish(target=80, host_ip="010.0.0.1"), "not an IP address"),
         (Publish(target=65536), "not a port"),
         (Publish(target=80, host_ip="::1"), "the kernel routes ::1 to no container"),
@@ -126,6 +132,12 @@ def test_publish_that_is_refused(text: str) -> None:
 )
 def test_port_that_cannot_be_is_refused(port: Publish, words: str) -> None:
     assert words in " ".join(map(str, validate_container(ContainerSpec(image="x", ports=(port,)))))
+
+
+def test_proxied_port_may_be_on_ipv6_loopback() -> None:
+    """The proxy listens there itself; nothing is routed."""
+    port = Publish(target=80, host_ip="::1", proxy_protocol="v2")
+    assert not validate_container(ContainerSpec(image="x", ports=(port,)))
 
 
 def test_services_publish_on_all_hosts_unless_told() -> None:

@@ -16,7 +16,9 @@ from controller.addressing import Leases, resolve_subnets
 from controller.commands import networks
 from controller.names import invent
 from controller.pki import Authority, fingerprint, new_token, secret_hash, secret_of
+from controller.placing import World
 from controller.plan import Plan
+from controller.queries import block_usage
 from controller.reconcile.network import plan_network
 from controller.snapshot import Change, Cluster
 from controller.store.base import stamped
@@ -134,6 +136,28 @@ def test_full_network_takes_back_unused_blocks_after_quarantine() -> None:
     cluster = applied(cluster, plan_network(cluster, BLUE, 160.0))
     assert [block.host for block in cluster.blocks_of(BLUE).values()] == ["h1"]
     leased(cluster, "h11")
+
+
+def test_usage_of_blocks_counts_what_hosts_reported() -> None:
+    here = (instance("a", "h1"), instance("b", "h2"))
+    cluster = leased(cluster_of(host(1), host(2), network(), *here), "h1", "h2")
+    feet = {"a": "10.1.0.3", "b": "10.1.1.200"}
+    world = World(
+        statuses={
+            InstanceId(name): InstanceStatus(
+                instance=InstanceId(name),
+                endpoints=(Endpoint(network=BLUE, network_name="blue", ifname="eth0", ipv4=address),),
+            )
+            for name, address in feet.items()
+        },
+        reports={},
+    )
+    found = block_usage(cluster, cluster.networks[BLUE], world)
+    # Of 256 each the first lacks the network's address, the gateway and the host's own, the second a host's.
+    assert [(u.cidr, u.host, u.size, u.used, u.free) for u in found] == [
+        ("10.1.0.0/24", "h1", 253, 1, 252),
+        ("10.1.1.0/24", "h2", 255, 1, 254),
+    ]
 
 
 def test_blocks_of_a_removed_host_rest_before_they_are_free() -> None:

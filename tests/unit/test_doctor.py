@@ -88,6 +88,12 @@ def test_repairs_troubles_and_what_can_not_be_sent_are_told_with_their_host() ->
     assert findings[2].what == "this host has no route to 10.1.1.2"
 
 
+def test_addresses_of_containers_that_are_gone_are_told() -> None:
+    (finding,) = told(replace(check(), leaked=("10.1.1.3", "10.1.1.4", "10.1.1.5", "10.1.1.6", "10.1.1.7")))
+    assert finding.severity == "warning"
+    assert finding.what.startswith("5 addresses") and finding.what.endswith("10.1.1.6 …")
+
+
 @pytest.mark.parametrize("data", [b"", b"\x08\x00", bytes(range(64)), b"\xff" * 33])
 def test_checksum_makes_the_whole_sum_up_to_ones(data: bytes) -> None:
     whole = data + b"\0" * (len(data) % 2) + struct.pack("!H", checksum(data))

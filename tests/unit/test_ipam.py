@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from model.errors import Exhausted, InUse, InvalidInput
 from model.spec import NetworkSpec, Subnet
-from net.ipam import Leases, allocate, block_prefix, carve, free_subnet, overlap, parse_range, release
+from net.ipam import Leases, allocate, block_prefix, carve, free_subnet, overlap, parse_range, release, room
 from net.subnets import gateway, host_address
 
 ROUTED = NetworkSpec(name="n", subnets=(Subnet(cidr="10.9.0.0/28"),))
@@ -171,3 +172,19 @@ def test_the_hosts_own_address_in_an_overlay_is_nobody_elses(mode: str) -> None:
     assert own == "10.9.3.0" and first != own
     with pytest.raises(InvalidInput, match="reserved"):
         allocate(spec, ("10.9.3.0/24",), leases, "d", version=4, now=0, wanted=own)
+
+
+@given(
+    st.sampled_from(["10.9.0.0/24", "10.9.0.0/28", "10.9.0.8/31", "10.9.0.128/25"]),
+    st.sampled_from(["", "10.9.0.0/25", "10.9.0.64/26"]),
+    st.lists(st.sampled_from(["10.9.0.9", "10.9.0.0-10.9.0.20", "10.9.0.16/28", "10.9.0.70"]), max_size=3),
+)
+def test_room_of_a_block_is_what_can_be_taken_of_it(block: str, ip_range: str, exclude: list[str]) -> None:
+    subnet = Subnet(cidr="10.9.0.0/24", ip_range=ip_range, exclude=tuple(exclude))
+    spec = NetworkSpec(name="n", subnets=(subnet,))
+    leases, taken = Leases(), 0
+    with contextlib.suppress(Exhausted):
+        for number in range(300):
+            leases, _ = allocate(spec, (block,), leases, f"c{number}", version=4, now=0.0)
+            taken += 1
+    assert room(spec, block, (block,)) == taken

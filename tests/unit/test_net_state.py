@@ -14,14 +14,14 @@ from model.ids import HostId, InstanceId
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
 from model.view import NetworkPeer, NetworkView, Peer
-from net.diff import NftOp, Op, diff
+from net.diff import NftOp, Op, diff, nft_operations
 from net.endpoint import InstanceNetwork
 from net.firewall import without
 from net.host import EndpointRequest, NetworkPlan, PublishRequest
 from net.kernel.steering import mask
 from net.naming import bridge_name, endpoint_mac, link_local, veth_name, vtep_mac, vxlan_name
 from net.nftscript import comment, parse_listing, table_script
-from net.plan import check, desired
+from net.plan import around, check, desired, filter_tables
 from net.publish import clash, elements, normal
 from net.state import Chain, ElementSet, NetState, NftTable, Route, Rule
 
@@ -300,3 +300,24 @@ def test_where_icc_is_off_no_port_of_the_bridge_speaks_to_another() -> None:
     }
     assert "within" in state.tables["bridge"].chains and not state.tables["inet"].sets["lanes"].elements
     assert "within" not in desired(plan(), ()).tables["bridge"].chains
+
+
+def test_what_one_container_changes_is_the_same_among_its_own_networks_and_among_all() -> None:
+    networks = {
+        f"{n:x}" * 64: NetworkView(
+            id=f"{n:x}" * 64,  # type: ignore[arg-type]
+            spec=NetworkSpec(name=f"n{n}", driver="overlay", subnets=(Subnet(cidr=f"10.{n}.0.0/16"),)),
+            vni=n,
+            blocks=(f"10.{n}.0.0/24",),
+        )
+        for n in (1, 2, 3)
+    }
+    whole = plan(networks=networks)
+    foot = EndpointRequest(instance=InstanceId("i" * 64), network="2" * 64, ifname="eth0", ipv4="10.2.0.5")
+    before = InstanceNetwork(namespace="/n")
+    published = msgspec.structs.replace(request("i" * 64, 80), ipv4="10.2.0.5")
+    after = InstanceNetwork(namespace="/n", endpoints=(foot,), published=published)
+    near = around(whole, (before, after))
+    assert set(near.networks) == {"2" * 64}
+    found = [nft_operations(filter_tables(p, (after,)), filter_tables(p, (before,))) for p in (whole, near)]
+    assert found[0] == found[1] and len(found[0]) == 2

@@ -1,0 +1,93 @@
+"""The packet filter's policies kept equal to what this host knows: View, directory, records.
+
+Invariants: `settle` returns with the View's policies in force, so what it assigns is closed before it has an
+address; one change is told to `net` at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from agent.context import Context
+from agent.membership import Membership
+from agent.policies import Own, own_parties, policies_of
+from aio.mailbox import Bell
+from model.directory import Directory
+from model.errors import FlotaError
+from model.view import View
+from net.policy import HostPolicies
+
+log = logging.getLogger("flota.agent")
+
+
+class PolicyKeeper:
+    """`changed` is called when `trouble` is another than before."""
+
+    def __init__(self, context: Context, membership: Membership) -> None:
+        self._context, self._membership = context, membership
+        self._bell = Bell()
+        self._turn = asyncio.Lock()
+        self._current = HostPolicies()
+        self._known: tuple[View, Directory, Own] | None = None
+        """Of which `_current` was made: most rings change nothing of it."""
+        self.changed: Callable[[], None] = lambda: None
+        self.trouble = ""
+
+    def ring(self) -> None:
+        """Something that policies are made of may have changed."""
+        if self._current.endpoints or self._context.view.policies:
+            self._bell.ring()
+
+    def take(self) -> HostPolicies:
+        """All policies as they should be now, for a plan that is about to be applied."""
+        context, directory = self._context, self._membership.directory
+        own = own_parties(context.view, context.records)
+        known = self._known
+        if known is None or known[0] is not context.view or known[1] is not directory or known[2] != own:
+            self._known = context.view, directory, own
+            made = policies_of(context.view, directory, context.host, context.records, own)
+            self._current = _sharing(made, self._current)
+        return self._current
+
+    async def settle(self) -> None:
+        """What the View says is in force when this returns, or `trouble` says why not; then `net` refuses
+        endpoints that should be closed."""
+        async with self._turn:
+            before = self._current
+            now = self.take()
+            if now is not before and now != before:
+                await self._police(now, before)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._bell.wait()
+            await self.settle()
+
+    async def _police(self, policies: HostPolicies, before: HostPolicies) -> None:
+        trouble = ""
+        try:
+            await self._context.network.police(policies)
+        except FlotaError as error:
+            trouble = f"policies: {error}"
+            log.error("%s", trouble)
+            self._current, self._known = before, None
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self.changed()
+
+
+def _sharing(made: HostPolicies, before: HostPolicies) -> HostPolicies:
+    """With the same objects where nothing changed: they need not be compared again."""
+    classes = {
+        name: {
+            key: old if (old := before.classes.get(name, {}).get(key)) == found else found
+            for key, found in sets.items()
+        }
+        for name, sets in made.classes.items()
+    }
+    return replace(made, classes=classes)

@@ -1,0 +1,72 @@
+"""A kernel brought from what it is to what is wanted: observe → diff → apply, as far as it can be.
+
+Invariants: what the kernel refuses holds up nothing else; links of a namespace that was dropped are left to
+the kernel, which takes them down in its own time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from model.errors import CommandFailed
+from net.diff import Op, Operation, diff
+from net.kernel.base import Kernel
+from net.state import Link, NetState, Steering
+
+
+class Convergence:
+    """Callers see to it that one call runs at a time. `leaving` are links that go by themselves."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._routed: frozenset[str] = frozenset()
+        """Destinations of the routes that stood after the last comparison."""
+        self.leaving: set[str] = set()
+        self.issued = 0
+
+    async def issue(self, operations: Sequence[Operation]) -> None:
+        """Raises CommandFailed for the first that the kernel refuses."""
+        self.issued += len(operations)
+        if operations:
+            await self._kernel.apply(operations)
+
+    async def to(
+        self, want: NetState, *, thorough: bool = False
+    ) -> tuple[Sequence[Operation], CommandFailed | None]:
+        """Make it so; what had to be done, and why not all of it could be. `thorough` also looks at what it
+        takes a file each to see."""
+        operations, failure = await self._difference(want), None
+        try:
+            await self.issue(operations)
+        except CommandFailed:
+            operations, failure = await self._what_can_be(want)
+        if thorough:
+            kinds = {name: link.kind for name, link in want.links.items() if link.steered}
+            names = await self._kernel.unsteered(kinds)
+            again = [Op(verb="change", item=Steering(link=n, kind=kinds[n])) for n in names]
+            await self.issue(again)
+            operations = (*operations, *again)
+        self._routed = frozenset(route.destination for route in want.routes)
+        return operations, failure
+
+    async def _difference(self, want: NetState) -> Sequence[Operation]:
+        have = await self._kernel.observe(want.sysctls)
+        self.leaving &= set(have.links)
+        return tuple(op for op in diff(want, have, self._routed) if not self._expected(op))
+
+    async def _what_can_be(self, want: NetState) -> tuple[Sequence[Operation], CommandFailed | None]:
+        """One by one; the first refusal."""
+        done, failure = list[Operation](), None
+        for operation in await self._difference(want):
+            try:
+                await self.issue((operation,))
+                done.append(operation)
+            except CommandFailed as error:
+                failure = failure or error
+        return done, failure
+
+    def _expected(self, operation: Operation) -> bool:
+        """The kernel is still taking down an endpoint whose namespace was dropped."""
+        if not isinstance(operation, Op) or operation.verb != "remove":
+            return False
+        return isinstance(operation.item, Link) and operation.item.name in self.leaving

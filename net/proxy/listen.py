@@ -1,0 +1,173 @@
+"""Published ports listened on, and each connection handed to a backend in turn.
+
+A change of a port's backends, clients or header touches no connection and no listening socket; a port that is
+gone only stops listening. Connections are bounded, in all and of one port, so that a flood at one port leaves
+room for the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from net.proxy.header import Header, encode
+from net.proxy.pipes import Pipes
+from net.proxy.relay import Relay, refuse
+from net.proxy.state import Places, Port, trouble
+from net.sockets import bound
+
+log = logging.getLogger("flota.proxy")
+
+MOST_CONNECTIONS, SHARE = 10_000, 0.6
+BACKLOG = 4096
+REST = 0.2
+"""Seconds without accepting after the kernel had no room for one more."""
+_BATCH = 64
+"""Connections taken in a row before others have their turn."""
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+_Range = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(slots=True)
+class _Listener:
+    sock: socket.socket
+    port: Port
+    allow: Sequence[_Range]
+    turn: int = 0
+    live: set[Relay] = field(default_factory=set)
+
+
+class Listeners:
+    """`most` is a number of connections; one port has `SHARE` of them at most."""
+
+    def __init__(self, *, most: int = MOST_CONNECTIONS) -> None:
+        self.most = most
+        self._listeners: dict[tuple[str, int], _Listener] = {}
+        self._troubles: dict[tuple[str, int], str] = {}
+        self._deny: tuple[_Range, ...] = ()
+        self._pipes = Pipes()
+        self._relays: set[Relay] = set()
+        self._no_ipv6 = not os.path.exists("/proc/net/if_inet6")
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """Why ports that should be served are not, in words."""
+        return tuple(sorted(set(self._troubles.values())))
+
+    @property
+    def connections(self) -> int:
+        return len(self._relays)
+
+    def apply(self, wanted: Places, deny: Sequence[str]) -> None:
+        """Serve these and no others; what could not be bound is tried again."""
+        self._deny = tuple(map(ipaddress.ip_network, deny))
+        for place in self._listeners.keys() - wanted.keys():
+            self._close(place)
+        for place in self._troubles.keys() - wanted.keys():
+            del self._troubles[place]
+        for place, port in wanted.items():
+            allow = tuple(map(ipaddress.ip_network, port.allow))
+            listener = self._listeners.get(place)
+            if listener is not None:
+                listener.port, listener.allow = port, allow
+            elif not (self._no_ipv6 and ":" in place[0]):
+                self._open(place, port, allow)
+
+    def close(self) -> None:
+        """All of it; connections are reset."""
+        for place in list(self._listeners):
+            self._close(place)
+        for relay in list(self._relays):
+            relay.abort()
+        self._pipes.close()
+
+    def _open(self, place: tuple[str, int], port: Port, allow: Sequence[_Range]) -> None:
+        try:
+            sock = bound(*place, socket.SOCK_STREAM)
+            try:
+                sock.listen(BACKLOG)
+            except OSError:
+                sock.close()
+                raise
+        except OSError as error:
+            words = trouble(place[1], f"cannot listen on {place[0]}: {error.strerror}")
+            if self._troubles.get(place) != words:
+                self._troubles[place] = words
+                log.error("%s", words)
+            return
+        self._troubles.pop(place, None)
+        listener = self._listeners[place] = _Listener(sock, port, allow)
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._accept, listener)
+
+    def _close(self, place: tuple[str, int]) -> None:
+        listener = self._listeners.pop(place)
+        asyncio.get_running_loop().remove_reader(listener.sock.fileno())
+        listener.sock.close()
+
+    def _accept(self, listener: _Listener) -> None:
+        for _ in range(_BATCH):
+            try:
+                client, address = listener.sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    self._rest(listener, error)
+                return
+            client.setblocking(False)
+            self._take(listener, client, address)
+
+    def _rest(self, listener: _Listener, error: OSError) -> None:
+        loop, fd = asyncio.get_running_loop(), listener.sock.fileno()
+        log.error("%s", trouble(listener.port.port, f"cannot accept: {error.strerror}"))
+
+        def again() -> None:
+            if listener.sock.fileno() >= 0:
+                loop.add_reader(fd, self._accept, listener)
+
+        loop.remove_reader(fd)
+        loop.call_later(REST, again)
+
+    def _take(self, listener: _Listener, client: socket.socket, address: tuple[str, int]) -> None:
+        port, source = listener.port, address[0].partition("%")[0]
+        full = len(self._relays) >= self.most or len(listener.live) >= self.most * SHARE
+        if full or not port.backends or not self._allowed(listener, source):
+            refuse(client)
+            return
+        try:
+            own = client.getsockname()
+            client_and_us = Header(
+                source=source,
+                source_port=address[1],
+                destination=own[0].partition("%")[0],
+                destination_port=own[1],
+            )
+        except OSError:
+            refuse(client)
+            return
+        listener.turn = first = (listener.turn + 1) % len(port.backends)
+        order = (*port.backends[first:], *port.backends[:first])
+
+        def gone(relay: Relay) -> None:
+            self._relays.discard(relay)
+            listener.live.discard(relay)
+
+        relay = Relay(client, encode(client_and_us, port.header), order, self._pipes, gone)
+        self._relays.add(relay)
+        listener.live.add(relay)
+        relay.start()
+
+    def _allowed(self, listener: _Listener, source: str) -> bool:
+        if not listener.allow and not self._deny:
+            return True
+        address = ipaddress.ip_address(source)
+        if any(address in range_ for range_ in self._deny):
+            return False
+        return not listener.allow or any(address in range_ for range_ in listener.allow)

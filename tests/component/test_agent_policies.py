@@ -1,0 +1,93 @@
+"""An agent closes what policies select before it has an address, and lets members in as they come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from model.directory import DirectoryDelta, Member
+from model.errors import CommandFailed
+from model.ids import HostId, InstanceId, PolicyId
+from model.policy import PolicyPeer, PolicyRule, PolicySpec, Selector
+from model.records import Desired
+from model.status import Endpoint, Phase
+from net.policy import HostPolicies, endpoint_key
+from tests.support.agentlab import BRIDGE, AgentLab, gone, ident, instance, phase, view, wish
+from tests.support.waiting import until
+
+POLICY = PolicySpec(
+    name="p",
+    selects=Selector(container="box1"),
+    ingress=(PolicyRule(peers=(PolicyPeer(service="api"), PolicyPeer(container="box2"))),),
+)
+POLICIES = {PolicyId("b" * 64): POLICY}
+
+
+def allowed(policies: HostPolicies) -> set[str]:
+    """Addresses that box1 lets in."""
+    chosen = policies.endpoints[endpoint_key(ident(1), BRIDGE)]
+    return set(policies.classes[chosen.ingress][f"{chosen.ingress}-a4"].elements)
+
+
+async def test_endpoint_is_selected_before_it_is_attached_and_until_it_is_gone(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    seen: list[bool] = []
+    attach = lab.network.attach
+
+    async def watched(request: Any) -> Endpoint:
+        seen.append(endpoint_key(ident(1), BRIDGE) in lab.network.policies.endpoints)
+        made: Endpoint = await attach(request)
+        return made
+
+    lab.network.attach = watched
+    box = instance()
+    async with lab.agent() as agent:
+        await agent.take_view(replace(view(box), policies=POLICIES))
+        await phase(agent, 1, Phase.RUNNING)
+        assert seen == [True]
+        removed = wish(box, desired=Desired.REMOVED, force=True)
+        await agent.take_view(replace(view(removed, revision=2), policies=POLICIES))
+        await gone(agent, 1)
+    async with lab.agent() as agent:
+        await agent.take_view(view(revision=3))
+        assert lab.network.policies == HostPolicies()
+
+
+async def test_members_of_other_hosts_and_own_containers_are_let_in_as_they_come(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    api = Member(name="api.1", host=HostId("cc" * 32), service_name="api", ipv4="10.9.0.77", running=False)
+    async with lab.agent() as agent:
+        await agent.take_view(replace(view(instance(1)), policies=POLICIES))
+        await phase(agent, 1, Phase.RUNNING)
+        assert allowed(lab.network.policies) == set()
+        there = InstanceId("77" * 32)
+        agent.membership.take(DirectoryDelta(put={BRIDGE: {there: api}}), whole=False)
+        await until(lambda: allowed(lab.network.policies) == {"10.9.0.77"}, deadline=5)
+        await agent.take_view(replace(view(instance(1), instance(2), revision=2), policies=POLICIES))
+        two = (await phase(agent, 2, Phase.RUNNING)).endpoints[0].ipv4
+        await until(lambda: allowed(lab.network.policies) == {"10.9.0.77", two}, deadline=5)
+        agent.membership.take(DirectoryDelta(gone={BRIDGE: (there,)}), whole=False)
+        await until(lambda: allowed(lab.network.policies) == {two}, deadline=5)
+    async with lab.agent() as agent:
+        assert allowed(lab.network.policies) == {two}, "from the journal, without a controller"
+
+
+async def test_policies_that_the_kernel_refuses_are_told_of_and_tried_again(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    police = lab.network.police
+
+    async def refused(policies: HostPolicies) -> None:
+        raise CommandFailed("no")
+
+    async with lab.agent() as agent:
+        await agent.take_view(view(instance(1)))
+        await phase(agent, 1, Phase.RUNNING)
+        lab.network.police = refused
+        await agent.take_view(replace(view(instance(1), revision=2), policies=POLICIES))
+        assert "policies: no" in agent.host_report().conditions
+        lab.network.police = police
+        await agent.take_view(replace(view(instance(1), revision=3), policies=POLICIES))
+        assert not agent.host_report().conditions
+        assert allowed(lab.network.policies) == set()

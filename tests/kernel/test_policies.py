@@ -1,0 +1,340 @@
+"""Policies in real kernels: both directions, each kind of network, both families, answers, drift, restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from msgspec.structs import replace
+
+from model.ids import InstanceId
+from model.policy import Party, PolicyPeer, PolicyPort, PolicyRule, PolicySpec, Selector
+from model.spec import NetworkSpec, Subnet
+from model.status import BoundPort
+from net.loadbalance import ServiceMember
+from net.policy import HostPolicies, Place, endpoint_key, host_policies
+from tests.support.hostprocess import run_in
+from tests.support.nethosts import (
+    OUTSIDE,
+    NetHosts,
+    address,
+    inner4,
+    inner6,
+    net_hosts,
+    network_id,
+    overlay,
+    vip,
+    vip_ranges,
+)
+from tests.support.talkers import Talker, dialogue, server
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.kernel
+
+WEB, API, STRANGER = 0, 1, 2
+ASK = """
+import socket, sys
+kind, target, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+s = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET,
+                  socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+s.settimeout(0.4)
+s.connect((target, port))
+if kind == "udp": s.send(b"?")
+print(s.recv(99).decode().split()[0])
+"""
+PORT_80 = (PolicyPort(port=80), PolicyPort(port=80, protocol="udp"))
+INGRESS = PolicySpec(
+    name="web-in",
+    selects=Selector(container="web"),
+    ingress=(PolicyRule(peers=(PolicyPeer(service="api"),), ports=PORT_80),),
+)
+NAMES = {WEB: ("web", ""), API: ("api.1", "api"), STRANGER: ("stranger", "")}
+
+
+class Policed:
+    """Containers web, api and stranger on each of two hosts, on network 1."""
+
+    def __init__(self, hosts: NetHosts, spec: NetworkSpec) -> None:
+        self.hosts, self.spec = hosts, spec
+        hosts.carry({1: spec})
+        self.ids: dict[tuple[int, int], InstanceId] = {}
+        self._servers: list[Talker] = []
+
+    def party(self, number: int, index: int) -> Party:
+        name, service = NAMES[index]
+        return Party(
+            name=name,
+            network=network_id(1),
+            network_name=self.spec.name,
+            service=service,
+            ipv4=inner4(self.spec, number, index),
+            ipv6=inner6(self.spec, number, index),
+        )
+
+    def policies(
+        self, number: int, *specs: PolicySpec, peers: tuple[int, ...] = (WEB, API, STRANGER)
+    ) -> HostPolicies:
+        parties = tuple(self.party(n, i) for n in self.hosts.hosts for i in peers)
+        subnets = tuple(s.cidr for s in self.spec.subnets)
+        place = Place(
+            network=network_id(1),
+            name=self.spec.name,
+            subnets=subnets,
+            fleet=(*subnets, *vip_ranges(1)),
+            parties=parties,
+            services=vip_ranges(1),
+        )
+        feet = {endpoint_key(instance_of(number, i), network_id(1)): self.party(number, i) for i in NAMES}
+        return host_policies(specs, feet, {network_id(1): place})
+
+    def police(self, *specs: PolicySpec) -> None:
+        for number, host in self.hosts.hosts.items():
+            host.call("police", self.policies(number, *specs))
+
+    def apply(self, number: int, *specs: PolicySpec) -> None:
+        """The whole plan again."""
+        plan = replace(self.hosts.plan(number), policies=self.policies(number, *specs))
+        self.hosts.hosts[number].call("apply", plan)
+
+    def start(self, *indexes: tuple[int, int]) -> None:
+        for number, index in indexes:
+            self.ids[number, index] = self.hosts.container(number, index, 1)
+            if index == WEB:
+                self._servers.append(server(self.space(number, index), f"web{number}"))
+
+    def space(self, number: int, index: int) -> str:
+        return str(self.hosts.hosts[number].run_dir / "ns" / self.ids[number, index])
+
+    def hears(self, number: int, index: int, target: str, kind: str = "tcp", port: int = 80) -> bool:
+        return asks(self.space(number, index), target, kind, port)
+
+    def web(self, number: int) -> tuple[str, ...]:
+        return tuple(filter(None, (inner4(self.spec, number, WEB), inner6(self.spec, number, WEB))))
+
+    def close(self) -> None:
+        for one in self._servers:
+            one.close()
+
+
+def instance_of(number: int, index: int) -> InstanceId:
+    return InstanceId(f"{number:x}{index:x}" * 32)
+
+
+def asks(namespace: str, target: str, kind: str = "tcp", port: int = 80) -> bool:
+    done = run_in(namespace, ["python3", "-c", ASK, kind, target, str(port)], check=False, timeout=20)
+    return done.returncode == 0
+
+
+ROUTED, BRIDGED = overlay("back", 1, ipv6=True), overlay("back", 1, ipv6=True, mode="bridged")
+LOCAL = NetworkSpec(
+    name="back", driver="bridge", subnets=(Subnet(cidr="10.201.0.0/16"), Subnet(cidr="fd00:77::/64"))
+)
+
+
+@pytest.fixture(params=["routed", "bridged"])
+def both(request: pytest.FixtureRequest) -> Iterator[Policed]:
+    with net_hosts(2, "flpo") as hosts:
+        made = Policed(hosts, ROUTED if request.param == "routed" else BRIDGED)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def routed() -> Iterator[Policed]:
+    with net_hosts(2, "flpr") as hosts:
+        made = Policed(hosts, ROUTED)
+        yield made
+        made.close()
+
+
+def set_bridge_nf(hosts: NetHosts, value: int) -> None:
+    for host in hosts.hosts.values():
+        for name in ("iptables", "ip6tables"):
+            host.run("sh", "-c", f"echo {value} > /proc/sys/net/bridge/bridge-nf-call-{name}")
+
+
+@pytest.mark.parametrize("bridge_nf", [0, 1])
+def test_policy_of_ingress_lets_in_whom_it_names_from_every_host(both: Policed, bridge_nf: int) -> None:
+    set_bridge_nf(both.hosts, bridge_nf)
+    both.start((1, API), (1, STRANGER), (2, WEB), (2, API), (2, STRANGER))
+    both.police(INGRESS)
+    for target in both.web(2):
+        for kind in ("tcp", "udp"):
+            for number in (1, 2):
+                assert both.hears(number, API, target, kind), (number, target, kind)
+                assert not both.hears(number, STRANGER, target, kind), (number, target, kind)
+        assert both.hosts.hosts[2].run("python3", "-c", ASK, "tcp", target, "80"), "its host may"
+    both.police()
+    assert both.hears(1, STRANGER, both.web(2)[0])
+    assert both.hears(2, STRANGER, both.web(2)[1])
+
+
+@pytest.mark.parametrize("bridge_nf", [0, 1])
+def test_policy_of_egress_lets_out_to_whom_it_names(both: Policed, bridge_nf: int) -> None:
+    set_bridge_nf(both.hosts, bridge_nf)
+    both.start((1, API), (1, STRANGER), (1, WEB), (2, WEB))
+    outside = server(f"/run/netns/{both.hosts.switch}", "outside")
+    only_web = PolicySpec(
+        name="out",
+        selects=Selector(service="api"),
+        egress=(PolicyRule(peers=(PolicyPeer(container="web"),), ports=PORT_80),),
+    )
+    to_outside = PolicySpec(
+        name="outside",
+        selects=Selector(service="api"),
+        egress=(PolicyRule(peers=(PolicyPeer(outside=True),)),),
+    )
+    try:
+        both.police(only_web)
+        for number in (1, 2):
+            for target in both.web(number):
+                for kind in ("tcp", "udp"):
+                    assert both.hears(1, API, target, kind), (target, kind)
+        assert not both.hears(1, API, OUTSIDE)
+        assert not both.hears(1, API, address(2), port=7)
+        assert both.hears(1, STRANGER, OUTSIDE)
+        both.police(to_outside)
+        assert both.hears(1, API, OUTSIDE)
+        assert not any(both.hears(1, API, both.web(n)[0]) for n in (1, 2))
+    finally:
+        outside.close()
+
+
+def test_policy_on_a_bridge_holds_between_its_containers() -> None:
+    with net_hosts(1, "flpb") as hosts:
+        local = Policed(hosts, LOCAL)
+        local.start((1, WEB), (1, API), (1, STRANGER))
+        try:
+            for bridge_nf in (0, 1):
+                set_bridge_nf(hosts, bridge_nf)
+                local.police(INGRESS)
+                for target in local.web(1):
+                    for kind in ("tcp", "udp"):
+                        assert local.hears(1, API, target, kind), (bridge_nf, target, kind)
+                        assert not local.hears(1, STRANGER, target, kind), (bridge_nf, target, kind)
+                local.police()
+                assert local.hears(1, STRANGER, local.web(1)[0])
+        finally:
+            local.close()
+
+
+def test_policy_lets_answers_in_to_whom_nobody_may_reach(both: Policed) -> None:
+    both.start((1, STRANGER), (2, WEB))
+    closed = PolicySpec(name="closed", selects=Selector(container="stranger"), ingress=())
+    both.police(closed)
+    for target in both.web(2):
+        assert both.hears(1, STRANGER, target, "tcp")
+        assert both.hears(1, STRANGER, target, "udp")
+        assert both.hosts.hosts[1].inside(both.ids[1, STRANGER], "busybox", "ping", "-c1", "-W1", target)
+
+
+def test_policy_stands_before_the_first_packet_and_without_agents(both: Policed) -> None:
+    both.police(INGRESS)
+    both.start((1, API), (1, STRANGER), (2, WEB))
+    for host in both.hosts.hosts.values():
+        host.kill()
+    assert both.hears(1, API, both.web(2)[0])
+    assert not both.hears(1, STRANGER, both.web(2)[0])
+    for number, host in both.hosts.hosts.items():
+        host.start()
+        both.apply(number, INGRESS)
+        assert host.call("mutations") == 0
+    assert not both.hears(1, STRANGER, both.web(2)[0])
+
+
+def test_policy_that_somebody_flushed_is_set_back(routed: Policed) -> None:
+    routed.start((1, STRANGER), (2, WEB))
+    routed.police(INGRESS)
+    host = routed.hosts.hosts[2]
+    host.run("nft", "flush", "map", "inet", "flota", "gets4")
+    wait_until(lambda: not routed.hears(1, STRANGER, routed.web(2)[0]), deadline=5)
+    host.run("nft", "delete", "table", "inet", "flota")
+    listed = ("nft", "list", "chain", "inet", "flota", "judge")
+    wait_until(lambda: host.run(*listed, check=False).returncode == 0, deadline=5)
+    assert not routed.hears(1, STRANGER, routed.web(2)[0])
+    assert host.call("drifts")
+
+
+def test_policy_judges_the_replica_behind_a_services_address(routed: Policed) -> None:
+    routed.start((1, API), (1, STRANGER), (1, WEB), (2, WEB))
+    members = tuple(
+        ServiceMember(ipv4=inner4(routed.spec, n, WEB), ipv6=inner6(routed.spec, n, WEB)) for n in (1, 2)
+    )
+    base = vip(1, deadline=5)
+    service = replace(base, members=members)
+    routed.hosts.serve(web=service)
+    routed.police(INGRESS)
+    for target in (base.ipv4, base.ipv6):
+        for _ in range(2):
+            assert routed.hears(1, API, target), target
+            assert not routed.hears(1, STRANGER, target), target
+    out = PolicySpec(
+        name="out",
+        selects=Selector(service="api"),
+        egress=(PolicyRule(peers=(PolicyPeer(container="web"),)),),
+    )
+    routed.police(out)
+    assert all(routed.hears(1, API, target) for target in (base.ipv4, base.ipv6))
+    routed.hosts.serve(web=base)
+    done = routed.hosts.hosts[1].inside(
+        routed.ids[1, API], "python3", "-c", ASK, "tcp", base.ipv4, "80", check=False
+    )
+    assert "ConnectionRefusedError" in done.stderr, "a service without members refuses at once"
+
+
+def test_policy_of_addresses_sees_clients_of_published_ports(routed: Policed) -> None:
+    routed.start((1, WEB))
+    port = BoundPort(target=80, published=8080, protocol="tcp", host_ip="")
+    routed.hosts.publish(1, routed.ids[1, WEB], routed.web(1)[0], port)
+    lan = f"/run/netns/{routed.hosts.switch}"
+    assert asks(lan, address(1), port=8080)
+
+    def allow(*peers: PolicyPeer) -> PolicySpec:
+        return PolicySpec(name="in", selects=Selector(container="web"), ingress=(PolicyRule(peers=peers),))
+
+    routed.police(allow(PolicyPeer(cidr="192.0.2.0/24")))
+    assert not asks(lan, address(1), port=8080)
+    routed.police(allow(PolicyPeer(cidr="198.18.0.0/15", without=("198.18.99.0/24",))))
+    assert asks(lan, address(1), port=8080)
+
+
+def test_policy_change_of_members_is_an_element_and_connections_go_on(routed: Policed) -> None:
+    routed.start((1, API), (2, WEB))
+    host = routed.hosts.hosts[2]
+    host.call("police", routed.policies(2, INGRESS, peers=(WEB, STRANGER)))
+    assert not routed.hears(1, API, routed.web(2)[0])
+    before = host.call("mutations")
+    host.call("police", routed.policies(2, INGRESS))
+    assert host.call("mutations") - before == 2, "one transaction per table"
+    kept = dialogue(routed.space(1, API), "tcp", routed.web(2)[0])
+    try:
+        assert kept.say("hello") == "hello"
+        host.call("police", routed.policies(2, INGRESS, peers=(WEB, STRANGER)))
+        assert kept.say("still") == "still"
+        assert not routed.hears(1, API, routed.web(2)[0])
+    finally:
+        kept.close()
+
+
+def test_policy_listing_is_what_was_asked_for(routed: Policed) -> None:
+    """Elements come back in the words in which they were sent; nothing would be at rest otherwise."""
+    everything = PolicySpec(
+        name="all",
+        selects=Selector(),
+        ingress=(
+            PolicyRule(
+                peers=(PolicyPeer(cidr="10.0.0.0/8", without=("10.0.0.1/32",)), PolicyPeer(cidr="fd00::/8"))
+            ),
+            PolicyRule(
+                ports=(PolicyPort(protocol="icmp"), PolicyPort(protocol="sctp"), PolicyPort(port=8, to=99))
+            ),
+            PolicyRule(peers=(PolicyPeer(outside=True), PolicyPeer(network="back"))),
+        ),
+        egress=(PolicyRule(), PolicyRule(peers=(PolicyPeer(service="api"),))),
+    )
+    routed.start((1, API), (2, WEB))
+    routed.police(everything)
+    for number, host in routed.hosts.hosts.items():
+        before = host.call("mutations")
+        routed.apply(number, everything)
+        assert host.call("mutations") == before

@@ -1,0 +1,135 @@
+"""Every way between containers of an overlay: its mode × IPv4, IPv6 × same host, other host, host behind a
+router × TCP, UDP, ICMP, a mebibyte."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from deploy.fleet import Fleet
+from tests.rig.conftest import IMAGE, running
+from tests.rig.support import background, local_pid, on_host
+from tests.support.hostprocess import run_in
+from tests.support.talkers import Talker, answers, server
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.rig
+BLOB = bytes(range(256)) * 4096
+BLOB_PORT = 81
+GIVER = f"""
+import socket
+listening = socket.create_server(("::", {BLOB_PORT}), family=socket.AF_INET6, dualstack_ipv6=True)
+print("up", flush=True)
+while True:
+    connection, _ = listening.accept()
+    with connection: connection.sendall(bytes(range(256)) * 4096)
+"""
+TAKER = f"""
+import hashlib, socket, sys
+with socket.create_connection((sys.argv[1], {BLOB_PORT}), 10) as s:
+    data = b"".join(iter(lambda: s.recv(65536), b""))
+print(len(data), hashlib.sha256(data).hexdigest())
+"""
+WAYS = {"same host": "n1", "other host": "n2", "behind a router": "n4"}
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """n1 to n3 on one link, n4 behind a router."""
+    with running(tmp_path_factory.mktemp("disk"), 4, remote=("n4",)) as fleet:
+        yield fleet
+
+
+class Table:
+    """A client's container on n1, a server's at each end of `WAYS`, on one network."""
+
+    def __init__(self, fleet: Fleet, network: str, stack: ExitStack) -> None:
+        self._fleet, self._network = fleet, network
+        self.client = self._container("client", "n1")[0]
+        self.ends: dict[str, tuple[str, str]] = {}
+        for way, host in WAYS.items():
+            namespace, ipv4, ipv6 = self._container(f"server-{host}", host)
+            self.ends[way] = ipv4, ipv6
+            stack.callback(server(namespace, host).close)
+            stack.callback(Talker(namespace, GIVER).close)
+
+    def _container(self, name: str, host: str) -> tuple[str, str, str]:
+        words = ("--name", f"{name}-{self._network}", "--network", self._network, "--node", host)
+        ident = self._fleet.flota("n1", "run", "-d", *words, IMAGE, "sleep", "10000").strip()
+        status = self._fleet.json("inspect", ident)[0]["status"]
+        (foot,) = status["endpoints"]
+        return f"/proc/{local_pid(self._fleet, host, status['pid'])}/ns/net", foot["ipv4"], foot["ipv6"]
+
+    def pings(self, target: str) -> bool:
+        words = ["busybox", "ping6" if ":" in target else "ping", "-c1", "-W2", target]
+        return run_in(self.client, words, check=False, timeout=10).returncode == 0
+
+    def takes(self, target: str) -> str:
+        return run_in(self.client, ["python3", "-c", TAKER, target], check=True, timeout=20).stdout.strip()
+
+
+@pytest.mark.parametrize("mode", ["routed", "bridged"])
+def test_all_traffic_passes_between_containers_wherever_they_are(four: Fleet, mode: str) -> None:
+    four.flota("n1", "network", "create", "--ipv6", "--opt", f"mode={mode}", mode)
+    whole = f"{len(BLOB)} {hashlib.sha256(BLOB).hexdigest()}"
+    with ExitStack() as stack:
+        table = Table(four, mode, stack)
+        failed = []
+        for way, addresses in table.ends.items():
+            for target in addresses:
+                for kind in ("tcp", "udp"):
+                    ((name, *_),) = answers(table.client, kind, [target])
+                    if name != WAYS[way]:
+                        failed.append(f"{way}, {kind}, {target}: {name}")
+                if not table.pings(target):
+                    failed.append(f"{way}, icmp, {target}")
+                if table.takes(target) != whole:
+                    failed.append(f"{way}, a mebibyte, {target}")
+        assert failed == []
+
+
+KERNEL = """
+ip -o link | sed 's/ state [A-Z]*//'; ip -o address; ip route show table all; ip -6 route show table all
+ip rule; ip neigh show nud permanent; bridge fdb show; nft list ruleset
+"""
+
+
+MARKERS = (
+    "ip route add unreachable 198.51.100.0/24; ip route del unreachable 198.51.100.0/24",
+    "nft 'add table ip marker'; nft 'delete table ip marker'",
+)
+"""What each listener must have heard before it is believed."""
+MARK = re.compile(rb"198\.51\.100|marker|^#")
+
+
+def test_start_of_a_container_changes_nothing_in_other_hosts_kernels(four: Fleet) -> None:
+    """Nor is anything changed and changed back: routes, rules and nft are listened to meanwhile. Links and
+    addresses are not, for the kernel still has to say of n2's own container's."""
+    four.flota("n1", "network", "create", "quiet")
+    for host in ("n1", "n2"):
+        four.flota("n1", "run", "-d", "--network", "quiet", "--node", host, IMAGE, "sleep", "10000")
+    tentative = ("ip", "-6", "address", "show", "tentative")
+    wait_until(lambda: not on_host(four, "n2", *tentative), deadline=10, what="n2 has all its addresses")
+    watchers = [
+        background(four, "n2", "stdbuf", "-oL", *words)
+        for words in (("ip", "-4", "monitor", "route", "rule"), ("nft", "monitor"))
+    ]
+    before = on_host(four, "n2", "sh", "-c", KERNEL)
+    try:
+        for watcher, marker in zip(watchers, MARKERS, strict=True):
+            on_host(four, "n2", "sh", "-c", marker)
+            assert watcher.stdout is not None and MARK.search(watcher.stdout.readline())
+        for _ in range(3):
+            four.flota("n1", "run", "-d", "--network", "quiet", "--node", "n1", IMAGE, "sleep", "10000")
+        assert on_host(four, "n2", "sh", "-c", KERNEL) == before
+    finally:
+        for watcher in watchers:
+            os.killpg(watcher.pid, signal.SIGTERM)
+    heard = b"".join(watcher.communicate(timeout=5)[0] for watcher in watchers)
+    assert [line for line in heard.splitlines() if not MARK.search(line)] == []
