@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model.api import UpdateService
+from model.api import CreateInstance, UpdateService
 from model.records import Desired
 from model.spec import (
     Attachment,
@@ -65,6 +65,41 @@ async def test_health_of_a_replica_is_told_to_all_hosts_and_counts_in_lists() ->
         message = "an instance does not stay up: it is unhealthy"
         assert message in f.controller.get_service("web").service.conditions[0].message
         assert message in str(f.controller.why("web"))
+
+
+async def test_replica_that_is_to_go_may_drain_once_the_other_hosts_avoid_it() -> None:
+    async with fleet(make_host(1), make_host(2)) as f:
+        serving, asking = await start(f)
+        [ident] = serving.host.statuses
+        await serving.look(ident, "healthy")
+        # so that the other host carries the network
+        spec = ContainerSpec(image="asker", networks=(Attachment(network="back"),))
+        name = asking.host.facts.hostname
+        await f.controller.create_instance(CreateInstance(spec=spec, host=name, start=True))
+        await until(lambda: True in told(asking), deadline=DEADLINE)
+        asking.host.behind = serving.host.slow = True
+        await f.controller.scale_service("web", 0)
+        await until(lambda: told(asking).count(True) == 1, deadline=DEADLINE, what="asker alone is ready")
+        assert serving.departing == set()
+        asking.host.behind = False
+        await f.controller.create_instance(CreateInstance(spec=spec, host=name, start=True))
+        await until(lambda: serving.departing == {ident}, deadline=DEADLINE)
+
+
+async def test_replica_does_not_wait_for_a_host_that_is_out_of_session() -> None:
+    async with fleet(make_host(1), make_host(2)) as f:
+        serving, asking = await start(f)
+        [ident] = serving.host.statuses
+        await serving.look(ident, "healthy")
+        spec = ContainerSpec(image="asker", networks=(Attachment(network="back"),))
+        name = asking.host.facts.hostname
+        await f.controller.create_instance(CreateInstance(spec=spec, host=name, start=True))
+        await until(lambda: True in told(asking), deadline=DEADLINE)
+        asking.host.behind = serving.host.slow = True
+        await f.controller.scale_service("web", 0)
+        await until(lambda: told(asking).count(True) == 1, deadline=DEADLINE)
+        f.disconnect(asking.host.id)
+        await until(lambda: serving.departing == {ident}, deadline=DEADLINE)
 
 
 async def test_rollback_brings_the_last_spec_back() -> None:

@@ -24,6 +24,8 @@ from model.wire import (
     Ack,
     AgentMessage,
     Delta,
+    Departing,
+    Follows,
     FullView,
     Goodbye,
     Hello,
@@ -107,6 +109,8 @@ class FakeHost:
     next_address: int = 10
     first_health: Health = "healthy"
     """Of those with a health check, when they start."""
+    behind: bool = False
+    """It does not say what it follows of the directory."""
     slow: bool = False
     """Nothing starts or stops until it is set back."""
 
@@ -122,6 +126,7 @@ class FakeAgent:
         self.channel = channel
         self.view = View()
         self.directory: Directory | None = None
+        self.departing: set[InstanceId] = set()
         self.goodbye: Goodbye | None = None
         self.welcomed = asyncio.Event()
 
@@ -160,9 +165,13 @@ class FakeAgent:
                 self.view = applied
                 await self.send(Ack(revision=applied.revision))
                 await self.work()
-            case Membership(delta=delta, whole=whole):
+            case Membership(delta=delta, whole=whole, serial=serial):
                 known = Directory() if whole or self.directory is None else self.directory
                 self.directory = apply_directory(delta, known)
+                if not self.host.behind:
+                    await self.send(Follows(serial=serial))
+            case Departing(instances=instances):
+                self.departing.update(instances)
             case Ping(serial=serial):
                 await self.send(Pong(serial=serial))
             case Reported():
