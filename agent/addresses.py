@@ -7,7 +7,10 @@ a restart of the agent: each change of a network's leases is told to `changed`, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec.structs import replace
 
@@ -23,6 +26,10 @@ class Addresses:
         self._leases: dict[str, Leases] = {}
         self.changed: Callable[[str, Leases], object] = lambda network, leases: None
         """Told of a network's leases whenever they change."""
+        self.shortage: Callable[[], object] = lambda: None
+        """Told when `short` is another."""
+        self._waiting: Counter[str] = Counter()
+        self._renewed = asyncio.Event()
 
     def load(
         self, leases: Mapping[str, Leases], holders: Mapping[InstanceId, Iterable[Endpoint]], now: float
@@ -60,6 +67,31 @@ class Addresses:
         kept = {a: i for a, i in after.held.items() if a not in promised or a in known.held}
         self._set(network.id, replace(after, held=kept))
         return address
+
+    @property
+    def short(self) -> tuple[str, ...]:
+        """Networks of which somebody waits for an address."""
+        return tuple(sorted(network for network, count in self._waiting.items() if count))
+
+    @contextlib.contextmanager
+    def waiting(self, network: str) -> Iterator[None]:
+        """Somebody waits for an address of that network, and this is told."""
+        self._waiting[network] += 1
+        self.shortage()
+        try:
+            yield
+        finally:
+            self._waiting[network] -= 1
+            self.shortage()
+
+    def renew(self) -> None:
+        """The host's blocks may be others."""
+        self._renewed.set()
+        self._renewed = asyncio.Event()
+
+    async def renewed(self) -> None:
+        """Until `renew` is called next."""
+        await self._renewed.wait()
 
     def give_back(self, holder: InstanceId, now: float) -> None:
         """All that `holder` has, on every network. Idempotent."""

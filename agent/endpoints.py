@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from agent import feet
 from agent.context import Context
 from agent.publishing import publish
 from agent.record import Local
-from model.errors import NotFound, WrongState
-from model.ids import InstanceId, resolve
+from model.errors import Exhausted, NotFound, WrongState
+from model.ids import InstanceId, NetworkId, resolve
 from model.image import ImageConfig
 from model.records import Instance, ResolvedAttachment
 from model.spec import ContainerSpec, Publish, Struct
@@ -17,6 +19,8 @@ from model.status import BoundPort, Endpoint
 from net.host import EndpointRequest
 
 HOST, NONE, CONTAINER = "host", "none", "container:"
+GROW_WITHIN = 5.0
+"""Seconds that an endpoint waits for another block of addresses."""
 
 
 class Wired(Struct):
@@ -103,14 +107,41 @@ async def _attach(context: Context, want: Instance, standing: Sequence[Endpoint]
     is there before it is the only one."""
     names = feet.names(want.attachments, standing)
     ways = feet.ways_out(want.attachments, context.view.networks)
-    requests = [_request(context, want, a, names[a.network], ways) for a in want.attachments]
+    requests = [await _request(context, want, a, names[a.network], ways) for a in want.attachments]
     made = {}
     for request in sorted(requests, key=lambda r: r.default_route or r.default_route6):
         made[request.network] = await context.network.attach(request)
     return tuple(made[attachment.network] for attachment in want.attachments)
 
 
-def _request(
+async def _request(
+    context: Context, want: Instance, attachment: ResolvedAttachment, ifname: str, ways: feet.WaysOut
+) -> EndpointRequest:
+    """Where all addresses are held or rest the controller leases more, and is waited for a little."""
+    try:
+        return _asked(context, want, attachment, ifname, ways)
+    except Exhausted:
+        if not await _grown(context, attachment.network):
+            raise
+    return _asked(context, want, attachment, ifname, ways)
+
+
+async def _grown(context: Context, network: NetworkId) -> bool:
+    """Wait until this host has other blocks of the network; False when it does not get any."""
+
+    def blocks() -> tuple[str, ...]:
+        view = context.view.networks.get(network)
+        return () if view is None else view.blocks
+
+    before = blocks()
+    with context.addresses.waiting(network), contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GROW_WITHIN):
+            while blocks() == before:
+                await context.addresses.renewed()
+    return blocks() != before
+
+
+def _asked(
     context: Context, want: Instance, attachment: ResolvedAttachment, ifname: str, ways: feet.WaysOut
 ) -> EndpointRequest:
     network = context.view.networks.get(attachment.network)

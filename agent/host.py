@@ -31,13 +31,13 @@ from agent.rotation import LogRotator
 from agent.runtime.base import Created, State
 from agent.servicekeeper import ServiceKeeper
 from agent.viewjournal import ViewJournal
-from agent.volumes import OWNER
+from agent.volumeusers import users_of
 from agent.worker import Worker, fresh
 from aio.mailbox import Bell
 from aio.supervisor import Supervisor
 from model import view as views
 from model.errors import FlotaError
-from model.ids import InstanceId
+from model.ids import InstanceId, NetworkId
 from model.records import Instance
 from model.status import Endpoint, HostFacts, HostReport, InstanceStatus, Phase
 from model.view import NetworkView, View, ViewDelta
@@ -128,6 +128,7 @@ class HostAgent:
         holders = {ident: record.endpoints for ident, record in records.items()}
         addresses.load(self._journal.read("leases", Leases), holders, now)
         addresses.changed = lambda network, leases: self._journal.put("leases", network, leases)
+        addresses.shortage = self.report_host
 
     # -- Views --------------------------------------------------------------------------------------
     async def take_view(self, view: View) -> None:
@@ -178,6 +179,7 @@ class HostAgent:
                 replace(plan, services=self._services.take(), policies=self._policies.take())
             )
             self._plan = plan
+            context.addresses.renew()
             for worker in self.workers.values():
                 worker.look_again()
         except FlotaError as error:
@@ -341,23 +343,14 @@ class HostAgent:
             conditions=tuple(
                 filter(None, (self._trouble, self._services.trouble, self._policies.trouble, *troubles))
             ),
+            short=tuple(map(NetworkId, context.addresses.short)),
         )
 
     def report_host(self) -> None:
         self.reporter.host(self.host_report())
 
     def volume_users(self) -> Mapping[str, Mapping[str, str]]:
-        """Volume → those who hold it or are about to: instance id → name."""
-        users: dict[str, dict[str, str]] = {}
-        owned = {v.name: owner for v in self.context.volumes.all() if (owner := v.labels.get(OWNER, ""))}
-        for ident, record in self.context.records.items():
-            want = self._told.get(ident)
-            mounts = want.spec.mounts if want is not None else ()
-            named = {m.source for m in mounts if m.type == "volume" and m.source}
-            own = {name for name, owner in owned.items() if owner == ident}
-            for volume in {name for name, _ in record.volumes} | named | own:
-                users.setdefault(volume, {})[ident] = want.name if want is not None else ident
-        return users
+        return users_of(self.context.volumes.all(), self.context.records, self._told)
 
     def _drifted(self, drift: Drift) -> None:
         self.reporter.event(happenings.of_drift(self.context, drift))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -18,7 +19,7 @@ from model.errors import Exhausted, InUse, InvalidInput
 from model.ids import HostId, NetworkId
 from model.records import Block, Host, Network
 from model.spec import NetworkSpec, Subnet
-from net.ipam import carve, free_subnet, overlap, parse_range
+from net.ipam import carve, free_subnet, overlap, parse_range, room
 from net.subnets import Range, gateway, subnet_of
 
 LOCAL_DRIVERS = frozenset({"bridge"})
@@ -138,21 +139,49 @@ class Leases:
         self._now = now
         self._changed: dict[str, Block] = {}
         self._reasons: dict[str, str] = {}
+        self._users: dict[NetworkId, Counter[HostId]] = {}
 
     def ensure(self, network: Network, host: HostId) -> None:
-        """Have a block of each subnet of `network` for `host`. Raises Exhausted; then nothing was added."""
+        """Have room on `host` for one more instance on `network`, in each of its subnets. Raises Exhausted;
+        then nothing was added."""
         if not spans_hosts(network):
             return
-        added: list[Block] = []
+        name = self._cluster.host_name(host)
+        users = self._counted(network.id)
+        added: list[tuple[Block, str]] = []
         for subnet in network.spec.subnets:
-            mine = [b for b in self._blocks(network.id) if b.host == host and _within(b.cidr, subnet.cidr)]
+            mine = self._mine(network.id, subnet, host)
             if not mine:
-                added.append(self._free_block(network, subnet, host))
+                block = self._free_block(network, subnet, host)
+                added.append((block, f"{network.spec.name} is used on {name}"))
             elif all(block.quarantined_until for block in mine):
-                added += [_released(block) for block in mine]
-        for block in added:
+                added += [(_released(b), f"{network.spec.name} is used on {name}") for b in mine]
+            elif users[host] >= _room(network, mine):
+                block = self._free_block(network, subnet, host)
+                added.append((block, f"{users[host]} instances of {network.spec.name} fill {name}'s share"))
+        for block, reason in added:
             self._changed[block.key] = block
-            self._reasons[block.key] = f"{network.spec.name} is used on {self._cluster.host_name(host)}"
+            self._reasons[block.key] = reason
+        users[host] += 1
+
+    def grow(self, network: Network, host: HostId) -> None:
+        """One more block of each subnet for `host`, whose addresses are all held or rest. Raises
+        Exhausted."""
+        for subnet in network.spec.subnets:
+            block = self._free_block(network, subnet, host)
+            self._changed[block.key] = block
+            name = self._cluster.host_name(host)
+            self._reasons[block.key] = f"{name} has no free address of {network.spec.name} left"
+
+    def _counted(self, network: NetworkId) -> Counter[HostId]:
+        """How many instances each host has on the network, those of this decision included."""
+        if network not in self._users:
+            hosts = (i.host for i in self._cluster.on_network(network).values() if i.host is not None)
+            self._users[network] = Counter(hosts)
+        return self._users[network]
+
+    def _mine(self, network: NetworkId, subnet: Subnet, host: HostId) -> list[Block]:
+        return [b for b in self._blocks(network) if b.host == host and _within(b.cidr, subnet.cidr)]
 
     def fix(self, network: Network, host: HostId, address: str) -> None:
         """Have `address` routed to `host`: it is in a block of the host, or becomes one by itself.
@@ -207,6 +236,11 @@ class Leases:
                 until = self._now + QUARANTINE
                 self._changed[block.key] = msgspec.structs.replace(block, quarantined_until=until)
                 self._reasons[block.key] = f"{network.spec.name} ran out of addresses, this block is unused"
+
+
+def _room(network: Network, blocks: Iterable[Block]) -> int:
+    cidrs = [block.cidr for block in blocks if not block.quarantined_until]
+    return sum(room(network.spec, cidr, cidrs) for cidr in cidrs)
 
 
 def _released(block: Block) -> Block:

@@ -59,6 +59,11 @@ def network_named(cluster: Cluster, ref: str) -> Network:
 def attachment_of(network: Network, wish: EndpointWish) -> ResolvedAttachment:
     """The wish, for a network that was found. Raises InvalidInput for an address that the network can't
     give."""
+    if wish.aliases and network.id == PREDEFINED_BRIDGE:
+        raise InvalidInput(
+            f"network {network.spec.name} has no names, so {wish.aliases[0]} would never be found",
+            hint="Use a network of your own: flota network create",
+        )
     for address in filter(None, (wish.ipv4, wish.ipv6)):
         check_address(network.spec, address)
     fields = {name: getattr(wish, name) for name in EndpointWish.__struct_fields__}

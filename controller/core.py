@@ -138,7 +138,8 @@ class Core:
         if key.kind == "service":
             return plan_service(cluster, ServiceId(key.id), self.world(), now, self.ids)
         if key.kind == "network":
-            return plan_network(cluster, NetworkId(key.id), now)
+            network = NetworkId(key.id)
+            return plan_network(cluster, network, now, self.statuses.short(network))
         ident = InstanceId(key.id)
         return plan_instance(cluster, ident, self.statuses.get(ident), now)
 
@@ -208,6 +209,7 @@ class Core:
         if report.report is not None:
             self.statuses.report(report.report, host)
             self.loop.add(waiting_keys(cluster))
+            self.loop.add(Key("network", network) for network in report.report.short)
         name = cluster.host_name(host)
         for event in report.events:
             self.ring.add(replace(event, host=name))

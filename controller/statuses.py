@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Set
 from msgspec.structs import replace
 
 from controller.snapshot import Cluster
-from model.ids import HostId, InstanceId
+from model.ids import HostId, InstanceId, NetworkId
 from model.status import HostReport, InstanceStatus, Phase
 
 REMEMBERED = 1024
@@ -62,6 +62,10 @@ class Statuses:
 
     def report(self, report: HostReport, host: HostId) -> None:
         self._reports[host] = report
+
+    def short(self, network: NetworkId) -> frozenset[HostId]:
+        """Hosts that are short of that network's addresses."""
+        return frozenset(host for host, report in self._reports.items() if network in report.short)
 
     def forget(self, instance: InstanceId) -> None:
         """Its record is gone; how it ended is remembered for a while."""

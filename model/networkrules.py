@@ -28,7 +28,7 @@ def _subnet(subnet: Subnet, at: str) -> list[Problem]:
     try:
         network = ipaddress.ip_network(subnet.cidr)
     except ValueError as error:
-        return [_p(f"{at}.cidr", f"invalid subnet {subnet.cidr[:60]!r}: {error}")]
+        return [_p(f"{at}.cidr", f"invalid subnet {subnet.cidr[:60]!r}: {_why(subnet.cidr, error)}")]
     problems: list[Problem] = []
     gateway = subnet.gateway
     if gateway and not (is_address(gateway) and ipaddress.ip_address(gateway) in network):
@@ -40,6 +40,8 @@ def _subnet(subnet: Subnet, at: str) -> list[Problem]:
         ends = [range_of(end.strip()) for end in (first, last or first)]
         if not all(e is not None and e.version == network.version and e.subnet_of(network) for e in ends):  # type: ignore[arg-type]
             problems.append(_p(f"{at}.exclude[{index}]", f"{text[:60]!r} is not in {network}"))
+        elif gateway and text == gateway:
+            problems.append(_p(f"{at}.gateway", f"{gateway} is set aside for others"))
     if subnet.ip_range:
         try:
             inner = ipaddress.ip_network(subnet.ip_range)
@@ -49,6 +51,16 @@ def _subnet(subnet: Subnet, at: str) -> list[Problem]:
         if not inside:
             problems.append(_p(f"{at}.ip_range", f"{subnet.ip_range[:60]!r} is not a range in {network}"))
     return problems
+
+
+def _why(cidr: str, error: ValueError) -> object:
+    """ip_network hides what is wrong with the address itself."""
+    address = cidr.partition("/")[0]
+    try:
+        (ipaddress.IPv6Address if ":" in address else ipaddress.IPv4Address)(address)
+    except ValueError as inner:
+        return inner
+    return error
 
 
 def _is_edge(address: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:

@@ -182,3 +182,5 @@ class HostReport(Struct):
     """(protocol, port) taken by foreign processes, as far as seen."""
     conditions: tuple[str, ...] = ()
     """What is wrong with the host now, one line each."""
+    short: tuple[NetworkId, ...] = ()
+    """Networks on which an instance waits for an address, since all in the host's blocks are held or rest."""

@@ -16,7 +16,9 @@ import msgspec
 from model.errors import InvalidInput, Problem
 from model.exposed import exposed
 from model.healthrules import health_problems
+from model.hostports import addresses_overlap
 from model.ids import DNS_LABEL, NAME
+from model.namerules import alias_problem, resolver_problems
 from model.spec import (
     Attachment,
     ContainerSpec,
@@ -125,13 +127,7 @@ def _words(spec: ContainerSpec, at: str) -> Iterator[Problem]:
     for index, text in enumerate(spec.expose):
         if not exposed(text):
             yield _p(f"{at}.expose[{index}]", f"{text[:40]!r} is no port: write 80, 53/udp or 3000-3005")
-    for index, server in enumerate(spec.dns):
-        if not is_address(server.partition("%")[0]):
-            yield _p(f"{at}.dns[{index}]", f"{server[:60]!r} is not an IP address")
-    for index, entry in enumerate(spec.extra_hosts):
-        name, _, address = entry.partition("=" if "=" in entry else ":")
-        if not name or not (address == "host-gateway" or is_address(address.strip("[]"))):
-            yield _p(f"{at}.extra_hosts[{index}]", f"{entry[:80]!r} is not NAME:ADDRESS")
+    yield from resolver_problems(spec, at)
 
 
 def _env(env: Mapping[str, str], at: str) -> Iterator[Problem]:
@@ -202,7 +198,7 @@ def _resources(resources: Resources, at: str) -> Iterator[Problem]:
 
 
 def _ports(ports: Iterable[Publish], at: str) -> Iterator[Problem]:
-    seen: dict[tuple[str, int, str], int] = {}
+    seen: list[Publish] = []
     for index, port in enumerate(ports):
         where = f"{at}[{index}]"
         if not 1 <= port.target <= 65535:
@@ -225,12 +221,15 @@ def _ports(ports: Iterable[Publish], at: str) -> Iterator[Problem]:
             yield _p(f"{where}.proxy_protocol", f"begins a connection of tcp; {port.protocol} has none")
         if port.proxy_protocol and port.mode == "ingress":
             yield _p(f"{where}.proxy_protocol", "works on ports of one host only (mode=host)")
-        key = (port.protocol, port.published, port.host_ip)
-        given = port.published and not port.published_to
-        if given and key in seen:
-            yield _p(f"{where}.published", f"{port.published}/{port.protocol} is published twice")
-        if given:
-            seen.setdefault(key, index)
+        if port.published and not port.published_to and is_address(port.host_ip or "::"):
+            if any(_same_port(port, other) for other in seen):
+                yield _p(f"{where}.published", f"{port.published}/{port.protocol} is published twice")
+            seen.append(port)
+
+
+def _same_port(a: Publish, b: Publish) -> bool:
+    same = (a.protocol, a.published) == (b.protocol, b.published)
+    return same and addresses_overlap(a.host_ip, b.host_ip)
 
 
 def _networks(spec: ContainerSpec, at: str) -> Iterator[Problem]:
@@ -263,8 +262,8 @@ def validate_endpoint(attachment: EndpointWish, at: str) -> Iterator[Problem]:
     if attachment.mac and (not _MAC.match(attachment.mac) or int(attachment.mac[:2], 16) & 1):
         yield _p(f"{at}.mac", f"{attachment.mac[:40]!r} is not a unicast MAC address")
     for index, alias in enumerate(attachment.aliases):
-        if not DNS_LABEL.match(alias.lower()) and not NAME.match(alias):
-            yield _p(f"{at}.aliases[{index}]", f"invalid name {alias[:80]!r}")
+        if problem := alias_problem(alias):
+            yield _p(f"{at}.aliases[{index}]", problem)
     if attachment.ifname and (not _IFNAME.match(attachment.ifname) or attachment.ifname == "lo"):
         yield _p(f"{at}.ifname", f"{attachment.ifname[:40]!r} is no interface name (15 characters at most)")
     for name, value in attachment.sysctls.items():

@@ -1,12 +1,12 @@
 """A kernel brought from what it is to what is wanted: observe → diff → apply, as far as it can be.
 
-Invariants: what the kernel refuses holds up nothing else; links of a namespace that was dropped are left to
-the kernel, which takes them down in its own time.
+Invariants: what the kernel refuses holds up nothing else, and of a link it refused the reason is known; links
+of a namespace that was dropped are left to the kernel, which takes them down in its own time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from model.errors import CommandFailed
 from net.diff import Op, Operation, diff
@@ -22,6 +22,8 @@ class Convergence:
         self._routed: frozenset[str] = frozenset()
         """Destinations of the routes that stood after the last comparison."""
         self.leaving: set[str] = set()
+        self.refused: Mapping[str, CommandFailed] = {}
+        """Links that could not be made, and why."""
         self.issued = 0
 
     async def issue(self, operations: Sequence[Operation]) -> None:
@@ -35,7 +37,7 @@ class Convergence:
     ) -> tuple[Sequence[Operation], CommandFailed | None]:
         """Make it so; what had to be done, and why not all of it could be. `thorough` also looks at what it
         takes a file each to see."""
-        operations, failure = await self._difference(want), None
+        operations, failure, self.refused = await self._difference(want), None, {}
         try:
             await self.issue(operations)
         except CommandFailed:
@@ -56,13 +58,16 @@ class Convergence:
 
     async def _what_can_be(self, want: NetState) -> tuple[Sequence[Operation], CommandFailed | None]:
         """One by one; the first refusal."""
-        done, failure = list[Operation](), None
+        done, refused, failure = list[Operation](), dict[str, CommandFailed](), None
         for operation in await self._difference(want):
             try:
                 await self.issue((operation,))
                 done.append(operation)
             except CommandFailed as error:
                 failure = failure or error
+                if isinstance(operation, Op) and isinstance(operation.item, Link):
+                    refused[operation.item.name] = error
+        self.refused = refused
         return done, failure
 
     def _expected(self, operation: Operation) -> bool:

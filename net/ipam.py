@@ -151,7 +151,7 @@ def allocate(
     raise Exhausted(
         f"network {spec.name} has no free IPv{version} address on this host "
         f"({len(leases.held)} are held{rest})",
-        hint="It is tried again when one becomes free",
+        hint="Services try again; a network with a larger subnet has more",
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from model.errors import InUse, InvalidInput
+from model.hostports import addresses_overlap
 from model.ids import InstanceId, short
 from model.status import BoundPort
 from net.host import PublishRequest
@@ -97,14 +98,6 @@ def overlaps(a: BoundPort, b: BoundPort) -> bool:
     if (a.protocol, a.published) != (b.protocol, b.published):
         return False
     return addresses_overlap(a.host_ip, b.host_ip)
-
-
-def addresses_overlap(a: str, b: str) -> bool:
-    """Whether two host addresses of published ports have one in common; empty is every address."""
-    if not a or not b or a == b:
-        return True
-    one, two = ipaddress.ip_address(a), ipaddress.ip_address(b)
-    return one == two or (one.version == two.version and (one.is_unspecified or two.is_unspecified))
 
 
 def _normal(port: BoundPort) -> BoundPort:

@@ -169,6 +169,8 @@ class NetReconciler:
             assert self._plan is not None
             traits = traits_of(view, scene_of(self._plan))
             ranges = self._plan.vip_ranges.get(request.network, ())
+            for name in self._convergence.refused.keys() & set(traits.inner):
+                raise self._convergence.refused[name]
             link = endpoint_link(request, view, traits, known.namespace, ranges)
             before = known.endpoint(request.network)
             if before == request:

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from controller.snapshot import Cluster, Usage, counts
+from model.hostports import addresses_overlap
 from model.ids import HostId, ServiceId
 from model.records import Host, Instance
 from model.spec import Availability, ContainerSpec, Mount, Placement, Publish, Struct
 from model.status import HostReport, HostState
-from net.publish import addresses_overlap
 
 Port = tuple[str, int, str]
 """(protocol, port, host address or empty for all)."""

@@ -304,3 +304,24 @@ async def test_a_change_cut_short_at_any_step_comes_to_the_same_end(
             break
     else:
         raise AssertionError("the scenario has more steps than were tried")
+
+
+async def test_container_without_a_free_address_waits_for_another_block_and_says_so(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    one, two = instance(1), instance(2)
+    tight = network(ONE, "one", "10.21.0.0/24")
+    full = replace(tight, blocks=("10.21.0.8/32",))
+    first, second = on(one, ONE), on(two, ONE)
+
+    def seen(found: NetworkView, *instances: Instance, revision: int) -> View:
+        return replace(view(*instances, revision=revision), networks={ONE: found})
+
+    async with lab.agent() as agent:
+        await agent.take_view(seen(full, first, revision=1))
+        assert (await phase(agent, 1, Phase.RUNNING)).endpoints[0].ipv4 == "10.21.0.8"
+        await agent.take_view(seen(full, first, second, revision=2))
+        await until(lambda: agent.host_report().short == (ONE,), deadline=5)
+        more = replace(tight, blocks=("10.21.0.8/32", "10.21.0.9/32"))
+        await agent.take_view(seen(more, first, second, revision=3))
+        assert (await phase(agent, 2, Phase.RUNNING)).endpoints[0].ipv4 == "10.21.0.9"
+        assert agent.host_report().short == ()

@@ -78,9 +78,13 @@ async def test_reconciler_goes_on_past_what_the_kernel_refuses_and_says_so(tmp_p
         await network.apply(plan())
     assert bridge_name(NETWORK) in kernel.state.links
     assert kernel.state.tables and kernel.state.sysctls["net/ipv4/ip_forward"] == "1"
+    await network.open_namespace(ONE)
+    with pytest.raises(CommandFailed, match="vxlan"):
+        await network.attach(foot(ONE, "10.1.1.9"))
     kernel.refused.clear()
     await network.apply(plan())
     assert vxlan_name(NETWORK) in kernel.state.links
+    await network.attach(foot(ONE, "10.1.1.9"))
     await network.close()
 
 

@@ -144,3 +144,15 @@ def test_wish_made_while_the_agent_is_away_is_met_when_it_is_back(clean: Fleet) 
     wait_until(lambda: list(endpoints(clean, "box")) == ["bridge", "lan"], deadline=15, what="both networks")
     assert status(clean, "box")["pid"] == pid
     assert within(clean, "box", "ls", "/sys/class/net").split() == ["eth0", "eth1", "lo"]
+
+
+def test_host_whose_share_of_a_small_network_is_held_or_rests_gets_more_of_it(clean: Fleet) -> None:
+    clean.flota("n1", "network", "create", "--subnet", "10.77.0.0/27", "small")
+    addresses = []
+    for _ in range(6):
+        words = ("--network", "small", "--node", "n1", IMAGE, "hostname", "-i")
+        addresses.append(clean.flota("n1", "run", "--rm", *words).strip())
+    assert len(set(addresses)) == 6, "each rests for a minute after use"
+    (info,) = json.loads(clean.flota("n1", "network", "inspect", "small"))
+    mine = [block for block in info["usage"] if block["host"] == "n1"]
+    assert len(mine) > 1 and all(block["free"] == block["size"] for block in mine)

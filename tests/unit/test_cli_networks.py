@@ -134,6 +134,56 @@ def test_port_that_cannot_be_is_refused(port: Publish, words: str) -> None:
     assert words in " ".join(map(str, validate_container(ContainerSpec(image="x", ports=(port,)))))
 
 
+@pytest.mark.parametrize(
+    ("one", "two", "clash"),
+    [("", "", True), ("", "127.0.0.1", True), ("0.0.0.0", "127.0.0.1", True), ("0.0.0.0", "::", False),
+     ("10.0.0.1", "127.0.0.1", False), ("nonsense", "", False)],
+)  # fmt: skip
+def test_port_on_two_addresses_is_published_twice_where_they_overlap(one: str, two: str, clash: bool) -> None:
+    ports = tuple(Publish(target=80, published=8080, host_ip=ip) for ip in (one, two))
+    problems = " ".join(map(str, validate_container(ContainerSpec(image="x", ports=ports))))
+    assert ("published twice" in problems) is clash
+
+
+@pytest.mark.parametrize(
+    ("alias", "words"),
+    [
+        ("db", ""), ("db.example", ""), ("a" * 63, ""), ("xn--bcher-kva", ""), ("my_db", ""),
+        ("a" * 64, "63 characters"), ("db." + "a" * 64, "63 characters"), ("db..x", "63 characters"),
+        ("localhost", "own"), ("db.LOCALHOST", "own"), ("*", "invalid"), ("bücher", "invalid"),
+        ("", "invalid"), ("-x", "invalid"), ("a b", "invalid"), ("a" * 129, "invalid"),
+    ],
+)  # fmt: skip
+def test_alias_is_a_name_that_can_be_asked_for(alias: str, words: str) -> None:
+    spec = ContainerSpec(image="x", networks=(Attachment(network="n", aliases=(alias,)),))
+    problems = " ".join(map(str, validate_container(spec)))
+    assert words in problems and bool(problems) is bool(words)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("dns_search", ("example.com", "_x.example", "a.b.c.", "."), ""),
+        ("dns_search", ("example.com",) * 32, ""),
+        ("dns_search", ("example.com",) * 33, "more than 32 domains"),
+        ("dns_search", ("a" * 60 + ".b" * 90,) * 10, "2048 bytes"),
+        ("dns_search", ("a b",), "not a domain"),
+        ("dns_search", ("a\nnameserver 9.9.9.9",), "not a domain"),
+        ("dns_search", ("a" * 64 + ".example",), "not a domain"),
+        ("dns_options", ("ndots:2", "use-vc"), ""),
+        ("dns_options", ("x\ny",), "no option"),
+        ("dns", ("10.0.0.1", "fe80::1%eth0"), ""),
+        ("dns", ("dns.example",), "not an IP address"),
+        ("extra_hosts", ("db:10.0.0.1", "db=[fd00::1]", "up:host-gateway"), ""),
+        ("extra_hosts", ("a b:10.0.0.1",), "NAME:ADDRESS"),
+        ("extra_hosts", ("a\n10.0.0.9 b:10.0.0.1",), "NAME:ADDRESS"),
+    ],
+)
+def test_words_of_resolv_conf_and_hosts_stay_words(field: str, value: tuple[str, ...], words: str) -> None:
+    problems = " ".join(map(str, validate_container(ContainerSpec(image="x", **{field: value}))))
+    assert words in problems and bool(problems) is bool(words)
+
+
 def test_proxied_port_may_be_on_ipv6_loopback() -> None:
     """The proxy listens there itself; nothing is routed."""
     port = Publish(target=80, host_ip="::1", proxy_protocol="v2")

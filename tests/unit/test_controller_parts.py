@@ -29,6 +29,7 @@ from model.records import Block, Host, Instance, Network, ResolvedAttachment
 from model.spec import ContainerSpec, HostSpec, NetworkSpec, Subnet
 from model.status import Endpoint, HostFacts, HostState, InstanceStatus, Phase
 from model.view import apply, diff
+from net.ipam import room
 
 BLUE = NetworkId("blue")
 
@@ -136,6 +137,33 @@ def test_full_network_takes_back_unused_blocks_after_quarantine() -> None:
     cluster = applied(cluster, plan_network(cluster, BLUE, 160.0))
     assert [block.host for block in cluster.blocks_of(BLUE).values()] == ["h1"]
     leased(cluster, "h11")
+
+
+def test_host_whose_share_is_full_of_instances_gets_another_block() -> None:
+    cluster = cluster_of(host(1), host(2), network("10.1.0.0/27"))
+    sizes = []
+    for number in range(8):
+        cluster = leased(cluster, "h1")
+        mine = [b.cidr for b in cluster.blocks_of(BLUE).values() if b.host == "h1"]
+        sizes.append(sum(room(cluster.networks[BLUE].spec, cidr, mine) for cidr in mine))
+        cluster = cluster.apply(stamped([instance(f"i{number}", "h1")], 9 + number), (), 9 + number)[0]
+    assert all(size > held for held, size in enumerate(sizes)), "room for one more each time"
+    assert len(mine) < 6, "and no block without need"
+
+
+def test_host_that_is_short_of_addresses_gets_a_block_and_time_to_find_out() -> None:
+    cluster = leased(cluster_of(host(1), host(2), network("10.1.0.0/28")), "h1", "h2")
+    short = frozenset({HostId("h1"), HostId("h9")})
+    assert plan_network(cluster, BLUE, 100.0).empty
+    plan = plan_network(cluster, BLUE, 100.0, short)
+    (item,) = plan.items
+    assert isinstance(item.record, Block) and item.record.host == "h1" and "no free address" in item.reason
+    cluster = applied(cluster, plan)
+    again = plan_network(cluster, BLUE, 101.0, short)
+    assert again.empty and again.retry_at == 105.0
+    for now in (106.0, 112.0, 118.0, 124.0, 130.0):
+        cluster = applied(cluster, plan_network(cluster, BLUE, now, short))
+    assert plan_network(cluster, BLUE, 140.0, short).empty, "nothing is left"
 
 
 def test_usage_of_blocks_counts_what_hosts_reported() -> None:

@@ -1,0 +1,213 @@
+"""A fleet that is treated badly in random order: what is acknowledged holds, no address is held twice, and
+its networks are well soon after the last fault.
+
+FLOTA_CHAOS_ROUNDS rounds (12, with --full 300) in spans of `SPAN`; after each span every fault is healed and
+everything is looked at. FLOTA_CHAOS_SEED repeats a run; seed and acts are printed when it fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.fleet import Fleet
+from tests.conftest import FULL
+from tests.rig.conftest import IMAGE, running
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.rig
+HOSTS = ("n1", "n2", "n3")
+NETWORKS = {
+    "routed": ("--ipv6",),
+    "bridged": ("--ipv6", "--opt", "mode=bridged"),
+    "small": ("--subnet", "10.77.0.0/27"),
+}
+ROUNDS, SPAN = 300 if FULL else 12, 6
+GREEN = 5.0
+"""Seconds from the last fault until the doctor finds nothing."""
+MOST = 12
+
+
+@pytest.fixture
+def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A fleet for this test alone: what others left would be among its causes."""
+    with running(tmp_path_factory.mktemp("disk")) as fleet:
+        yield fleet
+
+
+class Chaos:
+    """`acts` is the story so far. Faults are remembered until `heal`."""
+
+    def __init__(self, fleet: Fleet, seed: int) -> None:
+        self.fleet = fleet
+        self.random = random.Random(seed)
+        self.acts: list[str] = []
+        self.containers: dict[str, str] = {}
+        """Name → host."""
+        self.cut: set[str] = set()
+        self._serial = 0
+
+    def act(self) -> None:
+        choices = {
+            self.create: 6, self.remove: 4, self.replace: 3, self.rewire: 3, self.scale: 3,
+            self.kill_agent: 1, self.kill_controller: 1, self.cut_off: 1, self.lose_power: 1,
+            self.vandalise: 3,
+        }  # fmt: skip
+        act = self.random.choices(list(choices), list(choices.values()))[0]
+        act()
+
+    def told(self, words: str) -> None:
+        self.acts.append(words)
+
+    def reachable(self) -> list[str]:
+        return [host for host in HOSTS if host not in self.cut]
+
+    # -- work -------------------------------------------------------------------------------------------
+    def create(self) -> None:
+        if len(self.containers) >= MOST:
+            self.remove()
+        self._serial += 1
+        name, host = f"c{self._serial}", self.random.choice(self.reachable())
+        network = self.random.choice(list(NETWORKS))
+        self.told(f"run {name} on {host}, {network}")
+        words = ("--name", name, "--network", network, "--node", host, "--restart", "always", IMAGE)
+        self.fleet.flota("n1", "run", "-d", *words, "sleep", "100000")
+        self.containers[name] = host
+
+    def remove(self) -> None:
+        if self.containers:
+            name = self.random.choice(sorted(self.containers))
+            self.told(f"rm {name} of {self.containers[name]}")
+            self.fleet.flota("n1", "rm", "-f", name)
+            del self.containers[name]
+
+    def replace(self) -> None:
+        """Addresses and names are used again at once."""
+        self.remove()
+        self.create()
+
+    def rewire(self) -> None:
+        here = [name for name, host in self.containers.items() if host not in self.cut]
+        if here:
+            name, network = self.random.choice(sorted(here)), self.random.choice(list(NETWORKS))
+            verb = self.random.choice(("connect", "disconnect"))
+            self.told(f"{verb} {network} {name}")
+            self.fleet.attempt("n1", "network", verb, network, name)
+
+    def scale(self) -> None:
+        count = self.random.randint(0, 6)
+        self.told(f"scale svc to {count}")
+        self.fleet.flota("n1", "service", "scale", f"svc={count}")
+
+    # -- faults -----------------------------------------------------------------------------------------
+    def kill_agent(self) -> None:
+        host = self.random.choice(self.reachable())
+        self.told(f"kill -9 the agent of {host}")
+        os.kill(self.fleet.pid(host, "agent"), signal.SIGKILL)
+        self.fleet.flota(host, "agent", "--detach")
+        self.fleet.wait_ready(len(self.reachable()))
+
+    def kill_controller(self) -> None:
+        self.told("kill -9 the controller")
+        os.kill(self.fleet.pid("n1", "controller"), signal.SIGKILL)
+        self.fleet.flota("n1", "controller", "--detach")
+        self.fleet.wait_ready(len(self.reachable()))
+
+    def cut_off(self) -> None:
+        host = self.random.choice(("n2", "n3"))
+        if host not in self.cut:
+            self.told(f"cut {host}")
+            self.fleet.rig.cut(host)
+            self.cut.add(host)
+
+    def lose_power(self) -> None:
+        host = self.random.choice(("n2", "n3"))
+        if host not in self.cut:
+            self.told(f"power of {host}")
+            self.fleet.rig.crash(host)
+            self.fleet.rig.boot(host)
+            self.fleet.flota(host, "agent", "--detach")
+            self.fleet.wait_ready(len(self.reachable()))
+
+    def vandalise(self) -> None:
+        """Something of flota's is deleted behind its back."""
+        host = self.random.choice(HOSTS)
+        links = json.loads(self.fleet.rig.exec(host, ["ip", "-j", "link"]).stdout)
+        ours = sorted(link["ifname"] for link in links if link["ifname"].startswith(("flb", "flx")))
+        what = self.random.choice(("nft", "routes", *ours[:3]))
+        self.told(f"delete {what} on {host}")
+        words = {
+            "nft": ["nft", "delete", "table", "inet", "flota"],
+            "routes": ["ip", "route", "flush", "proto", "247"],
+        }.get(what, ["ip", "link", "del", what])
+        self.fleet.rig.exec(host, words, check=False)
+
+    # -- look -------------------------------------------------------------------------------------------
+    def heal(self) -> float:
+        """When the last fault ended, monotonic."""
+        for host in sorted(self.cut):
+            self.told(f"heal {host}")
+            self.fleet.rig.heal(host)
+        self.cut.clear()
+        healed = time.monotonic()
+        self.fleet.wait_ready(len(HOSTS))
+        return healed
+
+    def look(self, healed: float) -> None:
+        well = wait_until(self._doctor, deadline=30, what="the doctor finds nothing")
+        assert well - healed <= GREEN, (
+            f"the doctor was content only {well - healed:.1f} s after the last fault"
+        )
+        found = wait_until(self._settled, deadline=30, what="all that was asked for runs")
+        held = Counter(
+            (foot["network_name"], address)
+            for one in found
+            for foot in one["status"].get("endpoints", ())
+            for address in (foot.get("ipv4"), foot.get("ipv6"))
+            if address
+        )
+        assert [key for key, count in held.items() if count > 1] == [], "an address is held twice"
+
+    def _doctor(self) -> float | None:
+        done = self.fleet.attempt("n1", "network", "doctor", "--format", "json")
+        return time.monotonic() if done.returncode == 0 and not done.stdout else None
+
+    def _settled(self) -> list[dict] | None:  # type: ignore[type-arg]
+        """Every container, once those asked for run and no others do."""
+        listed = self.fleet.json("ps", "-a")
+        plain = {
+            one["instance"]["name"]: one["status"]["phase"]
+            for one in listed
+            if not one["instance"].get("service")
+        }
+        (service,) = self.fleet.json("service", "ls")
+        wanted = service["service"]["spec"]["mode"].get("replicas", 1)
+        mine = [one for one in listed if one["instance"].get("service")]
+        running = [one for one in mine if one["status"]["phase"] == "running"]
+        done = plain == dict.fromkeys(self.containers, "running") and len(running) == wanted
+        return listed if done else None
+
+
+def test_a_fleet_treated_badly_is_well_again_and_holds_no_address_twice(lonely: Fleet) -> None:
+    seed = int(os.environ.get("FLOTA_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
+    for name, words in NETWORKS.items():
+        lonely.flota("n1", "network", "create", *words, name)
+    service = ("--name", "svc", "--replicas", "2", "--network", "routed", "--drain", "0s", IMAGE)
+    lonely.flota("n1", "service", "create", *service, "sleep", "100000")
+    chaos = Chaos(lonely, seed)
+    try:
+        for done in range(1, ROUNDS + 1):
+            chaos.act()
+            if done % SPAN == 0:
+                chaos.look(chaos.heal())
+                chaos.told("all is well")
+    except BaseException:
+        print(f"FLOTA_CHAOS_SEED={seed}", *chaos.acts, sep="\n  ")
+        raise
