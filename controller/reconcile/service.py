@@ -116,7 +116,7 @@ def _write(
     items += leases.items()
     staying = [*_staying(cluster, service, retired), *fresh]
     proving = _proving(service, staying, now)
-    unproven = bool(proving) or not all(serves(i, situation) for i in staying)
+    unproven = outcome.vacant or bool(proving) or not all(serves(i, situation) for i in staying)
     conditions = _conditions(
         service, assigned, outcome, problem=problem, proving=unproven, unopened=unopened, now=now
     )
