@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from net.proxy.header import Header, encode
 from net.proxy.pipes import Pipes
-from net.proxy.relay import Relay, refuse
+from net.proxy.relay import Relay, refuse, tune
 from net.proxy.state import Places, Port, trouble
 from net.sockets import bound
 
@@ -26,6 +26,8 @@ log = logging.getLogger("flota.proxy")
 
 MOST_CONNECTIONS, SHARE = 10_000, 0.6
 BACKLOG = 4096
+TRIES = 3
+"""Backends that are asked for one connection, when they refuse."""
 REST = 0.2
 """Seconds without accepting after the kernel had no room for one more."""
 _BATCH = 64
@@ -53,6 +55,7 @@ class Listeners:
         self._troubles: dict[tuple[str, int], str] = {}
         self._deny: tuple[_Range, ...] = ()
         self._pipes = Pipes()
+        self._loop = asyncio.get_running_loop()
         self._relays: set[Relay] = set()
         self._no_ipv6 = not os.path.exists("/proc/net/if_inet6")
 
@@ -92,6 +95,7 @@ class Listeners:
         try:
             sock = bound(*place, socket.SOCK_STREAM)
             try:
+                tune(sock)
                 sock.listen(BACKLOG)
             except OSError:
                 sock.close()
@@ -104,11 +108,11 @@ class Listeners:
             return
         self._troubles.pop(place, None)
         listener = self._listeners[place] = _Listener(sock, port, allow)
-        asyncio.get_running_loop().add_reader(sock.fileno(), self._accept, listener)
+        self._loop.add_reader(sock.fileno(), self._accept, listener)
 
     def _close(self, place: tuple[str, int]) -> None:
         listener = self._listeners.pop(place)
-        asyncio.get_running_loop().remove_reader(listener.sock.fileno())
+        self._loop.remove_reader(listener.sock.fileno())
         listener.sock.close()
 
     def _accept(self, listener: _Listener) -> None:
@@ -125,7 +129,7 @@ class Listeners:
             self._take(listener, client, address)
 
     def _rest(self, listener: _Listener, error: OSError) -> None:
-        loop, fd = asyncio.get_running_loop(), listener.sock.fileno()
+        loop, fd = self._loop, listener.sock.fileno()
         log.error("%s", trouble(listener.port.port, f"cannot accept: {error.strerror}"))
 
         def again() -> None:
@@ -153,13 +157,13 @@ class Listeners:
             refuse(client)
             return
         listener.turn = first = (listener.turn + 1) % len(port.backends)
-        order = (*port.backends[first:], *port.backends[:first])
+        order = (*port.backends[first:], *port.backends[:first])[:TRIES]
 
         def gone(relay: Relay) -> None:
             self._relays.discard(relay)
             listener.live.discard(relay)
 
-        relay = Relay(client, encode(client_and_us, port.header), order, self._pipes, gone)
+        relay = Relay(self._loop, client, encode(client_and_us, port.header), order, self._pipes, gone)
         self._relays.add(relay)
         listener.live.add(relay)
         relay.start()
