@@ -30,6 +30,7 @@ from net.state import (
     Neighbour,
     NetState,
     NftTable,
+    PolicyRule,
     Route,
     Steering,
     Sysctl,
@@ -43,7 +44,7 @@ _HOST_SYSCTLS = {
     "net/ipv4/conf/all/send_redirects": "1",
     "net/ipv6/conf/all/forwarding": "0",
 }
-_Entry = Address | Neighbour | Fdb | Route | Limit | Detour
+_Entry = Address | Neighbour | Fdb | Route | PolicyRule | Limit | Detour
 _FIELDS = {
     Address: "addresses",
     Neighbour: "neighbours",
@@ -51,6 +52,7 @@ _FIELDS = {
     Route: "routes",
     Limit: "limits",
     Detour: "detours",
+    PolicyRule: "rules",
 }
 _LINK_SYSCTLS = ("rp_filter", "send_redirects", "route_localnet", "accept_ra", "disable_ipv6", "arp_ignore")
 
@@ -185,18 +187,22 @@ class FakeKernel:
         have: frozenset[_Entry] = getattr(self.state, field)
         if operation.verb == "remove":
             return _replace(self.state, **{field: have - {item}})
+        if isinstance(item, PolicyRule):
+            if item in have:
+                raise _refused(operation, "it exists")
+            return _replace(self.state, **{field: have | {item}})
         link = self.state.links.get(item.link)
         if item.link and link is None:
             raise _refused(operation, f"no link {item.link}")
         if isinstance(item, Route):
             if link is not None and not link.up:
                 raise _refused(operation, f"{item.link} is down")
-            same = {r for r in self.state.routes if r.destination == item.destination}
+            same = {r for r in self.state.routes if r.place == item.place}
             if same and operation.verb == "add":
                 raise _refused(operation, "it exists")
             have = have - same
         if isinstance(item, Limit):
-            have = frozenset(limit for limit in have if limit.link != item.link)
+            have = have - {limit for limit in self.state.limits if limit.link == item.link}
         if isinstance(item, Detour) and item.to not in self.state.links:
             raise _refused(operation, f"no link {item.to}")
         return _replace(self.state, **{field: have | {item}})

@@ -1,8 +1,8 @@
 """rtnetlink dumps (rtnetlink(7)) as a NetState of our objects only. Pure.
 
 A link is ours when its name has our prefix and its alias is ours; addresses, neighbours and FDB entries are
-ours when they are on such a link; routes when they carry our protocol number. Decoded by hand: one message
-costs microseconds, so that a host with a thousand containers can be looked at after every change.
+ours when they are on such a link; routes and rules when they carry our protocol number. Decoded by hand: one
+message costs microseconds, so that a host with a thousand containers can be looked at after every change.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from net.state import (
     LinkKind,
     Neighbour,
     NetState,
+    PolicyRule,
     Route,
     Vxlan,
 )
@@ -35,7 +36,8 @@ IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT, IFLA_VXLA
 IFA_ADDRESS, IFA_LOCAL, NDA_DST, NDA_LLADDR = 1, 2, 1, 2
 TCA_KIND, TCA_OPTIONS, TCA_TBF_PARMS, TCA_U32_ACT, TCA_ACT_OPTIONS, TCA_MIRRED_PARMS = 1, 2, 1, 7, 2, 2
 TC_ROOT, TC_INGRESS_PARENT = 0xFFFFFFFF, 0xFFFFFFF1
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_VIA = 1, 4, 5, 7, 18
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_TABLE, RTA_VIA = 1, 4, 5, 7, 15, 18
+FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 6, 10, 15, 16, 21
 NLA_TYPE = 0x3FFF
 _SKIP_STATS = struct.pack("=HHI", 8, 29, 1 << 3)
 """IFLA_EXT_MASK with RTEXT_FILTER_SKIP_STATS: a third of the bytes."""
@@ -47,6 +49,7 @@ DUMPS: Mapping[str, tuple[int, bytes]] = {
     "fdb": (30, struct.pack("=B11x", AF_BRIDGE)),
     "routes": (26, bytes(12)),
     "qdiscs": (38, bytes(20)),
+    "rules": (34, bytes(12)),
 }
 """What `state_of` needs: message type and body of each dump request."""
 
@@ -58,6 +61,7 @@ def state_of(
     neighbours: Iterable[bytes],
     fdb: Iterable[bytes],
     routes: Iterable[bytes],
+    rules: Iterable[bytes],
     qdiscs: Iterable[bytes],
     filters: Iterable[bytes] = (),
 ) -> NetState:
@@ -77,6 +81,7 @@ def state_of(
         routes=frozenset(_routes(routes, names)),
         limits=frozenset(_limits(qdiscs, ours)),
         detours=frozenset(_detours(filters, ours, names)),
+        rules=frozenset(_rules(rules)),
     )
 
 
@@ -164,10 +169,11 @@ def _entries(messages: Iterable[bytes], ours: Mapping[int, str]) -> Iterable[tup
 
 def _routes(messages: Iterable[bytes], names: Mapping[int, str]) -> Iterable[Route]:
     for data in messages:
-        family, prefix, _, _, table, protocol, _, kind = struct.unpack_from("=8B", data)
-        if protocol != PROTOCOL or table != TABLE_MAIN:
+        family, prefix, _, _, _, protocol, _, kind = struct.unpack_from("=8B", data)
+        if protocol != PROTOCOL:
             continue
         found = _attributes(data, 12)
+        table = _number(found, RTA_TABLE)
         via = found.get(RTA_GATEWAY) or found.get(RTA_VIA, b"")[2:]
         source = found.get(RTA_PREFSRC, b"")
         target = found.get(RTA_DST) or bytes(16 if family == AF_INET6 else 4)
@@ -176,6 +182,21 @@ def _routes(messages: Iterable[bytes], names: Mapping[int, str]) -> Iterable[Rou
             link=names.get(_number(found, RTA_OIF), "") if kind == RTN_UNICAST else "",
             via=_ip(via) if via else "",
             source=_ip(source) if source else "",
+            table=0 if table == TABLE_MAIN else table,
+        )
+
+
+def _rules(messages: Iterable[bytes]) -> Iterable[PolicyRule]:
+    for data in messages:
+        found = _attributes(data, 12)
+        if data[0] not in (AF_INET, AF_INET6) or found.get(FRA_PROTOCOL) != bytes([PROTOCOL]):
+            continue
+        yield PolicyRule(
+            version=6 if data[0] == AF_INET6 else 4,
+            mark=_number(found, FRA_FWMARK),
+            mask=_number(found, FRA_FWMASK),
+            table=_number(found, FRA_TABLE),
+            priority=_number(found, FRA_PRIORITY),
         )
 
 
