@@ -204,10 +204,8 @@ class NetReconciler:
             after = msgspec.structs.replace(known, endpoints=rest)
             self._keep(instance, after)
             await self._elements(known, after)
-            name = veth_name(instance, network)
-            await self._convergence.issue(
-                (Op(verb="remove", item=Link(name=name, kind="veth", alias="", mtu=0)),)
-            )
+            veth = Link(name=veth_name(instance, network), kind="veth", alias="", mtu=0)
+            await self._convergence.issue((*limit_changes(gone, None), Op(verb="remove", item=veth)))
 
     def attached(self, instance: InstanceId) -> Sequence[str]:
         known = self._instances.get(instance)
