@@ -254,6 +254,7 @@ class NetReconciler:
             if self._plan is None:
                 return
             before, self._plan = self._plan, msgspec.structs.replace(self._plan, policies=policies)
+            await self._tell_proxy(*self._instances.values())
             if before.policies.classes.keys() == policies.classes.keys():
                 feet = self._instances.values()
                 now, then = policy_tables(self._plan, feet), policy_tables(before, feet)
@@ -278,7 +279,7 @@ class NetReconciler:
 
     async def _tell_proxy(self, *changed: InstanceNetwork) -> None:
         """Let it serve what is published now; wait for it if that matters to one of these."""
-        self._proxy.update(proxy_state(self._published(), self._plan))
+        self._proxy.update(proxy_state(self._instances.values(), self._plan))
         if any(proxied(network.published) for network in changed):
             await self._proxy.served()
 

@@ -13,6 +13,7 @@ from model.codec import decode_json, encode_json
 from model.errors import InvalidInput
 from model.spec import Struct
 from net.proxy.header import Version
+from net.proxy.ranges import Ranges
 
 VERSION = "1"
 """Raise it with a change that a running proxy must not miss: those of other versions are replaced, and their
@@ -38,6 +39,8 @@ class Port(Struct):
     """Those that take new connections."""
     allow: tuple[str, ...] = ()
     """Ranges of clients; empty: everybody that is not denied."""
+    among: tuple[str, ...] | None = None
+    """Ranges of clients that policies let in, but for this host itself; None: no policy speaks of it."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -66,8 +69,8 @@ def decode(data: bytes) -> ProxyState:
         for port in state.ports:
             for address in (*port.addresses, *(backend.address for backend in port.backends)):
                 ipaddress.ip_address(address)
-        for range_ in (*state.deny, *(range_ for port in state.ports for range_ in port.allow)):
-            ipaddress.ip_network(range_)
+        for texts in (state.deny, *((*port.allow, *(port.among or ())) for port in state.ports)):
+            Ranges(texts)
     except ValueError as error:
         raise InvalidInput(f"the proxy's state: {error}") from error
     numbers = [n for p in state.ports for n in (p.port, *(b.port for b in p.backends))]

@@ -113,6 +113,14 @@ def test_proxied_port_is_changed_refused_and_given_back(clean: Fleet) -> None:
     change = ("--publish-rm", "80", "--publish-add", "published=9000,target=80,proxy-protocol=v1")
     fleet.flota("n1", "update", *change, "box")
     assert answer(fleet, "n3", 9000).startswith("PROXY TCP4")
+    fleet.flota(
+        "n1", "policy", "create", "some", "--for", "container=box", "--ingress", "allow=cidr:10.9.0.0/16"
+    )
+    wait_until(lambda: not answer(fleet, "n3", 9000), deadline=10, what="a client that the policy shuts out")
+    those = ("policy", "create", "those", "--for", "container=box")
+    fleet.flota("n1", *those, "--ingress", f"allow=cidr:{OUTSIDE_ADDRESS}/32,port=80")
+    wait_until(lambda: answer(fleet, "n3", 9000), deadline=10, what="a client that another policy lets in")
+    fleet.flota("n1", "policy", "rm", "some", "those")
     change = (*change[:3], f"{change[3]},allow=10.9.0.0/16")
     fleet.flota("n1", "update", *change, "box")
     assert not answer(fleet, "n3", 9000), "not on the list"
