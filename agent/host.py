@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from agent import lifecycle, orphans, plans
+from agent import happenings, lifecycle, orphans, plans
 from agent.actions import Actions
 from agent.assign import assign
 from agent.context import Context
@@ -37,7 +37,6 @@ from aio.mailbox import Bell
 from aio.supervisor import Supervisor
 from model import view as views
 from model.errors import FlotaError
-from model.events import Event
 from model.ids import InstanceId, NetworkId
 from model.records import Instance
 from model.status import Endpoint, HostFacts, HostReport, InstanceStatus, Phase
@@ -314,46 +313,22 @@ class HostAgent:
         self._tombstones[record.instance] = record
         return self._journal.put("local", record.instance, record)
 
+    def departing(self, instances: Iterable[InstanceId]) -> None:
+        """No other host sends new connections to these any more."""
+        for ident in instances:
+            if (worker := self.workers.get(ident)) is not None:
+                worker.departing()
+
     def _probed(self, ident: InstanceId, run: Created, state: HealthState | None) -> None:
         if (worker := self.workers.get(ident)) is not None:
             worker.probed(run, state)
 
     def happened(self, record: Local, want: Instance | None, action: str) -> None:
-        name = want.name if want is not None else ""
-        attributes = {"image": want.spec.image} if want is not None else {}
-        if action == "die":
-            attributes["exitCode"] = "" if record.exit_code is None else str(record.exit_code)
-        self.reporter.event(
-            Event(
-                type="container",
-                action=action,
-                id=record.instance,
-                name=name,
-                host=self.context.facts.hostname,
-                at=self.context.clock.now(),
-                attributes=attributes,
-            )
-        )
+        self.reporter.event(happenings.of_container(self.context, record, want, action))
 
     def moved(self, record: Local, want: Instance | None, endpoint: Endpoint, action: str) -> None:
         self._left.ring()
-        attributes = {"container": record.instance, "name": endpoint.network_name, "type": "bridge"}
-        network = self.context.view.networks.get(endpoint.network)
-        if network is not None:
-            attributes["type"] = network.spec.driver
-        if want is not None:
-            attributes["containerName"] = want.name
-        self.reporter.event(
-            Event(
-                type="network",
-                action=action,
-                id=endpoint.network,
-                name=endpoint.network_name,
-                host=self.context.facts.hostname,
-                at=self.context.clock.now(),
-                attributes=attributes,
-            )
-        )
+        self.reporter.event(happenings.of_endpoint(self.context, record, want, endpoint, action))
 
     # -- reports ------------------------------------------------------------------------------------
     def statuses(self) -> Sequence[InstanceStatus]:
@@ -378,15 +353,4 @@ class HostAgent:
         return users_of(self.context.volumes.all(), self.context.records, self._told)
 
     def _drifted(self, drift: Drift) -> None:
-        attributes = {"object": drift.object, "action": drift.action}
-        self.reporter.event(
-            Event(
-                type="network",
-                action="repair",
-                id=self.context.host,
-                name=drift.object,
-                host=self.context.facts.hostname,
-                at=self.context.clock.now(),
-                attributes=attributes,
-            )
-        )
+        self.reporter.event(happenings.of_drift(self.context, drift))

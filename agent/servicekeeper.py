@@ -51,14 +51,16 @@ class ServiceKeeper:
         """Until cancelled."""
         while True:
             await self._bell.wait()
+            heard = self._membership.heard
             before = self._current
             now = self.take()
-            if now is before:
-                continue
             changes: dict[str, VirtualService | None] = dict.fromkeys(before.keys() - now.keys())
-            changes |= {key: service for key, service in now.items() if before.get(key) != service}
+            if now is not before:
+                changes |= {key: service for key, service in now.items() if before.get(key) != service}
             if changes:
                 await self._serve(changes, before)
+            if not self.trouble:
+                self._membership.follow(heard)
 
     async def _serve(
         self, changes: dict[str, VirtualService | None], before: dict[str, VirtualService]

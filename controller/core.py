@@ -6,7 +6,7 @@ function of the durable snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +17,7 @@ from aio.clock import Clock
 from aio.supervisor import Supervisor
 from controller.commands import networks as network_commands
 from controller.committer import Committer
+from controller.departures import Departures
 from controller.directory import Memberships, instances_of
 from controller.events import EventRing
 from controller.heartbeats import Heartbeats
@@ -77,6 +78,7 @@ class Core:
         self.committer = Committer(store, self.ring)
         policy = options.liveness
         self.sessions = Sessions(self, clock, ping_every=options.ping_every, alive_for=policy.unknown_after)
+        self.departures = Departures(self.sessions.avoids, self.sessions.departing)
         self._alarm: Alarm[str] = Alarm(clock, lambda _: self.heartbeats.wake())
         self.heartbeats = Heartbeats(
             self.committer,
@@ -158,10 +160,11 @@ class Core:
             if isinstance(change.old, Host) and change.new is None:
                 self._removed(change.old.id)
 
-    def _members_of(self, cluster: Cluster, instances: Iterable[InstanceId]) -> None:
+    def _members_of(self, cluster: Cluster, instances: Collection[InstanceId]) -> None:
         """These may have joined, changed or left networks: the hosts that carry those are told."""
         for network in self.memberships.refresh(cluster, self.statuses.by_id, instances):
             self.sessions.ring(carriers(cluster, network))
+        self.departures.look(cluster, instances)
 
     def _removed(self, host: HostId) -> None:
         self.sessions.dismiss(host, "this host was removed from the fleet", retry=False)
@@ -193,6 +196,7 @@ class Core:
         news = self.statuses.take(cluster, host, hello.statuses)
         self.statuses.missing(cluster, host, {status.instance for status in hello.statuses})
         self._members_of(cluster, cluster.on_host(host))
+        self.departures.joined(host)
         await self.committer.run(lambda now: plan_hello(now, host, hello, self.clock.now()))
         self.loop.reported(news)
 
@@ -220,5 +224,9 @@ class Core:
         if record is not None:
             self.heartbeats.pong(host, recorded=record.state)
 
+    def followed(self, host: HostId) -> None:
+        self.departures.heard(host)
+
     def parted(self, host: HostId) -> None:
         self.heartbeats.gone(host)
+        self.departures.heard(host)

@@ -41,6 +41,8 @@ class Outcome(Struct):
     make: tuple[Make, ...] = ()
     retire: tuple[Retire, ...] = ()
     retry_at: float | None = None
+    vacant: bool = False
+    """A seat has nobody who is to stay in it."""
     rollout: Rollout | None = None
     """As it stands after this look; the service's own where nothing is new."""
 

@@ -108,7 +108,7 @@ def _write(
     items += leases.items()
     staying = [*_staying(cluster, service, retired), *fresh]
     proving = _proving(service, staying, now)
-    unproven = bool(proving) or not all(serves(i, situation) for i in staying)
+    unproven = outcome.vacant or bool(proving) or not all(serves(i, situation) for i in staying)
     conditions = _conditions(service, assigned, outcome, problem=problem, proving=unproven, now=now)
     if (changed := replace(service, conditions=conditions)) != before:
         items.append(put(changed, _words(changed, before)))

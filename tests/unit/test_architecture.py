@@ -91,6 +91,7 @@ PURE = [
     "image/zstdframes.py",
     "image/registry/auth.py",
     "agent/lifecycle.py",
+    "agent/steps.py",
     "agent/assign.py",
     "agent/restart.py",
     "agent/probe.py",
