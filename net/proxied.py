@@ -42,13 +42,13 @@ def _ports(instance: InstanceNetwork, policies: HostPolicies) -> Iterable[Port]:
     policed = policies.endpoints.get(endpoint_key(request.instance, network))
     for port in request.ports:
         if port.proxy_protocol:
+            among = let_in(policies, policed.ingress, port.target) if policed else None
             yield Port(
                 port=port.published,
                 header=port.proxy_protocol,
                 host_ip=port.host_ip,
-                backends=(Backend(address=address, port=port.target),),
+                backends=(Backend(address=address, port=port.target, among=among),),
                 allow=port.allow,
-                among=let_in(policies, policed.ingress, port.target) if policed else None,
             )
 
 

@@ -1,25 +1,31 @@
-"""Who may connect to a port. Pure."""
+"""Who may connect to a port, and to which of its backends. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 
 from net.proxy.ranges import Ranges
-from net.proxy.state import Port
+from net.proxy.state import Backend, Port
 
 
 class Clients:
     """Those of a port. Raises ValueError."""
 
     def __init__(self, port: Port) -> None:
+        self._backends = port.backends
         self._allow = Ranges(port.allow) if port.allow else None
-        self._among = Ranges(port.among) if port.among is not None else None
+        policed = any(backend.among is not None for backend in port.backends)
+        self._among = (
+            [None if b.among is None else Ranges(b.among) for b in port.backends] if policed else None
+        )
 
-    def let_in(self, source: str, own: str) -> bool:
-        """Whether a client may connect to our address `own`. Policies don't speak of a host's own questions:
-        those come from loopback, or from the address that they go to."""
+    def backends(self, source: str, own: str) -> Sequence[Backend]:
+        """Where a client that asks our address `own` may go, in order; nowhere: it is refused. Policies don't
+        speak of a host's own questions: those come from loopback, or from the address that they go to."""
         if self._allow is not None and source not in self._allow:
-            return False
-        if self._among is None or source == own or source in self._among:
-            return True
-        return ipaddress.ip_address(source).is_loopback
+            return ()
+        if self._among is None or source == own or ipaddress.ip_address(source).is_loopback:
+            return self._backends
+        pairs = zip(self._backends, self._among, strict=True)
+        return [backend for backend, ranges in pairs if ranges is None or source in ranges]

@@ -143,12 +143,13 @@ class Listeners:
         own, own_port = client.getsockname()[:2]
         own = own.partition("%")[0]
         denied = self._deny is not None and source in self._deny
-        if full or denied or not port.backends or not listener.clients.let_in(source, own):
+        backends = () if full or denied else listener.clients.backends(source, own)
+        if not backends:
             refuse(client)
             return
         header = Header(source=source, source_port=address[1], destination=own, destination_port=own_port)
-        listener.turn = first = (listener.turn + 1) % len(port.backends)
-        order = (*port.backends[first:], *port.backends[:first])[:TRIES]
+        listener.turn = first = (listener.turn + 1) % len(backends)
+        order = (*backends[first:], *backends[:first])[:TRIES]
 
         def gone(relay: Relay) -> None:
             self._relays.discard(relay)

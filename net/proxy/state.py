@@ -26,6 +26,8 @@ ANY4, ANY6 = "0.0.0.0", "::"  # noqa: S104 - all addresses of one family
 class Backend(Struct):
     address: str
     port: int
+    among: tuple[str, ...] | None = None
+    """Ranges of clients that policies let in there, beside this host itself; None: no policy speaks of it."""
 
 
 class Port(Struct):
@@ -39,8 +41,6 @@ class Port(Struct):
     """Those that take new connections."""
     allow: tuple[str, ...] = ()
     """Ranges of clients; empty: everybody that is not denied."""
-    among: tuple[str, ...] | None = None
-    """Ranges of clients that policies let in, but for this host itself; None: no policy speaks of it."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -69,8 +69,10 @@ def decode(data: bytes) -> ProxyState:
         for port in state.ports:
             for address in (*port.addresses, *(backend.address for backend in port.backends)):
                 ipaddress.ip_address(address)
-        for texts in (state.deny, *((*port.allow, *(port.among or ())) for port in state.ports)):
+        for texts in (state.deny, *(port.allow for port in state.ports)):
             Ranges(texts)
+        for backend in (backend for port in state.ports for backend in port.backends):
+            Ranges(backend.among or ())
     except ValueError as error:
         raise InvalidInput(f"the proxy's state: {error}") from error
     numbers = [n for p in state.ports for n in (p.port, *(b.port for b in p.backends))]

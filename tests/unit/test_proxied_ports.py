@@ -121,16 +121,21 @@ def test_policies_let_in_through_the_proxy_whom_they_let_in_without(
     )
     where = policed(rule)
     (found,) = told(request(TOLD), where=where).ports
-    assert found.among is not None
+    (only,) = found.backends
+    assert only.among is not None
     client = f"192.0.2.{last}"
     wanted = allows(allowance(rule, Place(network=NetworkId("o"), name="o", subnets=())), client, "tcp", 8443)
-    assert (client in Ranges(found.among)) == wanted
+    assert (client in Ranges(only.among)) == wanted
+
+
+def among(where: NetworkPlan) -> tuple[str, ...] | None:
+    return told(request(TOLD), where=where).ports[0].backends[0].among
 
 
 def test_container_that_no_policy_selects_is_open_and_one_without_rules_closed() -> None:
-    assert told(request(TOLD), where=plan()).ports[0].among is None
-    assert told(request(TOLD), where=policed()).ports[0].among == ()
-    assert told(request(TOLD), where=policed(PolicyRule())).ports[0].among == ("0.0.0.0/0", "::/0")
+    assert among(plan()) is None
+    assert among(policed()) == ()
+    assert among(policed(PolicyRule())) == ("0.0.0.0/0", "::/0")
 
 
 @given(
@@ -163,13 +168,15 @@ def test_range_that_is_none_is_refused(text: str) -> None:
     ],
 )
 def test_policies_judge_clients_but_not_the_host_itself(source: str, let_in: bool) -> None:
-    clients = Clients(Port(port=1, header="v1", among=("10.0.0.7",)))
-    assert clients.let_in(source, "192.0.2.1") is let_in
+    one = Backend(address="10.9.0.1", port=80, among=("10.0.0.7",))
+    other = Backend(address="10.9.0.2", port=80)
+    assert bool(Clients(Port(port=1, header="v1", backends=(one,))).backends(source, "192.0.2.1")) is let_in
+    both = Clients(Port(port=1, header="v1", backends=(one, other))).backends(source, "192.0.2.1")
+    assert list(both) == ([one, other] if let_in else [other])
 
 
 def test_list_of_a_port_counts_beside_policies() -> None:
-    clients = Clients(
-        Port(port=1, header="v1", among=("10.0.0.0/8",), allow=("10.0.0.7", "10.0.0.8-10.0.0.9"))
-    )
-    assert [clients.let_in(f"10.0.0.{n}", "x") for n in (6, 7, 9)] == [False, True, True]
-    assert not clients.let_in("127.0.0.1", "x"), "a list holds for the host too"
+    backend = Backend(address="10.9.0.1", port=80, among=("10.0.0.0/8",))
+    clients = Clients(Port(port=1, header="v1", backends=(backend,), allow=("10.0.0.7", "10.0.0.8/31")))
+    assert [bool(clients.backends(f"10.0.0.{n}", "x")) for n in (6, 7, 9)] == [False, True, True]
+    assert not clients.backends("127.0.0.1", "x"), "a list holds for the host too"
