@@ -15,19 +15,21 @@ from msgspec.structs import replace
 from aio.alarm import Alarm
 from aio.clock import Clock
 from aio.supervisor import Supervisor
+from controller import ingress
 from controller.commands import networks as network_commands
 from controller.committer import Committer
 from controller.departures import Departures
 from controller.directory import Memberships, instances_of
 from controller.events import EventRing
 from controller.heartbeats import Heartbeats
-from controller.keys import waiting_keys
+from controller.keys import publishing_keys, waiting_keys
 from controller.liveness import Policy
 from controller.loop import ReconcileLoop
 from controller.pipes import Pipes
 from controller.pki import Authority
 from controller.placing import World
 from controller.plan import Plan, put
+from controller.reconcile.ingress import plan_ingress
 from controller.reconcile.network import plan_network
 from controller.reconcile.removal import plan_facts, plan_forgotten, plan_hello, plan_instance
 from controller.reconcile.service import plan_service
@@ -139,7 +141,8 @@ class Core:
             return plan_service(cluster, ServiceId(key.id), self.world(), now, self.ids)
         if key.kind == "network":
             network = NetworkId(key.id)
-            return plan_network(cluster, network, now, self.statuses.short(network))
+            found = plan_network(cluster, network, now, self.statuses.short(network))
+            return plan_ingress(cluster, now, found) if network == ingress.NETWORK else found
         ident = InstanceId(key.id)
         return plan_instance(cluster, ident, self.statuses.get(ident), now)
 
@@ -208,7 +211,7 @@ class Core:
             await self.committer.run(lambda fresh: plan_facts(fresh, host, facts))
         if report.report is not None:
             self.statuses.report(report.report, host)
-            self.loop.add(waiting_keys(cluster))
+            self.loop.add(waiting_keys(cluster) | publishing_keys(cluster))
             self.loop.add(Key("network", network) for network in report.report.short)
         name = cluster.host_name(host)
         for event in report.events:

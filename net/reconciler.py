@@ -216,7 +216,7 @@ class NetReconciler:
             known = self._known(request.instance)
             publish.clash(wanted, self._published())
             held = () if known.published is None else known.published.ports
-            hostports.refuse_taken(self._kernel, wanted.ports, held)
+            hostports.refuse_taken(self._kernel, wanted.ports, held, self._serving.published)
             after = msgspec.structs.replace(known, published=wanted)
             self._keep(request.instance, after)
             await self._elements(known, after)
@@ -271,7 +271,10 @@ class NetReconciler:
         but: Container[tuple[str, int]] = frozenset(),
         within: tuple[int, int] = (FIRST_PORT, LAST_PORT),
     ) -> int:
-        return hostports.free_port(self._kernel, self._published(), protocol, host_ip, but=but, within=within)
+        ours = self._serving.published
+        return hostports.free_port(
+            self._kernel, self._published(), protocol, host_ip, ours=ours, but=but, within=within
+        )
 
     # -- within -------------------------------------------------------------------------------------
     def _published(self) -> list[PublishRequest]:
