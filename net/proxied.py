@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from model.status import BoundPort
 from net.endpoint import InstanceNetwork
 from net.host import NetworkPlan, PublishRequest
+from net.loadbalance import VirtualService
 from net.policy import HostPolicies, endpoint_key
 from net.proxy.state import Backend, Port, ProxyState
 
@@ -22,10 +23,21 @@ def proxied(request: PublishRequest | None) -> tuple[BoundPort, ...]:
     return () if request is None else tuple(port for port in request.ports if port.proxy_protocol)
 
 
-def proxy_state(instances: Iterable[InstanceNetwork], plan: NetworkPlan | None) -> ProxyState:
-    """All of one host. Equal instances in any order give equal states."""
-    policies = HostPolicies() if plan is None else plan.policies
-    ports = [port for instance in instances for port in _ports(instance, policies)]
+def told(service: VirtualService | None) -> bool:
+    """Whether the proxy serves some of its ports."""
+    return service is not None and any(port.proxy_protocol for port in service.ports)
+
+
+def proxy_state(
+    instances: Iterable[InstanceNetwork],
+    plan: NetworkPlan | None,
+    services: Iterable[VirtualService] = (),
+) -> ProxyState:
+    """All of one host, `services` those whose ports are open here. Equal instances in any order give equal
+    states."""
+    policies, known = HostPolicies() if plan is None else plan.policies, tuple(instances)
+    ports = [port for instance in known for port in _ports(instance, policies)]
+    ports += (port for service in services for port in _ports_of(service, known, policies))
     shut = () if plan is None else (v.spec for v in plan.networks.values() if v.spec.internal)
     return ProxyState(
         ports=tuple(sorted(ports, key=lambda port: (port.port, port.host_ip))),
@@ -50,6 +62,27 @@ def _ports(instance: InstanceNetwork, policies: HostPolicies) -> Iterable[Port]:
                 backends=(Backend(address=address, port=port.target, among=among),),
                 allow=port.allow,
             )
+
+
+def _ports_of(
+    service: VirtualService, instances: Iterable[InstanceNetwork], policies: HostPolicies
+) -> Iterable[Port]:
+    """A service's, which lead to its ready members on all hosts. Those here are judged here; the others by
+    their own hosts, to which this host is the client."""
+    feet = {a: e for i in instances for e in i.endpoints for a in (e.ipv4, e.ipv6) if a}
+    for port in service.ports:
+        if not port.proxy_protocol:
+            continue
+        backends = []
+        for member in service.members:
+            address = member.inner4 or member.ipv4 or member.inner6 or member.ipv6
+            foot = feet.get(address)
+            policed = policies.endpoints.get(endpoint_key(foot.instance, foot.network)) if foot else None
+            among = let_in(policies, policed.ingress, port.target) if policed else None
+            backends.append(Backend(address=address, port=port.target, among=among))
+        yield Port(
+            port=port.published, header=port.proxy_protocol, backends=tuple(backends), allow=port.allow
+        )
 
 
 def let_in(policies: HostPolicies, class_: str, port: int) -> tuple[str, ...] | None:

@@ -15,10 +15,8 @@ class Clients:
     def __init__(self, port: Port) -> None:
         self._backends = port.backends
         self._allow = Ranges(port.allow) if port.allow else None
-        policed = any(backend.among is not None for backend in port.backends)
-        self._among = (
-            [None if b.among is None else Ranges(b.among) for b in port.backends] if policed else None
-        )
+        among = [None if b.among is None else Ranges(b.among) for b in port.backends]
+        self._among = among if any(ranges is not None for ranges in among) else None
 
     def backends(self, source: str, own: str) -> Sequence[Backend]:
         """Where a client that asks our address `own` may go, in order; nowhere: it is refused. Policies don't

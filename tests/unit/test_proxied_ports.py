@@ -12,14 +12,16 @@ from msgspec.structs import replace
 from model.errors import InvalidInput
 from model.ids import HostId, InstanceId, NetworkId
 from model.policy import Party, PolicyPeer, PolicyPort, PolicyProtocol, PolicyRule, PolicySpec, Selector
-from model.spec import NetworkSpec, Subnet
+from model.spec import NetworkSpec, Publish, Subnet
 from model.status import BoundPort
 from model.view import NetworkView
-from net import publish
+from net import portelements, publish
 from net.endpoint import InstanceNetwork
 from net.host import EndpointRequest, NetworkPlan, PublishRequest
+from net.loadbalance import ServiceMember, VirtualService, elements_of
 from net.policy import Place, allowance, allows, endpoint_key, host_policies
 from net.proxied import proxied, proxy_state
+from net.proxied import told as served_by_proxy
 from net.proxy.clients import Clients
 from net.proxy.ranges import Ranges
 from net.proxy.state import Backend, Port, ProxyState, decode, encode, places
@@ -180,3 +182,24 @@ def test_list_of_a_port_counts_beside_policies() -> None:
     clients = Clients(Port(port=1, header="v1", backends=(backend,), allow=("10.0.0.7", "10.0.0.8/31")))
     assert [bool(clients.backends(f"10.0.0.{n}", "x")) for n in (6, 7, 9)] == [False, True, True]
     assert not clients.backends("127.0.0.1", "x"), "a list holds for the host too"
+
+
+def test_ports_of_services_lead_to_ready_members_everywhere_and_are_in_no_nft_map() -> None:
+    wish = Publish(target=8443, published=443, mode="ingress", proxy_protocol="v1", allow=("192.0.2.0/24",))
+    members = (ServiceMember(ipv4="10.9.1.1"), ServiceMember(ipv4="10.9.0.5", inner4="10.1.0.9"))
+    service = VirtualService(members=members, ports=(wish, Publish(target=80, published=80)))
+    (found,) = proxy_state([], None, [service]).ports
+    backends = tuple(Backend(address=a, port=8443) for a in ("10.9.1.1", "10.1.0.9"))
+    assert found == Port(port=443, header="v1", backends=backends, allow=wish.allow)
+    elements = elements_of(service)
+    assert list(elements["port4"]) == [portelements.key("tcp", 80)]
+    assert served_by_proxy(service) and not served_by_proxy(VirtualService())
+
+
+def test_policies_judge_members_that_are_here() -> None:
+    wish = Publish(target=8443, published=443, mode="ingress", proxy_protocol="v1")
+    service = VirtualService(
+        members=(ServiceMember(ipv4="10.1.0.9"), ServiceMember(ipv4="10.1.1.9")), ports=(wish,)
+    )
+    (found,) = proxy_state([instance(request())], policed(), [service]).ports
+    assert [backend.among for backend in found.backends] == [(), None], "the other's host judges that one"
