@@ -112,7 +112,8 @@ class FakeProcesses:
 
 
 async def stop(run_dir: Path) -> None:
-    """End the supervisor of this run folder, then what it kept, and remove their cgroup. Idempotent."""
+    """End the supervisor of this run folder, then what it kept, and remove their cgroup. Idempotent. Raises
+    CommandFailed."""
     for name in (FOLDER, naming.FOLDER, PROXY_FOLDER):
         await stop_process(str(run_dir / name))
     note = run_dir / CGROUP_NOTE
