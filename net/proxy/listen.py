@@ -42,6 +42,8 @@ class _Listener:
     port: Port
     clients: Clients
     turn: int = 0
+    short: bool = False
+    """Whether the kernel had no room for its last connection."""
     live: set[Relay] = field(default_factory=set)
 
 
@@ -124,11 +126,14 @@ class Listeners:
                     self._rest(listener, error)
                 return
             client.setblocking(False)
+            listener.short = False
             self._take(listener, client, address)
 
     def _rest(self, listener: _Listener, error: OSError) -> None:
         loop, fd = self._loop, listener.sock.fileno()
-        log.error("%s", trouble(listener.port.port, f"cannot accept: {error.strerror}"))
+        if not listener.short:
+            log.error("%s", trouble(listener.port.port, f"cannot accept: {error.strerror}"))
+        listener.short = True
 
         def again() -> None:
             if listener.sock.fileno() >= 0:
