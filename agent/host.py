@@ -340,7 +340,7 @@ class HostAgent:
         return HostReport(
             host=context.host,
             volumes=tuple(context.volumes.all()),
-            unpublished=tuple(sorted(self._services.taken)),
+            unpublished=tuple(sorted({*self._services.taken, *context.processes.unserved})),
             conditions=tuple(
                 filter(None, (self._trouble, self._services.trouble, self._policies.trouble, *troubles))
             ),

@@ -7,6 +7,7 @@ ignored, so that a proxy of an older version serves what it understands.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 
 from model.codec import decode_json, encode_json
@@ -91,6 +92,15 @@ def places(state: ProxyState) -> Places:
     return found
 
 
-def trouble(port: int, words: str = "") -> str:
-    """How the verdict tells of a port that is not served; without words, how that begins."""
+_TROUBLE = re.compile(r"published port (\d+)/tcp: ")
+
+
+def trouble(port: int, words: str) -> str:
+    """How the verdict tells of a port that is not served."""
     return f"published port {port}/tcp: {words}"
+
+
+def port_in(trouble: str) -> int:
+    """The port that a `trouble` is about; 0: about none."""
+    found = _TROUBLE.match(trouble)
+    return int(found[1]) if found else 0

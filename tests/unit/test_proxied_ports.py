@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -24,7 +24,7 @@ from net.proxied import proxied, proxy_state
 from net.proxied import told as served_by_proxy
 from net.proxy.clients import Clients
 from net.proxy.ranges import Ranges
-from net.proxy.state import Backend, Port, ProxyState, decode, encode, places
+from net.proxy.state import Backend, Port, ProxyState, decode, encode, places, port_in, trouble
 
 TOLD = BoundPort(target=8443, published=443, protocol="tcp", proxy_protocol="v2")
 PLAIN = BoundPort(target=80, published=80, protocol="tcp")
@@ -78,6 +78,7 @@ def test_containers_of_internal_networks_are_denied() -> None:
     assert told(request(TOLD), where=plan(shut, open_)).deny == ("10.2.0.0/16", "fd02::/64")
 
 
+@settings(deadline=None)
 @given(st.permutations(range(1, 6)))
 def test_order_of_requests_does_not_matter(order: list[int]) -> None:
     def made(number: int) -> PublishRequest:
@@ -107,6 +108,7 @@ def policed(*rules: PolicyRule) -> NetworkPlan:
     return replace(plan(), policies=host_policies([policy], {key: party}, {network: place}))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 255), st.integers(24, 32)), max_size=4),
     st.sampled_from((0, 8443, 8444)),
@@ -140,6 +142,7 @@ def test_container_that_no_policy_selects_is_open_and_one_without_rules_closed()
     assert among(policed(PolicyRule())) == ("0.0.0.0/0", "::/0")
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)).map(sorted), max_size=6), st.integers(0, 70)
 )
@@ -203,3 +206,8 @@ def test_policies_judge_members_that_are_here() -> None:
     )
     (found,) = proxy_state([instance(request())], policed(), [service]).ports
     assert [backend.among for backend in found.backends] == [(), None], "the other's host judges that one"
+
+
+def test_trouble_tells_its_port() -> None:
+    assert port_in(trouble(443, "cannot listen on ::: Address already in use")) == 443
+    assert port_in("published ports: the state is refused: x") == port_in("names: port 53") == 0
