@@ -124,6 +124,7 @@ def test_client_address_is_kept_through_every_hosts_port(town: Town) -> None:
                 assert {words[1] for words in heard} == {client}, (host, kind, heard)
     assert "*:80->8088/tcp, *:80->8088/udp" in town.services()
     assert "ingress" in town.fleet.flota("n1", "network", "ls")
+    town.fleet.flota("n1", "network", "doctor")
 
 
 def test_hosts_and_containers_reach_it_a_replica_itself_included(town: Town) -> None:
