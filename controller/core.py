@@ -149,7 +149,9 @@ class Core:
     def _changed(self, cluster: Cluster, changes: Iterable[Change] | None) -> None:
         """Durable changes: wake the sessions and the waiters whom they concern."""
         if changes is None:
-            self._members_of(cluster, {*cluster.instances, *self.memberships.known()})
+            self._members_of(
+                cluster, {*cluster.instances, *self.memberships.known(), *self.departures.known()}
+            )
             self.sessions.ring(None)
             return
         changes = tuple(changes)

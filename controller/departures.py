@@ -6,56 +6,74 @@ lets it drain from that moment. That host waits for a bounded time only, so a wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from controller.snapshot import Cluster
 from controller.views import carriers
-from model.ids import HostId, InstanceId
+from model.ids import HostId, InstanceId, NetworkId
 from model.records import Desired, Instance
+from model.spec import Struct
 
-Avoids = Callable[[HostId, InstanceId], bool]
-"""Whether a host surely sends it nothing new; also of a host of which that can't be known."""
+Networks = frozenset[NetworkId]
+Avoids = Callable[[HostId, InstanceId, Networks], bool]
+"""Whether a host surely sends it nothing new on these networks; true of one that can't say."""
 Tell = Callable[[HostId, InstanceId], None]
+
+
+class Departure(Struct):
+    home: HostId
+    networks: Networks
 
 
 class Departures:
     def __init__(self, avoids: Avoids, tell: Tell) -> None:
         self._avoids, self._tell = avoids, tell
+        self._departing: dict[InstanceId, Departure] = {}
         self._waiting: dict[InstanceId, set[HostId]] = {}
-        self._home: dict[InstanceId, HostId] = {}
-        """Where those are that are about to go, told or not."""
+        """Those of them whose own host was not told yet, and for whom it waits."""
+
+    def known(self) -> Iterable[InstanceId]:
+        return self._departing
 
     def look(self, cluster: Cluster, instances: Iterable[InstanceId]) -> None:
         """These have changed."""
+        found: dict[Networks, set[HostId]] = {}
         for ident in instances:
             instance = cluster.instances.get(ident)
             if instance is None:
-                self._home.pop(ident, None)
+                self._departing.pop(ident, None)
                 self._waiting.pop(ident, None)
-            elif ident not in self._home and _departs(instance) and instance.host is not None:
-                networks = {a.network for a in instance.attachments}
-                others = {host for network in networks for host in carriers(cluster, network)}
-                self._home[ident] = instance.host
-                self._waiting[ident] = others - {instance.host}
-                self._settle(ident)
+            elif ident not in self._departing and _departs(instance) and instance.host is not None:
+                networks = frozenset(a.network for a in instance.attachments)
+                if networks not in found:
+                    found[networks] = {host for network in networks for host in carriers(cluster, network)}
+                self._begin(ident, Departure(home=instance.host, networks=networks), found[networks])
+
+    def _begin(self, ident: InstanceId, departure: Departure, carried: Set[HostId]) -> None:
+        self._departing[ident] = departure
+        others = {
+            h for h in carried if h != departure.home and not self._avoids(h, ident, departure.networks)
+        }
+        if others:
+            self._waiting[ident] = others
+        else:
+            self._tell(departure.home, ident)
 
     def heard(self, host: HostId) -> None:
         """It follows more of what it was told, or has left."""
-        for ident in [ident for ident, hosts in self._waiting.items() if host in hosts]:
-            self._settle(ident)
+        for ident, hosts in list(self._waiting.items()):
+            departure = self._departing[ident]
+            if host in hosts and self._avoids(host, ident, departure.networks):
+                hosts.discard(host)
+                if not hosts:
+                    del self._waiting[ident]
+                    self._tell(departure.home, ident)
 
     def joined(self, host: HostId) -> None:
         """A session of it begins: it does not know any more what it was told."""
-        for ident, home in self._home.items():
-            if home == host and ident not in self._waiting:
+        for ident, departure in self._departing.items():
+            if departure.home == host and ident not in self._waiting:
                 self._tell(host, ident)
-
-    def _settle(self, ident: InstanceId) -> None:
-        left = {host for host in self._waiting[ident] if not self._avoids(host, ident)}
-        self._waiting[ident] = left
-        if not left:
-            del self._waiting[ident]
-            self._tell(self._home[ident], ident)
 
 
 def _departs(instance: Instance) -> bool:

@@ -22,7 +22,7 @@ from controller.views import view_of
 from model.codec import encode_wire
 from model.directory import Directory
 from model.errors import FlotaError, InvalidInput
-from model.ids import HostId, InstanceId
+from model.ids import HostId, InstanceId, NetworkId
 from model.view import View, diff
 from model.wire import (
     PROTOCOL,
@@ -147,9 +147,9 @@ class Session:
             self._seen = view_of(cluster, self.host)
         return self._seen
 
-    def avoids(self, instance: InstanceId) -> bool:
+    def avoids(self, instance: InstanceId, networks: Iterable[NetworkId]) -> bool:
         """Whether it surely sends nothing new there; one that can't say is not waited for."""
-        return self.hello.protocol < WITH_DEPARTURES or self.told.avoids(instance)
+        return self.hello.protocol < WITH_DEPARTURES or self.told.avoids(instance, networks)
 
     def departing(self, instance: InstanceId) -> None:
         self._departing.add(instance)
@@ -189,10 +189,10 @@ class Sessions:
         self._last: dict[HostId, tuple[int, int]] = {}
         """(epoch, sequence) of the last report taken."""
 
-    def avoids(self, host: HostId, instance: InstanceId) -> bool:
+    def avoids(self, host: HostId, instance: InstanceId, networks: Iterable[NetworkId]) -> bool:
         """Whether it surely sends nothing new to that instance; true of one that is not in session."""
         session = self._by_host.get(host)
-        return session is None or session.avoids(instance)
+        return session is None or session.avoids(instance, networks)
 
     def departing(self, host: HostId, instance: InstanceId) -> None:
         session = self._by_host.get(host)

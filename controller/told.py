@@ -6,9 +6,11 @@ was told, whether that has arrived or not.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from model import directory
 from model.directory import Directory
-from model.ids import InstanceId
+from model.ids import InstanceId, NetworkId
 from model.wire import Membership
 
 
@@ -35,14 +37,15 @@ class Told:
             self._followed = self._on_their_way[serial]
             self._on_their_way = {s: d for s, d in self._on_their_way.items() if s > serial}
 
-    def avoids(self, instance: InstanceId) -> bool:
-        """Whether it surely sends no new connections to this member of a service."""
+    def avoids(self, instance: InstanceId, networks: Iterable[NetworkId]) -> bool:
+        """Whether it surely sends no new connections to this member of a service, on these networks."""
         if self._followed is None:
             return False
-        return not any(_leads_to(d, instance) for d in (self._followed, *self._on_their_way.values()))
+        known = (self._followed, *self._on_their_way.values())
+        return not any(_leads_to(d, instance, network) for network in networks for d in known)
 
 
-def _leads_to(known: Directory, instance: InstanceId) -> bool:
-    return any(
-        member.ready for members in known.networks.values() if (member := members.get(instance)) is not None
-    )
+def _leads_to(known: Directory, instance: InstanceId, network: NetworkId) -> bool:
+    members = known.networks.get(network)
+    member = None if members is None else members.get(instance)
+    return member is not None and member.ready

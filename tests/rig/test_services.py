@@ -142,13 +142,13 @@ def test_replacing_replicas_that_declare_a_port_fails_no_request_without_a_check
 
 
 def test_replica_that_leaves_waits_for_a_host_whose_agent_is_slow(clean: Fleet, tmp_path: Path) -> None:
-    serve(clean, *WELL, "--constraint", "node.hostname!=n1", replicas=2)
+    serve(clean, *WELL, "--drain", "500ms", "--constraint", "node.hostname!=n1", replicas=2)
     agent = clean.pid("n1", "agent")
     with Client(clean, vip(clean), tmp_path / "stop") as client:
         os.kill(agent, signal.SIGSTOP)
         try:
             clean.flota("n1", "service", "scale", "web=1")
-            time.sleep(2)  # longer than the drain, shorter than the host is lost
+            time.sleep(1.5)  # three times the drain, but not so long that the host is lost
             assert len(ids(clean)) == 2, "nobody has gone meanwhile"
         finally:
             os.kill(agent, signal.SIGCONT)

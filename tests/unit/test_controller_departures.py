@@ -30,36 +30,36 @@ def sent(told: Told, now: Directory) -> int:
 
 def test_host_avoids_nothing_before_it_has_said_what_it_follows() -> None:
     told = Told()
-    assert not told.avoids(A), "it may go by what the agent before it knew"
+    assert not told.avoids(A, (NET,)), "it may go by what the agent before it knew"
     first = sent(told, directory())
-    assert not told.avoids(A)
+    assert not told.avoids(A, (NET,))
     told.followed(first)
-    assert told.avoids(A)
+    assert told.avoids(A, (NET,))
 
 
 def test_host_avoids_what_it_follows_as_not_ready_or_gone() -> None:
     told = Told()
     told.followed(sent(told, directory(a=True, b=True)))
-    assert not told.avoids(A)
+    assert not told.avoids(A, (NET,))
     later = sent(told, directory(a=False, b=True))
-    assert not told.avoids(A), "it may not have arrived"
+    assert not told.avoids(A, (NET,)), "it may not have arrived"
     told.followed(later)
-    assert told.avoids(A) and not told.avoids(B)
+    assert told.avoids(A, (NET,)) and not told.avoids(B, (NET,))
     told.followed(sent(told, directory(b=True)))
-    assert told.avoids(A)
+    assert told.avoids(A, (NET,))
 
 
 def test_host_to_which_readiness_is_still_on_its_way_does_not_avoid() -> None:
     told = Told()
     told.followed(sent(told, directory(a=False)))
     up, down = sent(told, directory(a=True)), sent(told, directory(a=False))
-    assert not told.avoids(A), "it will hear of it, for a moment"
+    assert not told.avoids(A, (NET,)), "it will hear of it, for a moment"
     told.followed(up)
-    assert not told.avoids(A)
+    assert not told.avoids(A, (NET,))
     told.followed(down)
-    assert told.avoids(A)
+    assert told.avoids(A, (NET,))
     told.followed(up)
-    assert told.avoids(A), "an old word changes nothing"
+    assert told.avoids(A, (NET,)), "an old word changes nothing"
 
 
 def test_host_is_sent_the_whole_first_and_differences_alone_then() -> None:
@@ -79,7 +79,8 @@ class Fleet:
         self.avoiding: set[HostId] = set()
         self.told: list[tuple[HostId, InstanceId]] = []
         self.departures = Departures(
-            lambda host, _: host in self.avoiding, lambda host, ident: self.told.append((host, ident))
+            lambda host, _ident, _networks: host in self.avoiding,
+            lambda host, ident: self.told.append((host, ident)),
         )
         for ident, host in ((A, ONE), (B, TWO), (InstanceId("c"), THREE)):
             self.put(ident, host)
