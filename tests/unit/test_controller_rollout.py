@@ -253,6 +253,7 @@ def test_request_resumes_a_paused_update_even_if_it_changes_nothing() -> None:
     plan = update(rig.cluster, WEB, UpdateService(spec=rig.service.spec), rig.now)
     rig.put(*(item.record for item in plan.items))
     assert rig.service.rollout is not None and rig.service.rollout.state == "updating"
+    assert rig.service.previous is not None and rig.service.previous.container.image == "v1", "the way back"
     for _ in range(20):
         rig.step()
         rig.obey("healthy")
