@@ -56,9 +56,7 @@ class _Side:
 
     def __init__(self, rig: NetnsRig, container: int, server: str, serving: bytes) -> None:
         self._rig, self._container, self._server = rig, container, server
-        self._serving = [
-            pid for pid in rig.processes("n1") if serving in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        self._serving = [pid for pid in rig.processes("n1") if serving in _words(pid)]
         if not self._serving:
             raise RuntimeError(f"nobody runs {serving.decode()}")
 
@@ -112,14 +110,21 @@ def _dockers(stage: Stage) -> Iterator[_Side]:
 @contextlib.contextmanager
 def _upstream(rig: NetnsRig, address: str) -> Iterator[None]:
     argv = [*rig.enter("n1"), sys.executable, f"{ROOT}/bench/dnsupstream.py", address]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as process:
         try:
-            assert process.stdout is not None and process.stdout.readline() == b"up\n"
+            if process.stdout is None or process.stdout.readline() != b"up\n":
+                raise RuntimeError(f"no name server of the outside at {address}")
             yield
         finally:
-            for pid in rig.processes("n1"):
-                if b"dnsupstream" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    os.kill(pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _words(pid: int) -> bytes:
+    """A process's command line; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def change(stage: Stage, runs: int) -> Samples:
