@@ -216,10 +216,10 @@ def outside(lan: Ground, code: str, *words: str) -> None:
 
 
 def test_tunnel_frames_of_no_peer_are_dropped_and_counted(lan: Ground) -> None:
-    listener = Talker(str(lan.host.run_dir / "ns" / lan.victim), LISTEN)
     vxlan = struct.pack(">II", 0x08000000, (4096 + 1) << 8)
     tunnel = vxlan_name(NETWORK)
-    gateway = lan.host.run("cat", f"/sys/class/net/{tunnel}/address").stdout.strip()
+    gateway = json.loads(lan.host.run("ip", "-j", "link", "show", tunnel).stdout)[0]["address"]
+    listener = Talker(str(lan.host.run_dir / "ns" / lan.victim), LISTEN)
     try:
         for inner in (
             ether(lan.mac, 0x800, ip4("10.129.9.9", lan.victims4, udp(9, 9)), gateway),
