@@ -18,10 +18,10 @@ import msgspec
 
 from agent import assemble, endpoints
 from agent.context import Context
-from agent.lifecycle import Action, Outcome, Step
 from agent.probe import Watch, watch_of
 from agent.record import Local
 from agent.runtime.base import Created, Exit
+from agent.steps import Action, Outcome, Step
 from agent.trees import remove_tree
 from aio.supervisor import in_thread
 from model.errors import FlotaError, Internal, InvalidInput, NotFound, WrongState

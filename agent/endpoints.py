@@ -16,7 +16,7 @@ from model.image import ImageConfig
 from model.records import Instance, ResolvedAttachment
 from model.spec import ContainerSpec, Publish, Struct
 from model.status import BoundPort, Endpoint
-from net.host import EndpointRequest
+from net.host import INGRESS, EndpointRequest
 
 HOST, NONE, CONTAINER = "host", "none", "container:"
 GROW_WITHIN = 5.0
@@ -155,8 +155,8 @@ def _asked(
         ipv4=take(network, want.id, 4, now, wanted=attachment.ipv4 or network.fixed.get(want.id, "")),
         ipv6=take(network, want.id, 6, now, wanted=attachment.ipv6 or network.fixed6.get(want.id, "")),
         mac=attachment.mac,
-        default_route=network.id == ways.ipv4,
-        default_route6=network.id == ways.ipv6,
+        default_route=network.id == (ways.ipv4 or INGRESS),
+        default_route6=network.id == (ways.ipv6 or INGRESS),
         sysctls=attachment.sysctls,
     )
 

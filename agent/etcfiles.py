@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from model.errors import InvalidInput
 from model.spec import ContainerSpec
 from model.status import Endpoint
-from net.host import PREDEFINED_BRIDGE
+from net.names import NAMELESS
 
 FALLBACK = ("1.1.1.1", "8.8.8.8")
 """Name servers for a container when the host has none but its own loopback."""
@@ -68,7 +68,7 @@ def _extra(entry: str, host_gateway: str) -> str:
 def resolver_of(endpoints: Sequence[Endpoint]) -> str:
     """Where a container asks for names: the gateway of its first network that has names; empty when none has,
     for the predefined `bridge` gives what Docker's does."""
-    return next((e.gateway for e in endpoints if e.network != PREDEFINED_BRIDGE and e.gateway), "")
+    return next((e.gateway for e in endpoints if e.network not in NAMELESS and e.gateway), "")
 
 
 def resolv_conf(spec: ContainerSpec, host: str, resolver: str = "") -> str:

@@ -17,7 +17,7 @@ from image.store import host_platform
 from model.errors import FlotaError, Unsupported
 from model.quantity import NANO
 from model.status import HostFacts
-from net.kernel.underlay import link_of
+from net.kernel.underlay import link_of, own_addresses
 
 VERSION = "0.1.0"
 DEFAULT_MTU = 1500
@@ -52,7 +52,14 @@ async def measure(
 def underlay(known: HostFacts, address: str) -> HostFacts:
     """`known` with what may change while it runs: its underlay address is `address` now."""
     reached = hostroutes.measure()
-    return replace(known, address=address, mtu=mtu_of(address), links=reached.links, routes=reached.routes)
+    return replace(
+        known,
+        address=address,
+        mtu=mtu_of(address),
+        addresses=own_addresses(),
+        links=reached.links,
+        routes=reached.routes,
+    )
 
 
 def source_address(target: str) -> str:

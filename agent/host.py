@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from agent import lifecycle, orphans, plans
+from agent import happenings, lifecycle, orphans, plans
 from agent.actions import Actions
 from agent.assign import assign
 from agent.context import Context
@@ -22,6 +22,7 @@ from agent.journal import Journal
 from agent.logs import LogReader
 from agent.membership import Membership
 from agent.namekeeper import NameKeeper
+from agent.openports import OpenPorts
 from agent.policykeeper import PolicyKeeper
 from agent.probe import NONE, HealthState
 from agent.prober import Prober
@@ -37,7 +38,6 @@ from aio.mailbox import Bell
 from aio.supervisor import Supervisor
 from model import view as views
 from model.errors import FlotaError
-from model.events import Event
 from model.ids import InstanceId, NetworkId
 from model.records import Instance
 from model.status import Endpoint, HostFacts, HostReport, InstanceStatus, Phase
@@ -57,7 +57,8 @@ class HostAgent:
         self.membership = Membership(journal)
         self._supervisor = supervisor
         self._names = NameKeeper(context, self.membership)
-        self._services = ServiceKeeper(context, self.membership)
+        self._ports = OpenPorts(context, journal)
+        self._services = ServiceKeeper(context, self.membership, self._ports)
         self._policies = PolicyKeeper(context, self.membership)
         self._actions = Actions(context, self._names.known)
         self.prober = Prober(context, supervisor, self._probed)
@@ -85,6 +86,7 @@ class HostAgent:
         view = self._views.read()
         context.view, self._has_view = view or View(), view is not None
         self.membership.read()
+        self._ports.read()
         self.membership.changed = lambda _: self._members_changed()
         records = {InstanceId(key): record for key, record in self._journal.read("local", Local).items()}
         for ident in [i for i, record in records.items() if record.phase is Phase.REMOVED]:
@@ -314,46 +316,22 @@ class HostAgent:
         self._tombstones[record.instance] = record
         return self._journal.put("local", record.instance, record)
 
+    def departing(self, instances: Iterable[InstanceId]) -> None:
+        """No other host sends new connections to these any more."""
+        for ident in instances:
+            if (worker := self.workers.get(ident)) is not None:
+                worker.departing()
+
     def _probed(self, ident: InstanceId, run: Created, state: HealthState | None) -> None:
         if (worker := self.workers.get(ident)) is not None:
             worker.probed(run, state)
 
     def happened(self, record: Local, want: Instance | None, action: str) -> None:
-        name = want.name if want is not None else ""
-        attributes = {"image": want.spec.image} if want is not None else {}
-        if action == "die":
-            attributes["exitCode"] = "" if record.exit_code is None else str(record.exit_code)
-        self.reporter.event(
-            Event(
-                type="container",
-                action=action,
-                id=record.instance,
-                name=name,
-                host=self.context.facts.hostname,
-                at=self.context.clock.now(),
-                attributes=attributes,
-            )
-        )
+        self.reporter.event(happenings.of_container(self.context, record, want, action))
 
     def moved(self, record: Local, want: Instance | None, endpoint: Endpoint, action: str) -> None:
         self._left.ring()
-        attributes = {"container": record.instance, "name": endpoint.network_name, "type": "bridge"}
-        network = self.context.view.networks.get(endpoint.network)
-        if network is not None:
-            attributes["type"] = network.spec.driver
-        if want is not None:
-            attributes["containerName"] = want.name
-        self.reporter.event(
-            Event(
-                type="network",
-                action=action,
-                id=endpoint.network,
-                name=endpoint.network_name,
-                host=self.context.facts.hostname,
-                at=self.context.clock.now(),
-                attributes=attributes,
-            )
-        )
+        self.reporter.event(happenings.of_endpoint(self.context, record, want, endpoint, action))
 
     # -- reports ------------------------------------------------------------------------------------
     def statuses(self) -> Sequence[InstanceStatus]:
@@ -365,6 +343,7 @@ class HostAgent:
         return HostReport(
             host=context.host,
             volumes=tuple(context.volumes.all()),
+            unpublished=tuple(sorted({*self._ports.taken, *context.processes.unserved})),
             conditions=tuple(
                 filter(None, (self._trouble, self._services.trouble, self._policies.trouble, *troubles))
             ),
@@ -378,15 +357,4 @@ class HostAgent:
         return users_of(self.context.volumes.all(), self.context.records, self._told)
 
     def _drifted(self, drift: Drift) -> None:
-        attributes = {"object": drift.object, "action": drift.action}
-        self.reporter.event(
-            Event(
-                type="network",
-                action="repair",
-                id=self.context.host,
-                name=drift.object,
-                host=self.context.facts.hostname,
-                at=self.context.clock.now(),
-                attributes=attributes,
-            )
-        )
+        self.reporter.event(happenings.of_drift(self.context, drift))

@@ -9,97 +9,36 @@ worker asks `record.impossible` after each fold.
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import msgspec
 
 from agent import restart
 from agent.probe import NONE, HealthState, Watch
 from agent.record import Local
-from agent.runtime.base import Created, Exit
-from model.errors import Internal
-from model.records import Desired, Instance, ResolvedAttachment
-from model.spec import Publish, Struct
-from model.status import BoundPort, Endpoint, Phase, start_failure_code
+from agent.runtime.base import Exit
+from agent.steps import Action, Outcome, Step
+from model.records import Desired, Instance
+from model.status import Phase, start_failure_code
 from net.host import PREDEFINED_BRIDGE
 
 replace = msgspec.structs.replace
 
 
-class Step(StrEnum):
-    ROOT = "root"
-    """Image on the host, writable layer made."""
-    PREPARE = "prepare"
-    """Root mounted, volumes, network namespace, endpoints, published ports."""
-    CREATE = "create"
-    """Its process exists and is held."""
-    START = "start"
-    STOP = "stop"
-    """Signal, grace, kill; done when the process is over."""
-    DRAIN = "drain"
-    """Before a stop: whoever sends it new connections learns not to. Only sets the time when that is over."""
-    WIRE = "wire"
-    """Endpoints and published ports made as wanted, while its process lives."""
-    PAUSE = "pause"
-    RESUME = "resume"
-    CLEAN = "clean"
-    """All but the root and the log is taken away."""
-    REMOVE = "remove"
-    """Nothing is left."""
-    SETTLE = "settle"
-    """It will not start again by itself; there is nothing to do."""
-    WAIT = "wait"
-    """Until `Action.until`."""
-
-
-class Action(Struct):
-    step: Step
-    why: str
-    force: bool = False
-    """STOP without grace."""
-    grace: float | None = None
-    """STOP: seconds between the polite signal and the kill, where the request says so."""
-    until: float = 0.0
-    attempt: int = 0
-    """ROOT, PREPARE: the wanted attempt that this serves."""
-    revision: int = 0
-    """WIRE: that of the wish."""
-
-
-class Outcome(Struct):
-    """What a step gave. `error` set: it failed, in these words; `interrupted`: the wish changed meanwhile."""
-
-    error: str = ""
-    interrupted: bool = False
-    image_id: str = ""
-    endpoints: tuple[Endpoint, ...] = ()
-    ports: tuple[BoundPort, ...] = ()
-    attached: tuple[ResolvedAttachment, ...] | None = None
-    published: tuple[Publish, ...] | None = None
-    volumes: tuple[tuple[str, str], ...] = ()
-    anonymous: tuple[str, ...] = ()
-    created: Created | None = None
-    boot_id: str = ""
-    """With `created`: the boot in which it is true."""
-    watch: Watch = Watch()
-    """With START."""
-
-
-class InvalidTransition(Internal):
-    """A record that can't be; the message carries the instance's story, so that it can be played again."""
-
-
+PATIENCE = 5.0
+"""Seconds for which the other hosts' word is waited for before an instance drains."""
 INTERRUPTIBLE = frozenset({Step.ROOT, Step.PREPARE, Step.STOP, Step.WAIT})
 """A changed wish may cut these short; the others are brief."""
 
 
-def next_action(record: Local, want: Instance | None, *, hold: bool, now: float) -> Action | None:
+def next_action(
+    record: Local, want: Instance | None, *, hold: bool, now: float, departing: bool = True
+) -> Action | None:
     """The next step, or None when all is as it should be. `hold`: somebody waits to attach before the start.
-    `want` None: the instance is no longer assigned to this host, which means the same as removed."""
+    `departing`: no other host sends it new connections. `want` None: the instance is no longer assigned to
+    this host, which means the same as removed."""
     if record.phase is Phase.REMOVED:
         return None
     if want is None or want.desired is Desired.REMOVED:
-        return _towards_removed(record, want, now)
+        return _towards_removed(record, want, now, departing)
     if record.ended or (record.making and not record.live and record.phase is Phase.FAILED):
         return Action(step=Step.CLEAN, why="its process is over" if record.started else "it was not started")
     if _leaves_by_itself(record, want):
@@ -113,9 +52,9 @@ def next_action(record: Local, want: Instance | None, *, hold: bool, now: float)
             return _towards_running(record, want, now)
 
 
-def _towards_removed(record: Local, want: Instance | None, now: float) -> Action:
+def _towards_removed(record: Local, want: Instance | None, now: float, departing: bool) -> Action:
     why = want.reason if want is not None and want.reason else "it is removed"
-    if want is not None and (drain := _drained(record, want, why, now)) is not None:
+    if want is not None and (drain := _drained(record, want, why, now, departing)) is not None:
         return drain
     if record.live:
         return _stop(record, want, why, force=want is not None and want.force)
@@ -133,15 +72,20 @@ def _towards_stopped(record: Local, want: Instance) -> Action | None:
     return Action(step=Step.SETTLE, why=why) if record.phase in _UNSETTLED else None
 
 
-def _drained(record: Local, want: Instance, why: str, now: float) -> Action | None:
+def _drained(record: Local, want: Instance, why: str, now: float, departing: bool) -> Action | None:
     """A service's instance is told to stop only some time after nothing new is sent to it: from the wish on
-    all hosts leave it out. None when that time is over, or there is none."""
+    all hosts leave it out, and that time begins when they have said so, or are not waited for any longer.
+    None when it is over, or there is none."""
     served = want.service is not None and any(e.network != PREDEFINED_BRIDGE for e in record.endpoints)
     if not served or not record.running or want.force or want.spec.drain <= 0:
         return None
+    longest = want.spec.drain + (0.0 if departing else PATIENCE)
     if not record.drained_at:
-        return Action(step=Step.DRAIN, why=why, until=now + want.spec.drain)
-    if 0 < record.drained_at - now <= want.spec.drain:
+        return Action(step=Step.DRAIN, why=why, until=now + longest, departing=departing)
+    if departing and not record.departing:
+        until = min(record.drained_at, now + longest)
+        return Action(step=Step.DRAIN, why=why, until=until, departing=True)
+    if 0 < record.drained_at - now <= want.spec.drain + PATIENCE:
         return Action(step=Step.WAIT, why=why, until=record.drained_at)
     return None
 
@@ -216,7 +160,7 @@ def begun(record: Local, action: Action) -> Local:
         case Step.WIRE:
             return replace(record, rewiring=True, wired_for=action.revision, message="")
         case Step.DRAIN:
-            return replace(record, drained_at=action.until)
+            return replace(record, drained_at=action.until, departing=action.departing)
         case Step.STOP:
             return replace(record, phase=Phase.STOPPING, message=action.why)
         case _:
@@ -264,7 +208,8 @@ def after(record: Local, want: Instance | None, action: Action, outcome: Outcome
 
 
 def _let_go(record: Local, watch: Watch, now: float) -> Local:
-    began = {"started": True, "phase": Phase.RUNNING, "started_at": now, "drained_at": 0.0, "message": ""}
+    began = {"started": True, "phase": Phase.RUNNING, "started_at": now, "message": ""}
+    began |= {"drained_at": 0.0, "departing": False}
     return replace(record, **began, health=watch.first, opening=bool(watch.ports))
 
 

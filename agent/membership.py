@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent.journal import Journal, Write
+from aio.mailbox import Bell
 from model import directory
 from model.codec import encode_wire
 from model.directory import Directory, DirectoryDelta, Member
@@ -24,6 +25,25 @@ class Membership:
         self._journal = journal
         self.directory = Directory()
         self.changed: Callable[[DirectoryDelta], None] = lambda _: None
+        self.heard = (0, 0)
+        """(session, serial) of what was taken last."""
+        self._followed = 0
+        self._bell = Bell()
+
+    def begin(self) -> None:
+        """A new session: what is said from now on has serials of its own."""
+        self.heard, self._followed = (self.heard[0] + 1, 0), 0
+
+    def follow(self, heard: tuple[int, int]) -> None:
+        """New connections go by what had been `heard`."""
+        if heard[0] == self.heard[0] and heard[1] > self._followed:
+            self._followed = heard[1]
+            self._bell.ring()
+
+    async def followed(self) -> int:
+        """The serial up to which new connections go by it, once that is another."""
+        await self._bell.wait()
+        return self._followed
 
     def read(self) -> None:
         """What the last agent of this host knew. Raises Damaged."""
@@ -33,14 +53,15 @@ class Membership:
             networks.setdefault(NetworkId(network), {})[InstanceId(instance)] = member
         self.directory = Directory(networks=networks)
 
-    def take(self, delta: DirectoryDelta, *, whole: bool) -> None:
+    def take(self, delta: DirectoryDelta, *, whole: bool, serial: int = 0) -> None:
         """Replace all (`whole`), or change some. A crash may lose it: each session begins with the whole."""
-        before = self.directory
+        before, self.heard = self.directory, (self.heard[0], serial)
         if whole:
             real = directory.diff(before, directory.apply(delta, Directory()))
         else:
             real = directory.narrowed(delta, before)
         if real.empty:
+            self.changed(real)  # it is to be followed nevertheless
             return
         self.directory = directory.apply(real, before)
         writes: list[Write] = [

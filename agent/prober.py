@@ -1,15 +1,15 @@
 """Looks after the health of this host's containers: a loop for each run that is to be watched.
 
 `agent.probe` says when to look and what a result means; what it comes to is told to `found`, which folds it
-into the container's record. Invariants: one probe at a time per container, and so many on the host; a loop
-ends with its run, and while that is paused or about to stop. Results are kept in memory alone.
+into the container's record. Invariants: one probe at a time per container; a loop ends with its run, and
+while that is paused or about to stop. Results are kept in memory alone. How many probes start at once is the
+runtime's affair; those that hang keep no other from being made.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -35,9 +35,8 @@ class Prober:
     def __init__(self, context: Context, supervisor: Supervisor, found: Found) -> None:
         self._context, self._supervisor, self._found = context, supervisor, found
         self._loops: dict[InstanceId, tuple[Created, str]] = {}
-        self._logs: dict[InstanceId, deque[ProbeResult]] = {}
+        self._logs: dict[InstanceId, tuple[Created, deque[ProbeResult]]] = {}
         self._serial = itertools.count(1)
-        self._turns = asyncio.Semaphore(4 * (os.cpu_count() or 1))
 
     def tend(self, record: Local, want: Instance | None) -> None:
         """See that its loop runs if it should, and no other. Cheap: to be called when either may be new."""
@@ -53,7 +52,8 @@ class Prober:
         name = f"health/{ident}/{next(self._serial)}"
         if watch.check is not None:
             check = watch.check
-            self._logs[ident] = deque(maxlen=KEPT_RESULTS)
+            if ident not in self._logs or self._logs[ident][0] != run:
+                self._logs[ident] = run, deque(maxlen=KEPT_RESULTS)
             self._supervisor.start(
                 name, lambda: self._check(ident, run, check, record, image.shell), restart=True
             )
@@ -69,20 +69,20 @@ class Prober:
 
     def log(self, record: Local) -> HealthLog:
         state = record.health or HealthState(status="")
-        kept = tuple(self._logs.get(record.instance, ()))
-        return HealthLog(status=state.status, failing_streak=state.streak, log=kept)
+        kept = self._logs.get(record.instance)
+        results = () if kept is None else tuple(kept[1])
+        return HealthLog(status=state.status, failing_streak=state.streak, log=results)
 
     async def _check(
         self, ident: InstanceId, run: Created, check: Check, began: Local, shell: Sequence[str]
     ) -> None:
         """An older agent's container, of whose health nothing is known, is believed to be well."""
-        state, log = began.health or HealthState(status="healthy"), self._logs[ident]
+        state, log = began.health or HealthState(status="healthy"), self._logs[ident][1]
         for probed in itertools.count(1):
             record = self._context.records.get(ident)
             if record is None or record.created != run:
                 return
-            async with self._turns:
-                result = await probing.probe(self._context, record, self._feet(record), check, shell)
+            result = await probing.probe(self._context, record, self._feet(record), check, shell)
             log.append(result)
             after = folded(check, state, result, record.started_at)
             if after != state or record.health is None:

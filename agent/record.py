@@ -51,6 +51,8 @@ class Local(Struct):
     volumes: tuple[tuple[str, str], ...] = ()
     drained_at: float = 0.0
     """When it may be told to stop; 0 as long as nobody wants it to."""
+    departing: bool = False
+    """Since then no other host sends it new connections; `drained_at` counts from there."""
     attached: tuple[ResolvedAttachment, ...] | None = None
     """The wish of which the endpoints were made; None in the record of an older agent."""
     published: tuple[Publish, ...] | None = None

@@ -6,30 +6,38 @@ Invariant: what `net` was told last is `current`; a change of one service tells 
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable
 
 from agent.context import Context
+from agent.ingress import Inner, inner_addresses
 from agent.members import own_members
 from agent.membership import Membership
+from agent.openports import OpenPorts
 from agent.services import Own, services_of
+from aio.backoff import jittered
 from aio.mailbox import Bell
 from model.directory import Directory
 from model.errors import FlotaError
 from model.view import View
 from net.loadbalance import VirtualService
 
+AGAIN = 5.0
+"""Seconds, jittered, between looks at ports that somebody else has."""
 log = logging.getLogger("flota.agent")
 
 
 class ServiceKeeper:
-    """`changed` is called when `trouble` is another than before."""
+    """`changed` is called when `trouble`, or which ports are taken, is another than before."""
 
-    def __init__(self, context: Context, membership: Membership) -> None:
-        self._context, self._membership = context, membership
+    def __init__(self, context: Context, membership: Membership, ports: OpenPorts) -> None:
+        self._context, self._membership, self._ports = context, membership, ports
         self._bell = Bell()
         self._current: dict[str, VirtualService] = {}
-        self._known: tuple[View, Directory, Own] | None = None
-        """Of which `_current` was made: most rings change nothing of it."""
+        self._wanted: dict[str, VirtualService] = {}
+        """As they should be, `_current` without the ports that somebody else has."""
+        self._known: tuple[View, Directory, Own, Inner] | None = None
+        """Of which `_wanted` was made: most rings change nothing of it."""
         self.changed: Callable[[], None] = lambda: None
         self.trouble = ""
 
@@ -41,24 +49,35 @@ class ServiceKeeper:
         """All services as they should be now, for a plan that is about to be applied."""
         context, directory = self._context, self._membership.directory
         own = own_members(context.view, context.host, context.records)
+        inner = inner_addresses(context.view, context.records)
         known = self._known
-        if known is None or known[0] is not context.view or known[1] is not directory or known[2] != own:
-            self._known = context.view, directory, own
-            self._current = services_of(context.view, directory, context.host, own)
+        same = known is not None and known[0] is context.view and known[1] is directory
+        if known is None or not same or known[2:] != (own, inner):
+            self._known = context.view, directory, own, inner
+            self._wanted = services_of(context.view, directory, context.host, own, inner)
+        elif not self._ports.taken:
+            return self._current
+        taken = self._ports.taken
+        self._current = self._ports.without_taken(self._wanted)
+        if self._ports.taken != taken:
+            self.changed()
         return self._current
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await self._bell.wait()
+            pause = jittered(AGAIN, random.random()) if self._ports.taken else None
+            await self._bell.wait(timeout=pause)
+            heard = self._membership.heard
             before = self._current
             now = self.take()
-            if now is before:
-                continue
             changes: dict[str, VirtualService | None] = dict.fromkeys(before.keys() - now.keys())
-            changes |= {key: service for key, service in now.items() if before.get(key) != service}
+            if now is not before:
+                changes |= {key: service for key, service in now.items() if before.get(key) != service}
             if changes:
                 await self._serve(changes, before)
+            if not self.trouble:
+                self._membership.follow(heard)
 
     async def _serve(
         self, changes: dict[str, VirtualService | None], before: dict[str, VirtualService]

@@ -61,12 +61,15 @@ class Session:
         self._silence = welcome.ping_every * SILENCE
         self._heard = asyncio.get_running_loop().time()
         agent.reporter.restart()
+        agent.membership.begin()
         self._views.put_nowait(welcome.view)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read(connection))
                 group.create_task(self._act(connection))
                 group.create_task(self._report(connection))
+                if welcome.protocol >= wire.WITH_DEPARTURES:
+                    group.create_task(self._follow(connection))
                 group.create_task(self._watch())
                 group.create_task(self._readdressed(agent.context.facts.address))
         except BaseExceptionGroup as failures:
@@ -111,8 +114,10 @@ class Session:
                 await self._views.put(delta)
             case wire.FullView(view=view) | wire.Welcome(view=view):
                 await self._views.put(view)
-            case wire.Membership(delta=delta, whole=whole):
-                agent.membership.take(delta, whole=whole)
+            case wire.Membership(delta=delta, whole=whole, serial=serial):
+                agent.membership.take(delta, whole=whole, serial=serial)
+            case wire.Departing(instances=instances):
+                agent.departing(instances)
             case wire.Goodbye():
                 _goodbye(message)
 
@@ -131,6 +136,10 @@ class Session:
     async def _report(self, connection: Connection) -> None:
         while True:
             await connection.send(encode_wire(await self._agent.reporter.next()))
+
+    async def _follow(self, connection: Connection) -> None:
+        while True:
+            await connection.send(encode_wire(wire.Follows(serial=await self._agent.membership.followed())))
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()

@@ -16,10 +16,10 @@ from typing import Protocol
 import msgspec
 
 from agent import lifecycle, restart
-from agent.lifecycle import Action, InvalidTransition, Outcome, Step
 from agent.probe import HealthState
 from agent.record import Local, impossible
 from agent.runtime.base import Created, Exit
+from agent.steps import Action, InvalidTransition, Outcome, Step
 from aio.clock import Clock
 from aio.mailbox import Bell
 from model.errors import CommandFailed, FlotaError, WrongState
@@ -85,6 +85,7 @@ class Worker:
         self._exit: Exit | None = None
         self._ended = asyncio.Event()
         self._holders = 0
+        self._departing = False
         self._changed = asyncio.Event()
         self._scope: asyncio.Timeout | None = None
         self._doing: Action | None = None
@@ -106,6 +107,11 @@ class Worker:
 
     def look_again(self) -> None:
         """What failed may work now."""
+        self._bell.ring()
+
+    def departing(self) -> None:
+        """No other host sends new connections to it any more."""
+        self._departing = True
         self._bell.ring()
 
     async def held(self, deadline: float = 30.0) -> Local:
@@ -171,7 +177,9 @@ class Worker:
             while True:
                 self._take_exit()
                 hold = bool(self._holders)
-                action = lifecycle.next_action(self.record, self.want, hold=hold, now=self._clock.now())
+                action = lifecycle.next_action(
+                    self.record, self.want, hold=hold, now=self._clock.now(), departing=self._departing
+                )
                 if action is None:
                     if self.record.phase is Phase.REMOVED:
                         await self._keeper.forget(self.record)

@@ -88,8 +88,8 @@ def filter_instances(
 
 EVENT_FILTERS: Mapping[str, Callable[[Event, str], bool]] = {
     "type": lambda e, v: e.type == v,
-    "event": lambda e, v: e.action == v,
-    "action": lambda e, v: e.action == v,
+    "event": lambda e, v: v in (e.action, e.action.partition(":")[0]),
+    "action": lambda e, v: v in (e.action, e.action.partition(":")[0]),
     "node": lambda e, v: v == e.host or (e.type == "node" and v in (e.id, e.name)),
     "container": lambda e, v: (
         (e.type == "container" and (e.name == v or e.id.startswith(v)))

@@ -14,7 +14,7 @@ import msgspec
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """What is measured. `name` begins with its area: start, lb, overlay, image, build, docker, schedule."""
+    """What is measured. `name` begins with its area: start, lb, net, names, overlay, schedule."""
 
     name: str
     what: str

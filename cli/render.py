@@ -124,6 +124,13 @@ def _aside(status: Mapping[str, Any]) -> str:
     return f" ({'health: ' if health == 'starting' else ''}{health})" if health else ""
 
 
+def published_text(ports: Sequence[Mapping[str, Any]]) -> str:
+    """`*:8080->80/tcp`, as docker shows services' ports."""
+    return ", ".join(
+        f"*:{port['published']}->{port['target']}/{port.get('protocol', 'tcp')}" for port in ports
+    )
+
+
 def ports_text(ports: Sequence[Mapping[str, Any]]) -> str:
     """`0.0.0.0:8080->80/tcp`."""
     shown = []

@@ -183,6 +183,13 @@ class Leases:
     def _mine(self, network: NetworkId, subnet: Subnet, host: HostId) -> list[Block]:
         return [b for b in self._blocks(network) if b.host == host and _within(b.cidr, subnet.cidr)]
 
+    def number(self, network: Network, host: HostId, number: int) -> None:
+        """Let the host's blocks of `network` carry this number."""
+        for block in list(self._blocks(network.id)):
+            if block.host == host and block.number != number:
+                self._changed[block.key] = msgspec.structs.replace(block, number=number)
+                self._reasons[block.key] = f"published ports are open on {self._cluster.host_name(host)}"
+
     def fix(self, network: Network, host: HostId, address: str) -> None:
         """Have `address` routed to `host`: it is in a block of the host, or becomes one by itself.
 

@@ -7,7 +7,7 @@ from model.errors import InvalidInput, NotFound
 from model.ids import NetworkId, resolve
 from model.records import Network, ResolvedAttachment
 from model.spec import Attachment, ContainerSpec, EndpointWish
-from net.host import PREDEFINED_BRIDGE
+from net.host import INGRESS, PREDEFINED_BRIDGE
 from net.ipam import check_address
 
 MODES = frozenset({"host", "none"})
@@ -58,7 +58,11 @@ def network_named(cluster: Cluster, ref: str) -> Network:
 
 def attachment_of(network: Network, wish: EndpointWish) -> ResolvedAttachment:
     """The wish, for a network that was found. Raises InvalidInput for an address that the network can't
-    give."""
+    give, for names where there are none, and for the network that no container joins by itself."""
+    if network.id == INGRESS:
+        raise InvalidInput(
+            f"network {network.spec.name} is not for containers: it carries the published ports of services"
+        )
     if wish.aliases and network.id == PREDEFINED_BRIDGE:
         raise InvalidInput(
             f"network {network.spec.name} has no names, so {wish.aliases[0]} would never be found",

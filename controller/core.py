@@ -6,7 +6,7 @@ function of the durable snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -15,18 +15,21 @@ from msgspec.structs import replace
 from aio.alarm import Alarm
 from aio.clock import Clock
 from aio.supervisor import Supervisor
+from controller import ingress
 from controller.commands import networks as network_commands
 from controller.committer import Committer
+from controller.departures import Departures
 from controller.directory import Memberships, instances_of
 from controller.events import EventRing
 from controller.heartbeats import Heartbeats
-from controller.keys import waiting_keys
+from controller.keys import publishing_keys, waiting_keys
 from controller.liveness import Policy
 from controller.loop import ReconcileLoop
 from controller.pipes import Pipes
 from controller.pki import Authority
 from controller.placing import World
 from controller.plan import Plan, put
+from controller.reconcile.ingress import plan_ingress
 from controller.reconcile.network import plan_network
 from controller.reconcile.removal import plan_facts, plan_forgotten, plan_hello, plan_instance
 from controller.reconcile.service import plan_service
@@ -77,6 +80,7 @@ class Core:
         self.committer = Committer(store, self.ring)
         policy = options.liveness
         self.sessions = Sessions(self, clock, ping_every=options.ping_every, alive_for=policy.unknown_after)
+        self.departures = Departures(self.sessions.avoids, self.sessions.departing)
         self._alarm: Alarm[str] = Alarm(clock, lambda _: self.heartbeats.wake())
         self.heartbeats = Heartbeats(
             self.committer,
@@ -137,14 +141,17 @@ class Core:
             return plan_service(cluster, ServiceId(key.id), self.world(), now, self.ids)
         if key.kind == "network":
             network = NetworkId(key.id)
-            return plan_network(cluster, network, now, self.statuses.short(network))
+            found = plan_network(cluster, network, now, self.statuses.short(network))
+            return plan_ingress(cluster, now, found) if network == ingress.NETWORK else found
         ident = InstanceId(key.id)
         return plan_instance(cluster, ident, self.statuses.get(ident), now)
 
     def _changed(self, cluster: Cluster, changes: Iterable[Change] | None) -> None:
         """Durable changes: wake the sessions and the waiters whom they concern."""
         if changes is None:
-            self._members_of(cluster, {*cluster.instances, *self.memberships.known()})
+            self._members_of(
+                cluster, {*cluster.instances, *self.memberships.known(), *self.departures.known()}
+            )
             self.sessions.ring(None)
             return
         changes = tuple(changes)
@@ -158,10 +165,11 @@ class Core:
             if isinstance(change.old, Host) and change.new is None:
                 self._removed(change.old.id)
 
-    def _members_of(self, cluster: Cluster, instances: Iterable[InstanceId]) -> None:
+    def _members_of(self, cluster: Cluster, instances: Collection[InstanceId]) -> None:
         """These may have joined, changed or left networks: the hosts that carry those are told."""
         for network in self.memberships.refresh(cluster, self.statuses.by_id, instances):
             self.sessions.ring(carriers(cluster, network))
+        self.departures.look(cluster, instances)
 
     def _removed(self, host: HostId) -> None:
         self.sessions.dismiss(host, "this host was removed from the fleet", retry=False)
@@ -193,6 +201,7 @@ class Core:
         news = self.statuses.take(cluster, host, hello.statuses)
         self.statuses.missing(cluster, host, {status.instance for status in hello.statuses})
         self._members_of(cluster, cluster.on_host(host))
+        self.departures.joined(host)
         await self.committer.run(lambda now: plan_hello(now, host, hello, self.clock.now()))
         self.loop.reported(news)
 
@@ -204,7 +213,7 @@ class Core:
             await self.committer.run(lambda fresh: plan_facts(fresh, host, facts))
         if report.report is not None:
             self.statuses.report(report.report, host)
-            self.loop.add(waiting_keys(cluster))
+            self.loop.add(waiting_keys(cluster) | publishing_keys(cluster))
             self.loop.add(Key("network", network) for network in report.report.short)
         name = cluster.host_name(host)
         for event in report.events:
@@ -220,5 +229,9 @@ class Core:
         if record is not None:
             self.heartbeats.pong(host, recorded=record.state)
 
+    def followed(self, host: HostId) -> None:
+        self.departures.heard(host)
+
     def parted(self, host: HostId) -> None:
         self.heartbeats.gone(host)
+        self.departures.heard(host)

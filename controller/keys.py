@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from controller import ingress
 from controller.reconcile.service import UNPLACED
 from controller.snapshot import Change, Cluster, Key, counts
 from model.records import Desired, Host, Instance, Network, Service
@@ -17,7 +18,7 @@ from model.spec import Global
 def all_keys(cluster: Cluster) -> Iterable[Key]:
     """Everything that can be planned."""
     yield from (Key("service", ident) for ident in cluster.services)
-    yield from (Key("network", ident) for ident in cluster.networks)
+    yield from (Key("network", ident) for ident in {*cluster.networks, ingress.NETWORK})
     yield from (
         Key("instance", i.id)
         for i in cluster.instances.values()
@@ -31,8 +32,12 @@ def keys_of(cluster: Cluster, change: Change) -> set[Key]:
     for record in (change.old, change.new):
         if isinstance(record, Service):
             keys.add(Key("service", record.id))
+            if record.ingress:
+                keys.add(Key("network", ingress.NETWORK))
         elif isinstance(record, Network):
-            keys.add(Key("network", record.id))
+            keys |= {Key("network", record.id), Key("network", ingress.NETWORK)}
+            if record.id == ingress.NETWORK:
+                keys |= publishing_keys(cluster)
         elif isinstance(record, Instance):
             keys |= _of_instance(cluster, record)
         elif isinstance(record, Host):
@@ -55,7 +60,7 @@ def _of_instance(cluster: Cluster, instance: Instance) -> set[Key]:
 def _of_host(cluster: Cluster, host: Host, change: Change) -> set[Key]:
     if _same(change):
         return set()
-    keys = waiting_keys(cluster)
+    keys = {*waiting_keys(cluster), *publishing_keys(cluster), Key("network", ingress.NETWORK)}
     keys |= {Key("service", s.id) for s in cluster.services.values() if isinstance(s.spec.mode, Global)}
     keys |= {Key("network", block.network) for block in cluster.blocks_by_host.get(host.id, {}).values()}
     for instance in cluster.on_host(host.id).values():
@@ -77,6 +82,11 @@ def _frees(change: Change) -> bool:
     if not isinstance(old, Instance) or old.host is None or not counts(old):
         return False
     return not isinstance(new, Instance) or not counts(new)
+
+
+def publishing_keys(cluster: Cluster) -> set[Key]:
+    """Services whose ports hosts may be unable to open."""
+    return {Key("service", service.id) for service in ingress.publishing(cluster)}
 
 
 def waiting_keys(cluster: Cluster) -> set[Key]:

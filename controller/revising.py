@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from controller import ingress
 from controller.attachments import resolve_attachments
 from controller.snapshot import Cluster
 from controller.vips import vips_of
@@ -20,12 +21,13 @@ def revised(
     rollout: Rollout | None,
     now: float,
 ) -> Service:
-    """Its next generation, with the addresses that the spec needs. `spec` is valid. Raises NotFound for a
-    network that is not there (any more), Exhausted."""
+    """Its next generation, with the addresses and ports that the spec needs. `spec` is valid. Raises NotFound
+    for a network that is not there (any more), InUse for a port that another service has, Exhausted."""
     attachments = resolve_attachments(cluster, spec.container)
     return replace(
         service,
         spec=spec,
+        ingress=ingress.numbered(cluster, service.id, spec.container, service.ingress),
         vips=vips_of(cluster, service.id, spec, attachments, service.vips),
         previous=previous,
         rollout=rollout,

@@ -17,23 +17,25 @@ from aio.clock import Clock
 from aio.mailbox import Bell
 from api.ports import Channel
 from controller.snapshot import Cluster
+from controller.told import Told
 from controller.views import view_of
-from model import directory
 from model.codec import encode_wire
 from model.directory import Directory
 from model.errors import FlotaError, InvalidInput
-from model.ids import HostId
+from model.ids import HostId, InstanceId, NetworkId
 from model.view import View, diff
 from model.wire import (
     PROTOCOL,
+    WITH_DEPARTURES,
     WITH_DIRECTORY,
     Ack,
     ControllerMessage,
     Delta,
+    Departing,
+    Follows,
     FullView,
     Goodbye,
     Hello,
-    Membership,
     NeedView,
     Ping,
     Pong,
@@ -67,6 +69,10 @@ class Listener(Protocol):
 
     def ponged(self, host: HostId) -> None: ...
 
+    def followed(self, host: HostId) -> None:
+        """It says that new connections go by more of what it was told."""
+        ...
+
     def parted(self, host: HostId) -> None:
         """The session ended, and none has taken its place."""
         ...
@@ -87,8 +93,8 @@ class Session:
         self._sent = View()
         self._whole = False
         self._seen: View | None = None
-        self._listed: Directory | None = None
-        """What was sent of the directory; None: nothing yet."""
+        self.told = Told()
+        self._departing: set[InstanceId] = set()
         self._serial = 0
         self._goodbye: Goodbye | None = None
 
@@ -123,7 +129,9 @@ class Session:
             # Before the View: the last of a service's members on a host should not leave before its successor
             # elsewhere is known there.
             if self.hello.protocol >= WITH_DIRECTORY:
-                await self._list(listener.directory(self.host, view))
+                news = self.told.news(listener.directory(self.host, view))
+                if news is not None:
+                    await self.send(news)
             delta = diff(self._sent, view)
             if self._whole:
                 self._whole, self._sent = False, view
@@ -131,6 +139,7 @@ class Session:
             elif not delta.empty:
                 self._sent = view
                 await self.send(Delta(delta=delta))
+            await self._let_depart()
 
     def _looked_at(self, cluster: Cluster) -> View:
         """The host's View now. Made anew only for a new snapshot: reports ring as well as records."""
@@ -138,12 +147,18 @@ class Session:
             self._seen = view_of(cluster, self.host)
         return self._seen
 
-    async def _list(self, now: Directory) -> None:
-        """Send what changed of the directory; the first time all of it, even if nobody is there."""
-        before, self._listed = self._listed, now
-        delta = directory.diff(before or Directory(), now)
-        if before is None or not delta.empty:
-            await self.send(Membership(delta=delta, whole=before is None))
+    def avoids(self, instance: InstanceId, networks: Iterable[NetworkId]) -> bool:
+        """Whether it surely sends nothing new there; one that can't say is not waited for."""
+        return self.hello.protocol < WITH_DEPARTURES or self.told.avoids(instance, networks)
+
+    def departing(self, instance: InstanceId) -> None:
+        self._departing.add(instance)
+        self.bell.ring()
+
+    async def _let_depart(self) -> None:
+        instances, self._departing = tuple(sorted(self._departing)), set()
+        if instances and self.hello.protocol >= WITH_DEPARTURES:
+            await self.send(Departing(instances=instances))
 
     async def ping(self, clock: Clock, every: float) -> None:
         while True:
@@ -173,6 +188,16 @@ class Sessions:
         self._by_host: dict[HostId, Session] = {}
         self._last: dict[HostId, tuple[int, int]] = {}
         """(epoch, sequence) of the last report taken."""
+
+    def avoids(self, host: HostId, instance: InstanceId, networks: Iterable[NetworkId]) -> bool:
+        """Whether it surely sends nothing new to that instance; true of one that is not in session."""
+        session = self._by_host.get(host)
+        return session is None or session.avoids(instance, networks)
+
+    def departing(self, host: HostId, instance: InstanceId) -> None:
+        session = self._by_host.get(host)
+        if session is not None:
+            session.departing(instance)
 
     def connected(self, host: HostId) -> bool:
         return host in self._by_host
@@ -293,6 +318,9 @@ class Sessions:
                     session.acked = message.revision
                 case NeedView():
                     session.send_whole()
+                case Follows():
+                    session.told.followed(message.serial)
+                    self._listener.followed(session.host)
                 case Hello():
                     raise InvalidInput("a second Hello in one session")
 

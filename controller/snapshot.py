@@ -27,6 +27,7 @@ from model.records import (
     Service,
 )
 from model.spec import Struct
+from net.host import INGRESS
 
 Kind = Literal["instance", "service", "host", "network", "block", "policy", "token", "settings"]
 TYPES: Mapping[Kind, type[Record]] = {
@@ -100,7 +101,7 @@ class Cluster:
     by_service: Map[ServiceId, Map[InstanceId, Instance]] = _NONE
     by_network: Map[NetworkId, Map[InstanceId, Instance]] = _NONE
     services_on: Map[NetworkId, Map[ServiceId, Service]] = _NONE
-    """Services with an address on that network."""
+    """Services with an address on that network; on the ingress network those that publish by it."""
     usage: Map[HostId, Usage] = _NONE
     blocks_by_network: Map[NetworkId, Map[str, Block]] = _NONE
     blocks_by_host: Map[HostId, Map[str, Block]] = _NONE
@@ -209,6 +210,12 @@ def _used(usage: Map[HostId, Usage], instance: Instance, sign: int) -> Map[HostI
     return usage.set(instance.host, sums) if sums.instances else usage.delete(instance.host)
 
 
+def _known_on(service: Service) -> Iterable[NetworkId]:
+    yield from service.vips
+    if service.ingress:
+        yield NetworkId(INGRESS)
+
+
 def _indexed(cluster: Cluster, record: Record) -> Cluster:
     if isinstance(record, Instance):
         by_network, by_service, names = cluster.by_network, cluster.by_service, cluster.names
@@ -228,7 +235,7 @@ def _indexed(cluster: Cluster, record: Record) -> Cluster:
         )
     if isinstance(record, Service):
         services_on = cluster.services_on
-        for network in record.vips:
+        for network in _known_on(record):
             services_on = _put(services_on, network, record.id, record)
         return replace(cluster, services_on=services_on)
     if isinstance(record, Block):
@@ -259,7 +266,7 @@ def _unindexed(cluster: Cluster, record: Record) -> Cluster:
         )
     if isinstance(record, Service):
         services_on = cluster.services_on
-        for network in record.vips:
+        for network in _known_on(record):
             services_on = _drop(services_on, network, record.id)
         return replace(cluster, services_on=services_on)
     if isinstance(record, Block):

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from immutables import Map
 
+from controller import ingress
 from controller.addressing import spans_hosts
 from controller.policies import selecting_on
 from controller.snapshot import Change, Cluster
@@ -38,9 +39,10 @@ def view_of(cluster: Cluster, host: HostId) -> View:
         networks=networks,
         peers={peer: _peer(cluster.hosts[peer]) for peer in sorted(met)},
         services={
-            service_key(network, service.id): _service(service, network)
+            service_key(network, service.id): found
             for network in networks
             for service in cluster.services_on.get(network, _NO_SERVICES).values()
+            if (found := _service(cluster, service, network, host)) is not None
         },
         policies=selecting_on(cluster, host),
     )
@@ -67,12 +69,15 @@ def affected(cluster: Cluster, change: Change) -> set[HostId] | None:
 
 
 def _met_by(cluster: Cluster, change: Change) -> set[HostId]:
-    """Peers see a host's name, address and whether it is lost; its other fields change no View."""
+    """Peers see a host's name, addresses and whether it is lost; its other fields change no View but its
+    own."""
     old, new = change.old, change.new
     if isinstance(old, Host) and isinstance(new, Host) and _peer(old) == _peer(new):
         lost = [host.state is HostState.LOST for host in (old, new)]
         if lost[0] is lost[1]:
-            return set()
+            # ports are open on it or not by its own labels
+            labels = [(host.spec.labels, host.facts.labels) for host in (old, new)]
+            return set() if labels[0] == labels[1] else {new.id}
     host = new if isinstance(new, Host) else old
     assert isinstance(host, Host)
     found = {host.id}
@@ -91,10 +96,18 @@ def _told_of(cluster: Cluster, change: Change) -> set[HostId]:
     services = [record for record in (change.old, change.new) if isinstance(record, Service)]
     if len(services) == 2 and same_addresses(services[0], services[1]):
         return set()
-    return {host for s in services for network in s.vips for host in carriers(cluster, network)}
+    networks = {network for s in services for network in s.vips}
+    if any(service.ingress for service in services):
+        networks.add(ingress.NETWORK)
+    return {host for network in networks for host in carriers(cluster, network)}
 
 
-def _service(service: Service, network: NetworkId) -> ServiceView:
+def _service(cluster: Cluster, service: Service, network: NetworkId, host: HostId) -> ServiceView | None:
+    if network == ingress.NETWORK:
+        if service.removed:
+            return None
+        ports = ingress.open_ports(cluster, service, host)
+        return ServiceView(name=service.spec.name, balance=service.spec.balance, ports=ports)
     vip = service.vips[network]
     return ServiceView(name=service.spec.name, ipv4=vip.ipv4, ipv6=vip.ipv6, balance=service.spec.balance)
 
@@ -125,11 +138,13 @@ def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
             fixed6=fixed6,
         )
     shares: dict[HostId, list[str]] = {}
+    numbers: dict[HostId, int] = {}
     for block in cluster.blocks_by_network.get(ident, {}).values():
         if not block.quarantined_until or block.host == host:
             shares.setdefault(block.host, []).append(block.cidr)
+            numbers[block.host] = max(block.number, numbers.get(block.host, 0))
     peers = tuple(
-        NetworkPeer(host=peer, blocks=tuple(sorted(cidrs)))
+        NetworkPeer(host=peer, blocks=tuple(sorted(cidrs)), number=numbers[peer])
         for peer, cidrs in sorted(shares.items())
         if peer != host and _reachable(cluster, peer)
     )
@@ -163,4 +178,5 @@ def _reachable(cluster: Cluster, peer: HostId) -> bool:
 
 
 def _peer(host: Host) -> Peer:
-    return Peer(host=host.id, name=host.spec.name, address=host.facts.address)
+    facts = host.facts
+    return Peer(host=host.id, name=host.spec.name, address=facts.address, addresses=facts.addresses)

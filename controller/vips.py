@@ -59,4 +59,7 @@ def _free(cluster: Cluster, network: Network, ident: ServiceId) -> Vip:
 
 def same_addresses(old: Service, new: Service) -> bool:
     """Whether no View shows a difference."""
-    return (old.vips, old.spec.balance) == (new.vips, new.spec.balance)
+    before, after = (
+        (service.vips, service.ingress, service.removed, service.spec.balance) for service in (old, new)
+    )
+    return before == after

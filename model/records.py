@@ -12,7 +12,16 @@ from typing import Literal
 
 from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
 from model.policy import PolicySpec
-from model.spec import ContainerSpec, EndpointWish, HostSpec, NetworkSpec, Placement, ServiceSpec, Struct
+from model.spec import (
+    ContainerSpec,
+    EndpointWish,
+    HostSpec,
+    NetworkSpec,
+    Placement,
+    Publish,
+    ServiceSpec,
+    Struct,
+)
 from model.status import HostFacts, HostState
 
 Revision = int
@@ -102,6 +111,8 @@ class Service(Struct):
     id: ServiceId
     spec: ServiceSpec
     vips: Mapping[NetworkId, Vip] = {}
+    ingress: tuple[Publish, ...] = ()
+    """Its ports of that mode, each with its number."""
     generation: int = 1
     previous: ServiceSpec | None = None
     """What `rollback` brings back."""
@@ -152,6 +163,9 @@ class Block(Struct):
     leased_at: float = 0.0
     quarantined_until: float = 0.0
     """> 0: its host is gone; not to be leased before this time."""
+    number: int = 0
+    """Of the ingress network, from 1: published ports are open on its host, and other hosts lead answers back
+    there by it."""
     revision: Revision = 0
 
     @property

@@ -74,7 +74,8 @@ class Publish(Struct):
     """One published port. `published` 0 means a free one of the host's choice, with `published_to` one from
     there to that.
 
-    mode `host`: on the host where the container runs. mode `ingress`: on every host (services).
+    mode `host`: on the host where the container runs. mode `ingress`: on every host, of services only; a free
+    number is the fleet's choice then.
     """
 
     target: int
@@ -87,6 +88,8 @@ class Publish(Struct):
     """Ranges of clients that reach it, the host's own addresses included; empty: everybody."""
     proxy_protocol: ProxyProtocol = ""
     """Each connection begins with this header; tcp only."""
+    on: tuple[str, ...] = ()
+    """Mode `ingress`: constraints (see `Placement`) on the hosts where it is open; empty: on all."""
 
 
 class EndpointWish(Struct):

@@ -151,6 +151,8 @@ class HostFacts(Struct):
     warnings: tuple[str, ...] = ()
     labels: Mapping[str, str] = {}
     """Labels set on the host itself (`flota agent --label`)."""
+    addresses: tuple[str, ...] = ()
+    """All of its own, but for those of links of ours and for those that are good on a link only."""
     links: tuple[str, ...] = ()
     """Ranges on its own links, and those that it reaches by gateways but for the default one; without
     ours."""
@@ -180,6 +182,8 @@ class HostReport(Struct):
     volumes: tuple[VolumeReport, ...] = ()
     used_ports: tuple[tuple[str, int], ...] = ()
     """(protocol, port) taken by foreign processes, as far as seen."""
+    unpublished: tuple[tuple[str, int], ...] = ()
+    """(protocol, port) of services that it should have open and has not: somebody else has them."""
     conditions: tuple[str, ...] = ()
     """What is wrong with the host now, one line each."""
     short: tuple[NetworkId, ...] = ()

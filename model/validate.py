@@ -64,9 +64,14 @@ def validate_name(what: str, name: str, path: str) -> list[Problem]:
     return [_p(path, f"invalid {what} name {name[:80]!r}: {_NAME_HINT}")]
 
 
-def validate_container(spec: ContainerSpec, path: str = "spec") -> list[Problem]:
+def validate_container(spec: ContainerSpec, path: str = "spec", *, of_service: bool = False) -> list[Problem]:
     """Everything wrong with a container."""
-    return [problem for part in _container(spec, path) for problem in part]
+    problems = [problem for part in _container(spec, path) for problem in part]
+    for index, port in enumerate(() if of_service else spec.ports):
+        if port.mode == "ingress":
+            message = "only services publish on every host: leave it out, or make a service"
+            problems.append(_p(f"{path}.ports[{index}].mode", message))
+    return problems
 
 
 def _container(spec: ContainerSpec, at: str) -> Iterator[Iterable[Problem]]:
@@ -215,12 +220,17 @@ def _ports(ports: Iterable[Publish], at: str) -> Iterator[Problem]:
         for range_ in port.allow:
             if range_of(range_) is None:
                 yield _p(f"{where}.allow", f"{range_[:60]!r} is not a range such as 10.0.0.0/8")
-        if port.allow and port.mode == "ingress":
-            yield _p(f"{where}.allow", "works on ports of one host only (mode=host)")
+        if port.host_ip and port.mode == "ingress":
+            hint = "use mode=host, or say who may come by allow"
+            yield _p(f"{where}.host_ip", f"mode ingress means all addresses of the hosts: {hint}")
+        if port.on and port.mode != "ingress":
+            yield _p(f"{where}.on", "chooses hosts for mode=ingress only")
+        for text in port.on:
+            if not _CONSTRAINT.match(text):
+                hint = "write for example node.labels.edge==true"
+                yield _p(f"{where}.on", f"invalid constraint {text[:80]!r}: {hint}")
         if port.proxy_protocol and port.protocol != "tcp":
             yield _p(f"{where}.proxy_protocol", f"begins a connection of tcp; {port.protocol} has none")
-        if port.proxy_protocol and port.mode == "ingress":
-            yield _p(f"{where}.proxy_protocol", "works on ports of one host only (mode=host)")
         if port.published and not port.published_to and is_address(port.host_ip or "::"):
             if any(_same_port(port, other) for other in seen):
                 yield _p(f"{where}.published", f"{port.published}/{port.protocol} is published twice")
@@ -239,7 +249,7 @@ def _networks(spec: ContainerSpec, at: str) -> Iterator[Problem]:
         yield _p(f"{at}.networks", f"two interfaces can't be called {name}")
     if modes and len(spec.networks) > 1:
         yield _p(f"{at}.networks", f"mode {modes[0]} excludes other networks")
-    if modes and spec.ports:
+    if modes and (modes != ["none"] or any(port.mode == "host" for port in spec.ports)) and spec.ports:
         yield _p(f"{at}.ports", f"ports can't be published with network mode {modes[0]}")
     for index, attachment in enumerate(spec.networks):
         yield from _attachment(attachment, f"{at}.networks[{index}]")
@@ -310,7 +320,7 @@ def validate_placement(placement: Placement, container: ContainerSpec, path: str
 
 def validate_service(spec: ServiceSpec, path: str = "spec") -> list[Problem]:
     """Everything wrong with a service."""
-    problems = validate_container(spec.container, f"{path}.container")
+    problems = validate_container(spec.container, f"{path}.container", of_service=True)
     if not DNS_LABEL.match(spec.name):
         message = f"invalid service name {spec.name[:80]!r}: it is a DNS label (a-z, 0-9, '-', 63 at most)"
         problems.append(_p(f"{path}.name", message))

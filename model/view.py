@@ -14,7 +14,7 @@ import msgspec
 from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
 from model.policy import PolicySpec
 from model.records import Instance
-from model.spec import Balance, NetworkSpec, Struct
+from model.spec import Balance, NetworkSpec, Publish, Struct
 
 K = TypeVar("K", bound=str)
 V = TypeVar("V")
@@ -26,6 +26,8 @@ class Peer(Struct):
     host: HostId
     name: str
     address: str
+    addresses: tuple[str, ...] = ()
+    """All of its own, as far as it told."""
 
 
 class NetworkPeer(Struct):
@@ -33,6 +35,8 @@ class NetworkPeer(Struct):
 
     host: HostId
     blocks: tuple[str, ...]
+    number: int = 0
+    """Of the ingress network: from 1, a host where published ports are open; the same on every host."""
 
 
 class NetworkView(Struct):
@@ -52,12 +56,15 @@ class NetworkView(Struct):
 
 
 class ServiceView(Struct):
-    """A service's address on a network that this host carries."""
+    """A service's address on a network that this host carries; on the ingress network its ports that are open
+    on this host instead."""
 
     name: str
     ipv4: str = ""
     ipv6: str = ""
     balance: Balance = "round-robin"
+    ports: tuple[Publish, ...] = ()
+    """`published` is never 0 here."""
 
 
 def service_key(network: NetworkId, service: ServiceId) -> str:

@@ -16,9 +16,12 @@ from model.spec import Struct
 from model.status import HostFacts, HostReport, InstanceStatus
 from model.view import View, ViewDelta
 
-PROTOCOL = 2
+PROTOCOL = 3
 WITH_DIRECTORY = 2
 """Agents of this protocol and later are told who is on their networks."""
+WITH_DEPARTURES = 3
+"""Agents of this protocol and later say what they follow of that, and are told when nobody else leads to an
+instance of theirs that is to go."""
 
 
 class Hello(Struct, tag="hello"):
@@ -62,7 +65,13 @@ class Pong(Struct, tag="pong"):
     serial: int
 
 
-AgentMessage = Hello | Report | Ack | NeedView | Pong
+class Follows(Struct, tag="follows"):
+    """Agent: new connections go by the Membership of this serial, and those before it."""
+
+    serial: int
+
+
+AgentMessage = Hello | Report | Ack | NeedView | Pong | Follows
 
 
 class Welcome(Struct, tag="welcome"):
@@ -85,6 +94,14 @@ class Membership(Struct, tag="membership"):
 
     delta: DirectoryDelta
     whole: bool = False
+    serial: int = 0
+    """To be answered by Follows; rises."""
+
+
+class Departing(Struct, tag="departing"):
+    """No other host sends new connections to these of yours, which are to go: they may drain."""
+
+    instances: tuple[InstanceId, ...]
 
 
 class Reported(Struct, tag="reported"):
@@ -104,7 +121,7 @@ class Goodbye(Struct, tag="goodbye"):
     retry: bool = True
 
 
-ControllerMessage = Welcome | Delta | FullView | Membership | Reported | Ping | Goodbye
+ControllerMessage = Welcome | Delta | FullView | Membership | Departing | Reported | Ping | Goodbye
 
 _from_agent: msgspec.msgpack.Decoder[AgentMessage] = msgspec.msgpack.Decoder(AgentMessage)
 _from_controller: msgspec.msgpack.Decoder[ControllerMessage] = msgspec.msgpack.Decoder(ControllerMessage)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from model.errors import CommandFailed
 from net.diff import Op, Operation, diff
 from net.kernel.base import Kernel
-from net.state import Link, NetState, Steering
+from net.state import Link, NetState, Place, Steering
 
 
 class Convergence:
@@ -19,8 +19,8 @@ class Convergence:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._routed: frozenset[str] = frozenset()
-        """Destinations of the routes that stood after the last comparison."""
+        self._routed: frozenset[Place] = frozenset()
+        """Of the routes that stood after the last comparison."""
         self.leaving: set[str] = set()
         self.refused: Mapping[str, CommandFailed] = {}
         """Links that could not be made, and why."""
@@ -48,7 +48,7 @@ class Convergence:
             again = [Op(verb="change", item=Steering(link=n, kind=kinds[n])) for n in names]
             await self.issue(again)
             operations = (*operations, *again)
-        self._routed = frozenset(route.destination for route in want.routes)
+        self._routed = frozenset(route.place for route in want.routes)
         return operations, failure
 
     async def _difference(self, want: NetState) -> Sequence[Operation]:

@@ -1,9 +1,10 @@
 """From two network states to the operations that turn one into the other, in the order the kernel needs.
 Pure.
 
-Removals come first and in reverse (route, FDB, neighbour, address, link), then the packet filter, so that no
-link is up before its rules stand, then link, sysctl, address, neighbour, FDB and, last, route: traffic starts
-only once its way is complete. Invariant: `diff(x, x)` is empty, and only objects of `have` are ever removed.
+Removals come first and in reverse (rule, route, FDB, neighbour, address, link), then the packet filter, so
+that no link is up before its rules stand, then link, sysctl, address, neighbour, FDB, route and, last, rule:
+traffic starts only once its way is complete. Invariant: `diff(x, x)` is empty, and only objects of `have` are
+ever removed.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from net.state import (
     Neighbour,
     NetState,
     NftTable,
+    Place,
+    PolicyRule,
     Route,
     Steering,
     Sysctl,
     Way,
 )
 
-Item = Link | Address | Neighbour | Fdb | Route | Sysctl | Way | Steering
+Item = Link | Address | Neighbour | Fdb | Route | PolicyRule | Sysctl | Way | Steering
 
 
 class Op(Struct):
@@ -72,7 +75,9 @@ def describe(item: Item) -> str:
         case Fdb():
             return f"FDB entry {item.mac} → {item.remote} on {item.link}"
         case Route():
-            return f"route {item.destination}"
+            return f"route {item.destination}" + (f" of table {item.table}" if item.table else "")
+        case PolicyRule():
+            return f"IPv{item.version} rule to table {item.table}"
         case Sysctl():
             return f"sysctl {item.path}"
         case Way():
@@ -81,15 +86,16 @@ def describe(item: Item) -> str:
             return f"packet steering of {item.link}"
 
 
-def diff(want: NetState, have: NetState, stood: Container[str] = frozenset()) -> tuple[Operation, ...]:
-    """Operations that make `want` of a host which is as `have`. Routes to the destinations of `stood` were
+def diff(want: NetState, have: NetState, stood: Container[Place] = frozenset()) -> tuple[Operation, ...]:
+    """Operations that make `want` of a host which is as `have`. Routes at the places of `stood` were
     there before: should somebody have put another in the place of one, it is taken back."""
     gone = {n for n, link in have.links.items() if n not in want.links or _remade(want.links[n], link)}
     left = _without(have, gone)
-    kept = {route.destination for route in want.routes} & {route.destination for route in left.routes}
-    ours = kept | {route.destination for route in want.routes if route.destination in stood}
-    stale = (route for route in left.routes - want.routes if route.destination not in kept)
-    removed: list[Operation] = [Op(verb="remove", item=item) for item in _sorted(stale)]
+    kept = {route.place for route in want.routes} & {route.place for route in left.routes}
+    ours = kept | {route.place for route in want.routes if route.place in stood}
+    stale = (route for route in left.routes - want.routes if route.place not in kept)
+    removed: list[Operation] = [Op(verb="remove", item=item) for item in _sorted(left.rules - want.rules)]
+    removed += [Op(verb="remove", item=item) for item in _sorted(stale)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.fdb - want.fdb)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.neighbours - want.neighbours)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.addresses - want.addresses)]
@@ -106,9 +112,10 @@ def diff(want: NetState, have: NetState, stood: Container[str] = frozenset()) ->
         *(Op(verb="add", item=item) for item in _sorted(want.neighbours - left.neighbours)),
         *(Op(verb="add", item=item) for item in _sorted(want.fdb - left.fdb)),
         *(
-            Op(verb="change" if route.destination in ours else "add", item=route)
+            Op(verb="change" if route.place in ours else "add", item=route)
             for route in sorted(want.routes - left.routes, key=msgspec.json.encode)
         ),
+        *(Op(verb="add", item=item) for item in _sorted(want.rules - left.rules)),
     )
 
 

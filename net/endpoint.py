@@ -12,7 +12,7 @@ from model.spec import Struct
 from model.status import Endpoint
 from model.view import NetworkView
 from net.backend.base import Traits, full_prefix
-from net.host import EndpointRequest, NetworkPlan, PublishRequest
+from net.host import INGRESS, EndpointRequest, NetworkPlan, PublishRequest
 from net.naming import bridge_name, endpoint_alias, endpoint_mac, veth_name
 from net.state import Foot, Link
 from net.subnets import gateway, subnet_of
@@ -57,6 +57,7 @@ def endpoint_link(
         f"{address}/{ipaddress.ip_network(subnet.cidr).prefixlen}" if traits.onlink else full_prefix(address)
         for address, subnet in zip(addresses, subnets, strict=True)
     )
+    open_ = not view.spec.internal or view.id == INGRESS
     return Link(
         name=veth_name(request.instance, request.network),
         kind="veth",
@@ -70,9 +71,10 @@ def endpoint_link(
             mac=mac_of(request),
             addresses=tuple(cidrs),
             gateways=gateways,
-            defaults=() if view.spec.internal else tuple(g for g in gateways if _leads(request, g)),
+            defaults=tuple(g for g in gateways if _leads(request, g)) if open_ else (),
             ranges=(*(() if traits.onlink else (subnet.cidr for subnet in subnets)), *service_ranges),
             onlink=traits.onlink,
+            replies_only=view.id == INGRESS,
             sysctls={_path(name, request.ifname): value for name, value in request.sysctls.items()},
         ),
     )

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from model.netoptions import apart
-from net import l2guard, policychains, servicenat
+from net import ingressrules, l2guard, policychains, servicenat
 from net.backend.base import Member, Scene, gateways, is_ipv6
 from net.host import EndpointRequest, PublishRequest
 from net.names import has_names
@@ -76,10 +76,15 @@ def _inet(
     peers = sorted({peer.address for peer in scene.peers.values()})
     vnis = sorted({member.view.vni for member in members if len(member.traits.inner) > 1})
     ports = elements(published)
+    ingress = ingressrules.member_of(members)
     asked = [address for m in members if has_names(m.view) for address in gateways(m.view)]
     return NftTable(
-        chains=_inet_chains(scene.vxlan_port, vnis, policychains.tracking(policies)),
+        chains={
+            **_inet_chains(scene.vxlan_port, vnis, policychains.tracking(policies), ingress),
+            **ingressrules.chains(ingress, scene),
+        },
         sets={
+            **ingressrules.sets(ingress, scene),
             "own": element_set(_IFNAME, inner),
             "lanes": element_set("ifname . ifname", lanes),
             "outward": element_set(_IFNAME, outward),
@@ -100,10 +105,12 @@ def _inet(
     )
 
 
-def _inet_chains(vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ...]) -> Mapping[str, Chain]:
+def _inet_chains(
+    vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ...], ingress: Member | None
+) -> Mapping[str, Chain]:
     return {
         **_untracked_chains(vxlan_port, vnis, tracking),
-        **_forward_chains(),
+        **_forward_chains(ingress),
         "publish": Chain(rules=_publish_rules()),
         "prerouting": Chain(
             type="nat",
@@ -123,7 +130,7 @@ def _inet_chains(vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ...]) -
                 rule("ip6 daddr != ::1 fib daddr type local jump publish", "::1 would get no answer"),
             ),
         ),
-        "postrouting": Chain(type="nat", hook="postrouting", priority=SRCNAT, rules=_source_rules()),
+        "postrouting": Chain(type="nat", hook="postrouting", priority=SRCNAT, rules=_source_rules(ingress)),
     }
 
 
@@ -183,7 +190,7 @@ def _untracked_chains(vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ..
     }
 
 
-def _forward_chains() -> Mapping[str, Chain]:
+def _forward_chains(ingress: Member | None) -> Mapping[str, Chain]:
     return {
         "from_own": Chain(
             rules=(
@@ -208,6 +215,7 @@ def _forward_chains() -> Mapping[str, Chain]:
             priority=FILTER,
             rules=(
                 rule("iifname . oifname @lanes accept", "within one network"),
+                *ingressrules.forwarding(ingress),
                 rule("iifname @own jump from_own", "from containers"),
                 rule("oifname @own jump to_own", "to containers"),
             ),
@@ -236,10 +244,11 @@ def _publish_rules() -> tuple[Rule, ...]:
     )
 
 
-def _source_rules() -> tuple[Rule, ...]:
+def _source_rules(ingress: Member | None) -> tuple[Rule, ...]:
     return (
         rule("oifname @own ip saddr 127.0.0.0/8 masquerade", "loopback's address is good here only"),
         *servicenat.sources(),
+        *ingressrules.sources(ingress),
         rule("oifname @own ct status dnat ip saddr @out4 masquerade", "hairpin: answers must come by us"),
         rule("oifname @own ct status dnat ip6 saddr @out6 masquerade", "hairpin: answers must come by us"),
         rule("oifname @own accept", "no NAT between containers"),

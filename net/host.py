@@ -155,6 +155,8 @@ class HostNetwork(Protocol):
 
 PREDEFINED_BRIDGE = "bridge"
 """Id and name of the network that a container gets when it asks for none."""
+INGRESS = "ingress"
+"""Id and name of the network by which services' published ports reach their instances."""
 
 
 def predefined_bridge(cidr: str = "172.29.0.0/16") -> NetworkSpec:

@@ -19,7 +19,8 @@ from itertools import count
 from typing import Literal
 
 from model.errors import InvalidInput, Problem
-from model.spec import Struct
+from model.spec import Publish, Struct
+from net import portelements
 
 Method = Literal["round-robin", "random", "source-hash", "sticky"]
 SHORT: Mapping[Method, str] = {
@@ -35,13 +36,23 @@ or each would always give the same member. By its address a service is in one of
 SETS = (
     *("vip4", "pick4", "sticky4", "served4", "self4"),
     *("vip6", "pick6", "sticky6", "served6", "self6"),
+    *("inner4", "inner6"),
+    *portelements.SETS,
 )
 """vip: address → chain; pick: address and number → member; sticky: addresses that remember their clients;
-served: members, whose packets are tracked; self: this host's members twice, source and destination."""
+served: members, whose packets are tracked; self: this host's members twice, source and destination;
+inner: this host's members by what others call them. What published ports have is in `net.portelements`."""
+VERDICTS = ("vip4", "vip6", "port4", "port6")
+"""Those whose data is a chain's name."""
+_PICKS = (
+    *(("pick4", "sticky4"), ("pick6", "sticky6")),
+    *(("portpick4", "portsticky"), ("portpick6", "portsticky")),
+)
+"""By which a member is found, each with its set of what remembers clients."""
 
 _NUMBER = struct.Struct("=I")
 Elements = dict[str, dict[bytes, bytes]]
-"""Set of `SETS` → key → data; the data of a set's element is empty, of a `vip` element the chain's name."""
+"""Set of `SETS` → key → data; the data of a set's element is empty, of one of `VERDICTS` the chain's name."""
 
 
 class ServiceMember(Struct):
@@ -49,19 +60,30 @@ class ServiceMember(Struct):
 
     ipv4: str = ""
     ipv6: str = ""
+    inner4: str = ""
+    """On its own host, where that is another one: by which it leaves, so that it answers with it, too."""
+    inner6: str = ""
 
 
 class VirtualService(Struct):
-    """One service's address on one network. Members in a stable order: `source-hash` counts on it."""
+    """One service's address on one network; without any, its published ports, open here or not. Members in a
+    stable order: `source-hash` counts on it."""
 
     ipv4: str = ""
     ipv6: str = ""
     members: tuple[ServiceMember, ...] = ()
     method: Method = "round-robin"
+    ports: tuple[Publish, ...] = ()
+    """Open on this host; `published` is never 0."""
+
+
+NOBODY = b""
 
 
 class Flow(Struct):
-    """Traffic of a virtual address that goes to one member; packed addresses."""
+    """Traffic of a virtual address that goes to one member; packed addresses. Of a published port, its key
+    (`net.portelements`) stands for the virtual address; `NOBODY` then means datagrams that came to this host
+    itself before the port was open, of clients that keep their socket."""
 
     vip: bytes
     member: bytes
@@ -89,7 +111,7 @@ class ServiceChange(Struct):
 
     elements: ElementChange
     left: tuple[Flow, ...] = ()
-    """Members that an address no longer leads to."""
+    """What leads elsewhere now."""
 
 
 class Ledger:
@@ -143,6 +165,10 @@ class Ledger:
             for key in found:
                 self.elements[name].pop(key, None)
         return delta(then, {})
+
+    def published(self) -> set[tuple[str, int]]:
+        """(protocol, port) of all services here."""
+        return {(p.protocol, p.published) for service in self.services.values() for p in service.ports}
 
     def adopt(self, served: Iterable[bytes]) -> None:
         """Members that were served before this ledger was made; they linger."""
@@ -204,19 +230,32 @@ def elements_of(service: VirtualService) -> Elements:
 def _enter(service: VirtualService, into: Elements) -> list[bytes]:
     """Add one service's elements; its members."""
     entered: list[bytes] = []
-    for address, vips, picks, sticky, served, members in (
-        (service.ipv4, "vip4", "pick4", "sticky4", "served4", [m.ipv4 for m in service.members if m.ipv4]),
-        (service.ipv6, "vip6", "pick6", "sticky6", "served6", [m.ipv6 for m in service.members if m.ipv6]),
+    for digit, address, members in (
+        ("4", service.ipv4, [(m.ipv4, m.inner4) for m in service.members if m.ipv4]),
+        ("6", service.ipv6, [(m.ipv6, m.inner6) for m in service.members if m.ipv6]),
     ):
-        if not address or not members:
-            continue
-        vip, packed = pack(address), [pack(member) for member in members]
-        into[vips][vip] = chain_name(service.method, len(packed), vip).encode()
-        into[picks].update((vip + number, member) for number, member in zip(_numbers(), packed, strict=False))
-        into[served].update(dict.fromkeys(packed, b""))
-        if service.method == "sticky":
-            into[sticky][vip] = b""
-        entered += packed
+        packed = [pack(inner or outer) for outer, inner in members]
+        outer = {pack(outer): pack(inner) for outer, inner in members if inner}
+        into[f"inner{digit}"].update(outer)
+        numbered = list(zip(_numbers(), packed, strict=False))
+        for port in service.ports:
+            if port.proxy_protocol:
+                continue  # the proxy's (net.proxied)
+            at = portelements.key(port.protocol, port.published)
+            chain = chain_name(service.method, len(packed), at[:6])
+            portelements.enter(port, chain, digit, numbered, into)
+            if service.method == "sticky":
+                into["portsticky"][at] = b""
+        if address and packed:
+            vip = pack(address)
+            into[f"vip{digit}"][vip] = chain_name(service.method, len(packed), vip).encode()
+            into[f"pick{digit}"].update((vip + number, member) for number, member in numbered)
+            if service.method == "sticky":
+                into[f"sticky{digit}"][vip] = b""
+        if address or not (service.ipv4 or service.ipv6):
+            tracked = [*packed, *outer]
+            into[f"served{digit}"].update(dict.fromkeys(tracked, b""))
+            entered += tracked
     return entered
 
 
@@ -233,7 +272,7 @@ def _numbers() -> Iterable[bytes]:
 
 
 def chain_name(method: Method, count: int, vip: bytes) -> str:
-    """Of the chain that picks one of `count` members."""
+    """Of the chain that picks one of `count` members of what ends in these bytes."""
     lane = f"-{vip[-1] % LANES}" if method == "round-robin" else ""
     return f"{SHORT[method]}-{count}{lane}"
 
@@ -259,7 +298,7 @@ def problems(services: Mapping[str, VirtualService], ranges: Iterable[str]) -> t
                 reason = f"{address} is not in a range for service addresses"
                 found.append(Problem(path=f"services.{key}", message=reason))
         for member in service.members:
-            for address in (member.ipv4, member.ipv6):
+            for address in (member.ipv4, member.ipv6, member.inner4, member.inner6):
                 if address and not _is_address(address):
                     found.append(Problem(path=f"services.{key}.members", message=f"{address} is no address"))
     return tuple(found)
@@ -289,7 +328,12 @@ def _inside(address: bytes, spans: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 def _left(then: Elements, now: Elements) -> Iterable[Flow]:
-    for picks, sticky in (("pick4", "sticky4"), ("pick6", "sticky6")):
-        stay = {(key[:-4], member) for key, member in now[picks].items()}
+    moved = {at for at, port in then["target"].items() if now["target"].get(at, port) != port}
+    for picks, sticky in _PICKS:
+        stay = {(key[:-4], member) for key, member in now[picks].items() if key[:-4] not in moved}
         for vip, member in {(key[:-4], member) for key, member in then[picks].items()} - stay:
             yield Flow(vip=vip, member=member, sticky=vip in then[sticky])
+    before, after = (
+        {key[:-4] for name in ("portpick4", "portpick6") for key in found[name]} for found in (then, now)
+    )
+    yield from (Flow(vip=at, member=NOBODY) for at in after - before if portelements.datagram_port(at))

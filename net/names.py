@@ -9,7 +9,7 @@ service by calling an alias like it:
 4. an alias: all its holders that are ready; with none, the plain containers among them
 
 Each is also known as `NAME.NETWORK`. Names that no DNS message can hold (a label over 63 bytes) are left out.
-The predefined network `bridge` has no names, as in Docker.
+The predefined network `bridge` has no names, as in Docker, and nobody asks on `ingress`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from model.ids import NetworkId
 from model.spec import Struct
 from model.status import Endpoint
 from model.view import NetworkView
-from net.host import PREDEFINED_BRIDGE
+from net.host import INGRESS, PREDEFINED_BRIDGE
 from net.resolver.state import Client, ResolverState, Zone
 from net.zonenames import Vips, ZoneNames, canonical
+
+NAMELESS = frozenset({PREDEFINED_BRIDGE, INGRESS})
 
 
 class Asker(Struct):
@@ -38,7 +40,7 @@ def resolver_state(zones: Mapping[NetworkId, Zone], clients: Mapping[str, Client
 
 
 def has_names(network: NetworkView) -> bool:
-    return network.id != PREDEFINED_BRIDGE
+    return network.id not in NAMELESS
 
 
 def zone(network: NetworkView, members: Members, vips: Vips | None = None) -> Zone:

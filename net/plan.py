@@ -21,8 +21,8 @@ from net.backend import BACKENDS
 from net.backend.base import Backend, Member, Scene, Traits, is_ipv6
 from net.endpoint import InstanceNetwork, endpoint_link
 from net.firewall import tables
-from net.host import NetworkPlan
-from net.naming import bridge_name
+from net.host import INGRESS, NetworkPlan
+from net.naming import bridge_name, vxlan_name
 from net.servicechains import Frame
 from net.state import Family, Link, NetState, NftTable, Route
 from net.subnets import Range
@@ -95,6 +95,7 @@ def desired(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> NetState
         neighbours=frozenset(n for f in fragments for n in f.neighbours),
         fdb=frozenset(e for f in fragments for e in f.fdb),
         routes=frozenset(r for f in fragments for r in f.routes),
+        rules=frozenset(r for f in fragments for r in f.rules),
         sysctls=_merge("sysctl", (f.sysctls for f in fragments)),
         tables=filter_tables(plan, known),
     )
@@ -105,7 +106,9 @@ def service_frame(plan: NetworkPlan) -> Frame:
     scene = scene_of(plan)
     traits = (traits_of(view, scene) for _, view in sorted(plan.networks.items()))
     return Frame(
-        ranges=plan.service_ranges(), onlink=tuple(name for t in traits if t.onlink for name in t.inner)
+        ranges=plan.service_ranges(),
+        onlink=tuple(name for t in traits if t.onlink for name in t.inner),
+        ports=INGRESS in plan.networks,
     )
 
 
@@ -160,7 +163,8 @@ def endpoint_links(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> M
 
 def loopback_routing(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[str, str]:
     """Bridges with a published container take answers for 127.0.0.1 (Linux ip-sysctl, route_localnet): only
-    so does `localhost:PORT` work on the host. What containers themselves send there is dropped early."""
+    so does `localhost:PORT` work on the host. What containers themselves send there is dropped early. Ports
+    of services may lead to any network, and by the ingress network's tunnel."""
     needed = {
         endpoint.network
         for instance in instances
@@ -168,10 +172,11 @@ def loopback_routing(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) ->
         and any(not port.proxy_protocol for port in instance.published.ports)
         for endpoint in instance.endpoints
     }
-    return {
-        f"net/ipv4/conf/{bridge_name(network)}/route_localnet": "1" if network in needed else "0"
-        for network in plan.networks
-    }
+    entry = INGRESS in plan.networks
+    links = {bridge_name(network): entry or network in needed for network in plan.networks}
+    if entry:
+        links[vxlan_name(INGRESS)] = True
+    return {f"net/ipv4/conf/{link}/route_localnet": str(int(on)) for link, on in links.items()}
 
 
 def _host_sysctls(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[str, str]:

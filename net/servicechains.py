@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from model.spec import Struct
+from net import portchains
 from net.loadbalance import LANES
 from net.naming import BRIDGE, VXLAN
 from net.nftscript import comment
+from net.portelements import PREFIX, REFUSED
 from net.state import Chain, Rule, rule
 
 TABLE = "flota_services"
@@ -34,6 +36,8 @@ class Frame(Struct):
     """Set aside for virtual addresses."""
     onlink: tuple[str, ...] = ()
     """Bridges whose containers hold their subnet on-link."""
+    ports: bool = False
+    """Whether services may publish ports on this host."""
 
 
 _SETS: Mapping[str, str] = {
@@ -50,6 +54,10 @@ _SETS: Mapping[str, str] = {
     "set served6": "type ipv6_addr;",
     "set self4": "type ipv4_addr . ipv4_addr;",
     "set self6": "type ipv6_addr . ipv6_addr;",
+    "map inner4": "type ipv4_addr : ipv4_addr;",
+    "map inner6": "type ipv6_addr : ipv6_addr;",
+    **portchains.SETS,
+    **portchains.remembered(MOST_REMEMBERED),
 }
 """`known` is filled by packets: virtual address and client → member."""
 
@@ -67,8 +75,14 @@ def base_chains(frame: Frame) -> Mapping[str, Chain]:
             match = f"{family} daddr {{ {', '.join(sorted(own))} }} goto balance{digit}"
             inside.append(rule(f'iifname "{BRIDGE}*" {match}', "a container asks a service"))
             local.append(rule(match, "this host asks a service"))
+    remembered = _remembering()
+    if frame.ports:
+        inside += portchains.arrivals()
+        local += portchains.departures()
+        remembered += portchains.remembering(frame.ranges, SEED, REMEMBERED)
     return {
-        "refused": Chain(
+        **({"ports": portchains.ports()} if frame.ports else {}),
+        REFUSED: Chain(
             rules=(
                 rule("meta l4proto tcp reject with tcp reset", "no member is ready"),
                 rule("reject with icmpx port-unreachable", "no member is ready"),
@@ -92,7 +106,7 @@ def base_chains(frame: Frame) -> Mapping[str, Chain]:
         ),
         "prerouting": Chain(type="nat", hook="prerouting", priority=DSTNAT, rules=tuple(inside)),
         "output": Chain(type="nat", hook="output", priority=DSTNAT, rules=tuple(local)),
-        "remember": Chain(type="nat", hook="postrouting", priority=REMEMBER, rules=_remembering()),
+        "remember": Chain(type="nat", hook="postrouting", priority=REMEMBER, rules=remembered),
         "source": Chain(type="nat", hook="postrouting", priority=SOURCE, rules=_sources(by_family)),
         "come": Chain(rules=_coming(frame.onlink)),
     }
@@ -100,6 +114,8 @@ def base_chains(frame: Frame) -> Mapping[str, Chain]:
 
 def pick_chain(name: str) -> Chain:
     """By its name (`net.loadbalance.chain_name`). One counter per family, for each has its own rule."""
+    if name.startswith(PREFIX):
+        return portchains.pick_chain(name, SEED)
     method, count, *_ = name.split("-")
     rules: list[Rule] = []
     for family, digit in (("ip", "4"), ("ip6", "6")):

@@ -15,7 +15,8 @@ from aio.mailbox import Bell
 from model.errors import CommandFailed
 from net.diff import NftOp
 from net.kernel.base import Kernel
-from net.loadbalance import Flow, Ledger, ServiceChange, VirtualService, delta
+from net.loadbalance import VERDICTS, Flow, Ledger, ServiceChange, VirtualService, delta
+from net.portelements import REFUSED
 from net.servicechains import Frame, all_chains, comments, completing_script, removing_script
 
 GATHER = 0.05
@@ -58,6 +59,11 @@ class Serving:
         self._frame, self._here = frame, here
         await self._compare()
         self._bell.ring()
+
+    @property
+    def published(self) -> set[tuple[str, int]]:
+        """(protocol, port) that services have on this host."""
+        return self._ledger.published()
 
     async def remove(self) -> None:
         """The whole table, whoever is connected."""
@@ -115,9 +121,7 @@ class Serving:
         return await self._compare()
 
     async def _program(self, change: ServiceChange) -> None:
-        picks = {
-            data.decode() for name in ("vip4", "vip6") for data in change.elements.new.get(name, {}).values()
-        }
+        picks = _chains(change.elements.new)
         await self._complete(picks - self._chains.keys())
         await self._kernel.change_services(change.elements)
         self.mutations += 1
@@ -174,9 +178,14 @@ class Serving:
         return bool(self._ledger.services or self._ledger.lingering)
 
     def _picks(self) -> set[str]:
-        return {data.decode() for name in ("vip4", "vip6") for data in self._ledger.elements[name].values()}
+        return _chains(self._ledger.elements)
+
+
+def _chains(elements: Mapping[str, Mapping[bytes, bytes]]) -> set[str]:
+    """Those that pick, of all that elements lead to."""
+    return {data.decode() for name in VERDICTS for data in elements.get(name, {}).values()} - {REFUSED}
 
 
 def _joined(change: ServiceChange) -> Iterable[tuple[bytes, bytes]]:
-    for name in ("pick4", "pick6"):
+    for name in ("pick4", "pick6", "portpick4", "portpick6"):
         yield from change.elements.new.get(name, {}).items()

@@ -48,6 +48,8 @@ class Foot(Struct):
     """Of this interface, by path below /proc/sys."""
     onlink: bool = False
     """The gateway is in the addresses' own subnet: no route to it is needed."""
+    replies_only: bool = False
+    """What has these addresses as its source leaves by the gateways, all else by `defaults` alone."""
 
 
 class Link(Struct):
@@ -101,8 +103,12 @@ class Fdb(Struct):
     remote: str
 
 
+Place = tuple[int, str]
+"""Table and destination of a route."""
+
+
 class Route(Struct):
-    """In the main table, of our protocol. Without a link: `unreachable`."""
+    """Of our protocol. Without a link: `unreachable`."""
 
     destination: str
     link: str = ""
@@ -110,6 +116,23 @@ class Route(Struct):
     """Next hop, taken as on-link; may be IPv6 for an IPv4 destination (RFC 5549)."""
     source: str = ""
     """Preferred source address of the host's own packets."""
+    table: int = 0
+    """0: the main one."""
+
+    @property
+    def place(self) -> Place:
+        """What two routes can't both have."""
+        return self.table, self.destination
+
+
+class PolicyRule(Struct):
+    """What has `mark` under `mask` is routed by `table` (ip-rule(8)); of our protocol."""
+
+    version: Literal[4, 6]
+    mark: int
+    mask: int
+    table: int
+    priority: int
 
 
 class Sysctl(Struct):
@@ -182,6 +205,7 @@ class NetState(Struct):
     neighbours: frozenset[Neighbour] = frozenset()
     fdb: frozenset[Fdb] = frozenset()
     routes: frozenset[Route] = frozenset()
+    rules: frozenset[PolicyRule] = frozenset()
     sysctls: Mapping[str, str] = {}
     tables: Mapping[Family, NftTable] = {}
     """Our table (named `flota`) of each family."""

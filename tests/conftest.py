@@ -7,10 +7,14 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support import census
 
 FULL = os.environ.get("FLOTA_FULL") == "1"
+# How long an example takes says how busy the machine is; pytest's own time limit ends what hangs.
+settings.register_profile("flota", deadline=None)
+settings.load_profile("flota")
 
 
 def pytest_configure() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.figures import lb, overlay, schedule, start
+from bench.figures import lb, names, net, overlay, publish, schedule, start
 from bench.stage import Stage
 from bench.table import Figure, Samples
 
@@ -15,4 +15,7 @@ FIGURES: tuple[tuple[Figure, Measure], ...] = (
     *schedule.FIGURES,
     *overlay.FIGURES,
     *lb.FIGURES,
+    *publish.FIGURES,
+    *net.FIGURES,
+    *names.FIGURES,
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from bench import rulesets
+from bench.namespaces import Program, inside, namespaces, run
 from bench.stage import Stage
 from bench.table import Figure, Samples
 
@@ -44,25 +45,19 @@ print(count / seconds)
 
 def program(stage: Stage, runs: int) -> Samples:
     """From nothing to all services; the peers' files are written before the clock starts."""
-    with _namespaces(HOST, NFT, IPTABLES), _Host(HOST) as ours:
-        nft, iptables = stage.folder / "lb.nft", stage.folder / "lb.iptables"
-        nft.write_text(rulesets.nft(COUNT))
-        iptables.write_text(rulesets.iptables(COUNT))
+    with _sides(stage) as (ours, nft, iptables):
         mine, theirs = [], []
         for _ in range(runs):
-            mine.append(ours.ask(f"program {COUNT}"))
+            mine += ours.ask(f"program {COUNT}")
             theirs.append((_nft(nft), _restore(iptables)))
-            _in(NFT, "nft", "flush", "ruleset")
-            _in(IPTABLES, "nft", "flush", "ruleset")
+            inside(NFT, "nft", "flush", "ruleset")
+            inside(IPTABLES, "nft", "flush", "ruleset")
     return _against(mine, theirs, "s", 1)
 
 
 def change(stage: Stage, runs: int) -> Samples:
     """One service's members are replaced while all are there."""
-    with _namespaces(HOST, NFT, IPTABLES), _Host(HOST) as ours:
-        nft, iptables = stage.folder / "lb.nft", stage.folder / "lb.iptables"
-        nft.write_text(rulesets.nft(COUNT))
-        iptables.write_text(rulesets.iptables(COUNT))
+    with _sides(stage) as (ours, nft, iptables):
         ours.ask(f"program {COUNT}")
         _nft(nft)
         _restore(iptables)
@@ -70,9 +65,19 @@ def change(stage: Stage, runs: int) -> Samples:
         for turn in range(1, runs + 1):
             nft.write_text(rulesets.nft_change(7, turn))
             iptables.write_text(rulesets.iptables_change(COUNT, 7, turn))
-            mine.append(ours.ask("change") * 1000)
+            mine.append(ours.ask("change")[0] * 1000)
             theirs.append((_nft(nft) * 1000, _restore(iptables, "--noflush") * 1000))
     return _against(mine, theirs, "ms", 5)
+
+
+@contextlib.contextmanager
+def _sides(stage: Stage) -> Iterator[tuple[Program, Path, Path]]:
+    """Our host, and the files of both peers with all services in them."""
+    nft, iptables = stage.folder / "lb.nft", stage.folder / "lb.iptables"
+    nft.write_text(rulesets.nft(COUNT))
+    iptables.write_text(rulesets.iptables(COUNT))
+    with namespaces(HOST, NFT, IPTABLES), Program(HOST, "bench.lbhost") as ours:
+        yield ours, nft, iptables
 
 
 def connect(stage: Stage, runs: int) -> Samples:
@@ -83,7 +88,7 @@ def connect(stage: Stage, runs: int) -> Samples:
         sides = {count: stack.enter_context(_served(f"fllb{count}", count)) for count in found}
         for turn in range(-1, runs):
             for count in sorted(found, reverse=bool(turn % 2)):
-                rate = float(_in(sides[count], sys.executable, "-c", CONNECT, TARGET, SECONDS))
+                rate = float(inside(sides[count], sys.executable, "-c", CONNECT, TARGET, SECONDS))
                 if turn >= 0:
                     found[count].append(rate)
     return Samples(ours=tuple(found[COUNT]), peer=tuple(found[1]))
@@ -94,7 +99,7 @@ def _served(name: str, count: int) -> Iterator[str]:
     """A host with so many services, the first of them with its members in a namespace beside it; the name of
     a client's."""
     host, client, server = (f"{name}-{part}" for part in ("host", "client", "server"))
-    with _namespaces(host, client, server), _Host(host) as ours:
+    with namespaces(host, client, server), Program(host, "bench.lbhost") as ours:
         _wire(host, client, server)
         ours.ask(f"program {count}")
         argv = ["ip", "netns", "exec", server, sys.executable, "-u", "-c", LISTEN]
@@ -107,63 +112,21 @@ def _served(name: str, count: int) -> Iterator[str]:
                 process.kill()
 
 
-class _Host:
-    """Our side in its namespace, as a process that goes on, as an agent does."""
-
-    def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
-
-    def __enter__(self) -> _Host:
-        argv = ["ip", "netns", "exec", self._namespace, sys.executable, "-m", "bench.lbhost"]
-        root = str(Path(__file__).resolve().parents[2])
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True, cwd=root)
-        assert self._line() == "ready"
-        return self
-
-    def ask(self, words: str) -> float:
-        assert self._process.stdin is not None
-        self._process.stdin.write(words + "\n")
-        self._process.stdin.flush()
-        return float(self._line())
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate(timeout=60)
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-
-@contextlib.contextmanager
-def _namespaces(*names: str) -> Iterator[None]:
-    for name in names:
-        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
-    try:
-        for name in names:
-            _run("ip", "netns", "add", name)
-            _run("ip", "-n", name, "link", "set", "lo", "up")
-        yield
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
-
-
 def _wire(host: str, client: str, server: str) -> None:
     """Client and server behind links whose names say that containers are there; the server has the addresses
     of the first service's members."""
-    _in(host, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+    inside(host, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
     for number, name in enumerate((client, server), 1):
         link = f"flb{number}"
-        _run("ip", "-n", host, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
-        _run("ip", "-n", host, "address", "add", f"10.9.{number}.1/24", "dev", link)
-        _run("ip", "-n", host, "link", "set", link, "up")
-        _run("ip", "-n", name, "address", "add", f"10.9.{number}.2/24", "dev", "eth0")
-        _run("ip", "-n", name, "link", "set", "eth0", "up")
-        _run("ip", "-n", name, "route", "add", "default", "via", f"10.9.{number}.1")
+        run("ip", "-n", host, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
+        run("ip", "-n", host, "address", "add", f"10.9.{number}.1/24", "dev", link)
+        run("ip", "-n", host, "link", "set", link, "up")
+        run("ip", "-n", name, "address", "add", f"10.9.{number}.2/24", "dev", "eth0")
+        run("ip", "-n", name, "link", "set", "eth0", "up")
+        run("ip", "-n", name, "route", "add", "default", "via", f"10.9.{number}.1")
     for member in rulesets.service(0).members:
-        _run("ip", "-n", host, "route", "add", member.ipv4, "via", "10.9.2.2")
-        _run("ip", "-n", server, "address", "add", f"{member.ipv4}/32", "dev", "lo")
+        run("ip", "-n", host, "route", "add", member.ipv4, "via", "10.9.2.2")
+        run("ip", "-n", server, "address", "add", f"{member.ipv4}/32", "dev", "lo")
 
 
 def _nft(path: Path) -> float:
@@ -176,19 +139,8 @@ def _restore(path: Path, *options: str) -> float:
 
 def _timed(namespace: str, *words: str) -> float:
     began = time.perf_counter()
-    _in(namespace, *words)
+    inside(namespace, *words)
     return time.perf_counter() - began
-
-
-def _in(namespace: str, *words: str) -> str:
-    return _run("ip", "netns", "exec", namespace, *words)
-
-
-def _run(*words: str) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(words[:6])}: {done.stderr.strip()[:300]}")
-    return done.stdout
 
 
 def _against(mine: Sequence[float], theirs: Sequence[tuple[float, float]], unit: str, most: float) -> Samples:

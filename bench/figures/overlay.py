@@ -43,7 +43,7 @@ def _compare(stage: Stage, runs: int, options: tuple[str, ...]) -> Samples:
 
 
 def _pairs(stage: Stage, runs: int) -> Samples:
-    pids = {host: _container_pid(stage, f"ov{host}", host) for host in ("n1", "n2")}
+    pids = {host: container_pid(stage, f"ov{host}", host) for host in ("n1", "n2")}
     spaces = {host: f"--net=/proc/{pid}/ns/net" for host, pid in pids.items()}
     address = stage.fleet.json("inspect", "ovn2")[0]["status"]["endpoints"][0]["ipv4"]
     mine, peer = [], []
@@ -57,7 +57,7 @@ def _pairs(stage: Stage, runs: int) -> Samples:
     return Samples(ours=tuple(mine), peer=tuple(peer))
 
 
-def _container_pid(stage: Stage, name: str, host: str) -> int:
+def container_pid(stage: Stage, name: str, host: str) -> int:
     """This machine's pid of a container's first process, by the one its host knows."""
     words = [
         "sh",

@@ -1,8 +1,9 @@
-"""From `service create` to a running replica, against Swarm on three hosts."""
+"""From `service create` to a replica that runs, or is known to be well, against Swarm on three hosts."""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from bench.http import Api
 from bench.peers import IMAGE
@@ -12,30 +13,46 @@ from bench.table import Figure, Samples
 COMMAND = ["sleep", "1000"]
 
 
+HEALTH = {"probe": {"type": "shell", "command": "true"}, "interval": 1.0}
+SWARM_HEALTH = {"Test": ["CMD-SHELL", "true"], "Interval": 1_000_000_000}
+
+
 def service_create(stage: Stage, runs: int) -> Samples:
     """One replica on an overlay network; both are watched through their own API without a pause."""
+    return _compared(stage, runs, checked=False)
+
+
+def service_ready(stage: Stage, runs: int) -> Samples:
+    """As `service_create`, with a health check every second that always succeeds."""
+    return _compared(stage, runs, checked=True)
+
+
+def _compared(stage: Stage, runs: int, *, checked: bool) -> Samples:
     ours, swarm = stage.api(), stage.swarm
-    stage.fleet.flota("n1", "network", "create", "benchnet")
-    swarm.run("n1", "network", "create", "-d", "overlay", "benchnet")
+    network = "readynet" if checked else "benchnet"
+    stage.fleet.flota("n1", "network", "create", network)
+    swarm.run("n1", "network", "create", "-d", "overlay", network)
     theirs = swarm.api()
     mine, peer = [], []
     for turn in range(-1, runs):
-        a = _flota(ours, f"s{turn + 1}")
-        b = _swarm(theirs, f"s{turn + 1}", swarm.image_id)
+        name = f"{network}-{turn + 1}"
+        a = _flota(ours, name, network, checked=checked)
+        b = _swarm(theirs, name, network, swarm.image_id, checked=checked)
         if turn >= 0:
             mine.append(a)
             peer.append(b)
-    stage.fleet.flota("n1", "network", "rm", "benchnet")
+    stage.fleet.flota("n1", "network", "rm", network)
     return Samples(ours=tuple(mine), peer=tuple(peer))
 
 
-def _flota(api: Api, name: str) -> float:
-    container = {"image": IMAGE, "args": COMMAND, "networks": [{"network": "benchnet"}], "stop_grace": 0.1}
+def _flota(api: Api, name: str, network: str, *, checked: bool) -> float:
+    container: dict[str, Any] = {"image": IMAGE, "args": COMMAND, "networks": [{"network": network}]}
+    container |= {"stop_grace": 0.1, **({"health": HEALTH} if checked else {})}
+    key, wanted = ("health", "healthy") if checked else ("phase", "running")
     began = time.perf_counter()
     api.call("POST", "/v1/services", {"name": name, "container": container})
     while not any(
-        i["status"].get("phase") == "running"
-        for i in api.call("GET", f"/v1/services/{name}").get("instances", [])
+        i["status"].get(key) == wanted for i in api.call("GET", f"/v1/services/{name}").get("instances", [])
     ):
         pass
     took = (time.perf_counter() - began) * 1000
@@ -45,10 +62,12 @@ def _flota(api: Api, name: str) -> float:
     return took
 
 
-def _swarm(api: Api, name: str, image_id: str) -> float:
+def _swarm(api: Api, name: str, network: str, image_id: str, *, checked: bool) -> float:
+    """A task with a health check is running, in its words, once it is healthy."""
+    container = {"Image": image_id, "Args": COMMAND, "StopGracePeriod": 100_000_000}
     task = {
-        "ContainerSpec": {"Image": image_id, "Args": COMMAND, "StopGracePeriod": 100_000_000},
-        "Networks": [{"Target": "benchnet"}],
+        "ContainerSpec": {**container, **({"HealthCheck": SWARM_HEALTH} if checked else {})},
+        "Networks": [{"Target": network}],
         "RestartPolicy": {"Condition": "none"},
     }
     spec = {
@@ -80,5 +99,16 @@ FIGURES = (
             peer="Swarm",
         ),
         service_create,
+    ),
+    (
+        Figure(
+            name="schedule.service_ready",
+            what="the same with a health check by command every second, to healthy",
+            unit="ms",
+            goal=0.3,
+            better="less",
+            peer="Swarm",
+        ),
+        service_ready,
     ),
 )

@@ -18,9 +18,18 @@ from cli.parse.rollout import update_policy
 from cli.render import Column
 from model.api import InstanceInfo, ServiceInfo, UpdateService
 from model.codec import convert_strict, to_plain
-from model.errors import InvalidInput
+from model.errors import InvalidInput, NotFound
 from model.quantity import parse_bytes, parse_cpus, parse_duration
-from model.spec import Global, Placement, Replicated, Reservations, RestartPolicy, ServiceSpec, UpdatePolicy
+from model.spec import (
+    Global,
+    Placement,
+    Publish,
+    Replicated,
+    Reservations,
+    RestartPolicy,
+    ServiceSpec,
+    UpdatePolicy,
+)
 
 RESTARTS = {"none": "no", "on-failure": "on-failure", "any": "always"}
 """Docker's words for a service's containers, and ours."""
@@ -28,6 +37,7 @@ RESTARTS = {"none": "no", "on-failure": "on-failure", "any": "always"}
 
 BALANCES = ("round-robin", "random", "source-hash", "sticky")
 ENDPOINT_MODE = "Its name leads to one address (vip) or to each container's (dnsrr)"
+PUBLISH = "[PUBLISHED:]TARGET, or published=8080,target=80[,mode=host][,on=CONSTRAINT][,allow=RANGE]"
 BALANCE = "Which container a new connection to its address gets"
 
 
@@ -42,7 +52,7 @@ def service() -> None:
 @click.option("--name", required=False, default="", help="Its name")
 @click.option("--replicas", help="How many")
 @click.option("--mode", type=click.Choice(["replicated", "global"]), default="replicated")
-@click.option("--publish", "-p", multiple=True, help="mode=host,published=8080,target=80")
+@click.option("--publish", "-p", multiple=True, help=PUBLISH)
 @click.option("--replicas-max-per-node", type=int, default=0)
 @click.option("--placement", "strategy", type=click.Choice(["spread", "binpack"]), default="spread")
 @click.option("--reserve-cpu", default="", help="Set aside on the host, for example 0.5")
@@ -154,6 +164,7 @@ def ls(app: App, quiet: bool, format_: str) -> None:
         ("MODE", lambda s: s["service"]["spec"].get("mode", {}).get("mode", "replicated")),
         ("REPLICAS", lambda s: f"{s.get('running', 0)}/{s.get('wanted', 0)}"),
         ("IMAGE", lambda s: s["service"]["spec"]["container"]["image"]),
+        ("PORTS", lambda s: render.published_text(s["service"].get("ingress", ()))),
         ("CONDITION", lambda s: "; ".join(c["message"] for c in s["service"].get("conditions", ()))),
     ]
     show(
@@ -182,6 +193,7 @@ def ps(app: App, refs: tuple[str, ...], quiet: bool, no_trunc: bool, format_: st
         ("NODE", lambda i: i.get("host_name", "")),
         ("DESIRED", lambda i: i["instance"].get("desired", "running")),
         ("STATE", lambda i: render.phase_text(i["status"], at)),
+        ("PORTS", lambda i: render.published_text(i["status"].get("ports", ()))),
         ("WHY", lambda i: i["status"].get("message", "") or i["instance"].get("reason", "")),
     ]
     show(items, columns, of=InstanceInfo, format_=format_, quiet=columns[0] if quiet else None)
@@ -210,6 +222,8 @@ def scale(app: App, pairs_: tuple[str, ...]) -> None:
 @click.option("--label-rm", multiple=True, help="KEY")
 @click.option("--constraint-add", multiple=True)
 @click.option("--constraint-rm", multiple=True)
+@click.option("--publish-add", multiple=True, help=PUBLISH)
+@click.option("--publish-rm", multiple=True, help="[PUBLISHED:]TARGET[/PROTOCOL]")
 @click.option("--limit-cpu", "cpus")
 @click.option("--limit-memory", "memory")
 @policy_options
@@ -247,6 +261,7 @@ def updated(spec: ServiceSpec, flags: dict[str, Any]) -> ServiceSpec:
     if flags["force"]:
         env["FLOTA_FORCED"] = str(int(time.time()))
     changes: dict[str, Any] = {"env": env, "health": health_check(flags, container.health)}
+    changes["ports"] = republished(container.ports, flags)
     if flags["image"]:
         changes["image"] = flags["image"]
     if flags["args"] is not None:
@@ -275,6 +290,24 @@ def updated(spec: ServiceSpec, flags: dict[str, Any]) -> ServiceSpec:
         endpoint_mode=flags["endpoint_mode"] or spec.endpoint_mode,
         balance=flags["balance"] or spec.balance,
     )
+
+
+def republished(ports: tuple[Publish, ...], flags: dict[str, Any]) -> tuple[Publish, ...]:
+    """Of `--publish-rm` and `--publish-add`. Raises InvalidInput, NotFound."""
+    left = ports
+    for text in flags["publish_rm"]:
+        for gone in parse_service_publish(text):
+            kept = tuple(port for port in left if not _meant(gone, port))
+            if kept == left:
+                raise NotFound(f"the service publishes no port {text[:60]}")
+            left = kept
+    return (*left, *(port for text in flags["publish_add"] for port in parse_service_publish(text)))
+
+
+def _meant(wish: Publish, port: Publish) -> bool:
+    """Whether a port is one of those that a `--publish-rm` names, of whatever mode."""
+    same = (wish.target, wish.protocol) == (port.target, port.protocol)
+    return same and wish.published in (0, port.published)
 
 
 @service.command("rollback")
@@ -331,6 +364,8 @@ def inspect(app: App, refs: tuple[str, ...], pretty: bool) -> None:
     for value in values:
         spec = value["service"]["spec"]
         out(f"Name: {spec['name']}\nImage: {spec['container']['image']}")
+        if ports := render.published_text(value["service"].get("ingress", ())):
+            out(f"Ports: {ports}")
         out(f"Running: {value.get('running', 0)} of {value.get('wanted', 0)}")
         if rollout := value["service"].get("rollout"):
             out(f"Update: {rollout.get('state', 'updating')}")

@@ -20,7 +20,7 @@ def parse_publish(text: str) -> list[Publish]:
 
 
 def parse_service_publish(text: str) -> list[Publish]:
-    """`mode=host,published=8080,target=80[,protocol=tcp]`, or the short form, which means ingress."""
+    """`published=8080,target=80[,mode=host][,on=CONSTRAINT]`, or the short form; both mean ingress."""
     if "=" in text:
         return _long(text, "ingress")
     return [replace(port, mode="ingress") for port in _short(text)]
@@ -49,13 +49,13 @@ def _short(text: str) -> list[Publish]:
 def _long(text: str, mode: str) -> list[Publish]:
     pairs = [part.partition("=")[::2] for part in text.split(",")]
     words = dict(pairs)
-    known = {"mode", "published", "target", "protocol", "host_ip", "allow", "proxy-protocol"}
+    known = {"mode", "published", "target", "protocol", "host_ip", "allow", "on", "proxy-protocol"}
     unknown = sorted(set(words) - known)
     if unknown or not words.get("target"):
         raise InvalidInput(
             f"publish {text[:80]!r}: {f'unknown word {unknown[0]!r}' if unknown else 'target is missing'}",
-            hint="Write published=8080,target=80[,protocol=tcp][,host_ip=ADDRESS][,allow=RANGE]"
-            "[,proxy-protocol=v1|v2]",
+            hint="Write published=8080,target=80[,protocol=tcp][,mode=host][,host_ip=ADDRESS][,allow=RANGE]"
+            "[,on=CONSTRAINT][,proxy-protocol=v1|v2]",
         )
     mode = words.get("mode", mode)
     if mode not in ("host", "ingress"):
@@ -64,8 +64,8 @@ def _long(text: str, mode: str) -> list[Publish]:
     if header not in ("", "v1", "v2"):
         raise InvalidInput(f"publish {text[:80]!r}: proxy-protocol must be v1 or v2")
     short = f"{words.get('published', '')}:{words['target']}/{words.get('protocol', 'tcp')}".lstrip(":")
-    allow = tuple(value for key, value in pairs if key == "allow")
-    more = {"mode": mode, "host_ip": words.get("host_ip", "").strip("[]"), "allow": allow}
+    allow, on = (tuple(value for key, value in pairs if key == word) for word in ("allow", "on"))
+    more = {"mode": mode, "host_ip": words.get("host_ip", "").strip("[]"), "allow": allow, "on": on}
     more["proxy_protocol"] = header
     return [replace(port, **more) for port in _short(short)]
 

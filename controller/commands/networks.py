@@ -19,7 +19,7 @@ from model.records import Desired, Network
 from model.spec import NetworkSpec
 from model.validate import check
 from net.backend.vxlan import overhead
-from net.host import PREDEFINED_BRIDGE, predefined_bridge
+from net.host import INGRESS, PREDEFINED_BRIDGE, predefined_bridge
 
 DRIVERS = ("overlay", "bridge")
 
@@ -31,6 +31,10 @@ def create(cluster: Cluster, spec: NetworkSpec, *, now: float, ident: NetworkId)
     if spec.driver not in DRIVERS:
         known = ", ".join(DRIVERS)
         raise InvalidInput(f"unknown network driver {spec.driver[:40]!r}", hint=f"Known: {known}")
+    if spec.name == INGRESS:
+        raise InvalidInput(
+            f"the name {INGRESS} is taken: that network is made when a service publishes a port on every host"
+        )
     if any(network.spec.name == spec.name for network in cluster.networks.values()):
         raise AlreadyExists(f"a network named {spec.name} exists", hint=f"flota network rm {spec.name}")
     _check_mtu(cluster, spec)

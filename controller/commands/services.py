@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from controller import ingress
 from controller.attachments import resolve_attachments
 from controller.commands.find import find_service
 from controller.plan import Plan, put
@@ -28,8 +29,9 @@ def create(cluster: Cluster, spec: ServiceSpec, *, now: float, ident: ServiceId)
             hint = "it is still being removed" if other.removed else f"flota service update {spec.name}"
             raise AlreadyExists(f"the name {spec.name} is in use by service {short(other.id)}", hint=hint)
     vips = vips_of(cluster, ident, wanted, attachments, {})
-    service = Service(id=ident, spec=wanted, vips=vips, created_at=now, updated_at=now)
-    return _plan(service, "create", now)
+    ports = ingress.numbered(cluster, ident, wanted.container)
+    service = Service(id=ident, spec=wanted, vips=vips, ingress=ports, created_at=now, updated_at=now)
+    return _plan(cluster, service, "create", now)
 
 
 def update(cluster: Cluster, ref: str, request: UpdateService, now: float) -> Plan:
@@ -48,10 +50,11 @@ def update(cluster: Cluster, ref: str, request: UpdateService, now: float) -> Pl
     halted = service.rollout is not None and service.rollout.state in HALTED
     if wanted == service.spec and not halted:
         return Plan(subject=service.id)
-    replaced = (wanted.container, wanted.placement) != (service.spec.container, service.spec.placement)
+    made_by = [(ingress.container_of(spec), spec.placement) for spec in (service.spec, wanted)]
+    replaced = made_by[0] != made_by[1]
     rollout = Rollout(started_at=now) if replaced or halted else service.rollout
     changed = revised(cluster, service, wanted, previous=service.spec, rollout=rollout, now=now)
-    return _plan(changed, "update", now)
+    return _plan(cluster, changed, "update", now)
 
 
 def rollback(cluster: Cluster, ref: str, now: float) -> Plan:
@@ -63,7 +66,7 @@ def rollback(cluster: Cluster, ref: str, now: float) -> Plan:
     spec = service.previous
     check("invalid service", validate_service(spec))
     changed = revised(cluster, service, spec, previous=service.spec, rollout=rollout, now=now)
-    return _plan(changed, "update", now)
+    return _plan(cluster, changed, "update", now)
 
 
 def scale(cluster: Cluster, ref: str, replicas: int, now: float) -> Plan:
@@ -80,7 +83,7 @@ def remove(cluster: Cluster, ref: str, now: float) -> Plan:
     service = find_service(cluster, ref)
     if service.removed:
         return Plan(subject=service.id)
-    return _plan(replace(service, removed=True, updated_at=now), "removing", now)
+    return _plan(cluster, replace(service, removed=True, updated_at=now), "removing", now)
 
 
 def _checked(cluster: Cluster, spec: ServiceSpec) -> tuple[ServiceSpec, tuple[ResolvedAttachment, ...]]:
@@ -101,6 +104,9 @@ def _living(cluster: Cluster, ref: str) -> Service:
     return service
 
 
-def _plan(service: Service, action: str, now: float) -> Plan:
+def _plan(cluster: Cluster, service: Service, action: str, now: float) -> Plan:
     event = Event(type="service", action=action, id=service.id, name=service.spec.name, at=now)
-    return Plan(items=(put(service, f"{action} by hand"),), events=(event,), subject=service.id)
+    items = [put(service, f"{action} by hand")]
+    if service.ingress and not service.removed and ingress.NETWORK not in cluster.networks:
+        items.append(put(ingress.network(cluster, now), f"{service.spec.name} publishes a port"))
+    return Plan(items=tuple(items), events=(event,), subject=service.id)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from aio.backoff import delay
 from controller.condition import status_of
+from controller.ingress import container_of
 from model.ids import HostId, InstanceId
 from model.records import Desired, Host, Instance, Rollout, Service
 from model.spec import Struct
@@ -41,6 +42,8 @@ class Outcome(Struct):
     make: tuple[Make, ...] = ()
     retire: tuple[Retire, ...] = ()
     retry_at: float | None = None
+    vacant: bool = False
+    """A seat has nobody who is to stay in it."""
     rollout: Rollout | None = None
     """As it stands after this look; the service's own where nothing is new."""
 
@@ -81,7 +84,7 @@ def gone(instance: Instance, reason: str) -> Retire:
 
 
 def same(service: Service, instance: Instance) -> bool:
-    return instance.spec == service.spec.container and instance.placement == service.spec.placement
+    return instance.spec == container_of(service.spec) and instance.placement == service.spec.placement
 
 
 def serves(instance: Instance, now: Situation) -> bool:
@@ -92,7 +95,8 @@ def serves(instance: Instance, now: Situation) -> bool:
 
 def due_at(service: Service, occupants: Occupants) -> float:
     """When the next one may be made in this seat: ever later, the more of its kind have failed there."""
-    ended = [i for i in occupants.history if i.spec == service.spec.container]
+    made_by = container_of(service.spec)
+    ended = [i for i in occupants.history if i.spec == made_by]
     if not ended:
         return 0.0
     wait = delay(len(ended), first=FIRST_DELAY, limit=LONGEST_DELAY, factor=FACTOR)

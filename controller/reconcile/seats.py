@@ -62,7 +62,13 @@ def settle(
         if not occupants.current and not occupants.outdated:
             _fill(service, seat, reason, occupants, now, make=make, due=due)
     roll(service, by_seat, now, rollout, make=make, retire=retire, due=due)
-    return Outcome(make=tuple(make), retire=tuple(retire), retry_at=min(due, default=None), rollout=rollout)
+    return Outcome(
+        make=tuple(make),
+        retire=tuple(retire),
+        retry_at=min(due, default=None),
+        vacant=any(not o.current and not o.outdated for o in by_seat.values()),
+        rollout=rollout,
+    )
 
 
 def _sort_in(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Set
 
 from msgspec.structs import replace
 
+from controller import ingress
 from controller.addressing import Leases
 from controller.attachments import resolve_attachments
 from controller.placing import Assigned, World, assign
@@ -22,10 +23,10 @@ from controller.snapshot import Cluster
 from model.errors import FlotaError
 from model.events import Event
 from model.ids import IdSource, InstanceId, ServiceId, short
-from model.records import Condition, Desired, Instance, Rollout, Service
+from model.records import Condition, Desired, Instance, ResolvedAttachment, Rollout, Service
 from model.spec import Replicated
 
-UNPLACED, FAILING, ROLLOUT = "unplaced", "failing", "rollout"
+UNPLACED, FAILING, UNOPENED, ROLLOUT = "unplaced", "failing", "unopened", "rollout"
 PROVEN = 10.0
 """Seconds after which a replacement is believed to stay up."""
 
@@ -50,9 +51,10 @@ def plan_service(cluster: Cluster, ident: ServiceId, world: World, now: float, i
         service, before = _rolled(cluster, service, outcome.rollout, now), service
     else:
         before = service
+    unopened = tuple(ingress.unopened(cluster, service, world.reports))
     if service.generation != before.generation:
         return _taken_back(service, now)
-    return _write(cluster, service, before, outcome, fleet, situation, ids)
+    return _write(cluster, service, before, outcome, fleet, situation, unopened, ids)
 
 
 def _rolled(cluster: Cluster, service: Service, rollout: Rollout, now: float) -> Service:
@@ -80,14 +82,16 @@ def _write(
     outcome: Outcome,
     fleet: Fleet,
     situation: Situation,
+    unopened: Iterable[str],
     ids: IdSource,
 ) -> Plan:
     now = situation.now
     items = [_retired(cluster, retire) for retire in outcome.retire]
     retired = {retire.instance.id for retire in outcome.retire}
     problem = ""
+    extra = ingress.attachments(cluster, service)
     waiting = [
-        i
+        ingress.attached_as(i, extra)
         for i in sorted(cluster.on_host(None).values(), key=lambda i: (i.slot, i.id))
         if i.service == service.id and i.id not in retired and i.desired is Desired.RUNNING
     ]
@@ -96,9 +100,13 @@ def _write(
     except FlotaError as error:
         fresh, problem = [], str(error)
     leases = Leases(cluster, now)
+    try:
+        items += _refooted(cluster, service, retired, extra, leases)
+    except FlotaError as error:
+        problem = problem or str(error)
     assigned = assign(cluster, [*waiting, *fresh], fleet, leases)
     reasons = {instance.id: instance.reason for instance in fresh}
-    was = {instance.id: instance for instance in waiting}
+    was = cluster.on_host(None)
     placed = [i for i in assigned.instances if i.host is not None or not i.pinned]
     items += [
         put(instance, reasons.get(instance.id) or instance.reason)
@@ -108,8 +116,10 @@ def _write(
     items += leases.items()
     staying = [*_staying(cluster, service, retired), *fresh]
     proving = _proving(service, staying, now)
-    unproven = bool(proving) or not all(serves(i, situation) for i in staying)
-    conditions = _conditions(service, assigned, outcome, problem=problem, proving=unproven, now=now)
+    unproven = outcome.vacant or bool(proving) or not all(serves(i, situation) for i in staying)
+    conditions = _conditions(
+        service, assigned, outcome, problem=problem, proving=unproven, unopened=unopened, now=now
+    )
     if (changed := replace(service, conditions=conditions)) != before:
         items.append(put(changed, _words(changed, before)))
     events = tuple(_event("create", instance, now) for instance in fresh)
@@ -138,7 +148,7 @@ def _new(cluster: Cluster, service: Service, make: Make, now: float, ids: IdSour
     return Instance(
         id=ident,
         name=f"{service.spec.name}.{place}.{short(ident)}",
-        spec=service.spec.container,
+        spec=ingress.container_of(service.spec),
         placement=service.spec.placement,
         service=service.id,
         service_name=service.spec.name,
@@ -146,10 +156,32 @@ def _new(cluster: Cluster, service: Service, make: Make, now: float, ids: IdSour
         generation=service.generation,
         host=make.seat.host,
         pinned=make.seat.host is not None,
-        attachments=resolve_attachments(cluster, service.spec.container),
+        attachments=(
+            *resolve_attachments(cluster, service.spec.container),
+            *ingress.attachments(cluster, service),
+        ),
         created_at=now,
         reason=make.reason,
     )
+
+
+def _refooted(
+    cluster: Cluster,
+    service: Service,
+    retired: Set[InstanceId],
+    extra: tuple[ResolvedAttachment, ...],
+    leases: Leases,
+) -> list[Item]:
+    """Instances that run on get or lose their foot on the ingress network where they are."""
+    items: list[Item] = []
+    for instance in _staying(cluster, service, retired):
+        changed = ingress.attached_as(instance, extra)
+        if changed is instance or instance.host is None or instance.desired is not Desired.RUNNING:
+            continue
+        for attachment in extra:
+            leases.ensure(cluster.networks[attachment.network], instance.host)
+        items.append(put(changed, "its service's published ports were changed"))
+    return items
 
 
 def _staying(cluster: Cluster, service: Service, retired: Set[InstanceId]) -> list[Instance]:
@@ -165,7 +197,14 @@ def _proving(service: Service, instances: Iterable[Instance], now: float) -> lis
 
 
 def _conditions(
-    service: Service, assigned: Assigned, outcome: Outcome, *, problem: str, proving: bool, now: float
+    service: Service,
+    assigned: Assigned,
+    outcome: Outcome,
+    *,
+    problem: str,
+    proving: bool,
+    unopened: Iterable[str] = (),
+    now: float,
 ) -> tuple[Condition, ...]:
     """What stands against the service now; a condition that stays keeps its time."""
     found: list[tuple[str, str]] = []
@@ -180,6 +219,7 @@ def _conditions(
         found.append((FAILING, f"an instance does not stay up: {endings[-1]}"))
     elif outcome.retry_at is not None or proving:
         found += [(c.type, c.message) for c in service.conditions if c.type == FAILING]
+    found += [(UNOPENED, words) for words in unopened]
     if said := _of_rollout(service):
         found.append((ROLLOUT, said))
     since = {(c.type, c.message): c.since for c in service.conditions}

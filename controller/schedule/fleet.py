@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
+from controller import ingress
 from controller.snapshot import Cluster, Usage, counts
 from model.hostports import addresses_overlap
 from model.ids import HostId, ServiceId
@@ -75,6 +76,7 @@ class Candidate:
     instances: int
     volumes: frozenset[str]
     foreign_ports: frozenset[tuple[str, int]]
+    """Those of foreign processes, and those that services publish on every host."""
     settling: bool
     records: Iterable[Instance]
     of_service: dict[ServiceId | None, int] = field(default_factory=dict)
@@ -137,14 +139,23 @@ def fleet_of(
     settling: Set[HostId] = frozenset(),
 ) -> Fleet:
     """Every host of the cluster, as a fresh set of candidates, ordered by id."""
-    known = reports or {}
+    known, published = reports or {}, ingress.host_ports(cluster)
+    nothing: frozenset[tuple[str, int]] = frozenset()
     return {
-        host: _candidate(cluster, cluster.hosts[host], known.get(host), host in settling)
+        host: _candidate(
+            cluster, cluster.hosts[host], known.get(host), published.get(host, nothing), host in settling
+        )
         for host in sorted(cluster.hosts)
     }
 
 
-def _candidate(cluster: Cluster, host: Host, report: HostReport | None, settling: bool) -> Candidate:
+def _candidate(
+    cluster: Cluster,
+    host: Host,
+    report: HostReport | None,
+    published: frozenset[tuple[str, int]],
+    settling: bool,
+) -> Candidate:
     used = cluster.usage.get(host.id, Usage())
     records = cluster.on_host(host.id)
     candidate = Candidate(
@@ -153,7 +164,7 @@ def _candidate(cluster: Cluster, host: Host, report: HostReport | None, settling
         memory=host.facts.memory - used.memory,
         instances=used.instances,
         volumes=frozenset(v.name for v in report.volumes) if report else frozenset(),
-        foreign_ports=frozenset(report.used_ports) if report else frozenset(),
+        foreign_ports=published.union(report.used_ports) if report else published,
         settling=settling,
         records=records.values(),
     )

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 
 from model.errors import Problem
 from model.view import NetworkView, Peer
+from net import returnpath
 from net.backend.base import (
     Scene,
     Traits,
@@ -40,6 +41,7 @@ from net.naming import (
     vtep_mac,
     vxlan_name,
 )
+from net.returnpath import Hop
 from net.state import NO_MAC, Address, Fdb, Link, Neighbour, NetState, Route, Vxlan
 from net.subnets import gateway, host_address, subnet_of
 
@@ -139,6 +141,7 @@ def _routed(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
     }
     neighbours: set[Neighbour] = set()
     fdb: set[Fdb] = set()
+    entries: list[Hop] = []
     for member in view.peers:
         peer = scene.peers.get(member.host)
         if peer is None:
@@ -148,6 +151,8 @@ def _routed(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
         for block in member.blocks:
             hop = next_hop(block, peer, mac)
             neighbours.add(Neighbour(link=vxlan, address=hop, mac=mac))
+            if member.number:
+                entries.append(Hop(number=member.number, version=6 if is_ipv6(block) else 4, via=hop))
             source = host_address(subnet_of(view.spec, block.split("/")[0]), view.blocks)
             routes.add(Route(destination=block, link=vxlan, via=hop, source=source))
     return NetState(
@@ -155,7 +160,8 @@ def _routed(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
         addresses=frozenset(addresses),
         neighbours=frozenset(neighbours),
         fdb=frozenset(fdb),
-        routes=frozenset(routes),
+        routes=frozenset(routes) | returnpath.routes(vxlan, entries),
+        rules=returnpath.rules(entries),
         sysctls=_sysctls(view),
     )
 

@@ -28,6 +28,7 @@ from net.state import (
     Neighbour,
     NetState,
     NftTable,
+    PolicyRule,
     Route,
     Steering,
     Sysctl,
@@ -40,6 +41,14 @@ _HOST_SYSCTLS = {
     "net/ipv4/ip_forward": "0",
     "net/ipv4/conf/all/send_redirects": "1",
     "net/ipv6/conf/all/forwarding": "0",
+}
+_Entry = Address | Neighbour | Fdb | Route | PolicyRule
+_FIELDS = {
+    Address: "addresses",
+    Neighbour: "neighbours",
+    Fdb: "fdb",
+    Route: "routes",
+    PolicyRule: "rules",
 }
 _LINK_SYSCTLS = ("rp_filter", "send_redirects", "route_localnet", "accept_ra", "disable_ipv6", "arp_ignore")
 
@@ -169,18 +178,22 @@ class FakeKernel:
                 sysctls.setdefault(f"net/{family}/conf/{link.name}/{name}", "0")
         return _replace(self.state, links={**self.state.links, link.name: made}, sysctls=sysctls)
 
-    def _after_entry(self, operation: Op, item: Address | Neighbour | Fdb | Route) -> NetState:
-        field = {Address: "addresses", Neighbour: "neighbours", Fdb: "fdb", Route: "routes"}[type(item)]
-        have: frozenset[Address | Neighbour | Fdb | Route] = getattr(self.state, field)
+    def _after_entry(self, operation: Op, item: _Entry) -> NetState:
+        field = _FIELDS[type(item)]
+        have: frozenset[_Entry] = getattr(self.state, field)
         if operation.verb == "remove":
             return _replace(self.state, **{field: have - {item}})
+        if isinstance(item, PolicyRule):
+            if item in have:
+                raise _refused(operation, "it exists")
+            return _replace(self.state, **{field: have | {item}})
         link = self.state.links.get(item.link)
         if item.link and link is None:
             raise _refused(operation, f"no link {item.link}")
         if isinstance(item, Route):
             if link is not None and not link.up:
                 raise _refused(operation, f"{item.link} is down")
-            same = {r for r in self.state.routes if r.destination == item.destination}
+            same = {r for r in self.state.routes if r.place == item.place}
             if same and operation.verb == "add":
                 raise _refused(operation, "it exists")
             have = have - same

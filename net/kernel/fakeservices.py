@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from model.errors import CommandFailed
 from net.kernel.base import SeenServices
-from net.loadbalance import SETS, ElementChange, Elements, Flow
+from net.loadbalance import SETS, VERDICTS, ElementChange, Elements, Flow
 
 _RULE = re.compile(r'add rule inet flota_services (\S+) .* comment "(.*)"')
 
@@ -52,7 +52,7 @@ class FakeServices:
             for key, data in found.items():
                 if after[name].setdefault(key, data) != data:
                     raise CommandFailed(f"the kernel refused a change of services: element in {name}")
-                if name.startswith("vip") and data.decode() not in self.chains:
+                if name in VERDICTS and data.decode() not in self.chains:
                     raise CommandFailed("the kernel refused a change of services: no such chain")
         self.elements = after
 

@@ -28,6 +28,8 @@ from net.state import NetState
 
 BULK = 500
 """Elements from which on a transaction is worth not being told of."""
+_NO_SUCH_PORT = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""Nobody can have what this kernel or host does not."""
 SOCKET_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
@@ -122,7 +124,7 @@ class LinuxKernel:
                     probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 probe.bind((host_ip, port))
         except OSError as error:
-            if error.errno in (errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL, errno.ESOCKTNOSUPPORT):
+            if error.errno in _NO_SUCH_PORT:
                 return True
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
                 return False

@@ -3,7 +3,7 @@
 The kernel works on a request within the send, so a slow one (deleting a veth: 16 ms) would stall the event
 loop: one thread with a plain asyncio loop of its own owns all sockets. Bulk and hot messages are packed by
 hand (`net.kernel.rtnl`). Objects of ours are those whose name has our prefix and whose alias says so; routes
-are those of our protocol number.
+and rules are those of our protocol number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from model.errors import CommandFailed
 from net.diff import Op, describe
 from net.kernel import netns, rtnl, steering, sysctl
 from net.kernel.observed import DUMPS, state_of
-from net.state import Address, Fdb, Foot, Link, Neighbour, NetState, Route, Steering, Sysctl, Way
+from net.returnpath import REPLY_PRIORITY, REPLY_TABLE
+from net.state import Address, Fdb, Foot, Link, Neighbour, NetState, PolicyRule, Route, Steering, Sysctl, Way
 
 T = TypeVar("T")
 
@@ -277,12 +278,14 @@ def _packed(op: Op) -> bytes | None:
             return rtnl.neighbour(index, address, mac) if add else rtnl.no_neighbour(index, address)
         case Fdb(link=link, mac=mac, remote=remote):
             return rtnl.fdb(_index(link), mac, remote, add=add)
-        case Route(destination=destination, link=link, via=via, source=source):
+        case Route(destination=destination, link=link, via=via, source=source, table=table):
             index = _index(link) if link else 0
             if not add:
-                return rtnl.no_route(destination, index)
+                return rtnl.no_route(destination, index, table=table)
             mode = rtnl.REPLACE if op.verb == "change" else rtnl.EXCL
-            return rtnl.route(destination, index, via, source, mode=mode)
+            return rtnl.route(destination, index, via, source, table=table, mode=mode)
+        case PolicyRule():
+            return rtnl.policy_rule(op.item, add=add)
         case _:
             return None
 
@@ -320,6 +323,8 @@ def _lead(foot: Foot) -> None:
 
 
 def _ways(foot: Foot, index: int) -> list[bytes]:
+    if foot.replies_only:
+        return _replies(foot, index)
     messages = []
     for gateway in foot.gateways:
         family6 = ":" in gateway
@@ -332,8 +337,19 @@ def _ways(foot: Foot, index: int) -> list[bytes]:
     return messages
 
 
-def _inner(destination: str, index: int, via: str) -> bytes:
-    return rtnl.route(destination, index, via, protocol=rtnl.PROTO_STATIC, mode=rtnl.REPLACE)
+def _replies(foot: Foot, index: int) -> list[bytes]:
+    messages = []
+    for gateway in foot.gateways:
+        everywhere = "::/0" if ":" in gateway else "0.0.0.0/0"
+        messages.append(_inner(everywhere, index, gateway, table=REPLY_TABLE))
+        if gateway in foot.defaults:
+            messages.append(_inner(everywhere, index, gateway))
+    addresses = (cidr.partition("/")[0] for cidr in foot.addresses)
+    return [*messages, *(rtnl.source_rule(a, REPLY_TABLE, REPLY_PRIORITY) for a in addresses)]
+
+
+def _inner(destination: str, index: int, via: str, *, table: int = 0) -> bytes:
+    return rtnl.route(destination, index, via, protocol=rtnl.PROTO_STATIC, table=table, mode=rtnl.REPLACE)
 
 
 def _refused(op: Op, error: OSError) -> CommandFailed:

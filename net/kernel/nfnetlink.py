@@ -16,7 +16,8 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Final
 
 from net.flows import Connection
-from net.loadbalance import ElementChange, Flow
+from net.loadbalance import NOBODY, VERDICTS, ElementChange, Flow
+from net.portelements import INTERVALS, datagram_port
 
 NETLINK_NETFILTER, SOL_NETLINK, NETLINK_CAP_ACK = 12, 270, 10
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
@@ -30,6 +31,8 @@ NEWSETELEM, GETSETELEM, DELSETELEM = NFTABLES | 12, NFTABLES | 13, NFTABLES | 14
 GETTABLE, GETCHAIN, GETRULE, GETGEN = NFTABLES | 1, NFTABLES | 4, NFTABLES | 7, NFTABLES | 16
 NFPROTO_BRIDGE, DORMANT, NF_DROP = 7, 1, 0
 CT_GET, CT_DELETE = CTNETLINK | 1, CTNETLINK | 2
+KEY_END = 10
+"""Of an element that is a range of keys."""
 GOTO = struct.pack(">i", -4)
 UDP = 17
 ENDED = (7, 8)
@@ -90,7 +93,7 @@ def list_elements(link: socket.socket, table: str, name: str) -> dict[bytes, byt
     for payload in _dump(link, GETSETELEM, NFPROTO_INET, ask):
         for _, element in _each(_attributes(payload).get(3, b""), 0):
             parts = dict(_each(element, 0))
-            found[_value(parts[1])] = _value(parts.get(2, b""))
+            found[_value(parts[1]) + _value(parts.get(KEY_END, b""))] = _value(parts.get(2, b""))
     return found
 
 
@@ -126,17 +129,21 @@ def list_comments(link: socket.socket, table: str) -> dict[str, tuple[str, ...]]
     return found
 
 
-def forget_datagrams(link: socket.socket, flows: Iterable[Flow]) -> int:
+def forget_datagrams(link: socket.socket, flows: Iterable[Flow], local: Container[bytes]) -> int:
     """Delete the UDP connections of virtual addresses that go to members they no longer lead to, so that a
-    client that keeps its socket gets another with its next packet. How many there were."""
-    gone = {(flow.vip, flow.member) for flow in flows}
+    client that keeps its socket gets another with its next packet. `local` are this host's addresses. How
+    many there were."""
+    gone = {(datagram_port(flow.vip) or flow.vip, flow.member) for flow in flows}
     count = 0
     for family, source, target, length in ((AF_INET, 1, 2, 4), (AF_INET6, 3, 4, 16)):
-        if not any(len(vip) == length for vip, _ in gone):
+        if not any(len(member) in (length, len(NOBODY)) for _, member in gone):
             continue
         for payload in _dump(link, CT_GET, family, _datagrams()):
             parts = _attributes(payload)
-            if (_end(parts[1], target), _end(parts[2], source)) in gone:
+            asked, member = _end(parts[1], target), _end(parts[2], source)
+            port = _port(parts[1])
+            fresh = asked == member and asked in local and (port, NOBODY) in gone
+            if fresh or (asked, member) in gone or (asked != member and (port, member) in gone):
                 _delete_connection(link, family, parts)
                 count += 1
     return count
@@ -174,20 +181,26 @@ def _connection(parts: Mapping[int, bytes], source: int, target: int, local: Con
 
 
 def translated_to(link: socket.socket) -> set[bytes]:
-    """Addresses that answer connections in the place of another; those being closed don't count."""
+    """Addresses that answer connections in the place of another, and those others; connections that are being
+    closed don't count."""
     found: set[bytes] = set()
     for family, source, target in ((AF_INET, 1, 2), (AF_INET6, 3, 4)):
         for payload in _dump(link, CT_GET, family, b""):
             parts = _attributes(payload)
-            answering = _end(parts[2], source)
-            if answering != _end(parts[1], target) and _tcp_state(parts.get(4, b"")) not in ENDED:
-                found.add(answering)
+            answering, asked = _end(parts[2], source), _end(parts[1], target)
+            if answering != asked and _tcp_state(parts.get(4, b"")) not in ENDED:
+                found |= {answering, asked}
     return found
 
 
 def _end(tuple_: bytes, which: int) -> bytes:
     """Source or destination of one direction (CTA_TUPLE_IP)."""
     return dict(_each(dict(_each(tuple_, 0))[1], 0)).get(which, b"")
+
+
+def _port(tuple_: bytes) -> int:
+    """Destination port of one direction (CTA_TUPLE_PROTO)."""
+    return int.from_bytes(dict(_each(dict(_each(tuple_, 0)).get(2, b""), 0)).get(3, b""), "big")
 
 
 def _tcp_state(info: bytes) -> int:
@@ -244,7 +257,10 @@ def _drain(link: socket.socket) -> None:
 
 def _packed(name: str, found: Mapping[bytes, bytes]) -> Iterator[bytes]:
     """Elements of one shape differ by their bytes only: the frame around those is made once."""
-    verdict = name.startswith("vip")
+    if name in INTERVALS:
+        yield from (_element(name, key, data) for key, data in found.items())
+        return
+    verdict = name in VERDICTS
     frames: dict[tuple[int, int | bytes], tuple[bytes, bytes]] = {}
     for key, data in found.items():
         shape = (len(key), data if verdict else len(data))
@@ -259,9 +275,12 @@ def _packed(name: str, found: Mapping[bytes, bytes]) -> Iterator[bytes]:
 
 
 def _element(name: str, key: bytes, data: bytes) -> bytes:
+    if name in INTERVALS:
+        half = len(key) // 2
+        return _nest(1, _nest(1, _attr(1, key[:half])) + _nest(KEY_END, _attr(1, key[half:])))
     inner = _nest(1, _attr(1, key))
     if data:
-        value = _nest(2, _attr(1, GOTO), _attr(2, data + b"\0")) if name.startswith("vip") else _attr(1, data)
+        value = _nest(2, _attr(1, GOTO), _attr(2, data + b"\0")) if name in VERDICTS else _attr(1, data)
         inner += _nest(2, value)
     return _nest(1, inner)
 

@@ -1,8 +1,8 @@
 """rtnetlink dumps (rtnetlink(7)) as a NetState of our objects only. Pure.
 
 A link is ours when its name has our prefix and its alias is ours; addresses, neighbours and FDB entries are
-ours when they are on such a link; routes when they carry our protocol number. Decoded by hand: one message
-costs microseconds, so that a host with a thousand containers can be looked at after every change.
+ours when they are on such a link; routes and rules when they carry our protocol number. Decoded by hand: one
+message costs microseconds, so that a host with a thousand containers can be looked at after every change.
 """
 
 from __future__ import annotations
@@ -12,7 +12,19 @@ import struct
 from collections.abc import Iterable, Mapping
 
 from net.naming import ALIAS, PREFIXES, VETH
-from net.state import NO_MAC, PROTOCOL, Address, Fdb, Link, LinkKind, Neighbour, NetState, Route, Vxlan
+from net.state import (
+    NO_MAC,
+    PROTOCOL,
+    Address,
+    Fdb,
+    Link,
+    LinkKind,
+    Neighbour,
+    NetState,
+    PolicyRule,
+    Route,
+    Vxlan,
+)
 
 AF_UNSPEC, AF_INET, AF_BRIDGE, AF_INET6 = 0, 2, 7, 10
 IFF_UP, NUD_PERMANENT, RTN_UNICAST, TABLE_MAIN = 0x1, 0x80, 1, 254
@@ -20,7 +32,8 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_BR_MCAST_SNOOPING = 1, 2, 23
 IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 IFA_ADDRESS, IFA_LOCAL, NDA_DST, NDA_LLADDR = 1, 2, 1, 2
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_VIA = 1, 4, 5, 7, 18
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_TABLE, RTA_VIA = 1, 4, 5, 7, 15, 18
+FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 6, 10, 15, 16, 21
 NLA_TYPE = 0x3FFF
 _SKIP_STATS = struct.pack("=HHI", 8, 29, 1 << 3)
 """IFLA_EXT_MASK with RTEXT_FILTER_SKIP_STATS: a third of the bytes."""
@@ -31,6 +44,7 @@ DUMPS: Mapping[str, tuple[int, bytes]] = {
     "neighbours": (30, bytes(12)),
     "fdb": (30, struct.pack("=B11x", AF_BRIDGE)),
     "routes": (26, bytes(12)),
+    "rules": (34, bytes(12)),
 }
 """What `state_of` needs: message type and body of each dump request."""
 
@@ -42,6 +56,7 @@ def state_of(
     neighbours: Iterable[bytes],
     fdb: Iterable[bytes],
     routes: Iterable[bytes],
+    rules: Iterable[bytes],
 ) -> NetState:
     """From the payloads (without netlink header) of the dumps of `DUMPS`."""
     raw = {struct.unpack_from("=i", data, 4)[0]: data for data in links}
@@ -56,6 +71,7 @@ def state_of(
         neighbours=frozenset(_neighbours(neighbours, stands)),
         fdb=frozenset(_fdb(fdb, stands)),
         routes=frozenset(_routes(routes, names)),
+        rules=frozenset(_rules(rules)),
     )
 
 
@@ -143,10 +159,11 @@ def _entries(messages: Iterable[bytes], ours: Mapping[int, str]) -> Iterable[tup
 
 def _routes(messages: Iterable[bytes], names: Mapping[int, str]) -> Iterable[Route]:
     for data in messages:
-        family, prefix, _, _, table, protocol, _, kind = struct.unpack_from("=8B", data)
-        if protocol != PROTOCOL or table != TABLE_MAIN:
+        family, prefix, _, _, _, protocol, _, kind = struct.unpack_from("=8B", data)
+        if protocol != PROTOCOL:
             continue
         found = _attributes(data, 12)
+        table = _number(found, RTA_TABLE)
         via = found.get(RTA_GATEWAY) or found.get(RTA_VIA, b"")[2:]
         source = found.get(RTA_PREFSRC, b"")
         target = found.get(RTA_DST) or bytes(16 if family == AF_INET6 else 4)
@@ -155,6 +172,21 @@ def _routes(messages: Iterable[bytes], names: Mapping[int, str]) -> Iterable[Rou
             link=names.get(_number(found, RTA_OIF), "") if kind == RTN_UNICAST else "",
             via=_ip(via) if via else "",
             source=_ip(source) if source else "",
+            table=0 if table == TABLE_MAIN else table,
+        )
+
+
+def _rules(messages: Iterable[bytes]) -> Iterable[PolicyRule]:
+    for data in messages:
+        found = _attributes(data, 12)
+        if data[0] not in (AF_INET, AF_INET6) or found.get(FRA_PROTOCOL) != bytes([PROTOCOL]):
+            continue
+        yield PolicyRule(
+            version=6 if data[0] == AF_INET6 else 4,
+            mark=_number(found, FRA_FWMARK),
+            mask=_number(found, FRA_FWMASK),
+            table=_number(found, FRA_TABLE),
+            priority=_number(found, FRA_PRIORITY),
         )
 
 

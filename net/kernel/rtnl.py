@@ -14,13 +14,14 @@ import socket
 import struct
 from collections.abc import Sequence
 
-from net.state import PROTOCOL
+from net.state import PROTOCOL, PolicyRule
 
 NETLINK_ROUTE, SOL_NETLINK, NETLINK_CAP_ACK = 0, 270, 10
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 DUMP, DUMP_INTR = 0x300, 0x10
 RTM_NEWLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE = 16, 20, 21, 24, 25
 RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
+RTM_NEWRULE, RTM_DELRULE = 32, 33
 REQUEST, ACK, REPLACE, EXCL, CREATE, APPEND = 0x1, 0x4, 0x100, 0x200, 0x400, 0x800
 AF_BRIDGE = 7
 NUD_STALE, NUD_NOARP, NUD_PERMANENT = 0x04, 0x40, 0x80
@@ -28,6 +29,8 @@ NTF_SELF = 0x02
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
 TABLE_MAIN, PROTO_STATIC = 254, 4
+RTA_TABLE, FR_ACT_TO_TBL = 15, 1
+FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 2, 6, 10, 15, 16, 21
 RTNH_F_ONLINK = 4
 IFA_F_NODAD = 0x02
 IFF_UP = 0x1
@@ -165,24 +168,58 @@ def no_address(index: int, cidr: str) -> bytes:
 
 
 def route(
-    destination: str, index: int, via: str, source: str = "", *, protocol: int = PROTOCOL, mode: int = EXCL
+    destination: str,
+    index: int,
+    via: str,
+    source: str = "",
+    *,
+    protocol: int = PROTOCOL,
+    table: int = 0,
+    mode: int = EXCL,
 ) -> bytes:
-    """A new route of the main table; `mode` REPLACE changes the one to the same destination."""
-    return _message(RTM_NEWROUTE, CREATE | mode, _route(destination, index, via, source, protocol))
+    """A new route, of the main table if none is named; `mode` REPLACE changes the one to the same
+    destination."""
+    return _message(RTM_NEWROUTE, CREATE | mode, _route(destination, index, via, source, protocol, table))
 
 
-def no_route(destination: str, index: int) -> bytes:
+def no_route(destination: str, index: int, *, table: int = 0) -> bytes:
     """Only ours: the kernel matches the protocol too."""
-    return _message(RTM_DELROUTE, 0, _route(destination, index, "", "", PROTOCOL))
+    return _message(RTM_DELROUTE, 0, _route(destination, index, "", "", PROTOCOL, table))
 
 
-def _route(destination: str, index: int, via: str, source: str, protocol: int) -> bytes:
+def policy_rule(rule: PolicyRule, *, add: bool) -> bytes:
+    """One that exists already is refused with EEXIST."""
+    family = socket.AF_INET6 if rule.version == 6 else socket.AF_INET
+    body = _rule(family, 0, rule.table, rule.priority)
+    body += _attr(FRA_FWMARK, struct.pack("=I", rule.mark)) + _attr(FRA_FWMASK, struct.pack("=I", rule.mask))
+    body += _attr(FRA_PROTOCOL, bytes([PROTOCOL]))
+    return _message(RTM_NEWRULE, CREATE | EXCL, body) if add else _message(RTM_DELRULE, 0, body)
+
+
+def source_rule(address: str, table: int, priority: int) -> bytes:
+    """What has this address as its source is routed by `table`."""
+    raw = _ip(address)
+    body = _rule(_family(address), len(raw) * 8, table, priority) + _attr(FRA_SRC, raw)
+    return _message(RTM_NEWRULE, CREATE | EXCL, body)
+
+
+def _rule(family: int, source_length: int, table: int, priority: int) -> bytes:
+    head = struct.pack("=BBBBBBBBI", family, 0, source_length, 0, 0, 0, 0, FR_ACT_TO_TBL, 0)
+    return (
+        head + _attr(FRA_PRIORITY, struct.pack("=I", priority)) + _attr(FRA_TABLE, struct.pack("=I", table))
+    )
+
+
+def _route(destination: str, index: int, via: str, source: str, protocol: int, table: int) -> bytes:
     text, _, prefix = destination.partition("/")
     family = _family(text)
     kind = RTN_UNICAST if index else RTN_UNREACHABLE
     scope = SCOPE_LINK if index and not via and family == socket.AF_INET else SCOPE_UNIVERSE
     flags = RTNH_F_ONLINK if via else 0
-    body = struct.pack("=BBBBBBBBI", family, int(prefix), 0, 0, TABLE_MAIN, protocol, scope, kind, flags)
+    short = 0 if table else TABLE_MAIN
+    body = struct.pack("=BBBBBBBBI", family, int(prefix), 0, 0, short, protocol, scope, kind, flags)
+    if table:
+        body += _attr(RTA_TABLE, struct.pack("=I", table))
     if int(prefix):
         body += _attr(1, _ip(text))
     if index:

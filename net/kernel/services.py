@@ -15,10 +15,11 @@ from model.errors import CommandFailed
 from net.kernel import nfnetlink
 from net.kernel.base import SeenServices
 from net.loadbalance import SETS, ElementChange, Elements, Flow
+from net.portelements import LENGTH
 from net.servicechains import TABLE
 
 TRIES = 20
-KNOWN = ("known4", "known6")
+KNOWN = ("known4", "known6", "portknown4", "portknown6")
 
 
 class ServiceLink:
@@ -112,7 +113,10 @@ class ServiceLink:
 
 
 def _meant(key: bytes, member: bytes, sticky: set[tuple[bytes, bytes]]) -> bool:
-    """The key of an IPv6 entry has only hashes; clients of the member's other services are forgotten too."""
+    """A port's key comes first in what it is known by. The key of an address's IPv6 entry has only hashes;
+    clients of the member's other services are forgotten too."""
+    if (key[:LENGTH], member) in sticky:
+        return True
     if len(member) == 16:
-        return any(left == member for _, left in sticky)
+        return any(left == member and len(vip) == len(member) for vip, left in sticky)
     return (key[:4], member) in sticky

@@ -23,6 +23,8 @@ LINKS, ADDRESSES = frozenset({16, 17}), frozenset({20, 21})
 RTM_GETADDR, IFA_ADDRESS, IFA_LOCAL = 22, 1, 2
 IFLA_IFNAME, LINK_HEADER, ADDRESS_HEADER = 3, 16, 8
 SIOCGIFMTU = 0x8921
+MOST_ADDRESSES = 64
+"""That are told."""
 
 
 class UnderlayMonitor:
@@ -81,6 +83,29 @@ def link_of(address: str) -> tuple[str, int] | None:
             name = socket.if_indextoname(index)
             return name, _mtu(name)
     return None
+
+
+def own_addresses() -> tuple[str, ...]:
+    """All of this host, in the calling thread's network namespace, but for those on links of ours and those
+    that are good on one link or on the host alone. Raises OSError."""
+    with rtnl.connect() as link:
+        entries = rtnl.dump(link, RTM_GETADDR, bytes(ADDRESS_HEADER))
+    found = set[str]()
+    for body in entries:
+        raw = _attribute(body, ADDRESS_HEADER, IFA_LOCAL) or _attribute(body, ADDRESS_HEADER, IFA_ADDRESS)
+        address = ipaddress.ip_address(raw) if len(raw) in (4, 16) else None
+        if address is not None and not (address.is_loopback or address.is_link_local):
+            (index,) = struct.unpack_from("=I", body, 4)
+            if not _is_ours(index):
+                found.add(str(address))
+    return tuple(sorted(found))[:MOST_ADDRESSES]
+
+
+def _is_ours(index: int) -> bool:
+    try:
+        return socket.if_indextoname(index).startswith(PREFIXES)
+    except OSError:  # gone meanwhile
+        return True
 
 
 def _mtu(name: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import struct
+from functools import lru_cache
 from typing import Literal
 
 from model.errors import InvalidInput
@@ -119,6 +120,7 @@ def _header(source: _Address, destination: _Address, source_port: int, destinati
     )
 
 
+@lru_cache(maxsize=1024)
 def _address(text: str) -> _Address:
     try:
         if "%" in text:

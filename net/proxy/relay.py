@@ -25,55 +25,84 @@ _ROUNDS = 8
 _NOW = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, zero seconds: close(2) sends a reset (socket(7))."""
-_KEEPALIVE = ((socket.TCP_KEEPIDLE, 300), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KEEPCNT, 5))
-"""A peer that fell silent for good gives its place free after some minutes."""
+KEEPALIVE = 300
+"""Seconds of silence until a peer is asked whether it lives; one that is gone gives its place free."""
+_SMALL = 16 << 10
+"""When less came there is hardly more yet."""
 
 
 class _Flow:
     """One direction."""
 
-    __slots__ = ("_held", "_loop", "_out_fd", "_over", "_pipe", "_pipes", "_source_fd", "_target", "ended")
+    __slots__ = (
+        "_held",
+        "_loop",
+        "_out_fd",
+        "_over",
+        "_pipe",
+        "_pipes",
+        "_reading",
+        "_source_fd",
+        "_target",
+        "_writing",
+        "ended",
+    )
 
     def __init__(
-        self, source: socket.socket, target: socket.socket, pipes: Pipes, over: Callable[[bool], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        source: socket.socket,
+        target: socket.socket,
+        pipes: Pipes,
+        over: Callable[[bool], None],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._source_fd, self._target, self._out_fd = source.fileno(), target, target.fileno()
         self._pipes, self._over = pipes, over
         self._pipe: Pipe | None = None
         self._held = 0
-        self.ended = False
+        self._reading = self._writing = self.ended = False
 
     def start(self) -> None:
-        self._loop.add_reader(self._source_fd, self.fill)
+        self._reading = True
+        self._loop.add_reader(self._source_fd, self._fill)
 
-    def fill(self) -> None:
+    def stop(self) -> None:
+        """Before the sockets are closed."""
+        self._rest()
+        if self._writing:
+            self._loop.remove_writer(self._out_fd)
+        if self._pipe is not None:
+            self._pipes.drop(self._pipe)
+            self._pipe = None
+
+    def _rest(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._source_fd)
+
+    def _fill(self) -> None:
         """What the source has goes to the target, as far as it takes it."""
         try:
             pipe = self._pipe = self._pipes.take()
             for _ in range(_ROUNDS):
-                self._held = os.splice(self._source_fd, pipe[1], SIZE, flags=_NOW)
-                if not self._held:
+                self._held = came = os.splice(self._source_fd, pipe[1], SIZE, flags=_NOW)
+                if not came:
                     self._release()
                     self._end()
                     return
                 if not self._drain():
-                    self._loop.remove_reader(self._source_fd)
+                    self._rest()
+                    self._writing = True
                     self._loop.add_writer(self._out_fd, self._resume)
                     return
+                if came < _SMALL:
+                    break
             self._release()
         except BlockingIOError:
             self._release()
         except OSError:
             self._over(True)
-
-    def stop(self) -> None:
-        """Before the sockets are closed."""
-        self._loop.remove_reader(self._source_fd)
-        self._loop.remove_writer(self._out_fd)
-        if self._pipe is not None:
-            self._pipes.drop(self._pipe)
-            self._pipe = None
 
     def _drain(self) -> bool:
         """Whether all that is held went through. Raises OSError."""
@@ -92,6 +121,7 @@ class _Flow:
         except OSError:
             self._over(True)
             return
+        self._writing = False
         self._loop.remove_writer(self._out_fd)
         self._release()
         self.start()
@@ -103,7 +133,7 @@ class _Flow:
         self._pipe = None
 
     def _end(self) -> None:
-        self._loop.remove_reader(self._source_fd)
+        self._rest()
         self.ended = True
         try:
             self._target.shutdown(socket.SHUT_WR)
@@ -120,13 +150,14 @@ class Relay:
 
     def __init__(
         self,
+        loop: asyncio.AbstractEventLoop,
         client: socket.socket,
         header: bytes,
         backends: Sequence[Backend],
         pipes: Pipes,
         gone: Callable[[Relay], None],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._client, self._header, self._pipes, self._gone = client, header, pipes, gone
         self._backends = list(reversed(backends))
         self._server: socket.socket | None = None
@@ -134,15 +165,6 @@ class Relay:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        _tune(self._client)
-        self._next()
-
-    def abort(self) -> None:
-        """Both sides are reset."""
-        self._close(reset=True)
-
-    # -- the way to a backend -----------------------------------------------------------------------
-    def _next(self) -> None:
         """The next backend, until one takes the connection; the client is reset when none does."""
         while self._backends:
             backend = self._backends.pop()
@@ -154,13 +176,18 @@ class Relay:
             except OSError:
                 continue
             self._server = server
-            _tune(server)
+            tune(server)
             if server.connect_ex((backend.address, backend.port)) in (0, errno.EINPROGRESS):
                 self._greet()
                 return
             self._drop_server()
         self.abort()
 
+    def abort(self) -> None:
+        """Both sides are reset."""
+        self._close(reset=True)
+
+    # -- the way to a backend -----------------------------------------------------------------------
     def _greet(self) -> None:
         """The header goes first and whole: it fits any new socket's buffer. On one host the connection
         mostly stands as soon as it is asked for."""
@@ -177,28 +204,27 @@ class Relay:
         if not whole:
             self._refused()
             return
-        if self._timer is not None:
-            self._loop.remove_writer(self._server.fileno())
-            self._stop_timer()
-        there = _Flow(self._client, self._server, self._pipes, self._over)
-        back = _Flow(self._server, self._client, self._pipes, self._over)
+        self._stop_waiting()
+        there = _Flow(self._loop, self._client, self._server, self._pipes, self._over)
+        back = _Flow(self._loop, self._server, self._client, self._pipes, self._over)
         self._flows = there, back
         for flow in self._flows:
             flow.start()
 
     def _refused(self) -> None:
-        self._stop_timer()
+        self._stop_waiting()
         self._drop_server()
-        self._next()
+        self.start()
 
     def _drop_server(self) -> None:
         assert self._server is not None
-        self._loop.remove_writer(self._server.fileno())
         self._server.close()
         self._server = None
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
+    def _stop_waiting(self) -> None:
+        """For the backend's answer, if we do."""
+        if self._timer is not None and self._server is not None:
+            self._loop.remove_writer(self._server.fileno())
             self._timer.cancel()
             self._timer = None
 
@@ -212,11 +238,9 @@ class Relay:
     def _close(self, *, reset: bool) -> None:
         if self._client.fileno() < 0:
             return
-        self._stop_timer()
+        self._stop_waiting()
         for flow in self._flows:
             flow.stop()
-        if self._server is not None:
-            self._loop.remove_writer(self._server.fileno())
         for sock in (self._client, self._server):
             if sock is not None:
                 if reset:
@@ -234,8 +258,8 @@ def refuse(client: socket.socket) -> None:
     client.close()
 
 
-def _tune(sock: socket.socket) -> None:
+def tune(sock: socket.socket) -> None:
+    """What a listening socket has of this, those that it accepts have too (tcp(7))."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEPALIVE:
-        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE)

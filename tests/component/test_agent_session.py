@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agent.host import HostAgent
 from agent.runtime.fake import Program
@@ -15,12 +16,25 @@ from agent.session import Session
 from aio.clock import SystemClock
 from model.api import CreateInstance, StopRequest
 from model.codec import encode_wire
+from model.directory import DirectoryDelta, Member
 from model.errors import Exhausted, FlotaError, Forbidden
+from model.ids import HostId, InstanceId, ServiceId
 from model.spec import ContainerSpec
 from model.status import Phase
-from model.view import ViewDelta
-from model.wire import Delta, Goodbye, NeedView, Ping, Pong, Welcome, decode_agent
-from tests.support.agentlab import HOST, IMAGE, AgentLab, ident, instance, view
+from model.view import ServiceView, View, ViewDelta, service_key
+from model.wire import (
+    Ack,
+    Delta,
+    Follows,
+    Goodbye,
+    Membership,
+    NeedView,
+    Ping,
+    Pong,
+    Welcome,
+    decode_agent,
+)
+from tests.support.agentlab import BRIDGE, HOST, IMAGE, AgentLab, bridge, ident, instance, view
 from tests.support.agents import FakeHost, MemoryChannel, make_host
 from tests.support.fleet import Fleet, fleet
 from tests.support.waiting import until
@@ -109,13 +123,15 @@ async def test_what_happened_while_cut_off_is_told_at_the_next_session(tmp_path:
             assert ended.exit_code == 9
 
 
-async def script(agent: HostAgent, epoch: int = 1) -> tuple[MemoryChannel, asyncio.Task[None]]:
+async def script(
+    agent: HostAgent, epoch: int = 1, first: View | None = None
+) -> tuple[MemoryChannel, asyncio.Task[None]]:
     """A session whose controller is the test; welcomed with an empty View of revision 1."""
     near, far = MemoryChannel.pair()
     task = asyncio.get_running_loop().create_task(Session(agent, epoch=epoch).run(near))
     frame = await far.receive()
     assert frame is not None
-    await far.send(encode_wire(Welcome(view=view(), ping_every=0.05)))
+    await far.send(encode_wire(Welcome(view=first or view(), ping_every=0.05)))
     return far, task
 
 
@@ -153,6 +169,36 @@ async def test_a_delta_that_does_not_fit_asks_for_the_whole(tmp_path: Path) -> N
         far, task = await script(agent)
         await far.send(encode_wire(Delta(delta=ViewDelta(from_revision=7, to_revision=8))))
         assert await heard(far, NeedView) == NeedView(have=1)
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_a_membership_is_followed_once_the_kernel_balances_by_it(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    held, serve, serving = asyncio.Event(), lab.network.serve, asyncio.Event()
+
+    async def slow(changes: object) -> None:
+        serving.set()
+        await held.wait()
+        await serve(changes)
+
+    web = ServiceId("web")
+    network = replace(bridge(), vip_ranges=("10.99.0.0/24",))
+    services = {service_key(BRIDGE, web): ServiceView(name="web", ipv4="10.99.0.1")}
+    first = replace(view(), networks={BRIDGE: network}, services=services)
+    member = Member(name="web.1", host=HostId("other"), service=web, ipv4="10.9.0.9")
+    delta = DirectoryDelta(put={BRIDGE: {InstanceId("x"): member}})
+    async with lab.agent() as agent:
+        far, task = await script(agent, first=first)
+        await heard(far, Ack)
+        lab.network.serve = slow
+        await far.send(encode_wire(Membership(delta=delta, whole=True, serial=7)))
+        await asyncio.wait_for(serving.wait(), 5)
+        assert agent.membership.heard[1] == 7 and agent.membership._followed == 0
+        held.set()
+        assert await heard(far, Follows) == Follows(serial=7)
+        await far.send(encode_wire(Membership(delta=delta, whole=True, serial=8)))
+        assert await heard(far, Follows) == Follows(serial=8), "also what changes nothing"
         task.cancel()
         await asyncio.wait([task])
 

@@ -165,6 +165,16 @@ def test_services_networks_volumes_tokens_and_nodes(fleet: ServedFleet) -> None:
     assert fleet.ok("token", "create", "-q") == "flota-1-a-b\n"
     fleet.ok("node", "update", "--availability", "drain", "--label-add", "zone=a", "n3")
     assert fleet.json("node", "ls")[2]["host"]["spec"]["labels"] == {"zone": "a"}
+    assert fleet.ok("service", "rollback", "web") == "web\n"
+    assert fleet.json("service", "ls")[0]["service"]["spec"]["container"]["image"] == "box:1"
+    assert fleet.ok("service", "update", "--rollback", "web") == "web\n"
+    assert fleet.json("service", "ls")[0]["service"]["spec"]["container"]["image"] == "box:2"
+    refused = fleet.flota("service", "update", "--rollback", "--image", "box:3", "web")
+    assert refused.returncode == 1 and b"--rollback changes nothing else" in refused.stderr
+    fleet.ok("service", "update", "--health-cmd", "true", "--rollback-order", "start-first", "web")
+    changed = fleet.json("service", "ls")[0]["service"]["spec"]
+    assert changed["container"]["health"]["probe"] == {"type": "shell", "command": "true"}
+    assert changed["rollback"]["order"] == "start-first"
     fleet.ok("service", "rm", "web")
     assert fleet.json("service", "ls") == []
 

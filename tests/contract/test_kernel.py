@@ -12,16 +12,25 @@ import pytest
 
 from model.errors import AlreadyExists, CommandFailed
 from model.ids import HostId, InstanceId, NetworkId
-from model.spec import NetworkSpec, Subnet
+from model.spec import NetworkSpec, Publish, Subnet
 from model.status import BoundPort
 from model.view import NetworkPeer, NetworkView, Peer
 from net.diff import NftOp, Op, diff
 from net.endpoint import InstanceNetwork
-from net.host import EndpointRequest, NetworkPlan, PublishRequest
+from net.host import INGRESS, EndpointRequest, NetworkPlan, PublishRequest
 from net.kernel.base import Kernel
 from net.kernel.fake import FakeKernel
 from net.kernel.linux import LinuxKernel
-from net.loadbalance import ElementChange, Ledger, Method, ServiceMember, VirtualService, delta, pack
+from net.loadbalance import (
+    VERDICTS,
+    ElementChange,
+    Ledger,
+    Method,
+    ServiceMember,
+    VirtualService,
+    delta,
+    pack,
+)
 from net.plan import desired
 from net.servicechains import Frame, all_chains, comments, completing_script, removing_script
 from net.state import Address, Link, NetState, Route, Sysctl
@@ -55,7 +64,14 @@ def plan() -> NetworkPlan:
         blocks = (f"10.{number}.1.0/24", f"fd00:{number}::100/120")
         return NetworkView(id=ident, spec=spec, vni=4096 + number, blocks=blocks, peers=peers)
 
-    views = (view(ROUTED, 1), view(BRIDGED, 2, mode="bridged"), view(LOCAL, 3, "bridge"))
+    ingress = view(NetworkId(INGRESS), 4, icc="off")
+    entry = msgspec.structs.replace(ingress.peers[0], number=5)
+    views = (
+        view(ROUTED, 1),
+        view(BRIDGED, 2, mode="bridged"),
+        view(LOCAL, 3, "bridge"),
+        msgspec.structs.replace(ingress, peers=(entry,)),
+    )
     return NetworkPlan(
         host=ME,
         address="198.18.7.11",
@@ -100,6 +116,7 @@ async def test_kernel_after_a_diff_is_as_wanted_and_after_its_reverse_empty(
     seen = await kernel.observe(want.sysctls)
     assert diff(want, seen) == ()
     assert (seen.routes, seen.fdb, seen.neighbours) == (want.routes, want.fdb, want.neighbours)
+    assert seen.rules == want.rules and len(seen.rules) == 2
     assert (seen.addresses, dict(seen.sysctls)) == (want.addresses, dict(want.sysctls))
     await kernel.apply(diff(NetState(), seen))
     rest = await kernel.observe(())
@@ -137,15 +154,20 @@ async def test_services_are_seen_as_they_were_programmed(kernel: Kernel) -> None
     assert (await kernel.observe_services()).chains == {}
     both = tuple(ServiceMember(ipv4=f"10.1.1.{n}", ipv6=f"fd00:1::10{n}") for n in (1, 2))
     methods: tuple[Method, ...] = ("round-robin", "random", "source-hash", "sticky")
+    port = Publish(target=80, published=8080, mode="ingress", allow=("10.0.0.0/8", "fd00::/16"))
     ledger = Ledger(
         {
-            m: VirtualService(ipv4=f"10.127.0.{i}", ipv6=f"fd7f::{i}", members=both, method=m)
-            for i, m in enumerate(methods)
+            "ports": VirtualService(members=both, method="sticky", ports=(port,)),
+            **{
+                m: VirtualService(ipv4=f"10.127.0.{i}", ipv6=f"fd7f::{i}", members=both, method=m)
+                for i, m in enumerate(methods)
+            },
         },
         ("10.1.1.0/24", "fd00:1::100/120"),
     )
-    picks = {data.decode() for name in ("vip4", "vip6") for data in ledger.elements[name].values()}
-    want = all_chains(Frame(ranges=("10.127.0.0/16", "fd7f::/64"), onlink=("flbx",)), picks)
+    picks = {data.decode() for name in VERDICTS for data in ledger.elements[name].values()}
+    frame = Frame(ranges=("10.127.0.0/16", "fd7f::/64"), onlink=("flbx",), ports=True)
+    want = all_chains(frame, picks)
     await kernel.apply([NftOp(family="inet", script=completing_script(want, {}), whole=False)])
     await kernel.change_services(delta({}, ledger.elements))
     seen = await kernel.observe_services()
@@ -155,7 +177,7 @@ async def test_services_are_seen_as_they_were_programmed(kernel: Kernel) -> None
     with pytest.raises(CommandFailed, match="services"):
         await kernel.change_services(missing)
     assert (await kernel.observe_services()).elements == ledger.elements
-    change = ledger.change({"sticky": None})
+    change = ledger.change({"sticky": None, "ports": None})
     await kernel.change_services(change.elements)
     await kernel.forget(change.left)
     assert await kernel.connected(frozenset(ledger.lingering)) == frozenset()

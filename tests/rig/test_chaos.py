@@ -29,7 +29,8 @@ NETWORKS = {
     "bridged": ("--ipv6", "--opt", "mode=bridged"),
     "small": ("--subnet", "10.77.0.0/27"),
 }
-ROUNDS, SPAN = 300 if FULL else 12, 6
+ROUNDS = int(os.environ.get("FLOTA_CHAOS_ROUNDS", "300" if FULL else "12"))
+SPAN = 6
 GREEN = 5.0
 """Seconds from the last fault until the doctor finds nothing."""
 MOST = 12

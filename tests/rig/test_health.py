@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
 
 from deploy.fleet import Fleet
 from tests.rig.conftest import IMAGE
+from tests.rig.support import replicas
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
+SERVE = "echo fine > /www/index.html; httpd -f -p 80 -h /www & while :; do wait; sleep 1; done"
 HTTPD = "echo fine > /www/index.html; exec httpd -f -p 80 -h /www"
 
 
@@ -79,6 +83,62 @@ def test_ports_are_asked_from_within_the_containers_network(clean: Fleet, networ
     run(clean, "tcp", *words, "--health-tcp", "81" if network != "host" else "8098")
     found = await_health(clean, "tcp", "unhealthy")
     assert found["status"]["health_message"].endswith("Connection refused")
+
+
+def service(fleet: Fleet) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(fleet.flota("n1", "service", "inspect", "web"))[0]
+    return found
+
+
+def create(fleet: Fleet) -> None:
+    health = ("--health-http", "80/", "--health-interval", "300ms", "--health-retries", "2")
+    words = ("--name", "web", "--replicas", "2", "--stop-grace-period", "1s", *health)
+    fleet.flota("n1", "service", "create", *words, IMAGE, "sh", "-c", SERVE)
+    wait_until(lambda: service(fleet)["running"] == 2, deadline=30, what="two ready replicas")
+
+
+def test_a_replica_that_gets_unhealthy_is_replaced_and_the_service_says_why(clean: Fleet) -> None:
+    create(clean)
+    first = replicas(clean, "web")[0]["instance"]["id"]
+    clean.flota("n1", "exec", first, "killall", "httpd")
+    wait_until(lambda: service(clean)["service"].get("conditions"), deadline=20, what="a condition")
+    assert "does not stay up: it is unhealthy: port 80 of " in clean.flota("n1", "service", "ls")
+
+    def replaced() -> bool:
+        there = {r["instance"]["id"] for r in replicas(clean, "web")}
+        return service(clean)["running"] == 2 and first not in there
+
+    wait_until(replaced, deadline=30, what="another in its place")
+
+
+def test_an_update_that_does_not_get_well_is_paused_and_taken_back(clean: Fleet) -> None:
+    create(clean)
+    clean.flota("n1", "service", "update", "--args", "sh -c 'exec sleep 9999'", "web")
+
+    def state() -> str:
+        return str(service(clean)["service"]["rollout"].get("state", "updating"))
+
+    wait_until(lambda: state() == "paused", deadline=30, what="a pause")
+    why = "the update is paused: 1 of 2 new instances failed: it is unhealthy"
+    assert why in clean.flota("n1", "why", "web")
+    assert service(clean)["running"] == 1, "the other one goes on"
+    clean.flota("n1", "service", "rollback", "web")
+    wait_until(lambda: state() == "rollback_completed", deadline=40, what="the old spec on both")
+    assert service(clean)["running"] == 2
+    assert "Update: rollback_completed" in clean.flota("n1", "service", "inspect", "--pretty", "web")
+
+
+def test_health_goes_on_with_the_next_agent_without_a_moment_of_doubt(clean: Fleet) -> None:
+    fast = ("--health-interval", "300ms", "--health-retries", "1")
+    run(clean, "box", "--health-cmd", "test ! -e /tmp/ill", *fast)
+    await_health(clean, "box", "healthy")
+    os.kill(clean.pid("n2", "agent"), signal.SIGKILL)
+    clean.flota("n2", "agent", "--detach")
+    clean.wait_ready(3)
+    assert inspect(clean, "box")["status"]["health"] == "healthy"
+    clean.flota("n1", "exec", "box", "touch", "/tmp/ill")
+    await_health(clean, "box", "unhealthy")
+    assert clean.flota("n1", "why", "box").count("health_status: healthy") <= 1
 
 
 def test_bad_health_flags_change_nothing(clean: Fleet) -> None:

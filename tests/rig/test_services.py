@@ -141,6 +141,22 @@ def test_replacing_replicas_that_declare_a_port_fails_no_request_without_a_check
     ] > 500, got
 
 
+def test_replica_that_leaves_waits_for_a_host_whose_agent_is_slow(clean: Fleet, tmp_path: Path) -> None:
+    serve(clean, *WELL, "--drain", "500ms", "--constraint", "node.hostname!=n1", replicas=2)
+    agent = clean.pid("n1", "agent")
+    with Client(clean, vip(clean), tmp_path / "stop") as client:
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            clean.flota("n1", "service", "scale", "web=1")
+            time.sleep(1.5)  # three times the drain, but not so long that the host is lost
+            assert len(ids(clean)) == 2, "nobody has gone meanwhile"
+        finally:
+            os.kill(agent, signal.SIGCONT)
+        wait_until(lambda: len(ids(clean)) == 1, deadline=30, what="one to go")
+        got = client.result()
+    assert not any(text.startswith("quick") for text in got["failed"]) and got["done"]["quick"] > 200, got
+
+
 def test_names_and_addresses_go_on_without_agents_and_controller(clean: Fleet) -> None:
     serve(clean)
     pid = local_pid(clean, "n1", clean.json("inspect", "asker")[0]["status"]["pid"])

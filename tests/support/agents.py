@@ -18,12 +18,14 @@ from model.directory import Directory
 from model.directory import apply as apply_directory
 from model.ids import HostId, InstanceId
 from model.records import Desired, Instance
-from model.status import BoundPort, Endpoint, HostFacts, HostReport, InstanceStatus, Phase
+from model.status import BoundPort, Endpoint, Health, HostFacts, HostReport, InstanceStatus, Phase
 from model.view import View, apply
 from model.wire import (
     Ack,
     AgentMessage,
     Delta,
+    Departing,
+    Follows,
     FullView,
     Goodbye,
     Hello,
@@ -105,6 +107,10 @@ class FakeHost:
     fails: dict[str, str] = field(default_factory=dict)
     report: HostReport | None = None
     next_address: int = 10
+    first_health: Health = "healthy"
+    """Of those with a health check, when they start."""
+    behind: bool = False
+    """It does not say what it follows of the directory."""
     slow: bool = False
     """Nothing starts or stops until it is set back."""
 
@@ -120,6 +126,7 @@ class FakeAgent:
         self.channel = channel
         self.view = View()
         self.directory: Directory | None = None
+        self.departing: set[InstanceId] = set()
         self.goodbye: Goodbye | None = None
         self.welcomed = asyncio.Event()
 
@@ -158,9 +165,13 @@ class FakeAgent:
                 self.view = applied
                 await self.send(Ack(revision=applied.revision))
                 await self.work()
-            case Membership(delta=delta, whole=whole):
+            case Membership(delta=delta, whole=whole, serial=serial):
                 known = Directory() if whole or self.directory is None else self.directory
                 self.directory = apply_directory(delta, known)
+                if not self.host.behind:
+                    await self.send(Follows(serial=serial))
+            case Departing(instances=instances):
+                self.departing.update(instances)
             case Ping(serial=serial):
                 await self.send(Pong(serial=serial))
             case Reported():
@@ -208,6 +219,11 @@ class FakeAgent:
             return
         await self.report([self.host.statuses[ident]])
 
+    async def look(self, ident: InstanceId, health: Health) -> None:
+        """Its health check has found this out."""
+        self._put(ident, health=health)
+        await self.report([self.host.statuses[ident]])
+
     def _put(self, ident: InstanceId, **changes: object) -> None:
         known = self.host.statuses.get(ident, InstanceStatus(instance=ident))
         self.host.statuses[ident] = msgspec.structs.replace(known, **changes)
@@ -248,6 +264,7 @@ class FakeAgent:
                 attempt=instance.attempt,
                 phase=Phase.RUNNING,
                 exit_code=None,
+                health=self.host.first_health if instance.spec.health is not None else "",
                 endpoints=tuple(self._endpoints(instance)),
             )
 

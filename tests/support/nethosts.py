@@ -14,7 +14,7 @@ from model.ids import HostId, InstanceId, NetworkId
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
 from model.view import NetworkPeer, NetworkView, Peer
-from net.host import EndpointRequest, NetworkPlan, PublishRequest, predefined_bridge
+from net.host import INGRESS, EndpointRequest, NetworkPlan, PublishRequest, predefined_bridge
 from net.loadbalance import VirtualService
 from net.reconciler import COMPARE
 from tests.support.hostprocess import HostProcess, run_in
@@ -35,8 +35,12 @@ def address(number: int) -> str:
     return f"198.18.7.{10 + number}"
 
 
+ENTRIES = 9
+"""The number of the ingress network."""
+
+
 def network_id(number: int) -> NetworkId:
-    return NetworkId(f"{number:02x}" * 32)
+    return NetworkId(INGRESS if number == ENTRIES else f"{number:02x}" * 32)
 
 
 def overlay(name: str, number: int, *, ipv6: bool = False, **options: str) -> NetworkSpec:
@@ -56,6 +60,8 @@ class NetHosts:
         self.hosts: dict[int, HostProcess] = {}
         self.networks: dict[int, dict[int, NetworkSpec]] = {n: {} for n in range(1, count + 1)}
         self.services: dict[str, VirtualService] = {}
+        self.addresses: dict[int, tuple[str, ...]] = {}
+        """All of a host's own, where it matters."""
         ip("netns", "add", self.switch)
         ip("-n", self.switch, "link", "set", "lo", "up")
         ip("-n", self.switch, "link", "add", "br0", "type", "bridge")
@@ -92,7 +98,9 @@ class NetHosts:
         for ident, spec in self.networks[number].items():
             views[network_id(ident)] = self._view(number, ident, spec)
         peers = {
-            host_id(n): Peer(host=host_id(n), name=f"h{n}", address=address(n))
+            host_id(n): Peer(
+                host=host_id(n), name=f"h{n}", address=address(n), addresses=self.addresses.get(n, ())
+            )
             for n in self.hosts
             if n != number
         }
@@ -103,7 +111,7 @@ class NetHosts:
             vxlan_port=4789,
             networks=views,
             peers=peers,
-            vip_ranges={network_id(ident): vip_ranges(ident) for ident in self.networks[number]},
+            vip_ranges={network_id(n): vip_ranges(n) for n in self.networks[number] if n != ENTRIES},
             services=self.services,
         )
 
@@ -116,7 +124,10 @@ class NetHosts:
             spec=spec,
             vni=4096 + ident,
             blocks=blocks(spec, number),
-            peers=tuple(NetworkPeer(host=host_id(n), blocks=blocks(spec, n)) for n in members),
+            peers=tuple(
+                NetworkPeer(host=host_id(n), blocks=blocks(spec, n), number=n if ident == ENTRIES else 0)
+                for n in members
+            ),
         )
 
     def carry(self, wanted: Mapping[int, NetworkSpec]) -> None:

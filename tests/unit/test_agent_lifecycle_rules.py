@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent import lifecycle
-from agent.lifecycle import Action, Outcome, Step
 from agent.record import Local, impossible, status_of
 from agent.runtime.base import Created, Exit
+from agent.steps import Action, Outcome, Step
 from model.ids import InstanceId, NetworkId, ServiceId
 from model.records import Desired, Instance, ResolvedAttachment
 from model.spec import ContainerSpec, Publish, RestartPolicy
@@ -291,6 +291,30 @@ def test_no_life_is_impossible_and_every_life_can_end(
 
 def replaced(**spec: object) -> Instance:
     return replace(want(Desired.REMOVED, **spec), service=ServiceId("s" * 64), attachments=(NET,))
+
+
+def test_drain_counts_from_the_word_of_the_other_hosts_but_waits_only_so_long_for_it() -> None:
+    running, wish = replace(WIRED, endpoints=(FOOT,)), replaced(drain=2.0)
+
+    def step(record: Local, now: float, *, departing: bool) -> Action:
+        action = lifecycle.next_action(record, wish, hold=False, now=now, departing=departing)
+        assert action is not None
+        return action
+
+    action = step(running, 100.0, departing=False)
+    assert (action.step, action.until) == (Step.DRAIN, 100.0 + lifecycle.PATIENCE + 2.0)
+    leaving = lifecycle.begun(running, action)
+    assert step(leaving, 101.0, departing=False).step is Step.WAIT
+    assert step(leaving, 107.0, departing=False).step is Step.STOP, "nobody has said anything"
+    told = step(leaving, 101.0, departing=True)
+    assert (told.step, told.until) == (Step.DRAIN, 103.0)
+    drains = lifecycle.begun(leaving, told)
+    assert step(drains, 102.0, departing=True).step is Step.WAIT
+    assert step(drains, 103.0, departing=True).step is Step.STOP
+    late = step(leaving, 106.5, departing=True)
+    assert late.until == action.until, "a late word makes nothing longer"
+    again = lifecycle.after(drains, wish, Action(step=Step.START, why=""), Outcome(), 200.0)
+    assert not again.departing and again.drained_at == 0
 
 
 def test_service_instance_is_stopped_only_after_its_drain() -> None:

@@ -231,6 +231,7 @@ NO_CHANGE: dict[str, Any] = {
     **dict.fromkeys(("image", "args", "replicas", "cpus", "memory")),
     **dict.fromkeys(("endpoint_mode", "balance")),
     **dict.fromkeys(("env_add", "env_rm", "label_add", "label_rm", "constraint_add", "constraint_rm"), ()),
+    **dict.fromkeys(("publish_add", "publish_rm"), ()),
     "force": False,
 }
 

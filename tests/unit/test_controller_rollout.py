@@ -324,13 +324,14 @@ def test_rollout_takes_no_more_seats_than_it_may_and_no_ready_one_before_its_suc
     acts: list[tuple[str, Any]], order: str, parallelism: int, action: str
 ) -> None:
     policy = {"order": order, "parallelism": parallelism, "failure_action": action}
-    rig = Rig(spec(replicas=4, **policy), host(1), host(2))
+    back = UpdatePolicy(order=order, parallelism=parallelism)  # type: ignore[arg-type]
+    rig = Rig(replace(spec(replicas=4, **policy), rollback=back), host(1), host(2))
     rig.step()
     rig.obey("healthy")
     for verb, value in acts:
         alive = rig.active()
         if verb == "change":
-            rig.change(spec(f"v{value}", replicas=4, **policy))
+            rig.change(replace(spec(f"v{value}", replicas=4, **policy), rollback=back))
         elif verb == "start":
             for instance in alive:
                 if instance.id not in rig.statuses:

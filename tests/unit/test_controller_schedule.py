@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.schedule.filters import parse_constraint
+from controller.schedule.constraints import parse_constraint
 from controller.schedule.fleet import Candidate, Demand, demand_of, fleet_of
 from controller.schedule.place import place
 from controller.snapshot import Cluster

@@ -179,6 +179,7 @@ def test_the_hosts_own_address_in_an_overlay_is_nobody_elses(mode: str) -> None:
     st.sampled_from(["", "10.9.0.0/25", "10.9.0.64/26"]),
     st.lists(st.sampled_from(["10.9.0.9", "10.9.0.0-10.9.0.20", "10.9.0.16/28", "10.9.0.70"]), max_size=3),
 )
+@settings(deadline=None)
 def test_room_of_a_block_is_what_can_be_taken_of_it(block: str, ip_range: str, exclude: list[str]) -> None:
     subnet = Subnet(cidr="10.9.0.0/24", ip_range=ip_range, exclude=tuple(exclude))
     spec = NetworkSpec(name="n", subnets=(subnet,))

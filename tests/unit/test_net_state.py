@@ -182,7 +182,7 @@ def test_route_that_stood_is_taken_back_and_one_that_never_did_is_not() -> None:
     want = desired(plan(), ())
     have = msgspec.structs.replace(want, routes=frozenset())
     assert {op.verb for op in diff(want, have) if isinstance(op, Op)} == {"add"}
-    stood = {route.destination for route in want.routes}
+    stood = {route.place for route in want.routes}
     assert {op.verb for op in diff(want, have, stood) if isinstance(op, Op)} == {"change"}
 
 

@@ -1,0 +1,54 @@
+"""What happens on this host, as events. Nothing here decides or does anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agent.context import Context
+from agent.record import Local
+from model.events import Event, EventType
+from model.records import Instance
+from model.status import Endpoint
+from net.host import Drift
+
+
+def of_container(context: Context, record: Local, want: Instance | None, action: str) -> Event:
+    """`action` is Docker's word."""
+    attributes = {"image": want.spec.image} if want is not None else {}
+    if action == "die":
+        attributes["exitCode"] = "" if record.exit_code is None else str(record.exit_code)
+    name = want.name if want is not None else ""
+    return _event(context, "container", action, record.instance, name, attributes)
+
+
+def of_endpoint(
+    context: Context, record: Local, want: Instance | None, endpoint: Endpoint, action: str
+) -> Event:
+    """A container came on a network or left it."""
+    attributes = {"container": record.instance, "name": endpoint.network_name, "type": "bridge"}
+    network = context.view.networks.get(endpoint.network)
+    if network is not None:
+        attributes["type"] = network.spec.driver
+    if want is not None:
+        attributes["containerName"] = want.name
+    return _event(context, "network", action, endpoint.network, endpoint.network_name, attributes)
+
+
+def of_drift(context: Context, drift: Drift) -> Event:
+    """Something of ours in the kernel was not as it should be, and was put right."""
+    attributes = {"object": drift.object, "action": drift.action}
+    return _event(context, "network", "repair", context.host, drift.object, attributes)
+
+
+def _event(
+    context: Context, type_: EventType, action: str, ident: str, name: str, attributes: Mapping[str, str]
+) -> Event:
+    return Event(
+        type=type_,
+        action=action,
+        id=ident,
+        name=name,
+        host=context.facts.hostname,
+        at=context.clock.now(),
+        attributes=attributes,
+    )
