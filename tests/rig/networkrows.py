@@ -60,7 +60,8 @@ MODES = (
     Mode("connected to a second", ("--network", "lan"), then=(connect("wan"),), links=("eth0", "eth1", "lo")),
     Mode("moved to another", ("--network", "lan"), then=(connect("wan"), disconnect("lan")),
          links=("eth1", "lo")),
-    Mode("taken off and put back", ("--network", "lan"), then=(disconnect("lan"), connect("lan"))),
+    Mode("taken off and put back", ("--network", "lan"), then=(disconnect("lan"), connect("lan")),
+         docker={"links": ("eth1", "lo")}),
     Mode("taken off its only one", ("--network", "lan"), then=(disconnect("lan"),), links=("lo",), out=False,
          host=False),
 )  # fmt: skip
@@ -72,6 +73,10 @@ NETWORKS: Mapping[str, Sequence[str]] = {
               "--opt", "com.docker.network.bridge.enable_icc=false"),
     "six": ("-d", "bridge", "--ipv6", "--subnet", "10.215.0.0/24", "--subnet", "fd15::/64"),
 }  # fmt: skip
+
+
+REFUSED = "refused"
+"""What Docker says to flags that it does not have, or that its present client asks only of newer engines."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +112,11 @@ FACTS = (
     Fact("fixed address of IPv6", ("--network", "six", "--ip6", "fd15::99"), _ADDRESS.format("-6"),
          "fd15::99/64"),
     Fact("fixed MAC", ("--mac-address", "02:00:00:00:00:42"), "cat /sys/class/net/eth0/address",
-         "02:00:00:00:00:42"),
+         "02:00:00:00:00:42", docker=REFUSED),
     Fact("switch of the namespace", ("--sysctl", f"{_PORTS}=1000"), f"sysctl -n {_PORTS}", "1000"),
     Fact("way out", ("--network", "lan"),
          "ip route | grep -c default; ip route | awk '/default/ {print $3}'", "1 10.211.0.1"),
-    Fact("no way out", ("--network", "inner"), "ip route | grep -c default; true", "0"),
+    Fact("no way out", ("--network", "inner"), "ip route | grep -c default; true", "0", docker="1"),
     Fact("alias", ("--network", "lan", "--network-alias", "a1", "--network-alias", "a2"),
          f"for n in a1 a2 box besidelan; {_FOUND}", "a1 a2 box besidelan"),
     Fact("names of another network", ("--network", "wan"), f"for n in besidelan box; {_FOUND}", "box"),
@@ -163,6 +168,8 @@ class Form:
     """The host's own address that is asked."""
     protocol: str = "tcp"
     docker: Mapping[str, object] = field(default_factory=dict)
+    """Besides that whoever sends to a container's address, or to 127.0.0.1, by way of its host reaches what
+    it publishes, on whatever address (Docker Engine 28 ended that)."""
 
 
 _NOBODY = {"loopback": False, "host": False, "third": False, "beside": False, "itself": False}
@@ -181,16 +188,25 @@ FORMS = (
     Form("on a bridge of its own", ("-p", "8086:80", "--network", "lan"), 8086),
     Form("where containers are apart", ("-p", "8087:80", "--network", "apart"), 8087),
     Form("of UDP only", ("-p", "8088:80/udp"), 8088, **_NOBODY, docker={"direct": False}),
-    Form("of UDP", ("-p", "8089:53/udp"), 8089, protocol="udp"),
+    Form("of UDP", ("-p", "8089:53/udp"), 8089, protocol="udp", docker={"beside": False, "itself": False}),
     Form("by IPv6", ("-p", "8090:80", "--network", "six"), 8090, at=HOST6),
     Form(
-        "on an IPv6 address", ("-p", f"[{HOST6}]:8091:80", "--network", "six"), 8091, at=HOST6, loopback=False
+        "on an IPv6 address",
+        ("-p", f"[{HOST6}]:8091:80", "--network", "six"),
+        8091,
+        at=HOST6,
+        loopback=False,
+        docker={"direct": False},
     ),
-    Form("on all IPv6 addresses", ("-p", "[::]:8092:80", "--network", "six"), 8092, at=HOST6, loopback=False),
+    Form(
+        "on all IPv6 addresses",
+        ("-p", "[::]:8092:80", "--network", "six"),
+        8092,
+        at=HOST6,
+        loopback=False,
+        docker={"direct": False},
+    ),
 )
-_DOCKER = {"direct": True, "trick": False}
-"""Of Docker where a row doesn't say otherwise: whoever sends to a container's address by way of its host
-reaches what it publishes, on whatever address (Docker Engine 28 ended that)."""
 
 
 def wanted(row: Mode | Form, *, docker: bool) -> dict[str, object]:
@@ -199,7 +215,11 @@ def wanted(row: Mode | Form, *, docker: bool) -> dict[str, object]:
     found: dict[str, object] = {name: getattr(row, name) for name in fields}
     if isinstance(row, Mode):
         found |= {"links": tuple(row.links), "then": True}
-    return {**found, **(_DOCKER if isinstance(row, Form) else {}), **row.docker} if docker else found
+    if not docker:
+        return found
+    if isinstance(row, Form):
+        found |= {"direct": True, "trick": row.loopback}
+    return {**found, **row.docker}
 
 
 _PEOPLE = ("loopback", "host", "third", "beside", "itself")

@@ -136,6 +136,7 @@ def docker(fleet: Fleet) -> Iterator[None]:
     """An engine beside us, without containers: what it does to the host's filter at its start is all."""
     words = ["dockerd", "--data-root", "/run/docker/data", "--exec-root", "/run/docker/exec"]
     words += ["-p", "/run/docker/pid", "-H", "unix:///run/docker/docker.sock"]
+    sh(fleet, "mkdir -p /run/docker")
     with background(fleet, "n1", *words) as engine:
         ready = ["sh", "-c", "iptables -S DOCKER-USER && iptables -S FORWARD | grep -q DOCKER-ISOLATION"]
         wait_until(

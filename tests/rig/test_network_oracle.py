@@ -9,7 +9,7 @@ import pytest
 from bench.peers import IMAGE, Docker
 from deploy.busybox import root_tar
 from deploy.rig.base import Rig
-from tests.rig.networkrows import FACTS, FORMS, MODES, PATHS, SERVE, Fact, Form, Mode, Path, wanted
+from tests.rig.networkrows import FACTS, FORMS, MODES, PATHS, REFUSED, SERVE, Fact, Form, Mode, Path, wanted
 from tests.rig.networktable import furnished, observe_fact, observe_form, observe_mode, observe_path
 from tests.support import census
 
@@ -85,6 +85,10 @@ def test_docker_publishes_as_the_table_says(box: Oracle, form: Form) -> None:
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.name)
 def test_docker_tells_a_container_what_the_table_says(box: Oracle, fact: Fact) -> None:
+    if fact.docker == REFUSED:
+        code, _, _ = box.attempt("run", "-d", "--name", "box", *fact.flags, IMAGE, "true")
+        assert code == 125
+        return
     assert observe_fact(box, fact) == (fact.docker or fact.says)
 
 
