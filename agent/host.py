@@ -22,6 +22,7 @@ from agent.journal import Journal
 from agent.logs import LogReader
 from agent.membership import Membership
 from agent.namekeeper import NameKeeper
+from agent.openports import OpenPorts
 from agent.policykeeper import PolicyKeeper
 from agent.probe import NONE, HealthState
 from agent.prober import Prober
@@ -56,7 +57,8 @@ class HostAgent:
         self.membership = Membership(journal)
         self._supervisor = supervisor
         self._names = NameKeeper(context, self.membership)
-        self._services = ServiceKeeper(context, self.membership)
+        self._ports = OpenPorts(context, journal)
+        self._services = ServiceKeeper(context, self.membership, self._ports)
         self._policies = PolicyKeeper(context, self.membership)
         self._actions = Actions(context, self._names.known)
         self.prober = Prober(context, supervisor, self._probed)
@@ -84,6 +86,7 @@ class HostAgent:
         view = self._views.read()
         context.view, self._has_view = view or View(), view is not None
         self.membership.read()
+        self._ports.read()
         self.membership.changed = lambda _: self._members_changed()
         records = {InstanceId(key): record for key, record in self._journal.read("local", Local).items()}
         for ident in [i for i, record in records.items() if record.phase is Phase.REMOVED]:
@@ -340,7 +343,7 @@ class HostAgent:
         return HostReport(
             host=context.host,
             volumes=tuple(context.volumes.all()),
-            unpublished=tuple(sorted(self._services.taken)),
+            unpublished=tuple(sorted({*self._ports.taken, *context.processes.unserved})),
             conditions=tuple(
                 filter(None, (self._trouble, self._services.trouble, self._policies.trouble, *troubles))
             ),

@@ -10,17 +10,17 @@ import random
 from collections.abc import Callable
 
 from agent.context import Context
-from agent.ingress import Inner, Port, inner_addresses, opened
+from agent.ingress import Inner, inner_addresses
 from agent.members import own_members
 from agent.membership import Membership
+from agent.openports import OpenPorts
 from agent.services import Own, services_of
 from aio.backoff import jittered
 from aio.mailbox import Bell
 from model.directory import Directory
-from model.errors import Exhausted, FlotaError
+from model.errors import FlotaError
 from model.view import View
 from net.loadbalance import VirtualService
-from net.publish import ANY4, ANY6
 
 AGAIN = 5.0
 """Seconds, jittered, between looks at ports that somebody else has."""
@@ -28,20 +28,16 @@ log = logging.getLogger("flota.agent")
 
 
 class ServiceKeeper:
-    """`changed` is called when `trouble` or `taken` is another than before."""
+    """`changed` is called when `trouble`, or which ports are taken, is another than before."""
 
-    def __init__(self, context: Context, membership: Membership) -> None:
-        self._context, self._membership = context, membership
+    def __init__(self, context: Context, membership: Membership, ports: OpenPorts) -> None:
+        self._context, self._membership, self._ports = context, membership, ports
         self._bell = Bell()
         self._current: dict[str, VirtualService] = {}
         self._wanted: dict[str, VirtualService] = {}
         """As they should be, `_current` without the ports that somebody else has."""
         self._known: tuple[View, Directory, Own, Inner] | None = None
         """Of which `_wanted` was made: most rings change nothing of it."""
-        self._open: frozenset[Port] = frozenset()
-        self.taken: frozenset[Port] = frozenset()
-        """Published ports that this host can't open; looked at again now and then, since nobody tells when a
-        program lets go of one."""
         self.changed: Callable[[], None] = lambda: None
         self.trouble = ""
 
@@ -59,27 +55,18 @@ class ServiceKeeper:
         if known is None or not same or known[2:] != (own, inner):
             self._known = context.view, directory, own, inner
             self._wanted = services_of(context.view, directory, context.host, own, inner)
-        elif not self.taken:
+        elif not self._ports.taken:
             return self._current
-        taken = self.taken
-        self._current, self._open, self.taken = opened(self._wanted, self._open, self._is_free)
-        if self.taken != taken:
+        taken = self._ports.taken
+        self._current = self._ports.without_taken(self._wanted)
+        if self._ports.taken != taken:
             self.changed()
         return self._current
-
-    def _is_free(self, protocol: str, port: int) -> bool:
-        """On all addresses of both families; of a host without IPv6 on those that it has."""
-        try:
-            for any_ in (ANY4, ANY6):
-                self._context.network.free_port(protocol, any_, within=(port, port))
-        except Exhausted:
-            return False
-        return True
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            pause = jittered(AGAIN, random.random()) if self.taken else None
+            pause = jittered(AGAIN, random.random()) if self._ports.taken else None
             await self._bell.wait(timeout=pause)
             heard = self._membership.heard
             before = self._current

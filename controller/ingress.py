@@ -69,11 +69,14 @@ def numbered(
                 hint="Choose another port, or leave it out to get a free one",
             )
     used: set[tuple[str, int]] = {*taken, *((w.protocol, n) for w, n in zip(wishes, numbers, strict=True))}
-    for choose in (lambda wish, used: _kept(wish, held, used), _free):
-        for index, wish in enumerate(wishes):
-            if not numbers[index]:
-                numbers[index] = choose(wish, used)
-                used.add((wish.protocol, numbers[index]))
+    for index, wish in enumerate(wishes):
+        numbers[index] = numbers[index] or _kept(wish, held, used)
+        used.add((wish.protocol, numbers[index]))
+    if not all(numbers):
+        used |= _of_hosts(cluster)
+    for index, wish in enumerate(wishes):
+        numbers[index] = numbers[index] or _free(wish, used)
+        used.add((wish.protocol, numbers[index]))
     return tuple(replace(w, published=n, published_to=0) for w, n in zip(wishes, numbers, strict=True))
 
 
@@ -89,6 +92,12 @@ def _kept(wish: Publish, held: Iterable[Publish], taken: set[tuple[str, int]]) -
         if same and first <= port.published <= last and (port.protocol, port.published) not in taken:
             return port.published
     return 0
+
+
+def _of_hosts(cluster: Cluster) -> set[tuple[str, int]]:
+    """Ports of single hosts that containers publish: better nobody's in the fleet."""
+    ports = (port for instance in cluster.instances.values() for port in instance.spec.ports)
+    return {(port.protocol, port.published) for port in ports if port.published}
 
 
 def _free(wish: Publish, taken: set[tuple[str, int]]) -> int:

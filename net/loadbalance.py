@@ -77,9 +77,13 @@ class VirtualService(Struct):
     """Open on this host; `published` is never 0."""
 
 
+NOBODY = b""
+
+
 class Flow(Struct):
     """Traffic of a virtual address that goes to one member; packed addresses. Of a published port, its key
-    (`net.portelements`) stands for the virtual address."""
+    (`net.portelements`) stands for the virtual address; `NOBODY` then means datagrams that came to this host
+    itself before the port was open, of clients that keep their socket."""
 
     vip: bytes
     member: bytes
@@ -107,7 +111,7 @@ class ServiceChange(Struct):
 
     elements: ElementChange
     left: tuple[Flow, ...] = ()
-    """Members that an address no longer leads to."""
+    """What leads elsewhere now."""
 
 
 class Ledger:
@@ -235,6 +239,8 @@ def _enter(service: VirtualService, into: Elements) -> list[bytes]:
         into[f"inner{digit}"].update(outer)
         numbered = list(zip(_numbers(), packed, strict=False))
         for port in service.ports:
+            if port.proxy_protocol:
+                continue  # the proxy's (net.proxied)
             at = portelements.key(port.protocol, port.published)
             chain = chain_name(service.method, len(packed), at[:6])
             portelements.enter(port, chain, digit, numbered, into)
@@ -327,3 +333,7 @@ def _left(then: Elements, now: Elements) -> Iterable[Flow]:
         stay = {(key[:-4], member) for key, member in now[picks].items() if key[:-4] not in moved}
         for vip, member in {(key[:-4], member) for key, member in then[picks].items()} - stay:
             yield Flow(vip=vip, member=member, sticky=vip in then[sticky])
+    before, after = (
+        {key[:-4] for name in ("portpick4", "portpick6") for key in found[name]} for found in (then, now)
+    )
+    yield from (Flow(vip=at, member=NOBODY) for at in after - before if portelements.datagram_port(at))

@@ -33,10 +33,11 @@ def forget_connections(change: Change, instances: Sequence[InstanceNetwork]) -> 
 
 def forget_datagrams(flows: Sequence[Flow]) -> None:
     """UDP's of virtual addresses that go to members which they no longer lead to."""
-    with nfnetlink.connect() as link:
+    with rtnl.connect() as route, nfnetlink.connect() as link:
         for _ in range(TRIES):
             try:
-                nfnetlink.forget_datagrams(link, flows)
+                local = frozenset(local_addresses(rtnl.dump(route, *DUMPS["addresses"])))
+                nfnetlink.forget_datagrams(link, flows, local)
                 return
             except InterruptedError:
                 continue

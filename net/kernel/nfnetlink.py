@@ -16,7 +16,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Final
 
 from net.flows import Connection
-from net.loadbalance import VERDICTS, ElementChange, Flow
+from net.loadbalance import NOBODY, VERDICTS, ElementChange, Flow
 from net.portelements import INTERVALS, datagram_port
 
 NETLINK_NETFILTER, SOL_NETLINK, NETLINK_CAP_ACK = 12, 270, 10
@@ -129,18 +129,21 @@ def list_comments(link: socket.socket, table: str) -> dict[str, tuple[str, ...]]
     return found
 
 
-def forget_datagrams(link: socket.socket, flows: Iterable[Flow]) -> int:
+def forget_datagrams(link: socket.socket, flows: Iterable[Flow], local: Container[bytes]) -> int:
     """Delete the UDP connections of virtual addresses that go to members they no longer lead to, so that a
-    client that keeps its socket gets another with its next packet. How many there were."""
+    client that keeps its socket gets another with its next packet. `local` are this host's addresses. How
+    many there were."""
     gone = {(datagram_port(flow.vip) or flow.vip, flow.member) for flow in flows}
     count = 0
     for family, source, target, length in ((AF_INET, 1, 2, 4), (AF_INET6, 3, 4, 16)):
-        if not any(len(member) == length for _, member in gone):
+        if not any(len(member) in (length, len(NOBODY)) for _, member in gone):
             continue
         for payload in _dump(link, CT_GET, family, _datagrams()):
             parts = _attributes(payload)
             asked, member = _end(parts[1], target), _end(parts[2], source)
-            if (asked, member) in gone or (asked != member and (_port(parts[1]), member) in gone):
+            port = _port(parts[1])
+            fresh = asked == member and asked in local and (port, NOBODY) in gone
+            if fresh or (asked, member) in gone or (asked != member and (port, member) in gone):
                 _delete_connection(link, family, parts)
                 count += 1
     return count

@@ -208,7 +208,11 @@ def test_nobody_ready_refuses_at_once_and_a_port_that_is_gone_is_the_hosts_again
 
 
 def test_connection_survives_any_change_and_datagrams_follow_it(town: Town) -> None:
+    early = [town.dialogue(town.outside, "udp", target) for target in entries()]
+    assert [talker.say("?") for talker in early] == ["ConnectionRefusedError"] * 6
     town.serve(web=town.service((2, 0)))
+    for talker in early:
+        wait_until(lambda t=talker: t.say("?").startswith("2.0"), deadline=2, what="an open port")
     held = [town.dialogue(town.outside, "tcp", target) for target in entries()]
     sent = [town.dialogue(town.outside, "udp", target) for target in entries()]
     assert [talker.say("?").split()[0] for talker in sent] == ["2.0"] * 6

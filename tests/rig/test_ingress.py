@@ -124,6 +124,7 @@ def test_client_address_is_kept_through_every_hosts_port(town: Town) -> None:
                 assert {words[1] for words in heard} == {client}, (host, kind, heard)
     assert "*:80->8088/tcp, *:80->8088/udp" in town.services()
     assert "ingress" in town.fleet.flota("n1", "network", "ls")
+    town.fleet.flota("n1", "network", "doctor")
 
 
 def test_hosts_and_containers_reach_it_a_replica_itself_included(town: Town) -> None:
@@ -212,6 +213,31 @@ def test_service_without_a_network_and_two_on_one_host_are_reached(town: Town) -
     moved = ("--publish-rm", f"81:{TARGET}", "--publish-add", f"80:{TARGET}")
     fleet.flota("n1", "service", "update", *moved, "two")
     assert town.reach(town.outside, address4("n2"), of=1)[0] == ["two.1", CLIENT4]
+
+
+def test_lost_host_leaves_and_one_that_joins_gets_all_of_it(town: Town) -> None:
+    fleet = town.fleet
+    town.serve("web", *BOTH, count=3)
+    fleet.rig.cut("n3")
+    try:
+        wait_until(
+            lambda: any(n["state"] == "lost" for n in fleet.json("node", "ls")), deadline=20, what="n3 lost"
+        )
+        town.follow("web", 3)
+        town.reach(town.outside, address4("n1"), of=3)
+    finally:
+        fleet.rig.heal("n3")
+    fleet.wait_ready(3)
+    town.reach(town.outside, address4("n3"), of=3)
+    fleet.rig.boot("n4")
+    fleet.join("n4")
+    town.reach(town.outside, address4("n4"), of=3)
+    town.reach(town.outside, address4("n4"), "udp", of=3)
+    fleet.flota("n4", "down", "--purge")
+    fleet.flota("n1", "node", "rm", "--force", "n4")
+    assert "proto 247" not in on_host(fleet, "n4", "ip", "rule")
+    assert "flota" not in on_host(fleet, "n4", "nft", "list", "tables")
+    town.reach(town.outside, address4("n1"), of=3)
 
 
 def test_it_goes_on_without_agents_and_controller_and_leaves_with_the_service(town: Town) -> None:

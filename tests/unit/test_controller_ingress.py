@@ -147,6 +147,13 @@ def test_number_that_nobody_chose_is_free_in_the_fleet_and_kept() -> None:
     assert kept[80] == 30003 and kept[99] not in (30000, 30001, 30002, 30003)
 
 
+def test_number_of_the_fleets_choice_is_no_containers_host_port() -> None:
+    spec_ = ContainerSpec(image="x", ports=(Publish(target=1, published=30000),))
+    box = Instance(id=InstanceId("b" * 64), name="box", spec=spec_)
+    cluster = create(fleet((H1,)).apply(stamped([box], 2), (), 2)[0], spec("web", port()))
+    assert [p.published for p in cluster.services[ServiceId("web")].ingress] == [30001]
+
+
 def test_numbers_run_out_with_a_word() -> None:
     full = spec("full", *(port(n) for n in range(ingress.FIRST_PORT, ingress.LAST_PORT + 1)))
     with pytest.raises(Exhausted, match="no tcp port of 30000 to 32767"):

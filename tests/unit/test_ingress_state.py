@@ -13,7 +13,7 @@ from model.view import NetworkPeer, NetworkView, Peer
 from net.diff import Op, diff
 from net.endpoint import InstanceNetwork
 from net.host import INGRESS, EndpointRequest, NetworkPlan
-from net.loadbalance import Flow, Ledger, ServiceMember, VirtualService, elements_of, pack
+from net.loadbalance import NOBODY, Flow, Ledger, ServiceMember, VirtualService, elements_of, pack
 from net.naming import bridge_name, vtep_mac, vxlan_name
 from net.nftscript import table_script
 from net.plan import check, desired
@@ -190,6 +190,10 @@ def test_datagrams_leave_members_that_are_gone_and_ports_that_lead_elsewhere() -
     moved = VirtualService(members=TWO[1:], ports=(msgspec.structs.replace(udp, target=81),))
     assert left(one, moved) == {(at, pack("10.9.2.1"))}
     assert left(one, one) == set()
+    assert left(VirtualService(ports=(udp,)), one) == {(at, NOBODY)}, "what came before it was open"
+    assert left(VirtualService(ports=(WEB,)), VirtualService(members=TWO, ports=(WEB,))) == set(), (
+        "not of TCP"
+    )
     sticky = msgspec.structs.replace(one, method="sticky")
     (flow,) = Ledger({"web": sticky}).change({"web": None}).left
     assert flow == Flow(vip=at, member=pack("10.9.2.1"), sticky=True)
