@@ -343,7 +343,7 @@ class HostAgent:
         return HostReport(
             host=context.host,
             volumes=tuple(context.volumes.all()),
-            unpublished=tuple(sorted(self._ports.taken)),
+            unpublished=tuple(sorted({*self._ports.taken, *context.processes.unserved})),
             conditions=tuple(
                 filter(None, (self._trouble, self._services.trouble, self._policies.trouble, *troubles))
             ),

@@ -40,6 +40,11 @@ class HostProcesses(Protocol):
         """What people should know: which of them does not run, and why."""
         ...
 
+    @property
+    def unserved(self) -> frozenset[tuple[str, int]]:
+        """(protocol, port) of published ports that the proxy should serve and can't."""
+        ...
+
     async def run(self) -> None:
         """Keep them running until cancelled; what runs then runs on."""
         ...
@@ -83,6 +88,10 @@ class SupervisedProcesses:
         served = self._proxy.troubles if self._proxy is not None else ()
         return (*((own,) if own else ()), *self._feed.troubles, *served)
 
+    @property
+    def unserved(self) -> frozenset[tuple[str, int]]:
+        return self._proxy.unserved if self._proxy is not None else frozenset()
+
     async def run(self) -> None:
         if self._cgroup:
             (self._run_dir / CGROUP_NOTE).write_text(self._cgroup)
@@ -106,13 +115,15 @@ class FakeProcesses:
     def __init__(self) -> None:
         self.changed: Callable[[], None] = lambda: None
         self.troubles: tuple[str, ...] = ()
+        self.unserved: frozenset[tuple[str, int]] = frozenset()
 
     async def run(self) -> None:
         return
 
 
 async def stop(run_dir: Path) -> None:
-    """End the supervisor of this run folder, then what it kept, and remove their cgroup. Idempotent."""
+    """End the supervisor of this run folder, then what it kept, and remove their cgroup. Idempotent. Raises
+    CommandFailed."""
     for name in (FOLDER, naming.FOLDER, PROXY_FOLDER):
         await stop_process(str(run_dir / name))
     note = run_dir / CGROUP_NOTE

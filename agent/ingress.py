@@ -38,9 +38,12 @@ def opened(
     services: Mapping[str, VirtualService], before: frozenset[Port], free: Callable[[str, int], bool]
 ) -> tuple[dict[str, VirtualService], frozenset[Port], frozenset[Port]]:
     """The services with those ports that this host can open, these, and those that it can't. What was open
-    `before` stays: others may not have it meanwhile, or get nothing by it."""
-    wanted = {(port.protocol, port.published) for service in services.values() for port in service.ports}
-    taken = frozenset(port for port in wanted - before if not free(*port))
+    `before` stays: others may not have it meanwhile, or get nothing by it. Ports of the proxy are not looked
+    at: it holds them itself, and says so when it can't."""
+    ports = [port for service in services.values() for port in service.ports]
+    wanted = {(port.protocol, port.published) for port in ports}
+    proxied = {(port.protocol, port.published) for port in ports if port.proxy_protocol}
+    taken = frozenset(port for port in wanted - before - proxied if not free(*port))
     kept = {key: _without(service, taken) for key, service in services.items()}
     return kept, frozenset(wanted - taken), taken
 

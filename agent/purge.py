@@ -31,7 +31,10 @@ async def _purge(state: Path, run: Path) -> None:
             await _containers(run)
         except FlotaError as error:
             failures.append(error)
-        await hostprocesses.stop(run)
+        try:
+            await hostprocesses.stop(run)
+        except FlotaError as error:
+            failures.append(error)
         network = NetReconciler(run)
         await network.start()
         try:

@@ -37,13 +37,16 @@ class App:
         return value
 
     def await_removed(self, ident: str) -> None:
-        """Until nothing is left of a container."""
+        """Until nothing is left of a container, or its host is lost, which is said."""
         from model.errors import NotFound
 
         try:
-            self.call("POST", f"/v1/instances/{ident}/wait", condition="removed")
+            reply = self.call("POST", f"/v1/instances/{ident}/wait", condition="removed")
         except NotFound:
             return
+        if reply.get("phase") == "lost":
+            words = f"{reply.get('message', 'its host is lost')}; {short(ident)} goes when it is back"
+            sys.stderr.write(f"flota: {render.clean(words)}\n")
 
 
 pass_app: Callable[[Callable[..., Any]], Callable[..., Any]] = click.make_pass_decorator(App, ensure=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from model.api import WaitResult
-from model.records import Instance
+from model.records import Desired, Instance
 from model.spec import Publish
 from model.status import BoundPort, InstanceStatus, Phase
 
@@ -31,9 +31,11 @@ def answer(
         if instance is None:
             return _result(status, Phase.REMOVED)
         return None
-    if condition == "removed":
-        return None
     phase = status.phase
+    if condition == "removed":
+        # Nobody knows when its host comes back, and nothing is left to be decided.
+        lost = phase is Phase.LOST and instance.desired is Desired.REMOVED
+        return _result(status, phase) if lost else None
     if condition == "wired":
         if wired(instance, status):
             return WaitResult(exit_code=status.exit_code, phase=phase)

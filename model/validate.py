@@ -231,8 +231,6 @@ def _ports(ports: Iterable[Publish], at: str) -> Iterator[Problem]:
                 yield _p(f"{where}.on", f"invalid constraint {text[:80]!r}: {hint}")
         if port.proxy_protocol and port.protocol != "tcp":
             yield _p(f"{where}.proxy_protocol", f"begins a connection of tcp; {port.protocol} has none")
-        if port.proxy_protocol and port.mode == "ingress":
-            yield _p(f"{where}.proxy_protocol", "works on ports of one host only (mode=host)")
         if port.published and not port.published_to and is_address(port.host_ip or "::"):
             if any(_same_port(port, other) for other in seen):
                 yield _p(f"{where}.published", f"{port.published}/{port.protocol} is published twice")

@@ -239,6 +239,8 @@ def _enter(service: VirtualService, into: Elements) -> list[bytes]:
         into[f"inner{digit}"].update(outer)
         numbered = list(zip(_numbers(), packed, strict=False))
         for port in service.ports:
+            if port.proxy_protocol:
+                continue  # the proxy's (net.proxied)
             at = portelements.key(port.protocol, port.published)
             chain = chain_name(service.method, len(packed), at[:6])
             portelements.enter(port, chain, digit, numbered, into)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aio.inotify import DirectoryBells
-from net.proxy.state import FOLDER, ProxyState, encode, trouble
+from net.proxy.state import FOLDER, ProxyState, encode, port_in, trouble
 from net.supervise import drop
 from net.supervise.feed import StateFeed
 from net.supervise.files import STATE
@@ -57,6 +57,11 @@ class ProxyFeed:
         """What people should know."""
         return self._feed.troubles
 
+    @property
+    def unserved(self) -> frozenset[tuple[str, int]]:
+        """(protocol, port) of those that somebody else has."""
+        return frozenset(("tcp", port_in(word)) for word in self.troubles if port_in(word))
+
     def update(self, state: ProxyState) -> None:
         self._needed = self._needed or bool(state.ports)
         if self._needed and state != self._state:
@@ -70,7 +75,7 @@ class ProxyFeed:
         return False
 
     def trouble(self, port: int) -> str:
-        return next((word for word in self.troubles if word.startswith(trouble(port))), "")
+        return next((word for word in self.troubles if port_in(word) == port), "")
 
     async def run(self) -> None:
         bells = DirectoryBells()

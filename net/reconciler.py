@@ -48,7 +48,7 @@ from net.plan import (
     traits_of,
 )
 from net.policy import HostPolicies
-from net.proxied import proxied, proxy_state
+from net.proxied import proxied, proxy_state, told
 from net.proxying import PortProxy, ProxyFeed
 from net.servicechains import TABLE as SERVICE_TABLE
 from net.serving import Serving
@@ -126,6 +126,7 @@ class NetReconciler:
             if failure is not None:
                 raise failure
             await self._serving.apply(plan.services, service_frame(plan), own_blocks(plan))
+            self._told = {key: s for key, s in plan.services.items() if told(s)}
             await self._tell_proxy()
 
     async def examine(self) -> Sequence[Drift]:
@@ -247,6 +248,10 @@ class NetReconciler:
             wanted = {key: service for key, service in changes.items() if service is not None}
             loadbalance.refuse(loadbalance.problems(wanted, ranges))
             await self._serving.change(changes)
+            if any(map(told, changes.values())) or self._told.keys() & changes.keys():
+                known = {**self._told, **changes}
+                self._told = {key: s for key, s in known.items() if s is not None and told(s)}
+                await self._tell_proxy()
 
     # -- policies -----------------------------------------------------------------------------------
     async def police(self, policies: HostPolicies) -> None:
@@ -254,6 +259,7 @@ class NetReconciler:
             if self._plan is None:
                 return
             before, self._plan = self._plan, msgspec.structs.replace(self._plan, policies=policies)
+            await self._tell_proxy(*self._instances.values())
             if before.policies.classes.keys() == policies.classes.keys():
                 feet = self._instances.values()
                 now, then = policy_tables(self._plan, feet), policy_tables(before, feet)
@@ -281,7 +287,7 @@ class NetReconciler:
 
     async def _tell_proxy(self, *changed: InstanceNetwork) -> None:
         """Let it serve what is published now; wait for it if that matters to one of these."""
-        self._proxy.update(proxy_state(self._published(), self._plan))
+        self._proxy.update(proxy_state(self._instances.values(), self._plan, self._told.values()))
         if any(proxied(network.published) for network in changed):
             await self._proxy.served()
 

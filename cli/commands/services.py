@@ -194,9 +194,16 @@ def ps(app: App, refs: tuple[str, ...], quiet: bool, no_trunc: bool, format_: st
         ("DESIRED", lambda i: i["instance"].get("desired", "running")),
         ("STATE", lambda i: render.phase_text(i["status"], at)),
         ("PORTS", lambda i: render.published_text(i["status"].get("ports", ()))),
-        ("WHY", lambda i: i["status"].get("message", "") or i["instance"].get("reason", "")),
+        ("WHY", why_of),
     ]
     show(items, columns, of=InstanceInfo, format_=format_, quiet=columns[0] if quiet else None)
+
+
+def why_of(item: dict[str, Any]) -> str:
+    """What its host says of it, or else why it was made."""
+    status = item["status"]
+    said = status.get("message", "") or status.get("health_message", "")
+    return said or str(item["instance"].get("reason", ""))
 
 
 @service.command("scale")
@@ -237,7 +244,7 @@ def scale(app: App, pairs_: tuple[str, ...]) -> None:
 def update(app: App, ref: str, rollback: bool, **flags: Any) -> None:
     """Change a service; its containers are replaced by its update policy."""
     if rollback:
-        if any(value for value in flags.values()):
+        if any(value not in (None, (), "") and value is not False for value in flags.values()):
             raise InvalidInput("--rollback changes nothing else", hint="Leave the other options away")
         take_back(app, ref)
         return

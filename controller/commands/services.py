@@ -8,7 +8,7 @@ from controller import ingress
 from controller.attachments import resolve_attachments
 from controller.commands.find import find_service
 from controller.plan import Plan, put
-from controller.reconcile.rollout import HALTED, ROLLING_BACK
+from controller.reconcile.rollout import HALTED, OVER, ROLLING_BACK
 from controller.revising import revised
 from controller.snapshot import Cluster
 from controller.vips import vips_of
@@ -53,8 +53,17 @@ def update(cluster: Cluster, ref: str, request: UpdateService, now: float) -> Pl
     made_by = [(ingress.container_of(spec), spec.placement) for spec in (service.spec, wanted)]
     replaced = made_by[0] != made_by[1]
     rollout = Rollout(started_at=now) if replaced or halted else service.rollout
-    changed = revised(cluster, service, wanted, previous=service.spec, rollout=rollout, now=now)
+    previous = service.spec if replaced else _still_previous(service, wanted)
+    changed = revised(cluster, service, wanted, previous=previous, rollout=rollout, now=now)
     return _plan(cluster, changed, "update", now)
+
+
+def _still_previous(service: Service, wanted: ServiceSpec) -> ServiceSpec | None:
+    """A change of replicas while others are replaced, or a word to go on, is nothing to go back to: what is
+    taken back if that fails are the instances, not their number."""
+    if service.rollout is None or service.rollout.state in OVER:
+        return service.spec
+    return None if service.previous is None else replace(service.previous, mode=wanted.mode)
 
 
 def rollback(cluster: Cluster, ref: str, now: float) -> Plan:

@@ -20,6 +20,7 @@ from model.spec import ServiceSpec, UpdatePolicy
 UPDATING: Final = "updating"
 ROLLING_BACK: Final = "rollback_started"
 HALTED = ("paused", "rollback_paused")
+OVER = ("completed", "rollback_completed")
 
 
 def policy_of(spec: ServiceSpec, rollout: Rollout | None) -> UpdatePolicy:

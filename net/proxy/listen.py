@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import logging
 import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from net.proxy.clients import Clients
 from net.proxy.header import Header, encode
 from net.proxy.pipes import Pipes
+from net.proxy.ranges import Ranges
 from net.proxy.relay import Relay, refuse, tune
 from net.proxy.state import Places, Port, trouble
 from net.sockets import bound
@@ -34,15 +35,15 @@ _BATCH = 64
 """Connections taken in a row before others have their turn."""
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-_Range = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 
 @dataclass(slots=True)
 class _Listener:
     sock: socket.socket
     port: Port
-    allow: Sequence[_Range]
+    clients: Clients
     turn: int = 0
+    short: bool = False
+    """Whether the kernel had no room for its last connection."""
     live: set[Relay] = field(default_factory=set)
 
 
@@ -53,7 +54,7 @@ class Listeners:
         self.most = most
         self._listeners: dict[tuple[str, int], _Listener] = {}
         self._troubles: dict[tuple[str, int], str] = {}
-        self._deny: tuple[_Range, ...] = ()
+        self._deny: Ranges | None = None
         self._pipes = Pipes()
         self._loop = asyncio.get_running_loop()
         self._relays: set[Relay] = set()
@@ -70,18 +71,17 @@ class Listeners:
 
     def apply(self, wanted: Places, deny: Sequence[str]) -> None:
         """Serve these and no others; what could not be bound is tried again."""
-        self._deny = tuple(map(ipaddress.ip_network, deny))
+        self._deny = Ranges(deny) if deny else None
         for place in self._listeners.keys() - wanted.keys():
             self._close(place)
         for place in self._troubles.keys() - wanted.keys():
             del self._troubles[place]
         for place, port in wanted.items():
-            allow = tuple(map(ipaddress.ip_network, port.allow))
             listener = self._listeners.get(place)
             if listener is not None:
-                listener.port, listener.allow = port, allow
+                listener.port, listener.clients = port, Clients(port)
             elif not (self._no_ipv6 and ":" in place[0]):
-                self._open(place, port, allow)
+                self._open(place, port)
 
     def close(self) -> None:
         """All of it; connections are reset."""
@@ -91,7 +91,7 @@ class Listeners:
             relay.abort()
         self._pipes.close()
 
-    def _open(self, place: tuple[str, int], port: Port, allow: Sequence[_Range]) -> None:
+    def _open(self, place: tuple[str, int], port: Port) -> None:
         try:
             sock = bound(*place, socket.SOCK_STREAM)
             try:
@@ -107,7 +107,7 @@ class Listeners:
                 log.error("%s", words)
             return
         self._troubles.pop(place, None)
-        listener = self._listeners[place] = _Listener(sock, port, allow)
+        listener = self._listeners[place] = _Listener(sock, port, Clients(port))
         self._loop.add_reader(sock.fileno(), self._accept, listener)
 
     def _close(self, place: tuple[str, int]) -> None:
@@ -126,11 +126,14 @@ class Listeners:
                     self._rest(listener, error)
                 return
             client.setblocking(False)
+            listener.short = False
             self._take(listener, client, address)
 
     def _rest(self, listener: _Listener, error: OSError) -> None:
         loop, fd = self._loop, listener.sock.fileno()
-        log.error("%s", trouble(listener.port.port, f"cannot accept: {error.strerror}"))
+        if not listener.short:
+            log.error("%s", trouble(listener.port.port, f"cannot accept: {error.strerror}"))
+        listener.short = True
 
         def again() -> None:
             if listener.sock.fileno() >= 0:
@@ -142,36 +145,22 @@ class Listeners:
     def _take(self, listener: _Listener, client: socket.socket, address: tuple[str, int]) -> None:
         port, source = listener.port, address[0].partition("%")[0]
         full = len(self._relays) >= self.most or len(listener.live) >= self.most * SHARE
-        if full or not port.backends or not self._allowed(listener, source):
+        own, own_port = client.getsockname()[:2]
+        own = own.partition("%")[0]
+        denied = self._deny is not None and source in self._deny
+        backends = () if full or denied else listener.clients.backends(source, own)
+        if not backends:
             refuse(client)
             return
-        try:
-            own = client.getsockname()
-            client_and_us = Header(
-                source=source,
-                source_port=address[1],
-                destination=own[0].partition("%")[0],
-                destination_port=own[1],
-            )
-        except OSError:
-            refuse(client)
-            return
-        listener.turn = first = (listener.turn + 1) % len(port.backends)
-        order = (*port.backends[first:], *port.backends[:first])[:TRIES]
+        header = Header(source=source, source_port=address[1], destination=own, destination_port=own_port)
+        listener.turn = first = (listener.turn + 1) % len(backends)
+        order = (*backends[first:], *backends[:first])[:TRIES]
 
         def gone(relay: Relay) -> None:
             self._relays.discard(relay)
             listener.live.discard(relay)
 
-        relay = Relay(self._loop, client, encode(client_and_us, port.header), order, self._pipes, gone)
+        relay = Relay(self._loop, client, encode(header, port.header), order, self._pipes, gone)
         self._relays.add(relay)
         listener.live.add(relay)
         relay.start()
-
-    def _allowed(self, listener: _Listener, source: str) -> bool:
-        if not listener.allow and not self._deny:
-            return True
-        address = ipaddress.ip_address(source)
-        if any(address in range_ for range_ in self._deny):
-            return False
-        return not listener.allow or any(address in range_ for range_ in listener.allow)

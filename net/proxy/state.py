@@ -7,12 +7,14 @@ ignored, so that a proxy of an older version serves what it understands.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 
 from model.codec import decode_json, encode_json
 from model.errors import InvalidInput
 from model.spec import Struct
 from net.proxy.header import Version
+from net.proxy.ranges import Ranges
 
 VERSION = "1"
 """Raise it with a change that a running proxy must not miss: those of other versions are replaced, and their
@@ -25,6 +27,8 @@ ANY4, ANY6 = "0.0.0.0", "::"  # noqa: S104 - all addresses of one family
 class Backend(Struct):
     address: str
     port: int
+    among: tuple[str, ...] | None = None
+    """Ranges of clients that policies let in there, beside this host itself; None: no policy speaks of it."""
 
 
 class Port(Struct):
@@ -66,8 +70,10 @@ def decode(data: bytes) -> ProxyState:
         for port in state.ports:
             for address in (*port.addresses, *(backend.address for backend in port.backends)):
                 ipaddress.ip_address(address)
-        for range_ in (*state.deny, *(range_ for port in state.ports for range_ in port.allow)):
-            ipaddress.ip_network(range_)
+        for texts in (state.deny, *(port.allow for port in state.ports)):
+            Ranges(texts)
+        for backend in (backend for port in state.ports for backend in port.backends):
+            Ranges(backend.among or ())
     except ValueError as error:
         raise InvalidInput(f"the proxy's state: {error}") from error
     numbers = [n for p in state.ports for n in (p.port, *(b.port for b in p.backends))]
@@ -86,6 +92,15 @@ def places(state: ProxyState) -> Places:
     return found
 
 
-def trouble(port: int, words: str = "") -> str:
-    """How the verdict tells of a port that is not served; without words, how that begins."""
+_TROUBLE = re.compile(r"published port (\d+)/tcp: ")
+
+
+def trouble(port: int, words: str) -> str:
+    """How the verdict tells of a port that is not served."""
     return f"published port {port}/tcp: {words}"
+
+
+def port_in(trouble: str) -> int:
+    """The port that a `trouble` is about; 0: about none."""
+    found = _TROUBLE.match(trouble)
+    return int(found[1]) if found else 0

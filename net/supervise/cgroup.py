@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from model.errors import CommandFailed
+
 ROOT = "/sys/fs/cgroup"
 
 
@@ -30,11 +32,16 @@ def join(path: str, root: str = ROOT) -> list[str]:
 
 
 def remove(path: str, root: str = ROOT) -> None:
-    """When nobody is in it any more. Idempotent. Raises OSError."""
+    """When nobody is in it any more. Idempotent. Raises CommandFailed."""
     for hierarchy in _hierarchies(root):
         folder = os.path.join(hierarchy, path.strip("/"))
-        if os.path.isdir(folder):
+        try:
             os.rmdir(folder)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            hint = f"See who is in {folder}/cgroup.procs"
+            raise CommandFailed(f"{folder} cannot be removed: {error.strerror}", hint=hint) from error
 
 
 def _hierarchies(root: str) -> Iterator[str]:

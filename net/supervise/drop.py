@@ -1,7 +1,7 @@
 """Giving up what a process does not need: it reads bytes from every container of the host, or from everybody.
 
-Left are a user of its own that owns nothing, and the capabilities that are named. Descriptors opened before
-stay open.
+Left are a user of its own that owns nothing, the capabilities that are named, and the system calls that are
+not refused (`net.supervise.seccomp`). Descriptors opened before stay open.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import ctypes
 import os
 import resource
 import struct
+
+from net.supervise import seccomp
 
 RESOLVER, PROXY = 61053, 61054
 """User and group of each process; outside of what distributions and systemd give out (61184 up), nobody's."""
@@ -34,6 +36,7 @@ def become(user: int, *capabilities: int, files: int) -> int:
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
     _keep(libc, capabilities)
+    seccomp.confine()
     return may
 
 

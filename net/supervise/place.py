@@ -57,6 +57,7 @@ class Place:
             self._refused = str(error)
             log.error("a new state is refused, the one before it is served: %s", error)
         except OSError as error:
+            self._hold(-1, Mark())  # all of it at the next look
             self._refused = f"{self.path}/{STATE}: {error.strerror}"
             log.error("%s", self._refused)
 
@@ -92,12 +93,16 @@ class Place:
         if self._stat() is None:
             return None
         fd = os.open(STATE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
+        before = self._mark
+        self._hold(fd, Mark())
+        data = os.pread(fd, min(os.fstat(fd).st_size, MOST_STATE), 0)
+        self._mark = mark_of(data)
+        return data[: self._mark.size] if self._mark != before else None
+
+    def _hold(self, fd: int, mark: Mark) -> None:
         if self._file >= 0:
             os.close(self._file)
-        self._file = fd
-        data = os.pread(fd, min(os.fstat(fd).st_size, MOST_STATE), 0)
-        before, self._mark = self._mark, mark_of(data)
-        return data[: self._mark.size] if self._mark != before else None
+        self._file, self._mark = fd, mark
 
     def _stat(self) -> os.stat_result | None:
         try:

@@ -215,8 +215,8 @@ async def test_health_probe_is_put_down_when_its_container_is_to_stop(tmp_path: 
     box = instance(health=HealthCheck(probe=CHECK))
     async with lab.agent() as agent:
         await agent.take_view(view(box))
-        await until(lambda: execs(lab.runtime) == 1, deadline=5)
-        [process] = lab.fakes[0]._containers[ident(1)].execs
+        await phase(agent, 1, Phase.RUNNING)
+        [process] = await until(lambda: lab.fakes[0]._containers[ident(1)].execs, deadline=5)
         await agent.take_view(view(wish(box, desired=Desired.PAUSED), revision=2))
         await until(lambda: process.exit is not None, deadline=5)
 

@@ -146,6 +146,13 @@ async def test_unknown_path_and_method_are_told_as_errors(api: Api) -> None:
     assert (await api.call("GET", "/v1/instances/..%2f..%2fetc"))[0] == 404
 
 
+async def test_health_of_a_container_is_asked_of_its_host(api: Api) -> None:
+    await api.run("sleep", "9", name="web")
+    log = await api.ok("GET", "/v1/instances/web/health")
+    assert log["log"] == [{"start": 1.0, "end": 2.0, "exit_code": 0, "output": "fine"}]
+    assert (await api.call("GET", "/v1/instances/nobody/health"))[0] == 404
+
+
 async def test_stale_update_of_a_service_is_a_409(api: Api) -> None:
     spec = {"name": "web", "container": {"image": "box:1", "args": ["sleep"]}}
     await api.ok("POST", "/v1/services", spec)

@@ -231,6 +231,7 @@ async def test_processes_are_small_and_hold_next_to_no_rights(host: Host) -> Non
             if os.geteuid() == 0:
                 assert status["NoNewPrivs"] == "1"
                 if pid == host.pid:
+                    assert status["Seccomp"] == "2", "a filter"
                     assert status["Uid"].split() == [str(drop.RESOLVER)] * 4
                     assert status["Groups"].strip() == ""
                     assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 1 << 10

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -362,3 +363,24 @@ async def test_idle_connections_hold_two_descriptors_each(lab: ProxyLab) -> None
     await until(lambda: lab.listeners.connections == 20, deadline=5)
     # Four of a connection are the test's and the backend's; pipes are shared.
     assert len(os.listdir("/proc/self/fd")) - before <= 20 * 4 + 4
+
+
+async def test_port_accepts_again_when_the_kernel_has_room_again(
+    lab: ProxyLab, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No descriptors are left for a while; the client waits in the kernel's queue meanwhile."""
+    await lab.serve(await lab.backend())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as client:
+        client.setblocking(False)
+        held = os.open("/dev/null", os.O_RDONLY)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (held + 1, hard))
+        try:
+            await asyncio.get_running_loop().sock_connect(client, (HERE, lab.port))
+            await until(lambda: "cannot accept" in caplog.text, deadline=5)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            os.close(held)
+        async with asyncio.timeout(10):
+            assert await asyncio.get_running_loop().sock_recv(client, 3) == b"one"
+    assert caplog.text.count("cannot accept") == 1

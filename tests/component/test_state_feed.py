@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from net.supervise.feed import LEAST, StateFeed
-from net.supervise.files import STATE, Mark, mark_of
+from net.supervise.files import SERVED, STATE, Mark, mark_of
 from net.supervise.place import Place
 
 
@@ -110,6 +110,24 @@ def test_reader_that_refused_a_line_looks_at_no_more_of_them(tmp_path: Path) -> 
     place.look(seen.append, seen.append)
     assert seen == [b"base\n", b"new\n"]
     place.close()
+
+
+def test_state_that_could_not_be_read_is_read_at_the_next_look(tmp_path: Path) -> None:
+    feed, reader = feed_of(tmp_path), Reader(tmp_path)
+    feed.update(b"base\n")
+    reader.look()
+    (tmp_path / STATE).unlink()
+    (tmp_path / STATE).symlink_to(STATE)
+    reader.look()
+    reader.place.tell()
+    assert b"refused" in (tmp_path / SERVED).read_bytes()
+    (tmp_path / STATE).unlink()
+    assert feed.extend(b"one\n")
+    reader.look()
+    assert reader.whole == [b"base\n", b"base\none\n"] and not reader.lines
+    reader.place.tell()
+    assert b"refused" not in (tmp_path / SERVED).read_bytes()
+    reader.place.close()
 
 
 def test_marks_tell_how_far_one_has_come_in_which_file() -> None:

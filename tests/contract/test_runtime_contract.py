@@ -27,6 +27,7 @@ QUICK = ("sh", "-c", "echo out; echo err >&2; exit 3")
 STUBBORN = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
 CAT = ("cat",)
 MISSING = ("nothere",)
+LEAVING = ("sh", "-c", "sleep 60 & echo said; exit 4")
 PROGRAMS = {
     QUICK: Program(code=3, stdout=b"out\n", stderr=b"err\n"),
     # busybox's sleep as pid 1 of a namespace ignores a TERM that it has no handler for
@@ -34,6 +35,7 @@ PROGRAMS = {
     STUBBORN: Program(stdout=b"ready\n", ignores=frozenset({signal.SIGTERM})),
     CAT: Program(echo=True),
     MISSING: Program(missing=True),
+    LEAVING: Program(code=4, stdout=b"said\n"),
 }
 SERIAL = itertools.count(1)
 
@@ -352,6 +354,16 @@ async def test_runtime_exec_killed_takes_its_children_along(subject: Subject) ->
         assert (await handle.wait()).code == 137
     await handle.close()
     await alone(subject, bundle)
+
+
+async def test_runtime_exec_is_over_with_its_first_process(subject: Subject) -> None:
+    """Not with a child that it leaves behind, which holds its output open."""
+    bundle, _ = await subject.run(SLEEP)
+    handle = await subject.exec(bundle, *LEAVING)
+    async with asyncio.timeout(5):
+        assert (await everything(handle))[STDOUT] == b"said\n"
+        assert (await handle.wait()).code == 4
+    await handle.close()
 
 
 async def test_runtime_exec_past_its_deadline_is_killed_without_us(subject: Subject) -> None:

@@ -207,5 +207,6 @@ def test_proxy_holds_one_capability_and_a_user_of_its_own(proxied: ProxiedHost) 
         status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
     assert status["Uid"].split() == status["Gid"].split() == [str(drop.PROXY)] * 4
     assert status["Groups"].strip() == "" and status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2", "a filter"
     assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 1 << drop.CAP_NET_BIND_SERVICE
     assert int(status["VmRSS"].split()[0]) < 40_000

@@ -15,13 +15,14 @@ import pytest
 from deploy.fleet import Fleet
 from deploy.rig.netns import OUTSIDE_ADDRESS, address_of
 from tests.rig.conftest import IMAGE
-from tests.rig.support import local_pid, on_host
+from tests.rig.support import local_pid, on_host, wait_replicas
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
 
 ECHO = ("nc", "-ll", "-p", "80", "-e", "cat")
 """Gives back all that comes, the header too."""
+WHO = ("nc", "-ll", "-p", "80", "-e", "sh", "-c", 'read header; echo "$(hostname) $header"')
 TALK = """
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5) as s:
@@ -113,6 +114,14 @@ def test_proxied_port_is_changed_refused_and_given_back(clean: Fleet) -> None:
     change = ("--publish-rm", "80", "--publish-add", "published=9000,target=80,proxy-protocol=v1")
     fleet.flota("n1", "update", *change, "box")
     assert answer(fleet, "n3", 9000).startswith("PROXY TCP4")
+    fleet.flota(
+        "n1", "policy", "create", "some", "--for", "container=box", "--ingress", "allow=cidr:10.9.0.0/16"
+    )
+    wait_until(lambda: not answer(fleet, "n3", 9000), deadline=10, what="a client that the policy shuts out")
+    those = ("policy", "create", "those", "--for", "container=box")
+    fleet.flota("n1", *those, "--ingress", f"allow=cidr:{OUTSIDE_ADDRESS}/32,port=80")
+    wait_until(lambda: answer(fleet, "n3", 9000), deadline=10, what="a client that another policy lets in")
+    fleet.flota("n1", "policy", "rm", "some", "those")
     change = (*change[:3], f"{change[3]},allow=10.9.0.0/16")
     fleet.flota("n1", "update", *change, "box")
     assert not answer(fleet, "n3", 9000), "not on the list"
@@ -126,3 +135,31 @@ def test_proxied_port_is_changed_refused_and_given_back(clean: Fleet) -> None:
     fleet.flota("n1", "rm", "-f", "box")
     fleet.flota("n1", "run", "-d", "--name", "next", "--node", "n3", "-p", "9000:80", IMAGE, *ECHO)
     wait_until(lambda: answer(fleet, "n3", 9000) == "hi\\n", deadline=10, what="the next one's answer")
+
+
+def test_service_is_told_its_clients_by_every_hosts_port(clean: Fleet) -> None:
+    fleet = clean
+    publish = ("-p", "published=7443,target=80,proxy-protocol=v1")
+    fleet.flota("n1", "service", "create", "--name", "web", "--replicas", "2", *publish, IMAGE, *WHO)
+    wait_replicas(fleet, "web", 2)
+    for host in ("n1", "n2", "n3"):
+
+        def both(host: str = host) -> bool:
+            words = [answer(fleet, host, 7443).split() for _ in range(4)]
+            ok = all(w[1:5] == ["PROXY", "TCP4", OUTSIDE_ADDRESS, address_of(host)] for w in words)
+            return ok and len({w[0] for w in words}) == 2
+
+        wait_until(both, deadline=20, what=f"both replicas by {host}")
+    assert "*:7443->80/tcp" in fleet.flota("n1", "service", "ls")
+    fleet.flota("n3", "down")
+    try:
+        assert answer(fleet, "n3", 7443), "without an agent"
+    finally:
+        fleet.flota("n3", "agent", "--detach")
+    fleet.wait_ready(3)
+    assert answer(fleet, "n3", 7443), "the next agent closes nothing"
+    fleet.flota("n1", "service", "scale", "web=1")
+    wait_replicas(fleet, "web", 1)
+    assert len({answer(fleet, "n1", 7443).split()[0] for _ in range(6)}) == 1, "one is left"
+    fleet.flota("n1", "service", "update", "--publish-rm", "80", "web")
+    wait_until(lambda: not answer(fleet, "n2", 7443), deadline=10, what="a closed port")

@@ -78,6 +78,14 @@ def test_own_members_of_published_ports_are_known_by_how_they_answer() -> None:
     assert service.ports == (WEB, DNS) and not service.ipv4
 
 
+def test_port_of_the_proxy_is_its_own_to_open() -> None:
+    """The next agent finds it held by the proxy, which goes on."""
+    told = Publish(target=80, published=443, mode="ingress", proxy_protocol="v2")
+    wanted = {"web": VirtualService(ports=(WEB, told))}
+    made, open_, taken = opened(wanted, frozenset(), lambda protocol, port: False)
+    assert made["web"].ports == (told,) and (open_, taken) == ({("tcp", 443)}, {("tcp", 8080)})
+
+
 def test_port_that_somebody_has_is_not_opened_until_it_is_free_and_an_open_one_stays() -> None:
     wanted = {"web": VirtualService(ports=(WEB, DNS))}
     none: frozenset[tuple[str, int]] = frozenset()

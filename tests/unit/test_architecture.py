@@ -64,6 +64,8 @@ PURE = [
     "net/supervise/state.py",
     "net/proxied.py",
     "net/proxy/header.py",
+    "net/proxy/clients.py",
+    "net/proxy/ranges.py",
     "net/proxy/state.py",
     "net/subnets.py",
     "net/endpoint.py",

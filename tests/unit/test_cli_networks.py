@@ -127,7 +127,6 @@ def test_publish_that_is_refused(text: str) -> None:
         (Publish(target=80, mode="ingress", on=("edge",)), "invalid constraint"),
         (Publish(target=80, proxy_protocol="v1", protocol="udp"), "udp has none"),
         (Publish(target=80, proxy_protocol="v2", protocol="sctp"), "sctp has none"),
-        (Publish(target=80, proxy_protocol="v2", mode="ingress"), "of one host only"),
         (Publish(target=80, host_ip="010.0.0.1"), "not an IP address"),
         (Publish(target=65536), "not a port"),
         (Publish(target=80, host_ip="::1"), "the kernel routes ::1 to no container"),

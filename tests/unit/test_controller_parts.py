@@ -25,7 +25,7 @@ from controller.store.base import stamped
 from controller.views import affected, view_of
 from model.errors import Damaged, Exhausted, InvalidInput, Unauthenticated
 from model.ids import HostId, InstanceId, NetworkId
-from model.records import Block, Host, Instance, Network, ResolvedAttachment
+from model.records import Block, Desired, Host, Instance, Network, ResolvedAttachment
 from model.spec import ContainerSpec, HostSpec, NetworkSpec, Subnet
 from model.status import Endpoint, HostFacts, HostState, InstanceStatus, Phase
 from model.view import apply, diff
@@ -323,3 +323,13 @@ def test_wait_for_networks_ends_when_they_stand_or_the_host_has_tried_in_vain() 
     assert said(replace(stale, wired_for=7)) == "no address"
     assert said(replace(stale, endpoints=(foot,))) == ""
     assert said(replace(running, phase=Phase.EXITED)) == ""
+
+
+def test_wait_for_a_removal_ends_when_the_host_is_lost_that_was_to_do_it() -> None:
+    box = instance("box", "h1")
+    lost = InstanceStatus(instance=box.id, phase=Phase.LOST, message="host h1 is lost: it fell silent")
+    assert waiting.answer("removed", box, lost, None) is None, "nobody has asked for it yet"
+    going = replace(box, desired=Desired.REMOVED)
+    assert waiting.answer("removed", going, replace(lost, phase=Phase.RUNNING), None) is None
+    result = waiting.answer("removed", going, lost, None)
+    assert result is not None and (result.phase, result.message) == ("lost", lost.message)

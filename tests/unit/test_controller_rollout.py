@@ -14,7 +14,7 @@ from model.api import UpdateService
 from model.errors import WrongState
 from model.ids import HostId
 from model.records import Desired
-from model.spec import ContainerSpec, Global, ServiceSpec, UpdatePolicy
+from model.spec import ContainerSpec, Global, Replicated, ServiceSpec, UpdatePolicy
 from model.status import HostState, Phase
 from tests.support.servicerig import ALWAYS, WEB, Rig, host, reasons, spec
 
@@ -253,6 +253,7 @@ def test_request_resumes_a_paused_update_even_if_it_changes_nothing() -> None:
     plan = update(rig.cluster, WEB, UpdateService(spec=rig.service.spec), rig.now)
     rig.put(*(item.record for item in plan.items))
     assert rig.service.rollout is not None and rig.service.rollout.state == "updating"
+    assert rig.service.previous is not None and rig.service.previous.container.image == "v1", "the way back"
     for _ in range(20):
         rig.step()
         rig.obey("healthy")
@@ -267,6 +268,15 @@ def test_change_of_replicas_alone_is_no_rollout() -> None:
     assert rig.service.rollout is None
     rig.settle()
     assert len(rig.active()) == 3
+
+
+def test_update_that_fails_after_a_change_of_replicas_is_taken_back_with_their_number_kept() -> None:
+    rig = rolling(replicas=2, failure_action="rollback")
+    rig.change(spec("v2", replicas=4, failure_action="rollback"))
+    rig.step()
+    rig.says(fresh(rig)[0], Phase.FAILED)
+    rig.step()
+    assert rig.service.spec.container.image == "v1" and rig.service.spec.mode == Replicated(replicas=4)
 
 
 def test_failing_start_first_update_is_tried_ever_more_slowly_where_it_goes_on() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import InvalidInput
@@ -51,6 +51,7 @@ def test_sizes_are_those_of_the_specification() -> None:
     assert len(encode(widest, "v2")) == 28 and len(encode(SIX, "v2")) == 52
 
 
+@settings(deadline=None)
 @given(headers, st.sampled_from(VERSIONS), st.binary(max_size=40))
 def test_header_is_read_back_as_it_was_written_whatever_follows(
     header: Header, version: Version, rest: bytes
@@ -60,6 +61,7 @@ def test_header_is_read_back_as_it_was_written_whatever_follows(
     assert len(data) <= MOST_V1
 
 
+@settings(deadline=None)
 @given(headers, st.sampled_from(VERSIONS))
 def test_every_beginning_of_a_header_asks_for_more(header: Header, version: Version) -> None:
     data = encode(header, version)
