@@ -91,6 +91,11 @@ class Docker:
             raise RuntimeError(f"docker {' '.join(words)}: {done.stderr.decode(errors='replace')[-400:]}")
         return done
 
+    def engine_pid(self) -> int:
+        """The first engine's, as this machine knows it: `nsenter` has started it as its child."""
+        starter = self._engines[0].pid
+        return int(Path(f"/proc/{starter}/task/{starter}/children").read_text().split()[0])
+
     def stop(self) -> None:
         self.rig.down()
         for engine in self._engines:

@@ -86,6 +86,8 @@ class NetReconciler:
         self._watchers: list[Callable[[Drift], None]] = []
         self._loopback: Mapping[str, str] = {}
         self._supervisor = Supervisor("net")
+        self._told: dict[str, VirtualService] = {}
+        """Services with ports that the proxy serves."""
         self._serving = Serving(self._kernel)
         self._parting = Parting(self._kernel, lambda: tuple(self._instances.values()))
         self._convergence = Convergence(self._kernel)

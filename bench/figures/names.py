@@ -54,11 +54,9 @@ def _queries(stage: Stage, runs: int, foreign: int) -> Samples:
 class _Side:
     """A container that asks, and who answers it."""
 
-    def __init__(self, rig: NetnsRig, container: int, server: str, serving: bytes) -> None:
-        self._rig, self._container, self._server = rig, container, server
-        self._serving = [pid for pid in rig.processes("n1") if serving in _words(pid)]
-        if not self._serving:
-            raise RuntimeError(f"nobody runs {serving.decode()}")
+    def __init__(self, rig: NetnsRig, container: int, server: str, serving: int) -> None:
+        """Pids: the container's as its host knows it, the server's as this machine does."""
+        self._rig, self._container, self._server, self._serving = rig, container, server, serving
 
     def rate(self, foreign: int) -> float:
         client = [sys.executable, f"{ROOT}/bench/dnsclient.py", self._server, "other", str(SECONDS)]
@@ -69,8 +67,8 @@ class _Side:
 
     def _worked(self) -> float:
         """Seconds, in user and system mode."""
-        fields = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self._serving)
-        return sum(int(words[11]) + int(words[12]) for words in fields) / os.sysconf("SC_CLK_TCK")
+        words = Path(f"/proc/{self._serving}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -84,7 +82,8 @@ def _ours(stage: Stage) -> Iterator[_Side]:
             fleet.flota("n1", "run", "-d", "--name", name, *words)
         status = fleet.json("inspect", "asker")[0]["status"]
         with _upstream(fleet.rig, host):
-            yield _Side(fleet.rig, status["pid"], status["endpoints"][0]["gateway"], b"\0net.resolver\0")
+            serving = next(pid for pid in fleet.rig.processes("n1") if b"\0net.resolver\0" in _words(pid))
+            yield _Side(fleet.rig, status["pid"], status["endpoints"][0]["gateway"], serving)
     finally:
         fleet.attempt("n1", "rm", "-f", "asker", "other")
         fleet.flota("n1", "network", "rm", "benchdns")
@@ -101,7 +100,7 @@ def _dockers(stage: Stage) -> Iterator[_Side]:
             docker.run("n1", "run", "-d", "--name", name, *words)
         pid = int(docker.run("n1", "inspect", "-f", "{{.State.Pid}}", "asker").stdout)
         with _upstream(docker.rig, host):
-            yield _Side(docker.rig, pid, "127.0.0.11", b"dockerd\0--data-root")
+            yield _Side(docker.rig, pid, "127.0.0.11", docker.engine_pid())
     finally:
         docker.run("n1", "rm", "-f", "asker", "other", check=False)
         docker.run("n1", "network", "rm", "benchdns")

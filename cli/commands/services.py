@@ -244,7 +244,7 @@ def scale(app: App, pairs_: tuple[str, ...]) -> None:
 def update(app: App, ref: str, rollback: bool, **flags: Any) -> None:
     """Change a service; its containers are replaced by its update policy."""
     if rollback:
-        if any(value for value in flags.values()):
+        if any(value not in (None, (), "") and value is not False for value in flags.values()):
             raise InvalidInput("--rollback changes nothing else", hint="Leave the other options away")
         take_back(app, ref)
         return

@@ -18,17 +18,13 @@ from cli.parse.ports import parse_publish
 from model.codec import convert_strict
 from model.errors import InvalidInput
 from model.quantity import parse_bytes, parse_cpus, parse_duration
-from model.spec import ContainerSpec, LogOptions, Resources, RestartPolicy, Ulimit
+from model.spec import ContainerSpec, LogOptions, Mount, Resources, RestartPolicy, Ulimit
 
 
 def container_spec(
     flags: Mapping[str, Any], image: str, args: Sequence[str], *, environ: Mapping[str, str], cwd: str
 ) -> ContainerSpec:
     """Raises InvalidInput naming the flag's value."""
-    mounts = [parse_volume(v, cwd) for v in flags.get("volume") or ()]
-    mounts += [parse_mount(m) for m in flags.get("mount") or ()]
-    mounts += [parse_tmpfs(t) for t in flags.get("tmpfs") or ()]
-    security = _security(flags.get("security_opt") or ())
     stop_timeout = flags.get("stop_timeout")
     return ContainerSpec(
         image=image,
@@ -45,7 +41,7 @@ def container_spec(
         tty=bool(flags.get("tty")),
         stdin=bool(flags.get("interactive")),
         stdin_once=bool(flags.get("interactive")) and not flags.get("detach"),
-        mounts=tuple(mounts),
+        mounts=_mounts(flags, cwd),
         read_only=bool(flags.get("read_only")),
         resources=resources(flags),
         ulimits=tuple(parse_ulimit(u) for u in flags.get("ulimit") or ()),
@@ -73,7 +69,15 @@ def container_spec(
         health=health_check(flags, None),
         pull=flags.get("pull") or "missing",
         platform=flags.get("platform") or "",
-        **security,
+        **_security(flags.get("security_opt") or ()),
+    )
+
+
+def _mounts(flags: Mapping[str, Any], cwd: str) -> tuple[Mount, ...]:
+    return (
+        *(parse_volume(text, cwd) for text in flags.get("volume") or ()),
+        *(parse_mount(text) for text in flags.get("mount") or ()),
+        *(parse_tmpfs(text) for text in flags.get("tmpfs") or ()),
     )
 
 

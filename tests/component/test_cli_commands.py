@@ -169,8 +169,9 @@ def test_services_networks_volumes_tokens_and_nodes(fleet: ServedFleet) -> None:
     assert fleet.json("service", "ls")[0]["service"]["spec"]["container"]["image"] == "box:1"
     assert fleet.ok("service", "update", "--rollback", "web") == "web\n"
     assert fleet.json("service", "ls")[0]["service"]["spec"]["container"]["image"] == "box:2"
-    refused = fleet.flota("service", "update", "--rollback", "--image", "box:3", "web")
-    assert refused.returncode == 1 and b"--rollback changes nothing else" in refused.stderr
+    for more in (("--image", "box:3"), ("--update-parallelism", "0"), ("--force",)):
+        refused = fleet.flota("service", "update", "--rollback", *more, "web")
+        assert refused.returncode == 1 and b"--rollback changes nothing else" in refused.stderr
     fleet.ok("service", "update", "--health-cmd", "true", "--rollback-order", "start-first", "web")
     changed = fleet.json("service", "ls")[0]["service"]["spec"]
     assert changed["container"]["health"]["probe"] == {"type": "shell", "command": "true"}

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from image.store import ImageStore
 from tests.support.containers import Lab, network_namespace
+from tests.support.imagestores import BUILT, made
+from tests.support.registry import FakeRegistry, serving
 
 
 @pytest.fixture
@@ -17,3 +20,21 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         lab = Lab(tmp_path, netns)
         yield lab
         await lab.close()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[ImageStore]:
+    store = made(tmp_path)
+    await store.open()
+    yield store
+    for root in store.roots():
+        await store.remove_root(root.container)
+    await store.close()
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[FakeRegistry]:
+    fake = FakeRegistry()
+    fake.push(BUILT, "1")
+    async with serving(fake) as served:
+        yield served

@@ -2,32 +2,53 @@
 
 The same rows are asked of flota and, in the full run, of Docker Engine; where the two differ on purpose, the
 row says what Docker does and docs/networking.md why. A row is observed on host n1, from another container of
-n1, from n1 itself and from n3.
+n1, from n1 itself and from n3. `furnished` makes what all rows need.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from deploy.rig.base import Rig
-from deploy.rig.netns import OUTSIDE_ADDRESS, address_of
+from deploy.rig.netns import OUTSIDE_ADDRESS
+from tests.rig.networkrows import BESIDE, HOST, HOST6, NETWORKS, SERVE, TAKEN, THIRD6, Fact, Form, Mode, Path
 from tests.support.waiting import wait_until
 
-SERVE = "echo page > /www/index.html; httpd -p 81 -h /www; exec httpd -f -p 80 -h /www"
-HOST, THIRD = address_of("n1"), address_of("n3")
 _FETCH = """
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2])), 1) as sock:
     sock.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
     print(sock.makefile().read().rpartition("\\n\\n")[2], end="")
 """
-TAKEN = 9099
-"""Of a foreign program on n1."""
+_ASK = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.settimeout(1)
+    sock.connect((sys.argv[1], int(sys.argv[2])))
+    sock.send(b"?")
+    print(sock.recv(99).decode(), end="")
+"""
+_ANSWER = """
+import socket
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(("0.0.0.0", 53))
+while True: sock.sendto(b"page\\n", sock.recvfrom(99)[1])
+"""
+PAGE_SERVER = f"""
+import socket
+server = socket.create_server(("", {TAKEN}))
+while True:
+    client, _ = server.accept()
+    client.recv(99)
+    client.sendall(b"HTTP/1.0 200 OK\\n\\npage\\n")
+    client.close()
+"""
+"""A program that answers with the page on `TAKEN`."""
 
 
 class Engine(Protocol):
@@ -49,83 +70,37 @@ class Engine(Protocol):
 
     def network(self, name: str, *flags: str) -> None: ...
 
-
-@dataclass(frozen=True)
-class Mode:
-    """`docker` holds what differs there: field → value; `refused`: it can't be had."""
-
-    name: str
-    flags: Sequence[str]
-    links: Sequence[str] = ("eth0", "lo")
-    out: bool = True
-    """It reaches the outside."""
-    host: bool = True
-    """Its host reaches it by its address."""
-    third: bool = False
-    """Another host does."""
-    docker: Mapping[str, object] = field(default_factory=dict)
+    def ports(self, name: str) -> Sequence[int]:
+        """Those that were published, in order."""
+        ...
 
 
-MODES = (
-    Mode("default bridge", ()),
-    Mode("none", ("--network", "none"), links=("lo",), out=False, host=False),
-    Mode("another bridge", ("--network", "lan")),
-    Mode("two networks", ("--network", "lan", "--network", "wan"), links=("eth0", "eth1", "lo"),
-         docker={"refused": True}),
-    Mode("internal", ("--network", "inner"), out=False),
-    Mode("a container's", ("--network", "container:peer"), host=False),
-    Mode("without each other", ("--network", "apart")),
-)  # fmt: skip
-NETWORKS: Mapping[str, Sequence[str]] = {
-    "lan": ("-d", "bridge", "--subnet", "10.211.0.0/24"),
-    "wan": ("-d", "bridge", "--subnet", "10.212.0.0/24"),
-    "inner": ("-d", "bridge", "--subnet", "10.213.0.0/24", "--internal"),
-    "apart": ("-d", "bridge", "--subnet", "10.214.0.0/24",
-              "--opt", "com.docker.network.bridge.enable_icc=false"),
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Form:
-    """A published port and who gets an answer at which address. `port` 0: the one that was chosen."""
-
-    name: str
-    flags: Sequence[str]
-    port: int
-    loopback: bool = True
-    """The host at 127.0.0.1."""
-    host: bool = True
-    """The host at its own address."""
-    third: bool = True
-    beside: bool = True
-    """A container of the same host and network, at the host's address."""
-    itself: bool = True
-    docker: Mapping[str, object] = field(default_factory=dict)
-
-
-_NOBODY = {"loopback": False, "host": False, "third": False, "beside": False, "itself": False}
-_LOOPBACK = {"host": False, "third": False, "beside": False, "itself": False}
-FORMS = (
-    Form("a port", ("-p", "8080:80"), 8080),
-    Form("of the host's choice", ("-p", "80"), 0),
-    Form("on loopback", ("-p", "127.0.0.1:8081:80"), 8081, **_LOOPBACK),
-    Form("on loopback, of the host's choice", ("-p", "127.0.0.1::80"), 0, **_LOOPBACK),
-    Form("on the host's address", ("-p", f"{HOST}:8082:80"), 8082, loopback=False),
-    Form("on all IPv4 addresses", ("-p", "0.0.0.0:8083:80"), 8083),
-    Form("the first of a range", ("-p", "8084-8085:80-81"), 8084),
-    Form("the last of a range", ("-p", "8084-8085:80-81"), 8085),
-    Form("one out of a range", ("-p", f"{TAKEN}-{TAKEN + 1}:80"), TAKEN + 1, docker={"refused": True}),
-    Form("exposed ones", ("-P", "--expose", "80"), 0),
-    Form("on a bridge of its own", ("-p", "8086:80", "--network", "lan"), 8086),
-    Form("where containers are apart", ("-p", "8087:80", "--network", "apart"), 8087),
-    Form("of UDP only", ("-p", "8088:80/udp"), 8088, **_NOBODY),
-)
+@contextlib.contextmanager
+def furnished(engine: Engine) -> Iterator[None]:
+    """Networks, neighbours on them, IPv6 addresses of the hosts, and a foreign program on a port of n1."""
+    for host, six in (("n1", HOST6), ("n3", THIRD6)):
+        engine.rig.exec(host, ["ip", "address", "add", f"{six}/64", "dev", "eth0", "nodad"])
+    for name, flags in NETWORKS.items():
+        engine.network(name, *flags)
+    engine.run("peer", command="exec sleep 9999")
+    for name in BESIDE:
+        for kind in ("beside", "twin"):
+            engine.run(f"{kind}{name}", *(("--network", name) if name else ()))
+    foreign = engine.rig.spawn("n1", [sys.executable, "-S", "-c", PAGE_SERVER], log="/dev/null")
+    at = f"http://127.0.0.1:{TAKEN}/"
+    wait_until(lambda: fetches(engine.rig, "n1", at), deadline=5, what="the foreign program")
+    try:
+        yield
+    finally:
+        foreign.kill()
+        foreign.wait()
 
 
 def fetches(rig: Rig, host: str, url: str, *before: str) -> bool:
     """Whether a program on the host (or where `before` leads from there) gets the page."""
     found = urlsplit(url)
-    words = [*before, sys.executable, "-S", "-c", _FETCH, str(found.hostname), str(found.port or 80)]
+    code = _ASK if found.scheme == "udp" else _FETCH
+    words = [*before, sys.executable, "-S", "-c", code, str(found.hostname), str(found.port or 80)]
     return rig.exec(host, words, check=False, timeout=30).stdout == b"page\n"
 
 
@@ -143,6 +118,7 @@ def inside(engine: Engine, pid: int, url: str) -> bool:
 def observe_mode(engine: Engine, mode: Mode) -> dict[str, object]:
     engine.run("box", *mode.flags)
     pid = serves(engine, "box")
+    codes = [engine.attempt(*words)[0] for words in mode.then]
     enter = ["nsenter", "-t", str(pid), "-n"]
     links = json.loads(engine.rig.exec("n1", [*enter, "ip", "-j", "link"]).stdout)
     ping = ["busybox", "ping", "-c1", "-W1", OUTSIDE_ADDRESS]
@@ -152,30 +128,75 @@ def observe_mode(engine: Engine, mode: Mode) -> dict[str, object]:
         "links": tuple(sorted(link["ifname"] for link in links)),
         "out": engine.rig.exec("n1", [*enter, *ping], check=False).returncode == 0,
         "host": bool(first) and fetches(engine.rig, "n1", f"http://{first}/"),
-        "third": bool(first) and _third(engine, first),
+        "third": bool(first) and _third(engine, f"http://{first}/"),
+        "then": not any(codes),
     }
 
 
-def _third(engine: Engine, address: str) -> bool:
-    """With a route to the container's network by way of n1, as an enemy on the link would have it."""
+def observe_fact(engine: Engine, fact: Fact) -> str:
+    """Its words, whatever is between them."""
+    engine.run("box", *fact.flags, command="exec sleep 9999")
+    code, output, errors = engine.attempt("exec", "box", "sh", "-c", fact.script)
+    return " ".join(output.split()) if code == 0 else f"{code}: {errors}"
+
+
+def observe_path(engine: Engine, path: Path) -> bool:
+    pid, _ = engine.info(f"beside{path.from_}")
+    serves(engine, f"twin{path.to}")
+    _, addresses = engine.info(f"twin{path.to}")
+    return inside(engine, pid, f"http://{next(iter(addresses.values()))}/")
+
+
+def _third(engine: Engine, url: str) -> bool:
+    """With a route there by way of n1, as an enemy on the link would have it."""
+    address = str(urlsplit(url).hostname)
     engine.rig.exec("n3", ["ip", "route", "replace", f"{address}/32", "via", HOST])
     try:
-        return fetches(engine.rig, "n3", f"http://{address}/")
+        return fetches(engine.rig, "n3", url)
     finally:
         engine.rig.exec("n3", ["ip", "route", "del", f"{address}/32", "via", HOST])
 
 
-def observe_form(engine: Engine, form: Form, chosen: int) -> dict[str, object]:
-    """Of a `box` that runs; `chosen` is the port that it was given. On each network runs a `beside`."""
-    port = form.port or chosen
+def _trick(engine: Engine, url: str) -> bool:
+    """127.0.0.1 of n1, asked from n3: both take its address for one like others, as a careless admin (or a
+    kube-proxy) would have it."""
+    careless = "sysctl -qw net.ipv4.conf.all.route_localnet={}"
+    engine.rig.exec("n3", ["sh", "-ec", "ip address del 127.0.0.1/8 dev lo"])
+    for host in ("n1", "n3"):
+        engine.rig.exec(host, careless.format(1).split())
+    try:
+        assert _third(engine, f"http://127.0.0.1:{TAKEN}/"), "programs of n1 are reached by this"
+        return _third(engine, url)
+    finally:
+        for host in ("n1", "n3"):
+            engine.rig.exec(host, careless.format(0).split())
+        engine.rig.exec("n3", ["ip", "address", "add", "127.0.0.1/8", "dev", "lo"])
+
+
+def observe_form(engine: Engine, form: Form) -> dict[str, object]:
+    """Of a `box` that runs. On each network runs a `beside`."""
+    port = form.port or engine.ports("box")[0]
     pid = serves(engine, "box")
-    at = f"http://{HOST}:{port}/"
+    enter = ("nsenter", "-t", str(pid), "-n")
+    kind = "udp" if form.protocol == "udp" else "http"
+    at = f"{kind}://[{form.at}]:{port}/" if ":" in form.at else f"{kind}://{form.at}:{port}/"
     network = form.flags[-1] if "--network" in form.flags else ""
     beside, _ = engine.info(f"beside{network}")
-    return {
-        "loopback": fetches(engine.rig, "n1", f"http://127.0.0.1:{port}/"),
-        "host": fetches(engine.rig, "n1", at),
-        "third": fetches(engine.rig, "n3", at),
-        "beside": inside(engine, beside, at),
-        "itself": inside(engine, pid, at),
-    }
+    _, addresses = engine.info("box")
+    inner = next(iter(addresses.values()))
+    with contextlib.ExitStack() as stack:
+        if form.protocol == "udp":
+            words = [*enter, sys.executable, "-S", "-c", _ANSWER]
+            server = engine.rig.spawn("n1", words, log="/dev/null")
+            stack.callback(server.wait)
+            stack.callback(server.kill)
+            wait_until(lambda: inside(engine, pid, "udp://127.0.0.1:53/"), deadline=5, what="the server")
+        return {
+            "loopback": fetches(engine.rig, "n1", f"{kind}://127.0.0.1:{port}/"),
+            "host": fetches(engine.rig, "n1", at),
+            "third": fetches(engine.rig, "n3", at),
+            "beside": inside(engine, beside, at),
+            "itself": inside(engine, pid, at),
+            "direct": _third(engine, f"{kind}://{inner}:{53 if kind == 'udp' else 80}/"),
+            "trick": _trick(engine, f"{kind}://127.0.0.1:{port}/"),
+        }

@@ -12,7 +12,8 @@ import pytest
 from bench.http import Api
 from deploy.fleet import Fleet
 from tests.rig.conftest import IMAGE
-from tests.rig.networktable import HOST, SERVE, fetches
+from tests.rig.networkrows import HOST, SERVE
+from tests.rig.networktable import fetches
 from tests.rig.support import background
 from tests.support.waiting import wait_until
 

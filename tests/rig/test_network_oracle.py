@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
 from bench.peers import IMAGE, Docker
 from deploy.busybox import root_tar
 from deploy.rig.base import Rig
-from tests.rig.networktable import (
-    FORMS,
-    MODES,
-    NETWORKS,
-    SERVE,
-    TAKEN,
-    Form,
-    Mode,
-    observe_form,
-    observe_mode,
-)
+from tests.rig.networkrows import FACTS, FORMS, MODES, PATHS, REFUSED, SERVE, Fact, Form, Mode, Path, wanted
+from tests.rig.networktable import furnished, observe_fact, observe_form, observe_mode, observe_path
 from tests.support import census
 
 pytestmark = [pytest.mark.rig, pytest.mark.slow]
@@ -49,9 +39,9 @@ class Oracle:
     def network(self, name: str, *flags: str) -> None:
         self.docker.run("n1", "network", "create", *flags, name)
 
-    def port(self, name: str) -> int:
-        """The first that was published."""
-        return int(self.docker.run("n1", "port", name).stdout.decode().split()[2].rpartition(":")[2])
+    def ports(self, name: str) -> Sequence[int]:
+        lines = self.docker.run("n1", "port", name).stdout.decode().splitlines()
+        return [int(line.rpartition(":")[2]) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +51,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oracle]:
     try:
         docker.start_alone(3, root_tar())
         made = Oracle(docker)
-        for name, flags in NETWORKS.items():
-            made.network(name, *flags)
-        made.run("peer", command="exec sleep 9999")
-        for name in ("", "lan", "apart"):
-            made.run(f"beside{name}", *(("--network", name) if name else ()))
-        code = f"import socket; s = socket.create_server(('', {TAKEN})); s.accept()"
-        foreign = docker.rig.spawn("n1", [sys.executable, "-S", "-c", code], log="/dev/null")
-        yield made
-        foreign.kill()
-        foreign.wait()
+        with furnished(made):
+            yield made
     finally:
         docker.stop()
     assert census.difference(before, census.take()) == []
@@ -88,8 +70,7 @@ def test_docker_shows_a_mode_as_the_table_says(box: Oracle, mode: Mode) -> None:
         code, _, _ = box.attempt("run", "-d", "--name", "box", *mode.flags, IMAGE, "true")
         assert code == 125
         return
-    wanted = {"links": tuple(mode.links), "out": mode.out, "host": mode.host, "third": mode.third}
-    assert observe_mode(box, mode) == {**wanted, **mode.docker}
+    assert observe_mode(box, mode) == wanted(mode, docker=True)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
@@ -99,6 +80,18 @@ def test_docker_publishes_as_the_table_says(box: Oracle, form: Form) -> None:
         assert code == 125
         return
     box.run("box", *form.flags)
-    fields = ("loopback", "host", "third", "beside", "itself")
-    wanted = {field: getattr(form, field) for field in fields}
-    assert observe_form(box, form, box.port("box")) == {**wanted, **form.docker}
+    assert observe_form(box, form) == wanted(form, docker=True)
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.name)
+def test_docker_tells_a_container_what_the_table_says(box: Oracle, fact: Fact) -> None:
+    if fact.docker == REFUSED:
+        code, _, _ = box.attempt("run", "-d", "--name", "box", *fact.flags, IMAGE, "true")
+        assert code == 125
+        return
+    assert observe_fact(box, fact) == (fact.docker or fact.says)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.from_ or 'bridge'} to {path.to or 'bridge'}")
+def test_docker_keeps_networks_apart_as_the_table_says(engine: Oracle, path: Path) -> None:
+    assert observe_path(engine, path) is path.reaches

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
 from deploy.fleet import Fleet
 from deploy.rig.base import Rig
 from tests.rig.conftest import IMAGE
-from tests.rig.networktable import (
+from tests.rig.networkrows import (
+    FACTS,
     FORMS,
     HOST,
     MODES,
-    NETWORKS,
+    PATHS,
     SERVE,
     TAKEN,
     THIRD,
+    Fact,
     Form,
     Mode,
+    Path,
+    wanted,
+)
+from tests.rig.networktable import (
     fetches,
-    inside,
+    furnished,
+    observe_fact,
     observe_form,
     observe_mode,
+    observe_path,
     serves,
 )
-from tests.rig.support import background
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
-SIX = "fd99::11"
-"""An IPv6 address of n1."""
 
 
 class Flota:
@@ -53,25 +56,18 @@ class Flota:
         status = self.fleet.json("inspect", name)[0]["status"]
         return status["pid"], {e["network_name"]: e["ipv4"] for e in status["endpoints"]}
 
+    def ports(self, name: str) -> Sequence[int]:
+        return [port["published"] for port in self.fleet.json("inspect", name)[0]["status"]["ports"]]
+
     def network(self, name: str, *flags: str) -> None:
         self.fleet.flota("n1", "network", "create", *flags, name)
 
 
 @pytest.fixture(scope="module")
 def engine(fleet: Fleet) -> Iterator[Flota]:
-    """With its networks, a neighbour on each, and a foreign program on a port."""
     made = Flota(fleet)
-    for name, flags in NETWORKS.items():
-        made.network(name, *flags)
-    made.run("peer", command="exec sleep 9999")
-    for name in ("", "lan", "apart"):
-        made.run(f"beside{name}", *(("--network", name) if name else ()))
-    code = f"import socket; s = socket.create_server(('', {TAKEN})); print('up', flush=True); s.accept()"
-    with background(fleet, "n1", sys.executable, "-S", "-c", code) as foreign:
-        assert foreign.stdout is not None and foreign.stdout.readline() == b"up\n"
+    with furnished(made):
         yield made
-        foreign.kill()
-        foreign.wait()
     for one in fleet.json("ps", "-a"):
         fleet.flota("n1", "rm", "-f", one["instance"]["id"])
     fleet.flota("n1", "network", "prune", "-f")
@@ -85,16 +81,23 @@ def box(engine: Flota) -> Iterator[Flota]:
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 def test_mode_is_seen_as_it_should_be_from_everywhere(box: Flota, mode: Mode) -> None:
-    wanted = {"links": tuple(mode.links), "out": mode.out, "host": mode.host, "third": mode.third}
-    assert observe_mode(box, mode) == wanted
+    assert observe_mode(box, mode) == wanted(mode, docker=False)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 def test_published_port_answers_whom_it_should(box: Flota, form: Form) -> None:
     box.run("box", *form.flags)
-    ports = box.fleet.json("inspect", "box")[0]["status"]["ports"]
-    fields = ("loopback", "host", "third", "beside", "itself")
-    assert observe_form(box, form, ports[0]["published"]) == {f: getattr(form, f) for f in fields}
+    assert observe_form(box, form) == wanted(form, docker=False)
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.name)
+def test_container_finds_what_its_flags_say(box: Flota, fact: Fact) -> None:
+    assert observe_fact(box, fact) == fact.says
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.from_ or 'bridge'} to {path.to or 'bridge'}")
+def test_networks_are_apart_and_containers_of_one_together(engine: Flota, path: Path) -> None:
+    assert observe_path(engine, path) is path.reaches
 
 
 def test_host_mode_is_the_hosts_network(engine: Flota) -> None:
@@ -141,36 +144,3 @@ def test_port_of_a_foreign_program_is_refused_and_nothing_changes(box: Flota) ->
     assert code == 1 and f"{TAKEN}" in errors
     assert [p["published"] for p in box.fleet.json("inspect", "box")[0]["status"]["ports"]] == [8080]
     assert box.attempt("update", "--publish-rm", f"{TAKEN}:81", "box")[0] == 0
-
-
-def test_ipv6_ports_answer_at_ipv6_addresses(box: Flota) -> None:
-    box.network("six", "--ipv6")
-    try:
-        box.rig.exec("n1", ["ip", "address", "add", f"{SIX}/64", "dev", "eth0", "nodad"])
-        box.run("box", "--network", "six", "-p", f"[{SIX}]:8089:80", "-p", "8090:80")
-        serves(box, "box")
-
-        def answers(url: str) -> bool:
-            return fetches(box.rig, "n1", url)
-
-        assert answers(f"http://[{SIX}]:8089/") and answers(f"http://[{SIX}]:8090/")
-        assert answers("http://127.0.0.1:8090/") and not answers("http://127.0.0.1:8089/")
-        assert not answers("http://[::1]:8090/")
-        inner = box.fleet.json("inspect", "box")[0]["status"]["endpoints"][0]["ipv6"]
-        assert answers(f"http://[{inner}]/")
-    finally:
-        box.attempt("rm", "-f", "box")
-        box.fleet.flota("n1", "network", "rm", "six")
-        box.rig.exec("n1", ["ip", "address", "del", f"{SIX}/64", "dev", "eth0"])
-
-
-def test_containers_of_a_network_with_icc_off_are_apart(engine: Flota) -> None:
-    pid, _ = engine.info("besideapart")
-    engine.run("box", "--network", "apart")
-    try:
-        _, addresses = engine.info("box")
-        other, _ = engine.info("box")
-        wait_until(lambda: inside(engine, other, f"http://{addresses['apart']}/"), deadline=10)
-        assert not inside(engine, pid, f"http://{addresses['apart']}/")
-    finally:
-        engine.attempt("rm", "-f", "box")
