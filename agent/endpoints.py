@@ -158,6 +158,8 @@ def _asked(
         default_route=network.id == (ways.ipv4 or INGRESS),
         default_route6=network.id == (ways.ipv6 or INGRESS),
         sysctls=attachment.sysctls,
+        bandwidth_in=attachment.bandwidth_in // 8,
+        bandwidth_out=attachment.bandwidth_out // 8,
     )
 
 

@@ -33,6 +33,7 @@ from model.api import (
     StatsSample,
     StopRequest,
     TokenCreated,
+    UpdateBandwidth,
     UpdateHost,
     UpdatePolicy,
     UpdatePorts,
@@ -103,6 +104,8 @@ class ControllerPort(Protocol):
     async def rename_instance(self, ref: str, name: str) -> InstanceInfo: ...
 
     async def update_ports(self, ref: str, request: UpdatePorts) -> InstanceInfo: ...
+
+    async def update_bandwidth(self, ref: str, request: UpdateBandwidth) -> InstanceInfo: ...
 
     async def wait_instance(
         self, ref: str, condition: Literal["created", "running", "stopped", "removed", "next-exit", "wired"]

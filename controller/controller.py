@@ -39,6 +39,7 @@ from model.api import (
     ServiceInfo,
     StopRequest,
     TokenCreated,
+    UpdateBandwidth,
     UpdateHost,
     UpdatePolicy,
     UpdatePorts,
@@ -118,6 +119,9 @@ class Controller(Core):
         return await self._on_instance(
             lambda c: connections.update_ports(c, ref, request, self.world(), self.clock.now())
         )
+
+    async def update_bandwidth(self, ref: str, request: UpdateBandwidth) -> InstanceInfo:
+        return await self._on_instance(lambda c: connections.update_bandwidth(c, ref, request))
 
     async def wait_instance(self, ref: str, condition: Condition) -> WaitResult:
         ident = find_instance(self.snapshot(), ref).id

@@ -131,6 +131,16 @@ class UpdatePorts(Struct):
     remove: tuple[Publish, ...] = ()
 
 
+class UpdateBandwidth(Struct):
+    """Change the limits of a plain container's endpoint, also while it runs. None stays as it is."""
+
+    network: str = ""
+    """Id or name; empty: the only one it is on."""
+    bandwidth_in: int | None = None
+    """Bits a second, as in an EndpointWish."""
+    bandwidth_out: int | None = None
+
+
 class NetworksPruned(Struct):
     removed: tuple[str, ...]
     """Names."""

@@ -12,6 +12,8 @@ from model.errors import InvalidInput
 
 _BYTES = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgtp]?)(i?b?)\Z", re.IGNORECASE)
 _SCALE = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+_RATE = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*([kmg]?)(?:bit)?\Z")
+_THOUSANDS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _CPUS = re.compile(r"\d{1,6}(?:\.\d{1,9})?\Z")
 _DURATION_PART = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ns|us|µs|ms|s|m|h|d)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -48,6 +50,22 @@ def format_size(count: float) -> str:
             return f"{value:.3g}{unit}"
         value /= 1000
     raise AssertionError("unreachable")
+
+
+def parse_rate(text: str) -> int:
+    """`100mbit`, `1.5gbit`, `512k` → bits a second. Suffixes are powers of 1000, as in tc(8)."""
+    match = _RATE.match(text.strip().lower())
+    if not match:
+        raise InvalidInput(f"invalid bandwidth {text[:40]!r}", hint="Write for example 100mbit, 1.5gbit or 0")
+    return round(float(match[1]) * _THOUSANDS[match[2]])
+
+
+def format_rate(bits: int) -> str:
+    """Bits a second for people: `100mbit`."""
+    for unit in ("g", "m", "k"):
+        if bits >= _THOUSANDS[unit]:
+            return f"{bits / _THOUSANDS[unit]:.4g}{unit}bit"
+    return f"{bits}bit"
 
 
 def parse_cpus(text: str) -> int:

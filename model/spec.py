@@ -105,6 +105,10 @@ class EndpointWish(Struct):
     """Of that interface, its own name written IFNAME: `net.ipv4.conf.IFNAME.log_martians`."""
     priority: int = 0
     """The network of the highest one is the way out; among equals the first."""
+    bandwidth_in: int = 0
+    """Bits a second that are sent to it at most; 0: no limit."""
+    bandwidth_out: int = 0
+    """Bits a second that it sends at most; 0: no limit."""
 
 
 class Attachment(EndpointWish, kw_only=True):

@@ -38,6 +38,8 @@ MAX_ENV = 1 << 20
 MIN_MEMORY = 6 << 20
 """As in Docker: less does not let a process start."""
 MAX_INT = (1 << 63) - 1
+LEAST_RATE, MOST_RATE = 8_000, 32 * 10**9
+"""Bits a second: a full packet takes more than a second below; the kernel counts bytes in 32 bits."""
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,1023}\Z")
 _SIGNAL = re.compile(r"(?:SIG)?[A-Z0-9+]{1,12}\Z|\d{1,2}\Z")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}\Z")
@@ -280,6 +282,9 @@ def validate_endpoint(attachment: EndpointWish, at: str) -> Iterator[Problem]:
         if not _IF_SYSCTL.match(name) or not 0 < len(value) <= 200 or "\n" in value or "\0" in value:
             hint = "write for example net.ipv4.conf.IFNAME.log_martians=1"
             yield _p(f"{at}.sysctls", f"{name[:80]!r} is no setting of an interface: {hint}")
+    for field in ("bandwidth_in", "bandwidth_out"):
+        if (rate := getattr(attachment, field)) and not LEAST_RATE <= rate <= MOST_RATE:
+            yield _p(f"{at}.{field}", f"{rate} bits a second are not from 8kbit to 32gbit")
     if not -(1 << 31) <= attachment.priority < 1 << 31:
         yield _p(f"{at}.priority", "is out of range")
 

@@ -2,9 +2,9 @@
 Pure.
 
 Removals come first and in reverse (rule, route, FDB, neighbour, address, link), then the packet filter, so
-that no link is up before its rules stand, then link, sysctl, address, neighbour, FDB, route and, last, rule:
-traffic starts only once its way is complete. Invariant: `diff(x, x)` is empty, and only objects of `have` are
-ever removed.
+that no link is up before its rules stand, then link, limit, sysctl, address, neighbour, FDB, route and, last,
+rule: traffic starts only once its way is complete. Invariant: `diff(x, x)` is empty, and only objects of
+`have` are ever removed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from model.spec import Struct
 from net.nftscript import table_script
 from net.state import (
     Address,
+    Detour,
     Family,
     Fdb,
+    Limit,
     Link,
     Neighbour,
     NetState,
@@ -32,7 +34,7 @@ from net.state import (
     Way,
 )
 
-Item = Link | Address | Neighbour | Fdb | Route | PolicyRule | Sysctl | Way | Steering
+Item = Link | Address | Neighbour | Fdb | Route | PolicyRule | Sysctl | Way | Steering | Limit | Detour
 
 
 class Op(Struct):
@@ -82,6 +84,10 @@ def describe(item: Item) -> str:
             return f"sysctl {item.path}"
         case Way():
             return f"routes of {item.foot.ifname} behind {item.link}"
+        case Limit():
+            return f"limit of {item.link}"
+        case Detour():
+            return f"detour of {item.link}"
         case Steering():
             return f"packet steering of {item.link}"
 
@@ -94,8 +100,12 @@ def diff(want: NetState, have: NetState, stood: Container[Place] = frozenset()) 
     kept = {route.place for route in want.routes} & {route.place for route in left.routes}
     ours = kept | {route.place for route in want.routes if route.place in stood}
     stale = (route for route in left.routes - want.routes if route.place not in kept)
+    limited = {limit.link for limit in want.limits}
+    slow = (limit for limit in left.limits - want.limits if limit.link not in limited)
     removed: list[Operation] = [Op(verb="remove", item=item) for item in _sorted(left.rules - want.rules)]
     removed += [Op(verb="remove", item=item) for item in _sorted(stale)]
+    removed += [Op(verb="remove", item=item) for item in _sorted(left.detours - want.detours)]
+    removed += [Op(verb="remove", item=item) for item in _sorted(slow)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.fdb - want.fdb)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.neighbours - want.neighbours)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.addresses - want.addresses)]
@@ -107,6 +117,8 @@ def diff(want: NetState, have: NetState, stood: Container[Place] = frozenset()) 
         *removed,
         *nft_operations(want.tables, left.tables),
         *_links(want, left),
+        *(Op(verb="change", item=item) for item in _sorted(want.limits - left.limits)),
+        *(Op(verb="add", item=item) for item in _sorted(want.detours - left.detours)),
         *_sysctls(want, left),
         *(Op(verb="add", item=item) for item in _sorted(want.addresses - left.addresses)),
         *(Op(verb="add", item=item) for item in _sorted(want.neighbours - left.neighbours)),
@@ -152,6 +164,8 @@ def _without(have: NetState, gone: set[str]) -> NetState:
         addresses=frozenset(a for a in have.addresses if a.link not in gone),
         neighbours=frozenset(n for n in have.neighbours if n.link not in gone),
         fdb=frozenset(f for f in have.fdb if f.link not in gone),
+        limits=frozenset(limit for limit in have.limits if limit.link not in gone),
+        detours=frozenset(d for d in have.detours if d.link not in gone),
         routes=frozenset(r for r in have.routes if r.link not in gone),
         sysctls={p: v for p, v in have.sysctls.items() if not gone & set(p.split("/"))},
     )

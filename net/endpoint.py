@@ -81,10 +81,13 @@ def endpoint_link(
 
 
 def same_but_ways(one: EndpointRequest, other: EndpointRequest) -> bool:
-    """Whether two requests differ in nothing but in being a way out."""
-    return replace(one, default_route=False, default_route6=False) == replace(
-        other, default_route=False, default_route6=False
-    )
+    """Whether two requests differ in nothing but what can be changed under a container: in being a way out,
+    and in their limits."""
+    return _bare(one) == _bare(other)
+
+
+def _bare(request: EndpointRequest) -> EndpointRequest:
+    return replace(request, default_route=False, default_route6=False, bandwidth_in=0, bandwidth_out=0)
 
 
 def _leads(request: EndpointRequest, gateway: str) -> bool:

@@ -182,7 +182,7 @@ def _untracked_chains(vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ..
             rules=(
                 rule("ip saddr @peers4 notrack accept", "known peer"),
                 rule("ip6 saddr @peers6 notrack accept", "known peer"),
-                rule("drop", "not a peer of this fleet"),
+                rule("counter drop", "not a peer of this fleet"),
             )
         ),
         "early": Chain(type="filter", hook="prerouting", priority=RAW, rules=(*tunnel, *inner)),
@@ -205,8 +205,10 @@ def _forward_chains(ingress: Member | None) -> Mapping[str, Chain]:
         "to_own": Chain(
             rules=(
                 rule("ct state established,related accept", "answers"),
+                rule("ip saddr @inside4 counter drop", "a container's address does not come from outside"),
+                rule("ip6 saddr @inside6 counter drop", "a container's address does not come from outside"),
                 rule("ct status dnat accept", "published ports"),
-                rule("drop", "containers are reached by published ports only"),
+                rule("counter drop", "containers are reached by published ports only"),
             )
         ),
         "forward": Chain(

@@ -57,6 +57,9 @@ class EndpointRequest(Struct):
     default_route: bool = False
     """Whether it is the way to everywhere else in IPv4; of all endpoints of an instance one at most is."""
     default_route6: bool = False
+    bandwidth_in: int = 0
+    """Bytes a second that are sent to it at most; 0: no limit."""
+    bandwidth_out: int = 0
     sysctls: Mapping[str, str] = {}
     """Of the interface inside, by name with dots, its own name written IFNAME."""
 

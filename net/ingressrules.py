@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 
+from model.view import NetworkPeer, Peer
 from net.backend.base import Member, Scene, is_ipv6
 from net.host import INGRESS
 from net.naming import BRIDGE, bridge_name, vtep_mac, vxlan_name
@@ -31,8 +32,8 @@ def member_of(members: Iterable[Member]) -> Member | None:
 
 def sets(ingress: Member | None, scene: Scene) -> Mapping[str, ElementSet]:
     """entries: peers' own addresses in the network. homes: a peer's address and its members there."""
-    entries = [a for a, _ in _entries(ingress, scene)]
-    homes = [f"{peer} . {block}" for peer, block in _homes(ingress, scene)]
+    entries = [] if ingress is None else list(_entries(ingress, scene))
+    homes = [] if ingress is None else list(_homes(ingress, scene))
     return {
         f"{name}{digit}": element_set(
             type_, (e for e in found if is_ipv6(e) == (digit == "6")), interval=ranges
@@ -121,33 +122,31 @@ def _ranges(ingress: Member, family: str) -> str:
     return f"{{ {', '.join(sorted(found))} }}" if found else ""
 
 
-def _known(ingress: Member | None, scene: Scene) -> list[tuple[int, str]]:
+def _peers(ingress: Member, scene: Scene) -> list[tuple[NetworkPeer, Peer]]:
+    return [(p, scene.peers[p.host]) for p in ingress.view.peers if p.host in scene.peers]
+
+
+def _known(ingress: Member, scene: Scene) -> list[tuple[int, str]]:
     """Number and MAC of each entry."""
-    if ingress is None:
-        return []
-    view = ingress.view
-    return sorted(
-        (p.number, vtep_mac(p.host, view.vni)) for p in view.peers if p.number and p.host in scene.peers
+    vni = ingress.view.vni
+    return sorted((p.number, vtep_mac(p.host, vni)) for p, _ in _peers(ingress, scene) if p.number)
+
+
+def _entries(ingress: Member, scene: Scene) -> Iterable[str]:
+    """Peers' own addresses in the network."""
+    found = (
+        host_address(subnet, peer.blocks)
+        for peer, _ in _peers(ingress, scene)
+        for subnet in ingress.view.spec.subnets
     )
+    return filter(None, found)
 
 
-def _entries(ingress: Member | None, scene: Scene) -> Iterable[tuple[str, str]]:
-    """Own address in the network, and host, of each peer."""
-    for peer in () if ingress is None else ingress.view.peers:
-        if peer.host not in scene.peers:
-            continue
-        for subnet in () if ingress is None else ingress.view.spec.subnets:
-            if address := host_address(subnet, peer.blocks):
-                yield address, peer.host
-
-
-def _homes(ingress: Member | None, scene: Scene) -> Iterable[tuple[str, str]]:
-    for peer in () if ingress is None else ingress.view.peers:
-        known = scene.peers.get(peer.host)
-        for block in peer.blocks if known is not None else ():
-            for address in sorted({known.address, *known.addresses}) if known is not None else ():
-                if is_ipv6(address) == is_ipv6(block):
-                    yield address, _as_listed(block)
+def _homes(ingress: Member, scene: Scene) -> Iterable[str]:
+    for member, peer in _peers(ingress, scene):
+        for address in sorted({peer.address, *peer.addresses}):
+            same = (b for b in member.blocks if is_ipv6(b) == is_ipv6(address))
+            yield from (f"{address} . {_as_listed(block)}" for block in same)
 
 
 def _as_listed(block: str) -> str:

@@ -1,7 +1,8 @@
 """The packet filter of what stays on a bridge, as a value: nobody speaks for another. Pure.
 
-Invariant: a frame from a container carries that endpoint's own MAC and address; a gateway's MAC, the same on
-each host, stays off the tunnels; where icc is off no frame passes from port to port. The first two chains
+Invariant: a frame from a container carries that endpoint's own MAC and address, and says nothing that only a
+router or a DHCP server says; a gateway's MAC, the same on each host, stays off the tunnels; where icc is off
+no frame passes from port to port. What is dropped is counted. The first two chains
 begin with a comparison of the link's prefix, which costs other traffic less than a look-up in a set; all but
 the first are there only with networks that need them.
 """
@@ -9,17 +10,19 @@ the first are there only with networks that need them.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 
 from model.netoptions import apart
 from net.backend.base import Member
 from net.endpoint import mac_of
 from net.host import EndpointRequest
-from net.naming import VETH, VXLAN, gateway_mac, veth_name, vxlan_name
-from net.state import Chain, NftTable, Rule, element_set, rule
+from net.jhash import MODULUS, nft_jhash
+from net.naming import VETH, VXLAN, gateway_mac, link_local, veth_name, vxlan_name
+from net.state import Chain, ElementSet, NftTable, Rule, element_set, rule
 
 RAW, FILTER = -300, 0
 """Priorities of netfilter hooks (nft(8))."""
+SEED = 0xF107D
 
 
 def table(members: tuple[Member, ...], endpoints: tuple[EndpointRequest, ...]) -> NftTable:
@@ -29,7 +32,10 @@ def table(members: tuple[Member, ...], endpoints: tuple[EndpointRequest, ...]) -
         if m.traits.onlink and len(m.traits.inner) > 1
     ]
     feet = [(veth_name(e.instance, e.network), e) for e in endpoints]
-    chains = {"guard": Chain(type="filter", hook="prerouting", priority=RAW, rules=_guard_rules())}
+    chains = {
+        **_router_chains(),
+        "guard": Chain(type="filter", hook="prerouting", priority=RAW, rules=_guard_rules()),
+    }
     if anycast:
         away = f'oifname "{VXLAN}*" oifname . ether saddr @anycast drop'
         chains["leave"] = Chain(
@@ -56,7 +62,13 @@ def table(members: tuple[Member, ...], endpoints: tuple[EndpointRequest, ...]) -
             ),
             "feet6": element_set(
                 "ifname . ether_addr . ipv6_addr",
-                (f"{name} . {mac_of(e)} . {ipaddress.ip_address(e.ipv6)}" for name, e in feet if e.ipv6),
+                (f"{name} . {mac_of(e)} . {own}" for name, e in feet for own in _own6(e)),
+            ),
+            "macs": element_set("ifname . ether_addr", (f"{name} . {mac_of(e)}" for name, e in feet)),
+            "targets6": ElementSet(
+                type="ifname . integer",
+                declared="typeof iifname . numgen inc mod 2",
+                elements={_target(name, own): "" for name, e in feet for own in _own6(e)},
             ),
             "anycast": element_set("ifname . ether_addr", anycast),
         },
@@ -77,11 +89,41 @@ def _guard_rules() -> tuple[Rule, ...]:
     source = "iifname . ether saddr"
     return (
         rule(f'iifname != "{VETH}*" accept', "not from a container"),
+        rule("meta l4proto vmap { udp : jump no_dhcp, ipv6-icmp : jump no_router }", "what only routers say"),
         rule(f"{source} . ip saddr @feet4 accept", "its own address"),
         rule(f"{source} . ip6 saddr @feet6 accept", "its own address"),
         rule(f"{source} . arp saddr ip @feet4 accept", "its own address"),
-        rule("ip saddr 0.0.0.0 accept", "DHCP, before it has an address"),
+        rule(f"{source} != @macs counter drop", "another's MAC"),
+        rule("ip saddr 0.0.0.0 udp dport 67 accept", "DHCP, before it has an address"),
         rule("arp saddr ip 0.0.0.0 accept", "probe, RFC 5227"),
-        rule("ip6 saddr { ::, fe80::/10 } accept", "link-local, RFC 4291"),
-        rule("ether type { ip, arp, ip6 } drop", "spoofed source"),
+        rule("ip6 saddr :: meta l4proto ipv6-icmp accept", "before it has an address, RFC 4862"),
+        rule("ether type { ip, arp, ip6 } counter drop", "spoofed source"),
     )
+
+
+def _router_chains() -> Mapping[str, Chain]:
+    """Ahead of what lets a container's own address pass: its advertisements would be believed."""
+    target = f"jhash @th,64,128 mod {MODULUS:#x} seed {SEED:#x}"
+    servers = "udp sport . udp dport { 67 . 68, 547 . 546 }"
+    advertised = f"icmpv6 type nd-neighbor-advert iifname . {target} != @targets6"
+    return {
+        "no_dhcp": Chain(rules=(rule(f"{servers} counter drop", "a container is no DHCP server"),)),
+        "no_router": Chain(
+            rules=(
+                rule("icmpv6 type { nd-router-advert, nd-redirect } counter drop", "it is no router"),
+                rule(f"{advertised} counter drop", "another's address, RFC 4861"),
+            )
+        ),
+    }
+
+
+def _own6(foot: EndpointRequest) -> tuple[str, ...]:
+    """Its IPv6 addresses: the one it was given, and the one that it makes itself of its MAC."""
+    if not foot.ipv6:
+        return ()
+    return str(ipaddress.ip_address(foot.ipv6)), link_local(mac_of(foot))
+
+
+def _target(name: str, address: str) -> str:
+    """An element of the addresses that a container may say are its own."""
+    return f"{name} . {nft_jhash(ipaddress.IPv6Address(address).packed, SEED)}"

@@ -12,7 +12,9 @@ import ipaddress
 BRIDGE, VXLAN, VETH = "flb", "flx", "flv"
 SPEAKER, SPEAKER_PORT = "fls", "flt"
 """A host's own foot on a bridged overlay: its end, and its port of the bridge."""
-PREFIXES = (BRIDGE, VXLAN, VETH, SPEAKER, SPEAKER_PORT)
+LIMIT = "fli"
+"""A link that holds back what an endpoint sends."""
+PREFIXES = (BRIDGE, VXLAN, VETH, SPEAKER, SPEAKER_PORT, LIMIT)
 ALIAS = "flota:"
 """Start of the alias (IFLA_IFALIAS) of each link of ours; with the name it marks ownership."""
 
@@ -36,6 +38,15 @@ def speaker_port_name(network: str) -> str:
 def veth_name(instance: str, network: str) -> str:
     """Host side of an endpoint; its alias tells people which instance and network that is."""
     return VETH + _digest("veth", instance, network).hex()[:12]
+
+
+def limit_name(instance: str, network: str) -> str:
+    """Of the link that holds back what this endpoint sends."""
+    return LIMIT + _digest("limit", instance, network).hex()[:12]
+
+
+def limit_alias(instance: str, network: str) -> str:
+    return f"{ALIAS}limit:{instance}:{network}"
 
 
 def network_alias(network: str) -> str:

@@ -92,7 +92,8 @@ def _whole(family: Family, table: NftTable) -> Iterable[str]:
     yield f"table {family} {TABLE} {{"
     for name, found in table.sets.items():
         kind, typed = ("map", f"{found.type} : {found.data}") if found.data else ("set", found.type)
-        words = found.filled or f"type {typed}{'; flags interval' if found.interval else ''}"
+        plain = f"type {typed}{'; flags interval' if found.interval else ''}"
+        words = found.filled or found.declared or plain
         yield f"  {kind} {name} {{ {words}; }}"
     for name, chain in table.chains.items():
         yield f"  chain {name} {{"

@@ -24,6 +24,7 @@ from net.firewall import tables
 from net.host import INGRESS, NetworkPlan
 from net.naming import bridge_name, vxlan_name
 from net.servicechains import Frame
+from net.shaping import limits_of
 from net.state import Family, Link, NetState, NftTable, Route
 from net.subnets import Range
 
@@ -89,12 +90,16 @@ def desired(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> NetState
             sysctls=_host_sysctls(plan, known),
         )
     )
+    limits = [limits_of(e) for i in known for e in i.endpoints if e.network in plan.networks]
+    fragments += limits
     return NetState(
         links=_merge("link", (f.links for f in fragments)),
         addresses=frozenset(a for f in fragments for a in f.addresses),
         neighbours=frozenset(n for f in fragments for n in f.neighbours),
         fdb=frozenset(e for f in fragments for e in f.fdb),
         routes=frozenset(r for f in fragments for r in f.routes),
+        limits=frozenset(limit for f in limits for limit in f.limits),
+        detours=frozenset(detour for f in limits for detour in f.detours),
         rules=frozenset(r for f in fragments for r in f.rules),
         sysctls=_merge("sysctl", (f.sysctls for f in fragments)),
         tables=filter_tables(plan, known),

@@ -75,15 +75,21 @@ def ports() -> Chain:
     return Chain(rules=(*strangers, *chosen))
 
 
+def choice(method: str, family: str, count: str, seed: str) -> str:
+    """The expression by which a method, in a chain's words, chooses one of so many."""
+    chosen = {
+        "rr": f"numgen inc mod {count}",
+        "hash": f"jhash {family} saddr mod {count} seed {seed}",
+    }
+    return chosen.get(method, f"numgen random mod {count}")
+
+
 def pick_chain(name: str, seed: str) -> Chain:
     """By its name: as a virtual address's chain is called, after `PREFIX`."""
     method, count, *_ = name.removeprefix(PREFIX).split("-")
     found: list[Rule] = []
     for family, digit, _ in _FAMILIES:
-        number = {
-            "rr": f"numgen inc mod {count}",
-            "hash": f"jhash {family} saddr mod {count} seed {seed}",
-        }.get(method, f"numgen random mod {count}")
+        number = choice(method, family, count, seed)
         ways = [(f"{number} map @portpick{digit}", "one of its members")]
         if method == "sticky":
             ways.insert(0, (f"{_client(family, seed)} map @portknown{digit}", "where it was before"))

@@ -52,6 +52,7 @@ from net.proxied import proxied, proxy_state, told
 from net.proxying import PortProxy, ProxyFeed
 from net.servicechains import TABLE as SERVICE_TABLE
 from net.serving import Serving
+from net.shaping import limit_changes
 from net.state import Link, NetState, Sysctl, Way
 
 log = logging.getLogger("flota.net")
@@ -85,6 +86,8 @@ class NetReconciler:
         self._watchers: list[Callable[[Drift], None]] = []
         self._loopback: Mapping[str, str] = {}
         self._supervisor = Supervisor("net")
+        self._told: dict[str, VirtualService] = {}
+        """Services with ports that the proxy serves."""
         self._serving = Serving(self._kernel)
         self._parting = Parting(self._kernel, lambda: tuple(self._instances.values()))
         self._convergence = Convergence(self._kernel)
@@ -156,6 +159,8 @@ class NetReconciler:
                 self._convergence.leaving |= {veth_name(instance, e.network) for e in known.endpoints}
                 await self._elements(known, msgspec.structs.replace(known, endpoints=(), published=None))
                 await self._tell_proxy(known)
+                unlimited = (op for e in known.endpoints for op in limit_changes(e, None))
+                await self._convergence.issue(tuple(unlimited))
             await self._kernel.drop_namespace(self._spaces / instance)
             self._files.forget(instance)
 
@@ -180,14 +185,15 @@ class NetReconciler:
             after = msgspec.structs.replace(known, endpoints=(*rest, request))
             if before is not None and same_but_ways(before, request):
                 assert link.foot is not None
-                await self._convergence.issue((Op(verb="change", item=Way(link=link.name, foot=link.foot)),))
+                ways = (Op(verb="change", item=Way(link=link.name, foot=link.foot)),)
+                await self._convergence.issue((*ways, *limit_changes(before, request)))
                 self._keep(request.instance, after)
                 return endpoint_status(request, view)
             if before is not None:
-                await self._convergence.issue((Op(verb="remove", item=link),))
+                await self._convergence.issue((*limit_changes(before, None), Op(verb="remove", item=link)))
             self._convergence.leaving.discard(link.name)
             await self._elements(known, after, needed=True)
-            await self._convergence.issue((Op(verb="add", item=link),))
+            await self._convergence.issue((Op(verb="add", item=link), *limit_changes(None, request)))
             self._keep(request.instance, after)
             return endpoint_status(request, view)
 
@@ -201,10 +207,8 @@ class NetReconciler:
             after = msgspec.structs.replace(known, endpoints=rest)
             self._keep(instance, after)
             await self._elements(known, after)
-            name = veth_name(instance, network)
-            await self._convergence.issue(
-                (Op(verb="remove", item=Link(name=name, kind="veth", alias="", mtu=0)),)
-            )
+            veth = Link(name=veth_name(instance, network), kind="veth", alias="", mtu=0)
+            await self._convergence.issue((*limit_changes(gone, None), Op(verb="remove", item=veth)))
 
     def attached(self, instance: InstanceId) -> Sequence[str]:
         known = self._instances.get(instance)

@@ -119,10 +119,7 @@ def pick_chain(name: str) -> Chain:
     method, count, *_ = name.split("-")
     rules: list[Rule] = []
     for family, digit in (("ip", "4"), ("ip6", "6")):
-        number = {
-            "rr": f"numgen inc mod {count}",
-            "hash": f"jhash {family} saddr mod {count} seed {SEED}",
-        }.get(method, f"numgen random mod {count}")
+        number = portchains.choice(method, family, count, SEED)
         if method == "sticky":
             known = f"dnat {family} to {_acquaintance(family, f'{family} daddr')} map @known{digit}"
             rules.append(rule(known, "where it was before"))

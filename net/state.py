@@ -17,7 +17,7 @@ PROTOCOL = 0xF7
 NO_MAC = "00:00:00:00:00:00"
 """In a VXLAN device's FDB: where frames without a known place go (head-end replication)."""
 
-LinkKind = Literal["bridge", "vxlan", "veth"]
+LinkKind = Literal["bridge", "vxlan", "veth", "ifb"]
 
 
 class Vxlan(Struct):
@@ -135,6 +135,21 @@ class PolicyRule(Struct):
     priority: int
 
 
+class Limit(Struct):
+    """What leaves a link is held back to `rate` bytes a second (tc-tbf(8)), in place of whatever is at its
+    root."""
+
+    link: str
+    rate: int
+
+
+class Detour(Struct):
+    """All that a link receives is first sent out of another, which is there to hold it back (ifb)."""
+
+    link: str
+    to: str
+
+
 class Sysctl(Struct):
     """`path` below /proc/sys, with slashes."""
 
@@ -174,6 +189,8 @@ class ElementSet(Struct):
     data: str = ""
     interval: bool = False
     elements: Mapping[str, str] = {}
+    declared: str = ""
+    """How it is declared where its type alone does not say; never compared."""
     filled: str = ""
     """How a set that packets fill is declared; its elements are never compared, and of a listed one this is
     only some word."""
@@ -205,6 +222,8 @@ class NetState(Struct):
     neighbours: frozenset[Neighbour] = frozenset()
     fdb: frozenset[Fdb] = frozenset()
     routes: frozenset[Route] = frozenset()
+    limits: frozenset[Limit] = frozenset()
+    detours: frozenset[Detour] = frozenset()
     rules: frozenset[PolicyRule] = frozenset()
     sysctls: Mapping[str, str] = {}
     tables: Mapping[Family, NftTable] = {}

@@ -8,7 +8,7 @@ from api import proxy
 from api.filters import filter_instances
 from api.routes import query as q
 from api.routes.route import ControllerCall
-from model.api import CreateInstance, InstanceInfo, StopRequest, UpdatePorts, WaitResult
+from model.api import CreateInstance, InstanceInfo, StopRequest, UpdateBandwidth, UpdatePorts, WaitResult
 from model.codec import encode_json
 from model.streams import ExecSpec
 
@@ -53,6 +53,10 @@ async def rename(call: ControllerCall) -> InstanceInfo:
 async def remove(call: ControllerCall) -> InstanceInfo:
     query = call.query_as(q.RemoveInstance)
     return await call.port.remove_instance(call.ref(), force=query.force, volumes=query.volumes)
+
+
+async def update_bandwidth(call: ControllerCall) -> InstanceInfo:
+    return await call.port.update_bandwidth(call.ref(), call.body_as(UpdateBandwidth))
 
 
 async def update_ports(call: ControllerCall) -> InstanceInfo:

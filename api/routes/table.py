@@ -39,6 +39,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
        reply=m.InstanceInfo),
     _C("POST", f"{_INSTANCE}/ports", instances.update_ports, "Publish more or fewer ports", "command",
        body=m.UpdatePorts, reply=m.InstanceInfo),
+    _C("POST", f"{_INSTANCE}/bandwidth", instances.update_bandwidth, "Change the limits of an endpoint", "command",
+       body=m.UpdateBandwidth, reply=m.InstanceInfo),
     _C("POST", f"{_INSTANCE}/wait", instances.wait, "Wait for a state of a container", "watch", query=q.Wait,
        reply=m.WaitResult),
     _C("POST", f"{_INSTANCE}/kill", instances.kill, "Signal a container's first process", "watch", query=q.Kill),

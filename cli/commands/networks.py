@@ -75,6 +75,8 @@ def _subnets(
 @click.option("--alias", multiple=True, help="Further name on the network")
 @click.option("--mac-address", help="MAC address")
 @click.option("--gw-priority", type=int, help="The network of the highest one is the way out")
+@click.option("--bandwidth-in", help="100mbit: what is sent to it at most")
+@click.option("--bandwidth-out", help="20mbit: what it sends at most")
 @click.option("--driver-opt", multiple=True, help="com.docker.network.endpoint.ifname=NAME, ….sysctls=…")
 @click.argument("name", metavar="NETWORK")
 @click.argument("container", metavar="CONTAINER")

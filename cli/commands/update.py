@@ -6,8 +6,9 @@ import click
 
 from cli.commands.networks import await_wired
 from cli.context import App, each, pass_app, segment
+from cli.parse.networks import bandwidth as parse_bandwidth
 from cli.parse.ports import parse_publish
-from model.api import UpdatePorts
+from model.api import UpdateBandwidth, UpdatePorts
 from model.codec import to_plain
 from model.errors import InvalidInput
 
@@ -15,21 +16,32 @@ from model.errors import InvalidInput
 @click.command()
 @click.option("--publish-add", multiple=True, help="[IP:][HOST:]CONTAINER[/PROTOCOL], as with run -p")
 @click.option("--publish-rm", multiple=True, help="CONTAINER[/PROTOCOL], or the whole of a published port")
+@click.option("--bandwidth", default="", help="[name=NETWORK,]in=100mbit,out=20mbit; 0: no limit")
 @click.argument("refs", nargs=-1, required=True, metavar="CONTAINER…")
 @pass_app
 def update(
-    app: App, refs: tuple[str, ...], publish_add: tuple[str, ...], publish_rm: tuple[str, ...]
+    app: App, refs: tuple[str, ...], publish_add: tuple[str, ...], publish_rm: tuple[str, ...], bandwidth: str
 ) -> None:
-    """Change the published ports of containers, running or not."""
-    if not publish_add and not publish_rm:
-        raise InvalidInput("there is nothing to change", hint="Give --publish-add or --publish-rm")
+    """Change published ports and bandwidth of containers, running or not."""
+    if not publish_add and not publish_rm and not bandwidth:
+        hint = "Give --publish-add, --publish-rm or --bandwidth"
+        raise InvalidInput("there is nothing to change", hint=hint)
+    limits = _limits(bandwidth) if bandwidth else None
     request = UpdatePorts(
         add=tuple(port for text in publish_add for port in parse_publish(text)),
         remove=tuple(port for text in publish_rm for port in parse_publish(text)),
     )
 
     def act(ref: str) -> None:
-        app.call("POST", f"/v1/instances/{segment(ref)}/ports", body=to_plain(request))
+        if limits is not None:
+            app.call("POST", f"/v1/instances/{segment(ref)}/bandwidth", body=to_plain(limits))
+        if publish_add or publish_rm:
+            app.call("POST", f"/v1/instances/{segment(ref)}/ports", body=to_plain(request))
         await_wired(app, segment(ref))
 
     each(refs, act)
+
+
+def _limits(text: str) -> UpdateBandwidth:
+    network, rates = parse_bandwidth(text)
+    return UpdateBandwidth(network=network, bandwidth_in=rates.get("in"), bandwidth_out=rates.get("out"))

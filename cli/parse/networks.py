@@ -9,10 +9,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from model.errors import InvalidInput
+from model.quantity import parse_rate
 from model.spec import Attachment, EndpointWish
 
 _ENDPOINT = "com.docker.network.endpoint."
-_HINT = "Write NAME or name=NAME,ip=…,ip6=…,alias=…,mac-address=…,gw-priority=…,driver-opt=KEY=VALUE"
+_HINT = (
+    "Write NAME or name=NAME,ip=…,ip6=…,alias=…,mac-address=…,gw-priority=…,bandwidth-in=…,bandwidth-out=…,"
+    "driver-opt=KEY=VALUE"
+)
 _FIRST: Mapping[str, tuple[str, str]] = {
     "network_alias": ("aliases", "--network-alias"),
     "ip": ("ipv4", "--ip"),
@@ -58,6 +62,8 @@ def endpoint(flags: Mapping[str, Any]) -> EndpointWish:
         "ipv6": flags.get("ip6") or "",
         "mac": flags.get("mac_address") or "",
         "priority": flags.get("gw_priority") or 0,
+        "bandwidth_in": parse_rate(flags.get("bandwidth_in") or "0"),
+        "bandwidth_out": parse_rate(flags.get("bandwidth_out") or "0"),
     }
     for option in flags.get("driver_opt") or ():
         _driver_option(made, option)
@@ -107,6 +113,30 @@ def _priority(made: dict[str, Any], value: str) -> None:
         raise InvalidInput(f"gw-priority {value[:40]!r} is not a number") from None
 
 
+def _bandwidth(field: str) -> Callable[[dict[str, Any], str], None]:
+    def act(made: dict[str, Any], value: str) -> None:
+        made[field] = parse_rate(value)
+
+    return act
+
+
+def bandwidth(text: str) -> tuple[str, dict[str, int]]:
+    """`[name=NETWORK,]in=100mbit,out=20mbit` → network (empty: the only one) and what is to change."""
+    name, made = "", dict[str, int]()
+    for word in _split(text):
+        key, equals, value = word.partition("=")
+        if key == "name" and value:
+            name = value
+        elif key in ("in", "out") and equals:
+            made[key] = parse_rate(value)
+        else:
+            hint = "Write [name=NETWORK,]in=100mbit,out=20mbit; 0 is no limit"
+            raise InvalidInput(f"bandwidth {text[:80]!r}: unknown word {key[:40]!r}", hint=hint)
+    if not made:
+        raise InvalidInput(f"bandwidth {text[:80]!r} changes nothing", hint="Give in= or out=")
+    return name, made
+
+
 def _driver_option(made: dict[str, Any], option: str) -> None:
     """`com.docker.network.endpoint.ifname=eth7` and `….sysctls=NAME=VALUE[,NAME=VALUE]`."""
     key, _, value = option.partition("=")
@@ -128,6 +158,8 @@ _KEYS: Mapping[str, Callable[[dict[str, Any], str], None]] = {
     "interface_name": _setting("ifname"),
     "alias": _alias,
     "gw-priority": _priority,
+    "bandwidth-in": _bandwidth("bandwidth_in"),
+    "bandwidth-out": _bandwidth("bandwidth_out"),
     "driver-opt": _driver_option,
 }
 

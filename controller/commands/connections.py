@@ -13,9 +13,9 @@ from controller.placing import World
 from controller.plan import Plan, put
 from controller.schedule.fleet import fleet_of, host_ports
 from controller.snapshot import Cluster
-from model.api import ConnectNetwork, DisconnectNetwork, UpdatePorts
+from model.api import ConnectNetwork, DisconnectNetwork, UpdateBandwidth, UpdatePorts
 from model.errors import AlreadyExists, InUse, InvalidInput, NotFound, WrongState
-from model.records import Desired, Instance
+from model.records import Desired, Instance, ResolvedAttachment
 from model.spec import Publish
 from model.validate import check, validate_container, validate_endpoint
 
@@ -80,6 +80,33 @@ def update_ports(cluster: Cluster, ref: str, request: UpdatePorts, world: World,
     return Plan(
         items=(put(replace(instance, spec=spec), "its ports were changed by hand"),), subject=instance.id
     )
+
+
+def update_bandwidth(cluster: Cluster, ref: str, request: UpdateBandwidth) -> Plan:
+    """Other limits for an endpoint; its host changes them in place."""
+    instance = _editable(cluster, ref, "change its bandwidth")
+    attachment = _endpoint_on(cluster, instance, request.network)
+    rates = {"bandwidth_in": request.bandwidth_in, "bandwidth_out": request.bandwidth_out}
+    wish = replace(attachment, **{field: rate for field, rate in rates.items() if rate is not None})
+    check("invalid bandwidth", validate_endpoint(wish, "endpoint"))
+    if wish == attachment:
+        return Plan(subject=instance.id)
+    attachments = tuple(wish if a is attachment else a for a in instance.attachments)
+    changed = replace(instance, attachments=attachments)
+    return Plan(items=(put(changed, "its bandwidth was changed by hand"),), subject=instance.id)
+
+
+def _endpoint_on(cluster: Cluster, instance: Instance, network: str) -> ResolvedAttachment:
+    if not network and len(instance.attachments) == 1:
+        return instance.attachments[0]
+    if not network:
+        names = ", ".join(cluster.networks[a.network].spec.name for a in instance.attachments) or "none"
+        raise InvalidInput(f"container {instance.name} is on several networks or none ({names}): name one")
+    wanted = network_named(cluster, network)
+    for attachment in instance.attachments:
+        if attachment.network == wanted.id:
+            return attachment
+    raise NotFound(f"container {instance.name} is not on network {wanted.spec.name}")
 
 
 def _editable(cluster: Cluster, ref: str, what: str) -> Instance:

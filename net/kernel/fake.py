@@ -22,8 +22,10 @@ from net.loadbalance import ElementChange, Flow
 from net.servicechains import TABLE as SERVICE_TABLE
 from net.state import (
     Address,
+    Detour,
     Family,
     Fdb,
+    Limit,
     Link,
     Neighbour,
     NetState,
@@ -42,12 +44,14 @@ _HOST_SYSCTLS = {
     "net/ipv4/conf/all/send_redirects": "1",
     "net/ipv6/conf/all/forwarding": "0",
 }
-_Entry = Address | Neighbour | Fdb | Route | PolicyRule
+_Entry = Address | Neighbour | Fdb | Route | PolicyRule | Limit | Detour
 _FIELDS = {
     Address: "addresses",
     Neighbour: "neighbours",
     Fdb: "fdb",
     Route: "routes",
+    Limit: "limits",
+    Detour: "detours",
     PolicyRule: "rules",
 }
 _LINK_SYSCTLS = ("rp_filter", "send_redirects", "route_localnet", "accept_ra", "disable_ipv6", "arp_ignore")
@@ -197,6 +201,10 @@ class FakeKernel:
             if same and operation.verb == "add":
                 raise _refused(operation, "it exists")
             have = have - same
+        if isinstance(item, Limit):
+            have = have - {limit for limit in self.state.limits if limit.link == item.link}
+        if isinstance(item, Detour) and item.to not in self.state.links:
+            raise _refused(operation, f"no link {item.to}")
         return _replace(self.state, **{field: have | {item}})
 
 
@@ -240,6 +248,8 @@ def _without_link(state: NetState, name: str) -> NetState:
         addresses=frozenset(a for a in state.addresses if a.link != name),
         neighbours=frozenset(n for n in state.neighbours if n.link != name),
         fdb=frozenset(f for f in state.fdb if f.link != name),
+        limits=frozenset(limit for limit in state.limits if limit.link != name),
+        detours=frozenset(d for d in state.detours if name not in (d.link, d.to)),
         routes=frozenset(r for r in state.routes if r.link != name),
         sysctls={p: v for p, v in state.sysctls.items() if name not in p.split("/")},
     )

@@ -20,10 +20,24 @@ from pyroute2 import AsyncIPRoute, NetlinkError
 
 from model.errors import CommandFailed
 from net.diff import Op, describe
-from net.kernel import netns, rtnl, steering, sysctl
-from net.kernel.observed import DUMPS, state_of
+from net.kernel import netns, rtnl, steering, sysctl, tc
+from net.kernel.observed import DUMPS, entrances, state_of
 from net.returnpath import REPLY_PRIORITY, REPLY_TABLE
-from net.state import Address, Fdb, Foot, Link, Neighbour, NetState, PolicyRule, Route, Steering, Sysctl, Way
+from net.state import (
+    Address,
+    Detour,
+    Fdb,
+    Foot,
+    Limit,
+    Link,
+    Neighbour,
+    NetState,
+    PolicyRule,
+    Route,
+    Steering,
+    Sysctl,
+    Way,
+)
 
 T = TypeVar("T")
 
@@ -93,7 +107,9 @@ class Netlink:
         assert self._socket is not None
         for _ in range(DUMP_TRIES):
             try:
-                return state_of(**{what: rtnl.dump(self._socket, *ask) for what, ask in DUMPS.items()})
+                seen = {what: rtnl.dump(self._socket, *ask) for what, ask in DUMPS.items()}
+                stand = [rtnl.dump(self._socket, *tc.filters_of(i)) for i in entrances(seen["qdiscs"])]
+                return state_of(**seen, filters=[message for one in stand for message in one])
             except InterruptedError:
                 continue
         raise CommandFailed(f"the network changed {DUMP_TRIES} times while it was listed")
@@ -135,6 +151,8 @@ class Netlink:
                     sysctl.write(op.item.path, op.item.value)
                 case Steering(link=name, kind=kind):
                     steering.spread(name, kind, self._sysfs)
+                case Detour(link=name, to=other):
+                    self._lead_aside(name, other)
                 case Way(foot=foot):
                     netns.inside(foot.namespace, lambda: _lead(foot))
                 case _:
@@ -232,6 +250,13 @@ class Netlink:
         if number:
             raise NetlinkError(number, os.strerror(number))
 
+    def _lead_aside(self, name: str, other: str) -> None:
+        """By the one filter at a link's entrance, whatever stood there."""
+        assert self._socket is not None
+        index, to = _index(name), _index(other)
+        rtnl.transact(self._socket, [tc.no_entrance(index)])
+        rtnl.check(rtnl.transact(self._socket, [tc.entrance(index), tc.detour(index, to)]), accept=(0,))
+
     def _announce(self, link: Link, addresses: Sequence[str], mac: str = "") -> None:
         """Mark an endpoint's host side as ours and tell the host's own neighbour table whose its addresses
         are now: no ARP round trip, no stale MAC."""
@@ -286,6 +311,10 @@ def _packed(op: Op) -> bytes | None:
             return rtnl.route(destination, index, via, source, table=table, mode=mode)
         case PolicyRule():
             return rtnl.policy_rule(op.item, add=add)
+        case Limit(link=link, rate=rate):
+            return tc.limit(_index(link), rate) if add else tc.no_limit(_index(link))
+        case Detour(link=link) if not add:
+            return tc.no_entrance(_index(link))
         case _:
             return None
 

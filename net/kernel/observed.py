@@ -16,7 +16,9 @@ from net.state import (
     NO_MAC,
     PROTOCOL,
     Address,
+    Detour,
     Fdb,
+    Limit,
     Link,
     LinkKind,
     Neighbour,
@@ -32,6 +34,8 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_BR_MCAST_SNOOPING = 1, 2, 23
 IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 IFA_ADDRESS, IFA_LOCAL, NDA_DST, NDA_LLADDR = 1, 2, 1, 2
+TCA_KIND, TCA_OPTIONS, TCA_TBF_PARMS, TCA_U32_ACT, TCA_ACT_OPTIONS, TCA_MIRRED_PARMS = 1, 2, 1, 7, 2, 2
+TC_ROOT, TC_INGRESS_PARENT = 0xFFFFFFFF, 0xFFFFFFF1
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_TABLE, RTA_VIA = 1, 4, 5, 7, 15, 18
 FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 6, 10, 15, 16, 21
 NLA_TYPE = 0x3FFF
@@ -44,6 +48,7 @@ DUMPS: Mapping[str, tuple[int, bytes]] = {
     "neighbours": (30, bytes(12)),
     "fdb": (30, struct.pack("=B11x", AF_BRIDGE)),
     "routes": (26, bytes(12)),
+    "qdiscs": (38, bytes(20)),
     "rules": (34, bytes(12)),
 }
 """What `state_of` needs: message type and body of each dump request."""
@@ -57,8 +62,11 @@ def state_of(
     fdb: Iterable[bytes],
     routes: Iterable[bytes],
     rules: Iterable[bytes],
+    qdiscs: Iterable[bytes],
+    filters: Iterable[bytes] = (),
 ) -> NetState:
-    """From the payloads (without netlink header) of the dumps of `DUMPS`."""
+    """From the payloads (without netlink header) of the dumps of `DUMPS`; `filters` of what stands at the
+    entrances of links."""
     raw = {struct.unpack_from("=i", data, 4)[0]: data for data in links}
     parsed = {index: _attributes(data, 16) for index, data in raw.items()}
     names = {index: _text(found.get(IFLA_IFNAME, b"")) for index, found in parsed.items()}
@@ -71,6 +79,8 @@ def state_of(
         neighbours=frozenset(_neighbours(neighbours, stands)),
         fdb=frozenset(_fdb(fdb, stands)),
         routes=frozenset(_routes(routes, names)),
+        limits=frozenset(_limits(qdiscs, ours)),
+        detours=frozenset(_detours(filters, ours, names)),
         rules=frozenset(_rules(rules)),
     )
 
@@ -99,7 +109,7 @@ def _link(data: bytes, found: Mapping[int, bytes], names: Mapping[int, str]) -> 
 
 def _kind(text: str) -> LinkKind | None:
     match text:
-        case "bridge" | "vxlan" | "veth":
+        case "bridge" | "vxlan" | "veth" | "ifb":
             return text
         case _:
             return None
@@ -188,6 +198,35 @@ def _rules(messages: Iterable[bytes]) -> Iterable[PolicyRule]:
             table=_number(found, FRA_TABLE),
             priority=_number(found, FRA_PRIORITY),
         )
+
+
+def entrances(qdiscs: Iterable[bytes]) -> list[int]:
+    """Indexes of the links whose entrance a dumped qdisc is (tc-ingress); filters may stand there."""
+    found = (struct.unpack_from("=iII", data, 4) for data in qdiscs)
+    return [index for index, _, parent in found if parent == TC_INGRESS_PARENT]
+
+
+def _limits(qdiscs: Iterable[bytes], ours: Mapping[int, Link]) -> Iterable[Limit]:
+    """Token buckets at the root of our links."""
+    for data in qdiscs:
+        index, _, parent = struct.unpack_from("=iII", data, 4)
+        found = _attributes(data, 20)
+        if index in ours and parent == TC_ROOT and found.get(TCA_KIND) == b"tbf\0":
+            parms = _attributes(found.get(TCA_OPTIONS, b""), 0).get(TCA_TBF_PARMS, bytes(36))
+            yield Limit(link=ours[index].name, rate=struct.unpack_from("=I", parms, 8)[0])
+
+
+def _detours(
+    filters: Iterable[bytes], ours: Mapping[int, Link], names: Mapping[int, str]
+) -> Iterable[Detour]:
+    """Filters at the entrances of our links that lead all away (tc-u32, tc-mirred)."""
+    for data in filters:
+        index = struct.unpack_from("=i", data, 4)[0]
+        options = _attributes(_attributes(data, 20).get(TCA_OPTIONS, b""), 0)
+        action = _attributes(_attributes(options.get(TCA_U32_ACT, b""), 0).get(1, b""), 0)
+        mirred = _attributes(action.get(TCA_ACT_OPTIONS, b""), 0).get(TCA_MIRRED_PARMS, b"")
+        if index in ours and len(mirred) >= 28:
+            yield Detour(link=ours[index].name, to=names.get(struct.unpack_from("=I", mirred, 24)[0], ""))
 
 
 def _attributes(data: bytes, at: int) -> dict[int, bytes]:

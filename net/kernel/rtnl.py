@@ -99,57 +99,55 @@ def check(results: Sequence[int], *, accept: Sequence[int] = (0, errno.EEXIST)) 
 def fdb(index: int, mac: str, remote: str, *, add: bool) -> bytes:
     """A VXLAN device's own entry. Several remotes for the all-zero MAC are appended to each other."""
     head = struct.pack("=BxxxiHBB", AF_BRIDGE, index, NUD_PERMANENT | NUD_NOARP, NTF_SELF, 0)
-    body = head + _attr(2, _mac(mac)) + _attr(1, _ip(remote))
+    body = head + attr(2, _mac(mac)) + attr(1, _ip(remote))
     if not add:
-        return _message(RTM_DELNEIGH, 0, body)
+        return message(RTM_DELNEIGH, 0, body)
     flags = CREATE | APPEND if not any(_mac(mac)) else CREATE | REPLACE
-    return _message(RTM_NEWNEIGH, flags, body)
+    return message(RTM_NEWNEIGH, flags, body)
 
 
 def neighbour(index: int, address: str, mac: str, *, state: int = NUD_PERMANENT) -> bytes:
     head = struct.pack("=BxxxiHBB", _family(address), index, state, 0, 0)
-    return _message(RTM_NEWNEIGH, CREATE | REPLACE, head + _attr(1, _ip(address)) + _attr(2, _mac(mac)))
+    return message(RTM_NEWNEIGH, CREATE | REPLACE, head + attr(1, _ip(address)) + attr(2, _mac(mac)))
 
 
 def no_neighbour(index: int, address: str) -> bytes:
     head = struct.pack("=BxxxiHBB", _family(address), index, 0, 0, 0)
-    return _message(RTM_DELNEIGH, 0, head + _attr(1, _ip(address)))
+    return message(RTM_DELNEIGH, 0, head + attr(1, _ip(address)))
 
 
 def link_up(index: int) -> bytes:
-    return _message(RTM_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, IFF_UP, IFF_UP))
+    return message(RTM_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, IFF_UP, IFF_UP))
 
 
 def link_alias(index: int, alias: str) -> bytes:
     head = struct.pack("=BxHiII", 0, 0, index, 0, 0)
-    return _message(RTM_NEWLINK, 0, head + _attr(IFLA_IFALIAS, alias.encode()))
+    return message(RTM_NEWLINK, 0, head + attr(IFLA_IFALIAS, alias.encode()))
 
 
 def link_mtu(index: int, mtu: int) -> bytes:
     head = struct.pack("=BxHiII", 0, 0, index, 0, 0)
-    return _message(RTM_NEWLINK, 0, head + _attr(IFLA_MTU, struct.pack("=I", mtu)))
+    return message(RTM_NEWLINK, 0, head + attr(IFLA_MTU, struct.pack("=I", mtu)))
 
 
 def veth(name: str, mtu: int, master: int, *, peer: str, mac: str, namespace: int) -> bytes:
     """A pair whose end here is up and a port of the bridge `master`, and whose other end, with this MAC, is
     in the namespace of that descriptor."""
     width = struct.pack("=I", mtu)
-    there = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + _attr(IFLA_IFNAME, peer.encode() + b"\0")
-    there += _attr(IFLA_MTU, width) + _attr(IFLA_ADDRESS, _mac(mac))
-    there += _attr(IFLA_NET_NS_FD, struct.pack("=I", namespace))
-    pair = _attr(IFLA_INFO_DATA, _attr(VETH_INFO_PEER, there))
-    kind = _attr(IFLA_LINKINFO, _attr(IFLA_INFO_KIND, b"veth\0") + pair)
-    here = struct.pack("=BxHiII", 0, 0, 0, IFF_UP, IFF_UP) + _attr(IFLA_IFNAME, name.encode() + b"\0")
-    here += _attr(IFLA_MTU, width) + _attr(IFLA_MASTER, struct.pack("=I", master))
-    return _message(RTM_NEWLINK, CREATE | EXCL, here + kind)
+    there = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + attr(IFLA_IFNAME, peer.encode() + b"\0")
+    there += attr(IFLA_MTU, width) + attr(IFLA_ADDRESS, _mac(mac))
+    there += attr(IFLA_NET_NS_FD, struct.pack("=I", namespace))
+    pair = attr(IFLA_INFO_DATA, attr(VETH_INFO_PEER, there))
+    kind = attr(IFLA_LINKINFO, attr(IFLA_INFO_KIND, b"veth\0") + pair)
+    here = struct.pack("=BxHiII", 0, 0, 0, IFF_UP, IFF_UP) + attr(IFLA_IFNAME, name.encode() + b"\0")
+    here += attr(IFLA_MTU, width) + attr(IFLA_MASTER, struct.pack("=I", master))
+    return message(RTM_NEWLINK, CREATE | EXCL, here + kind)
 
 
 def port_hairpin(index: int) -> bytes:
     """A bridge port may send a frame back out of itself."""
     head = struct.pack("=BxHiII", AF_BRIDGE, 0, index, 0, 0)
-    return _message(
-        RTM_SETLINK, 0, head + _attr(IFLA_PROTINFO | NLA_F_NESTED, _attr(IFLA_BRPORT_MODE, b"\1"))
-    )
+    return message(RTM_SETLINK, 0, head + attr(IFLA_PROTINFO | NLA_F_NESTED, attr(IFLA_BRPORT_MODE, b"\1")))
 
 
 def address(index: int, cidr: str) -> bytes:
@@ -158,13 +156,13 @@ def address(index: int, cidr: str) -> bytes:
     raw = _ip(text)
     flags = IFA_F_NODAD if ":" in text else 0
     head = struct.pack("=BBBBi", _family(text), int(prefix), flags, SCOPE_UNIVERSE, index)
-    return _message(RTM_NEWADDR, CREATE | REPLACE, head + _attr(2, raw) + _attr(1, raw))
+    return message(RTM_NEWADDR, CREATE | REPLACE, head + attr(2, raw) + attr(1, raw))
 
 
 def no_address(index: int, cidr: str) -> bytes:
     text, _, prefix = cidr.partition("/")
     head = struct.pack("=BBBBi", _family(text), int(prefix), 0, 0, index)
-    return _message(RTM_DELADDR, 0, head + _attr(2, _ip(text)) + _attr(1, _ip(text)))
+    return message(RTM_DELADDR, 0, head + attr(2, _ip(text)) + attr(1, _ip(text)))
 
 
 def route(
@@ -179,35 +177,33 @@ def route(
 ) -> bytes:
     """A new route, of the main table if none is named; `mode` REPLACE changes the one to the same
     destination."""
-    return _message(RTM_NEWROUTE, CREATE | mode, _route(destination, index, via, source, protocol, table))
+    return message(RTM_NEWROUTE, CREATE | mode, _route(destination, index, via, source, protocol, table))
 
 
 def no_route(destination: str, index: int, *, table: int = 0) -> bytes:
     """Only ours: the kernel matches the protocol too."""
-    return _message(RTM_DELROUTE, 0, _route(destination, index, "", "", PROTOCOL, table))
+    return message(RTM_DELROUTE, 0, _route(destination, index, "", "", PROTOCOL, table))
 
 
 def policy_rule(rule: PolicyRule, *, add: bool) -> bytes:
     """One that exists already is refused with EEXIST."""
     family = socket.AF_INET6 if rule.version == 6 else socket.AF_INET
     body = _rule(family, 0, rule.table, rule.priority)
-    body += _attr(FRA_FWMARK, struct.pack("=I", rule.mark)) + _attr(FRA_FWMASK, struct.pack("=I", rule.mask))
-    body += _attr(FRA_PROTOCOL, bytes([PROTOCOL]))
-    return _message(RTM_NEWRULE, CREATE | EXCL, body) if add else _message(RTM_DELRULE, 0, body)
+    body += attr(FRA_FWMARK, struct.pack("=I", rule.mark)) + attr(FRA_FWMASK, struct.pack("=I", rule.mask))
+    body += attr(FRA_PROTOCOL, bytes([PROTOCOL]))
+    return message(RTM_NEWRULE, CREATE | EXCL, body) if add else message(RTM_DELRULE, 0, body)
 
 
 def source_rule(address: str, table: int, priority: int) -> bytes:
     """What has this address as its source is routed by `table`."""
     raw = _ip(address)
-    body = _rule(_family(address), len(raw) * 8, table, priority) + _attr(FRA_SRC, raw)
-    return _message(RTM_NEWRULE, CREATE | EXCL, body)
+    body = _rule(_family(address), len(raw) * 8, table, priority) + attr(FRA_SRC, raw)
+    return message(RTM_NEWRULE, CREATE | EXCL, body)
 
 
 def _rule(family: int, source_length: int, table: int, priority: int) -> bytes:
     head = struct.pack("=BBBBBBBBI", family, 0, source_length, 0, 0, 0, 0, FR_ACT_TO_TBL, 0)
-    return (
-        head + _attr(FRA_PRIORITY, struct.pack("=I", priority)) + _attr(FRA_TABLE, struct.pack("=I", table))
-    )
+    return head + attr(FRA_PRIORITY, struct.pack("=I", priority)) + attr(FRA_TABLE, struct.pack("=I", table))
 
 
 def _route(destination: str, index: int, via: str, source: str, protocol: int, table: int) -> bytes:
@@ -219,25 +215,26 @@ def _route(destination: str, index: int, via: str, source: str, protocol: int, t
     short = 0 if table else TABLE_MAIN
     body = struct.pack("=BBBBBBBBI", family, int(prefix), 0, 0, short, protocol, scope, kind, flags)
     if table:
-        body += _attr(RTA_TABLE, struct.pack("=I", table))
+        body += attr(RTA_TABLE, struct.pack("=I", table))
     if int(prefix):
-        body += _attr(1, _ip(text))
+        body += attr(1, _ip(text))
     if index:
-        body += _attr(4, struct.pack("=i", index))
+        body += attr(4, struct.pack("=i", index))
     if via and _family(via) == family:
-        body += _attr(5, _ip(via))
+        body += attr(5, _ip(via))
     elif via:
-        body += _attr(18, struct.pack("=H", _family(via)) + _ip(via))
+        body += attr(18, struct.pack("=H", _family(via)) + _ip(via))
     if source:
-        body += _attr(7, _ip(source))
+        body += attr(7, _ip(source))
     return body
 
 
-def _message(kind: int, flags: int, body: bytes) -> bytes:
+def message(kind: int, flags: int, body: bytes) -> bytes:
+    """A request that wants an answer; numbered when it is sent."""
     return struct.pack("=IHHII", 16 + len(body), kind, REQUEST | ACK | flags, 0, 0) + body
 
 
-def _attr(kind: int, data: bytes) -> bytes:
+def attr(kind: int, data: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
 
 

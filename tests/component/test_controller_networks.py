@@ -13,6 +13,7 @@ from model.api import (
     DisconnectNetwork,
     InstanceInfo,
     StopRequest,
+    UpdateBandwidth,
     UpdatePorts,
 )
 from model.errors import AlreadyExists, FlotaError, InUse, InvalidInput, NotFound, WrongState
@@ -240,3 +241,24 @@ async def test_dockers_names_of_options_are_stored_under_ours() -> None:
         options = {"com.docker.network.bridge.enable_icc": "false", "com.docker.network.driver.mtu": "1400"}
         made = await f.controller.create_network(NetworkSpec(name="x", driver="bridge", options=options))
         assert made.network.spec.options == {"icc": "off", "mtu": "1400"}
+
+
+async def test_bandwidth_is_changed_where_one_network_is_meant() -> None:
+    async with fleet(make_host(1)) as f:
+        await f.controller.create_network(BACK)
+        await f.controller.create_network(LOCAL)
+        await run(f, "box", "back")
+        await f.controller.update_bandwidth("box", UpdateBandwidth(bandwidth_in=10**8))
+        await f.controller.update_bandwidth("box", UpdateBandwidth(network="back", bandwidth_out=10**7))
+        wish = f.controller.get_instance("box").instance.attachments[0]
+        assert (wish.bandwidth_in, wish.bandwidth_out) == (10**8, 10**7)
+        await connect(f, "local", "box", bandwidth_in=10**6)
+        for request, error in (
+            (UpdateBandwidth(bandwidth_in=0), InvalidInput),
+            (UpdateBandwidth(network="bridge", bandwidth_in=0), NotFound),
+            (UpdateBandwidth(network="back", bandwidth_in=7), InvalidInput),
+        ):
+            with pytest.raises(error):
+                await f.controller.update_bandwidth("box", request)
+        after = f.controller.get_instance("box").instance.attachments
+        assert [(a.bandwidth_in, a.bandwidth_out) for a in after] == [(10**8, 10**7), (10**6, 0)]

@@ -214,6 +214,10 @@ async def test_reconciler_tells_the_proxy_its_ports_and_nft_the_others(tmp_path:
     await again.start()
     await again.apply(plan())
     assert fresh.state == later, "the next agent tells the same"
+    early = NetReconciler(tmp_path, kernel=kernel, proxy=FakeProxy())
+    await early.start()
+    await early.drop_namespace(TWO)  # also while there is no plan yet
+    await early.close()
     await again.drop_namespace(ONE)
     assert fresh.state.ports == ()
     await again.close()

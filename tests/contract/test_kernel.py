@@ -101,7 +101,14 @@ async def instance(kernel: Kernel, folder: Path) -> InstanceNetwork:
                 ipv6="fd00:1::109",
                 default_route=True,
             ),
-            EndpointRequest(instance=ident, network=LOCAL, ifname="eth1", ipv4="10.3.1.9"),
+            EndpointRequest(
+                instance=ident,
+                network=LOCAL,
+                ifname="eth1",
+                ipv4="10.3.1.9",
+                bandwidth_in=2_500_000,
+                bandwidth_out=125_000,
+            ),
         ),
         published=PublishRequest(instance=ident, ipv4="10.1.1.9", ipv6="fd00:1::109", ports=ports),
     )
@@ -118,6 +125,8 @@ async def test_kernel_after_a_diff_is_as_wanted_and_after_its_reverse_empty(
     assert (seen.routes, seen.fdb, seen.neighbours) == (want.routes, want.fdb, want.neighbours)
     assert seen.rules == want.rules and len(seen.rules) == 2
     assert (seen.addresses, dict(seen.sysctls)) == (want.addresses, dict(want.sysctls))
+    assert (seen.limits, seen.detours) == (want.limits, want.detours)
+    assert sorted(limit.rate for limit in seen.limits) == [125_000, 2_500_000]
     await kernel.apply(diff(NetState(), seen))
     rest = await kernel.observe(())
     assert msgspec.structs.replace(rest, sysctls={}) == NetState()

@@ -293,3 +293,14 @@ def test_client_is_told_of_the_tunnels_segments_whatever_the_members_link_carrie
         argv = [sys.executable, "-c", SEGMENT, address(entry), str(PORT)]
         found = int(run_in(town.outside, argv, check=True, timeout=10).stdout)
         assert most - 60 < found <= most - 40, (entry, found)
+
+
+def test_drop_in_a_strangers_forward_chain_is_final(town: Town) -> None:
+    town.serve(web=town.service((2, 0)))
+    host = town.hosts.hosts[1]
+    host.run("nft", "add table inet wall")
+    host.run("nft", "add chain inet wall f { type filter hook forward priority 10; policy drop; }")
+    heard = answers(town.outside, "tcp", [address(1), address(2)])
+    assert [words[0] for words in heard] == ["TimeoutError", "2.0"]
+    host.run("nft", "delete table inet wall")
+    assert answers(town.outside, "tcp", [address(1)])[0][0] == "2.0"

@@ -146,6 +146,24 @@ def test_wish_made_while_the_agent_is_away_is_met_when_it_is_back(clean: Fleet) 
     assert within(clean, "box", "ls", "/sys/class/net").split() == ["eth0", "eth1", "lo"]
 
 
+def test_bandwidth_is_limited_from_the_start_and_changed_under_the_container(clean: Fleet) -> None:
+    clean.flota("n1", "network", "create", "slow")
+    start(clean, "here", "n1", "--network", "name=slow,bandwidth-in=100mbit,bandwidth-out=20mbit")
+    pid = status(clean, "here")["pid"]
+
+    def stands(*rates: str) -> bool:
+        text = on_host(clean, "n1", "tc", "qdisc")
+        return text.count(" tbf ") == len(rates) and all(f"rate {rate}" in text for rate in rates)
+
+    assert stands("100Mbit", "20Mbit")
+    clean.flota("n1", "update", "--bandwidth", "in=0,out=1gbit", "here")
+    assert stands("1Gbit")
+    clean.flota("n1", "update", "--bandwidth", "name=slow,out=0", "here")
+    assert stands() and status(clean, "here")["pid"] == pid
+    done = clean.attempt("n1", "update", "--bandwidth", "out=1", "here")
+    assert done.returncode == 1 and b"8kbit" in done.stderr
+
+
 def test_host_whose_share_of_a_small_network_is_held_or_rests_gets_more_of_it(clean: Fleet) -> None:
     clean.flota("n1", "network", "create", "--subnet", "10.77.0.0/27", "small")
     addresses = []

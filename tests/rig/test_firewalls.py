@@ -129,32 +129,3 @@ def test_firewalld_lets_published_ports_through_and_allow_lists_narrow_them(town
            "firewall-cmd -q --zone=trusted --add-interface=flx+")  # fmt: skip
         wait_until(lambda: works(town) == set(ALL), deadline=5, what="everything")
     assert works(town) == set(ALL)
-
-
-@contextlib.contextmanager
-def docker(fleet: Fleet) -> Iterator[None]:
-    """An engine beside us, without containers: what it does to the host's filter at its start is all."""
-    words = ["dockerd", "--data-root", "/run/docker/data", "--exec-root", "/run/docker/exec"]
-    words += ["-p", "/run/docker/pid", "-H", "unix:///run/docker/docker.sock"]
-    sh(fleet, "mkdir -p /run/docker")
-    with background(fleet, "n1", *words) as engine:
-        ready = ["sh", "-c", "iptables -S DOCKER-USER && iptables -S FORWARD | grep -q DOCKER-ISOLATION"]
-        wait_until(
-            lambda: fleet.rig.exec("n1", ready, check=False).returncode == 0, deadline=30, what="dockerd"
-        )
-        yield
-        engine.terminate()
-    sh(fleet, "ip link del docker0; nft delete table ip filter; nft delete table ip nat; rm -r /run/docker")
-
-
-@pytest.mark.slow
-def test_dockers_forward_policy_is_opened_in_its_own_chain(town: Fleet) -> None:
-    with docker(town):
-        assert works(town) == {"page from the host", "names"}
-        for link in ("flb+", "flx+"):
-            sh(
-                town,
-                f"iptables -I DOCKER-USER -i {link} -j ACCEPT; iptables -I DOCKER-USER -o {link} -j ACCEPT",
-            )
-        assert works(town) == set(ALL)
-    assert works(town) == set(ALL)

@@ -332,6 +332,9 @@ class FakeFleet(FakePolicies):
         container.instance = msgspec.structs.replace(instance, attachments=change(instance.attachments))
         return self._info(host, container)
 
+    async def update_bandwidth(self, ref: str, request: m.UpdateBandwidth) -> m.InstanceInfo:
+        return self._info(*self._find(ref))
+
     async def update_ports(self, ref: str, request: m.UpdatePorts) -> m.InstanceInfo:
         host, container = self._find(ref)
         left = tuple(p for p in container.instance.spec.ports if p not in request.remove)

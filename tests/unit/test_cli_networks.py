@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from cli.parse.networks import attachments, aux_addresses, endpoint, parse_network
+from cli.parse.networks import attachments, aux_addresses, bandwidth, endpoint, parse_network
 from cli.parse.ports import parse_publish, parse_service_publish
 from model.errors import InvalidInput
 from model.exposed import exposed
+from model.quantity import parse_rate
 from model.spec import Attachment, ContainerSpec, EndpointWish, Publish
-from model.validate import validate_container
+from model.validate import validate_container, validate_endpoint
 
 IFNAME = "com.docker.network.endpoint.ifname"
 SYSCTLS = "com.docker.network.endpoint.sysctls"
@@ -224,3 +225,32 @@ def test_aux_addresses_go_to_their_subnets() -> None:
     for bad in ("a=10.2.0.1", "a=b", ""):
         with pytest.raises(InvalidInput):
             aux_addresses(cidrs, (bad,))
+
+
+@pytest.mark.parametrize(
+    ("text", "bits"),
+    [("100mbit", 10**8), ("1.5gbit", 1_500_000_000), ("512k", 512_000), ("0", 0), ("9000bit", 9000)],
+)
+def test_rates_are_bits_a_second_in_thousands(text: str, bits: int) -> None:
+    assert parse_rate(text) == bits
+    assert parse_network(f"name=a,bandwidth-in={text}").bandwidth_in == bits
+
+
+@pytest.mark.parametrize("text", ["fast", "-1", "10mib", "10mbps", "1e9", ""])
+def test_rate_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="bandwidth"):
+        parse_rate(text)
+
+
+def test_bandwidth_names_a_network_and_what_changes() -> None:
+    assert bandwidth("in=100mbit") == ("", {"in": 10**8})
+    assert bandwidth("name=back,in=0,out=20mbit") == ("back", {"in": 0, "out": 20_000_000})
+    for wrong in ("name=back", "in", "up=1mbit", "100mbit"):
+        with pytest.raises(InvalidInput):
+            bandwidth(wrong)
+
+
+def test_bandwidth_out_of_range_is_told_with_its_path() -> None:
+    wish = EndpointWish(bandwidth_in=7999, bandwidth_out=33 * 10**9)
+    assert [p.path for p in validate_endpoint(wish, "e")] == ["e.bandwidth_in", "e.bandwidth_out"]
+    assert not list(validate_endpoint(EndpointWish(bandwidth_in=8000, bandwidth_out=32 * 10**9), "e"))

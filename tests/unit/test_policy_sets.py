@@ -8,12 +8,25 @@ from itertools import pairwise
 
 import pytest
 
-from model.ids import NetworkId
+from model.ids import HostId, InstanceId, NetworkId
 from model.policy import Party, PolicyPeer, PolicyPort, PolicyProtocol, PolicyRule, PolicySpec, Selector
-from net.policy import Place, allowances, allows, class_name, endpoint_key, host_policies
+from net import firewall, policychains
+from net.backend.base import Scene
+from net.host import EndpointRequest
+from net.policy import (
+    HostPolicies,
+    Place,
+    allowances,
+    allows,
+    class_name,
+    endpoint_key,
+    host_policies,
+)
 from net.spans import Allowance, Span, pieces, ports_of, span_text
+from net.state import NftTable
 
 NET = NetworkId("a" * 64)
+SCENE = Scene(host=HostId("1" * 64), address="198.18.0.1", mtu=1500, vxlan_port=4789, peers={})
 
 
 def party(name: str, ipv4: str, service: str = "", **labels: str) -> Party:
@@ -183,3 +196,34 @@ def test_class_name_differs_by_direction_network_and_policies() -> None:
     }
     assert len(names) == 4
     assert class_name("ingress", NET, [TO_WEB, other]) == class_name("ingress", NET, [other, TO_WEB])
+
+
+def test_host_without_policies_has_no_rule_for_them() -> None:
+    assert policychains.inet(HostPolicies(), ()) == NftTable()
+    assert policychains.bridge(HostPolicies(), ()) == NftTable()
+    assert policychains.tracking(HostPolicies()) == ()
+
+
+def test_tables_of_policies_take_no_name_of_the_others() -> None:
+    instance = InstanceId("e" * 64)
+    foot = EndpointRequest(instance=instance, network=NET, ifname="eth0", ipv4="10.1.0.2", ipv6="fd00::2")
+    policies = host_policies([TO_WEB], {endpoint_key(instance, NET): WEB}, {NET: PLACE})
+    plain = firewall.tables((), SCENE, (foot,), ())
+    whole = firewall.tables((), SCENE, (foot,), (), policies=policies)
+    for family, own in (("inet", policychains.inet), ("bridge", policychains.bridge)):
+        added = own(policies, (foot,))
+        assert not added.sets.keys() & plain[family].sets.keys()  # type: ignore[index]
+        assert not added.chains.keys() & plain[family].chains.keys()  # type: ignore[index]
+        assert added.sets.keys() <= whole[family].sets.keys()  # type: ignore[index]
+
+
+def test_endpoint_selected_one_way_is_open_the_other() -> None:
+    instance = InstanceId("e" * 64)
+    foot = EndpointRequest(instance=instance, network=NET, ifname="eth0", ipv4="10.1.0.2", ipv6="fd00::2")
+    policies = host_policies([TO_WEB], {endpoint_key(instance, NET): WEB}, {NET: PLACE})
+    name = class_name("ingress", NET, [TO_WEB])
+    routed, switched = policychains.inet(policies, (foot,)), policychains.bridge(policies, (foot,))
+    assert routed.sets["gets4"].elements == {"10.1.0.2": f"jump {name}"}
+    assert routed.sets["sends4"].elements == {}
+    assert switched.sets["sends6"].elements == {"fd00::2": "jump open"}
+    assert set(routed.sets["policed4"].elements) == {"10.1.0.2"}

@@ -1,0 +1,253 @@
+"""Nobody speaks for another: forged frames of containers, forged packets and tunnels of the LAN are dropped
+and counted, on every kind of network and over both families.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import struct
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from model.spec import NetworkSpec, Subnet
+from model.status import BoundPort
+from net.naming import bridge_name, endpoint_mac, link_local, veth_name, vxlan_name
+from tests.support.hostprocess import HostProcess, run_in
+from tests.support.nethosts import NetHosts, address, inner4, inner6, net_hosts, network_id, overlay
+from tests.support.talkers import Talker
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.kernel
+NETWORK = network_id(1)
+ROUTED, BRIDGED = overlay("one", 1, ipv6=True), overlay("one", 1, ipv6=True, mode="bridged")
+LOCAL = NetworkSpec(
+    name="one", driver="bridge", subnets=(Subnet(cidr="10.201.0.0/16"), Subnet(cidr="fd00:77::/64"))
+)
+BROADCAST = "ff:ff:ff:ff:ff:ff"
+SEND = """
+import socket, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind((sys.argv[1], 0))
+for frame in sys.argv[2:]: s.send(bytes.fromhex(frame))
+"""
+SEND_IP = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+s.sendto(bytes.fromhex(sys.argv[1]), (sys.argv[2], 0))
+"""
+SEND_UDP = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.sendto(bytes.fromhex(sys.argv[1]), (sys.argv[2], 4789))
+"""
+LISTEN = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("", 9)); s.settimeout(0.5)
+print("up", flush=True)
+for line in sys.stdin:
+    try: print(s.recvfrom(99)[1][0], flush=True)
+    except OSError: print("nothing", flush=True)
+"""
+
+
+class Ground:
+    """On host 1 a container that forges (1) and one that is to believe it (2)."""
+
+    def __init__(self, hosts: NetHosts, spec: NetworkSpec) -> None:
+        self.hosts, self.spec, self.host = hosts, spec, hosts.hosts[1]
+        hosts.carry({1: spec})
+        self.forger, self.victim = hosts.container(1, 1, 1), hosts.container(1, 2, 1)
+        self.mac, self.victims_mac = (endpoint_mac(i, NETWORK) for i in (self.forger, self.victim))
+        self.ip4, self.victims4 = (inner4(spec, 1, i) for i in (1, 2))
+        self.ip6, self.victims6 = (inner6(spec, 1, i) for i in (1, 2))
+        subnet = ipaddress.ip_network(spec.subnets[0].cidr)
+        self.gateway = str(subnet[1])
+
+    def send(self, *frames: bytes) -> None:
+        self.host.inside(self.forger, sys.executable, "-c", SEND, "eth0", *(f.hex() for f in frames))
+
+    def knows(self) -> str:
+        """Where the bridge believes the victim's MAC to be."""
+        table = self.host.run("bridge", "fdb", "show", "br", bridge_name(NETWORK)).stdout
+        return next((line.split()[2] for line in table.splitlines() if line.startswith(self.victims_mac)), "")
+
+
+@pytest.fixture(params=[ROUTED, BRIDGED, LOCAL], ids=["routed", "bridged", "bridge"])
+def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
+    with net_hosts(1, "flsp") as hosts:
+        yield Ground(hosts, request.param)
+
+
+def dropped(host: HostProcess, family: str) -> int:
+    """Packets that the table's counted rules dropped."""
+    listing = json.loads(host.run("nft", "-j", "list", "table", family, "flota").stdout)["nftables"]
+    expressions = (entry["rule"]["expr"] for entry in listing if "rule" in entry)
+    return sum(e["counter"]["packets"] for one in expressions for e in one if "counter" in e)
+
+
+def raw_mac(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def packed(text: str) -> bytes:
+    return ipaddress.ip_address(text).packed
+
+
+def ether(source: str, kind: int, payload: bytes, target: str = BROADCAST) -> bytes:
+    return raw_mac(target) + raw_mac(source) + kind.to_bytes(2, "big") + payload
+
+
+def checksum(data: bytes) -> int:
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def udp(sport: int, dport: int, data: bytes = b"forged") -> bytes:
+    return struct.pack(">HHHH", sport, dport, 8 + len(data), 0) + data
+
+
+def ip4(source: str, target: str, payload: bytes) -> bytes:
+    def head(check: int) -> bytes:
+        return (
+            struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, 64, 17, check)
+            + packed(source)
+            + packed(target)
+        )
+
+    return head(checksum(head(0))) + payload
+
+
+def ip6(source: str, target: str, payload: bytes, protocol: int) -> bytes:
+    return (
+        struct.pack(">IHBB", 6 << 28, len(payload), protocol, 255) + packed(source) + packed(target) + payload
+    )
+
+
+def icmp6(source: str, target: str, kind: int, rest: bytes) -> bytes:
+    body = bytes([kind, 0, 0, 0]) + rest
+    pseudo = packed(source) + packed(target) + struct.pack(">II", len(body), 58)
+    check = checksum(pseudo + body)
+    return ip6(source, target, body[:2] + check.to_bytes(2, "big") + body[4:], 58)
+
+
+def arp(mac: str, claims: str) -> bytes:
+    """A reply to everybody: that address is at that MAC."""
+    return (
+        struct.pack(">HHBBH", 1, 0x800, 6, 4, 2)
+        + raw_mac(mac)
+        + packed(claims)
+        + raw_mac(BROADCAST)
+        + packed(claims)
+    )
+
+
+def forgeries(g: Ground) -> dict[str, bytes]:
+    own = link_local(g.mac)
+    advert = bytes([0x20, 0, 0, 0]) + packed(g.victims6) + b"\x02\x01" + raw_mac(g.mac)
+    return {
+        "ARP for the gateway": ether(g.mac, 0x806, arp(g.mac, g.gateway)),
+        "ARP for a neighbour": ether(g.mac, 0x806, arp(g.mac, g.victims4)),
+        "neighbour advertisement for a neighbour": ether(
+            g.mac, 0x86DD, icmp6(g.ip6, "ff02::1", 136, advert), "33:33:00:00:00:01"
+        ),
+        "router advertisement": ether(
+            g.mac, 0x86DD, icmp6(own, "ff02::1", 134, bytes(12)), "33:33:00:00:00:01"
+        ),
+        "redirect": ether(g.mac, 0x86DD, icmp6(own, g.victims6, 137, bytes(36)), g.victims_mac),
+        "DHCP offer": ether(g.mac, 0x800, ip4(g.ip4, "255.255.255.255", udp(67, 68))),
+        "DHCPv6 advertisement": ether(g.mac, 0x86DD, ip6(own, g.victims6, udp(547, 546), 17), g.victims_mac),
+        "IPv4 source": ether(g.mac, 0x800, ip4(g.victims4, g.gateway, udp(9, 9))),
+        "IPv6 source": ether(g.mac, 0x86DD, ip6(g.victims6, "ff02::1", udp(9, 9), 17)),
+        "link-local source": ether(g.mac, 0x86DD, ip6("fe80::1", "ff02::1", udp(9, 9), 17)),
+        "MAC with an own address": ether(g.victims_mac, 0x800, ip4(g.ip4, g.gateway, udp(9, 9))),
+        "MAC before it has an address": ether(
+            g.victims_mac, 0x800, ip4("0.0.0.0", "255.255.255.255", udp(68, 67))
+        ),
+        "MAC in a probe": ether(g.victims_mac, 0x806, arp(g.victims_mac, "0.0.0.0")),
+        "MAC in some other protocol": ether(g.victims_mac, 0x88B5, bytes(46)),
+    }
+
+
+def test_forged_frames_of_a_container_are_dropped_and_counted(ground: Ground) -> None:
+    ping = ("busybox", "ping", "-c1", "-W1")
+    for target in (ground.victims4, ground.victims6):
+        assert ground.host.inside(ground.forger, *ping, target, check=False).returncode == 0, target
+    port = ground.knows()
+    for what, frame in forgeries(ground).items():
+        before = dropped(ground.host, "bridge")
+        ground.send(frame)
+        assert dropped(ground.host, "bridge") == before + 1, what
+        assert ground.knows() == port, f"{what}: the bridge believes it"
+    assert port == veth_name(ground.victim, NETWORK)
+    for target in (ground.victims4, ground.victims6):
+        assert ground.host.inside(ground.forger, *ping, target, check=False).returncode == 0, target
+
+
+def test_own_frames_pass_uncounted(ground: Ground) -> None:
+    """What looks alike and is allowed: own addresses, a probe, a question of DHCP, duplicate detection."""
+    g, own = ground, link_local(ground.mac)
+    advert = bytes([0x20, 0, 0, 0]) + packed(g.ip6) + b"\x02\x01" + raw_mac(g.mac)
+    ask = bytes(4) + packed(g.ip6)
+    before = dropped(g.host, "bridge")
+    g.send(
+        ether(g.mac, 0x806, arp(g.mac, g.ip4)),
+        ether(g.mac, 0x806, arp(g.mac, "0.0.0.0")),
+        ether(g.mac, 0x800, ip4("0.0.0.0", "255.255.255.255", udp(68, 67))),
+        ether(g.mac, 0x86DD, icmp6(g.ip6, "ff02::1", 136, advert), "33:33:00:00:00:01"),
+        ether(g.mac, 0x86DD, icmp6(own, "ff02::2", 133, bytes(4)), "33:33:00:00:00:02"),
+        ether(g.mac, 0x86DD, icmp6("::", "ff02::1", 135, ask), "33:33:00:00:00:01"),
+    )
+    assert dropped(g.host, "bridge") == before
+
+
+@pytest.fixture
+def lan() -> Iterator[Ground]:
+    with net_hosts(1, "flsl") as hosts:
+        yield Ground(hosts, ROUTED)
+
+
+def outside(lan: Ground, code: str, *words: str) -> None:
+    run_in(f"/run/netns/{lan.hosts.switch}", [sys.executable, "-c", code, *words], check=True, timeout=20)
+
+
+def test_tunnel_frames_of_no_peer_are_dropped_and_counted(lan: Ground) -> None:
+    vxlan = struct.pack(">II", 0x08000000, (4096 + 1) << 8)
+    tunnel = vxlan_name(NETWORK)
+    gateway = json.loads(lan.host.run("ip", "-j", "link", "show", tunnel).stdout)[0]["address"]
+    listener = Talker(str(lan.host.run_dir / "ns" / lan.victim), LISTEN)
+    try:
+        for inner in (
+            ether(lan.mac, 0x800, ip4("10.129.9.9", lan.victims4, udp(9, 9)), gateway),
+            ether(lan.mac, 0x86DD, ip6("fd00:1::909", lan.victims6, udp(9, 9), 17), gateway),
+        ):
+            before = dropped(lan.host, "inet")
+            outside(lan, SEND_UDP, (vxlan + inner).hex(), address(1))
+            wait_until(lambda before=before: dropped(lan.host, "inet") == before + 1, deadline=5)  # type: ignore[misc]
+        assert listener.say("?") == "nothing"
+    finally:
+        listener.close()
+
+
+def test_packet_of_the_lan_with_a_containers_address_is_dropped_and_counted(lan: Ground) -> None:
+    listener = Talker(str(lan.host.run_dir / "ns" / lan.victim), LISTEN)
+    port = BoundPort(target=9, published=9009, protocol="udp", host_ip="")
+    lan.hosts.publish(1, lan.victim, lan.victims4, port)
+    try:
+        outside(lan, SEND_IP, ip4("198.18.7.1", address(1), udp(7, 9009)).hex(), address(1))
+        assert listener.say("?") == "198.18.7.1", "published"
+        before = dropped(lan.host, "inet")
+        outside(lan, SEND_IP, ip4(lan.ip4, address(1), udp(7, 9009)).hex(), address(1))
+        wait_until(lambda: dropped(lan.host, "inet") == before + 1, deadline=5)
+        assert listener.say("?") == "nothing"
+        before = dropped(lan.host, "inet")
+        outside(lan, "import os,sys; os.system('ip route add 10.129.0.0/16 via ' + sys.argv[1])", address(1))
+        outside(lan, SEND_IP, ip4("198.18.7.1", lan.victims4, udp(7, 9)).hex(), lan.victims4)
+        wait_until(lambda: dropped(lan.host, "inet") == before + 1, deadline=5)
+        assert listener.say("?") == "nothing"
+    finally:
+        listener.close()
