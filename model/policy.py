@@ -109,8 +109,3 @@ def label_keys(policies: Iterable[PolicySpec]) -> frozenset[str]:
         for peer in rule.peers
         for key in peer.labels
     )
-
-
-def containers_of(peer: PolicyPeer) -> bool:
-    """Whether it means containers, whose addresses come and go."""
-    return bool(peer.service or peer.container or peer.labels)
