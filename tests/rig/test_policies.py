@@ -69,8 +69,8 @@ def test_policy_admits_a_service_by_name_over_all_hosts_and_new_replicas_at_once
     took = [float(line.split()[2]) - float(line.split()[3]) for line in said]
     print(f"first answers after {sorted(took)} s")
     assert all(line.endswith("tries:") for line in said), said
-    # Telling the other hosts races with making the process: on a busy machine a first packet may be early, and
-    # is sent again after a second.
+    # Telling the other hosts races with making the process: on a busy machine a first packet may be early,
+    # and is sent again after a second.
     assert sorted(took)[len(took) // 2 - 1] < 0.9, "most are let in at once"
     assert max(took) < 3, "nobody waits for more than one packet sent again"
 
