@@ -260,7 +260,7 @@ def test_policy_judges_the_replica_behind_a_services_address(routed: Policed) ->
     members = tuple(
         ServiceMember(ipv4=inner4(routed.spec, n, WEB), ipv6=inner6(routed.spec, n, WEB)) for n in (1, 2)
     )
-    base = vip(1, deadline=5)
+    base = vip(1, 5)
     service = replace(base, members=members)
     routed.hosts.serve(web=service)
     routed.police(INGRESS)
