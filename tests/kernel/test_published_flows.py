@@ -88,11 +88,11 @@ def test_datagrams_of_a_kept_socket_go_to_the_container_that_has_the_port_now(
     stall.host.call("unpublish", first)
     stall.publish(second, 2, "udp")
     for client in clients:
-        wait_until(lambda c=client: hears(c, "2"), deadline=1, what="the second")
+        wait_until(lambda c=client: hears(c, "2"), deadline=5, what="the second")
     stall.host.call("drop_namespace", second)
     stall.publish(first, 1, "udp")
     for client in clients:
-        wait_until(lambda c=client: hears(c, "1"), deadline=1, what="the first again")
+        wait_until(lambda c=client: hears(c, "1"), deadline=5, what="the first again")
 
 
 def test_datagrams_of_a_socket_that_was_there_first_reach_the_container(stall: Stall) -> None:
@@ -100,7 +100,7 @@ def test_datagrams_of_a_socket_that_was_there_first_reach_the_container(stall: S
     client = stall.client("udp", address(1))
     assert client.say("?") in ("TimeoutError", "ConnectionRefusedError")
     stall.publish(stall.container(1), 1, "udp")
-    wait_until(lambda: hears(client, "1"), deadline=1, what="the container")
+    wait_until(lambda: hears(client, "1"), deadline=5, what="the container")
 
 
 def test_datagrams_stop_where_a_client_is_no_longer_allowed(stall: Stall) -> None:
@@ -109,9 +109,9 @@ def test_datagrams_stop_where_a_client_is_no_longer_allowed(stall: Stall) -> Non
     client = stall.client("udp", address(1))
     assert hears(client, "1")
     stall.publish(instance, 1, "udp", allow=("192.0.2.0/24",))
-    wait_until(lambda: client.say("?").endswith("Error"), deadline=1, what="silence")
+    wait_until(lambda: client.say("?").endswith("Error"), deadline=5, what="silence")
     stall.publish(instance, 1, "udp")
-    wait_until(lambda: hears(client, "1"), deadline=1, what="an answer")
+    wait_until(lambda: hears(client, "1"), deadline=5, what="an answer")
 
 
 def test_connections_stand_while_other_ports_and_containers_change(stall: Stall) -> None:
@@ -124,7 +124,7 @@ def test_connections_stand_while_other_ports_and_containers_change(stall: Stall)
     stall.publish(first, 1, "tcp", published=82)
     stall.host.call("drop_namespace", second)
     stall.host.run("nft", "delete", "table", "inet", "flota")
-    wait_until(lambda: stall.host.call("drifts"), deadline=1, what="the repair")
+    wait_until(lambda: stall.host.call("drifts"), deadline=5, what="the repair")
     assert [client.say("after") for client in held] == ["after", "after"]
     stall.host.call("unpublish", first)
     assert [client.say("idle") for client in held] == ["idle", "idle"]
@@ -178,5 +178,5 @@ def test_container_with_a_fixed_address_is_reached_again_after_its_restart(stall
     stall.publish(instance, 1, "udp")
     stall.talkers.append(server(str(stall.host.run_dir / "ns" / instance), "again"))
     for client in (outside, near):
-        wait_until(lambda c=client: hears(c, "again"), deadline=1, what="the container")
+        wait_until(lambda c=client: hears(c, "again"), deadline=5, what="the container")
     assert answers(host, "tcp", [inner4(LAN, 1, 1)])[0][0] == "again"

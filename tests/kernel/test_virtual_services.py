@@ -141,7 +141,7 @@ def test_client_comes_back_to_the_same_member(town: Town, method: Method) -> Non
     for (index, target), home in homes.items():
         wait_until(
             lambda i=index, t=target: gone not in names(answers(town.space(1, i), "tcp", [t], 2)),
-            deadline=1,
+            deadline=5,
             what="another member",
         )
         heard = names(answers(town.space(1, index), "tcp", [target], 8))
@@ -173,10 +173,10 @@ def test_datagrams_of_a_kept_socket_leave_a_member_that_is_gone(town: Town, at: 
     assert [talker.say("?").split()[0] for talker in held] == ["1.0", "1.0"]
     town.hosts.serve(web=town.service((2, 0)))
     for talker in held:
-        wait_until(lambda t=talker: t.say("?").startswith("2.0"), deadline=1, what="the new member")
+        wait_until(lambda t=talker: t.say("?").startswith("2.0"), deadline=5, what="the new member")
     town.hosts.serve(web=town.service())
     for talker in held:
-        wait_until(lambda t=talker: t.say("?") == "ConnectionRefusedError", deadline=1, what="a refusal")
+        wait_until(lambda t=talker: t.say("?") == "ConnectionRefusedError", deadline=5, what="a refusal")
 
 
 @pytest.mark.parametrize("network", ["routed", "bridged", "bridge"])
