@@ -201,6 +201,7 @@ class Chaos:
         return listed if done else None
 
 
+@pytest.mark.timeout(60 + 4 * ROUNDS)
 def test_a_fleet_treated_badly_is_well_again_and_holds_no_address_twice(lonely: Fleet) -> None:
     seed = int(os.environ.get("FLOTA_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
     for name, words in NETWORKS.items():
