@@ -27,6 +27,8 @@ from net.state import Chain, ElementSet, Family, NftTable, Rule, element_set, ru
 RAW, DSTNAT, FILTER, SRCNAT = -300, -100, 0, 100
 """Priorities of netfilter hooks (nft(8)): before connection tracking, destination NAT, filter, source NAT."""
 _IFNAME = "ifname"
+DNS = "meta l4proto { tcp, udp } th"
+"""Where a resolver's port is looked for."""
 NO_POLICIES = HostPolicies()
 
 
@@ -145,11 +147,6 @@ def _untracked_chains(vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ..
         ours = f"udp dport {vxlan_port} @th,96,24 {{ {', '.join(map(str, vnis))} }}"
         tunnel = (rule(f"{ours} jump tunnel", "our VXLAN networks"),)
         sent = (rule(f"{ours} notrack", "tunnels need no connection tracking"),)
-    dns = "meta l4proto { tcp, udp } th"
-    answers = (
-        rule(f'oifname "{BRIDGE}*" ip saddr @names4 {dns} sport 53 notrack', "answers of names"),
-        rule(f'oifname "{BRIDGE}*" ip6 saddr @names6 {dns} sport 53 notrack', "answers of names"),
-    )
     inner = (
         rule(f'iifname "{BRIDGE}*" jump from_container', "containers of this host"),
         rule(f'iifname "{VXLAN}*" jump from_tunnel', "containers of other hosts"),
@@ -162,12 +159,7 @@ def _untracked_chains(vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ..
             rules=(
                 rule(f"ip daddr @inside4 {verdict}", "between containers"),
                 rule(f"ip6 daddr @inside6 {verdict}", "between containers"),
-                rule(
-                    f"ip daddr @names4 {dns} dport 53 notrack accept", "names, whoever publishes their port"
-                ),
-                rule(
-                    f"ip6 daddr @names6 {dns} dport 53 notrack accept", "names, whoever publishes their port"
-                ),
+                *_questions(),
                 rule("ip daddr 127.0.0.0/8 drop", "loopback is the host's own"),
             )
         ),
@@ -186,8 +178,23 @@ def _untracked_chains(vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ..
             )
         ),
         "early": Chain(type="filter", hook="prerouting", priority=RAW, rules=(*tunnel, *inner)),
-        "early_output": Chain(type="filter", hook="output", priority=RAW, rules=(*sent, *answers)),
+        "early_output": Chain(type="filter", hook="output", priority=RAW, rules=(*sent, *_answers())),
     }
+
+
+def _questions() -> tuple[Rule, ...]:
+    why = "names, whoever publishes their port"
+    return (
+        rule(f"ip daddr @names4 {DNS} dport 53 notrack accept", why),
+        rule(f"ip6 daddr @names6 {DNS} dport 53 notrack accept", why),
+    )
+
+
+def _answers() -> tuple[Rule, ...]:
+    return (
+        rule(f'oifname "{BRIDGE}*" ip saddr @names4 {DNS} sport 53 notrack', "answers of names"),
+        rule(f'oifname "{BRIDGE}*" ip6 saddr @names6 {DNS} sport 53 notrack', "answers of names"),
+    )
 
 
 def _forward_chains(ingress: Member | None) -> Mapping[str, Chain]:

@@ -9,7 +9,6 @@ to a whole comparison when the kernel was not as remembered.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -324,8 +323,12 @@ class NetReconciler:
             log.warning("comparing everything, since %s", error)
             if (failure := (await self._converge())[1]) is not None:
                 raise failure from error
-            with contextlib.nullcontext() if needed else contextlib.suppress(CommandFailed):
+            try:
                 await self._convergence.issue(operations)
+            except CommandFailed as again:
+                if needed:
+                    raise
+                log.info("the comparison has done it already, or the next one will: %s", again)
             self._bell.ring()
 
     async def _route_loopback(self) -> None:
