@@ -136,7 +136,7 @@ def _child(
 ) -> Child:
     place = str(run_dir / folder)
     return Child(
-        argv=(sys.executable, "-m", module, place, *words),
+        argv=(sys.executable, "-P", "-m", module, place, *words),
         folder=place,
         version=full_version(version),
         log=str(logs / f"{name}.log"),

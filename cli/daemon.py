@@ -55,12 +55,15 @@ def release(run: str, name: str) -> None:
 
 def start(name: str, words: Sequence[str], *, log: str, socket: str) -> None:
     """Run `flota WORDS…` as a daemon of its own session and wait until it answers on `socket`. Raises what it
-    said when it ended instead."""
+    said when it ended instead. It works in its run folder (conmon leaves an empty `oom` where it was started)
+    and, as root may stand in anybody's folder now, imports nothing from there."""
     os.makedirs(os.path.dirname(log), mode=0o755, exist_ok=True)
+    os.makedirs(os.path.dirname(socket), mode=0o755, exist_ok=True)
     with open(log, "ab") as output:
         begin = output.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", *words],
+            [sys.executable, "-P", "-m", "cli.main", *words],
+            cwd=os.path.dirname(socket),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -85,7 +85,7 @@ class Fleet:
         """This machine's pid of a host's `agent` or `controller` daemon."""
         for pid in self.rig.processes(host):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if words[1:4] == [b"-m", b"cli.main", daemon.encode()]:
+            if words[2:5] == [b"-m", b"cli.main", daemon.encode()]:
                 return pid
         raise RuntimeError(f"no {daemon} runs on {host}")
 

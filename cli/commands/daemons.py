@@ -21,9 +21,16 @@ from model.errors import AlreadyExists, Forbidden
 
 ROOT, RUN, PORT = "/var/lib/flota", "/run/flota", 7420
 F = Callable[..., Any]
+
+
+def _absolute(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """Daemons work in a folder of their own."""
+    return os.path.abspath(value)
+
+
 PLACES = (
-    click.option("--root", default=ROOT, show_default=True, help="Folder of all state"),
-    click.option("--run", "run_", default=RUN, show_default=True, help="Folder of sockets, on a tmpfs"),
+    click.option("--root", default=ROOT, show_default=True, callback=_absolute, help="Folder of all state"),
+    click.option("--run", "run_", default=RUN, callback=_absolute, help="Folder of sockets, on a tmpfs"),
 )
 AGENT = (
     click.option("--name", default="", help="This host's name in the fleet; its host name without"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +117,11 @@ def test_a_wrong_token_and_a_second_agent_are_refused(clean: Fleet) -> None:
 def test_an_unreachable_controller_is_said_with_its_address(clean: Fleet) -> None:
     done = clean.attempt("n1", "--host", "unix:///run/nothing.sock", "ps")
     assert done.returncode == 1 and b"/run/nothing.sock" in done.stderr
+
+
+def test_daemons_work_in_their_run_folder_wherever_they_were_started(fleet: Fleet) -> None:
+    """What conmon leaves where it was started lies there, and nothing is imported from a user's folder."""
+    for daemon in ("agent", "controller"):
+        pid = fleet.pid("n1", daemon)
+        assert os.readlink(f"/proc/{pid}/cwd").endswith("/run/flota")
+        assert b"-P" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

@@ -46,16 +46,15 @@ class Oracle:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oracle]:
-    before = census.take()
-    docker = Docker("od", tmp_path_factory.mktemp("docker"))
-    try:
-        docker.start_alone(3, root_tar())
-        made = Oracle(docker)
-        with furnished(made):
-            yield made
-    finally:
-        docker.stop()
-    assert census.difference(before, census.take()) == []
+    with census.unchanged():
+        docker = Docker("od", tmp_path_factory.mktemp("docker"))
+        try:
+            docker.start_alone(3, root_tar())
+            made = Oracle(docker)
+            with furnished(made):
+                yield made
+        finally:
+            docker.stop()
 
 
 @pytest.fixture

@@ -12,12 +12,16 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 Census = frozenset[str]
 
 _OURS = re.compile(r"(^|/)(runc|conmon|flota|dnsmasq|iperf3|docker-registry|etcd)$")
+
+_MODULES = frozenset({"cli.main", "net.supervise", "net.resolver", "net.proxy"})
+"""What our daemons are run as: `python -P -m MODULE`."""
 
 _VOLATILE = re.compile(r" expires \d+sec| pref \w+")
 
@@ -80,7 +84,7 @@ def _processes() -> Iterable[str]:
         except OSError:
             continue
         words = [w.decode(errors="replace") for w in argv[:4]]
-        if words and (_OURS.search(words[0]) or any(_OURS.search(w) for w in words[1:2])):
+        if words and (any(_OURS.search(w) for w in words[:2]) or _MODULES.intersection(words[1:4])):
             yield f"process {pid} {' '.join(words)}"
 
 
@@ -113,6 +117,18 @@ def take(folders: Iterable[Path] = ()) -> Census:
 def difference(before: Census, after: Census) -> list[str]:
     """Lines that are new (`+`) or gone (`-`)."""
     return sorted(f"+ {line}" for line in after - before) + sorted(f"- {line}" for line in before - after)
+
+
+@contextmanager
+def unchanged(folders: Iterable[Path] = ()) -> Iterator[None]:
+    """What was done in it has left nothing behind. Says so only where nobody else makes namespaces and mounts
+    meanwhile, which `deploy/test` sees to and claims by FLOTA_CENSUS=1."""
+    if os.environ.get("FLOTA_CENSUS") != "1":
+        yield
+        return
+    before = take(folders)
+    yield
+    assert difference(before, take(folders)) == []
 
 
 def main(argv: list[str]) -> int:
