@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -358,22 +359,22 @@ class NetReconciler:
 
     async def _watch(self) -> None:
         """Looks when it is rung, and now and then without. What can't be repaired is tried again more and
-        more rarely."""
+        more rarely, and with all else that a bell is about."""
         time = asyncio.get_running_loop().time
-        due, refused = time() + self._compare, 0
+        due, again, refused = time() + self._compare, math.inf, 0
         while True:
-            if refused:
-                await asyncio.sleep(delay(refused, first=0.1, limit=self._compare))
-            thorough = not await self._bell.wait(timeout=max(0.0, due - time())) or time() >= due
-            if thorough:
+            await self._bell.wait(timeout=max(0.0, min(due, again) - time()))
+            if thorough := time() >= due:
                 due = time() + self._compare * random.uniform(0.9, 1.1)
             await self._settled()
             drifts, failure = await self._look(thorough=thorough)
-            refused = refused + 1 if failure is not None else 0
-            if failure is not None:
-                self._bell.ring()
-            if failure is not None and refused == 1:
-                drifts.append(not_repaired(failure))
+            if failure is None:
+                again, refused = math.inf, 0
+            elif not refused or time() >= again:
+                refused += 1
+                again = time() + delay(refused, first=0.1, limit=self._compare)
+                if refused == 1:
+                    drifts.append(not_repaired(failure))
             self._tell(drifts)
 
     async def _look(self, *, thorough: bool) -> tuple[list[Drift], CommandFailed | None]:

@@ -71,6 +71,8 @@ class FakeKernel:
         self.connections: list[Connection] = []
         self.taken_ports: set[tuple[str, int]] = set()
         self.applied: list[Operation] = []
+        self.looks = 0
+        """Times it was observed."""
         self._ring: Callable[[], None] = lambda: None
 
     async def start(self, ring: Callable[[], None]) -> None:
@@ -80,6 +82,7 @@ class FakeKernel:
         self._ring = lambda: None
 
     async def observe(self, sysctls: Iterable[str]) -> NetState:
+        self.looks += 1
         known = {path: self.state.sysctls[path] for path in sysctls if path in self.state.sysctls}
         return msgspec.structs.replace(self.state, sysctls=known)
 
@@ -123,7 +126,7 @@ class FakeKernel:
         path.unlink(missing_ok=True)
         feet = [n for n, link in self.state.links.items() if link.foot and link.foot.namespace == str(path)]
         for name in feet:
-            self.state = _without_link(self.state, name)
+            self.state = without_link(self.state, name)
 
     def has_namespace(self, path: Path) -> bool:
         return path in self.spaces
@@ -165,7 +168,7 @@ class FakeKernel:
 
     def _after_link(self, operation: Op, link: Link) -> NetState:
         if operation.verb == "remove":
-            return _without_link(self.state, link.name)
+            return without_link(self.state, link.name)
         exists = link.name in self.state.links
         if operation.verb == "add" and exists:
             raise _refused(operation, "it exists")
@@ -236,7 +239,8 @@ def _after_nft(state: NetState, operation: NftOp) -> NetState:
     return _replace(state, tables=tables)
 
 
-def _without_link(state: NetState, name: str) -> NetState:
+def without_link(state: NetState, name: str) -> NetState:
+    """As after its deletion: what stood on it is gone too."""
     links = {
         n: _replace_link(link, master="") if link.master == name else link
         for n, link in state.links.items()

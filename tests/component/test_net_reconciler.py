@@ -11,7 +11,7 @@ import pytest
 from model.errors import CommandFailed, InUse
 from net.flows import Connection
 from net.host import Drift
-from net.kernel.fake import FakeKernel
+from net.kernel.fake import FakeKernel, without_link
 from net.loadbalance import ElementChange, Ledger, pack
 from net.naming import bridge_name, vxlan_name
 from net.proxying import FakeProxy
@@ -39,6 +39,29 @@ async def test_reconciler_goes_on_past_what_the_kernel_refuses_and_says_so(tmp_p
     await network.apply(plan())
     assert vxlan_name(NETWORK) in kernel.state.links
     await network.attach(foot(ONE, "10.1.1.9"))
+    await network.close()
+
+
+async def test_what_can_not_be_repaired_delays_no_other_repair(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    told: list[Drift] = []
+    network.on_drift(told.append)
+    await network.start()
+    await network.apply(plan())
+    kernel.refused.add(f"vxlan {vxlan_name(NETWORK)}")
+    kernel.strike(lambda state: without_link(state, vxlan_name(NETWORK)))
+    await until(lambda: told, deadline=2, what="report of what can't be repaired")
+    looks = kernel.looks
+    await until(lambda: kernel.looks > looks + 4, deadline=5, what="attempts that come more and more rarely")
+    kernel.strike(lambda state: without_link(state, bridge_name(NETWORK)))
+    await until(lambda: bridge_name(NETWORK) in kernel.state.links, deadline=1, what="the bridge")
+    kernel.refused.clear()
+    kernel.strike(lambda state: state)
+    await until(
+        lambda: vxlan_name(NETWORK) in kernel.state.links, deadline=1, what="the tunnel, once it can be"
+    )
+    assert len([drift for drift in told if drift.action.startswith("not repaired")]) == 1
     await network.close()
 
 
