@@ -117,6 +117,24 @@ def policy_options(command: F) -> F:
     return command
 
 
+RESTART: tuple[Callable[[F], F], ...] = (
+    click.option(
+        "--restart-condition",
+        type=click.Choice(["none", "on-failure", "any"]),
+        help="When a container's end is followed by a start (any)",
+    ),
+    click.option("--restart-delay", help="First pause before that; it doubles"),
+    click.option("--restart-max-attempts", type=int, help="0: without end"),
+    click.option("--restart-window", help="A run this long counts as good"),
+)
+
+
+def restart_options(command: F) -> F:
+    for option in reversed(RESTART):
+        command = option(command)
+    return command
+
+
 def health_options(command: F) -> F:
     for option in reversed(HEALTH):
         command = option(command)

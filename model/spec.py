@@ -292,6 +292,9 @@ class ServiceSpec(Struct):
     endpoint_mode: Literal["vip", "dnsrr"] = "vip"
     balance: Balance = "round-robin"
     labels: Mapping[str, str] = {}
+    may_end: bool = False
+    """Its instances may end for good: `container.restart` is meant to be `no`. Without this word a service
+    whose policy says nothing keeps its instances up."""
 
 
 class Subnet(Struct):

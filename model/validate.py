@@ -336,6 +336,8 @@ def validate_service(spec: ServiceSpec, path: str = "spec") -> list[Problem]:
         problems.append(_p(f"{path}.rollback.failure_action", "must be pause or continue"))
     if spec.container.auto_remove:
         problems.append(_p(f"{path}.container.auto_remove", "a service keeps its instances itself"))
+    if spec.may_end and spec.container.restart.condition != "no":
+        problems.append(_p(f"{path}.may_end", "contradicts a restart policy other than no"))
     if any(a.network.startswith("container:") for a in spec.container.networks):
         problems.append(_p(f"{path}.container.networks", "a service can't share a container's network"))
     if any(a.ipv4 or a.ipv6 or a.mac for a in spec.container.networks):

@@ -10,11 +10,11 @@ import click
 
 from cli import render
 from cli.context import App, each, format_option, now, out, pass_app, segment, short, show
-from cli.options import container_options, health_options, policy_options, read_files
+from cli.options import container_options, health_options, policy_options, read_files, restart_options
 from cli.parse.container import container_spec, environment, pairs, resources
 from cli.parse.health import health_check
 from cli.parse.ports import parse_service_publish
-from cli.parse.rollout import update_policy
+from cli.parse.rollout import restart_policy, update_policy
 from cli.render import Column
 from model.api import InstanceInfo, ServiceInfo, UpdateService
 from model.codec import convert_strict, to_plain
@@ -31,14 +31,13 @@ from model.spec import (
     UpdatePolicy,
 )
 
-RESTARTS = {"none": "no", "on-failure": "on-failure", "any": "always"}
-"""Docker's words for a service's containers, and ours."""
-
-
 BALANCES = ("round-robin", "random", "source-hash", "sticky")
 ENDPOINT_MODE = "Its name leads to one address (vip) or to each container's (dnsrr)"
 PUBLISH = "[PUBLISHED:]TARGET, or published=8080,target=80[,mode=host][,on=CONSTRAINT][,allow=RANGE]"
 BALANCE = "Which container a new connection to its address gets"
+
+
+ALWAYS = RestartPolicy(condition="always")
 
 
 @click.group()
@@ -63,12 +62,7 @@ def service() -> None:
 @click.option("--limit-cpu", "limit_cpu", help="As --cpus")
 @click.option("--limit-memory", "limit_memory", help="As --memory")
 @click.option("--limit-pids", type=int, help="As --pids-limit")
-@click.option(
-    "--restart-condition", type=click.Choice(list(RESTARTS)), help="When its end is followed by a start"
-)
-@click.option("--restart-delay", default="", help="First pause before that; it doubles")
-@click.option("--restart-max-attempts", type=int, default=0, help="0: without end")
-@click.option("--restart-window", default="", help="A run this long counts as good")
+@restart_options
 @click.option("--stop-grace-period", help="As --stop-timeout, for example 30s")
 @click.option("--drain", default="", help="Time between its last new connection and the stop signal (1s)")
 @click.option("--container-label", multiple=True, help="KEY=VALUE on its containers")
@@ -104,7 +98,7 @@ def _spec(image: str, args: tuple[str, ...], flags: dict[str, Any]) -> ServiceSp
         raise InvalidInput("a global service has no --replicas")
     return ServiceSpec(
         name=flags["name"] or _name_of(image),
-        container=replace(container, ports=ports, restart=restart_policy(flags)),
+        container=replace(container, ports=ports, restart=restart_policy(flags, ALWAYS)),
         mode=Global()
         if flags["mode"] == "global"
         else Replicated(replicas=parse_replicas(flags["replicas"] or "1")),
@@ -122,19 +116,8 @@ def _spec(image: str, args: tuple[str, ...], flags: dict[str, Any]) -> ServiceSp
         endpoint_mode=flags["endpoint_mode"],
         balance=flags["balance"],
         labels=labels,
+        may_end=flags["restart_condition"] == "none",
     )
-
-
-def restart_policy(flags: dict[str, Any]) -> RestartPolicy:
-    """Of `--restart-*`. Raises InvalidInput."""
-    made: dict[str, Any] = {"max_attempts": flags["restart_max_attempts"]}
-    if flags["restart_condition"]:
-        made["condition"] = RESTARTS[flags["restart_condition"]]
-    if flags["restart_delay"]:
-        made["delay"] = parse_duration(flags["restart_delay"])
-    if flags["restart_window"]:
-        made["window"] = parse_duration(flags["restart_window"])
-    return RestartPolicy(**made)
 
 
 def _name_of(image: str) -> str:
@@ -233,6 +216,7 @@ def scale(app: App, pairs_: tuple[str, ...]) -> None:
 @click.option("--publish-rm", multiple=True, help="[PUBLISHED:]TARGET[/PROTOCOL]")
 @click.option("--limit-cpu", "cpus")
 @click.option("--limit-memory", "memory")
+@restart_options
 @policy_options
 @click.option("--endpoint-mode", type=click.Choice(["vip", "dnsrr"]), help=ENDPOINT_MODE)
 @click.option("--balance", type=click.Choice(BALANCES), help=BALANCE)
@@ -269,6 +253,7 @@ def updated(spec: ServiceSpec, flags: dict[str, Any]) -> ServiceSpec:
         env["FLOTA_FORCED"] = str(int(time.time()))
     changes: dict[str, Any] = {"env": env, "health": health_check(flags, container.health)}
     changes["ports"] = republished(container.ports, flags)
+    changes["restart"] = restart_policy(flags, container.restart)
     if flags["image"]:
         changes["image"] = flags["image"]
     if flags["args"] is not None:
@@ -296,6 +281,7 @@ def updated(spec: ServiceSpec, flags: dict[str, Any]) -> ServiceSpec:
         mode=mode,
         endpoint_mode=flags["endpoint_mode"] or spec.endpoint_mode,
         balance=flags["balance"] or spec.balance,
+        may_end=spec.may_end if not flags["restart_condition"] else flags["restart_condition"] == "none",
     )
 
 

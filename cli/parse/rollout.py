@@ -1,4 +1,4 @@
-"""`--update-*` and `--rollback-*` to an UpdatePolicy. Pure."""
+"""A service's policies: `--update-*` and `--rollback-*`, `--restart-*`. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from msgspec.structs import replace
 
 from model.errors import InvalidInput
 from model.quantity import parse_duration
-from model.spec import UpdatePolicy
+from model.spec import RestartPolicy, UpdatePolicy
+
+RESTARTS: Mapping[str, Any] = {"none": "no", "on-failure": "on-failure", "any": "always"}
+"""Docker's words for a service's containers, and ours."""
 
 
 def update_policy(flags: Mapping[str, Any], kind: str, before: UpdatePolicy) -> UpdatePolicy:
@@ -22,6 +25,19 @@ def update_policy(flags: Mapping[str, Any], kind: str, before: UpdatePolicy) -> 
             changes[name] = parse_duration(changes[name])
     if "max_failure_ratio" in changes:
         changes["max_failure_ratio"] = _ratio(kind, changes["max_failure_ratio"])
+    return replace(before, **changes)
+
+
+def restart_policy(flags: Mapping[str, Any], before: RestartPolicy) -> RestartPolicy:
+    """What `--restart-*` make of `before`. Raises InvalidInput."""
+    changes: dict[str, Any] = {}
+    if flags["restart_condition"]:
+        changes["condition"] = RESTARTS[flags["restart_condition"]]
+    if flags["restart_max_attempts"] is not None:
+        changes["max_attempts"] = flags["restart_max_attempts"]
+    for name in ("delay", "window"):
+        if flags[f"restart_{name}"]:
+            changes[name] = parse_duration(flags[f"restart_{name}"])
     return replace(before, **changes)
 
 

@@ -96,11 +96,11 @@ def remove(cluster: Cluster, ref: str, now: float) -> Plan:
 
 
 def _checked(cluster: Cluster, spec: ServiceSpec) -> tuple[ServiceSpec, tuple[ResolvedAttachment, ...]]:
-    """The spec as it is stored, and its networks. A service without a restart policy keeps its instances up:
-    `always`."""
+    """The spec as it is stored, and its networks. A service without a restart policy keeps its instances up,
+    by `always`, unless it says that they may end."""
     check("invalid service", validate_service(spec))
     attachments = resolve_attachments(cluster, spec.container)
-    if spec.container.restart != RestartPolicy():
+    if spec.may_end or spec.container.restart != RestartPolicy():
         return spec, attachments
     container = replace(spec.container, restart=RestartPolicy(condition="always"))
     return replace(spec, container=container), attachments

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from cli.commands.services import restart_policy, updated
+from cli.commands.services import updated
 from cli.parse.container import attachments, container_spec, environment, labels, log_options, parse_restart
 from cli.parse.mounts import parse_mount, parse_tmpfs, parse_volume
 from cli.parse.ports import parse_publish, parse_service_publish
+from cli.parse.rollout import restart_policy
 from model.errors import InvalidInput
 from model.spec import (
     Attachment,
@@ -230,6 +231,7 @@ SERVICE = ServiceSpec(
 NO_CHANGE: dict[str, Any] = {
     **dict.fromkeys(("image", "args", "replicas", "cpus", "memory")),
     **dict.fromkeys(("endpoint_mode", "balance")),
+    **dict.fromkeys(("restart_condition", "restart_delay", "restart_max_attempts", "restart_window")),
     **dict.fromkeys(("env_add", "env_rm", "label_add", "label_rm", "constraint_add", "constraint_rm"), ()),
     **dict.fromkeys(("publish_add", "publish_rm"), ()),
     "force": False,
@@ -256,4 +258,15 @@ def test_restart_of_services_by_dockers_flags() -> None:
         "restart_max_attempts": 3,
         "restart_window": "1m",
     }
-    assert restart_policy(flags) == RestartPolicy(condition="always", delay=5.0, max_attempts=3, window=60.0)
+    before = RestartPolicy(condition="no")
+    made = restart_policy(flags, before)
+    assert made == RestartPolicy(condition="always", delay=5.0, max_attempts=3, window=60.0)
+    assert restart_policy(dict.fromkeys(flags), made) == made
+
+
+def test_a_service_whose_containers_may_end_says_so_by_itself_and_keeps_it() -> None:
+    ends = updated(SERVICE, {**NO_CHANGE, "restart_condition": "none"})
+    assert ends.may_end and ends.container.restart.condition == "no"
+    assert updated(ends, {**NO_CHANGE, "image": "b"}).may_end
+    again = updated(ends, {**NO_CHANGE, "restart_condition": "any"})
+    assert not again.may_end and again.container.restart.condition == "always"
