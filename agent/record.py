@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from agent.probe import HealthState
 from agent.runtime.base import Created
 from model.ids import InstanceId
@@ -65,6 +67,8 @@ class Local(Struct):
     """Of the present run; None without a check."""
     opening: bool = False
     """Its declared ports are waited for, in the present run."""
+    ready_since: float = 0.0
+    """When it became ready, in the present run; 0 as long as it is not."""
     anonymous: tuple[str, ...] = ()
     """Volumes that were made for this instance alone."""
 
@@ -103,7 +107,16 @@ def status_of(record: Local) -> InstanceStatus:
         health=health.status if health is not None else "",
         health_message=health.message if health is not None else "",
         opening=running and record.opening,
+        ready_since=record.ready_since,
     )
+
+
+def timed(record: Local, now: float) -> Local:
+    """With the time since when it is ready, if it is."""
+    ready = status_of(record).ready
+    if ready is bool(record.ready_since):
+        return record
+    return msgspec.structs.replace(record, ready_since=now if ready else 0.0)
 
 
 def impossible(record: Local) -> str:

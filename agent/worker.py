@@ -17,7 +17,7 @@ import msgspec
 
 from agent import lifecycle, restart
 from agent.probe import HealthState
-from agent.record import Local, impossible
+from agent.record import Local, impossible, timed
 from agent.runtime.base import Created, Exit
 from agent.steps import Action, InvalidTransition, Outcome, Step
 from aio.clock import Clock
@@ -303,7 +303,7 @@ class Worker:
         problem = impossible(record)
         if problem:
             raise InvalidTransition(f"{record.instance[:12]}: {problem}; {'; '.join(self.story)}")
-        self.record = record
+        self.record = timed(record, self._clock.now())
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -114,6 +114,8 @@ class InstanceStatus(Struct):
     """What the last probe that failed had to say, in one line; empty while it is well."""
     opening: bool = False
     """It has no health check, and no port that it declares takes connections yet."""
+    ready_since: float = 0.0
+    """By its host's clock; 0 as long as it is not ready, and from hosts that don't say."""
 
     @property
     def ready(self) -> bool:

@@ -2,7 +2,8 @@
 
 Invariants: a seat that serves is given up only while fewer than `parallelism` others are on their way, by
 start-first only once its successor serves, and not at all while the rollout is paused. What serves is ready
-(`InstanceStatus.ready`), so with a health check the next seat waits until the last one is well.
+(`InstanceStatus.ready`), so with a health check the next seat waits until the last one is well, and the pause
+between them begins then.
 """
 
 from __future__ import annotations
@@ -10,7 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controller.reconcile.rollout import HALTED, policy_of
-from controller.reconcile.seat import Make, Occupants, Retire, Seat, Situation, due_at, gone, serves
+from controller.reconcile.seat import (
+    Make,
+    Occupants,
+    Retire,
+    Seat,
+    Situation,
+    due_at,
+    gone,
+    ready_since,
+    serves,
+)
 from model.records import Rollout, Service
 
 
@@ -43,7 +54,8 @@ def roll(
             retire += [gone(i, "it is outdated") for i in occupants.outdated]
     if not stale or (rollout is not None and rollout.state in HALTED):
         return
-    newest = max((i.created_at for o in by_seat.values() for i in o.current), default=0.0)
+    arrived = (i for o in by_seat.values() for i in o.current if serves(i, now))
+    newest = max((ready_since(i, now) for i in arrived), default=0.0)
     if update.delay and newest + update.delay > now.now:
         due.append(newest + update.delay)
         return

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from controller.reconcile.failures import failure
-from controller.reconcile.seat import Occupants, Seat, Situation, same, serves
+from controller.reconcile.seat import Occupants, Seat, Situation, ready_since, same, serves
 from model.records import Desired, Instance, Rollout, Service
 from model.spec import ServiceSpec, UpdatePolicy
 
@@ -45,7 +45,7 @@ def judged(
     present = [seat for seat in by_seat if not now.away(seat)]
     if not all(_arrived(by_seat[seat], now) for seat in present):
         return rollout, None
-    proven = max((_ready_since(i, now) for seat in present for i in by_seat[seat].current), default=0.0)
+    proven = max((ready_since(i, now) for seat in present for i in by_seat[seat].current), default=0.0)
     if proven + policy.monitor > now.now:
         return rollout, proven + policy.monitor
     over = "completed" if rollout.state == UPDATING else "rollback_completed"
@@ -80,8 +80,3 @@ def _halted(service: Service, rollout: Rollout, policy: UpdatePolicy, words: str
 def _arrived(occupants: Occupants, now: Situation) -> bool:
     ready = any(serves(i, now) for i in occupants.current)
     return ready and not occupants.outdated and not occupants.leaving
-
-
-def _ready_since(instance: Instance, now: Situation) -> float:
-    """By its host's clock where that makes sense; the moment of readiness itself is told by nobody."""
-    return max(instance.created_at, min(now.status(instance).started_at, now.now))

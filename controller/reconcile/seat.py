@@ -55,6 +55,8 @@ class Occupants:
     current: list[Instance] = field(default_factory=list)
     outdated: list[Instance] = field(default_factory=list)
     leaving: list[Instance] = field(default_factory=list)
+    uprooted: list[Instance] = field(default_factory=list)
+    """Those that serve on a drained host until their successor does."""
     history: list[Instance] = field(default_factory=list)
 
 
@@ -91,6 +93,12 @@ def serves(instance: Instance, now: Situation) -> bool:
     """It is ready, or has done its work."""
     status = now.status(instance)
     return status.ready or status.phase is Phase.EXITED
+
+
+def ready_since(instance: Instance, now: Situation) -> float:
+    """By its host's clock where that makes sense; an older host tells only when it started."""
+    status = now.status(instance)
+    return max(instance.created_at, min(status.ready_since or status.started_at, now.now))
 
 
 def due_at(service: Service, occupants: Occupants) -> float:

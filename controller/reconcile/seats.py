@@ -26,6 +26,7 @@ from controller.reconcile.seat import (
     gone,
     same,
     seat_of,
+    serves,
 )
 from model.records import Desired, Instance, Service
 from model.spec import Availability
@@ -58,7 +59,7 @@ def settle(
     for seat, reason in wanted:
         occupants = by_seat[seat]
         retire += [gone(i, "only the last ones are kept") for i in occupants.history[:-HISTORY]]
-        retire += [gone(i, "another one has its place") for i in occupants.current[:-1]]
+        retire += _relieved(occupants, now)
         if not occupants.current and not occupants.outdated:
             _fill(service, seat, reason, occupants, now, make=make, due=due)
     roll(service, by_seat, now, rollout, make=make, retire=retire, due=due)
@@ -81,6 +82,9 @@ def _sort_in(
         occupants.history.append(instance)
         return
     reason = _uprooted(service, instance, now)
+    if reason and _stays_a_while(service, instance, now):
+        occupants.uprooted.append(replace(instance, reason=reason))
+        return
     if reason:
         retire.append(gone(instance, reason))
         occupants.leaving.append(replace(instance, reason=reason))
@@ -108,6 +112,24 @@ def _uprooted(service: Service, instance: Instance, now: Situation) -> str:
     return ""
 
 
+def _relieved(occupants: Occupants, now: Situation) -> list[Retire]:
+    """Of several in one seat the last that serves has it, or else the last; so an uprooted one goes once its
+    successor serves."""
+    serving = [i for i in occupants.current if serves(i, now)]
+    keeps = (serving or occupants.current)[-1:]
+    spare = [gone(i, "another one has its place") for i in occupants.current if i not in keeps]
+    uprooted = occupants.uprooted if serving else occupants.uprooted[:-1]
+    return spare + [gone(i, i.reason) for i in uprooted]
+
+
+def _stays_a_while(service: Service, instance: Instance, now: Situation) -> bool:
+    """By start-first what serves on a host that is drained is given up only once its successor serves."""
+    host = now.hosts.get(instance.host) if instance.host is not None else None
+    drained = host is not None and host.spec.availability is Availability.DRAIN
+    overlaps = service.spec.update.order == "start-first" and instance.slot > 0
+    return drained and overlaps and serves(instance, now)
+
+
 def _unwanted(service: Service, seat: Seat) -> str:
     if service.removed:
         return "its service is being removed"
@@ -133,8 +155,8 @@ def _fill(
         return
     if at:
         reason = f"the last one {occupants.history[-1].reason.removeprefix('it ')}"
-    elif occupants.leaving:
-        reason = occupants.leaving[-1].reason or reason
+    elif occupants.leaving or occupants.uprooted:
+        reason = (*occupants.uprooted, *occupants.leaving)[-1].reason or reason
     make.append(Make(seat=seat, reason=reason))
 
 
