@@ -60,6 +60,7 @@ class Addresses:
         known = self._of(network.id)
         promises = [*network.fixed.items(), *network.fixed6.items()]
         promised = {address: who for who, address in promises if who != holder}
+        promised |= {address: InstanceId("") for address in network.set_aside if address != wanted}
         seen = replace(known, held={**promised, **known.held})
         after, address = ipam.allocate(
             network.spec, network.blocks, seen, holder, version=version, now=now, wanted=wanted
@@ -109,6 +110,16 @@ class Addresses:
             if mine - kept.get(network, set()):
                 after = ipam.release(known, holder, now=now, but=kept.get(network, set()))
                 self._set(network, after)
+
+    def vacated(self, networks: Iterable[NetworkView]) -> tuple[str, ...]:
+        """What is set aside and nobody here has, as a host's report names it. What rests counts as free: who
+        asks for an address by its name wants this one."""
+        return tuple(
+            f"{network.id}/{address}/{mark}"
+            for network in networks
+            for address, mark in network.set_aside.items()
+            if address not in self._of(network.id).held
+        )
 
     def held(self) -> Mapping[tuple[str, str], str]:
         """(network, address) → holder."""

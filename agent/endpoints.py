@@ -117,7 +117,9 @@ async def _attach(context: Context, want: Instance, standing: Sequence[Endpoint]
 async def _request(
     context: Context, want: Instance, attachment: ResolvedAttachment, ifname: str, ways: feet.WaysOut
 ) -> EndpointRequest:
-    """Where all addresses are held or rest the controller leases more, and is waited for a little."""
+    """Where all addresses are held or rest the controller leases more, and is waited for a little; so is
+    another host that has still to give up a fixed one."""
+    await _granted(context, attachment)
     try:
         return _asked(context, want, attachment, ifname, ways)
     except Exhausted:
@@ -139,6 +141,25 @@ async def _grown(context: Context, network: NetworkId) -> bool:
             while blocks() == before:
                 await context.addresses.renewed()
     return blocks() != before
+
+
+async def _granted(context: Context, attachment: ResolvedAttachment) -> None:
+    """Raises Exhausted when a fixed address is not given up elsewhere in time."""
+
+    def awaited() -> list[str]:
+        view = context.view.networks.get(attachment.network)
+        told = () if view is None else view.awaited
+        return [a for a in (attachment.ipv4, attachment.ipv6) if a in told]
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GROW_WITHIN):
+            while awaited():
+                await context.addresses.renewed()
+    if missing := awaited():
+        raise Exhausted(
+            f"address {missing[0]} is still held on another host, or that host does not answer",
+            hint="Choose another address, or stop who has it",
+        )
 
 
 def _asked(

@@ -68,6 +68,7 @@ class HostAgent:
         self._plan: NetworkPlan | None = None
         """The one that stands; None while there is none, or the last could not be made."""
         self._trouble = ""
+        self._vacated: tuple[str, ...] = ()
         self._applying = asyncio.Lock()
         self.readdressed = Bell()
         """Rung when the host's own facts changed: a session may be from an address that is gone."""
@@ -130,14 +131,28 @@ class HostAgent:
         addresses, now = self.context.addresses, self.context.clock.now()
         holders = {ident: record.endpoints for ident, record in records.items()}
         addresses.load(self._journal.read("leases", Leases), holders, now)
-        addresses.changed = lambda network, leases: self._journal.put("leases", network, leases)
+        addresses.changed = self._leases_changed
         addresses.shortage = self.report_host
+
+    def _leases_changed(self, network: str, leases: Leases) -> None:
+        self._journal.put("leases", network, leases)
+        view = self.context.view.networks.get(NetworkId(network))
+        if view is not None and view.set_aside:
+            self._tell_vacated()
+
+    def _tell_vacated(self) -> None:
+        """Other hosts may wait for addresses that are set aside here."""
+        found = self.context.addresses.vacated(self.context.view.networks.values())
+        if found != self._vacated:
+            self._vacated = found
+            self.report_host()
 
     # -- Views --------------------------------------------------------------------------------------
     async def take_view(self, view: View) -> None:
         """A whole View: acted upon; journalled when this returns."""
         written = self._views.write(view)
         self.context.view, self._has_view = view, True
+        self._tell_vacated()
         await self._apply_network()
         await self._policies.settle()
         self._bury()
@@ -151,6 +166,7 @@ class HostAgent:
             return False
         written = self._views.write(view)
         self.context.view = view
+        self._tell_vacated()
         networks = delta.networks or delta.gone_networks or delta.peers or delta.gone_peers
         if networks or delta.vxlan_port is not None or self._plan is None:
             await self._apply_network()
@@ -348,6 +364,7 @@ class HostAgent:
                 filter(None, (self._trouble, self._services.trouble, self._policies.trouble, *troubles))
             ),
             short=tuple(map(NetworkId, context.addresses.short)),
+            vacated=context.addresses.vacated(context.view.networks.values()),
         )
 
     def report_host(self) -> None:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from controller.fullness import fullness
 from controller.plan import Item, put
 from controller.snapshot import Cluster
-from model.errors import Exhausted, InUse, InvalidInput
-from model.ids import HostId, NetworkId
-from model.records import Block, Host, Network
+from model.errors import Exhausted, InvalidInput
+from model.ids import HostId, InstanceId, NetworkId
+from model.records import Block, Host, Network, ResolvedAttachment
 from model.spec import NetworkSpec, Subnet
+from model.status import InstanceStatus
 from net.ipam import carve, free_subnet, overlap, parse_range, room
-from net.subnets import Range, gateway, subnet_of
+from net.subnets import Range, edges, gateway
 
 LOCAL_DRIVERS = frozenset({"bridge"})
 """Their subnet is each host's own; nothing is leased."""
@@ -134,20 +136,27 @@ def spans_hosts(network: Network) -> bool:
 class Leases:
     """The blocks of one decision: what is leased already, and what it adds. Lives as long as the decision."""
 
-    def __init__(self, cluster: Cluster, now: float) -> None:
-        self._cluster = cluster
-        self._now = now
+    def __init__(
+        self, cluster: Cluster, now: float, statuses: Mapping[InstanceId, InstanceStatus] | None = None
+    ) -> None:
+        """`statuses` are what hosts say: who has an address without having asked for it."""
+        self.cluster = cluster
+        self.now = now
+        self.statuses: Mapping[InstanceId, InstanceStatus] = statuses or {}
         self._changed: dict[str, Block] = {}
         self._reasons: dict[str, str] = {}
         self._users: dict[NetworkId, Counter[HostId]] = {}
 
-    def ensure(self, network: Network, host: HostId) -> None:
+    def ensure(self, network: Network, host: HostId, attachment: ResolvedAttachment | None = None) -> None:
         """Have room on `host` for one more instance on `network`, in each of its subnets. Raises Exhausted;
-        then nothing was added."""
+        then nothing was added. None is needed for an attachment whose addresses are all fixed."""
         if not spans_hosts(network):
             return
-        name = self._cluster.host_name(host)
-        users = self._counted(network.id)
+        if attachment is not None and not draws(network, attachment):
+            self._carry(network, host)
+            return
+        name = self.cluster.host_name(host)
+        users = self._counted(network)
         added: list[tuple[Block, str]] = []
         for subnet in network.spec.subnets:
             mine = self._mine(network.id, subnet, host)
@@ -156,98 +165,132 @@ class Leases:
                 added.append((block, f"{network.spec.name} is used on {name}"))
             elif all(block.quarantined_until for block in mine):
                 added += [(_released(b), f"{network.spec.name} is used on {name}") for b in mine]
-            elif users[host] >= _room(network, mine):
+            elif users[host] >= self._room(network, mine):
                 block = self._free_block(network, subnet, host)
                 added.append((block, f"{users[host]} instances of {network.spec.name} fill {name}'s share"))
         for block, reason in added:
-            self._changed[block.key] = block
-            self._reasons[block.key] = reason
+            self.put(block, reason)
         users[host] += 1
+
+    def _carry(self, network: Network, host: HostId) -> None:
+        """A share, if there is one left: the host's own address in the network is out of it."""
+        reason = f"{network.spec.name} is used on {self.cluster.host_name(host)}"
+        for subnet in network.spec.subnets:
+            mine = self._mine(network.id, subnet, host)
+            if mine and all(block.quarantined_until for block in mine):
+                for block in mine:
+                    self.put(_released(block), reason)
+            elif not mine and (found := self._carved(network, subnet)) is not None:
+                self.put(Block(network=network.id, cidr=found, host=host, leased_at=self.now), reason)
 
     def grow(self, network: Network, host: HostId) -> None:
         """One more block of each subnet for `host`, whose addresses are all held or rest. Raises
         Exhausted."""
         for subnet in network.spec.subnets:
             block = self._free_block(network, subnet, host)
-            self._changed[block.key] = block
-            name = self._cluster.host_name(host)
-            self._reasons[block.key] = f"{name} has no free address of {network.spec.name} left"
+            name = self.cluster.host_name(host)
+            self.put(block, f"{name} has no free address of {network.spec.name} left")
 
-    def _counted(self, network: NetworkId) -> Counter[HostId]:
-        """How many instances each host has on the network, those of this decision included."""
-        if network not in self._users:
-            hosts = (i.host for i in self._cluster.on_network(network).values() if i.host is not None)
-            self._users[network] = Counter(hosts)
-        return self._users[network]
+    def _counted(self, network: Network) -> Counter[HostId]:
+        """How many instances each host has on the network that draw on its share, those of this decision
+        included."""
+        if network.id not in self._users:
+            instances = self.cluster.on_network(network.id).values()
+            hosts = (
+                i.host
+                for i in instances
+                if i.host is not None
+                and any(a.network == network.id and draws(network, a) for a in i.attachments)
+            )
+            self._users[network.id] = Counter(hosts)
+        return self._users[network.id]
 
     def _mine(self, network: NetworkId, subnet: Subnet, host: HostId) -> list[Block]:
-        return [b for b in self._blocks(network) if b.host == host and _within(b.cidr, subnet.cidr)]
+        mine = (b for b in self.blocks(network) if b.host == host and not b.holder)
+        return [b for b in mine if _within(b.cidr, subnet.cidr)]
+
+    def _room(self, network: Network, blocks: Iterable[Block]) -> int:
+        """How many instances these shares have addresses for; fixed ones within them are not theirs."""
+        cidrs = [block.cidr for block in blocks if not block.quarantined_until]
+        wholes = [ipaddress.ip_network(cidr) for cidr in cidrs]
+        fixed = [ipaddress.ip_network(b.cidr) for b in self.blocks(network.id) if b.holder]
+        taken = sum(any(overlap(whole, single) for whole in wholes) for single in fixed)
+        return sum(room(network.spec, cidr, cidrs) for cidr in cidrs) - taken
 
     def number(self, network: Network, host: HostId, number: int) -> None:
         """Let the host's blocks of `network` carry this number."""
-        for block in list(self._blocks(network.id)):
+        for block in list(self.blocks(network.id)):
             if block.host == host and block.number != number:
-                self._changed[block.key] = msgspec.structs.replace(block, number=number)
-                self._reasons[block.key] = f"published ports are open on {self._cluster.host_name(host)}"
+                changed = msgspec.structs.replace(block, number=number)
+                self.put(changed, f"published ports are open on {self.cluster.host_name(host)}")
 
-    def fix(self, network: Network, host: HostId, address: str) -> None:
-        """Have `address` routed to `host`: it is in a block of the host, or becomes one by itself.
-
-        Raises InvalidInput (in no subnet), InUse (another instance's, or within another host's share)."""
-        subnet_of(network.spec, address)
-        for instance in self._cluster.on_network(network.id).values():
-            here = spans_hosts(network) or instance.host == host
-            if here and any(
-                a.network == network.id and address in (a.ipv4, a.ipv6) for a in instance.attachments
-            ):
-                raise InUse(f"address {address} of {network.spec.name} belongs to {instance.name}")
-        if not spans_hosts(network):
-            return
-        single = ipaddress.ip_network(address)
-        for block in self._blocks(network.id):
-            if not overlap(ipaddress.ip_network(block.cidr), single):
-                continue
-            if block.host == host:
-                return
-            name = self._cluster.host_name(block.host)
-            raise InUse(
-                f"address {address} of {network.spec.name} is in the share of {name}",
-                hint=f"Run it there with --node {name}, or choose an address that no host has yet",
-            )
-        lone = Block(network=network.id, cidr=str(single), host=host, leased_at=self._now)
-        self._changed[lone.key] = lone
-        self._reasons[lone.key] = f"address {address} was asked for"
+    def put(self, block: Block, reason: str) -> None:
+        self._changed[block.key] = block
+        self._reasons[block.key] = reason
 
     def items(self) -> tuple[Item, ...]:
         return tuple(put(block, self._reasons[key]) for key, block in sorted(self._changed.items()))
 
-    def _blocks(self, network: NetworkId) -> Iterable[Block]:
-        known = {b.key: b for b in self._cluster.blocks_by_network.get(network, {}).values()}
+    def blocks(self, network: NetworkId) -> Iterable[Block]:
+        known = {b.key: b for b in self.cluster.blocks_by_network.get(network, {}).values()}
         known.update({key: b for key, b in self._changed.items() if b.network == network})
         return known.values()
 
+    def block(self, network: NetworkId, cidr: str) -> Block | None:
+        """The lease of exactly that range."""
+        key = f"{network}/{cidr}"
+        return self._changed.get(key) or self.cluster.blocks.get(key)
+
     def _free_block(self, network: Network, subnet: Subnet, host: HostId) -> Block:
-        taken = [ipaddress.ip_network(block.cidr) for block in self._blocks(network.id)]
-        try:
-            found = carve(subnet, len(self._cluster.hosts), taken)
-        except Exhausted as error:
+        found = self._carved(network, subnet)
+        if found is None:
             self._reclaim(network)
-            raise Exhausted(f"network {network.spec.name}: {error.message}", hint=error.hint) from error
-        return Block(network=network.id, cidr=str(found), host=host, leased_at=self._now)
+            raise self.exhausted(network)
+        return Block(network=network.id, cidr=found, host=host, leased_at=self.now)
+
+    def _carved(self, network: Network, subnet: Subnet) -> str | None:
+        taken = [ipaddress.ip_network(block.cidr) for block in self.blocks(network.id)]
+        try:
+            return str(carve(subnet, len(self.cluster.hosts), taken))
+        except Exhausted:
+            return None
+
+    def exhausted(self, network: Network) -> Exhausted:
+        """What to say where nothing is left, with how full each subnet is."""
+        blocks = list(self.blocks(network.id))
+        full = "; ".join(fullness(self.cluster, network, blocks, self.statuses, self.now))
+        words = f"no address free in network {network.spec.name} ({full})"
+        return Exhausted(words, hint="Make a network with a larger subnet")
 
     def _reclaim(self, network: Network) -> None:
         """Take back what hosts hold without using it; it is free once its quarantine has passed."""
-        used = {i.host for i in self._cluster.on_network(network.id).values()}
-        for block in list(self._blocks(network.id)):
-            if block.revision and block.host not in used and not block.quarantined_until:
-                until = self._now + QUARANTINE
-                self._changed[block.key] = msgspec.structs.replace(block, quarantined_until=until)
-                self._reasons[block.key] = f"{network.spec.name} ran out of addresses, this block is unused"
+        used = {i.host for i in self.cluster.on_network(network.id).values()}
+        for block in list(self.blocks(network.id)):
+            idle = block.host not in used and not block.quarantined_until and not block.holder
+            if block.revision and idle:
+                changed = msgspec.structs.replace(block, quarantined_until=self.now + QUARANTINE)
+                self.put(changed, f"{network.spec.name} ran out of addresses, this block is unused")
 
 
-def _room(network: Network, blocks: Iterable[Block]) -> int:
-    cidrs = [block.cidr for block in blocks if not block.quarantined_until]
-    return sum(room(network.spec, cidr, cidrs) for cidr in cidrs)
+def draws(network: Network, attachment: ResolvedAttachment) -> bool:
+    """Whether it needs an address out of its host's share, in any family."""
+    if attachment.keep_address:
+        return False
+    fixed = {version for version, text in ((4, attachment.ipv4), (6, attachment.ipv6)) if text}
+    return any(ipaddress.ip_network(subnet.cidr).version not in fixed for subnet in network.spec.subnets)
+
+
+def nobodys(subnet: Subnet) -> Iterable[Range]:
+    """What no endpoint of that subnet can have: its edges, its gateway, what is set aside for others."""
+    for address in (*edges(ipaddress.ip_network(subnet.cidr)), gateway(subnet)):
+        yield ipaddress.ip_network(address)
+    for text in subnet.exclude:
+        first, dash, last = text.partition("-")
+        if dash:
+            ends = ipaddress.ip_address(first.strip()), ipaddress.ip_address(last.strip())
+            yield from ipaddress.summarize_address_range(*ends)
+        else:
+            yield ipaddress.ip_network(text)
 
 
 def _released(block: Block) -> Block:

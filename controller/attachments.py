@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from controller.snapshot import Cluster
-from model.errors import InvalidInput, NotFound
+from model.addressranges import parse
+from model.errors import FlotaError, InvalidInput, NotFound
 from model.ids import NetworkId, resolve
 from model.records import Network, ResolvedAttachment
 from model.spec import Attachment, ContainerSpec, EndpointWish
 from net.host import INGRESS, PREDEFINED_BRIDGE
 from net.ipam import check_address
+from net.subnets import subnet_of
 
 MODES = frozenset({"host", "none"})
 CONTAINER = "container:"
@@ -56,6 +58,14 @@ def network_named(cluster: Cluster, ref: str) -> Network:
     return cluster.networks[NetworkId(ident)]
 
 
+def network_if_any(cluster: Cluster, ref: str) -> Network | None:
+    """As `network_named`, for records: their network may be gone, and modes are none."""
+    try:
+        return None if is_mode(ref) else network_named(cluster, ref)
+    except FlotaError:
+        return None
+
+
 def attachment_of(network: Network, wish: EndpointWish) -> ResolvedAttachment:
     """The wish, for a network that was found. Raises InvalidInput for an address that the network can't
     give, for names where there are none, and for the network that no container joins by itself."""
@@ -68,7 +78,11 @@ def attachment_of(network: Network, wish: EndpointWish) -> ResolvedAttachment:
             f"network {network.spec.name} has no names, so {wish.aliases[0]} would never be found",
             hint="Use a network of your own: flota network create",
         )
-    for address in filter(None, (wish.ipv4, wish.ipv6)):
-        check_address(network.spec, address)
+    for text, version in ((wish.ipv4, 4), (wish.ipv6, 6)):
+        for first, last in parse(text, version) if text else ():
+            if first == last:
+                check_address(network.spec, str(first))
+            elif subnet_of(network.spec, str(first)) != subnet_of(network.spec, str(last)):
+                raise InvalidInput(f"network {network.spec.name}: {first}-{last} lies in several subnets")
     fields = {name: getattr(wish, name) for name in EndpointWish.__struct_fields__}
     return ResolvedAttachment(network=network.id, **fields)

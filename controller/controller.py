@@ -263,7 +263,9 @@ class Controller(Core):
         await self.committer.run(lambda c: networks.remove(c, ref, self.clock.now()))
 
     async def connect_network(self, ref: str, request: ConnectNetwork) -> InstanceInfo:
-        return await self._on_instance(lambda c: connections.connect(c, ref, request, self.clock.now()))
+        return await self._on_instance(
+            lambda c: connections.connect(c, ref, request, self.world(), self.clock.now())
+        )
 
     async def disconnect_network(self, ref: str, request: DisconnectNetwork) -> InstanceInfo:
         return await self._on_instance(lambda c: connections.disconnect(c, ref, request, self.clock.now()))

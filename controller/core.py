@@ -141,7 +141,8 @@ class Core:
             return plan_service(cluster, ServiceId(key.id), self.world(), now, self.ids)
         if key.kind == "network":
             network = NetworkId(key.id)
-            found = plan_network(cluster, network, now, self.statuses.short(network))
+            short, reports = self.statuses.short(network), self.statuses.reports
+            found = plan_network(cluster, network, now, short, reports)
             return plan_ingress(cluster, now, found) if network == ingress.NETWORK else found
         ident = InstanceId(key.id)
         return plan_instance(cluster, ident, self.statuses.get(ident), now)
@@ -203,6 +204,8 @@ class Core:
         self._members_of(cluster, cluster.on_host(host))
         self.departures.joined(host)
         await self.committer.run(lambda now: plan_hello(now, host, hello, self.clock.now()))
+        told = {*hello.report.short, *(word.partition("/")[0] for word in hello.report.vacated)}
+        self.loop.add(Key("network", network) for network in told)
         self.loop.reported(news)
 
     async def reported(self, host: HostId, report: Report) -> None:
@@ -214,7 +217,8 @@ class Core:
         if report.report is not None:
             self.statuses.report(report.report, host)
             self.loop.add(waiting_keys(cluster) | publishing_keys(cluster))
-            self.loop.add(Key("network", network) for network in report.report.short)
+            told = {*report.report.short, *(word.partition("/")[0] for word in report.report.vacated)}
+            self.loop.add(Key("network", network) for network in told)
         name = cluster.host_name(host)
         for event in report.events:
             self.ring.add(replace(event, host=name))

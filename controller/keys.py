@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from controller import ingress
+from controller.attachments import network_if_any
 from controller.reconcile.service import UNPLACED
 from controller.snapshot import Change, Cluster, Key, counts
-from model.records import Desired, Host, Instance, Network, Service
+from model.records import Block, Desired, Host, Instance, Network, Service
 from model.spec import Global
 
 
@@ -31,9 +32,11 @@ def keys_of(cluster: Cluster, change: Change) -> set[Key]:
     keys: set[Key] = set()
     for record in (change.old, change.new):
         if isinstance(record, Service):
-            keys.add(Key("service", record.id))
+            keys |= {Key("service", record.id), *_of_addresses(cluster, record)}
             if record.ingress:
                 keys.add(Key("network", ingress.NETWORK))
+        elif isinstance(record, Block):
+            keys.add(Key("network", record.network))
         elif isinstance(record, Network):
             keys |= {Key("network", record.id), Key("network", ingress.NETWORK)}
             if record.id == ingress.NETWORK:
@@ -47,12 +50,19 @@ def keys_of(cluster: Cluster, change: Change) -> set[Key]:
     return keys
 
 
+def _of_addresses(cluster: Cluster, service: Service) -> set[Key]:
+    """Networks that keep addresses for it."""
+    wishes = [w.network for w in service.spec.container.networks if w.ipv4 or w.ipv6 or w.keep_address]
+    found = (network_if_any(cluster, name) for name in wishes)
+    return {Key("network", network.id) for network in found if network is not None}
+
+
 def _of_instance(cluster: Cluster, instance: Instance) -> set[Key]:
     if instance.service is not None and instance.service in cluster.services:
         keys = {Key("service", instance.service)}
     else:
         keys = {Key("instance", instance.id)}
-    if instance.desired is Desired.REMOVED:
+    if instance.desired is Desired.REMOVED or instance.id not in cluster.instances:
         keys |= {Key("network", a.network) for a in instance.attachments}
     return keys
 
@@ -79,6 +89,10 @@ def _same(change: Change) -> bool:
 def _frees(change: Change) -> bool:
     """Whether room may have appeared for those who wait."""
     old, new = change.old, change.new
+    if isinstance(old, Block):
+        return new is None
+    if isinstance(old, Instance) and new is None and old.attachments:
+        return True
     if not isinstance(old, Instance) or old.host is None or not counts(old):
         return False
     return not isinstance(new, Instance) or not counts(new)

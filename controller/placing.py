@@ -10,11 +10,12 @@ from itertools import groupby
 
 from msgspec.structs import replace
 
+from controller import fixed
 from controller.addressing import Leases
 from controller.schedule.fleet import Demand, Fleet, demand_of
 from controller.schedule.place import Explanation, place
 from controller.snapshot import Cluster
-from model.errors import Exhausted
+from model.errors import Exhausted, InUse
 from model.ids import HostId, InstanceId
 from model.records import Instance
 from model.spec import Struct
@@ -82,14 +83,16 @@ def _demand(instance: Instance) -> Demand:
 
 def _with_host(cluster: Cluster, instance: Instance, host: HostId, leases: Leases) -> Instance:
     try:
-        for attachment in instance.attachments:
-            network = cluster.networks[attachment.network]
-            leases.ensure(network, host)
-            for address in filter(None, (attachment.ipv4, attachment.ipv6)):
-                leases.fix(network, host, address)
+        attachments = tuple(fixed.hold(leases, a, instance, host) for a in instance.attachments)
+        for attachment in attachments:
+            leases.ensure(cluster.networks[attachment.network], host, attachment)
     except Exhausted as error:
         return replace(instance, host=None, reason=f"no address: {error}")
-    return replace(instance, host=host)
+    except InUse as error:
+        if instance.service is None:
+            raise
+        return replace(instance, host=None, reason=f"no address: {error}")
+    return replace(instance, host=host, attachments=attachments)
 
 
 def _unleased(instances: Iterable[Instance]) -> Explanation | None:

@@ -126,27 +126,44 @@ def policy_info(cluster: Cluster, policy: Policy) -> PolicyInfo:
 
 def block_usage(cluster: Cluster, network: Network, world: World) -> tuple[BlockUsage, ...]:
     """How full each host's share of the network is, by what hosts reported last."""
-    blocks = sorted(cluster.blocks_of(network.id).values(), key=lambda b: _place(b.cidr.partition("/")[0]))
+    leases = sorted(cluster.blocks_of(network.id).values(), key=lambda b: _place(b.cidr.partition("/")[0]))
+    blocks = [block for block in leases if not block.holder]
+    fixed = {block.address: block for block in leases if block.holder}
     by_host: dict[HostId, list[str]] = defaultdict(list)
     for block in blocks:
         by_host[block.host].append(block.cidr)
     starts = [_place(block.cidr.partition("/")[0]) for block in blocks]
     statuses = (world.statuses.get(ident) for ident in cluster.on_network(network.id))
     feet = [e for s in statuses if s is not None for e in s.endpoints if e.network == network.id]
-    # Blocks never overlap: an address is in the last one that begins before it, or in none.
-    used = Counter(bisect_right(starts, _place(a)) - 1 for foot in feet for a in (foot.ipv4, foot.ipv6) if a)
+    addresses = {a for foot in feet for a in (foot.ipv4, foot.ipv6) if a}
+    # Shares never overlap: an address is in the last one that begins before it, or in none.
+    used = Counter(bisect_right(starts, _place(a)) - 1 for a in addresses if a not in fixed)
+    within = Counter(bisect_right(starts, _place(a)) - 1 for a in fixed)
     sizes = [room(network.spec, block.cidr, by_host[block.host]) for block in blocks]
-    return tuple(
+    singles = (
+        BlockUsage(
+            cidr=lease.cidr,
+            host=cluster.host_name(lease.host),
+            size=1,
+            used=int(address in addresses),
+            free=0,
+            quarantined_until=lease.quarantined_until,
+            fixed=True,
+        )
+        for address, lease in fixed.items()
+    )
+    shares = (
         BlockUsage(
             cidr=block.cidr,
             host=cluster.host_name(block.host),
             size=size,
             used=used[index],
-            free=max(0, size - used[index]),
+            free=max(0, size - used[index] - within[index]),
             quarantined_until=block.quarantined_until,
         )
         for index, (block, size) in enumerate(zip(blocks, sizes, strict=True))
     )
+    return (*shares, *singles)
 
 
 def _place(address: str) -> tuple[int, int]:

@@ -6,12 +6,14 @@ alter.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 
 from immutables import Map
 
 from controller import ingress
 from controller.addressing import spans_hosts
+from controller.fixed import mark
 from controller.policies import selecting_on
 from controller.snapshot import Change, Cluster
 from controller.vips import same_addresses
@@ -19,6 +21,7 @@ from model.ids import HostId, InstanceId, NetworkId, ServiceId
 from model.records import Block, FleetSettings, Host, Instance, Network, Policy, Service
 from model.status import HostState
 from model.view import NetworkPeer, NetworkView, Peer, ServiceView, View, service_key
+from net.ipam import overlap
 
 _NO_SERVICES: Map[ServiceId, Service] = Map()
 
@@ -55,8 +58,8 @@ def affected(cluster: Cluster, change: Change) -> set[HostId] | None:
         if isinstance(record, Instance) and record.host is not None:
             hosts.add(record.host)
         elif isinstance(record, Block):
-            hosts.add(record.host)
-            hosts |= _holders(cluster, record.network)
+            hosts |= {record.host, *_holders(cluster, record.network)}
+            hosts |= {record.awaits} if record.awaits is not None else set()
         elif isinstance(record, Network):
             hosts |= carriers(cluster, record.id)
         elif isinstance(record, FleetSettings | Policy):
@@ -139,27 +142,55 @@ def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
         )
     shares: dict[HostId, list[str]] = {}
     numbers: dict[HostId, int] = {}
-    for block in cluster.blocks_by_network.get(ident, {}).values():
-        if not block.quarantined_until or block.host == host:
+    blocks = cluster.blocks_by_network.get(ident, {}).values()
+    for block in blocks:
+        if not block.holder and (not block.quarantined_until or block.host == host):
             shares.setdefault(block.host, []).append(block.cidr)
             numbers[block.host] = max(block.number, numbers.get(block.host, 0))
+    own = tuple(sorted(shares.get(host, ())))
+    leases = [block for block in blocks if block.holder]
+    singles: dict[HostId, list[str]] = {}
+    for lease in leases:
+        if standing(lease) and not _within(lease, shares.get(lease.host, ())):
+            singles.setdefault(lease.host, []).append(lease.cidr)
     peers = tuple(
-        NetworkPeer(host=peer, blocks=tuple(sorted(cidrs)), number=numbers[peer])
-        for peer, cidrs in sorted(shares.items())
+        NetworkPeer(
+            host=peer,
+            blocks=tuple(sorted((*shares.get(peer, ()), *singles.get(peer, ())))),
+            number=numbers.get(peer, 0),
+        )
+        for peer in sorted(shares.keys() | singles.keys())
         if peer != host and _reachable(cluster, peer)
     )
-    lone = {f"{address}/32" for address in fixed.values()} | {f"{address}/128" for address in fixed6.values()}
-    blocks = tuple(sorted(cidr for cidr in shares.get(host, ()) if cidr not in lone))
+    awaited = tuple(sorted(b.address for b in leases if b.host == host and b.awaits is not None))
+    promised = {*fixed.values(), *fixed6.values()}
     return NetworkView(
         id=ident,
         spec=network.spec,
         vni=network.vni,
-        blocks=blocks,
+        blocks=own,
         peers=peers,
-        fixed=fixed,
+        fixed={i: a for i, a in fixed.items() if a not in awaited},
         vip_ranges=network.vip_ranges,
-        fixed6=fixed6,
+        fixed6={i: a for i, a in fixed6.items() if a not in awaited},
+        singles=tuple(sorted(singles.get(host, ()))),
+        awaited=awaited,
+        set_aside={
+            lease.address: mark(lease)
+            for lease in sorted(leases, key=lambda b: b.key)
+            if lease.address not in promised and (lease.awaits == host or _within(lease, own))
+        },
     )
+
+
+def standing(lease: Block) -> bool:
+    """Whether a fixed address is led to its host."""
+    return lease.awaits is None and not lease.quarantined_until
+
+
+def _within(lease: Block, shares: Iterable[str]) -> bool:
+    single = ipaddress.ip_network(lease.cidr)
+    return any(overlap(ipaddress.ip_network(share), single) for share in shares)
 
 
 def _promised(cluster: Cluster, network: NetworkId, host: HostId, version: int) -> dict[InstanceId, str]:

@@ -99,6 +99,8 @@ class BlockUsage(Struct):
     """Those that containers have now."""
     free: int
     quarantined_until: float = 0.0
+    fixed: bool = False
+    """One address that is somebody's, wherever it runs; it may lie within a share."""
 
 
 class NetworkInfo(Struct):

@@ -155,14 +155,23 @@ class Network(Struct):
 
 
 class Block(Struct):
-    """A host's share of a network's subnet, leased by the controller. Keyed by (network, cidr)."""
+    """A host's share of a network's subnet, leased by the controller. Keyed by (network, cidr).
+
+    With a `holder` it is a fixed address: one address that is an instance's, wherever it runs. It may lie
+    within the share of another host."""
 
     network: NetworkId
     cidr: str
     host: HostId
+    """Of a fixed address: where its holder is, or was last."""
     leased_at: float = 0.0
     quarantined_until: float = 0.0
     """> 0: its host is gone; not to be leased before this time."""
+    holder: str = ""
+    """Whose fixed address it is: an instance's id, or `service id/replica` (`controller.fixed`)."""
+    awaits: HostId | None = None
+    """A host that may have given this address to somebody else; until it says that it has not, the address
+    is nobody's."""
     number: int = 0
     """Of the ingress network, from 1: published ports are open on its host, and other hosts lead answers back
     there by it."""
@@ -171,6 +180,11 @@ class Block(Struct):
     @property
     def key(self) -> str:
         return f"{self.network}/{self.cidr}"
+
+    @property
+    def address(self) -> str:
+        """Of a fixed address, without prefix length."""
+        return self.cidr.partition("/")[0]
 
 
 class Policy(Struct):

@@ -97,7 +97,11 @@ class EndpointWish(Struct):
 
     aliases: tuple[str, ...] = ()
     ipv4: str = ""
+    """In a service's spec several, see `model.addressranges`: replica N gets the Nth, wherever it runs."""
     ipv6: str = ""
+    keep_address: bool = False
+    """In a service's spec: each replica gets addresses of the network's choice that stay its own, through
+    updates and wherever it runs."""
     mac: str = ""
     ifname: str = ""
     """Of the interface inside; empty: the lowest free ethN."""

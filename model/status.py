@@ -190,3 +190,6 @@ class HostReport(Struct):
     """What is wrong with the host now, one line each."""
     short: tuple[NetworkId, ...] = ()
     """Networks on which an instance waits for an address, since all in the host's blocks are held or rest."""
+    vacated: tuple[str, ...] = ()
+    """`network/address/mark` of the addresses that are set aside (`NetworkView.set_aside`) and that nobody
+    here has."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from model.addressrules import service_addresses, without_addresses
 from model.errors import InvalidInput, Problem
 from model.exposed import exposed
 from model.healthrules import health_problems
@@ -271,6 +272,8 @@ def validate_endpoint(attachment: EndpointWish, at: str) -> Iterator[Problem]:
         yield _p(f"{at}.ipv4", f"{attachment.ipv4[:60]!r} is not an IPv4 address")
     if attachment.ipv6 and not is_address(attachment.ipv6, 6):
         yield _p(f"{at}.ipv6", f"{attachment.ipv6[:60]!r} is not an IPv6 address")
+    if attachment.keep_address:
+        yield _p(f"{at}.keep_address", "only replicas of a service can keep addresses: name one instead")
     if attachment.mac and (not _MAC.match(attachment.mac) or int(attachment.mac[:2], 16) & 1):
         yield _p(f"{at}.mac", f"{attachment.mac[:40]!r} is not a unicast MAC address")
     for index, alias in enumerate(attachment.aliases):
@@ -325,7 +328,8 @@ def validate_placement(placement: Placement, container: ContainerSpec, path: str
 
 def validate_service(spec: ServiceSpec, path: str = "spec") -> list[Problem]:
     """Everything wrong with a service."""
-    problems = validate_container(spec.container, f"{path}.container", of_service=True)
+    container = without_addresses(spec.container)
+    problems = validate_container(container, f"{path}.container", of_service=True)
     if not DNS_LABEL.match(spec.name):
         message = f"invalid service name {spec.name[:80]!r}: it is a DNS label (a-z, 0-9, '-', 63 at most)"
         problems.append(_p(f"{path}.name", message))
@@ -340,8 +344,7 @@ def validate_service(spec: ServiceSpec, path: str = "spec") -> list[Problem]:
         problems.append(_p(f"{path}.may_end", "contradicts a restart policy other than no"))
     if any(a.network.startswith("container:") for a in spec.container.networks):
         problems.append(_p(f"{path}.container.networks", "a service can't share a container's network"))
-    if any(a.ipv4 or a.ipv6 or a.mac for a in spec.container.networks):
-        problems.append(_p(f"{path}.container.networks", "instances of a service can't have fixed addresses"))
+    problems += service_addresses(spec, path)
     if any(p.published and p.mode == "host" for p in spec.container.ports):
         for field, policy in (("update", spec.update), ("rollback", spec.rollback)):
             if policy.order == "start-first":

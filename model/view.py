@@ -53,6 +53,18 @@ class NetworkView(Struct):
     fixed: Mapping[InstanceId, str] = {}
     """Addresses that were promised to instances of this host by name."""
     fixed6: Mapping[InstanceId, str] = {}
+    singles: tuple[str, ...] = ()
+    """Fixed addresses that are this host's beside its blocks, with prefix length."""
+    awaited: tuple[str, ...] = ()
+    """Promised to instances of this host, but another host has not said yet that it has given them up."""
+    set_aside: Mapping[str, str] = {}
+    """Addresses that this host gives to nobody, each with the mark of its lease; it says which of them nobody
+    here has (`HostReport.vacated`)."""
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """All ranges that are this host's."""
+        return (*self.blocks, *self.singles)
 
 
 class ServiceView(Struct):

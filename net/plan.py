@@ -119,7 +119,7 @@ def service_frame(plan: NetworkPlan) -> Frame:
 
 def own_blocks(plan: NetworkPlan) -> tuple[str, ...]:
     """From which this host's containers have their addresses."""
-    return tuple(sorted(block for view in plan.networks.values() for block in view.blocks))
+    return tuple(sorted(block for view in plan.networks.values() for block in view.held))
 
 
 def around(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> NetworkPlan:

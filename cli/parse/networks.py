@@ -102,6 +102,18 @@ def _setting(field: str) -> Callable[[dict[str, Any], str], None]:
     return act
 
 
+def _address(field: str) -> Callable[[dict[str, Any], str], None]:
+    """Several of a service's replicas are told one by one, or as ranges."""
+
+    def act(made: dict[str, Any], value: str) -> None:
+        if value == "keep":
+            made["keep_address"] = True
+        else:
+            made[field] = ",".join(filter(None, (made.get(field, ""), value)))
+
+    return act
+
+
 def _alias(made: dict[str, Any], value: str) -> None:
     made["aliases"] = (*made["aliases"], value)
 
@@ -151,8 +163,8 @@ def _driver_option(made: dict[str, Any], option: str) -> None:
 
 
 _KEYS: Mapping[str, Callable[[dict[str, Any], str], None]] = {
-    "ip": _setting("ipv4"),
-    "ip6": _setting("ipv6"),
+    "ip": _address("ipv4"),
+    "ip6": _address("ipv6"),
     "mac": _setting("mac"),
     "mac-address": _setting("mac"),
     "interface_name": _setting("ifname"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from controller import fixed
 from controller.addressing import Leases
 from controller.attachments import attachment_of, network_named, shares_namespace
 from controller.commands.find import find_instance
@@ -20,7 +21,7 @@ from model.spec import Publish
 from model.validate import check, validate_container, validate_endpoint
 
 
-def connect(cluster: Cluster, ref: str, request: ConnectNetwork, now: float) -> Plan:
+def connect(cluster: Cluster, ref: str, request: ConnectNetwork, world: World, now: float) -> Plan:
     """Put a container on one more network."""
     network = network_named(cluster, ref)
     instance = _editable(cluster, request.container, f"connect it to {network.spec.name}")
@@ -31,11 +32,10 @@ def connect(cluster: Cluster, ref: str, request: ConnectNetwork, now: float) -> 
     if wish.ifname and any(a.ifname == wish.ifname for a in instance.attachments):
         raise InvalidInput(f"container {instance.name} has an interface {wish.ifname} already")
     attachment = attachment_of(network, wish)
-    leases = Leases(cluster, now)
+    leases = Leases(cluster, now, world.statuses)
     if instance.host is not None:
-        leases.ensure(network, instance.host)
-        for address in filter(None, (wish.ipv4, wish.ipv6)):
-            leases.fix(network, instance.host, address)
+        attachment = fixed.hold(leases, attachment, instance, instance.host)
+        leases.ensure(network, instance.host, attachment)
     changed = replace(instance, attachments=(*instance.attachments, attachment))
     reason = f"connected to {network.spec.name} by hand"
     return Plan(items=(put(changed, reason), *leases.items()), subject=instance.id)

@@ -49,7 +49,7 @@ def create(cluster: Cluster, request: CreateInstance, world: World, *, now: floa
         created_at=now,
         reason="asked for on this host" if request.host else "the least loaded host that fits",
     )
-    leases = Leases(cluster, now)
+    leases = Leases(cluster, now, world.statuses)
     assigned = assign(cluster, [instance], fleet_of(cluster, world.reports, world.settling), leases)
     placed = assigned.instances[0]
     if placed.host is None:

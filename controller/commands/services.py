@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from controller import ingress
+from controller import fixed, ingress
 from controller.attachments import resolve_attachments
 from controller.commands.find import find_service
 from controller.plan import Plan, put
@@ -100,6 +100,8 @@ def _checked(cluster: Cluster, spec: ServiceSpec) -> tuple[ServiceSpec, tuple[Re
     by `always`, unless it says that they may end."""
     check("invalid service", validate_service(spec))
     attachments = resolve_attachments(cluster, spec.container)
+    if isinstance(spec.mode, Replicated) and spec.mode.replicas:
+        fixed.of_replica(cluster, attachments, spec.mode.replicas)  # raises where the list is too short
     if spec.may_end or spec.container.restart != RestartPolicy():
         return spec, attachments
     container = replace(spec.container, restart=RestartPolicy(condition="always"))

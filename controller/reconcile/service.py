@@ -9,7 +9,7 @@ from collections.abc import Iterable, Set
 
 from msgspec.structs import replace
 
-from controller import ingress
+from controller import fixed, ingress
 from controller.addressing import Leases
 from controller.attachments import resolve_attachments
 from controller.placing import Assigned, World, assign
@@ -99,7 +99,7 @@ def _write(
         fresh = [_new(cluster, service, make, now, ids) for make in outcome.make]
     except FlotaError as error:
         fresh, problem = [], str(error)
-    leases = Leases(cluster, now)
+    leases = Leases(cluster, now, situation.statuses)
     try:
         items += _refooted(cluster, service, retired, extra, leases)
     except FlotaError as error:
@@ -157,7 +157,7 @@ def _new(cluster: Cluster, service: Service, make: Make, now: float, ids: IdSour
         host=make.seat.host,
         pinned=make.seat.host is not None,
         attachments=(
-            *resolve_attachments(cluster, service.spec.container),
+            *fixed.of_replica(cluster, resolve_attachments(cluster, service.spec.container), make.seat.slot),
             *ingress.attachments(cluster, service),
         ),
         created_at=now,

@@ -102,7 +102,7 @@ def subnet_problems(view: NetworkView) -> Iterable[Problem]:
         if whole.num_addresses < 2:
             yield Problem(path=f"subnets[{index}].cidr", message=f"{subnet.cidr} has no room for a gateway")
         wholes.append(whole)
-    for block in view.blocks:
+    for block in view.held:
         inner = ipaddress.ip_network(block)
         if not any(w.version == inner.version and inner.subnet_of(w) for w in wholes):  # type: ignore[arg-type]
             yield Problem(path="blocks", message=f"{block} lies in none of the network's subnets")

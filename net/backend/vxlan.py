@@ -136,9 +136,7 @@ def _routed(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
     addresses = {Address(link=bridge, cidr=full_prefix(g)) for g in gateways(view)}
     addresses |= {Address(link=vxlan, cidr=full_prefix(a)) for a in _own_addresses(view)}
     routes = {Route(destination=subnet.cidr) for subnet in view.spec.subnets}
-    routes |= {
-        Route(destination=block, link=bridge, source=_gateway_of(view, block)) for block in view.blocks
-    }
+    routes |= {Route(destination=block, link=bridge, source=_gateway_of(view, block)) for block in view.held}
     neighbours: set[Neighbour] = set()
     fdb: set[Fdb] = set()
     entries: list[Hop] = []

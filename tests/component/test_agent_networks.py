@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -304,6 +305,37 @@ async def test_a_change_cut_short_at_any_step_comes_to_the_same_end(
             break
     else:
         raise AssertionError("the scenario has more steps than were tried")
+
+
+async def test_container_whose_address_is_not_given_up_elsewhere_yet_waits_for_it(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    wanted = ResolvedAttachment(network=ONE, ipv4="10.21.0.9")
+    box, spread = on(instance(1), wanted), network(ONE, "one", "10.21.0.0/24")
+    waiting = replace(spread, blocks=("10.21.0.16/28",), awaited=("10.21.0.9",))
+    granted = replace(spread, blocks=("10.21.0.16/28",), singles=("10.21.0.9/32",))
+    async with lab.agent() as agent:
+        await agent.take_view(replace(view(box), networks={ONE: waiting}))
+        await phase(agent, 1, Phase.PREPARING)
+        await agent.take_view(replace(view(box, revision=2), networks={ONE: granted}))
+        assert (await phase(agent, 1, Phase.RUNNING)).endpoints[0].ipv4 == "10.21.0.9"
+
+
+async def test_address_that_is_set_aside_is_given_to_nobody_and_told_once_it_is_free(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    one, two = on(instance(1), ONE), on(instance(2), ONE)
+    tight = replace(network(ONE, "one", "10.21.0.0/24"), blocks=("10.21.0.8/31",))
+    aside = replace(tight, set_aside={"10.21.0.8": "7"})
+    async with lab.agent() as agent:
+        await agent.take_view(replace(view(one), networks={ONE: tight}))
+        assert (await phase(agent, 1, Phase.RUNNING)).endpoints[0].ipv4 == "10.21.0.8"
+        await agent.take_view(replace(view(one, two, revision=2), networks={ONE: aside}))
+        assert (await phase(agent, 2, Phase.RUNNING)).endpoints[0].ipv4 == "10.21.0.9"
+        assert agent.host_report().vacated == ()
+        over = on(instance(1), ONE, desired=Desired.REMOVED, force=True)
+        await agent.take_view(replace(view(over, two, revision=3), networks={ONE: aside}))
+        await gone(agent, 1)
+        report = (await asyncio.wait_for(agent.reporter.next(), 5)).report
+        assert report is not None and report.vacated == (f"{ONE}/10.21.0.8/7",)
 
 
 async def test_container_without_a_free_address_waits_for_another_block_and_says_so(tmp_path: Path) -> None:

@@ -220,8 +220,8 @@ async def test_fixed_address_becomes_its_hosts_and_is_given_once() -> None:
         assert "10.50.200.7/32" not in own.blocks, "nobody else gets it"
         with pytest.raises(InUse, match="belongs to"):
             await make("10.50.200.7", "host2")
-        with pytest.raises(InUse, match="in the share of host1"):
-            await make(own.blocks[0].replace("0/24", "9"), "host2")
+        with pytest.raises(InUse, match="is host1's own"):
+            await make(own.blocks[0].replace("0/24", "2"), "host2")
         with pytest.raises(InvalidInput, match="in no subnet"):
             await make("10.60.0.1", "host1")
         await make("10.50.200.8", "host2")

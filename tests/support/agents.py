@@ -208,6 +208,11 @@ class FakeAgent:
             )
         )
 
+    async def tell_host(self) -> None:
+        """The host's slow facts are others."""
+        self.host.sequence += 1
+        await self.send(Report(sequence=self.host.sequence, report=self.host.host_report()))
+
     async def exit(self, ident: InstanceId, code: int) -> None:
         """The container ends by itself."""
         self._put(ident, phase=Phase.EXITED, exit_code=code, finished_at=1.0)
@@ -292,7 +297,8 @@ class FakeAgent:
         for attachment in instance.attachments:
             network = self.view.networks[attachment.network]
             self.host.next_address += 1
-            address = f"{network.blocks[0].rsplit('.', 1)[0]}.{self.host.next_address % 250}"
+            own = f"{network.held[0].rsplit('.', 1)[0]}.{self.host.next_address % 250}"
+            address = attachment.ipv4 or own
             found.append(
                 Endpoint(network=network.id, network_name=network.spec.name, ifname="eth0", ipv4=address)
             )

@@ -35,6 +35,7 @@ class Fleet:
         self.hosts: dict[HostId, FakeHost] = {}
         self.agents: dict[HostId, FakeAgent] = {}
         self.tasks: set[asyncio.Task[None]] = set()
+        self.agent: type[FakeAgent] = FakeAgent
         self._ids = counted_ids(seed)
         self._controller: Controller | None = None
 
@@ -78,7 +79,7 @@ class Fleet:
     async def connect(self, host: HostId) -> FakeAgent:
         """Start the agent of a host; the session lives in the background."""
         near, far = MemoryChannel.pair()
-        agent = FakeAgent(self.hosts[host], near)
+        agent = self.agent(self.hosts[host], near)
         self.agents[host] = agent
         self._spawn(self.controller.serve_session(host, far))
         self._spawn(agent.run())

@@ -107,6 +107,8 @@ PURE = [
     "controller/snapshot.py",
     "controller/plan.py",
     "controller/views.py",
+    "controller/fixed.py",
+    "controller/fullness.py",
     "controller/liveness.py",
     "controller/addressing.py",
     "controller/reconcile/*.py",

@@ -30,6 +30,9 @@ SYSCTLS = "com.docker.network.endpoint.sysctls"
                        mac="02:00:00:00:00:01", priority=-3),
         ),
         ("web:ip=10.1.0.5,alias=a", Attachment(network="web", ipv4="10.1.0.5", aliases=("a",))),
+        ("name=web,ip=10.1.0.5,ip=10.1.0.8-10.1.0.9,ip6=fd00::/120",
+         Attachment(network="web", ipv4="10.1.0.5,10.1.0.8-10.1.0.9", ipv6="fd00::/120")),
+        ("name=web,ip=keep", Attachment(network="web", keep_address=True)),
         ("web:ip6=fd00::5", Attachment(network="web", ipv6="fd00::5")),
         (f"name=web,driver-opt={IFNAME}=lan0", Attachment(network="web", ifname="lan0")),
         (

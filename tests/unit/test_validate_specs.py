@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from model.spec import (
     Attachment,
     ContainerSpec,
     ExecProbe,
+    Global,
     HealthCheck,
     HttpProbe,
     Mount,
@@ -293,3 +296,37 @@ def test_bad_network_is_refused_at_its_path(spec: NetworkSpec, path: str) -> Non
 def test_any_text_gives_problems_and_never_an_exception(spec: ContainerSpec) -> None:
     for problem in validate_container(spec):
         assert problem.path and problem.message and len(str(problem)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("wish", "more", "complaint"),
+    [
+        ({"ipv4": "10.1.0.5"}, {"mode": Replicated(replicas=2)}, "2 replicas need one each, 1 address named"),
+        ({"ipv4": "10.1.0.5-10.1.0.4"}, {}, "ends before it begins"),
+        ({"ipv4": "fd00::5"}, {}, "no IPv4 address"),
+        ({"ipv6": "fd00::5%eth0"}, {}, "zone"),
+        ({"ipv4": "10.1.0.5", "keep_address": True}, {}, "not both"),
+        ({"ipv4": "10.1.0.5"}, {"mode": Global()}, "global service has no numbered replicas"),
+        ({"mac": "02:00:00:00:00:01"}, {}, "fixed MAC"),
+        ({"keep_address": True}, {"update": UpdatePolicy(order="start-first")}, "use stop-first"),
+        ({"ipv4": "10.1.0.5"}, {"rollback": UpdatePolicy(order="start-first")}, "use stop-first"),
+    ],
+)
+def test_addresses_of_a_service_that_can_not_be(
+    wish: dict[str, Any], more: dict[str, Any], complaint: str
+) -> None:
+    container = ContainerSpec(image="x", networks=(Attachment(network="blue", **wish),))
+    problems = validate_service(ServiceSpec(name="web", container=container, **more))
+    assert len(problems) == 1 and complaint in str(problems[0]), problems
+
+
+def test_addresses_of_a_service_that_can_be() -> None:
+    for wish in ({"ipv4": "10.1.0.5,10.1.0.9-10.1.0.20", "ipv6": "fd00::/120"}, {"keep_address": True}):
+        container = ContainerSpec(image="x", networks=(Attachment(network="blue", **wish),))
+        spec = ServiceSpec(name="web", container=container, mode=Replicated(replicas=3))
+        assert validate_service(spec) == []
+
+
+def test_container_can_not_keep_addresses() -> None:
+    container = ContainerSpec(image="x", networks=(Attachment(network="blue", keep_address=True),))
+    assert "only replicas" in str(validate_container(container)[0])
