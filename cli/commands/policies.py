@@ -36,7 +36,7 @@ _ingress = click.option(
 _egress = click.option("--egress", multiple=True, help="As --ingress: whom it may reach")
 _label = click.option("--label", multiple=True, help="KEY=VALUE")
 _file = click.option(
-    "--file", "-f", "file", type=click.File("r"), help="A whole policy in JSON or TOML; - for stdin"
+    "--file", "-f", "file", type=click.File("r"), help="A whole policy in JSON, TOML or YAML; - for stdin"
 )
 
 

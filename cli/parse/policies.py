@@ -100,12 +100,24 @@ def port(text: str) -> PolicyPort:
 
 
 def from_file(name: str, text: str) -> PolicySpec:
-    """A whole policy in JSON or TOML, as `flota policy inspect` shows its spec. Raises InvalidInput."""
+    """A whole policy in JSON, TOML or YAML, as `flota policy inspect` shows its spec. Raises InvalidInput."""
+    return convert_strict(_plain(name, text), PolicySpec, name)
+
+
+def _plain(name: str, text: str) -> Any:
+    """By the file's name where that says which; else what does not begin as JSON is TOML if it can be."""
+    from cli.parse.yaml12 import parse_yaml  # a hundredth of a second that most commands do without
+
+    if name.endswith((".yaml", ".yml")):
+        return parse_yaml(name, text)
     try:
-        raw = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{name[:80]} is neither JSON nor TOML: {error}") from error
-    return convert_strict(raw, PolicySpec, name)
+        return json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+    except RecursionError as error:
+        raise InvalidInput(f"{name[:80]} is nested too deep") from error
+    except ValueError as error:
+        if not name.endswith((".json", ".toml")) and isinstance(found := parse_yaml(name, text), dict):
+            return found
+        raise InvalidInput(f"{name[:80]} is none of JSON, TOML and YAML: {error}") from error
 
 
 def unset(spec: PolicySpec, flags: dict[str, Any]) -> Iterator[str]:

@@ -39,6 +39,7 @@ SOLE_IMPORTER: dict[str, str] = {
     "asyncssh": r"deploy/ssh\.py",
     "click": r"cli/.*\.py",
     "rich": r"cli/.*\.py",
+    "yaml": r"cli/parse/yaml12\.py",
     "cryptography": r"(controller/pki\w*|agent/(join|keys)\w*|cli/commands/daemons)\.py",
     "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|main|serve|unix)\w*|controller/main)\.py",
 }
@@ -121,7 +122,7 @@ PURE_STDLIB = {
     "fnmatch", "functools", "hashlib", "heapq", "hmac", "ipaddress", "itertools", "json", "math", "operator",
     "posixpath", "re", "shlex", "signal", "string", "struct", "tomllib", "typing", "types", "urllib",
 }  # fmt: skip
-PURE_LIBRARIES = {"msgspec", "immutables"}
+PURE_LIBRARIES = {"msgspec", "immutables", "yaml"}
 IMPURE_CALLS = {"open", "print", "input"}
 FREE_TASKS = {"create_task", "ensure_future", "gather"}
 

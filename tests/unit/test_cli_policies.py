@@ -85,8 +85,11 @@ JSON = '{"name": "p", "selects": {"service": "web"}, "ingress": [{"peers": [{"se
 TOML = 'name = "p"\nselects = {service = "web"}\n[[ingress]]\npeers = [{service = "api"}]\n'
 
 
-@pytest.mark.parametrize("text", [JSON, TOML])
-def test_file_in_json_or_toml_is_a_policy(text: str) -> None:
+YAML = "name: p\nselects:\n  service: web\ningress:\n- peers:\n  - service: api\n"
+
+
+@pytest.mark.parametrize("text", [JSON, TOML, YAML])
+def test_file_in_json_toml_or_yaml_is_a_policy(text: str) -> None:
     spec = from_file("f", text)
     assert spec == PolicySpec(
         name="p",
@@ -95,7 +98,9 @@ def test_file_in_json_or_toml_is_a_policy(text: str) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["{", "name", '{"name": "p", "ingres": []}', '{"name": 7}'])
+@pytest.mark.parametrize(
+    "text", ["{", "name", "- a", "name: p\nname: q", '{"name": "p", "ingres": []}', '{"name": 7}']
+)
 def test_file_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         from_file("f", text)
