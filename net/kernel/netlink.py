@@ -21,6 +21,7 @@ from pyroute2 import AsyncIPRoute, NetlinkError
 from model.errors import CommandFailed
 from net.diff import Op, describe
 from net.kernel import netns, rtnl, steering, sysctl, tc
+from net.kernel.announce import Herald
 from net.kernel.observed import DUMPS, entrances, state_of
 from net.returnpath import REPLY_PRIORITY, REPLY_TABLE
 from net.state import (
@@ -56,6 +57,7 @@ class Netlink:
         self._turn = asyncio.Lock()
         self._route: Any = None
         self._socket: socket.socket | None = None
+        self._herald = Herald()
 
     async def start(self) -> None:
         self._thread.start()
@@ -99,6 +101,7 @@ class Netlink:
 
     async def _shut(self) -> None:
         self._route.close()
+        self._herald.close()
         if self._socket is not None:
             self._socket.close()
 
@@ -207,6 +210,9 @@ class Netlink:
         else:
             netns.inside(link.foot.namespace, lambda foot=link.foot: _stand(foot))  # type: ignore[misc]
             self._announce(link, link.foot.addresses, link.foot.mac)
+            if link.foot.onlink:
+                told = (cidr.partition("/")[0] for cidr in link.foot.addresses)
+                self._herald.tell(link.master, link.foot.mac, told)
 
     async def _half_made(self, link: Link) -> bool:
         """Whether the link of that name is one we were making when we died (it has no alias yet), one whose
@@ -327,8 +333,6 @@ def _stand(foot: Foot) -> None:
     if ipv6:
         sysctl.write(f"{switches}/accept_ra", "0")
         sysctl.write(f"{switches}/accept_dad", "0")
-    if foot.onlink:
-        sysctl.write(f"net/ipv4/conf/{foot.ifname}/arp_notify", "1")
     index = _index(foot.ifname)
     messages = [rtnl.address(index, cidr) for cidr in foot.addresses]
     messages += [rtnl.link_up(index), *_ways(foot, index)]

@@ -62,6 +62,8 @@ class NetHosts:
         self.services: dict[str, VirtualService] = {}
         self.addresses: dict[int, tuple[str, ...]] = {}
         """All of a host's own, where it matters."""
+        self.singles: dict[int, tuple[str, ...]] = {}
+        """Fixed addresses, by host, on whatever network they lie in."""
         ip("netns", "add", self.switch)
         ip("-n", self.switch, "link", "set", "lo", "up")
         ip("-n", self.switch, "link", "add", "br0", "type", "bridge")
@@ -125,9 +127,14 @@ class NetHosts:
             vni=4096 + ident,
             blocks=blocks(spec, number),
             peers=tuple(
-                NetworkPeer(host=host_id(n), blocks=blocks(spec, n), number=n if ident == ENTRIES else 0)
+                NetworkPeer(
+                    host=host_id(n),
+                    blocks=(*blocks(spec, n), *self.singles.get(n, ())),
+                    number=n if ident == ENTRIES else 0,
+                )
                 for n in members
             ),
+            singles=self.singles.get(number, ()),
         )
 
     def carry(self, wanted: Mapping[int, NetworkSpec]) -> None:
