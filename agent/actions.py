@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,12 @@ from agent.runtime.base import Created, Exit
 from agent.steps import Action, Outcome, Step
 from agent.trees import remove_tree
 from aio.supervisor import in_thread
-from model.errors import FlotaError, Internal, InvalidInput, NotFound, WrongState
+from model.errors import DeadlineExceeded, FlotaError, Internal, InvalidInput, NotFound, WrongState
 from model.image import ImageConfig
 from model.records import Instance
 from model.spec import Mount
 
-KILL_DEADLINE = 10.0
+KILL_DEADLINE, PREPARE_DEADLINE = 10.0, 60.0
 RELEASED = "released"
 """A file in the bundle, made before the held process is let go: an agent that dies at that moment leaves by
 it the word that the process may have run. On the same tmpfs as the bundle, so it ends with the boot."""
@@ -110,14 +110,18 @@ class Actions:
         return _wiring(wired, volumes=mounts.volumes, anonymous=mounts.anonymous)
 
     async def _fill(self, record: Local, want: Instance, image: ImageConfig) -> tuple[str, assemble.Mounts]:
-        root = await self._context.images.mount_root(want.id)
-        return root.path, await assemble.mounts_of(self._context, want, image, root.path)
+        async with _soon("its root"):
+            root = await self._context.images.mount_root(want.id)
+            return root.path, await assemble.mounts_of(self._context, want, image, root.path)
 
     async def _connect(
         self, record: Local, want: Instance, image: ImageConfig
     ) -> tuple[str, endpoints.Wired]:
-        netns = await endpoints.namespace(self._context, want)
-        return netns, await endpoints.wire(self._context, want, image, record)
+        """For addresses it waits as long as it takes, for the rest not."""
+        await endpoints.addresses(self._context, want)
+        async with _soon("its network"):
+            netns = await endpoints.namespace(self._context, want)
+            return netns, await endpoints.wire(self._context, want, image, record)
 
     async def _wire(self, record: Local, want: Instance) -> Outcome:
         """On the namespace of a process that lives; its files in /etc follow."""
@@ -238,6 +242,15 @@ def _grace(action: Action, want: Instance | None) -> float:
     if action.grace is not None:
         return action.grace
     return 10.0 if want is None else want.spec.stop_grace
+
+
+@contextlib.asynccontextmanager
+async def _soon(what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(PREPARE_DEADLINE):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded(f"{what} did not stand within {PREPARE_DEADLINE:g} s") from None
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

@@ -86,13 +86,17 @@ class Addresses:
             self.shortage()
 
     def renew(self) -> None:
-        """The host's blocks may be others."""
+        """There may be addresses for those who wait."""
         self._renewed.set()
         self._renewed = asyncio.Event()
 
     async def renewed(self) -> None:
         """Until `renew` is called next."""
         await self._renewed.wait()
+
+    def rest(self, network: str, now: float) -> float | None:
+        """Seconds until the next address there that rests may be used again; None if none does."""
+        return min((at - now for at in self._of(network).resting.values() if at > now), default=None)
 
     def give_back(self, holder: InstanceId, now: float) -> None:
         """All that `holder` has, on every network. Idempotent."""
@@ -132,3 +136,5 @@ class Addresses:
         if self._of(network) != leases:
             self._leases[network] = leases
             self.changed(network, leases)
+            if self._waiting[network]:
+                self.renew()

@@ -11,7 +11,7 @@ from agent.context import Context
 from agent.publishing import publish
 from agent.record import Local
 from model.errors import Exhausted, NotFound, WrongState
-from model.ids import InstanceId, NetworkId, resolve
+from model.ids import InstanceId, resolve
 from model.image import ImageConfig
 from model.records import Instance, ResolvedAttachment
 from model.spec import ContainerSpec, Publish, Struct
@@ -20,7 +20,7 @@ from net.host import INGRESS, EndpointRequest
 
 HOST, NONE, CONTAINER = "host", "none", "container:"
 GROW_WITHIN = 5.0
-"""Seconds that an endpoint waits for another block of addresses."""
+"""Seconds that an endpoint waits for an address while a person waits for it."""
 
 
 class Wired(Struct):
@@ -120,27 +120,43 @@ async def _request(
     """Where all addresses are held or rest the controller leases more, and is waited for a little; so is
     another host that has still to give up a fixed one."""
     await _granted(context, attachment)
-    try:
-        return _asked(context, want, attachment, ifname, ways)
-    except Exhausted:
-        if not await _grown(context, attachment.network):
-            raise
+    await _drawn(context, want, attachment, GROW_WITHIN)
     return _asked(context, want, attachment, ifname, ways)
 
 
-async def _grown(context: Context, network: NetworkId) -> bool:
-    """Wait until this host has other blocks of the network; False when it does not get any."""
+async def addresses(context: Context, want: Instance) -> None:
+    """Have all that it needs. A replica waits for as long as it takes, and its host says that it is
+    short; others fail soon, for a person waits. Raises FlotaError."""
+    for attachment in want.attachments if mode_of(want.spec) == "" else ():
+        if attachment.network in context.view.networks:
+            await _drawn(context, want, attachment, GROW_WITHIN if want.service is None else None)
 
-    def blocks() -> tuple[str, ...]:
-        view = context.view.networks.get(network)
-        return () if view is None else view.blocks
 
-    before = blocks()
-    with context.addresses.waiting(network), contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(GROW_WITHIN):
-            while blocks() == before:
-                await context.addresses.renewed()
-    return blocks() != before
+async def _drawn(
+    context: Context, want: Instance, attachment: ResolvedAttachment, patience: float | None
+) -> None:
+    """Take its addresses, or wait until one comes free here or the controller has leased more. Raises
+    Exhausted after so many seconds."""
+    try:
+        _take(context, want, attachment)
+    except Exhausted as error:
+        try:
+            async with asyncio.timeout(patience):
+                await _room(context, want, attachment)
+        except TimeoutError:
+            raise error from None
+
+
+async def _room(context: Context, want: Instance, attachment: ResolvedAttachment) -> None:
+    book = context.addresses
+    with book.waiting(attachment.network):
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(book.rest(attachment.network, context.clock.now())):
+                    await book.renewed()
+            with contextlib.suppress(Exhausted):
+                _take(context, want, attachment)
+                return
 
 
 async def _granted(context: Context, attachment: ResolvedAttachment) -> None:
@@ -162,19 +178,30 @@ async def _granted(context: Context, attachment: ResolvedAttachment) -> None:
         )
 
 
+def _take(context: Context, want: Instance, attachment: ResolvedAttachment) -> tuple[str, str]:
+    network = context.view.networks.get(attachment.network)
+    if network is None:
+        raise NotFound(f"network {attachment.network[:12]} is not on this host yet")
+    now, take = context.clock.now(), context.addresses.take
+    return (
+        take(network, want.id, 4, now, wanted=attachment.ipv4 or network.fixed.get(want.id, "")),
+        take(network, want.id, 6, now, wanted=attachment.ipv6 or network.fixed6.get(want.id, "")),
+    )
+
+
 def _asked(
     context: Context, want: Instance, attachment: ResolvedAttachment, ifname: str, ways: feet.WaysOut
 ) -> EndpointRequest:
     network = context.view.networks.get(attachment.network)
     if network is None:
         raise NotFound(f"network {attachment.network[:12]} is not on this host yet")
-    now, take = context.clock.now(), context.addresses.take
+    ipv4, ipv6 = _take(context, want, attachment)
     return EndpointRequest(
         instance=want.id,
         network=attachment.network,
         ifname=ifname,
-        ipv4=take(network, want.id, 4, now, wanted=attachment.ipv4 or network.fixed.get(want.id, "")),
-        ipv6=take(network, want.id, 6, now, wanted=attachment.ipv6 or network.fixed6.get(want.id, "")),
+        ipv4=ipv4,
+        ipv6=ipv6,
         mac=attachment.mac,
         default_route=network.id == (ways.ipv4 or INGRESS),
         default_route6=network.id == (ways.ipv6 or INGRESS),

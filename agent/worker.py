@@ -29,7 +29,6 @@ from model.status import Endpoint, Phase
 log = logging.getLogger("flota.agent")
 DEADLINES = {
     Step.ROOT: 3600.0,
-    Step.PREPARE: 60.0,
     Step.CREATE: 60.0,
     Step.START: 30.0,
     Step.WIRE: 60.0,

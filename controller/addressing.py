@@ -26,6 +26,7 @@ from net.subnets import Range, edges, gateway
 
 LOCAL_DRIVERS = frozenset({"bridge"})
 """Their subnet is each host's own; nothing is leased."""
+LARGER = "Make a network with a larger subnet"
 VIP_BITS = 4
 """Services' addresses are a sixteenth of a subnet of the usual size."""
 QUARANTINE = 60.0
@@ -146,6 +147,8 @@ class Leases:
         self._changed: dict[str, Block] = {}
         self._reasons: dict[str, str] = {}
         self._users: dict[NetworkId, Counter[HostId]] = {}
+        self._full: dict[NetworkId, str] = {}
+        """Networks with nothing left to lease, and how that is said."""
 
     def ensure(self, network: Network, host: HostId, attachment: ResolvedAttachment | None = None) -> None:
         """Have room on `host` for one more instance on `network`, in each of its subnets. Raises Exhausted;
@@ -242,10 +245,12 @@ class Leases:
         return self._changed.get(key) or self.cluster.blocks.get(key)
 
     def _free_block(self, network: Network, subnet: Subnet, host: HostId) -> Block:
-        found = self._carved(network, subnet)
+        found = self._carved(network, subnet) if network.id not in self._full else None
         if found is None:
-            self._reclaim(network)
-            raise self.exhausted(network)
+            if network.id not in self._full:
+                self._reclaim(network)
+                self._full[network.id] = self.exhausted(network).message
+            raise Exhausted(self._full[network.id], hint=LARGER)
         return Block(network=network.id, cidr=found, host=host, leased_at=self.now)
 
     def _carved(self, network: Network, subnet: Subnet) -> str | None:
@@ -260,7 +265,7 @@ class Leases:
         blocks = list(self.blocks(network.id))
         full = "; ".join(fullness(self.cluster, network, blocks, self.statuses, self.now))
         words = f"no address free in network {network.spec.name} ({full})"
-        return Exhausted(words, hint="Make a network with a larger subnet")
+        return Exhausted(words, hint=LARGER)
 
     def _reclaim(self, network: Network) -> None:
         """Take back what hosts hold without using it; it is free once its quarantine has passed."""

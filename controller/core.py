@@ -22,7 +22,7 @@ from controller.departures import Departures
 from controller.directory import Memberships, instances_of
 from controller.events import EventRing
 from controller.heartbeats import Heartbeats
-from controller.keys import publishing_keys, waiting_keys
+from controller.keys import publishing_keys, short_keys, waiting_keys
 from controller.liveness import Policy
 from controller.loop import ReconcileLoop
 from controller.pipes import Pipes
@@ -215,8 +215,9 @@ class Core:
         if (facts := report.facts) is not None:
             await self.committer.run(lambda fresh: plan_facts(fresh, host, facts))
         if report.report is not None:
-            self.statuses.report(report.report, host)
+            changed = self.statuses.report(report.report, host)
             self.loop.add(waiting_keys(cluster) | publishing_keys(cluster))
+            self.loop.add(short_keys(cluster, host, changed))
             told = {*report.report.short, *(word.partition("/")[0] for word in report.report.vacated)}
             self.loop.add(Key("network", network) for network in told)
         name = cluster.host_name(host)

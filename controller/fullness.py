@@ -7,14 +7,15 @@ that host alone knows.
 from __future__ import annotations
 
 import ipaddress
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 from controller.snapshot import Cluster
 from model.ids import InstanceId
 from model.records import Block, Network
-from model.spec import Subnet
 from model.status import InstanceStatus
 from net.ipam import room
+from net.spans import Span, span_of
 
 
 def fullness(
@@ -32,24 +33,31 @@ def fullness(
         for foot in status.endpoints
         if foot.network == network.id
     ]
-    used = [ipaddress.ip_address(a) for foot in feet for a in (foot.ipv4, foot.ipv6) if a]
+    used = [_number(a) for foot in feet for a in (foot.ipv4, foot.ipv6) if a]
     for subnet in network.spec.subnets:
-        whole = ipaddress.ip_network(subnet.cidr)
+        whole = span_of(subnet.cidr)
+        inside = sorted(number for version, number in used if _in((version, number), whole))
+        mine = [b for b in blocks if _in(_number(b.cidr.partition("/")[0]), whole)]
         size = room(network.spec, subnet.cidr, ())
-        inside = sum(address in whole for address in used)
-        resting = sum(_size(network, b) for b in blocks if b.quarantined_until > now and _in(b, subnet))
-        shares = [b for b in blocks if not b.holder and not b.quarantined_until and _in(b, subnet)]
-        idle = sum(_size(network, b) for b in shares) - sum(
-            any(address in ipaddress.ip_network(b.cidr) for b in shares) for address in used
-        )
+        resting = sum(room(network.spec, b.cidr, ()) for b in mine if b.quarantined_until > now)
+        shares = [b.cidr for b in mine if not b.holder and not b.quarantined_until]
+        idle = sum(room(network.spec, cidr, ()) for cidr in shares) - sum(_count(inside, c) for c in shares)
         rest = f", {idle} in hosts' shares" if idle > 0 else ""
-        yield f"{subnet.cidr}: {inside} of {size} used, {resting} resting{rest}"
+        yield f"{subnet.cidr}: {len(inside)} of {size} used, {resting} resting{rest}"
 
 
-def _size(network: Network, block: Block) -> int:
-    return room(network.spec, block.cidr, ())
+def _number(address: str) -> tuple[int, int]:
+    """Its family, and itself as a number."""
+    found = ipaddress.ip_address(address)
+    return found.version, int(found)
 
 
-def _in(block: Block, subnet: Subnet) -> bool:
-    first = ipaddress.ip_address(block.cidr.partition("/")[0])
-    return first in ipaddress.ip_network(subnet.cidr)
+def _in(address: tuple[int, int], whole: tuple[int, Span]) -> bool:
+    version, (first, last) = whole
+    return address[0] == version and first <= address[1] <= last
+
+
+def _count(numbers: Sequence[int], cidr: str) -> int:
+    """How many of these, in order, are in that range."""
+    _, (first, last) = span_of(cidr)
+    return bisect_right(numbers, last) - bisect_left(numbers, first)

@@ -6,12 +6,13 @@ Invariant: whatever can change a key's plan names that key; naming one too many 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from controller import ingress
 from controller.attachments import network_if_any
-from controller.reconcile.service import UNPLACED
+from controller.reconcile.service import SHORT, UNPLACED
 from controller.snapshot import Change, Cluster, Key, counts
+from model.ids import HostId, NetworkId
 from model.records import Block, Desired, Host, Instance, Network, Service
 from model.spec import Global
 
@@ -108,5 +109,14 @@ def waiting_keys(cluster: Cluster) -> set[Key]:
     return {
         Key("service", service.id)
         for service in cluster.services.values()
-        if any(condition.type == UNPLACED for condition in service.conditions)
+        if any(condition.type in (UNPLACED, SHORT) for condition in service.conditions)
+    }
+
+
+def short_keys(cluster: Cluster, host: HostId, networks: Collection[NetworkId]) -> set[Key]:
+    """Services whose instances on that host may wait for an address on one of these networks, or no more."""
+    return {
+        Key("service", instance.service)
+        for instance in (cluster.on_host(host).values() if networks else ())
+        if instance.service is not None and any(a.network in networks for a in instance.attachments)
     }

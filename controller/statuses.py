@@ -60,8 +60,11 @@ class Statuses:
             if ident not in there and self._by_id.pop(ident, None) is not None:
                 self.ring(ident)
 
-    def report(self, report: HostReport, host: HostId) -> None:
+    def report(self, report: HostReport, host: HostId) -> frozenset[NetworkId]:
+        """The networks of which the host is short since then, or not any more."""
+        known = self._reports.get(host)
         self._reports[host] = report
+        return frozenset({*report.short} ^ {*(known.short if known is not None else ())})
 
     def short(self, network: NetworkId) -> frozenset[HostId]:
         """Hosts that are short of that network's addresses."""

@@ -19,6 +19,7 @@ from controller.reconcile.rollout import ROLLING_BACK
 from controller.reconcile.seat import Make, Outcome, Retire, Situation, serves
 from controller.revising import revised
 from controller.schedule.fleet import Fleet, count_service, fleet_of
+from controller.short import shortages
 from controller.snapshot import Cluster
 from model.errors import FlotaError
 from model.events import Event
@@ -27,6 +28,8 @@ from model.records import Condition, Desired, Instance, ResolvedAttachment, Roll
 from model.spec import Replicated
 
 UNPLACED, FAILING, UNOPENED, ROLLOUT = "unplaced", "failing", "unopened", "rollout"
+SHORT = "short"
+"""Instances wait on their hosts for an address."""
 PROVEN = 10.0
 """Seconds after which a replacement is believed to stay up."""
 
@@ -51,10 +54,12 @@ def plan_service(cluster: Cluster, ident: ServiceId, world: World, now: float, i
         service, before = _rolled(cluster, service, outcome.rollout, now), service
     else:
         before = service
-    unopened = tuple(ingress.unopened(cluster, service, world.reports))
+    told = [(UNOPENED, words) for words in ingress.unopened(cluster, service, world.reports)]
+    found = shortages(cluster, instances, world.statuses, world.reports, now)
+    told += [(SHORT, words) for words in found]
     if service.generation != before.generation:
         return _taken_back(service, now)
-    return _write(cluster, service, before, outcome, fleet, situation, unopened, ids)
+    return _write(cluster, service, before, outcome, fleet, situation, told, ids)
 
 
 def _rolled(cluster: Cluster, service: Service, rollout: Rollout, now: float) -> Service:
@@ -82,7 +87,7 @@ def _write(
     outcome: Outcome,
     fleet: Fleet,
     situation: Situation,
-    unopened: Iterable[str],
+    told: Iterable[tuple[str, str]],
     ids: IdSource,
 ) -> Plan:
     now = situation.now
@@ -118,7 +123,7 @@ def _write(
     proving = _proving(service, staying, now)
     unproven = outcome.vacant or bool(proving) or not all(serves(i, situation) for i in staying)
     conditions = _conditions(
-        service, assigned, outcome, problem=problem, proving=unproven, unopened=unopened, now=now
+        service, assigned, outcome, problem=problem, proving=unproven, told=told, now=now
     )
     if (changed := replace(service, conditions=conditions)) != before:
         items.append(put(changed, _words(changed, before)))
@@ -203,7 +208,7 @@ def _conditions(
     *,
     problem: str,
     proving: bool,
-    unopened: Iterable[str] = (),
+    told: Iterable[tuple[str, str]] = (),
     now: float,
 ) -> tuple[Condition, ...]:
     """What stands against the service now; a condition that stays keeps its time."""
@@ -219,7 +224,7 @@ def _conditions(
         found.append((FAILING, f"an instance does not stay up: {endings[-1]}"))
     elif outcome.retry_at is not None or proving:
         found += [(c.type, c.message) for c in service.conditions if c.type == FAILING]
-    found += [(UNOPENED, words) for words in unopened]
+    found += told
     if said := _of_rollout(service):
         found.append((ROLLOUT, said))
     since = {(c.type, c.message): c.since for c in service.conditions}

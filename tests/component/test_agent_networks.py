@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from agent import endpoints
 from agent.host import HostAgent
 from agent.record import Local
-from model.ids import NetworkId
+from model.ids import NetworkId, ServiceId
 from model.records import Desired, Instance, ResolvedAttachment
 from model.spec import Attachment, NetworkSpec, Publish, Subnet
 from model.status import Endpoint, Phase
 from model.view import NetworkView, View
+from net.ipam import Leases
 from tests.support.agentlab import BRIDGE, AgentLab, bridge, gone, ident, instance, phase, wish
 from tests.support.tripwire import Side, Tripwire, until_crash
 from tests.support.waiting import until
@@ -357,3 +359,46 @@ async def test_container_without_a_free_address_waits_for_another_block_and_says
         await agent.take_view(seen(more, first, second, revision=3))
         assert (await phase(agent, 2, Phase.RUNNING)).endpoints[0].ipv4 == "10.21.0.9"
         assert agent.host_report().short == ()
+
+
+async def test_replica_without_a_free_address_waits_for_as_long_as_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain container fails, for somebody waits for it; both without a word of a timer's."""
+    monkeypatch.setattr(endpoints, "GROW_WITHIN", 0.05)
+    lab = AgentLab(tmp_path)
+    full = replace(network(ONE, "one", "10.21.0.0/24"), blocks=("10.21.0.8/32",))
+    first, plain = on(instance(1), ONE), on(instance(2), ONE)
+    replica = on(instance(3), ONE, service=ServiceId("5" * 64), service_name="web", slot=1)
+
+    def seen(*instances: Instance, revision: int) -> View:
+        return replace(view(*instances, revision=revision), networks={ONE: full})
+
+    async with lab.agent() as agent:
+        await agent.take_view(seen(first, revision=1))
+        await phase(agent, 1, Phase.RUNNING)
+        await agent.take_view(seen(first, plain, replica, revision=2))
+        assert "no free IPv4 address" in (await phase(agent, 2, Phase.FAILED)).message
+        assert record(agent, 3).phase is Phase.PREPARING and agent.host_report().short == (ONE,)
+        book = agent.context.addresses
+        over = on(instance(1), ONE, desired=Desired.REMOVED, force=True)
+        await agent.take_view(seen(over, plain, replica, revision=3))
+        await gone(agent, 1)
+        assert record(agent, 3).phase is Phase.PREPARING, "what was given back rests"
+        book._set(ONE, Leases(resting={"10.21.0.8": agent.context.clock.now() + 0.05}))
+        assert (await phase(agent, 3, Phase.RUNNING)).endpoints[0].ipv4 == "10.21.0.8"
+        assert agent.host_report().short == ()
+
+
+async def test_replica_that_waits_for_an_address_can_be_removed(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    full = replace(network(ONE, "one", "10.21.0.0/24"), blocks=("10.21.0.1/32",))
+    replica = on(instance(3), ONE, service=ServiceId("5" * 64), service_name="web", slot=1)
+    async with lab.agent() as agent:
+        await agent.take_view(replace(view(replica), networks={ONE: full}))
+        await until(lambda: agent.host_report().short == (ONE,), deadline=5)
+        over = on(instance(3), ONE, desired=Desired.REMOVED, force=True)
+        await agent.take_view(replace(view(over, revision=2), networks={ONE: full}))
+        await gone(agent, 3)
+        assert agent.host_report().short == ()
+    assert lab.leaks() == {}

@@ -19,7 +19,7 @@ from model.api import (
 from model.errors import AlreadyExists, FlotaError, InUse, InvalidInput, NotFound, WrongState
 from model.records import Network
 from model.spec import Attachment, ContainerSpec, EndpointWish, NetworkSpec, Publish, ServiceSpec, Subnet
-from model.status import HostReport
+from model.status import HostReport, Phase
 from tests.support.agents import make_host
 from tests.support.fleet import Fleet, fleet
 from tests.support.waiting import until
@@ -262,3 +262,31 @@ async def test_bandwidth_is_changed_where_one_network_is_meant() -> None:
                 await f.controller.update_bandwidth("box", request)
         after = f.controller.get_instance("box").instance.attachments
         assert [(a.bandwidth_in, a.bandwidth_out) for a in after] == [(10**8, 10**7), (10**6, 0)]
+
+
+async def test_a_full_network_is_a_condition_of_the_service_that_goes_by_itself() -> None:
+    """Not placed while nothing can be leased; placed, and short on its host, while all of a share is held."""
+    async with fleet(make_host(1)) as f:
+        tight = NetworkSpec(name="tight", subnets=(Subnet(cidr="10.50.0.0/29"),))
+        ident = (await f.controller.create_network(tight)).network.id
+        (agent,) = f.agents.values()
+        container = ContainerSpec(image="x", networks=(Attachment(network="tight"),))
+        await f.controller.create_service(ServiceSpec(name="web", container=container))
+        await until(lambda: f.controller.get_service("web").running == 1, deadline=DEADLINE)
+        (web,) = agent.host.statuses
+
+        def conditions() -> list[str]:
+            return [c.type for c in f.controller.get_service("web").service.conditions]
+
+        agent._put(web, phase=Phase.PREPARING, endpoints=())
+        agent.host.report = HostReport(host=agent.host.id, short=(ident,))
+        await agent.report([agent.host.statuses[web]])
+        await agent.tell_host()
+        await until(lambda: conditions() == ["short"], deadline=DEADLINE)
+        (told,) = f.controller.get_service("web").explanation
+        assert told.startswith("1 instance waits: no address free in network tight (10.50.0.0/29: 0 of")
+        agent._put(web, phase=Phase.RUNNING)
+        agent.host.report = HostReport(host=agent.host.id)
+        await agent.tell_host()
+        await agent.report([agent.host.statuses[web]])
+        await until(lambda: conditions() == [], deadline=DEADLINE)

@@ -15,6 +15,7 @@ import random
 from collections import defaultdict
 
 import pytest
+from msgspec.structs import replace
 
 from aio.clock import VirtualClock
 from controller.snapshot import Cluster
@@ -242,6 +243,41 @@ def way(address: str, ranges: list[tuple[str, HostId]]) -> HostId | None:
     wholes = [(ipaddress.ip_network(cidr), host) for cidr, host in ranges]
     inside = [(whole.prefixlen, host) for whole, host in wholes if single in whole]
     return max(inside, default=(0, None))[1]
+
+
+async def test_a_slash_24_serves_a_hundred_hosts_to_its_last_address() -> None:
+    """Shares first, then single addresses; what hosts hold without using it comes back. Full is a condition
+    that goes by itself."""
+    clock = VirtualClock()
+    patient = replace(OPTIONS.liveness, unknown_after=200.0, lost_after=250.0)
+    seldom = replace(OPTIONS, ping_every=60.0, liveness=patient)
+    fleet = Fleet(MemoryStore(), clock, seldom)
+    fleet.agent = type("Agent", (AddressingAgent,), {"books": {}})
+    await fleet.start()
+    hosts = [make_host(n + 1) for n in range(100)]
+    await fleet.admit(*hosts)
+    for host in hosts:
+        await fleet.connect(host.id)
+    await clock.advance(0.1)
+    await fleet.controller.create_network(NetworkSpec(name="blue", subnets=(Subnet(cidr="10.9.0.0/24"),)))
+    await fleet.controller.create_service(service("web", Attachment(network="blue"), 100, "x"))
+    await clock.advance(1)
+    assert fleet.controller.get_service("web").running == 100
+    assert len({b.host for b in fleet.store.snapshot().blocks.values()}) == 100
+    for replicas, least in ((200, 200), (256, 220), (200, 200)):
+        await fleet.controller.scale_service("web", replicas)
+        await clock.advance(70)
+        info = fleet.controller.get_service("web")
+        assert least <= info.running <= replicas, info.explanation
+        if info.running < replicas:
+            assert f"blue (10.9.0.0/24: {info.running} of 253 used" in info.explanation[0]
+        else:
+            assert info.explanation == ()
+        addresses = [a for book in fleet.agent.books.values() for _, a in book.held()]
+        assert len(addresses) == len(set(addresses)) == info.running
+    blocks = fleet.store.snapshot().blocks.values()
+    assert any(block.cidr.endswith("/32") for block in blocks), "single addresses are lent"
+    await fleet.close()
 
 
 @pytest.mark.parametrize("seed", [int(ONE)] if ONE else range(SEEDS))

@@ -110,6 +110,7 @@ PURE = [
     "controller/views.py",
     "controller/fixed.py",
     "controller/fullness.py",
+    "controller/short.py",
     "controller/liveness.py",
     "controller/addressing.py",
     "controller/reconcile/*.py",
