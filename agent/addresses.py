@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 from msgspec.structs import replace
 
-from model.ids import InstanceId
+from model.ids import InstanceId, NetworkId
+from model.leases import HostLeases, NetworkLeases
 from model.status import Endpoint
 from model.view import NetworkView
 from net import ipam
@@ -123,6 +124,19 @@ class Addresses:
             for network in networks
             for address, mark in network.set_aside.items()
             if address not in self._of(network.id).held
+        )
+
+    def told(self, known: Container[InstanceId], now: float) -> HostLeases:
+        """What stands in the book; `known` are the instances of this host."""
+        return HostLeases(
+            networks={
+                NetworkId(network): NetworkLeases(
+                    held=len(leases.held),
+                    resting=tuple(sorted(a for a, until in leases.resting.items() if until > now)),
+                    leaked=tuple(sorted(a for a, i in leases.held.items() if i not in known)),
+                )
+                for network, leases in self._leases.items()
+            }
         )
 
     def held(self) -> Mapping[tuple[str, str], str]:

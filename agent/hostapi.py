@@ -23,6 +23,7 @@ from model.doctor import HostCheck
 from model.errors import WrongState
 from model.health import HealthLog
 from model.ids import InstanceId, is_id, resolve, short
+from model.leases import HostLeases
 from model.status import HostFacts
 from model.streams import STDERR, STDOUT, ExecSpec, Exit
 
@@ -41,6 +42,10 @@ class HostApi(ImageApi):
 
     def facts(self) -> HostFacts:
         return self._agent.context.facts
+
+    def leases(self) -> HostLeases:
+        context = self._agent.context
+        return context.addresses.told(context.records, context.clock.now())
 
     async def examine_networks(self) -> HostCheck:
         return await examine(self._agent.context, self._agent.host_report().conditions)

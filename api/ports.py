@@ -47,6 +47,7 @@ from model.events import Event
 from model.health import HealthLog
 from model.ids import HostId
 from model.image import ImageRecord, Progress
+from model.leases import HostLeases
 from model.policy import PolicySpec
 from model.records import Network
 from model.spec import NetworkSpec, ServiceSpec, Struct
@@ -238,6 +239,10 @@ class HostPort(Protocol):
     or, on the host's own socket, names and prefixes."""
 
     def facts(self) -> HostFacts: ...
+
+    def leases(self) -> HostLeases:
+        """Addresses of its networks, by its own book."""
+        ...
 
     async def examine_networks(self) -> HostCheck:
         """Set back what was changed, and ask all peers for answers."""

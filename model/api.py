@@ -101,6 +101,12 @@ class BlockUsage(Struct):
     quarantined_until: float = 0.0
     fixed: bool = False
     """One address that is somebody's, wherever it runs; it may lie within a share."""
+    resting: int = 0
+    """Given back so lately that nobody gets them yet."""
+    leaked: int = 0
+    """Held on the host by somebody who is not there any more."""
+    untold: bool = False
+    """Its host could not be asked for the last two."""
 
 
 class NetworkInfo(Struct):

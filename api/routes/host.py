@@ -17,6 +17,7 @@ from model.api import CreateVolume, ImageInfo, ImageRemoved, ProcessTable, Volum
 from model.doctor import HostCheck
 from model.health import HealthLog
 from model.image import Progress
+from model.leases import HostLeases
 from model.status import HostFacts
 from model.streams import PROTOCOL, ExecSpec
 
@@ -27,6 +28,10 @@ async def info(call: HostCall) -> HostFacts:
 
 async def doctor(call: HostCall) -> HostCheck:
     return await call.port.examine_networks()
+
+
+async def leases(call: HostCall) -> HostLeases:
+    return call.port.leases()
 
 
 async def kill(call: HostCall) -> None:

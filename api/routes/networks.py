@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from api.fanout import each, hosts_for
 from api.filters import filter_networks, network_chooser
 from api.routes import query as q
 from api.routes.route import ControllerCall
 from model.api import ConnectNetwork, DisconnectNetwork, InstanceInfo, NetworkInfo, NetworksPruned
 from model.doctor import CheckUp, HostCheck
+from model.leases import HostLeases, NetworkLeases, counted
 from model.spec import NetworkSpec
 
 
@@ -16,7 +19,13 @@ async def list_(call: ControllerCall) -> list[NetworkInfo]:
 
 
 async def get(call: ControllerCall) -> NetworkInfo:
-    return call.port.get_network(call.ref())
+    """Hosts that have a share of it are asked for what they alone know of its addresses."""
+    info = call.port.get_network(call.ref())
+    shares = {block.host for block in info.usage}
+    hosts = [(host, name) for host, name in call.port.ready_hosts() if name in shares]
+    outcome = await each(call.port, hosts, "GET", "/v1/networks/leases", HostLeases)
+    told = {name: leases.networks.get(info.network.id, NetworkLeases()) for name, leases in outcome.replies}
+    return replace(info, usage=counted(info.usage, told))
 
 
 async def create(call: ControllerCall) -> NetworkInfo:

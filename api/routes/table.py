@@ -12,6 +12,7 @@ from model.doctor import CheckUp, HostCheck
 from model.events import Event
 from model.health import HealthLog
 from model.image import Progress
+from model.leases import HostLeases
 from model.policy import PolicySpec
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import HostFacts
@@ -137,6 +138,7 @@ HOST: tuple[HostRoute, ...] = (
     _H("GET", f"{_INSTANCE}/top", host.top, "A container's processes", "watch", reply=m.ProcessTable),
     _H("GET", f"{_INSTANCE}/health", host.health, "Last results of a container's health check", reply=HealthLog),
     _H("POST", "/v1/networks/doctor", host.doctor, "Examine this host's networks", "watch", reply=HostCheck),
+    _H("GET", "/v1/networks/leases", host.leases, "Addresses by this host's book", reply=HostLeases),
     _H("GET", "/v1/stats", host.stats, "Resource figures", "stream", query=q.Stats, reply=list[m.StatsSample]),
     _H("GET", "/v1/images", host.list_images, "Images", query=q.ListImages, reply=list[m.ImageInfo]),
     _H("POST", "/v1/images/pull", host.pull, "Pull an image", "stream", query=q.Pull, reply=Progress),

@@ -16,6 +16,7 @@ from model.errors import CommandFailed, InUse, NotFound, WrongState
 from model.health import HealthLog, ProbeResult
 from model.ids import HostId, resolve
 from model.image import ImageConfig, ImageRecord, Progress
+from model.leases import HostLeases
 from model.status import HostFacts, Phase, VolumeReport
 from model.streams import ExecSpec
 from tests.support.fakecontainers import FakeContainer, Program, Session
@@ -39,6 +40,7 @@ class FakeHost:
         self.execs: list[ExecSpec] = []
         self.paths: tuple[PathCheck, ...] = ()
         """What a check-up finds."""
+        self.told = HostLeases()
         self._serial = itertools.count()
 
     def facts(self) -> HostFacts:
@@ -61,6 +63,9 @@ class FakeHost:
         if container.status.phase is Phase.FAILED:
             raise CommandFailed(container.status.message)
         return container.attach(stdin=stdin, logs=logs)
+
+    def leases(self) -> HostLeases:
+        return self.told
 
     async def examine_networks(self) -> HostCheck:
         return HostCheck(host=self.id, facts=self.facts(), paths=self.paths)
