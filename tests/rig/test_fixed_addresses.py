@@ -114,8 +114,8 @@ def test_an_address_in_another_hosts_share_is_given_up_there_first(clean: Fleet)
 
 def test_replicas_keep_their_addresses_through_an_update_and_a_move(clean: Fleet) -> None:
     clean.flota("n1", "network", "create", "--ipv6", "back")
-    clean.flota("n1", "service", "create", "--name", "web", "--replicas", "3", "--stop-signal", "KILL", "--network",
-                "name=back,ip=keep", IMAGE, "sleep", "9999")  # fmt: skip
+    clean.flota("n1", "service", "create", "--name", "web", "--replicas", "3", "--stop-signal", "KILL",
+                "--network", "name=back,ip=keep", IMAGE, "sleep", "9999")  # fmt: skip
 
     def addresses() -> dict[int, tuple[str, str]]:
         found = {}
