@@ -67,6 +67,8 @@ class HostAgent:
         self._tombstones: dict[InstanceId, Local] = {}
         self._plan: NetworkPlan | None = None
         """The one that stands; None while there is none, or the last could not be made."""
+        self._carried: Mapping[str, NetworkView] = {}
+        """Networks that stand, as far as they could be made."""
         self._trouble = ""
         self._vacated: tuple[str, ...] = ()
         self._applying = asyncio.Lock()
@@ -192,7 +194,7 @@ class HostAgent:
         plan = plans.network_plan(context.view, context.host, context.facts, leaving=self._leaving())
         if plan == self._plan:
             return
-        trouble, self._plan = "", None
+        trouble, self._plan, self._carried = "", None, plan.networks
         try:
             await self.context.network.apply(
                 replace(plan, services=self._services.take(), policies=self._policies.take())
@@ -211,17 +213,15 @@ class HostAgent:
     def _leaving(self) -> Mapping[str, NetworkView]:
         """Networks that the View has no longer and that somebody here still stands on: a way out moves to
         its new network before the old one goes."""
-        if self._plan is None:
-            return {}
         view = self.context.view.networks
-        gone = {ident: found for ident, found in self._plan.networks.items() if ident not in view}
+        gone = {ident: found for ident, found in self._carried.items() if ident not in view}
         used = (
             {e.network for record in self.context.records.values() for e in record.endpoints} if gone else ()
         )
         return {ident: found for ident, found in gone.items() if ident in used}
 
     async def _tidy_network(self) -> None:
-        """A network goes once the last has left it."""
+        """A network goes once the last has left it; one that could not be made is tried again."""
         while True:
             await self._left.wait()
             carried = None if self._plan is None else self._plan.networks.keys()
@@ -374,4 +374,7 @@ class HostAgent:
         return users_of(self.context.volumes.all(), self.context.records, self._told)
 
     def _drifted(self, drift: Drift) -> None:
+        """What was in the way of the networks may be gone: then `trouble` is to go too."""
+        if self._trouble and not drift.failed:
+            self._left.ring()
         self.reporter.event(happenings.of_drift(self.context, drift))

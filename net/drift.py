@@ -19,4 +19,4 @@ def drift_of(operation: Operation) -> Drift:
 
 
 def not_repaired(failure: Exception) -> Drift:
-    return Drift(object="network", action=f"not repaired: {failure}")
+    return Drift(object="network", action=f"not repaired: {failure}", failed=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 
-from model.errors import Exhausted, InUse, NotFound
+from model.errors import CommandFailed, Exhausted, InUse, NotFound
 from model.ids import InstanceId, NetworkId, short
 from model.status import BoundPort, Endpoint
 from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
@@ -20,7 +20,7 @@ from net.subnets import gateway, subnet_of
 
 class FakeHostNetwork:
     """`plan`, `endpoints`, `published`, `services`, `spaces` are what stands; `foreign_ports` are held by
-    strangers."""
+    strangers. While `trouble` says something, not all of a plan can be made."""
 
     def __init__(self) -> None:
         self.plan: NetworkPlan | None = None
@@ -32,6 +32,7 @@ class FakeHostNetwork:
         self.policies = HostPolicies()
         self.foreign_ports: set[tuple[str, int]] = set()
         self.started = False
+        self.trouble = ""
         self._bells: list[Callable[[Drift], None]] = []
 
     async def start(self) -> None:
@@ -46,6 +47,8 @@ class FakeHostNetwork:
         self.services = dict(plan.services)
         self.policies = plan.policies
         self.applied += 1
+        if self.trouble:
+            raise CommandFailed(self.trouble)
 
     async def open_namespace(self, instance: InstanceId) -> str:
         return self.spaces.setdefault(instance, f"/run/flota/net/ns/{instance}")

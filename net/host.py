@@ -78,6 +78,8 @@ class Drift(Struct):
 
     object: str
     action: str
+    failed: bool = False
+    """It could not be set back."""
 
 
 class HostNetwork(Protocol):

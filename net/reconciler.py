@@ -126,11 +126,11 @@ class NetReconciler:
         async with self._lock:
             self._plan = plan
             _, failure = await self._converge()
-            if failure is not None:
-                raise failure
             await self._serving.apply(plan.services, service_frame(plan), own_blocks(plan))
             self._told = {key: s for key, s in plan.services.items() if told(s)}
             await self._tell_proxy()
+            if failure is not None:
+                raise failure
 
     async def examine(self) -> Sequence[Drift]:
         drifts, failure = await self._look(thorough=True)

@@ -156,6 +156,28 @@ async def test_services_of_the_plan_replace_those_served(tmp_path: Path) -> None
     await network.close()
 
 
+async def test_services_are_served_though_a_link_is_refused(tmp_path: Path) -> None:
+    """As after an agent's start on a host where a stranger has a tunnel's number."""
+    kernel = FakeKernel()
+    first = NetReconciler(tmp_path, kernel=kernel)
+    await first.start()
+    wanted = {"db": service("10.1.1.10", vip="10.127.0.6"), "web": service("10.1.1.10")}
+    await first.apply(msgspec.structs.replace(plan(), services=wanted))
+    await first.close()
+    kernel.state = without_link(kernel.state, vxlan_name(NETWORK))
+    kernel.refused.add(f"vxlan {vxlan_name(NETWORK)}")
+    network = NetReconciler(tmp_path, kernel=kernel)
+    await network.start()
+    with pytest.raises(CommandFailed, match="vxlan"):
+        await network.apply(msgspec.structs.replace(plan(), services=wanted))
+    changed = service("10.1.1.9")
+    await network.serve({"web": changed})
+    elements = Ledger({**wanted, "web": changed}, ("10.1.1.0/24",)).elements
+    assert kernel.services.elements["vip4"] == elements["vip4"], "none is forgotten"
+    assert kernel.services.elements["pick4"].items() >= elements["pick4"].items()
+    await network.close()
+
+
 async def test_datagrams_leave_a_member_that_left(tmp_path: Path) -> None:
     kernel = FakeKernel()
     network = NetReconciler(tmp_path, kernel=kernel)
