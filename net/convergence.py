@@ -6,10 +6,14 @@ of a namespace that was dropped are left to the kernel, which takes them down in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from model.errors import CommandFailed
 from net.diff import Op, Operation, diff
+from net.drift import held_again
+from net.endpoint import InstanceNetwork
+from net.host import Drift
 from net.kernel.base import Kernel
 from net.state import Link, NetState, Place, Steering
 
@@ -25,12 +29,24 @@ class Convergence:
         self.refused: Mapping[str, CommandFailed] = {}
         """Links that could not be made, and why."""
         self.issued = 0
+        self._regained: list[Drift] = []
 
     async def issue(self, operations: Sequence[Operation]) -> None:
         """Raises CommandFailed for the first that the kernel refuses."""
         self.issued += len(operations)
         if operations:
             await self._kernel.apply(operations)
+
+    def present(self, instances: Iterable[InstanceNetwork]) -> list[InstanceNetwork]:
+        """Those whose namespace there is. One that somebody else let go of is held again first: its container
+        lives in it."""
+        self._regained += (held_again(path.name) for path in self._kernel.held_again())
+        return [i for i in instances if self._kernel.has_namespace(Path(i.namespace))]
+
+    def regained(self) -> list[Drift]:
+        """What was held again since the last call."""
+        found, self._regained = self._regained, []
+        return found
 
     async def to(
         self, want: NetState, *, thorough: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from model.ids import short
 from net.diff import Op, Operation, describe
 from net.host import Drift
 from net.state import Route
@@ -16,6 +17,10 @@ def drift_of(operation: Operation) -> Drift:
         return Drift(object=describe(operation.item), action=action)
     action = "was missing or changed, made again" if operation.whole else "elements differed, set back"
     return Drift(object=f"nft table {operation.family} flota", action=action)
+
+
+def held_again(instance: str) -> Drift:
+    return Drift(object=f"network namespace of {short(instance)}", action="was not held any more, held again")
 
 
 def not_repaired(failure: Exception) -> Drift:

@@ -102,6 +102,7 @@ class NetReconciler:
         self._spaces.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._instances = self._files.load()
         await self._kernel.start(self._bell.ring)
+        self._kernel.keep_namespaces(Path(network.namespace) for network in self._instances.values())
         self._supervisor.start("watch", self._watch, restart=True)
         self._supervisor.start("proxy", self._proxy.run, restart=True)
         self._supervisor.start("parting", self._parting.run, restart=True)
@@ -343,7 +344,7 @@ class NetReconciler:
     async def _converge(self, *, thorough: bool = False) -> tuple[Sequence[Operation], CommandFailed | None]:
         """As `Convergence.to`, to what the plan means for the instances that there are."""
         assert self._plan is not None
-        present = [i for i in self._instances.values() if self._kernel.has_namespace(Path(i.namespace))]
+        present = self._convergence.present(self._instances.values())
         done = await self._convergence.to(desired(self._plan, present), thorough=thorough)
         self._loopback = loopback_routing(self._plan, present)
         return done
@@ -383,7 +384,7 @@ class NetReconciler:
             if self._plan is None:
                 return [], None
             done, failure = await self._converge(thorough=thorough)
-            drifts = [drift_of(operation) for operation in done]
+            drifts = [*self._convergence.regained(), *map(drift_of, done)]
             if wrong := await self._serving.repair():
                 action = f"{wrong} elements or chains differed, set back"
                 drifts.append(Drift(object=f"nft table inet {SERVICE_TABLE}", action=action))

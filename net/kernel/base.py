@@ -84,6 +84,15 @@ class Kernel(Protocol):
         """Whether `path` holds a namespace, not only a left-over file."""
         ...
 
+    def keep_namespaces(self, paths: Iterable[Path]) -> None:
+        """As if made here: of those that are held."""
+        ...
+
+    def held_again(self) -> Sequence[Path]:
+        """Of the namespaces made or kept, those whose mount somebody took away and that a process lives in;
+        their paths hold them again."""
+        ...
+
     def port_is_free(self, protocol: str, host_ip: str, port: int) -> bool:
         """Whether a program could bind it now."""
         ...

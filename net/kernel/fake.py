@@ -65,6 +65,8 @@ class FakeKernel:
         self.state = NetState(sysctls=_HOST_SYSCTLS)
         self.services = FakeServices()
         self.spaces: set[Path] = set()
+        """A stranger takes one away by discarding it."""
+        self._kept: set[Path] = set()
         self.refused: set[str] = set()
         """Objects, as `describe` names them, whose changes fail."""
         self.unsteered_links: set[str] = set()
@@ -120,9 +122,11 @@ class FakeKernel:
             raise AlreadyExists(f"network namespace {path} exists")
         path.touch()
         self.spaces.add(path)
+        self._kept.add(path)
 
     async def drop_namespace(self, path: Path) -> None:
         self.spaces.discard(path)
+        self._kept.discard(path)
         path.unlink(missing_ok=True)
         feet = [n for n, link in self.state.links.items() if link.foot and link.foot.namespace == str(path)]
         for name in feet:
@@ -130,6 +134,14 @@ class FakeKernel:
 
     def has_namespace(self, path: Path) -> bool:
         return path in self.spaces
+
+    def keep_namespaces(self, paths: Iterable[Path]) -> None:
+        self._kept |= self.spaces & set(paths)
+
+    def held_again(self) -> Sequence[Path]:
+        lost = sorted(self._kept - self.spaces)
+        self.spaces |= self._kept
+        return lost
 
     def port_is_free(self, protocol: str, host_ip: str, port: int) -> bool:
         return (protocol, port) not in self.taken_ports

@@ -19,6 +19,7 @@ from net.flows import Change
 from net.kernel import netns, steering, sysctl
 from net.kernel.base import SeenServices
 from net.kernel.connections import connected_members, forget_connections, forget_datagrams
+from net.kernel.grip import Grip, MountBell
 from net.kernel.monitor import Monitor
 from net.kernel.netlink import Netlink
 from net.kernel.nft import Nft
@@ -42,16 +43,21 @@ class LinuxKernel:
         self._nft = Nft()
         self._services = ServiceLink()
         self._monitor: Monitor | None = None
+        self._grip = Grip()
+        self._mounts: MountBell | None = None
 
     async def start(self, ring: Callable[[], None]) -> None:
         await self._netlink.start()
         await self._netlink.call(self._services.open)
         self._monitor = Monitor(ring)
         self._monitor.start()
+        self._mounts = MountBell(lambda: bool(self._grip.lost()), ring)
 
     async def close(self) -> None:
         if self._monitor is not None:
             self._monitor.close()
+        if self._mounts is not None:
+            self._mounts.close()
         await self._netlink.call(self._services.close)
         await self._netlink.call(self._nft.close)
         await self._netlink.close()
@@ -103,13 +109,21 @@ class LinuxKernel:
         return await self._netlink.call(self._services.changed_by_others)
 
     async def make_namespace(self, path: Path) -> None:
-        await self._netlink.call(netns.make, path)
+        self._grip.keep(path, await self._netlink.call(netns.make, path))
 
     async def drop_namespace(self, path: Path) -> None:
+        self._grip.let_go(path)
         await self._netlink.call(netns.drop, path)
 
     def has_namespace(self, path: Path) -> bool:
         return netns.is_held(path)
+
+    def keep_namespaces(self, paths: Iterable[Path]) -> None:
+        for path in filter(netns.is_held, paths):
+            self._grip.keep(path, netns.cookie_of(path))
+
+    def held_again(self) -> Sequence[Path]:
+        return self._grip.again()
 
     def port_is_free(self, protocol: str, host_ip: str, port: int) -> bool:
         """By binding it for a moment, without SO_REUSEPORT. A kernel without SCTP can't hold such a port."""

@@ -13,6 +13,7 @@ import fcntl
 import os
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -25,25 +26,28 @@ T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
 MS_BIND, MNT_DETACH = 0x1000, 2
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+SO_NETNS_COOKIE = 71
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def make(path: Path) -> None:
-    """Raises AlreadyExists when `path` is held by a namespace, OSError when the kernel refuses."""
+def make(path: Path) -> int:
+    """Its cookie, as `cookie_of`. Raises AlreadyExists when `path` is held by a namespace, OSError when the
+    kernel refuses."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o444))
     except FileExistsError as error:
         if is_held(path):
             raise AlreadyExists(f"network namespace {path} exists") from error
 
-    def unshare() -> None:
+    def unshare() -> int:
         _check(_libc.unshare(CLONE_NEWNET))
         _loopback_up()
         _check(_libc.mount(b"/proc/thread-self/ns/net", os.fsencode(path), None, MS_BIND, None))
+        return _cookie()
 
     try:
-        _on_thread(unshare)
+        return _on_thread(unshare)
     except OSError:
         path.unlink(missing_ok=True)
         raise
@@ -54,6 +58,18 @@ def drop(path: Path) -> None:
     while _libc.umount2(os.fsencode(path), MNT_DETACH) == 0:
         continue
     path.unlink(missing_ok=True)
+
+
+def hold(path: Path, place: Path) -> None:
+    """The namespace at `place` by `path` too. Raises OSError."""
+    path.touch(mode=0o444)
+    _check(_libc.mount(os.fsencode(place), os.fsencode(path), None, MS_BIND, None))
+
+
+def cookie_of(path: str | Path) -> int:
+    """The namespace's number (socket(7), SO_NETNS_COOKIE), of no other until the next boot; 0 where the
+    kernel gives none. Raises OSError."""
+    return inside(path, _cookie)
 
 
 def is_held(path: Path) -> bool:
@@ -94,6 +110,15 @@ def _on_thread(call: Callable[[], T]) -> T:
     if failures:
         raise failures[0]
     return results[0]
+
+
+def _cookie() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        try:
+            raw = probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+        except OSError:
+            return 0
+    return int.from_bytes(raw, sys.byteorder)
 
 
 def _loopback_up() -> None:

@@ -249,6 +249,31 @@ async def test_reconciler_repairs_and_tells_what_a_stranger_removed(tmp_path: Pa
     await network.close()
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_container_whose_namespace_a_stranger_let_go_of_keeps_its_network(
+    tmp_path: Path, restarted: bool
+) -> None:
+    kernel, told = FakeKernel(), list[Drift]()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    await network.start()
+    await network.apply(plan())
+    path = Path(await network.open_namespace(ONE))
+    await network.attach(foot(ONE, "10.1.1.9"))
+    if restarted:
+        await network.close()
+        network = NetReconciler(tmp_path, kernel=kernel)
+        await network.start()
+        await network.apply(plan())
+    network.on_drift(told.append)
+    before = kernel.state
+    kernel.spaces.discard(path)
+    kernel.strike(lambda state: state)
+    await until(lambda: told, deadline=2, what="report")
+    assert path in kernel.spaces and kernel.state == before
+    assert [drift.object for drift in told] == [f"network namespace of {ONE[:12]}"]
+    await network.close()
+
+
 async def test_reconciler_started_again_changes_nothing(tmp_path: Path) -> None:
     kernel = FakeKernel()
     first = NetReconciler(tmp_path, kernel=kernel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -222,6 +223,39 @@ async def test_namespace_is_made_once_and_dropped_twice(kernel: Kernel, tmp_path
     await kernel.drop_namespace(path)
     await kernel.drop_namespace(path)
     assert not kernel.has_namespace(path) and not path.exists()
+
+
+def sleeping_in(path: Path) -> subprocess.Popen[str]:
+    words = ["nsenter", f"--net={path}", "sh", "-c", "echo in; exec sleep 60"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    return process
+
+
+async def test_namespace_that_a_stranger_let_go_of_is_held_again(kernel: Kernel, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("made", "kept", "dropped")]
+    for path in paths:
+        await kernel.make_namespace(path)
+    living = [] if isinstance(kernel, FakeKernel) else list(map(sleeping_in, paths))
+    inodes = [path.stat().st_ino for path in paths]
+    kernel.keep_namespaces([*paths, tmp_path / "none"])
+    await kernel.drop_namespace(paths[2])
+    assert kernel.held_again() == []
+    for path in paths[:2]:
+        if isinstance(kernel, FakeKernel):
+            kernel.spaces.discard(path)
+        else:
+            await asyncio.to_thread(subprocess.run, ["umount", path], check=True)
+        assert not kernel.has_namespace(path)
+    assert sorted(kernel.held_again()) == sorted(paths[:2])
+    assert all(map(kernel.has_namespace, paths[:2])) and not kernel.has_namespace(paths[2])
+    if living:
+        assert [path.stat().st_ino for path in paths[:2]] == inodes[:2]
+    for process in living:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("kind", ["fake", pytest.param("linux", marks=pytest.mark.kernel)])
