@@ -112,7 +112,7 @@ def _inet_chains(
 ) -> Mapping[str, Chain]:
     return {
         **_untracked_chains(vxlan_port, vnis, tracking),
-        **_forward_chains(ingress),
+        **_forward_chains(vxlan_port, ingress),
         "publish": Chain(rules=_publish_rules()),
         "prerouting": Chain(
             type="nat",
@@ -197,10 +197,21 @@ def _answers() -> tuple[Rule, ...]:
     )
 
 
-def _forward_chains(ingress: Member | None) -> Mapping[str, Chain]:
+def _tunnels_apart(vxlan_port: int) -> tuple[Rule, ...]:
+    """What a container sends to another host leaves with this host's address, which that one knows as a
+    peer's: a container could speak on networks that it is not on."""
+    why = "hosts alone speak by tunnels"
+    return (
+        rule(f"ip daddr @peers4 udp dport {vxlan_port} counter drop", why),
+        rule(f"ip6 daddr @peers6 udp dport {vxlan_port} counter drop", why),
+    )
+
+
+def _forward_chains(vxlan_port: int, ingress: Member | None) -> Mapping[str, Chain]:
     return {
         "from_own": Chain(
             rules=(
+                *_tunnels_apart(vxlan_port),
                 rule("ct state established,related accept", "answers"),
                 *servicenat.refusals(),
                 rule("iifname @outward ct status dnat accept", "published ports, from any open network"),

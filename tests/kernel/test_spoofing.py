@@ -17,6 +17,7 @@ from model.status import BoundPort
 from net.naming import bridge_name, endpoint_mac, link_local, veth_name, vxlan_name
 from tests.support.hostprocess import HostProcess, run_in
 from tests.support.nethosts import NetHosts, address, inner4, inner6, net_hosts, network_id, overlay
+from tests.support.packets import arp, ether, icmp6, ip4, ip6, packed, raw_mac, udp
 from tests.support.talkers import Talker
 from tests.support.waiting import wait_until
 
@@ -26,7 +27,6 @@ ROUTED, BRIDGED = overlay("one", 1, ipv6=True), overlay("one", 1, ipv6=True, mod
 LOCAL = NetworkSpec(
     name="one", driver="bridge", subnets=(Subnet(cidr="10.201.0.0/16"), Subnet(cidr="fd00:77::/64"))
 )
-BROADCAST = "ff:ff:ff:ff:ff:ff"
 SEND = """
 import socket, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -86,64 +86,6 @@ def dropped(host: HostProcess, family: str) -> int:
     listing = json.loads(host.run("nft", "-j", "list", "table", family, "flota").stdout)["nftables"]
     expressions = (entry["rule"]["expr"] for entry in listing if "rule" in entry)
     return sum(e["counter"]["packets"] for one in expressions for e in one if "counter" in e)
-
-
-def raw_mac(mac: str) -> bytes:
-    return bytes.fromhex(mac.replace(":", ""))
-
-
-def packed(text: str) -> bytes:
-    return ipaddress.ip_address(text).packed
-
-
-def ether(source: str, kind: int, payload: bytes, target: str = BROADCAST) -> bytes:
-    return raw_mac(target) + raw_mac(source) + kind.to_bytes(2, "big") + payload
-
-
-def checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def udp(sport: int, dport: int, data: bytes = b"forged") -> bytes:
-    return struct.pack(">HHHH", sport, dport, 8 + len(data), 0) + data
-
-
-def ip4(source: str, target: str, payload: bytes) -> bytes:
-    def head(check: int) -> bytes:
-        return (
-            struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, 64, 17, check)
-            + packed(source)
-            + packed(target)
-        )
-
-    return head(checksum(head(0))) + payload
-
-
-def ip6(source: str, target: str, payload: bytes, protocol: int) -> bytes:
-    return (
-        struct.pack(">IHBB", 6 << 28, len(payload), protocol, 255) + packed(source) + packed(target) + payload
-    )
-
-
-def icmp6(source: str, target: str, kind: int, rest: bytes) -> bytes:
-    body = bytes([kind, 0, 0, 0]) + rest
-    pseudo = packed(source) + packed(target) + struct.pack(">II", len(body), 58)
-    check = checksum(pseudo + body)
-    return ip6(source, target, body[:2] + check.to_bytes(2, "big") + body[4:], 58)
-
-
-def arp(mac: str, claims: str) -> bytes:
-    """A reply to everybody: that address is at that MAC."""
-    return (
-        struct.pack(">HHBBH", 1, 0x800, 6, 4, 2)
-        + raw_mac(mac)
-        + packed(claims)
-        + raw_mac(BROADCAST)
-        + packed(claims)
-    )
 
 
 def forgeries(g: Ground) -> dict[str, bytes]:
@@ -231,6 +173,33 @@ def test_tunnel_frames_of_no_peer_are_dropped_and_counted(lan: Ground) -> None:
         assert listener.say("?") == "nothing"
     finally:
         listener.close()
+
+
+@pytest.mark.parametrize("mode", ["routed", "bridged"])
+def test_container_can_not_speak_by_its_hosts_tunnels(mode: str) -> None:
+    """Its packet to another host would leave with its own host's address, a peer's; of networks that this
+    host does not carry its own tunnels know nothing."""
+    with net_hosts(2, "flst") as hosts:
+        hosts.carry({1: ROUTED})
+        hosts.networks[2][2] = overlay("two", 2, mode=mode)
+        hosts.apply(2)
+        forger, victim = hosts.container(1, 1, 1), hosts.container(2, 2, 2)
+        spec = hosts.networks[2][2]
+        source, target = inner4(spec, 2, 9), inner4(spec, 2, 2)
+        shown = json.loads(hosts.hosts[2].run("ip", "-j", "link", "show", vxlan_name(network_id(2))).stdout)
+        mac = shown[0]["address"] if mode == "routed" else endpoint_mac(victim, network_id(2))
+        frame = ether("02:00:00:00:00:99", 0x800, ip4(source, target, udp(9, 9)), mac)
+        forged = (struct.pack(">II", 0x08000000, (4096 + 2) << 8) + frame).hex()
+        listener = Talker(str(hosts.hosts[2].run_dir / "ns" / victim), LISTEN)
+        try:
+            before = dropped(hosts.hosts[1], "inet")
+            hosts.hosts[1].inside(forger, sys.executable, "-c", SEND_UDP, forged, address(2))
+            assert listener.say("?") == "nothing"
+            assert dropped(hosts.hosts[1], "inet") == before + 1
+            hosts.hosts[1].run(sys.executable, "-c", SEND_UDP, forged, address(2))
+            assert listener.say("?") == source, "the packet is good, when a host sends it"
+        finally:
+            listener.close()
 
 
 def test_packet_of_the_lan_with_a_containers_address_is_dropped_and_counted(lan: Ground) -> None:
