@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 from collections.abc import Iterator
 
@@ -12,7 +13,7 @@ import pytest
 from model.ids import InstanceId
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
-from net.naming import vxlan_name
+from net.naming import bridge_name, vxlan_name
 from tests.support.hostprocess import HostProcess
 from tests.support.nethosts import (
     OUTSIDE,
@@ -24,6 +25,8 @@ from tests.support.nethosts import (
     network_id,
     overlay,
 )
+from tests.support.packets import ether, icmp6
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -204,6 +207,22 @@ def test_a_stranger_cannot_send_into_our_tunnels(pair: NetHosts) -> None:
     pair.outside("python3", "-c", f"import socket;{send}")
     links = json.loads(host.run("ip", "-j", "-s", "link", "show", vxlan_name(network_id(1))).stdout)
     assert links[0]["stats64"]["rx"]["packets"] == 0
+
+
+def test_host_keeps_the_way_out_that_a_router_tells_it(pair: NetHosts) -> None:
+    """It forwards now, and hosts that do hear no router by themselves."""
+    host = pair.hosts[1]
+    host.run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_ra=1", "net.ipv6.conf.eth0.disable_ipv6=0")
+    pair.carry({1: overlay("one", 1, ipv6=True)})
+    assert host.run("sysctl", "-n", "net.ipv6.conf.all.forwarding").stdout.strip() == "1"
+    assert host.run("sysctl", "-n", f"net.ipv6.conf.{bridge_name(network_id(1))}.accept_ra").stdout == "0\n"
+    router = "fe80::1"
+    advert = icmp6(router, "ff02::1", 134, struct.pack(">BBHII", 64, 0, 1800, 0, 0))
+    code = "import socket,sys; s=socket.socket(socket.AF_PACKET,socket.SOCK_RAW); s.bind(('p1',0)); "
+    frame = ether("02:00:00:00:00:01", 0x86DD, advert, "33:33:00:00:00:01")
+    pair.outside("python3", "-c", f"{code}s.send(bytes.fromhex({frame.hex()!r}))")
+    shown = wait_until(lambda: host.run("ip", "-6", "route", "show", "default").stdout, deadline=2)
+    assert f"via {router} dev eth0 proto ra" in shown
 
 
 def test_spoofed_source_goes_nowhere(pair: NetHosts) -> None:
