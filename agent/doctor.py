@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 from agent.context import Context
 from agent.plans import network_plan
-from model.doctor import HostCheck, PathCheck, Repair
+from agent.policies import policies_of
+from aio.supervisor import in_thread
+from model.diagnosis import NOWHERE
+from model.directory import Directory
+from model.doctor import HostCheck, PathCheck, Repair, Through
+from model.netoptions import apart
 from net.kernel.echo import Answer, Echo, ask
+from net.kernel.ways import ways
 from net.paths import Path, paths_of
+from net.policy import endpoint_key
 
 SMALL = 84
 """Bytes of ping's usual packet."""
+CONTAINERS, PEERS = 3, 2
+"""Of a network so many are tried, and so many others asked: a container may have changed its own."""
 
 
 async def examine(context: Context, troubles: Sequence[str]) -> HostCheck:
@@ -20,17 +30,20 @@ async def examine(context: Context, troubles: Sequence[str]) -> HostCheck:
     paths = paths_of(network_plan(context.view, context.host, context.facts))
     small = await ask([Echo(source=p.source, target=p.target, size=min(SMALL, p.mtu)) for p in paths])
     large = await ask([Echo(source=p.source, target=p.target, size=p.mtu) for p in paths])
+    led = await in_thread(ways, [(p.source, p.target) for p in paths])
+    answering = [path for path, answer in zip(paths, small, strict=True) if answer.seconds is not None]
     return HostCheck(
         host=context.host,
         facts=context.facts,
-        repairs=tuple(Repair(object=d.object, action=d.action) for d in drifts),
-        paths=tuple(_checked(*found) for found in zip(paths, small, large, strict=True)),
+        repairs=tuple(Repair(object=d.object, action=d.action, failed=d.failed) for d in drifts),
+        paths=tuple(_checked(*found) for found in zip(paths, small, large, led, strict=True)),
+        through=tuple([await _through(path, found) for path, found in _trials(context, answering)]),
         troubles=tuple(troubles),
         leaked=tuple(sorted(a for (_, a), i in context.addresses.held().items() if i not in context.records)),
     )
 
 
-def _checked(path: Path, small: Answer, large: Answer) -> PathCheck:
+def _checked(path: Path, small: Answer, large: Answer, led: str) -> PathCheck:
     return PathCheck(
         host=path.peer,
         network=path.network,
@@ -39,4 +52,46 @@ def _checked(path: Path, small: Answer, large: Answer) -> PathCheck:
         small=small.seconds,
         large=large.seconds,
         note=small.error or large.error,
+        way="" if not path.link or led == path.link else led or NOWHERE,
     )
+
+
+Trial = tuple[Sequence[Path], Sequence[tuple[str, str]]]
+"""Peers to ask, and by whom: namespace and address of containers."""
+
+
+def _trials(context: Context, answering: Sequence[Path]) -> Iterator[Trial]:
+    """Of each network and family on which others answer this host: containers that nothing restrains."""
+    asked: dict[tuple[str, bool], list[Path]] = defaultdict(list)
+    open_ = {view.spec.name for view in context.view.networks.values() if not apart(view.spec.options)}
+    for path in answering:
+        if path.network in open_:
+            asked[path.network, ":" in path.target].append(path)
+    closed = policies_of(context.view, Directory(), context.host, context.records, {}).endpoints
+    by_name = {view.spec.name: ident for ident, view in context.view.networks.items()}
+    for (name, six), paths in asked.items():
+        network, found = by_name[name], list[tuple[str, str]]()
+        for record in context.records.values():
+            if not record.running or record.created is None:
+                continue
+            for foot in record.endpoints if endpoint_key(record.instance, network) not in closed else ():
+                address = foot.ipv6 if six else foot.ipv4
+                if foot.network == network and address:
+                    found.append((f"/proc/{record.created.pid}/ns/net", address))
+        if found:
+            yield paths[:PEERS], found[:CONTAINERS]
+
+
+async def _through(paths: Sequence[Path], containers: Sequence[tuple[str, str]]) -> Through:
+    """Whether one of the containers gets an answer of one of the hosts."""
+    answered = False
+    for namespace, address in containers:
+        echoes = [Echo(source=address, target=p.target, size=min(SMALL, p.mtu)) for p in paths]
+        try:
+            answers = await ask(echoes, namespace)
+        except OSError:
+            continue  # it has just ended
+        if answered := any(answer.seconds is not None for answer in answers):
+            break
+    version = 6 if ":" in paths[0].target else 4
+    return Through(network=paths[0].network, version=version, containers=len(containers), answered=answered)

@@ -47,7 +47,8 @@ from model.api import (
     WaitResult,
     Why,
 )
-from model.doctor import CheckUp, HostCheck, diagnose
+from model.diagnosis import diagnose
+from model.doctor import CheckUp, HostCheck
 from model.errors import InvalidInput, NotFound, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId

@@ -6,13 +6,17 @@ containers, tunnel included.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
+
+from msgspec.structs import replace
 
 from model.ids import HostId
 from model.spec import Struct
 from model.view import NetworkView
 from net.host import NetworkPlan
-from net.plan import scene_of, traits_of
+from net.plan import backend_of, scene_of, traits_of
+from net.state import Route
 from net.subnets import host_address
 
 
@@ -23,6 +27,8 @@ class Path(Struct):
     source: str
     target: str
     mtu: int
+    link: str = ""
+    """By which it should leave; empty: whichever."""
 
 
 def paths_of(plan: NetworkPlan) -> tuple[Path, ...]:
@@ -36,8 +42,21 @@ def paths_of(plan: NetworkPlan) -> tuple[Path, ...]:
     ]
     for _, view in sorted(plan.networks.items()):
         mtu = traits_of(view, scene).mtu
-        found += _of_network(view, scene.peers.keys(), mtu)
+        routes = backend_of(view).fragment(view, scene).routes
+        found += [
+            replace(p, link=_link(p.target, routes)) for p in _of_network(view, scene.peers.keys(), mtu)
+        ]
     return tuple(found)
+
+
+def _link(target: str, routes: Iterable[Route]) -> str:
+    """Of the narrowest of our routes that leads there."""
+    address, narrowest, found = ipaddress.ip_address(target), -1, ""
+    for route in routes:
+        whole = ipaddress.ip_network(route.destination)
+        if not route.table and address in whole and whole.prefixlen > narrowest:
+            narrowest, found = whole.prefixlen, route.link
+    return found
 
 
 def _of_network(view: NetworkView, hosts: Iterable[HostId], mtu: int) -> Iterable[Path]:

@@ -92,6 +92,11 @@ class Scale(Struct):
     replicas: int
 
 
+class Doctor(Struct):
+    ways: bool = False
+    """Also every way that was tried."""
+
+
 class Force(Struct):
     force: bool = False
 

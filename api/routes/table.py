@@ -81,7 +81,7 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("POST", "/v1/networks/prune", networks.prune, "Remove unused networks", "command", query=q.Filtered,
        reply=m.NetworksPruned),
     _C("POST", "/v1/networks/doctor", networks.doctor, "Examine all networks on all hosts", "watch",
-       reply=CheckUp),
+       query=q.Doctor, reply=CheckUp),
     _C("GET", "/v1/networks/{ref}", networks.get, "One network", reply=m.NetworkInfo),
     _C("DELETE", "/v1/networks/{ref}", networks.remove, "Remove a network", "command"),
     _C("POST", "/v1/networks/{ref}/connect", networks.connect, "Put a container on a network", "command",

@@ -14,10 +14,25 @@ from cli.parse.networks import aux_addresses, endpoint
 from cli.render import Column
 from model.api import ConnectNetwork, DisconnectNetwork, NetworkInfo
 from model.codec import to_plain
-from model.doctor import Finding
+from model.doctor import Finding, Way
 from model.errors import CommandFailed, InvalidInput
 from model.quantity import parse_duration
 from model.spec import NetworkSpec, Subnet
+
+WAYS: list[Column] = [
+    ("FROM", lambda way: way["host"]),
+    ("TO", lambda way: way["peer"]),
+    ("NETWORK", lambda way: way.get("network") or "-"),
+    ("FAMILY", lambda way: f"IPv{way['version']}"),
+    ("SMALL", lambda way: _milliseconds(way.get("small"))),
+    ("LARGE", lambda way: _milliseconds(way.get("large"))),
+    ("BYTES", lambda way: str(way["size"])),
+]
+"""Of `doctor --ways`."""
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:.2f} ms"
 
 
 @click.group()
@@ -155,13 +170,14 @@ def rm(app: App, refs: tuple[str, ...]) -> None:
 
 
 @network.command("doctor")
+@click.option("--ways", is_flag=True, help="Print every way that was tried instead, with its times")
 @format_option
 @click.pass_context
-def doctor(context: click.Context, format_: str) -> None:
+def doctor(context: click.Context, format_: str, ways: bool) -> None:
     """Examine all networks on all hosts: every pair of hosts with small and large packets, every kernel
     against what should be. What is flota's own is set back; exit code 1 if anything else is wrong."""
     app: App = context.obj
-    found = app.call("POST", "/v1/networks/doctor")
+    found = app.call("POST", "/v1/networks/doctor", **({"ways": True} if ways else {}))
     findings = found.get("findings", [])
     well = all(finding["severity"] == "repaired" for finding in findings)
     columns: list[Column] = [
@@ -170,7 +186,9 @@ def doctor(context: click.Context, format_: str) -> None:
         ("WHAT", lambda f: f["what"]),
         ("WHAT TO DO", lambda f: f.get("hint", "")),
     ]
-    if format_ or findings:
+    if ways:
+        show(found.get("ways", []), WAYS, of=Way, format_=format_)
+    elif format_ or findings:
         show(findings, columns, of=Finding, format_=format_)
     if not format_:
         verdict = "all is well" if well else "see above"

@@ -11,9 +11,11 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from model.spec import Struct
+from net.kernel import netns
 
 TRIES, PATIENCE = 3, 0.4
 """So often each is asked, so many seconds apart."""
@@ -40,11 +42,12 @@ class Answer(Struct):
     error: str = ""
 
 
-async def ask(echoes: Sequence[Echo]) -> list[Answer]:
-    """One answer for each, after 1.2 s at most. Raises OSError without the right to raw sockets."""
+async def ask(echoes: Sequence[Echo], namespace: str = "") -> list[Answer]:
+    """One answer for each, after 1.2 s at most; asked in the network namespace at that path. Raises OSError
+    without the right to raw sockets, or without the namespace."""
     asking = _Asking(echoes)
     try:
-        asking.open()
+        asking.open(_made if not namespace else partial(netns.inside, namespace))
         for _ in range(TRIES):
             if not asking.send():
                 break
@@ -52,6 +55,16 @@ async def ask(echoes: Sequence[Echo]) -> list[Answer]:
     finally:
         asking.close()
     return asking.answers
+
+
+def _made(make: Callable[[], socket.socket]) -> socket.socket:
+    return make()
+
+
+def _socket(six: bool) -> socket.socket:
+    protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
+    family = socket.AF_INET6 if six else socket.AF_INET
+    return socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
 
 
 class _Asking:
@@ -63,14 +76,11 @@ class _Asking:
         self._sent: dict[int, float] = {}
         self._done = asyncio.Event()
 
-    def open(self) -> None:
+    def open(self, place: Callable[[Callable[[], socket.socket]], socket.socket]) -> None:
         loop = asyncio.get_running_loop()
         for source in {echo.source for echo in self._echoes}:
             six = ":" in source
-            protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
-            family = socket.AF_INET6 if six else socket.AF_INET
-            flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-            link = socket.socket(family, flags, protocol)
+            link = place(partial(_socket, six))
             self._sockets[source] = link
             link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
             if six:

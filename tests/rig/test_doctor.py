@@ -74,3 +74,63 @@ def test_what_is_blocked_narrow_or_gone_is_named_with_its_remedy(netted: Fleet) 
     code, found = examined(netted)
     assert code == 0 and {f["severity"] for f in found} <= {"repaired"}
     assert wait_until(lambda: examined(netted) == (0, []), deadline=5, what="all is well again")
+
+
+def own_addresses(fleet: Fleet, host: str) -> dict[str, str]:
+    """IPv4 addresses of a host in its overlays, by the link's first letters."""
+    listed = json.loads(on_host(fleet, host, "ip", "-j", "-4", "address"))
+    return {
+        one["ifname"][:3]: one["addr_info"][0]["local"]
+        for one in listed
+        if one.get("ifname", "").startswith(("flx", "fls")) and one["addr_info"]
+    }
+
+
+FORWARD = (
+    "add table inet stranger; add chain inet stranger f { type filter hook forward priority 9; policy drop; }"
+)
+SENT = (
+    "add table inet stranger; add chain inet stranger out { type filter hook output priority 9; };"
+    "add rule inet stranger out udp dport 4789 drop"
+)
+GONE = "nft delete table inet stranger"
+
+
+STRANGERS = (
+    ("n1", "ip route add {flx}/32 dev eth0", "ip route del {flx}/32", "led-astray", "by eth0"),
+    ("n1", "ip route add {fls}/32 via 198.18.0.1", "ip route del {fls}/32", "led-astray", "by eth0"),
+    ("n1", "ip rule add to {flx} lookup 77; ip route add unreachable {flx} table 77",
+     "ip rule del to {flx}; ip route del unreachable {flx} table 77", "led-astray", "nowhere"),
+    ("n1", f"nft '{FORWARD}'", GONE, "forwarding", "though their host does"),
+    ("n2", f"nft '{SENT}'", GONE, "blocked", "every way that fails is n2's"),
+)  # fmt: skip
+"""On a host what is done and undone, the kind of the findings and words of each."""
+
+
+def test_what_a_stranger_put_in_the_way_is_named(netted: Fleet) -> None:
+    there = own_addresses(netted, "n2")
+    for host, damage, undo, kind, words in STRANGERS:
+        on_host(netted, host, "sh", "-c", damage.format(**there) if "{fl" in damage else damage)
+        try:
+            code, found = examined(netted)
+        finally:
+            on_host(netted, host, "sh", "-c", undo.format(**there))
+        assert code == 1 and {f["kind"] for f in found} == {kind}, (damage, found)
+        told = [f for f in found if words in f["what"] + f["hint"]]
+        assert told and all("astray" in f["hint"] for f in found if f not in told), (damage, found)
+        assert all(host in (f["host"], f["peer"]) for f in found)
+    assert wait_until(lambda: examined(netted) == (0, []), deadline=5, what="all is well again")
+    ways = netted.json("network", "doctor", "--ways")
+    assert len(ways) == 30 and all(way["small"] > 0 and way["large"] > 0 for way in ways)
+    assert {way["network"] for way in ways} == {"", "netrouted", "netbridged"}
+
+
+def test_what_is_flotas_own_is_set_back_before_others_are_asked(netted: Fleet) -> None:
+    tunnels = json.loads(on_host(netted, "n1", "ip", "-j", "link", "show", "type", "vxlan"))
+    names = sorted(link["ifname"] for link in tunnels)
+    spoil = [f"ip link set {name} down; ip neigh flush dev {name} nud permanent" for name in names]
+    script = f"{'; '.join(spoil)}; ip route flush proto 247; nft flush ruleset; true"
+    on_host(netted, "n1", "sh", "-c", script)
+    code, found = examined(netted)
+    assert code == 0 and {f["kind"] for f in found} <= {"repaired"}, found
+    assert wait_until(lambda: examined(netted) == (0, []), deadline=5, what="all is well")

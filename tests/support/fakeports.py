@@ -22,7 +22,8 @@ from api.listen import serve_connection
 from api.ports import Channel, Pipe
 from api.server import host_app, runner
 from model import api as m
-from model.doctor import CheckUp, HostCheck, diagnose
+from model.diagnosis import diagnose
+from model.doctor import CheckUp, HostCheck
 from model.errors import AlreadyExists, Unauthenticated, Unavailable, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId, resolve

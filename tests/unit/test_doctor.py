@@ -7,13 +7,15 @@ import struct
 import pytest
 from msgspec.structs import replace
 
-from model.doctor import Finding, HostCheck, PathCheck, Repair, diagnose
+from model.diagnosis import diagnose
+from model.doctor import Finding, HostCheck, PathCheck, Repair, Through, Way
 from model.ids import HostId, NetworkId
 from model.spec import NetworkSpec, Subnet
 from model.status import HostFacts
 from model.view import NetworkPeer, NetworkView, Peer
 from net.host import NetworkPlan
 from net.kernel.echo import checksum
+from net.naming import vxlan_name
 from net.paths import paths_of
 from net.subnets import host_address
 
@@ -83,8 +85,16 @@ def test_repairs_troubles_and_what_can_not_be_sent_are_told_with_their_host() ->
     repairs = (Repair(object="route 10.1.1.0/24", action="was missing, made again"),)
     findings = told(replace(one, repairs=repairs, troubles=("names: the resolver hangs",)))
     assert [f.severity for f in findings] == ["repaired", "fault", "fault"]
+    (failed,) = told(check(repairs=(Repair(object="network", action="not repaired: no", failed=True),)))
+    assert (failed.severity, failed.kind, failed.what) == (
+        "fault",
+        "not-repaired",
+        "network not repaired: no",
+    )
     assert findings[0].what == "route 10.1.1.0/24 was missing, made again"
-    assert findings[1] == Finding(severity="fault", where="n1", what="names: the resolver hangs")
+    assert findings[1] == Finding(
+        severity="fault", where="n1", what="names: the resolver hangs", kind="trouble", host="n1"
+    )
     assert findings[2].what == "this host has no route to 10.1.1.2"
 
 
@@ -92,6 +102,62 @@ def test_addresses_of_containers_that_are_gone_are_told() -> None:
     (finding,) = told(replace(check(), leaked=("10.1.1.3", "10.1.1.4", "10.1.1.5", "10.1.1.6", "10.1.1.7")))
     assert finding.severity == "warning"
     assert finding.what.startswith("5 addresses") and finding.what.endswith("10.1.1.6 …")
+
+
+def test_packets_that_are_led_astray_are_told_with_where_they_go_whether_answered_or_not() -> None:
+    one, two = told(
+        check(
+            path("", 0.1, 0.1),
+            replace(path("web", None, None), way="eth0"),
+            replace(path("db", 0.1, 0.1), way="none"),
+        )
+    )
+    assert (one.kind, one.host, one.peer, one.network) == ("led-astray", "n1", "n2", "web")
+    assert "led by eth0" in one.what and "ip route get 10.1.1.2" in one.hint
+    assert two.severity == "fault" and "led nowhere" in two.what
+
+
+def test_host_that_leads_its_answers_astray_is_not_told_to_be_blocked() -> None:
+    there = check(path("", 0.1, 0.1), replace(path("web", None, None), way="eth0"))
+    back = check(*(replace(p, host=A) for p in (path("", 0.1, 0.1), path("web", None, None))), host=B)
+    one, two = told(there, back)
+    assert (one.kind, two.kind, two.where) == ("led-astray", "led-astray", "n2 → n1, web")
+    assert two.hint == "n1 leads its answers astray: see what it sends to n2"
+
+
+def test_containers_that_do_not_get_through_their_host_are_told_with_it() -> None:
+    through = (
+        Through(network="web", version=4, containers=2, answered=False),
+        Through(network="db", version=4, containers=1, answered=True),
+    )
+    (finding,) = told(replace(check(path("", 0.1, 0.1), path("web", 0.1, 0.1)), through=through))
+    assert (finding.severity, finding.where, finding.kind) == ("fault", "n1, web", "forwarding")
+    assert "firewall here" in finding.hint
+
+
+def test_host_of_all_blocked_ways_is_named_and_none_where_there_are_several() -> None:
+    c = HostId("c" * 64)
+    names = {**NAMES, c: "n3"}
+
+    def silent(host: HostId, *peers: HostId) -> HostCheck:
+        ways = [replace(path(net, *answer), host=p) for p in peers for net, answer in
+                (("", (0.1, 0.1)), ("web", (None, None)))]  # fmt: skip
+        return check(*ways, host=host)
+
+    found = diagnose([silent(A, B), silent(B, A, c), silent(c, B)], {}, names, 4789).findings
+    assert len(found) == 4 and all("every way that fails is n2's" in f.hint for f in found)
+    found = diagnose([silent(A, B, c), silent(B, A, c), silent(c, B, A)], {}, names, 4789).findings
+    assert len(found) == 6 and not any("look there first" in f.hint for f in found)
+    found = diagnose([silent(A, B), silent(B, A), silent(c)], {}, names, 4789).findings
+    assert len(found) == 2 and not any("look there first" in f.hint for f in found), "it may be either's"
+
+
+def test_every_way_that_was_tried_is_told_by_names() -> None:
+    found = diagnose([check(path("", 0.1, 0.2), path("web", 0.3, None)), check(host=B)], {}, NAMES, 4789)
+    assert found.ways == (
+        Way(host="n1", peer="n2", network="", version=4, size=1450, small=0.1, large=0.2),
+        Way(host="n1", peer="n2", network="web", version=4, size=1450, small=0.3, large=None),
+    )
 
 
 @pytest.mark.parametrize("data", [b"", b"\x08\x00", bytes(range(64)), b"\xff" * 33])
@@ -115,8 +181,11 @@ def test_ways_to_a_peer_are_the_underlay_and_each_network_where_both_have_an_add
         host=A, address="198.18.0.11", mtu=1500, vxlan_port=4789, networks={n.id: n for n in (shared, lent)},
         peers={h: Peer(host=h, name=NAMES[h], address=f"198.18.0.1{i}") for i, h in enumerate((A, B), 1)},
     )  # fmt: skip
-    found = [(p.network, p.source, p.target, p.mtu) for p in paths_of(plan)]
+    found = [(p.network, p.source, p.target, p.mtu, p.link) for p in paths_of(plan)]
     assert found == [
-        ("", "198.18.0.11", "198.18.0.12", 1500),
-        *(("web", host_address(s, mine), host_address(s, theirs), 1450) for s in subnets),
+        ("", "198.18.0.11", "198.18.0.12", 1500, ""),
+        *(
+            ("web", host_address(s, mine), host_address(s, theirs), 1450, vxlan_name(shared.id))
+            for s in subnets
+        ),
     ]
