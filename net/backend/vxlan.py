@@ -15,7 +15,7 @@ and never crosses the tunnel (see `net.l2guard`).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from model.errors import Problem
 from model.view import NetworkView, Peer
@@ -140,6 +140,7 @@ def _routed(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
     neighbours: set[Neighbour] = set()
     fdb: set[Fdb] = set()
     entries: list[Hop] = []
+    sources = _sources(view)
     for member in view.peers:
         peer = scene.peers.get(member.host)
         if peer is None:
@@ -151,7 +152,7 @@ def _routed(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
             neighbours.add(Neighbour(link=vxlan, address=hop, mac=mac))
             if member.number:
                 entries.append(Hop(number=member.number, version=6 if is_ipv6(block) else 4, via=hop))
-            source = host_address(subnet_of(view.spec, block.split("/")[0]), view.blocks)
+            source = sources[subnet_of(view.spec, block.split("/")[0]).cidr]
             routes.add(Route(destination=block, link=vxlan, via=hop, source=source))
     return NetState(
         links={link.name: link for link in links},
@@ -172,6 +173,11 @@ def _own_addresses(view: NetworkView) -> tuple[str, ...]:
     """What the host itself is called in an overlay: one address of each family's blocks."""
     found = (host_address(subnet, view.blocks) for subnet in view.spec.subnets)
     return tuple(address for address in found if address)
+
+
+def _sources(view: NetworkView) -> Mapping[str, str]:
+    """The host's own address by subnet: found once, not for each peer."""
+    return {subnet.cidr: host_address(subnet, view.blocks) for subnet in view.spec.subnets}
 
 
 def next_hop(block: str, peer: Peer, mac: str) -> str:
@@ -196,9 +202,9 @@ def _bridged(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState
     }
     addresses |= {Address(link=speaker, cidr=full_prefix(a)) for a in _own_addresses(view)}
     peers = [member for member in view.peers if member.host in scene.peers]
-    routes = set[Route]()
+    routes, sources = set[Route](), _sources(view)
     for block in (block for member in peers for block in member.blocks):
-        source = host_address(subnet_of(view.spec, block.split("/")[0]), view.blocks)
+        source = sources[subnet_of(view.spec, block.split("/")[0]).cidr]
         routes.add(Route(destination=block, link=speaker, source=source))
     return NetState(
         links={link.name: link for link in links},

@@ -29,5 +29,5 @@ def test_a_thousand_peers_are_synced_and_one_of_them_moves() -> None:
         assert change[1] == back[1] <= 6
         routes = host.run("ip", "route", "show", "proto", "247").stdout.count(" via 198.19.")
         assert routes == PEERS
-        assert whole[0] < 5 and change[0] < 1
+        assert whole[0] < 15 and change[0] < 5
         host.call("remove_all")
