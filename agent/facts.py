@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 import platform
 import re
@@ -17,6 +19,7 @@ from image.store import host_platform
 from model.errors import FlotaError, Unsupported
 from model.quantity import NANO
 from model.status import HostFacts
+from model.whereabouts import parted
 from net.kernel.underlay import link_of, own_addresses
 
 VERSION = "0.1.0"
@@ -63,8 +66,19 @@ def underlay(known: HostFacts, address: str) -> HostFacts:
 
 
 def source_address(target: str) -> str:
-    """The address that packets to `target` (host or host:port) would come from; no packet is sent."""
-    host = re.sub(r":\d+\Z", "", target).strip("[]") or "192.0.2.1"
+    """The address that packets to `target` (host or host:port) would come from; no packet is sent. To a
+    target on this host itself, or to none: that of the way out, if there is one. Raises Unsupported."""
+    host = parted(target, 0)[0] if target else ""
+    found = _source_address(host) if host else ""
+    if found and not ipaddress.ip_address(found).is_loopback:
+        return found
+    for anybody in ("192.0.2.1", "2001:db8::1"):
+        with contextlib.suppress(Unsupported):
+            return _source_address(anybody)
+    return found or _source_address("192.0.2.1")
+
+
+def _source_address(host: str) -> str:
     try:
         infos = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)
     except OSError as error:

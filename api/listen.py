@@ -110,7 +110,7 @@ class TlsSite(web.BaseSite):
         await super().start()
         self._server = await asyncio.get_running_loop().create_server(
             self._protocol,
-            self._host,
+            self._host or None,
             self._port,
             ssl=self._ssl_context,
             backlog=BACKLOG,

@@ -14,13 +14,14 @@ DEFAULT_PORT = 7420
 
 
 class ControllerConfig(Struct):
-    """`store` empty: `sqlite:` in the state folder. `port` 0 with no `listen`: only the unix socket."""
+    """`store` empty: `sqlite:` in the state folder. `port` 0: only the unix socket."""
 
     state_dir: str = DEFAULT_STATE
     socket: str = DEFAULT_SOCKET
     socket_group: str = ""
     """Group that may use the socket; empty: its owner's."""
-    listen: str = "0.0.0.0"  # noqa: S104 (agents come from other hosts, with certificates)
+    listen: str = ""
+    """Address for agents of other hosts, which come with certificates; empty: all, IPv4 and IPv6."""
     port: int = DEFAULT_PORT
     advertise: str = ""
     """Host name or address under which hosts reach this controller."""

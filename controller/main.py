@@ -28,6 +28,7 @@ from controller.store.memory import MemoryStore
 from controller.store.sqlite import SqliteStore
 from model.codec import encode_json
 from model.spec import Struct
+from model.whereabouts import joined
 
 log = logging.getLogger("flota.controller")
 
@@ -48,7 +49,7 @@ async def run(config: ControllerConfig, ready: asyncio.Event | None = None) -> N
     check_config(config)
     store = await open_store(config)
     try:
-        address = f"{advertised(config)}:{config.port}"
+        address = joined(advertised(config), config.port)
         options = Options(
             name=config.name,
             ping_every=config.ping_every,
@@ -121,12 +122,11 @@ def advertised(config: ControllerConfig) -> str:
         return config.advertise
     if config.listen not in ("", "0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
         return config.listen
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # a route look-up: connecting a datagram socket sends nothing
+    for family, anybody in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((anybody, 9))  # a route look-up: connecting a datagram socket sends nothing
             return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+    return "127.0.0.1"
 
 
 def write_credentials(config: ControllerConfig, controller: Controller, address: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.rig.netns import NetnsRig
+from model.whereabouts import joined
 
 FLOTA = str(Path(sys.executable).with_name("flota"))
 PORT = 7420
@@ -40,7 +41,7 @@ class Fleet:
     def join(self, host: str) -> None:
         token = self.flota("n1", "token", "create", "--quiet").strip()
         controller = next(h.address for h in self.rig.hosts if h.name == "n1")
-        words = ("join", token, f"{controller}:{PORT}", "--name", host)
+        words = ("join", token, joined(controller, PORT), "--name", host)
         self.flota(host, *words, *self._cgroup(host))
 
     def stop(self) -> None:

@@ -18,6 +18,7 @@ from cli import daemon
 from cli.context import out
 from cli.parse.container import pairs
 from model.errors import AlreadyExists, Forbidden
+from model.whereabouts import joined, parted
 
 ROOT, RUN, PORT = "/var/lib/flota", "/run/flota", 7420
 F = Callable[..., Any]
@@ -90,7 +91,7 @@ def join(root: str, run_: str, token: str, controller: str, **flags: Any) -> Non
             "this host is a member of a fleet already", hint="Leave it with `flota down --purge`"
         )
     flags = remembered(root, flags)
-    _enroll(root, token, controller if ":" in controller else f"{controller}:{PORT}", flags)
+    _enroll(root, token, joined(*parted(controller, PORT)), flags)
     _start_agent(root, run_, flags)
     out("This host has joined the fleet.")
 
@@ -154,7 +155,7 @@ def controller(root: str, run_: str, detach: bool, **flags: Any) -> None:
     config = ControllerConfig(
         state_dir=f"{root}/controller",
         socket=f"{run_}/flota.sock",
-        listen=flags["listen"] or "0.0.0.0",  # noqa: S104 - hosts come from elsewhere, with certificates
+        listen=flags["listen"],
         port=flags["port"] or PORT,
         advertise=flags["address"],
         names=("127.0.0.1", "localhost"),

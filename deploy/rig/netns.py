@@ -25,6 +25,7 @@ NETNS_FOLDER = "/run/netns"
 MADE_FOLDER = "made-netns-folder"
 """Marks that iproute2's folder of namespaces was not there before us, so that `down` takes it away again."""
 OUTSIDE_ADDRESS = "198.18.0.1"
+OUTSIDE_ADDRESS6 = "fd18:0:0:1::1"
 FLOW_TABLE = Path("/proc/sys/net/core/rps_sock_flow_entries")
 MADE_FLOW_TABLE = "made-flow-table"
 """Marks that flow steering was off before us. It is the machine's kernel's, so an agent in a namespace can't
@@ -34,7 +35,8 @@ see it; on a machine of its own an agent switches it on."""
 class NetnsRig:
     """`name` marks everything (at most 8 characters). `disk` holds the hosts' /var/lib/flota, `run` their
     /run/flota. With `reachable`, this machine itself is on the hosts' network, at 198.18.0.1. Hosts that are
-    `remote` are on a subnet of their own, behind a router (the switch's namespace)."""
+    `remote` are on a subnet of their own, behind a router (the switch's namespace). Of `family` 6 they have
+    IPv6 addresses alone."""
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class NetnsRig:
         reachable: bool = False,
         mtu: int = 1500,
         remote: Collection[str] = (),
+        family: int = 4,
     ) -> None:
         if not name.isalnum() or len(name) > 8:
             raise ValueError(f"rig name {name!r}: letters and digits, 8 at most")
@@ -54,13 +57,18 @@ class NetnsRig:
         self._reachable = reachable
         self._mtu = mtu
         self._remote = remote
+        self._family = family
         self._holders: dict[str, subprocess.Popen[bytes]] = {}
         """Ours to reap, where this process started the host."""
 
     @property
     def hosts(self) -> Sequence[RigHost]:
         names = sorted(p.name for p in self._run.glob("n*") if p.is_dir()) if self._run.is_dir() else []
-        return [RigHost(name=n, address=address_of(n, remote=n in self._remote)) for n in names]
+        return [RigHost(name=n, address=self._address_of(n)) for n in names]
+
+    def _address_of(self, host: str) -> str:
+        remote = host in self._remote
+        return address6_of(host, remote=remote) if self._family == 6 else address_of(host, remote=remote)
 
     # -- life ---------------------------------------------------------------------------------------
     def up(self, count: int) -> Sequence[RigHost]:
@@ -222,7 +230,7 @@ class NetnsRig:
             _ip("address", "add", f"{OUTSIDE_ADDRESS}/24", "dev", port)
             _ip("link", "set", port, "up")
         else:
-            _ip("-n", switch, "address", "add", f"{OUTSIDE_ADDRESS}/24", "dev", "br0")
+            self._own(switch, OUTSIDE_ADDRESS6 if self._family == 6 else OUTSIDE_ADDRESS, "br0")
 
     def _flow_steering(self) -> None:
         if FLOW_TABLE.exists() and FLOW_TABLE.read_text().strip() == "0":
@@ -235,17 +243,23 @@ class NetnsRig:
         _bridges_unfiltered(netns)
         _ip("-n", switch, "link", "add", host, "mtu", str(self._mtu), "type", "veth",
             "peer", "name", "eth0", "mtu", str(self._mtu), "netns", netns)  # fmt: skip
-        address, gateway = address_of(host, remote=host in self._remote), OUTSIDE_ADDRESS
+        gateway = OUTSIDE_ADDRESS6 if self._family == 6 else OUTSIDE_ADDRESS
         if host in self._remote:
-            gateway = gateway_of(host)
-            _ip("-n", switch, "address", "add", f"{gateway}/24", "dev", host)
+            gateway = gateway6_of(host) if self._family == 6 else gateway_of(host)
+            self._own(switch, gateway, host)
             _ip("-n", switch, "link", "set", host, "up")
-            _ip("netns", "exec", switch, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+            for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+                _ip("netns", "exec", switch, "sh", "-c", f"echo 1 > /proc/sys/net/{path}")
         else:
             _ip("-n", switch, "link", "set", host, "master", "br0", "up")
-        _ip("-n", netns, "address", "add", f"{address}/24", "dev", "eth0")
+        self._own(netns, self._address_of(host), "eth0")
         _ip("-n", netns, "link", "set", "eth0", "up")
         _ip("-n", netns, "route", "add", "default", "via", gateway)
+
+    @staticmethod
+    def _own(netns: str, address: str, link: str) -> None:
+        words = (f"{address}/64", "nodad") if ":" in address else (f"{address}/24",)
+        _ip("-n", netns, "address", "add", *words, "dev", link)
 
     def _unplug(self, host: str) -> None:
         _ip("-n", self._netns("sw"), "link", "del", host, check=False)
@@ -266,6 +280,16 @@ def address_of(host: str, *, remote: bool = False) -> str:
     network."""
     number = int(host.removeprefix("n"))
     return f"198.18.{number if remote else 0}.{10 + number}"
+
+
+def address6_of(host: str, *, remote: bool = False) -> str:
+    """n1 → fd18:0:0:1::11, n4 if it is remote → fd18:0:0:14::14."""
+    number = int(host.removeprefix("n"))
+    return f"fd18:0:0:{10 + number if remote else 1}::{10 + number}"
+
+
+def gateway6_of(host: str) -> str:
+    return f"fd18:0:0:{10 + int(host.removeprefix('n'))}::1"
 
 
 def gateway_of(host: str) -> str:
