@@ -128,7 +128,8 @@ def unchanged(folders: Iterable[Path] = ()) -> Iterator[None]:
         return
     before = take(folders)
     yield
-    assert difference(before, take(folders)) == []
+    if found := difference(before, take(folders)):
+        raise AssertionError("not as before:\n" + "\n".join(found))
 
 
 def main(argv: list[str]) -> int:
