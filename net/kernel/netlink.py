@@ -20,7 +20,7 @@ from pyroute2 import AsyncIPRoute, NetlinkError
 
 from model.errors import CommandFailed
 from net.diff import Op, describe
-from net.kernel import netns, rtnl, steering, sysctl, tc
+from net.kernel import netns, places, rtnl, steering, sysctl, tc
 from net.kernel.announce import Herald
 from net.kernel.observed import DUMPS, entrances, state_of
 from net.returnpath import REPLY_PRIORITY, REPLY_TABLE
@@ -140,6 +140,7 @@ class Netlink:
         for (op, _), number in zip(batch, results, strict=True):
             if number and not (op.verb == "remove" and number in GONE):
                 raise _refused(op, OSError(number, os.strerror(number)))
+        places.forget(self._socket, [op.item for op, _ in batch if op.verb == "remove"])
 
     async def _single(self, op: Op) -> None:
         try:

@@ -159,6 +159,16 @@ def _fdb(messages: Iterable[bytes], ours: Mapping[int, str]) -> Iterable[Fdb]:
             yield Fdb(link=ours[index], mac=mac, remote=_ip(found[NDA_DST]))
 
 
+def learned(messages: Iterable[bytes], link: int, remote: str) -> list[str]:
+    """MACs that the tunnel with index `link` has found behind `remote` by itself."""
+    parsed = ((state, _attributes(data, 12)) for _, state, data in _entries(messages, {link: ""}))
+    return [
+        _mac(found[NDA_LLADDR])
+        for state, found in parsed
+        if not state & NUD_PERMANENT and NDA_DST in found and _ip(found[NDA_DST]) == remote
+    ]
+
+
 def _entries(messages: Iterable[bytes], ours: Mapping[int, str]) -> Iterable[tuple[int, int, bytes]]:
     """(link, state, message) of the neighbour messages about our links."""
     for data in messages:
