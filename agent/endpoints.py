@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from agent import feet
 from agent.context import Context
 from agent.publishing import publish
@@ -111,7 +113,10 @@ async def _attach(context: Context, want: Instance, standing: Sequence[Endpoint]
     made = {}
     for request in sorted(requests, key=lambda r: r.default_route or r.default_route6):
         made[request.network] = await context.network.attach(request)
-    return tuple(made[attachment.network] for attachment in want.attachments)
+    return tuple(
+        replace(made[a.network], bandwidth_in=a.bandwidth_in, bandwidth_out=a.bandwidth_out)
+        for a in want.attachments
+    )
 
 
 async def _request(

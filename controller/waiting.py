@@ -51,12 +51,12 @@ def answer(
 
 def wired(instance: Instance, status: InstanceStatus) -> bool:
     """Whether its networks and ports are those that are wanted, as far as a report tells."""
-    networks = {endpoint.network for endpoint in status.endpoints}
+    feet = {(e.network, e.bandwidth_in, e.bandwidth_out) for e in status.endpoints}
     bound = [_port(port) for port in status.ports]
     wishes = [_port(port) for port in instance.spec.ports]
     enough = all(bound.count(port) >= wishes.count(port) for port in wishes)
     ports = not instance.attachments or (enough and (len(bound) == len(wishes) or instance.spec.publish_all))
-    return networks == {attachment.network for attachment in instance.attachments} and ports
+    return feet == {(a.network, a.bandwidth_in, a.bandwidth_out) for a in instance.attachments} and ports
 
 
 def _port(port: BoundPort | Publish) -> tuple[object, ...]:

@@ -71,6 +71,9 @@ class Endpoint(Struct):
     ipv6: str = ""
     mac: str = ""
     gateway: str = ""
+    bandwidth_in: int = 0
+    bandwidth_out: int = 0
+    """Limits that stand, in bits a second; 0: none."""
 
 
 class BoundPort(Struct):

@@ -300,7 +300,14 @@ class FakeAgent:
             own = f"{network.held[0].rsplit('.', 1)[0]}.{self.host.next_address % 250}"
             address = attachment.ipv4 or own
             found.append(
-                Endpoint(network=network.id, network_name=network.spec.name, ifname="eth0", ipv4=address)
+                Endpoint(
+                    network=network.id,
+                    network_name=network.spec.name,
+                    ifname="eth0",
+                    ipv4=address,
+                    bandwidth_in=attachment.bandwidth_in,
+                    bandwidth_out=attachment.bandwidth_out,
+                )
             )
         return found
 

@@ -315,7 +315,7 @@ def test_wait_for_networks_ends_when_they_stand_or_the_host_has_tried_in_vain() 
     foot = Endpoint(network=net, network_name="n", ifname="eth0")
     stale = replace(running, message="no address", wired_for=6)
 
-    def said(status: InstanceStatus) -> str | None:
+    def said(status: InstanceStatus, box: Instance = box) -> str | None:
         result = waiting.answer("wired", box, status, None)
         return None if result is None else result.message
 
@@ -323,6 +323,9 @@ def test_wait_for_networks_ends_when_they_stand_or_the_host_has_tried_in_vain() 
     assert said(replace(stale, wired_for=7)) == "no address"
     assert said(replace(stale, endpoints=(foot,))) == ""
     assert said(replace(running, phase=Phase.EXITED)) == ""
+    slower = replace(box, attachments=(ResolvedAttachment(network=net, bandwidth_in=8000),))
+    assert said(replace(running, endpoints=(foot,)), slower) is None
+    assert said(replace(running, endpoints=(replace(foot, bandwidth_in=8000),)), slower) == ""
 
 
 def test_wait_for_a_removal_ends_when_the_host_is_lost_that_was_to_do_it() -> None:
