@@ -21,6 +21,10 @@ from model.view import NetworkView
 from net import ipam
 from net.ipam import QUARANTINE, Leases
 
+SHORT_REST = 1.0
+"""Seconds that an address rests at least on a network of this host alone, where nothing else is left: names
+hold for as long."""
+
 
 class Addresses:
     def __init__(self) -> None:
@@ -63,8 +67,9 @@ class Addresses:
         promised = {address: who for who, address in promises if who != holder}
         promised |= {address: InstanceId("") for address in network.set_aside if address != wanted}
         seen = replace(known, held={**promised, **known.held})
+        rest = QUARANTINE if network.spec.driver == "overlay" else SHORT_REST
         after, address = ipam.allocate(
-            network.spec, network.blocks, seen, holder, version=version, now=now, wanted=wanted
+            network.spec, network.blocks, seen, holder, version=version, now=now, wanted=wanted, rest=rest
         )
         kept = {a: i for a, i in after.held.items() if a not in promised or a in known.held}
         self._set(network.id, replace(after, held=kept))
@@ -97,7 +102,9 @@ class Addresses:
 
     def rest(self, network: str, now: float) -> float | None:
         """Seconds until the next address there that rests may be used again; None if none does."""
-        return min((at - now for at in self._of(network).resting.values() if at > now), default=None)
+        ends = self._of(network).resting.values()
+        times = (at for end in ends for at in (ipam.usable_at(end, SHORT_REST), end))
+        return min((at - now for at in times if at > now), default=None)
 
     def give_back(self, holder: InstanceId, now: float) -> None:
         """All that `holder` has, on every network. Idempotent."""

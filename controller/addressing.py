@@ -15,10 +15,10 @@ import msgspec
 
 from controller.fullness import fullness
 from controller.plan import Item, put
-from controller.snapshot import Cluster
+from controller.snapshot import Cluster, counts
 from model.errors import Exhausted, InvalidInput
 from model.ids import HostId, InstanceId, NetworkId
-from model.records import Block, Host, Network, ResolvedAttachment
+from model.records import Block, Desired, Host, Instance, Network, ResolvedAttachment
 from model.spec import NetworkSpec, Subnet
 from model.status import InstanceStatus
 from net.ipam import carve, free_subnet, overlap, parse_range, room
@@ -144,6 +144,7 @@ class Leases:
         self.cluster = cluster
         self.now = now
         self.statuses: Mapping[InstanceId, InstanceStatus] = statuses or {}
+        self._added: Counter[tuple[NetworkId, HostId]] = Counter()
         self._changed: dict[str, Block] = {}
         self._reasons: dict[str, str] = {}
         self._users: dict[NetworkId, Counter[HostId]] = {}
@@ -153,9 +154,12 @@ class Leases:
     def ensure(self, network: Network, host: HostId, attachment: ResolvedAttachment | None = None) -> None:
         """Have room on `host` for one more instance on `network`, in each of its subnets. Raises Exhausted;
         then nothing was added. None is needed for an attachment whose addresses are all fixed."""
+        fixed = attachment is not None and not draws(network, attachment)
         if not spans_hosts(network):
+            if not fixed:
+                self._ensure_here(network, host)
             return
-        if attachment is not None and not draws(network, attachment):
+        if fixed:
             self._carry(network, host)
             return
         name = self.cluster.host_name(host)
@@ -185,6 +189,25 @@ class Leases:
                     self.put(_released(block), reason)
             elif not mine and (found := self._carved(network, subnet)) is not None:
                 self.put(Block(network=network.id, cidr=found, host=host, leased_at=self.now), reason)
+
+    def _ensure_here(self, network: Network, host: HostId) -> None:
+        """As `ensure`, where the subnets are the host's own."""
+        size = min((room(network.spec, s.cidr, (s.cidr,)) for s in network.spec.subnets), default=0)
+        there, added = self.cluster.on_host(host), self._added[network.id, host]
+        if len(there) + added >= size:  # else there is no need to count
+            held = sum(self._holds(i, network.id) for i in there.values()) + added
+            if held >= size:
+                where = f"network {network.spec.name} on host {self.cluster.host_name(host)}"
+                raise Exhausted(f"no address free in {where} ({held} are held)")
+        self._added[network.id, host] += 1
+
+    def _holds(self, instance: Instance, network: NetworkId) -> bool:
+        """Whether it has an address there, as far as is known; one that was asked for is kept for it."""
+        mine = [a for a in instance.attachments if a.network == network]
+        status = self.statuses.get(instance.id)
+        idle = not counts(instance) or instance.desired is Desired.CREATED
+        over = idle or (status is not None and status.phase.ended and status.attempt >= instance.attempt)
+        return any(a.ipv4 or a.ipv6 or not over for a in mine)
 
     def grow(self, network: Network, host: HostId) -> None:
         """One more block of each subnet for `host`, whose addresses are all held or rest. Raises

@@ -228,6 +228,8 @@ class Core:
         if not plan_forgotten(cluster, host, report.forgotten, by_id, now).empty:
             await self.committer.run(lambda fresh: plan_forgotten(fresh, host, report.forgotten, by_id, now))
         self.loop.reported(news)
+        if any(status.phase.ended for status in report.statuses):
+            self.loop.add(waiting_keys(self.snapshot()))  # they gave back addresses
 
     def ponged(self, host: HostId) -> None:
         record = self.snapshot().hosts.get(host)

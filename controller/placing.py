@@ -12,12 +12,13 @@ from msgspec.structs import replace
 
 from controller import fixed
 from controller.addressing import Leases
+from controller.schedule.filters import Refusal
 from controller.schedule.fleet import Demand, Fleet, demand_of
 from controller.schedule.place import Explanation, place
 from controller.snapshot import Cluster
 from model.errors import Exhausted, InUse
 from model.ids import HostId, InstanceId
-from model.records import Instance
+from model.records import Instance, Network
 from model.spec import Struct
 from model.status import HostReport, InstanceStatus
 
@@ -52,15 +53,48 @@ def assign(
     explanation: Explanation | None = None
     within = fleet if not pins else {host: c for host, c in fleet.items() if host in pins}
     for demand, group in _groups(instances):
-        placed = place(demand, len(group), _within(demand, within))
-        explanation = placed.explanation or explanation
-        for index, instance in enumerate(group):
-            if index < len(placed.hosts):
-                done.append(_with_host(cluster, instance, placed.hosts[index], leases))
-            else:
-                why = placed.explanation.text if placed.explanation else ""
-                done.append(replace(instance, host=None, reason=f"no host: {why}"))
+        housed, why = _housed(cluster, demand, group, _within(demand, within), leases)
+        explanation = why or explanation
+        done += housed
     return Assigned(instances=tuple(done), explanation=explanation or _unleased(done))
+
+
+def _housed(
+    cluster: Cluster, demand: Demand, group: Iterable[Instance], fleet: Fleet, leases: Leases
+) -> tuple[list[Instance], Explanation | None]:
+    """Equal instances with their hosts. A host without an address for one of them is full for all, and others
+    are looked for."""
+    full: dict[HostId, Refusal] = {}
+    words: set[str] = set()
+    done: list[Instance] = []
+    left = list(group)
+    placed = place(demand, len(left), fleet)
+    while placed.hosts:
+        stuck: list[Instance] = []
+        for instance, host in zip(left, placed.hosts, strict=False):
+            if host not in full:
+                made, network, said = _with_addresses(cluster, instance, host, leases)
+                if network is None:
+                    done.append(made)
+                    if made.host is None:
+                        fleet[host].give_back(demand)
+                    continue
+                full[host] = Refusal(f"without a free address in network {network.spec.name}")
+                words.add(said)
+            fleet[host].give_back(demand)
+            stuck.append(instance)
+        left = [*stuck, *left[len(placed.hosts) :]]
+        if not stuck:
+            break
+        placed = place(demand, len(left), fleet, full)
+    why = placed.explanation
+    if why is None:
+        return done, None
+    reason = f"no host: {why.text}"
+    if len(words) == 1 and why.by_host.keys() == full.keys():
+        reason = f"no address: {next(iter(words))}"
+        why = replace(why, text=reason)
+    return [*done, *(replace(instance, host=None, reason=reason) for instance in left)], why
 
 
 def _within(demand: Demand, fleet: Fleet) -> Fleet:
@@ -81,18 +115,24 @@ def _demand(instance: Instance) -> Demand:
     return demand_of(instance.spec, instance.placement, service=instance.service, pinned=pinned)
 
 
-def _with_host(cluster: Cluster, instance: Instance, host: HostId, leases: Leases) -> Instance:
+def _with_addresses(
+    cluster: Cluster, instance: Instance, host: HostId, leases: Leases
+) -> tuple[Instance, Network | None, str]:
+    """With that host, or without where its own addresses can't be had, whatever the host; or a network that
+    has none left there for anybody, and the words for it."""
     try:
         attachments = tuple(fixed.hold(leases, a, instance, host) for a in instance.attachments)
-        for attachment in attachments:
-            leases.ensure(cluster.networks[attachment.network], host, attachment)
-    except Exhausted as error:
-        return replace(instance, host=None, reason=f"no address: {error}")
-    except InUse as error:
-        if instance.service is None:
+    except (Exhausted, InUse) as error:
+        if instance.service is None and isinstance(error, InUse):
             raise
-        return replace(instance, host=None, reason=f"no address: {error}")
-    return replace(instance, host=host, attachments=attachments)
+        return replace(instance, host=None, reason=f"no address: {error}"), None, ""
+    for attachment in attachments:
+        network = cluster.networks[attachment.network]
+        try:
+            leases.ensure(network, host, attachment)
+        except Exhausted as error:
+            return instance, network, str(error)
+    return replace(instance, host=host, attachments=attachments), None, ""
 
 
 def _unleased(instances: Iterable[Instance]) -> Explanation | None:

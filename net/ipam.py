@@ -131,28 +131,40 @@ def allocate(
     version: int,
     now: float,
     wanted: str = "",
+    rest: float = QUARANTINE,
 ) -> tuple[Leases, str]:
     """An address of that IP version for `holder`, who may ask for a certain one; asking again gives the same.
 
-    Blocks are this host's. Raises InvalidInput (wanted is reserved or in no subnet), InUse (another holds
-    it), Exhausted.
+    Blocks are this host's. Where none is free, one that has rested for `rest` seconds is given. Raises
+    InvalidInput (wanted is reserved or in no subnet), InUse (another holds it), Exhausted.
     """
     if wanted:
         return _fixed(spec, blocks, leases, holder, wanted)
     for address, owner in leases.held.items():
         if owner == holder and ipaddress.ip_address(address).version == version:
             return leases, address
-    resting = {address for address, until in leases.resting.items() if until > now}
+    resting = {address: until for address, until in leases.resting.items() if until > now}
+    rested: list[tuple[float, str]] = []
     for candidate in _usable(spec, blocks, version):
         text = str(candidate)
         if text not in leases.held and text not in resting:
             return _hold(leases, text, holder, now), text
-    rest = f", {len(resting)} rest after use" if resting else ""
+        if text in resting and usable_at(resting[text], rest) <= now:
+            rested.append((resting[text], text))
+    if rested:
+        _, text = min(rested)
+        return _hold(leases, text, holder, now), text
+    resting_ = f", {len(resting)} rest after use" if resting else ""
     raise Exhausted(
         f"network {spec.name} has no free IPv{version} address on this host "
-        f"({len(leases.held)} are held{rest})",
+        f"({len(leases.held)} are held{resting_})",
         hint="Services try again; a network with a larger subnet has more",
     )
+
+
+def usable_at(until: float, rest: float) -> float:
+    """When an address that rests until then has rested for `rest` seconds."""
+    return until - QUARANTINE + rest
 
 
 def release(

@@ -129,6 +129,16 @@ class Candidate:
         if demand.ports:
             self.ports().update(demand.ports)
 
+    def give_back(self, demand: Demand) -> None:
+        """Undo one `take`."""
+        self.nano_cpus += demand.placement.reservations.nano_cpus
+        self.memory += demand.placement.reservations.memory
+        self.instances -= 1
+        self.weigh()
+        self.of_service[demand.service] -= 1
+        if demand.ports:
+            self.ports().difference_update(demand.ports)
+
 
 Fleet = Mapping[HostId, Candidate]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -17,6 +18,8 @@ from controller.schedule.fleet import Candidate, Demand, Fleet
 from controller.schedule.score import score
 from model.ids import HostId
 from model.spec import Struct
+
+NOBODY: Mapping[HostId, Refusal] = MappingProxyType({})
 
 
 class Explanation(Struct):
@@ -33,9 +36,10 @@ class Placed(Struct):
     explanation: Explanation | None = None
 
 
-def place(demand: Demand, count: int, fleet: Fleet) -> Placed:
-    """Find hosts for `count` instances of one kind, setting aside in `fleet` what they take."""
-    refusals: dict[HostId, Refusal] = {}
+def place(demand: Demand, count: int, fleet: Fleet, barred: Mapping[HostId, Refusal] = NOBODY) -> Placed:
+    """Find hosts for `count` instances of one kind, setting aside in `fleet` what they take. `barred` are out
+    of the question, for reasons found elsewhere."""
+    refusals = {host: refusal for host, refusal in barred.items() if host in fleet}
     possible = _possible(demand, fleet, refusals)
     heap = [score(demand, candidate) for candidate in possible]
     heapq.heapify(heap)
@@ -59,6 +63,8 @@ def _possible(demand: Demand, fleet: Fleet, refusals: dict[HostId, Refusal]) -> 
     possible: list[Candidate] = []
     filters = particular(demand)
     for candidate in fleet.values():
+        if candidate.id in refusals:
+            continue
         refusal = refused(filters, demand, candidate) if filters else None
         if refusal is None and not candidate.open:
             refusal = refused(OPEN, demand, candidate)

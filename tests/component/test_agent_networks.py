@@ -402,3 +402,22 @@ async def test_replica_that_waits_for_an_address_can_be_removed(tmp_path: Path) 
         await gone(agent, 3)
         assert agent.host_report().short == ()
     assert lab.leaks() == {}
+
+
+async def test_replica_on_a_full_network_of_its_host_waits_a_second_for_an_address(tmp_path: Path) -> None:
+    """Nothing fails meanwhile, so no pause before another try is earned."""
+    lab = AgentLab(tmp_path)
+    full = replace(network(ONE, "one", "10.21.0.0/24"), blocks=("10.21.0.8/32",))
+    first = on(instance(1), ONE)
+    replica = on(instance(3), ONE, service=ServiceId("5" * 64), service_name="web", slot=1)
+
+    def seen(*instances: Instance, revision: int) -> View:
+        return replace(view(*instances, revision=revision), networks={ONE: full})
+
+    async with lab.agent() as agent:
+        await agent.take_view(seen(first, revision=1))
+        await phase(agent, 1, Phase.RUNNING)
+        over = on(instance(1), ONE, desired=Desired.REMOVED, force=True)
+        await agent.take_view(seen(over, replica, revision=2))
+        assert (await phase(agent, 3, Phase.RUNNING)).endpoints[0].ipv4 == "10.21.0.8"
+        assert not any("failed" in line for line in agent.workers[ident(3)].story)

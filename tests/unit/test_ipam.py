@@ -110,6 +110,25 @@ def test_exclusions_and_ranges_are_kept_out() -> None:
     assert found == ["10.9.0.9", "10.9.0.15"]
 
 
+def test_where_nothing_else_is_left_the_longest_rested_is_given() -> None:
+    spec = NetworkSpec(name="n", driver="bridge", subnets=(Subnet(cidr="10.9.0.0/29"),))
+    leases = Leases()
+
+    def take(holder: str, now: float) -> str:
+        nonlocal leases
+        leases, address = allocate(spec, ("10.9.0.0/29",), leases, holder, version=4, now=now, rest=1.0)
+        return address
+
+    found = [take(str(n), 0.0) for n in range(5)]
+    leases = release(release(leases, "3", now=10.0), "1", now=10.5)
+    with pytest.raises(Exhausted, match="2 rest after use"):
+        take("a", 10.9)
+    assert [take("a", 11.0), take("b", 11.5)] == [found[3], found[1]]
+    leases = release(leases, "0", now=20.0)
+    with pytest.raises(Exhausted):
+        allocate(spec, ("10.9.0.0/29",), leases, "c", version=4, now=49.0)
+
+
 class Host(RuleBasedStateMachine):
     """Against a model: a set of held addresses and the time each was given back."""
 
