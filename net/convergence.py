@@ -6,7 +6,8 @@ of a namespace that was dropped are left to the kernel, which takes them down in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from model.errors import CommandFailed
@@ -14,8 +15,11 @@ from net.diff import Op, Operation, diff
 from net.drift import held_again
 from net.endpoint import InstanceNetwork
 from net.host import Drift
+from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.kernel.base import Kernel
 from net.state import Link, NetState, Place, Steering
+
+log = logging.getLogger("flota.net")
 
 
 class Convergence:
@@ -28,6 +32,8 @@ class Convergence:
         self.leaving: set[str] = set()
         self.refused: Mapping[str, CommandFailed] = {}
         """Links that could not be made, and why."""
+        self.firewall = NO_FIREWALL
+        """The host's own, as last seen."""
         self.issued = 0
         self._regained: list[Drift] = []
 
@@ -49,10 +55,13 @@ class Convergence:
         return found
 
     async def to(
-        self, want: NetState, *, thorough: bool = False
+        self, wanted: Callable[[HostFirewall], NetState], *, thorough: bool = False
     ) -> tuple[Sequence[Operation], CommandFailed | None]:
-        """Make it so; what had to be done, and why not all of it could be. `thorough` also looks at what it
-        takes a file each to see."""
+        """Make it what is wanted beside the host's own firewall; what had to be repaired, and why not all of
+        it could be. To follow that firewall is no repair. `thorough` also looks at what it takes a file each
+        to see."""
+        before, self.firewall = self.firewall, await self._kernel.host_firewall()
+        want = wanted(self.firewall)
         operations, failure, self.refused = await self._difference(want), None, {}
         try:
             await self.issue(operations)
@@ -65,6 +74,9 @@ class Convergence:
             await self.issue(again)
             operations = (*operations, *again)
         self._routed = frozenset(route.place for route in want.routes)
+        if before.chains != self.firewall.chains:
+            log.info("published ports follow firewalld, whose rules for what comes in are others now")
+            operations = [operation for operation in operations if isinstance(operation, Op)]
         return operations, failure
 
     async def _difference(self, want: NetState) -> Sequence[Operation]:

@@ -18,6 +18,7 @@ from model.spec import Struct
 from net.nftscript import table_script
 from net.state import (
     Address,
+    Admission,
     Detour,
     Family,
     Fdb,
@@ -34,12 +35,25 @@ from net.state import (
     Way,
 )
 
-Item = Link | Address | Neighbour | Fdb | Route | PolicyRule | Sysctl | Way | Steering | Limit | Detour
+Item = (
+    Link
+    | Address
+    | Neighbour
+    | Fdb
+    | Route
+    | PolicyRule
+    | Sysctl
+    | Way
+    | Steering
+    | Limit
+    | Detour
+    | Admission
+)
 
 
 class Op(Struct):
-    """One change to the kernel. `change` is for links, their steering, sysctls, ways and routes (replaced
-    without a gap, whoever's they are now); the others are removed and added."""
+    """One change to the kernel. `change` is for links, their steering, sysctls, ways, routes (replaced
+    without a gap, whoever's they are now) and rules in Docker's chain; the others are removed and added."""
 
     verb: Literal["add", "change", "remove"]
     item: Item
@@ -88,6 +102,8 @@ def describe(item: Item) -> str:
             return f"limit of {item.link}"
         case Detour():
             return f"detour of {item.link}"
+        case Admission():
+            return f"{item.family} rules in Docker's chain"
         case Steering():
             return f"packet steering of {item.link}"
 
@@ -128,7 +144,15 @@ def diff(want: NetState, have: NetState, stood: Container[Place] = frozenset()) 
             for route in sorted(want.routes - left.routes, key=msgspec.json.encode)
         ),
         *(Op(verb="add", item=item) for item in _sorted(want.rules - left.rules)),
+        *_admissions(want, left),
     )
+
+
+def _admissions(want: NetState, have: NetState) -> Iterable[Operation]:
+    families = {item.family for item in want.admissions}
+    gone = (item for item in have.admissions if item.family not in families)
+    yield from (Op(verb="remove", item=item) for item in _sorted(gone))
+    yield from (Op(verb="change", item=item) for item in _sorted(want.admissions - have.admissions))
 
 
 def nft_operations(want: Mapping[Family, NftTable], have: Mapping[Family, NftTable]) -> tuple[Operation, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from model.ids import short
 from net.diff import Op, Operation, describe
 from net.host import Drift
+from net.servicechains import TABLE
 from net.state import Route
 
 
@@ -21,6 +22,11 @@ def drift_of(operation: Operation) -> Drift:
 
 def held_again(instance: str) -> Drift:
     return Drift(object=f"network namespace of {short(instance)}", action="was not held any more, held again")
+
+
+def services_drift(wrong: int) -> Drift:
+    """`wrong`: how many elements and chains were not as they should be."""
+    return Drift(object=f"nft table inet {TABLE}", action=f"{wrong} elements or chains differed, set back")
 
 
 def not_repaired(failure: Exception) -> Drift:

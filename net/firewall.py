@@ -15,9 +15,10 @@ from itertools import pairwise
 from typing import Any
 
 from model.netoptions import apart
-from net import ingressrules, l2guard, policychains, servicenat
+from net import hostfirewall, ingressrules, l2guard, policychains, servicenat
 from net.backend.base import Member, Scene, gateways, is_ipv6
 from net.host import EndpointRequest, PublishRequest
+from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.names import has_names
 from net.naming import BRIDGE, VXLAN, bridge_name
 from net.policy import HostPolicies
@@ -39,10 +40,11 @@ def tables(
     published: Iterable[PublishRequest],
     service_ranges: Iterable[str] = (),
     policies: HostPolicies = NO_POLICIES,
+    firewall: HostFirewall = NO_FIREWALL,
 ) -> Mapping[Family, NftTable]:
     """Both our tables: `inet` for what is routed, `bridge` for what stays on a bridge."""
     known, feet = tuple(members), tuple(endpoints)
-    inet = _inet(known, scene, published, policies)
+    inet = _inet(known, scene, published, policies, firewall)
     services = NftTable(sets=servicenat.sets(service_ranges))
     return {
         "inet": _joined(inet, services, policychains.inet(policies, feet)),
@@ -62,6 +64,7 @@ def _inet(
     scene: Scene,
     published: Iterable[PublishRequest],
     policies: HostPolicies,
+    firewall: HostFirewall,
 ) -> NftTable:
     inner = [link for member in members for link in member.traits.inner]
     lanes = [
@@ -83,6 +86,7 @@ def _inet(
     return NftTable(
         chains={
             **_inet_chains(scene.vxlan_port, vnis, policychains.tracking(policies), ingress),
+            **_publish_chains(firewall),
             **ingressrules.chains(ingress, scene),
         },
         sets={
@@ -113,25 +117,6 @@ def _inet_chains(
     return {
         **_untracked_chains(vxlan_port, vnis, tracking),
         **_forward_chains(vxlan_port, ingress),
-        "publish": Chain(rules=_publish_rules()),
-        "prerouting": Chain(
-            type="nat",
-            hook="prerouting",
-            priority=DSTNAT,
-            rules=(
-                rule("ip daddr != 127.0.0.0/8 fib daddr type local jump publish", "to this host"),
-                rule("meta nfproto ipv6 ip6 daddr != ::1 fib daddr type local jump publish", "to this host"),
-            ),
-        ),
-        "output": Chain(
-            type="nat",
-            hook="output",
-            priority=DSTNAT,
-            rules=(
-                rule("meta nfproto ipv4 fib daddr type local jump publish", "from this host to itself"),
-                rule("ip6 daddr != ::1 fib daddr type local jump publish", "::1 would get no answer"),
-            ),
-        ),
         "postrouting": Chain(type="nat", hook="postrouting", priority=SRCNAT, rules=_source_rules(ingress)),
     }
 
@@ -243,24 +228,54 @@ def _forward_chains(vxlan_port: int, ingress: Member | None) -> Mapping[str, Cha
     }
 
 
-def _publish_rules() -> tuple[Rule, ...]:
-    key, clients = "meta l4proto . th dport map", "meta l4proto . th dport ."
-    some = "meta l4proto { tcp, udp, sctp }"  # nft 1.0 wants it said for maps of intervals
+def _publish_chains(firewall: HostFirewall) -> Mapping[str, Chain]:
+    """From outside, the host's own firewall has a say where no allow-list has."""
+    entry = hostfirewall.OUTSIDE if firewall.chains else "publish"
+    listed = (rule("jump publish_some", "who is in an allow-list"),)
+    return {
+        "publish_some": Chain(rules=_listed_rules()),
+        "publish": Chain(rules=(*_open_rules(), *listed)),
+        **hostfirewall.gate(firewall, "publish", listed),
+        "prerouting": Chain(
+            type="nat",
+            hook="prerouting",
+            priority=DSTNAT,
+            rules=(
+                rule(f"ip daddr != 127.0.0.0/8 fib daddr type local jump {entry}", "to this host"),
+                rule(f"meta nfproto ipv6 ip6 daddr != ::1 fib daddr type local jump {entry}", "to this host"),
+            ),
+        ),
+        "output": Chain(
+            type="nat",
+            hook="output",
+            priority=DSTNAT,
+            rules=(
+                rule("meta nfproto ipv4 fib daddr type local jump publish", "from this host to itself"),
+                rule("ip6 daddr != ::1 fib daddr type local jump publish", "::1 would get no answer"),
+            ),
+        ),
+    }
+
+
+def _open_rules() -> tuple[Rule, ...]:
+    key = "meta l4proto . th dport map"
     return (
         rule(f"dnat ip to ip daddr . {key} @host4", "published on one address"),
         rule(f"dnat ip to {key} @port4", "published on all addresses"),
-        rule(
-            f"{some} dnat ip to ip daddr . {clients} ip saddr map @hostfor4",
-            "published on one address for some",
-        ),
-        rule(f"{some} dnat ip to {clients} ip saddr map @portfor4", "published on all addresses for some"),
         rule(f"dnat ip6 to ip6 daddr . {key} @host6", "published on one address"),
         rule(f"dnat ip6 to {key} @port6", "published on all addresses"),
-        rule(
-            f"{some} dnat ip6 to ip6 daddr . {clients} ip6 saddr map @hostfor6",
-            "published on one address for some",
-        ),
-        rule(f"{some} dnat ip6 to {clients} ip6 saddr map @portfor6", "published on all addresses for some"),
+    )
+
+
+def _listed_rules() -> tuple[Rule, ...]:
+    clients = "meta l4proto . th dport ."
+    some = "meta l4proto { tcp, udp, sctp }"  # nft 1.0 wants it said for maps of intervals
+    one, all_ = "published on one address for some", "published on all addresses for some"
+    return (
+        rule(f"{some} dnat ip to ip daddr . {clients} ip saddr map @hostfor4", one),
+        rule(f"{some} dnat ip to {clients} ip saddr map @portfor4", all_),
+        rule(f"{some} dnat ip6 to ip6 daddr . {clients} ip6 saddr map @hostfor6", one),
+        rule(f"{some} dnat ip6 to {clients} ip6 saddr map @portfor6", all_),
     )
 
 

@@ -22,6 +22,7 @@ from net.backend.base import Backend, Member, Scene, Traits, is_ipv6
 from net.endpoint import InstanceNetwork, endpoint_link
 from net.firewall import tables
 from net.host import INGRESS, NetworkPlan
+from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.naming import bridge_name, vxlan_name
 from net.servicechains import Frame
 from net.shaping import limits_of
@@ -79,8 +80,10 @@ def check(plan: NetworkPlan) -> None:
         raise InvalidInput.of("networks of this host", tuple(problems))
 
 
-def desired(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> NetState:
-    """Everything that should be on this host. The plan has passed `check`."""
+def desired(
+    plan: NetworkPlan, instances: Iterable[InstanceNetwork], firewall: HostFirewall = NO_FIREWALL
+) -> NetState:
+    """Everything that should be on this host, beside that firewall. The plan has passed `check`."""
     scene, known = scene_of(plan), tuple(instances)
     fragments = [backend_of(view).fragment(view, scene) for _, view in sorted(plan.networks.items())]
     fragments.append(
@@ -88,6 +91,7 @@ def desired(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> NetState
             links=endpoint_links(plan, known),
             routes=frozenset(_service_routes(plan)),
             sysctls=_host_sysctls(plan, known),
+            admissions=frozenset(firewall.admissions),
         )
     )
     limits = [limits_of(e) for i in known for e in i.endpoints if e.network in plan.networks]
@@ -101,12 +105,13 @@ def desired(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> NetState
         limits=frozenset(limit for f in limits for limit in f.limits),
         detours=frozenset(detour for f in limits for detour in f.detours),
         rules=frozenset(r for f in fragments for r in f.rules),
+        admissions=frozenset(a for f in fragments for a in f.admissions),
         sysctls=_merge("sysctl", (f.sysctls for f in fragments)),
-        tables=filter_tables(plan, known),
+        tables=filter_tables(plan, known, firewall),
     )
 
 
-def service_frame(plan: NetworkPlan) -> Frame:
+def service_frame(plan: NetworkPlan, firewall: HostFirewall = NO_FIREWALL) -> Frame:
     """What the table of services depends on besides services."""
     scene = scene_of(plan)
     traits = (traits_of(view, scene) for _, view in sorted(plan.networks.items()))
@@ -114,6 +119,7 @@ def service_frame(plan: NetworkPlan) -> Frame:
         ranges=plan.service_ranges(),
         onlink=tuple(name for t in traits if t.onlink for name in t.inner),
         ports=INGRESS in plan.networks,
+        firewall=replace(firewall, admissions=()),
     )
 
 
@@ -129,13 +135,15 @@ def around(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> NetworkPl
     return replace(plan, networks={ident: view for ident, view in plan.networks.items() if ident in used})
 
 
-def filter_tables(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[Family, NftTable]:
+def filter_tables(
+    plan: NetworkPlan, instances: Iterable[InstanceNetwork], firewall: HostFirewall = NO_FIREWALL
+) -> Mapping[Family, NftTable]:
     """The packet filter's part of `desired`: all that attaching or publishing changes besides a link."""
     scene, known = scene_of(plan), tuple(instances)
     members = [Member(view=v, traits=traits_of(v, scene)) for _, v in sorted(plan.networks.items())]
     endpoints = [e for i in known for e in i.endpoints if e.network in plan.networks]
     published = [i.published for i in known if i.published is not None]
-    return tables(members, scene, endpoints, published, plan.service_ranges(), plan.policies)
+    return tables(members, scene, endpoints, published, plan.service_ranges(), plan.policies, firewall)
 
 
 def policy_tables(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[Family, NftTable]:

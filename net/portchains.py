@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from net import hostfirewall
 from net.host import INGRESS
+from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.naming import vxlan_name
 from net.portelements import PREFIX
 from net.state import Chain, Rule, rule
@@ -40,15 +42,16 @@ def remembered(most: int) -> Mapping[str, str]:
     }
 
 
-def arrivals() -> tuple[Rule, ...]:
+def arrivals(firewall: HostFirewall = NO_FIREWALL) -> tuple[Rule, ...]:
     """For the hook before routing. Loopback is the host's own, and no tunnel carries link-local addresses.
     What an entry sends to a member is translated once more, to the address with which the member answers."""
     came = f'iifname "{vxlan_name(INGRESS)}"'
+    entry = hostfirewall.OUTSIDE if firewall.chains else "ports"
     return (
         rule(f"{came} dnat ip to ip daddr map @inner4", "to a member of this host"),
         rule(f"{came} dnat ip6 to ip6 daddr map @inner6", "to a member of this host"),
-        rule("ip daddr != 127.0.0.0/8 fib daddr type local jump ports", "to this host"),
-        rule("ip6 daddr != ::1 ip6 saddr != fe80::/10 fib daddr type local jump ports", "to this host"),
+        rule(f"ip daddr != 127.0.0.0/8 fib daddr type local jump {entry}", "to this host"),
+        rule(f"ip6 daddr != ::1 ip6 saddr != fe80::/10 fib daddr type local jump {entry}", "to this host"),
     )
 
 
@@ -60,7 +63,13 @@ def departures() -> tuple[Rule, ...]:
     )
 
 
-def ports() -> Chain:
+def ports(firewall: HostFirewall = NO_FIREWALL) -> Mapping[str, Chain]:
+    """The chain `ports`, and those by which strangers come there where the host's firewall has a say."""
+    listed = rule(f"{_PORT} @limited goto ports", "an allow list decides")
+    return {"ports": _ports(), **hostfirewall.gate(firewall, "ports", (listed,))}
+
+
+def _ports() -> Chain:
     strangers = (
         rule(
             f"{_PORT} @limited {_KINDS} {_PORT} . {family} saddr != @clients{digit} return",

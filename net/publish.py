@@ -54,17 +54,17 @@ def _put(found: dict[str, dict[str, str]], version: int, port: BoundPort, host_i
 
 
 def allowed(ranges: Iterable[str], version: int) -> tuple[str, ...] | None:
-    """Ranges of one family without overlaps, in nft's notation; None for everybody."""
+    """Ranges of one family without overlaps, in nft's notation; None without a list. Everybody by a list is
+    two ranges: a list opens a port where the host's firewall would not, so it stays one."""
     given = [ipaddress.ip_network(text) for text in ranges]
     if not given:
         return None
     mine = [network for network in given if network.version == version]
     merged = list(ipaddress.collapse_addresses(mine))  # type: ignore[type-var]
-    if any(network.prefixlen == 0 for network in merged):
-        return None
     return tuple(
         str(n.network_address) if n.prefixlen == n.max_prefixlen else str(n)  # as nft lists them
-        for n in merged
+        for network in merged
+        for n in (network.subnets() if network.prefixlen == 0 else (network,))
     )
 
 

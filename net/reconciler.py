@@ -26,7 +26,7 @@ from model.status import Endpoint
 from net import hostports, loadbalance, publish
 from net.convergence import Convergence
 from net.diff import Op, Operation, diff, nft_operations
-from net.drift import drift_of, not_repaired
+from net.drift import drift_of, not_repaired, services_drift
 from net.endpoint import InstanceNetwork, endpoint_link, endpoint_status, network_of, same_but_ways
 from net.endpointfiles import EndpointFiles
 from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
@@ -50,7 +50,6 @@ from net.plan import (
 from net.policy import HostPolicies
 from net.proxied import proxied, proxy_state, told
 from net.proxying import PortProxy, ProxyFeed
-from net.servicechains import TABLE as SERVICE_TABLE
 from net.serving import Serving
 from net.shaping import limit_changes
 from net.state import Link, NetState, Sysctl, Way
@@ -127,7 +126,8 @@ class NetReconciler:
         async with self._lock:
             self._plan = plan
             _, failure = await self._converge()
-            await self._serving.apply(plan.services, service_frame(plan), own_blocks(plan))
+            frame = service_frame(plan, self._convergence.firewall)
+            await self._serving.apply(plan.services, frame, own_blocks(plan))
             self._told = {key: s for key, s in plan.services.items() if told(s)}
             await self._tell_proxy()
             if failure is not None:
@@ -281,10 +281,8 @@ class NetReconciler:
         but: Container[tuple[str, int]] = frozenset(),
         within: tuple[int, int] = (FIRST_PORT, LAST_PORT),
     ) -> int:
-        ours = self._serving.published
-        return hostports.free_port(
-            self._kernel, self._published(), protocol, host_ip, ours=ours, but=but, within=within
-        )
+        known, ours = self._published(), self._serving.published
+        return hostports.free_port(self._kernel, known, protocol, host_ip, ours=ours, but=but, within=within)
 
     # -- within -------------------------------------------------------------------------------------
     def _published(self) -> list[PublishRequest]:
@@ -314,7 +312,7 @@ class NetReconciler:
         if self._plan is None:
             return
         near = around(self._plan, (before, after))
-        now, then = filter_tables(near, (after,)), filter_tables(near, (before,))
+        now, then = (filter_tables(near, (known,), self._convergence.firewall) for known in (after, before))
         await self._change(nft_operations(now, then), needed=needed)
         self._parting.changed(before, after)
 
@@ -343,10 +341,11 @@ class NetReconciler:
 
     async def _converge(self, *, thorough: bool = False) -> tuple[Sequence[Operation], CommandFailed | None]:
         """As `Convergence.to`, to what the plan means for the instances that there are."""
-        assert self._plan is not None
+        plan = self._plan
+        assert plan is not None
         present = self._convergence.present(self._instances.values())
-        done = await self._convergence.to(desired(self._plan, present), thorough=thorough)
-        self._loopback = loopback_routing(self._plan, present)
+        done = await self._convergence.to(lambda beside: desired(plan, present, beside), thorough=thorough)
+        self._loopback = loopback_routing(plan, present)
         return done
 
     async def _settled(self) -> None:
@@ -385,9 +384,9 @@ class NetReconciler:
                 return [], None
             done, failure = await self._converge(thorough=thorough)
             drifts = [*self._convergence.regained(), *map(drift_of, done)]
+            await self._serving.follow(service_frame(self._plan, self._convergence.firewall))
             if wrong := await self._serving.repair():
-                action = f"{wrong} elements or chains differed, set back"
-                drifts.append(Drift(object=f"nft table inet {SERVICE_TABLE}", action=action))
+                drifts.append(services_drift(wrong))
             return drifts, failure
 
     def _tell(self, drifts: Iterable[Drift]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from model.spec import Struct
 from net import portchains
+from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.loadbalance import LANES
 from net.naming import BRIDGE, VXLAN
 from net.nftscript import comment
@@ -38,6 +39,7 @@ class Frame(Struct):
     """Bridges whose containers hold their subnet on-link."""
     ports: bool = False
     """Whether services may publish ports on this host."""
+    firewall: HostFirewall = NO_FIREWALL
 
 
 _SETS: Mapping[str, str] = {
@@ -77,11 +79,11 @@ def base_chains(frame: Frame) -> Mapping[str, Chain]:
             local.append(rule(match, "this host asks a service"))
     remembered = _remembering()
     if frame.ports:
-        inside += portchains.arrivals()
+        inside += portchains.arrivals(frame.firewall)
         local += portchains.departures()
         remembered += portchains.remembering(frame.ranges, SEED, REMEMBERED)
     return {
-        **({"ports": portchains.ports()} if frame.ports else {}),
+        **(portchains.ports(frame.firewall) if frame.ports else {}),
         REFUSED: Chain(
             rules=(
                 rule("meta l4proto tcp reject with tcp reset", "no member is ready"),

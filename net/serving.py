@@ -113,6 +113,12 @@ class Serving:
                 await self._kernel.change_services(change)
                 self.mutations += 1
 
+    async def follow(self, frame: Frame) -> None:
+        """What services stand in is another now."""
+        if frame != self._frame:
+            self._frame = frame
+            await self._compare()
+
     async def repair(self) -> int:
         """Look whether somebody else changed something, and set it back; the number of elements and chains
         that were not as they should be."""

@@ -150,6 +150,19 @@ class Detour(Struct):
     to: str
 
 
+AdmissionFamily = Literal["ip", "ip6"]
+
+
+class Admission(Struct):
+    """Our rules in Docker's chain for rules of others (`net.dockeruser`)."""
+
+    family: AdmissionFamily
+    past: tuple[str, ...] = ()
+    """Docker's own bridges, about which we say nothing."""
+    sound: bool = True
+    """Whether they stand as and where they should."""
+
+
 class Sysctl(Struct):
     """`path` below /proc/sys, with slashes."""
 
@@ -225,6 +238,7 @@ class NetState(Struct):
     limits: frozenset[Limit] = frozenset()
     detours: frozenset[Detour] = frozenset()
     rules: frozenset[PolicyRule] = frozenset()
+    admissions: frozenset[Admission] = frozenset()
     sysctls: Mapping[str, str] = {}
     tables: Mapping[Family, NftTable] = {}
     """Our table (named `flota`) of each family."""

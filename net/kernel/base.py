@@ -14,6 +14,7 @@ from model.spec import Struct
 from net.diff import Operation
 from net.endpoint import InstanceNetwork
 from net.flows import Change
+from net.hostfirewall import HostFirewall
 from net.loadbalance import ElementChange, Flow
 from net.state import NetState
 
@@ -66,6 +67,10 @@ class Kernel(Protocol):
 
     async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:
         """Those of these addresses (packed) to which a translated connection still leads."""
+        ...
+
+    async def host_firewall(self) -> HostFirewall:
+        """firewalld's judgement about what comes in, as it stands."""
         ...
 
     async def nft_changed_by_others(self) -> bool:

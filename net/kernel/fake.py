@@ -16,12 +16,14 @@ from model.errors import AlreadyExists, CommandFailed
 from net.diff import NftOp, Op, Operation, describe
 from net.endpoint import InstanceNetwork
 from net.flows import Change, Connection, is_stale
+from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.kernel.base import SeenServices
 from net.kernel.fakeservices import FakeServices
 from net.loadbalance import ElementChange, Flow
 from net.servicechains import TABLE as SERVICE_TABLE
 from net.state import (
     Address,
+    Admission,
     Detour,
     Family,
     Fdb,
@@ -70,6 +72,8 @@ class FakeKernel:
         self.refused: set[str] = set()
         """Objects, as `describe` names them, whose changes fail."""
         self.unsteered_links: set[str] = set()
+        self.firewall: HostFirewall = NO_FIREWALL
+        """A stranger's; tests may change it and ring."""
         self.connections: list[Connection] = []
         self.taken_ports: set[tuple[str, int]] = set()
         self.applied: list[Operation] = []
@@ -113,6 +117,9 @@ class FakeKernel:
 
     async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:
         return members & self.services.connected
+
+    async def host_firewall(self) -> HostFirewall:
+        return self.firewall
 
     async def nft_changed_by_others(self) -> bool:
         return self.services.changed_by_others()
@@ -166,6 +173,10 @@ class FakeKernel:
             if item.path not in self.state.sysctls:
                 raise _refused(operation, "no such switch")
             return _replace(self.state, sysctls={**self.state.sysctls, item.path: item.value})
+        if isinstance(item, Admission):
+            others = {a for a in self.state.admissions if a.family != item.family}
+            stand = others if operation.verb == "remove" else {*others, item}
+            return _replace(self.state, admissions=frozenset(stand))
         if isinstance(item, Steering):
             self.unsteered_links.discard(item.link)
             return self.state

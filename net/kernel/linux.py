@@ -16,16 +16,18 @@ import msgspec
 from net.diff import Op, Operation
 from net.endpoint import InstanceNetwork
 from net.flows import Change
+from net.hostfirewall import HostFirewall
 from net.kernel import netns, steering, sysctl
 from net.kernel.base import SeenServices
 from net.kernel.connections import connected_members, forget_connections, forget_datagrams
 from net.kernel.grip import Grip, MountBell
+from net.kernel.iptables import DockerChain
 from net.kernel.monitor import Monitor
 from net.kernel.netlink import Netlink
 from net.kernel.nft import Nft
 from net.kernel.services import ServiceLink
 from net.loadbalance import ElementChange, Flow
-from net.state import NetState
+from net.state import Admission, NetState
 
 BULK = 500
 """Elements from which on a transaction is worth not being told of."""
@@ -42,6 +44,7 @@ class LinuxKernel:
         self._netlink = Netlink(sysfs)
         self._nft = Nft()
         self._services = ServiceLink()
+        self._docker = DockerChain()
         self._monitor: Monitor | None = None
         self._grip = Grip()
         self._mounts: MountBell | None = None
@@ -65,7 +68,9 @@ class LinuxKernel:
     async def observe(self, sysctls: Iterable[str]) -> NetState:
         links = await self._netlink.observe()
         tables = await self._netlink.call(self._nft.tables)
-        return msgspec.structs.replace(links, sysctls=sysctl.read(sysctls), tables=tables)
+        await self._docker.look()
+        values, admissions = sysctl.read(sysctls), self._docker.seen
+        return msgspec.structs.replace(links, sysctls=values, tables=tables, admissions=admissions)
 
     async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:
         return await asyncio.to_thread(steering.unsteered, dict(links), self._sysfs)
@@ -73,11 +78,15 @@ class LinuxKernel:
     async def apply(self, operations: Sequence[Operation]) -> None:
         run: list[Op] = []
         for operation in operations:
-            if isinstance(operation, Op):
+            if isinstance(operation, Op) and not isinstance(operation.item, Admission):
                 run.append(operation)
                 continue
             await self._flush(run)
             run = []
+            if isinstance(operation, Op):
+                assert isinstance(operation.item, Admission)
+                await self._docker.change(operation.item, remove=operation.verb == "remove")
+                continue
             await self._netlink.call(self._transact, operation.script)
         await self._flush(run)
 
@@ -104,6 +113,11 @@ class LinuxKernel:
 
     async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:
         return await asyncio.to_thread(connected_members, members)
+
+    async def host_firewall(self) -> HostFirewall:
+        found = await self._netlink.call(self._nft.host_firewall)
+        await self._docker.look()
+        return msgspec.structs.replace(found, admissions=self._docker.wanted)
 
     async def nft_changed_by_others(self) -> bool:
         return await self._netlink.call(self._services.changed_by_others)

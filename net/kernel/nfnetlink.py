@@ -99,24 +99,41 @@ def list_elements(link: socket.socket, table: str, name: str) -> dict[bytes, byt
 
 def is_dormant(link: socket.socket, family: int, table: str) -> bool:
     """Whether a table is switched off (NFT_TABLE_F_DORMANT); one that is not there is not."""
+    found = _table(link, family, table)
+    return found is not None and bool(int.from_bytes(found.get(2, b""), "big") & DORMANT)
+
+
+def has_table(link: socket.socket, family: int, table: str) -> bool:
+    return _table(link, family, table) is not None
+
+
+def _table(link: socket.socket, family: int, table: str) -> Mapping[int, bytes] | None:
     link.send(_message(GETTABLE, REQUEST | ACK, family, _attr(1, table.encode() + b"\0")))
-    found, answered = False, False
+    found: Mapping[int, bytes] | None = None
+    answered = False
     while not answered:
         for kind, payload in _received(link.recv(1 << 16)):
             answered = answered or kind == NLMSG_ERROR
             if kind != NLMSG_ERROR:
-                found = bool(int.from_bytes(_attributes(payload).get(2, b""), "big") & DORMANT)
+                found = _attributes(payload)
     return found
 
 
-def dropping_chains(link: socket.socket, table: str) -> set[str]:
+def dropping_chains(link: socket.socket, table: str, family: int = NFPROTO_INET) -> set[str]:
     """Names of a table's chains whose policy is to drop."""
     found = set[str]()
-    for payload in _dump(link, GETCHAIN, NFPROTO_INET, _attr(1, table.encode() + b"\0")):
+    for payload in _dump(link, GETCHAIN, family, _attr(1, table.encode() + b"\0")):
         parts = _attributes(payload)
         if parts[1] == table.encode() + b"\0" and parts.get(5) == struct.pack(">I", NF_DROP):
             found.add(parts[3].rstrip(b"\0").decode())
     return found
+
+
+def rule_handles(link: socket.socket, family: int, table: str) -> tuple[tuple[str, int], ...]:
+    """Chain and handle of each rule of a table: whatever changes there gives others."""
+    dumped = _dump(link, GETRULE, family, _attr(1, table.encode() + b"\0"))
+    rules = map(_attributes, dumped)
+    return tuple((parts[2].rstrip(b"\0").decode(), int.from_bytes(parts[3], "big")) for parts in rules)
 
 
 def list_comments(link: socket.socket, table: str) -> dict[str, tuple[str, ...]]:

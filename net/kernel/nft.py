@@ -14,6 +14,8 @@ from typing import Any
 import nftables
 
 from model.errors import CommandFailed
+from net import hostfirewall
+from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.kernel import nfnetlink
 from net.nftscript import TABLE, parse_listing
 from net.state import Family, NftTable
@@ -42,6 +44,14 @@ class Nft:
             if code == 0:
                 found[family] = parse_listing(json.loads(output))
         return found
+
+    def host_firewall(self) -> HostFirewall:
+        """Costs next to nothing on hosts without firewalld's table."""
+        with nfnetlink.connect() as link:
+            if not nfnetlink.has_table(link, nfnetlink.NFPROTO_INET, hostfirewall.TABLE):
+                return NO_FIREWALL
+        code, output, _ = self._run(f"list table inet {hostfirewall.TABLE}", listing=True)
+        return hostfirewall.read(json.loads(output)) if code == 0 else NO_FIREWALL
 
     def close(self) -> None:
         self._context = None

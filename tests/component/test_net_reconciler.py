@@ -11,6 +11,7 @@ import pytest
 from model.errors import CommandFailed, InUse
 from net.flows import Connection
 from net.host import Drift
+from net.hostfirewall import GATE, NO_FIREWALL, HostFirewall, Step
 from net.kernel.fake import FakeKernel, without_link
 from net.loadbalance import ElementChange, Ledger, pack
 from net.naming import bridge_name, vxlan_name
@@ -204,6 +205,31 @@ async def test_table_of_services_goes_once_nobody_is_connected(tmp_path: Path) -
     assert kernel.services.chains == {}
     await serving.change({"web": service("10.1.1.9")})
     assert kernel.services.elements["vip4"]
+
+
+async def test_reconciler_follows_firewalld_and_calls_it_no_repair(tmp_path: Path) -> None:
+    kernel, told = FakeKernel(), list[Drift]()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    network.on_drift(told.append)
+    await network.start()
+    await network.apply(plan())
+    await network.serve({"web": service("10.1.1.9")})
+
+    def asked() -> bool:
+        return f"{GATE}0" in kernel.state.tables["inet"].chains
+
+    refusing = HostFirewall(chains=((Step(match="", verdict="refuse"),),))
+    kernel.firewall = refusing
+    kernel.strike(lambda state: state)
+    await until(asked, deadline=2, what="firewalld's start")
+    before = network.mutations
+    await network.apply(msgspec.structs.replace(plan(), services={"web": service("10.1.1.9")}))
+    assert network.mutations == before
+    kernel.firewall = NO_FIREWALL
+    kernel.strike(lambda state: state)
+    await until(lambda: not asked(), deadline=2, what="firewalld's end")
+    assert told == []
+    await network.close()
 
 
 async def test_reconciler_repairs_services_a_stranger_changed(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,8 @@ from tests.rig.support import background
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
-PAGE = f"http://{HOST}:8080/"
+PAGE, SHOP = f"http://{HOST}:8080/", f"http://{HOST}:8090/"
+LISTED = f"published=8090,target=80,allow={THIRD}"
 
 
 def sh(fleet: Fleet, script: str) -> str:
@@ -54,15 +56,17 @@ def works(fleet: Fleet) -> set[str]:
     enter = ("nsenter", "-t", str(pid), "-n")
     inner = {n: fleet.json("inspect", n)[0]["status"]["endpoints"][0]["ipv4"] for n in ("there", "beside")}
     found = {
-        "page from n3": fetches(fleet.rig, "n3", PAGE),
-        "page from n2": fetches(fleet.rig, "n2", PAGE),
-        "page from the host": fetches(fleet.rig, "n1", PAGE),
         "outside": fetches(fleet.rig, "n1", f"http://{THIRD}:{TAKEN}/", *enter),
         "other host": fetches(fleet.rig, "n1", f"http://{inner['there']}/", *enter),
         "same host": fetches(fleet.rig, "n1", f"http://{inner['beside']}/", *enter),
         "names": fleet.attempt("n1", "exec", "near", "nslookup", "there").returncode == 0,
     }
-    return {name for name, good in found.items() if good}
+    return pages(fleet) | {name for name, good in found.items() if good}
+
+
+def pages(fleet: Fleet) -> set[str]:
+    asked = {"page from n3": "n3", "page from n2": "n2", "page from the host": "n1"}
+    return {name for name, host in asked.items() if fetches(fleet.rig, host, PAGE)}
 
 
 @contextlib.contextmanager
@@ -116,16 +120,97 @@ def firewalld(fleet: Fleet) -> Iterator[None]:
     sh(fleet, "umount /etc/firewalld; rm -r /run/firewalld.etc")
 
 
-def test_firewalld_lets_published_ports_through_and_allow_lists_narrow_them(town: Fleet) -> None:
-    """It accepts whatever was translated; it must be told of our links for the rest."""
+def becomes(fleet: Fleet, wanted: set[str]) -> None:
+    """Within the second that an agent takes to follow."""
+    wait_until(lambda: pages(fleet) == wanted, deadline=3, what=str(wanted))
+
+
+def test_firewalld_keeps_ports_closed_until_it_or_an_allow_list_opens_them(town: Fleet) -> None:
+    """It accepts whatever was translated, so we ask it first; of our links it must be told for the rest."""
+    own, everybody = {"page from the host"}, {"page from n3", "page from n2", "page from the host"}
+    shop = ("--name", "shop", "-p", "8090:80", "--constraint", "node.name==n1")
+    rich = f"rule family=ipv4 source address={THIRD} port port=8080 protocol=tcp accept"
     with firewalld(town):
-        assert {"page from n3", "page from n2", "page from the host"} <= works(town)
+        becomes(town, own)
         assert not {"outside", "other host", "names"} & works(town)
+        sh(town, "firewall-cmd -q --add-port=8080/tcp")
+        becomes(town, everybody)
+        sh(town, f"firewall-cmd -q --remove-port=8080/tcp; firewall-cmd -q --add-rich-rule='{rich}'")
+        becomes(town, own | {"page from n3"})
+        sh(town, "firewall-cmd -q --reload")
+        becomes(town, own)
+        sh(town, f"firewall-cmd -q --zone=trusted --add-source={THIRD}")
+        becomes(town, own | {"page from n3"})
+        sh(
+            town,
+            "firewall-cmd -q --add-port=7420/tcp; firewall-cmd -q --zone=trusted --remove-source=" + THIRD,
+        )
         change = (f"published=8080,target=80,allow={THIRD},allow={HOST}", "--publish-rm", "80", "web")
         town.flota("n1", "update", "--publish-add", *change)
-        assert works(town) & {"page from n3", "page from n2"} == {"page from n3"}
+        assert pages(town) == own | {"page from n3"}
+        change = ("published=8080,target=80,allow=0.0.0.0/0", "--publish-rm", "80", "web")
+        town.flota("n1", "update", "--publish-add", *change)
+        assert pages(town) == everybody
         town.flota("n1", "update", "--publish-add", "8080:80", "--publish-rm", "80", "web")
+        assert pages(town) == own
+        town.flota("n1", "service", "create", *shop, IMAGE, "sh", "-c", SERVE)
+        wait_until(lambda: fetches(town.rig, "n1", SHOP), deadline=10, what="the service's page")
+        assert not fetches(town.rig, "n3", SHOP)
+        town.flota("n1", "service", "update", "--publish-rm", "80", "--publish-add", LISTED, "shop")
+        wait_until(lambda: fetches(town.rig, "n3", SHOP), deadline=5, what="the allow list")
+        town.flota("n1", "service", "rm", "shop")
+        sh(town, "firewall-cmd -q --add-port=8080/tcp")
         sh(town, "firewall-cmd -q --zone=trusted --add-interface=flb+; firewall-cmd -q --add-port=4789/udp; "
            "firewall-cmd -q --zone=trusted --add-interface=flx+")  # fmt: skip
         wait_until(lambda: works(town) == set(ALL), deadline=5, what="everything")
     assert works(town) == set(ALL)
+
+
+@contextlib.contextmanager
+def docker(fleet: Fleet, log: str) -> Iterator[None]:
+    """Docker Engine on n1."""
+    words = ["dockerd", "--data-root", "/var/lib/flota/docker", "--exec-root", "/run/docker"]
+    words += ["-p", "/run/docker.pid", "-H", f"unix://{SOCKET}"]
+    daemon = fleet.rig.spawn("n1", words, log=log)
+    info = ["docker", "-H", f"unix://{SOCKET}", "info"]
+    try:
+        wait_until(
+            lambda: fleet.rig.exec("n1", info, check=False).returncode == 0, deadline=30, what="dockerd"
+        )
+        yield
+    finally:
+        sh(fleet, "kill $(cat /run/docker.pid)")
+        daemon.wait(20)
+
+
+SOCKET = "/run/flota/docker.sock"
+
+
+def chain(fleet: Fleet) -> list[str]:
+    return sh(fleet, "iptables -S DOCKER-USER").splitlines()[1:]
+
+
+@pytest.mark.slow
+def test_docker_beside_us_stops_nothing_of_ours(town: Fleet, tmp_path: Path) -> None:
+    log = str(tmp_path / "dockerd.log")
+    try:
+        with docker(town, log):
+            assert chain(town) == ["-A DOCKER-USER -j RETURN"], "it drops nothing where it came second"
+            sh(town, "iptables -P FORWARD DROP")  # as it does on a host that it finds without ip_forward
+            wait_until(lambda: works(town) == set(ALL), deadline=10, what="all beside Docker")
+            assert sum("--comment flota" in line for line in chain(town)) == 6
+            sh(town, f"docker -H unix://{SOCKET} network create lan")
+            wait_until(lambda: len(chain(town)) == 9, deadline=5, what="Docker's new bridge to be left to it")
+            sh(town, f"iptables -I DOCKER-USER -s {THIRD} -j DROP")
+            wait_until(
+                lambda: works(town) == set(ALL) - {"page from n3", "outside"}, deadline=5, what="a drop"
+            )
+            sh(town, f"iptables -D DOCKER-USER -s {THIRD} -j DROP; iptables -F DOCKER-USER")
+            wait_until(lambda: works(town) == set(ALL), deadline=5, what="our rules again")
+            sh(town, f"docker -H unix://{SOCKET} network rm lan")
+        with docker(town, log):
+            wait_until(lambda: works(town) == set(ALL), deadline=10, what="all beside Docker started again")
+    finally:
+        sh(town, "for t in iptables ip6tables; do $t -P FORWARD ACCEPT; $t -F; $t -X; done; "
+           "nft delete table ip filter; nft delete table ip nat; ip link del docker0")  # fmt: skip
+    wait_until(lambda: works(town) == set(ALL), deadline=5, what="all without Docker")

@@ -53,6 +53,8 @@ PURE = [
     "net/plan.py",
     "net/ipam.py",
     "net/publish.py",
+    "net/hostfirewall.py",
+    "net/dockeruser.py",
     "net/naming.py",
     "net/names.py",
     "net/zonenames.py",

@@ -272,8 +272,8 @@ def test_a_mask_of_processors_is_written_as_the_kernel_reads_it(processors: int,
         ((), {"port4"}, {"port6"}),
         (("10.0.0.0/8", "10.1.0.0/16"), {"portfor4 10.0.0.0/8"}, set()),
         (("192.0.2.1", "fd00::/8"), {"portfor4 192.0.2.1"}, {"portfor6 fd00::/8"}),
-        (("0.0.0.0/0",), {"port4"}, set()),
-        (("0.0.0.0/1", "128.0.0.0/1", "::/0"), {"port4"}, {"port6"}),
+        (("0.0.0.0/0",), {"portfor4 0.0.0.0/1", "portfor4 128.0.0.0/1"}, set()),
+        (("10.0.0.0/8", "::/0"), {"portfor4 10.0.0.0/8"}, {"portfor6 ::/1", "portfor6 8000::/1"}),
     ],
 )
 def test_a_port_with_an_allow_list_is_published_for_those_alone(
