@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,6 +13,9 @@ from bench.peers import IMAGE, Docker
 from deploy.busybox import root_tar
 from deploy.fleet import Fleet
 from deploy.rig.netns import NetnsRig
+
+RIG = os.environ.get("FLOTA_RIG", "b")
+"""Begin of the names of hosts: runs side by side on one machine need their own."""
 
 
 class Stage:
@@ -29,7 +33,8 @@ class Stage:
     def fleet(self) -> Fleet:
         """flota on three hosts, with the benchmark's image on each."""
         if self._fleet is None:
-            rig = NetnsRig("bf", disk=self.folder / "flota", run=Path("/run/flota-bf"))
+            name = f"{RIG}f"
+            rig = NetnsRig(name, disk=self.folder / "flota", run=Path(f"/run/flota-{name}"))
             rig.down()
             self._fleet = Fleet(rig)
             self._fleet.start(3)
@@ -40,7 +45,7 @@ class Stage:
     def docker(self) -> Docker:
         """Docker Engine on one host."""
         if self._docker is None:
-            self._docker = Docker("bd", self.folder / "docker")
+            self._docker = Docker(f"{RIG}d", self.folder / "docker")
             self._docker.start(1, self.tar)
         return self._docker
 
@@ -48,7 +53,7 @@ class Stage:
     def swarm(self) -> Docker:
         """A Swarm of three."""
         if self._swarm is None:
-            self._swarm = Docker("bs", self.folder / "swarm")
+            self._swarm = Docker(f"{RIG}s", self.folder / "swarm")
             self._swarm.start(3, self.tar)
         return self._swarm
 

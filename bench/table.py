@@ -7,6 +7,7 @@ limit are medians. A figure whose peer or limit is absent is not met.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import comb
 from statistics import median, quantiles
 from typing import Literal
 
@@ -78,6 +79,17 @@ def row(figure: Figure, samples: Samples) -> Row:
         runs=len(ratios),
         note=samples.note,
     )
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Where the median lies by 95 of 100: the narrowest pair of order statistics that promises it, whatever
+    the distribution (the sign test's). Of fewer than six values, all of them."""
+    ordered, total = sorted(values), 2 ** len(values)
+    outside, rank = 1.0, 0
+    while rank < len(ordered) // 2 and 2 * (outside + comb(len(ordered), rank + 1)) / total <= 0.05:
+        rank += 1
+        outside += comb(len(ordered), rank)
+    return ordered[rank], ordered[len(ordered) - 1 - rank]
 
 
 def failed(figure: Figure, why: str) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.figures import lb, names, net, overlay, publish, schedule, start
+from bench.figures import firstpacket, lb, names, net, overlay, publish, schedule, start
 from bench.stage import Stage
 from bench.table import Figure, Samples
 
@@ -14,6 +14,7 @@ FIGURES: tuple[tuple[Figure, Measure], ...] = (
     *start.FIGURES,
     *schedule.FIGURES,
     *overlay.FIGURES,
+    *firstpacket.FIGURES,
     *lb.FIGURES,
     *publish.FIGURES,
     *net.FIGURES,

@@ -1,161 +1,154 @@
-"""TCP through the overlays between two hosts, against a VXLAN made by hand: cubic, one MTU on both."""
+"""TCP through the overlays between two hosts: against VXLAN made by hand, and against Swarm's overlay. Cubic,
+one MTU on all.
+
+All lanes are measured by turns, once for all figures: bulk, then a byte there and back.
+"""
 
 from __future__ import annotations
 
-import json
+import os
 import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
+from statistics import median
 
+from bench import hand
+from bench.lanes import ATTEMPTS, Lane, Stream, exchanges, stream
 from bench.peers import IMAGE
 from bench.stage import Stage
-from bench.table import Figure, Samples
+from bench.table import Figure, Samples, interval
 from deploy.rig.netns import NetnsRig
 
-SECONDS = "2"
-"""Measured, after one that isn't counted."""
-ATTEMPTS = 50
-"""Until the server listens."""
+__all__ = ["ATTEMPTS", "FIGURES", "container_pid"]
+MODES = ("routed", "bridged")
+COMMAND = ("sleep", "100000")
 
 
-def routed(stage: Stage, runs: int) -> Samples:
-    return _compare(stage, runs, ())
+@contextmanager
+def _ours(stage: Stage, mode: str) -> Iterator[Lane]:
+    fleet, network = stage.fleet, f"bench{mode}"
+    fleet.flota("n1", "network", "create", "--opt", f"mode={mode}", network)
+    names = {host: f"{mode}{host}" for host in ("n1", "n2")}
+    try:
+        for host, name in names.items():
+            words = ("--name", name, "--network", network, "--node", host, IMAGE, *COMMAND)
+            fleet.flota("n1", "run", "-d", *words)
+        client, server = (f"/proc/{container_pid(stage, name, h)}/ns/net" for h, name in names.items())
+        (foot,) = fleet.json("inspect", names["n2"])[0]["status"]["endpoints"]
+        yield Lane(client=client, server=server, address=foot["ipv4"])
+    finally:
+        for name in names.values():
+            fleet.attempt("n1", "rm", "-f", name)
+        fleet.flota("n1", "network", "rm", network)
 
 
-def bridged(stage: Stage, runs: int) -> Samples:
-    return _compare(stage, runs, ("--opt", "mode=bridged"))
-
-
-def _compare(stage: Stage, runs: int, options: tuple[str, ...]) -> Samples:
-    fleet = stage.fleet
-    fleet.flota("n1", "network", "create", *options, "benchov")
+@contextmanager
+def _swarm(stage: Stage) -> Iterator[Lane]:
+    """Containers that were put on an attachable overlay by hand."""
+    swarm = stage.swarm
+    swarm.run("n1", "network", "create", "-d", "overlay", "--attachable", "benchlane")
+    spaces = {}
     try:
         for host in ("n1", "n2"):
-            words = ("--name", f"ov{host}", "--network", "benchov", "--node", host, IMAGE, "sleep", "100000")
-            fleet.flota("n1", "run", "-d", *words)
-        return _pairs(stage, runs)
+            words = ("--name", f"lane{host}", "--network", "benchlane", swarm.image_id, *COMMAND)
+            swarm.run(host, "run", "-d", *words)
+            said = swarm.run(host, "inspect", "-f", "{{.State.Pid}}", f"lane{host}").stdout.decode()
+            spaces[host] = f"/proc/{_pid_outside(swarm.rig, host, int(said))}/ns/net"
+        form = '{{(index .NetworkSettings.Networks "benchlane").IPAddress}}'
+        address = swarm.run("n2", "inspect", "-f", form, "lanen2").stdout.decode().strip()
+        yield Lane(client=spaces["n1"], server=spaces["n2"], address=address)
     finally:
         for host in ("n1", "n2"):
-            fleet.attempt("n1", "rm", "-f", f"ov{host}")
-        fleet.flota("n1", "network", "rm", "benchov")
-
-
-def _pairs(stage: Stage, runs: int) -> Samples:
-    pids = {host: container_pid(stage, f"ov{host}", host) for host in ("n1", "n2")}
-    spaces = {host: f"--net=/proc/{pid}/ns/net" for host, pid in pids.items()}
-    address = stage.fleet.json("inspect", "ovn2")[0]["status"]["endpoints"][0]["ipv4"]
-    mine, peer = [], []
-    with _by_hand(stage) as (client, server, hand_address):
-        for turn in range(-1, runs):
-            a = _gigabits([spaces["n1"]], [spaces["n2"]], address)
-            b = _gigabits([client], [server], hand_address)
-            if turn >= 0:
-                mine.append(a)
-                peer.append(b)
-    return Samples(ours=tuple(mine), peer=tuple(peer))
+            swarm.run(host, "rm", "-f", f"lane{host}", check=False)
+        swarm.run("n1", "network", "rm", "benchlane", check=False)
 
 
 def container_pid(stage: Stage, name: str, host: str) -> int:
     """This machine's pid of a container's first process, by the one its host knows."""
-    words = [
-        "sh",
-        "-c",
-        'readlink "/proc/$1/ns/net"',
-        "sh",
-        stage.fleet.json("inspect", name)[0]["status"]["pid"],
-    ]
-    wanted = stage.fleet.rig.exec(host, [str(w) for w in words]).stdout.decode().strip()
-    for pid in stage.fleet.rig.processes(host):
+    return _pid_outside(stage.fleet.rig, host, stage.fleet.json("inspect", name)[0]["status"]["pid"])
+
+
+def _pid_outside(rig: NetnsRig, host: str, pid: int) -> int:
+    words = ["readlink", f"/proc/{pid}/ns/net"]
+    wanted = rig.exec(host, words).stdout.decode().strip()
+    for candidate in rig.processes(host):
         found = subprocess.run(
-            ["readlink", f"/proc/{pid}/ns/net"], capture_output=True, text=True, check=False
+            ["readlink", f"/proc/{candidate}/ns/net"], capture_output=True, text=True, check=False
         )
         if found.stdout.strip() == wanted:
-            return pid
-    raise RuntimeError(f"no process of {name} is seen on this machine")
+            return candidate
+    raise RuntimeError(f"no process in the namespace of {host}'s {pid} is seen on this machine")
 
 
-def _gigabits(client: list[str], server: list[str], address: str) -> float:
-    words = ["nsenter", *client, "iperf3", "-J", "-C", "cubic", "-O", "1", "-t", SECONDS, "-c", address]
-    listening = subprocess.Popen(
-        ["nsenter", *server, "iperf3", "-s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+Runs = Mapping[str, Sequence[tuple[Stream, float]]]
+"""By lane; one of each turn."""
+_measured: dict[tuple[int, int], Runs] = {}
+
+
+def _all(stage: Stage, runs: int) -> Runs:
+    key = id(stage), runs
+    if key not in _measured:
+        with (
+            _ours(stage, "routed") as routed,
+            _ours(stage, "bridged") as bridged,
+            _swarm(stage) as swarm,
+            hand.lanes(stage.folder / "hand", os.cpu_count() or 1) as by_hand,
+        ):
+            lanes = {"routed": routed, "bridged": bridged, "swarm": swarm, **by_hand}
+            found: dict[str, list[tuple[Stream, float]]] = {name: [] for name in lanes}
+            for _ in range(runs):
+                for name, lane in lanes.items():
+                    found[name].append((stream(lane), exchanges(lane)))
+        _measured[key] = found
+    return _measured[key]
+
+
+def _bulk(mode: str, peer: str, stage: Stage, runs: int) -> Samples:
+    found = _all(stage, runs)
+    ours, theirs = ([one.gigabits for one, _ in found[name]] for name in (mode, peer))
+    cost = [median(one.per_processor for one, _ in found[name]) for name in (mode, peer)]
+    note = f"{cost[0]:.3g} Gbit per processor second, the peer {cost[1]:.3g}"
+    return Samples(ours=tuple(ours), peer=tuple(theirs), note=f"{_interval(ours, theirs)}; {note}")
+
+
+def _exchanged(mode: str, peer: str, stage: Stage, runs: int) -> Samples:
+    found = _all(stage, runs)
+    ours, theirs = ([rate for _, rate in found[name]] for name in (mode, peer))
+    return Samples(ours=tuple(ours), peer=tuple(theirs), note=_interval(ours, theirs))
+
+
+def _interval(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    low, high = interval([a / b for a, b in zip(ours, theirs, strict=True)])
+    return f"95 % interval {low:.3g} to {high:.3g}"
+
+
+PEERS = {
+    "plain": ("", "VXLAN by hand", {"routed": 0.93, "bridged": 0.97}),
+    "steered": (".steered", "the same, steered", {"routed": 0.93, "bridged": 0.97}),
+    "swarm": (".swarm", "Swarm's overlay", {"routed": 1.0, "bridged": 1.0}),
+}
+"""Ends of the figures' names, peers and goals."""
+
+
+def _figure(mode: str, peer: str, suffix: str, what: str, unit: str) -> Figure:
+    end, called, goals = PEERS[peer]
+    return Figure(
+        name=f"overlay.{mode}{suffix}{end}",
+        what=f"{what} between containers on two hosts, {mode} overlay",
+        unit=unit,
+        goal=goals[mode],
+        better="more",
+        peer=called,
     )
-    said = ""
-    try:
-        for _ in range(ATTEMPTS):
-            said = subprocess.run(words, capture_output=True, text=True, check=False).stdout
-            ended = json.loads(said or "{}").get("end", {})
-            if "sum_received" in ended:
-                return float(ended["sum_received"]["bits_per_second"]) / 1e9
-            time.sleep(0.05)
-    finally:
-        listening.kill()
-        listening.wait()
-    raise RuntimeError(f"iperf3 to {address}: {said[-300:]}")
 
 
-@contextmanager
-def _by_hand(stage: Stage) -> Iterator[tuple[str, str, str]]:
-    """Two hosts on a switch like ours, a bridge and a VXLAN device in each, a namespace behind: plain
-    `ip`."""
-    rig = NetnsRig("bh", disk=stage.folder / "hand", run=Path("/run/flota-bh"))
-    rig.down()
-    guests = ("flbench-a", "flbench-b")
-    try:
-        rig.up(2)
-        for index, (host, guest) in enumerate(zip(rig.hosts, guests, strict=True), 1):
-            _ip("netns", "add", guest)
-            peer = rig.hosts[2 - index].address
-            _host_by_hand(f"bh-{host.name}", guest, index=index, own=host.address, peer=peer)
-        yield f"--net=/run/netns/{guests[0]}", f"--net=/run/netns/{guests[1]}", "10.55.0.2"
-    finally:
-        for guest in guests:
-            subprocess.run(["ip", "netns", "del", guest], check=False, capture_output=True)
-        rig.down()
-
-
-def _host_by_hand(host: str, guest: str, *, index: int, own: str, peer: str) -> None:
-    _ip("-n", host, "link", "add", "vx0", "mtu", "1450", "type", "vxlan", "id", "77", "dstport", "4789",
-        "local", own, "nolearning")  # fmt: skip
-    _ip("-n", host, "link", "add", "br0", "type", "bridge")
-    _ip("-n", host, "link", "set", "vx0", "master", "br0", "up")
-    _ip("-n", host, "link", "set", "br0", "up")
-    subprocess.run(
-        ["bridge", "-n", host, "fdb", "append", "00:00:00:00:00:00", "dev", "vx0", "dst", peer], check=True
+FIGURES = tuple(
+    (_figure(mode, peer, suffix, what, unit), partial(measure, mode, peer))
+    for measure, suffix, what, unit in (
+        (_bulk, "", "one TCP stream", "Gbit/s"),
+        (_exchanged, ".exchange", "a byte there and a byte back by TCP", "1/s"),
     )
-    _ip("-n", host, "link", "add", "v0", "mtu", "1450", "type", "veth", "peer", "name", "eth0", "mtu", "1450",
-        "netns", guest)  # fmt: skip
-    _ip("-n", host, "link", "set", "v0", "master", "br0", "up")
-    _ip("-n", guest, "address", "add", f"10.55.0.{index}/24", "dev", "eth0")
-    _ip("-n", guest, "link", "set", "eth0", "up")
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
-
-
-FIGURES = (
-    (
-        Figure(
-            name="overlay.routed",
-            what="one TCP stream between containers on two hosts, routed overlay",
-            unit="Gbit/s",
-            goal=0.85,
-            better="more",
-            peer="VXLAN by hand",
-        ),
-        routed,
-    ),
-    (
-        Figure(
-            name="overlay.bridged",
-            what="one TCP stream between containers on two hosts, bridged overlay",
-            unit="Gbit/s",
-            goal=0.95,
-            better="more",
-            peer="VXLAN by hand",
-        ),
-        bridged,
-    ),
+    for mode in MODES
+    for peer in PEERS
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.table import Figure, Samples, failed, markdown, render, row, selected
+from bench.table import Figure, Samples, failed, interval, markdown, render, row, selected
 
 START = Figure(name="start.api", what="x", unit="ms", goal=0.4, better="less", peer="docker")
 RATE = Figure(name="overlay.routed", what="x", unit="Gbit/s", goal=0.85, better="more", peer="by hand")
@@ -32,6 +32,11 @@ def test_the_table_for_documents_has_a_line_per_figure() -> None:
     assert len({line.count("|") for line in (head, rule, *lines)}) == 1
     assert "| 9 Gbit/s | 10 (by hand) | – | 0.9 (0.9–0.9) | ≥ 0.85 | yes |" in lines[0]
     assert lines[1].endswith("| no |")
+
+
+@pytest.mark.parametrize(("count", "low", "high"), [(1, 0, 0), (5, 0, 4), (6, 0, 5), (10, 1, 8), (12, 2, 9)])
+def test_interval_of_a_median_is_that_of_the_sign_test(count: int, low: int, high: int) -> None:
+    assert interval([float(n) for n in reversed(range(count))]) == (low, high)
 
 
 def test_names_select_by_prefix() -> None:
