@@ -28,6 +28,14 @@ NETWORKS = {
     "routed": ("--ipv6",),
     "bridged": ("--ipv6", "--opt", "mode=bridged"),
     "small": ("--subnet", "10.77.0.0/27"),
+    "large": ("--subnet", "10.78.0.0/16"),
+}
+WALKER = "10.78.9.9"
+"""The address of a container that goes from host to host."""
+SERVICES = {
+    "svc": ("--network", "routed", "-p", "8080:80"),
+    "wide": ("--network", "bridged"),
+    "kept": ("--network", "name=routed,ip=keep"),
 }
 ROUNDS = int(os.environ.get("FLOTA_CHAOS_ROUNDS", "300" if FULL else "12"))
 SPAN = 6
@@ -53,13 +61,16 @@ class Chaos:
         self.containers: dict[str, str] = {}
         """Name → host."""
         self.cut: set[str] = set()
+        self.drained = ""
+        self._kept: dict[int, tuple[str, str]] = {}
+        """Addresses of the replicas that are to keep them, by slot."""
         self._serial = 0
 
     def act(self) -> None:
         choices = {
             self.create: 6, self.remove: 4, self.replace: 3, self.rewire: 3, self.scale: 3,
-            self.kill_agent: 1, self.kill_controller: 1, self.cut_off: 1, self.lose_power: 1,
-            self.vandalise: 3,
+            self.walk: 2, self.drain: 2, self.kill_agent: 1, self.kill_controller: 1, self.cut_off: 1,
+            self.lose_power: 1, self.vandalise: 3,
         }  # fmt: skip
         act = self.random.choices(list(choices), list(choices.values()))[0]
         act()
@@ -70,12 +81,16 @@ class Chaos:
     def reachable(self) -> list[str]:
         return [host for host in HOSTS if host not in self.cut]
 
+    def open(self) -> list[str]:
+        """Hosts that take new containers."""
+        return [host for host in self.reachable() if host != self.drained]
+
     # -- work -------------------------------------------------------------------------------------------
     def create(self) -> None:
         if len(self.containers) >= MOST:
             self.remove()
         self._serial += 1
-        name, host = f"c{self._serial}", self.random.choice(self.reachable())
+        name, host = f"c{self._serial}", self.random.choice(self.open())
         network = self.random.choice(list(NETWORKS))
         self.told(f"run {name} on {host}, {network}")
         words = ("--name", name, "--network", network, "--node", host, "--restart", "always", IMAGE)
@@ -108,9 +123,35 @@ class Chaos:
             self.fleet.attempt("n1", "network", verb, network, name)
 
     def scale(self) -> None:
-        count = self.random.randint(0, 6)
-        self.told(f"scale svc to {count}")
-        self.fleet.flota("n1", "service", "scale", f"svc={count}")
+        name, count = self.random.choice(list(SERVICES)), self.random.randint(0, 5)
+        self.told(f"scale {name} to {count}")
+        self.fleet.flota("n1", "service", "scale", f"{name}={count}")
+
+    def walk(self) -> None:
+        """A container with an address of its own leaves a host for another."""
+        if self.containers.get("walker") in self.cut:
+            return
+        if self.containers.pop("walker", ""):
+            self.fleet.flota("n1", "rm", "-f", "walker")
+        host = self.random.choice(self.open())
+        self.told(f"the walker is on {host}")
+        words = ("--name", "walker", "--network", f"name=large,ip={WALKER}", "--node", host)
+        self.fleet.flota("n1", "run", "-d", *words, "--restart", "always", IMAGE, "sleep", "100000")
+        self.containers["walker"] = host
+
+    def drain(self) -> None:
+        """Its replicas move, plain containers stay. Never n1's: some host must take new ones."""
+        self.undrain()
+        host = self.random.choice(("n2", "n3"))
+        self.told(f"drain {host}")
+        self.fleet.flota("n1", "node", "update", "--availability", "drain", host)
+        self.drained = host
+
+    def undrain(self) -> None:
+        if self.drained:
+            self.told(f"{self.drained} is active again")
+            self.fleet.flota("n1", "node", "update", "--availability", "active", self.drained)
+            self.drained = ""
 
     # -- faults -----------------------------------------------------------------------------------------
     def kill_agent(self) -> None:
@@ -162,6 +203,7 @@ class Chaos:
             self.told(f"heal {host}")
             self.fleet.rig.heal(host)
         self.cut.clear()
+        self.undrain()
         healed = time.monotonic()
         self.fleet.wait_ready(len(HOSTS))
         return healed
@@ -180,6 +222,11 @@ class Chaos:
             if address
         )
         assert [key for key, count in held.items() if count > 1] == [], "an address is held twice"
+        for one in found:
+            if one["instance"].get("service_name") == "kept" and one["status"]["phase"] == "running":
+                (foot,) = one["status"]["endpoints"]
+                now = foot["ipv4"], foot["ipv6"]
+                assert self._kept.setdefault(one["instance"]["slot"], now) == now, "an address was not kept"
 
     def _doctor(self) -> float | None:
         done = self.fleet.attempt("n1", "network", "doctor", "--format", "json")
@@ -193,11 +240,16 @@ class Chaos:
             for one in listed
             if not one["instance"].get("service")
         }
-        (service,) = self.fleet.json("service", "ls")
-        wanted = service["service"]["spec"]["mode"].get("replicas", 1)
-        mine = [one for one in listed if one["instance"].get("service")]
-        running = [one for one in mine if one["status"]["phase"] == "running"]
-        done = plain == dict.fromkeys(self.containers, "running") and len(running) == wanted
+        wanted = {
+            one["service"]["id"]: one["service"]["spec"]["mode"].get("replicas", 1)
+            for one in self.fleet.json("service", "ls")
+        }
+        running = Counter(
+            one["instance"]["service"]
+            for one in listed
+            if one["instance"].get("service") and one["status"]["phase"] == "running"
+        )
+        done = plain == dict.fromkeys(self.containers, "running") and +Counter(wanted) == running
         return listed if done else None
 
 
@@ -206,8 +258,9 @@ def test_a_fleet_treated_badly_is_well_again_and_holds_no_address_twice(lonely: 
     seed = int(os.environ.get("FLOTA_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
     for name, words in NETWORKS.items():
         lonely.flota("n1", "network", "create", *words, name)
-    service = ("--name", "svc", "--replicas", "2", "--network", "routed", "--drain", "0s", IMAGE)
-    lonely.flota("n1", "service", "create", *service, "sleep", "100000")
+    for name, words in SERVICES.items():
+        service = ("--name", name, "--replicas", "2", *words, "--drain", "0s", IMAGE, "sleep", "100000")
+        lonely.flota("n1", "service", "create", *service)
     chaos = Chaos(lonely, seed)
     try:
         for done in range(1, ROUNDS + 1):
