@@ -279,7 +279,12 @@ class FakeAgent:
             return
         have = {endpoint.network: endpoint for endpoint in known.endpoints}
         made = {endpoint.network: endpoint for endpoint in self._endpoints(instance)}
-        endpoints = tuple(have.get(network, endpoint) for network, endpoint in made.items())
+        endpoints = tuple(
+            msgspec.structs.replace(
+                have.get(network, foot), bandwidth_in=foot.bandwidth_in, bandwidth_out=foot.bandwidth_out
+            )
+            for network, foot in made.items()
+        )
         ports = tuple(
             BoundPort(
                 target=p.target,
