@@ -20,6 +20,7 @@ from net.naming import ALIAS, PREFIXES, VETH
 from net.state import (
     PROTOCOL,
     Address,
+    Admission,
     Detour,
     Fdb,
     Limit,
@@ -48,6 +49,7 @@ NOT_OBJECTS: Mapping[type[Item], str] = {
     Sysctl: "a switch is set, not deleted (tests/kernel/test_drift.py)",
     Steering: "a file of a link's (tests/kernel/test_drift.py)",
     Way: "inside a container's namespace",
+    Admission: "a rule in Docker's chain (tests/kernel/test_docker_chain.py)",
 }
 TABLES = ("flota", "flota_services")
 
