@@ -114,6 +114,8 @@ class NetworkInfo(Struct):
     blocks: tuple[Block, ...] = ()
     usage: tuple[BlockUsage, ...] = ()
     """Of the blocks; told of one network, not in lists."""
+    strangers: Mapping[str, str] = {}
+    """Addresses that machines of the site have, and which host met them there with which MAC."""
     endpoints: Mapping[str, str] = {}
     """Instance name → its addresses on this network, comma separated."""
 

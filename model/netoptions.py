@@ -9,18 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from model.errors import Problem
+from model.parents import is_parent
 
+SITE_DRIVERS = frozenset({"macvlan", "ipvlan"})
+"""Their subnet is the site's own, with the site's router: containers stand among its machines."""
 _COMMON = ("mtu", "icc")
 KNOWN: Mapping[str, tuple[str, ...]] = {
     "overlay": (*_COMMON, "mode", "vni", "rps"),
     "bridge": _COMMON,
+    "macvlan": ("mtu", "parent", "mode"),
+    "ipvlan": ("mtu", "parent", "mode", "flag"),
 }
 """mtu: of the containers' interfaces. icc: `off` keeps containers of the network apart but for published
-ports. mode: routed or bridged. vni: the VXLAN's number. rps: `off` keeps a stream on one processor."""
+ports. mode: routed or bridged. vni: the VXLAN's number. rps: `off` keeps a stream on one processor.
+parent: the host's link that containers stand on (`model.parents`). mode and flag: the kernel's own."""
+MODES: Mapping[str, tuple[str, ...]] = {
+    "overlay": ("routed", "bridged"),
+    "macvlan": ("bridge", "private", "vepa", "passthru"),
+    "ipvlan": ("l2", "l3", "l3s"),
+}
+"""The first is the one without an option (ip-link(8))."""
+FLAGS = ("bridge", "private", "vepa")
 
 _DOCKERS: Mapping[str, str] = {
     "com.docker.network.driver.mtu": "mtu",
     "com.docker.network.bridge.enable_icc": "icc",
+    "macvlan_mode": "mode",
+    "ipvlan_mode": "mode",
+    "ipvlan_flag": "flag",
 }
 _SWITCHES: Mapping[str, str] = {"true": "on", "1": "on", "false": "off", "0": "off"}
 _REFUSED: Mapping[str, str] = {
@@ -50,11 +66,26 @@ def problems(driver: str, options: Mapping[str, str], path: str, *, ipv6: bool) 
         if driver in KNOWN and key not in KNOWN[driver]:
             known = f"a {driver} network has {', '.join(KNOWN[driver])}"
             found.append(_p(f"{path}.{key[:80]}", _REFUSED.get(key, f"unknown option: {known}")))
+        elif key == "mode" and driver in MODES and value not in MODES[driver]:
+            found.append(_p(f"{path}.mode", f"{value[:40]!r} is not {_either(MODES[driver])}"))
         elif key in _CHECKS and not _CHECKS[key](value):
             found.append(_p(f"{path}.{key}", f"{value[:40]!r} is not {_WORDS[key]}"))
         elif key == "mtu" and ipv6 and int(value) < LEAST_MTU_IPV6:
             found.append(_p(f"{path}.mtu", f"{value} is less than the {LEAST_MTU_IPV6} that IPv6 needs"))
+    if driver in SITE_DRIVERS and not options.get("parent"):
+        found.append(
+            _p(f"{path}.parent", f"a {driver} network needs the hosts' link it stands on: parent=eth1")
+        )
     return found
+
+
+def mode(driver: str, options: Mapping[str, str]) -> str:
+    """Of a network whose driver has modes."""
+    return options.get("mode") or MODES[driver][0]
+
+
+def _either(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 LEAST_MTU, MOST_MTU = 576, 65535
@@ -70,14 +101,16 @@ def _number(least: int, most: int) -> Callable[[str], bool]:
 _CHECKS: Mapping[str, Callable[[str], bool]] = {
     "mtu": _number(LEAST_MTU, MOST_MTU),
     "vni": _number(1, MOST_VNI),
-    "mode": lambda text: text in ("routed", "bridged"),
+    "flag": lambda text: text in FLAGS,
+    "parent": is_parent,
     "rps": lambda text: text in ("on", "off"),
     "icc": lambda text: text in ("on", "off"),
 }
 _WORDS: Mapping[str, str] = {
     "mtu": f"{LEAST_MTU} to {MOST_MTU}",
     "vni": f"1 to {MOST_VNI}",
-    "mode": "routed or bridged",
+    "flag": _either(FLAGS),
+    "parent": "a link's name (eth1, eth1.20, en*) or label:KEY",
     "rps": "on or off",
     "icc": "on or off",
 }

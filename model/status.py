@@ -71,6 +71,8 @@ class Endpoint(Struct):
     ipv6: str = ""
     mac: str = ""
     gateway: str = ""
+    resolver: str | None = None
+    """Where names are asked for: None, at the gateway; empty, nowhere."""
     bandwidth_in: int = 0
     bandwidth_out: int = 0
     """Limits that stand, in bits a second; 0: none."""
@@ -134,6 +136,14 @@ class Platform(Struct):
     variant: str = ""
 
 
+class Nic(Struct):
+    """A link of the host's own that could carry networks: Ethernet, nobody's port."""
+
+    name: str
+    mtu: int = 1500
+    up: bool = True
+
+
 class HostFacts(Struct):
     """What a host is, measured by its agent at start."""
 
@@ -162,6 +172,9 @@ class HostFacts(Struct):
     """Ranges on its own links, and those that it reaches by gateways but for the default one; without
     ours."""
     routes: tuple[str, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    link_kinds: tuple[str, ...] = ()
+    """Of macvlan, ipvlan and vlan those that its kernel can make."""
 
 
 class HostState(StrEnum):
@@ -180,6 +193,15 @@ class VolumeReport(Struct):
     anonymous: bool = False
 
 
+class Stranger(Struct):
+    """Somebody on a network of the site's who has an address that a container was to get."""
+
+    network: NetworkId
+    address: str
+    mac: str
+    seen_at: float = 0.0
+
+
 class HostReport(Struct):
     """Slow facts that change while a host runs; sent whole when changed."""
 
@@ -193,6 +215,8 @@ class HostReport(Struct):
     """What is wrong with the host now, one line each."""
     short: tuple[NetworkId, ...] = ()
     """Networks on which an instance waits for an address, since all in the host's blocks are held or rest."""
+    strangers: tuple[Stranger, ...] = ()
+    """That keep containers of this host from addresses."""
     vacated: tuple[str, ...] = ()
     """`network/address/mark` of the addresses that are set aside (`NetworkView.set_aside`) and that nobody
     here has."""

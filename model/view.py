@@ -53,6 +53,8 @@ class NetworkView(Struct):
     fixed: Mapping[InstanceId, str] = {}
     """Addresses that were promised to instances of this host by name."""
     fixed6: Mapping[InstanceId, str] = {}
+    parent: str = ""
+    """Of a network on the site's own: this host's link that it stands on; empty: it has none that fits."""
     singles: tuple[str, ...] = ()
     """Fixed addresses that are this host's beside its blocks, with prefix length."""
     awaited: tuple[str, ...] = ()
