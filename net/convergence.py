@@ -17,7 +17,7 @@ from net.endpoint import InstanceNetwork
 from net.host import Drift
 from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.kernel.base import Kernel
-from net.state import Link, NetState, Place, Steering
+from net.state import UPPER, Link, NetState, Place, Steering
 
 log = logging.getLogger("flota.net")
 
@@ -80,7 +80,8 @@ class Convergence:
         return operations, failure
 
     async def _difference(self, want: NetState) -> Sequence[Operation]:
-        have = await self._kernel.observe(want.sysctls)
+        inner = tuple(link for link in want.links.values() if link.foot is not None and link.kind in UPPER)
+        have = await self._kernel.observe(want.sysctls, inner)
         self.leaving &= set(have.links)
         return tuple(op for op in diff(want, have, self._routed) if not self._expected(op))
 

@@ -22,6 +22,7 @@ from net.state import (
     Detour,
     Family,
     Fdb,
+    Foot,
     Limit,
     Link,
     Neighbour,
@@ -35,6 +36,8 @@ from net.state import (
     Way,
 )
 
+CARRYING = ("bridge", "vlan")
+"""Links that others stand on: made first, removed last."""
 Item = (
     Link
     | Address
@@ -82,6 +85,8 @@ Operation = Op | NftOp
 def describe(item: Item) -> str:
     """The object for people: `link flb0123`, `route 10.1.0.0/24`."""
     match item:
+        case Link(foot=Foot(ifname=inside), below=below) if below:
+            return f"{item.kind} {item.name} ({inside} of a container, on {below})"
         case Link():
             return f"{item.kind} {item.name}"
         case Address():
@@ -112,6 +117,7 @@ def diff(want: NetState, have: NetState, stood: Container[Place] = frozenset()) 
     """Operations that make `want` of a host which is as `have`. Routes at the places of `stood` were
     there before: should somebody have put another in the place of one, it is taken back."""
     gone = {n for n, link in have.links.items() if n not in want.links or _remade(want.links[n], link)}
+    gone |= {n for n, link in have.links.items() if link.below in gone}
     left = _without(have, gone)
     kept = {route.place for route in want.routes} & {route.place for route in left.routes}
     ours = kept | {route.place for route in want.routes if route.place in stood}
@@ -127,7 +133,7 @@ def diff(want: NetState, have: NetState, stood: Container[Place] = frozenset()) 
     removed += [Op(verb="remove", item=item) for item in _sorted(left.addresses - want.addresses)]
     removed += [
         Op(verb="remove", item=have.links[name])
-        for name in sorted(gone, key=lambda n: (have.links[n].kind == "bridge", n))
+        for name in sorted(gone, key=lambda n: (have.links[n].kind in CARRYING, n))
     ]
     return (
         *removed,
@@ -170,12 +176,13 @@ def same_link(want: Link, have: Link) -> bool:
     """Whether a seen link is as wanted; what is left to the kernel (an empty MAC) and what is never
     observed don't count."""
     mac = have.mac if not want.mac else want.mac
-    seen = msgspec.structs.replace(want, mac=mac, foot=None, steered=False, peer="")
-    return seen == msgspec.structs.replace(have, foot=None, steered=False, peer="")
+    seen = msgspec.structs.replace(want, mac=mac, foot=None, steered=False, peer="", bare=False)
+    return seen == msgspec.structs.replace(have, foot=None, steered=False, peer="", bare=False)
 
 
 def _remade(want: Link, have: Link) -> bool:
-    return want.kind != have.kind or want.vxlan != have.vxlan
+    fixed = ((link.kind, link.vxlan, link.below, link.mode, link.vlan) for link in (want, have))
+    return next(fixed) != next(fixed)
 
 
 def _without(have: NetState, gone: set[str]) -> NetState:
@@ -200,7 +207,7 @@ def _orphan(link: Link, gone: set[str]) -> Link:
 
 
 def _links(want: NetState, have: NetState) -> Iterable[Operation]:
-    for name in sorted(want.links, key=lambda n: (want.links[n].kind != "bridge", n)):
+    for name in sorted(want.links, key=lambda n: (want.links[n].kind not in CARRYING, n)):
         link = want.links[name]
         if name not in have.links:
             yield Op(verb="add", item=link)

@@ -8,14 +8,15 @@ from msgspec.structs import replace
 
 from model.errors import NotFound
 from model.ids import NetworkId, short
+from model.netoptions import SITE_DRIVERS
 from model.spec import Struct
 from model.status import Endpoint
 from model.view import NetworkView
 from net.backend.base import Traits, full_prefix
 from net.host import INGRESS, EndpointRequest, NetworkPlan, PublishRequest
-from net.naming import bridge_name, endpoint_alias, endpoint_mac, veth_name
+from net.naming import answer_table, bridge_name, endpoint_alias, endpoint_mac, veth_name
 from net.state import Foot, Link
-from net.subnets import gateway, subnet_of
+from net.subnets import gateway, resolvers, subnet_of
 
 
 class InstanceNetwork(Struct):
@@ -48,8 +49,8 @@ def endpoint_link(
     namespace: str,
     service_ranges: tuple[str, ...] = (),
 ) -> Link:
-    """The veth pair of an endpoint. Services of the network answer in ranges behind its gateways. Raises
-    InvalidInput for an address outside the network's subnets."""
+    """The veth pair of an endpoint, or its one link on a link of the host. Services of the network answer in
+    ranges behind its gateways. Raises InvalidInput for an address outside the network's subnets."""
     addresses = [a for a in (request.ipv4, request.ipv6) if a]
     subnets = [subnet_of(view.spec, address) for address in addresses]
     gateways = tuple(str(gateway(subnet)) for subnet in subnets)
@@ -58,26 +59,48 @@ def endpoint_link(
         for address, subnet in zip(addresses, subnets, strict=True)
     )
     open_ = not view.spec.internal or view.id == INGRESS
+    upper, defaults = traits.upper, tuple(g for g in gateways if _leads(request, g)) if open_ else ()
+    if upper is not None and not open_:
+        gateways = ()  # what came in from beyond the site's router has no way back
+    if upper is not None and "l3" in upper.mode:
+        gateways, defaults = (), tuple(_everywhere(g) for g in defaults)
     return Link(
         name=veth_name(request.instance, request.network),
-        kind="veth",
+        kind="veth" if upper is None else upper.kind,
         alias=endpoint_alias(request.instance, request.network),
         mtu=traits.mtu,
-        master=bridge_name(request.network),
+        master=bridge_name(request.network) if upper is None else "",
         steered=traits.steered,
+        below="" if upper is None else upper.below,
+        mode="" if upper is None else upper.mode,
         foot=Foot(
             namespace=namespace,
             ifname=request.ifname,
             mac=mac_of(request),
             addresses=tuple(cidrs),
             gateways=gateways,
-            defaults=tuple(g for g in gateways if _leads(request, g)) if open_ else (),
+            defaults=defaults,
             ranges=(*(() if traits.onlink else (subnet.cidr for subnet in subnets)), *service_ranges),
             onlink=traits.onlink,
             replies_only=view.id == INGRESS,
+            beside=traits.beside if upper is not None else {},
+            table=answer_table(view.id) if upper is not None else 0,
             sysctls={_path(name, request.ifname): value for name, value in request.sysctls.items()},
         ),
     )
+
+
+def removal(request: EndpointRequest, view: NetworkView | None, namespace: str) -> tuple[Link, ...]:
+    """The links that an endpoint had, as they are to be removed; both that it can have had where its network
+    is not known any more."""
+    name = veth_name(request.instance, request.network)
+    alias = endpoint_alias(request.instance, request.network)
+    veth = Link(name=name, kind="veth", alias=alias, mtu=0)
+    inside = Foot(namespace=namespace, ifname=request.ifname, mac="", addresses=())
+    upper = Link(name=name, kind="macvlan", alias=alias, mtu=0, foot=inside)
+    if view is None:
+        return veth, upper
+    return (upper,) if view.spec.driver in SITE_DRIVERS else (veth,)
 
 
 def same_but_ways(one: EndpointRequest, other: EndpointRequest) -> bool:
@@ -92,6 +115,11 @@ def _bare(request: EndpointRequest) -> EndpointRequest:
 
 def _leads(request: EndpointRequest, gateway: str) -> bool:
     return request.default_route6 if ":" in gateway else request.default_route
+
+
+def _everywhere(gateway: str) -> str:
+    """As a way out of a link where nobody is asked for: ipvlan's layer 3 (Linux networking/ipvlan)."""
+    return "::/0" if ":" in gateway else "0.0.0.0/0"
 
 
 def _path(name: str, ifname: str) -> str:
@@ -110,4 +138,5 @@ def endpoint_status(request: EndpointRequest, view: NetworkView) -> Endpoint:
         ipv6=request.ipv6,
         mac=mac_of(request),
         gateway=str(gateway(subnet_of(view.spec, address))) if address else "",
+        resolver=next(iter(resolvers(view)), "") if view.spec.driver in SITE_DRIVERS else None,
     )

@@ -10,8 +10,9 @@ from collections.abc import Callable, Container, Mapping, Sequence
 
 from model.errors import CommandFailed, Exhausted, InUse, NotFound
 from model.ids import InstanceId, NetworkId, short
+from model.netoptions import SITE_DRIVERS
 from model.status import BoundPort, Endpoint
-from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
+from net.host import FIRST_PORT, LAST_PORT, AddressTaken, Drift, EndpointRequest, NetworkPlan, PublishRequest
 from net.loadbalance import VirtualService, problems, refuse
 from net.naming import endpoint_mac
 from net.policy import HostPolicies
@@ -20,7 +21,8 @@ from net.subnets import gateway, subnet_of
 
 class FakeHostNetwork:
     """`plan`, `endpoints`, `published`, `services`, `spaces` are what stands; `foreign_ports` are held by
-    strangers. While `trouble` says something, not all of a plan can be made."""
+    strangers, and so are the addresses of `strangers` (→ MAC) on networks of the site's. While `trouble` says
+    something, not all of a plan can be made."""
 
     def __init__(self) -> None:
         self.plan: NetworkPlan | None = None
@@ -31,6 +33,7 @@ class FakeHostNetwork:
         self.services: dict[str, VirtualService] = {}
         self.policies = HostPolicies()
         self.foreign_ports: set[tuple[str, int]] = set()
+        self.strangers: dict[str, str] = {}
         self.started = False
         self.trouble = ""
         self._bells: list[Callable[[Drift], None]] = []
@@ -68,6 +71,9 @@ class FakeHostNetwork:
             raise NotFound(f"this host carries no network {short(request.network)}")
         if request.instance not in self.spaces:
             raise NotFound(f"instance {short(request.instance)} has no network namespace")
+        if view.spec.driver in SITE_DRIVERS and (request.instance, request.network) not in self.endpoints:
+            for taken in {request.ipv4, request.ipv6} & self.strangers.keys():
+                raise AddressTaken(taken, self.strangers[taken], view.spec.name)
         address = request.ipv4 or request.ipv6
         endpoint = Endpoint(
             network=NetworkId(request.network),

@@ -16,14 +16,15 @@ from typing import Any
 
 from model.netoptions import apart
 from net import hostfirewall, ingressrules, l2guard, policychains, servicenat
-from net.backend.base import Member, Scene, gateways, is_ipv6
+from net.backend.base import Member, Scene, is_ipv6
 from net.host import EndpointRequest, PublishRequest
 from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.names import has_names
-from net.naming import BRIDGE, VXLAN, bridge_name
+from net.naming import BRIDGE, SHIM, VXLAN
 from net.policy import HostPolicies
 from net.publish import elements
 from net.state import Chain, ElementSet, Family, NftTable, Rule, element_set, rule
+from net.subnets import resolvers
 
 RAW, DSTNAT, FILTER, SRCNAT = -300, -100, 0, 100
 """Priorities of netfilter hooks (nft(8)): before connection tracking, destination NAT, filter, source NAT."""
@@ -75,17 +76,18 @@ def _inet(
         for b in m.traits.inner
     ]
     open_ = [m for m in members if not m.view.spec.internal]
-    outward = [bridge_name(member.view.id) for member in open_]
+    outward = [link for member in open_ for link in member.traits.inner[:1]]
     ranges = [r for member in open_ for r in member.traits.own_ranges]
     inside = [span for m in members for r in m.traits.own_ranges for span in without(r, m.traits.here)]
     peers = sorted({peer.address for peer in scene.peers.values()})
     vnis = sorted({member.view.vni for member in members if len(member.traits.inner) > 1})
     ports = elements(published)
     ingress = ingressrules.member_of(members)
-    asked = [address for m in members if has_names(m.view) for address in gateways(m.view)]
+    asked = [address for m in members if has_names(m.view) for address in resolvers(m.view)]
+    shims = any(m.traits.upper is not None and m.traits.inner for m in members)
     return NftTable(
         chains={
-            **_inet_chains(scene.vxlan_port, vnis, policychains.tracking(policies), ingress),
+            **_inet_chains(scene.vxlan_port, vnis, policychains.tracking(policies), ingress, shims=shims),
             **_publish_chains(firewall),
             **ingressrules.chains(ingress, scene),
         },
@@ -112,16 +114,18 @@ def _inet(
 
 
 def _inet_chains(
-    vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ...], ingress: Member | None
+    vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ...], ingress: Member | None, *, shims: bool
 ) -> Mapping[str, Chain]:
     return {
-        **_untracked_chains(vxlan_port, vnis, tracking),
+        **_untracked_chains(vxlan_port, vnis, tracking, shims=shims),
         **_forward_chains(vxlan_port, ingress),
         "postrouting": Chain(type="nat", hook="postrouting", priority=SRCNAT, rules=_source_rules(ingress)),
     }
 
 
-def _untracked_chains(vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ...]) -> Mapping[str, Chain]:
+def _untracked_chains(
+    vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ...], *, shims: bool
+) -> Mapping[str, Chain]:
     """What connection tracking never sees: our tunnels, what passes between containers, and questions for
     names, which a container that publishes port 53 would catch by its NAT otherwise. Answers to this
     host's own addresses are tracked, for they may belong to a connection that NAT led here; so is what passes
@@ -132,14 +136,18 @@ def _untracked_chains(vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ..
         ours = f"udp dport {vxlan_port} @th,96,24 {{ {', '.join(map(str, vnis))} }}"
         tunnel = (rule(f"{ours} jump tunnel", "our VXLAN networks"),)
         sent = (rule(f"{ours} notrack", "tunnels need no connection tracking"),)
-    inner = (
+    inner: tuple[Rule, ...] = (
         rule(f'iifname "{BRIDGE}*" jump from_container', "containers of this host"),
         rule(f'iifname "{VXLAN}*" jump from_tunnel', "containers of other hosts"),
     )
+    if shims:
+        inner = (*inner, rule(f'iifname "{SHIM}*" jump from_shim', "containers on the site's networks"))
+    answers = (*_answers(BRIDGE), *(_answers(SHIM) if shims else ()))
     between = Chain(rules=(*tracking, rule("notrack accept", "between containers")))
     verdict = "goto between" if tracking else "notrack accept"
     return {
         **({"between": between} if tracking else {}),
+        **({"from_shim": Chain(rules=_questions())} if shims else {}),
         "from_container": Chain(
             rules=(
                 rule(f"ip daddr @inside4 {verdict}", "between containers"),
@@ -163,7 +171,7 @@ def _untracked_chains(vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ..
             )
         ),
         "early": Chain(type="filter", hook="prerouting", priority=RAW, rules=(*tunnel, *inner)),
-        "early_output": Chain(type="filter", hook="output", priority=RAW, rules=(*sent, *_answers())),
+        "early_output": Chain(type="filter", hook="output", priority=RAW, rules=(*sent, *answers)),
     }
 
 
@@ -175,10 +183,10 @@ def _questions() -> tuple[Rule, ...]:
     )
 
 
-def _answers() -> tuple[Rule, ...]:
+def _answers(link: str) -> tuple[Rule, ...]:
     return (
-        rule(f'oifname "{BRIDGE}*" ip saddr @names4 {DNS} sport 53 notrack', "answers of names"),
-        rule(f'oifname "{BRIDGE}*" ip6 saddr @names6 {DNS} sport 53 notrack', "answers of names"),
+        rule(f'oifname "{link}*" ip saddr @names4 {DNS} sport 53 notrack', "answers of names"),
+        rule(f'oifname "{link}*" ip6 saddr @names6 {DNS} sport 53 notrack', "answers of names"),
     )
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Protocol
 
+from model.errors import InUse
 from model.ids import HostId, InstanceId
 from model.spec import NetworkSpec, Struct
-from model.status import BoundPort, Endpoint
+from model.status import BoundPort, Endpoint, Nic
 from model.view import NetworkView, Peer
 from net.loadbalance import VirtualService
 from net.policy import HostPolicies
@@ -37,6 +38,8 @@ class NetworkPlan(Struct):
     one container is on together should differ, for they are its way to them."""
     services: Mapping[str, VirtualService] = {}
     """By a key that is the caller's; as `HostNetwork.serve` takes them."""
+    nics: tuple[Nic, ...] = ()
+    """The host's own links, for networks that stand on one."""
     policies: HostPolicies = HostPolicies()
     """As `HostNetwork.police` takes them."""
 
@@ -82,6 +85,17 @@ class Drift(Struct):
     """It could not be set back."""
 
 
+class AddressTaken(InUse):
+    """Somebody on the site's network has it: `mac`."""
+
+    def __init__(self, address: str, mac: str, network: str) -> None:
+        super().__init__(
+            f"address {address} of network {network} is in use on the site's network, by {mac}",
+            hint="Set it aside (--aux-address), or let the machine that has it take another",
+        )
+        self.address, self.mac = address, mac
+
+
 class HostNetwork(Protocol):
     async def start(self) -> None:
         """Observe what there is, begin to listen for changes."""
@@ -109,7 +123,8 @@ class HostNetwork(Protocol):
 
     async def attach(self, request: EndpointRequest) -> Endpoint:
         """Idempotent: what stands is found, not made twice. One that differs only in being a way out is
-        changed without a gap. Raises NotFound for an unknown network."""
+        changed without a gap. Raises NotFound for an unknown network, and for one that needs a link which the
+        host has not; AddressTaken where machines of the site are asked first and one has the address."""
         ...
 
     async def detach(self, instance: InstanceId, network: str) -> None:

@@ -196,7 +196,7 @@ def reserved(spec: NetworkSpec, blocks: Sequence[str]) -> frozenset[Address]:
     for subnet in spec.subnets:
         whole = ipaddress.ip_network(subnet.cidr)
         found |= {*edges(whole), gateway(subnet)}
-        own = host_address(subnet, blocks) if spec.driver == "overlay" else ""
+        own = host_address(subnet, blocks) if spec.driver != "bridge" else ""
         if own:
             found.add(ipaddress.ip_address(own))
     return frozenset(found)

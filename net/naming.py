@@ -14,7 +14,9 @@ SPEAKER, SPEAKER_PORT = "fls", "flt"
 """A host's own foot on a bridged overlay: its end, and its port of the bridge."""
 LIMIT = "fli"
 """A link that holds back what an endpoint sends."""
-PREFIXES = (BRIDGE, VXLAN, VETH, SPEAKER, SPEAKER_PORT, LIMIT)
+SHIM, TAGGED = "flm", "fle"
+"""A host's own foot on a network of the site's, and a VLAN of one of its links."""
+PREFIXES = (BRIDGE, VXLAN, VETH, SPEAKER, SPEAKER_PORT, LIMIT, SHIM, TAGGED)
 ALIAS = "flota:"
 """Start of the alias (IFLA_IFALIAS) of each link of ours; with the name it marks ownership."""
 
@@ -33,6 +35,19 @@ def speaker_name(network: str) -> str:
 
 def speaker_port_name(network: str) -> str:
     return _link_name(SPEAKER_PORT, network)
+
+
+def shim_name(network: str) -> str:
+    return _link_name(SHIM, network)
+
+
+def vlan_name(parent: str) -> str:
+    """Of `eth1.20`, for all networks that stand on it."""
+    return TAGGED + _digest("vlan", parent).hex()[:12]
+
+
+def vlan_alias(parent: str) -> str:
+    return f"{ALIAS}vlan:{parent}"
 
 
 def veth_name(instance: str, network: str) -> str:
@@ -73,6 +88,16 @@ def vtep_mac(host: str, vni: int) -> str:
 
 def speaker_mac(host: str, vni: int) -> str:
     return _mac(_digest("speaker", host, str(vni)))
+
+
+def shim_mac(host: str, network: str) -> str:
+    return _mac(_digest("shim", host, network))
+
+
+def answer_table(network: str) -> int:
+    """Of the routes inside a container by which its answers leave by that network; apart from small numbers
+    that people choose."""
+    return 0xF7000000 | int.from_bytes(_digest("answers", network)[:3], "big")
 
 
 def link_local(mac: str) -> str:

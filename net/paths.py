@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from model.ids import HostId
+from model.netoptions import SITE_DRIVERS
 from model.spec import Struct
 from model.view import NetworkView
 from net.host import NetworkPlan
@@ -32,8 +33,8 @@ class Path(Struct):
 
 
 def paths_of(plan: NetworkPlan) -> tuple[Path, ...]:
-    """All of them, in the order of peers and networks. A host without an address of its own in a network (its
-    blocks are single addresses) is not tried there."""
+    """All of them, in the order of peers and networks; networks on the site's own are the site's affair. A
+    host without an address of its own in a network (its blocks are single addresses) is not tried there."""
     scene = scene_of(plan)
     found = [
         Path(peer=peer.host, network="", source=plan.address, target=peer.address, mtu=plan.mtu)
@@ -41,6 +42,8 @@ def paths_of(plan: NetworkPlan) -> tuple[Path, ...]:
         if (":" in peer.address) == (":" in plan.address)
     ]
     for _, view in sorted(plan.networks.items()):
+        if view.spec.driver in SITE_DRIVERS:
+            continue
         mtu = traits_of(view, scene).mtu
         routes = backend_of(view).fragment(view, scene).routes
         found += [

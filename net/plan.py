@@ -13,15 +13,16 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from model.errors import InvalidInput, Problem
+from model.errors import InvalidInput, NotFound, Problem
 from model.ids import short
+from model.netoptions import SITE_DRIVERS
 from model.view import NetworkView
 from net import loadbalance, policychains
 from net.backend import BACKENDS
 from net.backend.base import Backend, Member, Scene, Traits, is_ipv6
-from net.endpoint import InstanceNetwork, endpoint_link
+from net.endpoint import InstanceNetwork, endpoint_link, network_of
 from net.firewall import tables
-from net.host import INGRESS, NetworkPlan
+from net.host import INGRESS, EndpointRequest, NetworkPlan
 from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.naming import bridge_name, vxlan_name
 from net.servicechains import Frame
@@ -47,6 +48,7 @@ def scene_of(plan: NetworkPlan) -> Scene:
         mtu=plan.mtu,
         vxlan_port=plan.vxlan_port,
         peers={ident: peer for ident, peer in plan.peers.items() if ident != plan.host},
+        nics=plan.nics,
     )
 
 
@@ -141,14 +143,21 @@ def filter_tables(
     """The packet filter's part of `desired`: all that attaching or publishing changes besides a link."""
     scene, known = scene_of(plan), tuple(instances)
     members = [Member(view=v, traits=traits_of(v, scene)) for _, v in sorted(plan.networks.items())]
-    endpoints = [e for i in known for e in i.endpoints if e.network in plan.networks]
+    endpoints = [e for i in known for e in i.endpoints if e.network in plan.networks and not on_site(plan, e)]
     published = [i.published for i in known if i.published is not None]
     return tables(members, scene, endpoints, published, plan.service_ranges(), plan.policies, firewall)
 
 
+def on_site(plan: NetworkPlan, endpoint: EndpointRequest) -> bool:
+    """Whether what it sends and gets does not pass this host's packet filter."""
+    return plan.networks[endpoint.network].spec.driver in SITE_DRIVERS
+
+
 def policy_tables(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[Family, NftTable]:
     """What policies alone put into the packet filter."""
-    feet = tuple(e for i in instances for e in i.endpoints if e.network in plan.networks)
+    feet = tuple(
+        e for i in instances for e in i.endpoints if e.network in plan.networks and not on_site(plan, e)
+    )
     return {
         "inet": policychains.inet(plan.policies, feet),
         "bridge": policychains.bridge(plan.policies, feet),
@@ -169,9 +178,29 @@ def endpoint_links(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> M
         )
         for instance in instances
         for e in instance.endpoints
-        if e.network in plan.networks
+        if e.network in plan.networks and can_stand(traits[e.network])
     ]
     return {link.name: link for link in links}
+
+
+def can_stand(traits: Traits) -> bool:
+    """Whether an endpoint can: the link of the host that it needs is there."""
+    return traits.upper is None or bool(traits.upper.below)
+
+
+def meant(
+    plan: NetworkPlan | None, request: EndpointRequest, namespace: str
+) -> tuple[NetworkView, Traits, Link]:
+    """An endpoint's network here, and its link. Raises NotFound where the host does not carry that network or
+    lacks what it stands on, InvalidInput for an address outside it."""
+    view = network_of(plan, request.network)
+    assert plan is not None
+    traits = traits_of(view, scene_of(plan))
+    if not can_stand(traits):
+        parent = view.parent or view.spec.options.get("parent", "")
+        raise NotFound(f"this host has no link {parent} for network {view.spec.name}")
+    ranges = plan.vip_ranges.get(request.network, ())
+    return view, traits, endpoint_link(request, view, traits, namespace, ranges)
 
 
 def loopback_routing(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[str, str]:
@@ -186,7 +215,11 @@ def loopback_routing(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) ->
         for endpoint in instance.endpoints
     }
     entry = INGRESS in plan.networks
-    links = {bridge_name(network): entry or network in needed for network in plan.networks}
+    links = {
+        bridge_name(network): entry or network in needed
+        for network, view in plan.networks.items()
+        if view.spec.driver not in SITE_DRIVERS
+    }
     if entry:
         links[vxlan_name(INGRESS)] = True
     return {f"net/ipv4/conf/{link}/route_localnet": str(int(on)) for link, on in links.items()}
@@ -204,6 +237,8 @@ def _service_routes(plan: NetworkPlan) -> Iterable[Route]:
     packets only come so far if a route leads somewhere, whatever the host's default route is."""
     for text in plan.service_ranges():
         for ident, view in sorted(plan.networks.items()):
+            if view.spec.driver in SITE_DRIVERS:
+                continue
             if any(is_ipv6(subnet.cidr) == is_ipv6(text) for subnet in view.spec.subnets):
                 yield Route(destination=text, link=bridge_name(ident))
                 break
@@ -216,13 +251,14 @@ def _overlaps(plan: NetworkPlan) -> Iterable[Problem]:
         for view in plan.networks.values()
         for subnet in view.spec.subnets
     ]
+    own = {view.spec.name for view in plan.networks.values() if view.spec.driver in SITE_DRIVERS}
     ranges += [("service addresses", ipaddress.ip_network(text)) for text in plan.service_ranges()]
     for (name, one), (other, two) in combinations(ranges, 2):
         if one.version == two.version and one.overlaps(two):
             yield Problem(path=f"{name}.subnets", message=f"{one} overlaps {two} of network {other}")
     for name, one in ranges:
         address = ipaddress.ip_address(plan.address)
-        if address.version == one.version and address in one:
+        if name not in own and address.version == one.version and address in one:
             yield Problem(path=f"{name}.subnets", message=f"{one} contains this host's own address {address}")
 
 

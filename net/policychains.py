@@ -38,14 +38,14 @@ def inet(policies: HostPolicies, feet: Iterable[EndpointRequest]) -> NftTable:
     """To be merged into the table of what is routed."""
     if not policies.classes:
         return NftTable()
-    chains = {name: _class_chain(name, _TRACKED, "return") for name in policies.classes}
+    chains = dict(class_chains(policies))
     chains["judge"] = Chain(
         type="filter",
         hook="forward",
         priority=JUDGE,
         rules=(
-            *_verdicts("saddr", "sends", f'iifname "{BRIDGE}*"'),
-            *_verdicts("daddr", "gets", f'oifname "{BRIDGE}*"'),
+            *verdicts("saddr", "sends", f'iifname "{BRIDGE}*"'),
+            *verdicts("daddr", "gets", f'oifname "{BRIDGE}*"'),
         ),
     )
     inside = f'iifname {{ "{BRIDGE}*", "{SPEAKER}*" }}'
@@ -57,10 +57,20 @@ def inet(policies: HostPolicies, feet: Iterable[EndpointRequest]) -> NftTable:
             rule("ip daddr @names4 meta l4proto { tcp, udp } th dport 53 accept", "names are everybody's"),
             rule("ip6 daddr @names6 meta l4proto { tcp, udp } th dport 53 accept", "names are everybody's"),
             rule(f"{DISCOVERY} accept", "neighbours, RFC 4861"),
-            *_verdicts("saddr", "sends", inside),
+            *verdicts("saddr", "sends", inside),
         ),
     )
-    return NftTable(chains=chains, sets=_sets(policies, feet, "inet"))
+    return NftTable(chains=chains, sets=inet_sets(policies, feet))
+
+
+def class_chains(policies: HostPolicies) -> Mapping[str, Chain]:
+    """Of each class, where connections are tracked."""
+    return {name: _class_chain(name, _TRACKED, "return") for name in policies.classes}
+
+
+def inet_sets(policies: HostPolicies, feet: Iterable[EndpointRequest]) -> Mapping[str, ElementSet]:
+    """Those that `class_chains` and `verdicts` look into."""
+    return _sets(policies, feet, "inet")
 
 
 def tracking(policies: HostPolicies) -> tuple[Rule, ...]:
@@ -87,8 +97,8 @@ def bridge(policies: HostPolicies, feet: Iterable[EndpointRequest]) -> NftTable:
         priority=JUDGE,
         rules=(
             rule(f'iifname "{SPEAKER_PORT}*" accept', "this host itself"),
-            *_verdicts("saddr", "sends", f'iifname "{VETH}*"'),
-            *_verdicts("daddr", "gets", f'oifname "{VETH}*"'),
+            *verdicts("saddr", "sends", f'iifname "{VETH}*"'),
+            *verdicts("daddr", "gets", f'oifname "{VETH}*"'),
         ),
     )
     sets = dict(_sets(policies, feet, "bridge"))
@@ -133,7 +143,9 @@ def _sets(
     return {**own, **maps, **tracked, **pairs}
 
 
-def _verdicts(side: str, way: str, links: str) -> tuple[Rule, ...]:
+def verdicts(side: str, way: str, links: str) -> tuple[Rule, ...]:
+    """What comes by these links is judged by its address on that side, in the maps of that way (`gets`,
+    `sends`)."""
     why = "what it sends" if way == "sends" else "what it is sent"
     return tuple(rule(f"{links} {family} {side} vmap @{way}{digit}", why) for family, digit in FAMILIES)
 

@@ -10,26 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import random
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
+from msgspec.structs import replace
 
-from aio.backoff import delay
 from aio.mailbox import Bell
 from aio.supervisor import Supervisor
 from model.errors import CommandFailed, InUse, NotFound
 from model.ids import InstanceId, short
 from model.status import Endpoint
+from model.view import NetworkView
 from net import hostports, loadbalance, publish
 from net.convergence import Convergence
 from net.diff import Op, Operation, diff, nft_operations
 from net.drift import drift_of, not_repaired, services_drift
-from net.endpoint import InstanceNetwork, endpoint_link, endpoint_status, network_of, same_but_ways
+from net.endpoint import (
+    InstanceNetwork,
+    endpoint_status,
+    removal,
+    same_but_ways,
+)
 from net.endpointfiles import EndpointFiles
-from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
+from net.fences import Fences
+from net.host import FIRST_PORT, LAST_PORT, AddressTaken, Drift, EndpointRequest, NetworkPlan, PublishRequest
 from net.kernel.base import Kernel
 from net.kernel.linux import LinuxKernel
 from net.loadbalance import VirtualService
@@ -41,24 +45,21 @@ from net.plan import (
     desired,
     filter_tables,
     loopback_routing,
+    meant,
     own_blocks,
     policy_tables,
-    scene_of,
     service_frame,
-    traits_of,
 )
 from net.policy import HostPolicies
 from net.proxied import proxied, proxy_state, told
 from net.proxying import PortProxy, ProxyFeed
 from net.serving import Serving
 from net.shaping import limit_changes
-from net.state import Link, NetState, Sysctl, Way
+from net.state import UPPER, Link, NetState, Sysctl, Way
+from net.watch import Watch
 
 log = logging.getLogger("flota.net")
 
-SETTLE = 0.05
-"""Seconds from a bell to the look: changes come in bursts."""
-SETTLES = 10
 COMPARE = 25.0
 """Seconds between looks without a bell, give or take a tenth: most sysctls and packet steering tell nobody
 when they change, and are set back within 30 s."""
@@ -77,12 +78,10 @@ class NetReconciler:
         self._files = EndpointFiles(run_dir / "endpoints")
         self._kernel: Kernel = kernel if kernel is not None else LinuxKernel()
         self._proxy: PortProxy = proxy if proxy is not None else ProxyFeed(run_dir)
-        self._compare = compare
         self._instances: dict[InstanceId, InstanceNetwork] = {}
         self._plan: NetworkPlan | None = None
         self._lock = asyncio.Lock()
         self._bell = Bell()
-        self._watchers: list[Callable[[Drift], None]] = []
         self._loopback: Mapping[str, str] = {}
         self._supervisor = Supervisor("net")
         self._told: dict[str, VirtualService] = {}
@@ -90,6 +89,8 @@ class NetReconciler:
         self._serving = Serving(self._kernel)
         self._parting = Parting(self._kernel, lambda: tuple(self._instances.values()))
         self._convergence = Convergence(self._kernel)
+        self._fences = Fences(self._kernel)
+        self._watch = Watch(self._bell, self._look, compare=compare, mutations=lambda: self.mutations)
 
     @property
     def mutations(self) -> int:
@@ -102,7 +103,7 @@ class NetReconciler:
         self._instances = self._files.load()
         await self._kernel.start(self._bell.ring)
         self._kernel.keep_namespaces(Path(network.namespace) for network in self._instances.values())
-        self._supervisor.start("watch", self._watch, restart=True)
+        self._supervisor.start("watch", self._watch.run, restart=True)
         self._supervisor.start("proxy", self._proxy.run, restart=True)
         self._supervisor.start("parting", self._parting.run, restart=True)
         self._supervisor.start("tidy", lambda: self._serving.tidy(self._lock), restart=True)
@@ -125,6 +126,7 @@ class NetReconciler:
         check(plan)
         async with self._lock:
             self._plan = plan
+            await self._fences.all(self._plan, self._instances.values())
             _, failure = await self._converge()
             frame = service_frame(plan, self._convergence.firewall)
             await self._serving.apply(plan.services, frame, own_blocks(plan))
@@ -134,14 +136,14 @@ class NetReconciler:
                 raise failure
 
     async def examine(self) -> Sequence[Drift]:
-        drifts, failure = await self._look(thorough=True)
+        drifts, failure = await self._look(True)
         if failure is not None:
             drifts.append(not_repaired(failure))
-        self._tell(drifts)
+        self._watch.tell(drifts)
         return drifts
 
     def on_drift(self, ring: Callable[[Drift], None]) -> None:
-        self._watchers.append(ring)
+        self._watch.heard.append(ring)
 
     # -- namespaces ---------------------------------------------------------------------------------
     async def open_namespace(self, instance: InstanceId) -> str:
@@ -158,10 +160,11 @@ class NetReconciler:
             known = self._instances.pop(instance, None)
             if known is not None:
                 self._convergence.leaving |= {veth_name(instance, e.network) for e in known.endpoints}
-                await self._elements(known, msgspec.structs.replace(known, endpoints=(), published=None))
+                await self._elements(known, replace(known, endpoints=(), published=None))
                 await self._tell_proxy(known)
-                unlimited = (op for e in known.endpoints for op in limit_changes(e, None))
-                await self._convergence.issue(tuple(unlimited))
+                for endpoint in known.endpoints:
+                    await self._leave(endpoint, known, dropped=True)
+            self._fences.forget(str(self._spaces / instance))
             await self._kernel.drop_namespace(self._spaces / instance)
             self._files.forget(instance)
 
@@ -170,20 +173,14 @@ class NetReconciler:
 
     # -- endpoints ----------------------------------------------------------------------------------
     async def attach(self, request: EndpointRequest) -> Endpoint:
+        await self._ask(request)
         async with self._lock:
-            view = network_of(self._plan, request.network)
-            known = self._known(request.instance)
-            assert self._plan is not None
-            traits = traits_of(view, scene_of(self._plan))
-            ranges = self._plan.vip_ranges.get(request.network, ())
-            for name in self._convergence.refused.keys() & set(traits.inner):
-                raise self._convergence.refused[name]
-            link = endpoint_link(request, view, traits, known.namespace, ranges)
+            view, known, link = self._meant(request)
             before = known.endpoint(request.network)
             if before == request:
                 return endpoint_status(request, view)
             rest = tuple(e for e in known.endpoints if e.network != request.network)
-            after = msgspec.structs.replace(known, endpoints=(*rest, request))
+            after = replace(known, endpoints=(*rest, request))
             if before is not None and same_but_ways(before, request):
                 assert link.foot is not None
                 ways = (Op(verb="change", item=Way(link=link.name, foot=link.foot)),)
@@ -191,7 +188,7 @@ class NetReconciler:
                 self._keep(request.instance, after)
                 return endpoint_status(request, view)
             if before is not None:
-                await self._convergence.issue((*limit_changes(before, None), Op(verb="remove", item=link)))
+                await self._leave(before, known)
             self._convergence.leaving.discard(link.name)
             await self._elements(known, after, needed=True)
             await self._convergence.issue((Op(verb="add", item=link), *limit_changes(None, request)))
@@ -205,11 +202,45 @@ class NetReconciler:
             if known is None or gone is None:
                 return
             rest = tuple(e for e in known.endpoints if e.network != network)
-            after = msgspec.structs.replace(known, endpoints=rest)
+            after = replace(known, endpoints=rest)
+            await self._leave(gone, known)
             self._keep(instance, after)
             await self._elements(known, after)
-            veth = Link(name=veth_name(instance, network), kind="veth", alias="", mtu=0)
-            await self._convergence.issue((*limit_changes(gone, None), Op(verb="remove", item=veth)))
+
+    def _meant(self, request: EndpointRequest) -> tuple[NetworkView, InstanceNetwork, Link]:
+        """Raises NotFound, and the kernel's refusal of what the endpoint would stand on."""
+        known = self._known(request.instance)
+        view, traits, link = meant(self._plan, request, known.namespace)
+        for name in self._convergence.refused.keys() & set(traits.inner):
+            raise self._convergence.refused[name]
+        return view, known, link
+
+    async def _ask(self, request: EndpointRequest) -> None:
+        """Whether a new endpoint's addresses are free on the site's network, which others' changes need not
+        wait for. Raises AddressTaken."""
+        async with self._lock:
+            view, known, link = self._meant(request)
+            before = known.endpoint(request.network)
+            if link.kind not in UPPER or link.foot is None or "l3" in link.mode:
+                return
+            if before is not None and same_but_ways(before, request):
+                return
+            assert self._plan is not None
+            rest = tuple(e for e in known.endpoints if e.network != request.network)
+            await self._fences.set(self._plan, replace(known, endpoints=(*rest, request)))
+            await self._convergence.issue((Op(verb="add", item=replace(link, bare=True)),))
+        for address, mac in (await self._kernel.ask(link.foot)).items():
+            async with self._lock:
+                await self._convergence.issue((Op(verb="remove", item=link),))
+            raise AddressTaken(address, mac, view.spec.name)
+
+    async def _leave(self, gone: EndpointRequest, known: InstanceNetwork, *, dropped: bool = False) -> None:
+        """`dropped`: its namespace goes with it, and a veth with that; of a link that stands on one of the
+        host the MAC would be taken until the kernel has come so far."""
+        view = None if self._plan is None else self._plan.networks.get(gone.network)
+        links = removal(gone, view, known.namespace)
+        removed = (Op(verb="remove", item=link) for link in links if link.kind in UPPER or not dropped)
+        await self._convergence.issue((*limit_changes(gone, None), *removed))
 
     def attached(self, instance: InstanceId) -> Sequence[str]:
         known = self._instances.get(instance)
@@ -223,7 +254,7 @@ class NetReconciler:
             publish.clash(wanted, self._published())
             held = () if known.published is None else known.published.ports
             hostports.refuse_taken(self._kernel, wanted.ports, held, self._serving.published)
-            after = msgspec.structs.replace(known, published=wanted)
+            after = replace(known, published=wanted)
             self._keep(request.instance, after)
             await self._elements(known, after)
             await self._tell_proxy(known, after)
@@ -240,7 +271,7 @@ class NetReconciler:
             known = self._instances.get(instance)
             if known is None or known.published is None:
                 return
-            after = msgspec.structs.replace(known, published=None)
+            after = replace(known, published=None)
             self._keep(instance, after)
             await self._elements(known, after)
             await self._tell_proxy(known)
@@ -263,7 +294,8 @@ class NetReconciler:
         async with self._lock:
             if self._plan is None:
                 return
-            before, self._plan = self._plan, msgspec.structs.replace(self._plan, policies=policies)
+            before, self._plan = self._plan, replace(self._plan, policies=policies)
+            await self._fences.all(self._plan, self._instances.values())
             await self._tell_proxy(*self._instances.values())
             if before.policies.classes.keys() == policies.classes.keys():
                 feet = self._instances.values()
@@ -348,36 +380,7 @@ class NetReconciler:
         self._loopback = loopback_routing(plan, present)
         return done
 
-    async def _settled(self) -> None:
-        """Let a burst of our own changes pass, for at most half of the second within which drift is repaired:
-        a look in their midst would make each of them wait."""
-        for _ in range(SETTLES):
-            before = self.mutations
-            await asyncio.sleep(SETTLE)
-            if self.mutations == before:
-                return
-
-    async def _watch(self) -> None:
-        """Looks when it is rung, and now and then without. What can't be repaired is tried again more and
-        more rarely, and with all else that a bell is about."""
-        time = asyncio.get_running_loop().time
-        due, again, refused = time() + self._compare, math.inf, 0
-        while True:
-            await self._bell.wait(timeout=max(0.0, min(due, again) - time()))
-            if thorough := time() >= due:
-                due = time() + self._compare * random.uniform(0.9, 1.1)
-            await self._settled()
-            drifts, failure = await self._look(thorough=thorough)
-            if failure is None:
-                again, refused = math.inf, 0
-            elif not refused or time() >= again:
-                refused += 1
-                again = time() + delay(refused, first=0.1, limit=self._compare)
-                if refused == 1:
-                    drifts.append(not_repaired(failure))
-            self._tell(drifts)
-
-    async def _look(self, *, thorough: bool) -> tuple[list[Drift], CommandFailed | None]:
+    async def _look(self, thorough: bool) -> tuple[list[Drift], CommandFailed | None]:
         """Compare and set back; what was wrong, and why not all of it could be set back."""
         async with self._lock:
             if self._plan is None:
@@ -388,9 +391,3 @@ class NetReconciler:
             if wrong := await self._serving.repair():
                 drifts.append(services_drift(wrong))
             return drifts, failure
-
-    def _tell(self, drifts: Iterable[Drift]) -> None:
-        for drift in drifts:
-            log.warning("%s: %s", drift.object, drift.action)
-            for ring in self._watchers:
-                ring(drift)

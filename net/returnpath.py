@@ -26,6 +26,8 @@ FIRST_TABLE, FIRST_PRIORITY = 0xF700, 24700
 (ip-rule(8))."""
 REPLY_TABLE, REPLY_PRIORITY = FIRST_TABLE, FIRST_PRIORITY
 """Within a container: by these its answers leave."""
+ANSWER_PRIORITY = REPLY_PRIORITY + 1
+"""Those on networks of the site's, each by a table of its own (`net.naming.answer_table`)."""
 
 
 class Hop(Struct):

@@ -17,7 +17,9 @@ PROTOCOL = 0xF7
 NO_MAC = "00:00:00:00:00:00"
 """In a VXLAN device's FDB: where frames without a known place go (head-end replication)."""
 
-LinkKind = Literal["bridge", "vxlan", "veth", "ifb"]
+LinkKind = Literal["bridge", "vxlan", "veth", "ifb", "macvlan", "ipvlan", "vlan"]
+UPPER = frozenset({"macvlan", "ipvlan", "vlan"})
+"""Kinds that stand on another link."""
 
 
 class Vxlan(Struct):
@@ -48,6 +50,11 @@ class Foot(Struct):
     """Of this interface, by path below /proc/sys."""
     onlink: bool = False
     """The gateway is in the addresses' own subnet: no route to it is needed."""
+    beside: Mapping[str, str] = {}
+    """Addresses that are reached by another one on the link: the host's own, by its shim."""
+    table: int = 0
+    """What has these addresses as its source leaves by this link, by routes of this table; 0: by the main
+    one."""
     replies_only: bool = False
     """What has these addresses as its source leaves by the gateways, all else by `defaults` alone."""
 
@@ -71,7 +78,16 @@ class Link(Struct):
     peer: str = ""
     """Of a veth whose ends are both here: the name of the other. Never observed, never compared."""
     foot: Foot | None = None
-    """Of a veth: how to make its far end. Never observed, never compared."""
+    """Of a veth: how to make its far end; of a link that stands in a container: where, and how it is there.
+    Never observed, never compared."""
+    below: str = ""
+    """Of macvlan, ipvlan and VLAN links: the link of the host that they stand on."""
+    mode: str = ""
+    """Of macvlan and ipvlan (ip-link(8)); of ipvlan with its flag: `l2 bridge`."""
+    bare: bool = False
+    """Of a link that stands in a container: up, without addresses as yet. Never observed, never compared."""
+    vlan: int = 0
+    """Of a VLAN link (IEEE 802.1Q): its number."""
 
 
 class Way(Struct):

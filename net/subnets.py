@@ -11,8 +11,12 @@ import ipaddress
 from collections.abc import Iterable
 
 from model.errors import InvalidInput
+from model.netoptions import SITE_DRIVERS, mode
 from model.spec import NetworkSpec, Subnet
+from model.view import NetworkView
 
+APART = ("private", "passthru")
+"""Modes of macvlan in which an endpoint has no neighbour on its host, and no way to it."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Range = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -55,9 +59,38 @@ def host_address(subnet: Subnet, blocks: Iterable[str]) -> str:
     that subnet, by which other hosts' containers answer it; "" when it has no such block."""
     whole = ipaddress.ip_network(subnet.cidr)
     reserved = {*edges(whole), gateway(subnet)}
+    aside = [_ends(text) for text in subnet.exclude]
     ranges = (ipaddress.ip_network(block) for block in blocks)
     inside = (r for r in ranges if r.version == whole.version and r.num_addresses >= 4 and r[0] in whole)
     first = min(inside, default=None, key=lambda r: int(r.network_address))
     if first is None:
         return ""
-    return next(str(first[i]) for i in range(3) if first[i] not in reserved)
+    free = (a for a in first if a not in reserved and not any(low <= int(a) <= high for low, high in aside))
+    return str(next(free, ""))
+
+
+def host_addresses(view: NetworkView) -> tuple[str, ...]:
+    """What the host itself is called in a network, of each subnet in which it has a block for that."""
+    found = (host_address(subnet, view.blocks) for subnet in view.spec.subnets)
+    return tuple(address for address in found if address)
+
+
+def reaches_host(spec: NetworkSpec) -> bool:
+    """Whether the host has a foot of its own on a network of the site's."""
+    return spec.driver in SITE_DRIVERS and mode(spec.driver, spec.options) not in APART
+
+
+def resolvers(view: NetworkView) -> tuple[str, ...]:
+    """Where containers of a network ask this host for names: its gateways, or, where those are the site's,
+    the host's own addresses there."""
+    if view.spec.driver in SITE_DRIVERS:
+        return host_addresses(view) if reaches_host(view.spec) else ()
+    return tuple(str(gateway(subnet)) for subnet in view.spec.subnets)
+
+
+def _ends(text: str) -> tuple[int, int]:
+    """An address, a range as prefix, or as two ends."""
+    first, dash, last = text.partition("-")
+    low = ipaddress.ip_network(first.strip())
+    high = ipaddress.ip_network(last.strip()) if dash else low
+    return int(low[0]), int(high[-1])

@@ -17,7 +17,7 @@ from model.ids import InstanceId, short
 from model.view import NetworkView
 from net.resolver.change import ZoneChange, change_zone
 from net.resolver.state import MOST_NAME, Zone, fits
-from net.subnets import gateway
+from net.subnets import resolvers
 
 Vips = Mapping[str, tuple[str, str]]
 """Service name → its IPv4 and IPv6 address, each may be empty."""
@@ -53,7 +53,7 @@ class ZoneNames:
         self._virtual_of = _Holders[str]()
         self.zone = Zone(
             network=name,
-            listen=tuple(str(gateway(subnet)) for subnet in spec.subnets),
+            listen=resolvers(network),
             ranges=tuple(subnet.cidr for subnet in spec.subnets),
         )
 

@@ -6,6 +6,12 @@ from collections.abc import Mapping
 
 from net.backend.base import Backend
 from net.backend.bridge import BridgeBackend
+from net.backend.site import SiteBackend
 from net.backend.vxlan import VxlanBackend
 
-BACKENDS: Mapping[str, Backend] = {"overlay": VxlanBackend(), "bridge": BridgeBackend()}
+BACKENDS: Mapping[str, Backend] = {
+    "overlay": VxlanBackend(),
+    "bridge": BridgeBackend(),
+    "macvlan": SiteBackend("macvlan"),
+    "ipvlan": SiteBackend("ipvlan"),
+}

@@ -8,15 +8,16 @@ name the same object with different contents (`net.plan` checks).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from model.errors import Problem
 from model.ids import HostId
 from model.spec import Struct
+from model.status import Nic
 from model.view import NetworkView, Peer
 from net.naming import bridge_name
-from net.state import NetState
+from net.state import LinkKind, NetState
 from net.subnets import gateway
 
 
@@ -28,6 +29,17 @@ class Scene(Struct):
     mtu: int
     vxlan_port: int
     peers: dict[HostId, Peer]
+    nics: tuple[Nic, ...] = ()
+    """The host's own links that can carry networks."""
+
+
+class Upper(Struct):
+    """How endpoints stand on a link of the host, where they are no veths."""
+
+    kind: LinkKind
+    below: str
+    """Empty: this host has no such link now, so they can't stand."""
+    mode: str
 
 
 class Traits(Struct):
@@ -44,6 +56,11 @@ class Traits(Struct):
     """Addresses in those ranges that are this host's own, without prefix length."""
     steered: bool = False
     """Of the endpoints' links: see `net.state.Link`."""
+    upper: Upper | None = None
+    asked: bool = True
+    """Its containers can ask this host for names."""
+    beside: Mapping[str, str] = {}
+    """The host's own addresses that its containers reach by its foot on the network: address → by which."""
 
 
 class Member(Struct):

@@ -16,7 +16,7 @@ from net.endpoint import InstanceNetwork
 from net.flows import Change
 from net.hostfirewall import HostFirewall
 from net.loadbalance import ElementChange, Flow
-from net.state import NetState
+from net.state import Foot, Link, NetState
 
 
 class SeenServices(Struct):
@@ -35,8 +35,18 @@ class Kernel(Protocol):
 
     async def close(self) -> None: ...
 
-    async def observe(self, sysctls: Iterable[str]) -> NetState:
-        """All of ours, and the values of the named sysctls (those that exist)."""
+    async def observe(self, sysctls: Iterable[str], inner: Sequence[Link] = ()) -> NetState:
+        """All of ours, and the values of the named sysctls (those that exist). Links that stand in a
+        container are looked for only where they are wanted (`inner`)."""
+        ...
+
+    async def fence(self, namespace: str, script: str) -> None:
+        """Run an nft script in that network namespace: all of it, or nothing and CommandFailed."""
+        ...
+
+    async def ask(self, foot: Foot) -> Mapping[str, str]:
+        """Which of its addresses others on its link say that they have: address → MAC. Takes a while
+        (`net.kernel.neighbours`), in which other calls may be made."""
         ...
 
     async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:

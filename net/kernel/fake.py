@@ -22,11 +22,13 @@ from net.kernel.fakeservices import FakeServices
 from net.loadbalance import ElementChange, Flow
 from net.servicechains import TABLE as SERVICE_TABLE
 from net.state import (
+    UPPER,
     Address,
     Admission,
     Detour,
     Family,
     Fdb,
+    Foot,
     Limit,
     Link,
     Neighbour,
@@ -72,6 +74,14 @@ class FakeKernel:
         self.refused: set[str] = set()
         """Objects, as `describe` names them, whose changes fail."""
         self.unsteered_links: set[str] = set()
+        self.fences: dict[str, str] = {}
+        """The last nft script that ran in each namespace."""
+        self.strangers: dict[str, str] = {}
+        """Addresses that others on containers' links have, and their MACs."""
+        self.nics: set[str] = {"eth0", "eth1"}
+        """The host's own links, on which others can stand."""
+        self.kinds: set[str] = {"macvlan", "ipvlan", "vlan"}
+        """Of those that stand on others, what it can make."""
         self.firewall: HostFirewall = NO_FIREWALL
         """A stranger's; tests may change it and ring."""
         self.connections: list[Connection] = []
@@ -87,10 +97,19 @@ class FakeKernel:
     async def close(self) -> None:
         self._ring = lambda: None
 
-    async def observe(self, sysctls: Iterable[str]) -> NetState:
+    async def observe(self, sysctls: Iterable[str], inner: Sequence[Link] = ()) -> NetState:
         self.looks += 1
         known = {path: self.state.sysctls[path] for path in sysctls if path in self.state.sysctls}
         return msgspec.structs.replace(self.state, sysctls=known)
+
+    async def fence(self, namespace: str, script: str) -> None:
+        if Path(namespace) not in self.spaces:
+            raise CommandFailed(f"no namespace {namespace}")
+        self.fences[namespace] = script
+
+    async def ask(self, foot: Foot) -> Mapping[str, str]:
+        found = (cidr.partition("/")[0] for cidr in foot.addresses)
+        return {address: self.strangers[address] for address in found if address in self.strangers}
 
     async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:
         return [link for link in links if link in self.unsteered_links]
@@ -193,10 +212,14 @@ class FakeKernel:
         if operation.verb == "remove":
             return without_link(self.state, link.name)
         exists = link.name in self.state.links
-        if operation.verb == "add" and exists:
+        if operation.verb == "add" and exists and not self.state.links[link.name].bare:
             raise _refused(operation, "it exists")
         if operation.verb == "change" and not exists:
             raise _refused(operation, "no such link")
+        if link.kind in UPPER and link.kind not in self.kinds:
+            raise _refused(operation, "Operation not supported")
+        if link.below and link.below not in self.nics and link.below not in self.state.links:
+            raise _refused(operation, f"no link {link.below}")
         if link.master and link.master not in self.state.links:
             raise _refused(operation, f"no bridge {link.master}")
         if link.foot is not None and Path(link.foot.namespace) not in self.spaces:
@@ -264,6 +287,8 @@ def _after_nft(state: NetState, operation: NftOp) -> NetState:
 
 def without_link(state: NetState, name: str) -> NetState:
     """As after its deletion: what stood on it is gone too."""
+    for above in [n for n, link in state.links.items() if link.below == name]:
+        state = without_link(state, above)
     links = {
         n: _replace_link(link, master="") if link.master == name else link
         for n, link in state.links.items()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from model.errors import CommandFailed
 from net.diff import Op, Operation
 from net.endpoint import InstanceNetwork
 from net.flows import Change
@@ -27,7 +28,7 @@ from net.kernel.netlink import Netlink
 from net.kernel.nft import Nft
 from net.kernel.services import ServiceLink
 from net.loadbalance import ElementChange, Flow
-from net.state import Admission, NetState
+from net.state import Admission, Foot, Link, NetState
 
 BULK = 500
 """Elements from which on a transaction is worth not being told of."""
@@ -65,12 +66,24 @@ class LinuxKernel:
         await self._netlink.call(self._nft.close)
         await self._netlink.close()
 
-    async def observe(self, sysctls: Iterable[str]) -> NetState:
-        links = await self._netlink.observe()
+    async def observe(self, sysctls: Iterable[str], inner: Sequence[Link] = ()) -> NetState:
+        links = await self._netlink.observe(inner)
         tables = await self._netlink.call(self._nft.tables)
         await self._docker.look()
         values, admissions = sysctl.read(sysctls), self._docker.seen
         return msgspec.structs.replace(links, sysctls=values, tables=tables, admissions=admissions)
+
+    async def fence(self, namespace: str, script: str) -> None:
+        def run() -> None:
+            Nft().run(script)
+
+        try:
+            await self._netlink.call(netns.inside, namespace, run)
+        except OSError as error:
+            raise CommandFailed(f"nft in {namespace}: {error.strerror}") from error
+
+    async def ask(self, foot: Foot) -> Mapping[str, str]:
+        return await self._netlink.ask(foot)
 
     async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:
         return await asyncio.to_thread(steering.unsteered, dict(links), self._sysfs)

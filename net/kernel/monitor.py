@@ -1,8 +1,9 @@
 """A bell from the kernel: something of the network changed, by us or by others.
 
-Two sockets, rtnetlink and nftables, are read in the event loop; of a message, only what says whether it may
-mean damage is looked at: its type, and of additions where they are and whether they replaced something. What
-exactly happened is found by observing. A full socket buffer (ENOBUFS) is a ring too.
+Three sockets, two of rtnetlink (one hears of containers' namespaces) and one of nftables, are read in the
+event loop; of a message, only what says whether it may mean damage is looked at: its type, and of additions
+where they are and whether they replaced something. What exactly happened is found by observing. A full socket
+buffer (ENOBUFS) is a ring too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from net.naming import PREFIXES, VXLAN
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 HEADER = 16
-SOL_NETLINK, ADD_MEMBERSHIP, DROP_MEMBERSHIP = 270, 1, 2
+SOL_NETLINK, ADD_MEMBERSHIP, DROP_MEMBERSHIP, LISTEN_ALL_NSID = 270, 1, 2, 8
 RTNLGRP = (1, 3, 4, 5, 7, 8, 9, 11, 19, 24, 25)
 """LINK, NEIGH, TC, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, IPV4_NETCONF,
 IPV6_NETCONF (linux/rtnetlink.h). Of the switches below /proc/sys only some are told of: forwarding,
@@ -25,6 +26,7 @@ rp_filter."""
 NFNLGRP_NFTABLES = 7
 RTM_TELLING = frozenset({16, 17, 21, 25, 33, 36, 37, 45, 80})
 """NEWLINK, DELLINK, DELADDR, DELROUTE, DELRULE, NEWQDISC, DELQDISC, DELTFILTER, NEWNETCONF."""
+RTM_DELLINK = 17
 RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH, RTM_DELNEIGH = 20, 24, 28, 29
 NLM_F_REPLACE, NUD_PERMANENT, AF_BRIDGE = 0x100, 0x80, 7
 NFT_NEWGEN = 10 << 8 | 15
@@ -44,6 +46,8 @@ class Monitor:
         """Listen from now on; needs a running loop."""
         route_groups = sum(1 << (group - 1) for group in RTNLGRP)
         self._listen(NETLINK_ROUTE, route_groups, _route_tells)
+        others = self._listen(NETLINK_ROUTE, 1, _other_tells)
+        others.setsockopt(SOL_NETLINK, LISTEN_ALL_NSID, 1)
         self._nft = self._listen(NETLINK_NETFILTER, 1 << (NFNLGRP_NFTABLES - 1), _nft_tells)
 
     def close(self) -> None:
@@ -87,6 +91,12 @@ class Monitor:
 
 def _nft_tells(kind: int, flags: int, payload: bytes) -> bool:
     return kind == NFT_NEWGEN
+
+
+def _other_tells(kind: int, flags: int, payload: bytes) -> bool:
+    """Of all namespaces that have a number here: a link that stood on one of ours is gone from a
+    container."""
+    return kind == RTM_DELLINK and (b"macvlan\0" in payload or b"ipvlan\0" in payload)
 
 
 def _route_tells(kind: int, flags: int, payload: bytes) -> bool:

@@ -9,22 +9,25 @@ and rules are those of our protocol number.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
 from pyroute2 import AsyncIPRoute, NetlinkError
 
 from model.errors import CommandFailed
 from net.diff import Op, describe
-from net.kernel import netns, places, rtnl, steering, sysctl, tc
+from net.kernel import footing, neighbours, netns, places, rtnl, steering, sysctl, tc, upper
 from net.kernel.announce import Herald
-from net.kernel.observed import DUMPS, entrances, state_of
-from net.returnpath import REPLY_PRIORITY, REPLY_TABLE
+from net.kernel.footing import index_of
+from net.kernel.observed import DUMPS, entrances, names_of, state_of
 from net.state import (
+    UPPER,
     Address,
     Detour,
     Fdb,
@@ -69,8 +72,8 @@ class Netlink:
         self._thread.join()
         self._loop.close()
 
-    async def observe(self) -> NetState:
-        return await self._there(self._observe())
+    async def observe(self, inner: Sequence[Link] = ()) -> NetState:
+        return await self._there(self._observe(inner))
 
     async def apply(self, operations: Sequence[Op]) -> None:
         """In order; raises CommandFailed for the first that the kernel refuses."""
@@ -105,14 +108,18 @@ class Netlink:
         if self._socket is not None:
             self._socket.close()
 
-    async def _observe(self) -> NetState:
+    async def _observe(self, inner: Sequence[Link]) -> NetState:
         """Listed by hand: pyroute2's decoder takes a millisecond per link, and there is one per container."""
         assert self._socket is not None
         for _ in range(DUMP_TRIES):
             try:
                 seen = {what: rtnl.dump(self._socket, *ask) for what, ask in DUMPS.items()}
                 stand = [rtnl.dump(self._socket, *tc.filters_of(i)) for i in entrances(seen["qdiscs"])]
-                return state_of(**seen, filters=[message for one in stand for message in one])
+                state = state_of(**seen, filters=[message for one in stand for message in one])
+                if not inner:
+                    return state
+                within = upper.observe(self._socket, inner, names_of(seen["links"]))
+                return replace(state, links={**state.links, **{link.name: link for link in within}})
             except InterruptedError:
                 continue
         raise CommandFailed(f"the network changed {DUMP_TRIES} times while it was listed")
@@ -158,7 +165,7 @@ class Netlink:
                 case Detour(link=name, to=other):
                     self._lead_aside(name, other)
                 case Way(foot=foot):
-                    netns.inside(foot.namespace, lambda: _lead(foot))
+                    netns.inside(foot.namespace, lambda: footing.lead(foot))
                 case _:
                     raise AssertionError(f"{op} is packed")
         except NetlinkError as error:
@@ -167,8 +174,13 @@ class Netlink:
             raise _refused(op, error) from error
 
     async def _remove_link(self, link: Link) -> None:
+        foot = link.foot
+        if foot is not None and link.kind in UPPER:
+            with contextlib.suppress(FileNotFoundError):  # its namespace is gone, and it with that
+                netns.inside(foot.namespace, lambda: footing.remove(link, foot))
+            return
         try:
-            await self._route.link("del", index=_index(link.name))
+            await self._route.link("del", index=index_of(link.name))
         except OSError as error:
             if error.errno not in GONE:
                 raise
@@ -177,22 +189,29 @@ class Netlink:
                 raise
 
     async def _change_link(self, link: Link) -> None:
-        index = _index(link.name)
+        if link.foot is not None and link.kind in UPPER:
+            self._settle_upper(link, link.foot)
+            return
+        index = index_of(link.name)
         words: dict[str, Any] = {"ifalias": link.alias, "mtu": link.mtu}
         if link.mac:
             words["address"] = link.mac
         if link.kind == "bridge":
             snooping = int(link.multicast_snooping)
             await self._route.link("set", index=index, kind="bridge", br_mcast_snooping=snooping)
-        master = _index(link.master) if link.master else 0
+        master = index_of(link.master) if link.master else 0
         await self._route.link("set", index=index, master=master, state="up", **words)
         if link.foot is not None:
             foot, mtu = link.foot, link.mtu
-            netns.inside(foot.namespace, lambda: _resize(foot.ifname, mtu))
+            netns.inside(foot.namespace, lambda: footing.resize(foot.ifname, mtu))
         if link.kind == "veth" and not link.peer:
             self._announce(link, ())
 
     async def _add_link(self, link: Link) -> None:
+        if link.foot is not None and link.kind in UPPER:
+            self._make_upper(link, link.foot)
+            self._settle_upper(link, link.foot)
+            return
         try:
             await self._make_link(link)
         except NetlinkError as error:
@@ -209,7 +228,7 @@ class Netlink:
         if link.foot is None:
             await self._change_link(link)
         else:
-            netns.inside(link.foot.namespace, lambda foot=link.foot: _stand(foot))  # type: ignore[misc]
+            netns.inside(link.foot.namespace, lambda foot=link.foot: footing.stand(foot))  # type: ignore[misc]
             self._announce(link, link.foot.addresses, link.foot.mac)
             if link.foot.onlink:
                 told = (cidr.partition("/")[0] for cidr in link.foot.addresses)
@@ -221,7 +240,7 @@ class Netlink:
         it should be of a bridge or tunnel, the next look finds."""
         if not _is_there(link):
             return False
-        found = [m async for m in await self._route.get_links(index=_index(link.name))]
+        found = [m async for m in await self._route.get_links(index=index_of(link.name))]
         alias = found[0].get_attr("IFLA_IFALIAS") if found else None
         if link.kind == "veth":
             return not alias or alias == link.alias
@@ -230,6 +249,9 @@ class Netlink:
     async def _make_link(self, link: Link) -> None:
         if link.foot is not None:
             self._make_pair(link, link.foot)
+            return
+        if link.kind in UPPER:
+            self._upper(upper.make(link, index_of(link.below), ifname=link.name, mac=link.mac))
             return
         words: dict[str, Any] = {"ifname": link.name, "kind": link.kind, "mtu": link.mtu}
         if link.mac:
@@ -247,7 +269,7 @@ class Netlink:
     def _make_pair(self, link: Link, foot: Foot) -> None:
         """Of an endpoint: packed by hand, for it is on the way of a starting container."""
         assert self._socket is not None
-        master = _index(link.master)
+        master = index_of(link.master)
         handle = os.open(foot.namespace, os.O_RDONLY | os.O_CLOEXEC)
         try:
             pair = rtnl.veth(link.name, link.mtu, master, peer=foot.ifname, mac=foot.mac, namespace=handle)
@@ -257,10 +279,48 @@ class Netlink:
         if number:
             raise NetlinkError(number, os.strerror(number))
 
+    def _upper(self, message: bytes) -> None:
+        assert self._socket is not None
+        (number,) = rtnl.transact(self._socket, [message])
+        if number:
+            raise NetlinkError(number, os.strerror(number))
+
+    def _make_upper(self, link: Link, foot: Foot) -> None:
+        """One that stands there already, made by us, is taken as it is."""
+        handle = os.open(foot.namespace, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            below = index_of(link.below)
+            self._upper(upper.make(link, below, ifname=foot.ifname, mac=foot.mac, namespace=handle))
+        except NetlinkError as error:
+            made = netns.inside(foot.namespace, lambda: footing.is_made(link, foot))
+            if error.code != errno.EEXIST or not made:
+                raise
+        finally:
+            os.close(handle)
+
+    def _settle_upper(self, link: Link, foot: Foot) -> None:
+        """Up; with addresses and routes too, once it may have them."""
+
+        def settle() -> None:
+            footing.ready(foot, link.alias)
+            if not link.bare:
+                footing.resize(foot.ifname, link.mtu)
+                footing.stand(foot)
+                footing.tell(foot)
+
+        netns.inside(foot.namespace, settle)
+
+    async def ask(self, foot: Foot) -> Mapping[str, str]:
+        """Those of its addresses that others on the link have, with their MACs."""
+        link = await self.call(netns.inside, foot.namespace, lambda: footing.ask(foot))
+        with link:
+            addresses = [cidr.partition("/")[0] for cidr in foot.addresses]
+            return await neighbours.Asking(link, neighbours.mac_of(link), addresses).ask()
+
     def _lead_aside(self, name: str, other: str) -> None:
         """By the one filter at a link's entrance, whatever stood there."""
         assert self._socket is not None
-        index, to = _index(name), _index(other)
+        index, to = index_of(name), index_of(other)
         rtnl.transact(self._socket, [tc.no_entrance(index)])
         rtnl.check(rtnl.transact(self._socket, [tc.entrance(index), tc.detour(index, to)]), accept=(0,))
 
@@ -268,7 +328,7 @@ class Netlink:
         """Mark an endpoint's host side as ours and tell the host's own neighbour table whose its addresses
         are now: no ARP round trip, no stale MAC."""
         assert self._socket is not None
-        index, bridge = _index(link.name), _index(link.master)
+        index, bridge = index_of(link.name), index_of(link.master)
         texts = (cidr.partition("/")[0] for cidr in addresses)
         messages = [rtnl.neighbour(bridge, text, mac, state=rtnl.NUD_STALE) for text in texts]
         if _bridges_filter():
@@ -276,17 +336,9 @@ class Netlink:
         rtnl.check(rtnl.transact(self._socket, [*messages, rtnl.link_alias(index, link.alias)]))
 
 
-def _index(name: str) -> int:
-    """Raises OSError with ENODEV, which the standard library leaves out."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError as error:
-        raise OSError(errno.ENODEV, f"no link {name}") from error
-
-
 def _is_there(link: Link) -> bool:
     try:
-        return bool(_index(link.name))
+        return bool(index_of(link.name))
     except OSError:
         return False
 
@@ -303,15 +355,15 @@ def _packed(op: Op) -> bytes | None:
     add = op.verb != "remove"
     match op.item:
         case Address(link=link, cidr=cidr):
-            index = _index(link)
+            index = index_of(link)
             return rtnl.address(index, cidr) if add else rtnl.no_address(index, cidr)
         case Neighbour(link=link, address=address, mac=mac):
-            index = _index(link)
+            index = index_of(link)
             return rtnl.neighbour(index, address, mac) if add else rtnl.no_neighbour(index, address)
         case Fdb(link=link, mac=mac, remote=remote):
-            return rtnl.fdb(_index(link), mac, remote, add=add)
+            return rtnl.fdb(index_of(link), mac, remote, add=add)
         case Route(destination=destination, link=link, via=via, source=source, table=table):
-            index = _index(link) if link else 0
+            index = index_of(link) if link else 0
             if not add:
                 return rtnl.no_route(destination, index, table=table)
             mode = rtnl.REPLACE if op.verb == "change" else rtnl.EXCL
@@ -319,71 +371,11 @@ def _packed(op: Op) -> bytes | None:
         case PolicyRule():
             return rtnl.policy_rule(op.item, add=add)
         case Limit(link=link, rate=rate):
-            return tc.limit(_index(link), rate) if add else tc.no_limit(_index(link))
+            return tc.limit(index_of(link), rate) if add else tc.no_limit(index_of(link))
         case Detour(link=link) if not add:
-            return tc.no_entrance(_index(link))
+            return tc.no_entrance(index_of(link))
         case _:
             return None
-
-
-def _stand(foot: Foot) -> None:
-    """Inside the container's namespace: addresses and routes of an endpoint, in one send."""
-    ipv6 = any(":" in cidr for cidr in foot.addresses)
-    switches = f"net/ipv6/conf/{foot.ifname}"
-    sysctl.write(f"{switches}/disable_ipv6", "0" if ipv6 else "1")
-    if ipv6:
-        sysctl.write(f"{switches}/accept_ra", "0")
-        sysctl.write(f"{switches}/accept_dad", "0")
-    index = _index(foot.ifname)
-    messages = [rtnl.address(index, cidr) for cidr in foot.addresses]
-    messages += [rtnl.link_up(index), *_ways(foot, index)]
-    with rtnl.connect() as link:
-        rtnl.check(rtnl.transact(link, messages))
-    for path, value in foot.sysctls.items():
-        sysctl.write(path, value)
-
-
-def _resize(ifname: str, mtu: int) -> None:
-    """Inside the container's namespace: the two ends of an endpoint carry the same."""
-    with rtnl.connect() as link:
-        rtnl.check(rtnl.transact(link, [rtnl.link_mtu(_index(ifname), mtu)]))
-
-
-def _lead(foot: Foot) -> None:
-    """Inside the container's namespace: the endpoint's routes anew. One that is no longer the way out keeps
-    its default route until another's replaces it."""
-    with rtnl.connect() as link:
-        rtnl.check(rtnl.transact(link, _ways(foot, _index(foot.ifname))))
-
-
-def _ways(foot: Foot, index: int) -> list[bytes]:
-    if foot.replies_only:
-        return _replies(foot, index)
-    messages = []
-    for gateway in foot.gateways:
-        family6 = ":" in gateway
-        if not foot.onlink:
-            messages.append(_inner(f"{gateway}/{128 if family6 else 32}", index, ""))
-        ranges = [r for r in foot.ranges if (":" in r) == family6]
-        if gateway in foot.defaults:
-            ranges = ["::/0" if family6 else "0.0.0.0/0"]
-        messages += [_inner(r, index, gateway) for r in ranges]
-    return messages
-
-
-def _replies(foot: Foot, index: int) -> list[bytes]:
-    messages = []
-    for gateway in foot.gateways:
-        everywhere = "::/0" if ":" in gateway else "0.0.0.0/0"
-        messages.append(_inner(everywhere, index, gateway, table=REPLY_TABLE))
-        if gateway in foot.defaults:
-            messages.append(_inner(everywhere, index, gateway))
-    addresses = (cidr.partition("/")[0] for cidr in foot.addresses)
-    return [*messages, *(rtnl.source_rule(a, REPLY_TABLE, REPLY_PRIORITY) for a in addresses)]
-
-
-def _inner(destination: str, index: int, via: str, *, table: int = 0) -> bytes:
-    return rtnl.route(destination, index, via, protocol=rtnl.PROTO_STATIC, table=table, mode=rtnl.REPLACE)
 
 
 def _refused(op: Op, error: OSError) -> CommandFailed:

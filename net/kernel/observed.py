@@ -15,6 +15,7 @@ from net.naming import ALIAS, PREFIXES, VETH
 from net.state import (
     NO_MAC,
     PROTOCOL,
+    UPPER,
     Address,
     Detour,
     Fdb,
@@ -38,6 +39,11 @@ TCA_KIND, TCA_OPTIONS, TCA_TBF_PARMS, TCA_U32_ACT, TCA_ACT_OPTIONS, TCA_MIRRED_P
 TC_ROOT, TC_INGRESS_PARENT = 0xFFFFFFFF, 0xFFFFFFF1
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_TABLE, RTA_VIA = 1, 4, 5, 7, 15, 18
 FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 6, 10, 15, 16, 21
+IFLA_LINK = 5
+MACVLAN_MODES: Mapping[int, str] = {1: "private", 2: "vepa", 4: "bridge", 8: "passthru"}
+IPVLAN_MODES: Mapping[int, str] = {0: "l2", 1: "l3", 2: "l3s"}
+IPVLAN_FLAGS: Mapping[int, str] = {0: "bridge", 1: "private", 2: "vepa"}
+"""linux/if_link.h."""
 NLA_TYPE = 0x3FFF
 _SKIP_STATS = struct.pack("=HHI", 8, 29, 1 << 3)
 """IFLA_EXT_MASK with RTEXT_FILTER_SKIP_STATS: a third of the bytes."""
@@ -68,8 +74,8 @@ def state_of(
     """From the payloads (without netlink header) of the dumps of `DUMPS`; `filters` of what stands at the
     entrances of links."""
     raw = {struct.unpack_from("=i", data, 4)[0]: data for data in links}
-    parsed = {index: _attributes(data, 16) for index, data in raw.items()}
-    names = {index: _text(found.get(IFLA_IFNAME, b"")) for index, found in parsed.items()}
+    parsed = {index: attributes(data, 16) for index, data in raw.items()}
+    names = {index: text(found.get(IFLA_IFNAME, b"")) for index, found in parsed.items()}
     seen = {index: _link(raw[index], found, names) for index, found in parsed.items()}
     ours = {index: link for index, link in seen.items() if link is not None}
     stands = {index: link.name for index, link in ours.items() if not link.name.startswith(VETH)}
@@ -86,30 +92,64 @@ def state_of(
 
 
 def _link(data: bytes, found: Mapping[int, bytes], names: Mapping[int, str]) -> Link | None:
-    name, alias = _text(found.get(IFLA_IFNAME, b"")), _text(found.get(IFLA_IFALIAS, b""))
+    name, alias = text(found.get(IFLA_IFNAME, b"")), text(found.get(IFLA_IFALIAS, b""))
     if not name.startswith(PREFIXES) or not alias.startswith(ALIAS):
         return None
-    info = _attributes(found.get(IFLA_LINKINFO, b""), 0)
-    kind = _kind(_text(info.get(IFLA_INFO_KIND, b"")))
+    info = attributes(found.get(IFLA_LINKINFO, b""), 0)
+    kind = _kind(text(info.get(IFLA_INFO_KIND, b"")))
     if kind is None:
         return None
-    details = _attributes(info.get(IFLA_INFO_DATA, b""), 0)
+    details = attributes(info.get(IFLA_INFO_DATA, b""), 0)
+    _, below, mode, vlan = upper_of(found, names)
     return Link(
         name=name,
         kind=kind,
         alias=alias,
-        mtu=_number(found, IFLA_MTU),
+        mtu=number(found, IFLA_MTU),
         mac=_mac(found.get(IFLA_ADDRESS, b"")),
-        master=names.get(_number(found, IFLA_MASTER), ""),
+        master=names.get(number(found, IFLA_MASTER), ""),
         up=bool(struct.unpack_from("=I", data, 8)[0] & IFF_UP),
         vxlan=_vxlan(details) if kind == "vxlan" else None,
+        below=below,
+        mode=mode,
+        vlan=vlan,
         multicast_snooping=kind == "bridge" and any(details.get(IFLA_BR_MCAST_SNOOPING, b"")),
     )
 
 
+def names_of(links: Iterable[bytes]) -> dict[int, str]:
+    """Of a dump of links, by index."""
+    pairs = ((struct.unpack_from("=i", data, 4)[0], attributes(data, 16)) for data in links)
+    return {index: text(found.get(IFLA_IFNAME, b"")) for index, found in pairs}
+
+
+def upper_of(found: Mapping[int, bytes], names: Mapping[int, str]) -> tuple[LinkKind | None, str, str, int]:
+    """Of a link that stands on another: its kind, that one's name, its mode and VLAN. The number of the one
+    below is good in the namespace that the link was made from."""
+    info = attributes(found.get(IFLA_LINKINFO, b""), 0)
+    kind = _kind(text(info.get(IFLA_INFO_KIND, b"")))
+    if kind not in UPPER:
+        return None, "", "", 0
+    details = attributes(info.get(IFLA_INFO_DATA, b""), 0)
+    below = names.get(number(found, IFLA_LINK), "")
+    raw = details.get(1, b"")
+    if kind == "macvlan":
+        return kind, below, MACVLAN_MODES.get(_small(raw), ""), 0
+    if kind == "vlan":
+        return kind, below, "", _small(raw)
+    mode = IPVLAN_MODES.get(_small(raw), "")
+    flag = IPVLAN_FLAGS.get(_small(details.get(2, b"")), "")
+    return kind, below, f"{mode} {flag}", 0
+
+
+def _small(raw: bytes) -> int:
+    """Of two or four bytes."""
+    return int(struct.unpack("=H" if len(raw) == 2 else "=I", raw)[0]) if len(raw) in (2, 4) else 0
+
+
 def _kind(text: str) -> LinkKind | None:
     match text:
-        case "bridge" | "vxlan" | "veth" | "ifb":
+        case "bridge" | "vxlan" | "veth" | "ifb" | "macvlan" | "ipvlan" | "vlan":
             return text
         case _:
             return None
@@ -118,7 +158,7 @@ def _kind(text: str) -> LinkKind | None:
 def _vxlan(details: Mapping[int, bytes]) -> Vxlan:
     local = details.get(IFLA_VXLAN_LOCAL) or details.get(IFLA_VXLAN_LOCAL6) or bytes(16)
     return Vxlan(
-        vni=_number(details, IFLA_VXLAN_ID),
+        vni=number(details, IFLA_VXLAN_ID),
         local=_ip(local),
         port=int.from_bytes(details.get(IFLA_VXLAN_PORT, b""), "big"),
         learning=any(details.get(IFLA_VXLAN_LEARNING, b"")),
@@ -130,7 +170,7 @@ def _addresses(messages: Iterable[bytes], ours: Mapping[int, str]) -> Iterable[A
         prefix, index = data[1], struct.unpack_from("=i", data, 4)[0]
         if index not in ours:
             continue
-        found = _attributes(data, 8)
+        found = attributes(data, 8)
         address = ipaddress.ip_address(found.get(IFA_LOCAL) or found[IFA_ADDRESS])
         if not address.is_link_local:
             yield Address(link=ours[index], cidr=f"{address}/{prefix}")
@@ -139,13 +179,13 @@ def _addresses(messages: Iterable[bytes], ours: Mapping[int, str]) -> Iterable[A
 def local_addresses(messages: Iterable[bytes]) -> Iterable[bytes]:
     """Packed, of all links, ours or not."""
     for data in messages:
-        found = _attributes(data, 8)
+        found = attributes(data, 8)
         yield found.get(IFA_LOCAL) or found[IFA_ADDRESS]
 
 
 def _neighbours(messages: Iterable[bytes], ours: Mapping[int, str]) -> Iterable[Neighbour]:
     for index, state, data in _entries(messages, ours):
-        found = _attributes(data, 12)
+        found = attributes(data, 12)
         if data[0] in (AF_INET, AF_INET6) and state & NUD_PERMANENT and found.get(NDA_LLADDR):
             yield Neighbour(link=ours[index], address=_ip(found[NDA_DST]), mac=_mac(found[NDA_LLADDR]))
 
@@ -153,7 +193,7 @@ def _neighbours(messages: Iterable[bytes], ours: Mapping[int, str]) -> Iterable[
 def _fdb(messages: Iterable[bytes], ours: Mapping[int, str]) -> Iterable[Fdb]:
     """Static entries of the tunnels; learned ones and those of bridges lack a remote or permanence."""
     for index, state, data in _entries(messages, ours):
-        found = _attributes(data, 12)
+        found = attributes(data, 12)
         if state & NUD_PERMANENT and NDA_DST in found:
             mac = _mac(found.get(NDA_LLADDR, b"")) or NO_MAC
             yield Fdb(link=ours[index], mac=mac, remote=_ip(found[NDA_DST]))
@@ -161,7 +201,7 @@ def _fdb(messages: Iterable[bytes], ours: Mapping[int, str]) -> Iterable[Fdb]:
 
 def learned(messages: Iterable[bytes], link: int, remote: str) -> list[str]:
     """MACs that the tunnel with index `link` has found behind `remote` by itself."""
-    parsed = ((state, _attributes(data, 12)) for _, state, data in _entries(messages, {link: ""}))
+    parsed = ((state, attributes(data, 12)) for _, state, data in _entries(messages, {link: ""}))
     return [
         _mac(found[NDA_LLADDR])
         for state, found in parsed
@@ -182,14 +222,14 @@ def _routes(messages: Iterable[bytes], names: Mapping[int, str]) -> Iterable[Rou
         family, prefix, _, _, _, protocol, _, kind = struct.unpack_from("=8B", data)
         if protocol != PROTOCOL:
             continue
-        found = _attributes(data, 12)
-        table = _number(found, RTA_TABLE)
+        found = attributes(data, 12)
+        table = number(found, RTA_TABLE)
         via = found.get(RTA_GATEWAY) or found.get(RTA_VIA, b"")[2:]
         source = found.get(RTA_PREFSRC, b"")
         target = found.get(RTA_DST) or bytes(16 if family == AF_INET6 else 4)
         yield Route(
             destination=f"{_ip(target)}/{prefix}",
-            link=names.get(_number(found, RTA_OIF), "") if kind == RTN_UNICAST else "",
+            link=names.get(number(found, RTA_OIF), "") if kind == RTN_UNICAST else "",
             via=_ip(via) if via else "",
             source=_ip(source) if source else "",
             table=0 if table == TABLE_MAIN else table,
@@ -198,15 +238,15 @@ def _routes(messages: Iterable[bytes], names: Mapping[int, str]) -> Iterable[Rou
 
 def _rules(messages: Iterable[bytes]) -> Iterable[PolicyRule]:
     for data in messages:
-        found = _attributes(data, 12)
+        found = attributes(data, 12)
         if data[0] not in (AF_INET, AF_INET6) or found.get(FRA_PROTOCOL) != bytes([PROTOCOL]):
             continue
         yield PolicyRule(
             version=6 if data[0] == AF_INET6 else 4,
-            mark=_number(found, FRA_FWMARK),
-            mask=_number(found, FRA_FWMASK),
-            table=_number(found, FRA_TABLE),
-            priority=_number(found, FRA_PRIORITY),
+            mark=number(found, FRA_FWMARK),
+            mask=number(found, FRA_FWMASK),
+            table=number(found, FRA_TABLE),
+            priority=number(found, FRA_PRIORITY),
         )
 
 
@@ -220,9 +260,9 @@ def _limits(qdiscs: Iterable[bytes], ours: Mapping[int, Link]) -> Iterable[Limit
     """Token buckets at the root of our links."""
     for data in qdiscs:
         index, _, parent = struct.unpack_from("=iII", data, 4)
-        found = _attributes(data, 20)
+        found = attributes(data, 20)
         if index in ours and parent == TC_ROOT and found.get(TCA_KIND) == b"tbf\0":
-            parms = _attributes(found.get(TCA_OPTIONS, b""), 0).get(TCA_TBF_PARMS, bytes(36))
+            parms = attributes(found.get(TCA_OPTIONS, b""), 0).get(TCA_TBF_PARMS, bytes(36))
             yield Limit(link=ours[index].name, rate=struct.unpack_from("=I", parms, 8)[0])
 
 
@@ -232,14 +272,14 @@ def _detours(
     """Filters at the entrances of our links that lead all away (tc-u32, tc-mirred)."""
     for data in filters:
         index = struct.unpack_from("=i", data, 4)[0]
-        options = _attributes(_attributes(data, 20).get(TCA_OPTIONS, b""), 0)
-        action = _attributes(_attributes(options.get(TCA_U32_ACT, b""), 0).get(1, b""), 0)
-        mirred = _attributes(action.get(TCA_ACT_OPTIONS, b""), 0).get(TCA_MIRRED_PARMS, b"")
+        options = attributes(attributes(data, 20).get(TCA_OPTIONS, b""), 0)
+        action = attributes(attributes(options.get(TCA_U32_ACT, b""), 0).get(1, b""), 0)
+        mirred = attributes(action.get(TCA_ACT_OPTIONS, b""), 0).get(TCA_MIRRED_PARMS, b"")
         if index in ours and len(mirred) >= 28:
             yield Detour(link=ours[index].name, to=names.get(struct.unpack_from("=I", mirred, 24)[0], ""))
 
 
-def _attributes(data: bytes, at: int) -> dict[int, bytes]:
+def attributes(data: bytes, at: int) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     while at + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, at)
@@ -250,12 +290,12 @@ def _attributes(data: bytes, at: int) -> dict[int, bytes]:
     return found
 
 
-def _number(found: Mapping[int, bytes], kind: int) -> int:
+def number(found: Mapping[int, bytes], kind: int) -> int:
     raw = found.get(kind)
     return int(struct.unpack("=I", raw)[0]) if raw else 0
 
 
-def _text(raw: bytes) -> str:
+def text(raw: bytes) -> str:
     return raw.rstrip(b"\0").decode(errors="replace")
 
 

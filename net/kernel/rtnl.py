@@ -89,6 +89,17 @@ def dump(link: socket.socket, kind: int, body: bytes) -> list[bytes]:
             at += length + (-length % 4)
 
 
+def ask(link: socket.socket, kind: int, body: bytes) -> bytes:
+    """The payload of the one message that answers. Raises OSError."""
+    link.send(struct.pack("=IHHII", 16 + len(body), kind, REQUEST, 1, 0) + body)
+    data = link.recv(1 << 16)
+    length, what = struct.unpack_from("=IH", data)
+    if what == NLMSG_ERROR:
+        number = -struct.unpack_from("=i", data, 16)[0]
+        raise OSError(number, os.strerror(number))
+    return data[16:length]
+
+
 def check(results: Sequence[int], *, accept: Sequence[int] = (0, errno.EEXIST)) -> None:
     """Raises OSError for the first answer that isn't among `accept`."""
     for number in results:

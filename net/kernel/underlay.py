@@ -12,8 +12,10 @@ import socket
 import struct
 from collections.abc import Callable
 
-from net.kernel import rtnl
+from model.status import Nic
+from net.kernel import rtnl, upper
 from net.kernel.monitor import NETLINK_ROUTE, listener, messages
+from net.kernel.observed import DUMPS
 from net.naming import PREFIXES
 
 RTNLGRP = (1, 5, 9)
@@ -23,8 +25,9 @@ LINKS, ADDRESSES = frozenset({16, 17}), frozenset({20, 21})
 RTM_GETADDR, IFA_ADDRESS, IFA_LOCAL = 22, 1, 2
 IFLA_IFNAME, LINK_HEADER, ADDRESS_HEADER = 3, 16, 8
 SIOCGIFMTU = 0x8921
-MOST_ADDRESSES = 64
+MOST_ADDRESSES, MOST_NICS = 64, 64
 """That are told."""
+ARPHRD_ETHER, IFF_UP, IFLA_MTU, IFLA_MASTER = 1, 0x1, 4, 10
 
 
 class UnderlayMonitor:
@@ -99,6 +102,28 @@ def own_addresses() -> tuple[str, ...]:
             if not _is_ours(index):
                 found.add(str(address))
     return tuple(sorted(found))[:MOST_ADDRESSES]
+
+
+def nics() -> tuple[Nic, ...]:
+    """Links of the calling thread's network namespace that could carry networks: Ethernet, nobody's port, not
+    ours. Raises OSError."""
+    with rtnl.connect() as link:
+        messages = rtnl.dump(link, *DUMPS["links"])
+    found = []
+    for data in messages:
+        _, kind, _, flags = struct.unpack_from("=BxHiI", data)
+        name = _link_name(data)
+        if kind != ARPHRD_ETHER or name.startswith(PREFIXES) or _attribute(data, LINK_HEADER, IFLA_MASTER):
+            continue
+        (mtu,) = struct.unpack("=I", _attribute(data, LINK_HEADER, IFLA_MTU))
+        found.append(Nic(name=name, mtu=mtu, up=bool(flags & IFF_UP)))
+    return tuple(sorted(found, key=lambda nic: nic.name))[:MOST_NICS]
+
+
+def link_kinds() -> tuple[str, ...]:
+    """Of the kinds that stand on another link, those that this kernel can make. Raises OSError."""
+    with rtnl.connect() as link:
+        return tuple(kind for kind in upper.KINDS if upper.has_kind(link, kind))
 
 
 def _is_ours(index: int) -> bool:

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from model.ids import HostId, InstanceId, NetworkId
+from model.netoptions import SITE_DRIVERS
 from model.spec import NetworkSpec, Subnet
-from model.status import BoundPort
+from model.status import BoundPort, Nic
 from model.view import NetworkPeer, NetworkView, Peer
 from net.host import INGRESS, EndpointRequest, NetworkPlan, PublishRequest, predefined_bridge
 from net.loadbalance import VirtualService
@@ -113,8 +114,13 @@ class NetHosts:
             vxlan_port=4789,
             networks=views,
             peers=peers,
-            vip_ranges={network_id(n): vip_ranges(n) for n in self.networks[number] if n != ENTRIES},
+            vip_ranges={
+                network_id(n): vip_ranges(n)
+                for n, spec in self.networks[number].items()
+                if n != ENTRIES and spec.driver not in SITE_DRIVERS
+            },
             services=self.services,
+            nics=(Nic(name="eth0", mtu=MTU),),
         )
 
     def _view(self, number: int, ident: int, spec: NetworkSpec) -> NetworkView:
@@ -134,6 +140,7 @@ class NetHosts:
                 )
                 for n in members
             ),
+            parent=spec.options.get("parent", "") if spec.driver in SITE_DRIVERS else "",
             singles=self.singles.get(number, ()),
         )
 
@@ -152,21 +159,20 @@ class NetHosts:
         instance = InstanceId(f"{number:x}{index:x}" * 32)
         self.hosts[number].call("open_namespace", instance)
         for order, network in enumerate(networks):
-            spec = predefined_bridge() if isinstance(network, str) else self.networks[number][network]
-            ident = network if isinstance(network, str) else network_id(network)
-            self.hosts[number].call(
-                "attach",
-                EndpointRequest(
-                    instance=instance,
-                    network=ident,
-                    ifname=f"eth{order}",
-                    ipv4=inner4(spec, number, index),
-                    ipv6=inner6(spec, number, index),
-                    default_route=order == 0,
-                    default_route6=order == 0,
-                ),
-            )
+            self.hosts[number].call("attach", self.foot(number, index, network, order))
         return instance
+
+    def foot(self, number: int, index: int, network: int | str, order: int = 0) -> EndpointRequest:
+        spec = predefined_bridge() if isinstance(network, str) else self.networks[number][network]
+        return EndpointRequest(
+            instance=InstanceId(f"{number:x}{index:x}" * 32),
+            network=network if isinstance(network, str) else network_id(network),
+            ifname=f"eth{order}",
+            ipv4=inner4(spec, number, index),
+            ipv6=inner6(spec, number, index),
+            default_route=order == 0,
+            default_route6=order == 0,
+        )
 
     def publish(
         self, number: int, instance: InstanceId, ipv4: str, *ports: BoundPort, ipv6: str = ""
