@@ -18,6 +18,7 @@ from controller.plan import Item, put
 from controller.snapshot import Cluster, counts
 from model.errors import Exhausted, InvalidInput
 from model.ids import HostId, InstanceId, NetworkId
+from model.netoptions import SITE_DRIVERS
 from model.records import Block, Desired, Host, Instance, Network, ResolvedAttachment
 from model.spec import NetworkSpec, Subnet
 from model.status import InstanceStatus
@@ -43,6 +44,8 @@ def resolve_subnets(
     InvalidInput, Exhausted.
     """
     known = tuple(hosts)
+    if spec.driver in SITE_DRIVERS:
+        return _site_subnets(spec, cluster)
     taken = _taken(cluster)
     avoid = [ipaddress.ip_address(host.facts.address) for host in known if host.facts.address]
     subnets = list(spec.subnets)
@@ -65,6 +68,24 @@ def resolve_subnets(
     if spec.ipv6 and not any(ipaddress.ip_network(s.cidr).version == 6 for s in subnets):
         subnets.append(Subnet(cidr=unique_local(cluster.settings.fleet_id, vni)))
     return tuple(subnets)
+
+
+def _site_subnets(spec: NetworkSpec, cluster: Cluster) -> tuple[Subnet, ...]:
+    """Of a network on the site's own: what hosts reach there is what it is about."""
+    if not spec.subnets:
+        raise InvalidInput(
+            f"a {spec.driver} network needs the site's subnet",
+            hint="Give --subnet and --gateway as they are there, --ip-range for a part that is ours alone",
+        )
+    if spec.ipv6 and not any(":" in subnet.cidr for subnet in spec.subnets):
+        raise InvalidInput(f"a {spec.driver} network with --ipv6 needs the site's IPv6 subnet: --subnet")
+    for subnet in spec.subnets:
+        wanted = parse_range(subnet.cidr)
+        gateway(subnet)
+        for other, name in _taken(cluster):
+            if overlap(wanted, other):
+                raise InvalidInput(f"subnet {subnet.cidr} overlaps {other} of network {name}")
+    return spec.subnets
 
 
 def vip_ranges(

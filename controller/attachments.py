@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from controller.snapshot import Cluster
 from model.addressranges import parse
 from model.errors import FlotaError, InvalidInput, NotFound
 from model.ids import NetworkId, resolve
+from model.netoptions import SITE_DRIVERS
 from model.records import Network, ResolvedAttachment
-from model.spec import Attachment, ContainerSpec, EndpointWish
+from model.spec import Attachment, ContainerSpec, EndpointWish, Publish
 from net.host import INGRESS, PREDEFINED_BRIDGE
 from net.ipam import check_address
 from net.subnets import subnet_of
@@ -48,6 +51,22 @@ def resolve_attachments(cluster: Cluster, spec: ContainerSpec) -> tuple[Resolved
     return found
 
 
+def check_published(
+    cluster: Cluster, attachments: Iterable[ResolvedAttachment], ports: Iterable[Publish]
+) -> None:
+    """Raises InvalidInput where a host's ports could not lead to the container: its way out is the site's
+    router, so answers would not come by the host."""
+    open_ = (cluster.networks[a.network].spec for a in sorted(attachments, key=lambda a: -a.priority))
+    way = next((spec for spec in open_ if not spec.internal), None)
+    if way is None or way.driver not in SITE_DRIVERS or all(port.mode != "host" for port in ports):
+        return
+    raise InvalidInput(
+        f"ports can't be published: the way out is network {way.name}, on which the container has an address "
+        "of its own",
+        hint="Reach it there, or let another network be the way out: --network name=…,gw-priority=1",
+    )
+
+
 def network_named(cluster: Cluster, ref: str) -> Network:
     """By id, name or unique id prefix. Raises NotFound, Ambiguous."""
     pairs = ((network.id, network.spec.name) for network in cluster.networks.values())
@@ -77,6 +96,12 @@ def attachment_of(network: Network, wish: EndpointWish) -> ResolvedAttachment:
         raise InvalidInput(
             f"network {network.spec.name} has no names, so {wish.aliases[0]} would never be found",
             hint="Use a network of your own: flota network create",
+        )
+    if network.spec.driver in SITE_DRIVERS and (wish.bandwidth_in or wish.bandwidth_out):
+        raise InvalidInput(
+            f"bandwidth is not limited on network {network.spec.name}: what a container sends there does not "
+            "pass its host",
+            hint="Limit it at the site's switch or router, or use another network",
         )
     for text, version in ((wish.ipv4, 4), (wish.ipv6, 6)):
         for first, last in parse(text, version) if text else ():

@@ -120,6 +120,9 @@ def _hold(leases: Leases, network: Network, instance: Instance, host: HostId, ad
     _refuse_held(leases, network, instance, host, address)
     if not spans_hosts(network):
         return
+    for other in leases.cluster.hosts.values():
+        if address in (other.facts.address, *other.facts.addresses):
+            raise InUse(f"address {address} of {network.spec.name} is host {other.spec.name}'s own")
     cluster, holder = leases.cluster, holder_of(instance, host)
     single = ipaddress.ip_network(address)
     found = leases.block(network.id, str(single))

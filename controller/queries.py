@@ -117,7 +117,13 @@ def network_info(cluster: Cluster, network: Network, world: World) -> NetworkInf
                 endpoints[instance.name] = ",".join(address for address in found if address)
     blocks = cluster.blocks_of(network.id)
     ordered = tuple(block for _, block in sorted(blocks.items()))
-    return NetworkInfo(network=network, blocks=ordered, endpoints=endpoints)
+    met = {
+        stranger.address: f"{stranger.mac}, met by {cluster.host_name(host)}"
+        for host, report in sorted(world.reports.items())
+        for stranger in report.strangers
+        if stranger.network == network.id
+    }
+    return NetworkInfo(network=network, blocks=ordered, endpoints=endpoints, strangers=met)
 
 
 def policy_info(cluster: Cluster, policy: Policy) -> PolicyInfo:

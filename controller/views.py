@@ -14,10 +14,12 @@ from immutables import Map
 from controller import ingress
 from controller.addressing import spans_hosts
 from controller.fixed import mark
+from controller.parents import site_parent
 from controller.policies import selecting_on
 from controller.snapshot import Change, Cluster
 from controller.vips import same_addresses
 from model.ids import HostId, InstanceId, NetworkId, ServiceId
+from model.netoptions import SITE_DRIVERS
 from model.records import Block, FleetSettings, Host, Instance, Network, Policy, Service
 from model.status import HostState
 from model.view import NetworkPeer, NetworkView, Peer, ServiceView, View, service_key
@@ -78,15 +80,20 @@ def _met_by(cluster: Cluster, change: Change) -> set[HostId]:
     if isinstance(old, Host) and isinstance(new, Host) and _peer(old) == _peer(new):
         lost = [host.state is HostState.LOST for host in (old, new)]
         if lost[0] is lost[1]:
-            # ports are open on it or not by its own labels
-            labels = [(host.spec.labels, host.facts.labels) for host in (old, new)]
-            return set() if labels[0] == labels[1] else {new.id}
+            # ports are open on it or not by its own labels, networks of the site stand on its links
+            own = [_told_itself(host) for host in (old, new)]
+            return set() if own[0] == own[1] else {new.id}
     host = new if isinstance(new, Host) else old
     assert isinstance(host, Host)
     found = {host.id}
     for block in cluster.blocks_by_host.get(host.id, {}).values():
         found |= _holders(cluster, block.network)
     return found
+
+
+def _told_itself(host: Host) -> object:
+    facts = host.facts
+    return host.spec.labels, facts.labels, facts.nics, facts.link_kinds
 
 
 def carriers(cluster: Cluster, network: NetworkId) -> set[HostId]:
@@ -180,7 +187,14 @@ def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
             for lease in sorted(leases, key=lambda b: b.key)
             if lease.address not in promised and (lease.awaits == host or _within(lease, own))
         },
+        parent=_parent(network, cluster.hosts.get(host)),
     )
+
+
+def _parent(network: Network, host: Host | None) -> str:
+    if network.spec.driver not in SITE_DRIVERS or host is None:
+        return ""
+    return site_parent(network, host).name
 
 
 def standing(lease: Block) -> bool:

@@ -41,7 +41,12 @@ def network() -> None:
 
 
 @network.command("create")
-@click.option("--driver", "-d", default="overlay", help="overlay (across hosts) or bridge (on each host)")
+@click.option(
+    "--driver",
+    "-d",
+    default="overlay",
+    help="overlay (across hosts), bridge (on each host), macvlan or ipvlan (the site's network)",
+)
 @click.option("--subnet", multiple=True, help="10.200.0.0/16; one of the fleet's pool without")
 @click.option("--gateway", multiple=True, help="Of the subnet at the same place")
 @click.option("--ip-range", multiple=True, help="Part of the subnet that addresses come from")
@@ -49,7 +54,7 @@ def network() -> None:
 @click.option("--ipv6", is_flag=True, help="An IPv6 subnet too")
 @click.option("--internal", is_flag=True, help="No way out")
 @click.option("--attachable", is_flag=True, hidden=True, help="Every network is")
-@click.option("--opt", "-o", multiple=True, help="mode=routed|bridged, mtu=, vni=, icc=on|off")
+@click.option("--opt", "-o", multiple=True, help="mode=, mtu=, vni=, icc=on|off, parent=LINK")
 @click.option("--label", multiple=True, help="KEY=VALUE")
 @click.argument("name")
 @pass_app

@@ -8,15 +8,17 @@ from msgspec.structs import replace
 
 from controller import fixed
 from controller.addressing import Leases
-from controller.attachments import attachment_of, network_named, shares_namespace
+from controller.attachments import attachment_of, check_published, network_named, shares_namespace
 from controller.commands.find import find_instance
+from controller.parents import lacking
 from controller.placing import World
 from controller.plan import Plan, put
 from controller.schedule.fleet import fleet_of, host_ports
 from controller.snapshot import Cluster
 from model.api import ConnectNetwork, DisconnectNetwork, UpdateBandwidth, UpdatePorts
 from model.errors import AlreadyExists, InUse, InvalidInput, NotFound, WrongState
-from model.records import Desired, Instance, ResolvedAttachment
+from model.ids import HostId
+from model.records import Desired, Instance, Network, ResolvedAttachment
 from model.spec import Publish
 from model.validate import check, validate_container, validate_endpoint
 
@@ -32,13 +34,21 @@ def connect(cluster: Cluster, ref: str, request: ConnectNetwork, world: World, n
     if wish.ifname and any(a.ifname == wish.ifname for a in instance.attachments):
         raise InvalidInput(f"container {instance.name} has an interface {wish.ifname} already")
     attachment = attachment_of(network, wish)
+    check_published(cluster, (*instance.attachments, attachment), instance.spec.ports)
     leases = Leases(cluster, now, world.statuses)
     if instance.host is not None:
+        _check_carried(cluster, network, instance.host)
         attachment = fixed.hold(leases, attachment, instance, instance.host)
         leases.ensure(network, instance.host, attachment)
     changed = replace(instance, attachments=(*instance.attachments, attachment))
     reason = f"connected to {network.spec.name} by hand"
     return Plan(items=(put(changed, reason), *leases.items()), subject=instance.id)
+
+
+def _check_carried(cluster: Cluster, network: Network, host: HostId) -> None:
+    refusal = lacking((network,), cluster.hosts[host]).get(network.id) if host in cluster.hosts else None
+    if refusal is not None:
+        raise WrongState(f"network {network.spec.name} is not on {cluster.host_name(host)}: a host {refusal}")
 
 
 def disconnect(cluster: Cluster, ref: str, request: DisconnectNetwork, now: float) -> Plan:
@@ -50,6 +60,7 @@ def disconnect(cluster: Cluster, ref: str, request: DisconnectNetwork, now: floa
         if request.force:
             return Plan(subject=instance.id)
         raise NotFound(f"container {instance.name} is not on network {network.spec.name}")
+    check_published(cluster, left, instance.spec.ports)
     changed = replace(instance, attachments=left)
     return Plan(items=(put(changed, f"disconnected from {network.spec.name} by hand"),), subject=instance.id)
 
@@ -74,6 +85,7 @@ def update_ports(cluster: Cluster, ref: str, request: UpdatePorts, world: World,
             hint=f"flota network connect NETWORK {instance.name}",
         )
     if request.add:
+        check_published(cluster, instance.attachments, spec.ports)
         _check_ports(cluster, instance, request.add, world)
     if spec == instance.spec:
         return Plan(subject=instance.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from controller.addressing import Leases
-from controller.attachments import resolve_attachments, shared_with
+from controller.attachments import check_published, resolve_attachments, shared_with
 from controller.commands.find import find_host, find_instance
 from controller.names import invent
 from controller.placing import World, assign
@@ -37,6 +37,8 @@ def create(cluster: Cluster, request: CreateInstance, world: World, *, now: floa
     beside = shared_with(request.spec)
     if beside:
         host = _host_beside(cluster, beside, host)
+    attachments = resolve_attachments(cluster, request.spec)
+    check_published(cluster, attachments, request.spec.ports)
     instance = Instance(
         id=ident,
         name=name,
@@ -45,7 +47,7 @@ def create(cluster: Cluster, request: CreateInstance, world: World, *, now: floa
         host=host,
         pinned=host is not None,
         desired=Desired.RUNNING if request.start else Desired.CREATED,
-        attachments=resolve_attachments(cluster, request.spec),
+        attachments=attachments,
         created_at=now,
         reason="asked for on this host" if request.host else "the least loaded host that fits",
     )

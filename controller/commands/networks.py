@@ -13,7 +13,7 @@ from controller.snapshot import Cluster
 from model.errors import AlreadyExists, InUse, InvalidInput, WrongState
 from model.events import Event
 from model.ids import NetworkId
-from model.netoptions import canonical
+from model.netoptions import SITE_DRIVERS, canonical
 from model.networkrules import validate_network
 from model.records import Desired, Network
 from model.spec import NetworkSpec
@@ -21,7 +21,7 @@ from model.validate import check
 from net.backend.vxlan import overhead
 from net.host import INGRESS, PREDEFINED_BRIDGE, predefined_bridge
 
-DRIVERS = ("overlay", "bridge")
+DRIVERS = ("overlay", "bridge", "macvlan", "ipvlan")
 
 
 def create(cluster: Cluster, spec: NetworkSpec, *, now: float, ident: NetworkId) -> Plan:
@@ -38,7 +38,8 @@ def create(cluster: Cluster, spec: NetworkSpec, *, now: float, ident: NetworkId)
     if any(network.spec.name == spec.name for network in cluster.networks.values()):
         raise AlreadyExists(f"a network named {spec.name} exists", hint=f"flota network rm {spec.name}")
     _check_mtu(cluster, spec)
-    vni = 0 if spec.driver in LOCAL_DRIVERS else _vni(cluster, spec)
+    tunnelled = spec.driver not in LOCAL_DRIVERS | SITE_DRIVERS
+    vni = _vni(cluster, spec) if tunnelled else 0
     hosts = cluster.hosts.values()
     number = vni or len(cluster.networks)
     subnets = resolve_subnets(spec, cluster, vni=number, hosts=hosts)
@@ -46,7 +47,9 @@ def create(cluster: Cluster, spec: NetworkSpec, *, now: float, ident: NetworkId)
         id=ident,
         spec=replace(spec, subnets=subnets),
         vni=vni,
-        vip_ranges=vip_ranges(subnets, cluster, vni=number, hosts=hosts),
+        vip_ranges=()
+        if spec.driver in SITE_DRIVERS
+        else vip_ranges(subnets, cluster, vni=number, hosts=hosts),
         created_at=now,
     )
     event = Event(type="network", action="create", id=ident, name=spec.name, at=now)
@@ -100,7 +103,7 @@ def predefined(cluster: Cluster, now: float) -> Plan:
 
 def _check_mtu(cluster: Cluster, spec: NetworkSpec) -> None:
     """A tunnel's packet must fit into the underlay's, on every host."""
-    if spec.driver in LOCAL_DRIVERS or "mtu" not in spec.options:
+    if spec.driver in LOCAL_DRIVERS | SITE_DRIVERS or "mtu" not in spec.options:
         return
     asked = int(spec.options["mtu"])
     for host in cluster.hosts.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from controller import fixed, ingress
-from controller.attachments import resolve_attachments
+from controller.attachments import check_published, resolve_attachments
 from controller.commands.find import find_service
 from controller.plan import Plan, put
 from controller.reconcile.rollout import HALTED, OVER, ROLLING_BACK
@@ -100,6 +100,7 @@ def _checked(cluster: Cluster, spec: ServiceSpec) -> tuple[ServiceSpec, tuple[Re
     by `always`, unless it says that they may end."""
     check("invalid service", validate_service(spec))
     attachments = resolve_attachments(cluster, spec.container)
+    check_published(cluster, attachments, spec.container.ports)
     if isinstance(spec.mode, Replicated) and spec.mode.replicas:
         fixed.of_replica(cluster, attachments, spec.mode.replicas)  # raises where the list is too short
     if spec.may_end or spec.container.restart != RestartPolicy():

@@ -81,6 +81,11 @@ def _constraints(demand: Demand, candidate: Candidate) -> Refusal | None:
     return None
 
 
+def _networks(demand: Demand, candidate: Candidate) -> Refusal | None:
+    found = next((candidate.lacking[n] for n in demand.networks if n in candidate.lacking), None)
+    return Refusal(found) if found is not None else None
+
+
 def _volumes(demand: Demand, candidate: Candidate) -> Refusal | None:
     if not demand.volumes_bind:
         return None
@@ -116,7 +121,7 @@ def _max_per_host(demand: Demand, candidate: Candidate) -> Refusal | None:
     return Refusal(f"full ({limit} per host)")
 
 
-ELIGIBLE: Sequence[Filter] = (_pinned, _availability, _platform, _constraints)
+ELIGIBLE: Sequence[Filter] = (_pinned, _availability, _platform, _constraints, _networks)
 """What decides where a global service belongs, reachable or not."""
 OPEN: Sequence[Filter] = (_state, _availability, _settling)
 """What a host says of itself, whatever is asked of it; `Candidate.open` is the short form."""
@@ -131,6 +136,8 @@ def particular(demand: Demand) -> Sequence[Filter]:
         wanted.append(_platform)
     if demand.placement.constraints:
         wanted.append(_constraints)
+    if demand.networks:
+        wanted.append(_networks)
     return wanted
 
 

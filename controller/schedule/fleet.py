@@ -6,14 +6,16 @@ the only thing that lowers them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from controller import ingress
+from controller.parents import lacking
 from controller.snapshot import Cluster, Usage, counts
 from model.hostports import addresses_overlap
 from model.ids import HostId, ServiceId
-from model.records import Host, Instance
+from model.netoptions import SITE_DRIVERS
+from model.records import Host, Instance, Network
 from model.spec import Availability, ContainerSpec, Mount, Placement, Publish, Struct
 from model.status import HostReport, HostState
 
@@ -33,6 +35,8 @@ class Demand(Struct):
     """It must run where its volumes are (plain containers); a service only prefers to."""
     service: ServiceId | None = None
     pinned: HostId | None = None
+    networks: tuple[str, ...] = ()
+    """Ids or names."""
 
 
 def demand_of(
@@ -50,6 +54,7 @@ def demand_of(
         volumes_bind=service is None,
         service=service,
         pinned=pinned,
+        networks=tuple(sorted(attachment.network for attachment in spec.networks)),
     )
 
 
@@ -82,6 +87,8 @@ class Candidate:
     of_service: dict[ServiceId | None, int] = field(default_factory=dict)
     load: float = 0.0
     """The fuller of its two resources, 0 to 1."""
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    """Networks that it can't carry (`controller.parents`), and why."""
     _ports: set[Port] | None = None
 
     @property
@@ -150,10 +157,16 @@ def fleet_of(
 ) -> Fleet:
     """Every host of the cluster, as a fresh set of candidates, ordered by id."""
     known, published = reports or {}, ingress.host_ports(cluster)
+    sites = [n for n in cluster.networks.values() if n.spec.driver in SITE_DRIVERS]
     nothing: frozenset[tuple[str, int]] = frozenset()
     return {
         host: _candidate(
-            cluster, cluster.hosts[host], known.get(host), published.get(host, nothing), host in settling
+            cluster,
+            cluster.hosts[host],
+            known.get(host),
+            published.get(host, nothing),
+            host in settling,
+            sites,
         )
         for host in sorted(cluster.hosts)
     }
@@ -165,6 +178,7 @@ def _candidate(
     report: HostReport | None,
     published: frozenset[tuple[str, int]],
     settling: bool,
+    sites: Sequence[Network],
 ) -> Candidate:
     used = cluster.usage.get(host.id, Usage())
     records = cluster.on_host(host.id)
@@ -177,6 +191,7 @@ def _candidate(
         foreign_ports=published.union(report.used_ports) if report else published,
         settling=settling,
         records=records.values(),
+        lacking=lacking(sites, host),
     )
     candidate.weigh()
     return candidate
