@@ -16,11 +16,14 @@ from msgspec.structs import replace
 
 from model.ids import InstanceId, NetworkId
 from model.leases import HostLeases, NetworkLeases
-from model.status import Endpoint
+from model.status import Endpoint, Stranger
 from model.view import NetworkView
 from net import ipam
 from net.ipam import QUARANTINE, Leases
 
+STRANGERS = 600.0
+"""Seconds in which an address that a stranger had is not tried again."""
+MOST_STRANGERS = 63
 SHORT_REST = 1.0
 """Seconds that an address rests at least on a network of this host alone, where nothing else is left: names
 hold for as long."""
@@ -33,6 +36,10 @@ class Addresses:
         """Told of a network's leases whenever they change."""
         self.shortage: Callable[[], object] = lambda: None
         """Told when `short` is another."""
+        self.strangers: tuple[Stranger, ...] = ()
+        """Met lately."""
+        self.met: Callable[[Stranger], object] = lambda stranger: None
+        """Told when it is set aside what one of these has."""
         self._waiting: Counter[str] = Counter()
         self._renewed = asyncio.Event()
 
@@ -56,18 +63,26 @@ class Addresses:
                     self._leases[endpoint.network] = replace(old, held={**old.held, address: instance})
 
     def take(
-        self, network: NetworkView, holder: InstanceId, version: int, now: float, *, wanted: str = ""
+        self,
+        network: NetworkView,
+        holder: InstanceId,
+        version: int,
+        now: float,
+        *,
+        wanted: str = "",
+        hosts: Iterable[str] = (),
     ) -> str:
         """An address of that IP version for `holder`, the same when asked again; empty where the network has
-        none of that version. Raises InvalidInput, InUse, Exhausted."""
+        none of that version; never one of `hosts`. Raises InvalidInput, InUse, Exhausted."""
         if not wanted and not any((":" in block) is (version == 6) for block in network.blocks):
             return ""
         known = self._of(network.id)
         promises = [*network.fixed.items(), *network.fixed6.items()]
         promised = {address: who for who, address in promises if who != holder}
+        promised |= dict.fromkeys(hosts, InstanceId("a host"))
         promised |= {address: InstanceId("") for address in network.set_aside if address != wanted}
         seen = replace(known, held={**promised, **known.held})
-        rest = QUARANTINE if network.spec.driver == "overlay" else SHORT_REST
+        rest = SHORT_REST if network.spec.driver == "bridge" else QUARANTINE
         after, address = ipam.allocate(
             network.spec, network.blocks, seen, holder, version=version, now=now, wanted=wanted, rest=rest
         )
@@ -111,6 +126,16 @@ class Addresses:
         for network, known in list(self._leases.items()):
             if holder in known.held.values():
                 self._set(network, ipam.release(known, holder, now=now))
+
+    def set_aside(self, stranger: Stranger) -> None:
+        """Nobody of ours gets that address for a while."""
+        network, address, now = stranger.network, stranger.address, stranger.seen_at
+        kept = [s for s in self.strangers if s.seen_at > now - STRANGERS and s.address != address]
+        self.strangers = (*kept[-MOST_STRANGERS:], stranger)
+        self.met(stranger)
+        known = self._of(network)
+        held = {a: holder for a, holder in known.held.items() if a != address}
+        self._set(network, replace(known, held=held, resting={**known.resting, address: now + STRANGERS}))
 
     def settle(self, holder: InstanceId, endpoints: Iterable[Endpoint], now: float) -> None:
         """`holder` has these endpoints and no others: all else that it has goes to rest. Idempotent."""

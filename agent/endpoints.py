@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -12,13 +13,14 @@ from agent import feet
 from agent.context import Context
 from agent.publishing import publish
 from agent.record import Local
-from model.errors import Exhausted, NotFound, WrongState
-from model.ids import InstanceId, resolve
+from model.errors import Exhausted, InvalidInput, NotFound, WrongState
+from model.ids import InstanceId, NetworkId, resolve
 from model.image import ImageConfig
+from model.netoptions import SITE_DRIVERS
 from model.records import Instance, ResolvedAttachment
 from model.spec import ContainerSpec, Publish, Struct
-from model.status import BoundPort, Endpoint
-from net.host import INGRESS, EndpointRequest
+from model.status import BoundPort, Endpoint, Stranger
+from net.host import INGRESS, AddressTaken, EndpointRequest
 
 HOST, NONE, CONTAINER = "host", "none", "container:"
 GROW_WITHIN = 5.0
@@ -96,12 +98,26 @@ async def wire(context: Context, want: Instance, image: ImageConfig, record: Loc
             await context.network.detach(want.id, network)
     made = await _attach(context, want, record.endpoints)
     ways = feet.ways_out(want.attachments, context.view.networks)
-    ports = await publish(context, want, image, feet.led(ways, made), held=record.ports)
+    ports = await publish(context, want, image, _served(context, want, ways, made), held=record.ports)
     for network in unwanted:
         if network in told:
             await context.network.detach(want.id, network)
     context.addresses.settle(want.id, made, context.clock.now())
     return Wired(endpoints=made, ports=ports, attached=want.attachments, published=want.spec.ports)
+
+
+def _served(
+    context: Context, want: Instance, ways: feet.WaysOut, made: Sequence[Endpoint]
+) -> tuple[str, str]:
+    """The addresses that published ports lead to. Raises InvalidInput where there can be none."""
+    site = feet.on_site(ways, context.view.networks)
+    if site and any(port.mode == "host" for port in want.spec.ports):
+        raise InvalidInput(
+            f"ports can't be published: the way out is network {site}, on which the container has an address "
+            "of its own",
+            hint="Reach it there, or let another network be the way out: --network name=…,gw-priority=1",
+        )
+    return ("", "") if site else feet.led(ways, made)
 
 
 async def _attach(context: Context, want: Instance, standing: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
@@ -111,12 +127,36 @@ async def _attach(context: Context, want: Instance, standing: Sequence[Endpoint]
     ways = feet.ways_out(want.attachments, context.view.networks)
     requests = [await _request(context, want, a, names[a.network], ways) for a in want.attachments]
     made = {}
+    attachments = {attachment.network: attachment for attachment in want.attachments}
     for request in sorted(requests, key=lambda r: r.default_route or r.default_route6):
-        made[request.network] = await context.network.attach(request)
+        attachment = attachments[NetworkId(request.network)]
+        made[request.network] = await _stand(context, want, attachment, request, ways)
     return tuple(
         replace(made[a.network], bandwidth_in=a.bandwidth_in, bandwidth_out=a.bandwidth_out)
         for a in want.attachments
     )
+
+
+async def _stand(
+    context: Context,
+    want: Instance,
+    attachment: ResolvedAttachment,
+    request: EndpointRequest,
+    ways: feet.WaysOut,
+) -> Endpoint:
+    """An address that a machine of the site turns out to have is set aside, and the next one tried. Raises
+    AddressTaken for one that was asked for, or when one after the other is taken."""
+    while True:
+        try:
+            return await context.network.attach(request)
+        except AddressTaken as taken:
+            now = context.clock.now()
+            stranger = Stranger(network=attachment.network, address=taken.address, mac=taken.mac, seen_at=now)
+            context.addresses.set_aside(stranger)
+            again = await _request(context, want, attachment, request.ifname, ways)
+            if taken.address in (again.ipv4, again.ipv6):
+                raise
+            request = again
 
 
 async def _request(
@@ -187,10 +227,12 @@ def _take(context: Context, want: Instance, attachment: ResolvedAttachment) -> t
     network = context.view.networks.get(attachment.network)
     if network is None:
         raise NotFound(f"network {attachment.network[:12]} is not on this host yet")
-    now, take = context.clock.now(), context.addresses.take
+    now = context.clock.now()
+    hosts = _hosts(context) if network.spec.driver in SITE_DRIVERS else frozenset[str]()
+    take = partial(context.addresses.take, network, want.id, now=now, hosts=hosts)
     return (
-        take(network, want.id, 4, now, wanted=attachment.ipv4 or network.fixed.get(want.id, "")),
-        take(network, want.id, 6, now, wanted=attachment.ipv6 or network.fixed6.get(want.id, "")),
+        take(4, wanted=attachment.ipv4 or network.fixed.get(want.id, "")),
+        take(6, wanted=attachment.ipv6 or network.fixed6.get(want.id, "")),
     )
 
 
@@ -214,6 +256,13 @@ def _asked(
         bandwidth_in=attachment.bandwidth_in // 8,
         bandwidth_out=attachment.bandwidth_out // 8,
     )
+
+
+def _hosts(context: Context) -> frozenset[str]:
+    """All addresses of hosts that are known here: on the site's networks they are among those of others."""
+    facts, peers = context.facts, context.view.peers.values()
+    told = (address for peer in peers for address in (peer.address, *peer.addresses))
+    return frozenset((facts.address, *facts.addresses, *told))
 
 
 async def disconnect(context: Context, instance: InstanceId) -> None:

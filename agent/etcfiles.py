@@ -66,9 +66,11 @@ def _extra(entry: str, host_gateway: str) -> str:
 
 
 def resolver_of(endpoints: Sequence[Endpoint]) -> str:
-    """Where a container asks for names: the gateway of its first network that has names; empty when none has,
-    for the predefined `bridge` gives what Docker's does."""
-    return next((e.gateway for e in endpoints if e.network not in NAMELESS and e.gateway), "")
+    """Where a container asks for names: the gateway of its first network that has names, or the host's own
+    address where the gateway is the site's; empty when none has, for the predefined `bridge` gives what
+    Docker's does."""
+    asked = ((e.gateway if e.resolver is None else e.resolver, e.network) for e in endpoints)
+    return next((address for address, network in asked if network not in NAMELESS and address), "")
 
 
 def resolv_conf(spec: ContainerSpec, host: str, resolver: str = "") -> str:

@@ -20,7 +20,7 @@ from model.errors import FlotaError, Unsupported
 from model.quantity import NANO
 from model.status import HostFacts
 from model.whereabouts import parted
-from net.kernel.underlay import link_of, own_addresses
+from net.kernel.underlay import link_kinds, link_of, nics, own_addresses
 
 VERSION = "0.1.0"
 DEFAULT_MTU = 1500
@@ -48,6 +48,7 @@ async def measure(
         version=VERSION,
         warnings=tuple(_warnings(version)),
         labels=dict(labels),
+        link_kinds=link_kinds(),
     )
     return underlay(known, where)
 
@@ -62,6 +63,7 @@ def underlay(known: HostFacts, address: str) -> HostFacts:
         addresses=own_addresses(),
         links=reached.links,
         routes=reached.routes,
+        nics=nics(),
     )
 
 

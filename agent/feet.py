@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 
 from model.ids import NetworkId
+from model.netoptions import SITE_DRIVERS
 from model.records import ResolvedAttachment
 from model.spec import Struct
 from model.status import Endpoint
@@ -52,6 +53,18 @@ def ways_out(attachments: Sequence[ResolvedAttachment], networks: Mapping[Networ
 
 def _has(network: NetworkView, version: int) -> bool:
     return any((":" in subnet.cidr) is (version == 6) for subnet in network.spec.subnets)
+
+
+def on_site(ways: WaysOut, networks: Mapping[NetworkId, NetworkView]) -> str:
+    """The name of the way out if that is a network on the site's own: ports are not published there, for
+    answers would not come by this host."""
+    found = (way for way in (ways.ipv4, ways.ipv6) if is_on_site(way, networks))
+    return next((networks[way].spec.name for way in found), "")
+
+
+def is_on_site(network: NetworkId, networks: Mapping[NetworkId, NetworkView]) -> bool:
+    """Whether it is a network on the site's own."""
+    return network in networks and networks[network].spec.driver in SITE_DRIVERS
 
 
 def led(ways: WaysOut, endpoints: Sequence[Endpoint]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from agent.context import Context
 from agent.record import Local
 from model.events import Event, EventType
 from model.records import Instance
-from model.status import Endpoint
+from model.status import Endpoint, Stranger
 from net.host import Drift
 
 
@@ -38,6 +38,14 @@ def of_drift(context: Context, drift: Drift) -> Event:
     """Something of ours in the kernel was not as it should be, and was put right."""
     attributes = {"object": drift.object, "action": drift.action}
     return _event(context, "network", "repair", context.host, drift.object, attributes)
+
+
+def of_stranger(context: Context, stranger: Stranger) -> Event:
+    """Somebody on the site's network has an address that was ours to give."""
+    network = context.view.networks.get(stranger.network)
+    name = network.spec.name if network is not None else ""
+    attributes = {"address": stranger.address, "mac": stranger.mac}
+    return _event(context, "network", "address-taken", stranger.network, name, attributes)
 
 
 def _event(

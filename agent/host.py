@@ -40,7 +40,7 @@ from model import view as views
 from model.errors import FlotaError
 from model.ids import InstanceId, NetworkId
 from model.records import Instance
-from model.status import Endpoint, HostFacts, HostReport, InstanceStatus, Phase
+from model.status import Endpoint, HostFacts, HostReport, InstanceStatus, Phase, Stranger
 from model.view import NetworkView, View, ViewDelta
 from net.host import Drift, NetworkPlan
 from net.ipam import Leases
@@ -135,6 +135,7 @@ class HostAgent:
         addresses.load(self._journal.read("leases", Leases), holders, now)
         addresses.changed = self._leases_changed
         addresses.shortage = self.report_host
+        addresses.met = self._met
 
     def _leases_changed(self, network: str, leases: Leases) -> None:
         self._journal.put("leases", network, leases)
@@ -199,7 +200,7 @@ class HostAgent:
             await self.context.network.apply(
                 replace(plan, services=self._services.take(), policies=self._policies.take())
             )
-            self._plan = plan
+            self._plan, trouble = plan, "; ".join(plans.unfounded(plan))
             context.addresses.renew()
             for worker in self.workers.values():
                 worker.look_again()
@@ -364,6 +365,7 @@ class HostAgent:
                 filter(None, (self._trouble, self._services.trouble, self._policies.trouble, *troubles))
             ),
             short=tuple(map(NetworkId, context.addresses.short)),
+            strangers=context.addresses.strangers,
             vacated=context.addresses.vacated(context.view.networks.values()),
         )
 
@@ -372,6 +374,10 @@ class HostAgent:
 
     def volume_users(self) -> Mapping[str, Mapping[str, str]]:
         return users_of(self.context.volumes.all(), self.context.records, self._told)
+
+    def _met(self, stranger: Stranger) -> None:
+        self.reporter.event(happenings.of_stranger(self.context, stranger))
+        self.report_host()
 
     def _drifted(self, drift: Drift) -> None:
         """What was in the way of the networks may be gone: then `trouble` is to go too."""

@@ -18,7 +18,7 @@ from net.loadbalance import VirtualService
 
 Inner = Mapping[InstanceId, tuple[str, str]]
 """IPv4 and IPv6 address with which an instance answers, empty where that is the one it has on the ingress
-network: where it has no other way out in that family."""
+network: where it has no other way out in that family, or one that does not pass this host."""
 Port = tuple[str, int]
 """(protocol, port)."""
 
@@ -30,7 +30,10 @@ def inner_addresses(view: View, records: Mapping[InstanceId, Local]) -> Inner:
         if wish is None or not any(endpoint.network == INGRESS for endpoint in record.endpoints):
             continue
         ways = feet.ways_out(wish.attachments, view.networks)
-        found[ident] = feet.led(ways, record.endpoints) if ways.ipv4 or ways.ipv6 else ("", "")
+        led = feet.led(ways, record.endpoints) if ways.ipv4 or ways.ipv6 else ("", "")
+        away = (feet.is_on_site(way, view.networks) for way in (ways.ipv4, ways.ipv6))
+        ipv4, ipv6 = ("" if site else address for address, site in zip(led, away, strict=True))
+        found[ident] = ipv4, ipv6
     return found
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from model.ids import HostId
 from model.status import HostFacts
 from model.view import NetworkView, View
 from net.host import NetworkPlan
+from net.plan import can_stand, scene_of, traits_of
 
 
 def network_plan(
@@ -24,4 +25,14 @@ def network_plan(
         networks=networks,
         peers=dict(view.peers),
         vip_ranges={ident: n.vip_ranges for ident, n in networks.items() if n.vip_ranges},
+        nics=facts.nics,
     )
+
+
+def unfounded(plan: NetworkPlan) -> Iterable[str]:
+    """What is wrong with this host: networks that need a link which it has not, or not any more."""
+    scene = scene_of(plan)
+    for _, view in sorted(plan.networks.items()):
+        if not can_stand(traits_of(view, scene)):
+            link = view.parent or view.spec.options.get("parent", "")
+            yield f"network {view.spec.name}: this host has no link {link} that is up"

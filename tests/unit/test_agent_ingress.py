@@ -16,17 +16,22 @@ from net.loadbalance import ServiceMember, VirtualService
 
 BOX = InstanceId("b" * 64)
 RED, INSIDE, ENTRY = NetworkId("red"), NetworkId("inside"), NetworkId(INGRESS)
+LAN = NetworkId("lan")
 WEB = Publish(target=80, published=8080, mode="ingress")
 DNS = Publish(target=53, published=53, protocol="udp", mode="ingress")
 
 
 def view(*attached: NetworkId) -> View:
-    def network(ident: NetworkId, *cidrs: str, internal: bool = False) -> NetworkView:
-        spec = NetworkSpec(name=ident, subnets=tuple(Subnet(cidr=c) for c in cidrs), internal=internal)
+    def network(
+        ident: NetworkId, *cidrs: str, internal: bool = False, driver: str = "overlay"
+    ) -> NetworkView:
+        subnets = tuple(Subnet(cidr=c) for c in cidrs)
+        spec = NetworkSpec(name=ident, driver=driver, subnets=subnets, internal=internal)
         return NetworkView(id=ident, spec=spec, vni=1, blocks=())
 
     networks = {
         RED: network(RED, "10.1.0.0/16"),
+        LAN: network(LAN, "192.0.2.0/24", driver="macvlan"),
         INSIDE: network(INSIDE, "10.2.0.0/16", "fd02::/64", internal=True),
         ENTRY: network(ENTRY, "10.9.0.0/16", "fd09::/64", internal=True),
     }
@@ -43,7 +48,12 @@ def view(*attached: NetworkId) -> View:
 
 
 def record(*networks: NetworkId) -> Local:
-    addresses = {RED: ("10.1.0.5", ""), INSIDE: ("10.2.0.5", "fd02::5"), ENTRY: ("10.9.0.5", "fd09::5")}
+    addresses = {
+        LAN: ("192.0.2.130", ""),
+        RED: ("10.1.0.5", ""),
+        INSIDE: ("10.2.0.5", "fd02::5"),
+        ENTRY: ("10.9.0.5", "fd09::5"),
+    }
     endpoints = tuple(
         Endpoint(network=n, network_name=n, ifname="e", ipv4=addresses[n][0], ipv6=addresses[n][1])
         for n in networks
@@ -57,6 +67,7 @@ def inner(*networks: NetworkId) -> dict[InstanceId, tuple[str, str]]:
 
 def test_instance_answers_by_its_way_out_of_each_family_where_it_has_one() -> None:
     assert inner(RED, ENTRY) == {BOX: ("10.1.0.5", "")}
+    assert inner(LAN, ENTRY) == {BOX: ("", "")}, "answers by the site's router would not come back here"
     assert inner(INSIDE, ENTRY) == inner(ENTRY) == {BOX: ("", "")}
     assert inner(INSIDE, RED, ENTRY) == {BOX: ("10.1.0.5", "")}
     assert inner(RED) == {}, "it publishes nothing"

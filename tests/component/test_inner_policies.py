@@ -1,0 +1,108 @@
+"""Policies of endpoints on the site's own network as a table inside the container, and when it is set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model.errors import CommandFailed
+from model.ids import HostId, InstanceId, NetworkId
+from model.policy import Party, PolicyPeer, PolicyRule, PolicySpec, Selector
+from model.spec import NetworkSpec, Subnet
+from model.status import Nic
+from model.view import NetworkView
+from net import innerchains
+from net.host import AddressTaken, EndpointRequest, NetworkPlan
+from net.kernel.fake import FakeKernel
+from net.naming import veth_name
+from net.policy import HostPolicies, Place, endpoint_key, host_policies
+from net.proxying import FakeProxy
+from net.reconciler import NetReconciler
+
+LAN, ONE = NetworkId("a" * 64), InstanceId("1" * 64)
+FOOT = EndpointRequest(instance=ONE, network=LAN, ifname="eth0", ipv4="192.0.2.130", ipv6="2001:db8::109")
+SUBNETS = (Subnet(cidr="192.0.2.0/24", gateway="192.0.2.1"), Subnet(cidr="2001:db8::/64"))
+HOSTS = {LAN: ("192.0.2.129", "2001:db8::100")}
+CLOSED = PolicySpec(
+    name="in",
+    selects=Selector(container="web"),
+    ingress=(PolicyRule(peers=(PolicyPeer(cidr="192.0.2.64/26"),)),),
+)
+
+
+def policies(*specs: PolicySpec) -> HostPolicies:
+    party = Party(name="web", network=LAN, network_name="lan", ipv4=FOOT.ipv4, ipv6=FOOT.ipv6)
+    place = Place(network=LAN, name="lan", subnets=tuple(s.cidr for s in SUBNETS), parties=(party,))
+    return host_policies(specs, {endpoint_key(ONE, LAN): party}, {LAN: place})
+
+
+def plan(*specs: PolicySpec) -> NetworkPlan:
+    spec = NetworkSpec(name="lan", driver="macvlan", subnets=SUBNETS, options={"parent": "eth0"})
+    blocks = ("192.0.2.128/28", "2001:db8::100/120")
+    view = NetworkView(id=LAN, spec=spec, vni=0, blocks=blocks, parent="eth0")
+    return NetworkPlan(
+        host=HostId("f" * 64),
+        address="198.18.0.11",
+        mtu=1500,
+        vxlan_port=4789,
+        networks={LAN: view},
+        peers={},
+        nics=(Nic(name="eth0"),),
+        policies=policies(*specs),
+    )
+
+
+def test_container_that_no_policy_selects_has_no_table() -> None:
+    assert innerchains.table(policies(), (FOOT,), HOSTS) is None
+
+
+def test_table_judges_what_its_interfaces_get_and_lets_the_host_in() -> None:
+    made = innerchains.table(policies(CLOSED), (FOOT,), HOSTS)
+    assert made is not None
+    (name,) = (chain for chain in made.chains if chain.startswith("in-"))
+    assert made.sets["gets4"].elements == {"192.0.2.130": f"jump {name}"}
+    assert made.sets[f"{name}-a4"].elements == {"192.0.2.64/26": ""}
+    texts = [rule.text for rule in made.chains["enter"].rules]
+    assert texts[:2] == ["ip saddr { 192.0.2.129 } accept", "ip6 saddr { 2001:db8::100 } accept"]
+    assert texts[2] == 'iifname { "eth0" } ip daddr vmap @gets4'
+    assert made.sets["sends4"].elements == {}, "what it sends is open"
+
+
+async def test_policies_stand_before_the_link_and_go_with_the_last(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel, proxy=FakeProxy())
+    await network.start()
+    await network.apply(plan(CLOSED))
+    space = await network.open_namespace(ONE)
+    kernel.strangers = {"192.0.2.130": "02:00:00:00:00:99"}
+    with pytest.raises(AddressTaken, match="02:00:00:00:00:99"):
+        await network.attach(FOOT)
+    assert "@gets4" in kernel.fences[space] and not network.attached(ONE)
+    assert veth_name(ONE, LAN) not in kernel.state.links
+    kernel.strangers = {}
+    endpoint = await network.attach(FOOT)
+    assert endpoint.resolver == "192.0.2.128" and not kernel.state.links[veth_name(ONE, LAN)].bare
+    await network.police(HostPolicies())
+    assert kernel.fences[space] == "add table inet flota\ndelete table inet flota\n"
+    await network.apply(plan(CLOSED))
+    assert "@gets4" in kernel.fences[space]
+    await network.detach(ONE, LAN)
+    assert veth_name(ONE, LAN) not in kernel.state.links
+    await network.close()
+
+
+async def test_kernel_that_lacks_the_kind_is_told_and_other_work_goes_on(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    kernel.kinds = set()
+    network = NetReconciler(tmp_path, kernel=kernel, proxy=FakeProxy())
+    await network.start()
+    with pytest.raises(CommandFailed, match="macvlan"):
+        await network.apply(plan())
+    await network.open_namespace(ONE)
+    with pytest.raises(CommandFailed, match="macvlan"):
+        await network.attach(FOOT)
+    kernel.kinds = {"macvlan"}
+    await network.apply(plan())
+    assert (await network.attach(FOOT)).ipv4 == "192.0.2.130"
+    await network.close()
