@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.figures import firstpacket, lb, names, net, overlay, publish, schedule, start
+from bench.figures import firstpacket, lb, names, net, overlay, publish, schedule, site, start
 from bench.stage import Stage
 from bench.table import Figure, Samples
 
@@ -13,6 +13,7 @@ Measure = Callable[[Stage, int], Samples]
 FIGURES: tuple[tuple[Figure, Measure], ...] = (
     *start.FIGURES,
     *schedule.FIGURES,
+    *site.FIGURES,
     *overlay.FIGURES,
     *firstpacket.FIGURES,
     *lb.FIGURES,
