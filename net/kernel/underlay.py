@@ -27,6 +27,8 @@ IFLA_IFNAME, LINK_HEADER, ADDRESS_HEADER = 3, 16, 8
 SIOCGIFMTU = 0x8921
 MOST_ADDRESSES, MOST_NICS = 64, 64
 """That are told."""
+TRANSIENT = ("veth", "vnet", "tap", "cali")
+"""Names that Docker, libvirt, QEMU and Calico give such links."""
 ARPHRD_ETHER, IFF_UP, IFLA_MTU, IFLA_MASTER = 1, 0x1, 4, 10
 
 
@@ -106,14 +108,15 @@ def own_addresses() -> tuple[str, ...]:
 
 def nics() -> tuple[Nic, ...]:
     """Links of the calling thread's network namespace that could carry networks: Ethernet, nobody's port, not
-    ours. Raises OSError."""
+    ours, none that come and go with somebody's containers or virtual machines. Raises OSError."""
     with rtnl.connect() as link:
         messages = rtnl.dump(link, *DUMPS["links"])
     found = []
     for data in messages:
         _, kind, _, flags = struct.unpack_from("=BxHiI", data)
         name = _link_name(data)
-        if kind != ARPHRD_ETHER or name.startswith(PREFIXES) or _attribute(data, LINK_HEADER, IFLA_MASTER):
+        passing = name.startswith((*PREFIXES, *TRANSIENT))
+        if kind != ARPHRD_ETHER or passing or _attribute(data, LINK_HEADER, IFLA_MASTER):
             continue
         (mtu,) = struct.unpack("=I", _attribute(data, LINK_HEADER, IFLA_MTU))
         found.append(Nic(name=name, mtu=mtu, up=bool(flags & IFF_UP)))

@@ -22,6 +22,7 @@ from net.host import INGRESS, EndpointRequest, NetworkPlan, PublishRequest
 from net.kernel.base import Kernel
 from net.kernel.fake import FakeKernel
 from net.kernel.linux import LinuxKernel
+from net.kernel.underlay import link_kinds, nics
 from net.loadbalance import (
     VERDICTS,
     ElementChange,
@@ -384,3 +385,23 @@ async def test_vlan_of_a_link_is_made_below_all_that_stand_on_it(tmp_path: Path)
     kernel.kinds = {"macvlan"}
     with pytest.raises(CommandFailed, match="vlan fle"):
         await kernel.apply([Op(verb="add", item=vlan)])
+
+
+@pytest.mark.kernel
+def test_kinds_that_a_kernel_is_said_to_have_it_can_make() -> None:
+    """And nothing is made by asking; what it lacks is refused."""
+    with own_network_namespace():
+        made = {}
+        for words in ("nic0 type veth peer name nic1", "veth7 type veth peer name nic2"):
+            subprocess.run(["ip", "link", "add", *words.split()], check=True)
+        for kind, words in (("macvlan", ""), ("ipvlan", ""), ("vlan", "id 20")):
+            argv = ["ip", "link", "add", "link", "nic0", "name", f"x{kind}", "type", kind, *words.split()]
+            made[kind] = subprocess.run(argv, check=False, capture_output=True).returncode == 0
+            subprocess.run(["ip", "link", "del", f"x{kind}"], check=False, capture_output=True)
+        before = subprocess.run(["ip", "-br", "link"], check=True, capture_output=True).stdout
+        assert set(link_kinds()) == {kind for kind, found in made.items() if found} >= {"macvlan"}
+        assert subprocess.run(["ip", "-br", "link"], check=True, capture_output=True).stdout == before
+        subprocess.run(["ip", "link", "set", "nic0", "up", "mtu", "1400"], check=True)
+        assert nics() == (
+            Nic(name="nic0", mtu=1400), Nic(name="nic1", up=False), Nic(name="nic2", up=False),
+        )  # fmt: skip

@@ -9,8 +9,10 @@ import contextlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
+from msgspec.structs import replace
 
 from model.ids import InstanceId
 from model.policy import PolicySpec, Selector
@@ -220,3 +222,36 @@ def test_policies_hold_inside_the_container_from_its_first_packet_on() -> None:
         assert not site.hears(2, STRANGER, site.web(1)[0])
         site.apply(2)
         assert site.hears(2, STRANGER, site.web(1)[0])
+
+
+@pytest.mark.parametrize(
+    ("mode", "beside", "host"), [("private", False, False), ("vepa", True, True), ("bridge", True, True)]
+)
+def test_modes_keep_neighbours_on_a_host_apart_or_together(mode: str, beside: bool, host: bool) -> None:
+    """vepa: by a switch that sends back to where it came from (IEEE 802.1Qbg)."""
+    spec = replace(LAN, options={"parent": "eth0", "mode": mode})
+    with net_hosts(2, "flsm") as made:
+        ip("-n", made.switch, "address", "add", f"{ROUTER4}/16", "dev", "br0")
+        ip("-n", made.switch, "link", "set", "p1", "type", "bridge_slave", "hairpin", "on")
+        made.carry({2: spec})
+        first = made.container(1, 0, 2)
+        for number, index in ((1, 1), (2, 0)):
+            made.container(number, index, 2)
+
+        def pings(target: str, via: str = "") -> bool:
+            words = ("busybox", "ping", "-c1", "-W1", target)
+            ran = made.hosts[1].run if via == "host" else partial(made.hosts[1].inside, first)
+            return ran(*words, check=False).returncode == 0
+
+        assert pings(inner4(LAN, 2, 0)) and pings(ROUTER4)
+        assert pings(inner4(LAN, 1, 1)) is beside
+        assert pings(inner4(LAN, 1, 0), via="host") is host
+
+
+def test_passthru_gives_the_link_to_one_and_tells_the_next() -> None:
+    spec = replace(LAN, options={"parent": "eth0", "mode": "passthru"})
+    with net_hosts(1, "flst") as made:
+        made.carry({2: spec})
+        made.container(1, 0, 2)
+        with pytest.raises(RuntimeError, match=r"refused to add macvlan .* on eth0"):
+            made.container(1, 1, 2)
