@@ -12,7 +12,7 @@ from statistics import median
 from bench.figures.overlay import container_pid
 from bench.lanes import Lane, Stream, stream
 from bench.peers import IMAGE
-from bench.stage import Stage
+from bench.stage import RIG, Stage
 from bench.table import Figure, Samples, interval
 from deploy.rig.netns import NetnsRig
 
@@ -26,7 +26,7 @@ NETWORK = (
     "--opt",
     "parent=eth0",
 )
-GUESTS = ("flbench-a", "flbench-b")
+GUESTS = tuple(f"{RIG}-site{index}" for index in (1, 2))
 
 
 def macvlan(stage: Stage, runs: int) -> Samples:
@@ -77,13 +77,13 @@ def _pairs(stage: Stage, runs: int) -> Samples:
 @contextmanager
 def _by_hand(stage: Stage) -> Iterator[Lane]:
     """Two hosts on a switch like ours, a macvlan link of each in a namespace: plain `ip`."""
-    rig = NetnsRig("bh", disk=stage.folder / "hand", run=Path("/run/flota-bh"))
+    rig = NetnsRig(f"{RIG}h", disk=stage.folder / "hand", run=Path(f"/run/flota-{RIG}h"))
     rig.down()
     try:
         rig.up(2)
         for index, (host, guest) in enumerate(zip(rig.hosts, GUESTS, strict=True), 1):
             _ip("netns", "add", guest)
-            _ip("-n", f"bh-{host.name}", "link", "add", "mv0", "link", "eth0", "netns", guest,
+            _ip("-n", f"{RIG}h-{host.name}", "link", "add", "mv0", "link", "eth0", "netns", guest,
                 "type", "macvlan", "mode", "bridge")  # fmt: skip
             _ip("-n", guest, "address", "add", f"10.55.0.{index}/24", "dev", "mv0")
             _ip("-n", guest, "link", "set", "mv0", "up")
