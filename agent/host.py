@@ -171,7 +171,8 @@ class HostAgent:
         self.context.view = view
         self._tell_vacated()
         networks = delta.networks or delta.gone_networks or delta.peers or delta.gone_peers
-        if networks or delta.vxlan_port is not None or self._plan is None:
+        tunnels = delta.vxlan_port is not None or delta.source_ports is not None
+        if networks or tunnels or self._plan is None:
             await self._apply_network()
         await self._policies.settle()
         self._assign()

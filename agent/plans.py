@@ -22,6 +22,7 @@ def network_plan(
         address=facts.address,
         mtu=facts.mtu,
         vxlan_port=view.vxlan_port,
+        source_ports=view.source_ports,
         networks=networks,
         peers=dict(view.peers),
         vip_ranges={ident: n.vip_ranges for ident, n in networks.items() if n.vip_ranges},

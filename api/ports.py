@@ -38,6 +38,7 @@ from model.api import (
     UpdatePolicy,
     UpdatePorts,
     UpdateService,
+    UpdateSettings,
     VolumeInfo,
     WaitResult,
     Why,
@@ -49,7 +50,7 @@ from model.ids import HostId
 from model.image import ImageRecord, Progress
 from model.leases import HostLeases
 from model.policy import PolicySpec
-from model.records import Network
+from model.records import FleetSettings, Network
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
 from model.streams import ExecSpec, Exit
@@ -181,6 +182,10 @@ class ControllerPort(Protocol):
 
     # -- the fleet ----------------------------------------------------------------------------------
     def info(self) -> FleetInfo: ...
+
+    def get_settings(self) -> FleetSettings: ...
+
+    async def update_settings(self, request: UpdateSettings) -> FleetSettings: ...
 
     def why(self, ref: str) -> Why: ...
 

@@ -38,6 +38,7 @@ def view_of(cluster: Cluster, host: HostId) -> View:
         revision=cluster.revision,
         fleet_id=settings.fleet_id,
         vxlan_port=settings.vxlan_port,
+        source_ports=settings.source_ports,
         security_profile=settings.security_profile,
         address_pools=settings.address_pools,
         instances=instances,

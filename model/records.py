@@ -218,6 +218,8 @@ class FleetSettings(Struct):
     vxlan_port: int = 4789
     vni_first: int = 4096
     vni_last: int = 1_048_575
+    source_ports: tuple[int, int] = (0, 0)
+    """First and last UDP port that tunnels send from (RFC 7348, 5); zeros: the kernel's choice."""
     security_profile: Literal["docker", "default", "strict"] = "default"
     lost_after: float = 3.0
     """Seconds of silence until a host is Lost."""

@@ -33,6 +33,8 @@ class NetworkPlan(Struct):
     networks: Mapping[str, NetworkView]
     """By network id; predefined `bridge` included."""
     peers: Mapping[HostId, Peer]
+    source_ports: tuple[int, int] = (0, 0)
+    """Of tunnels; zeros: the kernel's choice."""
     vip_ranges: Mapping[str, tuple[str, ...]] = {}
     """By network id: the ranges of its services' addresses, apart from every subnet. Ranges of networks that
     one container is on together should differ, for they are its way to them."""

@@ -47,6 +47,7 @@ def scene_of(plan: NetworkPlan) -> Scene:
         address=plan.address,
         mtu=plan.mtu,
         vxlan_port=plan.vxlan_port,
+        source_ports=plan.source_ports,
         peers={ident: peer for ident, peer in plan.peers.items() if ident != plan.host},
         nics=plan.nics,
     )

@@ -30,6 +30,8 @@ class Vxlan(Struct):
     """Source address of what it sends; always set, or the kernel chooses one that peers refuse."""
     port: int
     learning: bool = False
+    source_ports: tuple[int, int] = (0, 0)
+    """First and last; zeros: the kernel's choice."""
 
 
 class Foot(Struct):

@@ -29,6 +29,8 @@ class Scene(Struct):
     mtu: int
     vxlan_port: int
     peers: dict[HostId, Peer]
+    source_ports: tuple[int, int] = (0, 0)
+    """Of tunnels; zeros: the kernel's choice."""
     nics: tuple[Nic, ...] = ()
     """The host's own links that can carry networks."""
 

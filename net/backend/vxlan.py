@@ -112,7 +112,13 @@ def _links(view: NetworkView, scene: Scene, mtu: int) -> tuple[Link, Link]:
             mac=vtep_mac(scene.host, view.vni),
             master=bridge if spread else "",
             steered=steered(view),
-            vxlan=Vxlan(vni=view.vni, local=scene.address, port=scene.vxlan_port, learning=spread),
+            vxlan=Vxlan(
+                vni=view.vni,
+                local=scene.address,
+                port=scene.vxlan_port,
+                learning=spread,
+                source_ports=scene.source_ports,
+            ),
         ),
     )
 

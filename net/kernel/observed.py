@@ -33,6 +33,7 @@ AF_UNSPEC, AF_INET, AF_BRIDGE, AF_INET6 = 0, 2, 7, 10
 IFF_UP, NUD_PERMANENT, RTN_UNICAST, TABLE_MAIN = 0x1, 0x80, 1, 254
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 10, 18, 20
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_BR_MCAST_SNOOPING = 1, 2, 23
+IFLA_VXLAN_PORT_RANGE = 10
 IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 IFA_ADDRESS, IFA_LOCAL, NDA_DST, NDA_LLADDR = 1, 2, 1, 2
 TCA_KIND, TCA_OPTIONS, TCA_TBF_PARMS, TCA_U32_ACT, TCA_ACT_OPTIONS, TCA_MIRRED_PARMS = 1, 2, 1, 7, 2, 2
@@ -162,6 +163,7 @@ def _vxlan(details: Mapping[int, bytes]) -> Vxlan:
         local=_ip(local),
         port=int.from_bytes(details.get(IFLA_VXLAN_PORT, b""), "big"),
         learning=any(details.get(IFLA_VXLAN_LEARNING, b"")),
+        source_ports=struct.unpack_from("!HH", details.get(IFLA_VXLAN_PORT_RANGE, b"").ljust(4, b"\0")),
     )
 
 
