@@ -153,6 +153,10 @@ class ControllerPort(Protocol):
 
     async def remove_network(self, ref: str) -> None: ...
 
+    async def rotate_keys(self, ref: str) -> NetworkInfo:
+        """Begin to change an encrypted network's keys. Raises WrongState for one that is not."""
+        ...
+
     def diagnose(self, checks: Sequence[HostCheck], failed: Mapping[str, str]) -> CheckUp:
         """What the hosts' checks of their networks mean together; `failed`: host's name → why it has none."""
         ...

@@ -261,6 +261,10 @@ class Controller(Core):
         await self.committer.run(lambda c: networks.create(c, spec, now=now, ident=ident))
         return self.get_network(ident)
 
+    async def rotate_keys(self, ref: str) -> NetworkInfo:
+        plan = await self.committer.run(lambda c: networks.rotate_keys(c, ref, self.clock.now()))
+        return self.get_network(plan.subject)
+
     async def remove_network(self, ref: str) -> None:
         await self.committer.run(lambda c: networks.remove(c, ref, self.clock.now()))
 

@@ -15,6 +15,7 @@ from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
 from model.policy import PolicySpec
 from model.records import Instance
 from model.spec import Balance, NetworkSpec, Publish, Struct
+from model.tunnels import KeyPhase, TunnelEnd
 
 K = TypeVar("K", bound=str)
 V = TypeVar("V")
@@ -28,6 +29,8 @@ class Peer(Struct):
     address: str
     addresses: tuple[str, ...] = ()
     """All of its own, as far as it told."""
+    behind_nat: bool = False
+    """It has to speak first."""
 
 
 class NetworkPeer(Struct):
@@ -37,6 +40,8 @@ class NetworkPeer(Struct):
     blocks: tuple[str, ...]
     number: int = 0
     """Of the ingress network: from 1, a host where published ports are open; the same on every host."""
+    ends: tuple[TunnelEnd, ...] = ()
+    """Of an encrypted network."""
 
 
 class NetworkView(Struct):
@@ -50,6 +55,8 @@ class NetworkView(Struct):
     peers: tuple[NetworkPeer, ...] = ()
     vip_ranges: tuple[str, ...] = ()
     """In which the addresses of its services lie."""
+    keys: KeyPhase = KeyPhase()
+    """Of an encrypted network."""
     fixed: Mapping[InstanceId, str] = {}
     """Addresses that were promised to instances of this host by name."""
     fixed6: Mapping[InstanceId, str] = {}

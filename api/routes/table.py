@@ -85,6 +85,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
        query=q.Doctor, reply=CheckUp),
     _C("GET", "/v1/networks/{ref}", networks.get, "One network", reply=m.NetworkInfo),
     _C("DELETE", "/v1/networks/{ref}", networks.remove, "Remove a network", "command"),
+    _C("POST", "/v1/networks/{ref}/rotate-keys", networks.rotate_keys, "Change an encrypted network's keys",
+       "command", reply=m.NetworkInfo),
     _C("POST", "/v1/networks/{ref}/connect", networks.connect, "Put a container on a network", "command",
        body=m.ConnectNetwork, reply=m.InstanceInfo),
     _C("POST", "/v1/networks/{ref}/disconnect", networks.disconnect, "Take a container off a network", "command",

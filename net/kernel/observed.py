@@ -11,7 +11,7 @@ import ipaddress
 import struct
 from collections.abc import Iterable, Mapping
 
-from net.naming import ALIAS, PREFIXES, VETH
+from net.naming import ALIAS, PREFIXES, VETH, WIREGUARD
 from net.state import (
     NO_MAC,
     PROTOCOL,
@@ -97,7 +97,7 @@ def _link(data: bytes, found: Mapping[int, bytes], names: Mapping[int, str]) -> 
     if not name.startswith(PREFIXES) or not alias.startswith(ALIAS):
         return None
     info = attributes(found.get(IFLA_LINKINFO, b""), 0)
-    kind = _kind(text(info.get(IFLA_INFO_KIND, b"")))
+    kind = _kind(name, text(info.get(IFLA_INFO_KIND, b"")))
     if kind is None:
         return None
     details = attributes(info.get(IFLA_INFO_DATA, b""), 0)
@@ -128,7 +128,7 @@ def upper_of(found: Mapping[int, bytes], names: Mapping[int, str]) -> tuple[Link
     """Of a link that stands on another: its kind, that one's name, its mode and VLAN. The number of the one
     below is good in the namespace that the link was made from."""
     info = attributes(found.get(IFLA_LINKINFO, b""), 0)
-    kind = _kind(text(info.get(IFLA_INFO_KIND, b"")))
+    kind = _kind("", text(info.get(IFLA_INFO_KIND, b"")))
     if kind not in UPPER:
         return None, "", "", 0
     details = attributes(info.get(IFLA_INFO_DATA, b""), 0)
@@ -148,10 +148,12 @@ def _small(raw: bytes) -> int:
     return int(struct.unpack("=H" if len(raw) == 2 else "=I", raw)[0]) if len(raw) in (2, 4) else 0
 
 
-def _kind(text: str) -> LinkKind | None:
+def _kind(name: str, text: str) -> LinkKind | None:
     match text:
         case "bridge" | "vxlan" | "veth" | "ifb" | "macvlan" | "ipvlan" | "vlan":
             return text
+        case "wireguard" | "tun" if name.startswith(WIREGUARD):
+            return "wireguard"
         case _:
             return None
 

@@ -60,12 +60,13 @@ def test_running_containers_get_the_mtu_that_their_host_has_now(clean: Fleet, mo
     assert pids(clean) == before
 
 
-@pytest.mark.parametrize("mode", ["routed", "bridged"])
-def test_a_host_that_gets_another_address_is_followed_by_its_peers(clean: Fleet, mode: str) -> None:
-    clean.flota("n1", "network", "create", "--opt", f"mode={mode}", "under")
+@pytest.mark.parametrize("option", ["mode=routed", "mode=bridged", "encrypted"])
+def test_a_host_that_gets_another_address_is_followed_by_its_peers(clean: Fleet, option: str) -> None:
+    clean.flota("n1", "network", "create", "--opt", option, "under")
     found = containers(clean, "under")
     before = pids(clean)
-    assert reaches(clean, "n2", address(found["n3"], "under"))
+    reached = lambda: reaches(clean, "n2", address(found["n3"], "under"))  # noqa: E731
+    wait_until(reached, deadline=10, what="n3's container is reached")
 
     def move(new: str, old: str) -> None:
         on_host(clean, "n3", "sh", "-c",

@@ -27,6 +27,7 @@ from model.doctor import CheckUp, HostCheck
 from model.errors import AlreadyExists, Unauthenticated, Unavailable, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId, resolve
+from model.netoptions import encrypted
 from model.networkrules import validate_network
 from model.records import Desired, FleetSettings, Host, Instance, Network, ResolvedAttachment, Service
 from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
@@ -305,6 +306,12 @@ class FakeFleet(FakePolicies):
         ident = NetworkId(self._id())
         self.networks[ident] = Network(id=ident, spec=spec, vni=4096, created_at=time.time())
         return self.get_network(ident)
+
+    async def rotate_keys(self, ref: str) -> m.NetworkInfo:
+        found = self.get_network(ref)
+        if not encrypted(found.network.spec.options):
+            raise WrongState(f"network {ref} is not encrypted")
+        return found
 
     async def remove_network(self, ref: str) -> None:
         del self.networks[self.get_network(ref).network.id]
