@@ -21,6 +21,8 @@ class AgentConfig(Struct):
     """Empty: the host name."""
     address: str = ""
     """Underlay address; empty: that of the way to the controller."""
+    behind_nat: bool = False
+    """Others reach it only by answering: it is on encrypted networks alone."""
     cgroup_parent: str = "/flota"
     labels: Mapping[str, str] = {}
     insecure_registries: tuple[str, ...] = ()

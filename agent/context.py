@@ -14,6 +14,7 @@ from agent.oci.facts import HostLimits
 from agent.oci.seccomp import SeccompPolicy
 from agent.record import Local
 from agent.runtime.base import Runtime
+from agent.tunnelkeys import PORTS, TunnelKeys
 from agent.volumes import Volumes
 from aio.clock import Clock
 from image.base import Images
@@ -47,6 +48,12 @@ class Context:
     addresses: Addresses = field(default_factory=Addresses)
     records: dict[InstanceId, Local] = field(default_factory=dict)
     dial: Dial = dial
+    tunnel_keys: TunnelKeys = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tunnel_keys = TunnelKeys(
+            self.state / "wireguard", lambda but: self.network.free_port("udp", "", but=but, within=PORTS)
+        )
 
     def bundle(self, instance: InstanceId) -> Path:
         """Of its current attempt; on a tmpfs, gone after a reboot as everything in it is."""

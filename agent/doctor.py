@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from msgspec.structs import replace
+
 from agent.context import Context
 from agent.plans import network_plan
 from agent.policies import policies_of
@@ -27,7 +29,8 @@ CONTAINERS, PEERS = 3, 2
 async def examine(context: Context, troubles: Sequence[str]) -> HostCheck:
     """What is not as it should be is repaired first. Raises FlotaError."""
     drifts = await context.network.examine()
-    paths = paths_of(network_plan(context.view, context.host, context.facts))
+    plan = network_plan(context.view, context.host, context.facts)
+    paths = paths_of(replace(plan, ends=context.tunnel_keys.ensure(plan.networks)))
     small = await ask([Echo(source=p.source, target=p.target, size=min(SMALL, p.mtu)) for p in paths])
     large = await ask([Echo(source=p.source, target=p.target, size=p.mtu) for p in paths])
     led = await in_thread(ways, [(p.source, p.target) for p in paths])
@@ -49,6 +52,7 @@ def _checked(path: Path, small: Answer, large: Answer, led: str) -> PathCheck:
         network=path.network,
         target=path.target,
         size=path.mtu,
+        port=path.port,
         small=small.seconds,
         large=large.seconds,
         note=small.error or large.error,

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from agent import happenings, lifecycle, orphans, plans
+from agent import happenings, lifecycle, orphans, plans, tunnelkeys
 from agent.actions import Actions
 from agent.assign import assign
 from agent.context import Context
@@ -41,6 +41,7 @@ from model.errors import FlotaError
 from model.ids import InstanceId, NetworkId
 from model.records import Instance
 from model.status import Endpoint, HostFacts, HostReport, InstanceStatus, Phase, Stranger
+from model.tunnels import TunnelReport
 from model.view import NetworkView, View, ViewDelta
 from net.host import Drift, NetworkPlan
 from net.ipam import Leases
@@ -71,6 +72,7 @@ class HostAgent:
         """Networks that stand, as far as they could be made."""
         self._trouble = ""
         self._vacated: tuple[str, ...] = ()
+        self._tunnels: Mapping[NetworkId, TunnelReport] = {}
         self._applying = asyncio.Lock()
         self.readdressed = Bell()
         """Rung when the host's own facts changed: a session may be from an address that is gone."""
@@ -171,7 +173,8 @@ class HostAgent:
         self.context.view = view
         self._tell_vacated()
         networks = delta.networks or delta.gone_networks or delta.peers or delta.gone_peers
-        if networks or delta.vxlan_port is not None or self._plan is None:
+        tunnels = delta.vxlan_port is not None or delta.source_ports is not None
+        if networks or tunnels or self._plan is None:
             await self._apply_network()
         await self._policies.settle()
         self._assign()
@@ -193,6 +196,8 @@ class HostAgent:
     async def _apply_plan(self) -> None:
         context = self.context
         plan = plans.network_plan(context.view, context.host, context.facts, leaving=self._leaving())
+        ends = context.tunnel_keys.ensure(plan.networks)
+        plan = replace(plan, ends=ends)
         if plan == self._plan:
             return
         trouble, self._plan, self._carried = "", None, plan.networks
@@ -201,14 +206,17 @@ class HostAgent:
                 replace(plan, services=self._services.take(), policies=self._policies.take())
             )
             self._plan, trouble = plan, "; ".join(plans.unfounded(plan))
+            context.tunnel_keys.tidy(ends)
             context.addresses.renew()
             for worker in self.workers.values():
                 worker.look_again()
         except FlotaError as error:
             log.error("network: %s", error)
             trouble = f"network: {error}"
-        if trouble != self._trouble:
-            self._trouble = trouble
+        tunnels = tunnelkeys.reports(plan.networks, ends, stands=self._plan is not None)
+        trouble = trouble or context.tunnel_keys.trouble
+        if (trouble, tunnels) != (self._trouble, self._tunnels):
+            self._trouble, self._tunnels = trouble, tunnels
             self.report_host()
 
     def _leaving(self) -> Mapping[str, NetworkView]:
@@ -367,6 +375,7 @@ class HostAgent:
             short=tuple(map(NetworkId, context.addresses.short)),
             strangers=context.addresses.strangers,
             vacated=context.addresses.vacated(context.view.networks.values()),
+            tunnels=self._tunnels,
         )
 
     def report_host(self) -> None:

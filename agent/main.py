@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from agent import facts, hostlimits, join
 from agent.config import AgentConfig
@@ -39,6 +40,7 @@ from image.drivers.choice import choose
 from image.registry.client import RegistryClient
 from image.store import ImageStore
 from model.ids import HostId
+from net.kernel.host import host_kernel
 from net.proxying import ProxyFeed
 from net.reconciler import NetReconciler
 
@@ -115,7 +117,9 @@ async def _context(
     await images.open()
     stack.push_async_callback(images.close)
     proxy = ProxyFeed(run_dir)
-    network = NetReconciler(run_dir, proxy=proxy)
+    processes_cgroup = f"{config.cgroup_parent}-processes"
+    kernel = host_kernel(run_dir, own_cgroup=processes_cgroup)
+    network = NetReconciler(run_dir, kernel=kernel, proxy=proxy)
     stack.push_async_callback(network.close)
     limits = hostlimits.measure()
     measured = await facts.measure(
@@ -129,15 +133,13 @@ async def _context(
     volumes.open()
     return Context(
         host=HostId(enrollment.host_id),
-        facts=measured,
+        facts=replace(measured, wireguard=kernel.encrypts, behind_nat=config.behind_nat),
         images=images,
         runtime=ConmonRuntime(str(run_dir), cgroup_parent=config.cgroup_parent),
         network=network,
         volumes=volumes,
         names=NameService(run_dir),
-        processes=SupervisedProcesses(
-            run_dir, state, proxy=proxy, own_cgroup=f"{config.cgroup_parent}-processes"
-        ),
+        processes=SupervisedProcesses(run_dir, state, proxy=proxy, own_cgroup=processes_cgroup),
         clock=SystemClock(),
         state=state,
         run=run_dir,

@@ -22,8 +22,10 @@ def network_plan(
         address=facts.address,
         mtu=facts.mtu,
         vxlan_port=view.vxlan_port,
+        source_ports=view.source_ports,
         networks=networks,
         peers=dict(view.peers),
+        behind_nat=facts.behind_nat,
         vip_ranges={ident: n.vip_ranges for ident, n in networks.items() if n.vip_ranges},
         nics=facts.nics,
     )

@@ -31,10 +31,6 @@ async def _purge(state: Path, run: Path) -> None:
             await _containers(run)
         except FlotaError as error:
             failures.append(error)
-        try:
-            await hostprocesses.stop(run)
-        except FlotaError as error:
-            failures.append(error)
         network = NetReconciler(run)
         await network.start()
         try:
@@ -43,6 +39,12 @@ async def _purge(state: Path, run: Path) -> None:
             failures.append(error)
         finally:
             await network.close()
+        try:
+            await hostprocesses.stop(
+                run
+            )  # last: tunnels' processes, which end with their links, share the cgroup
+        except FlotaError as error:
+            failures.append(error)
     for mount in _mounts_below(state):
         unmount(mount)
     if failures:

@@ -24,6 +24,7 @@ class _Head(Struct):
     vxlan_port: int
     security_profile: str
     address_pools: tuple[str, ...]
+    source_ports: tuple[int, int] = (0, 0)
 
 
 class ViewJournal:
@@ -45,6 +46,7 @@ class ViewJournal:
             revision=head.revision,
             fleet_id=head.fleet_id,
             vxlan_port=head.vxlan_port,
+            source_ports=head.source_ports,
             security_profile=head.security_profile,
             address_pools=head.address_pools,
             instances=instances,
@@ -62,6 +64,7 @@ class ViewJournal:
             revision=view.revision,
             fleet_id=view.fleet_id,
             vxlan_port=view.vxlan_port,
+            source_ports=view.source_ports,
             security_profile=view.security_profile,
             address_pools=view.address_pools,
         )

@@ -38,6 +38,7 @@ from model.api import (
     UpdatePolicy,
     UpdatePorts,
     UpdateService,
+    UpdateSettings,
     VolumeInfo,
     WaitResult,
     Why,
@@ -49,7 +50,7 @@ from model.ids import HostId
 from model.image import ImageRecord, Progress
 from model.leases import HostLeases
 from model.policy import PolicySpec
-from model.records import Network
+from model.records import FleetSettings, Network
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
 from model.streams import ExecSpec, Exit
@@ -152,6 +153,10 @@ class ControllerPort(Protocol):
 
     async def remove_network(self, ref: str) -> None: ...
 
+    async def rotate_keys(self, ref: str) -> NetworkInfo:
+        """Begin to change an encrypted network's keys. Raises WrongState for one that is not."""
+        ...
+
     def diagnose(self, checks: Sequence[HostCheck], failed: Mapping[str, str]) -> CheckUp:
         """What the hosts' checks of their networks mean together; `failed`: host's name → why it has none."""
         ...
@@ -181,6 +186,10 @@ class ControllerPort(Protocol):
 
     # -- the fleet ----------------------------------------------------------------------------------
     def info(self) -> FleetInfo: ...
+
+    def get_settings(self) -> FleetSettings: ...
+
+    async def update_settings(self, request: UpdateSettings) -> FleetSettings: ...
 
     def why(self, ref: str) -> Why: ...
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from api.ports import Channel, Pipe
 from controller import explain, queries
 from controller.attachments import network_named
-from controller.commands import connections, hosts, instances, networks, policies, services
+from controller.commands import connections, hosts, instances, networks, policies, services, settings
 from controller.commands.find import find_host, find_instance, find_policy, find_service
 from controller.committer import Decide
 from controller.core import Core
@@ -44,6 +44,7 @@ from model.api import (
     UpdatePolicy,
     UpdatePorts,
     UpdateService,
+    UpdateSettings,
     WaitResult,
     Why,
 )
@@ -53,7 +54,7 @@ from model.errors import InvalidInput, NotFound, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
 from model.policy import PolicySpec
-from model.records import Instance, JoinToken, Network
+from model.records import FleetSettings, Instance, JoinToken, Network
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import InstanceStatus
 
@@ -260,6 +261,10 @@ class Controller(Core):
         await self.committer.run(lambda c: networks.create(c, spec, now=now, ident=ident))
         return self.get_network(ident)
 
+    async def rotate_keys(self, ref: str) -> NetworkInfo:
+        plan = await self.committer.run(lambda c: networks.rotate_keys(c, ref, self.clock.now()))
+        return self.get_network(plan.subject)
+
     async def remove_network(self, ref: str) -> None:
         await self.committer.run(lambda c: networks.remove(c, ref, self.clock.now()))
 
@@ -315,6 +320,13 @@ class Controller(Core):
     # -- the fleet --------------------------------------------------------------------------------------
     def info(self) -> FleetInfo:
         return queries.fleet_info(self.snapshot(), self.world(), version=VERSION, store=self.store.url)
+
+    def get_settings(self) -> FleetSettings:
+        return self.snapshot().settings
+
+    async def update_settings(self, request: UpdateSettings) -> FleetSettings:
+        await self.committer.run(lambda c: settings.update(c, request, self.clock.now()))
+        return self.get_settings()
 
     def why(self, ref: str) -> Why:
         """The first of container, service, node, network that `ref` names."""

@@ -30,6 +30,7 @@ from controller.pki import Authority
 from controller.placing import World
 from controller.plan import Plan, put
 from controller.reconcile.ingress import plan_ingress
+from controller.reconcile.keys import plan_ends, plan_keys
 from controller.reconcile.network import plan_network
 from controller.reconcile.removal import plan_facts, plan_forgotten, plan_hello, plan_instance
 from controller.reconcile.service import plan_service
@@ -43,7 +44,7 @@ from model.errors import NotFound
 from model.ids import HostId, IdSource, InstanceId, NetworkId, ServiceId
 from model.records import FleetSettings, Host, Instance
 from model.spec import Struct
-from model.status import HostState
+from model.status import HostReport, HostState
 from model.view import View
 from model.wire import Hello, Report
 
@@ -143,6 +144,7 @@ class Core:
             network = NetworkId(key.id)
             short, reports = self.statuses.short(network), self.statuses.reports
             found = plan_network(cluster, network, now, short, reports)
+            found = plan_keys(cluster, network, reports, now, found)
             return plan_ingress(cluster, now, found) if network == ingress.NETWORK else found
         ident = InstanceId(key.id)
         return plan_instance(cluster, ident, self.statuses.get(ident), now)
@@ -206,6 +208,7 @@ class Core:
         await self.committer.run(lambda now: plan_hello(now, host, hello, self.clock.now()))
         told = {*hello.report.short, *(word.partition("/")[0] for word in hello.report.vacated)}
         self.loop.add(Key("network", network) for network in told)
+        await self._tunnels_of(host, hello.report)
         self.loop.reported(news)
 
     async def reported(self, host: HostId, report: Report) -> None:
@@ -220,6 +223,7 @@ class Core:
             self.loop.add(short_keys(cluster, host, changed))
             told = {*report.report.short, *(word.partition("/")[0] for word in report.report.vacated)}
             self.loop.add(Key("network", network) for network in told)
+            await self._tunnels_of(host, report.report)
         name = cluster.host_name(host)
         for event in report.events:
             self.ring.add(replace(event, host=name))
@@ -230,6 +234,13 @@ class Core:
         self.loop.reported(news)
         if any(status.phase.ended for status in report.statuses):
             self.loop.add(waiting_keys(self.snapshot()))  # they gave back addresses
+
+    async def _tunnels_of(self, host: HostId, report: HostReport) -> None:
+        """Its ends of encrypted networks are durable before peers are told, and before keys go on
+        changing."""
+        if not plan_ends(self.snapshot(), host, report.tunnels).empty:
+            await self.committer.run(lambda fresh: plan_ends(fresh, host, report.tunnels))
+        self.loop.add(Key("network", network) for network in report.tunnels)
 
     def ponged(self, host: HostId) -> None:
         record = self.snapshot().hosts.get(host)

@@ -38,6 +38,7 @@ def view_of(cluster: Cluster, host: HostId) -> View:
         revision=cluster.revision,
         fleet_id=settings.fleet_id,
         vxlan_port=settings.vxlan_port,
+        source_ports=settings.source_ports,
         security_profile=settings.security_profile,
         address_pools=settings.address_pools,
         instances=instances,
@@ -77,7 +78,8 @@ def _met_by(cluster: Cluster, change: Change) -> set[HostId]:
     """Peers see a host's name, addresses and whether it is lost; its other fields change no View but its
     own."""
     old, new = change.old, change.new
-    if isinstance(old, Host) and isinstance(new, Host) and _peer(old) == _peer(new):
+    same = isinstance(old, Host) and isinstance(new, Host) and old.tunnels == new.tunnels
+    if same and isinstance(old, Host) and isinstance(new, Host) and _peer(old) == _peer(new):
         lost = [host.state is HostState.LOST for host in (old, new)]
         if lost[0] is lost[1]:
             # ports are open on it or not by its own labels, networks of the site stand on its links
@@ -165,6 +167,7 @@ def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
             host=peer,
             blocks=tuple(sorted((*shares.get(peer, ()), *singles.get(peer, ())))),
             number=numbers.get(peer, 0),
+            ends=cluster.hosts[peer].tunnels.get(ident, ()),
         )
         for peer in sorted(shares.keys() | singles.keys())
         if peer != host and _reachable(cluster, peer)
@@ -188,6 +191,7 @@ def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
             if lease.address not in promised and (lease.awaits == host or _within(lease, own))
         },
         parent=_parent(network, cluster.hosts.get(host)),
+        keys=network.keys,
     )
 
 
@@ -224,4 +228,10 @@ def _reachable(cluster: Cluster, peer: HostId) -> bool:
 
 def _peer(host: Host) -> Peer:
     facts = host.facts
-    return Peer(host=host.id, name=host.spec.name, address=facts.address, addresses=facts.addresses)
+    return Peer(
+        host=host.id,
+        name=host.spec.name,
+        address=facts.address,
+        addresses=facts.addresses,
+        behind_nat=facts.behind_nat,
+    )

@@ -42,7 +42,8 @@ class Fleet:
         token = self.flota("n1", "token", "create", "--quiet").strip()
         controller = next(h.address for h in self.rig.hosts if h.name == "n1")
         words = ("join", token, joined(controller, PORT), "--name", host)
-        self.flota(host, *words, *self._cgroup(host))
+        nat = ("--behind-nat",) if host in self.rig.nat else ()
+        self.flota(host, *words, *nat, *self._cgroup(host))
 
     def stop(self) -> None:
         """Every container and network goes, then the daemons, then the hosts."""

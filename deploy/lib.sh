@@ -4,7 +4,7 @@
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 FLOTA_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 FLOTA_VENV=$FLOTA_HOME/.venv
-FLOTA_PACKAGES="runc conmon nftables libnftables1 iproute2 golang-github-containers-common tini"
+FLOTA_PACKAGES="runc conmon nftables libnftables1 iproute2 golang-github-containers-common tini wireguard-go"
 FLOTA_DEMO_PACKAGES="busybox-static"
 FLOTA_TEST_PACKAGES="busybox-static curl docker-registry haproxy skopeo umoci iperf3 strace procps ufw firewalld dbus-daemon"
 FLOTA_FULL_TEST_PACKAGES="docker.io iptables"

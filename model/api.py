@@ -224,6 +224,16 @@ class FleetInfo(Struct):
     store: str = ""
 
 
+class UpdateSettings(Struct):
+    """What is None stays."""
+
+    vxlan_port: int | None = None
+    vni_range: tuple[int, int] | None = None
+    """First and last; of new networks."""
+    source_ports: tuple[int, int] | None = None
+    """Zeros: the kernel's choice."""
+
+
 class CreateToken(Struct):
     ttl: float = 86400.0
     """Seconds; 0: does not expire."""

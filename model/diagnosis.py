@@ -136,7 +136,7 @@ def _of_path(path: PathCheck, below: PathCheck | None, vxlan_port: int) -> Findi
         hint = "Hosts need not answer pings, but must reach each other"
         return Finding(severity="warning", where="", what=what, hint=hint, kind="unreachable")
     if below is not None and below.small is not None:
-        hint = f"The hosts reach each other: let UDP {vxlan_port} pass between them, both ways"
+        hint = f"The hosts reach each other: let UDP {path.port or vxlan_port} pass between them, both ways"
         return Finding(severity="fault", where="", what=what, hint=hint, kind="blocked")
     hint = "The hosts don't reach each other either: look at the network between them"
     return Finding(severity="fault", where="", what=what, hint=hint, kind="unreachable")

@@ -46,6 +46,8 @@ class PathCheck(Struct):
     """Why it could not even be sent."""
     way: str = ""
     """The link that the host's packets take there, if it is not the network's own; `none`: no link."""
+    port: int = 0
+    """UDP port of the peer that carries it, where it is not the fleet's VXLAN port."""
 
 
 class Through(Struct):

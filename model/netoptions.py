@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from model.errors import Problem
+from model.errors import InvalidInput, Problem
 from model.parents import is_parent
+from model.quantity import parse_duration
 
 SITE_DRIVERS = frozenset({"macvlan", "ipvlan"})
 """Their subnet is the site's own, with the site's router: containers stand among its machines."""
 _COMMON = ("mtu", "icc")
 KNOWN: Mapping[str, tuple[str, ...]] = {
-    "overlay": (*_COMMON, "mode", "vni", "rps"),
+    "overlay": (*_COMMON, "mode", "vni", "rps", "encrypted", "rekey"),
     "bridge": _COMMON,
     "macvlan": ("mtu", "parent", "mode"),
     "ipvlan": ("mtu", "parent", "mode", "flag"),
 }
 """mtu: of the containers' interfaces. icc: `off` keeps containers of the network apart but for published
 ports. mode: routed or bridged. vni: the VXLAN's number. rps: `off` keeps a stream on one processor.
+encrypted: `on` sends what goes to other hosts by WireGuard.
+rekey: how often the keys of that are changed, or `off`.
 parent: the host's link that containers stand on (`model.parents`). mode and flag: the kernel's own."""
 MODES: Mapping[str, tuple[str, ...]] = {
     "overlay": ("routed", "bridged"),
@@ -48,14 +51,42 @@ _REFUSED: Mapping[str, str] = {
 def canonical(options: Mapping[str, str]) -> dict[str, str]:
     """With our names for docker's. The order is kept."""
     found = {_DOCKERS.get(key, key): value for key, value in options.items()}
-    if "icc" in found:
-        found["icc"] = _SWITCHES.get(found["icc"].lower(), found["icc"])
+    for switch in ("icc", "encrypted"):
+        if switch in found:
+            found[switch] = _SWITCHES.get(found[switch].lower(), found[switch])
+    if found.get("encrypted") == "":  # docker's way to say it
+        found["encrypted"] = "on"
     return found
 
 
 def apart(options: Mapping[str, str]) -> bool:
     """Whether containers of the network may not talk to each other."""
     return options.get("icc", "on") == "off"
+
+
+def encrypted(options: Mapping[str, str]) -> bool:
+    """Whether what goes to other hosts is encrypted."""
+    return options.get("encrypted", "off") == "on"
+
+
+REKEY, LEAST_REKEY = 24 * 3600.0, 60.0
+"""Seconds. WireGuard itself changes what it encrypts with every two minutes; this is for the keys behind
+that."""
+
+
+def rekey_after(options: Mapping[str, str]) -> float:
+    """Seconds after which an encrypted network's keys are changed; 0: never."""
+    text = options.get("rekey", "")
+    if text == "off":
+        return 0.0
+    return parse_duration(text) if text else REKEY
+
+
+def _rekey(text: str) -> bool:
+    try:
+        return text == "off" or parse_duration(text) >= LEAST_REKEY
+    except InvalidInput:
+        return False
 
 
 def problems(driver: str, options: Mapping[str, str], path: str, *, ipv6: bool) -> list[Problem]:
@@ -76,6 +107,10 @@ def problems(driver: str, options: Mapping[str, str], path: str, *, ipv6: bool) 
         found.append(
             _p(f"{path}.parent", f"a {driver} network needs the hosts' link it stands on: parent=eth1")
         )
+    if "rekey" in options and not encrypted(options):
+        found.append(_p(f"{path}.rekey", "only an encrypted network has keys"))
+    if encrypted(options) and options.get("mode") == "bridged":
+        found.append(_p(f"{path}.encrypted", "a bridged overlay can't be encrypted: leave mode out"))
     return found
 
 
@@ -105,6 +140,8 @@ _CHECKS: Mapping[str, Callable[[str], bool]] = {
     "parent": is_parent,
     "rps": lambda text: text in ("on", "off"),
     "icc": lambda text: text in ("on", "off"),
+    "encrypted": lambda text: text in ("on", "off"),
+    "rekey": _rekey,
 }
 _WORDS: Mapping[str, str] = {
     "mtu": f"{LEAST_MTU} to {MOST_MTU}",
@@ -113,6 +150,8 @@ _WORDS: Mapping[str, str] = {
     "parent": "a link's name (eth1, eth1.20, en*) or label:KEY",
     "rps": "on or off",
     "icc": "on or off",
+    "encrypted": "on or off",
+    "rekey": "a time of a minute or more such as 24h, or off",
 }
 
 

@@ -23,6 +23,7 @@ from model.spec import (
     Struct,
 )
 from model.status import HostFacts, HostState
+from model.tunnels import KeyPhase, TunnelEnd
 
 Revision = int
 
@@ -136,6 +137,8 @@ class Host(Struct):
     joined_at: float = 0.0
     certificate: str = ""
     """SHA-256 of its current certificate, hex; an older one is refused."""
+    tunnels: Mapping[NetworkId, tuple[TunnelEnd, ...]] = {}
+    """Its ends of encrypted networks: peers need them, whether it is in session or not."""
     revision: Revision = 0
 
 
@@ -149,6 +152,10 @@ class Network(Struct):
     vip_ranges: tuple[str, ...] = ()
     """In which its services' addresses lie, one per family: a container that is on several networks finds
     each network's services behind that network's gateway."""
+    keys: KeyPhase = KeyPhase()
+    """Of an encrypted network."""
+    keyed_at: float = 0.0
+    """When its keys were changed last, or made."""
     predefined: bool = False
     created_at: float = 0.0
     revision: Revision = 0
@@ -218,6 +225,8 @@ class FleetSettings(Struct):
     vxlan_port: int = 4789
     vni_first: int = 4096
     vni_last: int = 1_048_575
+    source_ports: tuple[int, int] = (0, 0)
+    """First and last UDP port that tunnels send from (RFC 7348, 5); zeros: the kernel's choice."""
     security_profile: Literal["docker", "default", "strict"] = "default"
     lost_after: float = 3.0
     """Seconds of silence until a host is Lost."""

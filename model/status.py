@@ -12,6 +12,7 @@ from typing import Literal
 
 from model.ids import HostId, InstanceId, NetworkId
 from model.spec import Protocol, ProxyProtocol, Struct
+from model.tunnels import TunnelReport
 
 
 class Phase(StrEnum):
@@ -168,6 +169,10 @@ class HostFacts(Struct):
     """Labels set on the host itself (`flota agent --label`)."""
     addresses: tuple[str, ...] = ()
     """All of its own, but for those of links of ours and for those that are good on a link only."""
+    behind_nat: bool = False
+    """Others can't begin to speak with it: its address is good on its own side of a translator only."""
+    wireguard: str = ""
+    """Who encrypts there: `kernel`, the name of a program, or nobody."""
     links: tuple[str, ...] = ()
     """Ranges on its own links, and those that it reaches by gateways but for the default one; without
     ours."""
@@ -220,3 +225,5 @@ class HostReport(Struct):
     vacated: tuple[str, ...] = ()
     """`network/address/mark` of the addresses that are set aside (`NetworkView.set_aside`) and that nobody
     here has."""
+    tunnels: Mapping[NetworkId, TunnelReport] = {}
+    """Of encrypted networks."""

@@ -15,6 +15,7 @@ from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
 from model.policy import PolicySpec
 from model.records import Instance
 from model.spec import Balance, NetworkSpec, Publish, Struct
+from model.tunnels import KeyPhase, TunnelEnd
 
 K = TypeVar("K", bound=str)
 V = TypeVar("V")
@@ -28,6 +29,8 @@ class Peer(Struct):
     address: str
     addresses: tuple[str, ...] = ()
     """All of its own, as far as it told."""
+    behind_nat: bool = False
+    """It has to speak first."""
 
 
 class NetworkPeer(Struct):
@@ -37,6 +40,8 @@ class NetworkPeer(Struct):
     blocks: tuple[str, ...]
     number: int = 0
     """Of the ingress network: from 1, a host where published ports are open; the same on every host."""
+    ends: tuple[TunnelEnd, ...] = ()
+    """Of an encrypted network."""
 
 
 class NetworkView(Struct):
@@ -50,6 +55,8 @@ class NetworkView(Struct):
     peers: tuple[NetworkPeer, ...] = ()
     vip_ranges: tuple[str, ...] = ()
     """In which the addresses of its services lie."""
+    keys: KeyPhase = KeyPhase()
+    """Of an encrypted network."""
     fixed: Mapping[InstanceId, str] = {}
     """Addresses that were promised to instances of this host by name."""
     fixed6: Mapping[InstanceId, str] = {}
@@ -90,6 +97,7 @@ class View(Struct):
     revision: int = 0
     fleet_id: str = ""
     vxlan_port: int = 4789
+    source_ports: tuple[int, int] = (0, 0)
     security_profile: str = "default"
     address_pools: tuple[str, ...] = ()
     instances: Mapping[InstanceId, Instance] = {}
@@ -108,6 +116,7 @@ class ViewDelta(Struct):
     to_revision: int
     fleet_id: str | None = None
     vxlan_port: int | None = None
+    source_ports: tuple[int, int] | None = None
     security_profile: str | None = None
     address_pools: tuple[str, ...] | None = None
     instances: Mapping[InstanceId, Instance] = {}
@@ -141,6 +150,7 @@ def diff(old: View, new: View) -> ViewDelta:
         to_revision=new.revision,
         fleet_id=new.fleet_id if new.fleet_id != old.fleet_id else None,
         vxlan_port=new.vxlan_port if new.vxlan_port != old.vxlan_port else None,
+        source_ports=new.source_ports if new.source_ports != old.source_ports else None,
         security_profile=new.security_profile if new.security_profile != old.security_profile else None,
         address_pools=new.address_pools if new.address_pools != old.address_pools else None,
         instances=instances,
@@ -164,6 +174,7 @@ def apply(delta: ViewDelta, view: View) -> View | None:
         revision=delta.to_revision,
         fleet_id=view.fleet_id if delta.fleet_id is None else delta.fleet_id,
         vxlan_port=view.vxlan_port if delta.vxlan_port is None else delta.vxlan_port,
+        source_ports=view.source_ports if delta.source_ports is None else delta.source_ports,
         security_profile=view.security_profile if delta.security_profile is None else delta.security_profile,
         address_pools=view.address_pools if delta.address_pools is None else delta.address_pools,
         instances=_apply(view.instances, delta.instances, delta.gone_instances),

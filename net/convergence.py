@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from model.errors import CommandFailed
-from net.diff import Op, Operation, diff
+from net.diff import Op, Operation, diff, roamed
 from net.drift import held_again
 from net.endpoint import InstanceNetwork
 from net.host import Drift
@@ -29,6 +29,8 @@ class Convergence:
         self._kernel = kernel
         self._routed: frozenset[Place] = frozenset()
         """Of the routes that stood after the last comparison."""
+        self._told: Mapping[tuple[str, str], str] = {}
+        """Where tunnels' peers were said to be last, by link and key."""
         self.leaving: set[str] = set()
         self.refused: Mapping[str, CommandFailed] = {}
         """Links that could not be made, and why."""
@@ -74,6 +76,8 @@ class Convergence:
             await self.issue(again)
             operations = (*operations, *again)
         self._routed = frozenset(route.place for route in want.routes)
+        if failure is None:
+            self._told = {peer.whose: peer.endpoint for peer in want.tunnel_peers}
         if before.chains != self.firewall.chains:
             log.info("published ports follow firewalld, whose rules for what comes in are others now")
             operations = [operation for operation in operations if isinstance(operation, Op)]
@@ -81,7 +85,7 @@ class Convergence:
 
     async def _difference(self, want: NetState) -> Sequence[Operation]:
         inner = tuple(link for link in want.links.values() if link.foot is not None and link.kind in UPPER)
-        have = await self._kernel.observe(want.sysctls, inner)
+        have = roamed(want, await self._kernel.observe(want.sysctls, inner), self._told)
         self.leaving &= set(have.links)
         return tuple(op for op in diff(want, have, self._routed) if not self._expected(op))
 

@@ -33,30 +33,20 @@ from net.state import (
     Route,
     Steering,
     Sysctl,
+    TunnelPeer,
     Way,
 )
 
 CARRYING = ("bridge", "vlan")
 """Links that others stand on: made first, removed last."""
-Item = (
-    Link
-    | Address
-    | Neighbour
-    | Fdb
-    | Route
-    | PolicyRule
-    | Sysctl
-    | Way
-    | Steering
-    | Limit
-    | Detour
-    | Admission
-)
+Entry = Address | Neighbour | Fdb | TunnelPeer | Route | PolicyRule | Limit | Detour
+Item = Link | Entry | Sysctl | Way | Steering | Admission
 
 
 class Op(Struct):
-    """One change to the kernel. `change` is for links, their steering, sysctls, ways, routes (replaced
-    without a gap, whoever's they are now) and rules in Docker's chain; the others are removed and added."""
+    """One change to the kernel. `change` is for links, their steering, sysctls, ways, tunnels' peers, routes
+    (replaced without a gap, whoever's they are now) and rules in Docker's chain; the others are removed and
+    added."""
 
     verb: Literal["add", "change", "remove"]
     item: Item
@@ -95,6 +85,8 @@ def describe(item: Item) -> str:
             return f"neighbour {item.address} on {item.link}"
         case Fdb():
             return f"FDB entry {item.mac} → {item.remote} on {item.link}"
+        case TunnelPeer():
+            return f"peer {item.key} of {item.link}"
         case Route():
             return f"route {item.destination}" + (f" of table {item.table}" if item.table else "")
         case PolicyRule():
@@ -128,6 +120,9 @@ def diff(want: NetState, have: NetState, stood: Container[Place] = frozenset()) 
     removed += [Op(verb="remove", item=item) for item in _sorted(stale)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.detours - want.detours)]
     removed += [Op(verb="remove", item=item) for item in _sorted(slow)]
+    known = {peer.whose for peer in want.tunnel_peers}
+    strange = (peer for peer in left.tunnel_peers if peer.whose not in known)
+    removed += [Op(verb="remove", item=item) for item in _sorted(strange)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.fdb - want.fdb)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.neighbours - want.neighbours)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.addresses - want.addresses)]
@@ -145,6 +140,7 @@ def diff(want: NetState, have: NetState, stood: Container[Place] = frozenset()) 
         *(Op(verb="add", item=item) for item in _sorted(want.addresses - left.addresses)),
         *(Op(verb="add", item=item) for item in _sorted(want.neighbours - left.neighbours)),
         *(Op(verb="add", item=item) for item in _sorted(want.fdb - left.fdb)),
+        *_tunnel_peers(want, left),
         *(
             Op(verb="change" if route.place in ours else "add", item=route)
             for route in sorted(want.routes - left.routes, key=msgspec.json.encode)
@@ -159,6 +155,20 @@ def _admissions(want: NetState, have: NetState) -> Iterable[Operation]:
     gone = (item for item in have.admissions if item.family not in families)
     yield from (Op(verb="remove", item=item) for item in _sorted(gone))
     yield from (Op(verb="change", item=item) for item in _sorted(want.admissions - have.admissions))
+
+
+def roamed(want: NetState, have: NetState, told: Mapping[tuple[str, str], str]) -> NetState:
+    """`have` as it is to be compared with `want`: where a peer's end is now, its device knows best (WireGuard
+    follows whoever proves to have the key), unless it should be another than was `told`."""
+    wanted = {peer.whose: peer.endpoint for peer in want.tunnel_peers}
+
+    def seen(peer: TunnelPeer) -> TunnelPeer:
+        end = wanted.get(peer.whose)
+        if end is None or (end and (not peer.endpoint or told.get(peer.whose) != end)):
+            return peer
+        return msgspec.structs.replace(peer, endpoint=end)
+
+    return msgspec.structs.replace(have, tunnel_peers=frozenset(map(seen, have.tunnel_peers)))
 
 
 def nft_operations(want: Mapping[Family, NftTable], have: Mapping[Family, NftTable]) -> tuple[Operation, ...]:
@@ -176,13 +186,14 @@ def same_link(want: Link, have: Link) -> bool:
     """Whether a seen link is as wanted; what is left to the kernel (an empty MAC) and what is never
     observed don't count."""
     mac = have.mac if not want.mac else want.mac
-    seen = msgspec.structs.replace(want, mac=mac, foot=None, steered=False, peer="", bare=False)
-    return seen == msgspec.structs.replace(have, foot=None, steered=False, peer="", bare=False)
+    seen = msgspec.structs.replace(want, mac=mac, foot=None, steered=False, peer="", bare=False, key_file="")
+    return seen == msgspec.structs.replace(have, foot=None, steered=False, peer="", bare=False, key_file="")
 
 
 def _remade(want: Link, have: Link) -> bool:
     fixed = ((link.kind, link.vxlan, link.below, link.mode, link.vlan) for link in (want, have))
-    return next(fixed) != next(fixed)
+    dead = want.wireguard is not None and have.wireguard is None
+    return next(fixed) != next(fixed) or dead
 
 
 def _without(have: NetState, gone: set[str]) -> NetState:
@@ -195,6 +206,7 @@ def _without(have: NetState, gone: set[str]) -> NetState:
         addresses=frozenset(a for a in have.addresses if a.link not in gone),
         neighbours=frozenset(n for n in have.neighbours if n.link not in gone),
         fdb=frozenset(f for f in have.fdb if f.link not in gone),
+        tunnel_peers=frozenset(p for p in have.tunnel_peers if p.link not in gone),
         limits=frozenset(limit for limit in have.limits if limit.link not in gone),
         detours=frozenset(d for d in have.detours if d.link not in gone),
         routes=frozenset(r for r in have.routes if r.link not in gone),
@@ -213,6 +225,13 @@ def _links(want: NetState, have: NetState) -> Iterable[Operation]:
             yield Op(verb="add", item=link)
         elif not same_link(link, have.links[name]):
             yield Op(verb="change", item=link)
+
+
+def _tunnel_peers(want: NetState, have: NetState) -> Iterable[Operation]:
+    known = {peer.whose for peer in have.tunnel_peers}
+    for peer in _sorted(want.tunnel_peers - have.tunnel_peers):
+        assert isinstance(peer, TunnelPeer)
+        yield Op(verb="change" if peer.whose in known else "add", item=peer)
 
 
 def _sysctls(want: NetState, have: NetState) -> Iterable[Operation]:

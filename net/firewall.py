@@ -15,12 +15,12 @@ from itertools import pairwise
 from typing import Any
 
 from model.netoptions import apart
-from net import hostfirewall, ingressrules, l2guard, policychains, servicenat
+from net import hostfirewall, ingressrules, l2guard, policychains, sealing, servicenat
 from net.backend.base import Member, Scene, is_ipv6
 from net.host import EndpointRequest, PublishRequest
 from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.names import has_names
-from net.naming import BRIDGE, SHIM, VXLAN
+from net.naming import BRIDGE, SHIM, VXLAN, WIREGUARD
 from net.policy import HostPolicies
 from net.publish import elements
 from net.state import Chain, ElementSet, Family, NftTable, Rule, element_set, rule
@@ -80,16 +80,21 @@ def _inet(
     ranges = [r for member in open_ for r in member.traits.own_ranges]
     inside = [span for m in members for r in m.traits.own_ranges for span in without(r, m.traits.here)]
     peers = sorted({peer.address for peer in scene.peers.values()})
-    vnis = sorted({member.view.vni for member in members if len(member.traits.inner) > 1})
+    tunnelled = (m for m in members if len(m.traits.inner) > 1 and not m.traits.sealed)
+    vnis = sorted({member.view.vni for member in tunnelled})
+    closed = sealing.sealed(members)
     ports = elements(published)
     ingress = ingressrules.member_of(members)
     asked = [address for m in members if has_names(m.view) for address in resolvers(m.view)]
     shims = any(m.traits.upper is not None and m.traits.inner for m in members)
     return NftTable(
         chains={
-            **_inet_chains(scene.vxlan_port, vnis, policychains.tracking(policies), ingress, shims=shims),
+            **_inet_chains(
+                scene.vxlan_port, vnis, policychains.tracking(policies), ingress, closed, shims=shims
+            ),
             **_publish_chains(firewall),
             **ingressrules.chains(ingress, scene),
+            **sealing.chains(closed),
         },
         sets={
             **ingressrules.sets(ingress, scene),
@@ -114,17 +119,28 @@ def _inet(
 
 
 def _inet_chains(
-    vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ...], ingress: Member | None, *, shims: bool
+    vxlan_port: int,
+    vnis: list[int],
+    tracking: tuple[Rule, ...],
+    ingress: Member | None,
+    closed: tuple[Member, ...],
+    *,
+    shims: bool,
 ) -> Mapping[str, Chain]:
     return {
-        **_untracked_chains(vxlan_port, vnis, tracking, shims=shims),
-        **_forward_chains(vxlan_port, ingress),
+        **_untracked_chains(vxlan_port, vnis, tracking, sealing.arrivals(closed, vxlan_port), shims=shims),
+        **_forward_chains(vxlan_port, ingress, closed),
         "postrouting": Chain(type="nat", hook="postrouting", priority=SRCNAT, rules=_source_rules(ingress)),
     }
 
 
 def _untracked_chains(
-    vxlan_port: int, vnis: list[int], tracking: tuple[Rule, ...], *, shims: bool
+    vxlan_port: int,
+    vnis: list[int],
+    tracking: tuple[Rule, ...],
+    unsealed: tuple[Rule, ...],
+    *,
+    shims: bool,
 ) -> Mapping[str, Chain]:
     """What connection tracking never sees: our tunnels, what passes between containers, and questions for
     names, which a container that publishes port 53 would catch by its NAT otherwise. Answers to this
@@ -139,6 +155,7 @@ def _untracked_chains(
     inner: tuple[Rule, ...] = (
         rule(f'iifname "{BRIDGE}*" jump from_container', "containers of this host"),
         rule(f'iifname "{VXLAN}*" jump from_tunnel', "containers of other hosts"),
+        rule(f'iifname "{WIREGUARD}*" jump from_tunnel', "containers of other hosts"),
     )
     if shims:
         inner = (*inner, rule(f'iifname "{SHIM}*" jump from_shim', "containers on the site's networks"))
@@ -170,7 +187,7 @@ def _untracked_chains(
                 rule("counter drop", "not a peer of this fleet"),
             )
         ),
-        "early": Chain(type="filter", hook="prerouting", priority=RAW, rules=(*tunnel, *inner)),
+        "early": Chain(type="filter", hook="prerouting", priority=RAW, rules=(*unsealed, *tunnel, *inner)),
         "early_output": Chain(type="filter", hook="output", priority=RAW, rules=(*sent, *answers)),
     }
 
@@ -200,7 +217,9 @@ def _tunnels_apart(vxlan_port: int) -> tuple[Rule, ...]:
     )
 
 
-def _forward_chains(vxlan_port: int, ingress: Member | None) -> Mapping[str, Chain]:
+def _forward_chains(
+    vxlan_port: int, ingress: Member | None, closed: tuple[Member, ...]
+) -> Mapping[str, Chain]:
     return {
         "from_own": Chain(
             rules=(
@@ -227,6 +246,7 @@ def _forward_chains(vxlan_port: int, ingress: Member | None) -> Mapping[str, Cha
             hook="forward",
             priority=FILTER,
             rules=(
+                *sealing.forwarding(closed),
                 rule("iifname . oifname @lanes accept", "within one network"),
                 *ingressrules.forwarding(ingress),
                 rule("iifname @own jump from_own", "from containers"),

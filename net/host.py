@@ -17,6 +17,7 @@ from model.status import BoundPort, Endpoint, Nic
 from model.view import NetworkView, Peer
 from net.loadbalance import VirtualService
 from net.policy import HostPolicies
+from net.state import LocalEnd
 
 FIRST_PORT, LAST_PORT = 32768, 65535
 """Where ports of a host's own choice come from."""
@@ -33,6 +34,12 @@ class NetworkPlan(Struct):
     networks: Mapping[str, NetworkView]
     """By network id; predefined `bridge` included."""
     peers: Mapping[HostId, Peer]
+    source_ports: tuple[int, int] = (0, 0)
+    """Of tunnels; zeros: the kernel's choice."""
+    behind_nat: bool = False
+    """Peers can't begin to speak with this host."""
+    ends: Mapping[str, tuple[LocalEnd, ...]] = {}
+    """By id of an encrypted network: this host's own ends of its tunnels."""
     vip_ranges: Mapping[str, tuple[str, ...]] = {}
     """By network id: the ranges of its services' addresses, apart from every subnet. Ranges of networks that
     one container is on together should differ, for they are its way to them."""

@@ -10,13 +10,15 @@ import hashlib
 import ipaddress
 
 BRIDGE, VXLAN, VETH = "flb", "flx", "flv"
+WIREGUARD = "flw"
+"""A tunnel of an encrypted network, one per generation of its keys."""
 SPEAKER, SPEAKER_PORT = "fls", "flt"
 """A host's own foot on a bridged overlay: its end, and its port of the bridge."""
 LIMIT = "fli"
 """A link that holds back what an endpoint sends."""
 SHIM, TAGGED = "flm", "fle"
 """A host's own foot on a network of the site's, and a VLAN of one of its links."""
-PREFIXES = (BRIDGE, VXLAN, VETH, SPEAKER, SPEAKER_PORT, LIMIT, SHIM, TAGGED)
+PREFIXES = (BRIDGE, VXLAN, WIREGUARD, VETH, SPEAKER, SPEAKER_PORT, LIMIT, SHIM, TAGGED)
 ALIAS = "flota:"
 """Start of the alias (IFLA_IFALIAS) of each link of ours; with the name it marks ownership."""
 
@@ -27,6 +29,16 @@ def bridge_name(network: str) -> str:
 
 def vxlan_name(network: str) -> str:
     return _link_name(VXLAN, network)
+
+
+def wireguard_name(network: str, generation: int) -> str:
+    """Two generations that stand at one time differ in the last digit."""
+    return f"{wireguard_stem(network)}{generation % 10}"
+
+
+def wireguard_stem(network: str) -> str:
+    """How the names of all of a network's encrypted tunnels begin."""
+    return WIREGUARD + network[:11]
 
 
 def speaker_name(network: str) -> str:

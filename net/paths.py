@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from model.ids import HostId
 from model.netoptions import SITE_DRIVERS
 from model.spec import Struct
+from model.tunnels import end_of
 from model.view import NetworkView
 from net.host import NetworkPlan
 from net.plan import backend_of, scene_of, traits_of
@@ -30,6 +31,8 @@ class Path(Struct):
     mtu: int
     link: str = ""
     """By which it should leave; empty: whichever."""
+    port: int = 0
+    """UDP port of the peer by which an encrypted network reaches it; 0: the fleet's VXLAN port."""
 
 
 def paths_of(plan: NetworkPlan) -> tuple[Path, ...]:
@@ -39,7 +42,7 @@ def paths_of(plan: NetworkPlan) -> tuple[Path, ...]:
     found = [
         Path(peer=peer.host, network="", source=plan.address, target=peer.address, mtu=plan.mtu)
         for _, peer in sorted(scene.peers.items())
-        if (":" in peer.address) == (":" in plan.address)
+        if (":" in peer.address) == (":" in plan.address) and not peer.behind_nat
     ]
     for _, view in sorted(plan.networks.items()):
         if view.spec.driver in SITE_DRIVERS:
@@ -67,7 +70,16 @@ def _of_network(view: NetworkView, hosts: Iterable[HostId], mtu: int) -> Iterabl
     for member in view.peers:
         if member.host not in known:
             continue
+        end = end_of(member.ends, view.keys.sending)
+        port = end.port if end is not None else 0
         for subnet in view.spec.subnets:
             source, target = host_address(subnet, view.blocks), host_address(subnet, member.blocks)
             if source and target:
-                yield Path(peer=member.host, network=view.spec.name, source=source, target=target, mtu=mtu)
+                yield Path(
+                    peer=member.host,
+                    network=view.spec.name,
+                    source=source,
+                    target=target,
+                    mtu=mtu,
+                    port=port,
+                )

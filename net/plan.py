@@ -47,8 +47,11 @@ def scene_of(plan: NetworkPlan) -> Scene:
         address=plan.address,
         mtu=plan.mtu,
         vxlan_port=plan.vxlan_port,
+        source_ports=plan.source_ports,
         peers={ident: peer for ident, peer in plan.peers.items() if ident != plan.host},
         nics=plan.nics,
+        behind_nat=plan.behind_nat,
+        ends=plan.ends,
     )
 
 
@@ -103,6 +106,7 @@ def desired(
         addresses=frozenset(a for f in fragments for a in f.addresses),
         neighbours=frozenset(n for f in fragments for n in f.neighbours),
         fdb=frozenset(e for f in fragments for e in f.fdb),
+        tunnel_peers=frozenset(p for f in fragments for p in f.tunnel_peers),
         routes=frozenset(r for f in fragments for r in f.routes),
         limits=frozenset(limit for f in limits for limit in f.limits),
         detours=frozenset(detour for f in limits for detour in f.detours),

@@ -35,7 +35,7 @@ from net.endpointfiles import EndpointFiles
 from net.fences import Fences
 from net.host import FIRST_PORT, LAST_PORT, AddressTaken, Drift, EndpointRequest, NetworkPlan, PublishRequest
 from net.kernel.base import Kernel
-from net.kernel.linux import LinuxKernel
+from net.kernel.host import host_kernel
 from net.loadbalance import VirtualService
 from net.naming import veth_name
 from net.parting import Parting
@@ -76,7 +76,7 @@ class NetReconciler:
     ) -> None:
         self._spaces = run_dir / "ns"
         self._files = EndpointFiles(run_dir / "endpoints")
-        self._kernel: Kernel = kernel if kernel is not None else LinuxKernel()
+        self._kernel: Kernel = kernel if kernel is not None else host_kernel(run_dir)
         self._proxy: PortProxy = proxy if proxy is not None else ProxyFeed(run_dir)
         self._instances: dict[InstanceId, InstanceNetwork] = {}
         self._plan: NetworkPlan | None = None

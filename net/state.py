@@ -17,7 +17,7 @@ PROTOCOL = 0xF7
 NO_MAC = "00:00:00:00:00:00"
 """In a VXLAN device's FDB: where frames without a known place go (head-end replication)."""
 
-LinkKind = Literal["bridge", "vxlan", "veth", "ifb", "macvlan", "ipvlan", "vlan"]
+LinkKind = Literal["bridge", "vxlan", "wireguard", "veth", "ifb", "macvlan", "ipvlan", "vlan"]
 UPPER = frozenset({"macvlan", "ipvlan", "vlan"})
 """Kinds that stand on another link."""
 
@@ -30,6 +30,26 @@ class Vxlan(Struct):
     """Source address of what it sends; always set, or the kernel chooses one that peers refuse."""
     port: int
     learning: bool = False
+    source_ports: tuple[int, int] = (0, 0)
+    """First and last; zeros: the kernel's choice."""
+
+
+class WireGuard(Struct):
+    """A WireGuard device's own end, whoever drives it: the kernel, or a process of ours by a TUN device."""
+
+    key: str
+    """Public, in base64; its private half never is in any state."""
+    port: int
+
+
+class LocalEnd(Struct):
+    """This host's end of an encrypted network's tunnels, of one generation of keys."""
+
+    generation: int
+    key: str
+    port: int
+    key_file: str
+    """Where the private key is, in base64."""
 
 
 class Foot(Struct):
@@ -69,6 +89,9 @@ class Link(Struct):
     master: str = ""
     up: bool = True
     vxlan: Vxlan | None = None
+    wireguard: WireGuard | None = None
+    key_file: str = ""
+    """Of a WireGuard device: where its private key is. Never observed, never compared."""
     multicast_snooping: bool = False
     """Of a bridge."""
     steered: bool = False
@@ -117,6 +140,26 @@ class Fdb(Struct):
     link: str
     mac: str
     remote: str
+
+
+class TunnelPeer(Struct):
+    """Another host's end, as a WireGuard device of ours knows it. What comes from it has a source in
+    `allowed`, or is dropped; what goes there is encrypted for `key`."""
+
+    link: str
+    key: str
+    """Public, in base64."""
+    allowed: tuple[str, ...]
+    """Sorted."""
+    endpoint: str = ""
+    """ADDRESS:PORT. Empty: it has to speak first; then the device has learned it, as when it moved."""
+    keepalive: int = 0
+    """Seconds between packets that keep a translator's memory of us; 0: none."""
+
+    @property
+    def whose(self) -> tuple[str, str]:
+        """What two of them can't both have."""
+        return self.link, self.key
 
 
 Place = tuple[int, str]
@@ -250,6 +293,7 @@ class NetState(Struct):
     addresses: frozenset[Address] = frozenset()
     neighbours: frozenset[Neighbour] = frozenset()
     fdb: frozenset[Fdb] = frozenset()
+    tunnel_peers: frozenset[TunnelPeer] = frozenset()
     routes: frozenset[Route] = frozenset()
     limits: frozenset[Limit] = frozenset()
     detours: frozenset[Detour] = frozenset()

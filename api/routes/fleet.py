@@ -18,9 +18,11 @@ from model.api import (
     JoinRequest,
     TokenCreated,
     UpdateHost,
+    UpdateSettings,
     Why,
 )
 from model.events import Event
+from model.records import FleetSettings
 
 
 async def list_hosts(call: ControllerCall) -> list[HostInfo]:
@@ -54,6 +56,14 @@ async def join(call: ControllerCall) -> JoinReply:
 
 async def info(call: ControllerCall) -> FleetInfo:
     return call.port.info()
+
+
+async def get_settings(call: ControllerCall) -> FleetSettings:
+    return call.port.get_settings()
+
+
+async def update_settings(call: ControllerCall) -> FleetSettings:
+    return await call.port.update_settings(call.body_as(UpdateSettings))
 
 
 async def version(call: ControllerCall) -> dict[str, str]:

@@ -32,6 +32,10 @@ async def create(call: ControllerCall) -> NetworkInfo:
     return await call.port.create_network(call.body_as(NetworkSpec))
 
 
+async def rotate_keys(call: ControllerCall) -> NetworkInfo:
+    return await call.port.rotate_keys(call.ref())
+
+
 async def remove(call: ControllerCall) -> None:
     await call.port.remove_network(call.ref())
 

@@ -14,6 +14,7 @@ from model.health import HealthLog
 from model.image import Progress
 from model.leases import HostLeases
 from model.policy import PolicySpec
+from model.records import FleetSettings
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import HostFacts
 from model.streams import ExecSpec
@@ -84,6 +85,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
        query=q.Doctor, reply=CheckUp),
     _C("GET", "/v1/networks/{ref}", networks.get, "One network", reply=m.NetworkInfo),
     _C("DELETE", "/v1/networks/{ref}", networks.remove, "Remove a network", "command"),
+    _C("POST", "/v1/networks/{ref}/rotate-keys", networks.rotate_keys, "Change an encrypted network's keys",
+       "command", reply=m.NetworkInfo),
     _C("POST", "/v1/networks/{ref}/connect", networks.connect, "Put a container on a network", "command",
        body=m.ConnectNetwork, reply=m.InstanceInfo),
     _C("POST", "/v1/networks/{ref}/disconnect", networks.disconnect, "Take a container off a network", "command",
@@ -123,6 +126,9 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("DELETE", "/v1/volumes/{ref}", volumes.remove, "Remove a volume", "command", query=q.RemoveVolume),
     _C("GET", "/v1/events", fleet.events, "What happens in the fleet", "stream", query=q.Events, reply=Event),
     _C("GET", "/v1/info", fleet.info, "The fleet", reply=m.FleetInfo),
+    _C("GET", "/v1/settings", fleet.get_settings, "The fleet's settings", reply=FleetSettings),
+    _C("PATCH", "/v1/settings", fleet.update_settings, "Change the fleet's settings", "command",
+       body=m.UpdateSettings, reply=FleetSettings),
     _C("GET", "/v1/version", fleet.version, "Versions", reply=dict[str, str]),
     _C("GET", "/v1/why/{ref}", fleet.why, "Why something is as it is", reply=m.Why),
     _C("GET", "/v1/agents/session", agents.session, "An agent's session (WebSocket)", "stream", "host"),

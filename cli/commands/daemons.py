@@ -36,6 +36,7 @@ PLACES = (
 AGENT = (
     click.option("--name", default="", help="This host's name in the fleet; its host name without"),
     click.option("--address", default="", help="Address at which other hosts reach this one"),
+    click.option("--behind-nat", is_flag=True, help="Others can't begin to speak with this host"),
     click.option("--label", multiple=True, help="KEY=VALUE of this host, for constraints"),
     click.option("--cgroup-parent", default="", help="Cgroup of all containers; /flota without"),
     click.option("--insecure-registry", multiple=True, help="Registry host to speak plain HTTP to"),
@@ -131,6 +132,7 @@ def agent(root: str, run_: str, detach: bool, **flags: Any) -> None:
         socket=f"{run_}/agent.sock",
         name=flags["name"],
         address=flags["address"],
+        behind_nat=flags["behind_nat"],
         cgroup_parent=flags["cgroup_parent"] or "/flota",
         labels=pairs(flags["label"]),
         insecure_registries=flags["insecure_registry"],
@@ -205,7 +207,7 @@ def _start_agent(root: str, run: str, flags: dict[str, Any]) -> None:
     if daemon.alive(run, "agent"):
         return
     words = ["agent", "--root", root, "--run", run, "--name", flags["name"], "--address", flags["address"]]
-    words += ["--cgroup-parent", flags["cgroup_parent"]]
+    words += ["--cgroup-parent", flags["cgroup_parent"], *(["--behind-nat"] if flags["behind_nat"] else [])]
     words += [word for label in flags["label"] for word in ("--label", label)]
     words += [word for host in flags["insecure_registry"] for word in ("--insecure-registry", host)]
     daemon.start("agent", words, log=f"{root}/log/agent.log", socket=f"{run}/agent.sock")

@@ -54,7 +54,7 @@ def network() -> None:
 @click.option("--ipv6", is_flag=True, help="An IPv6 subnet too")
 @click.option("--internal", is_flag=True, help="No way out")
 @click.option("--attachable", is_flag=True, hidden=True, help="Every network is")
-@click.option("--opt", "-o", multiple=True, help="mode=, mtu=, vni=, icc=on|off, parent=LINK")
+@click.option("--opt", "-o", multiple=True, help="mode=, encrypted, mtu=, vni=, icc=on|off, parent=LINK")
 @click.option("--label", multiple=True, help="KEY=VALUE")
 @click.argument("name")
 @pass_app
@@ -164,6 +164,14 @@ def inspect(app: App, refs: tuple[str, ...]) -> None:
     from cli.commands.inspect import find
 
     out(json.dumps([value for ref in refs for value in find(app, ref, "network")], indent=4))
+
+
+@network.command("rotate-keys")
+@click.argument("refs", nargs=-1, required=True)
+@pass_app
+def rotate_keys(app: App, refs: tuple[str, ...]) -> None:
+    """Change the keys of encrypted networks, without losing a packet; returns when that has begun."""
+    each(refs, lambda ref: app.call("POST", f"/v1/networks/{segment(ref)}/rotate-keys"))
 
 
 @network.command("rm")

@@ -9,16 +9,17 @@ from msgspec.structs import replace
 from controller.addressing import LOCAL_DRIVERS, free_vni, resolve_subnets, vip_ranges
 from controller.attachments import network_named
 from controller.plan import Item, Plan, delete, merged, put
+from controller.reconcile.keys import next_keys
 from controller.snapshot import Cluster
 from model.errors import AlreadyExists, InUse, InvalidInput, WrongState
 from model.events import Event
 from model.ids import NetworkId
-from model.netoptions import SITE_DRIVERS, canonical
+from model.netoptions import SITE_DRIVERS, canonical, encrypted
 from model.networkrules import validate_network
 from model.records import Desired, Network
 from model.spec import NetworkSpec
 from model.validate import check
-from net.backend.vxlan import overhead
+from net.backend.vxlan import tunnel_overhead
 from net.host import INGRESS, PREDEFINED_BRIDGE, predefined_bridge
 
 DRIVERS = ("overlay", "bridge", "macvlan", "ipvlan")
@@ -51,9 +52,22 @@ def create(cluster: Cluster, spec: NetworkSpec, *, now: float, ident: NetworkId)
         if spec.driver in SITE_DRIVERS
         else vip_ranges(subnets, cluster, vni=number, hosts=hosts),
         created_at=now,
+        keyed_at=now,
     )
     event = Event(type="network", action="create", id=ident, name=spec.name, at=now)
     return Plan(items=(put(network, "asked for"),), events=(event,), subject=ident)
+
+
+def rotate_keys(cluster: Cluster, ref: str, now: float) -> Plan:
+    """Begin to change an encrypted network's keys. Raises WrongState for one that has none, or whose keys are
+    being changed."""
+    network = network_named(cluster, ref)
+    name = network.spec.name
+    if not encrypted(network.spec.options):
+        raise WrongState(f"network {name} is not encrypted, so it has no keys")
+    if network.keys.oldest != network.keys.newest:
+        raise WrongState(f"the keys of network {name} are being changed already")
+    return next_keys(network, "asked for", now)
 
 
 def prune(cluster: Cluster, chosen: Callable[[Network], bool], now: float) -> tuple[Plan, tuple[str, ...]]:
@@ -107,7 +121,7 @@ def _check_mtu(cluster: Cluster, spec: NetworkSpec) -> None:
         return
     asked = int(spec.options["mtu"])
     for host in cluster.hosts.values():
-        most = host.facts.mtu - overhead(host.facts.address)
+        most = host.facts.mtu - tunnel_overhead(spec.options, host.facts.address)
         if asked > most:
             raise InvalidInput(
                 f"an mtu of {asked} does not fit: tunnels of {host.spec.name} carry {most} bytes",

@@ -35,8 +35,9 @@ see it; on a machine of its own an agent switches it on."""
 class NetnsRig:
     """`name` marks everything (at most 8 characters). `disk` holds the hosts' /var/lib/flota, `run` their
     /run/flota. With `reachable`, this machine itself is on the hosts' network, at 198.18.0.1. Hosts that are
-    `remote` are on a subnet of their own, behind a router (the switch's namespace). Of `family` 6 they have
-    IPv6 addresses alone."""
+    `remote` are on a subnet of their own, behind a router (the switch's namespace); of those that are `nat`
+    too, it lets through what they began, with an address of its own (IPv4). Of `family` 6 they have IPv6
+    addresses alone."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class NetnsRig:
         mtu: int = 1500,
         remote: Collection[str] = (),
         family: int = 4,
+        nat: Collection[str] = (),
     ) -> None:
         if not name.isalnum() or len(name) > 8:
             raise ValueError(f"rig name {name!r}: letters and digits, 8 at most")
@@ -58,6 +60,7 @@ class NetnsRig:
         self._mtu = mtu
         self._remote = remote
         self._family = family
+        self.nat = nat
         self._holders: dict[str, subprocess.Popen[bytes]] = {}
         """Ours to reap, where this process started the host."""
 
@@ -250,6 +253,8 @@ class NetnsRig:
             _ip("-n", switch, "link", "set", host, "up")
             for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
                 _ip("netns", "exec", switch, "sh", "-c", f"echo 1 > /proc/sys/net/{path}")
+            if host in self.nat:
+                _ip("netns", "exec", switch, "nft", _translation(host))
         else:
             _ip("-n", switch, "link", "set", host, "master", "br0", "up")
         self._own(netns, self._address_of(host), "eth0")
@@ -295,6 +300,15 @@ def gateway6_of(host: str) -> str:
 def gateway_of(host: str) -> str:
     """A remote host's router."""
     return f"198.18.{int(host.removeprefix('n'))}.1"
+
+
+def _translation(host: str) -> str:
+    """nft's words for a router that translates what this host of its port sends, and lets nobody begin."""
+    return (
+        f"table ip nat_{host} {{ chain out {{ type nat hook postrouting priority 100; "
+        f'iifname "{host}" masquerade; }}; chain in {{ type filter hook forward priority 0; '
+        f'oifname "{host}" ct state new drop; }}; }}'
+    )
 
 
 def remove_cgroups(name: str) -> None:

@@ -17,7 +17,7 @@ from model.spec import Struct
 from model.status import Nic
 from model.view import NetworkView, Peer
 from net.naming import bridge_name
-from net.state import LinkKind, NetState
+from net.state import LinkKind, LocalEnd, NetState
 from net.subnets import gateway
 
 
@@ -29,6 +29,11 @@ class Scene(Struct):
     mtu: int
     vxlan_port: int
     peers: dict[HostId, Peer]
+    source_ports: tuple[int, int] = (0, 0)
+    """Of tunnels; zeros: the kernel's choice."""
+    behind_nat: bool = False
+    ends: Mapping[str, tuple[LocalEnd, ...]] = {}
+    """By network id, of the encrypted ones."""
     nics: tuple[Nic, ...] = ()
     """The host's own links that can carry networks."""
 
@@ -54,6 +59,8 @@ class Traits(Struct):
     """Ranges whose addresses are this network's."""
     here: tuple[str, ...]
     """Addresses in those ranges that are this host's own, without prefix length."""
+    sealed: bool = False
+    """Nothing of it may be on the underlay but what its `inner` links encrypt."""
     steered: bool = False
     """Of the endpoints' links: see `net.state.Link`."""
     upper: Upper | None = None

@@ -18,8 +18,10 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 
 from model.errors import Problem
+from model.netoptions import encrypted
 from model.view import NetworkView, Peer
 from net import returnpath
+from net.backend import wireguard
 from net.backend.base import (
     Scene,
     Traits,
@@ -62,7 +64,9 @@ class VxlanBackend:
         if (rps := view.spec.options.get("rps", "on")) not in ("on", "off"):
             yield Problem(path="options.rps", message=f"{rps!r} is neither on nor off")
         least = LEAST_MTU_IPV6 if any(is_ipv6(s.cidr) for s in view.spec.subnets) else LEAST_MTU
-        most = scene.mtu - overhead(scene.address)
+        if encrypted(view.spec.options) and mode == "bridged":
+            yield Problem(path="options.encrypted", message="a bridged overlay can't be encrypted")
+        most = _most(view, scene)
         try:
             option_int(view, "mtu", least, most)
         except ValueError as error:
@@ -72,15 +76,18 @@ class VxlanBackend:
 
     def traits(self, view: NetworkView, scene: Scene) -> Traits:
         return Traits(
-            mtu=option_int(view, "mtu", 0, 65535) or scene.mtu - overhead(scene.address),
+            mtu=option_int(view, "mtu", 0, 65535) or _most(view, scene),
             onlink=bridged(view),
-            inner=(bridge_name(view.id), vxlan_name(view.id), *_speaker(view)),
+            inner=(bridge_name(view.id), *_tunnels(view, scene), *_speaker(view)),
             own_ranges=tuple(subnet.cidr for subnet in view.spec.subnets),
             here=(*gateways(view), *_own_addresses(view)),
+            sealed=encrypted(view.spec.options),
             steered=steered(view),
         )
 
     def fragment(self, view: NetworkView, scene: Scene) -> NetState:
+        if encrypted(view.spec.options):
+            return wireguard.fragment(view, scene, self.traits(view, scene).mtu, _own_addresses(view))
         return _bridged(self, view, scene) if bridged(view) else _routed(self, view, scene)
 
 
@@ -99,6 +106,22 @@ def overhead(underlay: str) -> int:
     return OVERHEAD_IPV6 if is_ipv6(underlay) else OVERHEAD_IPV4
 
 
+def _most(view: NetworkView, scene: Scene) -> int:
+    """What fits into a packet between hosts, tunnel and all."""
+    return scene.mtu - tunnel_overhead(view.spec.options, scene.address)
+
+
+def _tunnels(view: NetworkView, scene: Scene) -> tuple[str, ...]:
+    if encrypted(view.spec.options):
+        return wireguard.tunnels(view, scene)
+    return (vxlan_name(view.id),)
+
+
+def tunnel_overhead(options: Mapping[str, str], underlay: str) -> int:
+    """As `overhead`, of a network with these options."""
+    return wireguard.overhead(underlay) if encrypted(options) else overhead(underlay)
+
+
 def _links(view: NetworkView, scene: Scene, mtu: int) -> tuple[Link, Link]:
     bridge, alias = bridge_name(view.id), network_alias(view.id)
     spread = bridged(view)
@@ -112,7 +135,13 @@ def _links(view: NetworkView, scene: Scene, mtu: int) -> tuple[Link, Link]:
             mac=vtep_mac(scene.host, view.vni),
             master=bridge if spread else "",
             steered=steered(view),
-            vxlan=Vxlan(vni=view.vni, local=scene.address, port=scene.vxlan_port, learning=spread),
+            vxlan=Vxlan(
+                vni=view.vni,
+                local=scene.address,
+                port=scene.vxlan_port,
+                learning=spread,
+                source_ports=scene.source_ports,
+            ),
         ),
     )
 

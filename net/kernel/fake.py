@@ -38,6 +38,7 @@ from net.state import (
     Route,
     Steering,
     Sysctl,
+    TunnelPeer,
     Way,
 )
 
@@ -48,11 +49,12 @@ _HOST_SYSCTLS = {
     "net/ipv4/conf/all/send_redirects": "1",
     "net/ipv6/conf/all/forwarding": "0",
 }
-_Entry = Address | Neighbour | Fdb | Route | PolicyRule | Limit | Detour
+_Entry = Address | Neighbour | Fdb | TunnelPeer | Route | PolicyRule | Limit | Detour
 _FIELDS = {
     Address: "addresses",
     Neighbour: "neighbours",
     Fdb: "fdb",
+    TunnelPeer: "tunnel_peers",
     Route: "routes",
     Limit: "limits",
     Detour: "detours",
@@ -234,6 +236,8 @@ class FakeKernel:
     def _after_entry(self, operation: Op, item: _Entry) -> NetState:
         field = _FIELDS[type(item)]
         have: frozenset[_Entry] = getattr(self.state, field)
+        if operation.verb == "remove" and isinstance(item, TunnelPeer):
+            return _replace(self.state, tunnel_peers=_without_peer(self.state, item))
         if operation.verb == "remove":
             return _replace(self.state, **{field: have - {item}})
         if isinstance(item, PolicyRule):
@@ -250,6 +254,8 @@ class FakeKernel:
             if same and operation.verb == "add":
                 raise _refused(operation, "it exists")
             have = have - same
+        if isinstance(item, TunnelPeer):
+            have = _without_peer(self.state, item)
         if isinstance(item, Limit):
             have = have - {limit for limit in self.state.limits if limit.link == item.link}
         if isinstance(item, Detour) and item.to not in self.state.links:
@@ -300,11 +306,16 @@ def without_link(state: NetState, name: str) -> NetState:
         addresses=frozenset(a for a in state.addresses if a.link != name),
         neighbours=frozenset(n for n in state.neighbours if n.link != name),
         fdb=frozenset(f for f in state.fdb if f.link != name),
+        tunnel_peers=frozenset(p for p in state.tunnel_peers if p.link != name),
         limits=frozenset(limit for limit in state.limits if limit.link != name),
         detours=frozenset(d for d in state.detours if name not in (d.link, d.to)),
         routes=frozenset(r for r in state.routes if r.link != name),
         sysctls={p: v for p, v in state.sysctls.items() if name not in p.split("/")},
     )
+
+
+def _without_peer(state: NetState, item: TunnelPeer) -> frozenset[TunnelPeer]:
+    return frozenset(peer for peer in state.tunnel_peers if peer.whose != item.whose)
 
 
 def _replace(state: NetState, **changes: object) -> NetState:

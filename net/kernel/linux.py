@@ -27,8 +27,10 @@ from net.kernel.monitor import Monitor
 from net.kernel.netlink import Netlink
 from net.kernel.nft import Nft
 from net.kernel.services import ServiceLink
+from net.kernel.tunnels import TunnelLinks, of_tunnel
 from net.loadbalance import ElementChange, Flow
 from net.state import Admission, Foot, Link, NetState
+from net.wireguard.base import Tunnels
 
 BULK = 500
 """Elements from which on a transaction is worth not being told of."""
@@ -38,17 +40,24 @@ SOCKET_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 class LinuxKernel:
-    """`sysfs` is where the one of this network namespace is mounted."""
+    """`sysfs` is where the one of this network namespace is mounted; `tunnels` makes WireGuard devices, where
+    there are to be any."""
 
-    def __init__(self, *, sysfs: str = "/sys") -> None:
+    def __init__(self, *, sysfs: str = "/sys", tunnels: Tunnels | None = None) -> None:
         self._sysfs = sysfs
         self._netlink = Netlink(sysfs)
+        self._tunnels = TunnelLinks(self._netlink, tunnels)
         self._nft = Nft()
         self._services = ServiceLink()
         self._docker = DockerChain()
         self._monitor: Monitor | None = None
         self._grip = Grip()
         self._mounts: MountBell | None = None
+
+    @property
+    def encrypts(self) -> str:
+        """Who makes encrypted tunnels here, for people; empty: nobody can."""
+        return self._tunnels.kind
 
     async def start(self, ring: Callable[[], None]) -> None:
         await self._netlink.start()
@@ -67,7 +76,7 @@ class LinuxKernel:
         await self._netlink.close()
 
     async def observe(self, sysctls: Iterable[str], inner: Sequence[Link] = ()) -> NetState:
-        links = await self._netlink.observe(inner)
+        links = await self._tunnels.observed(await self._netlink.observe(inner))
         tables = await self._netlink.call(self._nft.tables)
         await self._docker.look()
         values, admissions = sysctl.read(sysctls), self._docker.seen
@@ -91,16 +100,17 @@ class LinuxKernel:
     async def apply(self, operations: Sequence[Operation]) -> None:
         run: list[Op] = []
         for operation in operations:
-            if isinstance(operation, Op) and not isinstance(operation.item, Admission):
-                run.append(operation)
-                continue
-            await self._flush(run)
-            run = []
-            if isinstance(operation, Op):
-                assert isinstance(operation.item, Admission)
+            if run and not (isinstance(operation, Op) and of_tunnel(operation) == of_tunnel(run[-1])):
+                await self._flush(run)
+                run = []
+            if not isinstance(operation, Op):
+                await self._netlink.call(self._transact, operation.script)
+            elif isinstance(operation.item, Admission):
+                await self._flush(run)
+                run = []
                 await self._docker.change(operation.item, remove=operation.verb == "remove")
-                continue
-            await self._netlink.call(self._transact, operation.script)
+            else:
+                run.append(operation)
         await self._flush(run)
 
     def _transact(self, script: str) -> None:
@@ -173,5 +183,8 @@ class LinuxKernel:
         return True
 
     async def _flush(self, run: Sequence[Op]) -> None:
-        if run:
+        """All of tunnels, or none."""
+        if run and of_tunnel(run[0]):
+            await self._tunnels.apply(run)
+        elif run:
             await self._netlink.apply(run)

@@ -22,7 +22,7 @@ from pyroute2 import AsyncIPRoute, NetlinkError
 
 from model.errors import CommandFailed
 from net.diff import Op, describe
-from net.kernel import footing, neighbours, netns, places, rtnl, steering, sysctl, tc, upper
+from net.kernel import footing, neighbours, netns, places, rtnl, steering, sysctl, tc, tunnel, upper
 from net.kernel.announce import Herald
 from net.kernel.footing import index_of
 from net.kernel.observed import DUMPS, entrances, names_of, state_of
@@ -259,9 +259,7 @@ class Netlink:
         if link.kind == "bridge":
             words |= {"br_mcast_snooping": int(link.multicast_snooping), "br_stp_state": 0}
         if link.vxlan is not None:
-            local = "vxlan_local6" if ":" in link.vxlan.local else "vxlan_local"
-            words |= {"vxlan_id": link.vxlan.vni, "vxlan_port": link.vxlan.port, local: link.vxlan.local}
-            words["vxlan_learning"] = int(link.vxlan.learning)
+            words |= tunnel.words(link.vxlan)
         if link.peer:
             words["peer"] = {"ifname": link.peer, "mtu": link.mtu}
         await self._route.link("add", **words)

@@ -11,7 +11,7 @@ import ipaddress
 import struct
 from collections.abc import Iterable, Mapping
 
-from net.naming import ALIAS, PREFIXES, VETH
+from net.naming import ALIAS, PREFIXES, VETH, WIREGUARD
 from net.state import (
     NO_MAC,
     PROTOCOL,
@@ -33,6 +33,7 @@ AF_UNSPEC, AF_INET, AF_BRIDGE, AF_INET6 = 0, 2, 7, 10
 IFF_UP, NUD_PERMANENT, RTN_UNICAST, TABLE_MAIN = 0x1, 0x80, 1, 254
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 10, 18, 20
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_BR_MCAST_SNOOPING = 1, 2, 23
+IFLA_VXLAN_PORT_RANGE = 10
 IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 IFA_ADDRESS, IFA_LOCAL, NDA_DST, NDA_LLADDR = 1, 2, 1, 2
 TCA_KIND, TCA_OPTIONS, TCA_TBF_PARMS, TCA_U32_ACT, TCA_ACT_OPTIONS, TCA_MIRRED_PARMS = 1, 2, 1, 7, 2, 2
@@ -96,7 +97,7 @@ def _link(data: bytes, found: Mapping[int, bytes], names: Mapping[int, str]) -> 
     if not name.startswith(PREFIXES) or not alias.startswith(ALIAS):
         return None
     info = attributes(found.get(IFLA_LINKINFO, b""), 0)
-    kind = _kind(text(info.get(IFLA_INFO_KIND, b"")))
+    kind = _kind(name, text(info.get(IFLA_INFO_KIND, b"")))
     if kind is None:
         return None
     details = attributes(info.get(IFLA_INFO_DATA, b""), 0)
@@ -127,7 +128,7 @@ def upper_of(found: Mapping[int, bytes], names: Mapping[int, str]) -> tuple[Link
     """Of a link that stands on another: its kind, that one's name, its mode and VLAN. The number of the one
     below is good in the namespace that the link was made from."""
     info = attributes(found.get(IFLA_LINKINFO, b""), 0)
-    kind = _kind(text(info.get(IFLA_INFO_KIND, b"")))
+    kind = _kind("", text(info.get(IFLA_INFO_KIND, b"")))
     if kind not in UPPER:
         return None, "", "", 0
     details = attributes(info.get(IFLA_INFO_DATA, b""), 0)
@@ -147,10 +148,12 @@ def _small(raw: bytes) -> int:
     return int(struct.unpack("=H" if len(raw) == 2 else "=I", raw)[0]) if len(raw) in (2, 4) else 0
 
 
-def _kind(text: str) -> LinkKind | None:
+def _kind(name: str, text: str) -> LinkKind | None:
     match text:
         case "bridge" | "vxlan" | "veth" | "ifb" | "macvlan" | "ipvlan" | "vlan":
             return text
+        case "wireguard" | "tun" if name.startswith(WIREGUARD):
+            return "wireguard"
         case _:
             return None
 
@@ -162,6 +165,7 @@ def _vxlan(details: Mapping[int, bytes]) -> Vxlan:
         local=_ip(local),
         port=int.from_bytes(details.get(IFLA_VXLAN_PORT, b""), "big"),
         learning=any(details.get(IFLA_VXLAN_LEARNING, b"")),
+        source_ports=struct.unpack_from("!HH", details.get(IFLA_VXLAN_PORT_RANGE, b"").ljust(4, b"\0")),
     )
 
 

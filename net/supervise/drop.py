@@ -14,11 +14,12 @@ import struct
 
 from net.supervise import seccomp
 
-RESOLVER, PROXY = 61053, 61054
+RESOLVER, PROXY, WIREGUARD = 61053, 61054, 61055
 """User and group of each process; outside of what distributions and systemd give out (61184 up), nobody's."""
 CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP = 5, 6, 7, 8
-CAP_NET_BIND_SERVICE, CAP_SYS_RESOURCE = 10, 24
+CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_SYS_RESOURCE = 10, 12, 24
 _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 8, 24, 38
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
 _LAST_CAP = "/proc/sys/kernel/cap_last_cap"
 _CAPABILITY_VERSION = 0x20080522
 
@@ -47,11 +48,34 @@ def confine(*capabilities: int) -> None:
         return
     _spare(-900)
     libc = ctypes.CDLL(None, use_errno=True)
+    _bound(libc, capabilities)
+    _keep(libc, capabilities)
+
+
+def hand_over(user: int, *capabilities: int, files: int) -> None:
+    """As `become`, for the program that we become next: it has these capabilities too (capabilities(7),
+    ambient). Nothing but the files where we are not root. Raises OSError."""
+    _open_files(files)
+    if os.geteuid() != 0:
+        return
+    _spare(-500)
+    libc = ctypes.CDLL(None, use_errno=True)
+    _bound(libc, capabilities)
+    _check(libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    _keep(libc, capabilities, inherited=True)
+    for number in capabilities:
+        _check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0))
+    seccomp.confine(but=("execve",))
+
+
+def _bound(libc: ctypes.CDLL, capabilities: tuple[int, ...]) -> None:
     with open(_LAST_CAP) as file:
         last = int(file.read())
     for number in set(range(last + 1)) - set(capabilities):
         _check(libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0))
-    _keep(libc, capabilities)
 
 
 def _open_files(wanted: int) -> int:
@@ -73,13 +97,14 @@ def _spare(score: int) -> None:
         file.write(str(score))
 
 
-def _keep(libc: ctypes.CDLL, capabilities: tuple[int, ...]) -> None:
+def _keep(libc: ctypes.CDLL, capabilities: tuple[int, ...], *, inherited: bool = False) -> None:
     """Those of them that we have: a container's root lacks some."""
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
     before = ctypes.create_string_buffer(24)
     _check(libc.capget(header, before))
     kept = sum(1 << number for number in capabilities) & struct.unpack("=6I", before.raw)[1]
-    _check(libc.capset(header, struct.pack("=6I", kept, kept, 0, 0, 0, 0)))
+    passed = kept if inherited else 0
+    _check(libc.capset(header, struct.pack("=6I", kept, kept, passed, 0, 0, 0)))
     _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 

@@ -20,9 +20,11 @@ RIG = os.environ.get("FLOTA_RIG", "rt")
 
 
 @contextmanager
-def running(disk: Path, count: int = 3, remote: tuple[str, ...] = (), family: int = 4) -> Iterator[Fleet]:
+def running(
+    disk: Path, count: int = 3, remote: tuple[str, ...] = (), family: int = 4, nat: tuple[str, ...] = ()
+) -> Iterator[Fleet]:
     """A fleet whose hosts have the image; what it leaves behind is a failure."""
-    rig = NetnsRig(RIG, disk=disk, run=Path(f"/run/flota-{RIG}"), remote=remote, family=family)
+    rig = NetnsRig(RIG, disk=disk, run=Path(f"/run/flota-{RIG}"), remote=remote, family=family, nat=nat)
     rig.down()
     with census.unchanged():
         made = Fleet(rig)

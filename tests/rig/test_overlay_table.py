@@ -74,12 +74,17 @@ class Table:
         return run_in(self.client, ["python3", "-c", TAKER, target], check=True, timeout=20).stdout.strip()
 
 
-@pytest.mark.parametrize("mode", ["routed", "bridged"])
+OPTIONS = {"routed": "mode=routed", "bridged": "mode=bridged", "encrypted": "encrypted"}
+
+
+@pytest.mark.parametrize("mode", OPTIONS)
 def test_all_traffic_passes_between_containers_wherever_they_are(four: Fleet, mode: str) -> None:
-    four.flota("n1", "network", "create", "--ipv6", "--opt", f"mode={mode}", mode)
+    four.flota("n1", "network", "create", "--ipv6", "--opt", OPTIONS[mode], mode)
     whole = f"{len(BLOB)} {hashlib.sha256(BLOB).hexdigest()}"
     with ExitStack() as stack:
         table = Table(four, mode, stack)
+        for way, addresses in table.ends.items():
+            wait_until(lambda a=addresses: all(map(table.pings, a)), deadline=10, what=f"{way} is there")
         failed = []
         for way, addresses in table.ends.items():
             for target in addresses:

@@ -60,12 +60,13 @@ def test_running_containers_get_the_mtu_that_their_host_has_now(clean: Fleet, mo
     assert pids(clean) == before
 
 
-@pytest.mark.parametrize("mode", ["routed", "bridged"])
-def test_a_host_that_gets_another_address_is_followed_by_its_peers(clean: Fleet, mode: str) -> None:
-    clean.flota("n1", "network", "create", "--opt", f"mode={mode}", "under")
+@pytest.mark.parametrize("option", ["mode=routed", "mode=bridged", "encrypted"])
+def test_a_host_that_gets_another_address_is_followed_by_its_peers(clean: Fleet, option: str) -> None:
+    clean.flota("n1", "network", "create", "--opt", option, "under")
     found = containers(clean, "under")
     before = pids(clean)
-    assert reaches(clean, "n2", address(found["n3"], "under"))
+    reached = lambda: reaches(clean, "n2", address(found["n3"], "under"))  # noqa: E731
+    wait_until(reached, deadline=10, what="n3's container is reached")
 
     def move(new: str, old: str) -> None:
         on_host(clean, "n3", "sh", "-c",
@@ -86,3 +87,27 @@ def test_a_host_that_gets_another_address_is_followed_by_its_peers(clean: Fleet,
     finally:
         move(old, "198.18.0.77")
     assert pids(clean) == before
+
+
+def test_tunnels_move_to_another_port_on_all_hosts_and_containers_stay(clean: Fleet) -> None:
+    clean.flota("n1", "network", "create", "under")
+    found = containers(clean, "under")
+    before = pids(clean)
+    try:
+        for port in ("8472", "4789"):
+            clean.flota("n1", "fleet", "update", "--vxlan-port", port, "--vxlan-source-ports", "40000-40999")
+            for host, other in (("n1", "n2"), ("n2", "n3"), ("n3", "n1")):
+                wait_until(
+                    lambda h=host, o=other, p=port: (
+                        f"srcport 40000 40999 dstport {p}" in on_host(clean, h, "ip", "-d", "link")
+                        and reaches(clean, h, address(found[o], "under"))
+                    ),
+                    deadline=5,
+                    what=f"{host} reaches {other} by port {port}",
+                )
+        refused = clean.attempt("n1", "fleet", "update", "--vni-range", "0-5")
+        assert refused.returncode and b"no range of VNIs" in refused.stderr
+        assert pids(clean) == before
+        assert b"all is well" in clean.attempt("n1", "network", "doctor").stdout
+    finally:
+        clean.flota("n1", "fleet", "update", "--vxlan-port", "4789", "--vxlan-source-ports", "auto")

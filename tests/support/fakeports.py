@@ -27,8 +27,9 @@ from model.doctor import CheckUp, HostCheck
 from model.errors import AlreadyExists, Unauthenticated, Unavailable, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId, resolve
+from model.netoptions import encrypted
 from model.networkrules import validate_network
-from model.records import Desired, Host, Instance, Network, ResolvedAttachment, Service
+from model.records import Desired, FleetSettings, Host, Instance, Network, ResolvedAttachment, Service
 from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
 from model.validate import check, validate_container, validate_name, validate_service
@@ -51,6 +52,7 @@ class FakeFleet(FakePolicies):
         self.runners: dict[HostId, web.AppRunner] = {}
         self.services: dict[ServiceId, Service] = {}
         self.networks: dict[NetworkId, Network] = {}
+        self.settings = FleetSettings()
         self.specs: dict[HostId, HostSpec] = {}
         self.ended: list[Event] = []
         self.silent: set[HostId] = set()
@@ -305,6 +307,12 @@ class FakeFleet(FakePolicies):
         self.networks[ident] = Network(id=ident, spec=spec, vni=4096, created_at=time.time())
         return self.get_network(ident)
 
+    async def rotate_keys(self, ref: str) -> m.NetworkInfo:
+        found = self.get_network(ref)
+        if not encrypted(found.network.spec.options):
+            raise WrongState(f"network {ref} is not encrypted")
+        return found
+
     async def remove_network(self, ref: str) -> None:
         del self.networks[self.get_network(ref).network.id]
 
@@ -344,6 +352,14 @@ class FakeFleet(FakePolicies):
         return self._info(host, container)
 
     # -- fleet
+    def get_settings(self) -> FleetSettings:
+        return self.settings
+
+    async def update_settings(self, request: m.UpdateSettings) -> FleetSettings:
+        port = request.vxlan_port or self.settings.vxlan_port
+        self.settings = msgspec.structs.replace(self.settings, vxlan_port=port)
+        return self.settings
+
     def info(self) -> m.FleetInfo:
         counts = {"hosts": len(self.hosts), "hosts_ready": len(self.ready_hosts())}
         live = sum(c.status.phase.live for _, c in self._all().values())

@@ -20,7 +20,7 @@ import msgspec
 from model.errors import FlotaError
 from model.ids import InstanceId
 from net.host import Drift, EndpointRequest, NetworkPlan, PublishRequest
-from net.kernel.linux import LinuxKernel
+from net.kernel.host import host_kernel
 from net.loadbalance import VirtualService
 from net.policy import HostPolicies
 from net.reconciler import COMPARE, NetReconciler
@@ -114,7 +114,7 @@ def run_in(
 
 
 async def _serve(run_dir: Path, sysfs: str, compare: float) -> None:
-    network = NetReconciler(run_dir, kernel=LinuxKernel(sysfs=sysfs), compare=compare)
+    network = NetReconciler(run_dir, kernel=host_kernel(run_dir, sysfs=sysfs), compare=compare)
     drifts: list[Drift] = []
     network.on_drift(drifts.append)
     await network.start()

@@ -14,10 +14,13 @@ from model.ids import HostId, InstanceId, NetworkId
 from model.netoptions import SITE_DRIVERS
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort, Nic
+from model.tunnels import KeyPhase, TunnelEnd
 from model.view import NetworkPeer, NetworkView, Peer
 from net.host import INGRESS, EndpointRequest, NetworkPlan, PublishRequest, predefined_bridge
 from net.loadbalance import VirtualService
 from net.reconciler import COMPARE
+from net.state import LocalEnd
+from net.wireguard import keys
 from tests.support.hostprocess import HostProcess, run_in
 
 OUTSIDE = "198.18.7.1"
@@ -61,6 +64,9 @@ class NetHosts:
         self.hosts: dict[int, HostProcess] = {}
         self.networks: dict[int, dict[int, NetworkSpec]] = {n: {} for n in range(1, count + 1)}
         self.services: dict[str, VirtualService] = {}
+        self.ends: dict[tuple[int, int], tuple[LocalEnd, ...]] = {}
+        """By (host, network): see `key`."""
+        self.phases: dict[int, KeyPhase] = {}
         self.addresses: dict[int, tuple[str, ...]] = {}
         """All of a host's own, where it matters."""
         self.singles: dict[int, tuple[str, ...]] = {}
@@ -114,6 +120,7 @@ class NetHosts:
             vxlan_port=4789,
             networks=views,
             peers=peers,
+            ends={network_id(n): ends for (host, n), ends in self.ends.items() if host == number},
             vip_ranges={
                 network_id(n): vip_ranges(n)
                 for n, spec in self.networks[number].items()
@@ -137,12 +144,29 @@ class NetHosts:
                     host=host_id(n),
                     blocks=(*blocks(spec, n), *self.singles.get(n, ())),
                     number=n if ident == ENTRIES else 0,
+                    ends=tuple(
+                        TunnelEnd(generation=end.generation, key=end.key, port=end.port)
+                        for end in self.ends.get((n, ident), ())
+                    ),
                 )
                 for n in members
             ),
             parent=spec.options.get("parent", "") if spec.driver in SITE_DRIVERS else "",
+            keys=self.phases.get(ident, KeyPhase()),
             singles=self.singles.get(number, ()),
         )
+
+    def key(self, number: int, network: int, generation: int = 1) -> LocalEnd:
+        """Let the host have a key of an encrypted network, which its peers know at their next plan."""
+        file = self.folder / f"key-{number}-{network}-{generation}"
+        end = LocalEnd(
+            generation=generation,
+            key=keys.make(file),
+            port=51820 + 2 * network + generation,
+            key_file=str(file),
+        )
+        self.ends[number, network] = (*self.ends.get((number, network), ()), end)
+        return end
 
     def carry(self, wanted: Mapping[int, NetworkSpec]) -> None:
         """All hosts carry these networks."""

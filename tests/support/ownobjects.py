@@ -30,6 +30,7 @@ from net.state import (
     Route,
     Steering,
     Sysctl,
+    TunnelPeer,
     Way,
 )
 
@@ -49,6 +50,7 @@ NOT_OBJECTS: Mapping[type[Item], str] = {
     Sysctl: "a switch is set, not deleted (tests/kernel/test_drift.py)",
     Steering: "a file of a link's (tests/kernel/test_drift.py)",
     Way: "inside a container's namespace",
+    TunnelPeer: "known to its device alone (tests/kernel/test_encrypted_networks.py)",
     Admission: "a rule in Docker's chain (tests/kernel/test_docker_chain.py)",
 }
 TABLES = ("flota", "flota_services")

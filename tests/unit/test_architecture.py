@@ -40,7 +40,7 @@ SOLE_IMPORTER: dict[str, str] = {
     "click": r"cli/.*\.py",
     "rich": r"cli/.*\.py",
     "yaml": r"cli/parse/yaml12\.py",
-    "cryptography": r"(controller/pki\w*|agent/(join|keys)\w*|cli/commands/daemons)\.py",
+    "cryptography": r"(controller/pki\w*|agent/(join|keys)\w*|net/wireguard/keys|cli/commands/daemons)\.py",
     "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|main|serve|unix)\w*|controller/main)\.py",
 }
 
@@ -65,6 +65,8 @@ PURE = [
     "net/resolver/answer.py",
     "net/resolver/cache.py",
     "net/supervise/state.py",
+    "net/wireguard/genl.py",
+    "net/wireguard/uapi.py",
     "net/proxied.py",
     "net/proxy/header.py",
     "net/proxy/clients.py",
@@ -79,6 +81,7 @@ PURE = [
     "net/policychains.py",
     "net/jhash.py",
     "net/l2guard.py",
+    "net/sealing.py",
     "net/spans.py",
     "net/shaping.py",
     "net/servicechains.py",

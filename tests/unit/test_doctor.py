@@ -62,6 +62,12 @@ def test_tunnel_that_is_silent_between_hosts_that_answer_names_the_port() -> Non
     assert "UDP 4789" in finding.hint
 
 
+def test_encrypted_tunnel_that_is_silent_names_its_peers_port() -> None:
+    silent = replace(path("secret", None, None), port=51822)
+    (finding,) = told(check(path("", 0.1, 0.1), silent))
+    assert "UDP 51822" in finding.hint
+
+
 def test_hosts_that_do_not_answer_at_all_are_told_of_first() -> None:
     below, above = told(check(path("", None, None), path("web", None, None)))
     assert (below.severity, below.where) == ("warning", "n1 → n2, underlay")

@@ -1,0 +1,58 @@
+"""Commands about the fleet's settings."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from cli.context import App, out, pass_app
+from model.api import UpdateSettings
+from model.codec import to_plain
+from model.errors import InvalidInput
+
+
+@click.group()
+def fleet() -> None:
+    """What holds for the whole fleet."""
+
+
+@fleet.command("inspect")
+@pass_app
+def inspect(app: App) -> None:
+    """Show the fleet's settings."""
+    out(json.dumps(app.call("GET", "/v1/settings"), indent=4))
+
+
+@fleet.command("update")
+@click.option("--vxlan-port", type=int, help="UDP port of tunnels (4789)")
+@click.option("--vni-range", default="", metavar="FIRST-LAST", help="Numbers of new networks (4096-1048575)")
+@click.option(
+    "--vxlan-source-ports",
+    default="",
+    metavar="FIRST-LAST",
+    help="UDP ports tunnels send from; auto: the kernel's",
+)
+@pass_app
+def update(app: App, vxlan_port: int | None, vni_range: str, vxlan_source_ports: str) -> None:
+    """Change the fleet's settings. Another port or other source ports rebuild all tunnels: containers stay,
+    what they send each other is lost for a moment."""
+    auto = vxlan_source_ports == "auto"
+    body = UpdateSettings(
+        vxlan_port=vxlan_port,
+        vni_range=_range(vni_range),
+        source_ports=(0, 0) if auto else _range(vxlan_source_ports),
+    )
+    if body == UpdateSettings():
+        raise InvalidInput("nothing is to be changed", hint="See `flota fleet update --help`")
+    app.call("PATCH", "/v1/settings", body=to_plain(body))
+
+
+def _range(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    first, _, last = text.partition("-")
+    try:
+        return int(first), int(last or first)
+    except ValueError:
+        raise InvalidInput(f"{text[:60]!r} is no range", hint="Write FIRST-LAST") from None

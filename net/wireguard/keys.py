@@ -1,0 +1,61 @@
+"""Keys of Curve25519 (RFC 7748) as WireGuard writes them: 32 bytes in base64, private ones in a file of
+root's."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from model.errors import CommandFailed
+
+LENGTH = 32
+
+
+def make(path: Path) -> str:
+    """A new private key in `path` (mode 0600, whole or not at all); the public one. Raises OSError."""
+    private = X25519PrivateKey.generate()
+    aside = path.with_name(f"{path.name}.new")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(base64.b64encode(private.private_bytes_raw()) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+    return text_of(private.public_key().public_bytes_raw())
+
+
+def read(path: Path) -> bytes:
+    """The private key. Raises CommandFailed, without a byte of what was read."""
+    try:
+        raw = base64.b64decode(path.read_bytes().strip(), validate=True)
+    except OSError as error:
+        raise CommandFailed(f"the key {path} cannot be read: {error.strerror}") from error
+    except binascii.Error:
+        raw = b""
+    if len(raw) != LENGTH:
+        raise CommandFailed(f"the key {path} is none", hint="Remove the file; the host makes another")
+    return raw
+
+
+def public(private: bytes) -> str:
+    return text_of(X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw())
+
+
+def text_of(key: bytes) -> str:
+    return base64.b64encode(key).decode()
+
+
+def bytes_of(key: str) -> bytes:
+    """Of a public key in base64. Raises CommandFailed for what is none: it came from another host."""
+    try:
+        raw = base64.b64decode(key, validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != LENGTH:
+        raise CommandFailed(f"{key[:60]!r} is no WireGuard key")
+    return raw

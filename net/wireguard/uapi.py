@@ -1,0 +1,92 @@
+"""The text by which userspace WireGuard is configured (wireguard.com/xplatform), packed and parsed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from model.errors import CommandFailed
+from model.spec import Struct
+from net.state import TunnelPeer
+
+GET = b"get=1\n\n"
+
+
+class Answer(Struct):
+    """Of `get`; keys in hexadecimal."""
+
+    private_key: str = ""
+    port: int = 0
+    peers: tuple[tuple[str, TunnelPeer], ...] = ()
+    """Public key, and the rest."""
+
+
+def own(private_key: bytes, port: int) -> bytes:
+    return _set((f"private_key={private_key.hex()}", f"listen_port={port}"))
+
+
+def put(peers: Iterable[tuple[bytes, TunnelPeer]]) -> bytes:
+    """Each with its public key."""
+    lines: list[str] = []
+    for key, peer in peers:
+        lines += [f"public_key={key.hex()}", f"persistent_keepalive_interval={peer.keepalive}"]
+        lines += [f"endpoint={peer.endpoint}"] if peer.endpoint else []
+        lines += ["replace_allowed_ips=true", *(f"allowed_ip={cidr}" for cidr in peer.allowed)]
+    return _set(lines)
+
+
+def drop(keys: Iterable[bytes]) -> bytes:
+    return _set([line for key in keys for line in (f"public_key={key.hex()}", "remove=true")])
+
+
+def _set(lines: Sequence[str]) -> bytes:
+    return ("\n".join(("set=1", *lines)) + "\n\n").encode()
+
+
+def check(answer: bytes, what: str) -> None:
+    """Raises CommandFailed when it says that something was refused."""
+    _, errno = _lines(answer)
+    if errno:
+        raise CommandFailed(f"{what}: WireGuard refused it (errno {errno})")
+
+
+def parse(link: str, answer: bytes) -> Answer:
+    """What a device of that name says of itself. Raises CommandFailed for what is no answer."""
+    lines, errno = _lines(answer)
+    if errno:
+        raise CommandFailed(f"{link} does not tell its configuration (errno {errno})")
+    private, port, peers = "", 0, list[tuple[str, dict[str, str], list[str]]]()
+    for key, value in lines:
+        match key:
+            case "private_key":
+                private = value
+            case "listen_port" if not peers:
+                port = _number(value)
+            case "public_key":
+                peers.append((value, {}, []))
+            case "allowed_ip" if peers:
+                peers[-1][2].append(value)
+            case _ if peers:
+                peers[-1][1][key] = value
+    return Answer(private_key=private, port=port, peers=tuple(_peer(link, *peer) for peer in peers))
+
+
+def _peer(link: str, key: str, found: dict[str, str], allowed: list[str]) -> tuple[str, TunnelPeer]:
+    keepalive = _number(found.get("persistent_keepalive_interval", "0"))
+    endpoint = found.get("endpoint", "")
+    peer = TunnelPeer(
+        link=link, key="", allowed=tuple(sorted(allowed)), endpoint=endpoint, keepalive=keepalive
+    )
+    return key, peer
+
+
+def _lines(answer: bytes) -> tuple[list[tuple[str, str]], int]:
+    lines = [line.partition("=")[::2] for line in answer.decode(errors="replace").splitlines() if line]
+    if not lines or lines[-1][0] != "errno":
+        raise CommandFailed("WireGuard's answer is cut off")
+    return lines[:-1], _number(lines[-1][1])
+
+
+def _number(text: str) -> int:
+    if not text.lstrip("-").isdigit():
+        raise CommandFailed(f"WireGuard's answer has {text[:20]!r} for a number")
+    return int(text)
