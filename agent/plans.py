@@ -27,6 +27,7 @@ def network_plan(
         peers=dict(view.peers),
         behind_nat=facts.behind_nat,
         vip_ranges={ident: n.vip_ranges for ident, n in networks.items() if n.vip_ranges},
+        addresses=facts.addresses,
         nics=facts.nics,
     )
 

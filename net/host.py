@@ -45,6 +45,8 @@ class NetworkPlan(Struct):
     one container is on together should differ, for they are its way to them."""
     services: Mapping[str, VirtualService] = {}
     """By a key that is the caller's; as `HostNetwork.serve` takes them."""
+    addresses: tuple[str, ...] = ()
+    """All of this host's own."""
     nics: tuple[Nic, ...] = ()
     """The host's own links, for networks that stand on one."""
     policies: HostPolicies = HostPolicies()

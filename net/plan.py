@@ -49,6 +49,7 @@ def scene_of(plan: NetworkPlan) -> Scene:
         vxlan_port=plan.vxlan_port,
         source_ports=plan.source_ports,
         peers={ident: peer for ident, peer in plan.peers.items() if ident != plan.host},
+        addresses=plan.addresses,
         nics=plan.nics,
         behind_nat=plan.behind_nat,
         ends=plan.ends,

@@ -34,6 +34,8 @@ class Scene(Struct):
     behind_nat: bool = False
     ends: Mapping[str, tuple[LocalEnd, ...]] = {}
     """By network id, of the encrypted ones."""
+    addresses: tuple[str, ...] = ()
+    """All of this host's own."""
     nics: tuple[Nic, ...] = ()
     """The host's own links that can carry networks."""
 

@@ -12,12 +12,14 @@ networks that stand on it, and goes with the last of them.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from typing import Literal
 
 from model.errors import Problem
 from model.netoptions import mode as mode_of
 from model.parents import tagged
+from model.spec import Subnet
 from model.status import Nic
 from model.view import NetworkView
 from net.backend.base import (
@@ -89,7 +91,7 @@ class SiteBackend:
         return NetState(
             links=links,
             addresses=frozenset(Address(link=name, cidr=full_prefix(a)) for a in host_addresses(view)),
-            routes=frozenset(_routes(view, name)),
+            routes=frozenset(_routes(view, scene, name)),
             sysctls=_sysctls(view, name),
         )
 
@@ -141,12 +143,25 @@ def _vlan(view: NetworkView, scene: Scene) -> Link:
     )
 
 
-def _routes(view: NetworkView, shim: str) -> Iterable[Route]:
-    """To what this host's containers may have; those of other hosts it reaches as it did before."""
-    for block in view.held:
-        source = host_address(subnet_of(view.spec, block.split("/")[0]), view.blocks)
+def _routes(view: NetworkView, scene: Scene, shim: str) -> Iterable[Route]:
+    """To what this host's containers may have. Those of other hosts it reaches as it reaches the site's other
+    machines; where it has no address of its own among them, by the shim too."""
+    away = [block for peer in view.peers for block in peer.blocks if not _is_there(view, scene, block)]
+    for block in (*view.held, *away):
+        source = host_address(_subnet(view, block), view.blocks)
         if source:
             yield Route(destination=block, link=shim, source=source)
+
+
+def _subnet(view: NetworkView, block: str) -> Subnet:
+    return subnet_of(view.spec, block.split("/")[0])
+
+
+def _is_there(view: NetworkView, scene: Scene, block: str) -> bool:
+    """Whether the host has an address of its own in the subnet of that block."""
+    whole = ipaddress.ip_network(_subnet(view, block).cidr)
+    own = (ipaddress.ip_address(address) for address in (scene.address, *scene.addresses))
+    return any(address.version == whole.version and address in whole for address in own)
 
 
 def _sysctls(view: NetworkView, shim: str) -> dict[str, str]:

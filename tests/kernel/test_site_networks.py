@@ -72,7 +72,7 @@ def test_container_on_the_sites_network_is_reached_by_all_and_reaches_all(hosts:
         for name, where in spaces.items():
             stack.callback(server(where, name).close)
         asking = {"near": targets.keys(), "far": {"near", "stranger"}}
-        asking |= {"host": {"near", "beside"}, "stranger": {"near", "beside", "far"}}
+        asking |= {"host": {"near", "beside", "far"}, "stranger": {"near", "beside", "far"}}
         for who, whom in asking.items():
             for name in whom:
                 for kind in ("tcp", "udp"):

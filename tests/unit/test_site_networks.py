@@ -28,7 +28,7 @@ from model.spec import (
     Subnet,
 )
 from model.status import HostFacts, HostState, Nic
-from model.view import NetworkView
+from model.view import NetworkPeer, NetworkView
 from net.diff import Op, diff
 from net.endpoint import InstanceNetwork, endpoint_status
 from net.host import EndpointRequest, NetworkPlan, predefined_bridge
@@ -90,6 +90,19 @@ def test_host_gets_a_shim_with_an_address_of_its_own_and_ways_to_its_blocks() ->
         Route(destination="2001:db8::100/120", link=shim, source="2001:db8::100"),
     }
     assert state.sysctls[f"net/ipv4/conf/{shim}/arp_ignore"] == "1"
+
+
+def test_containers_of_other_hosts_are_reached_by_the_shim_where_the_host_is_not_on_the_network() -> None:
+    peer = NetworkPeer(host=HostId("2" * 64), blocks=("192.0.2.144/28", "2001:db8::200/120"))
+    view = replace(lan(), peers=(peer,))
+    away = {"192.0.2.144/28", "2001:db8::200/120"}
+    for own, found in (
+        (("192.0.2.11",), {"2001:db8::200/120"}),
+        (("192.0.2.11", "2001:db8::11"), set()),
+        (("198.18.0.11",), away),
+    ):
+        state = desired(replace(plan(view), address=own[0], addresses=own), ())
+        assert {route.destination for route in state.routes} & away == found, own
 
 
 def test_endpoint_stands_on_the_parent_and_reaches_its_host_by_the_shim() -> None:
