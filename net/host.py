@@ -47,6 +47,10 @@ class NetworkPlan(Struct):
     """By a key that is the caller's; as `HostNetwork.serve` takes them."""
     nics: tuple[Nic, ...] = ()
     """The host's own links, for networks that stand on one."""
+    link: str = ""
+    """The underlay's, which carries `address`."""
+    onlink: tuple[str, ...] = ()
+    """Ranges that are reached on it without a router."""
     policies: HostPolicies = HostPolicies()
     """As `HostNetwork.police` takes them."""
 

@@ -12,15 +12,17 @@ networks that stand on it, and goes with the last of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from model.errors import Problem
+from model.ids import HostId
 from model.netoptions import mode as mode_of
 from model.parents import tagged
 from model.status import Nic
 from model.view import NetworkView
 from net.backend.base import (
+    Features,
     Scene,
     Traits,
     Upper,
@@ -42,6 +44,7 @@ BROADCASTING = ("bridge", "vepa", "l2")
 class SiteBackend:
     def __init__(self, kind: Literal["macvlan", "ipvlan"]) -> None:
         self._kind = kind
+        self.features = Features()
 
     def validate(self, view: NetworkView, scene: Scene) -> Iterable[Problem]:
         yield from subnet_problems(view)
@@ -66,6 +69,12 @@ class SiteBackend:
             asked=bool(own),
             beside={scene.address: ways[mine]} if mine in ways else {},
         )
+
+    def overhead(self, options: Mapping[str, str], address: str) -> int:
+        return 0
+
+    def unreached(self, view: NetworkView, scene: Scene) -> Mapping[HostId, str]:
+        return {}
 
     def fragment(self, view: NetworkView, scene: Scene) -> NetState:
         under = below(view, scene)
