@@ -207,7 +207,9 @@ class HostAgent:
                 replace(plan, services=self._services.take(), policies=self._policies.take())
             )
             self._plan = plan
-            trouble = "; ".join((*plans.unfounded(plan), *unreached(plan)))
+            trouble = "; ".join(
+                (*plans.without_driver(context.view), *plans.unfounded(plan), *unreached(plan))
+            )
             context.tunnel_keys.tidy(ends)
             context.addresses.renew()
             for worker in self.workers.values():
