@@ -27,3 +27,5 @@ class AgentConfig(Struct):
     labels: Mapping[str, str] = {}
     insecure_registries: tuple[str, ...] = ()
     """Registry hosts that may be spoken to over plain HTTP; loopback always may."""
+    network_drivers: tuple[str, ...] = ()
+    """Third parties' (docs/drivers.md)."""

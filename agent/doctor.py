@@ -57,6 +57,7 @@ def _checked(path: Path, small: Answer, large: Answer, led: str) -> PathCheck:
         large=large.seconds,
         note=small.error or large.error,
         way="" if not path.link or led == path.link else led or NOWHERE,
+        tunnel=path.tunnel,
     )
 
 

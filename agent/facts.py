@@ -20,10 +20,11 @@ from model.errors import FlotaError, Unsupported
 from model.quantity import NANO
 from model.status import HostFacts
 from model.whereabouts import parted
-from net.kernel.underlay import link_kinds, link_of, nics, own_addresses
+from net.kernel.underlay import carrier_of, link_kinds, nics, own_addresses
 
 VERSION = "0.1.0"
 DEFAULT_MTU = 1500
+"""Where no link carries the address, as behind NAT."""
 SAFE_RUNC = (1, 2, 8)
 """First release with the fixes of CVE-2025-31133, -52565 and -52881 (1.3 has them from 1.3.3 on)."""
 
@@ -55,11 +56,14 @@ async def measure(
 
 def underlay(known: HostFacts, address: str) -> HostFacts:
     """`known` with what may change while it runs: its underlay address is `address` now."""
-    reached = hostroutes.measure()
+    reached, carrier = hostroutes.measure(), carrier_of(address)
     return replace(
         known,
         address=address,
-        mtu=mtu_of(address),
+        mtu=carrier.mtu if carrier is not None else DEFAULT_MTU,
+        link=carrier.name if carrier is not None else "",
+        onlink=carrier.ranges if carrier is not None else (),
+        link_local=carrier.link_local if carrier is not None else "",
         addresses=own_addresses(),
         links=reached.links,
         routes=reached.routes,
@@ -96,12 +100,6 @@ def _source_address(host: str) -> str:
             found: str = probe.getsockname()[0]
             return found
     raise Unsupported(f"this host has no route to {host}", hint="Give this host's --address")
-
-
-def mtu_of(address: str) -> int:
-    """MTU of the link that carries `address`; 1500 where none does, as behind NAT."""
-    found = link_of(address)
-    return found[1] if found is not None else DEFAULT_MTU
 
 
 def boot_id() -> str:

@@ -45,6 +45,7 @@ from model.tunnels import TunnelReport
 from model.view import NetworkView, View, ViewDelta
 from net.host import Drift, NetworkPlan
 from net.ipam import Leases
+from net.plan import unreached
 
 log = logging.getLogger("flota.agent")
 
@@ -205,7 +206,10 @@ class HostAgent:
             await self.context.network.apply(
                 replace(plan, services=self._services.take(), policies=self._policies.take())
             )
-            self._plan, trouble = plan, "; ".join(plans.unfounded(plan))
+            self._plan = plan
+            trouble = "; ".join(
+                (*plans.without_driver(context.view), *plans.unfounded(plan), *unreached(plan))
+            )
             context.tunnel_keys.tidy(ends)
             context.addresses.renew()
             for worker in self.workers.values():

@@ -40,6 +40,8 @@ from image.drivers.choice import choose
 from image.registry.client import RegistryClient
 from image.store import ImageStore
 from model.ids import HostId
+from net import backend
+from net.drivers import load
 from net.kernel.host import host_kernel
 from net.proxying import ProxyFeed
 from net.reconciler import NetReconciler
@@ -52,6 +54,7 @@ BLOCKED = 0.1
 async def run(config: AgentConfig, ready: asyncio.Event | None = None) -> None:
     """Be this host's agent until cancelled; `ready` is set once everything that ran is adopted. Raises
     FlotaError when it can't start."""
+    backend.add(load(config.network_drivers))
     state, run_dir = Path(config.state_dir), Path(config.run_dir)
     enrollment = join.load(state)
     journal = await Journal.open(state)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from model.ids import HostId
 from model.status import HostFacts
 from model.view import NetworkView, View
+from net.backend import BACKENDS
 from net.host import NetworkPlan
 from net.plan import can_stand, scene_of, traits_of
 
@@ -15,14 +16,18 @@ def network_plan(
     view: View, host: HostId, facts: HostFacts, *, leaving: Mapping[str, NetworkView] | None = None
 ) -> NetworkPlan:
     """A function of the View, of what this host is, and of the networks that somebody here has still to
-    leave. Without services: those follow members, not Views."""
-    networks = {**(leaving or {}), **{str(ident): network for ident, network in view.networks.items()}}
+    leave. Without services: those follow members, not Views. Networks of a driver that is not here
+    are left out."""
+    named = {**(leaving or {}), **{str(ident): network for ident, network in view.networks.items()}}
+    networks = {ident: network for ident, network in named.items() if network.spec.driver in BACKENDS}
     return NetworkPlan(
         host=host,
         address=facts.address,
         mtu=facts.mtu,
         vxlan_port=view.vxlan_port,
         source_ports=view.source_ports,
+        link=facts.link,
+        onlink=facts.onlink,
         networks=networks,
         peers=dict(view.peers),
         behind_nat=facts.behind_nat,
@@ -39,3 +44,13 @@ def unfounded(plan: NetworkPlan) -> Iterable[str]:
         if not can_stand(traits_of(view, scene)):
             link = view.parent or view.spec.options.get("parent", "")
             yield f"network {view.spec.name}: this host has no link {link} that is up"
+
+
+def without_driver(view: View) -> tuple[str, ...]:
+    """The networks that this host can't carry, each with the remedy: for people."""
+    return tuple(
+        f"network {network.spec.name}: there is no driver {network.spec.driver} here, "
+        f"start this host's agent with --network-driver {network.spec.driver}"
+        for _, network in sorted(view.networks.items())
+        if network.spec.driver not in BACKENDS
+    )

@@ -22,11 +22,10 @@ from model.netoptions import SITE_DRIVERS
 from model.records import Block, Desired, Host, Instance, Network, ResolvedAttachment
 from model.spec import NetworkSpec, Subnet
 from model.status import InstanceStatus
+from net import backend
 from net.ipam import carve, free_subnet, overlap, parse_range, room
 from net.subnets import Range, edges, gateway
 
-LOCAL_DRIVERS = frozenset({"bridge"})
-"""Their subnet is each host's own; nothing is leased."""
 LARGER = "Make a network with a larger subnet"
 VIP_BITS = 4
 """Services' addresses are a sixteenth of a subnet of the usual size."""
@@ -152,7 +151,7 @@ def free_vni(cluster: Cluster) -> int:
 
 def spans_hosts(network: Network) -> bool:
     """Whether hosts share its subnets, so that each needs blocks of them."""
-    return network.spec.driver not in LOCAL_DRIVERS
+    return backend.spans_hosts(network.spec.driver)
 
 
 class Leases:

@@ -32,6 +32,8 @@ class ControllerConfig(Struct):
     address_pools: tuple[str, ...] = ()
     ping_every: float = 0.5
     liveness: Policy = Policy()
+    network_drivers: tuple[str, ...] = ()
+    """Third parties' (docs/drivers.md)."""
 
 
 def check_config(config: ControllerConfig) -> ControllerConfig:

@@ -22,7 +22,8 @@ from model.ids import HostId, NetworkId, ServiceId
 from model.records import Host, Instance, Network, ResolvedAttachment, Service
 from model.spec import ContainerSpec, NetworkSpec, Publish, ServiceSpec
 from model.status import HostReport
-from net.backend.vxlan import LEAST_MTU_IPV6, overhead
+from net.backend.base import LEAST_MTU_IPV6
+from net.backend.vxlan import overhead
 from net.host import INGRESS
 from net.returnpath import MOST_ENTRIES
 

@@ -29,6 +29,8 @@ from controller.store.sqlite import SqliteStore
 from model.codec import encode_json
 from model.spec import Struct
 from model.whereabouts import joined
+from net import backend
+from net.drivers import load
 
 log = logging.getLogger("flota.controller")
 
@@ -47,6 +49,7 @@ async def run(config: ControllerConfig, ready: asyncio.Event | None = None) -> N
     """Be the controller until cancelled; `ready` is set once the API answers. Raises FlotaError when it
     can't start."""
     check_config(config)
+    backend.add(load(config.network_drivers))
     store = await open_store(config)
     try:
         address = joined(advertised(config), config.port)

@@ -234,4 +234,5 @@ def _peer(host: Host) -> Peer:
         address=facts.address,
         addresses=facts.addresses,
         behind_nat=facts.behind_nat,
+        link_local=facts.link_local,
     )

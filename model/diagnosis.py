@@ -16,6 +16,11 @@ from model.ids import HostId
 NOWHERE = "none"
 """`PathCheck.way` of what the kernel sends by no link."""
 
+UNTUNNELLED = (
+    "The hosts reach each other: let the network's own addresses pass between them (host firewalls and "
+    "switches may drop what comes from addresses that they don't know), or use a tunnel"
+)
+
 
 def diagnose(
     checks: Sequence[HostCheck], failed: Mapping[str, str], names: Mapping[HostId, str], vxlan_port: int
@@ -137,6 +142,8 @@ def _of_path(path: PathCheck, below: PathCheck | None, vxlan_port: int) -> Findi
         return Finding(severity="warning", where="", what=what, hint=hint, kind="unreachable")
     if below is not None and below.small is not None:
         hint = f"The hosts reach each other: let UDP {path.port or vxlan_port} pass between them, both ways"
+        if not path.tunnel:
+            hint = UNTUNNELLED
         return Finding(severity="fault", where="", what=what, hint=hint, kind="blocked")
     hint = "The hosts don't reach each other either: look at the network between them"
     return Finding(severity="fault", where="", what=what, hint=hint, kind="unreachable")

@@ -48,6 +48,8 @@ class PathCheck(Struct):
     """The link that the host's packets take there, if it is not the network's own; `none`: no link."""
     port: int = 0
     """UDP port of the peer that carries it, where it is not the fleet's VXLAN port."""
+    tunnel: bool = True
+    """Whether the network's packets are wrapped on that way; else they pass as they are."""
 
 
 class Through(Struct):

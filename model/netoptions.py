@@ -14,15 +14,17 @@ from model.quantity import parse_duration
 
 SITE_DRIVERS = frozenset({"macvlan", "ipvlan"})
 """Their subnet is the site's own, with the site's router: containers stand among its machines."""
-_COMMON = ("mtu", "icc")
+COMMON = ("mtu", "icc")
 KNOWN: Mapping[str, tuple[str, ...]] = {
-    "overlay": (*_COMMON, "mode", "vni", "rps", "encrypted", "rekey"),
-    "bridge": _COMMON,
+    "overlay": (*COMMON, "mode", "vni", "rps", "direct", "encrypted", "rekey"),
+    "host-gw": (*COMMON, "rps"),
+    "bridge": COMMON,
     "macvlan": ("mtu", "parent", "mode"),
     "ipvlan": ("mtu", "parent", "mode", "flag"),
 }
 """mtu: of the containers' interfaces. icc: `off` keeps containers of the network apart but for published
-ports. mode: routed or bridged. vni: the VXLAN's number. rps: `off` keeps a stream on one processor.
+ports. mode: routed or bridged. vni: the VXLAN's number. rps: `off` keeps a stream on one processor. direct:
+`on` does without the tunnel between hosts that share a link.
 encrypted: `on` sends what goes to other hosts by WireGuard.
 rekey: how often the keys of that are changed, or `off`.
 parent: the host's link that containers stand on (`model.parents`). mode and flag: the kernel's own."""
@@ -51,7 +53,7 @@ _REFUSED: Mapping[str, str] = {
 def canonical(options: Mapping[str, str]) -> dict[str, str]:
     """With our names for docker's. The order is kept."""
     found = {_DOCKERS.get(key, key): value for key, value in options.items()}
-    for switch in ("icc", "encrypted"):
+    for switch in ("icc", "encrypted", "direct"):
         if switch in found:
             found[switch] = _SWITCHES.get(found[switch].lower(), found[switch])
     if found.get("encrypted") == "":  # docker's way to say it
@@ -111,6 +113,10 @@ def problems(driver: str, options: Mapping[str, str], path: str, *, ipv6: bool) 
         found.append(_p(f"{path}.rekey", "only an encrypted network has keys"))
     if encrypted(options) and options.get("mode") == "bridged":
         found.append(_p(f"{path}.encrypted", "a bridged overlay can't be encrypted: leave mode out"))
+    if options.get("direct") == "on" and options.get("mode") == "bridged":
+        found.append(_p(f"{path}.direct", "a bridged overlay is one segment over all hosts: leave one out"))
+    if options.get("direct") == "on" and encrypted(options):
+        found.append(_p(f"{path}.direct", "an encrypted network is never without its tunnel: leave one out"))
     return found
 
 
@@ -142,6 +148,7 @@ _CHECKS: Mapping[str, Callable[[str], bool]] = {
     "icc": lambda text: text in ("on", "off"),
     "encrypted": lambda text: text in ("on", "off"),
     "rekey": _rekey,
+    "direct": lambda text: text in ("on", "off"),
 }
 _WORDS: Mapping[str, str] = {
     "mtu": f"{LEAST_MTU} to {MOST_MTU}",
@@ -152,6 +159,7 @@ _WORDS: Mapping[str, str] = {
     "icc": "on or off",
     "encrypted": "on or off",
     "rekey": "a time of a minute or more such as 24h, or off",
+    "direct": "on or off",
 }
 
 

@@ -180,6 +180,12 @@ class HostFacts(Struct):
     nics: tuple[Nic, ...] = ()
     link_kinds: tuple[str, ...] = ()
     """Of macvlan, ipvlan and vlan those that its kernel can make."""
+    link: str = ""
+    """The one that carries `address`."""
+    onlink: tuple[str, ...] = ()
+    """Ranges that are reached on that link without a router."""
+    link_local: str = ""
+    """Its IPv6 address there that is good on the link only (RFC 4291, 2.5.6)."""
 
 
 class HostState(StrEnum):

@@ -31,6 +31,8 @@ class Peer(Struct):
     """All of its own, as far as it told."""
     behind_nat: bool = False
     """It has to speak first."""
+    link_local: str = ""
+    """IPv6, on the link that carries `address`."""
 
 
 class NetworkPeer(Struct):

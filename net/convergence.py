@@ -17,7 +17,7 @@ from net.endpoint import InstanceNetwork
 from net.host import Drift
 from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.kernel.base import Kernel
-from net.state import UPPER, Link, NetState, Place, Steering
+from net.state import UPPER, Link, NetState, Place, Route, Steering
 
 log = logging.getLogger("flota.net")
 
@@ -31,6 +31,8 @@ class Convergence:
         """Of the routes that stood after the last comparison."""
         self._told: Mapping[tuple[str, str], str] = {}
         """Where tunnels' peers were said to be last, by link and key."""
+        self._stands = False
+        """Whether the last comparison got all that was wanted."""
         self.leaving: set[str] = set()
         self.refused: Mapping[str, CommandFailed] = {}
         """Links that could not be made, and why."""
@@ -78,10 +80,29 @@ class Convergence:
         self._routed = frozenset(route.place for route in want.routes)
         if failure is None:
             self._told = {peer.whose: peer.endpoint for peer in want.tunnel_peers}
+        self._stands = failure is None
         if before.chains != self.firewall.chains:
             log.info("published ports follow firewalld, whose rules for what comes in are others now")
             operations = [operation for operation in operations if isinstance(operation, Op)]
         return operations, failure
+
+    async def step(self, operations: Sequence[Operation]) -> bool:
+        """What is known to differ, issued without a look at all there is; false where that can't be: what
+        stands is not what was wanted last, or was not as thought."""
+        if not self._stands:
+            return False
+        self._stands = False
+        try:
+            await self.issue(operations)
+        except CommandFailed as error:
+            log.warning("comparing everything, since %s", error)
+            return False
+        routes = [op for op in operations if isinstance(op, Op) and isinstance(op.item, Route)]
+        gone = {op.item.place for op in routes if op.verb == "remove" and isinstance(op.item, Route)}
+        come = {op.item.place for op in routes if op.verb != "remove" and isinstance(op.item, Route)}
+        self._routed = (self._routed - gone) | come
+        self._stands = True
+        return True
 
     async def _difference(self, want: NetState) -> Sequence[Operation]:
         inner = tuple(link for link in want.links.values() if link.foot is not None and link.kind in UPPER)

@@ -9,13 +9,10 @@ peers only.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
-from typing import Any
 
 from model.netoptions import apart
-from net import hostfirewall, ingressrules, l2guard, policychains, sealing, servicenat
+from net import directrules, hostfirewall, ingressrules, l2guard, policychains, sealing, servicenat
 from net.backend.base import Member, Scene, is_ipv6
 from net.host import EndpointRequest, PublishRequest
 from net.hostfirewall import NO_FIREWALL, HostFirewall
@@ -23,6 +20,7 @@ from net.names import has_names
 from net.naming import BRIDGE, SHIM, VXLAN, WIREGUARD
 from net.policy import HostPolicies
 from net.publish import elements
+from net.spans import without
 from net.state import Chain, ElementSet, Family, NftTable, Rule, element_set, rule
 from net.subnets import resolvers
 
@@ -84,20 +82,20 @@ def _inet(
     vnis = sorted({member.view.vni for member in tunnelled})
     closed = sealing.sealed(members)
     ports = elements(published)
-    ingress = ingressrules.member_of(members)
+    ingress, link = ingressrules.member_of(members), directrules.link_of(members)
     asked = [address for m in members if has_names(m.view) for address in resolvers(m.view)]
     shims = any(m.traits.upper is not None and m.traits.inner for m in members)
+    tracking = policychains.tracking(policies)
     return NftTable(
         chains={
-            **_inet_chains(
-                scene.vxlan_port, vnis, policychains.tracking(policies), ingress, closed, shims=shims
-            ),
+            **_inet_chains(scene.vxlan_port, vnis, tracking, ingress, closed, link, shims=shims),
             **_publish_chains(firewall),
             **ingressrules.chains(ingress, scene),
             **sealing.chains(closed),
         },
         sets={
             **ingressrules.sets(ingress, scene),
+            **directrules.sets(members),
             "own": element_set(_IFNAME, inner),
             "lanes": element_set("ifname . ifname", lanes),
             "outward": element_set(_IFNAME, outward),
@@ -124,13 +122,18 @@ def _inet_chains(
     tracking: tuple[Rule, ...],
     ingress: Member | None,
     closed: tuple[Member, ...],
+    link: str,
     *,
     shims: bool,
 ) -> Mapping[str, Chain]:
     return {
-        **_untracked_chains(vxlan_port, vnis, tracking, sealing.arrivals(closed, vxlan_port), shims=shims),
-        **_forward_chains(vxlan_port, ingress, closed),
-        "postrouting": Chain(type="nat", hook="postrouting", priority=SRCNAT, rules=_source_rules(ingress)),
+        **_untracked_chains(
+            vxlan_port, vnis, tracking, sealing.arrivals(closed, vxlan_port), link, shims=shims
+        ),
+        **_forward_chains(vxlan_port, ingress, closed, link),
+        "postrouting": Chain(
+            type="nat", hook="postrouting", priority=SRCNAT, rules=_source_rules(ingress, link)
+        ),
     }
 
 
@@ -139,6 +142,7 @@ def _untracked_chains(
     vnis: list[int],
     tracking: tuple[Rule, ...],
     unsealed: tuple[Rule, ...],
+    link: str,
     *,
     shims: bool,
 ) -> Mapping[str, Chain]:
@@ -180,6 +184,7 @@ def _untracked_chains(
                 rule("ip daddr 127.0.0.0/8 drop", "loopback is the host's own"),
             )
         ),
+        **directrules.chains(link, verdict),
         "tunnel": Chain(
             rules=(
                 rule("ip saddr @peers4 notrack accept", "known peer"),
@@ -187,7 +192,12 @@ def _untracked_chains(
                 rule("counter drop", "not a peer of this fleet"),
             )
         ),
-        "early": Chain(type="filter", hook="prerouting", priority=RAW, rules=(*unsealed, *tunnel, *inner)),
+        "early": Chain(
+            type="filter",
+            hook="prerouting",
+            priority=RAW,
+            rules=(*unsealed, *tunnel, *inner, *directrules.arrivals(link)),
+        ),
         "early_output": Chain(type="filter", hook="output", priority=RAW, rules=(*sent, *answers)),
     }
 
@@ -218,7 +228,7 @@ def _tunnels_apart(vxlan_port: int) -> tuple[Rule, ...]:
 
 
 def _forward_chains(
-    vxlan_port: int, ingress: Member | None, closed: tuple[Member, ...]
+    vxlan_port: int, ingress: Member | None, closed: tuple[Member, ...], link: str
 ) -> Mapping[str, Chain]:
     return {
         "from_own": Chain(
@@ -228,6 +238,7 @@ def _forward_chains(
                 *servicenat.refusals(),
                 rule("iifname @outward ct status dnat accept", "published ports, from any open network"),
                 rule("oifname @own drop", "networks are apart"),
+                *directrules.refusals(link),
                 rule("iifname @outward accept", "open networks reach the outside"),
                 rule("drop", "internal networks don't"),
             )
@@ -248,6 +259,7 @@ def _forward_chains(
             rules=(
                 *sealing.forwarding(closed),
                 rule("iifname . oifname @lanes accept", "within one network"),
+                *directrules.forwarding(link),
                 *ingressrules.forwarding(ingress),
                 rule("iifname @own jump from_own", "from containers"),
                 rule("oifname @own jump to_own", "to containers"),
@@ -307,7 +319,7 @@ def _listed_rules() -> tuple[Rule, ...]:
     )
 
 
-def _source_rules(ingress: Member | None) -> tuple[Rule, ...]:
+def _source_rules(ingress: Member | None, link: str) -> tuple[Rule, ...]:
     return (
         rule("oifname @own ip saddr 127.0.0.0/8 masquerade", "loopback's address is good here only"),
         *servicenat.sources(),
@@ -315,27 +327,10 @@ def _source_rules(ingress: Member | None) -> tuple[Rule, ...]:
         rule("oifname @own ct status dnat ip saddr @out4 masquerade", "hairpin: answers must come by us"),
         rule("oifname @own ct status dnat ip6 saddr @out6 masquerade", "hairpin: answers must come by us"),
         rule("oifname @own accept", "no NAT between containers"),
+        *directrules.sources(link),
         rule("ip saddr @out4 masquerade", "containers go out with the host's address"),
         rule("ip6 saddr @out6 masquerade", "containers go out with the host's address"),
     )
-
-
-def without(cidr: str, but: Iterable[str]) -> Iterable[str]:
-    """A range without some addresses, in nft's notation of intervals, as its listing says it too."""
-    whole = ipaddress.ip_network(cidr)
-    kind = type(whole[0])
-    holes = sorted({int(a) for a in map(ipaddress.ip_address, but) if a in whole})
-    edges = (int(whole[0]) - 1, *holes, int(whole[-1]) + 1)
-    for below, above in pairwise(edges):
-        if above - below > 1:
-            yield _span(kind(below + 1), kind(above - 1))
-
-
-def _span(first: Any, last: Any) -> str:
-    if first == last:
-        return str(first)
-    networks = list(ipaddress.summarize_address_range(first, last))
-    return str(networks[0]) if len(networks) == 1 else f"{first}-{last}"
 
 
 def _port_map(key: str, address: str, found: Mapping[str, str]) -> ElementSet:

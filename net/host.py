@@ -49,6 +49,10 @@ class NetworkPlan(Struct):
     """All of this host's own."""
     nics: tuple[Nic, ...] = ()
     """The host's own links, for networks that stand on one."""
+    link: str = ""
+    """The underlay's, which carries `address`."""
+    onlink: tuple[str, ...] = ()
+    """Ranges that are reached on it without a router."""
     policies: HostPolicies = HostPolicies()
     """As `HostNetwork.police` takes them."""
 

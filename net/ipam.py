@@ -15,6 +15,7 @@ import msgspec
 
 from model.errors import Exhausted, InUse, InvalidInput
 from model.spec import NetworkSpec, Struct, Subnet
+from net.backend import BACKENDS
 from net.subnets import Address, Range, edges, gateway, host_address, subnet_of
 
 QUARANTINE = 30.0
@@ -196,10 +197,16 @@ def reserved(spec: NetworkSpec, blocks: Sequence[str]) -> frozenset[Address]:
     for subnet in spec.subnets:
         whole = ipaddress.ip_network(subnet.cidr)
         found |= {*edges(whole), gateway(subnet)}
-        own = host_address(subnet, blocks) if spec.driver != "bridge" else ""
+        own = host_address(subnet, blocks) if _speaks(spec.driver) else ""
         if own:
             found.add(ipaddress.ip_address(own))
     return frozenset(found)
+
+
+def _speaks(driver: str) -> bool:
+    """Whether hosts have an address of their own in such a network."""
+    backend = BACKENDS.get(driver)
+    return backend is not None and backend.features.speaks
 
 
 def room(spec: NetworkSpec, block: str, blocks: Sequence[str]) -> int:

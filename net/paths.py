@@ -9,13 +9,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-from msgspec.structs import replace
-
 from model.ids import HostId
 from model.netoptions import SITE_DRIVERS
 from model.spec import Struct
 from model.tunnels import end_of
 from model.view import NetworkView
+from net.backend.base import Scene
 from net.host import NetworkPlan
 from net.plan import backend_of, scene_of, traits_of
 from net.state import Route
@@ -33,11 +32,14 @@ class Path(Struct):
     """By which it should leave; empty: whichever."""
     port: int = 0
     """UDP port of the peer by which an encrypted network reaches it; 0: the fleet's VXLAN port."""
+    tunnel: bool = False
+    """Whether it leaves in others' packets."""
 
 
 def paths_of(plan: NetworkPlan) -> tuple[Path, ...]:
     """All of them, in the order of peers and networks; networks on the site's own are the site's affair. A
-    host without an address of its own in a network (its blocks are single addresses) is not tried there."""
+    host without an address of its own in a network (its blocks are single addresses) is not tried there, nor
+    is a peer that a network can't reach from here."""
     scene = scene_of(plan)
     found = [
         Path(peer=peer.host, network="", source=plan.address, target=peer.address, mtu=plan.mtu)
@@ -45,13 +47,8 @@ def paths_of(plan: NetworkPlan) -> tuple[Path, ...]:
         if (":" in peer.address) == (":" in plan.address) and not peer.behind_nat
     ]
     for _, view in sorted(plan.networks.items()):
-        if view.spec.driver in SITE_DRIVERS:
-            continue
-        mtu = traits_of(view, scene).mtu
-        routes = backend_of(view).fragment(view, scene).routes
-        found += [
-            replace(p, link=_link(p.target, routes)) for p in _of_network(view, scene.peers.keys(), mtu)
-        ]
+        if view.spec.driver not in SITE_DRIVERS:
+            found += _of_network(view, scene)
     return tuple(found)
 
 
@@ -65,16 +62,19 @@ def _link(target: str, routes: Iterable[Route]) -> str:
     return found
 
 
-def _of_network(view: NetworkView, hosts: Iterable[HostId], mtu: int) -> Iterable[Path]:
-    known = set(hosts)
+def _of_network(view: NetworkView, scene: Scene) -> Iterable[Path]:
+    backend, mtu = backend_of(view), traits_of(view, scene).mtu
+    routes, far = backend.fragment(view, scene).routes, backend.unreached(view, scene)
     for member in view.peers:
-        if member.host not in known:
+        peer = scene.peers.get(member.host)
+        if peer is None or member.host in far:
             continue
         end = end_of(member.ends, view.keys.sending)
         port = end.port if end is not None else 0
         for subnet in view.spec.subnets:
             source, target = host_address(subnet, view.blocks), host_address(subnet, member.blocks)
             if source and target:
+                link = _link(target, routes)
                 yield Path(
                     peer=member.host,
                     network=view.spec.name,
@@ -82,4 +82,6 @@ def _of_network(view: NetworkView, hosts: Iterable[HostId], mtu: int) -> Iterabl
                     target=target,
                     mtu=mtu,
                     port=port,
+                    link=link,
+                    tunnel=link != scene.link,
                 )

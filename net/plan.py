@@ -25,10 +25,10 @@ from net.firewall import tables
 from net.host import INGRESS, EndpointRequest, NetworkPlan
 from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.naming import bridge_name, vxlan_name
-from net.servicechains import Frame
+from net.servicechains import Frame, Lane
 from net.shaping import limits_of
 from net.state import Family, Link, NetState, NftTable, Route
-from net.subnets import Range
+from net.subnets import Range, host_address
 
 V = TypeVar("V")
 
@@ -48,6 +48,8 @@ def scene_of(plan: NetworkPlan) -> Scene:
         mtu=plan.mtu,
         vxlan_port=plan.vxlan_port,
         source_ports=plan.source_ports,
+        link=plan.link,
+        onlink=plan.onlink,
         peers={ident: peer for ident, peer in plan.peers.items() if ident != plan.host},
         addresses=plan.addresses,
         nics=plan.nics,
@@ -125,8 +127,27 @@ def service_frame(plan: NetworkPlan, firewall: HostFirewall = NO_FIREWALL) -> Fr
     return Frame(
         ranges=plan.service_ranges(),
         onlink=tuple(name for t in traits if t.onlink for name in t.inner),
+        direct=tuple(_lanes(plan, scene)),
         ports=INGRESS in plan.networks,
         firewall=replace(firewall, admissions=()),
+    )
+
+
+def _lanes(plan: NetworkPlan, scene: Scene) -> Iterable[Lane]:
+    for _, view in sorted(plan.networks.items()):
+        if link := traits_of(view, scene).direct:
+            for subnet in view.spec.subnets:
+                yield Lane(link=link, subnet=subnet.cidr, own=host_address(subnet, view.blocks))
+
+
+def unreached(plan: NetworkPlan) -> tuple[str, ...]:
+    """What can't pass between this host and others, by each network: for people. The plan has passed
+    `check`."""
+    scene = scene_of(plan)
+    return tuple(
+        f"network {view.spec.name}: {why}"
+        for _, view in sorted(plan.networks.items())
+        for _, why in sorted(backend_of(view).unreached(view, scene).items())
     )
 
 

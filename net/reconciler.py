@@ -39,6 +39,7 @@ from net.kernel.host import host_kernel
 from net.loadbalance import VirtualService
 from net.naming import veth_name
 from net.parting import Parting
+from net.peerdiff import peer_changes
 from net.plan import (
     around,
     check,
@@ -125,9 +126,11 @@ class NetReconciler:
     async def apply(self, plan: NetworkPlan) -> None:
         check(plan)
         async with self._lock:
-            self._plan = plan
-            await self._fences.all(self._plan, self._instances.values())
-            _, failure = await self._converge()
+            before, self._plan, failure = self._plan, plan, None
+            await self._fences.all(plan, self._instances.values())
+            known = None if before is None else peer_changes(before, plan)
+            if known is None or not await self._convergence.step(known):
+                _, failure = await self._converge()
             frame = service_frame(plan, self._convergence.firewall)
             await self._serving.apply(plan.services, frame, own_blocks(plan))
             self._told = {key: s for key, s in plan.services.items() if told(s)}

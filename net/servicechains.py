@@ -30,6 +30,15 @@ SEED = "0xf107a"
 OTHER_SEED = "0xf107b"
 
 
+class Lane(Struct):
+    """A network's subnet as it is reached by the underlay's link."""
+
+    link: str
+    subnet: str
+    own: str
+    """This host's own address in it; empty where it has none."""
+
+
 class Frame(Struct):
     """What the table's fixed chains depend on."""
 
@@ -37,6 +46,8 @@ class Frame(Struct):
     """Set aside for virtual addresses."""
     onlink: tuple[str, ...] = ()
     """Bridges whose containers hold their subnet on-link."""
+    direct: tuple[Lane, ...] = ()
+    """Of networks whose packets pass the underlay's link as they are."""
     ports: bool = False
     """Whether services may publish ports on this host."""
     firewall: HostFirewall = NO_FIREWALL
@@ -104,13 +115,14 @@ def base_chains(frame: Frame) -> Mapping[str, Chain]:
             rules=(
                 rule(f'iifname "{BRIDGE}*" jump served', "containers of this host"),
                 rule(f'iifname "{VXLAN}*" jump served', "containers of other hosts"),
+                *_by_link(frame.direct),
             ),
         ),
         "prerouting": Chain(type="nat", hook="prerouting", priority=DSTNAT, rules=tuple(inside)),
         "output": Chain(type="nat", hook="output", priority=DSTNAT, rules=tuple(local)),
         "remember": Chain(type="nat", hook="postrouting", priority=REMEMBER, rules=remembered),
         "source": Chain(type="nat", hook="postrouting", priority=SOURCE, rules=_sources(by_family)),
-        "come": Chain(rules=_coming(frame.onlink)),
+        "come": Chain(rules=(*_speaking(frame.direct), *_coming(frame.onlink))),
     }
 
 
@@ -204,6 +216,33 @@ def _sources(by_family: Mapping[str, Sequence[str]]) -> tuple[Rule, ...]:
         for family, own in by_family.items()
         if own
     )
+
+
+def _by_link(lanes: Iterable[Lane]) -> tuple[Rule, ...]:
+    return tuple(
+        rule(
+            f'iifname "{lane.link}" {_family(lane)} saddr {lane.subnet} jump served',
+            "containers of other hosts, by the hosts' link",
+        )
+        for lane in lanes
+    )
+
+
+def _speaking(lanes: Iterable[Lane]) -> tuple[Rule, ...]:
+    """A tunnel has this host's address in its network; the underlay's link has others."""
+    return tuple(
+        rule(
+            f'oifname "{lane.link}" {_family(lane)} daddr {lane.subnet} fib saddr type local '
+            f"snat {_family(lane)} to {lane.own}",
+            "this host: by its address in that network",
+        )
+        for lane in lanes
+        if lane.own
+    )
+
+
+def _family(lane: Lane) -> str:
+    return "ip6" if ":" in lane.subnet else "ip"
 
 
 def _coming(onlink: Sequence[str]) -> tuple[Rule, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from model.policy import PolicyPort
 from model.spec import Struct
@@ -161,3 +162,21 @@ def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 def port_text(span: Span) -> str:
     return str(span[0]) if span[0] == span[1] else f"{span[0]}-{span[1]}"
+
+
+def without(cidr: str, but: Iterable[str]) -> Iterable[str]:
+    """A range without some addresses, in nft's notation of intervals, as its listing says it too."""
+    whole = ipaddress.ip_network(cidr)
+    kind = type(whole[0])
+    holes = sorted({int(a) for a in map(ipaddress.ip_address, but) if a in whole})
+    edges = (int(whole[0]) - 1, *holes, int(whole[-1]) + 1)
+    for below, above in pairwise(edges):
+        if above - below > 1:
+            yield _span(kind(below + 1), kind(above - 1))
+
+
+def _span(first: Any, last: Any) -> str:
+    if first == last:
+        return str(first)
+    networks = list(ipaddress.summarize_address_range(first, last))
+    return str(networks[0]) if len(networks) == 1 else f"{first}-{last}"

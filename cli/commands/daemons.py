@@ -41,6 +41,7 @@ AGENT = (
     click.option("--cgroup-parent", default="", help="Cgroup of all containers; /flota without"),
     click.option("--insecure-registry", multiple=True, help="Registry host to speak plain HTTP to"),
 )
+DRIVERS = (click.option("--network-driver", multiple=True, help="A third party's, installed beside flota"),)
 CONTROLLER = (
     click.option("--port", default=0, type=click.IntRange(0, 65535), help=f"TCP port; {PORT} without"),
     click.option("--listen", default="", help="Address to listen on; all without"),
@@ -58,7 +59,7 @@ def _with(*groups: tuple[F, ...]) -> Callable[[F], F]:
 
 
 @click.command()
-@_with(PLACES, AGENT, CONTROLLER)
+@_with(PLACES, AGENT, CONTROLLER, DRIVERS)
 def up(root: str, run_: str, **flags: Any) -> None:
     """Start a fleet on this host: a controller and an agent, nothing else needed."""
     _need_root()
@@ -78,7 +79,7 @@ def up(root: str, run_: str, **flags: Any) -> None:
 
 
 @click.command()
-@_with(PLACES, AGENT)
+@_with(PLACES, AGENT, DRIVERS)
 @click.argument("token")
 @click.argument("controller", metavar="ADDRESS:PORT")
 def join(root: str, run_: str, token: str, controller: str, **flags: Any) -> None:
@@ -114,7 +115,7 @@ def down(root: str, run_: str, purge: bool) -> None:
 
 
 @click.command()
-@_with(PLACES, AGENT)
+@_with(PLACES, AGENT, DRIVERS)
 @click.option("--detach", is_flag=True, help="In the background; return when it answers")
 def agent(root: str, run_: str, detach: bool, **flags: Any) -> None:
     """Be this host's agent (in the foreground), as `up` or `join` set it up."""
@@ -136,12 +137,13 @@ def agent(root: str, run_: str, detach: bool, **flags: Any) -> None:
         cgroup_parent=flags["cgroup_parent"] or "/flota",
         labels=pairs(flags["label"]),
         insecure_registries=flags["insecure_registry"],
+        network_drivers=tuple(flags["network_driver"]),
     )
     _as_daemon(run_, "agent", lambda: main(config))
 
 
 @click.command()
-@_with(PLACES, CONTROLLER)
+@_with(PLACES, CONTROLLER, DRIVERS)
 @click.option("--address", default="", help="Address at which hosts reach this controller")
 @click.option("--detach", is_flag=True, help="In the background; return when it answers")
 def controller(root: str, run_: str, detach: bool, **flags: Any) -> None:
@@ -161,6 +163,7 @@ def controller(root: str, run_: str, detach: bool, **flags: Any) -> None:
         port=flags["port"] or PORT,
         advertise=flags["address"],
         names=("127.0.0.1", "localhost"),
+        network_drivers=tuple(flags["network_driver"]),
     )
     _as_daemon(run_, "controller", lambda: main(config))
 
@@ -200,7 +203,12 @@ def _start_controller(root: str, run: str, flags: dict[str, Any]) -> None:
         return
     words = ["controller", "--root", root, "--run", run, "--port", str(flags["port"])]
     words += ["--listen", flags["listen"], "--address", flags.get("address", "")]
+    words += _drivers(flags)
     daemon.start("controller", words, log=f"{root}/log/controller.log", socket=f"{run}/flota.sock")
+
+
+def _drivers(flags: dict[str, Any]) -> list[str]:
+    return [word for name in flags["network_driver"] for word in ("--network-driver", name)]
 
 
 def _start_agent(root: str, run: str, flags: dict[str, Any]) -> None:
@@ -210,6 +218,7 @@ def _start_agent(root: str, run: str, flags: dict[str, Any]) -> None:
     words += ["--cgroup-parent", flags["cgroup_parent"], *(["--behind-nat"] if flags["behind_nat"] else [])]
     words += [word for label in flags["label"] for word in ("--label", label)]
     words += [word for host in flags["insecure_registry"] for word in ("--insecure-registry", host)]
+    words += _drivers(flags)
     daemon.start("agent", words, log=f"{root}/log/agent.log", socket=f"{run}/agent.sock")
 
 

@@ -45,7 +45,8 @@ def network() -> None:
     "--driver",
     "-d",
     default="overlay",
-    help="overlay (across hosts), bridge (on each host), macvlan or ipvlan (the site's network)",
+    help="overlay (across hosts), host-gw (across hosts of one link), bridge (on each host), "
+    "macvlan or ipvlan (the site's network)",
 )
 @click.option("--subnet", multiple=True, help="10.200.0.0/16; one of the fleet's pool without")
 @click.option("--gateway", multiple=True, help="Of the subnet at the same place")

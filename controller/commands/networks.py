@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from controller.addressing import LOCAL_DRIVERS, free_vni, resolve_subnets, vip_ranges
+from controller.addressing import free_vni, resolve_subnets, vip_ranges
 from controller.attachments import network_named
 from controller.plan import Item, Plan, delete, merged, put
 from controller.reconcile.keys import next_keys
@@ -14,24 +14,20 @@ from controller.snapshot import Cluster
 from model.errors import AlreadyExists, InUse, InvalidInput, WrongState
 from model.events import Event
 from model.ids import NetworkId
-from model.netoptions import SITE_DRIVERS, canonical, encrypted
+from model.netoptions import COMMON, KNOWN, SITE_DRIVERS, canonical, encrypted
 from model.networkrules import validate_network
 from model.records import Desired, Network
 from model.spec import NetworkSpec
 from model.validate import check
-from net.backend.vxlan import tunnel_overhead
+from net.backend import BACKENDS, spans_hosts
 from net.host import INGRESS, PREDEFINED_BRIDGE, predefined_bridge
-
-DRIVERS = ("overlay", "bridge", "macvlan", "ipvlan")
 
 
 def create(cluster: Cluster, spec: NetworkSpec, *, now: float, ident: NetworkId) -> Plan:
     """Record a new network with its subnets and its number."""
     spec = replace(spec, options=canonical(spec.options))
     check("invalid network", validate_network(spec))
-    if spec.driver not in DRIVERS:
-        known = ", ".join(DRIVERS)
-        raise InvalidInput(f"unknown network driver {spec.driver[:40]!r}", hint=f"Known: {known}")
+    _check_driver(spec)
     if spec.name == INGRESS:
         raise InvalidInput(
             f"the name {INGRESS} is taken: that network is made when a service publishes a port on every host"
@@ -39,8 +35,8 @@ def create(cluster: Cluster, spec: NetworkSpec, *, now: float, ident: NetworkId)
     if any(network.spec.name == spec.name for network in cluster.networks.values()):
         raise AlreadyExists(f"a network named {spec.name} exists", hint=f"flota network rm {spec.name}")
     _check_mtu(cluster, spec)
-    tunnelled = spec.driver not in LOCAL_DRIVERS | SITE_DRIVERS
-    vni = _vni(cluster, spec) if tunnelled else 0
+    shared = spans_hosts(spec.driver) and spec.driver not in SITE_DRIVERS
+    vni = _vni(cluster, spec) if shared else 0
     hosts = cluster.hosts.values()
     number = vni or len(cluster.networks)
     subnets = resolve_subnets(spec, cluster, vni=number, hosts=hosts)
@@ -115,16 +111,34 @@ def predefined(cluster: Cluster, now: float) -> Plan:
     return Plan(items=(put(network, "every fleet has it"),))
 
 
+def _check_driver(spec: NetworkSpec) -> None:
+    """A third party's has options of its own, of which it tells no more than the names."""
+    backend = BACKENDS.get(spec.driver)
+    if backend is None:
+        known = ", ".join(BACKENDS)
+        raise InvalidInput(f"unknown network driver {spec.driver[:40]!r}", hint=f"Known: {known}")
+    if spec.driver in KNOWN:
+        return
+    has = (*COMMON, *backend.features.options)
+    for key in spec.options.keys() - set(has):
+        raise InvalidInput(
+            f"unknown option {key[:80]!r}", hint=f"A {spec.driver} network has {', '.join(has)}"
+        )
+
+
 def _check_mtu(cluster: Cluster, spec: NetworkSpec) -> None:
     """A tunnel's packet must fit into the underlay's, on every host."""
-    if spec.driver in LOCAL_DRIVERS | SITE_DRIVERS or "mtu" not in spec.options:
+    if not spans_hosts(spec.driver) or spec.driver in SITE_DRIVERS or "mtu" not in spec.options:
         return
     asked = int(spec.options["mtu"])
     for host in cluster.hosts.values():
-        most = host.facts.mtu - tunnel_overhead(spec.options, host.facts.address)
+        wrapping = BACKENDS[spec.driver].overhead(spec.options, host.facts.address)
+        most = host.facts.mtu - wrapping
         if asked > most:
+            name = host.spec.name
+            carried = f"tunnels of {name} carry" if wrapping else f"the underlay of {name} carries"
             raise InvalidInput(
-                f"an mtu of {asked} does not fit: tunnels of {host.spec.name} carry {most} bytes",
+                f"an mtu of {asked} does not fit: {carried} {most} bytes",
                 hint="Leave it out to get the largest that fits",
             )
 

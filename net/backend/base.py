@@ -17,8 +17,11 @@ from model.spec import Struct
 from model.status import Nic
 from model.view import NetworkView, Peer
 from net.naming import bridge_name
-from net.state import LinkKind, LocalEnd, NetState
-from net.subnets import gateway
+from net.state import LinkKind, LocalEnd, NetState, Route
+from net.subnets import gateway, host_address, subnet_of
+
+LEAST_MTU, LEAST_MTU_IPV6 = 576, 1280
+"""Of networks over several hosts (RFC 791; RFC 8200, section 5)."""
 
 
 class Scene(Struct):
@@ -38,6 +41,10 @@ class Scene(Struct):
     """All of this host's own."""
     nics: tuple[Nic, ...] = ()
     """The host's own links that can carry networks."""
+    link: str = ""
+    """The underlay's, which carries `address`."""
+    onlink: tuple[str, ...] = ()
+    """Ranges that are reached on it without a router."""
 
 
 class Upper(Struct):
@@ -70,6 +77,19 @@ class Traits(Struct):
     """Its containers can ask this host for names."""
     beside: Mapping[str, str] = {}
     """The host's own addresses that its containers reach by its foot on the network: address → by which."""
+    direct: str = ""
+    """The underlay's link, where its packets pass to and from other hosts there as they are."""
+
+
+class Features(Struct):
+    """What the fleet must know of a driver's networks where no host is at hand."""
+
+    spans_hosts: bool = True
+    """Hosts share its subnets, and each has blocks of them; else each host has all of them for itself."""
+    speaks: bool = True
+    """Each host has an address of its own in its blocks (`net.subnets.host_address`)."""
+    options: tuple[str, ...] = ()
+    """Beside mtu and icc, which every network has. Of drivers that `model.netoptions` does not list."""
 
 
 class Member(Struct):
@@ -80,6 +100,9 @@ class Member(Struct):
 
 
 class Backend(Protocol):
+    @property
+    def features(self) -> Features: ...
+
     def validate(self, view: NetworkView, scene: Scene) -> Iterable[Problem]:
         """All that is wrong with the network's options and subnets here."""
         ...
@@ -87,6 +110,15 @@ class Backend(Protocol):
     def traits(self, view: NetworkView, scene: Scene) -> Traits: ...
 
     def fragment(self, view: NetworkView, scene: Scene) -> NetState: ...
+
+    def overhead(self, options: Mapping[str, str], address: str) -> int:
+        """Bytes that are added to each packet of a network with these options, between hosts with underlay
+        addresses like this one."""
+        ...
+
+    def unreached(self, view: NetworkView, scene: Scene) -> Mapping[HostId, str]:
+        """Peers that its packets can't get to from here, whatever is healthy, and why."""
+        ...
 
 
 def is_ipv6(text: str) -> bool:
@@ -101,6 +133,30 @@ def full_prefix(address: str) -> str:
 def gateways(view: NetworkView) -> tuple[str, ...]:
     """Of each subnet, without prefix length, in the spec's order."""
     return tuple(str(gateway(subnet)) for subnet in view.spec.subnets)
+
+
+def own_addresses(view: NetworkView) -> tuple[str, ...]:
+    """What the host itself is called in a network: one address of each family's blocks."""
+    found = (host_address(subnet, view.blocks) for subnet in view.spec.subnets)
+    return tuple(address for address in found if address)
+
+
+def own_sources(view: NetworkView) -> Mapping[str, str]:
+    """The host's own address by subnet: found once, not for each peer."""
+    return {subnet.cidr: host_address(subnet, view.blocks) for subnet in view.spec.subnets}
+
+
+def block_routes(view: NetworkView) -> set[Route]:
+    """Of a routed network: what is the host's own leads to its bridge; what nobody has is unreachable."""
+    routes = {Route(destination=subnet.cidr) for subnet in view.spec.subnets}
+    return routes | {
+        Route(
+            destination=block,
+            link=bridge_name(view.id),
+            source=str(gateway(subnet_of(view.spec, block.split("/")[0]))),
+        )
+        for block in view.held
+    }
 
 
 def bridge_sysctls(network: str, *, ipv6: bool) -> dict[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from model.errors import Problem
+from model.ids import HostId
 from model.view import NetworkView
 from net.backend.base import (
+    Features,
     Scene,
     Traits,
     bridge_sysctls,
@@ -24,6 +26,8 @@ LEAST_MTU, MOST_MTU = 68, 65535
 
 
 class BridgeBackend:
+    features = Features(spans_hosts=False, speaks=False)
+
     def validate(self, view: NetworkView, scene: Scene) -> Iterable[Problem]:
         yield from subnet_problems(view)
         ipv6 = any(is_ipv6(subnet.cidr) for subnet in view.spec.subnets)
@@ -40,6 +44,12 @@ class BridgeBackend:
             own_ranges=tuple(subnet.cidr for subnet in view.spec.subnets),
             here=gateways(view),
         )
+
+    def overhead(self, options: Mapping[str, str], address: str) -> int:
+        return 0
+
+    def unreached(self, view: NetworkView, scene: Scene) -> Mapping[HostId, str]:
+        return {}
 
     def fragment(self, view: NetworkView, scene: Scene) -> NetState:
         name = bridge_name(view.id)

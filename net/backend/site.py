@@ -13,16 +13,18 @@ networks that stand on it, and goes with the last of them.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from model.errors import Problem
+from model.ids import HostId
 from model.netoptions import mode as mode_of
 from model.parents import tagged
 from model.spec import Subnet
 from model.status import Nic
 from model.view import NetworkView
 from net.backend.base import (
+    Features,
     Scene,
     Traits,
     Upper,
@@ -44,6 +46,7 @@ BROADCASTING = ("bridge", "vepa", "l2")
 class SiteBackend:
     def __init__(self, kind: Literal["macvlan", "ipvlan"]) -> None:
         self._kind = kind
+        self.features = Features()
 
     def validate(self, view: NetworkView, scene: Scene) -> Iterable[Problem]:
         yield from subnet_problems(view)
@@ -68,6 +71,12 @@ class SiteBackend:
             asked=bool(own),
             beside={scene.address: ways[mine]} if mine in ways else {},
         )
+
+    def overhead(self, options: Mapping[str, str], address: str) -> int:
+        return 0
+
+    def unreached(self, view: NetworkView, scene: Scene) -> Mapping[HostId, str]:
+        return {}
 
     def fragment(self, view: NetworkView, scene: Scene) -> NetState:
         under = below(view, scene)

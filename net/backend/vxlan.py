@@ -6,6 +6,10 @@ container changes nothing on other hosts. Next hops are the peers' underlay addr
 needing no exchange (docs/adr/0010-next-hop-of-an-overlay-block.md); the neighbour entry is on the tunnel
 device, so the underlay never sees it.
 
+With `direct` a peer on this host's own link is reached by plain routes instead (`net.backend.direct`), and
+has neither neighbour nor FDB entry. The MTU stays the tunnel's: a network has one, and who shares a link may
+change under running containers.
+
 Bridged mode: the tunnel device is a port of the bridge, one L2 segment over all hosts. Frames to nobody known
 go to every peer (head-end replication), places are learned from frames that arrive: a container that moves
 announces itself by talking, and nothing is programmed per container. The gateway MAC is the same on each host
@@ -18,18 +22,25 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 
 from model.errors import Problem
+from model.ids import HostId
 from model.netoptions import encrypted
 from model.view import NetworkView, Peer
 from net import returnpath
-from net.backend import wireguard
+from net.backend import direct, wireguard
 from net.backend.base import (
+    LEAST_MTU,
+    LEAST_MTU_IPV6,
+    Features,
     Scene,
     Traits,
+    block_routes,
     bridge_sysctls,
     full_prefix,
     gateways,
     is_ipv6,
     option_int,
+    own_addresses,
+    own_sources,
     subnet_problems,
 )
 from net.naming import (
@@ -45,15 +56,16 @@ from net.naming import (
 )
 from net.returnpath import Hop
 from net.state import NO_MAC, Address, Fdb, Link, Neighbour, NetState, Route, Vxlan
-from net.subnets import gateway, host_address, subnet_of
+from net.subnets import subnet_of
 
 OVERHEAD_IPV4, OVERHEAD_IPV6 = 50, 70
 """Outer Ethernet 14 + IP 20 or 40 + UDP 8 + VXLAN 8 (RFC 7348, section 4.3)."""
-LEAST_MTU, LEAST_MTU_IPV6 = 576, 1280
 LAST_VNI = (1 << 24) - 1
 
 
 class VxlanBackend:
+    features = Features()
+
     def validate(self, view: NetworkView, scene: Scene) -> Iterable[Problem]:
         yield from subnet_problems(view)
         if not 0 < view.vni <= LAST_VNI:
@@ -61,6 +73,10 @@ class VxlanBackend:
         mode = view.spec.options.get("mode", "routed")
         if mode not in ("routed", "bridged"):
             yield Problem(path="options.mode", message=f"{mode!r} is neither routed nor bridged")
+        if is_direct(view) and bridged(view):
+            yield Problem(
+                path="options.direct", message="a bridged overlay is one segment: it is never direct"
+            )
         if (rps := view.spec.options.get("rps", "on")) not in ("on", "off"):
             yield Problem(path="options.rps", message=f"{rps!r} is neither on nor off")
         least = LEAST_MTU_IPV6 if any(is_ipv6(s.cidr) for s in view.spec.subnets) else LEAST_MTU
@@ -80,19 +96,31 @@ class VxlanBackend:
             onlink=bridged(view),
             inner=(bridge_name(view.id), *_tunnels(view, scene), *_speaker(view)),
             own_ranges=tuple(subnet.cidr for subnet in view.spec.subnets),
-            here=(*gateways(view), *_own_addresses(view)),
+            here=(*gateways(view), *own_addresses(view)),
             sealed=encrypted(view.spec.options),
             steered=steered(view),
+            direct=scene.link if is_direct(view) else "",
         )
+
+    def overhead(self, options: Mapping[str, str], address: str) -> int:
+        return tunnel_overhead(options, address)
+
+    def unreached(self, view: NetworkView, scene: Scene) -> Mapping[HostId, str]:
+        return {}
 
     def fragment(self, view: NetworkView, scene: Scene) -> NetState:
         if encrypted(view.spec.options):
-            return wireguard.fragment(view, scene, self.traits(view, scene).mtu, _own_addresses(view))
+            return wireguard.fragment(view, scene, self.traits(view, scene).mtu, own_addresses(view))
         return _bridged(self, view, scene) if bridged(view) else _routed(self, view, scene)
 
 
 def bridged(view: NetworkView) -> bool:
     return view.spec.options.get("mode", "routed") == "bridged"
+
+
+def is_direct(view: NetworkView) -> bool:
+    """Whether hosts that share a link do without the tunnel."""
+    return view.spec.options.get("direct", "off") == "on" and not encrypted(view.spec.options)
 
 
 def steered(view: NetworkView) -> bool:
@@ -163,16 +191,18 @@ def _routed(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
     bridge, vxlan = bridge_name(view.id), vxlan_name(view.id)
     links = _links(view, scene, backend.traits(view, scene).mtu)
     addresses = {Address(link=bridge, cidr=full_prefix(g)) for g in gateways(view)}
-    addresses |= {Address(link=vxlan, cidr=full_prefix(a)) for a in _own_addresses(view)}
-    routes = {Route(destination=subnet.cidr) for subnet in view.spec.subnets}
-    routes |= {Route(destination=block, link=bridge, source=_gateway_of(view, block)) for block in view.held}
+    addresses |= {Address(link=vxlan, cidr=full_prefix(a)) for a in own_addresses(view)}
+    routes = block_routes(view)
     neighbours: set[Neighbour] = set()
     fdb: set[Fdb] = set()
     entries: list[Hop] = []
-    sources = _sources(view)
+    sources = own_sources(view)
     for member in view.peers:
         peer = scene.peers.get(member.host)
         if peer is None:
+            continue
+        if is_direct(view) and direct.passes(scene, member, peer):
+            routes |= set(direct.routes(view, scene, member, peer, sources))
             continue
         mac = vtep_mac(member.host, view.vni)
         fdb.add(Fdb(link=vxlan, mac=mac, remote=peer.address))
@@ -198,27 +228,12 @@ def _speaker(view: NetworkView) -> tuple[str, ...]:
     return (speaker_name(view.id),) if bridged(view) else ()
 
 
-def _own_addresses(view: NetworkView) -> tuple[str, ...]:
-    """What the host itself is called in an overlay: one address of each family's blocks."""
-    found = (host_address(subnet, view.blocks) for subnet in view.spec.subnets)
-    return tuple(address for address in found if address)
-
-
-def _sources(view: NetworkView) -> Mapping[str, str]:
-    """The host's own address by subnet: found once, not for each peer."""
-    return {subnet.cidr: host_address(subnet, view.blocks) for subnet in view.spec.subnets}
-
-
 def next_hop(block: str, peer: Peer, mac: str) -> str:
     """The peer's underlay address; for an IPv6 block its VTEP's link-local one, since the kernel wants
     that."""
     if is_ipv6(block) or is_ipv6(peer.address):
         return link_local(mac)
     return peer.address
-
-
-def _gateway_of(view: NetworkView, block: str) -> str:
-    return str(gateway(subnet_of(view.spec, block.split("/")[0])))
 
 
 def _bridged(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
@@ -229,9 +244,9 @@ def _bridged(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState
         Address(link=bridge, cidr=f"{gate}/{ipaddress.ip_network(subnet.cidr).prefixlen}")
         for gate, subnet in pairs
     }
-    addresses |= {Address(link=speaker, cidr=full_prefix(a)) for a in _own_addresses(view)}
+    addresses |= {Address(link=speaker, cidr=full_prefix(a)) for a in own_addresses(view)}
     peers = [member for member in view.peers if member.host in scene.peers]
-    routes, sources = set[Route](), _sources(view)
+    routes, sources = set[Route](), own_sources(view)
     for block in (block for member in peers for block in member.blocks):
         source = sources[subnet_of(view.spec, block.split("/")[0]).cidr]
         routes.add(Route(destination=block, link=speaker, source=source))

@@ -73,6 +73,8 @@ class FakeKernel:
         self.spaces: set[Path] = set()
         """A stranger takes one away by discarding it."""
         self._kept: set[Path] = set()
+        self.others = {"eth0"}
+        """Links that are not ours; routes may lead by them."""
         self.refused: set[str] = set()
         """Objects, as `describe` names them, whose changes fail."""
         self.unsteered_links: set[str] = set()
@@ -245,7 +247,7 @@ class FakeKernel:
                 raise _refused(operation, "it exists")
             return _replace(self.state, **{field: have | {item}})
         link = self.state.links.get(item.link)
-        if item.link and link is None:
+        if item.link and link is None and not (isinstance(item, Route) and item.link in self.others):
             raise _refused(operation, f"no link {item.link}")
         if isinstance(item, Route):
             if link is not None and not link.up:

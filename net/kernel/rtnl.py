@@ -27,7 +27,7 @@ AF_BRIDGE = 7
 NUD_STALE, NUD_NOARP, NUD_PERMANENT = 0x04, 0x40, 0x80
 NTF_SELF = 0x02
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7
-SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
+SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_NOWHERE = 0, 253, 255
 TABLE_MAIN, PROTO_STATIC = 254, 4
 RTA_TABLE, FR_ACT_TO_TBL = 15, 1
 FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 2, 6, 10, 15, 16, 21
@@ -192,8 +192,9 @@ def route(
 
 
 def no_route(destination: str, index: int, *, table: int = 0) -> bytes:
-    """Only ours: the kernel matches the protocol too."""
-    return message(RTM_DELROUTE, 0, _route(destination, index, "", "", PROTOCOL, table))
+    """Only ours: the kernel matches the protocol too. Whatever its scope, which a next hop decides."""
+    body = _route(destination, index, "", "", PROTOCOL, table, scope=SCOPE_NOWHERE)
+    return message(RTM_DELROUTE, 0, body)
 
 
 def policy_rule(rule: PolicyRule, *, add: bool) -> bytes:
@@ -217,11 +218,21 @@ def _rule(family: int, source_length: int, table: int, priority: int) -> bytes:
     return head + attr(FRA_PRIORITY, struct.pack("=I", priority)) + attr(FRA_TABLE, struct.pack("=I", table))
 
 
-def _route(destination: str, index: int, via: str, source: str, protocol: int, table: int) -> bytes:
+def _route(
+    destination: str,
+    index: int,
+    via: str,
+    source: str,
+    protocol: int,
+    table: int,
+    *,
+    scope: int | None = None,
+) -> bytes:
     text, _, prefix = destination.partition("/")
     family = _family(text)
     kind = RTN_UNICAST if index else RTN_UNREACHABLE
-    scope = SCOPE_LINK if index and not via and family == socket.AF_INET else SCOPE_UNIVERSE
+    if scope is None:
+        scope = SCOPE_LINK if index and not via and family == socket.AF_INET else SCOPE_UNIVERSE
     flags = RTNH_F_ONLINK if via else 0
     short = 0 if table else TABLE_MAIN
     body = struct.pack("=BBBBBBBBI", family, int(prefix), 0, 0, short, protocol, scope, kind, flags)

@@ -10,8 +10,9 @@ import fcntl
 import ipaddress
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from model.spec import Struct
 from model.status import Nic
 from net.kernel import rtnl, upper
 from net.kernel.monitor import NETLINK_ROUTE, listener, messages
@@ -74,20 +75,49 @@ def foreign(kind: int, body: bytes) -> bool:
     return False
 
 
-def link_of(address: str) -> tuple[str, int] | None:
-    """Name and MTU of the link that has `address`, of the calling thread's network namespace; None where none
-    has. Raises OSError."""
-    wanted = ipaddress.ip_address(address)
-    family = socket.AF_INET6 if wanted.version == 6 else socket.AF_INET
+class Carrier(Struct):
+    """The link that has a host's address."""
+
+    name: str
+    mtu: int
+    ranges: tuple[str, ...] = ()
+    """That its addresses are in: reached on it without a router."""
+    link_local: str = ""
+    """IPv6 (RFC 4291, 2.5.6); empty where it has none."""
+
+
+def carrier_of(address: str) -> Carrier | None:
+    """Of the calling thread's network namespace; None where no link has `address`. Raises OSError."""
+    wanted = ipaddress.ip_address(address).packed
     with rtnl.connect() as link:
-        entries = rtnl.dump(link, RTM_GETADDR, struct.pack("=BBBBI", family, 0, 0, 0, 0))
+        entries = rtnl.dump(link, RTM_GETADDR, bytes(ADDRESS_HEADER))
+    holders = [body for body in entries if _own(body) == wanted]
+    if not holders:
+        return None
+    (index,) = struct.unpack_from("=I", holders[0], 4)
+    name = socket.if_indextoname(index)
+    ranges, link_local = on_link(body for body in entries if struct.unpack_from("=I", body, 4)[0] == index)
+    return Carrier(name=name, mtu=_mtu(name), ranges=ranges, link_local=link_local)
+
+
+def on_link(entries: Iterable[bytes]) -> tuple[tuple[str, ...], str]:
+    """Of one link's address messages (struct ifaddrmsg, rtnetlink(7)): the ranges, and the IPv6 address that
+    is good there only. Pure."""
+    ranges, link_local = dict[str, None](), ""
     for body in entries:
-        found = _attribute(body, ADDRESS_HEADER, IFA_LOCAL) or _attribute(body, ADDRESS_HEADER, IFA_ADDRESS)
-        if found == wanted.packed:
-            (index,) = struct.unpack_from("=I", body, 4)
-            name = socket.if_indextoname(index)
-            return name, _mtu(name)
-    return None
+        raw = _attribute(body, ADDRESS_HEADER, IFA_ADDRESS)
+        if len(raw) not in (4, 16):
+            continue
+        address = ipaddress.ip_address(raw)
+        if address.version == 6 and address.is_link_local:
+            link_local = link_local or str(address)
+        elif not address.is_loopback:
+            ranges[str(ipaddress.ip_network((raw, body[1]), strict=False))] = None
+    return tuple(sorted(ranges)), link_local
+
+
+def _own(body: bytes) -> bytes:
+    return _attribute(body, ADDRESS_HEADER, IFA_LOCAL) or _attribute(body, ADDRESS_HEADER, IFA_ADDRESS)
 
 
 def own_addresses() -> tuple[str, ...]:
@@ -97,7 +127,7 @@ def own_addresses() -> tuple[str, ...]:
         entries = rtnl.dump(link, RTM_GETADDR, bytes(ADDRESS_HEADER))
     found = set[str]()
     for body in entries:
-        raw = _attribute(body, ADDRESS_HEADER, IFA_LOCAL) or _attribute(body, ADDRESS_HEADER, IFA_ADDRESS)
+        raw = _own(body)
         address = ipaddress.ip_address(raw) if len(raw) in (4, 16) else None
         if address is not None and not (address.is_loopback or address.is_link_local):
             (index,) = struct.unpack_from("=I", body, 4)

@@ -20,6 +20,7 @@ from net.reconciler import NetReconciler
 from net.servicechains import Frame
 from net.serving import Serving
 from net.state import NetState
+from tests.support.manypeers import large_plan
 from tests.support.netplans import NETWORK, ONE, TWO, foot, plan, ports, proxied, service
 from tests.support.waiting import until
 
@@ -63,6 +64,28 @@ async def test_what_can_not_be_repaired_delays_no_other_repair(tmp_path: Path) -
         lambda: vxlan_name(NETWORK) in kernel.state.links, deadline=1, what="the tunnel, once it can be"
     )
     assert len([drift for drift in told if drift.action.startswith("not repaired")]) == 1
+    await network.close()
+
+
+async def test_change_of_a_peer_is_issued_without_a_look_at_all_there_is(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    await network.start()
+    own = "198.18.0.1"
+    await network.apply(large_plan(own, 20))
+    looks = kernel.looks
+    await network.apply(large_plan(own, 21))
+    before = len(kernel.applied)
+    assert kernel.looks == looks and {r.via for r in kernel.state.routes} >= {"198.19.0.1", "198.19.0.21"}
+    await network.apply(large_plan(own, 20))
+    assert (kernel.looks, len(kernel.applied) - before) == (looks, 6)
+    kernel.refused.add("route 10.128.22.0/24")
+    with pytest.raises(CommandFailed, match="route"):
+        await network.apply(large_plan(own, 21))
+    assert kernel.looks > looks, "what was not as thought is compared"
+    kernel.refused.clear()
+    await network.apply(large_plan(own, 22))
+    assert {r.via for r in kernel.state.routes} >= {"198.19.0.21", "198.19.0.22"}
     await network.close()
 
 

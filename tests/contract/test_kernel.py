@@ -135,6 +135,17 @@ async def test_kernel_after_a_diff_is_as_wanted_and_after_its_reverse_empty(
     await kernel.drop_namespace(Path(found.namespace))
 
 
+async def test_peer_that_leaves_takes_its_entries_along_while_links_stay(kernel: Kernel) -> None:
+    want, whole = desired(plan(), ()), plan()
+    await kernel.apply(diff(want, await kernel.observe(want.sysctls)))
+    alone = {ident: msgspec.structs.replace(view, peers=()) for ident, view in whole.networks.items()}
+    rest = desired(msgspec.structs.replace(whole, networks=alone, peers={}), ())
+    await kernel.apply(diff(rest, await kernel.observe(rest.sysctls)))
+    seen = await kernel.observe(rest.sysctls)
+    assert (seen.routes, seen.fdb, seen.neighbours) == (rest.routes, rest.fdb, rest.neighbours)
+    assert diff(rest, seen) == ()
+
+
 async def test_half_of_it_gone_is_completed_by_a_diff(kernel: Kernel, tmp_path: Path) -> None:
     found = await instance(kernel, tmp_path)
     want = desired(plan(), (found,))

@@ -147,6 +147,24 @@ def routed() -> Iterator[Policed]:
         made.close()
 
 
+@pytest.mark.parametrize("options", [{"driver": "host-gw"}, {"direct": "on"}], ids=["host-gw", "direct"])
+def test_policy_holds_between_hosts_without_a_tunnel(options: dict[str, str]) -> None:
+    with net_hosts(2, "flpd") as hosts:
+        made = Policed(hosts, overlay("back", 1, ipv6=True, **options))
+        try:
+            made.start((1, API), (1, STRANGER), (2, WEB))
+            made.police(INGRESS)
+            for target in made.web(2):
+                for kind in ("tcp", "udp"):
+                    asked = (1, API, target, kind)
+                    wait_until(lambda a=asked: made.hears(*a), deadline=5, what=f"{target} by {kind}")
+                    assert not made.hears(1, STRANGER, target, kind), (target, kind)
+            made.police()
+            assert made.hears(1, STRANGER, made.web(2)[1])
+        finally:
+            made.close()
+
+
 def set_bridge_nf(hosts: NetHosts, value: int) -> None:
     for host in hosts.hosts.values():
         for name in ("iptables", "ip6tables"):

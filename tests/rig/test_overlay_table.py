@@ -1,4 +1,4 @@
-"""Every way between containers of an overlay: its mode × IPv4, IPv6 × same host, other host, host behind a
+"""Every way between containers of a network: its kind × IPv4, IPv6 × same host, other host, host behind a
 router × TCP, UDP, ICMP, a mebibyte."""
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
 import pytest
@@ -37,6 +37,14 @@ with socket.create_connection((sys.argv[1], {BLOB_PORT}), 10) as s:
 print(len(data), hashlib.sha256(data).hexdigest())
 """
 WAYS = {"same host": "n1", "other host": "n2", "behind a router": "n4"}
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "routed": ("--opt", "mode=routed"),
+    "bridged": ("--opt", "mode=bridged"),
+    "encrypted": ("--opt", "encrypted"),
+    "direct": ("--opt", "direct=true"),
+    "host-gw": ("--driver", "host-gw"),
+}
+ON_A_LINK = {way: host for way, host in WAYS.items() if host != "n4"}
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +57,11 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 class Table:
     """A client's container on n1, a server's at each end of `WAYS`, on one network."""
 
-    def __init__(self, fleet: Fleet, network: str, stack: ExitStack) -> None:
+    def __init__(self, fleet: Fleet, network: str, ways: Mapping[str, str], stack: ExitStack) -> None:
         self._fleet, self._network = fleet, network
         self.client = self._container("client", "n1")[0]
         self.ends: dict[str, tuple[str, str]] = {}
-        for way, host in WAYS.items():
+        for way, host in ways.items():
             namespace, ipv4, ipv6 = self._container(f"server-{host}", host)
             self.ends[way] = ipv4, ipv6
             stack.callback(server(namespace, host).close)
@@ -74,29 +82,46 @@ class Table:
         return run_in(self.client, ["python3", "-c", TAKER, target], check=True, timeout=20).stdout.strip()
 
 
-OPTIONS = {"routed": "mode=routed", "bridged": "mode=bridged", "encrypted": "encrypted"}
-
-
-@pytest.mark.parametrize("mode", OPTIONS)
-def test_all_traffic_passes_between_containers_wherever_they_are(four: Fleet, mode: str) -> None:
-    four.flota("n1", "network", "create", "--ipv6", "--opt", OPTIONS[mode], mode)
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_traffic_passes_between_containers_wherever_they_are(four: Fleet, kind: str) -> None:
+    four.flota("n1", "network", "create", "--ipv6", *KINDS[kind], kind)
+    ways = ON_A_LINK if kind == "host-gw" else WAYS
     whole = f"{len(BLOB)} {hashlib.sha256(BLOB).hexdigest()}"
     with ExitStack() as stack:
-        table = Table(four, mode, stack)
+        table = Table(four, kind, ways, stack)
         for way, addresses in table.ends.items():
             wait_until(lambda a=addresses: all(map(table.pings, a)), deadline=10, what=f"{way} is there")
         failed = []
         for way, addresses in table.ends.items():
             for target in addresses:
-                for kind in ("tcp", "udp"):
-                    ((name, *_),) = answers(table.client, kind, [target])
+                for protocol in ("tcp", "udp"):
+                    ((name, *_),) = answers(table.client, protocol, [target])
                     if name != WAYS[way]:
-                        failed.append(f"{way}, {kind}, {target}: {name}")
+                        failed.append(f"{way}, {protocol}, {target}: {name}")
                 if not table.pings(target):
                     failed.append(f"{way}, icmp, {target}")
                 if table.takes(target) != whole:
                     failed.append(f"{way}, a mebibyte, {target}")
         assert failed == []
+
+
+def test_host_gw_says_whom_it_does_not_reach_and_what_to_do(four: Fleet) -> None:
+    four.flota("n1", "network", "create", "--driver", "host-gw", "split")
+    for host in ("n1", "n4"):
+        four.flota("n1", "run", "-d", "--network", "split", "--node", host, IMAGE, "sleep", "10000")
+
+    def told(host: str) -> bool:
+        text = four.flota("n1", "node", "inspect", host)
+        other = "n4" if host == "n1" else "n1"
+        return f"network split: {other} (" in text and "direct=true" in text
+
+    for host in ("n1", "n4"):
+        wait_until(lambda h=host: told(h), deadline=10, what=f"{host}'s condition")
+    four.flota("n1", "network", "create", "--driver", "host-gw", "joined")
+    for host in ("n1", "n2"):
+        four.flota("n1", "run", "-d", "--network", "joined", "--node", host, IMAGE, "sleep", "10000")
+    text = four.attempt("n1", "network", "doctor").stdout.decode()
+    assert "network split: n4" in text and "joined" not in text
 
 
 KERNEL = """
@@ -113,12 +138,14 @@ MARKERS = (
 MARK = re.compile(rb"198\.51\.100|marker|^#")
 
 
-def test_start_of_a_container_changes_nothing_in_other_hosts_kernels(four: Fleet) -> None:
+@pytest.mark.parametrize("kind", ["routed", "direct", "host-gw"])
+def test_start_of_a_container_changes_nothing_in_other_hosts_kernels(four: Fleet, kind: str) -> None:
     """Nor is anything changed and changed back: routes, rules and nft are listened to meanwhile. Links and
     addresses are not, for the kernel still has to say of n2's own container's."""
-    four.flota("n1", "network", "create", "quiet")
+    quiet = f"quiet-{kind}"
+    four.flota("n1", "network", "create", *KINDS[kind], quiet)
     for host in ("n1", "n2"):
-        four.flota("n1", "run", "-d", "--network", "quiet", "--node", host, IMAGE, "sleep", "10000")
+        four.flota("n1", "run", "-d", "--network", quiet, "--node", host, IMAGE, "sleep", "10000")
     tentative = ("ip", "-6", "address", "show", "tentative")
     wait_until(lambda: not on_host(four, "n2", *tentative), deadline=10, what="n2 has all its addresses")
     watchers = [
@@ -131,7 +158,7 @@ def test_start_of_a_container_changes_nothing_in_other_hosts_kernels(four: Fleet
             on_host(four, "n2", "sh", "-c", marker)
             assert watcher.stdout is not None and MARK.search(watcher.stdout.readline())
         for _ in range(3):
-            four.flota("n1", "run", "-d", "--network", "quiet", "--node", "n1", IMAGE, "sleep", "10000")
+            four.flota("n1", "run", "-d", "--network", quiet, "--node", "n1", IMAGE, "sleep", "10000")
         assert on_host(four, "n2", "sh", "-c", KERNEL) == before
     finally:
         for watcher in watchers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -35,20 +36,31 @@ def inner_mtu(fleet: Fleet, host: str) -> int:
     return int(text.split(" mtu ")[1].split()[0])
 
 
+KINDS: Mapping[str, tuple[tuple[str, ...], int]] = {
+    "routed": ((), 50),
+    "bridged": (("--opt", "mode=bridged"), 50),
+    "encrypted": (("--opt", "encrypted"), 60),
+    "direct": (("--opt", "direct=true"), 50),
+    "host-gw": (("--driver", "host-gw"), 0),
+}
+"""How to make a network, and what its packets have less than the underlay's."""
+
+
 def pids(fleet: Fleet) -> dict[str, int]:
     return {host: fleet.json("inspect", f"c{host}")[0]["status"]["pid"] for host in HOSTS}
 
 
-@pytest.mark.parametrize("mode", ["routed", "bridged"])
-def test_running_containers_get_the_mtu_that_their_host_has_now(clean: Fleet, mode: str) -> None:
-    clean.flota("n1", "network", "create", "--opt", f"mode={mode}", "under")
+@pytest.mark.parametrize("kind", ["routed", "bridged", "host-gw"])
+def test_running_containers_get_the_mtu_that_their_host_has_now(clean: Fleet, kind: str) -> None:
+    words, less = KINDS[kind]
+    clean.flota("n1", "network", "create", *words, "under")
     found = containers(clean, "under")
     before = pids(clean)
     try:
         for host in HOSTS:
             on_host(clean, host, "ip", "link", "set", "eth0", "mtu", "1400")
         for host in HOSTS:
-            wait_until(lambda h=host: inner_mtu(clean, h) == 1350, deadline=10, what=f"1350 inside on {host}")
+            wait_until(lambda h=host: inner_mtu(clean, h) == 1400 - less, deadline=10, what=f"less on {host}")
         assert reaches(clean, "n1", address(found["n2"], "under"), size=1300)
         mtus = {n["host"]["facts"]["mtu"] for n in clean.json("node", "ls")}
         assert mtus == {1400}
@@ -56,22 +68,33 @@ def test_running_containers_get_the_mtu_that_their_host_has_now(clean: Fleet, mo
         for host in HOSTS:
             on_host(clean, host, "ip", "link", "set", "eth0", "mtu", "1500")
     for host in HOSTS:
-        wait_until(lambda h=host: inner_mtu(clean, h) == 1450, deadline=10, what=f"1450 inside on {host}")
+        wait_until(lambda h=host: inner_mtu(clean, h) == 1500 - less, deadline=10, what=f"more on {host}")
     assert pids(clean) == before
 
 
-@pytest.mark.parametrize("option", ["mode=routed", "mode=bridged", "encrypted"])
-def test_a_host_that_gets_another_address_is_followed_by_its_peers(clean: Fleet, option: str) -> None:
-    clean.flota("n1", "network", "create", "--opt", option, "under")
+def told(fleet: Fleet, host: str) -> str:
+    """The address by which the fleet knows it."""
+    found = {n["host"]["spec"]["name"]: n["host"]["facts"]["address"] for n in fleet.json("node", "ls")}
+    return str(found[host])
+
+
+def readdress(fleet: Fleet, host: str, new: str, old: str) -> None:
+    gate = new.rpartition(".")[0] + ".1"
+    on_host(fleet, host, "sh", "-c",
+            f"ip address del {old}/24 dev eth0 && ip address add {new}/24 dev eth0 "
+            f"&& ip route replace default via {gate}")  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_host_that_gets_another_address_is_followed_by_its_peers(clean: Fleet, kind: str) -> None:
+    clean.flota("n1", "network", "create", *KINDS[kind][0], "under")
     found = containers(clean, "under")
     before = pids(clean)
     reached = lambda: reaches(clean, "n2", address(found["n3"], "under"))  # noqa: E731
     wait_until(reached, deadline=10, what="n3's container is reached")
 
     def move(new: str, old: str) -> None:
-        on_host(clean, "n3", "sh", "-c",
-                f"ip address del {old}/24 dev eth0 && ip address add {new}/24 dev eth0 "
-                "&& ip route replace default via 198.18.0.1")  # fmt: skip
+        readdress(clean, "n3", new, old)
         for host in ("n1", "n2"):
             wait_until(
                 lambda h=host: reaches(clean, h, address(found["n3"], "under")),
@@ -82,8 +105,8 @@ def test_a_host_that_gets_another_address_is_followed_by_its_peers(clean: Fleet,
     old = next(h.address for h in clean.rig.hosts if h.name == "n3")
     try:
         move("198.18.0.77", old)
-        told = {n["host"]["spec"]["name"]: n["host"]["facts"]["address"] for n in clean.json("node", "ls")}
-        assert told["n3"] == "198.18.0.77"
+        # without a tunnel its neighbours still know its MAC, and reach it before they are told
+        wait_until(lambda: told(clean, "n3") == "198.18.0.77", deadline=10, what="the fleet knows")
     finally:
         move(old, "198.18.0.77")
     assert pids(clean) == before
@@ -111,3 +134,29 @@ def test_tunnels_move_to_another_port_on_all_hosts_and_containers_stay(clean: Fl
         assert b"all is well" in clean.attempt("n1", "network", "doctor").stdout
     finally:
         clean.flota("n1", "fleet", "update", "--vxlan-port", "4789", "--vxlan-source-ports", "auto")
+
+
+def test_direct_overlay_follows_a_host_that_moves_behind_a_router_and_back(clean: Fleet) -> None:
+    clean.flota("n1", "network", "create", "--opt", "direct=true", "under")
+    found = containers(clean, "under")
+    before = pids(clean)
+    outside = clean.rig.outside
+    for words in ("ip address add 198.18.8.1/24 dev br0", "echo 1 > /proc/sys/net/ipv4/ip_forward"):
+        assert outside(["sh", "-c", words]).returncode == 0
+    old = next(h.address for h in clean.rig.hosts if h.name == "n3")
+
+    def leads(link: str) -> bool:
+        """Whether n1's route to n3's block does, and packets pass."""
+        target = address(found["n3"], "under")
+        way = on_host(clean, "n1", "ip", "route", "get", target)
+        return f" dev {link}" in way and reaches(clean, "n1", target)
+
+    try:
+        assert leads("eth0")
+        for new, was, link in (("198.18.8.13", old, "flx"), (old, "198.18.8.13", "eth0")):
+            readdress(clean, "n3", new, was)
+            wait_until(lambda way=link: leads(way), deadline=15, what=f"n3 is reached by {link}")
+            assert reaches(clean, "n3", address(found["n2"], "under"))
+    finally:
+        outside(["ip", "address", "del", "198.18.8.1/24", "dev", "br0"])
+    assert pids(clean) == before

@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,13 @@ import msgspec
 from model.errors import FlotaError
 from model.ids import InstanceId
 from net.host import Drift, EndpointRequest, NetworkPlan, PublishRequest
-from net.kernel.host import host_kernel
+from net.kernel.host import TUNNELS
+from net.kernel.linux import LinuxKernel
 from net.loadbalance import VirtualService
 from net.policy import HostPolicies
 from net.reconciler import COMPARE, NetReconciler
+from net.state import Link, NetState
+from net.wireguard.choice import HostTunnels
 
 ARGUMENTS: dict[str, Any] = {
     "apply": NetworkPlan,
@@ -113,8 +116,19 @@ def run_in(
     return done
 
 
+class CountingKernel(LinuxKernel):
+    """How often all was listed; what is changed, the reconciler counts itself."""
+
+    looks = 0
+
+    async def observe(self, sysctls: Iterable[str], inner: Sequence[Link] = ()) -> NetState:
+        self.looks += 1
+        return await super().observe(sysctls, inner)
+
+
 async def _serve(run_dir: Path, sysfs: str, compare: float) -> None:
-    network = NetReconciler(run_dir, kernel=host_kernel(run_dir, sysfs=sysfs), compare=compare)
+    kernel = CountingKernel(sysfs=sysfs, tunnels=HostTunnels(run_dir / TUNNELS))
+    network = NetReconciler(run_dir, kernel=kernel, compare=compare)
     drifts: list[Drift] = []
     network.on_drift(drifts.append)
     await network.start()
@@ -126,7 +140,10 @@ async def _serve(run_dir: Path, sysfs: str, compare: float) -> None:
     while line := await reader.readline():
         method, arguments = json.loads(line)
         try:
-            result = await _call(network, drifts, method, arguments)
+            if method == "cost_of_apply":
+                result = await _cost_of_apply(network, kernel, msgspec.convert(arguments[0], NetworkPlan))
+            else:
+                result = await _call(network, drifts, method, arguments)
             reply: dict[str, Any] = {"result": msgspec.to_builtins(result)}
         except FlotaError as error:
             reply = {"error": f"{type(error).__name__}: {error}"}
@@ -147,6 +164,13 @@ async def _call(network: NetReconciler, drifts: list[Drift], method: str, argume
     if method in ARGUMENTS:
         arguments = [msgspec.convert(arguments[0], ARGUMENTS[method])]
     return await getattr(network, method)(*arguments)
+
+
+async def _cost_of_apply(network: NetReconciler, kernel: CountingKernel, plan: NetworkPlan) -> list[float]:
+    """Operations issued to the kernel, listings of all there is, and seconds."""
+    operations, looks, began = network.mutations, kernel.looks, time.perf_counter()
+    await network.apply(plan)
+    return [network.mutations - operations, kernel.looks - looks, time.perf_counter() - began]
 
 
 async def _time_attach(network: NetReconciler, requests: list[EndpointRequest]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import shutil
 import subprocess
@@ -47,11 +48,13 @@ def network_id(number: int) -> NetworkId:
     return NetworkId(INGRESS if number == ENTRIES else f"{number:02x}" * 32)
 
 
-def overlay(name: str, number: int, *, ipv6: bool = False, **options: str) -> NetworkSpec:
+def overlay(
+    name: str, number: int, *, ipv6: bool = False, driver: str = "overlay", **options: str
+) -> NetworkSpec:
     subnets = [Subnet(cidr=f"10.{128 + number}.0.0/16")]
     if ipv6:
         subnets.append(Subnet(cidr=f"fd00:{number:x}::/64"))
-    return NetworkSpec(name=name, subnets=tuple(subnets), options=options)
+    return NetworkSpec(name=name, driver=driver, subnets=tuple(subnets), options=options)
 
 
 class NetHosts:
@@ -71,6 +74,8 @@ class NetHosts:
         """All of a host's own, where it matters."""
         self.singles: dict[int, tuple[str, ...]] = {}
         """Fixed addresses, by host, on whatever network they lie in."""
+        self.moved: dict[int, str] = {}
+        """Underlay addresses of hosts that have others than `address` says."""
         ip("netns", "add", self.switch)
         ip("-n", self.switch, "link", "set", "lo", "up")
         ip("-n", self.switch, "link", "add", "br0", "type", "bridge")
@@ -108,15 +113,21 @@ class NetHosts:
             views[network_id(ident)] = self._view(number, ident, spec)
         peers = {
             host_id(n): Peer(
-                host=host_id(n), name=f"h{n}", address=address(n), addresses=self.addresses.get(n, ())
+                host=host_id(n),
+                name=f"h{n}",
+                address=self.underlay(n),
+                addresses=self.addresses.get(n, ()),
+                link_local=self._link_local(n),
             )
             for n in self.hosts
             if n != number
         }
         return NetworkPlan(
             host=host_id(number),
-            address=address(number),
+            address=self.underlay(number),
             mtu=MTU,
+            link="eth0",
+            onlink=(str(ipaddress.ip_network(f"{self.underlay(number)}/24", strict=False)),),
             vxlan_port=4789,
             networks=views,
             peers=peers,
@@ -129,6 +140,30 @@ class NetHosts:
             services=self.services,
             nics=(Nic(name="eth0", mtu=MTU),),
         )
+
+    def underlay(self, number: int) -> str:
+        return self.moved.get(number, address(number))
+
+    def _link_local(self, number: int) -> str:
+        """Of eth0, as the kernel makes it (RFC 4291, appendix A)."""
+        text = self.hosts[number].run("cat", "/proc/net/if_inet6").stdout
+        raw = next(line.split()[0] for line in text.splitlines() if line.endswith(" eth0"))
+        return str(ipaddress.IPv6Address(int(raw, 16)))
+
+    def move(self, number: int, new: str) -> None:
+        """The host has this address from now on, on a subnet behind the switch if it is another."""
+        old, self.moved[number] = self.underlay(number), new
+        gate = new.rpartition(".")[0] + ".1"
+        ip("-n", self.switch, "address", "replace", f"{gate}/24", "dev", "br0")
+        for words in (
+            ("address", "del", f"{old}/24", "dev", "eth0"),
+            ("address", "add", f"{new}/24", "dev", "eth0"),
+            ("route", "replace", "default", "via", gate),
+        ):
+            self.hosts[number].run("ip", *words)
+        self.outside("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        for other in self.hosts:
+            self.apply(other)
 
     def _view(self, number: int, ident: int, spec: NetworkSpec) -> NetworkView:
         if spec.driver == "bridge":

@@ -52,6 +52,9 @@ PURE = [
     "net/drift.py",
     "net/plan.py",
     "net/ipam.py",
+    "net/directrules.py",
+    "net/paths.py",
+    "net/peerdiff.py",
     "net/publish.py",
     "net/hostfirewall.py",
     "net/dockeruser.py",
@@ -187,6 +190,16 @@ def test_pure_modules_have_no_io_clock_or_await(path: Path) -> None:
         assert not isinstance(node, ast.AsyncFunctionDef | ast.Await), f"{where}: async in a pure module"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in IMPURE_CALLS, f"{where}: {node.func.id}() in a pure module"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_only_main_files_choose_which_network_drivers_there_are(path: Path) -> None:
+    if name(path).endswith("/main.py"):
+        return
+    assert "net.drivers" not in {module for module, _ in imports(path)}, f"{name(path)}: only main.py may"
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and node.attr == "add":
+            assert ast.unparse(node.value) != "backend", f"{name(path)}:{node.lineno}: only main.py may"
 
 
 @pytest.mark.parametrize("path", sources(), ids=name)

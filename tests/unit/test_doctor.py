@@ -56,6 +56,12 @@ def test_hosts_without_a_check_are_told_with_the_reason() -> None:
     ]
 
 
+def test_way_without_a_tunnel_that_is_silent_names_the_networks_addresses() -> None:
+    silent = replace(path("web", None, None), tunnel=False)
+    (finding,) = told(check(path("", 0.1, 0.1), silent))
+    assert "UDP" not in finding.hint and "own addresses pass" in finding.hint
+
+
 def test_tunnel_that_is_silent_between_hosts_that_answer_names_the_port() -> None:
     (finding,) = told(check(path("", 0.1, 0.1), path("web", None, None)))
     assert (finding.severity, finding.where) == ("fault", "n1 → n2, web")

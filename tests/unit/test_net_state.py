@@ -16,13 +16,13 @@ from model.status import BoundPort
 from model.view import NetworkPeer, NetworkView, Peer
 from net.diff import NftOp, Op, diff, nft_operations
 from net.endpoint import InstanceNetwork
-from net.firewall import without
 from net.host import EndpointRequest, NetworkPlan, PublishRequest
 from net.kernel.steering import mask
 from net.naming import bridge_name, endpoint_mac, link_local, veth_name, vtep_mac, vxlan_name
 from net.nftscript import comment, parse_listing, table_script
 from net.plan import around, check, desired, filter_tables
 from net.publish import clash, elements, normal
+from net.spans import without
 from net.state import Chain, ElementSet, NetState, NftTable, Route, Rule
 
 ME, PEER = HostId("1" * 64), HostId("2" * 64)
