@@ -87,10 +87,13 @@ def _mtus(checks: Sequence[HostCheck], names: Mapping[HostId, str]) -> Iterable[
 
 
 def _pairs(checks: Sequence[HostCheck], names: Mapping[HostId, str], vxlan_port: int) -> Iterable[Finding]:
+    behind = {check.host for check in checks if check.facts.behind_nat}
     for check in checks:
         underlay = {path.host: path for path in check.paths if not path.network}
         for path in check.paths:
             finding = _of_path(path, underlay.get(path.host), vxlan_port)
+            if finding is not None and path.network and {check.host, path.host} <= behind:
+                finding = _behind_nats(finding)
             if finding is not None:
                 host, peer = _name(check.host, names), _name(path.host, names)
                 where = f"{host} → {peer}, {path.network or 'underlay'}"
@@ -147,6 +150,13 @@ def _of_path(path: PathCheck, below: PathCheck | None, vxlan_port: int) -> Findi
         return Finding(severity="fault", where="", what=what, hint=hint, kind="blocked")
     hint = "The hosts don't reach each other either: look at the network between them"
     return Finding(severity="fault", where="", what=what, hint=hint, kind="unreachable")
+
+
+def _behind_nats(finding: Finding) -> Finding:
+    if finding.kind not in ("unreachable", "blocked"):
+        return finding
+    hint = "Both are behind NAT: they meet on a link that they share, and nothing relays for them"
+    return replace(finding, hint=hint, kind="behind-nats")
 
 
 def _astray(path: PathCheck) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.figures import firstpacket, lb, names, net, overlay, publish, schedule, site, start
+from bench.figures import encrypted, firstpacket, lb, names, net, overlay, publish, schedule, site, start
 from bench.stage import Stage
 from bench.table import Figure, Samples
 
@@ -15,6 +15,7 @@ FIGURES: tuple[tuple[Figure, Measure], ...] = (
     *schedule.FIGURES,
     *site.FIGURES,
     *overlay.FIGURES,
+    *encrypted.FIGURES,
     *firstpacket.FIGURES,
     *lb.FIGURES,
     *publish.FIGURES,

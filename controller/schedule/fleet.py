@@ -10,11 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from controller import ingress
-from controller.parents import lacking
+from controller.parents import choosy, lacking
 from controller.snapshot import Cluster, Usage, counts
 from model.hostports import addresses_overlap
 from model.ids import HostId, ServiceId
-from model.netoptions import SITE_DRIVERS
 from model.records import Host, Instance, Network
 from model.spec import Availability, ContainerSpec, Mount, Placement, Publish, Struct
 from model.status import HostReport, HostState
@@ -157,7 +156,8 @@ def fleet_of(
 ) -> Fleet:
     """Every host of the cluster, as a fresh set of candidates, ordered by id."""
     known, published = reports or {}, ingress.host_ports(cluster)
-    sites = [n for n in cluster.networks.values() if n.spec.driver in SITE_DRIVERS]
+    hosts = tuple(cluster.hosts.values())
+    particular = [n for n in cluster.networks.values() if choosy(n, hosts)]
     nothing: frozenset[tuple[str, int]] = frozenset()
     return {
         host: _candidate(
@@ -166,7 +166,7 @@ def fleet_of(
             known.get(host),
             published.get(host, nothing),
             host in settling,
-            sites,
+            particular,
         )
         for host in sorted(cluster.hosts)
     }
@@ -178,7 +178,7 @@ def _candidate(
     report: HostReport | None,
     published: frozenset[tuple[str, int]],
     settling: bool,
-    sites: Sequence[Network],
+    particular: Sequence[Network],
 ) -> Candidate:
     used = cluster.usage.get(host.id, Usage())
     records = cluster.on_host(host.id)
@@ -191,7 +191,7 @@ def _candidate(
         foreign_ports=published.union(report.used_ports) if report else published,
         settling=settling,
         records=records.values(),
-        lacking=lacking(sites, host),
+        lacking=lacking(particular, host),
     )
     candidate.weigh()
     return candidate

@@ -74,6 +74,18 @@ def test_encrypted_tunnel_that_is_silent_names_its_peers_port() -> None:
     assert "UDP 51822" in finding.hint
 
 
+def test_hosts_that_are_both_behind_nat_are_told_why_they_do_not_meet() -> None:
+    facts = HostFacts(hostname="x", address="192.0.2.1", behind_nat=True)
+    silent = check(path("secret", None, None))
+    (finding,) = told(replace(silent, facts=facts), replace(check(host=B), facts=facts))
+    assert (finding.kind, finding.severity) == (
+        "behind-nats",
+        "fault",
+    ) and "Both are behind NAT" in finding.hint
+    (finding,) = told(replace(silent, facts=facts))
+    assert finding.kind == "unreachable", "one of them alone is another matter"
+
+
 def test_hosts_that_do_not_answer_at_all_are_told_of_first() -> None:
     below, above = told(check(path("", None, None), path("web", None, None)))
     assert (below.severity, below.where) == ("warning", "n1 → n2, underlay")

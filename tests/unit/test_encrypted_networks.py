@@ -6,6 +6,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from controller.parents import choosy, lacking
 from controller.plan import Plan
 from controller.reconcile.keys import next_keys, plan_ends, plan_keys
 from controller.snapshot import Cluster
@@ -296,6 +297,25 @@ def test_change_asked_for_makes_one_generation_more() -> None:
     assert isinstance(made.items[0].record, Network)
     assert made.items[0].record.keys == KeyPhase(oldest=1, sending=1, newest=2)
     assert made.items[0].record.keyed_at == 7.0
+
+
+def test_hosts_are_passed_over_that_can_not_carry_a_network() -> None:
+    known = cluster(KeyPhase(), {ME: (), PEER: (), THIRD: ()})
+    hosts = known.hosts
+    secret, plain = known.networks[NETWORK], Network(id=NetworkId("p" * 64), spec=NetworkSpec(name="plain"))
+    able = {
+        ME: {"wireguard": "kernel"},
+        PEER: {"wireguard": "wireguard-go", "behind_nat": True},
+        THIRD: {},
+    }
+    told = [
+        msgspec.structs.replace(hosts[h], facts=msgspec.structs.replace(hosts[h].facts, **facts))
+        for h, facts in able.items()
+    ]
+    found = [lacking((secret, plain), host) for host in told]
+    assert found[0] == {} and choosy(secret, told) and choosy(plain, told) and not choosy(plain, told[:1])
+    assert found[1].keys() == {plain.id, "plain"} and "behind NAT" in found[1]["plain"]
+    assert found[2].keys() == {NETWORK, "secret"} and "WireGuard" in found[2]["secret"]
 
 
 def test_peer_states_compare_by_all_but_where_they_are() -> None:
