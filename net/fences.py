@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from model.errors import CommandFailed
 from net import innerchains
 from net.endpoint import InstanceNetwork
 from net.host import NetworkPlan
@@ -40,10 +41,16 @@ class Fences:
         await self._kernel.fence(space, script or f"add table inet {TABLE}\ndelete table inet {TABLE}\n")
         self._stand[space] = want
 
-    async def all(self, plan: NetworkPlan | None, instances: Iterable[InstanceNetwork]) -> None:
+    async def all(self, plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> CommandFailed | None:
+        """Each on its own; the first failure."""
+        failure = None
         for instance in instances:
-            if plan is not None and self._kernel.has_namespace(Path(instance.namespace)):
-                await self.set(plan, instance)
+            try:
+                if self._kernel.has_namespace(Path(instance.namespace)):
+                    await self.set(plan, instance)
+            except CommandFailed as error:
+                failure = failure or error
+        return failure
 
     def forget(self, namespace: str) -> None:
         self._stand.pop(namespace, None)

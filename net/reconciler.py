@@ -127,7 +127,7 @@ class NetReconciler:
         check(plan)
         async with self._lock:
             before, self._plan, failure = self._plan, plan, None
-            await self._fences.all(plan, self._instances.values())
+            unfenced = await self._fences.all(plan, self._instances.values())
             known = None if before is None else peer_changes(before, plan)
             if known is None or not await self._convergence.step(known):
                 _, failure = await self._converge()
@@ -135,7 +135,7 @@ class NetReconciler:
             await self._serving.apply(plan.services, frame, own_blocks(plan))
             self._told = {key: s for key, s in plan.services.items() if told(s)}
             await self._tell_proxy()
-            if failure is not None:
+            if (failure := failure or unfenced) is not None:
                 raise failure
 
     async def examine(self) -> Sequence[Drift]:
@@ -298,7 +298,7 @@ class NetReconciler:
             if self._plan is None:
                 return
             before, self._plan = self._plan, replace(self._plan, policies=policies)
-            await self._fences.all(self._plan, self._instances.values())
+            unfenced = await self._fences.all(self._plan, self._instances.values())
             await self._tell_proxy(*self._instances.values())
             if before.policies.classes.keys() == policies.classes.keys():
                 feet = self._instances.values()
@@ -307,6 +307,8 @@ class NetReconciler:
             elif (failure := (await self._converge())[1]) is not None:
                 self._bell.ring()
                 raise failure
+            if unfenced is not None:
+                raise unfenced
 
     def free_port(
         self,

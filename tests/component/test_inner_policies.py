@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from model.errors import CommandFailed
 from model.ids import HostId, InstanceId, NetworkId
@@ -105,4 +106,32 @@ async def test_kernel_that_lacks_the_kind_is_told_and_other_work_goes_on(tmp_pat
     kernel.kinds = {"macvlan"}
     await network.apply(plan())
     assert (await network.attach(FOOT)).ipv4 == "192.0.2.130"
+    await network.close()
+
+
+async def test_container_whose_own_filter_can_not_be_set_holds_up_nothing_else(tmp_path: Path) -> None:
+    class Refusing(FakeKernel):
+        async def fence(self, namespace: str, script: str) -> None:
+            if namespace.endswith(ONE) and refusing:
+                raise CommandFailed("nft refused")
+            await super().fence(namespace, script)
+
+    refusing, kernel = False, Refusing()
+    network = NetReconciler(tmp_path, kernel=kernel, proxy=FakeProxy())
+    await network.start()
+    await network.apply(plan())
+    other = InstanceId("2" * 64)
+    for instance, ipv4 in ((ONE, "192.0.2.130"), (other, "192.0.2.131")):
+        await network.open_namespace(instance)
+        await network.attach(replace(FOOT, instance=instance, ipv4=ipv4, ipv6=""))
+    kernel.strike(lambda state: replace(state, addresses=frozenset()))
+    refusing = True
+    with pytest.raises(CommandFailed, match="nft refused"):
+        await network.apply(replace(plan(CLOSED), mtu=1400))
+    assert kernel.state.addresses, "the rest is as it should be"
+    with pytest.raises(CommandFailed, match="nft refused"):
+        await network.police(policies(CLOSED))
+    refusing = False
+    await network.police(policies(CLOSED))
+    assert "@gets4" in kernel.fences[str(tmp_path / "ns" / ONE)]
     await network.close()
