@@ -25,12 +25,7 @@ from net import hostports, loadbalance, publish
 from net.convergence import Convergence
 from net.diff import Op, Operation, diff, nft_operations
 from net.drift import drift_of, not_repaired, services_drift
-from net.endpoint import (
-    InstanceNetwork,
-    endpoint_status,
-    removal,
-    same_but_ways,
-)
+from net.endpoint import InstanceNetwork, endpoint_status, removal, same_but_ways
 from net.endpointfiles import EndpointFiles
 from net.fences import Fences
 from net.host import FIRST_PORT, LAST_PORT, AddressTaken, Drift, EndpointRequest, NetworkPlan, PublishRequest
@@ -56,6 +51,7 @@ from net.proxied import proxied, proxy_state, told
 from net.proxying import PortProxy, ProxyFeed
 from net.serving import Serving
 from net.shaping import limit_changes
+from net.shims import Shims
 from net.state import UPPER, Link, NetState, Sysctl, Way
 from net.watch import Watch
 
@@ -92,6 +88,7 @@ class NetReconciler:
         self._convergence = Convergence(self._kernel)
         self._fences = Fences(self._kernel)
         self._watch = Watch(self._bell, self._look, compare=compare, mutations=lambda: self.mutations)
+        self._shims = Shims(self._kernel, self._watch.tell)
 
     @property
     def mutations(self) -> int:
@@ -105,6 +102,7 @@ class NetReconciler:
         await self._kernel.start(self._bell.ring)
         self._kernel.keep_namespaces(Path(network.namespace) for network in self._instances.values())
         self._supervisor.start("watch", self._watch.run, restart=True)
+        self._supervisor.start("shims", self._shims.run, restart=True)
         self._supervisor.start("proxy", self._proxy.run, restart=True)
         self._supervisor.start("parting", self._parting.run, restart=True)
         self._supervisor.start("tidy", lambda: self._serving.tidy(self._lock), restart=True)
@@ -135,6 +133,7 @@ class NetReconciler:
             await self._serving.apply(plan.services, frame, own_blocks(plan))
             self._told = {key: s for key, s in plan.services.items() if told(s)}
             await self._tell_proxy()
+            self._shims.follow(plan)
             if (failure := failure or unfenced) is not None:
                 raise failure
 

@@ -14,12 +14,13 @@ from model.spec import NetworkSpec, Subnet
 from model.status import Nic
 from model.view import NetworkView
 from net import innerchains
-from net.host import AddressTaken, EndpointRequest, NetworkPlan
+from net.host import AddressTaken, Drift, EndpointRequest, NetworkPlan
 from net.kernel.fake import FakeKernel
 from net.naming import veth_name
 from net.policy import HostPolicies, Place, endpoint_key, host_policies
 from net.proxying import FakeProxy
 from net.reconciler import NetReconciler
+from tests.support.waiting import until
 
 LAN, ONE = NetworkId("a" * 64), InstanceId("1" * 64)
 FOOT = EndpointRequest(instance=ONE, network=LAN, ifname="eth0", ipv4="192.0.2.130", ipv6="2001:db8::109")
@@ -134,4 +135,19 @@ async def test_container_whose_own_filter_can_not_be_set_holds_up_nothing_else(t
     refusing = False
     await network.police(policies(CLOSED))
     assert "@gets4" in kernel.fences[str(tmp_path / "ns" / ONE)]
+    await network.close()
+
+
+async def test_own_address_that_a_machine_of_the_site_has_too_is_told(tmp_path: Path) -> None:
+    kernel, told = FakeKernel(), list[Drift]()
+    kernel.strangers = {"192.0.2.128": "02:00:00:00:00:99"}
+    network = NetReconciler(tmp_path, kernel=kernel, proxy=FakeProxy())
+    network.on_drift(told.append)
+    await network.start()
+    await network.apply(plan())
+    await until(lambda: bool(told), deadline=2, what="it is told")
+    assert told[0].object == "address 192.0.2.128 of network lan" and "02:00:00:00:00:99" in told[0].action
+    await network.apply(replace(plan(), mtu=1400))
+    await network.apply(plan())
+    assert len(told) == 1, "once is enough"
     await network.close()

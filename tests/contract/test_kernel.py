@@ -286,10 +286,10 @@ async def test_bell_rings_when_something_changed(kind: str) -> None:
 SITE = NetworkId("d" * 64)
 
 
-def site_plan(parent: str = "nic0", **options: str) -> NetworkPlan:
+def site_plan(parent: str = "nic0", driver: str = "macvlan", **options: str) -> NetworkPlan:
     spec = NetworkSpec(
         name="lan",
-        driver="macvlan",
+        driver=driver,
         subnets=(Subnet(cidr="192.0.2.0/24"), Subnet(cidr="2001:db8::/64")),
         options={"parent": parent, **options},
     )
@@ -416,3 +416,26 @@ def test_kinds_that_a_kernel_is_said_to_have_it_can_make() -> None:
         assert nics() == (
             Nic(name="nic0", mtu=1400), Nic(name="nic1", up=False), Nic(name="nic2", up=False),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "driver", "parent", "options"),
+    [
+        ("vlan", "macvlan", "nic0.20", {}),
+        ("ipvlan", "ipvlan", "nic0", {"mode": "l2", "flag": "vepa"}),
+        ("ipvlan", "ipvlan", "nic0", {"mode": "l3"}),
+    ],
+)
+async def test_kind_of_link_is_made_where_the_kernel_has_it_and_refused_where_not(
+    kernel: Kernel, nic: None, tmp_path: Path, kind: str, driver: str, parent: str, options: dict[str, str]
+) -> None:
+    found = await site_instance(kernel, tmp_path)
+    want = desired(site_plan(parent, driver, **options), (found,))
+    todo = diff(want, await kernel.observe(want.sysctls, inner(want)))
+    if isinstance(kernel, FakeKernel) or kind in link_kinds():
+        await kernel.apply(todo)
+        assert diff(want, await kernel.observe(want.sysctls, inner(want))) == ()
+    else:
+        with pytest.raises(CommandFailed, match=f"refused to add {kind} fl.*: Operation not supported"):
+            await kernel.apply(todo)
+    await kernel.drop_namespace(Path(found.namespace))

@@ -255,3 +255,18 @@ def test_passthru_gives_the_link_to_one_and_tells_the_next() -> None:
         made.container(1, 0, 2)
         with pytest.raises(RuntimeError, match=r"refused to add macvlan .* on eth0"):
             made.container(1, 1, 2)
+
+
+def test_hosts_own_address_that_a_machine_of_the_site_has_is_told() -> None:
+    with net_hosts(1, "flso") as made:
+        for cidr in ("10.150.1.0/16", "fd00:e::100/64"):
+            ip("-n", made.switch, "address", "add", cidr, "dev", "br0", *(("nodad",) if ":" in cidr else ()))
+        made.carry({2: LAN})
+        told = list[str]()
+
+        def heard() -> bool:
+            told.extend(found["object"] for found in made.hosts[1].call("drifts"))
+            wanted = {f"address {a} of network lan" for a in ("10.150.1.0", "fd00:e::100")}
+            return wanted <= set(told)
+
+        wait_until(heard, deadline=3, what="both are told")
