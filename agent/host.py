@@ -62,6 +62,7 @@ class HostAgent:
         self._ports = OpenPorts(context, journal)
         self._services = ServiceKeeper(context, self.membership, self._ports)
         self._policies = PolicyKeeper(context, self.membership)
+        self._services.policies = self._policies
         self._actions = Actions(context, self._names.known)
         self.prober = Prober(context, supervisor, self._probed)
         self.workers: dict[InstanceId, Worker] = {}
@@ -291,7 +292,8 @@ class HostAgent:
     def _employ(self, ident: InstanceId, record: Local, want: Instance | None) -> None:
         if want is not None:
             self._told[ident] = want
-        worker = Worker(record, want, steps=self._actions, keeper=self, clock=self.context.clock)
+        clock, judged = self.context.clock, self._judged
+        worker = Worker(record, want, steps=self._actions, keeper=self, clock=clock, judged=judged)
         self.workers[ident] = worker
         self.context.records[ident] = record
         self._arrived.set()
@@ -345,11 +347,12 @@ class HostAgent:
         self._tombstones[record.instance] = record
         return self._journal.put("local", record.instance, record)
 
-    def departing(self, instances: Iterable[InstanceId]) -> None:
-        """No other host sends new connections to these any more."""
-        for ident in instances:
-            if (worker := self.workers.get(ident)) is not None:
-                worker.departing()
+    def employed(self, instances: Iterable[InstanceId]) -> list[Worker]:
+        """The workers of those of these that are here."""
+        return [worker for ident in instances if (worker := self.workers.get(ident)) is not None]
+
+    def _judged(self) -> bool:
+        return self.context.view.judged and self.membership.in_session
 
     def _probed(self, ident: InstanceId, run: Created, state: HealthState | None) -> None:
         if (worker := self.workers.get(ident)) is not None:
