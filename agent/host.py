@@ -19,6 +19,7 @@ from agent.actions import Actions
 from agent.assign import assign
 from agent.context import Context
 from agent.journal import Journal
+from agent.logkeeper import LogKeeper
 from agent.logs import LogReader
 from agent.membership import Membership
 from agent.namekeeper import NameKeeper
@@ -80,9 +81,7 @@ class HostAgent:
         """Rung when the host's own facts changed: a session may be from an address that is gone."""
         self._left = Bell()
         """Rung when an instance left a network."""
-        self._logs: LogReader | None = None
-        self._rotator: LogRotator | None = None
-        self._rotated: set[InstanceId] = set()
+        self._logs = LogKeeper(context)
         self._has_view = False
         self._arrived = asyncio.Event()
 
@@ -302,32 +301,17 @@ class HostAgent:
         self.prober.tend(record, want)
         self._supervisor.start(f"instance/{ident}", worker.run, restart=True)
 
-    def watch_logs(self, logs: LogReader, rotator: LogRotator) -> None:
+    def watch_logs(self, reader: LogReader, rotator: LogRotator) -> None:
         """From now on logs are rotated, and followers are told when a container is over."""
-        self._logs, self._rotator = logs, rotator
+        self._logs.start(reader, rotator)
         for record in self.context.records.values():
-            self._tend_log(record)
-
-    def _tend_log(self, record: Local) -> None:
-        if self._logs is None or self._rotator is None:
-            return
-        path = str(self.context.log_path(record.instance))
-        want = self._told.get(record.instance)
-        if record.live and want is not None:
-            if record.instance not in self._rotated:
-                self._rotated.add(record.instance)
-                self._rotator.add(path, str(self.context.bundle(record.instance)), want.spec.log)
-        else:
-            if record.instance in self._rotated:
-                self._rotated.discard(record.instance)
-                self._rotator.remove(path)
-            self._logs.wake(path)
+            self._logs.tend(record, self._told.get(record.instance))
 
     # -- Keeper -------------------------------------------------------------------------------------
     def keep(self, record: Local) -> asyncio.Future[None]:
         self.context.records[record.instance] = record
         self._members_changed()
-        self._tend_log(record)
+        self._logs.tend(record, self._told.get(record.instance))
         self.prober.tend(record, self._told.get(record.instance))
         self.reporter.status(status_of(record))
         # What it alone knows of lives in the kernel and ends with it: to survive this process is enough.
@@ -338,7 +322,7 @@ class HostAgent:
         self.context.records.pop(record.instance, None)
         self._members_changed()
         self._told.pop(record.instance, None)
-        self._tend_log(record)
+        self._logs.tend(record, None)
         self.prober.tend(record, None)
         self.prober.forget(record.instance)
         self.reporter.forgotten(record.instance, status_of(record))
