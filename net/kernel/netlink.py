@@ -230,7 +230,7 @@ class Netlink:
         else:
             netns.inside(link.foot.namespace, lambda foot=link.foot: footing.stand(foot))  # type: ignore[misc]
             self._announce(link, link.foot.addresses, link.foot.mac)
-            if link.foot.onlink:
+            if link.foot.onlink and link.master:
                 told = (cidr.partition("/")[0] for cidr in link.foot.addresses)
                 self._herald.tell(link.master, link.foot.mac, told)
 
