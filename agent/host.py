@@ -74,11 +74,12 @@ class HostAgent:
         self._carried: Mapping[str, NetworkView] = {}
         """Networks that stand, as far as they could be made."""
         self._trouble = ""
-        self._vacated: tuple[str, ...] = ()
         self._tunnels: Mapping[NetworkId, TunnelReport] = {}
         self._applying = asyncio.Lock()
         self.readdressed = Bell()
         """Rung when the host's own facts changed: a session may be from an address that is gone."""
+        self.replanned = Bell()
+        """Rung when networks or peers are others."""
         self._left = Bell()
         """Rung when an instance left a network."""
         self._logs = LogKeeper(context)
@@ -100,7 +101,7 @@ class HostAgent:
         context.records.update(records)
         self._open_addresses(records)
         await context.network.start()
-        context.network.on_drift(self._drifted)
+        context.network.on_drift(self.drifted)
         if self._has_view:
             await self._apply_network()
         self._supervisor.start("networks", self._tidy_network, restart=True)
@@ -142,15 +143,11 @@ class HostAgent:
 
     def _leases_changed(self, network: str, leases: Leases) -> None:
         self._journal.put("leases", network, leases)
-        view = self.context.view.networks.get(NetworkId(network))
-        if view is not None and view.set_aside:
-            self._tell_vacated()
+        self._tell_vacated()
 
     def _tell_vacated(self) -> None:
         """Other hosts may wait for addresses that are set aside here."""
-        found = self.context.addresses.vacated(self.context.view.networks.values())
-        if found != self._vacated:
-            self._vacated = found
+        if self.context.addresses.vacates(self.context.view.networks.values()):
             self.report_host()
 
     # -- Views --------------------------------------------------------------------------------------
@@ -184,9 +181,10 @@ class HostAgent:
 
     async def resettle(self, facts: HostFacts) -> None:
         """This host's underlay is another now: the fleet is told, its networks follow."""
-        self.context.facts = facts
+        before, self.context.facts = self.context.facts, facts
         self.reporter.facts(facts)
-        self.readdressed.ring()
+        if replace(facts, checksums=True, warnings=()) != replace(before, checksums=True, warnings=()):
+            self.readdressed.ring()
         if self._has_view:
             await self._apply_network()
 
@@ -196,7 +194,8 @@ class HostAgent:
 
     async def _apply_plan(self) -> None:
         context = self.context
-        plan = plans.network_plan(context.view, context.host, context.facts, leaving=self._leaving())
+        leaving = plans.leaving(self._carried, context.view, context.records.values())
+        plan = plans.network_plan(context.view, context.host, context.facts, leaving=leaving)
         ends = context.tunnel_keys.ensure(plan.networks)
         plan = replace(plan, ends=ends)
         if plan == self._plan:
@@ -212,6 +211,7 @@ class HostAgent:
             )
             context.tunnel_keys.tidy(ends)
             context.addresses.renew()
+            self.replanned.ring()
             for worker in self.workers.values():
                 worker.look_again()
         except FlotaError as error:
@@ -222,16 +222,6 @@ class HostAgent:
         if (trouble, tunnels) != (self._trouble, self._tunnels):
             self._trouble, self._tunnels = trouble, tunnels
             self.report_host()
-
-    def _leaving(self) -> Mapping[str, NetworkView]:
-        """Networks that the View has no longer and that somebody here still stands on: a way out moves to
-        its new network before the old one goes."""
-        view = self.context.view.networks
-        gone = {ident: found for ident, found in self._carried.items() if ident not in view}
-        used = (
-            {e.network for record in self.context.records.values() for e in record.endpoints} if gone else ()
-        )
-        return {ident: found for ident, found in gone.items() if ident in used}
 
     async def _tidy_network(self) -> None:
         """A network goes once the last has left it; one that could not be made is tried again."""
@@ -379,7 +369,8 @@ class HostAgent:
         self.reporter.event(happenings.of_stranger(self.context, stranger))
         self.report_host()
 
-    def _drifted(self, drift: Drift) -> None:
+    def drifted(self, drift: Drift) -> None:
+        """Something of the host's network was put right."""
         """What was in the way of the networks may be gone: then `trouble` is to go too."""
         if self._trouble and not drift.failed:
             self._left.ring()
