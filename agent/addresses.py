@@ -41,6 +41,7 @@ class Addresses:
         self.met: Callable[[Stranger], object] = lambda stranger: None
         """Told when it is set aside what one of these has."""
         self._waiting: Counter[str] = Counter()
+        self._vacated: tuple[str, ...] = ()
         self._renewed = asyncio.Event()
 
     def load(
@@ -147,6 +148,11 @@ class Addresses:
             if mine - kept.get(network, set()):
                 after = ipam.release(known, holder, now=now, but=kept.get(network, set()))
                 self._set(network, after)
+
+    def vacates(self, networks: Iterable[NetworkView]) -> bool:
+        """Whether `vacated` is another than when this was asked last."""
+        before, self._vacated = self._vacated, self.vacated(networks)
+        return self._vacated != before
 
     def vacated(self, networks: Iterable[NetworkView]) -> tuple[str, ...]:
         """What is set aside and nobody here has, as a host's report names it. What rests counts as free: who

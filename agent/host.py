@@ -19,6 +19,7 @@ from agent.actions import Actions
 from agent.assign import assign
 from agent.context import Context
 from agent.journal import Journal
+from agent.logkeeper import LogKeeper
 from agent.logs import LogReader
 from agent.membership import Membership
 from agent.namekeeper import NameKeeper
@@ -62,6 +63,7 @@ class HostAgent:
         self._ports = OpenPorts(context, journal)
         self._services = ServiceKeeper(context, self.membership, self._ports)
         self._policies = PolicyKeeper(context, self.membership)
+        self._services.policies = self._policies
         self._actions = Actions(context, self._names.known)
         self.prober = Prober(context, supervisor, self._probed)
         self.workers: dict[InstanceId, Worker] = {}
@@ -72,16 +74,15 @@ class HostAgent:
         self._carried: Mapping[str, NetworkView] = {}
         """Networks that stand, as far as they could be made."""
         self._trouble = ""
-        self._vacated: tuple[str, ...] = ()
         self._tunnels: Mapping[NetworkId, TunnelReport] = {}
         self._applying = asyncio.Lock()
         self.readdressed = Bell()
         """Rung when the host's own facts changed: a session may be from an address that is gone."""
+        self.replanned = Bell()
+        """Rung when networks or peers are others."""
         self._left = Bell()
         """Rung when an instance left a network."""
-        self._logs: LogReader | None = None
-        self._rotator: LogRotator | None = None
-        self._rotated: set[InstanceId] = set()
+        self._logs = LogKeeper(context)
         self._has_view = False
         self._arrived = asyncio.Event()
 
@@ -100,7 +101,7 @@ class HostAgent:
         context.records.update(records)
         self._open_addresses(records)
         await context.network.start()
-        context.network.on_drift(self._drifted)
+        context.network.on_drift(self.drifted)
         if self._has_view:
             await self._apply_network()
         self._supervisor.start("networks", self._tidy_network, restart=True)
@@ -142,15 +143,11 @@ class HostAgent:
 
     def _leases_changed(self, network: str, leases: Leases) -> None:
         self._journal.put("leases", network, leases)
-        view = self.context.view.networks.get(NetworkId(network))
-        if view is not None and view.set_aside:
-            self._tell_vacated()
+        self._tell_vacated()
 
     def _tell_vacated(self) -> None:
         """Other hosts may wait for addresses that are set aside here."""
-        found = self.context.addresses.vacated(self.context.view.networks.values())
-        if found != self._vacated:
-            self._vacated = found
+        if self.context.addresses.vacates(self.context.view.networks.values()):
             self.report_host()
 
     # -- Views --------------------------------------------------------------------------------------
@@ -184,9 +181,10 @@ class HostAgent:
 
     async def resettle(self, facts: HostFacts) -> None:
         """This host's underlay is another now: the fleet is told, its networks follow."""
-        self.context.facts = facts
+        before, self.context.facts = self.context.facts, facts
         self.reporter.facts(facts)
-        self.readdressed.ring()
+        if replace(facts, checksums=True, warnings=()) != replace(before, checksums=True, warnings=()):
+            self.readdressed.ring()
         if self._has_view:
             await self._apply_network()
 
@@ -196,7 +194,8 @@ class HostAgent:
 
     async def _apply_plan(self) -> None:
         context = self.context
-        plan = plans.network_plan(context.view, context.host, context.facts, leaving=self._leaving())
+        leaving = plans.leaving(self._carried, context.view, context.records.values())
+        plan = plans.network_plan(context.view, context.host, context.facts, leaving=leaving)
         ends = context.tunnel_keys.ensure(plan.networks)
         plan = replace(plan, ends=ends)
         if plan == self._plan:
@@ -212,6 +211,7 @@ class HostAgent:
             )
             context.tunnel_keys.tidy(ends)
             context.addresses.renew()
+            self.replanned.ring()
             for worker in self.workers.values():
                 worker.look_again()
         except FlotaError as error:
@@ -222,16 +222,6 @@ class HostAgent:
         if (trouble, tunnels) != (self._trouble, self._tunnels):
             self._trouble, self._tunnels = trouble, tunnels
             self.report_host()
-
-    def _leaving(self) -> Mapping[str, NetworkView]:
-        """Networks that the View has no longer and that somebody here still stands on: a way out moves to
-        its new network before the old one goes."""
-        view = self.context.view.networks
-        gone = {ident: found for ident, found in self._carried.items() if ident not in view}
-        used = (
-            {e.network for record in self.context.records.values() for e in record.endpoints} if gone else ()
-        )
-        return {ident: found for ident, found in gone.items() if ident in used}
 
     async def _tidy_network(self) -> None:
         """A network goes once the last has left it; one that could not be made is tried again."""
@@ -291,7 +281,8 @@ class HostAgent:
     def _employ(self, ident: InstanceId, record: Local, want: Instance | None) -> None:
         if want is not None:
             self._told[ident] = want
-        worker = Worker(record, want, steps=self._actions, keeper=self, clock=self.context.clock)
+        clock, judged = self.context.clock, self._judged
+        worker = Worker(record, want, steps=self._actions, keeper=self, clock=clock, judged=judged)
         self.workers[ident] = worker
         self.context.records[ident] = record
         self._arrived.set()
@@ -300,32 +291,17 @@ class HostAgent:
         self.prober.tend(record, want)
         self._supervisor.start(f"instance/{ident}", worker.run, restart=True)
 
-    def watch_logs(self, logs: LogReader, rotator: LogRotator) -> None:
+    def watch_logs(self, reader: LogReader, rotator: LogRotator) -> None:
         """From now on logs are rotated, and followers are told when a container is over."""
-        self._logs, self._rotator = logs, rotator
+        self._logs.start(reader, rotator)
         for record in self.context.records.values():
-            self._tend_log(record)
-
-    def _tend_log(self, record: Local) -> None:
-        if self._logs is None or self._rotator is None:
-            return
-        path = str(self.context.log_path(record.instance))
-        want = self._told.get(record.instance)
-        if record.live and want is not None:
-            if record.instance not in self._rotated:
-                self._rotated.add(record.instance)
-                self._rotator.add(path, str(self.context.bundle(record.instance)), want.spec.log)
-        else:
-            if record.instance in self._rotated:
-                self._rotated.discard(record.instance)
-                self._rotator.remove(path)
-            self._logs.wake(path)
+            self._logs.tend(record, self._told.get(record.instance))
 
     # -- Keeper -------------------------------------------------------------------------------------
     def keep(self, record: Local) -> asyncio.Future[None]:
         self.context.records[record.instance] = record
         self._members_changed()
-        self._tend_log(record)
+        self._logs.tend(record, self._told.get(record.instance))
         self.prober.tend(record, self._told.get(record.instance))
         self.reporter.status(status_of(record))
         # What it alone knows of lives in the kernel and ends with it: to survive this process is enough.
@@ -336,7 +312,7 @@ class HostAgent:
         self.context.records.pop(record.instance, None)
         self._members_changed()
         self._told.pop(record.instance, None)
-        self._tend_log(record)
+        self._logs.tend(record, None)
         self.prober.tend(record, None)
         self.prober.forget(record.instance)
         self.reporter.forgotten(record.instance, status_of(record))
@@ -345,11 +321,12 @@ class HostAgent:
         self._tombstones[record.instance] = record
         return self._journal.put("local", record.instance, record)
 
-    def departing(self, instances: Iterable[InstanceId]) -> None:
-        """No other host sends new connections to these any more."""
-        for ident in instances:
-            if (worker := self.workers.get(ident)) is not None:
-                worker.departing()
+    def employed(self, instances: Iterable[InstanceId]) -> list[Worker]:
+        """The workers of those of these that are here."""
+        return [worker for ident in instances if (worker := self.workers.get(ident)) is not None]
+
+    def _judged(self) -> bool:
+        return self.context.view.judged and self.membership.in_session
 
     def _probed(self, ident: InstanceId, run: Created, state: HealthState | None) -> None:
         if (worker := self.workers.get(ident)) is not None:
@@ -392,7 +369,8 @@ class HostAgent:
         self.reporter.event(happenings.of_stranger(self.context, stranger))
         self.report_host()
 
-    def _drifted(self, drift: Drift) -> None:
+    def drifted(self, drift: Drift) -> None:
+        """Something of the host's network was put right."""
         """What was in the way of the networks may be gone: then `trouble` is to go too."""
         if self._trouble and not drift.failed:
             self._left.ring()

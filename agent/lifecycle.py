@@ -25,15 +25,24 @@ replace = msgspec.structs.replace
 
 PATIENCE = 5.0
 """Seconds for which the other hosts' word is waited for before an instance drains."""
+ADMISSION = 1.0
+"""Seconds for which a start waits at most for the hosts that judge it: TCP tries again after as long."""
 INTERRUPTIBLE = frozenset({Step.ROOT, Step.PREPARE, Step.STOP, Step.WAIT})
 """A changed wish may cut these short; the others are brief."""
 
 
 def next_action(
-    record: Local, want: Instance | None, *, hold: bool, now: float, departing: bool = True
+    record: Local,
+    want: Instance | None,
+    *,
+    hold: bool,
+    now: float,
+    departing: bool = True,
+    admitted_by: float = 0.0,
 ) -> Action | None:
     """The next step, or None when all is as it should be. `hold`: somebody waits to attach before the start.
-    `departing`: no other host sends it new connections. `want` None: the instance is no longer assigned to
+    `departing`: no other host sends it new connections. `admitted_by`: until then the hosts that judge it may
+    not know it. `want` None: the instance is no longer assigned to
     this host, which means the same as removed."""
     if record.phase is Phase.REMOVED:
         return None
@@ -49,7 +58,7 @@ def next_action(
         case Desired.CREATED:
             return _towards_created(record, want, hold=hold)
         case _:
-            return _towards_running(record, want, now)
+            return _towards_running(record, want, now, admitted_by)
 
 
 def _towards_removed(record: Local, want: Instance | None, now: float, departing: bool) -> Action:
@@ -109,7 +118,7 @@ def _towards_created(record: Local, want: Instance, *, hold: bool) -> Action | N
     return _make(record, want, "a client waits to attach") if hold else None
 
 
-def _towards_running(record: Local, want: Instance, now: float) -> Action | None:
+def _towards_running(record: Local, want: Instance, now: float, admitted_by: float) -> Action | None:
     if record.running and record.attempt < want.attempt:
         return _stop(record, want, "it is restarted")
     if record.live and _wired_otherwise(record, want):
@@ -118,6 +127,8 @@ def _towards_running(record: Local, want: Instance, now: float) -> Action | None
         if (want.desired is Desired.PAUSED) is not record.paused:
             return Action(step=Step.RESUME if record.paused else Step.PAUSE, why="it was asked to")
         return None
+    if record.live and 0 < admitted_by - now <= ADMISSION:
+        return Action(step=Step.WAIT, why="hosts that judge it are told of it", until=admitted_by)
     if record.live:
         return Action(step=Step.START, why="it is to run")
     if record.attempt < want.attempt:

@@ -27,6 +27,7 @@ from agent.hostprocesses import SupervisedProcesses
 from agent.journal import Journal
 from agent.logs import LogReader
 from agent.naming import NameService
+from agent.offload import OffloadProbe, remembered
 from agent.rotation import LogRotator
 from agent.runtime.conmon import ConmonRuntime
 from agent.session import keep_session
@@ -43,6 +44,7 @@ from model.ids import HostId
 from net import backend
 from net.drivers import load
 from net.kernel.host import host_kernel
+from net.kernel.offload import try_ways
 from net.proxying import ProxyFeed
 from net.reconciler import NetReconciler
 
@@ -84,6 +86,8 @@ async def run(config: AgentConfig, ready: asyncio.Event | None = None) -> None:
             lambda: context.facts, agent.resettle, address=config.address, controller=_controller(enrollment)
         )
         supervisor.start("underlay", underlay.run, restart=True)
+        probe = OffloadProbe(context, journal, agent.replanned, agent.resettle, try_ways, agent.drifted)
+        supervisor.start("offload", probe.run, restart=True)
         log.info("agent of host %s is ready", context.facts.hostname)
         if ready is not None:
             ready.set()
@@ -136,7 +140,11 @@ async def _context(
     volumes.open()
     return Context(
         host=HostId(enrollment.host_id),
-        facts=replace(measured, wireguard=kernel.encrypts, behind_nat=config.behind_nat),
+        facts=remembered(
+            journal,
+            facts.boot_id(),
+            replace(measured, wireguard=kernel.encrypts, behind_nat=config.behind_nat),
+        ),
         images=images,
         runtime=ConmonRuntime(str(run_dir), cgroup_parent=config.cgroup_parent),
         network=network,

@@ -28,11 +28,17 @@ class Membership:
         self.heard = (0, 0)
         """(session, serial) of what was taken last."""
         self._followed = 0
+        self.in_session = False
+        """Whether the controller may answer now."""
         self._bell = Bell()
 
     def begin(self) -> None:
         """A new session: what is said from now on has serials of its own."""
-        self.heard, self._followed = (self.heard[0] + 1, 0), 0
+        self.heard, self._followed, self.in_session = (self.heard[0] + 1, 0), 0, True
+
+    def end(self) -> None:
+        """No session: nobody says anything."""
+        self.in_session = False
 
     def follow(self, heard: tuple[int, int]) -> None:
         """New connections go by what had been `heard`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from agent.record import Local
 from model.ids import HostId
 from model.status import HostFacts
 from model.view import NetworkView, View
@@ -28,6 +29,7 @@ def network_plan(
         source_ports=view.source_ports,
         link=facts.link,
         onlink=facts.onlink,
+        checksums=facts.checksums,
         networks=networks,
         peers=dict(view.peers),
         behind_nat=facts.behind_nat,
@@ -35,6 +37,16 @@ def network_plan(
         addresses=facts.addresses,
         nics=facts.nics,
     )
+
+
+def leaving(
+    carried: Mapping[str, NetworkView], view: View, records: Iterable[Local]
+) -> Mapping[str, NetworkView]:
+    """Networks that the View has no longer and that somebody here still stands on: a way out moves to its new
+    network before the old one goes."""
+    gone = {ident: found for ident, found in carried.items() if ident not in view.networks}
+    used = {e.network for record in records for e in record.endpoints} if gone else ()
+    return {ident: found for ident, found in gone.items() if ident in used}
 
 
 def unfounded(plan: NetworkPlan) -> Iterable[str]:

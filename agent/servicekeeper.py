@@ -14,6 +14,7 @@ from agent.ingress import Inner, inner_addresses
 from agent.members import own_members
 from agent.membership import Membership
 from agent.openports import OpenPorts
+from agent.policykeeper import PolicyKeeper
 from agent.services import Own, services_of
 from aio.backoff import jittered
 from aio.mailbox import Bell
@@ -40,6 +41,8 @@ class ServiceKeeper:
         """Of which `_wanted` was made: most rings change nothing of it."""
         self.changed: Callable[[], None] = lambda: None
         self.trouble = ""
+        self.policies: PolicyKeeper | None = None
+        """What is said to be followed is followed by these too."""
 
     def ring(self) -> None:
         """Something that services are made of may have changed."""
@@ -76,7 +79,9 @@ class ServiceKeeper:
                 changes |= {key: service for key, service in now.items() if before.get(key) != service}
             if changes:
                 await self._serve(changes, before)
-            if not self.trouble:
+            if self.policies is not None:
+                await self.policies.settle()
+            if not self.trouble and (self.policies is None or not self.policies.trouble):
                 self._membership.follow(heard)
 
     async def _serve(

@@ -74,6 +74,8 @@ class Session:
                 group.create_task(self._readdressed(agent.context.facts.address))
         except BaseExceptionGroup as failures:
             raise _leaf(failures) from None
+        finally:
+            agent.membership.end()
 
     def _hello(self) -> wire.Hello:
         context = self._agent.context
@@ -117,7 +119,11 @@ class Session:
             case wire.Membership(delta=delta, whole=whole, serial=serial):
                 agent.membership.take(delta, whole=whole, serial=serial)
             case wire.Departing(instances=instances):
-                agent.departing(instances)
+                for worker in agent.employed(instances):
+                    worker.departing()
+            case wire.Arrived(instances=instances):
+                for worker in agent.employed(instances):
+                    worker.arrived()
             case wire.Goodbye():
                 _goodbye(message)
 

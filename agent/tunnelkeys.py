@@ -47,15 +47,22 @@ class TunnelKeys:
         if not wanted:
             return {}
         found: dict[str, tuple[LocalEnd, ...]] = {}
+        for ident, view in sorted(wanted.items()):
+            generations = range(view.keys.oldest, view.keys.newest + 1)
+            ends = tuple(end for g in generations if (end := self._if_can_be(ident, g)) is not None)
+            if ends:
+                found[ident] = ends
+        return found
+
+    def _if_can_be(self, network: str, generation: int) -> LocalEnd | None:
+        """One that can't be holds up no other: those stand and are used."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for ident, view in sorted(wanted.items()):
-                generations = range(view.keys.oldest, view.keys.newest + 1)
-                found[ident] = tuple(self._end(ident, generation) for generation in generations)
+            return self._end(network, generation)
         except (OSError, FlotaError) as error:
             self.trouble = f"keys of encrypted networks: {error}"
             log.error("%s", self.trouble)
-        return found
+            return None
 
     def tidy(self, kept: Ends) -> None:
         """Remove all other keys; call it when no device has them any more."""

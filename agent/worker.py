@@ -73,8 +73,16 @@ class Keeper(Protocol):
 
 class Worker:
     def __init__(
-        self, record: Local, want: Instance | None, *, steps: Steps, keeper: Keeper, clock: Clock
+        self,
+        record: Local,
+        want: Instance | None,
+        *,
+        steps: Steps,
+        keeper: Keeper,
+        clock: Clock,
+        judged: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`judged`: somebody will say when other hosts know it."""
         self.record = record
         self.want = want
         self._steps = steps
@@ -85,6 +93,10 @@ class Worker:
         self._ended = asyncio.Event()
         self._holders = 0
         self._departing = False
+        self._admitted = False
+        """The hosts that judge it know the addresses that it has."""
+        self._admitted_by = 0.0
+        self._judged = judged
         self._changed = asyncio.Event()
         self._scope: asyncio.Timeout | None = None
         self._doing: Action | None = None
@@ -111,6 +123,11 @@ class Worker:
     def departing(self) -> None:
         """No other host sends new connections to it any more."""
         self._departing = True
+        self._bell.ring()
+
+    def arrived(self) -> None:
+        """The hosts that judge it know its addresses."""
+        self._admitted, self._admitted_by = True, 0.0
         self._bell.ring()
 
     async def held(self, deadline: float = 30.0) -> Local:
@@ -177,7 +194,12 @@ class Worker:
                 self._take_exit()
                 hold = bool(self._holders)
                 action = lifecycle.next_action(
-                    self.record, self.want, hold=hold, now=self._clock.now(), departing=self._departing
+                    self.record,
+                    self.want,
+                    hold=hold,
+                    now=self._clock.now(),
+                    departing=self._departing,
+                    admitted_by=self._admitted_by,
                 )
                 if action is None:
                     if self.record.phase is Phase.REMOVED:
@@ -198,6 +220,8 @@ class Worker:
         new = (self.record.making and not before.making) or (self.record.rewiring and not before.rewiring)
         intent = written if new else None
         self._doing = action
+        if action.step is Step.PREPARE:
+            self._admitted = False
         outcome = self._counted(action, await self._performed(action, intent))
         self._doing = None
         folded = lifecycle.after(self.record, self.want, action, outcome, self._clock.now())
@@ -208,6 +232,8 @@ class Worker:
             self._stop_watching()
         elif outcome.created is not None:
             self._watch(outcome.created)
+            waits = self._judged() and not self._admitted
+            self._admitted_by = self._clock.now() + lifecycle.ADMISSION if waits else 0.0
         if self.record.phase is not Phase.REMOVED:
             written = self._keeper.keep(self.record)
             if outcome.created is not None:

@@ -7,6 +7,7 @@ function of the durable snapshot.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +17,7 @@ from aio.alarm import Alarm
 from aio.clock import Clock
 from aio.supervisor import Supervisor
 from controller import ingress
+from controller.arrivals import Arrivals
 from controller.commands import networks as network_commands
 from controller.committer import Committer
 from controller.departures import Departures
@@ -82,6 +84,7 @@ class Core:
         policy = options.liveness
         self.sessions = Sessions(self, clock, ping_every=options.ping_every, alive_for=policy.unknown_after)
         self.departures = Departures(self.sessions.avoids, self.sessions.departing)
+        self.arrivals = Arrivals(self.sessions.knows, self.sessions.arrived)
         self._alarm: Alarm[str] = Alarm(clock, lambda _: self.heartbeats.wake())
         self.heartbeats = Heartbeats(
             self.committer,
@@ -152,9 +155,8 @@ class Core:
     def _changed(self, cluster: Cluster, changes: Iterable[Change] | None) -> None:
         """Durable changes: wake the sessions and the waiters whom they concern."""
         if changes is None:
-            self._members_of(
-                cluster, {*cluster.instances, *self.memberships.known(), *self.departures.known()}
-            )
+            known = (self.memberships.known(), self.departures.known(), self.arrivals.known())
+            self._members_of(cluster, {*cluster.instances, *chain.from_iterable(known)})
             self.sessions.ring(None)
             return
         changes = tuple(changes)
@@ -173,6 +175,7 @@ class Core:
         for network in self.memberships.refresh(cluster, self.statuses.by_id, instances):
             self.sessions.ring(carriers(cluster, network))
         self.departures.look(cluster, instances)
+        self.arrivals.look(cluster, self.statuses.by_id, instances)
 
     def _removed(self, host: HostId) -> None:
         self.sessions.dismiss(host, "this host was removed from the fleet", retry=False)
@@ -249,7 +252,9 @@ class Core:
 
     def followed(self, host: HostId) -> None:
         self.departures.heard(host)
+        self.arrivals.heard(host)
 
     def parted(self, host: HostId) -> None:
         self.heartbeats.gone(host)
         self.departures.heard(host)
+        self.arrivals.heard(host)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Protocol
 
 from aio.clock import Clock
@@ -26,9 +26,11 @@ from model.ids import HostId, InstanceId, NetworkId
 from model.view import View, diff
 from model.wire import (
     PROTOCOL,
+    WITH_ARRIVALS,
     WITH_DEPARTURES,
     WITH_DIRECTORY,
     Ack,
+    Arrived,
     ControllerMessage,
     Delta,
     Departing,
@@ -95,6 +97,7 @@ class Session:
         self._seen: View | None = None
         self.told = Told()
         self._departing: set[InstanceId] = set()
+        self._arrived: set[InstanceId] = set()
         self._serial = 0
         self._goodbye: Goodbye | None = None
 
@@ -140,6 +143,7 @@ class Session:
                 self._sent = view
                 await self.send(Delta(delta=delta))
             await self._let_depart()
+            await self._let_start()
 
     def _looked_at(self, cluster: Cluster) -> View:
         """The host's View now. Made anew only for a new snapshot: reports ring as well as records."""
@@ -159,6 +163,19 @@ class Session:
         instances, self._departing = tuple(sorted(self._departing)), set()
         if instances and self.hello.protocol >= WITH_DEPARTURES:
             await self.send(Departing(instances=instances))
+
+    def knows(self, instance: InstanceId, addresses: Mapping[NetworkId, tuple[str, str]]) -> bool:
+        """Whether its kernel goes by these addresses of it; one that can't say is not waited for."""
+        return self.hello.protocol < WITH_ARRIVALS or self.told.knows(instance, addresses)
+
+    def arrived(self, instance: InstanceId) -> None:
+        self._arrived.add(instance)
+        self.bell.ring()
+
+    async def _let_start(self) -> None:
+        instances, self._arrived = tuple(sorted(self._arrived)), set()
+        if instances and self.hello.protocol >= WITH_ARRIVALS:
+            await self.send(Arrived(instances=instances))
 
     async def ping(self, clock: Clock, every: float) -> None:
         while True:
@@ -198,6 +215,18 @@ class Sessions:
         session = self._by_host.get(host)
         if session is not None:
             session.departing(instance)
+
+    def knows(
+        self, host: HostId, instance: InstanceId, addresses: Mapping[NetworkId, tuple[str, str]]
+    ) -> bool:
+        """Whether its kernel goes by these addresses; true of one that is not in session."""
+        session = self._by_host.get(host)
+        return session is None or session.knows(instance, addresses)
+
+    def arrived(self, host: HostId, instance: InstanceId) -> None:
+        session = self._by_host.get(host)
+        if session is not None:
+            session.arrived(instance)
 
     def connected(self, host: HostId) -> bool:
         return host in self._by_host

@@ -6,10 +6,10 @@ was told, whether that has arrived or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from model import directory
-from model.directory import Directory
+from model.directory import Directory, Members
 from model.ids import InstanceId, NetworkId
 from model.wire import Membership
 
@@ -43,6 +43,18 @@ class Told:
             return False
         known = (self._followed, *self._on_their_way.values())
         return not any(_leads_to(d, instance, network) for network in networks for d in known)
+
+    def knows(self, instance: InstanceId, addresses: Mapping[NetworkId, tuple[str, str]]) -> bool:
+        """Whether its kernel goes by these addresses of the instance."""
+        followed = self._followed.networks if self._followed is not None else {}
+        return all(
+            (member := followed.get(network, _NOBODY).get(instance)) is not None
+            and (member.ipv4, member.ipv6) == both
+            for network, both in addresses.items()
+        )
+
+
+_NOBODY: Members = {}
 
 
 def _leads_to(known: Directory, instance: InstanceId, network: NetworkId) -> bool:

@@ -51,6 +51,7 @@ def view_of(cluster: Cluster, host: HostId) -> View:
             if (found := _service(cluster, service, network, host)) is not None
         },
         policies=selecting_on(cluster, host),
+        judged=bool(cluster.policies),
     )
 
 

@@ -16,7 +16,7 @@ from model.status import HostFacts
 Severity = Literal["fault", "warning", "repaired"]
 Kind = Literal[
     "", "not-examined", "repaired", "not-repaired", "trouble", "leaked", "mtu-differs", "not-sent",
-    "led-astray", "forwarding", "narrow", "blocked", "unreachable", "behind-nats",
+    "checksums", "led-astray", "forwarding", "narrow", "blocked", "unreachable", "behind-nats",
 ]  # fmt: skip
 """For programs: it stays what it is when words change. More may come."""
 

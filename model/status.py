@@ -165,6 +165,9 @@ class HostFacts(Struct):
     version: str = ""
     """flota's."""
     warnings: tuple[str, ...] = ()
+    checksums: bool = True
+    """Tunnels leave checksums of what they carry to the network card; false where a probe found it to spoil
+    them."""
     labels: Mapping[str, str] = {}
     """Labels set on the host itself (`flota agent --label`)."""
     addresses: tuple[str, ...] = ()

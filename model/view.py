@@ -109,6 +109,8 @@ class View(Struct):
     """By `service_key`. A map beside the networks, so that one service's change is one entry."""
     policies: Mapping[PolicyId, PolicySpec] = {}
     """Those that select an instance of this host."""
+    judged: bool = False
+    """There are policies in the fleet: instances start once the hosts that judge know them (wire.Arrived)."""
 
 
 class ViewDelta(Struct):
@@ -126,6 +128,7 @@ class ViewDelta(Struct):
     peers: Mapping[HostId, Peer] = {}
     services: Mapping[str, ServiceView] = {}
     policies: Mapping[PolicyId, PolicySpec] = {}
+    judged: bool | None = None
     gone_instances: tuple[InstanceId, ...] = ()
     gone_networks: tuple[NetworkId, ...] = ()
     gone_peers: tuple[HostId, ...] = ()
@@ -160,6 +163,7 @@ def diff(old: View, new: View) -> ViewDelta:
         peers=peers,
         services=services,
         policies=policies,
+        judged=new.judged if new.judged != old.judged else None,
         gone_instances=gone_instances,
         gone_networks=gone_networks,
         gone_peers=gone_peers,
@@ -184,6 +188,7 @@ def apply(delta: ViewDelta, view: View) -> View | None:
         peers=_apply(view.peers, delta.peers, delta.gone_peers),
         services=_apply(view.services, delta.services, delta.gone_services),
         policies=_apply(view.policies, delta.policies, delta.gone_policies),
+        judged=view.judged if delta.judged is None else delta.judged,
     )
 
 

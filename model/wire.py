@@ -16,12 +16,15 @@ from model.spec import Struct
 from model.status import HostFacts, HostReport, InstanceStatus
 from model.view import View, ViewDelta
 
-PROTOCOL = 3
+PROTOCOL = 4
 WITH_DIRECTORY = 2
 """Agents of this protocol and later are told who is on their networks."""
 WITH_DEPARTURES = 3
 """Agents of this protocol and later say what they follow of that, and are told when nobody else leads to an
 instance of theirs that is to go."""
+WITH_ARRIVALS = 4
+"""Agents of this protocol and later say that they follow once policies do, too, and are told when the hosts
+that judge know an instance of theirs that is about to start."""
 
 
 class Hello(Struct, tag="hello"):
@@ -104,6 +107,12 @@ class Departing(Struct, tag="departing"):
     instances: tuple[InstanceId, ...]
 
 
+class Arrived(Struct, tag="arrived"):
+    """All hosts that judge them know the addresses of these of yours, which are about to start: let them."""
+
+    instances: tuple[InstanceId, ...]
+
+
 class Reported(Struct, tag="reported"):
     """Controller: your Report of this sequence is taken; forget it."""
 
@@ -121,7 +130,7 @@ class Goodbye(Struct, tag="goodbye"):
     retry: bool = True
 
 
-ControllerMessage = Welcome | Delta | FullView | Membership | Departing | Reported | Ping | Goodbye
+ControllerMessage = Welcome | Delta | FullView | Membership | Departing | Arrived | Reported | Ping | Goodbye
 
 _from_agent: msgspec.msgpack.Decoder[AgentMessage] = msgspec.msgpack.Decoder(AgentMessage)
 _from_controller: msgspec.msgpack.Decoder[ControllerMessage] = msgspec.msgpack.Decoder(ControllerMessage)

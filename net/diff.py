@@ -34,6 +34,7 @@ from net.state import (
     Steering,
     Sysctl,
     TunnelPeer,
+    Vxlan,
     Way,
 )
 
@@ -191,9 +192,14 @@ def same_link(want: Link, have: Link) -> bool:
 
 
 def _remade(want: Link, have: Link) -> bool:
-    fixed = ((link.kind, link.vxlan, link.below, link.mode, link.vlan) for link in (want, have))
+    fixed = ((link.kind, _set_once(link.vxlan), link.below, link.mode, link.vlan) for link in (want, have))
     dead = want.wireguard is not None and have.wireguard is None
     return next(fixed) != next(fixed) or dead
+
+
+def _set_once(vxlan: Vxlan | None) -> Vxlan | None:
+    """What can't be changed on a tunnel that stands."""
+    return vxlan if vxlan is None else msgspec.structs.replace(vxlan, checksums=True)
 
 
 def _without(have: NetState, gone: set[str]) -> NetState:

@@ -34,6 +34,8 @@ class NetworkPlan(Struct):
     networks: Mapping[str, NetworkView]
     """By network id; predefined `bridge` included."""
     peers: Mapping[HostId, Peer]
+    checksums: bool = True
+    """Tunnels leave them to the network card."""
     source_ports: tuple[int, int] = (0, 0)
     """Of tunnels; zeros: the kernel's choice."""
     behind_nat: bool = False

@@ -50,6 +50,7 @@ def scene_of(plan: NetworkPlan) -> Scene:
         source_ports=plan.source_ports,
         link=plan.link,
         onlink=plan.onlink,
+        checksums=plan.checksums,
         peers={ident: peer for ident, peer in plan.peers.items() if ident != plan.host},
         addresses=plan.addresses,
         nics=plan.nics,

@@ -32,6 +32,8 @@ class Vxlan(Struct):
     learning: bool = False
     source_ports: tuple[int, int] = (0, 0)
     """First and last; zeros: the kernel's choice."""
+    checksums: bool = True
+    """Those of what it carries are left to the network card. This alone can be changed."""
 
 
 class WireGuard(Struct):

@@ -32,6 +32,8 @@ class Scene(Struct):
     mtu: int
     vxlan_port: int
     peers: dict[HostId, Peer]
+    checksums: bool = True
+    """Tunnels leave them to the network card."""
     source_ports: tuple[int, int] = (0, 0)
     """Of tunnels; zeros: the kernel's choice."""
     behind_nat: bool = False

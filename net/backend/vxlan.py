@@ -169,6 +169,7 @@ def _links(view: NetworkView, scene: Scene, mtu: int) -> tuple[Link, Link]:
                 port=scene.vxlan_port,
                 learning=spread,
                 source_ports=scene.source_ports,
+                checksums=scene.checksums,
             ),
         ),
     )

@@ -22,10 +22,11 @@ from pyroute2 import AsyncIPRoute, NetlinkError
 
 from model.errors import CommandFailed
 from net.diff import Op, describe
-from net.kernel import footing, neighbours, netns, places, rtnl, steering, sysctl, tc, tunnel, upper
+from net.kernel import footing, neighbours, netns, offload, places, rtnl, steering, sysctl, tc, tunnel, upper
 from net.kernel.announce import Herald
 from net.kernel.footing import index_of
 from net.kernel.observed import DUMPS, entrances, names_of, state_of
+from net.kernel.underlay import mac_of
 from net.state import (
     UPPER,
     Address,
@@ -115,7 +116,7 @@ class Netlink:
             try:
                 seen = {what: rtnl.dump(self._socket, *ask) for what, ask in DUMPS.items()}
                 stand = [rtnl.dump(self._socket, *tc.filters_of(i)) for i in entrances(seen["qdiscs"])]
-                state = state_of(**seen, filters=[message for one in stand for message in one])
+                state = offload.seen(state_of(**seen, filters=[message for one in stand for message in one]))
                 if not inner:
                     return state
                 within = upper.observe(self._socket, inner, names_of(seen["links"]))
@@ -194,13 +195,15 @@ class Netlink:
             return
         index = index_of(link.name)
         words: dict[str, Any] = {"ifalias": link.alias, "mtu": link.mtu}
-        if link.mac:
+        if link.mac and link.mac != mac_of(link.name):  # to set it forgets all neighbours
             words["address"] = link.mac
         if link.kind == "bridge":
             snooping = int(link.multicast_snooping)
             await self._route.link("set", index=index, kind="bridge", br_mcast_snooping=snooping)
         master = index_of(link.master) if link.master else 0
         await self._route.link("set", index=index, master=master, state="up", **words)
+        if link.vxlan is not None:
+            offload.leave_checksums(link.name, link.vxlan.checksums)
         if link.foot is not None:
             foot, mtu = link.foot, link.mtu
             netns.inside(foot.namespace, lambda: footing.resize(foot.ifname, mtu))
@@ -230,7 +233,7 @@ class Netlink:
         else:
             netns.inside(link.foot.namespace, lambda foot=link.foot: footing.stand(foot))  # type: ignore[misc]
             self._announce(link, link.foot.addresses, link.foot.mac)
-            if link.foot.onlink:
+            if link.foot.onlink and link.master:
                 told = (cidr.partition("/")[0] for cidr in link.foot.addresses)
                 self._herald.tell(link.master, link.foot.mac, told)
 

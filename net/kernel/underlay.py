@@ -25,6 +25,7 @@ LINKS, ADDRESSES = frozenset({16, 17}), frozenset({20, 21})
 """RTM_NEWLINK, RTM_DELLINK; RTM_NEWADDR, RTM_DELADDR."""
 RTM_GETADDR, IFA_ADDRESS, IFA_LOCAL = 22, 1, 2
 IFLA_IFNAME, LINK_HEADER, ADDRESS_HEADER = 3, 16, 8
+SIOCGIFHWADDR = 0x8927
 SIOCGIFMTU = 0x8921
 MOST_ADDRESSES, MOST_NICS = 64, 64
 """That are told."""
@@ -164,6 +165,13 @@ def _is_ours(index: int) -> bool:
         return socket.if_indextoname(index).startswith(PREFIXES)
     except OSError:  # gone meanwhile
         return True
+
+
+def mac_of(name: str) -> str:
+    """Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        reply = fcntl.ioctl(probe, SIOCGIFHWADDR, struct.pack("256s", name.encode()))
+    return reply[18:24].hex(":")
 
 
 def _mtu(name: str) -> int:

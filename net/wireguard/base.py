@@ -30,7 +30,8 @@ class Tunnels(Protocol):
         ...
 
     async def make(self, name: str) -> None:
-        """A device of that name, without key or peers, down. Raises CommandFailed."""
+        """A device of that name. One that an earlier process of ours made, and did not finish, is taken as it
+        is. Raises CommandFailed."""
         ...
 
     async def configure(self, name: str, key_file: Path, port: int) -> None:

@@ -70,7 +70,11 @@ class KernelTunnels:
     async def make(self, name: str) -> None:
         info = rtnl.attr(rtnl.IFLA_LINKINFO, rtnl.attr(rtnl.IFLA_INFO_KIND, KIND.encode() + b"\0"))
         body = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + rtnl.attr(rtnl.IFLA_IFNAME, name.encode() + b"\0")
-        await self._run(f"make {name}", _ROUTE, rtnl.RTM_NEWLINK, rtnl.CREATE | rtnl.EXCL, body + info)
+        try:
+            await self._run(f"make {name}", _ROUTE, rtnl.RTM_NEWLINK, rtnl.CREATE | rtnl.EXCL, body + info)
+        except CommandFailed:
+            if name not in await self.observe([name]):  # whatever has that name is no WireGuard device
+                raise
 
     async def configure(self, name: str, key_file: Path, port: int) -> None:
         await self._set(f"configure {name}", [genl.own(name, keys.read(key_file), port)])

@@ -63,6 +63,8 @@ class UserspaceTunnels:
                 hint=f"Install the package {PROGRAM}, or a kernel with WireGuard",
             )
         self._reap()
+        if await self._ask(name, uapi.GET) is not None:
+            return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._socket(name).unlink(missing_ok=True)
         pid = self._start(name, program)

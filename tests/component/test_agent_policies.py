@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from agent.lifecycle import ADMISSION
 from model.directory import DirectoryDelta, Member
 from model.errors import CommandFailed
 from model.ids import HostId, InstanceId, PolicyId
@@ -91,3 +92,52 @@ async def test_policies_that_the_kernel_refuses_are_told_of_and_tried_again(tmp_
         await agent.take_view(replace(view(instance(1), revision=3), policies=POLICIES))
         assert not agent.host_report().conditions
         assert allowed(lab.network.policies) == set()
+
+
+async def test_start_waits_for_the_hosts_that_judge_while_somebody_can_say_so(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    box, next_ = instance(1), instance(2)
+    async with lab.agent() as agent:
+        agent.membership.begin()
+        began = agent.context.clock.now()
+        await agent.take_view(replace(view(box), judged=True))
+        status = await phase(agent, 1, Phase.CREATED)
+        assert status.endpoints, "its addresses are told meanwhile"
+        agent.workers[ident(1)].arrived()
+        await phase(agent, 1, Phase.RUNNING)
+        assert agent.context.clock.now() < began + ADMISSION
+        agent.membership.end()
+        await agent.take_view(replace(view(box, next_, revision=2), judged=True))
+        began = agent.context.clock.now()
+        await phase(agent, 2, Phase.RUNNING)
+        assert agent.context.clock.now() < began + ADMISSION, "nobody would say anything"
+
+
+async def test_start_waits_for_a_second_at_most(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        agent.membership.begin()
+        began = agent.context.clock.now()
+        await agent.take_view(replace(view(instance()), judged=True))
+        started = (await phase(agent, 1, Phase.RUNNING)).started_at
+        assert ADMISSION - 0.1 < started - began < ADMISSION + 2
+
+
+async def test_what_is_followed_is_in_the_packet_filter_too(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    api = Member(name="api.1", host=HostId("cc" * 32), service_name="api", ipv4="10.9.0.77", running=False)
+    lab.network.police, police = refuse, lab.network.police
+    async with lab.agent() as agent:
+        agent.membership.begin()
+        await agent.take_view(replace(view(instance()), policies=POLICIES))
+        agent.membership.take(DirectoryDelta(put={BRIDGE: {InstanceId("c"): api}}), whole=True, serial=1)
+        await until(lambda: any("policies" in c for c in agent.host_report().conditions), deadline=5)
+        assert agent.membership._followed == 0
+        lab.network.police = police
+        agent.membership.take(DirectoryDelta(), whole=False, serial=2)
+        await until(lambda: agent.membership._followed == 2, deadline=5)
+        assert lab.network.policies.endpoints
+
+
+async def refuse(policies: HostPolicies) -> None:
+    raise CommandFailed("nft refused")

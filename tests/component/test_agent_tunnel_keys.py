@@ -85,6 +85,17 @@ async def test_private_key_is_in_no_report_and_no_journal(tmp_path: Path) -> Non
     assert rest and not [path for path in rest if secret in path.read_bytes()]
 
 
+async def test_key_that_is_spoilt_takes_none_of_the_others_along(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        await agent.take_view(view(KeyPhase(newest=2), theirs(1), theirs(2)))
+        first, second = ends(lab)
+        Path(second.key_file).write_text("spoilt")
+        await agent.take_view(view(KeyPhase(newest=2), theirs(1), revision=2))
+        assert ends(lab) == (first,), "the device that stands goes on"
+        assert any("is none" in word for word in agent.host_report().conditions)
+
+
 async def test_keys_that_can_not_be_made_are_a_condition_and_hold_up_nothing_else(tmp_path: Path) -> None:
     lab = AgentLab(tmp_path)
     async with lab.agent() as agent:

@@ -132,6 +132,14 @@ async def test_peer_put_again_is_as_last_said_and_keeps_where_it_was_found(
     assert (await tunnels.observe([NAME]))[NAME].peers == ()
 
 
+async def test_device_that_was_made_before_is_taken_as_it_is(tunnels: Tunnels, tmp_path: Path) -> None:
+    public = keys.make(tmp_path / "key")
+    await tunnels.make(NAME)
+    await tunnels.configure(NAME, tmp_path / "key", 51999)
+    await tunnels.make(NAME)
+    assert (await tunnels.observe([NAME]))[NAME].end == WireGuard(key=public, port=51999)
+
+
 async def test_removed_device_is_not_seen_and_removing_it_again_is_nothing(
     tunnels: Tunnels, tmp_path: Path
 ) -> None:

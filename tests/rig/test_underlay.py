@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from deploy.fleet import Fleet
+from tests.kernel.test_offload import RELAY
 from tests.rig.conftest import IMAGE
 from tests.rig.support import address, on_host
 from tests.support.waiting import wait_until
@@ -160,3 +163,38 @@ def test_direct_overlay_follows_a_host_that_moves_behind_a_router_and_back(clean
     finally:
         outside(["ip", "address", "del", "198.18.8.1/24", "dev", "br0"])
     assert pids(clean) == before
+
+
+def test_a_card_that_spoils_checksums_is_spared_when_a_network_comes_up(clean: Fleet) -> None:
+    """Played by a relay of the switch for what n1 sends to n2 through tunnels."""
+    words = ("ip", "netns", "exec", f"{clean.rig.name}-sw")
+    for line in (
+        "ip link add relay0 type veth peer name relay1",
+        "ip link set relay0 up",
+        "ip link set relay1 up",
+        "tc qdisc add dev n1 clsact",
+        "tc filter add dev n1 ingress protocol ip u32 match ip protocol 17 0xff match ip dport 4789 0xffff "
+        "match ip dst 198.18.0.12/32 action mirred egress redirect dev relay0",
+    ):
+        subprocess.run([*words, *line.split()], check=True)
+    code = RELAY.replace('"p2"', '"n2"')
+    relay = subprocess.Popen([*words, sys.executable, "-u", "-c", code], stdout=subprocess.PIPE)
+    try:
+        assert relay.stdout is not None and relay.stdout.readline() == b"up\n"
+        clean.flota("n1", "network", "create", "--subnet", "10.66.0.0/16", "under")
+        containers(clean, "under")
+
+        def spared() -> set[str]:
+            nodes = clean.json("node", "ls")
+            return {n["host"]["spec"]["name"] for n in nodes if not n["host"]["facts"].get("checksums", True)}
+
+        wait_until(lambda: spared() == {"n1"}, deadline=15, what="n1 spares its card")
+        said = clean.attempt("n1", "network", "doctor").stdout.decode()
+        assert "spoils checksums" in said and "fault" not in said, said
+        events = clean.flota("n1", "events", "--since", "60s", "--until", "0s", "--filter", "event=repair")
+        assert "tunnels to" in events
+    finally:
+        relay.kill()
+        relay.communicate()
+        subprocess.run([*words, "tc", "qdisc", "del", "dev", "n1", "clsact"], check=True)
+        subprocess.run([*words, "ip", "link", "del", "relay0"], check=True)

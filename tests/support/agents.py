@@ -23,6 +23,7 @@ from model.view import View, apply
 from model.wire import (
     Ack,
     AgentMessage,
+    Arrived,
     Delta,
     Departing,
     Follows,
@@ -127,6 +128,7 @@ class FakeAgent:
         self.view = View()
         self.directory: Directory | None = None
         self.departing: set[InstanceId] = set()
+        self.arrived: set[InstanceId] = set()
         self.goodbye: Goodbye | None = None
         self.welcomed = asyncio.Event()
 
@@ -172,6 +174,8 @@ class FakeAgent:
                     await self.send(Follows(serial=serial))
             case Departing(instances=instances):
                 self.departing.update(instances)
+            case Arrived(instances=instances):
+                self.arrived.update(instances)
             case Ping(serial=serial):
                 await self.send(Pong(serial=serial))
             case Reported():

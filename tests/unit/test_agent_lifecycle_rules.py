@@ -345,3 +345,15 @@ def test_service_instance_is_stopped_only_after_its_drain() -> None:
 def test_what_nobody_is_sent_to_is_stopped_at_once(record: Local, wish: Instance) -> None:
     action = lifecycle.next_action(record, wish, hold=False, now=100.0)
     assert action is not None and action.step is Step.STOP
+
+
+def test_start_waits_for_those_who_judge_it_but_only_so_long() -> None:
+    def step(now: float, until: float) -> Step:
+        action = lifecycle.next_action(HELD, want(), hold=False, now=now, admitted_by=until)
+        assert action is not None
+        return action.step
+
+    assert step(100.0, 0.0) is Step.START
+    assert step(100.0, 100.9) is Step.WAIT
+    assert step(101.0, 100.9) is Step.START
+    assert step(100.0, 200.0) is Step.START, "the clock went back meanwhile"
