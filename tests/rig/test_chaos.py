@@ -65,6 +65,7 @@ class Chaos:
         self.drained = ""
         self._kept: dict[int, tuple[str, str]] = {}
         """Addresses of the replicas that are to keep them, by slot."""
+        self._found = ""
         self._serial = 0
 
     def act(self) -> None:
@@ -210,7 +211,11 @@ class Chaos:
         return healed
 
     def look(self, healed: float) -> None:
-        well = wait_until(self._doctor, deadline=30, what="the doctor finds nothing")
+        try:
+            well = wait_until(self._doctor, deadline=30, what="the doctor finds nothing")
+        except AssertionError:
+            self.told(f"the doctor says: {self._found}")
+            raise
         assert well - healed <= GREEN, (
             f"the doctor was content only {well - healed:.1f} s after the last fault"
         )
@@ -229,6 +234,7 @@ class Chaos:
 
     def _doctor(self) -> float | None:
         done = self.fleet.attempt("n1", "network", "doctor", "--format", "json")
+        self._found = (done.stdout + done.stderr).decode()
         return time.monotonic() if done.returncode == 0 and not done.stdout else None
 
     def _settled(self) -> list[dict] | None:  # type: ignore[type-arg]
