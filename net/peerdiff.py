@@ -26,7 +26,7 @@ def peer_changes(before: NetworkPlan, after: NetworkPlan) -> tuple[Operation, ..
     if _bare(before) != _bare(after):
         return None
     hosts = _differing(before, after)
-    if not hosts or _shared(before.peers, hosts) or _enters(before, hosts) or _enters(after, hosts):
+    if not hosts or any(_shared(p.peers, hosts) or _enters(p, hosts) for p in (before, after)):
         return None
     then, now = desired(_among(before, hosts), ()), desired(_among(after, hosts), ())
     operations = diff(now, then)
@@ -48,7 +48,7 @@ def _differing(before: NetworkPlan, after: NetworkPlan) -> frozenset[HostId]:
 
 
 def _shared(peers: Mapping[HostId, Peer], hosts: Container[HostId]) -> bool:
-    """Whether somebody else has an address of one that differs: its entries would go too."""
+    """Whether somebody else has an address of one that differs: its entries would go too, or stand."""
     kept = {peer.address for host, peer in peers.items() if host not in hosts}
     return any(peer.address in kept for host, peer in peers.items() if host in hosts)
 

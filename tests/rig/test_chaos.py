@@ -13,7 +13,8 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,7 @@ class Chaos:
         self.drained = ""
         self._kept: dict[int, tuple[str, str]] = {}
         """Addresses of the replicas that are to keep them, by slot."""
+        self._found = ""
         self._serial = 0
 
     def act(self) -> None:
@@ -209,19 +211,21 @@ class Chaos:
         return healed
 
     def look(self, healed: float) -> None:
-        well = wait_until(self._doctor, deadline=30, what="the doctor finds nothing")
+        try:
+            well = wait_until(self._doctor, deadline=30, what="the doctor finds nothing")
+        except AssertionError:
+            self.told(f"the doctor says: {self._found}")
+            raise
         assert well - healed <= GREEN, (
             f"the doctor was content only {well - healed:.1f} s after the last fault"
         )
         found = wait_until(self._settled, deadline=30, what="all that was asked for runs")
-        held = Counter(
-            (foot["network_name"], address)
-            for one in found
-            for foot in one["status"].get("endpoints", ())
-            for address in (foot.get("ipv4"), foot.get("ipv6"))
-            if address
+        assert _twice(one for one in found if one["status"]["phase"] == "running") == []
+        wait_until(
+            lambda: _twice(self.fleet.json("ps", "-a")) == [],
+            deadline=10,
+            what="a host that came back to give up what was replaced",
         )
-        assert [key for key, count in held.items() if count > 1] == [], "an address is held twice"
         for one in found:
             if one["instance"].get("service_name") == "kept" and one["status"]["phase"] == "running":
                 (foot,) = one["status"]["endpoints"]
@@ -230,6 +234,7 @@ class Chaos:
 
     def _doctor(self) -> float | None:
         done = self.fleet.attempt("n1", "network", "doctor", "--format", "json")
+        self._found = (done.stdout + done.stderr).decode()
         return time.monotonic() if done.returncode == 0 and not done.stdout else None
 
     def _settled(self) -> list[dict] | None:  # type: ignore[type-arg]
@@ -251,6 +256,18 @@ class Chaos:
         )
         done = plain == dict.fromkeys(self.containers, "running") and +Counter(wanted) == running
         return listed if done else None
+
+
+def _twice(listed: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Addresses, by network, that several of these containers have."""
+    held = Counter(
+        (foot["network_name"], address)
+        for one in listed
+        for foot in one["status"].get("endpoints", ())
+        for address in (foot.get("ipv4"), foot.get("ipv6"))
+        if address
+    )
+    return [key for key, count in held.items() if count > 1]
 
 
 @pytest.mark.timeout(60 + 4 * ROUNDS)

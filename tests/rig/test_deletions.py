@@ -17,7 +17,7 @@ from contextlib import ExitStack
 import pytest
 
 from deploy.fleet import Fleet
-from deploy.rig.netns import address_of
+from deploy.rig.netns import OUTSIDE_ADDRESS, address_of
 from tests.conftest import FULL
 from tests.rig.conftest import IMAGE
 from tests.rig.support import local_pid, wait_replicas
@@ -48,6 +48,8 @@ NETWORKS = {
     "bridged": ("--ipv6", "--opt", "mode=bridged"),
     "local": ("--driver", "bridge", "--ipv6"),
 }
+SITE = ("--subnet", "198.18.0.0/24", "--gateway", OUTSIDE_ADDRESS, "--ip-range", "198.18.0.128/25")
+"""Of a network on the hosts' own link."""
 
 
 class Site:
@@ -58,14 +60,14 @@ class Site:
         self.talks: dict[str, Talker] = {}
         for name, words in NETWORKS.items():
             fleet.flota("n1", "network", "create", *words, name)
-        all_ = [
-            word
-            for name in NETWORKS
-            for word in ("--network", f"name={name},bandwidth-out=1gbit,bandwidth-in=1gbit")
-        ]
+        fleet.flota("n1", "network", "create", "--driver", "macvlan", *SITE, "--opt", "parent=eth0", "site")
+        limited = (f"name={name},bandwidth-out=1gbit,bandwidth-in=1gbit" for name in NETWORKS)
+        all_ = [word for name in limited for word in ("--network", name)]
         self.near = self._container("near", "n1", *all_, "--label", "kind=near", "-p", "8090:80",
                                     "-p", "published=8091,target=80,proxy-protocol=v1")  # fmt: skip
-        beside = self._container("beside", "n1", "--network", "local", "--network", "routed")
+        beside = self._container(
+            "beside", "n1", "--network", "local", "--network", "routed", "--network", "site"
+        )
         far = self._container("far", "n2", "--network", "routed", "--network", "bridged")
         fleet.flota("n1", "service", "create", "--name", "web", "--replicas", "3", "--network", "routed",
                     "-p", "8080:80", "--balance", "sticky", IMAGE, "sleep", "9999")  # fmt: skip
@@ -77,6 +79,7 @@ class Site:
         for network, space, who in (("routed", "n2", far), ("bridged", "n2", far), ("local", "n1", beside)):
             self._talk(f"{network}, to {space}", self.near[0], who[1][network], 80)
             self._talk(f"{network}, from {space}", who[0], self.near[1][network], 80)
+        self._talk("site", f"/run/netns/{fleet.rig.name}-n1", beside[1]["site"], 80)
         vip = self._vip()
         self._talk("service", self.near[0], vip, 80)
         self._talk("ingress", outside, address_of("n1"), 8080)

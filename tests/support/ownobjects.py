@@ -152,8 +152,9 @@ def _shaping(run: Run) -> Iterator[Owned]:
         yield Owned("qdisc", f"{kind} of {name} {' '.join(rest)}", ("tc", "qdisc", "del", "dev", name, place))
         if kind == "ingress":
             told = run(("tc", "filter", "show", "dev", name, "ingress"))
-            (action,) = re.findall(r"action order 1: (.*)", told)
-            yield Owned("filter", f"{action} of {name}", ("tc", "filter", "del", "dev", name, "ingress"))
+            for action in re.findall(r"action order 1: (.*)", told):
+                words = ("tc", "filter", "del", "dev", name, "ingress")
+                yield Owned("filter", f"{action} of {name}", words)
 
 
 # -- nft ----------------------------------------------------------------------------------------------------
