@@ -174,6 +174,7 @@ async def addresses(context: Context, want: Instance) -> None:
     short; others fail soon, for a person waits. Raises FlotaError."""
     for attachment in want.attachments if mode_of(want.spec) == "" else ():
         if attachment.network in context.view.networks:
+            await _granted(context, attachment)
             await _drawn(context, want, attachment, GROW_WITHIN if want.service is None else None)
 
 

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.figures import encrypted, firstpacket, lb, names, net, overlay, publish, schedule, site, start
+from bench.figures import (
+    encrypted,
+    firstpacket,
+    hostgw,
+    lb,
+    names,
+    net,
+    overlay,
+    publish,
+    schedule,
+    site,
+    start,
+)
 from bench.stage import Stage
 from bench.table import Figure, Samples
 
@@ -16,6 +28,7 @@ FIGURES: tuple[tuple[Figure, Measure], ...] = (
     *site.FIGURES,
     *overlay.FIGURES,
     *encrypted.FIGURES,
+    *hostgw.FIGURES,
     *firstpacket.FIGURES,
     *lb.FIGURES,
     *publish.FIGURES,
