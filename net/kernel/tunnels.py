@@ -67,8 +67,13 @@ class TunnelLinks:
             return
         if verb == "add":
             await tunnels.make(link.name)
-        if link.wireguard is not None:
-            await tunnels.configure(link.name, Path(link.key_file), link.wireguard.port)
+        try:
+            if link.wireguard is not None:
+                await tunnels.configure(link.name, Path(link.key_file), link.wireguard.port)
+        except CommandFailed:
+            if verb == "add":  # it is not marked as ours yet, so nobody would find it later
+                await tunnels.remove(link.name)
+            raise
         await self._netlink.apply([Op(verb="change", item=link)])
 
 

@@ -32,6 +32,7 @@ PROGRAM = "wireguard-go"
 STARTS_WITHIN, ANSWERS_WITHIN, ENDS_WITHIN = 10.0, 3.0, 3.0
 LOOK = 0.01
 """Seconds between looks for the socket of a process that starts: it is there before it listens."""
+NOTHING = Device()
 MOST_ANSWER, MOST_LOG = 64 << 20, 1 << 20
 
 
@@ -80,7 +81,11 @@ class UserspaceTunnels:
             raise CommandFailed(f"cannot make {name}: {PROGRAM} says nothing, see {self._log}") from None
 
     async def configure(self, name: str, key_file: Path, port: int) -> None:
-        await self._tell(name, uapi.own(keys.read(key_file), port), f"cannot configure {name}")
+        key = keys.read(key_file)
+        device = (await self.observe([name])).get(name, NOTHING)
+        if device.end is None or device.end.port != port:
+            _probe(name, port)
+        await self._tell(name, uapi.own(key, port), f"cannot configure {name}")
 
     async def put_peers(self, peers: Sequence[TunnelPeer]) -> None:
         name = peers[0].link
@@ -178,6 +183,17 @@ class UserspaceTunnels:
                     writer.close()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return None
+
+
+def _probe(name: str, port: int) -> None:
+    """The program binds it when its link comes up, and then tells only its log that it can't. Raises
+    CommandFailed."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            hint = f"See who has it: ss -lunp sport = :{port}"
+            raise CommandFailed(f"{name}: UDP port {port} is taken: {error.strerror}", hint=hint) from error
 
 
 def _device(answer: uapi.Answer) -> Device:

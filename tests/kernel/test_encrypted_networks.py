@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tests.support.hostprocess import HostProcess
 from tests.support.nethosts import NetHosts, address, inner4, inner6, net_hosts, network_id, overlay
 from tests.support.pinging import Pinging
 from tests.support.sniffing import sniffing
+from tests.support.talkers import Talker
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
@@ -219,6 +221,20 @@ def test_keys_are_changed_under_load_without_losing_a_packet(pair: Pair) -> None
         sent, lost = pinging.end()
     assert sent > 50 and lost == 0, f"{lost} of {sent} packets are lost"
     assert pair.process(1, wireguard_name(SECRET, 3)) and not pair.process(1)
+
+
+def test_udp_port_that_is_taken_is_told_and_leaves_nothing_half_made(pair: Pair) -> None:
+    host, target = pair.host(1), inner4(SPEC, 2, 1)
+    script = "import socket; s = socket.socket(2, 2); s.bind(('', 51824)); print('up', flush=True); input()"
+    with closing(Talker(f"/run/netns/{host.netns}", script)):
+        pair.hosts.key(1, 1, 2)  # port 51824
+        pair.hosts.phases[1] = KeyPhase(oldest=1, sending=1, newest=2)
+        with pytest.raises(RuntimeError, match="UDP port 51824 is taken"):
+            pair.hosts.apply(1)
+        assert wireguard_name(SECRET, 2) not in host.run("ip", "link").stdout
+        assert pair.reaches(target), "the device that stands goes on"
+    pair.hosts.apply(1)
+    assert wireguard_name(SECRET, 2) in host.run("ip", "link").stdout
 
 
 def test_private_keys_are_roots_and_processes_have_one_capability(pair: Pair) -> None:
