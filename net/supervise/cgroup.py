@@ -7,12 +7,15 @@ admin-guide/cgroup-v1, cgroup-v2.rst).
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
 from model.errors import CommandFailed
 
 ROOT = "/sys/fs/cgroup"
+SHARES, WEIGHT = 8192, 800
+"""Eight times what a new cgroup has (v1, v2)."""
 
 
 def join(path: str, root: str = ROOT) -> list[str]:
@@ -29,6 +32,18 @@ def join(path: str, root: str = ROOT) -> list[str]:
         except OSError as error:
             failed.append(f"{folder} cannot be joined: {error.strerror}")
     return failed
+
+
+def prefer(path: str, root: str = ROOT) -> None:
+    """Let a cgroup have several times the processor of any other where that is short: what it does is done
+    for all containers, whose own kernel's work would come before theirs too. Nothing where that can't be
+    said."""
+    for hierarchy in _hierarchies(root):
+        for name, weight in (("cpu.shares", SHARES), ("cpu.weight", WEIGHT)):
+            place = os.path.join(hierarchy, path.strip("/"), name)
+            if os.path.exists(place):
+                with contextlib.suppress(OSError), open(place, "w") as file:
+                    file.write(str(weight))
 
 
 def remove(path: str, root: str = ROOT) -> None:

@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for trouble in cgroup.join(words[3]) if len(words) == 4 else ():
             sys.stderr.write(f"flota: {trouble}\n")
+        if len(words) == 4:
+            cgroup.prefer(words[3])
         os.chown(folder, drop.WIREGUARD, drop.WIREGUARD)
         _own_mounts(folder)
         drop.hand_over(drop.WIREGUARD, drop.CAP_NET_ADMIN, files=FILES)
