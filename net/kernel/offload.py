@@ -16,7 +16,7 @@ import errno
 import fcntl
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -31,15 +31,25 @@ SIOCETHTOOL, ETHTOOL_GTXCSUM, ETHTOOL_STXCSUM = 0x8946, 0x16, 0x17
 SO_NO_CHECK = 11
 
 
-async def try_ways(ways: Sequence[Way]) -> Mapping[Way, bool]:
-    """Of those on which anything arrives: whether datagrams with a checksum do."""
-    found = dict(await _asked(ways, bare=False))
-    silent = [way for way, heard in found.items() if not heard]
-    bare = dict(await _asked(silent, bare=True))
-    return {way: whole for way, whole in found.items() if whole or bare[way]}
+Ask = Callable[[Sequence[Way], bool], Awaitable[Mapping[Way, bool]]]
+"""Whether datagrams, without a checksum if the second says so, are answered on each way."""
 
 
-async def _asked(ways: Sequence[Way], *, bare: bool) -> list[tuple[Way, bool]]:
+async def try_ways(ways: Sequence[Way], ask: Ask | None = None) -> Mapping[Way, bool]:
+    """Of those on which anything arrives: whether datagrams with a checksum do. A peer that has just begun to
+    answer is no spoilt checksum: both are asked twice, by turns."""
+    ask = ask or _asked
+    arrives = dict(await ask(ways, False))
+    for _ in range(2):
+        silent = [way for way, whole in arrives.items() if not whole]
+        bare = await ask(silent, True)
+        arrives = {way: whole for way, whole in arrives.items() if whole or bare[way]}
+        heard = [way for way in silent if bare[way]]
+        arrives |= await ask(heard, False)
+    return arrives
+
+
+async def _asked(ways: Sequence[Way], bare: bool) -> Mapping[Way, bool]:
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def one(way: Way) -> tuple[Way, bool]:
@@ -48,7 +58,7 @@ async def _asked(ways: Sequence[Way], *, bare: bool) -> list[tuple[Way, bool]]:
 
     async with asyncio.TaskGroup() as group:
         asked = [group.create_task(one(way)) for way in ways]
-    return [task.result() for task in asked]
+    return dict(task.result() for task in asked)
 
 
 async def _answered(way: Way, bare: bool) -> bool:

@@ -18,6 +18,7 @@ from model.ids import HostId
 from model.status import HostFacts
 from model.view import NetworkPeer, NetworkView, Peer, View
 from net.host import Drift
+from net.kernel.offload import try_ways
 from tests.support.netplans import NETWORK, plan
 from tests.support.waiting import until
 
@@ -123,3 +124,28 @@ async def test_who_is_silent_is_asked_again(journal: Journal) -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+@pytest.mark.parametrize(
+    ("from_turn", "spoils", "found"),
+    [
+        (0, False, True),
+        (1, False, True),
+        (2, False, None),
+        (9, False, None),
+        (0, True, False),
+        (1, True, False),
+    ],
+)
+async def test_a_peer_that_begins_to_answer_is_no_spoilt_checksum(
+    from_turn: int, spoils: bool, found: bool | None
+) -> None:
+    """It answers from that question on, and `spoils` says whether only what has no checksum."""
+    way, turns = ("10.1.1.0", "10.1.2.0"), iter(range(9))
+
+    async def ask(ways: Sequence[Way], bare: bool) -> Mapping[Way, bool]:
+        answers = next(turns) >= from_turn and (bare or not spoils)
+        return dict.fromkeys(ways, answers)
+
+    heard = await try_ways([way], ask)
+    assert heard.get(way) is found
