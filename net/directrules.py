@@ -2,9 +2,9 @@
 
 That link is everybody's, so unlike a tunnel it says nothing about whose a packet is. One that comes by it
 with a container's source passes only if source and destination are of one network, and if the way back to its
-source leads to the link too: routes of ours lead to peers' blocks alone. All else with such a source is
-dropped as what comes from outside. Without such a network there is nothing of this; a peer more or less
-changes nothing.
+source leads to the link too: routes of ours lead to peers' blocks alone. All else between them is dropped
+where it arrives, so that nobody need ask again: on bulk traffic each look-up counts. Without such a network
+there is nothing of this; a peer more or less changes nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from model.netoptions import apart
 from net.backend.base import Member, is_ipv6
-from net.naming import bridge_name
+from net.naming import BRIDGE
 from net.spans import without
 from net.state import Chain, ElementSet, Rule, element_set, rule
 
@@ -28,22 +28,23 @@ def link_of(members: Iterable[Member]) -> str:
 
 
 def sets(members: Iterable[Member]) -> Mapping[str, ElementSet]:
-    """direct: a network's addresses, and those of them that are not this host's own. far: a network's bridge
-    and its addresses, where its containers may talk to each other."""
+    """direct: a network's addresses, and those of them that are not this host's own. near: the same of the
+    networks whose containers may talk to each other."""
     direct: dict[str, list[str]] = {"4": [], "6": []}
-    far: dict[str, list[str]] = {"4": [], "6": []}
+    near: dict[str, list[str]] = {"4": [], "6": []}
     for member in members:
         if not member.traits.direct:
             continue
         for cidr in member.traits.own_ranges:
             digit = "6" if is_ipv6(cidr) else "4"
-            direct[digit] += [f"{cidr} . {span}" for span in without(cidr, member.traits.here)]
-            if not apart(member.view.spec.options):
-                far[digit].append(f"{bridge_name(member.view.id)} . {cidr}")
+            pairs = [f"{cidr} . {span}" for span in without(cidr, member.traits.here)]
+            direct[digit] += pairs
+            near[digit] += [] if apart(member.view.spec.options) else pairs
     return {
         **{f"direct{d}": element_set(f"ipv{d}_addr . ipv{d}_addr", found, interval=True)
            for d, found in direct.items()},
-        **{f"far{d}": element_set(f"ifname . ipv{d}_addr", found, interval=True) for d, found in far.items()},
+        **{f"near{d}": element_set(f"ipv{d}_addr . ipv{d}_addr", found, interval=True)
+           for d, found in near.items()},
     }  # fmt: skip
 
 
@@ -51,15 +52,14 @@ def chains(link: str, verdict: str) -> Mapping[str, Chain]:
     """`verdict`: what becomes of packets between containers."""
     if not link:
         return {}
-    why = "between containers, by the hosts' link"
-    return {
-        "from_link": Chain(
-            rules=tuple(
-                rule(f"{family} saddr . {family} daddr @direct{digit} {BACK} {verdict}", why)
-                for family, digit in _FAMILIES
-            )
-        )
-    }
+    rules = list[Rule]()
+    for family, digit in _FAMILIES:
+        pair = f"{family} saddr . {family} daddr @direct{digit}"
+        rules += [
+            rule(f"{pair} {BACK} {verdict}", "between containers, by the hosts' link"),
+            rule(f"{pair} counter drop", "an address that is nobody's there"),
+        ]
+    return {"from_link": Chain(rules=tuple(rules))}
 
 
 def arrivals(link: str) -> tuple[Rule, ...]:
@@ -68,19 +68,18 @@ def arrivals(link: str) -> tuple[Rule, ...]:
 
 
 def forwarding(link: str) -> tuple[Rule, ...]:
-    """Ahead of the rules that keep networks apart."""
+    """Ahead of all others. A container's own source is its own by its bridge's guard, another host's by
+    `from_link`."""
     if not link:
         return ()
-    why = "within one network, by the hosts' link"
-    out = (
-        rule(f'oifname "{link}" iifname . {family} daddr @far{digit} accept', why)
+    return tuple(
+        rule(
+            f"{way} {family} saddr . {family} daddr @near{digit} accept",
+            "within one network, by the hosts' link",
+        )
+        for way in (f'oifname "{link}" iifname "{BRIDGE}*"', f'iifname "{link}" oifname "{BRIDGE}*"')
         for family, digit in _FAMILIES
     )
-    back = (
-        rule(f'iifname "{link}" oifname . {family} saddr @far{digit} {BACK} accept', why)
-        for family, digit in _FAMILIES
-    )
-    return (*out, *back)
 
 
 def refusals(link: str) -> tuple[Rule, ...]:

@@ -258,8 +258,8 @@ def _forward_chains(
             priority=FILTER,
             rules=(
                 *sealing.forwarding(closed),
-                rule("iifname . oifname @lanes accept", "within one network"),
                 *directrules.forwarding(link),
+                rule("iifname . oifname @lanes accept", "within one network"),
                 *ingressrules.forwarding(ingress),
                 rule("iifname @own jump from_own", "from containers"),
                 rule("oifname @own jump to_own", "to containers"),

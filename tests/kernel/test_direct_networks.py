@@ -42,6 +42,18 @@ echoes = [Echo(source="::" if ":" in t else "0.0.0.0", target=t, size=size) for 
 for target, answer in zip(targets, asyncio.run(ask(echoes))):
     if answer.seconds is not None: print(target)
 """
+SEND6 = """
+import socket, struct, sys
+source, target = (socket.inet_pton(socket.AF_INET6, word) for word in sys.argv[1:3])
+udp = struct.pack("!HHHH", 9, 9, 9, 0) + b"x"
+words = struct.unpack("!16H", source + target) + struct.unpack("!5H", udp + bytes(1))
+total = sum(words) + 17 + len(udp)
+while total >> 16: total = (total & 0xffff) + (total >> 16)
+udp = udp[:6] + struct.pack("!H", ~total & 0xffff) + b"x"
+packet = struct.pack("!IHBB", 6 << 28, len(udp), 17, 64) + source + target + udp
+s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x86DD))
+s.sendto(packet, ("br0", 0x86DD, 0, 0, bytes.fromhex(sys.argv[3].replace(":", ""))))
+"""
 LISTEN = """
 import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("", 9)); s.settimeout(0.5)
@@ -50,6 +62,9 @@ for line in sys.stdin:
     try: print(s.recvfrom(99)[1][0], flush=True)
     except OSError: print("nothing", flush=True)
 """
+LISTEN6 = LISTEN.replace("AF_INET,", "AF_INET6,").replace(
+    "s.bind", "s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1); s.bind"
+)
 
 
 @pytest.fixture
@@ -177,6 +192,17 @@ def test_forged_sources_from_the_link_reach_no_container(pair: NetHosts) -> None
         ):
             pair.outside(sys.executable, "-c", SEND, f"{source}>{target}")
             assert listener.say("?") == heard, source
+        listener6 = Talker(space(pair, 2, far), LISTEN6)
+        stack.callback(listener6.close)
+        shown = pair.hosts[2].run("ip", "-o", "link", "show", "eth0").stdout
+        mac = shown.partition("link/ether ")[2].split()[0]
+        for source, heard in (
+            ("fd00:1::109", "fd00:1::109"),
+            ("fd00:1::1", "nothing"),
+            ("fd00:1::209", "nothing"),
+        ):
+            pair.outside(sys.executable, "-c", SEND6, source, inner6(HOST_GW, 2, 0), mac)
+            assert listener6.say("?") == heard, source
 
 
 def test_direct_overlay_follows_a_host_to_another_subnet_and_back(pair: NetHosts) -> None:

@@ -157,9 +157,9 @@ def test_filter_of_other_networks_has_nothing_of_direct_ones() -> None:
 def test_filter_knows_a_networks_own_pairs_only_and_apart_ones_have_no_way() -> None:
     sets = desired(plan(HOST_GW), ()).tables["inet"].sets
     assert all(e.startswith("10.1.0.0/16 . 10.1.") for e in sets["direct4"].elements)
-    assert list(sets["far4"].elements) == [f"{bridge_name(NETWORK)} . 10.1.0.0/16"]
+    assert sets["near4"].elements == sets["direct4"].elements
     apart = msgspec.structs.replace(HOST_GW, options={"icc": "off"})
-    assert not desired(plan(apart), ()).tables["inet"].sets["far4"].elements
+    assert not desired(plan(apart), ()).tables["inet"].sets["near4"].elements
 
 
 def test_this_host_asks_services_by_its_own_address_in_the_network() -> None:
@@ -221,3 +221,12 @@ def test_ranges_of_a_link_are_those_of_its_addresses() -> None:
     ]
     assert on_link(entries) == (("192.0.2.9/32", "198.18.0.0/24", "2001:db8::/64"), "fe80::5")
     assert on_link(()) == ((), "")
+
+
+def test_what_comes_by_the_link_is_judged_where_it_arrives_by_one_set() -> None:
+    """The host's own addresses are among the sources: what claims one has no way back by the link."""
+    table = desired(plan(HOST_GW), ()).tables["inet"]
+    rules = [r.text for r in table.chains["from_link"].rules if r.text.startswith("ip ")]
+    pair = "ip saddr . ip daddr @direct4"
+    assert rules == [f"{pair} fib saddr . iif oif exists notrack accept", f"{pair} counter drop"]
+    assert all(element.startswith("10.1.0.0/16 . ") for element in table.sets["direct4"].elements)
