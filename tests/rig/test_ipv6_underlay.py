@@ -37,7 +37,9 @@ def test_all_traffic_passes_between_containers_of_hosts_with_ipv6_alone(six: Fle
     six.flota("n1", "network", "create", "--ipv6", "--opt", f"mode={mode}", mode)
     whole = f"{len(BLOB)} {hashlib.sha256(BLOB).hexdigest()}"
     with ExitStack() as stack:
-        table = Table(six, mode, stack)
+        table = Table(six, mode, WAYS, stack)
+        for way, addresses in table.ends.items():
+            wait_until(lambda a=addresses: all(map(table.pings, a)), deadline=10, what=f"{way} is there")
         failed = []
         for way, addresses in table.ends.items():
             for target in addresses:
