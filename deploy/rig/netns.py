@@ -27,6 +27,7 @@ MADE_FOLDER = "made-netns-folder"
 OUTSIDE_ADDRESS = "198.18.0.1"
 OUTSIDE_ADDRESS6 = "fd18:0:0:1::1"
 FLOW_TABLE = Path("/proc/sys/net/core/rps_sock_flow_entries")
+SITE_ROUTER, SITE_ROUTER6 = "198.18.64.1", "fd18:64::1"
 MADE_FLOW_TABLE = "made-flow-table"
 """Marks that flow steering was off before us. It is the machine's kernel's, so an agent in a namespace can't
 see it; on a machine of its own an agent switches it on."""
@@ -37,7 +38,8 @@ class NetnsRig:
     /run/flota. With `reachable`, this machine itself is on the hosts' network, at 198.18.0.1. Hosts that are
     `remote` are on a subnet of their own, behind a router (the switch's namespace); of those that are `nat`
     too, it lets through what they began, with an address of its own (IPv4). Of `family` 6 they have IPv6
-    addresses alone."""
+    addresses alone. With `site`, each has a second link, eth1, to a network of the site's, whose router is the
+    switch too."""
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class NetnsRig:
         remote: Collection[str] = (),
         family: int = 4,
         nat: Collection[str] = (),
+        site: bool = False,
     ) -> None:
         if not name.isalnum() or len(name) > 8:
             raise ValueError(f"rig name {name!r}: letters and digits, 8 at most")
@@ -61,6 +64,7 @@ class NetnsRig:
         self._remote = remote
         self._family = family
         self.nat = nat
+        self._site = site
         self._holders: dict[str, subprocess.Popen[bytes]] = {}
         """Ours to reap, where this process started the host."""
 
@@ -226,6 +230,11 @@ class NetnsRig:
         _ip("-n", switch, "link", "add", "br0", "type", "bridge")
         _ip("-n", switch, "link", "set", "br0", "up")
         _ip("-n", switch, "link", "set", "lo", "up")
+        if self._site:
+            _ip("-n", switch, "link", "add", "br1", "type", "bridge")
+            _ip("-n", switch, "link", "set", "br1", "up")
+            _ip("-n", switch, "address", "add", f"{SITE_ROUTER}/24", "dev", "br1")
+            _ip("-n", switch, "address", "add", f"{SITE_ROUTER6}/64", "dev", "br1", "nodad")
         if self._reachable:
             port = f"{self.name}0"
             _ip("link", "add", port, "type", "veth", "peer", "name", "up0", "netns", switch)
@@ -260,6 +269,13 @@ class NetnsRig:
         self._own(netns, self._address_of(host), "eth0")
         _ip("-n", netns, "link", "set", "eth0", "up")
         _ip("-n", netns, "route", "add", "default", "via", gateway)
+        if self._site:
+            port, (four, six) = f"{host}s", site_addresses_of(host)
+            _ip("-n", switch, "link", "add", port, "type", "veth", "peer", "name", "eth1", "netns", netns)
+            _ip("-n", switch, "link", "set", port, "master", "br1", "up")
+            _ip("-n", netns, "address", "add", f"{four}/24", "dev", "eth1")
+            _ip("-n", netns, "address", "add", f"{six}/64", "dev", "eth1", "nodad")
+            _ip("-n", netns, "link", "set", "eth1", "up")
 
     @staticmethod
     def _own(netns: str, address: str, link: str) -> None:
@@ -268,6 +284,7 @@ class NetnsRig:
 
     def _unplug(self, host: str) -> None:
         _ip("-n", self._netns("sw"), "link", "del", host, check=False)
+        _ip("-n", self._netns("sw"), "link", "del", f"{host}s", check=False)
         _ip("netns", "del", self._netns(host), check=False)
 
     def _pid(self, host: str) -> int:
@@ -295,6 +312,12 @@ def address6_of(host: str, *, remote: bool = False) -> str:
 
 def gateway6_of(host: str) -> str:
     return f"fd18:0:0:{10 + int(host.removeprefix('n'))}::1"
+
+
+def site_addresses_of(host: str) -> tuple[str, str]:
+    """Of its second link: n1 → 198.18.64.11 and fd18:64::11."""
+    number = 10 + int(host.removeprefix("n"))
+    return f"198.18.64.{number}", f"fd18:64::{number}"
 
 
 def gateway_of(host: str) -> str:

@@ -21,10 +21,18 @@ RIG = os.environ.get("FLOTA_RIG", "rt")
 
 @contextmanager
 def running(
-    disk: Path, count: int = 3, remote: tuple[str, ...] = (), family: int = 4, nat: tuple[str, ...] = ()
+def running(
+    disk: Path,
+    count: int = 3,
+    remote: tuple[str, ...] = (),
+    family: int = 4,
+    nat: tuple[str, ...] = (),
+    *,
+    site: bool = False,
 ) -> Iterator[Fleet]:
     """A fleet whose hosts have the image; what it leaves behind is a failure."""
-    rig = NetnsRig(RIG, disk=disk, run=Path(f"/run/flota-{RIG}"), remote=remote, family=family, nat=nat)
+    run = Path(f"/run/flota-{RIG}")
+    rig = NetnsRig(RIG, disk=disk, run=run, remote=remote, family=family, nat=nat, site=site)
     rig.down()
     with census.unchanged():
         made = Fleet(rig)
