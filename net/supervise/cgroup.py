@@ -18,9 +18,9 @@ SHARES, WEIGHT = 8192, 800
 """Eight times what a new cgroup has (v1, v2)."""
 
 
-def join(path: str, root: str = ROOT) -> list[str]:
-    """Move this process, and with it whatever it starts from now on. Returns what could not be done, in
-    words: there it stays where it was started."""
+def join(path: str, root: str = ROOT, *, pid: int = 0) -> list[str]:
+    """Move this process (or that of `pid`), and with it whatever it starts from now on. Returns what could
+    not be done, in words: there it stays where it was started."""
     failed = []
     for hierarchy in _hierarchies(root):
         folder = os.path.join(hierarchy, path.strip("/"))
@@ -28,7 +28,7 @@ def join(path: str, root: str = ROOT) -> list[str]:
             os.makedirs(folder, exist_ok=True)
             _inherit_cpuset(folder)
             with open(os.path.join(folder, "cgroup.procs"), "w") as file:
-                file.write(str(os.getpid()))
+                file.write(str(pid or os.getpid()))
         except OSError as error:
             failed.append(f"{folder} cannot be joined: {error.strerror}")
     return failed
