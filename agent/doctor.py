@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -26,7 +26,7 @@ CONTAINERS, PEERS = 3, 2
 """Of a network so many are tried, and so many others asked: a container may have changed its own."""
 
 
-async def examine(context: Context, troubles: Sequence[str]) -> HostCheck:
+async def examine(context: Context, troubles: Callable[[], Sequence[str]]) -> HostCheck:
     """What is not as it should be is repaired first. Raises FlotaError."""
     drifts = await context.network.examine()
     plan = network_plan(context.view, context.host, context.facts)
@@ -41,7 +41,7 @@ async def examine(context: Context, troubles: Sequence[str]) -> HostCheck:
         repairs=tuple(Repair(object=d.object, action=d.action, failed=d.failed) for d in drifts),
         paths=tuple(_checked(*found) for found in zip(paths, small, large, led, strict=True)),
         through=tuple([await _through(path, found) for path, found in _trials(context, answering)]),
-        troubles=tuple(troubles),
+        troubles=tuple(troubles()),
         leaked=tuple(sorted(a for (_, a), i in context.addresses.held().items() if i not in context.records)),
     )
 

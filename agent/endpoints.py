@@ -21,6 +21,8 @@ from model.records import Instance, ResolvedAttachment
 from model.spec import ContainerSpec, Publish, Struct
 from model.status import BoundPort, Endpoint, Stranger
 from net.host import INGRESS, AddressTaken, EndpointRequest
+from net.naming import endpoint_mac
+from net.subnets import interface_address
 
 HOST, NONE, CONTAINER = "host", "none", "container:"
 GROW_WITHIN = 5.0
@@ -225,9 +227,13 @@ async def _granted(context: Context, attachment: ResolvedAttachment) -> None:
 
 
 def _take(context: Context, want: Instance, attachment: ResolvedAttachment) -> tuple[str, str]:
+    """Where the site's DHCP server gives IPv4 addresses, the IPv6 one is what its interface would make itself
+    (RFC 4862)."""
     network = context.view.networks.get(attachment.network)
     if network is None:
         raise NotFound(f"network {attachment.network[:12]} is not on this host yet")
+    if network.spec.ipam == "dhcp":
+        return "", interface_address(network.spec, attachment.mac or endpoint_mac(want.id, network.id))
     now = context.clock.now()
     hosts = _hosts(context) if network.spec.driver in SITE_DRIVERS else frozenset[str]()
     take = partial(context.addresses.take, network, want.id, now=now, hosts=hosts)
@@ -256,6 +262,8 @@ def _asked(
         sysctls=attachment.sysctls,
         bandwidth_in=attachment.bandwidth_in // 8,
         bandwidth_out=attachment.bandwidth_out // 8,
+        dhcp=network.spec.ipam == "dhcp",
+        hostname=want.name if network.spec.ipam == "dhcp" else "",
     )
 
 

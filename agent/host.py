@@ -34,7 +34,7 @@ from agent.runtime.base import Created, State
 from agent.servicekeeper import ServiceKeeper
 from agent.viewjournal import ViewJournal
 from agent.volumeusers import users_of
-from agent.worker import Worker, fresh
+from agent.worker import Worker, fresh, rewire
 from aio.mailbox import Bell
 from aio.supervisor import Supervisor
 from model import view as views
@@ -102,6 +102,7 @@ class HostAgent:
         self._open_addresses(records)
         await context.network.start()
         context.network.on_drift(self.drifted)
+        context.network.on_change(self.report_host, lambda ident: rewire(self.workers, ident))
         if self._has_view:
             await self._apply_network()
         self._supervisor.start("networks", self._tidy_network, restart=True)
@@ -345,7 +346,7 @@ class HostAgent:
 
     def host_report(self) -> HostReport:
         context = self.context
-        troubles = (*context.names.troubles, *context.processes.troubles)
+        troubles = (*context.network.troubles, *context.names.troubles, *context.processes.troubles)
         return HostReport(
             host=context.host,
             volumes=tuple(context.volumes.all()),

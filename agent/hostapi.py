@@ -48,7 +48,7 @@ class HostApi(ImageApi):
         return context.addresses.told(context.records, context.clock.now())
 
     async def examine_networks(self) -> HostCheck:
-        return await examine(self._agent.context, self._agent.host_report().conditions)
+        return await examine(self._agent.context, lambda: self._agent.host_report().conditions)
 
     # -- containers ---------------------------------------------------------------------------------
     async def kill(self, ref: str, signal: str) -> None:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable
 
 from model.spec import Struct
-from net.naming import PREFIXES
+from net.naming import PRIVATE
 
 MOST = 256
 """Ranges that are told; a router with more routes than that is trusted to know what it does."""
@@ -44,7 +44,7 @@ def parse(ipv4: str, ipv6: str) -> Reached:
 def _ipv4(text: str) -> Iterable[tuple[str, bool]]:
     for line in text.splitlines()[1:]:
         words = line.split()
-        if len(words) < 8 or words[0] == "*" or words[0].startswith(PREFIXES):
+        if len(words) < 8 or words[0] == "*" or words[0].startswith(PRIVATE):
             continue
         address, gateway, mask = (_ip(words[column]) for column in (1, 2, 7))
         if mask != "0.0.0.0":  # noqa: S104 - the default route's mask
@@ -59,7 +59,7 @@ def _ip(word: str) -> str:
 def _ipv6(text: str) -> Iterable[tuple[str, bool]]:
     for line in text.splitlines():
         words = line.split()
-        if len(words) < 10 or words[9] == "lo" or words[9].startswith(PREFIXES) or words[1] == "00":
+        if len(words) < 10 or words[9] == "lo" or words[9].startswith(PRIVATE) or words[1] == "00":
             continue
         found = ipaddress.IPv6Network((int(words[0], 16), int(words[1], 16)))
         if not any(found.subnet_of(other) for other in _NOBODYS):

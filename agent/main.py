@@ -126,7 +126,7 @@ async def _context(
     proxy = ProxyFeed(run_dir)
     processes_cgroup = f"{config.cgroup_parent}-processes"
     kernel = host_kernel(run_dir, own_cgroup=processes_cgroup)
-    network = NetReconciler(run_dir, kernel=kernel, proxy=proxy)
+    network = NetReconciler(run_dir, kernel=kernel, proxy=proxy, controllers=lambda: _controllers(enrollment))
     stack.push_async_callback(network.close)
     limits = hostlimits.measure()
     measured = await facts.measure(
@@ -161,9 +161,13 @@ async def _context(
     )
 
 
+def _controllers(enrollment: join.Enrollment) -> list[str]:
+    return [url.removeprefix("https://") for url in enrollment.controllers]
+
+
 def _controller(enrollment: join.Enrollment) -> str:
     """HOST:PORT of the first one."""
-    return enrollment.controllers[0].removeprefix("https://")
+    return _controllers(enrollment)[0]
 
 
 def _connect_volumes(context: Context, agent: HostAgent) -> None:

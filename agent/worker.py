@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -23,6 +23,7 @@ from agent.steps import Action, InvalidTransition, Outcome, Step
 from aio.clock import Clock
 from aio.mailbox import Bell
 from model.errors import CommandFailed, FlotaError, WrongState
+from model.ids import InstanceId
 from model.records import Desired, Instance
 from model.status import Endpoint, Phase
 
@@ -118,6 +119,12 @@ class Worker:
 
     def look_again(self) -> None:
         """What failed may work now."""
+        self._bell.ring()
+
+    def rewire(self) -> None:
+        """Its endpoints may be others than it knows: the DHCP server gave one another address."""
+        if self.record.making and self.record.endpoints:
+            self.record = msgspec.structs.replace(self.record, rewiring=True)
         self._bell.ring()
 
     def departing(self) -> None:
@@ -359,3 +366,8 @@ class Worker:
 def fresh(instance: Instance, now: float) -> Local:
     """The record of an instance that this host has not seen before."""
     return msgspec.structs.replace(Local(instance=instance.id), created_at=now)
+
+
+def rewire(workers: Mapping[InstanceId, Worker], instance: InstanceId) -> None:
+    if instance in workers:
+        workers[instance].rewire()

@@ -174,6 +174,8 @@ class Leases:
     def ensure(self, network: Network, host: HostId, attachment: ResolvedAttachment | None = None) -> None:
         """Have room on `host` for one more instance on `network`, in each of its subnets. Raises Exhausted;
         then nothing was added. None is needed for an attachment whose addresses are all fixed."""
+        if network.spec.ipam == "dhcp":
+            return
         fixed = attachment is not None and not draws(network, attachment)
         if not spans_hosts(network):
             if not fixed:

@@ -85,12 +85,21 @@ def hold(
 def _kept(
     leases: Leases, network: Network, attachment: ResolvedAttachment, holder: str
 ) -> ResolvedAttachment:
+    _refuse_leased(network)
     if not spans_hosts(network):
         raise InvalidInput(f"network {network.spec.name} is each host's own: addresses can't be kept on it")
     had = {_version(b.cidr): b.address for b in leases.blocks(network.id) if b.holder == holder}
     versions = {_version(subnet.cidr) for subnet in network.spec.subnets}
     found = {v: had.get(v) or _free(leases, network, v) for v in sorted(versions)}
     return replace(attachment, ipv4=found.get(4, ""), ipv6=found.get(6, ""))
+
+
+def _refuse_leased(network: Network) -> None:
+    if network.spec.ipam == "dhcp":
+        raise InvalidInput(
+            f"addresses of {network.spec.name} are its DHCP server's to give",
+            hint="Reserve one there for the container's MAC: --network name=…,mac-address=…",
+        )
 
 
 def _free(leases: Leases, network: Network, version: int) -> str:
@@ -117,6 +126,7 @@ def _named(cluster: Cluster, network: Network, version: int) -> Iterable[Range]:
 
 def _hold(leases: Leases, network: Network, instance: Instance, host: HostId, address: str) -> None:
     subnet_of(network.spec, address)
+    _refuse_leased(network)
     _refuse_held(leases, network, instance, host, address)
     if not spans_hosts(network):
         return

@@ -12,7 +12,7 @@ from model.errors import InvalidInput, Problem
 from model.parents import is_parent
 from model.quantity import parse_duration
 
-SITE_DRIVERS = frozenset({"macvlan", "ipvlan"})
+SITE_DRIVERS = frozenset({"macvlan", "ipvlan", "nic"})
 """Their subnet is the site's own, with the site's router: containers stand among its machines."""
 COMMON = ("mtu", "icc")
 KNOWN: Mapping[str, tuple[str, ...]] = {
@@ -21,6 +21,7 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
     "bridge": COMMON,
     "macvlan": ("mtu", "parent", "mode"),
     "ipvlan": ("mtu", "parent", "mode", "flag"),
+    "nic": ("mtu", "parent"),
 }
 """mtu: of the containers' interfaces. icc: `off` keeps containers of the network apart but for published
 ports. mode: routed or bridged. vni: the VXLAN's number. rps: `off` keeps a stream on one processor. direct:

@@ -12,6 +12,9 @@ from model.errors import Problem
 from model.spec import NetworkSpec, Subnet
 from model.validate import is_address, is_mode, range_of, validate_name
 
+DHCP_DRIVERS = ("macvlan", "nic")
+"""Whose endpoints have MACs of their own."""
+
 
 def validate_network(spec: NetworkSpec, path: str = "spec") -> list[Problem]:
     """Everything wrong with a network but overlaps with others."""
@@ -20,6 +23,16 @@ def validate_network(spec: NetworkSpec, path: str = "spec") -> list[Problem]:
         problems.append(_p(f"{path}.name", f"{spec.name} is reserved"))
     for index, subnet in enumerate(spec.subnets):
         problems += _subnet(subnet, f"{path}.subnets[{index}]")
+    if spec.ipam == "dhcp" and spec.driver not in DHCP_DRIVERS:
+        drivers = " and ".join(DHCP_DRIVERS)
+        problems.append(_p(f"{path}.ipam", f"addresses come by DHCP on {drivers} networks only"))
+    if spec.ipam == "dhcp":
+        problems += [
+            _p(f"{path}.subnets[{index}].{field}", "nothing is given out of it: the DHCP server decides")
+            for index, subnet in enumerate(spec.subnets)
+            for field, value in (("ip_range", subnet.ip_range), ("exclude", subnet.exclude))
+            if value
+        ]
     ipv6 = spec.ipv6 or any(":" in subnet.cidr for subnet in spec.subnets)
     return problems + netoptions.problems(spec.driver, spec.options, f"{path}.options", ipv6=ipv6)
 

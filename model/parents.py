@@ -44,7 +44,7 @@ def tagged(name: str) -> tuple[str, int]:
 
 def parent_of(driver: str, text: str, facts: HostFacts, labels: Mapping[str, str]) -> Parent:
     """The link of a host with these facts and labels that `text` means, for a network of that driver."""
-    if driver not in facts.link_kinds:
+    if driver != "nic" and driver not in facts.link_kinds:
         return Parent(refusal=f"without {driver} in the kernel")
     wanted = text
     if text.startswith(LABEL):

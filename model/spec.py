@@ -322,6 +322,9 @@ class NetworkSpec(Struct):
     internal: bool = False
     options: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
+    ipam: Literal["", "dhcp"] = ""
+    """dhcp: IPv4 addresses are the site's DHCP server's to give, and each endpoint's IPv6 address is made of
+    its MAC; otherwise the fleet's."""
 
 
 class VolumeSpec(Struct):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from model.errors import CommandFailed
-from net.diff import Op, Operation, diff, roamed
+from net.diff import Op, Operation, diff, removes, roamed
 from net.drift import held_again
 from net.endpoint import InstanceNetwork
 from net.host import Drift
@@ -34,6 +34,8 @@ class Convergence:
         self._stands = False
         """Whether the last comparison got all that was wanted."""
         self.leaving: set[str] = set()
+        self.spared: Mapping[str, str] = {}
+        """Links that must not go though nobody wants them, and why."""
         self.refused: Mapping[str, CommandFailed] = {}
         """Links that could not be made, and why."""
         self.firewall = NO_FIREWALL
@@ -125,7 +127,5 @@ class Convergence:
         return done, failure
 
     def _expected(self, operation: Operation) -> bool:
-        """The kernel is still taking down an endpoint whose namespace was dropped."""
-        if not isinstance(operation, Op) or operation.verb != "remove":
-            return False
-        return isinstance(operation.item, Link) and operation.item.name in self.leaving
+        """The kernel is still taking down an endpoint whose namespace was dropped, or a link is spared."""
+        return removes(operation, self.leaving) or removes(operation, self.spared)

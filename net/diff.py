@@ -172,6 +172,13 @@ def roamed(want: NetState, have: NetState, told: Mapping[tuple[str, str], str]) 
     return msgspec.structs.replace(have, tunnel_peers=frozenset(map(seen, have.tunnel_peers)))
 
 
+def removes(operation: Operation, links: Container[str]) -> bool:
+    """Whether it takes away one of these links."""
+    if not isinstance(operation, Op) or operation.verb != "remove":
+        return False
+    return isinstance(operation.item, Link) and operation.item.name in links
+
+
 def nft_operations(want: Mapping[Family, NftTable], have: Mapping[Family, NftTable]) -> tuple[Operation, ...]:
     """The nft part alone: what an endpoint or a published port changes."""
     found: list[Operation] = []

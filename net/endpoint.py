@@ -69,7 +69,7 @@ def endpoint_link(
         kind="veth" if upper is None else upper.kind,
         alias=endpoint_alias(request.instance, request.network),
         mtu=traits.mtu,
-        master=bridge_name(request.network) if upper is None else "",
+        master=(traits.bridge or bridge_name(request.network)) if upper is None else "",
         steered=traits.steered,
         below="" if upper is None else upper.below,
         mode="" if upper is None else upper.mode,
@@ -84,7 +84,7 @@ def endpoint_link(
             onlink=traits.onlink,
             replies_only=view.id == INGRESS,
             beside=traits.beside if upper is not None else {},
-            table=answer_table(view.id) if upper is not None else 0,
+            table=answer_table(view.id) if view.spec.driver in SITE_DRIVERS else 0,
             sysctls={_path(name, request.ifname): value for name, value in request.sysctls.items()},
         ),
     )
@@ -100,7 +100,7 @@ def removal(request: EndpointRequest, view: NetworkView | None, namespace: str) 
     upper = Link(name=name, kind="macvlan", alias=alias, mtu=0, foot=inside)
     if view is None:
         return veth, upper
-    return (upper,) if view.spec.driver in SITE_DRIVERS else (veth,)
+    return (upper,) if view.spec.driver in SITE_DRIVERS - {"nic"} else (veth,)
 
 
 def same_but_ways(one: EndpointRequest, other: EndpointRequest) -> bool:

@@ -36,6 +36,7 @@ class FakeHostNetwork:
         self.strangers: dict[str, str] = {}
         self.started = False
         self.trouble = ""
+        self.troubles: tuple[str, ...] = ()
         self._bells: list[Callable[[Drift], None]] = []
 
     async def start(self) -> None:
@@ -150,3 +151,6 @@ class FakeHostNetwork:
             if instance != but
             for other in ports
         )
+
+    def on_change(self, troubled: Callable[[], None], leased: Callable[[InstanceId], None]) -> None:
+        self.ring_trouble, self.ring_lease = troubled, leased

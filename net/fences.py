@@ -27,8 +27,10 @@ class Fences:
         self._stand: dict[str, NftTable | None] = {}
         """By namespace, as far as this process has seen to it."""
 
-    async def set(self, plan: NetworkPlan, instance: InstanceNetwork) -> None:
+    async def set(self, plan: NetworkPlan | None, instance: InstanceNetwork) -> None:
         """What the plan's policies mean for this container. Raises CommandFailed; then it is as it was."""
+        if plan is None:
+            return
         space = instance.namespace
         feet = [e for e in instance.endpoints if e.network in plan.networks and on_site(plan, e)]
         if not feet and space not in self._stand:

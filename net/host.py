@@ -80,6 +80,10 @@ class EndpointRequest(Struct):
     bandwidth_out: int = 0
     sysctls: Mapping[str, str] = {}
     """Of the interface inside, by name with dots, its own name written IFNAME."""
+    dhcp: bool = False
+    """Its IPv4 address is the site's DHCP server's to give; `ipv4` is empty when asked."""
+    hostname: str = ""
+    """Told to that server."""
 
 
 class PublishRequest(Struct):
@@ -186,6 +190,16 @@ class HostNetwork(Protocol):
         ...
 
     def on_drift(self, ring: Callable[[Drift], None]) -> None: ...
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What people should know: which networks do not work here, and why."""
+        ...
+
+    def on_change(self, troubled: Callable[[], None], leased: Callable[[InstanceId], None]) -> None:
+        """Who is called when `troubles` are others than before, and when the DHCP server gave an endpoint of
+        that instance another address: attached again, it says which."""
+        ...
 
 
 PREDEFINED_BRIDGE = "bridge"

@@ -16,9 +16,13 @@ SPEAKER, SPEAKER_PORT = "fls", "flt"
 """A host's own foot on a bridged overlay: its end, and its port of the bridge."""
 LIMIT = "fli"
 """A link that holds back what an endpoint sends."""
+SITE_BRIDGE = "fln"
+"""A bridge with a link of the host as its port: what the host has on it is the host's own."""
 SHIM, TAGGED = "flm", "fle"
 """A host's own foot on a network of the site's, and a VLAN of one of its links."""
-PREFIXES = (BRIDGE, VXLAN, WIREGUARD, VETH, SPEAKER, SPEAKER_PORT, LIMIT, SHIM, TAGGED)
+PREFIXES = (BRIDGE, VXLAN, WIREGUARD, VETH, SPEAKER, SPEAKER_PORT, LIMIT, SHIM, TAGGED, SITE_BRIDGE)
+PRIVATE = tuple(prefix for prefix in PREFIXES if prefix != SITE_BRIDGE)
+"""Of links on which all is ours."""
 ALIAS = "flota:"
 """Start of the alias (IFLA_IFALIAS) of each link of ours; with the name it marks ownership."""
 
@@ -47,6 +51,10 @@ def speaker_name(network: str) -> str:
 
 def speaker_port_name(network: str) -> str:
     return _link_name(SPEAKER_PORT, network)
+
+
+def site_bridge_name(network: str) -> str:
+    return _link_name(SITE_BRIDGE, network)
 
 
 def shim_name(network: str) -> str:

@@ -7,7 +7,7 @@ contradict themselves are refused whole, with every problem named.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import TypeVar
 
@@ -20,11 +20,13 @@ from model.view import NetworkView
 from net import loadbalance, policychains
 from net.backend import BACKENDS
 from net.backend.base import Backend, Member, Scene, Traits, is_ipv6
+from net.backend.nic import wish_of
 from net.endpoint import InstanceNetwork, endpoint_link, network_of
 from net.firewall import tables
 from net.host import INGRESS, EndpointRequest, NetworkPlan
 from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.naming import bridge_name, vxlan_name
+from net.nic.state import Wish
 from net.servicechains import Frame, Lane
 from net.shaping import limits_of
 from net.state import Family, Link, NetState, NftTable, Route
@@ -177,7 +179,15 @@ def filter_tables(
 
 def on_site(plan: NetworkPlan, endpoint: EndpointRequest) -> bool:
     """Whether what it sends and gets does not pass this host's packet filter."""
-    return plan.networks[endpoint.network].spec.driver in SITE_DRIVERS
+    return plan.networks[endpoint.network].spec.driver in SITE_DRIVERS - {"nic"}
+
+
+def wishes(plan: NetworkPlan, controllers: Sequence[str] = ()) -> tuple[Wish, ...]:
+    """The links of this host that are to be ports of its networks' bridges."""
+    scene = scene_of(plan)
+    nics = (view for _, view in sorted(plan.networks.items()) if view.spec.driver == "nic")
+    found = (wish_of(view, scene) for view in nics)
+    return tuple(replace(w, controllers=tuple(controllers)) for w in found if w is not None)
 
 
 def policy_tables(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[Family, NftTable]:
@@ -212,7 +222,7 @@ def endpoint_links(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> M
 
 def can_stand(traits: Traits) -> bool:
     """Whether an endpoint can: the link of the host that it needs is there."""
-    return traits.upper is None or bool(traits.upper.below)
+    return traits.stands and (traits.upper is None or bool(traits.upper.below))
 
 
 def meant(
@@ -254,7 +264,8 @@ def loopback_routing(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) ->
 
 def _host_sysctls(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> Mapping[str, str]:
     found = {**HOST_SYSCTLS, **loopback_routing(plan, instances)}
-    if any(is_ipv6(subnet.cidr) for view in plan.networks.values() for subnet in view.spec.subnets):
+    routed = [view for view in plan.networks.values() if view.spec.driver not in SITE_DRIVERS]
+    if any(is_ipv6(subnet.cidr) for view in routed for subnet in view.spec.subnets):
         found["net/ipv6/conf/all/forwarding"] = "1"
     return found
 

@@ -22,17 +22,21 @@ from model.ids import InstanceId, short
 from model.status import Endpoint
 from model.view import NetworkView
 from net import hostports, loadbalance, publish
+from net.asking import Asking
 from net.convergence import Convergence
-from net.diff import Op, Operation, diff, nft_operations
+from net.diff import Op, Operation, diff, nft_operations, removes
 from net.drift import drift_of, not_repaired, services_drift
 from net.endpoint import InstanceNetwork, endpoint_status, removal, same_but_ways
 from net.endpointfiles import EndpointFiles
 from net.fences import Fences
-from net.host import FIRST_PORT, LAST_PORT, AddressTaken, Drift, EndpointRequest, NetworkPlan, PublishRequest
+from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
 from net.kernel.base import Kernel
 from net.kernel.host import host_kernel
+from net.leasing import Leasing
 from net.loadbalance import VirtualService
+from net.loopback import LoopbackRouting
 from net.naming import veth_name
+from net.nics import LinuxSite, Nics, Site
 from net.parting import Parting
 from net.peerdiff import peer_changes
 from net.plan import (
@@ -40,26 +44,23 @@ from net.plan import (
     check,
     desired,
     filter_tables,
-    loopback_routing,
     meant,
     own_blocks,
     policy_tables,
     service_frame,
+    wishes,
 )
 from net.policy import HostPolicies
-from net.proxied import proxied, proxy_state, told
+from net.proxied import proxied
 from net.proxying import PortProxy, ProxyFeed
 from net.serving import Serving
 from net.shaping import limit_changes
 from net.shims import Shims
-from net.state import UPPER, Link, NetState, Sysctl, Way
-from net.watch import Watch
+from net.state import UPPER, Link, NetState, Way
+from net.telling import Telling
+from net.watch import COMPARE, Watch
 
 log = logging.getLogger("flota.net")
-
-COMPARE = 25.0
-"""Seconds between looks without a bell, give or take a tenth: most sysctls and packet steering tell nobody
-when they change, and are set back within 30 s."""
 
 
 class NetReconciler:
@@ -70,7 +71,10 @@ class NetReconciler:
         kernel: Kernel | None = None,
         proxy: PortProxy | None = None,
         compare: float = COMPARE,
+        site: Site | None = None,
+        controllers: Callable[[], Sequence[str]] = tuple,
     ) -> None:
+        """`controllers` (HOST:PORT) must be reachable after a link of the host moved if they were before."""
         self._spaces = run_dir / "ns"
         self._files = EndpointFiles(run_dir / "endpoints")
         self._kernel: Kernel = kernel if kernel is not None else host_kernel(run_dir)
@@ -79,14 +83,20 @@ class NetReconciler:
         self._plan: NetworkPlan | None = None
         self._lock = asyncio.Lock()
         self._bell = Bell()
-        self._loopback: Mapping[str, str] = {}
+        self._loopback = LoopbackRouting()
         self._supervisor = Supervisor("net")
-        self._told: dict[str, VirtualService] = {}
-        """Services with ports that the proxy serves."""
+        self._telling = Telling(self._proxy, lambda: (self._instances.values(), self._plan))
         self._serving = Serving(self._kernel)
         self._parting = Parting(self._kernel, lambda: tuple(self._instances.values()))
         self._convergence = Convergence(self._kernel)
         self._fences = Fences(self._kernel)
+        self._controllers = controllers
+        self._nics = Nics(site if site is not None else LinuxSite(run_dir))
+        fence = lambda instance: self._fences.set(self._plan, instance)  # noqa: E731
+        self._asking = Asking(self._kernel, self._convergence, self._nics, self._lock, fence)
+        self._leasing = Leasing(
+            run_dir, self._lock, self._convergence, self._attach, self._meant, self._rules, self._keep
+        )
         self._watch = Watch(self._bell, self._look, compare=compare, mutations=lambda: self.mutations)
         self._shims = Shims(self._kernel, self._watch.tell)
 
@@ -104,11 +114,15 @@ class NetReconciler:
         self._supervisor.start("watch", self._watch.run, restart=True)
         self._supervisor.start("shims", self._shims.run, restart=True)
         self._supervisor.start("proxy", self._proxy.run, restart=True)
+        self._supervisor.start("nics", self._nics.run, restart=True)
+        self._supervisor.start("leases", self._leasing.run, restart=True)
+        self._leasing.adopt(self._instances.values())
         self._supervisor.start("parting", self._parting.run, restart=True)
         self._supervisor.start("tidy", lambda: self._serving.tidy(self._lock), restart=True)
 
     async def close(self) -> None:
         await self._supervisor.close()
+        await self._leasing.clients.close()
         await self._kernel.close()
 
     async def remove_all(self) -> None:
@@ -118,12 +132,17 @@ class NetReconciler:
             await self.drop_namespace(instance)
         async with self._lock:
             self._plan = None
+            held = await self._nics.want(())
             await self._serving.remove()
-            await self._convergence.issue(diff(NetState(), await self._kernel.observe(())))
+            gone = diff(NetState(), await self._kernel.observe(()))
+            await self._convergence.issue([op for op in gone if not removes(op, held)])
+        if held:
+            raise CommandFailed("; ".join(held.values()))
 
     async def apply(self, plan: NetworkPlan) -> None:
         check(plan)
         async with self._lock:
+            self._convergence.spared = await self._nics.want(wishes(plan, self._controllers()))
             before, self._plan, failure = self._plan, plan, None
             unfenced = await self._fences.all(plan, self._instances.values())
             known = None if before is None else peer_changes(before, plan)
@@ -131,18 +150,27 @@ class NetReconciler:
                 _, failure = await self._converge()
             frame = service_frame(plan, self._convergence.firewall)
             await self._serving.apply(plan.services, frame, own_blocks(plan))
-            self._told = {key: s for key, s in plan.services.items() if told(s)}
-            await self._tell_proxy()
+            await self._telling.services(plan.services)
+            self._nics.ring()
+            self._leasing.look()
             self._shims.follow(plan)
             if (failure := failure or unfenced) is not None:
                 raise failure
 
     async def examine(self) -> Sequence[Drift]:
         drifts, failure = await self._look(True)
+        await self._nics.look(asked=True)
         if failure is not None:
             drifts.append(not_repaired(failure))
         self._watch.tell(drifts)
         return drifts
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        return (*self._nics.troubles.values(), *self._convergence.spared.values())
+
+    def on_change(self, troubled: Callable[[], None], leased: Callable[[InstanceId], None]) -> None:
+        self._nics.changed, self._leasing.moved = troubled, leased
 
     def on_drift(self, ring: Callable[[Drift], None]) -> None:
         self._watch.heard.append(ring)
@@ -158,12 +186,13 @@ class NetReconciler:
         return str(path)
 
     async def drop_namespace(self, instance: InstanceId) -> None:
+        await self._leasing.drop(instance, self.attached(instance))
         async with self._lock:
             known = self._instances.pop(instance, None)
             if known is not None:
                 self._convergence.leaving |= {veth_name(instance, e.network) for e in known.endpoints}
                 await self._elements(known, replace(known, endpoints=(), published=None))
-                await self._tell_proxy(known)
+                await self._telling.tell(known)
                 for endpoint in known.endpoints:
                     await self._leave(endpoint, known, dropped=True)
             self._fences.forget(str(self._spaces / instance))
@@ -175,7 +204,10 @@ class NetReconciler:
 
     # -- endpoints ----------------------------------------------------------------------------------
     async def attach(self, request: EndpointRequest) -> Endpoint:
-        await self._ask(request)
+        return await (self._leasing.attach if request.dhcp else self._attach)(request)
+
+    async def _attach(self, request: EndpointRequest) -> Endpoint:
+        await self._asking.ask(lambda: self._meant(request), request)
         async with self._lock:
             view, known, link = self._meant(request)
             before = known.endpoint(request.network)
@@ -198,6 +230,7 @@ class NetReconciler:
             return endpoint_status(request, view)
 
     async def detach(self, instance: InstanceId, network: str) -> None:
+        await self._leasing.drop(instance, [network])
         async with self._lock:
             known = self._instances.get(instance)
             gone = None if known is None else known.endpoint(network)
@@ -217,24 +250,9 @@ class NetReconciler:
             raise self._convergence.refused[name]
         return view, known, link
 
-    async def _ask(self, request: EndpointRequest) -> None:
-        """Whether a new endpoint's addresses are free on the site's network, which others' changes need not
-        wait for. Raises AddressTaken."""
-        async with self._lock:
-            view, known, link = self._meant(request)
-            before = known.endpoint(request.network)
-            if link.kind not in UPPER or link.foot is None or "l3" in link.mode:
-                return
-            if before is not None and same_but_ways(before, request):
-                return
-            assert self._plan is not None
-            rest = tuple(e for e in known.endpoints if e.network != request.network)
-            await self._fences.set(self._plan, replace(known, endpoints=(*rest, request)))
-            await self._convergence.issue((Op(verb="add", item=replace(link, bare=True)),))
-        for address, mac in (await self._kernel.ask(link.foot)).items():
-            async with self._lock:
-                await self._convergence.issue((Op(verb="remove", item=link),))
-            raise AddressTaken(address, mac, view.spec.name)
+    async def _rules(self, before: InstanceNetwork, after: InstanceNetwork) -> None:
+        await self._elements(before, after)
+        await self._fences.set(self._plan, after)
 
     async def _leave(self, gone: EndpointRequest, known: InstanceNetwork, *, dropped: bool = False) -> None:
         """`dropped`: its namespace goes with it, and a veth with that; of a link that stands on one of the
@@ -259,14 +277,14 @@ class NetReconciler:
             after = replace(known, published=wanted)
             self._keep(request.instance, after)
             await self._elements(known, after)
-            await self._tell_proxy(known, after)
+            await self._telling.tell(known, after)
             for port in proxied(wanted):
                 if port not in held and (trouble := self._proxy.trouble(port.published)):
                     self._keep(request.instance, known)
                     await self._elements(after, known)
-                    await self._tell_proxy(known, after)
+                    await self._telling.tell(known, after)
                     raise InUse(trouble, hint="Stop who has the port, or publish on another")
-            await self._route_loopback()
+            await self._convergence.issue(self._loopback.changes(self._plan, self._instances.values()))
 
     async def unpublish(self, instance: InstanceId) -> None:
         async with self._lock:
@@ -276,8 +294,8 @@ class NetReconciler:
             after = replace(known, published=None)
             self._keep(instance, after)
             await self._elements(known, after)
-            await self._tell_proxy(known)
-            await self._route_loopback()
+            await self._telling.tell(known)
+            await self._convergence.issue(self._loopback.changes(self._plan, self._instances.values()))
 
     # -- services -----------------------------------------------------------------------------------
     async def serve(self, changes: Mapping[str, VirtualService | None]) -> None:
@@ -286,10 +304,7 @@ class NetReconciler:
             wanted = {key: service for key, service in changes.items() if service is not None}
             loadbalance.refuse(loadbalance.problems(wanted, ranges))
             await self._serving.change(changes)
-            if any(map(told, changes.values())) or self._told.keys() & changes.keys():
-                known = {**self._told, **changes}
-                self._told = {key: s for key, s in known.items() if s is not None and told(s)}
-                await self._tell_proxy()
+            await self._telling.changed(changes)
 
     # -- policies -----------------------------------------------------------------------------------
     async def police(self, policies: HostPolicies) -> None:
@@ -298,7 +313,7 @@ class NetReconciler:
                 return
             before, self._plan = self._plan, replace(self._plan, policies=policies)
             unfenced = await self._fences.all(self._plan, self._instances.values())
-            await self._tell_proxy(*self._instances.values())
+            await self._telling.tell(*self._instances.values())
             if before.policies.classes.keys() == policies.classes.keys():
                 feet = self._instances.values()
                 now, then = policy_tables(self._plan, feet), policy_tables(before, feet)
@@ -323,12 +338,6 @@ class NetReconciler:
     # -- within -------------------------------------------------------------------------------------
     def _published(self) -> list[PublishRequest]:
         return [known.published for known in self._instances.values() if known.published is not None]
-
-    async def _tell_proxy(self, *changed: InstanceNetwork) -> None:
-        """Let it serve what is published now; wait for it if that matters to one of these."""
-        self._proxy.update(proxy_state(self._instances.values(), self._plan, self._told.values()))
-        if any(proxied(network.published) for network in changed):
-            await self._proxy.served()
 
     def _known(self, instance: InstanceId) -> InstanceNetwork:
         known = self._instances.get(instance)
@@ -367,21 +376,13 @@ class NetReconciler:
                 log.info("the comparison has done it already, or the next one will: %s", again)
             self._bell.ring()
 
-    async def _route_loopback(self) -> None:
-        if self._plan is None:
-            return
-        paths = loopback_routing(self._plan, self._instances.values())
-        changed = [Sysctl(path=p, value=v) for p, v in paths.items() if self._loopback.get(p) != v]
-        await self._convergence.issue([Op(verb="change", item=item) for item in changed])
-        self._loopback = paths
-
     async def _converge(self, *, thorough: bool = False) -> tuple[Sequence[Operation], CommandFailed | None]:
         """As `Convergence.to`, to what the plan means for the instances that there are."""
         plan = self._plan
         assert plan is not None
         present = self._convergence.present(self._instances.values())
         done = await self._convergence.to(lambda beside: desired(plan, present, beside), thorough=thorough)
-        self._loopback = loopback_routing(plan, present)
+        self._loopback.stands(plan, present)
         return done
 
     async def _look(self, thorough: bool) -> tuple[list[Drift], CommandFailed | None]:
@@ -390,6 +391,7 @@ class NetReconciler:
             if self._plan is None:
                 return [], None
             done, failure = await self._converge(thorough=thorough)
+            self._nics.ring()
             drifts = [*self._convergence.regained(), *map(drift_of, done)]
             await self._serving.follow(service_frame(self._plan, self._convergence.firewall))
             if wrong := await self._serving.repair():

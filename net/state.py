@@ -121,6 +121,8 @@ class Way(Struct):
     link: str
     """The endpoint's, on the host's side."""
     foot: Foot
+    anew: bool = False
+    """Its IPv4 addresses too: those that it has no longer go."""
 
 
 class Address(Struct):
@@ -179,6 +181,8 @@ class Route(Struct):
     """Preferred source address of the host's own packets."""
     table: int = 0
     """0: the main one."""
+    metric: int = 0
+    """0: the kernel's choice; a larger one gives way to others to the same destination."""
 
     @property
     def place(self) -> Place:

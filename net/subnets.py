@@ -14,6 +14,7 @@ from model.errors import InvalidInput
 from model.netoptions import SITE_DRIVERS, mode
 from model.spec import NetworkSpec, Subnet
 from model.view import NetworkView
+from net.naming import link_local
 
 APART = ("private", "passthru")
 """Modes of macvlan in which an endpoint has no neighbour on its host, and no way to it."""
@@ -69,6 +70,17 @@ def host_address(subnet: Subnet, blocks: Iterable[str]) -> str:
     return str(next(free, ""))
 
 
+def interface_address(spec: NetworkSpec, mac: str) -> str:
+    """The IPv6 address that an interface makes of its MAC in the network's first /64 (RFC 4862, RFC 4291
+    appendix A); empty where there is none."""
+    six = (ipaddress.ip_network(subnet.cidr) for subnet in spec.subnets if ":" in subnet.cidr)
+    whole = next((found for found in six if found.prefixlen == 64), None)
+    if whole is None:
+        return ""
+    identifier = int(ipaddress.IPv6Address(link_local(mac))) & ((1 << 64) - 1)
+    return str(whole[identifier])
+
+
 def host_addresses(view: NetworkView) -> tuple[str, ...]:
     """What the host itself is called in a network, of each subnet in which it has a block for that."""
     found = (host_address(subnet, view.blocks) for subnet in view.spec.subnets)
@@ -77,6 +89,8 @@ def host_addresses(view: NetworkView) -> tuple[str, ...]:
 
 def reaches_host(spec: NetworkSpec) -> bool:
     """Whether the host has a foot of its own on a network of the site's."""
+    if spec.driver == "nic":
+        return True
     return spec.driver in SITE_DRIVERS and mode(spec.driver, spec.options) not in APART
 
 

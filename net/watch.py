@@ -19,6 +19,9 @@ from net.host import Drift
 
 log = logging.getLogger("flota.net")
 
+COMPARE = 25.0
+"""Seconds between looks without a bell, give or take a tenth: most sysctls and packet steering tell nobody
+when they change, and are set back within 30 s."""
 SETTLE = 0.05
 """Seconds from a bell to the look: changes come in bursts."""
 SETTLES = 10

@@ -56,11 +56,18 @@ def network() -> None:
 @click.option("--internal", is_flag=True, help="No way out")
 @click.option("--attachable", is_flag=True, hidden=True, help="Every network is")
 @click.option("--opt", "-o", multiple=True, help="mode=, encrypted, mtu=, vni=, icc=on|off, parent=LINK")
+@click.option("--ipam-driver", default="default", help="default, or dhcp: the site's server gives addresses")
 @click.option("--label", multiple=True, help="KEY=VALUE")
 @click.argument("name")
 @pass_app
-def create(app: App, name: str, driver: str, ipv6: bool, internal: bool, **flags: tuple[str, ...]) -> None:
+def create(
+    app: App, name: str, driver: str, ipv6: bool, internal: bool, ipam_driver: str, **flags: tuple[str, ...]
+) -> None:
     """Create a network."""
+    if ipam_driver not in ("default", "dhcp"):
+        raise InvalidInput(
+            f"--ipam-driver {ipam_driver[:40]!r} is not known", hint="There are default and dhcp"
+        )
     spec = NetworkSpec(
         name=name,
         driver=driver,
@@ -68,6 +75,7 @@ def create(app: App, name: str, driver: str, ipv6: bool, internal: bool, **flags
         ipv6=ipv6,
         internal=internal,
         options=pairs(flags["opt"]),
+        ipam="dhcp" if ipam_driver == "dhcp" else "",
         labels=pairs(flags["label"]),
     )
     out(app.call("POST", "/v1/networks", body=to_plain(spec))["network"]["id"])

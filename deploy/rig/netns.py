@@ -38,8 +38,7 @@ class NetnsRig:
     /run/flota. With `reachable`, this machine itself is on the hosts' network, at 198.18.0.1. Hosts that are
     `remote` are on a subnet of their own, behind a router (the switch's namespace); of those that are `nat`
     too, it lets through what they began, with an address of its own (IPv4). Of `family` 6 they have IPv6
-    addresses alone. With `site`, each has a second link, eth1, to a network of the site's, whose router is the
-    switch too."""
+    addresses alone. With `site`, each has a second link, eth1, to a network of the site's."""
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from model.errors import InvalidInput
 from net.backend.base import Backend
 from net.backend.bridge import BridgeBackend
 from net.backend.hostgw import HostGatewayBackend
+from net.backend.nic import NicBackend
 from net.backend.site import SiteBackend
 from net.backend.vxlan import VxlanBackend
 
@@ -23,6 +24,7 @@ _TABLE: dict[str, Backend] = {
     "bridge": BridgeBackend(),
     "macvlan": SiteBackend("macvlan"),
     "ipvlan": SiteBackend("ipvlan"),
+    "nic": NicBackend(),
 }
 BACKENDS: Mapping[str, Backend] = MappingProxyType(_TABLE)
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")

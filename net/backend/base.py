@@ -75,6 +75,10 @@ class Traits(Struct):
     steered: bool = False
     """Of the endpoints' links: see `net.state.Link`."""
     upper: Upper | None = None
+    bridge: str = ""
+    """Of the endpoints' links, where it is not the network's own kind."""
+    stands: bool = True
+    """The host has the link that the network needs."""
     asked: bool = True
     """Its containers can ask this host for names."""
     beside: Mapping[str, str] = {}

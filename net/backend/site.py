@@ -84,7 +84,7 @@ class SiteBackend:
             return NetState()
         links = {}
         if under == vlan_name(view.parent):
-            links[under] = _vlan(view, scene)
+            links[under] = vlan_link(view, scene)
         if not has_shim(view):
             return NetState(links=links)
         name = shim_name(view.id)
@@ -106,7 +106,7 @@ class SiteBackend:
 
     def _mtu(self, view: NetworkView, scene: Scene) -> int:
         asked = option_int(view, "mtu", 0, MOST_MTU)
-        nic = _nic(view, scene)
+        nic = nic_of(view, scene)
         carried = nic.mtu if nic is not None else DEFAULT_MTU
         return min(asked, carried) if asked else carried
 
@@ -132,16 +132,16 @@ def below(view: NetworkView, scene: Scene) -> str:
     return vlan_name(view.parent) if vlan and base in names else ""
 
 
-def _nic(view: NetworkView, scene: Scene) -> Nic | None:
+def nic_of(view: NetworkView, scene: Scene) -> Nic | None:
     base, _ = tagged(view.parent)
     by_name = {nic.name: nic for nic in scene.nics}
     return by_name.get(view.parent) or by_name.get(base)
 
 
-def _vlan(view: NetworkView, scene: Scene) -> Link:
+def vlan_link(view: NetworkView, scene: Scene) -> Link:
     """Equal for all networks on it."""
     base, vlan = tagged(view.parent)
-    nic = _nic(view, scene)
+    nic = nic_of(view, scene)
     return Link(
         name=vlan_name(view.parent),
         kind="vlan",

@@ -10,6 +10,7 @@ import ipaddress
 import socket
 
 from net.kernel import neighbours, rtnl, sysctl, upper
+from net.nic import messages
 from net.returnpath import ANSWER_PRIORITY, REPLY_PRIORITY, REPLY_TABLE
 from net.state import Foot, Link
 
@@ -18,10 +19,10 @@ def stand(foot: Foot) -> None:
     """Addresses and routes of an endpoint, in one send."""
     _switch(foot)
     index = index_of(foot.ifname)
-    messages = [rtnl.address(index, cidr) for cidr in foot.addresses]
-    messages += [rtnl.link_up(index), *_ways(foot, index)]
+    requests = [rtnl.address(index, cidr) for cidr in foot.addresses]
+    requests += [rtnl.link_up(index), *_ways(foot, index)]
     with rtnl.connect() as link:
-        rtnl.check(rtnl.transact(link, messages))
+        rtnl.check(rtnl.transact(link, requests))
     for path, value in foot.sysctls.items():
         sysctl.write(path, value)
 
@@ -32,6 +33,21 @@ def ready(foot: Foot, alias: str) -> None:
     index = index_of(foot.ifname)
     with rtnl.connect() as link:
         rtnl.check(rtnl.transact(link, [rtnl.link_alias(index, alias), rtnl.link_up(index)]))
+
+
+def readdress(foot: Foot) -> None:
+    """Other IPv4 addresses than before, in place; the link's neighbours are told."""
+    index = index_of(foot.ifname)
+    with rtnl.connect() as link:
+        dumped = rtnl.dump(link, 22, bytes(8))
+        stale = [
+            rtnl.message(rtnl.RTM_DELADDR, 0, messages.address_gone(data, index))
+            for data in messages.addresses_on(dumped, index)
+            if data[0] == socket.AF_INET and messages.cidr_of(data) not in foot.addresses
+        ]
+        rtnl.check(rtnl.transact(link, stale), accept=(0, errno.EADDRNOTAVAIL))
+    stand(foot)
+    tell(foot)
 
 
 def tell(foot: Foot) -> None:

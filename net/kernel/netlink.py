@@ -165,8 +165,9 @@ class Netlink:
                     steering.spread(name, kind, self._sysfs)
                 case Detour(link=name, to=other):
                     self._lead_aside(name, other)
-                case Way(foot=foot):
-                    netns.inside(foot.namespace, lambda: footing.lead(foot))
+                case Way(foot=foot, anew=anew):
+                    act = footing.readdress if anew else footing.lead
+                    netns.inside(foot.namespace, lambda: act(foot))
                 case _:
                     raise AssertionError(f"{op} is packed")
         except NetlinkError as error:
@@ -363,12 +364,12 @@ def _packed(op: Op) -> bytes | None:
             return rtnl.neighbour(index, address, mac) if add else rtnl.no_neighbour(index, address)
         case Fdb(link=link, mac=mac, remote=remote):
             return rtnl.fdb(index_of(link), mac, remote, add=add)
-        case Route(destination=destination, link=link, via=via, source=source, table=table):
+        case Route(destination=destination, link=link, via=via, source=source, table=table, metric=metric):
             index = index_of(link) if link else 0
             if not add:
-                return rtnl.no_route(destination, index, table=table)
+                return rtnl.no_route(destination, index, table=table, metric=metric)
             mode = rtnl.REPLACE if op.verb == "change" else rtnl.EXCL
-            return rtnl.route(destination, index, via, source, table=table, mode=mode)
+            return rtnl.route(destination, index, via, source, table=table, metric=metric, mode=mode)
         case PolicyRule():
             return rtnl.policy_rule(op.item, add=add)
         case Limit(link=link, rate=rate):

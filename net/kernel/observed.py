@@ -11,7 +11,7 @@ import ipaddress
 import struct
 from collections.abc import Iterable, Mapping
 
-from net.naming import ALIAS, PREFIXES, VETH, WIREGUARD
+from net.naming import ALIAS, PREFIXES, SITE_BRIDGE, VETH, WIREGUARD
 from net.state import (
     NO_MAC,
     PROTOCOL,
@@ -38,7 +38,9 @@ IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT, IFLA_VXLA
 IFA_ADDRESS, IFA_LOCAL, NDA_DST, NDA_LLADDR = 1, 2, 1, 2
 TCA_KIND, TCA_OPTIONS, TCA_TBF_PARMS, TCA_U32_ACT, TCA_ACT_OPTIONS, TCA_MIRRED_PARMS = 1, 2, 1, 7, 2, 2
 TC_ROOT, TC_INGRESS_PARENT = 0xFFFFFFFF, 0xFFFFFFF1
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_TABLE, RTA_VIA = 1, 4, 5, 7, 15, 18
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_TABLE, RTA_VIA = 1, 4, 5, 6, 7, 15, 18
+IPV6_METRIC = 1024
+"""Of a route that was given none (IP6_RT_PRIO_USER)."""
 FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 6, 10, 15, 16, 21
 IFLA_LINK = 5
 MACVLAN_MODES: Mapping[int, str] = {1: "private", 2: "vepa", 4: "bridge", 8: "passthru"}
@@ -79,7 +81,8 @@ def state_of(
     names = {index: text(found.get(IFLA_IFNAME, b"")) for index, found in parsed.items()}
     seen = {index: _link(raw[index], found, names) for index, found in parsed.items()}
     ours = {index: link for index, link in seen.items() if link is not None}
-    stands = {index: link.name for index, link in ours.items() if not link.name.startswith(VETH)}
+    others = (VETH, SITE_BRIDGE)
+    stands = {index: link.name for index, link in ours.items() if not link.name.startswith(others)}
     return NetState(
         links={link.name: link for link in ours.values()},
         addresses=frozenset(_addresses(addresses, stands)),
@@ -227,7 +230,7 @@ def _routes(messages: Iterable[bytes], names: Mapping[int, str]) -> Iterable[Rou
         if protocol != PROTOCOL:
             continue
         found = attributes(data, 12)
-        table = number(found, RTA_TABLE)
+        table, metric = number(found, RTA_TABLE), number(found, RTA_PRIORITY)
         via = found.get(RTA_GATEWAY) or found.get(RTA_VIA, b"")[2:]
         source = found.get(RTA_PREFSRC, b"")
         target = found.get(RTA_DST) or bytes(16 if family == AF_INET6 else 4)
@@ -237,6 +240,7 @@ def _routes(messages: Iterable[bytes], names: Mapping[int, str]) -> Iterable[Rou
             via=_ip(via) if via else "",
             source=_ip(source) if source else "",
             table=0 if table == TABLE_MAIN else table,
+            metric=0 if family == AF_INET6 and metric == IPV6_METRIC else metric,
         )
 
 

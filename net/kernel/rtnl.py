@@ -29,7 +29,7 @@ NTF_SELF = 0x02
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7
 SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_NOWHERE = 0, 253, 255
 TABLE_MAIN, PROTO_STATIC = 254, 4
-RTA_TABLE, FR_ACT_TO_TBL = 15, 1
+RTA_PRIORITY, RTA_TABLE, FR_ACT_TO_TBL = 6, 15, 1
 FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 2, 6, 10, 15, 16, 21
 RTNH_F_ONLINK = 4
 IFA_F_NODAD = 0x02
@@ -184,17 +184,21 @@ def route(
     *,
     protocol: int = PROTOCOL,
     table: int = 0,
+    metric: int = 0,
     mode: int = EXCL,
 ) -> bytes:
     """A new route, of the main table if none is named; `mode` REPLACE changes the one to the same
     destination."""
-    return message(RTM_NEWROUTE, CREATE | mode, _route(destination, index, via, source, protocol, table))
+    body = _route(destination, index, via, source, protocol, table)
+    if metric:
+        body += attr(RTA_PRIORITY, struct.pack("=I", metric))
+    return message(RTM_NEWROUTE, CREATE | mode, body)
 
 
-def no_route(destination: str, index: int, *, table: int = 0) -> bytes:
+def no_route(destination: str, index: int, *, table: int = 0, metric: int = 0) -> bytes:
     """Only ours: the kernel matches the protocol too. Whatever its scope, which a next hop decides."""
     body = _route(destination, index, "", "", PROTOCOL, table, scope=SCOPE_NOWHERE)
-    return message(RTM_DELROUTE, 0, body)
+    return message(RTM_DELROUTE, 0, body + (attr(RTA_PRIORITY, struct.pack("=I", metric)) if metric else b""))
 
 
 def policy_rule(rule: PolicyRule, *, add: bool) -> bytes:

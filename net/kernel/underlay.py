@@ -10,6 +10,7 @@ import fcntl
 import ipaddress
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterable
 
 from model.spec import Struct
@@ -17,7 +18,7 @@ from model.status import Nic
 from net.kernel import rtnl, upper
 from net.kernel.monitor import NETLINK_ROUTE, listener, messages
 from net.kernel.observed import DUMPS
-from net.naming import PREFIXES
+from net.naming import PREFIXES, PRIVATE, SITE_BRIDGE
 
 RTNLGRP = (1, 5, 9)
 """LINK, IPV4_IFADDR, IPV6_IFADDR (linux/rtnetlink.h)."""
@@ -66,11 +67,11 @@ class UnderlayMonitor:
 def foreign(kind: int, body: bytes) -> bool:
     """Whether a message is about a link, or an address on one, that is not ours."""
     if kind in LINKS:
-        return not _link_name(body).startswith(PREFIXES)
+        return not _link_name(body).startswith(PRIVATE)
     if kind in ADDRESSES:
         (index,) = struct.unpack_from("=I", body, 4)
         try:
-            return not socket.if_indextoname(index).startswith(PREFIXES)
+            return not socket.if_indextoname(index).startswith(PRIVATE)
         except OSError:  # gone already, its link told
             return False
     return False
@@ -138,16 +139,19 @@ def own_addresses() -> tuple[str, ...]:
 
 
 def nics() -> tuple[Nic, ...]:
-    """Links of the calling thread's network namespace that could carry networks: Ethernet, nobody's port, not
-    ours, none that come and go with somebody's containers or virtual machines. Raises OSError."""
+    """Links of the calling thread's network namespace that could carry networks: Ethernet, not ours, nobody's
+    port but of a bridge that we made for it, none that come and go with somebody's containers or virtual
+    machines. Raises OSError."""
     with rtnl.connect() as link:
         messages = rtnl.dump(link, *DUMPS["links"])
     found = []
+    ours = {struct.unpack_from("=i", m, 4)[0] for m in messages if _link_name(m).startswith(SITE_BRIDGE)}
     for data in messages:
         _, kind, _, flags = struct.unpack_from("=BxHiI", data)
         name = _link_name(data)
         passing = name.startswith((*PREFIXES, *TRANSIENT))
-        if kind != ARPHRD_ETHER or passing or _attribute(data, LINK_HEADER, IFLA_MASTER):
+        master = int.from_bytes(_attribute(data, LINK_HEADER, IFLA_MASTER), sys.byteorder)
+        if kind != ARPHRD_ETHER or passing or (master and master not in ours):
             continue
         (mtu,) = struct.unpack("=I", _attribute(data, LINK_HEADER, IFLA_MTU))
         found.append(Nic(name=name, mtu=mtu, up=bool(flags & IFF_UP)))
@@ -162,7 +166,7 @@ def link_kinds() -> tuple[str, ...]:
 
 def _is_ours(index: int) -> bool:
     try:
-        return socket.if_indextoname(index).startswith(PREFIXES)
+        return socket.if_indextoname(index).startswith(PRIVATE)
     except OSError:  # gone meanwhile
         return True
 

@@ -15,8 +15,7 @@ from model.ids import InstanceId
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
 from net.naming import bridge_name, speaker_name, speaker_port_name, veth_name, vxlan_name
-from net.reconciler import COMPARE
-from net.watch import SETTLE, SETTLES
+from net.watch import COMPARE, SETTLE, SETTLES
 from tests.support.hostprocess import HostProcess
 from tests.support.nethosts import OUTSIDE, NetHosts, address, inner4, inner6, net_hosts, network_id, overlay
 from tests.support.talkers import Talker, answers, dialogue, server

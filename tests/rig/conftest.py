@@ -21,7 +21,6 @@ RIG = os.environ.get("FLOTA_RIG", "rt")
 
 @contextmanager
 def running(
-def running(
     disk: Path,
     count: int = 3,
     remote: tuple[str, ...] = (),

@@ -24,8 +24,9 @@ from net.kernel.host import TUNNELS
 from net.kernel.linux import LinuxKernel
 from net.loadbalance import VirtualService
 from net.policy import HostPolicies
-from net.reconciler import COMPARE, NetReconciler
+from net.reconciler import NetReconciler
 from net.state import Link, NetState
+from net.watch import COMPARE
 from net.wireguard.choice import HostTunnels
 
 ARGUMENTS: dict[str, Any] = {

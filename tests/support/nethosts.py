@@ -19,8 +19,8 @@ from model.tunnels import KeyPhase, TunnelEnd
 from model.view import NetworkPeer, NetworkView, Peer
 from net.host import INGRESS, EndpointRequest, NetworkPlan, PublishRequest, predefined_bridge
 from net.loadbalance import VirtualService
-from net.reconciler import COMPARE
 from net.state import LocalEnd
+from net.watch import COMPARE
 from net.wireguard import keys
 from tests.support.hostprocess import HostProcess, run_in
 
