@@ -14,7 +14,7 @@ from deploy.fleet import Fleet
 from tests.rig.conftest import IMAGE
 from tests.rig.networkrows import HOST, SERVE
 from tests.rig.networktable import fetches
-from tests.rig.support import background
+from tests.rig.support import background, wait_replicas
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
@@ -285,13 +285,34 @@ def test_replicas_beyond_the_last_address_say_so_while_the_others_run(town: Flee
     town.flota("n1", "service", "create", "--detach", *words, IMAGE, "sleep", "9999")
 
     def waits() -> bool:
-        statuses = [replica["status"] for replica in town.json("service", "ps", "many")]
-        running = [s for s in statuses if s["phase"] == "running"]
-        reasons = [s.get("message", "") for s in statuses if s["phase"] != "running"]
-        return len(running) == 2 and any("network tiny has no free IPv4 address" in r for r in reasons)
+        found = town.json("service", "ps", "many")
+        running = [r for r in found if r["status"]["phase"] == "running"]
+        reasons = [r["instance"]["reason"] for r in found if r["status"]["phase"] == "pending"]
+        return len(running) == 2 and any("no address free in network tiny on host n1" in r for r in reasons)
 
     try:
         wait_until(waits, deadline=15, what="two to run, one to wait")
     finally:
         town.flota("n1", "service", "rm", "many")
         wait_until(lambda: not town.attempt("n1", "network", "rm", "tiny").returncode, deadline=20)
+
+
+def test_replica_waits_for_an_address_of_its_hosts_network_and_has_it_when_it_is_given_back(
+    clean: Fleet,
+) -> None:
+    """Room for one on each host."""
+    clean.flota("n1", "network", "create", "-d", "bridge", "--subnet", "10.219.0.0/30", "tight")
+    flags = ("--network", "tight", IMAGE, "sleep", "9999")
+    clean.flota("n1", "run", "-d", "--name", "box", "--node", "n1", *flags)
+    there = ("--name", "web", "--constraint", "node.name==n1")
+    clean.flota("n1", "service", "create", *there, *flags)
+    words = "no address free in network tight on host n1 (1 are held)"
+    wait_until(lambda: words in clean.flota("n1", "service", "ls"), deadline=5, what="the condition")
+    [one] = clean.json("service", "ps", "web")
+    assert one["status"]["phase"] == "pending" and words in one["instance"]["reason"]
+    refused = clean.attempt("n1", "run", "-d", "--node", "n1", *flags)
+    assert refused.returncode == 125 and words in refused.stderr.decode()
+    clean.flota("n1", "rm", "-f", "box")
+    [two] = wait_replicas(clean, "web", 1, deadline=5)
+    assert two["instance"]["id"] == one["instance"]["id"] and not two["status"].get("restarts")
+    assert words not in clean.flota("n1", "service", "ls")

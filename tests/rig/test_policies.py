@@ -69,9 +69,9 @@ def test_policy_admits_a_service_by_name_over_all_hosts_and_new_replicas_at_once
     took = [float(line.split()[2]) - float(line.split()[3]) for line in said]
     print(f"first answers after {sorted(took)} s")
     assert all(line.endswith("tries:") for line in said), said
-    # Telling the other hosts races with making the process: on a busy machine a first packet may be early,
-    # and is sent again after a second.
-    assert sorted(took)[len(took) // 2 - 1] < 0.9, "most are let in at once"
+    # A start waits for the other hosts' word for a second at most: on a very busy machine a first packet may
+    # be early, and is sent again after a second.
+    assert sorted(took)[-2] < 0.9, "they are let in at once"
     assert max(took) < 3, "nobody waits for more than one packet sent again"
 
 
