@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from net.naming import BRIDGE, VXLAN
+from net.naming import BRIDGE, VXLAN, WIREGUARD
 from net.state import Admission, AdmissionFamily
 
 CHAIN = "DOCKER-USER"
@@ -60,7 +60,10 @@ def script(listing: str, admission: Admission | None) -> str:
 
 def _rules(admission: Admission) -> list[list[str]]:
     """As `iptables -S` writes them."""
-    links, mark = (f"{BRIDGE}+", f"{VXLAN}+"), ["-m", "comment", "--comment", MARK]
+    links, mark = (
+        [f"{prefix}+" for prefix in (BRIDGE, VXLAN, WIREGUARD)],
+        ["-m", "comment", "--comment", MARK],
+    )
     docker = [["-i", link, "-o", past, *mark, *_RETURN] for past in admission.past for link in links]
     ours = [[way, link, *mark, "-j", "ACCEPT"] for link in links for way in ("-i", "-o")]
     return [*docker, *ours]

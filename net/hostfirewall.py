@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from model.spec import Struct
-from net.naming import BRIDGE, VXLAN
+from net.naming import BRIDGE, VXLAN, WIREGUARD
 from net.state import Admission, Chain, Rule, rule
 
 TABLE = "firewalld"
@@ -79,7 +79,7 @@ def gate(firewall: HostFirewall, inside: str, first: Iterable[Rule] = ()) -> Map
     verdicts = {"accept": f"goto {inside}", "refuse": "accept", "return": "return"}
     outside = (
         *first,
-        rule(f'iifname {{ "{BRIDGE}*", "{VXLAN}*" }} goto {inside}', "containers"),
+        rule(f'iifname {{ "{BRIDGE}*", "{VXLAN}*", "{WIREGUARD}*" }} goto {inside}', "containers"),
         rule(f"goto {GATE}0", "firewalld decides about the rest"),
     )
     return {OUTSIDE: Chain(rules=outside)} | {

@@ -56,7 +56,7 @@ def test_what_docker_would_drop_passes_and_users_drops_are_final(hosts: NetHosts
     def stands() -> bool:
         found = chain()
         own = [OUR_MARK in line for line in found]
-        return sum(own) == 6 and found[-1] == "-A DOCKER-USER -j RETURN" and all(own[-7:-1])
+        return sum(own) == 9 and found[-1] == "-A DOCKER-USER -j RETURN" and all(own[-10:-1])
 
     assert passes(hosts) == (True, True)
     iptables(*ENGINE.split("; "))

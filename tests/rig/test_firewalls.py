@@ -198,9 +198,11 @@ def test_docker_beside_us_stops_nothing_of_ours(town: Fleet, tmp_path: Path) -> 
             assert chain(town) == ["-A DOCKER-USER -j RETURN"], "it drops nothing where it came second"
             sh(town, "iptables -P FORWARD DROP")  # as it does on a host that it finds without ip_forward
             wait_until(lambda: works(town) == set(ALL), deadline=10, what="all beside Docker")
-            assert sum("--comment flota" in line for line in chain(town)) == 6
+            assert sum("--comment flota" in line for line in chain(town)) == 9
             sh(town, f"docker -H unix://{SOCKET} network create lan")
-            wait_until(lambda: len(chain(town)) == 9, deadline=5, what="Docker's new bridge to be left to it")
+            wait_until(
+                lambda: len(chain(town)) == 13, deadline=5, what="Docker's new bridge to be left to it"
+            )
             sh(town, f"iptables -I DOCKER-USER -s {THIRD} -j DROP")
             wait_until(
                 lambda: works(town) == set(ALL) - {"page from n3", "outside"}, deadline=5, what="a drop"

@@ -28,12 +28,16 @@ WANTED = Admission(family="ip", past=("br-0123456789ab", "docker0"))
 OURS = [
     f"-i flb+ -o br-0123456789ab {MARK} -j RETURN",
     f"-i flx+ -o br-0123456789ab {MARK} -j RETURN",
+    f"-i flw+ -o br-0123456789ab {MARK} -j RETURN",
     f"-i flb+ -o docker0 {MARK} -j RETURN",
     f"-i flx+ -o docker0 {MARK} -j RETURN",
+    f"-i flw+ -o docker0 {MARK} -j RETURN",
     f"-i flb+ {MARK} -j ACCEPT",
     f"-o flb+ {MARK} -j ACCEPT",
     f"-i flx+ {MARK} -j ACCEPT",
     f"-o flx+ {MARK} -j ACCEPT",
+    f"-i flw+ {MARK} -j ACCEPT",
+    f"-o flw+ {MARK} -j ACCEPT",
 ]
 
 

@@ -73,7 +73,7 @@ def test_zones_are_asked_in_their_order_and_what_they_refuse_is_not_translated()
         )
     )
     assert words(found) == {
-        OUTSIDE: ['iifname { "flb*", "flx*" } goto publish', "goto gate-0"],
+        OUTSIDE: ['iifname { "flb*", "flx*", "flw*" } goto publish', "goto gate-0"],
         "gate-0": [
             "ct state { established, related } goto publish",
             'meta iifname "lo" goto publish',
@@ -131,7 +131,7 @@ def test_containers_and_clients_of_an_allow_list_are_not_asked_about() -> None:
     made = firewall.tables((), scene, (), (), firewall=closed)["inet"].chains
     assert [r.text for r in made[OUTSIDE].rules] == [
         "jump publish_some",
-        'iifname { "flb*", "flx*" } goto publish',
+        'iifname { "flb*", "flx*", "flw*" } goto publish',
         "goto gate-0",
     ]
     assert all(f"jump {OUTSIDE}" in r.text for r in made["prerouting"].rules)
