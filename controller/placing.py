@@ -90,10 +90,11 @@ def _housed(
     why = placed.explanation
     if why is None:
         return done, None
-    reason = f"no host: {why.text}"
-    if len(words) == 1 and why.by_host.keys() == full.keys():
-        reason = f"no address: {next(iter(words))}"
-        why = replace(why, text=reason)
+    if len(words) == 1:
+        said = next(iter(words))
+        alone = why.by_host.keys() == full.keys()
+        why = replace(why, text=f"no address: {said}" if alone else f"{why.text}; {said}")
+    reason = why.text if why.text.startswith("no address") else f"no host: {why.text}"
     return [*done, *(replace(instance, host=None, reason=reason) for instance in left)], why
 
 

@@ -110,3 +110,16 @@ def test_host_that_was_refused_for_its_addresses_keeps_what_else_it_has_free() -
     made.settle()
     assert made.cluster.usage[host(1).id].nano_cpus == 5 * 10**9
     assert len(pending(made)) == 1
+
+
+def test_hosts_that_are_out_of_the_question_are_told_beside_the_one_that_is_full() -> None:
+    chosen = on(LAN, 6)
+    made = Rig(
+        replace(chosen, placement=replace(chosen.placement, constraints=("node.name==h1",))), host(1), host(2)
+    )
+    made.put(LAN)
+    made.settle()
+    assert pending(made) == [
+        "no host: 2 hosts: 1 not matching node.name==h1, 1 without a free address in network lan; "
+        "no address free in network lan on host h1 (5 are held)"
+    ]
