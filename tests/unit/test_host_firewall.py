@@ -12,6 +12,7 @@ from net.backend.base import Scene
 from net.hostfirewall import GATE, NO_FIREWALL, OUTSIDE, HostFirewall, gate, read
 from net.servicechains import Frame, base_chains
 
+OWN = [f'iifname "{prefix}*" goto publish' for prefix in ("flb", "flx", "flw")]
 ACCEPT, REJECT = {"accept": None}, {"reject": {"type": "icmpx", "expr": "admin-prohibited"}}
 
 
@@ -73,7 +74,7 @@ def test_zones_are_asked_in_their_order_and_what_they_refuse_is_not_translated()
         )
     )
     assert words(found) == {
-        OUTSIDE: ['iifname { "flb*", "flx*", "flw*" } goto publish', "goto gate-0"],
+        OUTSIDE: [*OWN, "goto gate-0"],
         "gate-0": [
             "ct state { established, related } goto publish",
             'meta iifname "lo" goto publish',
@@ -131,7 +132,7 @@ def test_containers_and_clients_of_an_allow_list_are_not_asked_about() -> None:
     made = firewall.tables((), scene, (), (), firewall=closed)["inet"].chains
     assert [r.text for r in made[OUTSIDE].rules] == [
         "jump publish_some",
-        'iifname { "flb*", "flx*", "flw*" } goto publish',
+        *OWN,
         "goto gate-0",
     ]
     assert all(f"jump {OUTSIDE}" in r.text for r in made["prerouting"].rules)
