@@ -31,6 +31,8 @@ NETWORKS = {
     "small": ("--subnet", "10.77.0.0/27"),
     "large": ("--subnet", "10.78.0.0/16"),
 }
+SETTLING = b"settling after it came and went"
+"""A host that lost its power several times gets nothing new for a while."""
 WALKER = "10.78.9.9"
 """The address of a container that goes from host to host."""
 SERVICES = {
@@ -101,6 +103,9 @@ class Chaos:
             self.told("which found no address: all are held or rest")
             self.fleet.attempt("n1", "rm", "-f", name)
             return
+        if SETTLING in done.stderr:
+            self.told("which it does not take yet")
+            return
         assert done.returncode == 0, done.stderr
         self.containers[name] = host
 
@@ -138,7 +143,11 @@ class Chaos:
         host = self.random.choice(self.open())
         self.told(f"the walker is on {host}")
         words = ("--name", "walker", "--network", f"name=large,ip={WALKER}", "--node", host)
-        self.fleet.flota("n1", "run", "-d", *words, "--restart", "always", IMAGE, "sleep", "100000")
+        done = self.fleet.attempt("n1", "run", "-d", *words, "--restart", "always", IMAGE, "sleep", "100000")
+        if SETTLING in done.stderr:
+            self.told("which does not take it yet")
+            return
+        assert done.returncode == 0, done.stderr
         self.containers["walker"] = host
 
     def drain(self) -> None:
