@@ -92,7 +92,7 @@ ADDRESSES: tuple[Row, ...] = (
     ("address that is set aside", on("back", "--ip", "10.50.0.9"), 125, "set aside"),
     ("address of another network", on("back", "--ip", "10.51.0.9"), 125, "in no subnet of network back"),
     ("address with leading zeros", on("back", "--ip", "10.50.0.010"), 125, "not an IPv4 address"),
-    ("address in the share of another host", on("back", "--ip", "THERE"), 125, "in the share of n2"),
+    ("address of another host there", on("back", "--ip", "THERE"), 125, "n2's own in this network"),
     ("IPv6 address on IPv4", on("back", "--ip6", "fd61::9"), 125, "in no subnet"),
     ("MAC of a group", on("back", "--mac-address", "01:00:5e:00:00:01"), 125, "not a unicast MAC"),
     ("a network that is not there", on("nothing"), 125, "no such network"),
@@ -199,8 +199,11 @@ def filled(fleet: Fleet, words: tuple[str, ...]) -> list[str]:
     if words == ("VIPS",):
         network = fleet.json("inspect", "--type", "network", "back")[0]["network"]
         return list(subnet(network["vip_ranges"][0]))
-    there = fleet.json("inspect", "there")[0]["status"]["endpoints"][0]["ipv4"] if "THERE" in words else ""
-    return [f"{there.rpartition('.')[0]}.200" if word == "THERE" else word for word in words]
+    if "THERE" in words:
+        (info,) = json.loads(fleet.flota("n1", "network", "inspect", "back"))
+        share = next(block["cidr"] for block in info["usage"] if block["host"] == "n2")
+        return [share.partition("/")[0] if word == "THERE" else word for word in words]
+    return list(words)
 
 
 @pytest.mark.parametrize(
