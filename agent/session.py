@@ -26,6 +26,9 @@ from model.view import View, ViewDelta
 
 log = logging.getLogger("flota.session")
 CONNECT_DEADLINE = 10.0
+ANSWER_DEADLINE = 2.0
+"""For TCP's first answer: TCP itself asks ever more rarely (RFC 6298, 5.5), so an agent whose link was down
+would be heard only long after the link is back."""
 SILENCE = 3.0
 """Times the ping period without a word from the controller: the session is dead."""
 MAX_FRAME = 256 << 20
@@ -206,7 +209,7 @@ async def keep_session(
 
 
 async def _one_session(agent: HostAgent, epoch: int, url: str, context: ssl.SSLContext) -> None:
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_DEADLINE)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_DEADLINE)
     async with (
         aiohttp.ClientSession(timeout=timeout) as client,
         asyncio.timeout(CONNECT_DEADLINE) as scope,
