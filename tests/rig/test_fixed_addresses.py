@@ -29,11 +29,12 @@ while time.monotonic() < end:
         with socket.create_connection((target, 80), timeout=0.2) as s:
             s.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
             data = b"".join(iter(lambda: s.recv(65536), b""))
-        if b"200 OK" not in data: raise OSError("cut short")
+        head, _, page = data.partition(b"\\r\\n\\r\\n")
+        if b"200 OK" not in head or not page.endswith(b"\\n"): raise OSError("cut short")
     except OSError:
         time.sleep(0.01)
         continue
-    now, name = time.monotonic(), data.split()[-1].decode()
+    now, name = time.monotonic(), page.decode().strip()
     worst, last = max(worst, now - last), now
     if name not in names:
         names.append(name)

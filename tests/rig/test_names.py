@@ -92,21 +92,21 @@ def test_host_whose_resolver_cannot_listen_says_so(clean: Fleet) -> None:
     """The trouble reaches people; it ends when the port is free."""
     fleet = clean
     code = (
-        "import socket,time\n"
+        "import socket,sys,time\n"
         "s = socket.socket(type=socket.SOCK_DGRAM)\n"
         "while s.getsockname()[1] != 53:\n"
         " try: s.bind(('0.0.0.0', 53))\n"
         " except OSError: time.sleep(0.05)  # the networks of the test before are about to go\n"
         "print('up', flush=True)\n"
-        "time.sleep(60)\n"
+        "sys.stdin.read()\n"
     )
-    blocker = subprocess.Popen([*fleet.rig.enter("n3"), sys.executable, "-c", code], stdout=subprocess.PIPE)
+    argv = [*fleet.rig.enter("n3"), sys.executable, "-c", code]
+    blocker = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert blocker.stdout is not None and blocker.stdout.readline() == b"up\n"
         fleet.flota("n1", "network", "create", "back")
         run(fleet, "blocked", "n3", "--network", "back")
         assert "another DNS server" in fleet.flota("n1", "node", "inspect", "n3")
     finally:
-        blocker.kill()
         blocker.communicate()
     wait_until(lambda: addresses(fleet, "blocked", "blocked"), deadline=10, what="names after all")
