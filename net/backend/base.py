@@ -20,7 +20,7 @@ from net.naming import bridge_name
 from net.state import LinkKind, LocalEnd, NetState, Route
 from net.subnets import gateway, host_address, subnet_of
 
-LEAST_MTU, LEAST_MTU_IPV6 = 576, 1280
+LEAST_MTU, LEAST_MTU_IPV6, MOST_MTU = 576, 1280, 65535
 """Of networks over several hosts (RFC 791; RFC 8200, section 5)."""
 
 
@@ -194,6 +194,17 @@ def subnet_problems(view: NetworkView) -> Iterable[Problem]:
         inner = ipaddress.ip_network(block)
         if not any(w.version == inner.version and inner.subnet_of(w) for w in wholes):  # type: ignore[arg-type]
             yield Problem(path="blocks", message=f"{block} lies in none of the network's subnets")
+
+
+def mtu_problems(
+    view: NetworkView, *, least: int = LEAST_MTU, most: int = MOST_MTU, why: str = ""
+) -> Iterable[Problem]:
+    """Of the option `mtu`, where links carry `most`; with IPv6 it is 1280 at least (RFC 8200, section 5)."""
+    ipv6 = any(is_ipv6(subnet.cidr) for subnet in view.spec.subnets)
+    try:
+        option_int(view, "mtu", LEAST_MTU_IPV6 if ipv6 else least, most)
+    except ValueError as error:
+        yield Problem(path="options.mtu", message=f"{error}{why}")
 
 
 def option_int(view: NetworkView, name: str, least: int, most: int) -> int | None:

@@ -9,20 +9,22 @@ from model.errors import Problem
 from model.ids import HostId
 from model.view import NetworkView
 from net.backend.base import (
+    MOST_MTU,
     Features,
     Scene,
     Traits,
     bridge_sysctls,
     gateways,
     is_ipv6,
+    mtu_problems,
     option_int,
     subnet_problems,
 )
 from net.naming import bridge_name, gateway_mac, network_alias
 from net.state import Address, Link, NetState
 
-LEAST_MTU, MOST_MTU = 68, 65535
-"""RFC 791: every IPv4 module can forward 68 bytes; the kernel's largest."""
+LEAST_MTU = 68
+"""RFC 791: every IPv4 module can forward 68 bytes."""
 
 
 class BridgeBackend:
@@ -30,11 +32,7 @@ class BridgeBackend:
 
     def validate(self, view: NetworkView, scene: Scene) -> Iterable[Problem]:
         yield from subnet_problems(view)
-        ipv6 = any(is_ipv6(subnet.cidr) for subnet in view.spec.subnets)
-        try:
-            option_int(view, "mtu", 1280 if ipv6 else LEAST_MTU, MOST_MTU)
-        except ValueError as error:
-            yield Problem(path="options.mtu", message=str(error))
+        yield from mtu_problems(view, least=LEAST_MTU)
 
     def traits(self, view: NetworkView, scene: Scene) -> Traits:
         return Traits(

@@ -15,8 +15,6 @@ from model.ids import HostId
 from model.view import NetworkView
 from net.backend import direct
 from net.backend.base import (
-    LEAST_MTU,
-    LEAST_MTU_IPV6,
     Features,
     Scene,
     Traits,
@@ -25,6 +23,7 @@ from net.backend.base import (
     full_prefix,
     gateways,
     is_ipv6,
+    mtu_problems,
     option_int,
     own_addresses,
     own_sources,
@@ -41,11 +40,7 @@ class HostGatewayBackend:
         yield from subnet_problems(view)
         if (rps := view.spec.options.get("rps", "on")) not in ("on", "off"):
             yield Problem(path="options.rps", message=f"{rps!r} is neither on nor off")
-        least = LEAST_MTU_IPV6 if any(is_ipv6(s.cidr) for s in view.spec.subnets) else LEAST_MTU
-        try:
-            option_int(view, "mtu", least, scene.mtu)
-        except ValueError as error:
-            yield Problem(path="options.mtu", message=f"{error} (the underlay carries {scene.mtu})")
+        yield from mtu_problems(view, most=scene.mtu, why=f" (the underlay carries {scene.mtu})")
 
     def traits(self, view: NetworkView, scene: Scene) -> Traits:
         return Traits(

@@ -14,8 +14,18 @@ from collections.abc import Iterable, Mapping
 from model.errors import Problem
 from model.ids import HostId
 from model.view import NetworkView
-from net.backend.base import Features, Scene, Traits, full_prefix, is_ipv6, option_int, subnet_problems
-from net.backend.site import DEFAULT_MTU, LEAST_MTU, MOST_MTU, below, nic_of, vlan_link
+from net.backend.base import (
+    MOST_MTU,
+    Features,
+    Scene,
+    Traits,
+    full_prefix,
+    is_ipv6,
+    mtu_problems,
+    option_int,
+    subnet_problems,
+)
+from net.backend.site import DEFAULT_MTU, below, nic_of, vlan_link
 from net.naming import network_alias, shim_mac, site_bridge_name, speaker_name, speaker_port_name, vlan_name
 from net.nic.state import Wish
 from net.state import Address, Link, NetState, Route
@@ -31,11 +41,7 @@ class NicBackend:
 
     def validate(self, view: NetworkView, scene: Scene) -> Iterable[Problem]:
         yield from subnet_problems(view)
-        ipv6 = any(is_ipv6(subnet.cidr) for subnet in view.spec.subnets)
-        try:
-            option_int(view, "mtu", 1280 if ipv6 else LEAST_MTU, MOST_MTU)
-        except ValueError as error:
-            yield Problem(path="options.mtu", message=str(error))
+        yield from mtu_problems(view)
 
     def traits(self, view: NetworkView, scene: Scene) -> Traits:
         own = host_addresses(view)

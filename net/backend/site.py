@@ -24,12 +24,14 @@ from model.spec import Subnet
 from model.status import Nic
 from model.view import NetworkView
 from net.backend.base import (
+    MOST_MTU,
     Features,
     Scene,
     Traits,
     Upper,
     full_prefix,
     is_ipv6,
+    mtu_problems,
     option_int,
     subnet_problems,
 )
@@ -37,7 +39,6 @@ from net.naming import network_alias, shim_mac, shim_name, vlan_alias, vlan_name
 from net.state import Address, Link, NetState, Route
 from net.subnets import host_address, host_addresses, reaches_host, subnet_of
 
-LEAST_MTU, MOST_MTU = 576, 65535
 DEFAULT_MTU = 1500
 BROADCASTING = ("bridge", "vepa", "l2")
 """Modes in which neighbours are found by asking all (ARP, ND)."""
@@ -50,11 +51,7 @@ class SiteBackend:
 
     def validate(self, view: NetworkView, scene: Scene) -> Iterable[Problem]:
         yield from subnet_problems(view)
-        ipv6 = any(is_ipv6(subnet.cidr) for subnet in view.spec.subnets)
-        try:
-            option_int(view, "mtu", 1280 if ipv6 else LEAST_MTU, MOST_MTU)
-        except ValueError as error:
-            yield Problem(path="options.mtu", message=str(error))
+        yield from mtu_problems(view)
 
     def traits(self, view: NetworkView, scene: Scene) -> Traits:
         shim = has_shim(view)

@@ -38,6 +38,7 @@ from net.backend.base import (
     full_prefix,
     gateways,
     is_ipv6,
+    mtu_problems,
     option_int,
     own_addresses,
     own_sources,
@@ -83,10 +84,7 @@ class VxlanBackend:
         if encrypted(view.spec.options) and mode == "bridged":
             yield Problem(path="options.encrypted", message="a bridged overlay can't be encrypted")
         most = _most(view, scene)
-        try:
-            option_int(view, "mtu", least, most)
-        except ValueError as error:
-            yield Problem(path="options.mtu", message=f"{error} (the underlay carries {scene.mtu})")
+        yield from mtu_problems(view, most=most, why=f" (the underlay carries {scene.mtu})")
         if most < least:
             yield Problem(path="mtu", message=f"an underlay MTU of {scene.mtu} leaves less than {least}")
 
