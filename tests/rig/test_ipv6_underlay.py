@@ -3,7 +3,6 @@ and a host behind a router."""
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,8 +13,7 @@ from deploy.fleet import Fleet
 from deploy.rig.netns import address6_of
 from tests.rig.conftest import IMAGE, running
 from tests.rig.support import on_host, wait_replicas
-from tests.rig.test_overlay_table import BLOB, WAYS, Table
-from tests.support.talkers import answers
+from tests.rig.test_overlay_table import WAYS, Table
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
@@ -35,23 +33,8 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 @pytest.mark.parametrize("mode", ["routed", pytest.param("bridged", marks=pytest.mark.slow)])
 def test_all_traffic_passes_between_containers_of_hosts_with_ipv6_alone(six: Fleet, mode: str) -> None:
     six.flota("n1", "network", "create", "--ipv6", "--opt", f"mode={mode}", mode)
-    whole = f"{len(BLOB)} {hashlib.sha256(BLOB).hexdigest()}"
     with ExitStack() as stack:
-        table = Table(six, mode, WAYS, stack)
-        for way, addresses in table.ends.items():
-            wait_until(lambda a=addresses: all(map(table.pings, a)), deadline=10, what=f"{way} is there")
-        failed = []
-        for way, addresses in table.ends.items():
-            for target in addresses:
-                for kind in ("tcp", "udp"):
-                    ((name, *_),) = answers(table.client, kind, [target])
-                    if name != WAYS[way]:
-                        failed.append(f"{way}, {kind}, {target}: {name}")
-                if not table.pings(target):
-                    failed.append(f"{way}, icmp, {target}")
-                if table.takes(target) != whole:
-                    failed.append(f"{way}, a mebibyte, {target}")
-        assert failed == []
+        assert Table(six, mode, WAYS, stack).failures() == []
     told = {n["host"]["spec"]["name"]: n["host"]["facts"]["address"] for n in six.json("node", "ls")}
     assert told == {n: address6_of(n, remote=n == "n4") for n in ("n1", "n2", "n3", "n4")}
     tunnels = [line for line in on_host(six, "n1", "ip", "-d", "link").splitlines() if "vxlan id" in line]

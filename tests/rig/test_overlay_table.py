@@ -21,6 +21,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
 BLOB = bytes(range(256)) * 4096
+WHOLE = f"{len(BLOB)} {hashlib.sha256(BLOB).hexdigest()}"
 BLOB_PORT = 81
 GIVER = f"""
 import socket
@@ -81,28 +82,29 @@ class Table:
     def takes(self, target: str) -> str:
         return run_in(self.client, ["python3", "-c", TAKER, target], check=True, timeout=20).stdout.strip()
 
+    def failures(self) -> list[str]:
+        """Every way, by every protocol, once it is there."""
+        for way, addresses in self.ends.items():
+            wait_until(lambda a=addresses: all(map(self.pings, a)), deadline=10, what=f"{way} is there")
+        failed = []
+        for way, target in ((way, a) for way, addresses in self.ends.items() for a in addresses):
+            for protocol in ("tcp", "udp"):
+                ((name, *_),) = answers(self.client, protocol, [target])
+                if name != WAYS[way]:
+                    failed.append(f"{way}, {protocol}, {target}: {name}")
+            if not self.pings(target):
+                failed.append(f"{way}, icmp, {target}")
+            if self.takes(target) != WHOLE:
+                failed.append(f"{way}, a mebibyte, {target}")
+        return failed
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_traffic_passes_between_containers_wherever_they_are(four: Fleet, kind: str) -> None:
     four.flota("n1", "network", "create", "--ipv6", *KINDS[kind], kind)
     ways = ON_A_LINK if kind == "host-gw" else WAYS
-    whole = f"{len(BLOB)} {hashlib.sha256(BLOB).hexdigest()}"
     with ExitStack() as stack:
-        table = Table(four, kind, ways, stack)
-        for way, addresses in table.ends.items():
-            wait_until(lambda a=addresses: all(map(table.pings, a)), deadline=10, what=f"{way} is there")
-        failed = []
-        for way, addresses in table.ends.items():
-            for target in addresses:
-                for protocol in ("tcp", "udp"):
-                    ((name, *_),) = answers(table.client, protocol, [target])
-                    if name != WAYS[way]:
-                        failed.append(f"{way}, {protocol}, {target}: {name}")
-                if not table.pings(target):
-                    failed.append(f"{way}, icmp, {target}")
-                if table.takes(target) != whole:
-                    failed.append(f"{way}, a mebibyte, {target}")
-        assert failed == []
+        assert Table(four, kind, ways, stack).failures() == []
 
 
 def test_host_gw_says_whom_it_does_not_reach_and_what_to_do(four: Fleet) -> None:
