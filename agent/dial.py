@@ -24,6 +24,11 @@ LIMIT = 256
 DEADLINE = 10.0
 QUIET, PROBES, PAUSE = 10, 3, 3
 """Seconds of silence before TCP asks whether the other end lives, how often, and how many seconds apart."""
+ANSWER_DEADLINE = 2.0
+"""For TCP's first answer: TCP itself asks ever more rarely (RFC 6298, 5.5), so a host whose link was down
+would be heard only long after the link is back."""
+QUICK = 20
+"""So many attempts follow each other closely before a controller is taken to be away for longer."""
 Handlers = Callable[[], asyncio.Protocol]
 
 
@@ -84,6 +89,32 @@ class _Pipe(asyncio.Protocol):
             self._transport.abort()
 
 
+def pause(failures: int) -> float:
+    """Seconds before the attempt after so many that failed."""
+    return jittered(delay(failures, first=0.1, limit=0.5 if failures < QUICK else 2.0), random.random())
+
+
+async def _answered(host: str, port: int) -> socket.socket:
+    """Connected to the first address that answers. Raises OSError, TimeoutError."""
+    loop = asyncio.get_running_loop()
+    problem: Exception = OSError(f"{host} has no address")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        found = socket.socket(family, kind, protocol)
+        found.setblocking(False)
+        try:
+            async with asyncio.timeout(ANSWER_DEADLINE):
+                await loop.sock_connect(found, address)
+        except (OSError, TimeoutError) as error:
+            found.close()
+            problem = error
+        except BaseException:
+            found.close()
+            raise
+        else:
+            return found
+    raise problem
+
+
 class Dialer:
     """`handlers` makes the protocol of one HTTP connection (an aiohttp `web.Server`)."""
 
@@ -108,7 +139,7 @@ class Dialer:
             except (OSError, TimeoutError) as error:
                 failures += 1
                 log.debug("dialling a spare: %s", str(error) or type(error).__name__)
-                await asyncio.sleep(jittered(delay(failures, first=0.1, limit=2.0), random.random()))
+                await asyncio.sleep(pause(failures))
                 continue
             try:
                 failures = 0 if await pipe.taken else failures + 1
@@ -116,7 +147,7 @@ class Dialer:
                 pipe.abort()
                 raise
             if failures:
-                await asyncio.sleep(jittered(delay(failures - 1, first=0.1, limit=2.0), random.random()))
+                await asyncio.sleep(pause(failures - 1))
 
     async def _room(self) -> None:
         """Wait until fewer than `LIMIT` connections are open."""
@@ -133,8 +164,9 @@ class Dialer:
         pipe = _Pipe(self._handlers)
         try:
             async with asyncio.timeout(DEADLINE):
+                connection = await _answered(url.hostname or "", url.port or 443)
                 transport, _ = await asyncio.get_running_loop().create_connection(
-                    lambda: pipe, url.hostname or "", url.port or 443, ssl=self._context
+                    lambda: pipe, sock=connection, ssl=self._context, server_hostname=url.hostname
                 )
                 _keep_alive(transport)
                 transport.write(

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import ssl
 from collections.abc import Callable
 from typing import Protocol
 
 import aiohttp
 
+from agent.dial import ANSWER_DEADLINE, pause
 from agent.host import HostAgent
-from aio.backoff import delay, jittered
 from model import wire
 from model.codec import encode_wire
 from model.errors import FlotaError, Forbidden
@@ -26,9 +25,6 @@ from model.view import View, ViewDelta
 
 log = logging.getLogger("flota.session")
 CONNECT_DEADLINE = 10.0
-ANSWER_DEADLINE = 2.0
-"""For TCP's first answer: TCP itself asks ever more rarely (RFC 6298, 5.5), so an agent whose link was down
-would be heard only long after the link is back."""
 SILENCE = 3.0
 """Times the ping period without a word from the controller: the session is dead."""
 MAX_FRAME = 256 << 20
@@ -205,7 +201,7 @@ async def keep_session(
         except (_Ended, FlotaError, OSError, TimeoutError, aiohttp.ClientError) as error:
             log.info("session with %s: %s", url, str(error) or type(error).__name__)
         failures = 0 if loop.time() - began > 10 else failures + 1
-        await asyncio.sleep(jittered(delay(failures - 1, first=0.1, limit=2.0), random.random()))
+        await asyncio.sleep(pause(failures - 1))
 
 
 async def _one_session(agent: HostAgent, epoch: int, url: str, context: ssl.SSLContext) -> None:
