@@ -1,7 +1,8 @@
 """Work that several callers want at once is done once.
 
 Invariant: a flight goes on while anyone waits for it, and is cancelled when the last one has gone; every
-caller gets its outcome and hears its progress from when it came on board.
+caller gets its outcome and hears its progress from when it came on board. Nobody boards a flight that is
+ended or being cancelled: the next one starts after its end, so two of one key never overlap.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class Flights(Generic[T]):
 
     async def join(self, key: str, work: Callable[[Say], Awaitable[T]], listener: Say) -> T:
         """The outcome of the flight `key`; `work` starts it if none is under way."""
+        while key not in self._flights and key in self._supervisor:
+            await self._supervisor.join(key)
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = _Flight(asyncio.get_running_loop().create_future())
@@ -43,24 +46,27 @@ class Flights(Generic[T]):
             self._supervisor.start(key, lambda: self._fly(key, taken, work))
         flight.listeners.append(listener)
         try:
-            return await asyncio.shield(flight.landed)
+            await self._supervisor.join(key)
+            if not flight.landed.done():
+                raise asyncio.CancelledError(f"{key} was cancelled")
+            return flight.landed.result()
         finally:
             flight.listeners.remove(listener)
-            if not flight.listeners and not flight.landed.done():
+            if not flight.listeners and self._closed_to_newcomers(key, flight):
                 await self._supervisor.stop(key)
 
     async def _fly(self, key: str, flight: _Flight[T], work: Callable[[Say], Awaitable[T]]) -> None:
         try:
-            outcome = await work(flight.say)
-        except asyncio.CancelledError:
-            flight.landed.cancel()
-            raise
+            flight.landed.set_result(await work(flight.say))
         except Exception as error:
-            if not flight.landed.done():
-                flight.landed.set_exception(error)
-                flight.landed.exception()  # marks it as seen: the last waiter may have gone
-        else:
-            if not flight.landed.done():
-                flight.landed.set_result(outcome)
+            flight.landed.set_exception(error)
+            flight.landed.exception()  # marks it as seen: the last waiter may have gone
         finally:
-            del self._flights[key]
+            self._closed_to_newcomers(key, flight)
+
+    def _closed_to_newcomers(self, key: str, flight: _Flight[T]) -> bool:
+        """Whether this call closed it."""
+        if self._flights.get(key) is not flight:
+            return False
+        del self._flights[key]
+        return True

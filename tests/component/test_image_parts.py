@@ -96,6 +96,69 @@ async def test_flight_that_fails_fails_for_all_and_can_start_again(supervisor: S
     assert await flights.join("a", work, lambda p: None) == 1
 
 
+async def test_flight_joined_in_the_moment_of_its_end_flies_again(supervisor: Supervisor) -> None:
+    """One that wakes after the work's last step, and before the loop has put the flight away."""
+    flights: Flights[int] = Flights(supervisor)
+    ending, runs = asyncio.Event(), 0
+
+    async def work(say: Say) -> int:
+        nonlocal runs
+        runs += 1
+        ending.set()
+        return runs
+
+    async def newcomer() -> int:
+        await ending.wait()
+        return await flights.join("a", work, lambda p: None)
+
+    waiting = [asyncio.ensure_future(newcomer()) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert await flights.join("a", work, lambda p: None) == 1
+    assert await asyncio.gather(*waiting) == [2, 2]
+
+
+async def test_flight_cancelled_before_its_first_step_can_start_again(supervisor: Supervisor) -> None:
+    flights: Flights[int] = Flights(supervisor)
+    work = Work()
+    asyncio.get_running_loop().call_soon(supervisor.cancel, "a")
+    with pytest.raises(asyncio.CancelledError):
+        await flights.join("a", work, lambda p: None)
+    assert work.runs == 0
+    work.go.set()
+    assert await flights.join("a", work, lambda p: None) == 1
+
+
+async def test_flight_being_cancelled_takes_nobody_and_the_next_starts_after_its_end(
+    supervisor: Supervisor,
+) -> None:
+    flights: Flights[str] = Flights(supervisor)
+    events, clean = [], asyncio.Event()
+
+    async def slow(say: Say) -> str:
+        events.append("begins")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await clean.wait()
+            events.append("is cleaned up")
+        return ""
+
+    async def next_one(say: Say) -> str:
+        events.append("next begins")
+        return "next"
+
+    left = asyncio.ensure_future(flights.join("a", slow, lambda p: None))
+    await until(lambda: events, deadline=5)
+    left.cancel()
+    newcomers = [asyncio.ensure_future(flights.join("a", next_one, lambda p: None)) for _ in range(2)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    clean.set()
+    assert await asyncio.gather(*newcomers) == ["next", "next"]
+    assert events == ["begins", "is cleaned up", "next begins"]
+    await asyncio.wait([left])
+
+
 async def test_flight_ends_with_its_supervisor(supervisor: Supervisor) -> None:
     flights: Flights[int] = Flights(supervisor)
     work = Work()

@@ -121,21 +121,23 @@ async def test_everything_at_once_leaves_exactly_what_is_used(
     store = made(tmp_path / "images")
     await store.open()
     chaos = Chaos(store, registry, seed)
-    async with asyncio.TaskGroup() as group:
-        for _ in range(WORKERS):
-            group.create_task(chaos.worker())
-    assert store.roots() == []
     layers = tmp_path / "images/layers"
 
     def used() -> int:
         stacks = {record.layers[: n + 1] for record in store.list() for n in range(len(record.layers))}
         return len(stacks)
 
-    await until(lambda: len(os.listdir(layers)) == used(), deadline=5, what="unused layers gone")
-    await until(lambda: os.listdir(tmp_path / "images/trash") == [], deadline=5)
-    assert os.listdir(tmp_path / "images/tmp") == []
-    records = {record.id: record for record in store.list()}
-    await store.close()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(chaos.worker())
+        assert store.roots() == []
+        await until(lambda: len(os.listdir(layers)) == used(), deadline=5, what="unused layers gone")
+        await until(lambda: os.listdir(tmp_path / "images/trash") == [], deadline=5)
+        assert os.listdir(tmp_path / "images/tmp") == []
+        records = {record.id: record for record in store.list()}
+    finally:
+        await store.close()
     again = made(tmp_path / "images")
     await again.open()
     try:
