@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from msgspec.structs import replace
 
 from agent.context import Context
+from agent.lifecycle import watched
 from agent.plans import network_plan
 from agent.policies import policies_of
 from aio.supervisor import in_thread
+from aio.together import together
 from model.diagnosis import NOWHERE
 from model.directory import Directory
 from model.doctor import HostCheck, PathCheck, Repair, Through
@@ -22,25 +25,34 @@ from net.policy import endpoint_key
 
 SMALL = 84
 """Bytes of ping's usual packet."""
+LARGE = 1 << 16
+"""More than any link carries: the path's own limit holds."""
 CONTAINERS, PEERS = 3, 2
 """Of a network so many are tried, and so many others asked: a container may have changed its own."""
+AT_ONCE = 32
+"""Containers that ask at the same time."""
 
 
 async def examine(context: Context, troubles: Callable[[], Sequence[str]]) -> HostCheck:
-    """What is not as it should be is repaired first. Raises FlotaError."""
+    """What is not as it should be is repaired first. All that may go unanswered is asked at once: a check-up
+    takes no longer for being made while much is broken. Raises FlotaError."""
     drifts = await context.network.examine()
     plan = network_plan(context.view, context.host, context.facts)
     paths = paths_of(replace(plan, ends=context.tunnel_keys.ensure(plan.networks)))
-    small = await ask([Echo(source=p.source, target=p.target, size=min(SMALL, p.mtu)) for p in paths])
-    large = await ask([Echo(source=p.source, target=p.target, size=p.mtu) for p in paths])
+    small, large = await together(
+        ask([Echo(source=p.source, target=p.target, size=min(most, p.mtu)) for p in paths])
+        for most in (SMALL, LARGE)
+    )
     led = await in_thread(ways, [(p.source, p.target) for p in paths])
     answering = [path for path, answer in zip(paths, small, strict=True) if answer.seconds is not None]
+    turn = asyncio.Semaphore(AT_ONCE)
+    through = await together(_through(*found, turn) for found in _trials(context, answering))
     return HostCheck(
         host=context.host,
         facts=context.facts,
         repairs=tuple(Repair(object=d.object, action=d.action, failed=d.failed) for d in drifts),
         paths=tuple(_checked(*found) for found in zip(paths, small, large, led, strict=True)),
-        through=tuple([await _through(path, found) for path, found in _trials(context, answering)]),
+        through=tuple(through),
         troubles=tuple(troubles()),
         leaked=tuple(sorted(a for (_, a), i in context.addresses.held().items() if i not in context.records)),
     )
@@ -66,7 +78,8 @@ Trial = tuple[Sequence[Path], Sequence[tuple[str, str]]]
 
 
 def _trials(context: Context, answering: Sequence[Path]) -> Iterator[Trial]:
-    """Of each network and family on which others answer this host: containers that nothing restrains."""
+    """Of each network and family on which others answer this host: containers that nothing restrains and
+    that are to stay: the address of one that ends may be another's already, on another host."""
     asked: dict[tuple[str, bool], list[Path]] = defaultdict(list)
     open_ = {view.spec.name for view in context.view.networks.values() if not apart(view.spec.options)}
     for path in answering:
@@ -77,7 +90,7 @@ def _trials(context: Context, answering: Sequence[Path]) -> Iterator[Trial]:
     for (name, six), paths in asked.items():
         network, found = by_name[name], list[tuple[str, str]]()
         for record in context.records.values():
-            if not record.running or record.created is None:
+            if record.created is None or not watched(record, context.wishes.get(record.instance)):
                 continue
             for foot in record.endpoints if endpoint_key(record.instance, network) not in closed else ():
                 address = foot.ipv6 if six else foot.ipv4
@@ -87,16 +100,23 @@ def _trials(context: Context, answering: Sequence[Path]) -> Iterator[Trial]:
             yield paths[:PEERS], found[:CONTAINERS]
 
 
-async def _through(paths: Sequence[Path], containers: Sequence[tuple[str, str]]) -> Through:
+async def _through(
+    paths: Sequence[Path], containers: Sequence[tuple[str, str]], turn: asyncio.Semaphore
+) -> Through:
     """Whether one of the containers gets an answer of one of the hosts."""
-    answered = False
-    for namespace, address in containers:
+
+    async def answered(namespace: str, address: str) -> bool:
         echoes = [Echo(source=address, target=p.target, size=min(SMALL, p.mtu)) for p in paths]
-        try:
-            answers = await ask(echoes, namespace)
-        except OSError:
-            continue  # it has just ended
-        if answered := any(answer.seconds is not None for answer in answers):
-            break
-    version = 6 if ":" in paths[0].target else 4
-    return Through(network=paths[0].network, version=version, containers=len(containers), answered=answered)
+        async with turn:
+            try:
+                answers = await ask(echoes, namespace)
+            except OSError:
+                return False  # it has just ended
+        return any(answer.seconds is not None for answer in answers)
+
+    return Through(
+        network=paths[0].network,
+        version=6 if ":" in paths[0].target else 4,
+        containers=len(containers),
+        answered=any(await together(answered(*one) for one in containers)),
+    )

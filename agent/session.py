@@ -18,6 +18,7 @@ import aiohttp
 
 from agent.dial import ANSWER_DEADLINE, pause
 from agent.host import HostAgent
+from aio.together import leaf
 from model import wire
 from model.codec import encode_wire
 from model.errors import FlotaError, Forbidden
@@ -72,7 +73,7 @@ class Session:
                 group.create_task(self._watch())
                 group.create_task(self._readdressed(agent.context.facts.address))
         except BaseExceptionGroup as failures:
-            raise _leaf(failures) from None
+            raise leaf(failures) from None
         finally:
             agent.membership.end()
 
@@ -165,11 +166,6 @@ def _goodbye(message: wire.Goodbye) -> None:
     if not message.retry:
         raise Forbidden(f"the controller wants none of this host: {message.reason}")
     raise _Ended(f"the controller ended the session: {message.reason}")
-
-
-def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _leaf(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 class _WebSocket:

@@ -93,7 +93,10 @@ def _pairs(checks: Sequence[HostCheck], names: Mapping[HostId, str], vxlan_port:
     behind = {check.host for check in checks if check.facts.behind_nat}
     for check in checks:
         underlay = {path.host: path for path in check.paths if not path.network}
+        reached = {path.host for path in check.paths if path.network and path.small is not None}
         for path in check.paths:
+            if not path.network and path.host in reached and path.small is None and not path.note:
+                continue  # hosts need not answer pings, and what matters gets through
             finding = _of_path(path, underlay.get(path.host), vxlan_port)
             if finding is not None and path.network and {check.host, path.host} <= behind:
                 finding = _behind_nats(finding)
@@ -151,7 +154,12 @@ def _of_path(path: PathCheck, below: PathCheck | None, vxlan_port: int) -> Findi
         if not path.tunnel:
             hint = UNTUNNELLED
         return Finding(severity="fault", where="", what=what, hint=hint, kind="blocked")
-    hint = "The hosts don't reach each other either: look at the network between them"
+    hint = (
+        "The hosts answer each other no pings either: look at the network between them, and let "
+        f"UDP {path.port or vxlan_port} pass, both ways"
+        if path.tunnel
+        else "The hosts answer each other no pings either: look at the network between them"
+    )
     return Finding(severity="fault", where="", what=what, hint=hint, kind="unreachable")
 
 

@@ -19,6 +19,11 @@ from net.kernel import netns
 
 TRIES, PATIENCE = 3, 0.4
 """So often each is asked, so many seconds apart."""
+PORTION = 64
+"""So many are sent before answers are read."""
+BUFFER = 8 << 20
+"""Bytes of packets that may wait: some thousands of the largest."""
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 10, 23, 3
 """ip(7): don't fragment, and ask the kernel's memory of paths nothing."""
 REQUEST, REPLY, REQUEST6, REPLY6 = 8, 0, 128, 129
@@ -49,7 +54,7 @@ async def ask(echoes: Sequence[Echo], namespace: str = "") -> list[Answer]:
     try:
         asking.open(_made if not namespace else partial(netns.inside, namespace))
         for _ in range(TRIES):
-            if not asking.send():
+            if not await asking.send():
                 break
             await asking.settled(PATIENCE)
     finally:
@@ -67,14 +72,27 @@ def _socket(six: bool) -> socket.socket:
     return socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
 
 
+def _widen(link: socket.socket) -> None:
+    """Past what net.core.rmem_max and wmem_max allow, where we may."""
+    kinds = ((SO_SNDBUFFORCE, socket.SO_SNDBUF), (SO_RCVBUFFORCE, socket.SO_RCVBUF))
+    for forced, asked in kinds:
+        try:
+            link.setsockopt(socket.SOL_SOCKET, forced, BUFFER)
+        except PermissionError:
+            link.setsockopt(socket.SOL_SOCKET, asked, BUFFER)
+
+
 class _Asking:
     def __init__(self, echoes: Sequence[Echo]) -> None:
         self._echoes = echoes
         self.answers = [Answer() for _ in echoes]
         self._sockets: dict[str, socket.socket] = {}
         self._identifier = int.from_bytes(os.urandom(2), "big")
+        self._open = set(range(len(echoes)))
+        """Those that have no answer yet."""
         self._sent: dict[int, float] = {}
         self._done = asyncio.Event()
+        """Nothing is open."""
 
     def open(self, place: Callable[[Callable[[], socket.socket]], socket.socket]) -> None:
         loop = asyncio.get_running_loop()
@@ -82,7 +100,7 @@ class _Asking:
             six = ":" in source
             link = place(partial(_socket, six))
             self._sockets[source] = link
-            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            _widen(link)
             if six:
                 link.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
             else:
@@ -99,33 +117,39 @@ class _Asking:
             asyncio.get_running_loop().remove_reader(link)
             link.close()
 
-    def send(self) -> bool:
+    async def send(self) -> bool:
         """All that have no answer yet; False when there are none."""
-        now, left = asyncio.get_running_loop().time(), False
-        for number, echo in enumerate(self._echoes):
-            if self.answers[number] != Answer():
-                continue
-            left = True
-            self._sent.setdefault(number, now)
-            try:
-                self._sockets[echo.source].sendto(self._packet(number, echo), (echo.target, 0))
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                words = {
-                    errno.EMSGSIZE: f"packets of {echo.size} bytes don't fit through this host's own link",
-                    errno.ENETUNREACH: f"this host has no route to {echo.target}",
-                    errno.EHOSTUNREACH: f"this host has no way to {echo.target}",
-                }
-                said = words.get(error.errno or 0, f"{echo.target}: {error.strerror}")
-                self.answers[number] = Answer(error=said)
-        return left
+        for order, number in enumerate(sorted(self._open), 1):
+            self._send(number, self._echoes[number])
+            if order % PORTION == 0:
+                await asyncio.sleep(0)
+        return bool(self._open)
+
+    def _send(self, number: int, echo: Echo) -> None:
+        self._sent.setdefault(number, asyncio.get_running_loop().time())
+        try:
+            self._sockets[echo.source].sendto(self._packet(number, echo), (echo.target, 0))
+        except BlockingIOError:
+            return  # the next try
+        except OSError as error:
+            words = {
+                errno.EMSGSIZE: f"packets of {echo.size} bytes don't fit through this host's own link",
+                errno.ENETUNREACH: f"this host has no route to {echo.target}",
+                errno.EHOSTUNREACH: f"this host has no way to {echo.target}",
+            }
+            said = words.get(error.errno or 0, f"{echo.target}: {error.strerror}")
+            self._settle(number, Answer(error=said))
+
+    def _settle(self, number: int, answer: Answer) -> None:
+        """The first word counts."""
+        if number in self._open:
+            self._open.discard(number)
+            self.answers[number] = answer
+        if not self._open:
+            self._done.set()
 
     async def settled(self, deadline: float) -> None:
         """Until everything is answered, or so many seconds later."""
-        self._done.clear()
-        if all(answer != Answer() for answer in self.answers):
-            return
         try:
             async with asyncio.timeout(deadline):
                 await self._done.wait()
@@ -135,7 +159,7 @@ class _Asking:
     def _refuse(self, source: str, error: str) -> None:
         for number, echo in enumerate(self._echoes):
             if echo.source == source:
-                self.answers[number] = Answer(error=error)
+                self._settle(number, Answer(error=error))
 
     def _packet(self, number: int, echo: Echo) -> bytes:
         """The kernel fills the checksum of ICMPv6 (RFC 3542, section 3.1)."""
@@ -159,11 +183,8 @@ class _Asking:
         (number,) = struct.unpack_from("!I", body, HEAD)
         if identifier != self._identifier or number not in self._sent:
             return
-        if self.answers[number] == Answer():
-            taken = asyncio.get_running_loop().time() - self._sent[number]
-            self.answers[number] = Answer(seconds=taken)
-        if all(answer != Answer() for answer in self.answers):
-            self._done.set()
+        taken = asyncio.get_running_loop().time() - self._sent[number]
+        self._settle(number, Answer(seconds=taken))
 
 
 def checksum(data: bytes) -> int:

@@ -115,7 +115,7 @@ def test_what_a_stranger_put_in_the_way_is_named(netted: Fleet) -> None:
             code, found = examined(netted)
         finally:
             on_host(netted, host, "sh", "-c", undo.format(**there))
-        assert code == 1 and {f["kind"] for f in found} == {kind}, (damage, found)
+        assert code == 1 and {f["kind"] for f in found} == {kind}, f"{damage}: {found}"
         told = [f for f in found if words in f["what"] + f["hint"]]
         assert told and all("astray" in f["hint"] for f in found if f not in told), (damage, found)
         assert all(host in (f["host"], f["peer"]) for f in found)

@@ -11,6 +11,7 @@ from aio.backoff import delay, jittered
 from aio.clock import VirtualClock
 from aio.mailbox import Bell, Dropped, Feed, Mailbox
 from aio.supervisor import Supervisor, in_thread
+from aio.together import together
 from aio.workqueue import WorkQueue
 from tests.support.waiting import until
 
@@ -148,3 +149,36 @@ def test_back_off_doubles_up_to_its_limit() -> None:
     assert [delay(n, first=1, limit=5) for n in range(6)] == [0, 1, 2, 4, 5, 5]
     assert delay(10_000) == 30.0
     assert jittered(10, 0.0) == 7.5 and jittered(10, 0.5) == 10
+
+
+# -- together -------------------------------------------------------------------------------------------
+async def test_work_done_together_gives_its_outcomes_in_order() -> None:
+    second = asyncio.Event()
+
+    async def waits() -> str:
+        await second.wait()
+        return "one"
+
+    async def lets_go() -> str:
+        second.set()
+        return "two"
+
+    assert await together([waits(), lets_go()]) == ["one", "two"]
+    assert await together(()) == []
+
+
+async def test_work_done_together_of_which_one_fails_ends_the_rest() -> None:
+    ended = []
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("one")
+
+    async def fails() -> None:
+        raise OSError("no")
+
+    with pytest.raises(OSError, match="no"):
+        await together([waits(), fails()])
+    assert ended == ["one"]

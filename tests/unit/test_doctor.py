@@ -89,7 +89,17 @@ def test_hosts_that_are_both_behind_nat_are_told_why_they_do_not_meet() -> None:
 def test_hosts_that_do_not_answer_at_all_are_told_of_first() -> None:
     below, above = told(check(path("", None, None), path("web", None, None)))
     assert (below.severity, below.where) == ("warning", "n1 → n2, underlay")
-    assert above.severity == "fault" and "don't reach each other" in above.hint
+    assert above.severity == "fault" and "no pings either" in above.hint and "UDP 4789" in above.hint
+
+
+def test_hosts_that_answer_no_pings_but_by_their_networks_are_well() -> None:
+    assert told(check(path("", None, None), path("web", 0.1, 0.1))) == []
+
+
+def test_hosts_own_link_that_is_narrow_is_told_though_their_networks_answer() -> None:
+    below = path("", None, None, note="packets of 1450 bytes don't fit through this host's own link")
+    (finding,) = told(check(below, path("web", 0.1, 0.1)))
+    assert finding.kind == "not-sent"
 
 
 def test_large_packets_that_vanish_are_a_matter_of_mtu() -> None:
