@@ -106,6 +106,9 @@ def _stop(record: Local, want: Instance | None, why: str, *, force: bool = False
 
 
 def _leaves_by_itself(record: Local, want: Instance) -> bool:
+    """One that was only created stays, also where that failed: whoever made it is yet to be told why."""
+    if want.desired is Desired.CREATED:
+        return False
     over = record.phase in (Phase.EXITED, Phase.FAILED)
     return want.spec.auto_remove and over and not record.live and record.attempt >= want.attempt
 

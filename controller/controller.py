@@ -126,7 +126,7 @@ class Controller(Core):
         return await self._on_instance(lambda c: connections.update_bandwidth(c, ref, request))
 
     async def wait_instance(self, ref: str, condition: Condition) -> WaitResult:
-        ident = find_instance(self.snapshot(), ref).id
+        ident = self._awaited(ref)
         since = mark_of(self.statuses.get(ident))
         while True:
             cluster = self.snapshot()
@@ -136,6 +136,12 @@ class Controller(Core):
             if result is not None:
                 return result
             await self.statuses.changed(ident)
+
+    def _awaited(self, ref: str) -> InstanceId:
+        """One that removed itself sooner than anybody could wait for it is known by its whole id."""
+        ident = InstanceId(ref)
+        gone = ident not in self.snapshot().instances and self.statuses.get(ident) is not None
+        return ident if gone else find_instance(self.snapshot(), ref).id
 
     async def _on_instance(self, decide: Decide) -> InstanceInfo:
         """Commit, then show the instance as it is; one that is gone already as it last was."""

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from model.api import CreateInstance, StopRequest, UpdateHost, UpdateService
-from model.errors import AlreadyExists, Exhausted, InUse, InvalidInput, WrongState
+from model.errors import AlreadyExists, Exhausted, InUse, InvalidInput, NotFound, WrongState
 from model.records import Desired
 from model.spec import (
     Attachment,
@@ -77,6 +77,11 @@ async def test_auto_remove_container_answers_its_exit_code_and_is_gone() -> None
         assert (await asyncio.wait_for(ended, DEADLINE)).exit_code == 7
         assert (await asyncio.wait_for(removed, DEADLINE)).exit_code == 7
         assert f.controller.list_instances() == []
+        for condition in ("running", "stopped", "removed"):
+            late = await asyncio.wait_for(f.controller.wait_instance(ident, condition), DEADLINE)
+            assert (late.phase, late.exit_code) == ("removed", 7)
+        with pytest.raises(NotFound):
+            await f.controller.wait_instance(made.instance.name, "running")
 
 
 async def test_service_spreads_scales_and_is_removed() -> None:

@@ -86,6 +86,7 @@ NEXT = [
     ("created", ROOTED, want(Desired.CREATED), None),
     ("leaves by itself", EXITED, want(auto_remove=True), Step.REMOVE),
     ("leaves by itself, failed", FAILED, want(auto_remove=True), Step.REMOVE),
+    ("created in vain, yet to be told", FAILED, want(Desired.CREATED, auto_remove=True), None),
     ("to remove, running", RUNNING, want(Desired.REMOVED), Step.STOP),
     ("to remove, half made", PREPARED, want(Desired.REMOVED), Step.CLEAN),
     ("to remove", EXITED, want(Desired.REMOVED), Step.REMOVE),
