@@ -17,7 +17,7 @@ from controller.schedule.fleet import Demand, Fleet, demand_of
 from controller.schedule.place import Explanation, place
 from controller.snapshot import Cluster
 from model.errors import Exhausted, InUse
-from model.ids import HostId, InstanceId
+from model.ids import HostId, InstanceId, short
 from model.records import Instance, Network
 from model.spec import Struct
 from model.status import HostReport, InstanceStatus
@@ -121,6 +121,10 @@ def _with_addresses(
 ) -> tuple[Instance, Network | None, str]:
     """With that host, or without where its own addresses can't be had, whatever the host; or a network that
     has none left there for anybody, and the words for it."""
+    removed = next((a.network for a in instance.attachments if a.network not in cluster.networks), None)
+    if removed is not None:
+        words = f"no address: its network {short(removed)} was removed"
+        return replace(instance, host=None, reason=words), None, ""
     try:
         attachments = tuple(fixed.hold(leases, a, instance, host) for a in instance.attachments)
     except (Exhausted, InUse) as error:

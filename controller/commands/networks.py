@@ -7,7 +7,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from controller.addressing import free_vni, resolve_subnets, vip_ranges
-from controller.attachments import network_named
+from controller.attachments import network_if_any, network_named
 from controller.plan import Item, Plan, delete, merged, put
 from controller.reconcile.keys import next_keys
 from controller.snapshot import Cluster
@@ -154,17 +154,25 @@ def _vni(cluster: Cluster, spec: NetworkSpec) -> int:
 
 
 def _users(cluster: Cluster, network: Network) -> set[str]:
-    """Containers count until nothing of them is left: their host still needs the network to clean up."""
-    users = {f"container {i.name}" for i in cluster.on_network(network.id).values() if i.service is None}
-    users |= {
-        f"container {i.name} (being removed)"
-        for i in cluster.on_network(network.id).values()
-        if i.service is not None and i.desired is Desired.REMOVED
-    }
-    users |= {
-        f"service {service.spec.name}"
+    """Containers count until nothing of them is left, replicas until they are kept for their logs only: their
+    host still needs the network to clean up. A replica whose service is named too goes without saying."""
+    services = {
+        service.id: f"service {service.spec.name}"
         for service in cluster.services.values()
         for wish in service.spec.container.networks
-        if wish.network in (network.id, network.spec.name)
+        if _means(cluster, wish.network, network)
     }
+    users = set(services.values())
+    for i in cluster.on_network(network.id).values():
+        if i.service is not None and i.desired is Desired.REMOVED:
+            users.add(f"container {i.name} (being removed)")
+        elif i.service is None or (i.desired is not Desired.STOPPED and i.service not in services):
+            users.add(f"container {i.name}")
     return users
+
+
+def _means(cluster: Cluster, ref: str, network: Network) -> bool:
+    """Whether it is this network that `ref` names; others are looked at only for a prefix of its id."""
+    if ref in (network.id, network.spec.name):
+        return True
+    return network.id.startswith(ref) and network_if_any(cluster, ref) == network

@@ -21,7 +21,7 @@ from controller.liveness import Policy
 from controller.snapshot import Cluster
 from controller.store.memory import MemoryStore
 from model.api import CreateInstance, UpdateHost, UpdateService
-from model.errors import FlotaError
+from model.errors import FlotaError, InUse, NotFound
 from model.records import Desired
 from model.spec import (
     Attachment,
@@ -57,10 +57,13 @@ OPTIONS = Options(
 PLACEMENT = Placement(reservations=Reservations(memory=1 << 30, nano_cpus=10**8))
 
 
-def web(replicas: int, image: str) -> ServiceSpec:
+NETWORKS = ("blue", "green")
+
+
+def web(replicas: int, image: str, network: str = "blue") -> ServiceSpec:
     return ServiceSpec(
         name="web",
-        container=ContainerSpec(image=image, networks=(Attachment(network="blue"),)),
+        container=ContainerSpec(image=image, networks=(Attachment(network=network),)),
         mode=Replicated(replicas=replicas),
         placement=PLACEMENT,
         update=UpdatePolicy(parallelism=2),
@@ -110,6 +113,7 @@ class Simulation:
             self.remove,
             self.crash,
             self.drain,
+            self.remove_network,
         )
         await self.random.choice(verbs)()
 
@@ -160,8 +164,22 @@ class Simulation:
 
     async def update(self) -> None:
         if self.fleet.up:
-            spec = web(self.replicas, f"v{self.random.randrange(3)}")
-            await self.fleet.controller.update_service("web", UpdateService(spec=spec))
+            spec = web(self.replicas, f"v{self.random.randrange(3)}", self.random.choice((*NETWORKS, "blue")))
+            try:
+                await self.fleet.controller.update_service("web", UpdateService(spec=spec))
+            except NotFound as refusal:
+                assert "network" in refusal.message
+
+    async def remove_network(self) -> None:
+        """If nobody uses it; one that is not there is made."""
+        if self.fleet.up:
+            name = self.random.choice(NETWORKS)
+            try:
+                await self.fleet.controller.remove_network(name)
+            except InUse:
+                return
+            except NotFound:
+                await self.fleet.controller.create_network(NetworkSpec(name=name))
 
     async def drain(self) -> None:
         if self.fleet.up:
@@ -175,7 +193,7 @@ class Simulation:
             try:
                 made = await self.fleet.controller.create_instance(CreateInstance(spec=spec, start=True))
             except FlotaError as refusal:
-                assert refusal.code == "exhausted", refusal
+                assert refusal.code in ("exhausted", "not_found"), refusal
                 return
             self.plain[made.instance.id] = True
 
@@ -217,6 +235,9 @@ class Simulation:
             if there:
                 assert ident in cluster.instances, "I3: an acknowledged create is lost"
                 assert cluster.instances[ident].desired is Desired.RUNNING
+        for instance in cluster.instances.values():
+            there = all(a.network in cluster.networks for a in instance.attachments)
+            assert there or instance.desired is Desired.STOPPED, "a network was removed under a container"
         self.check_blocks(cluster)
         self.check_reservations(cluster)
         anew = Cluster().apply(tuple(cluster.records()), (), cluster.revision)[0]
