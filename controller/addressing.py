@@ -232,10 +232,10 @@ class Leases:
         return any(a.ipv4 or a.ipv6 or not over for a in mine)
 
     def grow(self, network: Network, host: HostId) -> None:
-        """One more block of each subnet for `host`, whose addresses are all held or rest. Raises
-        Exhausted."""
-        for subnet in network.spec.subnets:
-            block = self._free_block(network, subnet, host)
+        """One more block of each subnet for `host`, whose addresses are all held or rest. Raises Exhausted;
+        then nothing was added."""
+        added = [self._free_block(network, subnet, host) for subnet in network.spec.subnets]
+        for block in added:
             name = self.cluster.host_name(host)
             self.put(block, f"{name} has no free address of {network.spec.name} left")
 

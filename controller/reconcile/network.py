@@ -14,7 +14,7 @@ from controller.snapshot import Cluster
 from model.errors import Exhausted
 from model.ids import HostId, NetworkId
 from model.records import Block, Network
-from model.status import HostReport
+from model.status import HostReport, HostState
 
 PATIENCE = 5.0
 """Seconds in which a host that got a block has found out, and says so if it is still short."""
@@ -28,7 +28,8 @@ def plan_network(
     reports: Mapping[HostId, HostReport] | None = None,
 ) -> Plan:
     """Quarantine blocks of removed hosts, free those whose quarantine has passed, settle fixed addresses, and
-    lease one more block to each host that is `short` of addresses."""
+    lease one more block to each host that is `short` of addresses: to none that has fallen silent, as what it
+    said last stands for ever."""
     items: list[Item] = []
     due: list[float] = []
     network = cluster.networks.get(ident)
@@ -50,11 +51,17 @@ def plan_network(
     due += [i.record.quarantined_until for i in items if isinstance(i.record, Block) and not i.delete]
     if network is not None and spans_hosts(network):
         shares = [block for block in blocks if not block.holder]
-        wanting = [host for host in sorted({block.host for block in shares}) if host in short]
+        ready = (host for host in sorted({block.host for block in shares}) if _ready(cluster, host))
+        wanting = [host for host in ready if host in short]
         more, again = _more(cluster, network, shares, wanting, now)
         items += more
         due += again
     return Plan(items=tuple(items), retry_at=min(filter(None, due), default=None))
+
+
+def _ready(cluster: Cluster, host: HostId) -> bool:
+    record = cluster.hosts.get(host)
+    return record is not None and record.state is HostState.READY
 
 
 def _settled(

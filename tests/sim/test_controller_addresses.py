@@ -24,7 +24,7 @@ from model.api import CreateInstance, UpdateHost, UpdateService
 from model.errors import FlotaError
 from model.ids import HostId
 from model.spec import Attachment, Availability, ContainerSpec, NetworkSpec, Replicated, ServiceSpec, Subnet
-from model.status import HostState
+from model.status import HostReport, HostState
 from tests.sim.test_controller_faults import OPTIONS
 from tests.support.addressing import AddressingAgent
 from tests.support.agents import make_host
@@ -278,6 +278,31 @@ async def test_a_slash_24_serves_a_hundred_hosts_to_its_last_address() -> None:
         assert len(addresses) == len(set(addresses)) == info.running
     blocks = fleet.store.snapshot().blocks.values()
     assert any(block.cidr.endswith("/32") for block in blocks), "single addresses are lent"
+    await fleet.close()
+
+
+async def test_host_that_falls_silent_while_it_is_short_takes_nothing_from_others() -> None:
+    clock = VirtualClock()
+    fleet = Fleet(MemoryStore(), clock, OPTIONS)
+    await fleet.start()
+    hosts = [make_host(n + 1) for n in range(3)]
+    await fleet.admit(*hosts)
+    for host in hosts:
+        await fleet.connect(host.id)
+    await clock.advance(0.1)
+    blue = NetworkSpec(name="blue", subnets=(Subnet(cidr="10.9.0.0/24"),))
+    ident = (await fleet.controller.create_network(blue)).network.id
+    await fleet.controller.create_service(service("web", Attachment(network="blue"), 3, "x"))
+    await clock.advance(1)
+    agent = fleet.agents[hosts[0].id]
+    agent.host.report = HostReport(host=agent.host.id, short=(ident,))
+    await agent.tell_host()
+    await clock.advance(0.1)
+    agent.channel.sever()
+    await clock.advance(120)
+    cluster = fleet.store.snapshot()
+    assert cluster.hosts[agent.host.id].state is HostState.LOST
+    assert len([b for b in cluster.blocks.values() if b.host == agent.host.id]) <= 3
     await fleet.close()
 
 

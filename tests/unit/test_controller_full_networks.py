@@ -5,15 +5,17 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from controller.addressing import Leases
 from controller.commands import instances
 from controller.keys import keys_of
 from controller.placing import World
+from controller.reconcile.network import plan_network
 from model.api import CreateInstance
 from model.errors import Exhausted
 from model.ids import InstanceId, NetworkId
 from model.records import Block, Desired, Network
 from model.spec import Attachment, ContainerSpec, NetworkSpec, Reservations, ServiceSpec, Subnet
-from model.status import InstanceStatus, Phase
+from model.status import HostState, InstanceStatus, Phase
 from tests.support.servicerig import Rig, host, spec
 
 LAN = Network(
@@ -123,3 +125,27 @@ def test_hosts_that_are_out_of_the_question_are_told_beside_the_one_that_is_full
         "no host: 2 hosts: 1 not matching node.name==h1, 1 without a free address in network lan; "
         "no address free in network lan on host h1 (5 are held)"
     ]
+
+
+def shares(*subnets: str, last: float = 0.0) -> Rig:
+    """A network of these subnets with a block of each on h1."""
+    made = Rig(spec(), host(1), host(2))
+    made.put(replace(FAR, spec=replace(FAR.spec, subnets=tuple(Subnet(cidr=cidr) for cidr in subnets))))
+    leases = Leases(made.cluster, last)
+    leases.ensure(made.cluster.networks[FAR.id], host(1).id)
+    made.put(*(item.record for item in leases.items()))
+    return made
+
+
+@pytest.mark.parametrize("state", [HostState.UNKNOWN, HostState.LOST])
+def test_host_that_fell_silent_while_it_was_short_gets_nothing(state: HostState) -> None:
+    made = shares("10.8.0.0/24")
+    short = frozenset({host(1).id})
+    assert len(plan_network(made.cluster, FAR.id, 100.0, short).items) == 1
+    made.put(host(1, state=state))
+    assert plan_network(made.cluster, FAR.id, 100.0, short).empty
+
+
+def test_host_that_is_short_gets_a_block_of_each_subnet_or_none() -> None:
+    made = shares("10.8.0.0/24", "10.8.1.0/30")
+    assert plan_network(made.cluster, FAR.id, 100.0, frozenset({host(1).id})).empty
