@@ -86,8 +86,9 @@ def network_if_any(cluster: Cluster, ref: str) -> Network | None:
 
 
 def attachment_of(network: Network, wish: EndpointWish) -> ResolvedAttachment:
-    """The wish, for a network that was found. Raises InvalidInput for an address that the network can't
-    give, for names where there are none, and for the network that no container joins by itself."""
+    """The wish, for a network that was found, its addresses in the one spelling by which all others know
+    them. Raises InvalidInput for an address that the network can't give, for names where there are none, and
+    for the network that no container joins by itself."""
     if network.id == INGRESS:
         raise InvalidInput(
             f"network {network.spec.name} is not for containers: it carries the published ports of services"
@@ -110,4 +111,11 @@ def attachment_of(network: Network, wish: EndpointWish) -> ResolvedAttachment:
             elif subnet_of(network.spec, str(first)) != subnet_of(network.spec, str(last)):
                 raise InvalidInput(f"network {network.spec.name}: {first}-{last} lies in several subnets")
     fields = {name: getattr(wish, name) for name in EndpointWish.__struct_fields__}
+    fields |= {"ipv4": _spelled(wish.ipv4, 4), "ipv6": _spelled(wish.ipv6, 6)}
     return ResolvedAttachment(network=network.id, **fields)
+
+
+def _spelled(text: str, version: int) -> str:
+    """A single address as `ipaddress` writes it; a list as its user did."""
+    spans = parse(text, version) if text else ()
+    return str(spans[0][0]) if len(spans) == 1 and spans[0][0] == spans[0][1] else text

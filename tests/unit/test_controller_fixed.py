@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from controller import fixed
 from controller.addressing import Leases
+from controller.attachments import attachment_of
 from controller.fixed import address_of, hold, token
 from controller.keys import keys_of
 from controller.placing import World
@@ -234,6 +235,22 @@ def test_usage_tells_fixed_addresses_apart_from_shares() -> None:
 )
 def test_replica_gets_its_place_in_the_list(text: str, number: int, address: str) -> None:
     assert address_of(NETWORK.spec, text, 4, number) == address
+
+
+@pytest.mark.parametrize("text", ["fd00:0:0:0::9", "FD00::9", "fd00::0009"])
+def test_address_of_any_spelling_is_leased_once_and_given_once(text: str) -> None:
+    six = replace(NETWORK, spec=replace(NETWORK.spec, subnets=(Subnet(cidr="fd00::/64"),)))
+    wish = attachment_of(six, Attachment(network="blue", ipv6=text))
+    found = box("a", H1, attachments=(wish,))
+    cluster = cluster_of(six, found)
+    leases = Leases(cluster, 10.0)
+    hold(leases, wish, found, H1)
+    cluster = applied(cluster, Plan(items=leases.items()))
+    assert [(b.cidr, b.holder) for b in cluster.blocks_of(BLUE).values()] == [("fd00::9/128", "a")]
+    assert plan_network(cluster, BLUE, 11.0).empty, "it is needed"
+    again = attachment_of(six, Attachment(network="blue", ipv6="fd00::9"))
+    with pytest.raises(InUse, match="belongs to a"):
+        hold(Leases(cluster, 12.0), again, box("b", None, attachments=(again,)), H2)
 
 
 def test_list_that_is_too_short_is_told() -> None:
