@@ -7,6 +7,7 @@ Two strictnesses, chosen by the caller and not by the type: what a person or a c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,6 +15,8 @@ import msgspec
 from model.errors import InvalidInput, Problem
 
 T = TypeVar("T")
+MIN_INT, MAX_INT = -(1 << 63), (1 << 63) - 1
+"""What fits into MessagePack, SQLite and the kernel's signed numbers."""
 
 _json = msgspec.json.Encoder()
 _sorted = msgspec.json.Encoder(order="deterministic")
@@ -50,7 +53,8 @@ def decode_json(data: bytes | str, type_: type[T], what: str = "JSON") -> T:
 
 
 def decode_strict(data: bytes | str, type_: type[T], what: str = "request body") -> T:
-    """Strict JSON decode: wrong types and unknown fields raise InvalidInput with their path."""
+    """Strict JSON decode: wrong types, unknown fields and numbers too large raise InvalidInput with their
+    path."""
     try:
         raw = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -66,10 +70,23 @@ def convert_strict(raw: Any, type_: type[T], what: str = "input") -> T:
         message, _, path = str(error).partition(" - at ")
         problem = Problem(path=path.strip("`").removeprefix("$").removeprefix("."), message=message)
         raise InvalidInput.of(what, (problem,)) from error
-    unknown = tuple(_unknown(raw, _known(value), ""))
-    if unknown:
-        raise InvalidInput.of(what, unknown)
+    known = _known(value)
+    problems = (*_unknown(raw, known, ""), *_beyond(known, ""))
+    if problems:
+        raise InvalidInput.of(what, problems)
     return value
+
+
+def _beyond(known: Any, path: str) -> Iterator[Problem]:
+    """Integers that none of our encodings has: JSON's have no bounds."""
+    if isinstance(known, dict):
+        for key, item in known.items():
+            yield from _beyond(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(known, list):
+        for index, item in enumerate(known):
+            yield from _beyond(item, f"{path}[{index}]")
+    elif isinstance(known, int) and not MIN_INT <= known <= MAX_INT:
+        yield Problem(path=path, message=f"must be {MIN_INT} to {MAX_INT}")
 
 
 def to_plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from model.addressrules import service_addresses, without_addresses
+from model.codec import MAX_INT
 from model.errors import InvalidInput, Problem
 from model.exposed import exposed
 from model.healthrules import health_problems
@@ -38,7 +39,7 @@ MAX_REPLICAS = 100_000
 MAX_ENV = 1 << 20
 MIN_MEMORY = 6 << 20
 """As in Docker: less does not let a process start."""
-MAX_INT = (1 << 63) - 1
+MAX_ATTEMPTS = 1_000_000
 LEAST_RATE, MOST_RATE = 8_000, 32 * 10**9
 """Bits a second: a full packet takes more than a second below; the kernel counts bytes in 32 bits."""
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,1023}\Z")
@@ -93,7 +94,9 @@ def _container(spec: ContainerSpec, at: str) -> Iterator[Iterable[Problem]]:
         where = f"{at}.ulimits[{index}]"
         if not re.match(r"[a-z]{2,20}\Z", limit.name):
             yield [_p(where, f"unknown limit {limit.name[:40]!r}")]
-        if limit.soft < -1 or limit.hard < -1 or (limit.hard != -1 and limit.soft > limit.hard):
+        if max(limit.soft, limit.hard) > MAX_INT:
+            yield [_p(where, f"{max(limit.soft, limit.hard)} is above the largest limit of {MAX_INT}")]
+        elif limit.soft < -1 or limit.hard < -1 or (limit.hard != -1 and limit.soft > limit.hard):
             yield [_p(where, f"soft limit {limit.soft} is above hard limit {limit.hard}")]
     for field in ("cap_add", "cap_drop"):
         for index, name in enumerate(getattr(spec, field)):
@@ -160,7 +163,7 @@ def _mounts(mounts: Iterable[Mount], at: str) -> Iterator[Problem]:
             yield _p(f"{where}.target", f"{target} is the target of mounts[{seen[target]}] already")
         seen.setdefault(target, index)
         yield from _source(mount, f"{where}.source")
-        if mount.tmpfs_size < 0 or not 0 <= mount.tmpfs_mode <= 0o7777:
+        if not 0 <= mount.tmpfs_size <= MAX_INT or not 0 <= mount.tmpfs_mode <= 0o7777:
             yield _p(where, "has an invalid tmpfs size or mode")
 
 
@@ -195,6 +198,8 @@ def _resources(resources: Resources, at: str) -> Iterator[Problem]:
         yield _p(f"{at}.memory", "the smallest limit is 6MiB")
     if resources.memory_swap not in (-1, 0) and resources.memory_swap < max(resources.memory, 1):
         yield _p(f"{at}.memory_swap", "is memory plus swap, so it can't be less than the memory limit")
+    elif resources.memory_swap > MAX_INT:
+        yield _p(f"{at}.memory_swap", f"is above the largest limit of {MAX_INT}")
     elif resources.memory_swap > 0 and not resources.memory:
         yield _p(f"{at}.memory_swap", "needs a memory limit")
     if not 0 <= resources.pids <= 1 << 22:
@@ -297,8 +302,8 @@ def is_mode(network: str) -> bool:
 
 
 def _restart(policy: RestartPolicy, auto_remove: bool, at: str) -> Iterator[Problem]:
-    if policy.max_attempts < 0:
-        yield _p(f"{at}.max_attempts", "must not be negative")
+    if not 0 <= policy.max_attempts <= MAX_ATTEMPTS:
+        yield _p(f"{at}.max_attempts", f"must be 0 to {MAX_ATTEMPTS}")
     if not 0 < policy.delay <= policy.max_delay <= 86400 or policy.window < 0:
         yield _p(at, "needs 0 < delay <= max_delay <= 86400 and a window that is not negative")
     if auto_remove and policy.condition != "no":
@@ -355,8 +360,10 @@ def validate_service(spec: ServiceSpec, path: str = "spec") -> list[Problem]:
 
 def _policy(policy: UpdatePolicy, at: str) -> list[Problem]:
     problems: list[Problem] = []
-    if policy.parallelism < 0 or not 0 <= policy.delay <= 86400:
-        problems.append(_p(at, "parallelism and delay must not be negative"))
+    if not 0 <= policy.parallelism <= MAX_REPLICAS:
+        problems.append(_p(f"{at}.parallelism", f"must be 0 to {MAX_REPLICAS}"))
+    if not 0 <= policy.delay <= 86400:
+        problems.append(_p(f"{at}.delay", "must be 0 to 86400 seconds"))
     if not 0 <= policy.monitor <= 86400:
         problems.append(_p(f"{at}.monitor", "must be 0 to 86400 seconds"))
     if not 0 <= policy.max_failure_ratio <= 1:

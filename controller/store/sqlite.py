@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import sqlite3
@@ -20,9 +21,10 @@ from aio.supervisor import in_thread
 from controller.snapshot import Cluster
 from controller.store.base import ChangeLog, Changes, Conflict, Resync, Txn, stamped
 from controller.store.sqlite_file import Database, FolderLock
-from model.errors import Exhausted, FlotaError, Unavailable
+from model.errors import Exhausted, FlotaError, Internal, Unavailable
 from model.records import Record, Revision
 
+log = logging.getLogger("flota.controller")
 GROUP = 256
 """Transactions in one fsync at most."""
 
@@ -121,7 +123,7 @@ class SqliteStore:
             with self._database.group():
                 for work in works:
                     self._write_one(work)
-        except (sqlite3.Error, FlotaError) as error:
+        except Exception as error:  # the thread must outlive it: nobody else answers those who wait
             failure = self._failure(error)
             for work in works:
                 work.outcome = failure
@@ -130,18 +132,26 @@ class SqliteStore:
         if work.txn is None:
             work.outcome = self._database.raise_epoch()
             return
-        found = self._database.write(work.txn)
+        try:
+            found = self._database.write(work.txn)
+        except (sqlite3.Error, FlotaError):
+            raise
+        except Exception as error:  # of this transaction alone: the others of its group can be written
+            log.exception("a transaction can't be written")
+            work.outcome = Internal(f"the controller's store can't write this: {error}")
+            return
         work.outcome = found
         if not isinstance(found, Conflict):
             work.puts = stamped(work.txn.puts, found)
 
-    def _failure(self, error: sqlite3.Error | FlotaError) -> FlotaError:
+    def _failure(self, error: Exception) -> FlotaError:
         """A full disk may pass. After any other failed write the file's state is unknown (a failed fsync
         marks its pages clean), so nothing more is written until a restart has read it again."""
         if isinstance(error, FlotaError):
             return error
         if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
             return Exhausted("the disk of the controller's store is full", hint="Free some space")
+        log.error("the store failed", exc_info=error)
         self._broken = Unavailable(
             f"the controller's store failed: {error}", hint="Restart the controller; it will check the file"
         )

@@ -124,14 +124,16 @@ class Database:
         if conflict is not None:
             return conflict
         revision = self._revision + 1
+        gone = [key_of(record) for record in txn.deletes]
+        rows = [_row(record, revision) for record in txn.puts]
         self._connection.execute("SAVEPOINT txn")
         try:
-            gone = [key_of(record) for record in txn.deletes]
             self._connection.executemany("DELETE FROM records WHERE kind = ? AND key = ?", gone)
-            self._connection.executemany(_PUT, [_row(record, revision) for record in txn.puts])
+            self._connection.executemany(_PUT, rows)
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK TO txn")
+                self._connection.execute("RELEASE txn")
             raise
         self._connection.execute("RELEASE txn")
         self._revision = revision

@@ -8,12 +8,16 @@ import signal
 import sqlite3
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from controller.snapshot import Cluster
 from controller.store.base import Txn
 from controller.store.sqlite import SqliteStore
-from model.errors import Damaged, FlotaError, InUse, Unavailable, Unsupported
+from controller.store.sqlite_file import FolderLock
+from model.errors import Damaged, FlotaError, Internal, InUse, Unavailable, Unsupported
 from model.ids import ServiceId
 from model.records import Service
 from model.spec import ContainerSpec, ServiceSpec
@@ -73,6 +77,45 @@ async def test_commit_after_close_is_refused(tmp_path: Path) -> None:
     await store.close()
     with pytest.raises(Unavailable):
         await store.commit(Txn(puts=(service("a"),)))
+
+
+async def test_record_that_can_not_be_written_fails_alone(tmp_path: Path) -> None:
+    """Whatever comes with it in one group is written, and so is all that comes later."""
+    store = await SqliteStore.open(tmp_path)
+    epoch = await store.lead()
+    bad = replace(service("bad"), generation=10**20)
+    txns = [Txn(puts=(one,), epoch=epoch) for one in (service("a"), bad, service("b"))]
+    async with asyncio.timeout(30):
+        found = await asyncio.gather(*(store.commit(txn) for txn in txns), return_exceptions=True)
+        mixed = Txn(puts=(service("c"), bad), epoch=epoch)
+        with pytest.raises(Internal, match="can't write this"):
+            await store.commit(mixed)
+        assert await store.commit(Txn(puts=(service("d"),), epoch=epoch)) == 3
+    assert [type(one) for one in found] == [int, Internal, int]
+    await store.close()
+    store = await SqliteStore.open(tmp_path)
+    assert sorted(s.spec.name for s in store.snapshot().services.values()) == ["a", "b", "d"]
+    await store.close()
+
+
+class Unforeseen:
+    """A file that fails in a way of which nobody has thought."""
+
+    def group(self) -> None:
+        raise RuntimeError("never seen before")
+
+    def close(self) -> None:
+        return None
+
+
+async def test_writer_that_meets_the_unforeseen_refuses_all_and_can_be_closed(tmp_path: Path) -> None:
+    database: Any = Unforeseen()
+    store = SqliteStore(tmp_path / "store.db", FolderLock(tmp_path), database, Cluster())
+    async with asyncio.timeout(30):
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="store failed: never seen before"):
+                await store.commit(Txn(puts=(service("a"),)))
+        await store.close()
 
 
 async def test_flipped_byte_anywhere_in_the_records_is_found(tmp_path: Path) -> None:

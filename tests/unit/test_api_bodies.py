@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from api.routes.table import CONTROLLER
 from model.api import CreateInstance, UpdateService
-from model.codec import decode_strict, to_plain
+from model.codec import decode_strict, encode_wire, to_plain
 from model.errors import InvalidInput
 from model.spec import Attachment, ContainerSpec, Mount, Publish, ServiceSpec, Ulimit
 
@@ -53,9 +53,11 @@ def test_any_value_in_any_field_is_taken_or_refused(sample: tuple[Any, Any], dat
     place = data.draw(st.sampled_from(places(plain)))
     body = json.dumps(changed(plain, place, data.draw(WRONG))).encode()
     try:
-        assert isinstance(decode_strict(body, type_), type_)
+        taken = decode_strict(body, type_)
     except InvalidInput as error:
         assert error.message
+    else:
+        assert isinstance(taken, type_) and encode_wire(taken), "it can be stored"
 
 
 @given(st.sampled_from(SAMPLES), st.data())
@@ -69,6 +71,16 @@ def test_unknown_field_anywhere_is_refused_by_its_path(sample: tuple[Any, Any], 
     with pytest.raises(InvalidInput) as refusal:
         decode_strict(body, type_)
     assert any(p.path.endswith("bogus") and p.message == "unknown field" for p in refusal.value.problems)
+
+
+@pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1, 10**20, 1e20])
+def test_number_too_large_is_refused_by_its_path(number: float) -> None:
+    body = json.dumps(
+        changed(to_plain(CreateInstance(spec=CONTAINER)), ("spec", "ports", 0, "target"), number)
+    )
+    with pytest.raises(InvalidInput) as refusal:
+        decode_strict(body, CreateInstance)
+    assert [p.path for p in refusal.value.problems] == ["spec.ports[0].target"]
 
 
 def _at(value: Any, place: tuple[Any, ...]) -> Any:

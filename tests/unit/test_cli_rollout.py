@@ -47,10 +47,10 @@ def test_policies_that_can_not_be_have_all_their_problems_named() -> None:
         rollback=UpdatePolicy(delay=-1.0, failure_action="rollback", order="start-first"),
     )
     assert [problem.path for problem in validate_service(spec)] == [
-        "spec.update",
+        "spec.update.parallelism",
         "spec.update.monitor",
         "spec.update.max_failure_ratio",
-        "spec.rollback",
+        "spec.rollback.delay",
         "spec.rollback.failure_action",
         "spec.rollback.order",
     ]

@@ -38,6 +38,7 @@ from model.validate import (
     validate_service,
 )
 
+HUGE = 10**20
 BAD_CHECKS: list[tuple[HealthCheck, list[str]]] = [
     (HealthCheck(probe=ExecProbe(args=()), retries=-1), ["probe.args", "retries"]),
     (HealthCheck(probe=ExecProbe(args=("a\0",))), ["probe"]),
@@ -240,6 +241,27 @@ def test_all_problems_come_at_once() -> None:
 def test_absurd_replicas_are_refused(replicas: int) -> None:
     problems = validate_service(ServiceSpec(name="a", container=GOOD, mode=Replicated(replicas=replicas)))
     assert "spec.mode.replicas" in {p.path for p in problems}
+
+
+def test_numbers_that_make_no_sense_are_refused_at_their_paths() -> None:
+    container = ContainerSpec(
+        image="x",
+        restart=RestartPolicy(condition="always", max_attempts=HUGE),
+        ulimits=(Ulimit(name="nofile", soft=1, hard=HUGE), Ulimit(name="nproc", soft=HUGE, hard=-1)),
+        resources=Resources(memory=1 << 30, memory_swap=HUGE),
+        mounts=(Mount(type="tmpfs", target="/t", tmpfs_size=HUGE),),
+    )
+    policy = UpdatePolicy(parallelism=HUGE)
+    found = validate_service(ServiceSpec(name="web", container=container, update=policy, rollback=policy))
+    assert {problem.path for problem in found} == {
+        "spec.container.restart.max_attempts",
+        "spec.container.ulimits[0]",
+        "spec.container.ulimits[1]",
+        "spec.container.resources.memory_swap",
+        "spec.container.mounts[0]",
+        "spec.update.parallelism",
+        "spec.rollback.parallelism",
+    }
 
 
 def test_start_first_with_a_host_port_is_refused() -> None:
