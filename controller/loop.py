@@ -105,13 +105,19 @@ class ReconcileLoop:
     async def _step(self, key: Key) -> None:
         try:
             plan = await self._committer.run(lambda cluster: self._plan(cluster, key))
-        except FlotaError as error:
-            self._failures[key] = self._failures.get(key, 0) + 1
-            wait = delay(self._failures[key], first=0.2, limit=30.0)
-            log.warning("%s %s: %s; again in %.1f s", key.kind, key.id[:12], error, wait)
-            self._alarm.set(key, self._clock.monotonic() + wait)
+        except Exception as error:  # also one that nobody foresaw: all other keys go on
+            self._failed(key, error)
             return
         self._failures.pop(key, None)
         if plan.retry_at is not None:
             wait = max(0.0, plan.retry_at - self._clock.now())
             self._alarm.set(key, self._clock.monotonic() + wait)
+
+    def _failed(self, key: Key, error: Exception) -> None:
+        """Again after a while, ever longer."""
+        self._failures[key] = self._failures.get(key, 0) + 1
+        wait = delay(self._failures[key], first=0.2, limit=30.0)
+        unforeseen = None if isinstance(error, FlotaError) else error
+        words = "%s %s: %s; again in %.1f s"
+        log.warning(words, key.kind, key.id[:12], error, wait, exc_info=unforeseen)
+        self._alarm.set(key, self._clock.monotonic() + wait)

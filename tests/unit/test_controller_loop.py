@@ -1,0 +1,58 @@
+"""The reconcile loop: every key gets its turn, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from aio.clock import VirtualClock
+from controller.committer import Committer
+from controller.events import EventRing
+from controller.loop import ReconcileLoop
+from controller.plan import Plan
+from controller.snapshot import Cluster, Key
+from controller.store.memory import MemoryStore
+from model.errors import Unavailable
+
+BAD, GOOD = Key("service", "bad"), Key("service", "good")
+
+
+@contextlib.asynccontextmanager
+async def running(clock: VirtualClock, plan: Callable[[Cluster, Key], Plan]) -> AsyncIterator[ReconcileLoop]:
+    store = MemoryStore()
+    committer = Committer(store, EventRing(clock))
+    loop = ReconcileLoop(store, committer, clock, plan=plan, changed=lambda _cluster, _changes: None)
+    task = asyncio.create_task(loop.run())
+    try:
+        yield loop
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize("error", [KeyError("nobody foresaw it"), Unavailable("the store is away")])
+async def test_key_that_can_not_be_planned_is_tried_again_and_delays_no_other(error: Exception) -> None:
+    clock, planned = VirtualClock(), list[Key]()
+
+    def plan(cluster: Cluster, key: Key) -> Plan:
+        if key in (BAD, GOOD):
+            planned.append(key)
+        if planned.count(BAD) < 3 and key == BAD:
+            raise error
+        return Plan()
+
+    async with running(clock, plan) as loop:
+        loop.add((BAD, GOOD))
+        await clock.advance(0)
+        assert planned == [BAD, GOOD]
+        await clock.advance(0.2)
+        await clock.advance(0.4)
+        await clock.advance(20)
+        assert planned == [BAD, GOOD, BAD, BAD], "ever later, and no more once it went well"
+        loop.add((GOOD,))
+        await clock.advance(0)
+        assert planned[-1] == GOOD
