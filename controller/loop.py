@@ -101,6 +101,7 @@ class ReconcileLoop:
                 await self._step(key)
             finally:
                 self._queue.done(key)
+            await asyncio.sleep(0)  # an empty plan waits for nothing: sessions get their turn between keys
 
     async def _step(self, key: Key) -> None:
         try:

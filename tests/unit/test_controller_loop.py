@@ -34,6 +34,22 @@ async def running(clock: VirtualClock, plan: Callable[[Cluster, Key], Plan]) -> 
             await task
 
 
+async def test_keys_without_anything_to_do_let_others_have_their_turn() -> None:
+    clock, planned = VirtualClock(), list[int]()
+    turns = 0
+
+    def plan(cluster: Cluster, key: Key) -> Plan:
+        planned.append(turns)
+        return Plan()
+
+    async with running(clock, plan) as loop:
+        loop.add(Key("service", str(number)) for number in range(50))
+        while len(planned) < 50:
+            await asyncio.sleep(0)
+            turns += 1
+    assert len(set(planned)) > 40
+
+
 @pytest.mark.parametrize("error", [KeyError("nobody foresaw it"), Unavailable("the store is away")])
 async def test_key_that_can_not_be_planned_is_tried_again_and_delays_no_other(error: Exception) -> None:
     clock, planned = VirtualClock(), list[Key]()
