@@ -35,18 +35,24 @@ class SystemClock:
 
 
 class VirtualClock:
-    """Time that stands still until `advance`; sleepers wake in order of their deadlines."""
+    """Time that stands still until `advance`; sleepers wake in order of their deadlines. Only `step` moves
+    the wall clock apart."""
 
     def __init__(self, start: float = 1_000_000.0) -> None:
         self._now = start
+        self._stepped = 0.0
         self._sleepers: list[tuple[float, int, asyncio.Event]] = []
         self._serial = 0
 
     def now(self) -> float:
-        return self._now
+        return self._now + self._stepped
 
     def monotonic(self) -> float:
         return self._now
+
+    def step(self, seconds: float) -> None:
+        """Somebody sets the wall clock; no time passes."""
+        self._stepped += seconds
 
     async def sleep(self, seconds: float) -> None:
         self._serial += 1

@@ -24,6 +24,9 @@ def revised(
     """Its next generation, with the addresses and ports that the spec needs. `spec` is valid. Raises NotFound
     for a network that is not there (any more), InUse for a port that another service has, Exhausted."""
     attachments = resolve_attachments(cluster, spec.container)
+    generation = service.generation + 1
+    if rollout is not None and rollout != service.rollout:
+        rollout = replace(rollout, generation=generation)
     return replace(
         service,
         spec=spec,
@@ -31,6 +34,6 @@ def revised(
         vips=vips_of(cluster, service.id, spec, attachments, service.vips),
         previous=previous,
         rollout=rollout,
-        generation=service.generation + 1,
+        generation=generation,
         updated_at=now,
     )

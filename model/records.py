@@ -104,6 +104,8 @@ class Rollout(Struct):
         "updating", "paused", "completed", "rollback_started", "rollback_paused", "rollback_completed"
     ] = "updating"
     started_at: float = 0.0
+    generation: int = 0
+    """Of the service with which it began: it brings what is made from that one or a later one."""
     completed_at: float = 0.0
     message: str = ""
 

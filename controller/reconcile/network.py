@@ -40,6 +40,9 @@ def plan_network(
             items.append(delete(block, "its network was removed"))
         elif block.quarantined_until and block.quarantined_until <= now:
             items.append(delete(block, "its quarantine has passed"))
+        elif block.quarantined_until > now + QUARANTINE:
+            sooner = replace(block, quarantined_until=now + QUARANTINE)
+            items.append(put(sooner, "the clock was set back since its quarantine began"))
         elif block.quarantined_until:
             due.append(block.quarantined_until)
         elif block.holder:
@@ -88,7 +91,8 @@ def _more(
     gives back: they ask again by themselves."""
     leases, again = Leases(cluster, now), list[float]()
     for host in wanting:
-        last = max(block.leased_at for block in shares if block.host == host)
+        times = (block.leased_at for block in shares if block.host == host)
+        last = max((at for at in times if at <= now), default=0.0)  # none from before it was set back
         if last > now - PATIENCE:
             again.append(last + PATIENCE)
             continue

@@ -66,7 +66,7 @@ def roll(
         serving = any(serves(i, now) for i in occupants.outdated)
         if serving and budget <= 0:
             continue
-        if (at := due_at(service, occupants)) > now.now:
+        if (at := due_at(service, occupants, now.now)) > now.now:
             due.append(at)
             continue
         budget -= serving

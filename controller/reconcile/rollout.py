@@ -66,7 +66,7 @@ def _failed(service: Service, occupants: Occupants, rollout: Rollout, now: Situa
 
 
 def _fresh(service: Service, instances: Iterable[Instance], rollout: Rollout) -> Iterable[Instance]:
-    return (i for i in instances if same(service, i) and i.created_at >= rollout.started_at)
+    return (i for i in instances if same(service, i) and i.generation >= rollout.generation)
 
 
 def _halted(service: Service, rollout: Rollout, policy: UpdatePolicy, words: str, now: float) -> Rollout:

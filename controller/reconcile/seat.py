@@ -14,6 +14,9 @@ from model.spec import Struct
 from model.status import HostState, InstanceStatus, Phase
 
 FIRST_DELAY, LONGEST_DELAY, FACTOR = 1.0, 60.0, 4.0
+AHEAD = 60.0
+"""Seconds by which a time may lie ahead, as clocks of hosts differ. One further ahead is of a wrong clock, or
+from before ours was set back, and is as good as long ago: nobody waits for it to come."""
 
 
 class Seat(Struct):
@@ -98,14 +101,16 @@ def serves(instance: Instance, now: Situation) -> bool:
 def ready_since(instance: Instance, now: Situation) -> float:
     """By its host's clock where that makes sense; an older host tells only when it started."""
     status = now.status(instance)
-    return max(instance.created_at, min(status.ready_since or status.started_at, now.now))
+    times = (instance.created_at, status.ready_since or status.started_at)
+    return max(min(at, now.now) if at <= now.now + AHEAD else 0.0 for at in times)
 
 
-def due_at(service: Service, occupants: Occupants) -> float:
-    """When the next one may be made in this seat: ever later, the more of its kind have failed there."""
+def due_at(service: Service, occupants: Occupants, now: float) -> float:
+    """When the next one may be made in this seat: ever later, the more of its kind have failed there. At once
+    where the last of them is from before the clock was set back."""
     made_by = container_of(service.spec)
     ended = [i for i in occupants.history if i.spec == made_by]
-    if not ended:
+    if not ended or ended[-1].created_at > now:
         return 0.0
     wait = delay(len(ended), first=FIRST_DELAY, limit=LONGEST_DELAY, factor=FACTOR)
     return ended[-1].created_at + wait

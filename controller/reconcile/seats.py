@@ -43,7 +43,8 @@ def settle(
     retire: list[Retire] = []
     by_seat: dict[Seat, Occupants] = {seat: Occupants() for seat, _ in wanted}
     surplus: dict[Seat, list[Instance]] = {}
-    for instance in sorted(instances, key=lambda i: (i.created_at, i.id)):
+    # those from before the clock was set back are older than all that were made since
+    for instance in sorted(instances, key=lambda i: (i.created_at <= now.now, i.created_at, i.id)):
         seat = seat_of(service, instance)
         if seat in by_seat:
             _sort_in(service, by_seat[seat], instance, now, retire)
@@ -149,7 +150,7 @@ def _fill(
     """An empty seat: fill it at once, or after the delay that its failures have earned."""
     if service.spec.update.order == "stop-first" and _still_leaving(occupants, now):
         return  # its end is an event, which brings us back here
-    at = due_at(service, occupants)
+    at = due_at(service, occupants, now.now)
     if at > now.now:
         due.append(at)
         return

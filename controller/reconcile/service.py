@@ -198,7 +198,7 @@ def _proving(service: Service, instances: Iterable[Instance], now: float) -> lis
     """When each young instance of a service that was failing will have proven itself."""
     if not any(condition.type == FAILING for condition in service.conditions):
         return []
-    return [i.created_at + PROVEN for i in instances if i.created_at + PROVEN > now]
+    return [i.created_at + PROVEN for i in instances if 0 <= now - i.created_at < PROVEN]
 
 
 def _conditions(

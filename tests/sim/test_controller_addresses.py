@@ -87,6 +87,7 @@ class Simulation:
 
     async def step(self) -> None:
         acts = (self.kill_controller, self.sever, self.restore, self.restart_agent, self.scale, self.update)
+        acts = (*acts, self.step_wall)
         people = (self.drain, self.create, self.create, self.remove)
         await self.random.choice((*acts, *people))()
 
@@ -111,6 +112,9 @@ class Simulation:
             agent = self.fleet.agents.get(host)
             if agent is None or agent.channel.closed or agent.goodbye is not None:
                 await self.fleet.connect(host)
+
+    async def step_wall(self) -> None:
+        self.clock.step(self.random.choice((-7200.0, -20.0, 20.0, 7200.0)))
 
     async def restart_agent(self) -> None:
         if self.fleet.agents:

@@ -114,6 +114,7 @@ class Simulation:
             self.crash,
             self.drain,
             self.remove_network,
+            self.step_wall,
         )
         await self.random.choice(verbs)()
 
@@ -144,6 +145,10 @@ class Simulation:
             await self.clock.advance(self.random.choice((0.0, 4.0)))
             if self.fleet.up:
                 await self.fleet.connect(host)
+
+    async def step_wall(self) -> None:
+        """The controller's wall clock is set, back or forth."""
+        self.clock.step(self.random.choice((-7200.0, -40.0, -1.0, 40.0, 7200.0)))
 
     async def crash(self) -> None:
         """A container ends by itself."""

@@ -98,7 +98,7 @@ class Simulation:
             host.first_health = "starting"
         for _ in range(STEPS):
             await self.random.choice(
-                (self.update, self.look, self.look, self.look, self.crash, self.restart)
+                (self.update, self.look, self.look, self.look, self.crash, self.restart, self.step_wall)
             )()
             await self.clock.advance(self.random.choice((0.0, 0.1, 1.0, 5.0)))
         await self.heal()
@@ -126,6 +126,9 @@ class Simulation:
             for ident, status in list(agent.host.statuses.items()):
                 if status.phase is Phase.RUNNING and self.random.random() < 0.05:
                     await agent.exit(ident, 1)
+
+    async def step_wall(self) -> None:
+        self.clock.step(self.random.choice((-7200.0, -40.0, 40.0, 7200.0)))
 
     async def restart(self) -> None:
         """The controller dies, and another takes its place."""
