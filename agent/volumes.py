@@ -1,17 +1,21 @@
 """Local volumes of one host: directories with a record, named by people or, anonymous, by 64 digits.
 
-Invariants: a volume's directory is `<folder>/<name>/_data` and nothing that a container wrote can move it; a
-volume that an instance uses is not removed.
+Invariants: a volume's directory is `<folder>/<name>/_data`, and from its making to its removal the same one:
+containers hold it by their mounts, so nothing moves or replaces it. A volume that an instance uses is not
+removed; one at a time makes, fills or removes a volume.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from agent.journal import Journal
 from agent.trees import remove_tree
@@ -25,7 +29,8 @@ from model.status import VolumeReport
 COPY_DEADLINE = 3600.0
 OWNER = "flota.container"
 """Label of an anonymous volume: the id of the container that it was made for."""
-_REMOVED, _COPY = ".removed-", "_copy"
+_REMOVED, _COPY, _READY = ".removed-", "_copy", "_ready"
+"""`_copy` is being copied, or was when an agent died; `_ready` is whole and on its way into `_data`."""
 
 
 class Volumes:
@@ -38,6 +43,8 @@ class Volumes:
         self._journal = journal
         self.users = users
         self._known: dict[str, VolumeReport] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Of those that somebody works at or waits for."""
         self.changed: Callable[[], None] = lambda: None
         """Called when a volume came or went."""
 
@@ -96,13 +103,18 @@ class Volumes:
 
     async def _add(self, made: VolumeReport) -> VolumeReport:
         name = made.name
-        if name in self._known:
-            return self._known[name]
-        await in_thread(self._make, name)
-        await self._journal.put("volume", name, made)
-        self._known[name] = made
+        async with self._turn(name):
+            if name in self._known:
+                return self._known[name]
+            await in_thread(self._make, name)
+            await self._journal.put("volume", name, made)
+            self._known[name] = made
         self.changed()
         return made
+
+    def _turn(self, name: str) -> asyncio.Lock:
+        """Ends with the last who holds it."""
+        return self._turns.setdefault(name, asyncio.Lock())
 
     async def remove(self, name: str, *, force: bool = False) -> None:
         """Raises NotFound (unless `force`), InUse."""
@@ -119,11 +131,12 @@ class Volumes:
     async def _remove(self, name: str) -> None:
         """Out of sight by one rename, then forgotten, then deleted: a crash leaves nothing half there."""
         aside = self._folder / f"{_REMOVED}{name}"
-        if self._known.pop(name, None) is None:
-            return
-        await in_thread(_set_aside, self._folder / name, aside)
-        await self._journal.delete("volume", name)
-        await in_thread(remove_tree, aside)
+        async with self._turn(name):
+            if self._known.pop(name, None) is None:
+                return
+            await in_thread(_set_aside, self._folder / name, aside)
+            await self._journal.delete("volume", name)
+            await in_thread(remove_tree, aside)
         self.changed()
 
     async def prune(self, *, all_unused: bool) -> Mapping[str, int]:
@@ -137,18 +150,23 @@ class Volumes:
 
     async def fill(self, name: str, source: str) -> None:
         """Copy what an image has at the mount point into a volume that is still empty, owners and modes kept
-        (`source` is inside a root that no process runs in yet, its links resolved). All of it or nothing."""
-        target = Path(self.path(name))
-        if not os.path.isdir(source) or os.listdir(target):
-            return
-        if not os.listdir(source):
-            await in_thread(_copy_owner, source, target)
-            return
-        copy = target.with_name(_COPY)
-        await in_thread(remove_tree, copy)
-        words = ["cp", "-a", "--no-target-directory", "--", source, str(copy)]
-        (await run(words, deadline=COPY_DEADLINE)).check()
-        await in_thread(os.rename, copy, target)
+        (`source` is inside a root that no process runs in yet, its links resolved). Others may have the
+        volume mounted meanwhile, and what they wrote stays. All of it or nothing: what a crash cut short is
+        gone on with."""
+        async with self._turn(name):
+            target = Path(self.path(name))
+            copy, ready = target.with_name(_COPY), target.with_name(_READY)
+            if not ready.exists():
+                if not os.path.isdir(source) or os.listdir(target):
+                    return
+                if not os.listdir(source):
+                    await in_thread(_copy_owner, source, target)
+                    return
+                await in_thread(remove_tree, copy)
+                words = ["cp", "-a", "--no-target-directory", "--", source, str(copy)]
+                (await run(words, deadline=COPY_DEADLINE)).check()
+                await in_thread(os.rename, copy, ready)
+            await in_thread(_pour, ready, target)
 
     def _make(self, name: str) -> None:
         path = self._folder / name / "_data"
@@ -161,10 +179,20 @@ def _set_aside(path: Path, aside: Path) -> None:
         path.rename(aside)
 
 
-def _copy_owner(source: str, target: Path) -> None:
+def _pour(ready: Path, target: Path) -> None:
+    """Each entry by a rename, so that none is ever half there; then the directory itself. Idempotent."""
+    for name in os.listdir(ready):
+        if not os.path.lexists(target / name):
+            os.rename(ready / name, target / name)
+    _copy_owner(ready, target)
+    remove_tree(ready)
+
+
+def _copy_owner(source: str | Path, target: Path) -> None:
+    """Owner, mode, times and extended attributes."""
     info = os.stat(source)
     os.chown(target, info.st_uid, info.st_gid)
-    target.chmod(stat.S_IMODE(info.st_mode))
+    shutil.copystat(source, target)
 
 
 def _usage(folder: Path) -> int:
