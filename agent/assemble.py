@@ -15,14 +15,17 @@ from agent.context import Context
 from agent.endpoints import HOST, in_namespace, mode_of, owner
 from agent.oci import process, users
 from agent.runtime.base import Bundle
+from aio.subprocess import Completed, run
 from aio.supervisor import in_thread
-from model.errors import NotFound
+from model.errors import DeadlineExceeded, NotFound
 from model.image import ImageConfig
 from model.records import Instance
 from model.spec import Mount, Struct, VolumeSpec
 from model.status import Endpoint
 
 HOST_RESOLV_CONF = "/etc/resolv.conf"
+SOURCE_DEADLINE = 5.0
+"""Seconds in which the file system of a bind source must answer."""
 
 
 class Mounts(Struct):
@@ -35,7 +38,8 @@ class Mounts(Struct):
 
 async def mounts_of(context: Context, want: Instance, image: ImageConfig, root: str) -> Mounts:
     """Volumes are made where missing; an anonymous one is found again by the container and its target.
-    Raises InvalidInput for a target that leads nowhere good, NotFound for a missing bind source."""
+    Raises InvalidInput for a target that leads nowhere good, NotFound for a missing bind source,
+    DeadlineExceeded for one that does not answer."""
     wishes = list(want.spec.mounts)
     covered = {os.path.normpath(mount.target) for mount in wishes}
     wishes += [Mount(type="volume", target=t) for t in image.volumes if os.path.normpath(t) not in covered]
@@ -53,7 +57,7 @@ async def mounts_of(context: Context, want: Instance, image: ImageConfig, root: 
             volumes.append((name, wish.target))
             made.append(replace(wish, source=context.volumes.path(name), target=target))
         elif wish.type == "bind":
-            made.append(replace(wish, source=_bind_source(wish), target=target))
+            made.append(replace(wish, source=await _bind_source(wish), target=target))
         else:
             made.append(replace(wish, source="", target=target))
     return Mounts(mounts=tuple(made), volumes=tuple(volumes), anonymous=tuple(anonymous))
@@ -66,13 +70,24 @@ async def _volume(context: Context, want: Instance, wish: Mount) -> str:
     return (await context.volumes.create(VolumeSpec(name=wish.source), now)).name
 
 
-def _bind_source(wish: Mount) -> str:
+async def _bind_source(wish: Mount) -> str:
     path = os.path.normpath(wish.source)
-    if not os.path.exists(path):
+    if (await _apart(path, "stat", "-L", "--", path)).code != 0:
         if not wish.create_source:
             raise NotFound(f"bind source {path} does not exist on this host", hint="Make it, or use -v")
-        os.makedirs(path, mode=0o755, exist_ok=True)
+        (await _apart(path, "mkdir", "-p", "-m", "755", "--", path)).check()
     return path
+
+
+async def _apart(path: str, *words: str) -> Completed:
+    """By a process of its own: on a file system that hangs a look never ends, nor would the thread's."""
+    try:
+        return await run(words, deadline=SOURCE_DEADLINE)
+    except DeadlineExceeded as error:
+        raise DeadlineExceeded(
+            f"bind source {path} does not answer within {SOURCE_DEADLINE:g} s",
+            hint="Its file system may hang, for example a network one whose server is gone",
+        ) from error
 
 
 async def bundle(

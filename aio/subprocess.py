@@ -1,7 +1,8 @@
 """Running programs: argv lists only, with a deadline and an output cap, always reaped, no stray descriptor.
 
 Python 3.11 leaves the child alive when `proc.wait()` is cancelled; here a cancelled or timed-out call kills
-the child's whole process group and waits for it.
+the child's whole process group and waits for it, unless it hangs in the kernel, where no signal reaches it:
+that one is reaped by the loop whenever it ends.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from model.errors import CommandFailed, DeadlineExceeded
 
 OUTPUT_CAP = 1 << 20
+DYING = 2.0
+"""Seconds for which a killed program is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,14 @@ async def run(
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await asyncio.shield(process.wait())
+            await _dead(process)
     return Completed(tuple(argv), code, stdout, stderr)
+
+
+async def _dead(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DYING):
+            await process.wait()
 
 
 async def _communicate(process: asyncio.subprocess.Process, stdin: bytes | None) -> tuple[bytes, bytes]:
