@@ -4,6 +4,7 @@ gathered."""
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +24,10 @@ from model.records import Instance
 from model.spec import Mount, Struct, VolumeSpec
 from model.status import Endpoint
 
+log = logging.getLogger("flota.agent")
 HOST_RESOLV_CONF = "/etc/resolv.conf"
+ETC_LIMIT = 1 << 20
+"""Bytes of a file under /etc that a container's change of networks is written into."""
 SOURCE_DEADLINE = 5.0
 """Seconds in which the file system of a bind source must answer."""
 
@@ -144,9 +148,14 @@ def rewrite_etc(context: Context, want: Instance, old: Sequence[Endpoint], new: 
 
 
 def _rewrite(path: Path, change: Callable[[str], str]) -> None:
-    """The file is mounted inside, so it stays the same one and is written by one call."""
-    with contextlib.suppress(FileNotFoundError), open(path, "r+", encoding="utf-8", errors="replace") as file:
-        before = file.read()
+    """The file is mounted inside, so it stays the same one and is written by one call. The container may have
+    made it as large as it likes: no more is read than such a file ever needs."""
+    with contextlib.suppress(FileNotFoundError), open(path, "r+b") as file:
+        data = file.read(ETC_LIMIT + 1)
+        if len(data) > ETC_LIMIT:
+            log.warning("%s is left as it is: the container made it larger than %d bytes", path, ETC_LIMIT)
+            return
+        before = data.decode(errors="replace")
         after = change(before)
         if after != before:
             data = after.encode(errors="replace")
