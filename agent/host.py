@@ -124,7 +124,10 @@ class HostAgent:
     async def _recovered(self, record: Local) -> Local:
         context = self.context
         released = False
-        if record.live and not record.started and record.boot_id == context.boot_id:
+        here = record.live and record.boot_id == context.boot_id
+        if here:
+            await context.runtime.adopt(str(context.bundle(record.instance)))
+        if here and not record.started:
             state = await context.runtime.state(record.instance)
             let_go = state is not State.CREATED and self._actions.released(record)
             released = let_go or state in (State.RUNNING, State.PAUSED)

@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal as signals
 import socket
 
-from agent.runtime import exits
 from agent.runtime.argv import control_resize
 from agent.runtime.base import Exit
 from agent.runtime.supervise import Supervised
@@ -43,7 +41,8 @@ def control(directory: str, command: bytes) -> None:
 
 
 class Attachment:
-    """An ExecHandle. `process` is set for an exec; without it this looks at a container's first process."""
+    """An ExecHandle. `process` and `ended` are set for an exec; without them this looks at a container's
+    first process."""
 
     def __init__(
         self,
@@ -52,12 +51,13 @@ class Attachment:
         stdin: bool,
         connection: socket.socket | None = None,
         process: Supervised | None = None,
+        ended: asyncio.Future[Exit] | None = None,
     ) -> None:
         self._directory = directory
         self._stdin = stdin
         self._socket = connection
         self.process = process
-        self._exit: Exit | None = None
+        self.ended = ended
 
     @classmethod
     async def open(cls, directory: str, *, stdin: bool) -> Attachment:
@@ -110,18 +110,9 @@ class Attachment:
 
     async def wait(self) -> Exit:
         """Raises WrongState on the attach side of a container."""
-        if self.process is None:
+        if self.ended is None:
             raise WrongState("an attach has no exit of its own")
-        if self._exit is None:
-            done: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
-            conmon = self.process.conmon_pid, self.process.conmon_started
-            stop = exits.watch(self._directory, *conmon, done.set_result)
-            try:
-                self._exit = await done
-            finally:
-                stop()
-            shutil.rmtree(self._directory, ignore_errors=True)
-        return self._exit
+        return await asyncio.shield(self.ended)
 
     async def signal(self, signal: int) -> None:
         if self.process is None:

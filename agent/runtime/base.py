@@ -127,6 +127,10 @@ class Runtime(Protocol):
         (0: never; rounded up to whole ones) it is killed with its process group, also if no agent lives."""
         ...
 
+    async def adopt(self, bundle_directory: str) -> None:
+        """Go on with what another agent left of its execs in a container that lives."""
+        ...
+
     async def update(self, container: str, resources: Mapping[str, Any]) -> None: ...
 
     async def reopen_log(self, bundle_directory: str) -> None:

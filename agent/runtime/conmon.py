@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import math
 import os
 import shutil
@@ -19,13 +18,13 @@ from typing import Any
 import msgspec
 
 from agent.cgroup import CgroupFiles
-from agent.runtime import argv, exits
+from agent.runtime import argv, execfolder, exits
 from agent.runtime.argv import Programs
 from agent.runtime.attach import STDIN_ONCE, Attachment, control
 from agent.runtime.base import Bundle, Created, ExecHandle, Exit, State
 from agent.runtime.runcstate import RuncState, start_held
 from agent.runtime.spawn import output
-from agent.runtime.supervise import supervise
+from agent.runtime.supervise import Supervised, supervise
 from agent.runtime.sweep import sweep
 from model.errors import CommandFailed, FlotaError, NotFound, Unsupported, WrongState
 from model.spec import Struct
@@ -64,7 +63,6 @@ class ConmonRuntime:
         self._deadlines = deadlines
         self._env = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
         self._states = RuncState(root)
-        self._execs = itertools.count(1)
         self._turns = asyncio.Semaphore(2 * (os.cpu_count() or 1))
         self.cgroups = CgroupFiles(cgroup_root, cgroup_parent)
 
@@ -161,8 +159,7 @@ class ConmonRuntime:
         *,
         deadline: float = 0.0,
     ) -> ExecHandle:
-        directory = os.path.join(bundle_directory, "exec", f"{os.getpid()}-{next(self._execs)}")
-        os.makedirs(directory, mode=0o700)
+        directory = execfolder.make(bundle_directory)
         try:
             with open(os.path.join(directory, "process.json"), "wb") as file:
                 file.write(msgspec.json.encode(process))
@@ -178,13 +175,16 @@ class ConmonRuntime:
             async with self._turns:
                 return await self._exec(command, directory, spec)
         except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
+            execfolder.remove(directory)
             raise
+
+    async def adopt(self, bundle_directory: str) -> None:
+        execfolder.adopt(bundle_directory)
 
     async def _exec(self, command: Sequence[str], directory: str, spec: ExecSpec) -> ExecHandle:
         if spec.detach:
             made = await supervise(command, directory, deadline=self._deadlines.create)
-            return Attachment(directory, stdin=False, process=made)
+            return _of_exec(Attachment(directory, stdin=False), directory, made)
         attachments: list[Attachment] = []
 
         async def ready() -> None:
@@ -198,8 +198,7 @@ class ConmonRuntime:
             for attachment in attachments:
                 await attachment.close()
             raise
-        attachments[0].process = made
-        return attachments[0]
+        return _of_exec(attachments[0], directory, made)
 
     async def reopen_log(self, bundle_directory: str) -> None:
         control(bundle_directory, argv.CONTROL_REOPEN_LOG)
@@ -237,6 +236,12 @@ class ConmonRuntime:
     async def _clear(self, container: str) -> None:
         """What a create that did not succeed may have left behind."""
         await self.delete(container, force=True)
+
+
+def _of_exec(attachment: Attachment, directory: str, made: Supervised) -> Attachment:
+    attachment.process = made
+    attachment.ended = execfolder.watch(directory, made.conmon_pid, made.conmon_started)
+    return attachment
 
 
 class _Said(msgspec.Struct):

@@ -302,6 +302,9 @@ class FakeRuntime:
             asyncio.get_running_loop().call_later(deadline, made.finish, 128 + signals.SIGKILL)
         return handle
 
+    async def adopt(self, bundle_directory: str) -> None:
+        await self._enter("adopt", bundle_directory)
+
     async def update(self, container: str, resources: Mapping[str, Any]) -> None:
         await self._enter("update", container)
         self._container(container).resources.update(resources)

@@ -110,16 +110,17 @@ def _made(said: bytes, code: int, directory: str) -> Supervised:
     if answer.data < 0:
         reason = words.last_words(answer.message.encode()) or f"exit status {-answer.data}"
         raise CommandFailed(f"runc failed: {reason}")
-    conmon_pid = _conmon_pid(directory)
+    conmon = conmon_pid(directory)
     return Supervised(
         pid=answer.data,
         started=process_started(answer.data) or 0,
-        conmon_pid=conmon_pid,
-        conmon_started=process_started(conmon_pid) or 0,
+        conmon_pid=conmon,
+        conmon_started=process_started(conmon) or 0,
     )
 
 
-def _conmon_pid(directory: str) -> int:
+def conmon_pid(directory: str) -> int:
+    """Of the conmon that works there, or did. Raises OSError, ValueError."""
     with open(f"{directory}/conmon.pid", "rb") as file:
         return int(file.read())
 
@@ -127,4 +128,4 @@ def _conmon_pid(directory: str) -> int:
 def _kill(directory: str) -> None:
     """conmon leads a session of its own; a runc that hangs is in its process group."""
     with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
-        os.killpg(_conmon_pid(directory), signal.SIGKILL)
+        os.killpg(conmon_pid(directory), signal.SIGKILL)

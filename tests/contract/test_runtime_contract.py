@@ -384,6 +384,18 @@ async def test_runtime_exec_detached_runs_on(subject: Subject) -> None:
     await until(two, deadline=5, what="the detached process")
 
 
+async def test_runtime_exec_that_nobody_waits_for_leaves_no_files(subject: Subject) -> None:
+    bundle, _ = await subject.run(SLEEP)
+    folder = Path(bundle.directory, "exec")
+    await (await subject.exec(bundle, *QUICK, detach=True)).close()
+    left = await subject.exec(bundle, *STUBBORN)
+    await expect(left, b"ready")
+    await left.close()
+    await left.signal(signal.SIGKILL)
+    await alone(subject, bundle)
+    await until(lambda: not folder.exists() or not os.listdir(folder), deadline=5)
+
+
 async def test_runtime_exec_in_stopped_container_is_refused(subject: Subject) -> None:
     bundle, created = await subject.run(QUICK)
     await subject.exit(bundle, created)
