@@ -164,7 +164,8 @@ class Actions:
 
     # -- towards an end -----------------------------------------------------------------------------
     async def _stop(self, action: Action, record: Local, want: Instance | None, ended: asyncio.Event) -> None:
-        """The polite signal and its grace, unless by force; then kill. A frozen process gets both thawed."""
+        """The polite signal and its grace, unless by force; then kill. A frozen process, or one that may be,
+        gets both thawed."""
         grace = 0.0 if action.force else _grace(action, want)
         if grace > 0:
             await self._signal(record, self._stop_signal(record, want))
@@ -177,7 +178,7 @@ class Actions:
     async def _signal(self, record: Local, number: int, *, everyone: bool = False) -> None:
         runtime = self._context.runtime
         await runtime.signal(record.instance, number, all_processes=everyone)
-        if record.paused:
+        if record.paused or record.switching:
             with contextlib.suppress(WrongState, NotFound):  # it is gone already
                 await runtime.resume(record.instance)
 

@@ -127,8 +127,9 @@ def _towards_running(record: Local, want: Instance, now: float, admitted_by: flo
     if record.live and _wired_otherwise(record, want):
         return Action(step=Step.WIRE, why="its networks or ports were changed", revision=want.revision)
     if record.running:
-        if (want.desired is Desired.PAUSED) is not record.paused:
-            return Action(step=Step.RESUME if record.paused else Step.PAUSE, why="it was asked to")
+        frozen = want.desired is Desired.PAUSED
+        if frozen is not record.paused or record.switching:
+            return Action(step=Step.PAUSE if frozen else Step.RESUME, why="it was asked to")
         return None
     if record.live and 0 < admitted_by - now <= ADMISSION:
         return Action(step=Step.WAIT, why="hosts that judge it are told of it", until=admitted_by)
@@ -173,6 +174,8 @@ def begun(record: Local, action: Action) -> Local:
             return replace(record, phase=Phase.STARTING, message="")
         case Step.WIRE:
             return replace(record, rewiring=True, wired_for=action.revision, message="")
+        case Step.PAUSE | Step.RESUME:
+            return replace(record, switching=True)
         case Step.DRAIN:
             return replace(record, drained_at=action.until, departing=action.departing)
         case Step.STOP:
@@ -210,7 +213,7 @@ def after(record: Local, want: Instance | None, action: Action, outcome: Outcome
         case Step.START:
             return _let_go(record, outcome.watch, now)
         case Step.PAUSE | Step.RESUME:
-            return replace(record, paused=action.step is Step.PAUSE)
+            return replace(record, paused=action.step is Step.PAUSE, switching=False)
         case Step.CLEAN:
             return _cleaned(record, want, now)
         case Step.SETTLE:
@@ -244,6 +247,7 @@ def exited(record: Local, exit_: Exit, now: float) -> Local:
         ended=True,
         phase=Phase.STOPPING,
         paused=False,
+        switching=False,
         exit_code=exit_.code,
         oom_killed=exit_.oom_killed,
         finished_at=exit_.at or now,
@@ -312,7 +316,7 @@ def _cleaned(record: Local, want: Instance | None, now: float) -> Local:
     """Nothing but root and log is left; the restart policy decides what follows."""
     gone = {"making": False, "prepared": False, "created": None, "ended": False, "started": False}
     unwired = {"endpoints": (), "ports": (), "attached": None, "published": None, "rewiring": False}
-    bare = replace(record, **gone, **unwired, paused=False)
+    bare = replace(record, **gone, **unwired, paused=False, switching=False)
     if record.phase is Phase.FAILED:
         # A first start that fails is the user's to mend; one that the policy made is tried again.
         over = bare

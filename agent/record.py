@@ -33,6 +33,8 @@ class Local(Struct):
     ended: bool = False
     """Its process is over; what is left of it is to be cleaned up."""
     paused: bool = False
+    switching: bool = False
+    """It is being frozen or thawed: until that is over nobody knows which of both it is."""
     killed: bool = False
     """A person's signal was meant to end it; its restart policy does not apply to this end."""
     exit_code: int | None = None
@@ -119,6 +121,15 @@ def timed(record: Local, now: float) -> Local:
     return msgspec.structs.replace(record, ready_since=now if ready else 0.0)
 
 
+def intends(before: Local, after: Local) -> bool:
+    """Whether something begins that must be in the journal before it is done."""
+    return (
+        (after.making and not before.making)
+        or (after.rewiring and not before.rewiring)
+        or (after.switching and not before.switching)
+    )
+
+
 def impossible(record: Local) -> str:
     """What is impossible about a record, in words; empty for every one that can be."""
     rules = (
@@ -127,6 +138,7 @@ def impossible(record: Local) -> str:
         (not record.prepared or record.making, "prepared, but nothing is being made"),
         (not record.making or record.rooted, "made without a root"),
         (not record.paused or record.running, "paused, but not running"),
+        (not record.switching or record.running, "frozen or thawed, but not running"),
         (record.phase is not Phase.RUNNING or record.started, "running, but never started"),
         (record.phase is not Phase.REMOVED or not (record.making or record.rooted), "removed, but not gone"),
         (not record.rewiring or record.making, "networks changed of nothing"),

@@ -17,7 +17,7 @@ import msgspec
 
 from agent import lifecycle, restart
 from agent.probe import HealthState
-from agent.record import Local, impossible, timed
+from agent.record import Local, impossible, intends, timed
 from agent.runtime.base import Created, Exit
 from agent.steps import Action, InvalidTransition, Outcome, Step
 from aio.clock import Clock
@@ -224,8 +224,7 @@ class Worker:
         before = self.record
         self._set(lifecycle.begun(before, action), f"begin {action.step}: {action.why}")
         written = self._keeper.keep(self.record) if self.record != before else None
-        new = (self.record.making and not before.making) or (self.record.rewiring and not before.rewiring)
-        intent = written if new else None
+        intent = written if intends(before, self.record) else None
         self._doing = action
         if action.step is Step.PREPARE:
             self._admitted = False

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.host import HostAgent
+from agent.runtime.base import State
 from agent.runtime.fake import Program
 from model.image import ImageConfig
 from model.records import Desired, Instance
@@ -62,6 +63,24 @@ async def adopted(lab: AgentLab) -> None:
     async with lab.agent() as agent:
         await phase(agent, 1, Phase.RUNNING)
         await agent.take_view(view(BOX, revision=9))
+
+
+async def frozen(lab: AgentLab) -> None:
+    """Paused and resumed."""
+    async with lab.agent() as agent:
+        await agent.take_view(view(BOX))
+        await phase(agent, 1, Phase.RUNNING)
+        for desired, paused in ((Desired.PAUSED, True), (Desired.RUNNING, False)):
+            await agent.take_view(view(wish(BOX, desired=desired), revision=2 + (not paused)))
+            await told_paused(agent, paused)
+
+
+async def told_paused(agent: HostAgent, paused: bool) -> None:
+    def told() -> bool:
+        record = agent.context.records[ident(1)]
+        return record.running and record.paused is paused and not record.switching
+
+    await until(told, deadline=5, what=f"paused is {paused}")
 
 
 async def crash(lab: AgentLab, scenario: Scenario, at: int, side: Side) -> Tripwire:
@@ -149,6 +168,27 @@ async def test_a_crash_while_adopting_changes_nothing_of_what_runs(tmp_path: Pat
         assert [c[0] for c in changed] == ["create", "start"], (at, side, wire.steps[-1])
         if len(wire.steps) <= at:
             break
+
+
+@pytest.mark.parametrize("desired", [Desired.RUNNING, Desired.PAUSED])
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_a_pause_cut_short_leaves_no_container_otherwise_than_is_told(
+    tmp_path: Path, side: Side, desired: Desired
+) -> None:
+    for at in range(MOST):
+        lab = lab_in(tmp_path / f"{at}")
+        wire = await crash(lab, frozen, at, side)
+        async with lab.agent() as agent:
+            await settle(agent, wish(BOX, desired=desired))
+            await until(lambda: ident(1) in agent.context.records, deadline=5)
+            await told_paused(agent, desired is Desired.PAUSED)
+            wanted = State.PAUSED if desired is Desired.PAUSED else State.RUNNING
+            assert await lab.runtime.state(ident(1)) is wanted, (at, side, wire.steps[-1])
+        if len(wire.steps) <= at:
+            break
+    else:
+        raise AssertionError("the scenario has more steps than were tried")
+    assert {"runtime.pause", "runtime.resume"} <= set(wire.steps)
 
 
 async def test_a_reboot_starts_again_by_policy_and_only_then(tmp_path: Path) -> None:

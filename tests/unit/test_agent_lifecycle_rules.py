@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent import lifecycle
-from agent.record import Local, impossible, status_of
+from agent.record import Local, impossible, intends, status_of
 from agent.runtime.base import Created, Exit
 from agent.steps import Action, Outcome, Step
 from model.ids import InstanceId, NetworkId, ServiceId
@@ -76,6 +76,13 @@ NEXT = [
     ("to pause", RUNNING, want(Desired.PAUSED), Step.PAUSE),
     ("paused", replace(RUNNING, paused=True), want(Desired.PAUSED), None),
     ("to resume", replace(RUNNING, paused=True), want(), Step.RESUME),
+    ("perhaps paused, to run", replace(RUNNING, switching=True), want(), Step.RESUME),
+    (
+        "perhaps resumed, to pause",
+        replace(RUNNING, paused=True, switching=True),
+        want(Desired.PAUSED),
+        Step.PAUSE,
+    ),
     ("to stop", RUNNING, want(Desired.STOPPED), Step.STOP),
     ("held, to stop", HELD, want(Desired.STOPPED), Step.STOP),
     ("half made, to stop", PREPARED, want(Desired.STOPPED), Step.CLEAN),
@@ -114,6 +121,22 @@ def test_a_client_that_waits_to_attach_has_the_process_made_but_not_started() ->
 def test_a_process_that_was_never_let_go_is_stopped_without_grace() -> None:
     action = lifecycle.next_action(HELD, want(Desired.STOPPED), hold=False, now=0.0)
     assert action is not None and action.force
+
+
+def test_a_pause_that_failed_or_was_cut_short_leaves_open_what_it_did() -> None:
+    pause = Action(step=Step.PAUSE, why="")
+    begun = lifecycle.begun(RUNNING, pause)
+    assert intends(RUNNING, begun) and not begun.paused
+    for known in (
+        begun,
+        lifecycle.after(begun, want(Desired.PAUSED), pause, Outcome(error="no answer"), 1.0),
+        lifecycle.recovered(begun, boot_id="b", released=False, now=1.0),
+    ):
+        action = lifecycle.next_action(known, want(), hold=False, now=1.0)
+        assert action is not None and action.step is Step.RESUME
+        thawed = lifecycle.after(lifecycle.begun(known, action), want(), action, Outcome(), 2.0)
+        assert (thawed.paused, thawed.switching) == (False, False)
+        assert impossible(lifecycle.exited(known, Exit(code=0), 2.0)) == ""
 
 
 def test_a_request_that_comes_during_a_start_is_not_swallowed() -> None:
