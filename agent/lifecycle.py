@@ -281,6 +281,11 @@ def probed(record: Local, state: HealthState | None, *, opening: bool) -> Local:
     return replace(record, health=state, opening=opening) if record.running else record
 
 
+def readdressed(record: Local) -> Local:
+    """Its endpoints may have other addresses than those that are known."""
+    return replace(record, rewiring=True) if record.making and record.endpoints else record
+
+
 def watched(record: Local, want: Instance | None) -> bool:
     """Whether its health matters: it runs and should."""
     wanted = want is not None and want.desired is Desired.RUNNING

@@ -90,6 +90,7 @@ class Worker:
         self._keeper = keeper
         self._clock = clock
         self._bell = Bell()
+        self._readdressed = False
         self._exit: Exit | None = None
         self._ended = asyncio.Event()
         self._holders = 0
@@ -122,9 +123,9 @@ class Worker:
         self._bell.ring()
 
     def rewire(self) -> None:
-        """Its endpoints may be others than it knows: the DHCP server gave one another address."""
-        if self.record.making and self.record.endpoints:
-            self.record = msgspec.structs.replace(self.record, rewiring=True)
+        """Its endpoints may be others than it knows: the DHCP server gave one another address. A step under
+        way may have read the old one, so it is told once that is over."""
+        self._readdressed = True
         self._bell.ring()
 
     def departing(self) -> None:
@@ -199,6 +200,7 @@ class Worker:
                 self._watch(self.record.created)
             while True:
                 self._take_exit()
+                self._take_address()
                 hold = bool(self._holders)
                 action = lifecycle.next_action(
                     self.record,
@@ -328,6 +330,12 @@ class Worker:
             self._keeper.happened(self.record, self.want, "oom")
         if ran:
             self._keeper.happened(self.record, self.want, "die")
+
+    def _take_address(self) -> None:
+        if self._readdressed:
+            self._readdressed = False
+            self._set(lifecycle.readdressed(self.record), "another address")
+            self._keeper.keep(self.record)
 
     def _set(self, record: Local, event: str) -> None:
         self.story.append(f"{event} → {record.phase}")

@@ -421,3 +421,27 @@ async def test_replica_on_a_full_network_of_its_host_waits_a_second_for_an_addre
         await agent.take_view(seen(over, replica, revision=2))
         assert (await phase(agent, 3, Phase.RUNNING)).endpoints[0].ipv4 == "10.21.0.8"
         assert not any("failed" in line for line in agent.workers[ident(3)].story)
+
+
+async def test_an_address_that_changes_while_networks_are_changed_is_not_missed(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    box, leases = instance(ports=(Publish(target=80),)), ["10.21.0.50", "10.21.0.51"]
+    async with lab.agent() as agent:
+        await agent.take_view(view(box))
+        await phase(agent, 1, Phase.RUNNING)
+        attach, publish = lab.network.attach, lab.network.publish
+
+        async def leased(request: Any) -> Endpoint:
+            made: Endpoint = await attach(request)
+            return replace(made, ipv4=leases[0]) if made.network == ONE else made
+
+        async def published(request: Any) -> None:
+            await publish(request)
+            if len(leases) > 1:  # the endpoint stands, and its step is still under way
+                leases.pop(0)
+                lab.network.ring_lease(ident(1))
+
+        lab.network.attach, lab.network.publish = leased, published
+        await agent.take_view(view(on(box, BRIDGE, ONE), revision=2))
+        await until(lambda: [e.ipv4 for e in record(agent).endpoints][1:] == ["10.21.0.51"], deadline=5)
+        await stands(agent, BRIDGE, ONE)
