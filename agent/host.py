@@ -74,6 +74,8 @@ class HostAgent:
         self._carried: Mapping[str, NetworkView] = {}
         """Networks that stand, as far as they could be made."""
         self._trouble = ""
+        self._leftovers: tuple[str, ...] = ()
+        """What is nobody's and could not be removed."""
         self._tunnels: Mapping[NetworkId, TunnelReport] = {}
         self._applying = asyncio.Lock()
         self.readdressed = Bell()
@@ -106,7 +108,7 @@ class HostAgent:
         if self._has_view:
             await self._apply_network()
         self._supervisor.start("networks", self._tidy_network, restart=True)
-        await orphans.clear(context, records)
+        self._leftovers = await orphans.clear(context, records)
         for ident, record in sorted(records.items()):
             self._employ(ident, await self._recovered(record), context.view.instances.get(ident))
         if self._has_view:
@@ -350,6 +352,7 @@ class HostAgent:
     def host_report(self) -> HostReport:
         context = self.context
         troubles = (*context.network.troubles, *context.names.troubles, *context.processes.troubles)
+        troubles = (*troubles, *self._leftovers)
         return HostReport(
             host=context.host,
             volumes=tuple(context.volumes.all()),

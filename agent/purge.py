@@ -7,14 +7,17 @@ damaged; what it can't remove it says.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from agent import hostprocesses
 from agent.cgroup import CgroupFiles
+from agent.runtime.base import Runtime
 from agent.runtime.conmon import ConmonRuntime
 from image.drivers.mounts import unmount
-from model.errors import FlotaError
+from model.errors import CommandFailed, FlotaError
 from net.reconciler import NetReconciler
 
 
@@ -27,36 +30,43 @@ def purge(state: str, run: str) -> None:
 async def _purge(state: Path, run: Path) -> None:
     failures: list[FlotaError] = []
     if run.exists():
-        try:
-            await _containers(run)
-        except FlotaError as error:
-            failures.append(error)
+        with _told(failures):
+            parent = cgroup_parent(run)
+            await delete_all(ConmonRuntime(str(run), cgroup_parent=parent), failures)
+            remove_cgroups(parent)
         network = NetReconciler(run)
         await network.start()
         try:
-            await network.remove_all()
-        except FlotaError as error:
-            failures.append(error)
+            with _told(failures):
+                await network.remove_all()
         finally:
             await network.close()
-        try:
-            await hostprocesses.stop(
-                run
-            )  # last: tunnels' processes, which end with their links, share the cgroup
-        except FlotaError as error:
-            failures.append(error)
+        with _told(failures):
+            # last: tunnels' processes, which end with their links, share the cgroup
+            await hostprocesses.stop(run)
     for mount in _mounts_below(state):
-        unmount(mount)
+        with _told(failures):
+            unmount(mount)
     if failures:
         raise failures[0]
 
 
-async def _containers(run: Path) -> None:
-    parent = cgroup_parent(run)
-    runtime = ConmonRuntime(str(run), cgroup_parent=parent)
+@contextlib.contextmanager
+def _told(failures: list[FlotaError]) -> Iterator[None]:
+    """What fails in the block holds up nothing after it; it is told at the end."""
+    try:
+        yield
+    except FlotaError as error:
+        failures.append(error)
+    except OSError as error:
+        failures.append(CommandFailed(f"{error.filename or 'purge'}: {error.strerror}"))
+
+
+async def delete_all(runtime: Runtime, failures: list[FlotaError]) -> None:
+    """Every container of a runtime that can be."""
     for container in await runtime.list():
-        await runtime.delete(container, force=True)
-    remove_cgroups(parent)
+        with _told(failures):
+            await runtime.delete(container, force=True)
 
 
 def cgroup_parent(run: Path) -> str:

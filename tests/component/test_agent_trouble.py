@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from model.errors import DeadlineExceeded
 from model.ids import NetworkId
 from model.records import ResolvedAttachment
 from model.spec import NetworkSpec, Subnet
 from model.status import Phase
 from model.view import NetworkView, View
 from net.host import Drift
-from tests.support.agentlab import AgentLab, instance, phase, wish
+from tests.support.agentlab import AgentLab, ident, instance, phase, view, wish
 from tests.support.waiting import until
 
 ONE = NetworkId("1" * 64)
@@ -39,3 +40,25 @@ async def test_trouble_of_networks_ends_with_what_was_in_their_way(tmp_path: Pat
         network.drift(Drift(object="vxlan flx1", action="was missing, made again"))
         await phase(agent, 1, Phase.RUNNING)
         assert network.applied == before + 1, "without trouble nothing is applied again"
+
+
+async def test_container_of_nobody_that_can_not_be_removed_is_told_and_holds_up_nothing(
+    tmp_path: Path,
+) -> None:
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        await agent.take_view(view(instance(1), instance(2)))
+        for number in (1, 2):
+            await phase(agent, number, Phase.RUNNING)
+    (tmp_path / "state" / "journal.db").unlink()
+    lab.runtime.fail("delete", DeadlineExceeded("it did not die within 10 s of SIGKILL"))
+    async with lab.agent() as agent:
+        (told,) = agent.host_report().conditions
+        assert told.startswith(f"container {ident(1)[:12]}") and "did not die within 10 s" in told
+        assert list(await lab.runtime.list()) == [ident(1)]
+        assert list(lab.fakes[1].made) == [ident(1)], "nothing goes from under a process that lives"
+        await agent.take_view(view(instance(3)))
+        await phase(agent, 3, Phase.RUNNING)
+    async with lab.agent() as agent:
+        assert not agent.host_report().conditions
+        assert list(await lab.runtime.list()) == [ident(3)]
