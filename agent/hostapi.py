@@ -15,7 +15,7 @@ from agent.host import HostAgent
 from agent.imageapi import ImageApi
 from agent.logs import LogQuery, LogReader
 from agent.record import Local
-from agent.streams import DetachedSession, HandleSession
+from agent.streams import DetachedSession, HandleSession, last_of
 from agent.worker import Worker
 from api.ports import AttachSession
 from model.api import CreateVolume, ProcessTable, StatsSample, VolumeInfo
@@ -62,11 +62,8 @@ class HostApi(ImageApi):
         worker = await self._arriving(ref)
         record = await worker.held()
         context = self._agent.context
-        before: list[tuple[int, bytes]] = []
-        if logs:
-            query = LogQuery()
-            path = str(context.log_path(record.instance))
-            before = [item async for item in self._logs.read(path, query)]
+        path = str(context.log_path(record.instance))
+        before = await last_of(self._logs.read(path, LogQuery())) if logs else ()
         handle = await context.runtime.attach(str(context.bundle(record.instance)), stdin=stdin)
 
         async def ending() -> Exit:
@@ -75,7 +72,7 @@ class HostApi(ImageApi):
         async def kill(number: int) -> None:
             await context.runtime.signal(record.instance, number)
 
-        return HandleSession(handle, ending=ending, kill=kill, before=tuple(before))
+        return HandleSession(handle, ending=ending, kill=kill, before=before)
 
     async def exec(self, ref: str, spec: ExecSpec) -> AttachSession:
         record = self._running(ref)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from io import FileIO
 
 from agent.logformat import LogLine, ends_line, parse, rotated, stamp_for_people
@@ -50,10 +50,9 @@ class LogReader:
             self._bells.close()
             self._bells = None
 
-    async def read(self, log_path: str, query: LogQuery) -> AsyncIterator[tuple[int, bytes]]:
+    def read(self, log_path: str, query: LogQuery) -> AsyncGenerator[tuple[int, bytes], None]:
         """(stream, a line or a part of one), oldest first; nothing for a log that does not exist."""
-        async for item in self._items(log_path, query, None):
-            yield item
+        return self._items(log_path, query, None)
 
     async def follow(
         self, log_path: str, query: LogQuery, ended: Callable[[], bool]
@@ -88,10 +87,11 @@ class LogReader:
 
     async def _items(
         self, log_path: str, query: LogQuery, more: Callable[[], Awaitable[bool]] | None
-    ) -> AsyncIterator[tuple[int, bytes]]:
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
         printer = _Printer(query)
-        files = _Files(log_path, query)
+        files = _Files(log_path)
         try:
+            await files.begin(query)
             last = False
             while True:
                 block = files.read()
@@ -151,15 +151,18 @@ class _Printer:
 class _Files:
     """The rotated files and the live one as one sequence of lines."""
 
-    def __init__(self, log_path: str, query: LogQuery) -> None:
+    def __init__(self, log_path: str) -> None:
         self._path = log_path
         self._directory, self._name = os.path.split(log_path)
         self._number = 0
         """Of the open file: its own if rotated, else what it will get."""
         self._file: FileIO | None = None
         self._rest = b""
+
+    async def begin(self, query: LogQuery) -> None:
+        """Stand before the first line that is wanted."""
         if query.tail is not None:
-            self._seek_tail(query.tail, query.streams)
+            await self._seek_tail(query.tail, query.streams)
         else:
             self._open_first(query.since)
 
@@ -233,20 +236,23 @@ class _Files:
             numbers = [n for n in numbers if _modified(f"{self._path}.{n}") >= since]
         self._open(numbers[0] if numbers else (self._numbers() or [0])[-1] + 1)
 
-    def _seek_tail(self, count: int, streams: frozenset[int]) -> None:
+    async def _seek_tail(self, count: int, streams: frozenset[int]) -> None:
         """Stand before the last `count` lines."""
         numbers = self._numbers()
-        sequence = [*numbers, (numbers or [0])[-1] + 1]
+        self._open((numbers or [0])[-1] + 1)
         left = count
-        for number in reversed(sequence):
-            self._open(number)
+        for number in [0, *reversed(numbers)]:
+            if number:
+                # Not by `_open`: one that was thrown away meanwhile must not become the live one.
+                self.close()
+                self._file, self._number = _open_or_none(f"{self._path}.{number}"), number
             if self._file is None:
                 continue
-            offset, left = _before_last(self._file, left, streams)
+            offset, left = await _before_last(self._file, left, streams)
             if left < 0:
                 self._file.seek(offset)
                 return
-        self._open(sequence[0])
+        self._open_first(None)
 
 
 def _open_or_none(path: str) -> FileIO | None:
@@ -263,9 +269,10 @@ def _modified(path: str) -> float:
         return 0.0
 
 
-def _before_last(file: FileIO, count: int, streams: frozenset[int]) -> tuple[int, int]:
+async def _before_last(file: FileIO, count: int, streams: frozenset[int]) -> tuple[int, int]:
     """Look backwards for the end of the line before the last `count`. (Its offset, -1), or (0, how many are
-    still wanted) when the file has fewer."""
+    still wanted) when the file has fewer. Others have their turn after each block: all lines of one stream
+    may be far back."""
     end = file.seek(0, os.SEEK_END)
     rest = b""
     """The beginning, not yet seen whole, of the line at `end`."""
@@ -286,4 +293,5 @@ def _before_last(file: FileIO, count: int, streams: frozenset[int]) -> tuple[int
             offset -= len(line) + 1
         rest = lines[0] + b"\n" if start > 0 else b""
         end = start
+        await asyncio.sleep(0)
     return 0, count

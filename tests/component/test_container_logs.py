@@ -122,6 +122,29 @@ async def test_tail_over_rotated_files_is_the_end_of_all(
     writer.close()
 
 
+async def test_tail_of_a_stream_whose_lines_are_far_back_lets_others_run(
+    reader: LogReader, writer: Writer
+) -> None:
+    writer.write(line("oops", stream="stderr"))
+    for _ in range(20):
+        writer.write(line("x" * 200) * 1000)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(others())
+        items = reader.read(str(writer.path), LogQuery(tail=1, streams=frozenset({STDERR})))
+        assert await anext(items) == (STDERR, b"oops\n")
+        running.cancel()
+    assert turns > 50, "one for each block"
+    await items.aclose()
+
+
 async def test_follow_through_rotations_loses_and_doubles_nothing(reader: LogReader, writer: Writer) -> None:
     ended = False
     got: list[str] = []
