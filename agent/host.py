@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
@@ -35,6 +36,7 @@ from agent.servicekeeper import ServiceKeeper
 from agent.viewjournal import ViewJournal
 from agent.volumeusers import users_of
 from agent.worker import Worker, fresh, rewire
+from aio.backoff import jittered
 from aio.mailbox import Bell
 from aio.supervisor import Supervisor
 from model import view as views
@@ -49,6 +51,8 @@ from net.ipam import Leases
 from net.plan import unreached
 
 log = logging.getLogger("flota.agent")
+AGAIN = 5.0
+"""Seconds, jittered, until keys that could not be made or read are tried again."""
 
 
 class HostAgent:
@@ -230,11 +234,14 @@ class HostAgent:
             self.report_host()
 
     async def _tidy_network(self) -> None:
-        """A network goes once the last has left it; one that could not be made is tried again."""
+        """A network goes once the last has left it; one that could not be made is tried again. So is a key,
+        after a while: nothing tells when what was in its way is gone."""
+        keys = self.context.tunnel_keys
         while True:
-            await self._left.wait()
+            rung = await self._left.wait(jittered(AGAIN, random.random()))
             carried = None if self._plan is None else self._plan.networks.keys()
-            if self._has_view and (carried is None or carried - self.context.view.networks.keys()):
+            other = carried is None or carried - self.context.view.networks.keys()
+            if self._has_view and ((rung and other) or keys.trouble):
                 await self._apply_network()
 
     def _bury(self) -> None:

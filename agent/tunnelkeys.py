@@ -2,7 +2,7 @@
 
 A file per network and generation, which names the UDP port too: what was made once is found again by every
 later agent. Invariant: a private key is nowhere but in its file and in the device that uses it; the files of
-generations that are over are removed once nothing of theirs stands.
+generations that are over, and what is no key, are removed once nothing of theirs stands.
 """
 
 from __future__ import annotations
@@ -37,12 +37,15 @@ class TunnelKeys:
     def __init__(self, folder: Path, free_port: Callable[[Container[tuple[str, int]]], int]) -> None:
         self._folder, self._free_port = folder, free_port
         self.trouble = ""
-        """Why keys can't be made, for people."""
+        """Why keys can't be made, for people: whoever drives this tries again after a while."""
+        self._unread: set[Path] = set()
+        """Files that could not be read when they were last looked at."""
 
     def ensure(self, networks: Mapping[str, NetworkView]) -> Ends:
         """The ends of those of these networks that are encrypted, of every generation that hosts should
         have. What can't be made is missing, and `trouble` says why: its network reaches nobody elsewhere."""
-        self.trouble = ""
+        before, self.trouble = self.trouble, ""
+        self._unread = set()
         wanted = {str(ident): view for ident, view in networks.items() if encrypted(view.spec.options)}
         if not wanted:
             return {}
@@ -52,6 +55,8 @@ class TunnelKeys:
             ends = tuple(end for g in generations if (end := self._if_can_be(ident, g)) is not None)
             if ends:
                 found[ident] = ends
+        if self.trouble not in ("", before):
+            log.error("%s", self.trouble)
         return found
 
     def _if_can_be(self, network: str, generation: int) -> LocalEnd | None:
@@ -61,23 +66,30 @@ class TunnelKeys:
             return self._end(network, generation)
         except (OSError, FlotaError) as error:
             self.trouble = f"keys of encrypted networks: {error}"
-            log.error("%s", self.trouble)
             return None
 
     def tidy(self, kept: Ends) -> None:
-        """Remove all other keys; call it when no device has them any more."""
+        """Remove all other keys, but for those that could not be read just now; call it when no device has
+        them any more."""
         files = {end.key_file for ends in kept.values() for end in ends}
         for path, *_ in self._all():
-            if str(path) not in files:
+            if str(path) not in files and path not in self._unread:
                 path.unlink(missing_ok=True)
 
     def _end(self, network: str, generation: int) -> LocalEnd:
         for path, ident, number, port in self._all():
             if (ident, number) == (network, generation):
-                return _local(path, generation, port, keys.public(keys.read(path)))
+                return _local(path, generation, port, self._public(path))
         port = self._free_port({("udp", port) for *_, port in self._all()})
         path = self._folder / f"{network}.{generation}.{port}.key"
         return _local(path, generation, port, keys.make(path))
+
+    def _public(self, path: Path) -> str:
+        try:
+            return keys.public(keys.read(path))
+        except keys.Unreadable:
+            self._unread.add(path)
+            raise
 
     def _all(self) -> Iterable[tuple[Path, str, int, int]]:
         names = sorted(os.listdir(self._folder)) if self._folder.is_dir() else ()

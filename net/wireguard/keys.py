@@ -15,6 +15,10 @@ from model.errors import CommandFailed
 LENGTH = 32
 
 
+class Unreadable(CommandFailed):
+    """What is in the file may well be a key."""
+
+
 def make(path: Path) -> str:
     """A new private key in `path` (mode 0600, whole or not at all); the public one. Raises OSError."""
     private = X25519PrivateKey.generate()
@@ -30,11 +34,11 @@ def make(path: Path) -> str:
 
 
 def read(path: Path) -> bytes:
-    """The private key. Raises CommandFailed, without a byte of what was read."""
+    """The private key. Raises Unreadable, CommandFailed for what is none, without a byte of what was read."""
     try:
         raw = base64.b64decode(path.read_bytes().strip(), validate=True)
     except OSError as error:
-        raise CommandFailed(f"the key {path} cannot be read: {error.strerror}") from error
+        raise Unreadable(f"the key {path} cannot be read: {error.strerror}") from error
     except binascii.Error:
         raw = b""
     if len(raw) != LENGTH:

@@ -18,6 +18,7 @@ from model.wire import Report
 from net.state import LocalEnd
 from net.wireguard import keys
 from tests.support.agentlab import AgentLab
+from tests.support.waiting import until
 
 SECRET, PEER = NetworkId("a" * 64), HostId("b" * 64)
 
@@ -107,3 +108,33 @@ async def test_keys_that_can_not_be_made_are_a_condition_and_hold_up_nothing_els
         (tmp_path / "state" / "wireguard").unlink()
         await agent.take_view(view(KeyPhase(), theirs(1), revision=2))
         assert len(ends(lab)) == 1 and not agent.host_report().conditions
+
+
+async def test_key_that_can_not_be_read_for_a_moment_comes_back_by_itself(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        await agent.take_view(view(KeyPhase(), theirs(1)))
+        (one,) = ends(lab)
+        file = Path(one.key_file)
+        aside = file.rename(tmp_path / "aside")
+        file.mkdir()  # whoever reads it, even root, is told an error
+        await agent.take_view(view(KeyPhase(newest=2), theirs(1), revision=2))
+        assert [end.generation for end in ends(lab)] == [2]
+        assert any("cannot be read" in word for word in agent.host_report().conditions)
+        assert file.exists()
+        file.rmdir()
+        aside.rename(file)
+        await until(lambda: len(ends(lab)) == 2, deadline=10, what="the key without another View")
+        assert ends(lab)[0] == one and not agent.host_report().conditions
+
+
+async def test_key_that_is_spoilt_is_made_anew_by_itself(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        await agent.take_view(view(KeyPhase(newest=2), theirs(1), theirs(2)))
+        first, second = ends(lab)
+        Path(second.key_file).write_text("spoilt")
+        await agent.take_view(view(KeyPhase(newest=2), theirs(1), revision=2))
+        await until(lambda: len(ends(lab)) == 2, deadline=10, what="another key")
+        assert ends(lab)[0] == first and ends(lab)[1].key != second.key
+        assert [end.key for end in told(agent).ends] == [end.key for end in ends(lab)]
