@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from model.api import ImageInfo, InstanceInfo, NetworkInfo, VolumeInfo
 from model.errors import InvalidInput
 from model.events import Event
+from model.quantity import BOOLS, parse_bool
 from model.records import Desired, Network
 from model.status import Phase
 
@@ -20,7 +21,8 @@ _STATUS: Mapping[str, str] = {"dead": "failed", "stopped": "exited"}
 
 
 def parse_filters(texts: Sequence[str], known: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """`("label=a", "label=b")` → {"label": ("a", "b")}. Raises InvalidInput for a key that is not `known`."""
+    """`("label=a", "label=b")` → {"label": ("a", "b")}. Raises InvalidInput for a key that is not `known`
+    and a `dangling` that is neither true nor false."""
     found: dict[str, tuple[str, ...]] = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -28,6 +30,8 @@ def parse_filters(texts: Sequence[str], known: Sequence[str]) -> dict[str, tuple
             raise InvalidInput(f"invalid filter {text[:80]!r}", hint="Write key=value")
         if key not in known:
             raise InvalidInput(f"unknown filter {key[:40]!r}", hint=f"Known are {', '.join(known)}")
+        if key == "dangling":
+            parse_bool(value, "filter dangling")
         found[key] = (*found.get(key, ()), value)
     return found
 
@@ -109,13 +113,13 @@ def event_fits(event: Event, filters: Filters) -> bool:
 IMAGE_FILTERS: Mapping[str, Callable[[ImageInfo, str], bool]] = {
     "label": lambda i, v: label_fits(i.image.config.labels, v),
     "reference": lambda i, v: any(image_fits(name, v) for name in i.image.names),
-    "dangling": lambda i, v: (not i.image.names) == (v.lower() in ("1", "true")),
+    "dangling": lambda i, v: (not i.image.names) == BOOLS[v],
 }
 
 VOLUME_FILTERS: Mapping[str, Callable[[VolumeInfo, str], bool]] = {
     "name": lambda i, v: v in i.volume.name,
     "label": lambda i, v: label_fits(i.volume.labels, v),
-    "dangling": lambda i, v: (not i.used_by) == (v.lower() in ("1", "true")),
+    "dangling": lambda i, v: (not i.used_by) == BOOLS[v],
 }
 
 
@@ -125,7 +129,7 @@ NETWORK_FILTERS: Mapping[str, Callable[[NetworkInfo, str], bool]] = {
     "driver": lambda i, v: i.network.spec.driver == v,
     "label": lambda i, v: label_fits(i.network.spec.labels, v),
     "type": lambda i, v: v == ("builtin" if i.network.predefined else "custom"),
-    "dangling": lambda i, v: (not i.endpoints) == (v.lower() in ("1", "true")),
+    "dangling": lambda i, v: (not i.endpoints) == BOOLS[v],
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from model.errors import InvalidInput, Problem
 from model.parents import is_parent
-from model.quantity import parse_duration
+from model.quantity import BOOLS, parse_duration
 
 SITE_DRIVERS = frozenset({"macvlan", "ipvlan", "nic"})
 """Their subnet is the site's own, with the site's router: containers stand among its machines."""
@@ -44,7 +44,7 @@ _DOCKERS: Mapping[str, str] = {
     "ipvlan_mode": "mode",
     "ipvlan_flag": "flag",
 }
-_SWITCHES: Mapping[str, str] = {"true": "on", "1": "on", "false": "off", "0": "off"}
+_SWITCHES: Mapping[str, str] = {word: "on" if value else "off" for word, value in BOOLS.items()}
 _REFUSED: Mapping[str, str] = {
     "com.docker.network.bridge.name": "a bridge's name comes of the network's id, alike on every host",
     "com.docker.network.bridge.host_binding_ipv4": "give the address with each port: -p ADDRESS:8080:80",
@@ -54,9 +54,9 @@ _REFUSED: Mapping[str, str] = {
 def canonical(options: Mapping[str, str]) -> dict[str, str]:
     """With our names for docker's. The order is kept."""
     found = {_DOCKERS.get(key, key): value for key, value in options.items()}
-    for switch in ("icc", "encrypted", "direct"):
+    for switch in ("icc", "encrypted", "direct", "rps"):
         if switch in found:
-            found[switch] = _SWITCHES.get(found[switch].lower(), found[switch])
+            found[switch] = _SWITCHES.get(found[switch], found[switch])
     if found.get("encrypted") == "":  # docker's way to say it
         found["encrypted"] = "on"
     return found

@@ -7,6 +7,7 @@ with the offending text; every printer is its inverse up to rounding.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from model.errors import InvalidInput
 
@@ -18,7 +19,20 @@ _CPUS = re.compile(r"\d{1,6}(?:\.\d{1,9})?\Z")
 _DURATION_PART = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ns|us|µs|ms|s|m|h|d)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_BYTES = (1 << 63) - 1
+BOOLS: Mapping[str, bool] = {
+    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
+}
+"""Docker's words, which are those of Go's `strconv.ParseBool`."""
 NANO = 1_000_000_000
+
+
+def parse_bool(text: str, field: str) -> bool:
+    """One of `BOOLS`; any other word is refused: taken for false it would leave out a protection unseen."""
+    if text not in BOOLS:
+        hint = "Write true or false (or t, f, 1, 0)"
+        raise InvalidInput(f"{field[:80]}: {text[:40]!r} is neither true nor false", hint=hint)
+    return BOOLS[text]
 
 
 def parse_bytes(text: str) -> int:

@@ -17,7 +17,7 @@ from cli.parse.networks import attachments
 from cli.parse.ports import parse_publish
 from model.codec import convert_strict
 from model.errors import InvalidInput
-from model.quantity import parse_bytes, parse_cpus, parse_duration
+from model.quantity import parse_bool, parse_bytes, parse_cpus, parse_duration
 from model.spec import ContainerSpec, LogOptions, Mount, Resources, RestartPolicy, Ulimit
 
 
@@ -172,11 +172,11 @@ def _entrypoint(text: str | None) -> tuple[str, ...] | None:
 def _security(entries: Sequence[str]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for entry in entries:
-        key, _, value = entry.replace(":", "=", 1).partition("=")
+        key, equals, value = entry.replace(":", "=", 1).partition("=")
         if key == "seccomp" and value == "unconfined":
             made["seccomp"] = "unconfined"
         elif key == "no-new-privileges":
-            made["no_new_privileges"] = value in ("", "true")
+            made["no_new_privileges"] = not equals or parse_bool(value, key)
         elif key == "profile" and value in ("docker", "default", "strict"):
             made["security_profile"] = value
         else:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from model.codec import convert_strict
 from model.errors import InvalidInput
-from model.quantity import parse_bytes
+from model.quantity import parse_bool, parse_bytes
 from model.spec import Mount
 
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
+_DOCKERS: Mapping[str, str] = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
+_BOOLS = ("readonly", "volume-nocopy")
+"""Keys that stand for true without a value."""
 
 
 def parse_volume(text: str, cwd: str) -> Mount:
@@ -52,20 +56,19 @@ def parse_mount(text: str) -> Mount:
     """A `--mount` value: comma separated `key=value`. Raises InvalidInput."""
     values: dict[str, str] = {}
     for part in text.split(","):
-        key, _, value = part.partition("=")
-        values[
-            {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}.get(key, key)
-        ] = value
+        key, equals, value = part.partition("=")
+        key = _DOCKERS.get(key, key)
+        values[key] = value if equals or key not in _BOOLS else "true"
     kind = values.pop("type", "volume")
     if kind not in ("bind", "volume", "tmpfs"):
         raise InvalidInput(f"mount {text[:80]!r}: type must be bind, volume or tmpfs")
     target = _target(values.pop("target", ""), text)
     source = values.pop("source", "")
-    made: dict[str, Any] = {"read_only": values.pop("readonly", "false") in ("", "true", "1")}
+    made: dict[str, Any] = {"read_only": parse_bool(values.pop("readonly", "false"), "mount readonly")}
     if "bind-propagation" in values:
         made["propagation"] = values.pop("bind-propagation")
     if "volume-nocopy" in values:
-        made["no_copy"] = values.pop("volume-nocopy") in ("", "true", "1")
+        made["no_copy"] = parse_bool(values.pop("volume-nocopy"), "mount volume-nocopy")
     if "tmpfs-size" in values:
         made["tmpfs_size"] = parse_bytes(values.pop("tmpfs-size"))
     if "tmpfs-mode" in values:

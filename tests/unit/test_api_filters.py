@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from api.filters import filter_instances, image_fits, label_fits, parse_filters
+from api.filters import (
+    filter_images,
+    filter_instances,
+    filter_networks,
+    filter_volumes,
+    image_fits,
+    label_fits,
+    parse_filters,
+)
 from api.routes import query as q
 from api.routes.query import parse_query
 from api.routes.table import CONTROLLER
@@ -100,6 +108,13 @@ def test_filter_that_is_refused(text: str) -> None:
 )
 def test_image_is_found_by_the_end_of_its_name(image: str, wish: str, fits: bool) -> None:
     assert image_fits(image, wish) is fits
+
+
+def test_dangling_that_is_neither_true_nor_false_is_refused_also_where_nothing_is_listed() -> None:
+    for filtered in (filter_images, filter_networks, filter_volumes):
+        assert filtered((), ("dangling=T",)) == []
+        with pytest.raises(InvalidInput, match="dangling"):
+            filtered((), ("dangling=yes",))
 
 
 def test_label_is_found_by_key_or_by_value() -> None:

@@ -69,6 +69,23 @@ def test_mount_forms(text: str, mount: Mount) -> None:
     assert parse_mount(text) == mount
 
 
+@pytest.mark.parametrize("word", ["1", "t", "T", "TRUE", "true", "True"])
+def test_mount_is_read_only_by_all_of_dockers_words(word: str) -> None:
+    assert parse_mount(f"type=bind,src=/a,dst=/b,ro={word}").read_only
+    assert parse_mount(f"type=volume,target=/b,volume-nocopy={word}").no_copy
+    assert not parse_mount(f"type=bind,src=/a,dst=/b,readonly={word},ro=False").read_only
+
+
+@pytest.mark.parametrize("word", ["", "yes", "on", "y", "tRue"])
+def test_protection_in_words_that_are_not_known_is_refused_with_its_name(word: str) -> None:
+    with pytest.raises(InvalidInput, match="readonly"):
+        parse_mount(f"type=bind,src=/a,dst=/b,ro={word}")
+    with pytest.raises(InvalidInput, match="volume-nocopy"):
+        parse_mount(f"type=volume,target=/b,volume-nocopy={word}")
+    with pytest.raises(InvalidInput, match="no-new-privileges"):
+        spec(security_opt=(f"no-new-privileges={word}",))
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "type=nfs,target=/x", "type=bind,src=rel,target=/x", "type=bind,src=/a", "type=volume,target=x",
@@ -215,6 +232,8 @@ def test_log_and_security_options() -> None:
     assert log_options(("max-size=1m", "max-file=5")) == LogOptions(max_size=1 << 20, max_files=5)
     made = spec(security_opt=("seccomp=unconfined", "no-new-privileges:true", "profile=strict"))
     assert (made.seccomp, made.no_new_privileges, made.security_profile) == ("unconfined", True, "strict")
+    for words, given in (("", True), ("=TRUE", True), (":1", True), ("=False", False)):
+        assert spec(security_opt=(f"no-new-privileges{words}",)).no_new_privileges is given
     for flags in ({"log_opt": ("max-file=x",)}, {"log_opt": ("a=b",)}, {"security_opt": ("label=x",)}):
         with pytest.raises(InvalidInput):
             spec(**flags)

@@ -184,7 +184,7 @@ def test_bridged_overlay_can_not_be_encrypted() -> None:
     assert [p.path for p in problems("overlay", spec.options, "options", ipv6=False)] == ["options.encrypted"]
 
 
-@pytest.mark.parametrize("word", ["", "true", "1", "on"])
+@pytest.mark.parametrize("word", ["", "true", "1", "on", "T", "TRUE"])
 def test_option_encrypted_is_understood_as_docker_writes_it(word: str) -> None:
     assert encrypted(canonical({"encrypted": word}))
     assert not problems("overlay", canonical({"encrypted": word}), "options", ipv6=False)

@@ -35,6 +35,19 @@ def test_bytes_that_are_none_are_refused_with_their_text(text: str) -> None:
         quantity.parse_bytes(text)
 
 
+@pytest.mark.parametrize("text", ["1", "t", "T", "TRUE", "true", "True"])
+def test_bools_as_docker_writes_them_are_parsed(text: str) -> None:
+    assert quantity.parse_bool(text, "x") is True
+    opposite = {"1": "0", "t": "f", "T": "F", "TRUE": "FALSE", "true": "false", "True": "False"}
+    assert quantity.parse_bool(opposite[text], "x") is False
+
+
+@pytest.mark.parametrize("text", ["", "yes", "on", "y", "tRUE", "2", " true", "no"])
+def test_bools_that_are_none_are_refused_with_their_field(text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"readonly.*neither true nor false"):
+        quantity.parse_bool(text, "mount readonly")
+
+
 def test_cpus_below_one_nano_are_refused() -> None:
     assert quantity.parse_cpus("0.5") == 500_000_000
     with pytest.raises(InvalidInput):
