@@ -11,7 +11,7 @@ import click
 from cli import render
 from cli.context import App, each, format_option, now, out, pass_app, segment, short, show
 from cli.options import container_options, health_options, policy_options, read_files, restart_options
-from cli.parse.container import container_spec, environment, pairs, resources
+from cli.parse.container import container_spec, environment, pairs
 from cli.parse.health import health_check
 from cli.parse.ports import parse_service_publish
 from cli.parse.rollout import restart_policy, update_policy
@@ -26,6 +26,7 @@ from model.spec import (
     Publish,
     Replicated,
     Reservations,
+    Resources,
     RestartPolicy,
     ServiceSpec,
     UpdatePolicy,
@@ -214,8 +215,8 @@ def scale(app: App, pairs_: tuple[str, ...]) -> None:
 @click.option("--constraint-rm", multiple=True)
 @click.option("--publish-add", multiple=True, help=PUBLISH)
 @click.option("--publish-rm", multiple=True, help="[PUBLISHED:]TARGET[/PROTOCOL]")
-@click.option("--limit-cpu", "cpus")
-@click.option("--limit-memory", "memory")
+@click.option("--limit-cpu", "cpus", help="As --cpus; 0: none")
+@click.option("--limit-memory", "memory", help="As --memory; 0: none")
 @restart_options
 @policy_options
 @click.option("--endpoint-mode", type=click.Choice(["vip", "dnsrr"]), help=ENDPOINT_MODE)
@@ -258,12 +259,7 @@ def updated(spec: ServiceSpec, flags: dict[str, Any]) -> ServiceSpec:
         changes["image"] = flags["image"]
     if flags["args"] is not None:
         changes["args"] = tuple(shlex.split(flags["args"])) or None
-    if flags["cpus"] or flags["memory"]:
-        limits = resources(flags)
-        old = container.resources
-        changes["resources"] = replace(
-            old, nano_cpus=limits.nano_cpus or old.nano_cpus, memory=limits.memory or old.memory
-        )
+    changes["resources"] = _relimited(container.resources, flags)
     labels = {k: v for k, v in spec.labels.items() if k not in flags["label_rm"]}
     kept = tuple(c for c in spec.placement.constraints if c not in flags["constraint_rm"])
     mode = spec.mode
@@ -283,6 +279,15 @@ def updated(spec: ServiceSpec, flags: dict[str, Any]) -> ServiceSpec:
         balance=flags["balance"] or spec.balance,
         may_end=spec.may_end if not flags["restart_condition"] else flags["restart_condition"] == "none",
     )
+
+
+def _relimited(before: Resources, flags: dict[str, Any]) -> Resources:
+    """Of `--limit-cpu` and `--limit-memory`; 0 takes a limit away, memory's with that of swap."""
+    from msgspec.structs import replace
+
+    cpus = before.nano_cpus if flags["cpus"] is None else parse_cpus(flags["cpus"])
+    memory = before.memory if flags["memory"] is None else parse_bytes(flags["memory"])
+    return replace(before, nano_cpus=cpus, memory=memory, memory_swap=before.memory_swap if memory else 0)
 
 
 def republished(ports: tuple[Publish, ...], flags: dict[str, Any]) -> tuple[Publish, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from cli.commands.services import updated
 from cli.parse.container import attachments, container_spec, environment, labels, log_options, parse_restart
@@ -268,6 +269,18 @@ def test_update_changes_only_what_was_asked() -> None:
     assert changed.placement.constraints == ("node.name==x",) and changed.mode == Replicated(replicas=5)
     with pytest.raises(InvalidInput):
         updated(SERVICE, {**NO_CHANGE, "replicas": "-1"})
+
+
+def test_limit_of_zero_takes_a_services_limit_away_and_nothing_else() -> None:
+    limits = Resources(nano_cpus=500_000_000, memory=64 << 20, memory_swap=64 << 20, pids=9)
+    container = ContainerSpec(image="a", resources=limits)
+    limited = ServiceSpec(name="web", container=container, mode=Replicated(replicas=2))
+    for flags, left in (
+        ({"memory": "0"}, Resources(nano_cpus=500_000_000, pids=9)),
+        ({"cpus": "0"}, replace(limits, nano_cpus=0)),
+        ({"cpus": "1"}, replace(limits, nano_cpus=1_000_000_000)),
+    ):
+        assert updated(limited, {**NO_CHANGE, **flags}).container.resources == left
 
 
 def test_restart_of_services_by_dockers_flags() -> None:
