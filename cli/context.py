@@ -14,6 +14,8 @@ from api.client import Client
 from cli import render
 from cli.render import Column
 
+RECORDED = "It is recorded; its host does it when it is back"
+
 
 class App:
     """Made once per command line; the connection is opened when first used."""
@@ -35,6 +37,16 @@ class App:
         if self.client.warning:
             sys.stderr.write(f"flota: not complete: {render.clean(self.client.warning)}\n")
         return value
+
+    def wait(self, ref: str, condition: str, *, hint: str = RECORDED) -> Any:
+        """The reply when a container has come to a condition. Raises Unavailable where its host is lost:
+        nobody knows how it is, so nothing is to be told of it as done."""
+        from model.errors import Unavailable
+
+        reply = self.call("POST", f"/v1/instances/{segment(ref)}/wait", condition=condition)
+        if reply.get("phase") == "lost":
+            raise Unavailable(reply.get("message") or "its host is lost", hint=hint)
+        return reply
 
     def await_removed(self, ident: str) -> None:
         """Until nothing is left of a container, or its host is lost, which is said."""

@@ -86,7 +86,7 @@ def start(app: App, refs: tuple[str, ...], attach_: bool, interactive: bool) -> 
 
     def act(ref: str) -> None:
         app.call("POST", f"/v1/instances/{segment(ref)}/start")
-        await_running(app, segment(ref))
+        await_running(app, ref)
 
     each(refs, act)
     return 0
@@ -102,7 +102,7 @@ def stop(app: App, refs: tuple[str, ...], grace: str | None, signal: str) -> Non
 
     def act(ref: str) -> None:
         app.call("POST", f"/v1/instances/{segment(ref)}/stop", body=_stop_body(grace, signal))
-        app.call("POST", f"/v1/instances/{segment(ref)}/wait", condition="stopped")
+        app.wait(ref, "stopped")
 
     each(refs, act)
 
@@ -118,7 +118,7 @@ def restart(app: App, refs: tuple[str, ...], grace: str | None, signal: str) -> 
 
     def act(ref: str) -> None:
         app.call("POST", f"/v1/instances/{segment(ref)}/restart", body=_stop_body(grace, signal))
-        await_running(app, segment(ref))
+        await_running(app, ref)
 
     each(refs, act)
 
@@ -178,7 +178,7 @@ def rename(app: App, ref: str, name: str) -> None:
 def wait(app: App, refs: tuple[str, ...]) -> None:
     """Wait until containers end, and print their exit codes."""
     for ref in refs:
-        reply = app.call("POST", f"/v1/instances/{segment(ref)}/wait", condition="stopped")
+        reply = app.wait(ref, "stopped", hint="It may run there still; see `flota why`")
         out(str(reply.get("exit_code", "?")))
 
 

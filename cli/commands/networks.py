@@ -131,8 +131,8 @@ def disconnect(app: App, name: str, container: str, force: bool) -> None:
 
 def await_wired(app: App, ref: str) -> None:
     """Until a running container's networks and ports are as wanted. Raises CommandFailed in its host's words
-    when that can't be (yet)."""
-    reply = app.call("POST", f"/v1/instances/{ref}/wait", condition="wired")
+    when that can't be (yet); Unavailable where its host is lost."""
+    reply = app.wait(ref, "wired")
     if reply.get("phase") == "running" and reply.get("message"):
         hint = "It is recorded and tried again; undo it if it can't be"
         raise CommandFailed(reply["message"], hint=hint)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cli.context import App, out, pass_app
+from cli.context import App, out, pass_app, segment
 from cli.options import container_options, plain_options, read_files
 from cli.parse.container import container_spec
 from cli.terminal import Detached, Session
@@ -107,19 +107,21 @@ def exit_code(ended: Exit) -> int:
     return ended.exit_code
 
 
-def await_running(app: App, ident: str) -> None:
-    """Raises CommandFailed in the host's words when it could not be started."""
-    reply = app.call("POST", f"/v1/instances/{ident}/wait", condition="running")
+def await_running(app: App, ref: str) -> None:
+    """Raises CommandFailed in the host's words when it could not be started; Unavailable where its host is
+    lost."""
+    reply = app.wait(ref, "running")
     if reply.get("phase") in ("failed", "removed"):
-        drop_unmade(app, ident)
+        drop_unmade(app, ref)
         raise CommandFailed(reply.get("message") or "it could not be started")
 
 
-def drop_unmade(app: App, ident: str) -> None:
+def drop_unmade(app: App, ref: str) -> None:
     """As with docker, no container is left of a run whose image could not be had."""
     try:
-        status = app.call("GET", f"/v1/instances/{ident}")["status"]
-        if not status.get("image_id"):
+        info = app.call("GET", f"/v1/instances/{segment(ref)}")
+        if not info["status"].get("image_id"):
+            ident = info["instance"]["id"]
             app.call("DELETE", f"/v1/instances/{ident}", force=True)
             app.await_removed(ident)
     except NotFound:

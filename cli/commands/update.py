@@ -37,7 +37,7 @@ def update(
             app.call("POST", f"/v1/instances/{segment(ref)}/bandwidth", body=to_plain(limits))
         if publish_add or publish_rm:
             app.call("POST", f"/v1/instances/{segment(ref)}/ports", body=to_plain(request))
-        await_wired(app, segment(ref))
+        await_wired(app, ref)
 
     each(refs, act)
 

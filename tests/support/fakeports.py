@@ -122,7 +122,7 @@ class FakeFleet(FakePolicies):
 
     async def start_instance(self, ref: str) -> m.InstanceInfo:
         host, container = self._find(ref)
-        if container.status.phase is Phase.FAILED:
+        if container.status.phase in (Phase.FAILED, Phase.LOST):
             return self._info(host, container)
         if container.status.phase.live:
             raise WrongState(f"container {container.instance.name} runs already")
@@ -180,7 +180,7 @@ class FakeFleet(FakePolicies):
 
         def over() -> bool:
             phase = container.status.phase
-            if phase in (Phase.REMOVED, Phase.FAILED):
+            if phase in (Phase.REMOVED, Phase.FAILED, Phase.LOST):
                 return True
             match condition:
                 case "created" | "wired":
@@ -197,6 +197,11 @@ class FakeFleet(FakePolicies):
             await container.changed.wait_for(over)
         status = container.status
         return m.WaitResult(exit_code=status.exit_code, phase=status.phase, message=status.message)
+
+    async def lose(self, ref: str) -> None:
+        """What is told of a container once its host has fallen silent."""
+        host, container = self._find(ref)
+        await container.become(phase=Phase.LOST, message=f"host {host.name} is lost: no answer for 3 s")
 
     # -- services
     def _service(self, ref: str) -> Service:

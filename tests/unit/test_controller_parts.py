@@ -328,6 +328,14 @@ def test_wait_for_networks_ends_when_they_stand_or_the_host_has_tried_in_vain() 
     assert said(replace(running, endpoints=(replace(foot, bandwidth_in=8000),)), slower) == ""
 
 
+def test_wait_ends_with_the_words_of_a_host_that_is_lost() -> None:
+    box = instance("box", "h1")
+    lost = InstanceStatus(instance=box.id, phase=Phase.LOST, message="host h1 is lost: it fell silent")
+    for condition in ("created", "running", "stopped", "wired"):
+        result = waiting.answer(condition, box, lost, None)
+        assert result is not None and (result.phase, result.message) == ("lost", lost.message)
+
+
 def test_wait_for_a_removal_ends_when_the_host_is_lost_that_was_to_do_it() -> None:
     box = instance("box", "h1")
     lost = InstanceStatus(instance=box.id, phase=Phase.LOST, message="host h1 is lost: it fell silent")
