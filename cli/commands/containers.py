@@ -78,15 +78,16 @@ def start(app: App, refs: tuple[str, ...], attach_: bool, interactive: bool) -> 
             raise click.UsageError("only one container can be started and attached")
         place = f"/v1/instances/{segment(refs[0])}"
         spec = app.call("GET", place)["instance"]["spec"]
+        app.wait(refs[0], "created")
         sock = app.client.hijack(f"{place}/attach", stdin=interactive)
         app.call("POST", f"{place}/start")
         tty = bool(spec.get("tty"))
         return exit_code(Session(sock, stdin=interactive, terminal=tty and interactive, proxy=not tty).run())
-    from cli.commands.run import await_running
+    from cli.commands.run import await_phase
 
     def act(ref: str) -> None:
         app.call("POST", f"/v1/instances/{segment(ref)}/start")
-        await_running(app, ref)
+        await_phase(app, ref, "running")
 
     each(refs, act)
     return 0
@@ -114,11 +115,11 @@ def stop(app: App, refs: tuple[str, ...], grace: str | None, signal: str) -> Non
 @pass_app
 def restart(app: App, refs: tuple[str, ...], grace: str | None, signal: str) -> None:
     """Restart containers."""
-    from cli.commands.run import await_running
+    from cli.commands.run import await_phase
 
     def act(ref: str) -> None:
         app.call("POST", f"/v1/instances/{segment(ref)}/restart", body=_stop_body(grace, signal))
-        await_running(app, ref)
+        await_phase(app, ref, "running")
 
     each(refs, act)
 

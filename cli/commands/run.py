@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from cli.context import App, out, pass_app, segment
+from cli.context import RECORDED, App, out, pass_app, segment
 from cli.options import container_options, plain_options, read_files
 from cli.parse.container import container_spec
 from cli.terminal import Detached, Session
@@ -17,6 +18,7 @@ from model.errors import AlreadyExists, CommandFailed, FlotaError, InvalidInput,
 from model.spec import Placement
 from model.streams import Exit
 
+_DONE = {"created": "made", "running": "started"}
 SETTINGS = {"allow_interspersed_args": False, "help_option_names": ["--help"]}
 
 
@@ -40,7 +42,7 @@ def run(app: App, image: str, args: tuple[str, ...], **flags: Any) -> int:
     _write_cidfile(cidfile, ident)
     if flags["detach"]:
         app.call("POST", f"/v1/instances/{ident}/start")
-        await_running(app, ident)
+        await_phase(app, ident, "running")
         out(ident)
         return 0
     return _foreground(app, ident, flags)
@@ -74,12 +76,19 @@ def _create(app: App, image: str, args: tuple[str, ...], flags: dict[str, Any]) 
 
 
 def _foreground(app: App, ident: str, flags: dict[str, Any]) -> int:
-    """Attach, then start: nothing that it prints is missed."""
+    """Attach, then start: nothing that it prints is missed. The image is waited for before, as long as that
+    takes: a host keeps who attaches waiting for its process only, and not for long."""
     try:
+        await_phase(app, ident, "created")
         sock = app.client.hijack(f"/v1/instances/{ident}/attach", stdin=flags["interactive"])
         app.call("POST", f"/v1/instances/{ident}/start")
-    except CommandFailed:
-        drop_unmade(app, ident)
+    except FlotaError as error:
+        if flags["rm"]:
+            with contextlib.suppress(FlotaError):  # what is to be told is why it came to this
+                app.call("DELETE", f"/v1/instances/{ident}", force=True)
+                app.await_removed(ident)
+        elif isinstance(error, CommandFailed):
+            drop_unmade(app, ident)
         raise
     except KeyboardInterrupt:
         app.client.close()  # in the middle of a reply
@@ -107,13 +116,13 @@ def exit_code(ended: Exit) -> int:
     return ended.exit_code
 
 
-def await_running(app: App, ref: str) -> None:
-    """Raises CommandFailed in the host's words when it could not be started; Unavailable where its host is
-    lost."""
-    reply = app.wait(ref, "running")
+def await_phase(app: App, ref: str, phase: Literal["created", "running"]) -> None:
+    """Created: its image is there, though no process yet. Raises CommandFailed in the host's words when that
+    can't be; Unavailable where its host is lost."""
+    reply = app.wait(ref, phase, hint=RECORDED if phase == "running" else "Nothing was started")
     if reply.get("phase") in ("failed", "removed"):
         drop_unmade(app, ref)
-        raise CommandFailed(reply.get("message") or "it could not be started")
+        raise CommandFailed(reply.get("message") or f"it could not be {_DONE[phase]}")
 
 
 def drop_unmade(app: App, ref: str) -> None:

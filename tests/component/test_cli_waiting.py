@@ -47,3 +47,43 @@ def test_detached_run_whose_host_is_lost_meanwhile_fails_as_an_engine(fleet: Ser
     fleet.fleet.create_instance = then_lost  # type: ignore[method-assign]
     done = fleet.flota("run", "-d", "--node", "n1", "box:1", "sleep")
     assert (done.returncode, done.stdout) == (125, b"") and b"host n1 is lost" in done.stderr
+
+
+JOB = ("big:1", "sh", "-c", "echo hi; exit 3")
+
+
+@pytest.mark.parametrize("words", [("run", "--rm", *JOB), ("start", "-a", "job")])
+def test_foreground_waits_for_a_pull_however_long_it_takes(
+    fleet: ServedFleet, words: tuple[str, ...]
+) -> None:
+    fleet.fleet.on_their_way.add("big:1")
+    if words[0] == "start":
+        fleet.ok("create", "--name", "job", *JOB)
+    with subprocess.Popen(fleet.command(*words), env=fleet.environment(), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:  # fmt: skip
+        wait_until(lambda: "created" in fleet.fleet.waits or process.poll() is not None, deadline=10)
+        fleet.do(fleet.fleet.arrive, "big:1")
+        out, said = process.communicate(timeout=10)
+    assert (process.returncode, out, said) == (3, b"hi\n", b"")
+
+
+@pytest.mark.parametrize(("flags", "left"), [(("--rm",), 0), ((), 1)])
+def test_foreground_run_that_can_not_attach_leaves_nothing_with_rm(
+    fleet: ServedFleet, flags: tuple[str, ...], left: int
+) -> None:
+    async def refuse(ref: str, *, stdin: bool, logs: bool) -> Any:
+        raise WrongState("it was not created within 30 s")
+
+    for host in fleet.fleet.hosts.values():
+        host.attach = refuse  # type: ignore[method-assign]
+    done = fleet.flota("run", *flags, "box:1", "sleep")
+    assert done.returncode == 125 and done.stderr == b"flota: it was not created within 30 s\n"
+    assert len(fleet.json("ps", "-a")) == left
+
+
+@pytest.mark.parametrize(("flags", "left"), [(("--rm",), 0), ((), 1)])
+def test_foreground_run_of_a_program_that_is_not_there_leaves_nothing_with_rm(
+    fleet: ServedFleet, flags: tuple[str, ...], left: int
+) -> None:
+    assert fleet.flota("run", *flags, "box:1", "nosuch").returncode == 127
+    assert len(fleet.json("ps", "-a")) == left

@@ -135,6 +135,10 @@ class FakeContainer:
         self.changed = asyncio.Condition()
         self.exits = 0
 
+    @property
+    def made(self) -> bool:
+        return self.status.phase not in (Phase.ASSIGNED, Phase.PULLING)
+
     async def become(self, **fields: object) -> None:
         async with self.changed:
             self.status = msgspec.structs.replace(self.status, **fields)

@@ -62,6 +62,8 @@ class FakeHost:
         container = self._find(ref)
         if container.status.phase is Phase.FAILED:
             raise CommandFailed(container.status.message)
+        if not container.made:  # as where the pull takes longer than an attach is kept waiting
+            raise WrongState("it was not created within 30 s")
         return container.attach(stdin=stdin, logs=logs)
 
     def leases(self) -> HostLeases:

@@ -34,7 +34,7 @@ from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
 from model.validate import check, validate_container, validate_name, validate_service
 from tests.support.fakecontainers import FakeContainer, Program
-from tests.support.fakehost import FakeHost
+from tests.support.fakehost import IMAGE_ID, FakeHost
 from tests.support.fakepolicies import FakePolicies
 
 Attachments = tuple[ResolvedAttachment, ...]
@@ -61,6 +61,9 @@ class FakeFleet(FakePolicies):
         self.offered: dict[HostId, Pipe] = {}
         self.created: list[m.CreateInstance] = []
         self.stops: list[m.StopRequest] = []
+        self.waits: list[str] = []
+        self.on_their_way: set[str] = set()
+        """Images that no host has yet, until they `arrive`."""
         self._ids = itertools.count(1)
 
     async def __aenter__(self) -> FakeFleet:
@@ -112,7 +115,9 @@ class FakeFleet(FakePolicies):
         host.containers[ident] = container
         if args[0] not in PROGRAMS:
             what = f'exec: "{args[0]}": executable file not found in $PATH'
-            await container.become(phase=Phase.FAILED, exit_code=127, message=what)
+            await container.become(phase=Phase.FAILED, exit_code=127, message=what, image_id=IMAGE_ID)
+        elif request.spec.image in self.on_their_way:
+            await container.become(phase=Phase.PULLING)
         elif request.start:
             await self.start_instance(ident)
         return self._info(host, container)
@@ -183,7 +188,9 @@ class FakeFleet(FakePolicies):
             if phase in (Phase.REMOVED, Phase.FAILED, Phase.LOST):
                 return True
             match condition:
-                case "created" | "wired":
+                case "created":
+                    return container.made
+                case "wired":
                     return True
                 case "running":
                     return phase is Phase.RUNNING or container.exits > 0
@@ -193,10 +200,17 @@ class FakeFleet(FakePolicies):
                     return container.exits > exits
             return False
 
+        self.waits.append(condition)
         async with container.changed:
             await container.changed.wait_for(over)
         status = container.status
         return m.WaitResult(exit_code=status.exit_code, phase=status.phase, message=status.message)
+
+    async def arrive(self, image: str) -> None:
+        self.on_their_way.discard(image)
+        for _, container in self._all().values():
+            if container.instance.spec.image == image and not container.made:
+                await container.become(phase=Phase.CREATED)
 
     async def lose(self, ref: str) -> None:
         """What is told of a container once its host has fallen silent."""
