@@ -5,16 +5,16 @@ Only here the command line loads `agent` and `controller`, and only when one of 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from cli import daemon
+from cli import daemon, remembered
 from cli.context import out
 from cli.parse.container import pairs
 from model.errors import AlreadyExists, Forbidden
@@ -36,7 +36,9 @@ PLACES = (
 AGENT = (
     click.option("--name", default="", help="This host's name in the fleet; its host name without"),
     click.option("--address", default="", help="Address at which other hosts reach this one"),
-    click.option("--behind-nat", is_flag=True, help="Others can't begin to speak with this host"),
+    click.option(
+        "--behind-nat/--no-behind-nat", default=False, help="Others can't begin to speak with this host"
+    ),
     click.option("--label", multiple=True, help="KEY=VALUE of this host, for constraints"),
     click.option("--cgroup-parent", default="", help="Cgroup of all containers; /flota without"),
     click.option("--insecure-registry", multiple=True, help="Registry host to speak plain HTTP to"),
@@ -63,14 +65,16 @@ def _with(*groups: tuple[F, ...]) -> Callable[[F], F]:
 def up(root: str, run_: str, **flags: Any) -> None:
     """Start a fleet on this host: a controller and an agent, nothing else needed."""
     _need_root()
-    flags = remembered(root, flags)
+    flags = _in_force(root, flags)
     _start_controller(root, run_, flags)
     if not os.path.exists(f"{root}/agent/enrollment.json"):
         from api.client import Client
 
         token = Client(f"unix://{run_}/flota.sock").call("POST", "/v1/tokens", body={"ttl": 600})["token"]
         _enroll(root, token, f"127.0.0.1:{flags['port'] or PORT}", flags)
+        remembered.store(root, flags)
     _start_agent(root, run_, flags)
+    remembered.store(root, flags)
     out(f"The fleet is up: controller and agent run on this host (logs in {root}/log).")
     out("")
     out("  flota node ls                      # the hosts")
@@ -92,8 +96,9 @@ def join(root: str, run_: str, token: str, controller: str, **flags: Any) -> Non
         raise AlreadyExists(
             "this host is a member of a fleet already", hint="Leave it with `flota down --purge`"
         )
-    flags = remembered(root, flags)
+    flags = _in_force(root, flags)
     _enroll(root, token, joined(*parted(controller, PORT)), flags)
+    remembered.store(root, flags)
     _start_agent(root, run_, flags)
     out("This host has joined the fleet.")
 
@@ -120,9 +125,10 @@ def down(root: str, run_: str, purge: bool) -> None:
 def agent(root: str, run_: str, detach: bool, **flags: Any) -> None:
     """Be this host's agent (in the foreground), as `up` or `join` set it up."""
     _need_root()
-    flags = remembered(root, flags)
+    flags = _in_force(root, flags)
     if detach:
         _start_agent(root, run_, flags)
+        remembered.store(root, flags)
         return
     from agent.config import AgentConfig
     from agent.main import main
@@ -144,14 +150,17 @@ def agent(root: str, run_: str, detach: bool, **flags: Any) -> None:
 
 @click.command()
 @_with(PLACES, CONTROLLER, DRIVERS)
-@click.option("--address", default="", help="Address at which hosts reach this controller")
+@click.option(
+    "--address", "controller_address", default="", help="Name or address at which hosts reach this controller"
+)
 @click.option("--detach", is_flag=True, help="In the background; return when it answers")
 def controller(root: str, run_: str, detach: bool, **flags: Any) -> None:
     """Be the fleet's controller (in the foreground), as `up` set it up."""
     _need_root()
-    flags = remembered(root, flags)
+    flags = _in_force(root, flags)
     if detach:
         _start_controller(root, run_, flags)
+        remembered.store(root, flags)
         return
     from controller.config import ControllerConfig
     from controller.main import main
@@ -161,7 +170,7 @@ def controller(root: str, run_: str, detach: bool, **flags: Any) -> None:
         socket=f"{run_}/flota.sock",
         listen=flags["listen"],
         port=flags["port"] or PORT,
-        advertise=flags["address"],
+        advertise=_advertised(flags),
         names=("127.0.0.1", "localhost"),
         network_drivers=tuple(flags["network_driver"]),
     )
@@ -180,45 +189,52 @@ def _as_daemon(run: str, name: str, serve: Callable[[], None]) -> None:
         daemon.release(run, name)
 
 
-def remembered(root: str, flags: dict[str, Any]) -> dict[str, Any]:
-    """What was not said now is as it was said last: `<root>/settings.json`, so that a daemon that is started
-    again by hand, or by a unit without words, is the same."""
-    path = os.path.join(root, "settings.json")
-    try:
-        with open(path) as file:
-            before = json.load(file)
-    except (OSError, ValueError):
-        before = {}
-    merged = {**before, **{key: value for key, value in flags.items() if value}}
-    if merged != before:
-        os.makedirs(root, mode=0o711, exist_ok=True)
-        with open(f"{path}.new", "w") as file:
-            json.dump(merged, file, indent=1)
-        os.rename(f"{path}.new", path)
-    return {**flags, **merged}
+def _in_force(root: str, flags: dict[str, Any]) -> dict[str, Any]:
+    return remembered.in_force(remembered.load(root), flags, said(click.get_current_context()))
+
+
+def said(context: click.Context) -> set[str]:
+    """Parameters that stand on the command line."""
+    given = ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is given}
 
 
 def _start_controller(root: str, run: str, flags: dict[str, Any]) -> None:
     if daemon.alive(run, "controller"):
         return
-    words = ["controller", "--root", root, "--run", run, "--port", str(flags["port"])]
-    words += ["--listen", flags["listen"], "--address", flags.get("address", "")]
-    words += _drivers(flags)
+    words = ["controller", "--root", root, "--run", run, *controller_words(flags)]
     daemon.start("controller", words, log=f"{root}/log/controller.log", socket=f"{run}/flota.sock")
 
 
-def _drivers(flags: dict[str, Any]) -> list[str]:
-    return [word for name in flags["network_driver"] for word in ("--network-driver", name)]
+def controller_words(flags: dict[str, Any]) -> list[str]:
+    """All that a controller can be told: what it isn't, it takes from what is remembered."""
+    words = ["--port", str(flags["port"]), "--listen", flags["listen"], "--address", _advertised(flags)]
+    return words + _each("--network-driver", flags["network_driver"])
+
+
+def agent_words(flags: dict[str, Any]) -> list[str]:
+    """All that an agent can be told, as `controller_words`."""
+    words = ["--name", flags["name"], "--address", flags["address"]]
+    words += ["--cgroup-parent", flags["cgroup_parent"]]
+    words += ["--behind-nat" if flags["behind_nat"] else "--no-behind-nat"]
+    words += _each("--label", flags["label"]) + _each("--insecure-registry", flags["insecure_registry"])
+    return words + _each("--network-driver", flags["network_driver"])
+
+
+def _advertised(flags: dict[str, Any]) -> str:
+    """Where hosts reach the controller: as it was told, or else at the address that this host has as one."""
+    return str(flags.get("controller_address") or flags.get("address") or "")
+
+
+def _each(option: str, values: Sequence[str]) -> list[str]:
+    """Also that there is none."""
+    return [word for value in values or ("",) for word in (option, value)]
 
 
 def _start_agent(root: str, run: str, flags: dict[str, Any]) -> None:
     if daemon.alive(run, "agent"):
         return
-    words = ["agent", "--root", root, "--run", run, "--name", flags["name"], "--address", flags["address"]]
-    words += ["--cgroup-parent", flags["cgroup_parent"], *(["--behind-nat"] if flags["behind_nat"] else [])]
-    words += [word for label in flags["label"] for word in ("--label", label)]
-    words += [word for host in flags["insecure_registry"] for word in ("--insecure-registry", host)]
-    words += _drivers(flags)
+    words = ["agent", "--root", root, "--run", run, *agent_words(flags)]
     daemon.start("agent", words, log=f"{root}/log/agent.log", socket=f"{run}/agent.sock")
 
 

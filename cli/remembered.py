@@ -1,0 +1,67 @@
+"""What this host's daemons were last told: `<root>/settings.json`, so that one that is started again by hand,
+or by a unit without words, is the same.
+
+Invariant: a command writes once this host is a member, or its daemon answers: one that failed leaves nothing
+that the next one inherits.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+
+def in_force(before: Mapping[str, Any], flags: Mapping[str, Any], said: Collection[str]) -> dict[str, Any]:
+    """The flags; those that were not said now are as they were said last. One that is said empty is as if it
+    had never been said. Pure."""
+    kept = {key: value for key, value in before.items() if key not in said}
+    return {**{key: _filled(value) for key, value in flags.items()}, **kept}
+
+
+def _filled(value: Any) -> Any:
+    """Of a flag that may be repeated, those that say something."""
+    return tuple(filter(None, value)) if isinstance(value, tuple) else value
+
+
+def understood(found: Any) -> dict[str, Any]:
+    """What a file says. In one from before the controller's address had a key of its own, the address may be
+    the controller's; one that is a name is. Pure."""
+    before = dict(found) if isinstance(found, dict) else {}
+    if before.get("address") and not _is_address(before["address"]):
+        before.setdefault("controller_address", before.pop("address"))
+    return before
+
+
+def _is_address(text: Any) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def load(root: str) -> dict[str, Any]:
+    try:
+        with open(_path(root)) as file:
+            return understood(json.load(file))
+    except (OSError, ValueError):
+        return {}
+
+
+def store(root: str, flags: Mapping[str, Any]) -> None:
+    """Once what the flags ask for is done."""
+    said = {key: value for key, value in flags.items() if value}
+    if said == load(root):
+        return
+    path = _path(root)
+    os.makedirs(root, mode=0o711, exist_ok=True)
+    with open(f"{path}.new", "w") as file:
+        json.dump(said, file, indent=1)
+    os.rename(f"{path}.new", path)
+
+
+def _path(root: str) -> str:
+    return os.path.join(root, "settings.json")

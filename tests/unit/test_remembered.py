@@ -1,0 +1,87 @@
+"""What daemons were told last, and what holds of it when they are told something else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.commands import daemons
+from cli.remembered import in_force, load, store, understood
+
+BEFORE: dict[str, Any] = {
+    "name": "n9", "address": "10.0.0.9", "behind_nat": True, "label": ["z=9"], "cgroup_parent": "/z",
+    "insecure_registry": ["z:5000"], "network_driver": ["z"], "port": 7499, "listen": "10.0.0.9",
+    "controller_address": "old.example.com",
+}  # fmt: skip
+AGENT: dict[str, Any] = {"name": "", "address": "", "behind_nat": False, "label": ()}
+
+
+def test_what_is_not_said_is_as_it_was_said_last() -> None:
+    before = {"name": "n1", "address": "10.0.0.1", "label": ["a=b"], "port": 7421}
+    flags = {**AGENT, "address": "10.0.0.2"}
+    assert in_force(before, flags, {"address"}) == {
+        "name": "n1", "address": "10.0.0.2", "behind_nat": False, "label": ["a=b"], "port": 7421,
+    }  # fmt: skip
+
+
+def test_what_is_said_empty_is_as_never_said() -> None:
+    before = {"address": "10.0.0.1", "behind_nat": True, "label": ["a=b"]}
+    flags = {**AGENT, "label": ("",)}
+    assert in_force(before, flags, {"address", "behind_nat", "label"}) == AGENT
+
+
+def test_settings_come_back_and_what_is_unset_is_gone_from_them(tmp_path: Path) -> None:
+    root = str(tmp_path / "root")
+    assert load(root) == {}
+    store(root, {**AGENT, "name": "n1", "label": ("a=b",)})
+    assert load(root) == {"name": "n1", "label": ["a=b"]}
+    store(root, in_force(load(root), AGENT, {"name"}))
+    assert load(root) == {"label": ["a=b"]}
+
+
+def test_address_of_an_old_file_that_is_a_name_is_the_controllers() -> None:
+    assert understood({"address": "fleet.example.com"}) == {"controller_address": "fleet.example.com"}
+    for address in ("10.0.0.1", "fd00::1"):
+        assert understood({"address": address, "name": "n1"}) == {"address": address, "name": "n1"}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"'])
+def test_settings_that_make_no_sense_are_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "settings.json").write_text(text)
+    assert load(str(tmp_path)) == {}
+
+
+def test_settings_are_readable_json(tmp_path: Path) -> None:
+    store(str(tmp_path), {"controller_address": "fleet.example.com", "port": 0})
+    found = json.loads((tmp_path / "settings.json").read_text())
+    assert found == {"controller_address": "fleet.example.com"}
+
+
+def test_daemon_in_the_background_is_told_all_whatever_is_remembered() -> None:
+    none: dict[str, Any] = {
+        "name": "", "address": "", "behind_nat": False, "label": (), "cgroup_parent": "",
+        "insecure_registry": (), "network_driver": (),
+    }  # fmt: skip
+    full = {**none, "name": "n1", "behind_nat": True, "label": ("a=b", "c=d"), "network_driver": ("x",)}
+    for flags in (none, full):
+        with daemons.agent.make_context("agent", daemons.agent_words(flags)) as context:
+            given = {key: context.params[key] for key in flags}
+            found = in_force(BEFORE, given, daemons.said(context))
+        assert {key: found[key] for key in flags} == flags
+
+
+def test_controller_in_the_background_is_told_its_own_address_or_else_its_hosts() -> None:
+    flags: dict[str, Any] = {"port": 0, "listen": "", "network_driver": (), "controller_address": ""}
+    for more, address in (
+        ({}, ""),
+        ({"address": "10.0.0.1"}, "10.0.0.1"),
+        ({"address": "10.0.0.1", "controller_address": "fleet.example.com"}, "fleet.example.com"),
+    ):
+        words = daemons.controller_words({**flags, **more})
+        with daemons.controller.make_context("controller", words) as context:
+            given = {key: context.params[key] for key in flags}
+            found = in_force(BEFORE, given, daemons.said(context))
+        assert {key: found[key] for key in flags} == {**flags, "controller_address": address}
