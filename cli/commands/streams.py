@@ -12,6 +12,7 @@ import click
 from cli import exits
 from cli.context import App, pass_app, segment
 from cli.parse.container import environment
+from cli.printout import Printout
 from cli.render import clean
 from cli.terminal import Detached, Session
 from model.codec import decode_json, to_plain
@@ -109,20 +110,16 @@ def read_logs(app: App, path: str, flags: dict[str, Any]) -> None:
         **({"raw": True} if flags.get("raw") else {}),
     )
     unframer = Unframer()
-    places = {STDOUT: sys.stdout.buffer, STDERR: sys.stderr.buffer}
-    strip = sys.stdout.isatty()
+    places = {STDOUT: sys.stdout, STDERR: sys.stderr}
+    printouts = {kind: Printout() for kind, place in places.items() if place.isatty()}
     while data := reply.read1(1 << 16):
         for kind, payload in unframer.feed(data):
             if kind == ERROR:
                 raise decode_json(payload, ErrorBody).to_error()
             if kind in places:
-                places[kind].write(_plain(payload) if strip else payload)
-                places[kind].flush()
-
-
-def _plain(data: bytes) -> bytes:
-    """What a terminal may get: no control but colours are kept, as programs print them on purpose."""
-    return data.replace(b"\x1b]", b"").replace(b"\x9b", b"")
+                shown = printouts[kind].shown(payload).encode() if kind in printouts else payload
+                places[kind].buffer.write(shown)
+                places[kind].buffer.flush()
 
 
 def _moment(text: str) -> float | None:

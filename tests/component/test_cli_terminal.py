@@ -30,14 +30,16 @@ def fleet(tmp_path: Path) -> Iterator[ServedFleet]:
 class Terminal:
     """A pseudo-terminal with a command on it."""
 
-    def __init__(self, fleet: ServedFleet, *words: str, rows: int = 24, cols: int = 80) -> None:
+    def __init__(
+        self, fleet: ServedFleet, *words: str, rows: int = 24, cols: int = 80, stdout: int | None = None
+    ) -> None:
         self.near, self.far = os.openpty()
         self.resize(rows, cols)
         self.before = termios.tcgetattr(self.far)
         self.seen = b""
         self.process = subprocess.Popen(
-            fleet.command(*words), stdin=self.far, stdout=self.far, stderr=self.far,
-            env=fleet.environment(), start_new_session=True,
+            fleet.command(*words), stdin=self.far, stdout=self.far if stdout is None else stdout,
+            stderr=self.far, env=fleet.environment(), start_new_session=True,
         )  # fmt: skip
 
     def resize(self, rows: int, cols: int) -> None:
@@ -135,3 +137,19 @@ def test_list_on_a_terminal_shows_no_control_bytes(fleet: ServedFleet) -> None:
     terminal.until(b"web")
     assert b"\x1b" not in terminal.seen
     assert terminal.end() == 0
+
+
+def test_logs_drive_no_terminal_and_are_whole_elsewhere(fleet: ServedFleet) -> None:
+    said = "\x1b[1mě ⛔\x1b[m\x1b\x1b]]0t\x07\x1b[6n"
+    fleet.ok("run", "-d", "--name", "web", "box:1", "sh", "-c", f"echo {said}; err {said}")
+    wait_until(lambda: fleet.flota("logs", "web").stderr, deadline=DEADLINE)
+    shown = "\x1b[1mě ⛔\x1b[m]]0t[6n\r\n".encode()
+    both = Terminal(fleet, "logs", "web")
+    both.until(shown * 2)
+    assert both.end() == 0 and both.seen == shown * 2
+    errors = Terminal(fleet, "logs", "web", stdout=subprocess.PIPE)
+    assert errors.process.stdout is not None
+    with errors.process.stdout as output:
+        assert output.read() == f"{said}\n".encode()
+    errors.until(shown)
+    assert errors.end() == 0 and errors.seen == shown

@@ -6,6 +6,7 @@ import pytest
 
 from cli import exits, render
 from cli.main import TABLE
+from cli.printout import Printout
 from cli.render import Column
 from model.errors import CommandFailed, InvalidInput, NotFound
 
@@ -57,6 +58,34 @@ def test_control_bytes_of_others_are_dropped() -> None:
     nasty = {"id": "\x1b]0;x\x07", "name": "a\r\x9b2J\x7f\x00b"}
     assert render.table(COLUMNS, [nasty], headings=False) == "]0;x   a2Jb   now\n"
     assert render.template("{{.Names}}", COLUMNS, [nasty]) == "a2Jb\n"
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown"),
+    [
+        ("ěšč ⛔ 💛\n", "ěšč ⛔ 💛\n"),
+        ("a\tb\r\nc", "a\tb\r\nc"),
+        ("\x1b[1;31mred\x1b[0m \x1b[38:5:9mx\x1b[m", "\x1b[1;31mred\x1b[0m \x1b[38:5:9mx\x1b[m"),
+        ("\x1b]0;title\x07x", "]0;titlex"),
+        ("\x1b\x1b]]0;title\x07x", "]]0;titlex"),
+        ("\x1bP$qm\x1b\\x", "P$qm\\x"),
+        ("\x1b[6n\x1b[21t\x1b[2J\x1bc", "[6n[21t[2Jc"),
+        ("\x9b6n\x90q\x9d0;t\x9c", "6nq0;t"),
+        ("\x1b[3\x1b[2Jm\x08\x7f\x00", "[3[2Jm"),
+        ("\x1b[31", ""),
+    ],
+)
+def test_printout_keeps_text_and_colours_alone_however_it_is_cut(printed: str, shown: str) -> None:
+    data = printed.encode()
+    for size in (1, 2, 3, len(data)):
+        printout = Printout()
+        assert "".join(printout.shown(data[i : i + size]) for i in range(0, len(data), size)) == shown
+    assert Printout().shown(b"\xff\x9b2J") == "\ufffd\ufffd2J", "bytes that are no text are told as such"
+
+
+def test_printout_holds_no_endless_colour_back() -> None:
+    printout = Printout()
+    assert "".join(printout.shown(b"\x1b[" + b"1;" * 50 + b"x") for _ in range(2)).count("x") == 2
 
 
 @pytest.mark.parametrize(
