@@ -72,7 +72,7 @@ def start(app: App, refs: tuple[str, ...], attach_: bool, interactive: bool) -> 
     """Start stopped containers."""
     if attach_ or interactive:
         from cli.commands.run import exit_code
-        from cli.terminal import Session
+        from cli.terminal import Detached, Session
 
         if len(refs) != 1:
             raise click.UsageError("only one container can be started and attached")
@@ -82,7 +82,11 @@ def start(app: App, refs: tuple[str, ...], attach_: bool, interactive: bool) -> 
         sock = app.client.hijack(f"{place}/attach", stdin=interactive)
         app.call("POST", f"{place}/start")
         tty = bool(spec.get("tty"))
-        return exit_code(Session(sock, stdin=interactive, terminal=tty and interactive, proxy=not tty).run())
+        session = Session(sock, stdin=interactive, terminal=tty and interactive, proxy=not tty)
+        try:
+            return exit_code(session.run())
+        except Detached:
+            return 0
     from cli.commands.run import await_phase
 
     def act(ref: str) -> None:

@@ -95,9 +95,15 @@ def test_change_of_size_reaches_the_container(fleet: ServedFleet) -> None:
     assert terminal.end() == 0
 
 
+@pytest.mark.parametrize("verb", ["run", "start"])
 @pytest.mark.parametrize("keys", [(b"\x10\x11",), (b"\x10", b"\x11"), (b"ab\x10", b"\x11")])
-def test_ctrl_p_ctrl_q_lets_go_and_the_container_runs_on(fleet: ServedFleet, keys: tuple[bytes, ...]) -> None:
-    terminal = Terminal(fleet, "run", "-it", "--name", "t", "box:1", "cat")
+def test_ctrl_p_ctrl_q_lets_go_and_the_container_runs_on(
+    fleet: ServedFleet, keys: tuple[bytes, ...], verb: str
+) -> None:
+    new = ("-it", "--name", "t", "box:1", "cat")
+    if verb == "start":
+        fleet.ok("create", *new)
+    terminal = Terminal(fleet, verb, *(new if verb == "run" else ("-ai", "t")))
     wait_until(lambda: terminal.raw, deadline=DEADLINE)
     terminal.type(b"x")
     terminal.until(b"x")
