@@ -195,12 +195,16 @@ def why_of(item: dict[str, Any]) -> str:
 @pass_app
 def scale(app: App, pairs_: tuple[str, ...]) -> None:
     """Set how many replicas services have."""
-    for pair in pairs_:
-        ref, equals, count = pair.partition("=")
-        if not equals:
-            raise click.UsageError(f"{pair!r} is not SERVICE=REPLICAS")
-        app.call("POST", f"/v1/services/{segment(ref)}/scale", replicas=parse_replicas(count))
-        out(f"{ref} scaled to {int(count)}")
+    for ref, replicas in [_scaled(pair) for pair in pairs_]:  # all are sound before one is changed
+        app.call("POST", f"/v1/services/{segment(ref)}/scale", replicas=replicas)
+        out(f"{ref} scaled to {replicas}")
+
+
+def _scaled(pair: str) -> tuple[str, int]:
+    ref, equals, count = pair.partition("=")
+    if not equals or not ref:
+        raise click.UsageError(f"{pair!r} is not SERVICE=REPLICAS")
+    return ref, parse_replicas(count)
 
 
 @service.command("update")

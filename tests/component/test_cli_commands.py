@@ -151,6 +151,9 @@ def test_services_networks_volumes_tokens_and_nodes(fleet: ServedFleet) -> None:
              "mode=host,published=8080,target=80", "-e", "A=1", "box:1", "sleep")  # fmt: skip
     assert [r["host_name"] for r in fleet.json("service", "ps", "web")] == ["n2", "n1"]
     assert "2/2" in fleet.ok("service", "ls")
+    for wrong in ("web=x", "web", "=3"):
+        assert fleet.flota("service", "scale", "web=4", wrong).returncode in (1, 2)
+    assert fleet.json("service", "ls")[0]["wanted"] == 2
     fleet.ok("service", "scale", "web=5")
     assert fleet.json("service", "ls")[0]["wanted"] == 5
     fleet.ok("service", "update", "--image", "box:2", "--env-add", "B=2", "web")
