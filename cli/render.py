@@ -13,6 +13,7 @@ from typing import Any
 
 from model.errors import InvalidInput
 from model.quantity import format_duration
+from model.whereabouts import joined
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _ACTION = re.compile(r"\{\{\s*(.*?)\s*\}\}")
@@ -126,15 +127,19 @@ def _aside(status: Mapping[str, Any]) -> str:
 
 def published_text(ports: Sequence[Mapping[str, Any]]) -> str:
     """`*:8080->80/tcp`, as docker shows services' ports."""
-    return ", ".join(
-        f"*:{port['published']}->{port['target']}/{port.get('protocol', 'tcp')}" for port in ports
-    )
+    return ", ".join(f"*:{port['published']}->{target_text(port)}" for port in ports)
 
 
 def ports_text(ports: Sequence[Mapping[str, Any]]) -> str:
     """`0.0.0.0:8080->80/tcp`."""
-    shown = []
-    for port in ports:
-        where = port.get("host_ip") or "0.0.0.0"  # noqa: S104 - docker's way to say "all addresses"
-        shown.append(f"{where}:{port['published']}->{port['target']}/{port.get('protocol', 'tcp')}")
-    return ", ".join(shown)
+    return ", ".join(f"{bound_text(port)}->{target_text(port)}" for port in ports)
+
+
+def bound_text(port: Mapping[str, Any]) -> str:
+    """Where it is open: `0.0.0.0:8080`, `[::1]:8080`."""
+    return joined(port.get("host_ip") or "0.0.0.0", port["published"])  # noqa: S104 - docker's "all addresses"
+
+
+def target_text(port: Mapping[str, Any]) -> str:
+    """What it leads to: `80/tcp`."""
+    return f"{port['target']}/{port.get('protocol', 'tcp')}"

@@ -207,12 +207,12 @@ def port(app: App, ref: str, port_: str | None) -> None:
 
     bound = app.call("GET", f"/v1/instances/{segment(ref)}")["status"].get("ports", [])
     wanted = port_ if port_ is None or "/" in port_ else f"{port_}/tcp"
-    found = [b for b in bound if wanted is None or f"{b['target']}/{b['protocol']}" == wanted]
+    found = [b for b in bound if wanted in (None, render.target_text(b))]
     if wanted and not found:
         raise NotFound(f"container {ref} publishes no port {wanted}")
     for b in found:
-        where = f"{b.get('host_ip') or '0.0.0.0'}:{b['published']}"  # noqa: S104 - as docker prints it
-        out(where if wanted else f"{b['target']}/{b['protocol']} -> {where}")
+        where = render.bound_text(b)
+        out(where if wanted else f"{render.target_text(b)} -> {where}")
 
 
 def _stat_columns(before: dict[str, Any]) -> list[Column]:

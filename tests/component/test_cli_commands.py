@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from model.status import BoundPort
 from tests.support.servedfleet import ServedFleet, served
 from tests.support.waiting import wait_until
 
@@ -388,3 +390,14 @@ def test_ports_of_a_container_are_updated(fleet: ServedFleet) -> None:
     ports = fleet.json("inspect", "web")[0]["instance"]["spec"]["ports"]
     assert [(p["published"], p["target"]) for p in ports] == [(9000, 81)]
     assert b"nothing to change" in fleet.flota("update", "web").stderr
+
+
+def test_ports_of_a_container_are_shown_as_where_they_are_open(fleet: ServedFleet) -> None:
+    fleet.ok("create", "--name", "web", "box:1", "sleep")
+    bound = BoundPort(target=80, published=8080, protocol="tcp")
+    both = (bound, replace(bound, published=8081, host_ip="fd00::1"))
+    [container] = [c for host in fleet.fleet.hosts.values() for c in host.containers.values()]
+    fleet.do(container.become, ports=both)
+    assert fleet.ok("port", "web") == "80/tcp -> 0.0.0.0:8080\n80/tcp -> [fd00::1]:8081\n"
+    assert fleet.ok("port", "web", "80") == "0.0.0.0:8080\n[fd00::1]:8081\n"
+    assert fleet.flota("port", "web", "81").returncode == 1

@@ -115,6 +115,8 @@ def test_ports_are_worded_as_docker_does() -> None:
     web = {"published": 8080, "target": 80, "protocol": "tcp"}
     dns = {"published": 53, "target": 53, "protocol": "udp", "host_ip": "127.0.0.1"}
     assert render.ports_text([web, dns]) == "0.0.0.0:8080->80/tcp, 127.0.0.1:53->53/udp"
+    assert render.ports_text([{**web, "host_ip": "fd00::1"}]) == "[fd00::1]:8080->80/tcp"
+    assert render.published_text([web, dns]) == "*:8080->80/tcp, *:53->53/udp"
 
 
 def test_exit_codes_depend_on_the_verb() -> None:
