@@ -114,6 +114,16 @@ def now() -> float:
     return time.time()
 
 
+def span(since: str, until: str) -> dict[str, float | None]:
+    """`--since` and `--until` as the API has them."""
+    from model.quantity import parse_moment
+
+    return {
+        name: parse_moment(text, now()) if text else None
+        for name, text in (("since", since), ("until", until))
+    }
+
+
 def each(refs: Sequence[str], act: Any) -> None:
     """Do `act` for every ref, print those that went well, and fail at the end with the first failure's words,
     after having told the others on stderr."""

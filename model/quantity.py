@@ -25,6 +25,8 @@ BOOLS: Mapping[str, bool] = {
 }
 """Docker's words, which are those of Go's `strconv.ParseBool`."""
 NANO = 1_000_000_000
+_LEAST_UNIX = 1e8
+"""Of unix seconds: in 1973."""
 
 
 def parse_bool(text: str, field: str) -> bool:
@@ -104,6 +106,19 @@ def parse_duration(text: str) -> float:
     if position == 0 or position != len(stripped):
         raise InvalidInput(f"invalid duration {text[:40]!r}", hint="Write for example 500ms, 10s or 1m30s")
     return total
+
+
+def parse_moment(text: str, now: float) -> float:
+    """RFC 3339 (local where no zone is written), unix seconds, or a duration before `now` → unix seconds. A
+    bare number too small to be a time of ours is a duration in seconds."""
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError):
+        seconds = parse_duration(text)
+    bare = text.strip().replace(".", "", 1).isdecimal()
+    return seconds if bare and seconds > _LEAST_UNIX else now - seconds
 
 
 def format_duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cli import render
-from cli.context import App, each, format_option, out, pass_app, segment, short, show, whole
+from cli.context import App, each, format_option, out, pass_app, segment, short, show, span, whole
 from cli.parse.container import pairs
 from cli.render import Column
 from model.api import CreateToken, FleetInfo, HostInfo, UpdateHost
@@ -107,9 +107,7 @@ def create(app: App, ttl: str, quiet: bool) -> None:
 @pass_app
 def events(app: App, since: str, until: str, filters: tuple[str, ...], format_: str) -> None:
     """Show what happens in the fleet, as it happens."""
-    from cli.commands.streams import _moment
-
-    query = {"since": _moment(since), "until": _moment(until), "filter": list(filters)}
+    query = {**span(since, until), "filter": list(filters)}
     for event in app.client.lines("GET", "/v1/events", **query):
         text = render.json_lines([event]) if format_ == "json" else _event_line(event, format_)
         sys.stdout.write(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import click
@@ -16,7 +15,7 @@ from model.api import ConnectNetwork, DisconnectNetwork, NetworkInfo
 from model.codec import to_plain
 from model.doctor import Finding, Way
 from model.errors import CommandFailed, InvalidInput
-from model.quantity import parse_duration
+from model.quantity import parse_moment
 from model.spec import NetworkSpec, Subnet
 
 WAYS: list[Column] = [
@@ -227,19 +226,13 @@ def prune(app: App, force: bool, filters: tuple[str, ...]) -> None:
     """Remove networks that no container or service uses."""
     if not force:
         click.confirm("All networks that nobody uses will be removed. Go on?", abort=True)
-    wanted = [_until(text) for text in filters]
+    wanted = [_in_seconds(text, now()) for text in filters]
     removed = app.call("POST", "/v1/networks/prune", filter=wanted)["removed"]
     if removed:
         out("\n".join(("Deleted Networks:", *removed)))
 
 
-def _until(text: str) -> str:
+def _in_seconds(filter_: str, at: float) -> str:
     """`until=24h` (ago) and `until=2026-01-31T12:00:00Z` in unix seconds, as the API has it."""
-    key, _, value = text.partition("=")
-    if key != "until":
-        return text
-    try:
-        at = datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        at = float(value) if value.replace(".", "", 1).isdecimal() else now() - parse_duration(value)
-    return f"until={at}"
+    key, _, value = filter_.partition("=")
+    return f"until={parse_moment(value, at)}" if key == "until" else filter_

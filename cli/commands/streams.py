@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from typing import Any
 
 import click
 
 from cli import exits
-from cli.context import App, pass_app, segment
+from cli.context import App, pass_app, segment, span
 from cli.parse.container import environment
 from cli.printout import Printout
 from cli.render import clean
 from cli.terminal import Detached, Session
 from model.codec import decode_json, to_plain
 from model.errors import ErrorBody, InvalidInput
-from model.quantity import parse_duration
 from model.streams import ERROR, STDERR, STDOUT, ExecSpec, Unframer
 
 
@@ -104,8 +102,7 @@ def read_logs(app: App, path: str, flags: dict[str, Any]) -> None:
         path,
         follow=flags["follow"],
         tail=None if tail == "all" else int(tail),
-        since=_moment(flags["since"]),
-        until=_moment(flags["until"]),
+        **span(flags["since"], flags["until"]),
         timestamps=flags["timestamps"],
         **({"raw": True} if flags.get("raw") else {}),
     )
@@ -120,22 +117,6 @@ def read_logs(app: App, path: str, flags: dict[str, Any]) -> None:
                 shown = printouts[kind].shown(payload).encode() if kind in printouts else payload
                 places[kind].buffer.write(shown)
                 places[kind].buffer.flush()
-
-
-def _moment(text: str) -> float | None:
-    """Unix seconds, RFC 3339, or a duration before now."""
-    if not text:
-        return None
-    from datetime import datetime
-
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        pass
-    try:
-        return float(text) if float(text) > 1e8 else time.time() - float(text)
-    except ValueError:
-        return time.time() - parse_duration(text)
 
 
 def _size() -> tuple[int, int]:

@@ -69,6 +69,29 @@ def test_durations_that_are_none_are_refused(text: str) -> None:
         quantity.parse_duration(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-01-31T12:00:00Z", 1769860800.0),
+        ("2026-01-31T13:00:00+01:00", 1769860800.0),
+        ("1769860800", 1769860800.0),
+        ("1769860800.5", 1769860800.5),
+        ("90", 1999999910.0),
+        ("1h30m", 1999994600.0),
+        ("5d", 1999568000.0),
+        ("2000d", 1827200000.0),
+    ],
+)
+def test_moments_are_times_or_durations_before_now(text: str, moment: float) -> None:
+    assert quantity.parse_moment(text, 2e9) == pytest.approx(moment)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "nan", "inf", "1e9", "-5", "2026-13-01"])
+def test_moments_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        quantity.parse_moment(text, 2e9)
+
+
 def test_ids_resolve_by_id_name_and_unique_prefix() -> None:
     one, two = "ab" * 32, "ac" * 32
     known = [(one, "web"), (two, "db")]
