@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from aio.processes import process_started
 from model.errors import DeadlineExceeded, Unavailable
 
 START_DEADLINE = 30.0
@@ -27,25 +28,16 @@ def pid_file(run: str, name: str) -> Path:
 def alive(run: str, name: str) -> int:
     """The daemon's pid, or 0."""
     try:
-        pid, started = pid_file(run, name).read_text().split()
+        pid, started = map(int, pid_file(run, name).read_text().split())
     except (OSError, ValueError):
         return 0
-    return int(pid) if start_time(int(pid)) == int(started) else 0
-
-
-def start_time(pid: int) -> int:
-    """Field 22 of /proc/PID/stat (proc(5)), -1 when there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return int(file.read().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return -1
+    return pid if process_started(pid) == started else 0
 
 
 def claim(run: str, name: str) -> None:
     """This process is the daemon from now on."""
     os.makedirs(run, mode=0o755, exist_ok=True)
-    pid_file(run, name).write_text(f"{os.getpid()} {start_time(os.getpid())}\n")
+    pid_file(run, name).write_text(f"{os.getpid()} {process_started(os.getpid())}\n")
 
 
 def release(run: str, name: str) -> None:
