@@ -28,7 +28,7 @@ SETTINGS = {"allow_interspersed_args": False, "help_option_names": ["--help"]}
 @click.option("--detach", "-d", is_flag=True, help="Run it in the background and print its id")
 @click.option("--attach", "-a", "attach_to", multiple=True, help="stdin, stdout, stderr")
 @click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on to it")
-@click.option("--quiet", "-q", is_flag=True, help="No pull progress")
+@click.option("--quiet", "-q", is_flag=True, help="As in docker; no pull progress is shown either way")
 @click.argument("image")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @pass_app
@@ -51,7 +51,7 @@ def run(app: App, image: str, args: tuple[str, ...], **flags: Any) -> int:
 @click.command(context_settings=SETTINGS)
 @plain_options
 @container_options
-@click.option("--quiet", "-q", is_flag=True, help="No pull progress")
+@click.option("--quiet", "-q", is_flag=True, help="As in docker; no pull progress is shown either way")
 @click.argument("image")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @pass_app

@@ -69,7 +69,7 @@ def service() -> None:
 @click.option("--container-label", multiple=True, help="KEY=VALUE on its containers")
 @click.option("--tty", "-t", is_flag=True)
 @click.option("--detach", "-d", is_flag=True, help="As in docker; flota waits for nobody either way")
-@click.option("--quiet", "-q", is_flag=True)
+@click.option("--quiet", "-q", is_flag=True, help="As in docker; no progress is shown either way")
 @container_options
 @click.argument("image")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)

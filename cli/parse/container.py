@@ -17,7 +17,7 @@ from cli.parse.networks import attachments
 from cli.parse.ports import parse_publish
 from model.codec import convert_strict
 from model.errors import InvalidInput
-from model.quantity import parse_bool, parse_bytes, parse_cpus, parse_duration
+from model.quantity import parse_bool, parse_bytes, parse_cpus
 from model.spec import ContainerSpec, LogOptions, Mount, Resources, RestartPolicy, Ulimit
 
 
@@ -157,10 +157,6 @@ def log_options(entries: Sequence[str]) -> LogOptions:
         else:
             raise InvalidInput(f"log option {key}={value[:20]}", hint="Known are max-size and max-file")
     return made
-
-
-def parse_grace(text: str | None) -> float | None:
-    return None if text is None else parse_duration(text)
 
 
 def _entrypoint(text: str | None) -> tuple[str, ...] | None:
