@@ -88,18 +88,18 @@ async def open_store(config: ControllerConfig) -> Store:
 
 @contextlib.asynccontextmanager
 async def serving(config: ControllerConfig, controller: Controller) -> AsyncIterator[None]:
-    """The API on the unix socket, and over TLS if there is a port."""
+    """The API over TLS if there is a port, and on the unix socket: who finds that finds all of it open."""
     ca = controller.authority.pem.decode()
     app = runner(controller_app(controller, fleet_id=controller.info().fleet_id, ca=ca))
     await app.setup()
     try:
+        if config.port:
+            context = await in_thread(tls_context, config, controller.authority)
+            await serve_tls(app, config.listen, config.port, context)
         folder = Path(config.socket).parent
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         await serve_unix(app, config.socket, group=config.socket_group)
         try:
-            if config.port:
-                context = await in_thread(tls_context, config, controller.authority)
-                await serve_tls(app, config.listen, config.port, context)
             yield
         finally:
             Path(config.socket).unlink(missing_ok=True)

@@ -33,11 +33,20 @@ def test_join_that_fails_is_not_remembered(tmp_path: Path) -> None:
     assert not (tmp_path / "root" / "settings.json").exists()
 
 
-@pytest.mark.parametrize("command", ["agent", "controller"])
-def test_daemon_that_does_not_start_is_not_remembered(tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "words", "says"),
+    [
+        ("agent", ("--network-driver", "nosuch"), b"nosuch"),
+        ("controller", ("--network-driver", "nosuch"), b"nosuch"),
+        ("controller", ("--listen", "192.0.2.256"), b"192.0.2.256"),
+    ],
+)
+def test_daemon_that_does_not_start_is_not_remembered(
+    tmp_path: Path, command: str, words: tuple[str, ...], says: bytes
+) -> None:
     settings = tmp_path / "root" / "settings.json"
     settings.parent.mkdir()
     settings.write_text(json.dumps({"name": "n1"}))
-    done = flota(tmp_path, command, "--detach", "--address", "192.0.2.7", "--network-driver", "nosuch")
-    assert done.returncode == 1 and b"nosuch" in done.stderr, done.stderr
+    done = flota(tmp_path, command, "--detach", "--address", "192.0.2.7", *words)
+    assert done.returncode == 1 and says in done.stderr, done.stderr
     assert json.loads(settings.read_text()) == {"name": "n1"}
