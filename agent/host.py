@@ -212,9 +212,8 @@ class HostAgent:
             return
         trouble, self._plan, self._carried = "", None, plan.networks
         try:
-            await self.context.network.apply(
-                replace(plan, services=self._services.take(), policies=self._policies.take())
-            )
+            with self._services.handing() as services, self._policies.handing() as policies:
+                await self.context.network.apply(replace(plan, services=services, policies=policies))
             self._plan = plan
             trouble = "; ".join(
                 (*plans.without_driver(context.view), *plans.unfounded(plan), *unreached(plan))
@@ -224,7 +223,7 @@ class HostAgent:
             self.replanned.ring()
             for worker in self.workers.values():
                 worker.look_again()
-        except FlotaError as error:
+        except (FlotaError, OSError) as error:
             log.error("network: %s", error)
             trouble = f"network: {error}"
         tunnels = tunnelkeys.reports(plan.networks, ends, stands=self._plan is not None)

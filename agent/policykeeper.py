@@ -7,20 +7,25 @@ address; one change is told to `net` at a time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
 from agent.context import Context
 from agent.membership import Membership
 from agent.policies import Own, own_parties, policies_of
+from aio.backoff import jittered
 from aio.mailbox import Bell
 from model.directory import Directory
 from model.errors import FlotaError
 from model.view import View
 from net.policy import HostPolicies
 
+AGAIN = 5.0
+"""Seconds, jittered, until what was refused is told again."""
 log = logging.getLogger("flota.agent")
 
 
@@ -34,6 +39,9 @@ class PolicyKeeper:
         self._current = HostPolicies()
         self._known: tuple[View, Directory, Own] | None = None
         """Of which `_current` was made: most rings change nothing of it."""
+        self._sure = True
+        """Whether `net` has `_current`, or is being told it."""
+        self._again: asyncio.TimerHandle | None = None
         self.changed: Callable[[], None] = lambda: None
         self.trouble = ""
 
@@ -53,14 +61,26 @@ class PolicyKeeper:
             self._current = _sharing(made, self._current)
         return self._current
 
+    @contextlib.contextmanager
+    def handing(self) -> Iterator[HostPolicies]:
+        """`take` for a plan that is applied within. A plan that was refused may have changed nothing: then
+        `settle` tells them to the one that stands."""
+        now, self._sure = self.take(), True
+        try:
+            yield now
+        except BaseException:
+            self._sure = False
+            self._bell.ring()
+            raise
+
     async def settle(self) -> None:
         """What the View says is in force when this returns, or `trouble` says why not; then `net` refuses
         endpoints that should be closed."""
         async with self._turn:
             before = self._current
             now = self.take()
-            if now is not before and now != before:
-                await self._police(now, before)
+            if not self._sure or self.trouble or (now is not before and now != before):
+                await self._police(now)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -68,17 +88,28 @@ class PolicyKeeper:
             await self._bell.wait()
             await self.settle()
 
-    async def _police(self, policies: HostPolicies, before: HostPolicies) -> None:
-        trouble = ""
+    async def _police(self, policies: HostPolicies) -> None:
+        trouble, self._sure = "", True
         try:
             await self._context.network.police(policies)
         except FlotaError as error:
-            trouble = f"policies: {error}"
-            log.error("%s", trouble)
-            self._current, self._known = before, None
+            trouble, self._sure = f"policies: {error}", False
+            self._try_again()
+        except BaseException:  # cancelled: it may have been told or not
+            self._sure = False
+            raise
         if trouble != self.trouble:
+            if trouble:
+                log.error("%s", trouble)
             self.trouble = trouble
             self.changed()
+
+    def _try_again(self) -> None:
+        """Later, once."""
+        if self._again is not None:
+            self._again.cancel()
+        pause = jittered(AGAIN, random.random())
+        self._again = asyncio.get_running_loop().call_later(pause, self._bell.ring)
 
 
 def _sharing(made: HostPolicies, before: HostPolicies) -> HostPolicies:

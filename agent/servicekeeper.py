@@ -1,13 +1,15 @@
 """The kernel's balancing kept equal to what this host knows: View, directory, records.
 
-Invariant: what `net` was told last is `current`; a change of one service tells `net` of that service only.
+Invariants: what `net` was told last is `current`, but for services of which it is unsure, which are told
+again; a change of one service tells `net` of that service only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from agent.context import Context
 from agent.ingress import Inner, inner_addresses
@@ -19,12 +21,13 @@ from agent.services import Own, services_of
 from aio.backoff import jittered
 from aio.mailbox import Bell
 from model.directory import Directory
-from model.errors import FlotaError
+from model.errors import FlotaError, InvalidInput
 from model.view import View
 from net.loadbalance import VirtualService
 
 AGAIN = 5.0
-"""Seconds, jittered, between looks at ports that somebody else has."""
+"""Seconds, jittered, between looks at ports that somebody else has, and until what was refused is told
+again."""
 log = logging.getLogger("flota.agent")
 
 
@@ -37,6 +40,8 @@ class ServiceKeeper:
         self._current: dict[str, VirtualService] = {}
         self._wanted: dict[str, VirtualService] = {}
         """As they should be, `_current` without the ports that somebody else has."""
+        self._unsure: set[str] = set()
+        """Those that `net` may have otherwise than they are in `_current`."""
         self._known: tuple[View, Directory, Own, Inner] | None = None
         """Of which `_wanted` was made: most rings change nothing of it."""
         self.changed: Callable[[], None] = lambda: None
@@ -66,10 +71,22 @@ class ServiceKeeper:
             self.changed()
         return self._current
 
+    @contextlib.contextmanager
+    def handing(self) -> Iterator[dict[str, VirtualService]]:
+        """`take` for a plan that is applied within. One that was refused may have changed nothing: then the
+        one that stands is told of them."""
+        before, now = self._current, self.take()
+        try:
+            yield now
+        except BaseException:
+            self._unsure |= before.keys() | now.keys()
+            self._bell.ring()
+            raise
+
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            pause = jittered(AGAIN, random.random()) if self._ports.taken else None
+            pause = jittered(AGAIN, random.random()) if self._ports.taken or self._unsure else None
             await self._bell.wait(timeout=pause)
             heard = self._membership.heard
             before = self._current
@@ -77,23 +94,37 @@ class ServiceKeeper:
             changes: dict[str, VirtualService | None] = dict.fromkeys(before.keys() - now.keys())
             if now is not before:
                 changes |= {key: service for key, service in now.items() if before.get(key) != service}
+            changes |= {key: now.get(key) for key in self._unsure}
+            self._unsure = set()
             if changes:
-                await self._serve(changes, before)
+                await self._serve(changes)
             if self.policies is not None:
                 await self.policies.settle()
             if not self.trouble and (self.policies is None or not self.policies.trouble):
                 self._membership.follow(heard)
 
-    async def _serve(
-        self, changes: dict[str, VirtualService | None], before: dict[str, VirtualService]
-    ) -> None:
+    async def _serve(self, changes: Mapping[str, VirtualService | None]) -> None:
+        """One that is refused, as those of a network whose plan was, holds up no other."""
         trouble = ""
         try:
             await self._context.network.serve(changes)
+        except InvalidInput:
+            trouble = "; ".join(filter(None, [await self._alone(k, changes[k]) for k in sorted(changes)]))
         except FlotaError as error:
-            trouble = f"services: {error}"
-            log.error("%s", trouble)
-            self._current, self._known = before, None
+            trouble = str(error)
+            self._unsure |= changes.keys()
+        trouble = trouble and f"services: {trouble}"
         if trouble != self.trouble:
+            if trouble:
+                log.error("%s", trouble)
             self.trouble = trouble
             self.changed()
+
+    async def _alone(self, key: str, service: VirtualService | None) -> str:
+        """Why it is refused; empty if it is not."""
+        try:
+            await self._context.network.serve({key: service})
+        except FlotaError as error:
+            self._unsure.add(key)
+            return str(error)
+        return ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 
-from model.errors import CommandFailed, Exhausted, InUse, NotFound
+from model.errors import CommandFailed, Exhausted, InUse, InvalidInput, NotFound
 from model.ids import InstanceId, NetworkId, short
 from model.netoptions import SITE_DRIVERS
 from model.status import BoundPort, Endpoint
@@ -22,7 +22,7 @@ from net.subnets import gateway, subnet_of
 class FakeHostNetwork:
     """`plan`, `endpoints`, `published`, `services`, `spaces` are what stands; `foreign_ports` are held by
     strangers, and so are the addresses of `strangers` (→ MAC) on networks of the site's. While `trouble` says
-    something, not all of a plan can be made."""
+    something, not all of a plan can be made; while `refusal` does, nothing of it is."""
 
     def __init__(self) -> None:
         self.plan: NetworkPlan | None = None
@@ -36,6 +36,7 @@ class FakeHostNetwork:
         self.strangers: dict[str, str] = {}
         self.started = False
         self.trouble = ""
+        self.refusal = ""
         self.troubles: tuple[str, ...] = ()
         self._bells: list[Callable[[Drift], None]] = []
 
@@ -46,6 +47,8 @@ class FakeHostNetwork:
         self.started = False
 
     async def apply(self, plan: NetworkPlan) -> None:
+        if self.refusal:
+            raise InvalidInput(self.refusal)
         refuse(problems(plan.services, plan.service_ranges()))
         self.plan = plan
         self.services = dict(plan.services)

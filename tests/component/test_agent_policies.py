@@ -10,12 +10,14 @@ from msgspec.structs import replace
 from agent.lifecycle import ADMISSION
 from model.directory import DirectoryDelta, Member
 from model.errors import CommandFailed
-from model.ids import HostId, InstanceId, PolicyId
+from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
 from model.policy import PolicyPeer, PolicyRule, PolicySpec, Selector
 from model.records import Desired
 from model.status import Endpoint, Phase
+from model.view import NetworkView, ServiceView, service_key
+from net.host import predefined_bridge
 from net.policy import HostPolicies, endpoint_key
-from tests.support.agentlab import BRIDGE, AgentLab, gone, ident, instance, phase, view, wish
+from tests.support.agentlab import BRIDGE, AgentLab, bridge, gone, ident, instance, phase, view, wish
 from tests.support.waiting import until
 
 POLICY = PolicySpec(
@@ -92,6 +94,73 @@ async def test_policies_that_the_kernel_refuses_are_told_of_and_tried_again(tmp_
         await agent.take_view(replace(view(instance(1), revision=3), policies=POLICIES))
         assert not agent.host_report().conditions
         assert allowed(lab.network.policies) == set()
+
+
+async def test_policies_are_in_force_before_an_instance_comes_though_its_plan_is_refused(
+    tmp_path: Path,
+) -> None:
+    lab = AgentLab(tmp_path)
+    seen: list[bool] = []
+    attach = lab.network.attach
+
+    async def watched(request: Any) -> Endpoint:
+        seen.append(endpoint_key(ident(1), BRIDGE) in lab.network.policies.endpoints)
+        made: Endpoint = await attach(request)
+        return made
+
+    lab.network.attach = watched
+    async with lab.agent() as agent:
+        await agent.take_view(view())
+        lab.network.refusal = "network a: mtu 9000 is more than the link below it carries"
+        brought = replace(view(instance(), revision=2), policies=POLICIES, vxlan_port=4790)
+        await agent.take_view(brought)
+        assert agent.host_report().conditions == (f"network: {lab.network.refusal}",)
+        await phase(agent, 1, Phase.RUNNING)
+        assert seen == [True]
+
+
+async def test_policies_that_a_plan_brings_end_their_trouble(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    lab.network.police, police = refuse, lab.network.police
+    async with lab.agent() as agent:
+        await agent.take_view(replace(view(instance()), vxlan_port=4789))
+        await agent.take_view(replace(view(instance(), revision=2), policies=POLICIES))
+        assert "policies: nft refused" in agent.host_report().conditions
+        lab.network.police = police
+        await agent.take_view(replace(view(instance(), revision=3), policies=POLICIES, vxlan_port=4790))
+        assert not agent.host_report().conditions
+
+
+async def test_departure_is_followed_only_once_balancing_is_though_the_plan_is_refused(
+    tmp_path: Path,
+) -> None:
+    lab = AgentLab(tmp_path)
+    web, new = ServiceId("web"), NetworkId("n" * 64)
+    network = replace(bridge(), vip_ranges=("10.99.0.0/24",))
+    key, other = service_key(BRIDGE, web), service_key(new, web)
+    served = {key: ServiceView(name="web", ipv4="10.99.0.1")}
+    member = Member(name="web.1", host=HostId("cc" * 32), service=web, ipv4="10.9.0.77", ready=True)
+    first = replace(view(), networks={BRIDGE: network}, services=served)
+    members = DirectoryDelta(put={BRIDGE: {InstanceId("c"): member}})
+    async with lab.agent() as agent:
+        agent.membership.begin()
+        await agent.take_view(first)
+        agent.membership.take(members, whole=True, serial=1)
+        await until(lambda: agent.membership._followed == 1, deadline=5)
+        assert lab.network.services[key].members
+        lab.network.refusal = "network a: mtu 9000 is more than the link below it carries"
+        agent.membership.take(DirectoryDelta(gone={BRIDGE: (InstanceId("c"),)}), whole=False, serial=2)
+        added = NetworkView(id=new, spec=predefined_bridge("10.8.0.0/24"), vni=0, blocks=("10.8.0.0/24",))
+        both = {BRIDGE: network, new: replace(added, vip_ranges=("10.98.0.0/24",))}
+        services = {**served, other: ServiceView(name="web", ipv4="10.98.0.1")}
+        await agent.take_view(replace(first, revision=2, networks=both, services=services))
+        await until(lambda: not lab.network.services[key].members, deadline=5)
+        await until(lambda: any("10.98.0.1" in c for c in agent.host_report().conditions), deadline=5)
+        assert agent.membership._followed == 1, "of the refused network's services"
+        lab.network.refusal = ""
+        await agent.take_view(replace(first, revision=3, networks=both, services=services))
+        await until(lambda: agent.membership._followed == 2, deadline=10)
+        assert lab.network.services.keys() == {key, other}
 
 
 async def test_start_waits_for_the_hosts_that_judge_while_somebody_can_say_so(tmp_path: Path) -> None:
