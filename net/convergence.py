@@ -7,7 +7,7 @@ of a namespace that was dropped are left to the kernel, which takes them down in
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from model.errors import CommandFailed
@@ -66,6 +66,15 @@ class Convergence:
         """Make it what is wanted beside the host's own firewall; what had to be repaired, and why not all of
         it could be. To follow that firewall is no repair. `thorough` also looks at what it takes a file each
         to see."""
+        try:
+            return await self._brought(wanted, thorough)
+        except CommandFailed as error:  # it could not be looked at
+            self._stands = False
+            return (), error
+
+    async def _brought(
+        self, wanted: Callable[[HostFirewall], NetState], thorough: bool
+    ) -> tuple[Sequence[Operation], CommandFailed | None]:
         before, self.firewall = self.firewall, await self._kernel.host_firewall()
         want = wanted(self.firewall)
         operations, failure, self.refused = await self._difference(want), None, {}
@@ -104,6 +113,30 @@ class Convergence:
         come = {op.item.place for op in routes if op.verb != "remove" and isinstance(op.item, Route)}
         self._routed = (self._routed - gone) | come
         self._stands = True
+        return True
+
+    async def change(
+        self,
+        operations: Sequence[Operation],
+        compare: Callable[[], Awaitable[tuple[Sequence[Operation], CommandFailed | None]]],
+        *,
+        needed: bool = False,
+    ) -> bool:
+        """Issued; whether everything had to be compared for it, since something was not as remembered.
+        `needed`: raises CommandFailed when it can't be even then."""
+        try:
+            await self.issue(operations)
+            return False
+        except CommandFailed as error:
+            log.warning("comparing everything, since %s", error)
+            if (failure := (await compare())[1]) is not None:
+                raise failure from error
+        try:
+            await self.issue(operations)
+        except CommandFailed as again:
+            if needed:
+                raise
+            log.info("the comparison has done it already, or the next one will: %s", again)
         return True
 
     async def _difference(self, want: NetState) -> Sequence[Operation]:

@@ -9,7 +9,6 @@ to a whole comparison when the kernel was not as remembered.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
@@ -59,8 +58,6 @@ from net.shims import Shims
 from net.state import UPPER, Link, NetState, Way
 from net.telling import Telling
 from net.watch import COMPARE, Watch
-
-log = logging.getLogger("flota.net")
 
 
 class NetReconciler:
@@ -149,12 +146,16 @@ class NetReconciler:
             if known is None or not await self._convergence.step(known):
                 _, failure = await self._converge()
             frame = service_frame(plan, self._convergence.firewall)
-            await self._serving.apply(plan.services, frame, own_blocks(plan))
+            try:
+                await self._serving.apply(plan.services, frame, own_blocks(plan))
+            except CommandFailed as error:
+                failure = failure or error
             await self._telling.services(plan.services)
             self._nics.ring()
             self._leasing.look()
             self._shims.follow(plan)
             if (failure := failure or unfenced) is not None:
+                self._bell.ring()
                 raise failure
 
     async def examine(self) -> Sequence[Drift]:
@@ -362,18 +363,7 @@ class NetReconciler:
         self._parting.changed(before, after)
 
     async def _change(self, operations: Sequence[Operation], *, needed: bool = False) -> None:
-        try:
-            await self._convergence.issue(operations)
-        except CommandFailed as error:
-            log.warning("comparing everything, since %s", error)
-            if (failure := (await self._converge())[1]) is not None:
-                raise failure from error
-            try:
-                await self._convergence.issue(operations)
-            except CommandFailed as again:
-                if needed:
-                    raise
-                log.info("the comparison has done it already, or the next one will: %s", again)
+        if await self._convergence.change(operations, self._converge, needed=needed):
             self._bell.ring()
 
     async def _converge(self, *, thorough: bool = False) -> tuple[Sequence[Operation], CommandFailed | None]:
@@ -393,7 +383,10 @@ class NetReconciler:
             done, failure = await self._converge(thorough=thorough)
             self._nics.ring()
             drifts = [*self._convergence.regained(), *map(drift_of, done)]
-            await self._serving.follow(service_frame(self._plan, self._convergence.firewall))
-            if wrong := await self._serving.repair():
-                drifts.append(services_drift(wrong))
+            try:
+                await self._serving.follow(service_frame(self._plan, self._convergence.firewall))
+                if wrong := await self._serving.repair():
+                    drifts.append(services_drift(wrong))
+            except CommandFailed as error:
+                failure = failure or error
             return drifts, failure

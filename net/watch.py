@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aio.backoff import delay
 from aio.mailbox import Bell
-from model.errors import CommandFailed
+from model.errors import CommandFailed, FlotaError
 from net.drift import not_repaired
 from net.host import Drift
 
@@ -57,7 +57,7 @@ class Watch:
             if thorough := time() >= due:
                 due = time() + self._compare * random.uniform(0.9, 1.1)
             await self._settled()
-            drifts, failure = await self._look(thorough)
+            drifts, failure = await self._looked(thorough)
             if failure is None:
                 again, refused = math.inf, 0
             elif not refused or time() >= again:
@@ -66,6 +66,12 @@ class Watch:
                 if refused == 1:
                     drifts.append(not_repaired(failure))
             self.tell(drifts)
+
+    async def _looked(self, thorough: bool) -> tuple[list[Drift], FlotaError | None]:
+        try:
+            return await self._look(thorough)
+        except FlotaError as error:
+            return [], error
 
     def tell(self, drifts: Sequence[Drift]) -> None:
         for drift in drifts:

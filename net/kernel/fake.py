@@ -91,6 +91,8 @@ class FakeKernel:
         self.connections: list[Connection] = []
         self.taken_ports: set[tuple[str, int]] = set()
         self.applied: list[Operation] = []
+        self.blind = ""
+        """While it says something nothing can be looked at, in these words."""
         self.looks = 0
         """Times it was observed."""
         self._ring: Callable[[], None] = lambda: None
@@ -103,6 +105,7 @@ class FakeKernel:
 
     async def observe(self, sysctls: Iterable[str], inner: Sequence[Link] = ()) -> NetState:
         self.looks += 1
+        self._see()
         known = {path: self.state.sysctls[path] for path in sysctls if path in self.state.sysctls}
         return msgspec.structs.replace(self.state, sysctls=known)
 
@@ -126,6 +129,7 @@ class FakeKernel:
             self._ring()
 
     async def observe_services(self) -> SeenServices:
+        self._see()
         return self.services.observe()
 
     async def change_services(self, change: ElementChange) -> None:
@@ -142,6 +146,7 @@ class FakeKernel:
         return members & self.services.connected
 
     async def host_firewall(self) -> HostFirewall:
+        self._see()
         return self.firewall
 
     async def nft_changed_by_others(self) -> bool:
@@ -180,6 +185,10 @@ class FakeKernel:
         """Change the state as a stranger, and ring."""
         self.state = change(self.state)
         self._ring()
+
+    def _see(self) -> None:
+        if self.blind:
+            raise CommandFailed(self.blind)
 
     def _after(self, operation: Operation) -> NetState:
         if isinstance(operation, NftOp) and f" {SERVICE_TABLE}" in operation.script:

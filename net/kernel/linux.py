@@ -8,12 +8,12 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from model.errors import CommandFailed
+from model.errors import CommandFailed, DeadlineExceeded
 from net.diff import Op, Operation
 from net.endpoint import InstanceNetwork
 from net.flows import Change
@@ -37,6 +37,17 @@ BULK = 500
 _NO_SUCH_PORT = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 """Nobody can have what this kernel or host does not."""
 SOCKET_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+
+
+@contextlib.contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """In whatever way the kernel says no, or a program that speaks with it: CommandFailed."""
+    try:
+        yield
+    except DeadlineExceeded as error:
+        raise CommandFailed(f"cannot {what}: {error.message}", hint=error.hint) from error
+    except OSError as error:
+        raise CommandFailed(f"cannot {what}: {error.strerror or error}") from error
 
 
 class LinuxKernel:
@@ -76,9 +87,10 @@ class LinuxKernel:
         await self._netlink.close()
 
     async def observe(self, sysctls: Iterable[str], inner: Sequence[Link] = ()) -> NetState:
-        links = await self._tunnels.observed(await self._netlink.observe(inner))
-        tables = await self._netlink.call(self._nft.tables)
-        await self._docker.look()
+        with refusing("look at the network"):
+            links = await self._tunnels.observed(await self._netlink.observe(inner))
+            tables = await self._netlink.call(self._nft.tables)
+            await self._docker.look()
         values, admissions = sysctl.read(sysctls), self._docker.seen
         return msgspec.structs.replace(links, sysctls=values, tables=tables, admissions=admissions)
 
@@ -86,18 +98,22 @@ class LinuxKernel:
         def run() -> None:
             Nft().run(script)
 
-        try:
+        with refusing(f"run nft in {namespace}"):
             await self._netlink.call(netns.inside, namespace, run)
-        except OSError as error:
-            raise CommandFailed(f"nft in {namespace}: {error.strerror}") from error
 
     async def ask(self, foot: Foot) -> Mapping[str, str]:
-        return await self._netlink.ask(foot)
+        with refusing(f"ask on {foot.ifname}"):
+            return await self._netlink.ask(foot)
 
     async def unsteered(self, links: Mapping[str, str]) -> Sequence[str]:
-        return await asyncio.to_thread(steering.unsteered, dict(links), self._sysfs)
+        with refusing("look at packet steering"):
+            return await asyncio.to_thread(steering.unsteered, dict(links), self._sysfs)
 
     async def apply(self, operations: Sequence[Operation]) -> None:
+        with refusing("change the network"):
+            await self._apply(operations)
+
+    async def _apply(self, operations: Sequence[Operation]) -> None:
         run: list[Op] = []
         for operation in operations:
             if run and not (isinstance(operation, Op) and of_tunnel(operation) == of_tunnel(run[-1])):
@@ -120,37 +136,46 @@ class LinuxKernel:
         self._services.after()
 
     async def observe_services(self) -> SeenServices:
-        return await self._netlink.call(self._services.observe)
+        with refusing("list the services of this host"):
+            return await self._netlink.call(self._services.observe)
 
     async def change_services(self, change: ElementChange) -> None:
         monitor = self._monitor if change.size > BULK else None
-        with contextlib.nullcontext() if monitor is None else monitor.deaf_to_nft():
+        deaf = contextlib.nullcontext() if monitor is None else monitor.deaf_to_nft()
+        with refusing("change the services of this host"), deaf:
             await self._netlink.call(self._services.change, change)
 
     async def forget(self, flows: Sequence[Flow]) -> None:
-        await self._netlink.call(self._services.forget_clients, flows)
-        await asyncio.to_thread(forget_datagrams, flows)
+        with refusing("forget datagrams"):
+            await self._netlink.call(self._services.forget_clients, flows)
+            await asyncio.to_thread(forget_datagrams, flows)
 
     async def forget_connections(self, change: Change, instances: Sequence[InstanceNetwork]) -> None:
-        await asyncio.to_thread(forget_connections, change, tuple(instances))
+        with refusing("forget connections"):
+            await asyncio.to_thread(forget_connections, change, tuple(instances))
 
     async def connected(self, members: frozenset[bytes]) -> frozenset[bytes]:
-        return await asyncio.to_thread(connected_members, members)
+        with refusing("list connections"):
+            return await asyncio.to_thread(connected_members, members)
 
     async def host_firewall(self) -> HostFirewall:
-        found = await self._netlink.call(self._nft.host_firewall)
-        await self._docker.look()
+        with refusing("look at the host's firewall"):
+            found = await self._netlink.call(self._nft.host_firewall)
+            await self._docker.look()
         return msgspec.structs.replace(found, admissions=self._docker.wanted)
 
     async def nft_changed_by_others(self) -> bool:
-        return await self._netlink.call(self._services.changed_by_others)
+        with refusing("ask for the generation of rules"):
+            return await self._netlink.call(self._services.changed_by_others)
 
     async def make_namespace(self, path: Path) -> None:
-        self._grip.keep(path, await self._netlink.call(netns.make, path))
+        with refusing(f"make the network namespace {path}"):
+            self._grip.keep(path, await self._netlink.call(netns.make, path))
 
     async def drop_namespace(self, path: Path) -> None:
         self._grip.let_go(path)
-        await self._netlink.call(netns.drop, path)
+        with refusing(f"drop the network namespace {path}"):
+            await self._netlink.call(netns.drop, path)
 
     def has_namespace(self, path: Path) -> bool:
         return netns.is_held(path)

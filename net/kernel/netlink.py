@@ -48,7 +48,6 @@ T = TypeVar("T")
 
 GONE = (errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL)
 """Answers to a removal that mean: it is not there."""
-DUMP_TRIES = 20
 
 
 class Netlink:
@@ -112,18 +111,13 @@ class Netlink:
     async def _observe(self, inner: Sequence[Link]) -> NetState:
         """Listed by hand: pyroute2's decoder takes a millisecond per link, and there is one per container."""
         assert self._socket is not None
-        for _ in range(DUMP_TRIES):
-            try:
-                seen = {what: rtnl.dump(self._socket, *ask) for what, ask in DUMPS.items()}
-                stand = [rtnl.dump(self._socket, *tc.filters_of(i)) for i in entrances(seen["qdiscs"])]
-                state = offload.seen(state_of(**seen, filters=[message for one in stand for message in one]))
-                if not inner:
-                    return state
-                within = upper.observe(self._socket, inner, names_of(seen["links"]))
-                return replace(state, links={**state.links, **{link.name: link for link in within}})
-            except InterruptedError:
-                continue
-        raise CommandFailed(f"the network changed {DUMP_TRIES} times while it was listed")
+        seen = {what: rtnl.dump(self._socket, *ask) for what, ask in DUMPS.items()}
+        stand = [rtnl.dump(self._socket, *tc.filters_of(i)) for i in entrances(seen["qdiscs"])]
+        state = offload.seen(state_of(**seen, filters=[message for one in stand for message in one]))
+        if not inner:
+            return state
+        within = upper.observe(self._socket, inner, names_of(seen["links"]))
+        return replace(state, links={**state.links, **{link.name: link for link in within}})
 
     async def _apply(self, operations: Sequence[Op]) -> None:
         batch: list[tuple[Op, bytes]] = []

@@ -16,6 +16,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Final
 
 from net.flows import Connection
+from net.kernel import rtnl
 from net.loadbalance import NOBODY, VERDICTS, ElementChange, Flow
 from net.portelements import INTERVALS, datagram_port
 
@@ -87,7 +88,7 @@ def change_elements(link: socket.socket, table: str, change: ElementChange) -> N
 
 
 def list_elements(link: socket.socket, table: str, name: str) -> dict[bytes, bytes]:
-    """A set as it stands. Raises OSError: ENOENT without such a set, EINTR when it changed meanwhile."""
+    """A set as it stands. Raises OSError: ENOENT without such a set."""
     ask = _attr(1, table.encode() + b"\0") + _attr(2, name.encode() + b"\0")
     found: dict[bytes, bytes] = {}
     for payload in _dump(link, GETSETELEM, NFPROTO_INET, ask):
@@ -170,7 +171,7 @@ def forget_connections(
     link: socket.socket, marks: Iterable[bytes], stale: Callable[[Connection], bool], local: Container[bytes]
 ) -> int:
     """Delete the connections that are `stale`; only those that have some of `marks` in them are looked at.
-    `local` are this host's addresses. How many there were. Raises InterruptedError: ask again."""
+    `local` are this host's addresses. How many there were."""
     wanted, count = tuple(marks), 0
     for family, source, target in ((AF_INET, 1, 2), (AF_INET6, 3, 4)):
         for payload in _dump(link, CT_GET, family, b""):
@@ -243,6 +244,11 @@ def _delete_connection(link: socket.socket, family: int, parts: Mapping[int, byt
 
 
 def _dump(link: socket.socket, kind: int, family: int, ask: bytes) -> list[bytes]:
+    """Raises OSError, CommandFailed."""
+    return rtnl.steady(lambda: _dump_once(link, kind, family, ask))
+
+
+def _dump_once(link: socket.socket, kind: int, family: int, ask: bytes) -> list[bytes]:
     link.send(_message(kind, REQUEST | DUMP, family, ask))
     found: list[bytes] = []
     interrupted = False

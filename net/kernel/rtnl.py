@@ -12,9 +12,13 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+from model.errors import CommandFailed
 from net.state import PROTOCOL, PolicyRule
+
+T = TypeVar("T")
 
 NETLINK_ROUTE, SOL_NETLINK, NETLINK_CAP_ACK = 0, 270, 10
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -40,6 +44,8 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_NET_NS_FD 
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 CHUNK = 200
 """Messages per send: their answers fit the default receive buffer."""
+TRIES = 20
+"""How often a list is asked for anew when it changed while it was written."""
 
 
 def connect() -> socket.socket:
@@ -66,9 +72,23 @@ def transact(link: socket.socket, messages: Sequence[bytes]) -> list[int]:
     return results
 
 
+def steady(call: Callable[[], T]) -> T:
+    """The call's result once nothing changed meanwhile: if something did, a dump ends with EINTR. Raises
+    CommandFailed when something always does."""
+    for _ in range(TRIES):
+        try:
+            return call()
+        except InterruptedError:
+            continue
+    raise CommandFailed(f"the network changed {TRIES} times while it was listed")
+
+
 def dump(link: socket.socket, kind: int, body: bytes) -> list[bytes]:
-    """Payloads of all messages that answer a dump request. Raises OSError, also when the tables changed
-    meanwhile so that the answer is inconsistent (EINTR): ask again."""
+    """Payloads of all messages that answer a dump request, `steady`. Raises OSError, CommandFailed."""
+    return steady(lambda: _dump(link, kind, body))
+
+
+def _dump(link: socket.socket, kind: int, body: bytes) -> list[bytes]:
     link.send(struct.pack("=IHHII", 16 + len(body), kind, REQUEST | DUMP, 1, 0) + body)
     found: list[bytes] = []
     interrupted = False

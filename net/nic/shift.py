@@ -25,7 +25,6 @@ from net.nic.state import Standing, Wish
 Step = Callable[[], None]
 GETLINK, GETADDR, GETROUTE, GETNEIGH, GETRULE = 18, 22, 26, 30, 34
 SIOCGIWNAME = 0x8B01
-DUMP_TRIES = 20
 GONE = (0, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV, errno.ENOENT)
 """Answers to a removal that mean: it is not there."""
 OWN_SWITCHES = ("disable_ipv6", "addr_gen_mode")
@@ -96,12 +95,7 @@ class Links:
         )
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
-        for _ in range(DUMP_TRIES):
-            try:
-                return rtnl.dump(self._socket, kind, body)
-            except InterruptedError:
-                continue
-        raise CommandFailed(f"the network changed {DUMP_TRIES} times while it was listed")
+        return rtnl.dump(self._socket, kind, body)
 
     def send(self, requests: Sequence[bytes], what: str, *, accept: Sequence[int] = (0,)) -> None:
         """Raises CommandFailed for the first answer that isn't among `accept`."""

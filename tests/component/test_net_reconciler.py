@@ -67,6 +67,64 @@ async def test_what_can_not_be_repaired_delays_no_other_repair(tmp_path: Path) -
     await network.close()
 
 
+async def test_plan_of_a_kernel_that_can_not_be_looked_at_is_made_once_it_can_be(tmp_path: Path) -> None:
+    kernel, told = FakeKernel(), list[Drift]()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    network.on_drift(told.append)
+    await network.start()
+    kernel.blind = "the network changed 20 times while it was listed"
+    with pytest.raises(CommandFailed, match="changed 20 times"):
+        await network.apply(msgspec.structs.replace(plan(), services={"web": service("10.1.1.9")}))
+    await until(lambda: told, deadline=2, what="report of what can't be looked at")
+    kernel.blind = ""
+    await until(lambda: vxlan_name(NETWORK) in kernel.state.links, deadline=5, what="the network")
+    await until(lambda: kernel.services.elements.get("vip4"), deadline=5, what="the services")
+    assert [drift.failed for drift in told][:1] == [True]
+    await network.close()
+
+
+async def test_watch_outlives_a_look_that_fails_and_says_so_once(tmp_path: Path) -> None:
+    kernel, told = FakeKernel(), list[Drift]()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    network.on_drift(told.append)
+    await network.start()
+    await network.apply(plan())
+    before = kernel.state
+    kernel.blind = "cannot look at the network: No buffer space available"
+    kernel.strike(lambda state: without_link(state, vxlan_name(NETWORK)))
+    await until(lambda: told, deadline=2, what="report of what can't be looked at")
+    with pytest.raises(CommandFailed):
+        await kernel.observe(())
+    kernel.blind = ""
+    await until(lambda: kernel.state == before, deadline=5, what="repair")
+    await until(lambda: len(told) > 1, deadline=2, what="report of the repair")
+    assert [drift.failed for drift in told].count(True) == 1
+    await network.close()
+
+
+async def test_watch_goes_on_after_services_could_not_be_looked_at(tmp_path: Path) -> None:
+    class Unlisted(FakeKernel):
+        failing = False
+
+        async def nft_changed_by_others(self) -> bool:
+            if self.failing:
+                raise CommandFailed("cannot ask for the generation of rules: timed out")
+            return await super().nft_changed_by_others()
+
+    kernel, told = Unlisted(), list[Drift]()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    network.on_drift(told.append)
+    await network.start()
+    await network.apply(plan())
+    kernel.failing = True
+    kernel.strike(lambda state: without_link(state, vxlan_name(NETWORK)))
+    await until(lambda: any("generation" in drift.action for drift in told), deadline=2, what="report")
+    assert any(drift.object.startswith("vxlan") for drift in told), "what was repaired is told too"
+    looks = kernel.looks
+    await until(lambda: kernel.looks > looks + 2, deadline=5, what="further attempts")
+    await network.close()
+
+
 async def test_change_of_a_peer_is_issued_without_a_look_at_all_there_is(tmp_path: Path) -> None:
     kernel = FakeKernel()
     network = NetReconciler(tmp_path, kernel=kernel)
