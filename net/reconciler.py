@@ -178,7 +178,10 @@ class NetReconciler:
 
     # -- namespaces ---------------------------------------------------------------------------------
     async def open_namespace(self, instance: InstanceId) -> str:
-        path = self._spaces / instance
+        path, known = self._spaces / instance, self._instances.get(instance)
+        lost = known is not None and not self._kernel.has_namespace(path)
+        if known is not None and lost and not self._convergence.present((known,)):
+            await self.drop_namespace(instance)  # nobody lives in it: what stood there is gone with it
         async with self._lock:
             if not self._kernel.has_namespace(path):
                 await self._kernel.make_namespace(path)
@@ -226,6 +229,7 @@ class NetReconciler:
                 await self._leave(before, known)
             self._convergence.leaving.discard(link.name)
             await self._elements(known, after, needed=True)
+            await self._fences.set(self._plan, after)
             await self._convergence.issue((Op(verb="add", item=link), *limit_changes(None, request)))
             self._keep(request.instance, after)
             return endpoint_status(request, view)

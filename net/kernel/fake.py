@@ -73,6 +73,8 @@ class FakeKernel:
         self.spaces: set[Path] = set()
         """A stranger takes one away by discarding it."""
         self._kept: set[Path] = set()
+        self.deserted: set[Path] = set()
+        """Those in which no process lives."""
         self.others = {"eth0"}
         """Links that are not ours; routes may lead by them."""
         self.refused: set[str] = set()
@@ -174,8 +176,8 @@ class FakeKernel:
         self._kept |= self.spaces & set(paths)
 
     def held_again(self) -> Sequence[Path]:
-        lost = sorted(self._kept - self.spaces)
-        self.spaces |= self._kept
+        lost = sorted(self._kept - self.spaces - self.deserted)
+        self.spaces |= set(lost)
         return lost
 
     def port_is_free(self, protocol: str, host_ip: str, port: int) -> bool:

@@ -9,12 +9,12 @@ and rules are those of our protocol number.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -172,7 +172,7 @@ class Netlink:
     async def _remove_link(self, link: Link) -> None:
         foot = link.foot
         if foot is not None and link.kind in UPPER:
-            with contextlib.suppress(FileNotFoundError):  # its namespace is gone, and it with that
+            if netns.is_held(Path(foot.namespace)):  # else it is gone, and the link with it
                 netns.inside(foot.namespace, lambda: footing.remove(link, foot))
             return
         try:

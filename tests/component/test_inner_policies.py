@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,14 @@ from model.spec import NetworkSpec, Subnet
 from model.status import Nic
 from model.view import NetworkView
 from net import innerchains
+from net.diff import Op, Operation
 from net.host import AddressTaken, Drift, EndpointRequest, NetworkPlan
-from net.kernel.fake import FakeKernel
+from net.kernel.fake import FakeKernel, without_link
 from net.naming import veth_name
 from net.policy import HostPolicies, Place, endpoint_key, host_policies
 from net.proxying import FakeProxy
 from net.reconciler import NetReconciler
+from net.state import Link
 from tests.support.waiting import until
 
 LAN, ONE = NetworkId("a" * 64), InstanceId("1" * 64)
@@ -91,6 +94,70 @@ async def test_policies_stand_before_the_link_and_go_with_the_last(tmp_path: Pat
     assert "@gets4" in kernel.fences[space]
     await network.detach(ONE, LAN)
     assert veth_name(ONE, LAN) not in kernel.state.links
+    await network.close()
+
+
+class Watching(FakeKernel):
+    """Remembers whether a namespace had policies when a link came into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed: list[bool] = []
+
+    async def apply(self, operations: Sequence[Operation]) -> None:
+        links = [op.item for op in operations if isinstance(op, Op) and op.verb != "remove"]
+        feet = [link.foot for link in links if isinstance(link, Link)]
+        self.closed += [foot.namespace in self.fences for foot in feet if foot is not None]
+        await super().apply(operations)
+
+
+@pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
+async def test_endpoint_that_nobody_is_asked_about_has_policies_before_its_address(
+    tmp_path: Path, mode: str
+) -> None:
+    kernel = Watching()
+    network = NetReconciler(tmp_path, kernel=kernel, proxy=FakeProxy())
+    await network.start()
+    closed = plan(CLOSED)
+    spec = NetworkSpec(name="lan", driver="ipvlan", subnets=SUBNETS, options={"parent": "eth0", "mode": mode})
+    await network.apply(replace(closed, networks={LAN: replace(closed.networks[LAN], spec=spec)}))
+    space = await network.open_namespace(ONE)
+    await network.attach(FOOT)
+    assert kernel.closed and all(kernel.closed)
+    assert "@gets4" in kernel.fences[space]
+    await network.close()
+
+
+async def test_namespace_made_anew_on_a_known_path_has_policies_and_endpoints_again(tmp_path: Path) -> None:
+    kernel = Watching()
+    network = NetReconciler(tmp_path, kernel=kernel, proxy=FakeProxy())
+    await network.start()
+    await network.apply(plan(CLOSED))
+    path = Path(await network.open_namespace(ONE))
+    await network.attach(FOOT)
+    kernel.spaces.discard(path)
+    kernel.deserted.add(path)
+    kernel.state = without_link(kernel.state, veth_name(ONE, LAN))
+    kernel.fences.clear()
+    del kernel.closed[:]
+    assert await network.open_namespace(ONE) == str(path)
+    assert path in kernel.spaces and network.attached(ONE) == []
+    await network.attach(FOOT)
+    assert veth_name(ONE, LAN) in kernel.state.links, "it was not kept for what is gone"
+    assert kernel.closed and all(kernel.closed)
+    await network.close()
+
+
+async def test_namespace_that_a_container_lives_in_is_held_again_when_it_is_opened(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    network = NetReconciler(tmp_path, kernel=kernel, proxy=FakeProxy())
+    await network.start()
+    await network.apply(plan(CLOSED))
+    path = Path(await network.open_namespace(ONE))
+    await network.attach(FOOT)
+    kernel.spaces.discard(path)
+    await network.open_namespace(ONE)
+    assert path in kernel.spaces and network.attached(ONE) == [LAN]
     await network.close()
 
 
