@@ -88,7 +88,9 @@ class OffloadProbe:
     async def _look(self) -> bool:
         """Whether some were silent."""
         context = self._context
-        new = {self._key(path) for path in self._ways()} - self._known
+        there = {self._key(path) for path in self._ways()}
+        self._known &= there
+        new = there - self._known
         if not context.facts.checksums or not new:
             return False
         found = await self._try([way for way, _ in sorted(new)])
@@ -118,6 +120,8 @@ class OffloadProbe:
         return (p for p in ways if not p.link or p.link.startswith(TUNNELS))
 
     def _key(self, path: Path) -> tuple[Way, str]:
-        """The same addresses of a network lead by another card once host or peer has moved."""
-        peer = self._context.view.peers.get(path.peer)
-        return (path.source, path.target), f"{self._context.facts.address} {peer.address if peer else ''}"
+        """The same addresses of a network lead by another card once host or peer has moved; another MTU sets
+        it up anew."""
+        peer, facts = self._context.view.peers.get(path.peer), self._context.facts
+        here = f"{facts.address} {facts.link} {facts.mtu}"
+        return (path.source, path.target), f"{here} {peer.address if peer else ''}"

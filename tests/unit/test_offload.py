@@ -86,6 +86,28 @@ async def test_each_way_is_tried_once_and_again_when_its_peer_has_moved(journal:
     assert lab.asked[1:] == [[THREE]]
 
 
+async def test_each_way_is_tried_again_when_this_hosts_link_is_another_or_has_another_mtu(
+    journal: Journal,
+) -> None:
+    lab = Lab(journal)
+    await lab.look()
+    for facts in (replace(FACTS, mtu=9000), replace(FACTS, mtu=9000, link="bond0")):
+        lab.context.facts = facts
+        await lab.look()
+    assert lab.asked == [[TWO, THREE]] * 3
+
+
+async def test_a_peer_that_left_and_came_again_is_tried_anew(journal: Journal) -> None:
+    lab = Lab(journal)
+    await lab.look()
+    network = replace(lab.context.view.networks[NETWORK], peers=())
+    lab.context.view = replace(view(), networks={NETWORK: network})
+    await lab.look()
+    lab.context.view = view()
+    await lab.look()
+    assert lab.asked == [[TWO, THREE]] * 2
+
+
 async def test_a_card_that_spoils_is_spared_and_that_is_remembered(journal: Journal) -> None:
     lab = Lab(journal)
     lab.broken = {TWO}
