@@ -12,12 +12,12 @@ import struct
 from collections.abc import Iterable, Sequence
 
 AF_INET, AF_INET6 = 2, 10
-IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS = 3, 6, 8
+IFA_LOCAL, IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS = 2, 3, 6, 8
 IFA_F_NODAD, IFA_F_HOMEADDRESS, IFA_F_MANAGETEMPADDR = 0x02, 0x10, 0x100
 IFA_F_NOPREFIXROUTE, IFA_F_MCAUTOJOIN = 0x200, 0x400
 KEPT_FLAGS = IFA_F_NODAD | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN
 """Those that are told; the kernel sets the others by itself."""
-RTA_OIF, RTA_GATEWAY, RTA_MULTIPATH, RTA_CACHEINFO, RTA_TABLE, RTA_VIA = 4, 5, 9, 12, 15, 18
+RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_MULTIPATH, RTA_CACHEINFO, RTA_TABLE, RTA_VIA = 4, 5, 7, 9, 12, 15, 18
 RTA_EXPIRES, RTA_NH_ID = 23, 30
 RTNH_F_ONLINK, RTM_F_CLONED = 4, 0x200
 TABLE_LOCAL, HZ = 255, 100
@@ -39,6 +39,31 @@ def routes_on(dumped: Iterable[bytes], index: int) -> tuple[bytes, ...]:
     those without a gateway first, for gateways must be reachable when they are named."""
     found = [data for data in dumped if index in _links_of(data) and _is_a_users(data)]
     return tuple(sorted(found, key=has_gateway))
+
+
+def routes_from(dumped: Iterable[bytes], index: int, addresses: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Of a dump of routes, those of IPv4 by other links that name one of these addresses as their source. (Of
+    IPv6 the kernel takes addresses of a route's own link only.)"""
+    own = {known[IFA_LOCAL] for a in addresses if IFA_LOCAL in (known := dict(attributes(a, ADDRESS_HEADER)))}
+    found = []
+    for data in dumped:
+        source = dict(attributes(data, ROUTE_HEADER)).get(RTA_PREFSRC)
+        if data[0] == AF_INET and source in own and index not in _links_of(data) and _is_a_users(data):
+            found.append(_by_object(data))
+    return tuple(sorted(found, key=has_gateway))
+
+
+def _by_object(data: bytes) -> bytes:
+    """The kernel tells what an object of `ip nexthop` is, and takes its number alone."""
+    parts = attributes(data, ROUTE_HEADER)
+    if RTA_NH_ID not in dict(parts):
+        return data
+    kept = (part for part in parts if part[0] not in (RTA_OIF, RTA_GATEWAY, RTA_MULTIPATH, RTA_VIA))
+    return data[:ROUTE_HEADER] + b"".join(attribute(kind, value) for kind, value in kept)
+
+
+def leads_by(data: bytes, indexes: Iterable[int]) -> bool:
+    return not _links_of(data).isdisjoint(indexes)
 
 
 def neighbours_on(dumped: Iterable[bytes], index: int) -> tuple[bytes, ...]:

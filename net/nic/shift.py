@@ -27,6 +27,8 @@ GETLINK, GETADDR, GETROUTE, GETNEIGH, GETRULE = 18, 22, 26, 30, 34
 SIOCGIWNAME = 0x8B01
 GONE = (0, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV, errno.ENOENT)
 """Answers to a removal that mean: it is not there."""
+LED_ELSEWHERE = (0, errno.EEXIST, errno.ENETDOWN, errno.ENETUNREACH, errno.ENODEV, errno.EINVAL)
+"""Answers to a route by a link of others, who may have changed that meanwhile."""
 OWN_SWITCHES = ("disable_ipv6", "addr_gen_mode")
 UNTOLD = ("mtu", "stable_secret", *OWN_SWITCHES)
 """Of net/ipv6/conf: what does not move with a link."""
@@ -85,10 +87,13 @@ class Links:
         if link is None:
             return Standing()
         paths = [f"net/ipv6/conf/{name}/{switch}" for switch in OWN_SWITCHES]
+        addresses = messages.addresses_on(self.dump(GETADDR, bytes(8)), link.index)
+        routes = self.dump(GETROUTE, bytes(12))
         return Standing(
             index=link.index,
-            addresses=messages.addresses_on(self.dump(GETADDR, bytes(8)), link.index),
-            routes=messages.routes_on(self.dump(GETROUTE, bytes(12)), link.index),
+            addresses=addresses,
+            routes=messages.routes_on(routes, link.index),
+            others=messages.routes_from(routes, link.index, addresses),
             neighbours=messages.neighbours_on(self.dump(GETNEIGH, bytes(12)), link.index),
             sysctls=sysctl.read(paths),
             at=now(),
@@ -111,10 +116,12 @@ def now() -> float:
 def merged(link: Standing, bridge: Standing) -> Standing:
     """What stands on either, as if all were on the link: a part of it may have moved already."""
     routes = (messages.route_for(route, bridge.index, link.index) for route in bridge.routes)
+    others = dict.fromkeys((*link.others, *bridge.others))
     return Standing(
         index=link.index,
         addresses=(*link.addresses, *bridge.addresses),
         routes=tuple(sorted((*link.routes, *routes), key=messages.has_gateway)),
+        others=tuple(r for r in others if not messages.leads_by(r, (link.index, bridge.index))),
         neighbours=(*link.neighbours, *bridge.neighbours),
         sysctls=link.sysctls,
         at=link.at,
@@ -191,7 +198,8 @@ def _pair(links: Links, wish: Wish) -> tuple[Seen, Seen]:
 
 
 def _strip(links: Links, link: Seen) -> None:
-    """Take away what the host has on a link; the routes first, those of another link's address stay."""
+    """Take away what the host has on a link; the routes first. Those of others with its
+    addresses go too."""
     standing = links.standing(link.name)
     requests = [rtnl.message(rtnl.RTM_DELROUTE, 0, messages.route_for(r, 0, 0)) for r in standing.routes]
     requests += [
@@ -210,6 +218,8 @@ def _put(links: Links, before: Standing, link: Seen, wish: Wish) -> None:
         for n in before.neighbours
     ]
     links.send(requests, f"routes of {link.name}", accept=(0, errno.EEXIST, errno.ENETDOWN))
+    others = [_route(route, 0, 0, elapsed) for route in before.others]
+    links.send(others, f"routes with addresses of {link.name}", accept=LED_ELSEWHERE)
 
 
 def _addresses(before: Standing, link: Seen, wish: Wish, elapsed: float, *, unprobed: bool) -> list[bytes]:

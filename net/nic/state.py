@@ -40,6 +40,8 @@ class Standing(Struct):
     """Of the link that the messages name."""
     addresses: tuple[bytes, ...] = ()
     routes: tuple[bytes, ...] = ()
+    others: tuple[bytes, ...] = ()
+    """Routes by other links that name one of the addresses as their source, with which they go."""
     neighbours: tuple[bytes, ...] = ()
     """Permanent ones."""
     sysctls: Mapping[str, str] = {}

@@ -14,6 +14,8 @@ from net.nic.state import Wish
 from tests.support.ownnetns import own_network_namespace
 
 PARENT, BRIDGE = "eth1", "fln0123456789ab"
+BESIDE = "eth2"
+"""Another link, with routes that name addresses of the first one as their source."""
 ROUTER, ROUTER6 = "198.18.9.1", "fd18:9::1"
 HOST, HOST6 = "198.18.9.11", "fd18:9::11"
 WISH = Wish(network="lan", parent=PARENT, bridge=BRIDGE, mtu=1500)
@@ -49,6 +51,10 @@ class Site:
         self.at_router("ip", "address", "add", f"{ROUTER6}/64", "dev", "lan0", "nodad")
         self.at_router("ip", "address", "add", "203.0.113.1/32", "dev", "lo")
         run("ip", "link", "set", PARENT, "up")
+        run("ip", "link", "add", BESIDE, "type", "veth", "peer", "name", "lan1", "netns", self.router)
+        self.at_router("ip", "link", "set", "lan1", "up")
+        run("ip", "address", "add", "198.18.20.11/24", "dev", BESIDE)
+        run("ip", "link", "set", BESIDE, "up")
 
     def equip(self) -> None:
         """Addresses, routes and neighbours of all sorts."""
@@ -66,6 +72,9 @@ class Site:
             f"-4 route add 203.0.112.0/24 nexthop via {ROUTER} dev {PARENT} weight 2 "
             f"nexthop via 198.18.9.3 dev {PARENT}",
             f"-4 route add 203.0.111.0/24 via {ROUTER} dev {PARENT} table 77",
+            f"-4 route add 198.51.100.0/24 dev {BESIDE} src {HOST} metric 50",
+            f"-4 route add 198.51.101.0/24 via 198.18.20.1 dev {BESIDE} src 198.18.9.12 mtu 1300",
+            f"-4 route add 198.51.102.0/24 via 198.18.20.1 dev {BESIDE} src {HOST} table 78",
             f"-6 route add default via {ROUTER6} dev {PARENT} metric 1024 pref high",
             f"-6 route add 2001:db8:5::/48 via {ROUTER6} dev {PARENT} expires 500",
             f"-4 neigh add 198.18.9.77 lladdr 02:00:00:00:00:77 nud permanent dev {PARENT}",
@@ -96,10 +105,12 @@ class Site:
             process.stdout.close()
 
     def listing(self, link: str = PARENT) -> str:
-        """All that the host has on a link, as `ip` says it, without lifetimes, links' names alike."""
+        """All that the host has on a link, and beside it, as `ip` says it, without lifetimes, links' names
+        alike."""
         parts = [
             run("ip", "-d", "address", "show", "dev", link).partition("\n")[2],
             *(run("ip", "-d", f, "route", "show", "table", "all", "dev", link) for f in ("-4", "-6")),
+            run("ip", "-d", "-4", "route", "show", "table", "all", "dev", BESIDE),
             run("ip", "neigh", "show", "nud", "permanent", "dev", link),
             *(Path(f"/proc/sys/net/ipv6/conf/{link}/{name}").read_text() for name in SWITCHES),
         ]

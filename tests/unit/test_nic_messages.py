@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from net.nic import messages
 from net.nic.link import LINK_HEADER, Seen, links_of, names, ports_of, refusal
 from net.nic.messages import attribute, attributes
+from net.nic.shift import merged
 from net.nic.state import Journal, Standing, Wish, decode, encode
 
 WISH = Wish(network="lan", parent="eth1", bridge="fln0123456789ab", mtu=1500)
@@ -55,6 +56,33 @@ def test_an_address_that_is_good_for_ever_stays_so() -> None:
 def test_an_address_whose_lifetime_has_passed_goes_within_a_second() -> None:
     body = messages.address_for(address("192.0.2.5"), 9, "", elapsed=500, unprobed=True)
     assert struct.unpack_from("=II", dict(attributes(body, 8))[6]) == (0, 1)
+
+
+def test_routes_by_others_with_an_address_of_the_link_are_known() -> None:
+    own = [address("192.0.2.5"), address("2001:db8::5")]
+    source = attribute(7, socket.inet_aton("192.0.2.5"))
+    beside = route(by(8), attribute(5, socket.inet_aton("198.51.100.1")), source)
+    strangers = (
+        route(by(7), source),
+        route(by(8), attribute(7, socket.inet_aton("192.0.2.6"))),
+        route(by(8), source, table=255),
+        route(by(8)),
+    )
+    direct = route(by(8), source)
+    assert messages.routes_from((*strangers, beside, direct), 7, own) == (direct, beside)
+
+
+def test_route_by_a_nexthop_object_is_told_by_its_number_alone() -> None:
+    source, ident = attribute(7, socket.inet_aton("192.0.2.5")), attribute(30, struct.pack("=I", 3))
+    told = route(by(8), attribute(5, socket.inet_aton("198.51.100.1")), source, ident)
+    assert messages.routes_from([told], 7, [address("192.0.2.5")]) == (route(source, ident),)
+
+
+def test_routes_of_others_are_no_longer_beside_once_they_lead_by_the_bridge() -> None:
+    source = attribute(7, socket.inet_aton("192.0.2.5"))
+    link = Standing(index=7, others=(route(by(9), source), route(by(8), source)))
+    bridge = Standing(index=9, others=(route(by(8), source),))
+    assert merged(link, bridge).others == (route(by(8), source),)
 
 
 @pytest.mark.parametrize(("unprobed", "flags"), [(True, 0x202), (False, 0x200)])
