@@ -118,8 +118,8 @@ class Nics:
 
     async def _kept(self, wish: Wish, asked: bool) -> str:
         """Why the link is no port in the end; empty if it is one."""
+        journal = await self._settled(wish.bridge)
         standing = self._site.standing((wish,))[wish.bridge]
-        journal = self._site.journals().get(wish.bridge)
         if standing.is_port and journal is not None and journal.phase == KEPT:
             return ""
         if standing.refusal:
@@ -129,14 +129,20 @@ class Nics:
             if same:
                 return f"{_words(wish, journal.why)}; `flota network doctor` tries again"
         await self._site.change("move", encode_json(wish).decode())
-        after = self._site.journals().get(wish.bridge)
-        if after is not None and after.phase not in (KEPT, FAILED):  # it died, and who watched it too
-            await self._site.change("recover", wish.bridge)
-            after = self._site.journals().get(wish.bridge)
+        after = await self._settled(wish.bridge)
         if after is not None and after.phase == KEPT:
             return ""
         why = after.why if after is not None else f"moving {wish.parent} failed, see {LOG} in the run folder"
         return f"{_words(wish, why)}; `flota network doctor` tries again"
+
+    async def _settled(self, bridge: str) -> Journal | None:
+        """What is written of it, once no change is half done, whatever is in the link's way by now: who made
+        one may have died, and who watched too."""
+        journal = self._site.journals().get(bridge)
+        if journal is not None and journal.phase not in (KEPT, FAILED):
+            await self._site.change("recover", bridge)
+            journal = self._site.journals().get(bridge)
+        return journal
 
 
 def _alike(one: Wish, other: Wish) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from model.codec import decode_json
 from model.errors import FlotaError
@@ -37,47 +37,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     folder, action, what = words
     try:
-        if action == "move":
-            _apart(folder)
+        _apart(folder)
         drop.confine(CAP_NET_ADMIN, CAP_NET_RAW)
         wish = decode_json(what.encode(), Wish, "the wish") if action == "move" else None
         bridge = what if wish is None else wish.bridge
         with files.locked(folder, bridge):
             if action == "return":
-                transaction.give_back(folder, bridge)
+                _watched(folder, bridge, lambda: transaction.give_back(folder, bridge))
             elif not transaction.recover(folder, bridge) and wish is not None:
-                _watched(folder, wish)
+                _watched(folder, bridge, lambda: _move(folder, wish))
         return 0
     except (FlotaError, OSError) as error:
         log.error("%s", error)
         return 1
 
 
-def _watched(folder: str, wish: Wish) -> None:
-    """Move in a child; whatever ends it, the link is in one state or the other."""
+def _watched(folder: str, bridge: str, change: Callable[[], None]) -> None:
+    """In a child; whatever ends it, the link is in one state or the other."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            code = _move(folder, wish)
+            change()
+            code = 0
+        except Exception as error:  # whatever it was, the parent puts it right
+            log.exception("%s", error)
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     if status != 0:
-        log.error("the move of %s was interrupted (%s)", wish.parent, os.waitstatus_to_exitcode(status))
-        transaction.recover(folder, wish.bridge)
+        log.error("the change of %s was interrupted (%s)", bridge, os.waitstatus_to_exitcode(status))
+        transaction.recover(folder, bridge)
 
 
-def _move(folder: str, wish: Wish) -> int:
+def _move(folder: str, wish: Wish) -> None:
     links = Links()
     try:
         transaction.move(links, folder, wish)
-    except Exception as error:  # whatever it was, the parent puts it right
-        log.exception("%s", error)
-        return 1
     finally:
         links.close()
-    return 0
 
 
 def _apart(folder: str) -> None:

@@ -166,6 +166,26 @@ def test_a_process_killed_at_any_time_leaves_the_link_whole(site: Site, tmp_path
     assert site.pings(ROUTER)
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.2, 0.3])
+def test_a_return_whose_process_is_killed_at_any_time_is_finished(
+    site: Site, links: Links, tmp_path: Path, delay: float
+) -> None:
+    """By who watched it, in the cgroup of what outlives the agent."""
+    before, folder = site.listing(), str(tmp_path / "nic")
+    transaction.move(links, folder, WISH, patience=3)
+    process = subprocess.Popen([sys.executable, "-P", "-m", "net.nic", folder, "return", BRIDGE])
+    wait_until(lambda: _child_of(process.pid) or process.poll() is not None, deadline=10, pause=0.001)
+    time.sleep(delay)  # whenever: this is about any moment
+    for child in _child_of(process.pid):
+        os.kill(child, signal.SIGKILL)
+    assert process.wait(20) == 0
+    if files.read(folder, BRIDGE) is not None:  # it was killed before it began
+        transaction.give_back(folder, BRIDGE)
+    assert site.listing() == before
+    assert files.read(folder, BRIDGE) is None
+    assert site.pings(ROUTER)
+
+
 ECHO = """
 import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -153,6 +153,19 @@ async def test_a_port_that_others_took_out_is_put_in_again(site: FakeSite) -> No
     assert [act for act, _ in site.acts] == ["move", "move"]
 
 
+async def test_a_change_that_was_left_half_done_is_put_right_though_the_link_can_not_be_moved(
+    site: FakeSite,
+) -> None:
+    site.known["fln1"] = Journal(wish=LAN, phase=MOVING)
+    nics, site.refusal = Nics(site), "eth1 is a port of br0"
+    await nics.want([LAN])
+    await nics.look()
+    assert site.acts == [("recover", "fln1")] and site.known["fln1"].phase == FAILED
+    assert nics.troubles == {"fln1": "network lan: eth1 is a port of br0"}
+    await nics.look()
+    assert len(site.acts) == 1
+
+
 async def test_a_move_whose_processes_died_is_put_right(site: FakeSite) -> None:
     nics, site.ends = Nics(site), MOVING
     await nics.want([LAN])
