@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from aio.supervisor import in_thread
 from model.errors import CommandFailed
 from net.diff import Op, Operation, diff, removes, roamed
 from net.drift import held_again
@@ -49,11 +50,13 @@ class Convergence:
         if operations:
             await self._kernel.apply(operations)
 
-    def present(self, instances: Iterable[InstanceNetwork]) -> list[InstanceNetwork]:
+    async def present(self, instances: Iterable[InstanceNetwork]) -> list[InstanceNetwork]:
         """Those whose namespace there is. One that somebody else let go of is held again first: its container
         lives in it."""
-        self._regained += (held_again(path.name) for path in self._kernel.held_again())
-        return [i for i in instances if self._kernel.has_namespace(Path(i.namespace))]
+        self._regained += [held_again(path.name) for path in await self._kernel.held_again()]
+        has, known = self._kernel.has_namespace, tuple(instances)
+        found: list[InstanceNetwork] = await in_thread(lambda: [i for i in known if has(Path(i.namespace))])
+        return found
 
     def regained(self) -> list[Drift]:
         """What was held again since the last call."""
@@ -65,7 +68,8 @@ class Convergence:
     ) -> tuple[Sequence[Operation], CommandFailed | None]:
         """Make it what is wanted beside the host's own firewall; what had to be repaired, and why not all of
         it could be. To follow that firewall is no repair. `thorough` also looks at what it takes a file each
-        to see."""
+        to see. `wanted` is pure: it and the comparison, which take time with the number of endpoints, run on
+        a thread, so that nothing else waits for them."""
         try:
             return await self._brought(wanted, thorough)
         except CommandFailed as error:  # it could not be looked at
@@ -76,7 +80,7 @@ class Convergence:
         self, wanted: Callable[[HostFirewall], NetState], thorough: bool
     ) -> tuple[Sequence[Operation], CommandFailed | None]:
         before, self.firewall = self.firewall, await self._kernel.host_firewall()
-        want = wanted(self.firewall)
+        want: NetState = await in_thread(wanted, self.firewall)
         operations, failure, self.refused = await self._difference(want), None, {}
         try:
             await self.issue(operations)
@@ -143,7 +147,8 @@ class Convergence:
         inner = tuple(link for link in want.links.values() if link.foot is not None and link.kind in UPPER)
         have = roamed(want, await self._kernel.observe(want.sysctls, inner), self._told)
         self.leaving &= set(have.links)
-        return tuple(op for op in diff(want, have, self._routed) if not self._expected(op))
+        found: Sequence[Operation] = await in_thread(diff, want, have, self._routed)
+        return tuple(op for op in found if not self._expected(op))
 
     async def _what_can_be(self, want: NetState) -> tuple[Sequence[Operation], CommandFailed | None]:
         """One by one; the first refusal."""

@@ -178,9 +178,12 @@ class NetReconciler:
 
     # -- namespaces ---------------------------------------------------------------------------------
     async def open_namespace(self, instance: InstanceId) -> str:
-        path, known = self._spaces / instance, self._instances.get(instance)
-        lost = known is not None and not self._kernel.has_namespace(path)
-        if known is not None and lost and not self._convergence.present((known,)):
+        path = self._spaces / instance
+        async with self._lock:
+            known = self._instances.get(instance)
+            lost = known is not None and not self._kernel.has_namespace(path)
+            gone = known is not None and lost and not await self._convergence.present((known,))
+        if gone:
             await self.drop_namespace(instance)  # nobody lives in it: what stood there is gone with it
         async with self._lock:
             if not self._kernel.has_namespace(path):
@@ -374,7 +377,7 @@ class NetReconciler:
         """As `Convergence.to`, to what the plan means for the instances that there are."""
         plan = self._plan
         assert plan is not None
-        present = self._convergence.present(self._instances.values())
+        present = await self._convergence.present(self._instances.values())
         done = await self._convergence.to(lambda beside: desired(plan, present, beside), thorough=thorough)
         self._loopback.stands(plan, present)
         return done

@@ -103,7 +103,7 @@ class Kernel(Protocol):
         """As if made here: of those that are held."""
         ...
 
-    def held_again(self) -> Sequence[Path]:
+    async def held_again(self) -> Sequence[Path]:
         """Of the namespaces made or kept, those whose mount somebody took away and that a process lives in;
         their paths hold them again."""
         ...

@@ -175,7 +175,7 @@ class FakeKernel:
     def keep_namespaces(self, paths: Iterable[Path]) -> None:
         self._kept |= self.spaces & set(paths)
 
-    def held_again(self) -> Sequence[Path]:
+    async def held_again(self) -> Sequence[Path]:
         lost = sorted(self._kept - self.spaces - self.deserted)
         self.spaces |= set(lost)
         return lost

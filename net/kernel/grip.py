@@ -35,27 +35,29 @@ class Grip:
         self._held.pop(path, None)
 
     def lost(self) -> list[Path]:
-        return [path for path in self._held if not netns.is_held(path)]
+        """On any thread: files of each are looked at."""
+        return [path for path in list(self._held) if not netns.is_held(path)]
 
     def again(self) -> Sequence[Path]:
-        """Hold by their paths what is lost and has a process; which."""
-        return [path for path in self.lost() if self._found(path)]
-
-    def _found(self, path: Path) -> bool:
-        inode, cookie = self._held[path]
-        for pid in filter(str.isdigit, os.listdir("/proc")):
+        """Hold by their paths what is lost and has a process; which. On any thread, while nobody else lets go
+        of any."""
+        lost = {self._held[path][0]: path for path in self.lost()}
+        found: list[Path] = []
+        for pid in filter(str.isdigit, os.listdir("/proc") if lost else ()):
             place = Path(f"/proc/{pid}/ns/net")
             with contextlib.suppress(OSError):
-                if place.stat().st_ino == inode and netns.cookie_of(place) == cookie:
+                path = lost.get(inode := place.stat().st_ino)
+                if path is not None and netns.cookie_of(place) == self._held[path][1]:
                     netns.hold(path, place)
-                    return True
-        return False
+                    found.append(lost.pop(inode))
+        return found
 
 
 class MountBell:
-    """Rings soon after the mounts of this process's mount namespace changed and `tells`. The kernel tells of
-    it as an exceptional condition of mountinfo (proc_pid_mountinfo(5)), which asyncio does not wait for: an
-    epoll of its own does, itself readable then."""
+    """Rings soon after the mounts of this process's mount namespace changed and `tells`, on a thread.
+
+    The kernel tells of it as an exceptional condition of mountinfo (proc_pid_mountinfo(5)), which asyncio
+    does not wait for: an epoll of its own does, itself readable then."""
 
     def __init__(self, tells: Callable[[], bool], ring: Callable[[], None]) -> None:
         self._tells, self._ring = tells, ring
@@ -73,7 +75,10 @@ class MountBell:
 
     def _look(self) -> None:
         self._due = None
-        if self._tells():
+        asyncio.get_running_loop().run_in_executor(None, self._tells).add_done_callback(self._told)
+
+    def _told(self, looked: asyncio.Future[bool]) -> None:
+        if not looked.cancelled() and looked.result():
             self._ring()
 
     def close(self) -> None:

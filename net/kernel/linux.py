@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from aio.supervisor import in_thread
 from model.errors import CommandFailed, DeadlineExceeded
 from net.diff import Op, Operation
 from net.endpoint import InstanceNetwork
@@ -184,8 +185,9 @@ class LinuxKernel:
         for path in filter(netns.is_held, paths):
             self._grip.keep(path, netns.cookie_of(path))
 
-    def held_again(self) -> Sequence[Path]:
-        return self._grip.again()
+    async def held_again(self) -> Sequence[Path]:
+        found: Sequence[Path] = await in_thread(self._grip.again)
+        return found
 
     def port_is_free(self, protocol: str, host_ip: str, port: int) -> bool:
         """By binding it for a moment, without SO_REUSEPORT. A kernel without SCTP can't hold such a port."""

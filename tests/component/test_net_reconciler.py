@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from model.errors import CommandFailed, InUse
+from net.convergence import Convergence
+from net.endpoint import InstanceNetwork
 from net.flows import Connection
 from net.host import Drift
 from net.hostfirewall import GATE, NO_FIREWALL, HostFirewall, Step
@@ -145,6 +148,30 @@ async def test_change_of_a_peer_is_issued_without_a_look_at_all_there_is(tmp_pat
     await network.apply(large_plan(own, 22))
     assert {r.via for r in kernel.state.routes} >= {"198.19.0.21", "198.19.0.22"}
     await network.close()
+
+
+async def test_loop_goes_on_while_what_is_wanted_is_made() -> None:
+    """It takes time with the number of endpoints: 160 ms for 5,000."""
+    gone_on = threading.Event()
+
+    def wanted(firewall: HostFirewall) -> NetState:
+        assert gone_on.wait(5), "the loop waits for it"
+        return NetState()
+
+    asyncio.get_running_loop().call_soon(gone_on.set)
+    assert await Convergence(FakeKernel()).to(wanted) == ((), None)
+
+
+async def test_loop_goes_on_while_namespaces_are_looked_for(tmp_path: Path) -> None:
+    gone_on = threading.Event()
+
+    class Slow(FakeKernel):
+        def has_namespace(self, path: Path) -> bool:
+            return gone_on.wait(5)
+
+    asyncio.get_running_loop().call_soon(gone_on.set)
+    known = InstanceNetwork(namespace=str(tmp_path / "one"))
+    assert await Convergence(Slow()).present([known]) == [known]
 
 
 async def test_steering_that_was_changed_is_set_back_and_told(tmp_path: Path) -> None:

@@ -254,14 +254,14 @@ async def test_namespace_that_a_stranger_let_go_of_is_held_again(kernel: Kernel,
     inodes = [path.stat().st_ino for path in paths]
     kernel.keep_namespaces([*paths, tmp_path / "none"])
     await kernel.drop_namespace(paths[2])
-    assert kernel.held_again() == []
+    assert await kernel.held_again() == []
     for path in paths[:2]:
         if isinstance(kernel, FakeKernel):
             kernel.spaces.discard(path)
         else:
             await asyncio.to_thread(subprocess.run, ["umount", path], check=True)
         assert not kernel.has_namespace(path)
-    assert sorted(kernel.held_again()) == sorted(paths[:2])
+    assert sorted(await kernel.held_again()) == sorted(paths[:2])
     assert all(map(kernel.has_namespace, paths[:2])) and not kernel.has_namespace(paths[2])
     if living:
         assert [path.stat().st_ino for path in paths[:2]] == inodes[:2]
