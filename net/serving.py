@@ -93,14 +93,25 @@ class Serving:
         connected to any more are let go. Looking through all connections takes milliseconds, whatever their
         number, which no change should wait for. `turn` is what callers of the other methods hold."""
         while True:
-            rung = await self._bell.wait(timeout=RELEASE if self._ledger.lingering else None)
-            if not rung:
-                await self.release(turn)
-                continue
-            await asyncio.sleep(GATHER)
-            left, self._left = self._left, set()
+            waiting = self._ledger.lingering or self._left
+            rung = await self._bell.wait(timeout=RELEASE if waiting else None)
+            try:
+                if not rung:
+                    await self.release(turn)
+                await asyncio.sleep(GATHER)
+                await self._forget()
+            except CommandFailed as error:
+                log.warning("members that left are looked at again later, since %s", error)
+
+    async def _forget(self) -> None:
+        """What could not be forgotten is tried again."""
+        left, self._left = self._left, set()
+        try:
             if left:
                 await self._kernel.forget(tuple(left))
+        except BaseException:
+            self._left |= left
+            raise
 
     async def release(self, turn: asyncio.Lock) -> None:
         """Let go of members that left and that no connection leads to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from net.flows import Connection
 from net.host import Drift
 from net.hostfirewall import GATE, NO_FIREWALL, HostFirewall, Step
 from net.kernel.fake import FakeKernel, without_link
-from net.loadbalance import ElementChange, Ledger, pack
+from net.loadbalance import ElementChange, Flow, Ledger, pack
 from net.naming import bridge_name, vxlan_name
 from net.proxying import FakeProxy
 from net.reconciler import NetReconciler
@@ -297,6 +298,29 @@ async def test_datagrams_leave_a_member_that_left(tmp_path: Path) -> None:
     await until(lambda: kernel.services.forgotten, deadline=1, what="forgetting")
     assert [flow.member for flow in kernel.services.forgotten] == [pack("10.1.1.9")]
     assert pack("10.1.1.9") in kernel.services.elements["served4"]
+    await network.close()
+
+
+async def test_datagrams_that_could_not_be_forgotten_are_later(tmp_path: Path) -> None:
+    class Refusing(FakeKernel):
+        tries = 0
+
+        async def forget(self, flows: Sequence[Flow]) -> None:
+            self.tries += 1
+            if self.tries == 1:
+                raise CommandFailed("cannot forget datagrams: timed out")
+            await super().forget(flows)
+
+    kernel = Refusing()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    await network.start()
+    await network.apply(plan())
+    await network.serve({"web": service("10.1.1.9", "10.1.1.10", "10.1.1.11")})
+    await network.serve({"web": service("10.1.1.10", "10.1.1.11")})
+    await until(lambda: kernel.tries, deadline=2, what="the first try")
+    await network.serve({"web": service("10.1.1.11")})
+    await until(lambda: kernel.services.forgotten, deadline=5, what="forgetting")
+    assert {flow.member for flow in kernel.services.forgotten} == {pack("10.1.1.9"), pack("10.1.1.10")}
     await network.close()
 
 
