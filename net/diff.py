@@ -108,13 +108,15 @@ def describe(item: Item) -> str:
 
 def diff(want: NetState, have: NetState, stood: Container[Place] = frozenset()) -> tuple[Operation, ...]:
     """Operations that make `want` of a host which is as `have`. Routes at the places of `stood` were
-    there before: should somebody have put another in the place of one, it is taken back."""
+    there before: should somebody have put another in the place of one, it is taken back. Of another metric it
+    would stand beside the wanted one, perhaps ahead of it."""
     gone = {n for n, link in have.links.items() if n not in want.links or _remade(want.links[n], link)}
     gone |= {n for n, link in have.links.items() if link.below in gone}
     left = _without(have, gone)
-    kept = {route.place for route in want.routes} & {route.place for route in left.routes}
-    ours = kept | {route.place for route in want.routes if route.place in stood}
-    stale = (route for route in left.routes - want.routes if route.place not in kept)
+    places = {route.place for route in left.routes}
+    ours = {route.place for route in want.routes if route.place in stood or route.place in places}
+    ranked = {(route.place, route.metric) for route in want.routes}
+    stale = (route for route in left.routes - want.routes if (route.place, route.metric) not in ranked)
     limited = {limit.link for limit in want.limits}
     slow = (limit for limit in left.limits - want.limits if limit.link not in limited)
     removed: list[Operation] = [Op(verb="remove", item=item) for item in _sorted(left.rules - want.rules)]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from model.errors import CommandFailed
+from net.kernel.observed import IPV6_METRIC
 from net.state import PROTOCOL, PolicyRule
 
 T = TypeVar("T")
@@ -216,8 +217,10 @@ def route(
 
 
 def no_route(destination: str, index: int, *, table: int = 0, metric: int = 0) -> bytes:
-    """Only ours: the kernel matches the protocol too. Whatever its scope, which a next hop decides."""
+    """Only ours: the kernel matches the protocol too. Whatever its scope, which a next hop decides. Without a
+    metric the first one would go, and of IPv6 there may be one ahead of it."""
     body = _route(destination, index, "", "", PROTOCOL, table, scope=SCOPE_NOWHERE)
+    metric = metric or (IPV6_METRIC if ":" in destination else 0)
     return message(RTM_DELROUTE, 0, body + (attr(RTA_PRIORITY, struct.pack("=I", metric)) if metric else b""))
 
 

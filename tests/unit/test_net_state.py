@@ -79,6 +79,13 @@ def test_a_moved_peer_replaces_routes_without_a_gap() -> None:
     assert [op.verb for op in routes] == ["change", "change"]
 
 
+def test_an_own_route_beside_the_wanted_one_goes() -> None:
+    want = desired(plan(), ())
+    beside = msgspec.structs.replace(min(want.routes, key=lambda r: r.destination), metric=5)
+    have = msgspec.structs.replace(want, routes=want.routes | {beside})
+    assert diff(want, have) == (Op(verb="remove", item=beside),)
+
+
 def test_operations_are_in_the_order_the_kernel_needs() -> None:
     kinds = [
         type(op.item).__name__ if isinstance(op, Op) else "Nft"
