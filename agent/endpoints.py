@@ -50,7 +50,11 @@ async def namespace(context: Context, want: Instance) -> str:
     if mode == HOST:
         return ""
     if mode.startswith(CONTAINER):
-        return await context.network.open_namespace(_other(context, mode.removeprefix(CONTAINER)))
+        other = _other(context, mode.removeprefix(CONTAINER))
+        theirs = context.wishes.get(other)
+        if theirs is not None and mode_of(theirs.spec) not in ("", NONE):
+            return await namespace(context, theirs)
+        return context.network.namespace_of(other)
     return await context.network.open_namespace(want.id)
 
 

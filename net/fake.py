@@ -60,6 +60,11 @@ class FakeHostNetwork:
     async def open_namespace(self, instance: InstanceId) -> str:
         return self.spaces.setdefault(instance, f"/run/flota/net/ns/{instance}")
 
+    def namespace_of(self, instance: InstanceId) -> str:
+        if instance not in self.spaces:
+            raise NotFound(f"instance {short(instance)} has no network namespace")
+        return self.spaces[instance]
+
     async def drop_namespace(self, instance: InstanceId) -> None:
         self.spaces.pop(instance, None)
         self.published.pop(instance, None)

@@ -132,6 +132,10 @@ class HostNetwork(Protocol):
         """Make (or find) the container's network namespace; its path, valid until `drop_namespace`."""
         ...
 
+    def namespace_of(self, instance: InstanceId) -> str:
+        """Its path. Raises NotFound where none was made, or it is gone."""
+        ...
+
     async def drop_namespace(self, instance: InstanceId) -> None:
         """With all its endpoints. Idempotent."""
         ...

@@ -21,6 +21,7 @@ from net import loadbalance, policychains
 from net.backend import BACKENDS
 from net.backend.base import Backend, Member, Scene, Traits, is_ipv6
 from net.backend.nic import wish_of
+from net.diff import Operation, nft_operations
 from net.endpoint import InstanceNetwork, endpoint_link, network_of
 from net.firewall import tables
 from net.host import INGRESS, EndpointRequest, NetworkPlan
@@ -164,6 +165,15 @@ def around(plan: NetworkPlan, instances: Iterable[InstanceNetwork]) -> NetworkPl
     of the whole plan do, and cost less on hosts with many networks."""
     used = {endpoint.network for instance in instances for endpoint in instance.endpoints}
     return replace(plan, networks={ident: view for ident, view in plan.networks.items() if ident in used})
+
+
+def element_changes(
+    plan: NetworkPlan, before: InstanceNetwork, after: InstanceNetwork, firewall: HostFirewall = NO_FIREWALL
+) -> tuple[Operation, ...]:
+    """What one instance's change means to the packet filter, and nothing else."""
+    near = around(plan, (before, after))
+    now, then = (filter_tables(near, (known,), firewall) for known in (after, before))
+    return nft_operations(now, then)
 
 
 def filter_tables(

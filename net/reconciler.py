@@ -38,17 +38,7 @@ from net.naming import veth_name
 from net.nics import LinuxSite, Nics, Site
 from net.parting import Parting
 from net.peerdiff import peer_changes
-from net.plan import (
-    around,
-    check,
-    desired,
-    filter_tables,
-    meant,
-    own_blocks,
-    policy_tables,
-    service_frame,
-    wishes,
-)
+from net.plan import check, desired, element_changes, meant, own_blocks, policy_tables, service_frame, wishes
 from net.policy import HostPolicies
 from net.proxied import proxied
 from net.proxying import PortProxy, ProxyFeed
@@ -191,6 +181,12 @@ class NetReconciler:
             if instance not in self._instances:
                 self._keep(instance, InstanceNetwork(namespace=str(path)))
         return str(path)
+
+    def namespace_of(self, instance: InstanceId) -> str:
+        known = self._known(instance)
+        if not self._kernel.has_namespace(Path(known.namespace)):
+            raise NotFound(f"the network namespace of instance {short(instance)} is gone")
+        return known.namespace
 
     async def drop_namespace(self, instance: InstanceId) -> None:
         await self._leasing.drop(instance, self.attached(instance))
@@ -364,9 +360,8 @@ class NetReconciler:
         CommandFailed when it can't be; an endpoint must not stand without its rules."""
         if self._plan is None:
             return
-        near = around(self._plan, (before, after))
-        now, then = (filter_tables(near, (known,), self._convergence.firewall) for known in (after, before))
-        await self._change(nft_operations(now, then), needed=needed)
+        changes = element_changes(self._plan, before, after, self._convergence.firewall)
+        await self._change(changes, needed=needed)
         self._parting.changed(before, after)
 
     async def _change(self, operations: Sequence[Operation], *, needed: bool = False) -> None:

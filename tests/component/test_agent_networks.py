@@ -189,6 +189,29 @@ async def test_what_a_host_finds_impossible_is_tried_ever_more_rarely_until_the_
         assert not record(agent).message
 
 
+async def test_one_that_shares_a_network_that_is_just_going_makes_no_empty_one(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    guest = on(instance(2, networks=(Attachment(network="container:box1"),)))
+    async with lab.agent() as agent:
+        await agent.take_view(view(instance(1)))
+        await phase(agent, 1, Phase.RUNNING)
+        await lab.network.drop_namespace(ident(1))
+        await agent.take_view(view(instance(1), guest, revision=2))
+        await until(lambda: "no network namespace" in agent.workers[ident(2)].record.message, deadline=5)
+        assert ident(1) not in lab.network.spaces
+
+
+async def test_one_that_shares_anothers_network_has_what_that_shares(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    words = ("host", "container:box1", "container:box2")
+    boxes = [on(instance(n, networks=(Attachment(network=w),))) for n, w in enumerate(words, start=1)]
+    async with lab.agent() as agent:
+        for count in range(1, len(boxes) + 1):
+            await agent.take_view(view(*boxes[:count], revision=count))
+            await phase(agent, count, Phase.RUNNING)
+        assert lab.network.spaces == {}
+
+
 async def test_one_that_shares_a_containers_network_has_its_hosts_file_too(tmp_path: Path) -> None:
     lab = AgentLab(tmp_path)
     mode = (Attachment(network="container:box1"),)

@@ -29,8 +29,10 @@ async def network(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 async def test_endpoint_says_what_it_is_and_is_found_when_asked_again(network: HostNetwork) -> None:
     await network.apply(plan())
+    with pytest.raises(NotFound):
+        network.namespace_of(ONE)
     path = await network.open_namespace(ONE)
-    assert await network.open_namespace(ONE) == path
+    assert await network.open_namespace(ONE) == path == network.namespace_of(ONE)
     endpoint = await network.attach(foot(ONE, "10.1.1.9"))
     assert (endpoint.ipv4, endpoint.gateway, endpoint.network_name) == ("10.1.1.9", "10.1.0.1", "web")
     assert endpoint.mac and endpoint.ifname == "eth0"
@@ -41,6 +43,8 @@ async def test_endpoint_says_what_it_is_and_is_found_when_asked_again(network: H
     await network.drop_namespace(ONE)
     await network.drop_namespace(ONE)
     assert list(network.namespaces()) == []
+    with pytest.raises(NotFound):
+        network.namespace_of(ONE)
 
 
 async def test_unknown_network_and_unknown_instance_are_named(network: HostNetwork) -> None:
