@@ -45,6 +45,8 @@ def roll(
         running = any(serves(i, now) for i in occupants.current)
         if occupants.outdated and running:
             retire += [gone(i, "its successor is ready") for i in occupants.outdated]
+        elif occupants.outdated and now.paused(seat):
+            continue  # no successor could take its place: it stays until the host takes work again
         elif occupants.outdated and not occupants.current:
             stale.append((seat, occupants))
             moving += not any(serves(i, now) for i in occupants.outdated)

@@ -10,7 +10,7 @@ from controller.condition import status_of
 from controller.ingress import container_of
 from model.ids import HostId, InstanceId
 from model.records import Desired, Host, Instance, Rollout, Service
-from model.spec import Struct
+from model.spec import Availability, Struct
 from model.status import HostState, InstanceStatus, Phase
 
 FIRST_DELAY, LONGEST_DELAY, FACTOR = 1.0, 60.0, 4.0
@@ -77,7 +77,12 @@ class Situation(Struct):
     def away(self, seat: Seat) -> bool:
         """Whether the seat's own host can't be asked now: nothing can be made there, or found out."""
         host = self.hosts.get(seat.host) if seat.host is not None else None
-        return host is not None and host.state is not HostState.READY
+        return host is not None and (host.state is not HostState.READY or self.paused(seat))
+
+    def paused(self, seat: Seat) -> bool:
+        """Whether the seat's own host keeps what it has, and takes nothing new."""
+        host = self.hosts.get(seat.host) if seat.host is not None else None
+        return host is not None and host.spec.availability is Availability.PAUSE
 
 
 def seat_of(service: Service, instance: Instance) -> Seat:
