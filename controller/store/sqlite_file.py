@@ -73,26 +73,24 @@ class Database:
     @classmethod
     def open(cls, path: Path) -> tuple[Database, Cluster]:
         """Make the file if there is none; otherwise verify and read it."""
-        fresh = not path.exists()
-        if fresh and path.with_name(path.name + "-wal").exists():
-            raise Damaged(f"{path} is missing, but its write-ahead log is there", hint=_HINT)
+        if not path.exists():
+            if path.with_name(path.name + "-wal").exists():
+                raise Damaged(f"{path} is missing, but its write-ahead log is there", hint=_HINT)
+            _make(path)
         try:
-            return cls._open(path, fresh)
+            return cls._open(path)
         except sqlite3.Error as error:
             raise Damaged(f"{path} can't be read: {error}", hint=_HINT) from error
 
     @classmethod
-    def _open(cls, path: Path, fresh: bool) -> tuple[Database, Cluster]:
+    def _open(cls, path: Path) -> tuple[Database, Cluster]:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             path.chmod(0o600)
-            _check_header(connection, path, fresh)
+            _check_header(connection, path)
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            if fresh:
-                _create(connection)
-                _sync_folder(path.parent)
             meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
             cluster = _load(connection, path, meta["revision"])
             return cls(connection, meta["revision"], meta["epoch"]), cluster
@@ -169,6 +167,27 @@ def _row(record: Record, revision: Revision) -> tuple[str, str, int, int, bytes]
     return kind, key, revision, zlib.crc32(data), data
 
 
+def _make(path: Path) -> None:
+    """An empty store. It gets its name last, so that whatever ends us here, a file of that name is whole: one
+    without its tables is damaged, and never taken for a new one. Raises Unavailable."""
+    fresh = path.with_name(path.name + ".new")
+    try:
+        for left in (fresh, fresh.with_name(fresh.name + "-journal")):
+            left.unlink(missing_ok=True)
+        connection = sqlite3.connect(fresh, isolation_level=None)
+        try:
+            fresh.chmod(0o600)
+            connection.execute("PRAGMA synchronous = FULL")
+            _create(connection)
+        finally:
+            connection.close()
+        fresh.rename(path)
+        _sync_folder(path.parent)
+    except (sqlite3.Error, OSError) as error:
+        hint = "See that the folder can be written and its disk has room"
+        raise Unavailable(f"{path} can't be made: {error}", hint=hint) from error
+
+
 def _create(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     for statement in filter(str.strip, _TABLES.split(";")):
@@ -187,14 +206,12 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _check_header(connection: sqlite3.Connection, path: Path, fresh: bool) -> None:
+def _check_header(connection: sqlite3.Connection, path: Path) -> None:
     try:
         owner = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.OperationalError as error:
         raise Unavailable(f"{path} can't be opened: {error}", hint="Check its owner and mode") from error
-    if fresh:
-        return
     if owner != APPLICATION_ID:
         raise Damaged(f"{path} is not a flota store", hint=_HINT)
     if version > SCHEMA:

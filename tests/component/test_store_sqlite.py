@@ -40,6 +40,16 @@ async def main():
         await asyncio.gather(*(one(n) for n in range(base, base + 20)))
 asyncio.run(main())
 """
+FIRST_START = """
+import asyncio, resource, sys
+from controller.store.sqlite import SqliteStore
+from model.errors import FlotaError
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    asyncio.run(SqliteStore.open(sys.argv[1]))
+except FlotaError as error:
+    print(f"{error.code}: {error.message}")
+"""
 
 
 def service(name: str, revision: int = 0) -> Service:
@@ -168,6 +178,26 @@ async def test_missing_file_beside_its_log_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store.db-wal").write_bytes(b"x")
     with pytest.raises(Damaged, match="missing"):
         await SqliteStore.open(tmp_path)
+
+
+@pytest.mark.parametrize("room", [1024, 4096, 8192])
+async def test_first_start_that_runs_out_of_disk_leaves_nothing_in_the_way_of_the_next(
+    tmp_path: Path, room: int
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", FIRST_START, str(tmp_path), str(room), stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert said.decode().startswith(f"unavailable: {tmp_path}/store.db can't be made: ")
+    await filled(tmp_path, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "store.db"]
+
+
+async def test_empty_file_is_refused_as_damaged(tmp_path: Path) -> None:
+    (tmp_path / "store.db").touch()
+    with pytest.raises(Damaged, match="not a flota store"):
+        await SqliteStore.open(tmp_path)
+    assert (tmp_path / "store.db").read_bytes() == b""
 
 
 async def test_killed_in_the_middle_of_commits_loses_no_acknowledged_one(tmp_path: Path) -> None:
