@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from controller.fullness import fullness
+from controller.held import Held
 from controller.plan import Item, put
 from controller.snapshot import Cluster, counts
 from model.errors import Exhausted, InvalidInput
@@ -168,8 +169,14 @@ class Leases:
         self._changed: dict[str, Block] = {}
         self._reasons: dict[str, str] = {}
         self._users: dict[NetworkId, Counter[HostId]] = {}
+        self._held: dict[NetworkId, Held] = {}
         self._full: dict[NetworkId, str] = {}
         """Networks with nothing left to lease, and how that is said."""
+        self.holders: dict[NetworkId, Mapping[str, Sequence[Instance]]] = {}
+        """Who has which address, and whose the hosts' own are; `controller.fixed` looks once."""
+        self.hosts: Mapping[str, Host] | None = None
+        self.unheld: dict[tuple[NetworkId, int], Iterator[int]] = {}
+        """Of a family, in order: what nobody had when it was asked for first."""
 
     def ensure(self, network: Network, host: HostId, attachment: ResolvedAttachment | None = None) -> None:
         """Have room on `host` for one more instance on `network`, in each of its subnets. Raises Exhausted;
@@ -254,35 +261,35 @@ class Leases:
         return self._users[network.id]
 
     def _mine(self, network: NetworkId, subnet: Subnet, host: HostId) -> list[Block]:
-        mine = (b for b in self.blocks(network) if b.host == host and not b.holder)
-        return [b for b in mine if _within(b.cidr, subnet.cidr)]
+        shares = self.held(network).shares.values()
+        return [b for b in shares if b.host == host and _within(b.cidr, subnet.cidr)]
 
     def _room(self, network: Network, blocks: Iterable[Block]) -> int:
         """How many instances these shares have addresses for; fixed ones within them are not theirs."""
         cidrs = [block.cidr for block in blocks if not block.quarantined_until]
-        wholes = [ipaddress.ip_network(cidr) for cidr in cidrs]
-        fixed = [ipaddress.ip_network(b.cidr) for b in self.blocks(network.id) if b.holder]
-        taken = sum(any(overlap(whole, single) for whole in wholes) for single in fixed)
-        return sum(room(network.spec, cidr, cidrs) for cidr in cidrs) - taken
+        held = self.held(network.id)
+        return sum(room(network.spec, cidr, cidrs) - held.singles_in(cidr) for cidr in cidrs)
 
     def number(self, network: Network, host: HostId, number: int) -> None:
         """Let the host's blocks of `network` carry this number."""
-        for block in list(self.blocks(network.id)):
+        for block in list(self.held(network.id)):
             if block.host == host and block.number != number:
                 changed = msgspec.structs.replace(block, number=number)
                 self.put(changed, f"published ports are open on {self.cluster.host_name(host)}")
 
     def put(self, block: Block, reason: str) -> None:
+        self.held(block.network).put(block)
         self._changed[block.key] = block
         self._reasons[block.key] = reason
 
     def items(self) -> tuple[Item, ...]:
         return tuple(put(block, self._reasons[key]) for key, block in sorted(self._changed.items()))
 
-    def blocks(self, network: NetworkId) -> Iterable[Block]:
-        known = {b.key: b for b in self.cluster.blocks_by_network.get(network, {}).values()}
-        known.update({key: b for key, b in self._changed.items() if b.network == network})
-        return known.values()
+    def held(self, network: NetworkId) -> Held:
+        """Its blocks, those of this decision included."""
+        if network not in self._held:
+            self._held[network] = Held(self.cluster.blocks_of(network).values())
+        return self._held[network]
 
     def block(self, network: NetworkId, cidr: str) -> Block | None:
         """The lease of exactly that range."""
@@ -299,15 +306,14 @@ class Leases:
         return Block(network=network.id, cidr=found, host=host, leased_at=self.now)
 
     def _carved(self, network: Network, subnet: Subnet) -> str | None:
-        taken = [ipaddress.ip_network(block.cidr) for block in self.blocks(network.id)]
         try:
-            return str(carve(subnet, len(self.cluster.hosts), taken))
+            return str(carve(subnet, len(self.cluster.hosts), self.held(network.id).ranges))
         except Exhausted:
             return None
 
     def exhausted(self, network: Network) -> Exhausted:
         """What to say where nothing is left, with how full each subnet is."""
-        blocks = list(self.blocks(network.id))
+        blocks = list(self.held(network.id))
         full = "; ".join(fullness(self.cluster, network, blocks, self.statuses, self.now))
         words = f"no address free in network {network.spec.name} ({full})"
         return Exhausted(words, hint=LARGER)
@@ -315,7 +321,7 @@ class Leases:
     def _reclaim(self, network: Network) -> None:
         """Take back what hosts hold without using it; it is free once its quarantine has passed."""
         used = {i.host for i in self.cluster.on_network(network.id).values()}
-        for block in list(self.blocks(network.id)):
+        for block in list(self.held(network.id)):
             idle = block.host not in used and not block.quarantined_until and not block.holder
             if block.revision and idle:
                 changed = msgspec.structs.replace(block, quarantined_until=self.now + QUARANTINE)

@@ -8,29 +8,25 @@ once that host has said that nobody there has it (`Block.awaits`). So no two hos
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Set
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache
 
 from msgspec.structs import replace
 
 from controller.addressing import Leases, nobodys, spans_hosts
 from controller.attachments import network_if_any
 from controller.snapshot import Cluster
-from model.addressranges import each, parse
+from model.addressranges import parse
 from model.errors import Exhausted, InUse, InvalidInput
 from model.ids import HostId, NetworkId, ServiceId
-from model.records import Block, Desired, Instance, Network, ResolvedAttachment, Service
-from model.spec import Attachment, Global, NetworkSpec
-from model.status import HostReport, HostState
-from net.ipam import check_address, free_range, overlap
+from model.records import Block, Desired, Host, Instance, Network, ResolvedAttachment, Service
+from model.spec import Attachment, Global, NetworkSpec, Subnet
+from model.status import Endpoint, HostReport, HostState
+from net.spans import Span, minus, span_of
 from net.subnets import Range, host_address, subnet_of
 
 REST = 30.0
 """Seconds that an address which is nobody's any more rests, unless somebody asks for it by name."""
-
-
-MOST_BARRED = 1024
-"""Addresses in a list that no endpoint can have, of which so many are skipped."""
 
 
 def holder_of(instance: Instance, host: HostId | None) -> str:
@@ -41,19 +37,31 @@ def holder_of(instance: Instance, host: HostId | None) -> str:
 def address_of(spec: NetworkSpec, text: str, version: int, number: int) -> str:
     """The address of replica `number` among those listed, which skip what no endpoint can have. Raises
     InvalidInput for a list that is too short."""
-    left = number
-    for address in islice(each(parse(text, version)), number + MOST_BARRED):
-        if usable(spec, str(address)) and not (left := left - 1):
-            return str(address)
+    left = number - 1
+    for first, last in _usable(spec.subnets, text, version):
+        if left <= last - first:
+            return _text(version, first + left)
+        left -= last - first + 1
     raise InvalidInput(f"network {spec.name}: {text[:80]} has no address for replica {number}")
 
 
-def usable(spec: NetworkSpec, address: str) -> bool:
-    try:
-        check_address(spec, address)
-    except InvalidInput:
-        return False
-    return True
+@lru_cache(maxsize=256)
+def _usable(subnets: tuple[Subnet, ...], text: str, version: int) -> tuple[Span, ...]:
+    """What endpoints can have of the addresses listed, in the list's order: the same for all its replicas."""
+    wholes = [span_of(subnet.cidr) for subnet in subnets]
+    barred = [_span(range_) for subnet in subnets for range_ in nobodys(subnet)]
+    open_ = sorted(span for family, span in minus(wholes, barred) if family == version)
+    listed = ((int(first), int(last)) for first, last in parse(text, version))
+    cut = ((max(first, low), min(last, high)) for first, last in listed for low, high in open_)
+    return tuple((low, high) for low, high in cut if low <= high)
+
+
+def _span(range_: Range) -> tuple[int, Span]:
+    return range_.version, (int(range_.network_address), int(range_.broadcast_address))
+
+
+def _text(version: int, number: int) -> str:
+    return str(ipaddress.IPv4Address(number) if version == 4 else ipaddress.IPv6Address(number))
 
 
 def of_replica(
@@ -88,7 +96,7 @@ def _kept(
     _refuse_leased(network)
     if not spans_hosts(network):
         raise InvalidInput(f"network {network.spec.name} is each host's own: addresses can't be kept on it")
-    had = {_version(b.cidr): b.address for b in leases.blocks(network.id) if b.holder == holder}
+    had = {_version(b.cidr): b.address for b in leases.held(network.id).of_holder(holder)}
     versions = {_version(subnet.cidr) for subnet in network.spec.subnets}
     found = {v: had.get(v) or _free(leases, network, v) for v in sorted(versions)}
     return replace(attachment, ipv4=found.get(4, ""), ipv6=found.get(6, ""))
@@ -103,25 +111,37 @@ def _refuse_leased(network: Network) -> None:
 
 
 def _free(leases: Leases, network: Network, version: int) -> str:
-    taken = [ipaddress.ip_network(block.cidr) for block in leases.blocks(network.id)]
-    taken += _named(leases.cluster, network, version)
-    for subnet in network.spec.subnets:
-        whole = ipaddress.ip_network(subnet.ip_range or subnet.cidr)
-        if whole.version == version:
-            found = free_range(whole, whole.max_prefixlen, [*taken, *nobodys(subnet)])
-            if found is not None:
-                return str(found.network_address)
+    key = network.id, version
+    if key not in leases.unheld:
+        leases.unheld[key] = _unheld(leases, network, version)
+    held = leases.held(network.id)
+    for number in leases.unheld[key]:
+        if not held.has(version, number):  # by what was leased since
+            return _text(version, number)
     raise leases.exhausted(network)
 
 
-def _named(cluster: Cluster, network: Network, version: int) -> Iterable[Range]:
+def _unheld(leases: Leases, network: Network, version: int) -> Iterator[int]:
+    """Addresses that nobody has now, and that no service lists."""
+    subnets = [s for s in network.spec.subnets if _version(s.cidr) == version]
+    barred = (span for subnet in subnets for _, span in map(_span, nobodys(subnet)))
+    named = _named(leases.cluster, network, version)
+    taken = sorted({*leases.held(network.id).spans(version), *named, *barred})
+    for subnet in subnets:
+        _, (at, end) = span_of(subnet.ip_range or subnet.cidr)
+        for first, last in taken:
+            yield from range(at, min(first, end + 1))
+            at = max(at, last + 1)
+        yield from range(at, end + 1)
+
+
+def _named(cluster: Cluster, network: Network, version: int) -> Iterable[Span]:
     """What services list as their replicas'."""
     for service in cluster.services.values():
         for wish in service.spec.container.networks:
             text = wish.ipv4 if version == 4 else wish.ipv6
             if text and network_if_any(cluster, wish.network) == network:
-                for first, last in parse(text, version):
-                    yield from ipaddress.summarize_address_range(first, last)
+                yield from ((int(first), int(last)) for first, last in parse(text, version))
 
 
 def _hold(leases: Leases, network: Network, instance: Instance, host: HostId, address: str) -> None:
@@ -130,9 +150,8 @@ def _hold(leases: Leases, network: Network, instance: Instance, host: HostId, ad
     _refuse_held(leases, network, instance, host, address)
     if not spans_hosts(network):
         return
-    for other in leases.cluster.hosts.values():
-        if address in (other.facts.address, *other.facts.addresses):
-            raise InUse(f"address {address} of {network.spec.name} is host {other.spec.name}'s own")
+    if (owner := _own(leases).get(address)) is not None:
+        raise InUse(f"address {address} of {network.spec.name} is host {owner.spec.name}'s own")
     cluster, holder = leases.cluster, holder_of(instance, host)
     single = ipaddress.ip_network(address)
     found = leases.block(network.id, str(single))
@@ -154,28 +173,35 @@ def _hold(leases: Leases, network: Network, instance: Instance, host: HostId, ad
     leases.put(lease, f"{instance.name} has this address, on {cluster.host_name(host)}")
 
 
+def _own(leases: Leases) -> Mapping[str, Host]:
+    """Which host has which address of the underlay."""
+    if leases.hosts is None:
+        hosts = leases.cluster.hosts.values()
+        leases.hosts = {a: host for host in hosts for a in (host.facts.address, *host.facts.addresses)}
+    return leases.hosts
+
+
 def _who_may_have(leases: Leases, network: Network, address: str, host: HostId) -> HostId | None:
     """The other host in whose share it is, if it can be asked. Raises Exhausted while that share rests."""
-    single = ipaddress.ip_network(address)
-    for block in leases.blocks(network.id):
-        if block.holder or not overlap(ipaddress.ip_network(block.cidr), single):
-            continue
-        shares = (b.cidr for b in leases.blocks(network.id) if b.host == block.host and not b.holder)
-        if address == host_address(subnet_of(network.spec, address), shares):
-            name = leases.cluster.host_name(block.host)
-            raise InUse(f"address {address} of {network.spec.name} is {name}'s own in this network")
-        if block.quarantined_until > leases.now:
-            raise Exhausted(f"address {address} of {network.spec.name} rests: its last host is gone")
-        return None if block.host == host or gone(leases.cluster, block.host) else block.host
-    return None
+    single, held = ipaddress.ip_address(address), leases.held(network.id)
+    block = held.share_around(single.version, int(single))
+    if block is None:
+        return None
+    shares = (b.cidr for b in held.shares.values() if b.host == block.host)
+    if address == host_address(subnet_of(network.spec, address), shares):
+        name = leases.cluster.host_name(block.host)
+        raise InUse(f"address {address} of {network.spec.name} is {name}'s own in this network")
+    if block.quarantined_until > leases.now:
+        raise Exhausted(f"address {address} of {network.spec.name} rests: its last host is gone")
+    return None if block.host == host or gone(leases.cluster, block.host) else block.host
 
 
 def _refuse_held(leases: Leases, network: Network, instance: Instance, host: HostId, address: str) -> None:
     """Raises Exhausted while it is held by who leaves, InUse when it is held by who stays."""
     cluster, holder = leases.cluster, holder_of(instance, host)
-    for other in cluster.on_network(network.id).values():
+    for other in _holders(leases, network).get(address, ()):
         here = spans_hosts(network) or other.host == host
-        if other.id == instance.id or not here or not _holds(leases, network, other, address):
+        if other.id == instance.id or not here:
             continue
         same = instance.service is not None and holder_of(other, other.host) == holder
         leaving = other.desired is Desired.REMOVED
@@ -189,18 +215,26 @@ def _refuse_held(leases: Leases, network: Network, instance: Instance, host: Hos
         )
 
 
-def _holds(leases: Leases, network: Network, instance: Instance, address: str) -> bool:
-    """Whether it has the address, or will when it starts. What is kept of a replica that has ended for good
-    has given it back."""
+def _holders(leases: Leases, network: Network) -> Mapping[str, Sequence[Instance]]:
+    """Who has which address."""
+    if network.id not in leases.holders:
+        found: dict[str, list[Instance]] = {}
+        for instance in leases.cluster.on_network(network.id).values():
+            for address in _addresses(leases, network, instance):
+                found.setdefault(address, []).append(instance)
+        leases.holders[network.id] = found
+    return leases.holders[network.id]
+
+
+def _addresses(leases: Leases, network: Network, instance: Instance) -> Set[str]:
+    """Those that it has, or will have when it starts. What is kept of a replica that has ended for good has
+    given back what it wished for."""
     status = leases.statuses.get(instance.id)
-    feet = status.endpoints if status is not None else ()
-    if any(foot.network == network.id and address in (foot.ipv4, foot.ipv6) for foot in feet):
-        return True
+    feet: tuple[Endpoint | ResolvedAttachment, ...] = status.endpoints if status is not None else ()
     ended = status is not None and status.phase.ended
-    if instance.service is not None and instance.desired is Desired.STOPPED and ended:
-        return False
-    wishes = (a for a in instance.attachments if a.network == network.id)
-    return any(address in (a.ipv4, a.ipv6) for a in wishes)
+    if instance.service is None or instance.desired is not Desired.STOPPED or not ended:
+        feet = (*feet, *instance.attachments)
+    return {address for foot in feet if foot.network == network.id for address in (foot.ipv4, foot.ipv6)}
 
 
 def gone(cluster: Cluster, host: HostId | None) -> bool:

@@ -8,7 +8,6 @@ one family, and in the order in which it was written.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
 
 from model.errors import InvalidInput
 
@@ -47,10 +46,3 @@ def _span(text: str, version: int) -> Span:
 
 def count(spans: tuple[Span, ...]) -> int:
     return sum(int(last) - int(first) + 1 for first, last in spans)
-
-
-def each(spans: tuple[Span, ...]) -> Iterator[Address]:
-    """One by one, lazily: a range may be an IPv6 subnet."""
-    for first, last in spans:
-        for number in range(int(first), int(last) + 1):
-            yield type(first)(number)

@@ -1,14 +1,25 @@
-"""From `service create` to a replica that runs, or is known to be well, against Swarm on three hosts."""
+"""From `service create` to a replica that runs, or is known to be well, against Swarm on three hosts; and
+what it costs the controller to give many replicas their fixed addresses."""
 
 from __future__ import annotations
 
 import time
+from itertools import count
 from typing import Any
+
+from msgspec.structs import replace
 
 from bench.http import Api
 from bench.peers import IMAGE
 from bench.stage import Stage
 from bench.table import Figure, Samples
+from controller.placing import World
+from controller.reconcile.service import plan_service
+from controller.snapshot import Cluster
+from model.ids import HostId, InstanceId, NetworkId, ServiceId
+from model.records import Block, Host, Instance, Network, Record, ResolvedAttachment, Service
+from model.spec import Attachment, ContainerSpec, HostSpec, NetworkSpec, Replicated, ServiceSpec, Subnet
+from model.status import HostFacts, HostState
 
 COMMAND = ["sleep", "1000"]
 
@@ -88,7 +99,55 @@ def _swarm(api: Api, name: str, network: str, image_id: str, *, checked: bool) -
     return took
 
 
+REPLICAS, OTHERS, HOSTS = 1000, 5000, 100
+
+
+def fixed_addresses(stage: Stage, runs: int) -> Samples:
+    """One plan for a service of 1,000 replicas on a network with 5,000 containers, on 100 hosts."""
+    listed, drawn = Attachment(network="blue", ipv4="10.8.0.0-10.8.15.255"), Attachment(network="blue")
+    pairs = [(_planned(listed), _planned(drawn)) for _ in range(runs)]
+    return Samples(ours=tuple(ours for ours, _ in pairs), peer=tuple(peer for _, peer in pairs))
+
+
+def _planned(wish: Attachment) -> float:
+    service = Service(
+        id=ServiceId("web"),
+        spec=ServiceSpec(
+            name="web",
+            container=ContainerSpec(image=IMAGE, networks=(wish,)),
+            mode=Replicated(replicas=REPLICAS),
+        ),
+    )
+    network = NetworkSpec(name="blue", subnets=(Subnet(cidr="10.0.0.0/12"),))
+    records: list[Record] = [service, Network(id=NetworkId("blue"), spec=network, vni=4096)]
+    for number in range(HOSTS):
+        host = HostId(f"h{number}")
+        facts = HostFacts(hostname=host, address=f"192.0.2.{number}", nano_cpus=1 << 40, memory=1 << 50)
+        records.append(Host(id=host, spec=HostSpec(name=host), facts=facts, state=HostState.READY))
+        records.append(Block(network=NetworkId("blue"), cidr=f"10.1.{number}.0/24", host=host))
+    for number in range(OTHERS):
+        made = Instance(id=InstanceId(f"i{number}"), name=f"i{number}", spec=ContainerSpec(image=IMAGE))
+        attached = (ResolvedAttachment(network=NetworkId("blue")),)
+        records.append(replace(made, host=HostId(f"h{number % HOSTS}"), attachments=attached))
+    cluster, ids = Cluster().apply(records, (), 1)[0], count()
+    began = time.perf_counter()
+    plan_service(cluster, service.id, World(), 0.0, lambda: f"{next(ids):064x}")
+    return (time.perf_counter() - began) * 1000
+
+
 FIGURES = (
+    (
+        Figure(
+            name="schedule.fixed_addresses",
+            what="plan for 1,000 replicas with listed addresses on a network with 5,000 containers",
+            unit="ms",
+            goal=2.0,
+            better="less",
+            peer="without fixed addresses",
+            runs=4,
+        ),
+        fixed_addresses,
+    ),
     (
         Figure(
             name="schedule.service_create",

@@ -101,7 +101,7 @@ def _write(
         if i.service == service.id and i.id not in retired and i.desired is Desired.RUNNING
     ]
     try:
-        fresh = [_new(cluster, service, make, now, ids) for make in outcome.make]
+        fresh = _made(cluster, service, outcome.make, now, ids)
     except FlotaError as error:
         fresh, problem = [], str(error)
     leases = Leases(cluster, now, situation.statuses)
@@ -147,7 +147,22 @@ def _retired(cluster: Cluster, retire: Retire) -> Item:
     return put(changed, retire.reason)
 
 
-def _new(cluster: Cluster, service: Service, make: Make, now: float, ids: IdSource) -> Instance:
+def _made(
+    cluster: Cluster, service: Service, makes: tuple[Make, ...], now: float, ids: IdSource
+) -> list[Instance]:
+    """New instances; what all of them have is looked up once. Raises NotFound, InvalidInput."""
+    attached = resolve_attachments(cluster, service.spec.container) if makes else ()
+    return [_new(cluster, service, make, attached, now, ids) for make in makes]
+
+
+def _new(
+    cluster: Cluster,
+    service: Service,
+    make: Make,
+    attached: tuple[ResolvedAttachment, ...],
+    now: float,
+    ids: IdSource,
+) -> Instance:
     ident = InstanceId(ids())
     place = str(make.seat.slot) if make.seat.slot else cluster.host_name(make.seat.host)
     return Instance(
@@ -162,7 +177,7 @@ def _new(cluster: Cluster, service: Service, make: Make, now: float, ids: IdSour
         host=make.seat.host,
         pinned=make.seat.host is not None,
         attachments=(
-            *fixed.of_replica(cluster, resolve_attachments(cluster, service.spec.container), make.seat.slot),
+            *fixed.of_replica(cluster, attached, make.seat.slot),
             *ingress.attachments(cluster, service),
         ),
         created_at=now,

@@ -122,6 +122,7 @@ PURE = [
     "controller/views.py",
     "controller/fixed.py",
     "controller/fullness.py",
+    "controller/held.py",
     "controller/short.py",
     "controller/liveness.py",
     "controller/addressing.py",

@@ -260,4 +260,30 @@ def test_list_that_is_too_short_is_told() -> None:
         name="six", subnets=(Subnet(cidr="fd00::/64", exclude=("fd00::-fd00::ffff:ffff:ffff",)),)
     )
     with pytest.raises(InvalidInput, match="no address for replica 1"):
-        address_of(excluding, "fd00::/64", 6, 1)
+        address_of(excluding, "fd00::-fd00::ffff:ffff:ffff", 6, 1)
+    assert address_of(excluding, "fd00::/64", 6, 2) == "fd00::1:0:0:1", "however many are skipped"
+
+
+class Counting(dict[InstanceId, InstanceStatus]):
+    asked = 0
+
+    def get(self, *args: Any) -> Any:
+        self.asked += 1
+        return super().get(*args)
+
+
+@pytest.mark.parametrize("wish", [{"ipv4": "10.1.9.0-10.1.9.255"}, {"keep_address": True}])
+def test_each_container_and_each_list_is_looked_at_once_for_all_replicas(wish: dict[str, Any]) -> None:
+    others = [box(f"b{n}", H1) for n in range(200)]
+    cluster = cluster_of(service(Attachment(network="blue", **wish), 50), *others)
+    statuses = Counting({i.id: stands(i.id, f"10.1.1.{n}") for n, i in enumerate(others)})
+    leases = Leases(cluster, 0.0, statuses)
+    fixed._usable.cache_clear()
+    given = set()
+    for number in range(1, 51):
+        attached = ResolvedAttachment(network=BLUE, **wish)
+        (foot,) = fixed.of_replica(cluster, (attached,), number)
+        given.add(hold(leases, foot, replica(number, None), H1).ipv4)
+    assert len(given) == 50
+    assert statuses.asked <= len(others)
+    assert fixed._usable.cache_info().misses <= 1
