@@ -7,13 +7,13 @@ so a word that is lost costs time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from controller.addressing import spans_hosts
 from controller.policies import selecting_on
 from controller.snapshot import Cluster
 from controller.views import carriers
-from model.ids import HostId, InstanceId, NetworkId
+from model.ids import HostId, InstanceId, NetworkId, PolicyId
 from model.records import Instance
 from model.spec import Struct
 from model.status import InstanceStatus, Phase
@@ -23,6 +23,8 @@ Addresses = Mapping[NetworkId, tuple[str, str]]
 Knows = Callable[[HostId, InstanceId, Addresses], bool]
 """Whether a host's kernel goes by these addresses of it; true of one that can't say."""
 Tell = Callable[[HostId, InstanceId], None]
+Selecting = Callable[[Cluster, HostId], Collection[PolicyId]]
+"""The policies that select some instance of a host."""
 _ABOUT_TO_START = frozenset({Phase.PREPARING, Phase.CREATED, Phase.STARTING})
 
 
@@ -32,11 +34,13 @@ class Arrival(Struct):
 
 
 class Arrivals:
-    def __init__(self, knows: Knows, tell: Tell) -> None:
-        self._knows, self._tell = knows, tell
+    def __init__(self, knows: Knows, tell: Tell, selecting: Selecting = selecting_on) -> None:
+        self._knows, self._tell, self._selecting = knows, tell, selecting
         self._arriving: dict[InstanceId, Arrival] = {}
         self._waiting: dict[InstanceId, set[HostId]] = {}
         """Those of them whose own host was not told yet, and for whom it waits."""
+        self._judging: dict[HostId, tuple[tuple[object, ...], bool]] = {}
+        """Of each host whether it judges, and by which records that was found."""
 
     def look(
         self,
@@ -45,7 +49,6 @@ class Arrivals:
         instances: Iterable[InstanceId],
     ) -> None:
         """These have changed."""
-        judges: dict[HostId, bool] = {}
         for ident in instances:
             instance, status = cluster.instances.get(ident), statuses.get(ident)
             arrival = None if instance is None or status is None else _arrival(cluster, instance, status)
@@ -53,25 +56,31 @@ class Arrivals:
                 self._arriving.pop(ident, None)
                 self._waiting.pop(ident, None)
             elif self._arriving.get(ident) != arrival:
-                self._begin(cluster, ident, arrival, judges)
+                self._begin(cluster, ident, arrival)
 
-    def _begin(
-        self, cluster: Cluster, ident: InstanceId, arrival: Arrival, judges: dict[HostId, bool]
-    ) -> None:
+    def _begin(self, cluster: Cluster, ident: InstanceId, arrival: Arrival) -> None:
         self._arriving[ident] = arrival
         others = {host for network in arrival.addresses for host in carriers(cluster, network)}
-        for host in others - judges.keys():
-            judges[host] = bool(selecting_on(cluster, host))
         awaited = {
             host
             for host in others
-            if host != arrival.home and judges[host] and not self._knows(host, ident, arrival.addresses)
+            if host != arrival.home
+            and self._judges(cluster, host)
+            and not self._knows(host, ident, arrival.addresses)
         }
         if awaited:
             self._waiting[ident] = awaited
         else:
             self._waiting.pop(ident, None)
             self._tell(arrival.home, ident)
+
+    def _judges(self, cluster: Cluster, host: HostId) -> bool:
+        """Whether policies select some instance there: looked up anew only when that may have changed."""
+        basis = (cluster.policies, cluster.networks, cluster.on_host(host))
+        known = self._judging.get(host)
+        if known is None or any(a is not b for a, b in zip(known[0], basis, strict=True)):
+            known = self._judging[host] = (basis, bool(self._selecting(cluster, host)))
+        return known[1]
 
     def heard(self, host: HostId) -> None:
         """It follows more of what it was told, or has left."""

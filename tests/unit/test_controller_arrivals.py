@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from msgspec.structs import replace
 
 from controller.arrivals import Arrivals
+from controller.policies import selecting_on
 from controller.snapshot import Cluster
 from controller.told import Told
 from model.directory import Directory, Member
 from model.ids import HostId, InstanceId, NetworkId, PolicyId
 from model.policy import PolicyPeer, PolicyRule, PolicySpec, Selector
-from model.records import Host, Instance, Network, Policy, ResolvedAttachment
+from model.records import Host, Instance, Network, Policy, Record, ResolvedAttachment
 from model.spec import ContainerSpec, HostSpec, NetworkSpec, Subnet
 from model.status import Endpoint, HostFacts, InstanceStatus, Phase
 
@@ -50,10 +53,19 @@ class Fleet:
         self.cluster = Cluster().apply(records, (), 1)[0]
         self.know: set[tuple[HostId, str]] = set()
         self.told: list[tuple[HostId, InstanceId]] = []
+        self.asked: list[HostId] = []
         self.arrivals = Arrivals(
             lambda host, _, at: (host, at[NET][0]) in self.know,
             lambda host, ident: self.told.append((host, ident)),
+            self.selecting,
         )
+
+    def selecting(self, cluster: Cluster, host: HostId) -> Collection[PolicyId]:
+        self.asked.append(host)
+        return selecting_on(cluster, host)
+
+    def put(self, *records: Record) -> None:
+        self.cluster = self.cluster.apply(records, (), self.cluster.revision + 1)[0]
 
     def says(self, phase: Phase, address: str = "10.1.0.5") -> None:
         feet = tuple(
@@ -101,6 +113,22 @@ def test_the_next_run_with_another_address_is_waited_for_anew() -> None:
     fleet.know.add((TWO, "10.1.0.6"))
     fleet.arrivals.heard(TWO)
     assert fleet.told == [(ONE, NEW)] * 2
+
+
+def test_whether_a_host_judges_is_looked_up_again_only_when_that_may_have_changed() -> None:
+    fleet = Fleet(policy("web"))
+    fleet.says(Phase.CREATED)
+    assert sorted(fleet.asked) == [TWO, THREE]
+    fleet.put(replace(fleet.cluster.hosts[TWO], state_reason="it fell silent"))
+    fleet.says(Phase.CREATED, "10.1.0.6")
+    assert len(fleet.asked) == 2
+    fleet.put(instance(InstanceId("more"), THREE, NET))
+    fleet.says(Phase.CREATED, "10.1.0.7")
+    assert fleet.asked[2:] == [THREE]
+    fleet.know.add((TWO, "10.1.0.8"))
+    fleet.put(policy("more"))
+    fleet.says(Phase.CREATED, "10.1.0.8")
+    assert sorted(fleet.asked[3:]) == [TWO, THREE] and fleet.told == [], "h3 judges now"
 
 
 def test_host_knows_an_instance_once_it_follows_these_addresses() -> None:
