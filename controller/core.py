@@ -45,8 +45,10 @@ from model.directory import Directory
 from model.errors import NotFound
 from model.ids import HostId, IdSource, InstanceId, NetworkId, ServiceId
 from model.records import FleetSettings, Host, Instance
+from model.reportrules import hello_problems, report_problems
 from model.spec import Struct
 from model.status import HostReport, HostState
+from model.validate import check
 from model.view import View
 from model.wire import Hello, Report
 
@@ -198,6 +200,7 @@ class Core:
         return self.memberships.of_host(self.snapshot(), host, view.networks)
 
     async def greeted(self, host: HostId, hello: Hello) -> None:
+        check("this host says of itself what cannot be", hello_problems(hello))
         cluster = self.snapshot()
         record = cluster.hosts.get(host)
         if record is None:
@@ -209,12 +212,12 @@ class Core:
         self._members_of(cluster, cluster.on_host(host))
         self.departures.joined(host)
         await self.committer.run(lambda now: plan_hello(now, host, hello, self.clock.now()))
-        told = {*hello.report.short, *(word.partition("/")[0] for word in hello.report.vacated)}
-        self.loop.add(Key("network", network) for network in told)
+        self._look_at_networks(hello.report)
         await self._tunnels_of(host, hello.report)
         self.loop.reported(news)
 
     async def reported(self, host: HostId, report: Report) -> None:
+        check("this host reports what cannot be", report_problems(report))
         cluster = self.snapshot()
         news = self.statuses.take(cluster, host, report.statuses)
         self._members_of(cluster, news)
@@ -224,8 +227,7 @@ class Core:
             changed = self.statuses.report(report.report, host)
             self.loop.add(waiting_keys(cluster) | publishing_keys(cluster))
             self.loop.add(short_keys(cluster, host, changed))
-            told = {*report.report.short, *(word.partition("/")[0] for word in report.report.vacated)}
-            self.loop.add(Key("network", network) for network in told)
+            self._look_at_networks(report.report)
             await self._tunnels_of(host, report.report)
         name = cluster.host_name(host)
         for event in report.events:
@@ -238,12 +240,19 @@ class Core:
         if any(status.phase.ended for status in report.statuses):
             self.loop.add(waiting_keys(self.snapshot()))  # they gave back addresses
 
+    def _look_at_networks(self, report: HostReport) -> None:
+        """Those of which it says something new; words that name none cost nothing more."""
+        networks = self.snapshot().networks
+        told = {*report.short, *(NetworkId(word.partition("/")[0]) for word in report.vacated)}
+        self.loop.add(Key("network", network) for network in told if network in networks)
+
     async def _tunnels_of(self, host: HostId, report: HostReport) -> None:
         """Its ends of encrypted networks are durable before peers are told, and before keys go on
         changing."""
         if not plan_ends(self.snapshot(), host, report.tunnels).empty:
             await self.committer.run(lambda fresh: plan_ends(fresh, host, report.tunnels))
-        self.loop.add(Key("network", network) for network in report.tunnels)
+        networks = self.snapshot().networks
+        self.loop.add(Key("network", network) for network in report.tunnels if network in networks)
 
     def ponged(self, host: HostId) -> None:
         record = self.snapshot().hosts.get(host)

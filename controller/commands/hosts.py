@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec.structs import replace
 
 from controller.commands.find import find_host
 from controller.plan import Item, Plan, delete, put
 from controller.snapshot import Cluster
 from model.api import JoinRequest, UpdateHost
-from model.errors import AlreadyExists, Unauthenticated, WrongState
+from model.errors import AlreadyExists, Problem, Unauthenticated, WrongState
 from model.events import Event
+from model.factrules import address_fault, label_problems
 from model.ids import HostId
 from model.records import Host, JoinToken
 from model.spec import HostSpec
@@ -57,7 +60,7 @@ def admit(
 
     `ident` is the id that its certificate names (see `identity`).
     """
-    check("invalid host", validate_name("host", request.name, "name"))
+    check("invalid host", _join_problems(request))
     known = host_named(cluster, request.name)
     if known is not None and known.id == ident:
         if connected:
@@ -75,6 +78,14 @@ def admit(
         certificate=fingerprint,
     )
     return Plan(items=(put(host, "it joined"),), events=(_event(host, "join", now),), subject=ident)
+
+
+def _join_problems(request: JoinRequest) -> Iterator[Problem]:
+    """It may come without an address: its agent tells one before anybody is led there."""
+    yield from validate_name("host", request.name, "name")
+    if request.address and (fault := address_fault(request.address)):
+        yield Problem(path="address", message=fault)
+    yield from label_problems(request.labels, "labels")
 
 
 def host_named(cluster: Cluster, name: str) -> Host | None:

@@ -1,0 +1,43 @@
+"""What an agent may send in a session, so far as its type alone does not say. Pure.
+
+Invariant: of a message with problems nothing is kept. Whose the addresses of instances are is not asked here,
+for it takes the fleet's records (`controller.owned`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from model.errors import Problem
+from model.events import Event
+from model.factrules import facts_problems
+from model.status import HostReport, InstanceStatus
+from model.wire import Hello, Report
+
+LATEST = 253402300799.0
+"""The last second that dates have a word for: that of the year 9999."""
+
+
+def hello_problems(hello: Hello) -> Iterator[Problem]:
+    yield from facts_problems(hello.facts)
+    yield from _times(hello.statuses, hello.report, ())
+
+
+def report_problems(report: Report) -> Iterator[Problem]:
+    if report.facts is not None:
+        yield from facts_problems(report.facts)
+    yield from _times(report.statuses, report.report, report.events)
+
+
+def _times(
+    statuses: Iterable[InstanceStatus], report: HostReport | None, events: Iterable[Event]
+) -> Iterator[Problem]:
+    """The first that is none: JSON has no infinity and no `nan`, so that nobody could read a list with it."""
+    told = [at for s in statuses for at in (s.created_at, s.started_at, s.finished_at, s.ready_since)]
+    told += [event.at for event in events]
+    if report is not None:
+        told += [volume.created_at for volume in report.volumes]
+        told += [stranger.seen_at for stranger in report.strangers]
+    bad = next((at for at in told if not 0 <= at <= LATEST), None)
+    if bad is not None:
+        yield Problem(path="times", message=f"{bad} is no time")

@@ -1,0 +1,81 @@
+"""What an agent that was taken over can say, and what comes of it for others: nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from model.api import CreateInstance
+from model.ids import InstanceId, NetworkId
+from model.spec import Attachment, ContainerSpec, NetworkSpec, Subnet
+from model.status import HostFacts, HostReport
+from model.tunnels import TunnelReport
+from model.wire import Report
+from tests.support.agents import make_host
+from tests.support.fleet import Fleet, fleet
+from tests.support.waiting import until
+
+SCRIPT = "198.18.9.9 }\nadd rule inet flota forward accept\nadd table inet evil\n#"
+BACK = NetworkSpec(name="back", subnets=(Subnet(cidr="10.50.0.0/16"),))
+EVIL, GOOD = make_host(1), make_host(2)
+BAD: tuple[dict[str, Any], ...] = (
+    {"address": SCRIPT},
+    {"address": "0.0.0.0/0"},
+    {"addresses": ("192.0.2.1", SCRIPT)},
+    {"links": ("oops",)},
+    {"routes": ("0.0.0.0/0",)},
+    {"mtu": 0},
+    {"link_local": SCRIPT},
+)
+
+
+async def run(f: Fleet, name: str, host: str) -> InstanceId:
+    spec = ContainerSpec(image="busybox", networks=(Attachment(network="back"),))
+    await f.controller.create_instance(CreateInstance(spec=spec, name=name, host=host, start=True))
+    await f.controller.wait_instance(name, "running")
+    return f.controller.get_instance(name).instance.id
+
+
+def facts_of(f: Fleet) -> HostFacts:
+    return f.controller.snapshot().hosts[EVIL.id].facts
+
+
+@pytest.mark.parametrize("words", BAD)
+async def test_hello_with_bad_facts_ends_the_session_and_changes_nothing(words: dict[str, Any]) -> None:
+    async with fleet(make_host(1), make_host(2), connect=False) as f:
+        known, revision = facts_of(f), f.controller.snapshot().revision
+        f.hosts[EVIL.id].facts = replace(known, **words)
+        agent = await f.connect(EVIL.id)
+        await until(lambda: agent.goodbye is not None, deadline=5)
+        assert agent.goodbye is not None and agent.goodbye.retry
+        assert f"this host says of itself what cannot be: {next(iter(words))}" in agent.goodbye.reason
+        assert "\n" not in agent.goodbye.reason
+        assert facts_of(f) == known and f.controller.snapshot().revision == revision
+        other = await f.connect(GOOD.id)
+        await until(other.welcomed.is_set, deadline=5)
+        await f.controller.create_network(BACK)
+
+
+@pytest.mark.parametrize("words", BAD)
+async def test_report_with_bad_facts_ends_the_session_and_changes_nothing(words: dict[str, Any]) -> None:
+    async with fleet(make_host(1), make_host(2)) as f:
+        known, agent = facts_of(f), f.agents[EVIL.id]
+        agent.host.sequence += 1
+        await agent.send(Report(sequence=agent.host.sequence, facts=replace(known, **words)))
+        await until(lambda: agent.goodbye is not None, deadline=5)
+        assert agent.goodbye is not None
+        assert f"this host reports what cannot be: {next(iter(words))}" in agent.goodbye.reason
+        assert facts_of(f) == known
+        await f.controller.create_network(BACK)
+
+
+async def test_words_that_name_no_network_are_passed_over() -> None:
+    async with fleet(make_host(1)) as f:
+        nobody = NetworkId("oops")
+        report = HostReport(host=EVIL.id, short=(nobody,), vacated=("oops/x/y", "", "///"))
+        f.hosts[EVIL.id].report = replace(report, tunnels={nobody: TunnelReport()})
+        await f.agents[EVIL.id].tell_host()
+        await f.controller.create_network(BACK)
+        await run(f, "good", "host1")
