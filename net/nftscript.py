@@ -2,27 +2,35 @@
 
 A rule carries its reason and a digest of its own text as comment; so a listing is compared without parsing
 nft's expressions, and people see why each rule is there. Invariant: where only elements differ, the script
-touches only those elements; everything in a script happens in one transaction, or not at all.
+touches only those elements; everything in a script happens in one transaction, or not at all. And nothing in
+a value becomes nft's language: what is no name, element or single line of it is refused, whoever said it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
+from model.errors import CommandFailed
 from net.state import Chain, ElementSet, Family, NftTable, Rule
 
 TABLE = "flota"
+_NAME = re.compile(r"[0-9A-Za-z_-]{1,127}\Z")
+_WORD = r"(?:[0-9A-Za-z]|::)[0-9A-Za-z_:./-]*"
+"""An address, prefix or range, MAC, link, protocol, number or number's range, as nft lists them."""
+_KEY = re.compile(rf"{_WORD}(?: \. {_WORD})*\Z")
+_DATA = re.compile(rf"(?:(?:jump|goto) {_WORD}|{_WORD}(?: \. {_WORD})*)\Z")
 
 
 def table_script(family: Family, want: NftTable | None, have: NftTable | None) -> tuple[str, bool]:
     """The script that makes `want` of `have` ("" when nothing differs), and whether it remakes the table."""
     if want is None:
         return ("" if have is None else f"delete table {family} {TABLE}\n"), True
-    if have is None or not same_frame(want, have):
+    if have is None or not same_frame(want, have) or not _removable(want.sets, have.sets):
         return "".join(f"{line}\n" for line in _whole(family, want)), True
     return "".join(f"{line}\n" for line in _elements(family, want.sets, have.sets)), False
 
@@ -37,10 +45,16 @@ def comment(rule: Rule) -> str:
 
 
 def elements_line(family: Family, name: str, elements: Mapping[str, str], verb: str) -> str:
-    """`verb` is add or delete; nft wants no data in a delete."""
+    """`verb` is add or delete; nft wants no data in a delete. Raises CommandFailed for what is no element."""
     data = verb == "add"
+    for key, value in elements.items():
+        if not _KEY.match(key) or (data and value and not _DATA.match(value)):
+            words = f"{key[:60]!r}{f' : {value[:60]!r}' if value else ''}"
+            raise CommandFailed(
+                f"table {TABLE} was not changed: {words} is no element of its set {name[:40]}"
+            )
     words = ", ".join(f"{k} : {v}" if v and data else k for k, v in sorted(elements.items()))
-    return f"{verb} element {family} {TABLE} {name} {{ {words} }}"
+    return f"{verb} element {family} {TABLE} {_named(name)} {{ {words} }}"
 
 
 def parse_listing(listing: Mapping[str, Any]) -> NftTable:
@@ -91,16 +105,17 @@ def _whole(family: Family, table: NftTable) -> Iterable[str]:
     yield f"delete table {family} {TABLE}"
     yield f"table {family} {TABLE} {{"
     for name, found in table.sets.items():
+        _named(name)
         kind, typed = ("map", f"{found.type} : {found.data}") if found.data else ("set", found.type)
         plain = f"type {typed}{'; flags interval' if found.interval else ''}"
         words = found.filled or found.declared or plain
-        yield f"  {kind} {name} {{ {words}; }}"
+        yield _line(f"  {kind} {name} {{ {words}; }}")
     for name, chain in table.chains.items():
-        yield f"  chain {name} {{"
+        yield f"  chain {_named(name)} {{"
         if chain.hook:
             yield f"    type {chain.type} hook {chain.hook} priority {chain.priority}; policy {chain.policy};"
         for rule in chain.rules:
-            yield f'    {rule.text} comment "{comment(rule)}"'
+            yield _line(f'    {rule.text} comment "{_unquoted(comment(rule))}"')
         yield "  }"
     yield "}"
     for name, found in table.sets.items():
@@ -121,6 +136,34 @@ def _elements(
             yield elements_line(family, name, gone, "delete")
         if new:
             yield elements_line(family, name, new, "add")
+
+
+def _removable(want: Mapping[str, ElementSet], have: Mapping[str, ElementSet]) -> bool:
+    """Whether what has to go can be said; a stranger's element that can't goes with the whole table."""
+    return all(
+        _KEY.match(key)
+        for name, wanted in want.items()
+        if wanted.elements is not have[name].elements
+        for key in have[name].elements.keys() - wanted.elements.keys()
+    )
+
+
+def _named(name: str) -> str:
+    if not _NAME.match(name):
+        raise CommandFailed(f"table {TABLE} was not changed: {name[:60]!r} is no name")
+    return name
+
+
+def _line(text: str) -> str:
+    if not text.isprintable():
+        raise CommandFailed(f"table {TABLE} was not changed: {text[:80]!r} is not one line")
+    return text
+
+
+def _unquoted(text: str) -> str:
+    if '"' in text:
+        raise CommandFailed(f"table {TABLE} was not changed: {text[:80]!r} is no comment")
+    return text
 
 
 def _type(found: Any) -> str:
