@@ -1,7 +1,11 @@
-"""The text by which userspace WireGuard is configured (wireguard.com/xplatform), packed and parsed. Pure."""
+"""The text by which userspace WireGuard is configured (wireguard.com/xplatform), packed and parsed. Pure.
+
+Invariant: a value never becomes a line of its own, for it may be another host's word.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from model.errors import CommandFailed
@@ -9,6 +13,8 @@ from model.spec import Struct
 from net.state import TunnelPeer
 
 GET = b"get=1\n\n"
+_VALUE = re.compile(r"[0-9A-Fa-f.:/\[\]]{1,64}\Z")
+"""An address with port, or a range."""
 
 
 class Answer(Struct):
@@ -25,12 +31,12 @@ def own(private_key: bytes, port: int) -> bytes:
 
 
 def put(peers: Iterable[tuple[bytes, TunnelPeer]]) -> bytes:
-    """Each with its public key."""
+    """Each with its public key. Raises CommandFailed for values that are none."""
     lines: list[str] = []
     for key, peer in peers:
         lines += [f"public_key={key.hex()}", f"persistent_keepalive_interval={peer.keepalive}"]
-        lines += [f"endpoint={peer.endpoint}"] if peer.endpoint else []
-        lines += ["replace_allowed_ips=true", *(f"allowed_ip={cidr}" for cidr in peer.allowed)]
+        lines += [f"endpoint={_value(peer.endpoint)}"] if peer.endpoint else []
+        lines += ["replace_allowed_ips=true", *(f"allowed_ip={_value(cidr)}" for cidr in peer.allowed)]
     return _set(lines)
 
 
@@ -40,6 +46,12 @@ def drop(keys: Iterable[bytes]) -> bytes:
 
 def _set(lines: Sequence[str]) -> bytes:
     return ("\n".join(("set=1", *lines)) + "\n\n").encode()
+
+
+def _value(text: str) -> str:
+    if not _VALUE.match(text):
+        raise CommandFailed(f"{text[:60]!r} is no address of a WireGuard peer")
+    return text
 
 
 def check(answer: bytes, what: str) -> None:

@@ -87,6 +87,15 @@ def test_text_request_names_each_peer_and_what_becomes_of_it() -> None:
     assert b"remove=true" in uapi.drop([KEY])
 
 
+@pytest.mark.parametrize(
+    "bad", ["192.0.2.1:1\nreplace_peers=true", "a=b", "192.0.2.1:1 ", "::1%eth0", "x" * 99]
+)
+def test_text_request_has_no_line_that_a_value_made(bad: str) -> None:
+    for found in (peer(endpoint=bad), peer(allowed=("10.1.2.0/24", bad))):
+        with pytest.raises(CommandFailed, match="is no address of a WireGuard peer"):
+            uapi.put([(KEY, found)])
+
+
 def test_text_answer_is_read_whole() -> None:
     text = (
         f"private_key={KEY.hex()}\nlisten_port=51820\nfwmark=0\n"
