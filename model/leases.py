@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from model.api import BlockUsage
+from model.factrules import address_fault
 from model.ids import NetworkId
 from model.spec import Struct
 
@@ -43,4 +44,4 @@ def _counted(block: BlockUsage, told: NetworkLeases | None) -> BlockUsage:
 
 def _inside(cidr: str, addresses: Iterable[str]) -> int:
     whole = ipaddress.ip_network(cidr)
-    return sum(ipaddress.ip_address(address) in whole for address in addresses)
+    return sum(ipaddress.ip_address(text) in whole for text in addresses if not address_fault(text))

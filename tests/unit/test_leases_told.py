@@ -24,6 +24,12 @@ def test_figures_count_what_rests_and_what_is_leaked_where_hosts_told() -> None:
     assert (six.resting, six.leaked, six.free) == (1, 0, 249)
 
 
+def test_figures_pass_over_what_is_no_address() -> None:
+    usage = BlockUsage(cidr="10.1.0.0/28", host="n1", size=13, used=4, free=9)
+    (found,) = counted((usage,), {"n1": NetworkLeases(resting=("oops", "10.1.0.5", "10.1.0.0/28"))})
+    assert (found.resting, found.free) == (1, 8)
+
+
 def test_a_book_tells_who_rests_and_who_holds_without_being_known() -> None:
     book, blue = Addresses(), NetworkId("blue")
     leases = Leases(
