@@ -129,6 +129,7 @@ class Core:
             statuses=self.statuses.by_id,
             reports=self.statuses.reports,
             settling=self.heartbeats.settling(),
+            strays=self.statuses.strays,
         )
 
     # -- what the loop asks ---------------------------------------------------------------------------

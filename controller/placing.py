@@ -29,6 +29,8 @@ class World(Struct):
     statuses: Mapping[InstanceId, InstanceStatus] = {}
     reports: Mapping[HostId, HostReport] = {}
     settling: frozenset[HostId] = frozenset()
+    strays: Mapping[InstanceId, str] = {}
+    """Addresses that hosts reported and that are not theirs, in words."""
 
 
 class Assigned(Struct):

@@ -98,6 +98,8 @@ def host_info(cluster: Cluster, host: Host, world: World, *, connected: bool) ->
         conditions.append(f"{host.state}: {host.state_reason}")
     if host.id in world.settling:
         conditions.append("settling: it came and went lately, so nothing new is placed on it for a while")
+    here = cluster.on_host(host.id)
+    conditions += [words for ident, words in sorted(world.strays.items()) if ident in here]
     return HostInfo(
         host=host,
         connected=connected,

@@ -1,21 +1,25 @@
 """What hosts last reported, and who waits for it. In memory: hosts say it again in each Hello.
 
-Invariant: of an instance only reports of its own host count, and none of an earlier attempt replaces one of
-a later.
+Invariant: of an instance only reports of its own host count, none of an earlier attempt replaces one of a
+later, and no address is kept that is not the instance's to use.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 
 from msgspec.structs import replace
 
+from controller.owned import judged, shares_of
 from controller.snapshot import Cluster
 from model.ids import HostId, InstanceId, NetworkId
+from model.records import Instance
 from model.status import HostReport, InstanceStatus, Phase
 
+log = logging.getLogger("flota.controller")
 REMEMBERED = 1024
 """Last statuses of removed instances that are kept, for those who ask how they ended."""
 
@@ -26,6 +30,12 @@ class Statuses:
         self._reports: dict[HostId, HostReport] = {}
         self._gone: OrderedDict[InstanceId, InstanceStatus] = OrderedDict()
         self._waiters: dict[InstanceId, set[asyncio.Future[None]]] = {}
+        self._strays: dict[InstanceId, str] = {}
+
+    @property
+    def strays(self) -> Mapping[InstanceId, str]:
+        """What was left out of last reports, in words."""
+        return self._strays
 
     @property
     def by_id(self) -> Mapping[InstanceId, InstanceStatus]:
@@ -39,25 +49,39 @@ class Statuses:
         """The last report, also of one that was removed a while ago."""
         return self._by_id.get(instance) or self._gone.get(instance)
 
-    def take(self, cluster: Cluster, host: HostId, statuses: Iterable[InstanceStatus]) -> list[InstanceId]:
+    def take(self, cluster: Cluster, host: HostId, statuses: Sequence[InstanceStatus]) -> list[InstanceId]:
         """Take in what `host` says; the ids of the instances about which that says something new."""
         news: list[InstanceId] = []
-        for status in statuses:
-            record = cluster.instances.get(status.instance)
-            known = self._by_id.get(status.instance)
-            if record is None or record.host != host or known == status:
+        shares = shares_of(cluster, host) if statuses else {}
+        for told in statuses:
+            record = cluster.instances.get(told.instance)
+            known = self._by_id.get(told.instance)
+            if record is None or record.host != host:
                 continue
-            if known is not None and status.attempt < known.attempt:
+            if known is not None and told.attempt < known.attempt:
+                continue
+            status, stray = judged(cluster, record, told, shares)
+            self._note(host, record, stray)
+            if known == status:
                 continue
             self._by_id[status.instance] = _with_ending(status, known)
             news.append(status.instance)
             self.ring(status.instance)
         return news
 
+    def _note(self, host: HostId, record: Instance, stray: str) -> None:
+        if stray and self._strays.get(record.id) != stray:
+            log.warning("host %s: %s", host[:12], stray)
+        if stray:
+            self._strays[record.id] = stray
+        else:
+            self._strays.pop(record.id, None)
+
     def missing(self, cluster: Cluster, host: HostId, there: Set[InstanceId]) -> None:
         """`host` told of all it has: what it used to have and has no longer is not known any more."""
         for ident in cluster.on_host(host):
             if ident not in there and self._by_id.pop(ident, None) is not None:
+                self._strays.pop(ident, None)
                 self.ring(ident)
 
     def report(self, report: HostReport, host: HostId) -> frozenset[NetworkId]:
@@ -73,6 +97,7 @@ class Statuses:
     def forget(self, instance: InstanceId) -> None:
         """Its record is gone; how it ended is remembered for a while."""
         last = self._by_id.pop(instance, None)
+        self._strays.pop(instance, None)
         if last is not None:
             self._gone[instance] = last
             if len(self._gone) > REMEMBERED:

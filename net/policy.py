@@ -19,6 +19,7 @@ from net.spans import (
     BITS,
     Allowance,
     Span,
+    address_span,
     by_family,
     minus,
     pieces,
@@ -152,4 +153,4 @@ def _spans_of(peer: PolicyPeer, place: Place) -> Iterable[tuple[int, Span]]:
     else:
         for party in place.parties:
             if matches(peer, party):
-                yield from map(span_of, party.addresses)
+                yield from map(address_span, party.addresses)

@@ -40,6 +40,12 @@ def span_of(text: str) -> tuple[int, Span]:
     return network.version, (int(network[0]), int(network[-1]))
 
 
+def address_span(text: str) -> tuple[int, Span]:
+    """Of one address; a range is none. Raises ValueError."""
+    address = ipaddress.ip_address(text)
+    return address.version, (int(address), int(address))
+
+
 def by_family(spans: Iterable[tuple[int, Span]]) -> Mapping[int, tuple[Span, ...]]:
     found: dict[int, list[Span]] = {}
     for version, span in spans:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from model.api import CreateInstance
 from model.ids import InstanceId, NetworkId
 from model.spec import Attachment, ContainerSpec, NetworkSpec, Subnet
-from model.status import HostFacts, HostReport
+from model.status import HostFacts, HostReport, InstanceStatus
 from model.tunnels import TunnelReport
 from model.wire import Report
 from tests.support.agents import make_host
@@ -36,6 +36,10 @@ async def run(f: Fleet, name: str, host: str) -> InstanceId:
     await f.controller.create_instance(CreateInstance(spec=spec, name=name, host=host, start=True))
     await f.controller.wait_instance(name, "running")
     return f.controller.get_instance(name).instance.id
+
+
+def conditions(f: Fleet) -> tuple[str, ...]:
+    return f.controller.get_host("host1").conditions
 
 
 def facts_of(f: Fleet) -> HostFacts:
@@ -69,6 +73,33 @@ async def test_report_with_bad_facts_ends_the_session_and_changes_nothing(words:
         assert f"this host reports what cannot be: {next(iter(words))}" in agent.goodbye.reason
         assert facts_of(f) == known
         await f.controller.create_network(BACK)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0/0", "oops", "10.50.1.9", "8.8.8.8"])
+async def test_address_that_is_not_the_hosts_reaches_no_other_host(address: str) -> None:
+    async with fleet(make_host(1), make_host(2)) as f:
+        await f.controller.create_network(BACK)
+        evil, good = await run(f, "evil", "host1"), await run(f, "good", "host2")
+        network = f.controller.get_network("back").network.id
+        there = f.agents[GOOD.id]
+
+        def told() -> dict[InstanceId, str]:
+            members = there.directory.networks.get(network, {}) if there.directory is not None else {}
+            return {ident: member.ipv4 for ident, member in members.items()}
+
+        await until(lambda: all(told().get(i) for i in (evil, good)), deadline=5)
+        await f.agents[EVIL.id].report([_with(f.hosts[EVIL.id].statuses[evil], address)])
+        await until(lambda: told()[evil] == "", deadline=5)
+        assert told()[good]
+        (words,) = conditions(f)
+        assert "reports for evil is left out" in words and address in words
+        await f.agents[EVIL.id].report([f.hosts[EVIL.id].statuses[evil]])
+        await until(lambda: told()[evil] != "", deadline=5)
+        assert not conditions(f)
+
+
+def _with(status: InstanceStatus, address: str) -> InstanceStatus:
+    return replace(status, endpoints=tuple(replace(e, ipv4=address) for e in status.endpoints))
 
 
 async def test_words_that_name_no_network_are_passed_over() -> None:

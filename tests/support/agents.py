@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -39,6 +40,7 @@ from model.wire import (
     Welcome,
     decode_controller,
 )
+from net.subnets import gateway
 
 
 class MemoryChannel:
@@ -306,8 +308,11 @@ class FakeAgent:
         for attachment in instance.attachments:
             network = self.view.networks[attachment.network]
             self.host.next_address += 1
-            own = f"{network.held[0].rsplit('.', 1)[0]}.{self.host.next_address % 250}"
-            address = attachment.ipv4 or own
+            share = ipaddress.ip_network(network.held[0])
+            own = share[self.host.next_address % share.num_addresses]
+            if own == gateway(network.spec.subnets[0]):
+                own += 1
+            address = attachment.ipv4 or str(own)
             found.append(
                 Endpoint(
                     network=network.id,

@@ -123,6 +123,7 @@ PURE = [
     "controller/fixed.py",
     "controller/fullness.py",
     "controller/held.py",
+    "controller/owned.py",
     "controller/short.py",
     "controller/liveness.py",
     "controller/addressing.py",

@@ -227,3 +227,11 @@ def test_endpoint_selected_one_way_is_open_the_other() -> None:
     assert routed.sets["sends4"].elements == {}
     assert switched.sets["sends6"].elements == {"fd00::2": "jump open"}
     assert set(routed.sets["policed4"].elements) == {"10.1.0.2"}
+
+
+def test_party_with_a_range_for_an_address_opens_nothing() -> None:
+    rule = PolicyRule(peers=(PolicyPeer(container="evil"),))
+    for text in ("0.0.0.0/0", "10.1.0.0/16", "oops"):
+        place = Place(network=NET, name="back", subnets=PLACE.subnets, parties=(party("evil", text),))
+        with pytest.raises(ValueError, match="does not appear to be an IPv4 or IPv6 address"):
+            allowances("ingress", [PolicySpec(name="p", ingress=(rule,))], place)
