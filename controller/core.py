@@ -6,6 +6,7 @@ function of the durable snapshot.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable
 from itertools import chain
 from types import TracebackType
@@ -32,7 +33,7 @@ from controller.pki import Authority
 from controller.placing import World
 from controller.plan import Plan, put
 from controller.reconcile.ingress import plan_ingress
-from controller.reconcile.keys import plan_ends, plan_keys
+from controller.reconcile.keys import own_ends, plan_ends, plan_keys
 from controller.reconcile.network import plan_network
 from controller.reconcile.removal import plan_facts, plan_forgotten, plan_hello, plan_instance
 from controller.reconcile.service import plan_service
@@ -52,6 +53,9 @@ from model.validate import check
 from model.view import View
 from model.wire import Hello, Report
 
+log = logging.getLogger("flota.controller")
+MOST_WORDS = 4
+"""Lines in the log for what was left out of one report."""
 MakeAuthority = Callable[[str], Authority]
 """Fleet id → the fleet's CA."""
 
@@ -250,7 +254,11 @@ class Core:
     async def _tunnels_of(self, host: HostId, report: HostReport) -> None:
         """Its ends of encrypted networks are durable before peers are told, and before keys go on
         changing."""
-        if not plan_ends(self.snapshot(), host, report.tunnels).empty:
+        cluster = self.snapshot()
+        if (record := cluster.hosts.get(host)) is not None:
+            for words in own_ends(cluster, record, report.tunnels)[1][:MOST_WORDS]:
+                log.warning("host %s: %s", host[:12], words)
+        if not plan_ends(cluster, host, report.tunnels).empty:
             await self.committer.run(lambda fresh: plan_ends(fresh, host, report.tunnels))
         networks = self.snapshot().networks
         self.loop.add(Key("network", network) for network in report.tunnels if network in networks)

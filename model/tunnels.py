@@ -8,6 +8,7 @@ all send by it, the one before goes.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Iterable
 
@@ -40,6 +41,21 @@ class TunnelReport(Struct):
     """`keys_digest` of those peers' keys of the newest generation that it has in force."""
     sends: int = 0
     """Generation by which it sends."""
+
+
+KEY_BYTES = 32
+
+
+def end_fault(end: TunnelEnd) -> str:
+    """Why nobody can send there, "" when one can. A key is one only as WireGuard writes it itself: two texts
+    of one key would pass for two hosts'."""
+    try:
+        raw = base64.b64decode(end.key, validate=True)
+    except ValueError:  # binascii.Error too
+        raw = b""
+    if len(raw) != KEY_BYTES or base64.b64encode(raw).decode() != end.key:
+        return f"{end.key[:60]!r} is no key"
+    return "" if 1 <= end.port <= 65535 else f"{end.port} is no port"
 
 
 def end_of(ends: Iterable[TunnelEnd], generation: int) -> TunnelEnd | None:

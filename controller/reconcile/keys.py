@@ -2,12 +2,13 @@
 
 Invariant: a step is taken only when every carrier that is not lost has said that the one before is done, so
 that whoever sends by a key sends to hosts that know it (`model.tunnels`). One that is lost is nobody's peer
-meanwhile; it gets all of it with its next View.
+meanwhile; it gets all of it with its next View. And no two hosts have the same key of a network: who copied
+one would get what is for the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from msgspec.structs import replace
 
@@ -19,18 +20,54 @@ from model.ids import HostId, NetworkId
 from model.netoptions import encrypted, rekey_after
 from model.records import Host, Network
 from model.status import HostReport, HostState
-from model.tunnels import KeyPhase, TunnelReport, end_of, keys_digest
+from model.tunnels import KeyPhase, TunnelEnd, TunnelReport, end_fault, end_of, keys_digest
 
 NOTHING = TunnelReport()
+
+
+Ends = Mapping[NetworkId, tuple[TunnelEnd, ...]]
 
 
 def plan_ends(cluster: Cluster, host: HostId, tunnels: Mapping[NetworkId, TunnelReport]) -> Plan:
     """Record what `host` says of its own ends."""
     record = cluster.hosts.get(host)
-    ends = {network: told.ends for network, told in tunnels.items() if network in cluster.networks}
-    if record is None or record.tunnels == ends:
+    if record is None:
+        return Plan()
+    ends, _ = own_ends(cluster, record, tunnels)
+    if record.tunnels == ends:
         return Plan()
     return Plan(items=(put(replace(record, tunnels=ends), f"{record.spec.name} told its keys"),))
+
+
+def own_ends(
+    cluster: Cluster, host: Host, tunnels: Mapping[NetworkId, TunnelReport]
+) -> tuple[Ends, tuple[str, ...]]:
+    """Those ends that can be the host's, and what was left out, in words: others send by them."""
+    found: dict[NetworkId, tuple[TunnelEnd, ...]] = {}
+    words: list[str] = []
+    for ident, told in tunnels.items():
+        network = cluster.networks.get(ident)
+        if network is None or not encrypted(network.spec.options):
+            continue
+        if told.ends == host.tunnels.get(ident, ()):
+            found[ident] = told.ends
+            continue
+        others = {e.key for h in cluster.hosts.values() if h.id != host.id for e in h.tunnels.get(ident, ())}
+        good: dict[int, TunnelEnd] = {}
+        for end in told.ends:
+            if fault := _fault(network, end, others):
+                words.append(f"its end of {network.spec.name} is left out: {fault}")
+            else:
+                good.setdefault(end.generation, end)
+        found[ident] = tuple(good.values())
+    return found, tuple(words)
+
+
+def _fault(network: Network, end: TunnelEnd, others: Set[str]) -> str:
+    keys = network.keys
+    if not keys.oldest <= end.generation <= keys.newest:
+        return f"there is no generation {end.generation} of its keys"
+    return end_fault(end) or ("another host has that key" if end.key in others else "")
 
 
 def next_keys(network: Network, reason: str, now: float) -> Plan:

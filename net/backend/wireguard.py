@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from model.tunnels import end_of
-from model.view import NetworkView, Peer
+from model.factrules import address_fault
+from model.tunnels import TunnelEnd, end_fault, end_of
+from model.view import NetworkPeer, NetworkView, Peer
 from net.backend.base import Scene, bridge_sysctls, full_prefix, gateways, is_ipv6
 from net.naming import bridge_name, gateway_mac, network_alias, wireguard_name
 from net.state import Address, Link, LocalEnd, NetState, Route, TunnelPeer, WireGuard
@@ -80,10 +81,12 @@ def _device(view: NetworkView, end: LocalEnd, mtu: int) -> Link:
 
 
 def _peers(view: NetworkView, scene: Scene, mine: LocalEnd) -> Iterable[TunnelPeer]:
+    seen = {mine.key}
     for member in view.peers:
-        peer, end = scene.peers.get(member.host), end_of(member.ends, mine.generation)
-        if peer is None or end is None or end.key == mine.key:
+        peer, end = scene.peers.get(member.host), _end_of(member, scene, mine.generation)
+        if peer is None or end is None or end.key in seen:
             continue
+        seen.add(end.key)
         yield TunnelPeer(
             link=wireguard_name(view.id, mine.generation),
             key=end.key,
@@ -91,6 +94,15 @@ def _peers(view: NetworkView, scene: Scene, mine: LocalEnd) -> Iterable[TunnelPe
             endpoint=_endpoint(peer, end.port, scene),
             keepalive=KEEPALIVE if scene.behind_nat else 0,
         )
+
+
+def _end_of(member: NetworkPeer, scene: Scene, generation: int) -> TunnelEnd | None:
+    """None also for one that nobody can send to: it is another host's word, and one peer's nonsense would
+    keep all others out of the device."""
+    peer, end = scene.peers.get(member.host), end_of(member.ends, generation)
+    if peer is None or end is None or address_fault(peer.address) or end_fault(end):
+        return None
+    return end
 
 
 def _endpoint(peer: Peer, port: int, scene: Scene) -> str:
@@ -104,7 +116,7 @@ def _endpoint(peer: Peer, port: int, scene: Scene) -> str:
 def _ways(view: NetworkView, scene: Scene) -> Iterable[Route]:
     """To peers that can be sent to; all others stay unreachable."""
     for member in view.peers:
-        if member.host in scene.peers and end_of(member.ends, view.keys.sending) is not None:
+        if _end_of(member, scene, view.keys.sending) is not None:
             for block in member.blocks:
                 source = host_address(subnet_of(view.spec, block.split("/")[0]), view.blocks)
                 link = wireguard_name(view.id, view.keys.sending)

@@ -9,11 +9,12 @@ from msgspec.structs import replace
 
 from model.api import CreateInstance
 from model.ids import InstanceId, NetworkId
+from model.netoptions import canonical
 from model.spec import Attachment, ContainerSpec, NetworkSpec, Subnet
 from model.status import HostFacts, HostReport, InstanceStatus
-from model.tunnels import TunnelReport
+from model.tunnels import TunnelEnd, TunnelReport
 from model.wire import Report
-from tests.support.agents import make_host
+from tests.support.agents import FakeHost, make_host
 from tests.support.fleet import Fleet, fleet
 from tests.support.waiting import until
 
@@ -100,6 +101,39 @@ async def test_address_that_is_not_the_hosts_reaches_no_other_host(address: str)
 
 def _with(status: InstanceStatus, address: str) -> InstanceStatus:
     return replace(status, endpoints=tuple(replace(e, ipv4=address) for e in status.endpoints))
+
+
+async def test_tunnel_ends_that_cannot_be_the_hosts_reach_no_other_host() -> None:
+    secret = replace(BACK, options=canonical({"encrypted": ""}))
+    one, two = "A" * 43 + "=", "B" * 42 + "A="
+    async with fleet(make_host(1, wireguard="kernel"), make_host(2, wireguard="kernel")) as f:
+        await f.controller.create_network(secret)
+        await run(f, "evil", "host1")
+        await run(f, "good", "host2")
+        network = f.controller.get_network("back").network.id
+
+        async def tell(host: FakeHost, *ends: TunnelEnd, **more: Any) -> None:
+            tunnels = {network: TunnelReport(ends=ends)}
+            f.hosts[host.id].report = HostReport(host=host.id, tunnels=tunnels, **more)
+            await f.agents[host.id].tell_host()
+
+        def seen() -> list[str]:
+            peers = f.agents[EVIL.id].view.networks[network].peers
+            return [end.key for peer in peers for end in peer.ends]
+
+        await tell(GOOD, TunnelEnd(generation=1, key=one, port=51820))
+        await until(lambda: seen() == [one], deadline=5)
+        for bad in (
+            TunnelEnd(generation=1, key=one, port=51820),
+            TunnelEnd(generation=1, key="oops", port=51820),
+            TunnelEnd(generation=1, key=two, port=1 << 16),
+            TunnelEnd(generation=9, key=two, port=51820),
+        ):
+            await tell(EVIL, bad)
+            after = f"after {bad}"
+            await tell(EVIL, bad, conditions=(after,))
+            await until(lambda after=after: after in conditions(f), deadline=5)
+            assert f.controller.snapshot().hosts[EVIL.id].tunnels == {network: ()}
 
 
 async def test_words_that_name_no_network_are_passed_over() -> None:

@@ -3,12 +3,14 @@ step."""
 
 from __future__ import annotations
 
+import base64
+
 import msgspec
 import pytest
 
 from controller.parents import choosy, lacking
 from controller.plan import Plan
-from controller.reconcile.keys import next_keys, plan_ends, plan_keys
+from controller.reconcile.keys import next_keys, own_ends, plan_ends, plan_keys
 from controller.snapshot import Cluster
 from model.ids import HostId, NetworkId
 from model.netoptions import REKEY, canonical, encrypted, problems, rekey_after
@@ -33,7 +35,12 @@ def end(generation: int, port: int = 51820) -> LocalEnd:
 
 
 def peer_end(generation: int, port: int = 51830) -> TunnelEnd:
-    return TunnelEnd(generation=generation, key=f"theirs{generation}", port=port)
+    return TunnelEnd(generation=generation, key=public(f"theirs{generation}"), port=port)
+
+
+def public(word: str) -> str:
+    """A key that is one by its form."""
+    return base64.b64encode(word.encode().ljust(32)).decode()
 
 
 def plan(
@@ -80,7 +87,7 @@ def test_encrypted_network_is_routed_into_its_tunnel_and_nothing_else() -> None:
     assert {link.mtu for link in state.links.values()} == {1440}
     (peer,) = state.tunnel_peers
     assert peer.allowed == ("10.1.2.0/24", "fd00:1::200/120")
-    assert (peer.key, peer.endpoint, peer.keepalive) == ("theirs1", "198.18.0.12:51830", 0)
+    assert (peer.key, peer.endpoint, peer.keepalive) == (public("theirs1"), "198.18.0.12:51830", 0)
 
 
 def test_ipv6_underlay_takes_twenty_bytes_more_and_brackets() -> None:
@@ -114,11 +121,14 @@ def test_keys_change_with_two_devices_that_both_take_what_comes() -> None:
     sent = desired(plan(both, theirs, KeyPhase(oldest=1, sending=2, newest=2)), ())
     alone = desired(plan((end(2, 51821),), theirs, KeyPhase(oldest=2, sending=2, newest=2)), ())
     assert {ONE, TWO} <= made.links.keys() and ways(made)["10.1.2.0/24"] == ONE
-    assert ways(sent)["10.1.2.0/24"] == TWO and {p.key for p in sent.tunnel_peers} == {"theirs1", "theirs2"}
+    assert ways(sent)["10.1.2.0/24"] == TWO and {p.key for p in sent.tunnel_peers} == {
+        public("theirs1"),
+        public("theirs2"),
+    }
     changes = [op for op in diff(sent, made) if isinstance(op, Op)]
     assert [(op.verb, op.item.link) for op in changes if isinstance(op.item, Route)] == [("change", TWO)] * 2
     removed = [op.item.name for op in diff(alone, sent) if isinstance(op, Op) and isinstance(op.item, Link)]
-    assert removed == [ONE] and {p.key for p in alone.tunnel_peers} == {"theirs2"}
+    assert removed == [ONE] and {p.key for p in alone.tunnel_peers} == {public("theirs2")}
 
 
 def test_device_that_says_nothing_is_made_anew_with_its_peers() -> None:
@@ -289,6 +299,62 @@ def test_ends_are_recorded_once_and_only_of_networks_that_there_are() -> None:
     assert isinstance(item.record, Host) and item.record.tunnels == {NETWORK: (peer_end(1),)}
     assert plan_ends(known.apply([item.record], [], 2)[0], ME, told).empty
     assert plan_ends(known, THIRD, told).empty
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        TunnelEnd(generation=0, key=public("a"), port=51820),
+        TunnelEnd(generation=4, key=public("a"), port=51820),
+        TunnelEnd(generation=2, key="oops", port=51820),
+        TunnelEnd(generation=2, key=base64.b64encode(bytes(31)).decode(), port=51820),
+        TunnelEnd(generation=2, key=public("a").rstrip("="), port=51820),
+        TunnelEnd(generation=2, key=f"{public('a')}\n", port=51820),
+        TunnelEnd(generation=2, key=f"{public('a')[:-2]}h=", port=51820),
+        TunnelEnd(generation=2, key=public("a"), port=0),
+        TunnelEnd(generation=2, key=public("a"), port=65536),
+        TunnelEnd(generation=2, key=public("anothers"), port=51820),
+    ],
+)
+def test_end_that_cannot_be_the_hosts_is_left_out_and_the_others_stay(bad: TunnelEnd) -> None:
+    known = cluster(KeyPhase(oldest=1, sending=2, newest=3), {ME: (), PEER: ()})
+    theirs = TunnelEnd(generation=1, key=public("anothers"), port=9)
+    there = msgspec.structs.replace(known.hosts[PEER], tunnels={NETWORK: (theirs,)})
+    known = known.apply([there], [], 2)[0]
+    good = peer_end(3)
+    told = {NETWORK: TunnelReport(ends=(bad, good))}
+    (item,) = plan_ends(known, ME, told).items
+    assert isinstance(item.record, Host) and item.record.tunnels == {NETWORK: (good,)}
+    (words,) = own_ends(known, known.hosts[ME], told)[1]
+    assert "its end of secret is left out" in words and "\n" not in words
+    known = known.apply([item.record], [], 3)[0]
+    assert plan_ends(known, ME, told).empty, "and the same again writes nothing"
+
+
+def test_second_end_of_a_generation_is_left_out() -> None:
+    known = cluster(KeyPhase(), {ME: ()})
+    ends = (peer_end(1), TunnelEnd(generation=1, key=public("more"), port=1))
+    (item,) = plan_ends(known, ME, {NETWORK: TunnelReport(ends=ends)}).items
+    assert isinstance(item.record, Host) and item.record.tunnels == {NETWORK: (peer_end(1),)}
+
+
+@pytest.mark.parametrize(
+    ("bad", "address"),
+    [
+        (TunnelEnd(generation=1, key="oops", port=1), "198.18.0.13"),
+        (TunnelEnd(generation=1, key=public("a"), port=1 << 16), "198.18.0.13"),
+        (TunnelEnd(generation=1, key=public("a"), port=1), "198.18.0.13\nreplace_peers=true"),
+        (TunnelEnd(generation=1, key=public("theirs1"), port=1), "198.18.0.13"),
+    ],
+)
+def test_peer_that_cannot_be_sent_to_spoils_no_other(bad: TunnelEnd, address: str) -> None:
+    found = plan()
+    view = found.networks[NETWORK]
+    third = NetworkPeer(host=THIRD, blocks=("10.1.3.0/24",), ends=(bad,))
+    peers = {**found.peers, THIRD: Peer(host=THIRD, name="h3", address=address)}
+    networks = {NETWORK: msgspec.structs.replace(view, peers=(*view.peers, third))}
+    state = desired(msgspec.structs.replace(found, networks=networks, peers=peers), ())
+    assert state.tunnel_peers == desired(found, ()).tunnel_peers
 
 
 def test_change_asked_for_makes_one_generation_more() -> None:
