@@ -1,7 +1,8 @@
 """Who is on this host's networks, on all hosts, as the controller last said.
 
 It is in the journal, since names and load balancing go on when neither controller nor agent lives. Invariant:
-rows are written as the difference to what was known before, a whole directory included.
+rows are written as the difference to what was known before, a whole directory included; what is no address is
+neither taken nor read, for all that this host does for its networks would end by it.
 """
 
 from __future__ import annotations
@@ -56,11 +57,14 @@ class Membership:
         networks: dict[NetworkId, dict[InstanceId, Member]] = {}
         for key, member in self._journal.read(_KIND, Member).items():
             network, _, instance = key.partition("/")
-            networks.setdefault(NetworkId(network), {})[InstanceId(instance)] = member
+            networks.setdefault(NetworkId(network), {})[InstanceId(instance)] = directory.legible_member(
+                member
+            )
         self.directory = Directory(networks=networks)
 
     def take(self, delta: DirectoryDelta, *, whole: bool, serial: int = 0) -> None:
         """Replace all (`whole`), or change some. A crash may lose it: each session begins with the whole."""
+        delta = directory.legible(delta)
         before, self.heard = self.directory, (self.heard[0], serial)
         if whole:
             real = directory.diff(before, directory.apply(delta, Directory()))

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
+from model.factrules import address_fault
 from model.ids import HostId, InstanceId, NetworkId, ServiceId
 from model.spec import Struct
 
@@ -66,6 +69,25 @@ def diff(old: Directory, new: Directory) -> DirectoryDelta:
         if left:
             gone[network] = left
     return DirectoryDelta(put=put, gone=gone)
+
+
+def legible(delta: DirectoryDelta) -> DirectoryDelta:
+    """The same without what is no address: it came from another host, and names, services and policies of
+    this one are made of the whole."""
+    put = {
+        network: {i: legible_member(m) for i, m in members.items()} for network, members in delta.put.items()
+    }
+    return DirectoryDelta(put=put, gone=delta.gone)
+
+
+def legible_member(member: Member) -> Member:
+    four, six = _legible(member.ipv4, 4), _legible(member.ipv6, 6)
+    same = (four, six) == (member.ipv4, member.ipv6)
+    return member if same else replace(member, ipv4=four, ipv6=six)
+
+
+def _legible(text: str, version: int) -> str:
+    return text if not text or (not address_fault(text) and (":" in text) == (version == 6)) else ""
 
 
 def narrowed(delta: DirectoryDelta, directory: Directory) -> DirectoryDelta:

@@ -11,11 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agent.journal import Journal
+from agent.membership import Membership
 from agent.record import Local
+from model.directory import DirectoryDelta, Member
 from model.errors import Damaged, FlotaError, InUse, Unavailable, Unsupported
-from model.ids import InstanceId
+from model.ids import HostId, InstanceId, NetworkId
 from model.status import Phase
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,3 +126,19 @@ async def test_many_writes_at_once_share_their_syncs(tmp_path: Path) -> None:
     again = await Journal.open(tmp_path)
     assert len(again.read("n", int)) == 2000
     await again.close()
+
+
+async def test_member_whose_address_is_none_is_neither_taken_nor_read_back(tmp_path: Path) -> None:
+    network, bad = NetworkId("n"), Member(name="evil", host=HostId("h"), ipv4="0.0.0.0/0", ipv6="fd00::2")
+    kept = {InstanceId("a"): replace(bad, ipv4="")}
+    journal = await Journal.open(tmp_path)
+    membership = Membership(journal)
+    membership.take(DirectoryDelta(put={network: {InstanceId("a"): bad}}), whole=True)
+    assert membership.directory.networks == {network: kept}
+    await journal.put("member", f"{network}/a", bad)
+    await journal.close()
+    journal = await Journal.open(tmp_path)
+    again = Membership(journal)
+    again.read()
+    assert again.directory.networks == {network: kept}
+    await journal.close()
