@@ -58,9 +58,9 @@ class HostApi(ImageApi):
             self._worker(ref).killed()
         await self._agent.context.runtime.signal(record.instance, number)
 
-    async def attach(self, ref: str, *, stdin: bool, logs: bool) -> AttachSession:
+    async def attach(self, ref: str, *, stdin: bool, logs: bool, attempt: int = 0) -> AttachSession:
         worker = await self._arriving(ref)
-        record = await worker.held()
+        record = await worker.held(attempt)
         context = self._agent.context
         path = str(context.log_path(record.instance))
         before = await last_of(self._logs.read(path, LogQuery())) if logs else ()

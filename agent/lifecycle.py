@@ -114,8 +114,11 @@ def _leaves_by_itself(record: Local, want: Instance) -> bool:
 
 
 def _towards_created(record: Local, want: Instance, *, hold: bool) -> Action | None:
-    if record.live or record.phase in (Phase.EXITED, Phase.FAILED):
+    if record.live:
         return None
+    if record.phase in (Phase.EXITED, Phase.FAILED):
+        again = hold and record.attempt < want.attempt
+        return _make(record, want, "a client waits to attach") if again else None
     if not record.rooted:
         return _make(record, want, "it was created")
     return _make(record, want, "a client waits to attach") if hold else None

@@ -138,15 +138,16 @@ class Worker:
         self._admitted, self._admitted_by = True, 0.0
         self._bell.ring()
 
-    async def held(self, deadline: float = 30.0) -> Local:
-        """Have the process created, though not started, and wait until it is; for a client that attaches.
-        Raises WrongState when it ended or can't be made, or within `deadline` isn't."""
+    async def held(self, attempt: int = 0, deadline: float = 30.0) -> Local:
+        """Have the process created, though not started, and wait until it is; for a client that attaches to
+        this attempt or a later one. Raises WrongState when it ended or can't be made, or within `deadline`
+        isn't."""
         self._holders += 1
         self._bell.ring()
         try:
             async with asyncio.timeout(deadline):
                 while not self.record.live:
-                    if self._gone_for_good():
+                    if self._gone_for_good(attempt):
                         raise self._why_over()
                     changed = self._changed
                     await changed.wait()
@@ -178,9 +179,9 @@ class Worker:
         if health is not None and (before.health is None or before.health.status != health.status):
             self._keeper.happened(self.record, self.want, f"health_status: {health.status}")
 
-    def _gone_for_good(self) -> bool:
-        """It ended, and the attempt that is wanted will not be made."""
-        wanted = self.want.attempt if self.want is not None else 0
+    def _gone_for_good(self, attempt: int = 0) -> bool:
+        """It ended, and the attempt that is wanted, or is about to be, will not be made."""
+        wanted = max(attempt, self.want.attempt) if self.want is not None else 0
         return self.record.phase is Phase.REMOVED or (
             self.record.phase.ended and (self.want is None or self.record.attempt >= wanted)
         )

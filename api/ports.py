@@ -91,7 +91,10 @@ class ControllerPort(Protocol):
 
     async def create_instance(self, request: CreateInstance) -> InstanceInfo: ...
 
-    async def start_instance(self, ref: str) -> InstanceInfo: ...
+    async def start_instance(self, ref: str, *, hold: bool = False) -> InstanceInfo:
+        """`hold`: one that has ended is only made ready for its next attempt, which a client attaches to
+        (`HostPort.attach`) and then starts."""
+        ...
 
     async def stop_instance(self, ref: str, request: StopRequest) -> InstanceInfo:
         """Returns when the stop is durable; `wait_instance` tells when it has stopped."""
@@ -260,8 +263,9 @@ class HostPort(Protocol):
     # -- containers ---------------------------------------------------------------------------------
     async def kill(self, ref: str, signal: str) -> None: ...
 
-    async def attach(self, ref: str, *, stdin: bool, logs: bool) -> AttachSession:
-        """Waits until the container is created (30 s at most): a client attaches before the start."""
+    async def attach(self, ref: str, *, stdin: bool, logs: bool, attempt: int = 0) -> AttachSession:
+        """Waits until the container is created (30 s at most): a client attaches before the start. To that
+        attempt, of which the host may not have heard yet, or to a later one."""
         ...
 
     async def exec(self, ref: str, spec: ExecSpec) -> AttachSession: ...

@@ -89,9 +89,9 @@ class Controller(Core):
             lambda cluster: instances.create(cluster, request, self.world(), now=now, ident=ident)
         )
 
-    async def start_instance(self, ref: str) -> InstanceInfo:
+    async def start_instance(self, ref: str, *, hold: bool = False) -> InstanceInfo:
         return await self._on_instance(
-            lambda c: instances.start(c, ref, self._status(c, ref), self.world(), self.clock.now())
+            lambda c: instances.start(c, ref, self._status(c, ref), self.world(), self.clock.now(), hold=hold)
         )
 
     async def stop_instance(self, ref: str, request: StopRequest) -> InstanceInfo:

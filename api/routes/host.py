@@ -41,7 +41,7 @@ async def kill(call: HostCall) -> None:
 async def attach(call: HostCall) -> web.StreamResponse:
     require(call.request, PROTOCOL)
     query = call.query_as(q.Attach)
-    session = await call.port.attach(call.ref(), stdin=query.stdin, logs=query.logs)
+    session = await call.port.attach(call.ref(), stdin=query.stdin, logs=query.logs, attempt=query.attempt)
     return await sessions.serve(call.request, session)
 
 

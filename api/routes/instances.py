@@ -27,7 +27,7 @@ async def create(call: ControllerCall) -> InstanceInfo:
 
 
 async def start(call: ControllerCall) -> InstanceInfo:
-    return await call.port.start_instance(call.ref())
+    return await call.port.start_instance(call.ref(), hold=call.query_as(q.Start).hold)
 
 
 async def stop(call: ControllerCall) -> InstanceInfo:
@@ -77,7 +77,10 @@ async def logs(call: ControllerCall) -> web.StreamResponse:
 
 async def attach(call: ControllerCall) -> web.StreamResponse:
     query = call.query_as(q.Attach)
-    return await proxy.to_instance(call, "attach", {"stdin": query.stdin, "logs": query.logs})
+    parameters = {"stdin": query.stdin, "logs": query.logs}
+    return await proxy.to_instance(
+        call, "attach", {**parameters, "attempt": query.attempt} if query.attempt else parameters
+    )
 
 
 async def exec_(call: ControllerCall) -> web.StreamResponse:

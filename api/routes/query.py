@@ -50,9 +50,14 @@ class Kill(Struct):
     signal: str = "KILL"
 
 
+class Start(Struct):
+    hold: bool = False
+
+
 class Attach(Struct):
     stdin: bool = False
     logs: bool = False
+    attempt: int = 0
 
 
 class Logs(Struct):

@@ -79,7 +79,8 @@ def start(app: App, refs: tuple[str, ...], attach_: bool, interactive: bool) -> 
         place = f"/v1/instances/{segment(refs[0])}"
         spec = app.call("GET", place)["instance"]["spec"]
         app.wait(refs[0], "created")
-        sock = app.client.hijack(f"{place}/attach", stdin=interactive)
+        held = app.call("POST", f"{place}/start", hold=True)["instance"]
+        sock = app.client.hijack(f"{place}/attach", stdin=interactive, attempt=held.get("attempt", 1))
         app.call("POST", f"{place}/start")
         tty = bool(spec.get("tty"))
         session = Session(sock, stdin=interactive, terminal=tty and interactive, proxy=not tty)

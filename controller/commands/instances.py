@@ -60,8 +60,17 @@ def create(cluster: Cluster, request: CreateInstance, world: World, *, now: floa
     return Plan(items=items, events=(event("create", placed, cluster, now),), subject=ident)
 
 
-def start(cluster: Cluster, ref: str, status: InstanceStatus | None, world: World, now: float) -> Plan:
-    """Run it; one that has ended gets a new attempt. One that runs already stays as it is.
+def start(
+    cluster: Cluster,
+    ref: str,
+    status: InstanceStatus | None,
+    world: World,
+    now: float,
+    *,
+    hold: bool = False,
+) -> Plan:
+    """Run it; one that has ended gets a new attempt. One that runs already stays as it is. `hold`: one that
+    has ended is as if it were only created, until it is started without.
 
     Raises Exhausted when its host has meanwhile given away what it needs."""
     instance = _plain(cluster, ref, "start")
@@ -72,6 +81,11 @@ def start(cluster: Cluster, ref: str, status: InstanceStatus | None, world: Worl
         return Plan(subject=instance.id)
     _check_room(cluster, instance, world)
     again = over or instance.desired is Desired.STOPPED
+    if hold:
+        held = replace(
+            instance, desired=Desired.CREATED, attempt=instance.attempt + 1, reason="a client attaches"
+        )
+        return Plan(items=(put(held, held.reason),) if again else (), subject=instance.id)
     changed = replace(
         instance,
         desired=Desired.RUNNING,

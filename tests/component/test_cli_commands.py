@@ -81,7 +81,7 @@ def test_signal_to_the_command_reaches_the_container(fleet: ServedFleet) -> None
 
 @pytest.mark.parametrize("flags", [("--rm",), ()])
 def test_interrupt_before_the_start_leaves_no_container(fleet: ServedFleet, flags: tuple[str, ...]) -> None:
-    async def never(ref: str, *, stdin: bool, logs: bool) -> Any:
+    async def never(ref: str, *, stdin: bool, logs: bool, attempt: int = 0) -> Any:
         await asyncio.Event().wait()
 
     for host in fleet.fleet.hosts.values():

@@ -71,7 +71,7 @@ def test_foreground_waits_for_a_pull_however_long_it_takes(
 def test_foreground_run_that_can_not_attach_leaves_nothing_with_rm(
     fleet: ServedFleet, flags: tuple[str, ...], left: int
 ) -> None:
-    async def refuse(ref: str, *, stdin: bool, logs: bool) -> Any:
+    async def refuse(ref: str, *, stdin: bool, logs: bool, attempt: int = 0) -> Any:
         raise WrongState("it was not created within 30 s")
 
     for host in fleet.fleet.hosts.values():

@@ -50,10 +50,15 @@ async def test_plain_container_lives_from_create_to_removal() -> None:
         assert (await f.controller.wait_instance("one", "running")).phase == "running"
         await f.controller.stop_instance("one", StopRequest())
         assert (await f.controller.wait_instance("one", "stopped")).exit_code == 143
+        for _ in range(2):
+            held = (await f.controller.start_instance("one", hold=True)).instance
+            assert (held.desired, held.attempt) == (Desired.CREATED, 2)
         await f.controller.start_instance("one")
         info = f.controller.get_instance("one")
         assert info.instance.attempt == 2
         await f.controller.wait_instance("one", "running")
+        running = (await f.controller.start_instance("one", hold=True)).instance
+        assert (running.desired, running.attempt) == (Desired.RUNNING, 2)
         with pytest.raises(WrongState, match="is running"):
             await f.controller.remove_instance("one", force=False, volumes=False)
         gone = asyncio.ensure_future(f.controller.wait_instance("one", "removed"))

@@ -68,6 +68,14 @@ def test_a_foreground_run_gives_output_and_exit_code(clean: Fleet) -> None:
     assert clean.json("ps", "-a") == []
 
 
+def test_what_has_ended_is_started_again_with_its_output(clean: Fleet) -> None:
+    clean.attempt("n1", "run", "--name", "again", "--node", "n2", IMAGE, "sh", "-c", "echo out; exit 7")
+    for _ in range(2):
+        done = clean.attempt("n1", "start", "-a", "again")
+        assert (done.returncode, done.stdout, done.stderr) == (7, b"out\n", b"")
+    clean.flota("n1", "rm", "again")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

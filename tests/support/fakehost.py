@@ -58,7 +58,7 @@ class FakeHost:
         number = {"KILL": 9, "TERM": 15, "INT": 2}.get(signal.removeprefix("SIG"), 0)
         await container.program.signalled.put(number or int(signal))
 
-    async def attach(self, ref: str, *, stdin: bool, logs: bool) -> Session:
+    async def attach(self, ref: str, *, stdin: bool, logs: bool, attempt: int = 0) -> Session:
         container = self._find(ref)
         if container.status.phase is Phase.FAILED:
             raise CommandFailed(container.status.message)

@@ -125,8 +125,10 @@ class FakeFleet(FakePolicies):
     def _emptiest(self) -> FakeHost:
         return min(self.hosts.values(), key=lambda h: len(h.containers))
 
-    async def start_instance(self, ref: str) -> m.InstanceInfo:
+    async def start_instance(self, ref: str, *, hold: bool = False) -> m.InstanceInfo:
         host, container = self._find(ref)
+        if hold:
+            return self._info(host, container)
         if container.status.phase in (Phase.FAILED, Phase.LOST):
             return self._info(host, container)
         if container.status.phase.live:

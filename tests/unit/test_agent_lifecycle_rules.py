@@ -118,6 +118,15 @@ def test_a_client_that_waits_to_attach_has_the_process_made_but_not_started() ->
     assert lifecycle.next_action(HELD, want(Desired.CREATED), hold=True, now=0.0) is None
 
 
+def test_a_client_that_attaches_to_what_has_ended_has_its_next_attempt_made_once() -> None:
+    wish = want(Desired.CREATED, attempt=2)
+    assert lifecycle.next_action(EXITED, wish, hold=False, now=0.0) is None
+    action = lifecycle.next_action(EXITED, wish, hold=True, now=0.0)
+    assert action is not None and action.step is Step.PREPARE
+    failed = replace(FAILED, attempt=2)
+    assert lifecycle.next_action(failed, wish, hold=True, now=0.0) is None
+
+
 def test_a_process_that_was_never_let_go_is_stopped_without_grace() -> None:
     action = lifecycle.next_action(HELD, want(Desired.STOPPED), hold=False, now=0.0)
     assert action is not None and action.force
