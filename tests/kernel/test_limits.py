@@ -76,7 +76,7 @@ class Pair:
         self.server.wait()
 
 
-@pytest.fixture(params=["routed", "bridged"])
+@pytest.fixture(params=["routed", pytest.param("bridged", marks=pytest.mark.slow)])
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     with net_hosts(1, "flli") as hosts:
         made = Pair(hosts, request.param)
