@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlencode
 
+from api.http1 import ProtocolError, body_size, chunk_size
 from api.ports import ControllerPort, Pipe
 from model.codec import decode_json
 from model.errors import ErrorBody, Internal, Unavailable
@@ -52,24 +53,27 @@ class Reply:
         self.headers = headers
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body, without its transfer coding. Raises Unavailable when it breaks off."""
+        """The body, without its transfer coding. Raises Unavailable when it breaks off, Internal when it is
+        no HTTP."""
         try:
             if self.headers.get("transfer-encoding", "").lower() == "chunked":
                 async for chunk in self._chunked():
                     yield chunk
                 return
-            left = int(self.headers.get("content-length", "0"))
+            left = body_size(self.headers.get("content-length", "0"))
             while left:
                 data = await self._reader.read(min(left, MAX_LINE))
                 if not data:
                     raise Unavailable("the host's reply broke off")
                 left -= len(data)
                 yield data
-        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        except (ProtocolError, asyncio.LimitOverrunError) as error:
+            raise Internal(f"a host's reply can't be read: {error}") from error
+        except (OSError, asyncio.IncompleteReadError) as error:
             raise Unavailable("the host's reply broke off") from error
 
     async def _chunked(self) -> AsyncIterator[bytes]:
-        while size := int((await self._reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+        while size := chunk_size(await self._reader.readuntil(b"\r\n")):
             while size:
                 data = await self._reader.read(min(size, MAX_LINE))
                 if not data:
@@ -89,16 +93,20 @@ class Reply:
 
     async def lines(self) -> AsyncIterator[bytes]:
         """The body's lines, without their ends."""
-        rest = b""
+        rest = bytearray()
         async for chunk in self.chunks():
-            *whole, rest = (rest + chunk).split(b"\n")
-            if len(rest) > MAX_REPLY:
+            searched = len(rest)
+            rest += chunk
+            end = rest.rfind(b"\n", searched)
+            if end < 0 and len(rest) > MAX_REPLY:
                 raise Internal("a host's reply has a line without end")
-            for line in whole:
+            whole = bytes(rest[: end + 1])
+            del rest[: end + 1]
+            for line in whole.split(b"\n"):
                 if line:
                     yield line
         if rest:
-            yield rest
+            yield bytes(rest)
 
     async def checked(self) -> Reply:
         """Itself, or the error that it carries."""

@@ -1,7 +1,8 @@
 """The client's side of HTTP/1.1 (RFC 9112) on a blocking socket: what the command line needs and no more.
 
 Python's http.client loads the e-mail parser and TLS, a fifth of a short command's time. Invariant: what the
-server sends is bounded where it is kept; anything that is no HTTP raises ProtocolError.
+server sends is bounded where it is kept; anything that is no HTTP raises ProtocolError. How long a body and a
+chunk are is read here for both sides: `api.hostcall` asks too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Mapping
 MAX_HEAD = 1 << 16
 MAX_LINE = 64 << 20
 CHUNK = 1 << 16
+SIZE_DIGITS = 16
+"""More than any body has; `int` alone also takes signs, underscores and blanks."""
 
 
 class ProtocolError(Exception):
@@ -83,10 +86,10 @@ class Reply:
         return data
 
     def _next_chunk(self) -> bool:
-        try:
-            self._left = int(self._connection.line().partition(b";")[0], 16)
-        except ValueError:
-            raise ProtocolError("the reply has a malformed chunk") from None
+        line = self._connection.line()
+        if not line:
+            raise ProtocolError("the reply broke off")
+        self._left = chunk_size(line)
         if self._left == 0:
             while self._connection.line():
                 pass
@@ -182,11 +185,24 @@ class Connection:
         return line.rstrip(b"\r")
 
 
+def body_size(text: str) -> int:
+    """The value of Content-Length: digits (RFC 9110, 8.6). Raises ProtocolError."""
+    if not text.isascii() or not text.isdigit() or len(text) > SIZE_DIGITS:
+        raise ProtocolError("the reply has a malformed length")
+    return int(text)
+
+
+def chunk_size(line: bytes) -> int:
+    """The size in a chunk's first line: hex digits, and perhaps extensions (RFC 9112, 7.1). Raises
+    ProtocolError."""
+    digits = line.partition(b";")[0].rstrip()
+    if not digits or digits.strip(b"0123456789abcdefABCDEF") or len(digits) > SIZE_DIGITS:
+        raise ProtocolError("the reply has a malformed chunk")
+    return int(digits, 16)
+
+
 def _length(status: int, headers: Mapping[str, str]) -> int:
     if status < 200 or status in (204, 304) or headers.get("transfer-encoding", "").lower() == "chunked":
         return 0
-    text = headers.get("content-length", "-1")
-    try:
-        return int(text)
-    except ValueError:
-        raise ProtocolError("the reply has a malformed length") from None
+    text = headers.get("content-length")
+    return -1 if text is None else body_size(text)
