@@ -26,11 +26,7 @@ class Pipes:
 
     async def accept(self, host: HostId, pipe: Pipe) -> None:
         """Offer a connection; returns once it is closed, by whichever side."""
-        taker = self._next_taker(host)
-        if taker is not None:
-            taker.set_result(pipe)
-        else:
-            self._idle.setdefault(host, deque()).append(pipe)
+        self._offer(host, pipe)
         try:
             with contextlib.suppress(OSError):
                 await pipe.writer.wait_closed()
@@ -49,22 +45,42 @@ class Pipes:
         self._wanted.setdefault(host, deque()).append(future)
         try:
             async with asyncio.timeout(self._wait):
-                return await future
+                try:
+                    return await future
+                except asyncio.CancelledError:
+                    self._forgo(host, future)
+                    raise
         except TimeoutError as error:
             raise Unavailable(
                 f"host {name} does not answer: no connection within {self._wait:g} s",
                 hint=f"See `flota node inspect {name}`",
             ) from error
-        finally:
-            future.cancel()
 
-    def _next_taker(self, host: HostId) -> asyncio.Future[Pipe] | None:
-        wanted = self._wanted.get(host, deque())
+    def _offer(self, host: HostId, pipe: Pipe) -> None:
+        """To whoever waits longest, or for whoever comes."""
+        wanted = self._wanted.get(host)
         while wanted:
             future = wanted.popleft()
+            if not wanted:
+                del self._wanted[host]
             if not future.done():
-                return future
-        return None
+                future.set_result(pipe)
+                return
+        self._idle.setdefault(host, deque()).append(pipe)
+
+    def _forgo(self, host: HostId, future: asyncio.Future[Pipe]) -> None:
+        """Its taker left. What it was handed in the same turn is untouched, and its host, which believes it
+        idle, dials no other: it goes to the next."""
+        if future.done() and not future.cancelled():
+            if not future.result().writer.is_closing():
+                self._offer(host, future.result())
+            return
+        wanted = self._wanted.get(host)
+        if wanted is not None:
+            with contextlib.suppress(ValueError):
+                wanted.remove(future)
+            if not wanted:
+                del self._wanted[host]
 
     def _withdraw(self, host: HostId, pipe: Pipe) -> None:
         idle = self._idle.get(host)
