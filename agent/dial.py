@@ -17,13 +17,12 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from aio.backoff import delay, jittered
+from aio.keepalive import keep_alive
 
 log = logging.getLogger("flota.dial")
 SPARES = 2
 LIMIT = 256
 DEADLINE = 10.0
-QUIET, PROBES, PAUSE = 10, 3, 3
-"""Seconds of silence before TCP asks whether the other end lives, how often, and how many seconds apart."""
 ANSWER_DEADLINE = 2.0
 """For TCP's first answer: TCP itself asks ever more rarely (RFC 6298, 5.5), so a host whose link was down
 would be heard only long after the link is back."""
@@ -168,7 +167,7 @@ class Dialer:
                 transport, _ = await asyncio.get_running_loop().create_connection(
                     lambda: pipe, sock=connection, ssl=self._context, server_hostname=url.hostname
                 )
-                _keep_alive(transport)
+                keep_alive(transport)
                 transport.write(
                     f"GET /v1/agents/pipe HTTP/1.1\r\nHost: {url.netloc}\r\n"
                     "Connection: Upgrade\r\nUpgrade: flota-pipe\r\n\r\n".encode()
@@ -179,15 +178,3 @@ class Dialer:
             raise
         self._pipes.append(pipe)
         return pipe
-
-
-def _keep_alive(transport: asyncio.Transport) -> None:
-    """tcp(7): a controller that vanished without a word must not keep a spare looking alive."""
-    connection = transport.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (
-        (socket.TCP_KEEPIDLE, QUIET),
-        (socket.TCP_KEEPCNT, PROBES),
-        (socket.TCP_KEEPINTVL, PAUSE),
-    ):
-        connection.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -7,6 +7,7 @@ import contextlib
 
 from aiohttp import ClientConnectionResetError, WSMsgType, web
 
+from aio.keepalive import keep_alive
 from api.hijack import Taken, require, take_over
 from api.routes.route import ControllerCall
 from model.ids import HostId
@@ -56,6 +57,7 @@ async def pipe(call: ControllerCall) -> web.StreamResponse:
     require(call.request, PIPE)
     offered = take_over(call.request, PIPE)
     try:
+        keep_alive(offered.writer.transport)
         await call.port.accept_pipe(HostId(call.identity.id), offered)
     finally:
         offered.writer.close()

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from aio.keepalive import QUIET
 from api.listen import serve_tls, serve_unix, server_context
 from api.server import controller_app, host_app, runner
 from controller.pki import Authority
@@ -187,6 +188,8 @@ async def test_offered_connection_is_raw_both_ways_until_one_side_ends_it(
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
         await until(lambda: tls.fleet.offered, deadline=DEADLINE)
         pipe = next(iter(tls.fleet.offered.values()))
+        kept = pipe.writer.get_extra_info("socket")
+        assert kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == QUIET
         pipe.writer.write(b"GET /v1/info HTTP/1.1\r\n\r\n")
         assert await reader.readuntil(b"\r\n\r\n") == b"GET /v1/info HTTP/1.1\r\n\r\n"
         writer.write(b"x" * 1_000_000)
