@@ -12,7 +12,7 @@ from typing import TypeVar
 from urllib.parse import urlencode
 
 from api.http1 import ProtocolError, body_size, chunk_size
-from api.ports import ControllerPort, Pipe
+from api.ports import ControllerPort, Dropped, Pipe
 from model.codec import decode_json
 from model.errors import ErrorBody, Internal, Unavailable
 from model.ids import HostId
@@ -20,7 +20,7 @@ from model.ids import HostId
 T = TypeVar("T")
 QueryValue = str | bool | int | float | tuple[str, ...] | None
 FIRST_BYTE = 60.0
-"""Seconds until a reply begins; attach waits up to 30 s for the container."""
+"""Seconds until a reply's head is here; attach waits up to 30 s for the container."""
 MAX_REPLY = 64 << 20
 MAX_LINE = 1 << 16
 
@@ -69,6 +69,8 @@ class Reply:
                 yield data
         except (ProtocolError, asyncio.LimitOverrunError) as error:
             raise Internal(f"a host's reply can't be read: {error}") from error
+        except Dropped as error:
+            raise Unavailable(str(error)) from error
         except (OSError, asyncio.IncompleteReadError) as error:
             raise Unavailable("the host's reply broke off") from error
 
@@ -117,14 +119,22 @@ class Reply:
 
 async def read_reply(pipe: Pipe) -> Reply:
     """Wait for a reply's head. Raises Unavailable when none comes."""
+    _, reply = await read_head(pipe)
+    return reply
+
+
+async def read_head(pipe: Pipe) -> tuple[bytes, Reply]:
+    """The head as it came, and what it says. Raises Unavailable when none comes."""
     try:
         async with asyncio.timeout(FIRST_BYTE):
-            text = (await pipe.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        start, *fields = text.rstrip().split("\r\n")
+            came = await pipe.reader.readuntil(b"\r\n\r\n")
+        start, *fields = came.decode("latin-1").rstrip().split("\r\n")
         headers = {k.strip().lower(): v.strip() for k, _, v in (f.partition(":") for f in fields)}
-        return Reply(pipe.reader, int(start.split(" ")[1]), headers)
+        return came, Reply(pipe.reader, int(start.split(" ")[1]), headers)
     except TimeoutError as error:
         raise Unavailable(f"the host does not answer within {FIRST_BYTE:g} s") from error
+    except Dropped as error:
+        raise Unavailable(str(error)) from error
     except (OSError, ValueError, IndexError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         raise Unavailable("the host ended the connection before its answer") from error
 

@@ -83,6 +83,10 @@ class Pipe(Protocol):
     writer: asyncio.StreamWriter
 
 
+class Dropped(ConnectionResetError):
+    """What a pipe's reader raises once the fleet has given its host up, in words for people."""
+
+
 class ControllerPort(Protocol):
     # -- plain containers ---------------------------------------------------------------------------
     def list_instances(self) -> Sequence[InstanceInfo]: ...

@@ -175,7 +175,7 @@ class Core:
                     self.statuses.forget(change.old.id)
                 self.statuses.ring(change.old.id)
             if isinstance(change.old, Host) and change.new is None:
-                self._removed(change.old.id)
+                self._removed(change.old)
 
     def _members_of(self, cluster: Cluster, instances: Collection[InstanceId]) -> None:
         """These may have joined, changed or left networks: the hosts that carry those are told."""
@@ -184,13 +184,15 @@ class Core:
         self.departures.look(cluster, instances)
         self.arrivals.look(cluster, self.statuses.by_id, instances)
 
-    def _removed(self, host: HostId) -> None:
-        self.sessions.dismiss(host, "this host was removed from the fleet", retry=False)
-        self.heartbeats.forget(host)
-        self.statuses.forget_host(host)
+    def _removed(self, host: Host) -> None:
+        self.sessions.dismiss(host.id, "this host was removed from the fleet", retry=False)
+        self.pipes.drop(host.id, f"host {host.spec.name} was removed from the fleet")
+        self.heartbeats.forget(host.id)
+        self.statuses.forget_host(host.id)
 
     def _lost(self, host: HostId) -> None:
         self.sessions.dismiss(host, "this host was silent for too long", retry=True)
+        self.pipes.drop(host, f"host {self.snapshot().host_name(host)} was lost")
         for ident in self.snapshot().on_host(host):
             self.statuses.ring(ident)
 

@@ -1,7 +1,8 @@
 """Connections that hosts dial for us to use: a pool per host.
 
-The controller can't reach a host, so each agent keeps a few connections on offer. Invariant: a pipe is handed
-out once, and an offer ends when its pipe is used up or gone.
+The controller can't reach a host, so each agent keeps a few connections on offer. Invariants: a pipe is
+handed out once, and an offer ends when its pipe is used up or gone; a host that is given up keeps none, idle
+or in use.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 from collections import deque
 
-from api.ports import Pipe
+from api.ports import Dropped, Pipe
 from model.errors import Unavailable
 from model.ids import HostId
 
@@ -23,9 +24,12 @@ class Pipes:
         self._wait = wait
         self._idle: dict[HostId, deque[Pipe]] = {}
         self._wanted: dict[HostId, deque[asyncio.Future[Pipe]]] = {}
+        self._accepted: dict[HostId, list[Pipe]] = {}
+        """Idle or in use."""
 
     async def accept(self, host: HostId, pipe: Pipe) -> None:
         """Offer a connection; returns once it is closed, by whichever side."""
+        self._accepted.setdefault(host, []).append(pipe)
         self._offer(host, pipe)
         try:
             with contextlib.suppress(OSError):
@@ -56,6 +60,16 @@ class Pipes:
                 hint=f"See `flota node inspect {name}`",
             ) from error
 
+    def drop(self, host: HostId, why: str) -> None:
+        """Abort all that this host offered. Whoever reads from one, or waits for one, is told `why`: Dropped,
+        Unavailable."""
+        for pipe in self._accepted.get(host, ()):
+            pipe.reader.set_exception(Dropped(why))
+            pipe.writer.transport.abort()
+        for future in self._wanted.pop(host, ()):
+            if not future.done():
+                future.set_exception(Unavailable(why))
+
     def _offer(self, host: HostId, pipe: Pipe) -> None:
         """To whoever waits longest, or for whoever comes."""
         wanted = self._wanted.get(host)
@@ -72,7 +86,7 @@ class Pipes:
         """Its taker left. What it was handed in the same turn is untouched, and its host, which believes it
         idle, dials no other: it goes to the next."""
         if future.done() and not future.cancelled():
-            if not future.result().writer.is_closing():
+            if future.exception() is None and not future.result().writer.is_closing():
                 self._offer(host, future.result())
             return
         wanted = self._wanted.get(host)
@@ -83,6 +97,10 @@ class Pipes:
                 del self._wanted[host]
 
     def _withdraw(self, host: HostId, pipe: Pipe) -> None:
+        accepted = self._accepted[host]
+        accepted.remove(pipe)
+        if not accepted:
+            del self._accepted[host]
         idle = self._idle.get(host)
         if idle is not None:
             with contextlib.suppress(ValueError):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from aio.clock import VirtualClock
+from api.ports import Dropped
 from controller.store.memory import MemoryStore
 from model.records import Desired
 from model.spec import ContainerSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
 from tests.support.agents import FakeAgent, MemoryChannel, make_host
 from tests.support.fleet import Fleet, fleet
+from tests.support.pipes import Offered
 
 SPEC = ServiceSpec(name="web", container=ContainerSpec(image="x"), mode=Replicated(replicas=3))
 
@@ -183,3 +187,62 @@ async def test_flapping_host_gets_no_new_work_for_a_while() -> None:
         await clock.advance(1)
         assert "host4" not in running_on(f)
         assert any("settling" in c for c in f.controller.get_host("host4").conditions)
+
+
+async def in_use(f: Fleet, name: str) -> tuple[Offered, asyncio.Task[bytes]]:
+    """A connection that the host offered, and somebody who reads from it."""
+    host = f.controller.locate_host(name)
+    made = Offered()
+    f._spawn(f.controller.accept_pipe(host, made))
+    await asyncio.sleep(0)
+    assert await f.controller.open_pipe(host) is made
+    reading = asyncio.create_task(made.reader.read())
+    await asyncio.sleep(0)
+    return made, reading
+
+
+async def test_streams_of_a_host_end_once_it_is_lost_and_not_before() -> None:
+    clock = VirtualClock()
+    async with fleet(*(make_host(n) for n in (1, 2, 3)), clock=clock) as f:
+        await clock.advance(1)
+        pipe, reading = await in_use(f, "host3")
+        elsewhere, other = await in_use(f, "host2")
+        f.agents[f.controller.locate_host("host3")].channel.sever()
+        await clock.advance(2.2)
+        assert state(f, 3) is HostState.UNKNOWN and not reading.done()
+        await clock.advance(2.8)
+        assert state(f, 3) is HostState.LOST
+        with pytest.raises(Dropped, match="host host3 was lost"):
+            await asyncio.wait_for(reading, 5)
+        assert pipe.writer.is_closing() and not other.done()
+        elsewhere.transport.close()
+        assert await other == b""
+
+
+async def test_streams_of_a_host_whose_agent_comes_back_go_on() -> None:
+    clock = VirtualClock()
+    async with fleet(make_host(1), make_host(2), clock=clock) as f:
+        await clock.advance(1)
+        pipe, reading = await in_use(f, "host2")
+        host = f.controller.locate_host("host2")
+        f.disconnect(host)
+        await clock.advance(2.0)
+        assert state(f, 2) is HostState.UNKNOWN
+        await f.connect(host)
+        await clock.advance(5.0)
+        await f.connect(host)
+        await clock.advance(5.0)
+        assert state(f, 2) is HostState.READY
+        assert not reading.done() and not pipe.writer.is_closing()
+        pipe.transport.close()
+        assert await reading == b""
+
+
+async def test_streams_of_a_removed_host_end_in_words() -> None:
+    clock = VirtualClock()
+    async with fleet(make_host(1), clock=clock) as f:
+        await clock.advance(1)
+        _, reading = await in_use(f, "host1")
+        await f.controller.remove_host("host1", force=True)
+        with pytest.raises(Dropped, match="host host1 was removed from the fleet"):
+            await asyncio.wait_for(reading, 5)

@@ -8,6 +8,7 @@ import pytest
 
 from api.hostcall import MAX_LINE, MAX_REPLY, Reply
 from api.http1 import ProtocolError, body_size, chunk_size
+from api.ports import Dropped
 from model.errors import Internal, Unavailable
 
 CHUNKED = {"transfer-encoding": "chunked"}
@@ -67,6 +68,15 @@ async def test_reply_of_a_malformed_size_is_refused_and_not_read_on(
 async def test_reply_that_breaks_off_is_unavailable(headers: dict[str, str], said: bytes) -> None:
     with pytest.raises(Unavailable, match="broke off"):
         await reply(headers, said, ended=True).body()
+
+
+async def test_reply_of_a_host_that_is_given_up_says_so() -> None:
+    found = reply(CHUNKED, b"5\r\nfo")
+    reading = asyncio.create_task(found.body())
+    await asyncio.sleep(0)
+    found._reader.set_exception(Dropped("host one was lost"))
+    with pytest.raises(Unavailable, match="host one was lost"):
+        await asyncio.wait_for(reading, 1)
 
 
 async def test_lines_are_whole_whatever_the_chunks() -> None:

@@ -1,4 +1,4 @@
-"""Connections that hosts offer: who gets them when takers leave."""
+"""Connections that hosts offer: who gets them when takers leave, and what is left of a host given up."""
 
 from __future__ import annotations
 
@@ -8,43 +8,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from aio.supervisor import Supervisor
-from api.ports import Pipe
+from api.ports import Dropped, Pipe
 from controller.pipes import Pipes
 from model.errors import Unavailable
 from model.ids import HostId
+from tests.support.pipes import Offered
 
-HOST = HostId("h")
-
-
-class Transport(asyncio.Transport):
-    """One that carries nothing: open, or closed."""
-
-    def __init__(self, protocol: asyncio.StreamReaderProtocol) -> None:
-        super().__init__()
-        self._protocol = protocol
-        self.closed = False
-        protocol.connection_made(self)
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
-
-    abort = close
-
-
-class Offered:
-    """`api.ports.Pipe` over nothing."""
-
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(self.reader)
-        self.transport = Transport(protocol)
-        self.writer = asyncio.StreamWriter(self.transport, protocol, self.reader, loop)
+HOST, OTHER = HostId("h"), HostId("o")
+WHY = "host one was lost"
 
 
 class Pool:
@@ -107,3 +78,34 @@ async def test_takers_that_leave_are_forgotten(pool: Pool) -> None:
     await asyncio.wait([leaving])
     await handed_over_and_cancelled(pool, await pool.take())
     assert not pipes._wanted and not pool.pipes._wanted
+
+
+async def test_host_given_up_keeps_no_connection_and_its_callers_are_told(pool: Pool) -> None:
+    used, idle, of_another = pool.offer(), pool.offer(), pool.offer(OTHER)
+    await asyncio.sleep(0)
+    used, idle = idle, used
+    assert await pool.pipes.open(HOST, "one") is used
+    reading = asyncio.create_task(used.reader.read())
+    await asyncio.sleep(0)
+    pool.pipes.drop(HOST, WHY)
+    with pytest.raises(Dropped, match=WHY):
+        await asyncio.wait_for(reading, 1)
+    assert used.transport.closed and idle.transport.closed and not of_another.transport.closed
+    later = pool.offer()
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(pool.pipes.open(HOST, "one"), 1) is later
+    later.transport.close()
+    for pipe in (used, idle, later):
+        await pipe.writer.wait_closed()
+    await asyncio.sleep(0)
+    assert list(pool.pipes._accepted) == [OTHER]
+
+
+async def test_who_waits_for_a_host_that_is_given_up_is_told(pool: Pool) -> None:
+    waiting, leaving = await pool.take(), await pool.take()
+    pool.pipes.drop(HOST, WHY)
+    leaving.cancel()
+    with pytest.raises(Unavailable, match=WHY):
+        await asyncio.wait_for(waiting, 1)
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
