@@ -21,6 +21,8 @@ T = TypeVar("T")
 QueryValue = str | bool | int | float | tuple[str, ...] | None
 FIRST_BYTE = 60.0
 """Seconds until a reply's head is here; attach waits up to 30 s for the container."""
+BODY_WITHIN = 60.0
+"""Seconds from there to the end of a value; streams have none."""
 MAX_REPLY = 64 << 20
 MAX_LINE = 1 << 16
 
@@ -155,7 +157,14 @@ async def ask(
         pipe.writer.close()
 
 
-async def ask_for(port: ControllerPort, host: HostId, method: str, path: str, type_: type[T]) -> T:
-    """One request whose JSON reply is a `type_`."""
+async def ask_for(
+    port: ControllerPort, host: HostId, method: str, path: str, type_: type[T], *, within: float = BODY_WITHIN
+) -> T:
+    """One request whose JSON reply is a `type_`. Raises Unavailable when its body does not come in time."""
     async with ask(port, host, method, path) as reply:
-        return decode_json(await reply.body(), type_, "a host's reply")
+        try:
+            async with asyncio.timeout(within):
+                body = await reply.body()
+        except TimeoutError as error:
+            raise Unavailable(f"the host's reply is not here after {within:g} s") from error
+        return decode_json(body, type_, "a host's reply")

@@ -6,13 +6,17 @@ import asyncio
 
 
 class Transport(asyncio.Transport):
-    """One that carries nothing: open, or closed."""
+    """One that carries nothing: open, or closed. `said`: what was to be carried."""
 
     def __init__(self, protocol: asyncio.StreamReaderProtocol) -> None:
         super().__init__()
         self._protocol = protocol
         self.closed = False
+        self.said = b""
         protocol.connection_made(self)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.said += data
 
     def is_closing(self) -> bool:
         return self.closed

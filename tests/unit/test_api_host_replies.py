@@ -6,10 +6,14 @@ import asyncio
 
 import pytest
 
-from api.hostcall import MAX_LINE, MAX_REPLY, Reply
+from api.hijack import Connection
+from api.hostcall import MAX_LINE, MAX_REPLY, Reply, ask_for
 from api.http1 import ProtocolError, body_size, chunk_size
 from api.ports import Dropped
 from model.errors import Internal, Unavailable
+from model.ids import HostId
+from tests.support.fakeports import FakeFleet
+from tests.support.pipes import Offered
 
 CHUNKED = {"transfer-encoding": "chunked"}
 SIZES = ["-5", "+5", "0x5", "1_0", " 5", "", "5 5", "5, 5", "٣", "1" * 17]
@@ -89,3 +93,17 @@ async def test_line_without_end_is_refused_at_the_bound() -> None:
     said = bytes(MAX_REPLY + MAX_LINE)
     with pytest.raises(Internal, match="a line without end"):
         await anext(reply({"content-length": str(len(said))}, said).lines())
+
+
+class Silent(FakeFleet):
+    """Its hosts begin a reply and do not go on."""
+
+    async def open_pipe(self, host: HostId) -> Connection:
+        pipe = Offered()
+        pipe.reader.feed_data(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n[")
+        return Connection(pipe.reader, pipe.writer)
+
+
+async def test_list_of_a_host_that_does_not_finish_is_given_up() -> None:
+    with pytest.raises(Unavailable, match=r"not here after 0\.01 s"):
+        await asyncio.wait_for(ask_for(Silent(0), HostId("h"), "GET", "/", list[int], within=0.01), 5)
