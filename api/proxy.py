@@ -1,7 +1,8 @@
 """Forwarding a request to the host that can answer it, and everything after it verbatim.
 
 Invariant: what the host is asked is what was authorised here (same method, the resolved id, the decoded query
-re-encoded); after its first byte both directions are raw, and the end of either side ends the other.
+re-encoded); after its head both directions are raw, and the end of either side ends the other. The client of
+a host that is given up is told so in a last frame, where the stream is between two (`api.edges`).
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from api.edges import ChunkEdges, Edges, FrameEdges, NoEdges
 from api.hijack import Connection, Taken, asks_for, take_over
-from api.hostcall import FIRST_BYTE, QueryValue, head, read_reply, target
-from api.ports import Pipe
+from api.hostcall import QueryValue, Reply, head, read_head, read_reply, target
+from api.ports import Dropped, Pipe
 from api.routes.route import ControllerCall
+from api.streaming import FRAMES, error_body
+from model.codec import encode_json
 from model.errors import Unavailable
-from model.streams import PROTOCOL
+from model.streams import ERROR, PROTOCOL, pack
 
 CHUNK = 1 << 16
 
@@ -33,20 +37,21 @@ async def to_instance(
 
 
 async def forward(request: web.Request, pipe: Pipe, path: str, body: bytes = b"") -> web.StreamResponse:
-    """Send the request, wait for the first byte of its answer, then join both connections. Raises Unavailable
+    """Send the request, wait for the head of its answer, then join both connections. Raises Unavailable
     when no answer comes, and what a host that refuses an upgrade says; the client's connection ends with the
     answer."""
     upgrade = asks_for(request, PROTOCOL)
+    edges: Edges
     try:
         pipe.writer.write(_head(request, path, body, upgrade=upgrade) + body)
         if upgrade:
             await (await read_reply(pipe)).checked()
-            taken = take_over(request, PROTOCOL)
+            taken, edges = take_over(request, PROTOCOL), FrameEdges()
         else:
-            first = await _first(pipe)
-            taken = take_over(request)
-            taken.writer.write(first)
-        await join(taken, pipe)
+            came, reply = await read_head(pipe)
+            taken, edges = take_over(request), _edges(reply)
+            taken.writer.write(came)
+        await join(taken, pipe, edges)
     finally:
         pipe.writer.close()
     return Taken()
@@ -63,29 +68,34 @@ def _head(request: web.Request, path: str, body: bytes, *, upgrade: bool) -> byt
     return head(request.method, path, headers)
 
 
-async def _first(pipe: Pipe) -> bytes:
-    try:
-        async with asyncio.timeout(FIRST_BYTE):
-            data = await pipe.reader.read(CHUNK)
-    except TimeoutError as error:
-        raise Unavailable(f"the host does not answer within {FIRST_BYTE:g} s") from error
-    except OSError as error:
-        raise Unavailable("the host ended the connection before its answer") from error
-    if not data:
-        raise Unavailable("the host ended the connection before its answer")
-    return data
+def _edges(reply: Reply) -> Edges:
+    framed = reply.headers.get("content-type") == FRAMES
+    chunked = reply.headers.get("transfer-encoding", "").lower() == "chunked"
+    return ChunkEdges() if framed and chunked else NoEdges()
 
 
-async def join(client: Connection, pipe: Pipe) -> None:
+async def join(client: Connection, pipe: Pipe, edges: Edges) -> None:
     """Copy both ways until the host's side ends. The client's end is passed on: as a half-close where the
     pipe can carry one, by closing it where it can't (TLS)."""
     try:
         async with asyncio.TaskGroup() as group:
             up = group.create_task(_upwards(client.reader, pipe.writer))
-            await _copy(pipe.reader, client.writer)
+            await _downwards(pipe.reader, client.writer, edges)
             up.cancel()
     finally:
         client.writer.close()
+
+
+async def _downwards(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, edges: Edges) -> None:
+    try:
+        while data := await reader.read(CHUNK):
+            edges.feed(data)
+            writer.write(data)
+            await writer.drain()
+    except Dropped as error:
+        writer.write(edges.last(pack(ERROR, encode_json(error_body(Unavailable(str(error)))))))
+    except OSError:
+        return
 
 
 async def _upwards(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

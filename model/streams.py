@@ -50,6 +50,12 @@ def pack(kind: int, payload: bytes) -> bytes:
     return _HEAD.pack(kind, len(payload)) + payload
 
 
+def frame_size(head: bytes) -> int:
+    """Bytes of the payload that follows this head of 8 bytes."""
+    size: int = _HEAD.unpack(head)[1]
+    return size
+
+
 def pack_resize(rows: int, cols: int) -> bytes:
     return pack(RESIZE, _SIZE.pack(rows, cols))
 

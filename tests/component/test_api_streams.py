@@ -229,3 +229,19 @@ async def test_quiet_followed_log_of_a_vanished_client_is_closed(door: Door) -> 
     assert len(asyncio.all_tasks()) > tasks
     writer.close()
     await until(lambda: len(asyncio.all_tasks()) <= tasks, deadline=DEADLINE)
+
+
+async def test_followed_log_and_attach_of_a_lost_host_end_in_words(door: Door) -> None:
+    await door.create("web", "sleep")
+    attached = await door.upgrade("/v1/instances/web/attach")
+    reader, writer = await asyncio.open_unix_connection(door.socket)
+    writer.write(b"GET /v1/instances/web/logs?follow=1 HTTP/1.1\r\nHost: flota\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    door.fleet.give_up("host n1 was lost")
+    frames = await attached.until(ERROR)
+    assert decode_json(frames[-1][1], ErrorBody).message == "host n1 was lost"
+    async with asyncio.timeout(DEADLINE):
+        assert await attached.reader.read() == b""
+        rest = await reader.read()
+    writer.close()
+    assert b"host n1 was lost" in rest and rest.endswith(b"\r\n0\r\n\r\n")

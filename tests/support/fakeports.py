@@ -19,7 +19,7 @@ from aiohttp import web
 from aio.supervisor import Supervisor
 from api.hijack import Connection
 from api.listen import serve_connection
-from api.ports import Channel, Pipe
+from api.ports import Channel, Dropped, Pipe
 from api.server import host_app, runner
 from model import api as m
 from model.diagnosis import diagnose
@@ -59,6 +59,8 @@ class FakeFleet(FakePolicies):
         """Hosts that offer no pipe."""
         self.sessions: list[tuple[HostId, bytes]] = []
         self.offered: dict[HostId, Pipe] = {}
+        self.pipes: list[Pipe] = []
+        """That `open_pipe` gave."""
         self.created: list[m.CreateInstance] = []
         self.stops: list[m.StopRequest] = []
         self.waits: list[str] = []
@@ -410,7 +412,7 @@ class FakeFleet(FakePolicies):
     def ready_hosts(self) -> Sequence[tuple[HostId, str]]:
         return [(i, h.name) for i, h in self.hosts.items() if i not in self.silent]
 
-    async def open_pipe(self, host: HostId) -> Connection:
+    async def open_pipe(self, host: HostId) -> Pipe:
         if host in self.silent:
             raise Unavailable(f"host {self.hosts[host].name} does not answer")
         near, far = socket.socketpair()
@@ -419,7 +421,14 @@ class FakeFleet(FakePolicies):
         assert isinstance(transport, asyncio.Transport)
         serve_connection(self.runners[host], transport)
         reader, writer = await asyncio.open_connection(sock=near)
-        return Connection(reader, writer)
+        self.pipes.append(Connection(reader, writer))
+        return self.pipes[-1]
+
+    def give_up(self, why: str) -> None:
+        """As a controller does with a host's pipes once it is lost."""
+        for pipe in self.pipes:
+            pipe.reader.set_exception(Dropped(why))
+            pipe.writer.transport.abort()
 
     async def serve_session(self, host: HostId, channel: Channel) -> None:
         while (frame := await channel.receive()) is not None:

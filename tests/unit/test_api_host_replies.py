@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from api.hijack import Connection
-from api.hostcall import MAX_LINE, MAX_REPLY, Reply, ask_for
+from api.hostcall import MAX_LINE, MAX_REPLY, Reply, ask_for, read_head
 from api.http1 import ProtocolError, body_size, chunk_size
 from api.ports import Dropped
 from model.errors import Internal, Unavailable
@@ -81,6 +81,17 @@ async def test_reply_of_a_host_that_is_given_up_says_so() -> None:
     found._reader.set_exception(Dropped("host one was lost"))
     with pytest.raises(Unavailable, match="host one was lost"):
         await asyncio.wait_for(reading, 1)
+
+
+async def test_call_on_a_host_that_is_given_up_before_its_answer_says_so() -> None:
+    pipe = Offered()
+    pipe.reader.feed_data(b"HTTP/1.1 200 OK\r\n")
+    asking = asyncio.create_task(read_head(pipe))
+    await asyncio.sleep(0)
+    pipe.reader.set_exception(Dropped("host one was lost"))
+    pipe.transport.abort()
+    with pytest.raises(Unavailable, match="host one was lost"):
+        await asyncio.wait_for(asking, 1)
 
 
 async def test_lines_are_whole_whatever_the_chunks() -> None:
