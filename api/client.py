@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -35,30 +35,22 @@ class Client:
     def call(self, method: str, path: str, *, body: Any = None, **query: Any) -> Any:
         """The decoded JSON reply; None for an empty one."""
         reply = self._send(method, path, query, body)
-        data = reply.read()
+        data = self._next(reply.read)
         return json.loads(data) if data else None
 
     def lines(self, method: str, path: str, *, body: Any = None, **query: Any) -> Iterator[dict[str, Any]]:
         """A newline-delimited reply, one value at a time; a line with `error` raises it."""
-        reply = self._send(method, path, query, body)
-        while line := reply.readline():
-            value = json.loads(line)
-            if isinstance(value, dict) and isinstance(value.get("error"), dict):
-                raise _error(value["error"])
-            yield value
+        yield from self._values(self._send(method, path, query, body))
 
     def upload(self, path: str, chunks: Iterable[bytes], **query: Any) -> Iterator[dict[str, Any]]:
         """POST a stream of bytes; the reply's lines, or its one value."""
-        reply = self._send("POST", path, query, chunks, kind="application/x-tar")
-        while line := reply.readline():
-            value = json.loads(line)
-            if isinstance(value, dict) and isinstance(value.get("error"), dict):
-                raise _error(value["error"])
-            yield value
+        yield from self._values(self._send("POST", path, query, chunks, kind="application/x-tar"))
 
-    def raw(self, method: str, path: str, **query: Any) -> Reply:
-        """The reply as it comes, for streams of frames."""
-        return self._send(method, path, query, None)
+    def raw(self, method: str, path: str, **query: Any) -> Iterator[bytes]:
+        """The reply's bytes as they come, for streams of frames."""
+        reply = self._send(method, path, query, None)
+        while data := self._next(reply.read1):
+            yield data
 
     def hijack(self, path: str, *, body: Any = None, **query: Any) -> Upgraded:
         """POST with an upgrade to a stream of frames; the connection's socket, and what came with the 101."""
@@ -77,6 +69,25 @@ class Client:
             self._connection.close()
 
     # -- parts --------------------------------------------------------------------------------------
+    def _values(self, reply: Reply) -> Iterator[Any]:
+        while line := self._next(reply.readline):
+            value = json.loads(line)
+            if isinstance(value, dict) and isinstance(value.get("error"), dict):
+                raise _error(value["error"])
+            yield value
+
+    def _next(self, read: Callable[[], bytes]) -> bytes:
+        """The next part of a reply's body. Raises Unavailable when it breaks off."""
+        try:
+            return read()
+        except (OSError, ProtocolError) as error:
+            from model.errors import Unavailable
+
+            raise Unavailable(
+                f"the connection to flota at {self.endpoint} broke: {_reason(error)}",
+                hint="The host behind it may be lost; see `flota node ls`",
+            ) from error
+
     def _send(
         self, method: str, path: str, query: Mapping[str, Any], body: Any, *, kind: str = "application/json"
     ) -> Reply:
@@ -127,16 +138,15 @@ class Client:
     def _unreachable(self, error: Exception) -> Exception:
         from model.errors import Unavailable
 
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return Unavailable(
-            f"cannot reach flota at {self.endpoint}: {reason or type(error).__name__}",
+            f"cannot reach flota at {self.endpoint}: {_reason(error)}",
             hint="Is it running (`flota up`)? Is FLOTA_HOST right?",
         )
 
     def _check(self, reply: Reply) -> None:
         if reply.status < 400:
             return
-        data = reply.read()
+        data = self._next(reply.read)
         try:
             body = json.loads(data)
         except ValueError:
@@ -159,6 +169,11 @@ class Upgraded:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
+
+
+def _reason(error: Exception) -> str:
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return words or type(error).__name__
 
 
 def _error(body: Mapping[str, Any]) -> Exception:

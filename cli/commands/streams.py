@@ -97,7 +97,7 @@ def read_logs(app: App, path: str, flags: dict[str, Any]) -> None:
     tail = flags["tail"]
     if tail != "all" and not tail.isdecimal():
         raise click.UsageError(f"--tail {tail!r} is not a number of lines")
-    reply = app.client.raw(
+    pieces = app.client.raw(
         "GET",
         path,
         follow=flags["follow"],
@@ -109,7 +109,7 @@ def read_logs(app: App, path: str, flags: dict[str, Any]) -> None:
     unframer = Unframer()
     places = {STDOUT: sys.stdout, STDERR: sys.stderr}
     printouts = {kind: Printout() for kind, place in places.items() if place.isatty()}
-    while data := reply.read1(1 << 16):
+    for data in pieces:
         for kind, payload in unframer.feed(data):
             if kind == ERROR:
                 raise decode_json(payload, ErrorBody).to_error()

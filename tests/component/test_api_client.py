@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -102,13 +102,15 @@ async def test_server_of_another_ca_and_missing_credentials_are_told(
     await asyncio.to_thread(calls)
 
 
-def talk(answer: bytes, use: Callable[[Connection], object]) -> object:
-    """`use` a connection whose other side says `answer` and ends."""
+def talk(answer: bytes, use: Callable[[Connection], object], *, asked: bool = False) -> object:
+    """`use` a connection whose other side says `answer`, perhaps when it is asked, and ends."""
     near, far = socket.socketpair()
     near.settimeout(DEADLINE)
 
     def say() -> None:
         with far:
+            if asked:
+                far.recv(1 << 16)
             far.sendall(answer)
 
     thread = threading.Thread(target=say)
@@ -175,3 +177,14 @@ def test_lines_are_whole_whatever_the_chunks() -> None:
         return [reply.readline() for _ in range(4)]
 
     assert talk(answer, use) == [b"a\n", b"bc\n", b"d", b""]
+
+
+@pytest.mark.parametrize("call", [Client.call, Client.lines, Client.raw])
+def test_answer_that_breaks_off_is_an_error_for_people(call: Callable[..., Iterable[object]]) -> None:
+    def use(connection: Connection) -> None:
+        client = Client("unix:///run/x.sock")
+        client._connection = connection
+        list(call(client, "GET", "/v1/x"))
+
+    with pytest.raises(Unavailable, match=r"flota at unix:///run/x\.sock broke: the reply broke off"):
+        talk(HEAD + b'Transfer-Encoding: chunked\r\n\r\n4\r\n"he"\r\n', use, asked=True)
