@@ -3,7 +3,8 @@
 Two are kept idle: TLS, then `GET /v1/agents/pipe` with `Upgrade: flota-pipe`; after the 101 the connection is
 the controller's to use, and what comes over it is served by the same HTTP application that answers on the
 host's socket. When the first byte of a call arrives the next spare is dialled, so no call waits for a
-handshake (docs/adr/0001). At most `LIMIT` connections are open at once; a dead idle one is noticed by TCP.
+handshake (docs/adr/0001). At most `LIMIT` connections are open at once. A dead idle one is noticed by TCP,
+and none outlives the session: a controller that has lost this host has closed its end.
 """
 
 from __future__ import annotations
@@ -83,6 +84,10 @@ class _Pipe(asyncio.Protocol):
     def open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def idle(self) -> bool:
+        return self.upgraded.done() and not self.taken.done()
+
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
@@ -128,6 +133,12 @@ class Dialer:
         async with asyncio.TaskGroup() as group:
             for _ in range(SPARES):
                 group.create_task(self._keep_spare())
+
+    def renew(self) -> None:
+        """Dial the spares anew; calls under way go on."""
+        for pipe in self._pipes:
+            if pipe.idle:
+                pipe.abort()
 
     async def _keep_spare(self) -> None:
         failures = 0

@@ -93,7 +93,8 @@ async def run(config: AgentConfig, ready: asyncio.Event | None = None) -> None:
             ready.set()
         epoch = await _next_epoch(journal)
         urls = list(enrollment.controllers)
-        await _until_failure(journal, keep_session(agent, epoch=epoch, urls=lambda: urls, context=tls))
+        session = keep_session(agent, epoch=epoch, urls=lambda: urls, context=tls, ended=dialer.renew)
+        await _until_failure(journal, session)
 
 
 async def _until_failure(journal: Journal, session: Coroutine[Any, Any, None]) -> None:

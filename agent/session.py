@@ -181,17 +181,22 @@ class _WebSocket:
 
 
 async def keep_session(
-    agent: HostAgent, *, epoch: int, urls: Callable[[], list[str]], context: ssl.SSLContext
+    agent: HostAgent,
+    *,
+    epoch: int,
+    urls: Callable[[], list[str]],
+    context: ssl.SSLContext,
+    ended: Callable[[], None],
 ) -> None:
-    """Hold a session with one of the controllers for ever. Ends with Forbidden when this host is not
-    wanted."""
+    """Hold a session with one of the controllers for ever, and tell when one `ended`. Ends with Forbidden
+    when this host is not wanted."""
     failures = 0
     while True:
         loop = asyncio.get_running_loop()
         began = loop.time()
         url = urls()[failures % len(urls())]
         try:
-            await _one_session(agent, epoch, url, context)
+            await _one_session(agent, epoch, url, context, ended)
         except Forbidden:
             raise
         except (_Ended, FlotaError, OSError, TimeoutError, aiohttp.ClientError) as error:
@@ -200,7 +205,9 @@ async def keep_session(
         await asyncio.sleep(pause(failures - 1))
 
 
-async def _one_session(agent: HostAgent, epoch: int, url: str, context: ssl.SSLContext) -> None:
+async def _one_session(
+    agent: HostAgent, epoch: int, url: str, context: ssl.SSLContext, ended: Callable[[], None]
+) -> None:
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_DEADLINE)
     async with (
         aiohttp.ClientSession(timeout=timeout) as client,
@@ -211,4 +218,7 @@ async def _one_session(agent: HostAgent, epoch: int, url: str, context: ssl.SSLC
     ):
         scope.reschedule(None)
         log.info("in session with %s", url)
-        await Session(agent, epoch=epoch).run(_WebSocket(socket))
+        try:
+            await Session(agent, epoch=epoch).run(_WebSocket(socket))
+        finally:
+            ended()

@@ -8,12 +8,15 @@ import asyncio
 class Transport(asyncio.Transport):
     """One that carries nothing: open, or closed. `said`: what was to be carried."""
 
-    def __init__(self, protocol: asyncio.StreamReaderProtocol) -> None:
+    def __init__(self, protocol: asyncio.BaseProtocol) -> None:
         super().__init__()
         self._protocol = protocol
         self.closed = False
         self.said = b""
         protocol.connection_made(self)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.said += data
