@@ -58,11 +58,16 @@ def admit(
 ) -> Plan:
     """A host with a good token: a new record, or a new certificate for the host of that name.
 
-    `ident` is the id that its certificate names (see `identity`).
+    `ident` is the id that its certificate names: that of the host of this name, or a new one. Raises
+    AlreadyExists for a name that another host has got since.
     """
     check("invalid host", _join_problems(request))
     known = host_named(cluster, request.name)
-    if known is not None and known.id == ident:
+    if known is not None and known.id != ident:
+        raise AlreadyExists(
+            f"another host has just joined as {request.name}", hint="Choose another name with --name"
+        )
+    if known is not None:
         if connected:
             raise AlreadyExists(
                 f"a node named {request.name} is in the fleet and connected",
