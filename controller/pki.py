@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -94,14 +95,17 @@ class Authority:
         return base64.b32encode(hashlib.sha256(der).digest()).decode().rstrip("=").lower()
 
     def host(self, csr_pem: str, host_id: str, *, days: int = 90) -> Pair:
-        """Sign a host's request: only its key is taken from it. The pair has no key: that is the host's."""
+        """Sign a host's request: only its key is taken from it. The pair has no key: that is the host's.
+        Raises InvalidInput."""
         try:
             csr = x509.load_pem_x509_csr(csr_pem.encode())
-        except ValueError as error:
+            public, signed = csr.public_key(), csr.is_signature_valid
+        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             raise InvalidInput("the certificate request can't be read") from error
-        public = csr.public_key()
-        if not csr.is_signature_valid or not isinstance(public, ec.EllipticCurvePublicKey):
-            raise InvalidInput("the certificate request is not signed by its own P-256 key")
+        if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
+            raise InvalidInput("the certificate request is for no P-256 key")
+        if not signed:
+            raise InvalidInput("the certificate request is not signed by its own key")
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
         return Pair(self._leaf(public, f"host/{host_id}", usages, days=days), b"")
 

@@ -242,8 +242,8 @@ def test_invented_names_are_words_and_free() -> None:
 # -- the CA -----------------------------------------------------------------------------------------------
 
 
-def csr() -> str:
-    key = ec.generate_private_key(ec.SECP256R1())
+def csr(curve: ec.EllipticCurve | None = None) -> str:
+    key = ec.generate_private_key(curve or ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "whoever")])
     made = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     return made.public_bytes(serialization.Encoding.PEM).decode()
@@ -271,6 +271,23 @@ def test_host_certificate_names_the_host_and_nothing_from_its_request() -> None:
 def test_unreadable_request_is_refused(request_: str) -> None:
     with pytest.raises(InvalidInput):
         Authority.new("f").host(request_, "a" * 64)
+
+
+def test_request_for_another_curve_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="no P-256 key"):
+        Authority.new("f").host(csr(ec.SECP384R1()), "a" * 64)
+
+
+def test_request_with_any_byte_changed_is_taken_or_refused_in_words() -> None:
+    authority = Authority.new("f")
+    whole = x509.load_pem_x509_csr(csr().encode()).public_bytes(serialization.Encoding.DER)
+    for place in range(len(whole)):
+        spoilt = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        text = ssl.DER_cert_to_PEM_cert(spoilt).replace("CERTIFICATE", "CERTIFICATE REQUEST")
+        try:
+            assert authority.host(text, "a" * 64).certificate
+        except InvalidInput as refusal:
+            assert "certificate request" in refusal.message
 
 
 def test_ca_is_found_again_and_another_fleets_refused(tmp_path: object) -> None:
