@@ -28,6 +28,7 @@ from model.spec import Struct
 
 PREFIX = "flota-1-"
 DEADLINE = 30.0
+MAX_BODY = 1 << 20
 
 
 class Enrollment(Struct):
@@ -152,14 +153,19 @@ async def _enroll(url: str, ca: str, request: JoinRequest) -> JoinReply:
 
 
 async def _body(reply: aiohttp.ClientResponse) -> bytes:
-    data = await reply.content.read(1 << 20)
+    """All of it: a read gives what has come so far. Raises Unavailable beyond 1 MiB."""
+    data = bytearray()
+    async for part in reply.content.iter_any():
+        data += part
+        if len(data) > MAX_BODY:
+            raise Unavailable(f"{reply.url} answers with more than {MAX_BODY} bytes")
     if reply.status >= 400:
         try:
-            error = decode_json(data, ErrorBody).to_error()
+            error = decode_json(bytes(data), ErrorBody).to_error()
         except FlotaError:
             error = Unavailable(f"{reply.url} answered {reply.status}")
         raise error
-    return data
+    return bytes(data)
 
 
 def _store(state: Path, enrollment: Enrollment) -> None:
