@@ -175,8 +175,10 @@ class Upload:
 
 
 def per_host(outcome: Outcome) -> Mapping[str, str]:
-    """A reply header that tells which hosts are missing in a joined list."""
+    """A reply header that tells which hosts are missing in a joined list: printable ASCII, whatever they
+    said (RFC 9110, 5.5)."""
     if not outcome.errors:
         return {}
     text = "; ".join(f"{name}: {error.message}" for name, error in outcome.errors)
-    return {"Flota-Warning": text.encode("ascii", "replace").decode().replace("\n", " ")[:4000]}
+    line = " ".join(text[:4000].split())
+    return {"Flota-Warning": "".join(char if " " <= char <= "~" else "?" for char in line)}
