@@ -7,8 +7,9 @@ reader leaves, every source is closed before it goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import TypeVar, cast
 
 from aio.supervisor import Supervisor
 
@@ -33,8 +34,10 @@ async def merge(sources: Sequence[AsyncIterator[T]], *, size: int = QUEUE) -> As
     async def pump(source: AsyncIterator[T]) -> None:
         end = _End()
         try:
-            async for item in source:
-                await queue.put(item)
+            # A cancelled put leaves the source where it is; closed here, it has closed what it holds.
+            async with aclosing(cast("AsyncGenerator[T, None]", source)) as items:
+                async for item in items:
+                    await queue.put(item)
         except Exception as error:
             end = _End(error)
         await queue.put(end)

@@ -5,7 +5,8 @@ Invariant: lines stay whole, and a slow reader slows the hosts down.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 
 from api.fanin import merge
 from api.hostcall import ask, target
@@ -35,8 +36,9 @@ async def _named(
 ) -> AsyncIterator[Item]:
     prefix = f"{_name(info):<{width}} | ".encode() if width else b""
     try:
-        async for kind, line in _lines(port, info, query):
-            yield kind, prefix + line
+        async with aclosing(_lines(port, info, query)) as lines:
+            async for kind, line in lines:
+                yield kind, prefix + line
     except NotFound:
         return
     except FlotaError as error:
@@ -47,7 +49,7 @@ def _name(info: InstanceInfo) -> str:
     return f"{info.instance.name}@{info.host_name}"
 
 
-async def _lines(port: ControllerPort, info: InstanceInfo, query: ServiceLogs) -> AsyncIterator[Item]:
+async def _lines(port: ControllerPort, info: InstanceInfo, query: ServiceLogs) -> AsyncGenerator[Item, None]:
     assert info.instance.host is not None
     path = target(f"/v1/instances/{info.instance.id}/logs", logs_parameters(query))
     rest = {STDOUT: b"", STDERR: b""}
