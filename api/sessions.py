@@ -13,13 +13,14 @@ from api.hijack import Connection, Taken, take_over
 from api.ports import AttachSession
 from api.streaming import error_body
 from model.codec import encode_json
-from model.errors import InvalidInput
+from model.errors import FlotaError, InvalidInput
 from model.streams import (
     ERROR,
     EXIT,
     PROTOCOL,
     RESIZE,
     SIGNAL,
+    STDERR,
     STDIN,
     Unframer,
     pack,
@@ -72,14 +73,14 @@ async def _input(connection: Connection, session: AttachSession) -> None:
     try:
         while data := await connection.reader.read(CHUNK):
             for kind, payload in unframer.feed(data):
-                await _frame(kind, payload, session)
+                await _frame(kind, payload, session, connection.writer)
     except OSError:
         return
-    except InvalidInput as error:
+    except Exception as error:
         connection.writer.write(pack(ERROR, encode_json(error_body(error))))
 
 
-async def _frame(kind: int, payload: bytes, session: AttachSession) -> None:
+async def _frame(kind: int, payload: bytes, session: AttachSession, writer: asyncio.StreamWriter) -> None:
     if kind == STDIN:
         await (session.write(payload) if payload else session.close_stdin())
     elif kind == RESIZE:
@@ -87,6 +88,14 @@ async def _frame(kind: int, payload: bytes, session: AttachSession) -> None:
     elif kind == SIGNAL:
         if len(payload) != 1 or not 1 <= payload[0] <= 64:
             raise InvalidInput("malformed signal frame")
-        await session.signal(payload[0])
+        await _signal(payload[0], session, writer)
     else:
         raise InvalidInput(f"a client sends no frame of type {kind}")
+
+
+async def _signal(number: int, session: AttachSession, writer: asyncio.StreamWriter) -> None:
+    """One that can't be passed on is told among the container's errors, and ends nothing: ERROR would."""
+    try:
+        await session.signal(number)
+    except (FlotaError, OSError) as error:
+        writer.write(pack(STDERR, f"flota: signal {number} was not passed on: {error}\r\n".encode()))
