@@ -5,10 +5,12 @@ Invariant: an identity comes from the connection alone, never from anything in t
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from typing import Any
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from api.ports import Identity
 from model.errors import Forbidden, Unauthenticated
@@ -44,7 +46,13 @@ def of_connection(request: web.Request, fleet_id: str) -> Identity:
         raise Unauthenticated("the connection is gone")
     if transport.get_extra_info("sslcontext") is not None:
         certificate = transport.get_extra_info("peercert")
-        return of_certificate(certificate, fleet_id) if certificate else ANONYMOUS
+        if not certificate:
+            return ANONYMOUS
+        identity = of_certificate(certificate, fleet_id)
+        if identity.role != "host":
+            return identity
+        der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        return replace(identity, certificate=hashlib.sha256(der).hexdigest())
     peer = transport.get_extra_info("socket")
     if peer is not None and peer.family == socket.AF_UNIX:
         return ADMIN

@@ -62,6 +62,8 @@ class Identity(Struct):
     role: Literal["admin", "host", "anonymous"]
     id: str = ""
     """Host id for role `host`, user name for `admin`."""
+    certificate: str = ""
+    """Of role `host`: SHA-256 of the certificate, hex."""
 
 
 class Channel(Protocol):
@@ -219,12 +221,13 @@ class ControllerPort(Protocol):
         ...
 
     # -- agents -------------------------------------------------------------------------------------
-    async def serve_session(self, host: HostId, channel: Channel) -> None:
-        """Speak `model.wire` with an agent until either side ends."""
+    async def serve_session(self, host: HostId, certificate: str, channel: Channel) -> None:
+        """Speak `model.wire` with an agent until either side ends. `certificate`: see `Identity`."""
         ...
 
-    async def accept_pipe(self, host: HostId, pipe: Pipe) -> None:
-        """A host offers a connection for later use by `open_pipe`; returns when it is used up or gone."""
+    async def accept_pipe(self, host: HostId, certificate: str, pipe: Pipe) -> None:
+        """A host offers a connection for later use by `open_pipe`; returns when it is used up or gone. Raises
+        NotFound, Forbidden for one that the fleet does not know (any more)."""
         ...
 
 

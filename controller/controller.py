@@ -50,7 +50,7 @@ from model.api import (
 )
 from model.diagnosis import diagnose
 from model.doctor import CheckUp, HostCheck
-from model.errors import InvalidInput, NotFound, WrongState
+from model.errors import Forbidden, InvalidInput, NotFound, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
 from model.policy import PolicySpec
@@ -369,10 +369,18 @@ class Controller(Core):
         return await self.pipes.open(host, self.snapshot().host_name(host))
 
     # -- agents -----------------------------------------------------------------------------------------
-    async def serve_session(self, host: HostId, channel: Channel) -> None:
+    async def serve_session(self, host: HostId, certificate: str, channel: Channel) -> None:
+        record = self.snapshot().hosts.get(host)
+        disowned = hosts.disowned(record, certificate) if record is not None else ""
+        if disowned:
+            await self.sessions.refuse(host, channel, disowned)
+            return
         await self.sessions.serve(host, channel)
 
-    async def accept_pipe(self, host: HostId, pipe: Pipe) -> None:
-        if host not in self.snapshot().hosts:
+    async def accept_pipe(self, host: HostId, certificate: str, pipe: Pipe) -> None:
+        record = self.snapshot().hosts.get(host)
+        if record is None:
             raise NotFound("this host is not in the fleet (any more)")
+        if disowned := hosts.disowned(record, certificate):
+            raise Forbidden(disowned)
         await self.pipes.accept(host, pipe)

@@ -45,7 +45,7 @@ from controller.views import affected, carriers
 from model.directory import Directory
 from model.errors import NotFound
 from model.ids import HostId, IdSource, InstanceId, NetworkId, ServiceId
-from model.records import FleetSettings, Host, Instance
+from model.records import FleetSettings, Host, Instance, Record
 from model.reportrules import hello_problems, report_problems
 from model.spec import Struct
 from model.status import HostReport, HostState
@@ -174,8 +174,8 @@ class Core:
                 if change.new is None:
                     self.statuses.forget(change.old.id)
                 self.statuses.ring(change.old.id)
-            if isinstance(change.old, Host) and change.new is None:
-                self._removed(change.old)
+            if isinstance(change.old, Host):
+                self._host_changed(change.old, change.new)
 
     def _members_of(self, cluster: Cluster, instances: Collection[InstanceId]) -> None:
         """These may have joined, changed or left networks: the hosts that carry those are told."""
@@ -183,6 +183,13 @@ class Core:
             self.sessions.ring(carriers(cluster, network))
         self.departures.look(cluster, instances)
         self.arrivals.look(cluster, self.statuses.by_id, instances)
+
+    def _host_changed(self, old: Host, new: Record | None) -> None:
+        if not isinstance(new, Host):
+            self._removed(old)
+        elif new.certificate != old.certificate:  # what came in by the older one ends
+            self.sessions.dismiss(old.id, "this host joined again", retry=True)
+            self.pipes.drop(old.id, f"host {old.spec.name} joined again")
 
     def _removed(self, host: Host) -> None:
         self.sessions.dismiss(host.id, "this host was removed from the fleet", retry=False)

@@ -275,6 +275,15 @@ class Sessions:
                 self._listener.parted(host)
             await session.close()
 
+    async def refuse(self, host: HostId, channel: Channel, reason: str) -> None:
+        """Tell one that speaks to us that it shall not come back."""
+        log.warning("host %s: %s", host[:12], reason)
+        hello = await self._hello(channel)
+        if hello is None:
+            await channel.close()
+        else:
+            await Session(host, channel, hello, self._clock.monotonic()).end(reason, retry=False)
+
     async def _hello(self, channel: Channel) -> Hello | None:
         try:
             async with asyncio.timeout(HELLO_WITHIN):

@@ -47,7 +47,7 @@ async def session(call: ControllerCall) -> web.StreamResponse:
     await socket.prepare(call.request)
     channel = SocketChannel(socket)
     try:
-        await call.port.serve_session(HostId(call.identity.id), channel)
+        await call.port.serve_session(HostId(call.identity.id), call.identity.certificate, channel)
     finally:
         await channel.close()
     return socket
@@ -58,7 +58,7 @@ async def pipe(call: ControllerCall) -> web.StreamResponse:
     offered = take_over(call.request, PIPE)
     try:
         keep_alive(offered.writer.transport)
-        await call.port.accept_pipe(HostId(call.identity.id), offered)
+        await call.port.accept_pipe(HostId(call.identity.id), call.identity.certificate, offered)
     finally:
         offered.writer.close()
     return Taken()

@@ -93,6 +93,14 @@ def _join_problems(request: JoinRequest) -> Iterator[Problem]:
     yield from label_problems(request.labels, "labels")
 
 
+def disowned(host: Host, certificate: str) -> str:
+    """Why a connection with this certificate (SHA-256) is not the host's, for people: of all that name it,
+    the last one alone is good. Empty: it is."""
+    if not host.certificate or certificate == host.certificate:
+        return ""
+    return f"{host.spec.name} joined again since this certificate was made: only its newest one is accepted"
+
+
 def host_named(cluster: Cluster, name: str) -> Host | None:
     return next((host for host in cluster.hosts.values() if host.spec.name == name), None)
 

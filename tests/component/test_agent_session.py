@@ -53,7 +53,7 @@ async def session(f: Fleet, agent: HostAgent, epoch: int = 1) -> AsyncIterator[M
     near, far = MemoryChannel.pair()
     loop = asyncio.get_running_loop()
     tasks = [
-        loop.create_task(f.controller.serve_session(HOST, far)),
+        loop.create_task(f.controller.serve_session(HOST, "", far)),
         loop.create_task(Session(agent, epoch=epoch).run(near)),
     ]
     try:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from aio.clock import VirtualClock
 from api.ports import Dropped
+from controller.plan import Plan, put
+from controller.snapshot import Cluster
 from controller.store.memory import MemoryStore
+from model.errors import Forbidden
+from model.ids import HostId
 from model.records import Desired
 from model.spec import ContainerSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
@@ -141,7 +146,7 @@ async def test_second_machine_with_a_hosts_certificate_is_turned_away_while_the_
         near, far = MemoryChannel.pair()
         second = FakeAgent(clone, near)
         f._spawn(second.run())
-        await asyncio.wait_for(f.controller.serve_session(clone.id, far), 5)
+        await asyncio.wait_for(f.controller.serve_session(clone.id, "", far), 5)
         await clock.advance(0.1)
         assert second.goodbye is not None and "another machine" in second.goodbye.reason
         assert first.goodbye is None and f.controller.sessions.connected(clone.id)
@@ -193,7 +198,7 @@ async def in_use(f: Fleet, name: str) -> tuple[Offered, asyncio.Task[bytes]]:
     """A connection that the host offered, and somebody who reads from it."""
     host = f.controller.locate_host(name)
     made = Offered()
-    f._spawn(f.controller.accept_pipe(host, made))
+    f._spawn(f.controller.accept_pipe(host, "", made))
     await asyncio.sleep(0)
     assert await f.controller.open_pipe(host) is made
     reading = asyncio.create_task(made.reader.read())
@@ -246,3 +251,37 @@ async def test_streams_of_a_removed_host_end_in_words() -> None:
         await f.controller.remove_host("host1", force=True)
         with pytest.raises(Dropped, match="host host1 was removed from the fleet"):
             await asyncio.wait_for(reading, 5)
+
+
+async def joined_again(f: Fleet, host: HostId, certificate: str) -> None:
+    def decide(cluster: Cluster) -> Plan:
+        return Plan(items=(put(replace(cluster.hosts[host], certificate=certificate), "it joined again"),))
+
+    await f.controller.committer.run(decide)
+
+
+async def test_older_certificate_of_a_host_that_joined_again_opens_nothing() -> None:
+    clock = VirtualClock()
+    async with fleet(make_host(1), clock=clock) as f:
+        await clock.advance(1)
+        [(host, older)] = f.agents.items()
+        _, reading = await in_use(f, "host1")
+        await joined_again(f, host, "newest")
+        with pytest.raises(Dropped, match="host host1 joined again"):
+            await asyncio.wait_for(reading, 5)
+        await clock.advance(0.5)
+        assert older.goodbye is not None
+        offered = Offered()
+        with pytest.raises(Forbidden, match="joined again since this certificate was made"):
+            await f.controller.accept_pipe(host, "older", offered)
+        offered.transport.close()
+        thief = await f.connect(host, "older")
+        await clock.advance(0.5)
+        assert thief.goodbye is not None and not thief.goodbye.retry
+        own = await f.connect(host, "newest")
+        await clock.advance(0.5)
+        assert own.welcomed.is_set() and own.goodbye is None
+        again = await f.connect(host, "older")
+        await clock.advance(0.5)
+        assert again.goodbye is not None and own.goodbye is None, "it ends no session of the host's own"
+        f.agents[host] = own

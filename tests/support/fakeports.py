@@ -430,11 +430,11 @@ class FakeFleet(FakePolicies):
             pipe.reader.set_exception(Dropped(why))
             pipe.writer.transport.abort()
 
-    async def serve_session(self, host: HostId, channel: Channel) -> None:
+    async def serve_session(self, host: HostId, certificate: str, channel: Channel) -> None:
         while (frame := await channel.receive()) is not None:
             self.sessions.append((host, frame))
             await channel.send(b"re:" + frame)
 
-    async def accept_pipe(self, host: HostId, pipe: Pipe) -> None:
+    async def accept_pipe(self, host: HostId, certificate: str, pipe: Pipe) -> None:
         self.offered[host] = pipe
         await pipe.writer.wait_closed()

@@ -76,12 +76,12 @@ class Fleet:
             outcome = await self.store.commit(Txn(puts=(record,), epoch=epoch))
             assert isinstance(outcome, int), outcome
 
-    async def connect(self, host: HostId) -> FakeAgent:
+    async def connect(self, host: HostId, certificate: str = "") -> FakeAgent:
         """Start the agent of a host; the session lives in the background."""
         near, far = MemoryChannel.pair()
         agent = self.agent(self.hosts[host], near)
         self.agents[host] = agent
-        self._spawn(self.controller.serve_session(host, far))
+        self._spawn(self.controller.serve_session(host, certificate, far))
         self._spawn(agent.run())
         return agent
 

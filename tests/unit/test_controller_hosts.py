@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from controller.commands.hosts import admit, host_named
+from controller.commands.hosts import admit, disowned, host_named
 from controller.plan import Plan
 from controller.snapshot import Cluster
 from model.api import JoinRequest
@@ -41,3 +41,11 @@ def test_host_that_joins_again_keeps_its_record_and_has_a_new_certificate() -> N
     again = after(stale, joins(stale, ONE))
     found = host_named(again, "web")
     assert found is not None and (found.id, found.certificate) == (ONE, f"of {ONE}")
+
+
+def test_only_the_newest_certificate_is_the_hosts() -> None:
+    host = after(Cluster(), joins(Cluster(), ONE)).hosts[ONE]
+    assert disowned(host, f"of {ONE}") == ""
+    for older in ("an older one", ""):
+        assert "web joined again since this certificate was made" in disowned(host, older)
+    assert disowned(replace(host, certificate=""), "any") == "", "nothing was recorded to compare with"
