@@ -216,9 +216,9 @@ def _promised(cluster: Cluster, network: NetworkId, host: HostId, version: int) 
     """Addresses of one family that instances of this host asked for by name."""
     return {
         instance.id: address
-        for instance in cluster.on_network(network).values()
+        for instance in cluster.on_host(host).values()
         for a in instance.attachments
-        if a.network == network and instance.host == host and (address := a.ipv4 if version == 4 else a.ipv6)
+        if a.network == network and (address := a.ipv4 if version == 4 else a.ipv6)
     }
 
 
