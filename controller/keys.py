@@ -92,6 +92,9 @@ def _frees(change: Change) -> bool:
     old, new = change.old, change.new
     if isinstance(old, Block):
         return new is None
+    if isinstance(old, Service):  # its ports on every host
+        kept = new.ingress if isinstance(new, Service) and not new.removed else ()
+        return not {*old.ingress} <= {*kept}
     if isinstance(old, Instance) and new is None and old.attachments:
         return True
     if not isinstance(old, Instance) or old.host is None or not counts(old):

@@ -7,16 +7,18 @@ from collections.abc import Iterable
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from controller import ingress
 from controller.commands import connections, networks, services
+from controller.keys import keys_of
 from controller.placing import World
 from controller.plan import Plan
 from controller.reconcile.ingress import plan_ingress
 from controller.reconcile.network import plan_network
-from controller.reconcile.service import UNOPENED, plan_service
+from controller.reconcile.service import UNOPENED, UNPLACED, plan_service
 from controller.schedule.fleet import fleet_of
-from controller.snapshot import Cluster
+from controller.snapshot import Change, Cluster, Key
 from controller.store.base import stamped
 from controller.views import affected, view_of
 from model.api import UpdateService
@@ -101,6 +103,22 @@ def test_network_is_made_with_the_first_such_service_and_stays() -> None:
     assert made.predefined and made.spec.internal and made.vni and not made.vip_ranges
     assert [s.cidr for s in made.spec.subnets] == ["10.128.0.0/16"], "of the pool, IPv4 alone"
     assert create(after, spec("other", port(8081))).networks[NET] == made
+
+
+def test_service_that_waits_for_a_port_is_looked_at_when_another_gives_it_up() -> None:
+    cluster = settled(create(fleet((H1,)), spec("web", port(8080))))
+    taking = Publish(target=80, published=8080)
+    cluster = placed(create(cluster, spec("taking", taking)), "taking")
+    waiting = cluster.services[ServiceId("taking")]
+    assert [c.type for c in waiting.conditions] == [UNPLACED]
+    web = cluster.services[ServiceId("web")]
+    moved = replace(web, ingress=(port(9090),))
+    for change in (Change(old=web, new=replace(web, removed=True)), Change(old=web, new=moved)):
+        after, (made,) = cluster.apply((change.new,), (), cluster.revision + 1)
+        assert Key("service", "taking") in keys_of(after, made)
+        assert placed(after, "taking").services[ServiceId("taking")].conditions == ()
+    kept = Change(old=web, new=replace(web, ingress=(*web.ingress, port(9090))))
+    assert Key("service", "taking") not in keys_of(cluster, kept)
 
 
 def test_network_has_ipv6_if_the_fleet_has_and_gets_it_with_the_fleet() -> None:
