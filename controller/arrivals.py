@@ -92,6 +92,12 @@ class Arrivals:
                     del self._waiting[ident]
                     self._tell(arrival.home, ident)
 
+    def joined(self, host: HostId) -> None:
+        """A session of it begins: it does not know any more what it was told."""
+        for ident, arrival in self._arriving.items():
+            if arrival.home == host and ident not in self._waiting:
+                self._tell(host, ident)
+
     def known(self) -> Iterable[InstanceId]:
         return self._arriving
 

@@ -225,6 +225,7 @@ class Core:
         self.statuses.missing(cluster, host, {status.instance for status in hello.statuses})
         self._members_of(cluster, cluster.on_host(host))
         self.departures.joined(host)
+        self.arrivals.joined(host)
         await self.committer.run(lambda now: plan_hello(now, host, hello, self.clock.now()))
         self._look_at_networks(hello.report)
         await self._tunnels_of(host, hello.report)

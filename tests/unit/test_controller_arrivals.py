@@ -115,6 +115,22 @@ def test_the_next_run_with_another_address_is_waited_for_anew() -> None:
     assert fleet.told == [(ONE, NEW)] * 2
 
 
+def test_host_that_begins_a_session_is_told_again_of_those_that_it_may_start() -> None:
+    fleet = Fleet(policy("web"))
+    fleet.says(Phase.CREATED)
+    fleet.arrivals.joined(ONE)
+    assert fleet.told == [], "h2 does not know it yet"
+    fleet.know.add((TWO, "10.1.0.5"))
+    fleet.arrivals.heard(TWO)
+    fleet.arrivals.joined(TWO)
+    assert fleet.told == [(ONE, NEW)]
+    fleet.arrivals.joined(ONE)
+    assert fleet.told == [(ONE, NEW)] * 2
+    fleet.says(Phase.RUNNING)
+    fleet.arrivals.joined(ONE)
+    assert len(fleet.told) == 2
+
+
 def test_whether_a_host_judges_is_looked_up_again_only_when_that_may_have_changed() -> None:
     fleet = Fleet(policy("web"))
     fleet.says(Phase.CREATED)
