@@ -1,6 +1,7 @@
-"""Work of which all outcomes are wanted, done at the same time.
+"""Work of which all outcomes are wanted, done at the same time; or one that is never left half-way.
 
-Invariant: nothing of it runs on when it is over: the first failure, or a cancellation, ends the rest.
+Invariant: nothing of it runs on when it is over: the first failure, or a cancellation, ends the rest, but for
+what runs `to_its_end`, for which a cancellation waits.
 """
 
 from __future__ import annotations
@@ -20,6 +21,22 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     except BaseExceptionGroup as failures:
         raise leaf(failures) from None
     return [task.result() for task in tasks]
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Its outcome. A cancellation that comes meanwhile is raised once it has ended."""
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    if not task.cancelled():
+        task.exception()  # looked at: nobody is left to tell
+    raise cancelled
 
 
 def leaf(failures: BaseExceptionGroup[BaseException]) -> BaseException:

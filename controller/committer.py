@@ -1,7 +1,8 @@
 """Decide, commit, tell: the one way by which anything is written.
 
 Invariant: decisions that place work are made one after another, each on the newest durable snapshot, so two
-of them never give away the same free memory; a Conflict drops the decision and decides again.
+of them never give away the same free memory; a Conflict drops the decision and decides again. Who is
+cancelled while the store writes keeps the turn until that has ended, and what was written is told.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from aio.together import to_its_end
 from controller.events import EventRing
 from controller.plan import Plan, to_txn
 from controller.snapshot import Cluster
 from controller.store.base import Conflict, Store
 from model.errors import StaleRevision, Unavailable
+from model.records import Revision
 
 log = logging.getLogger("flota.controller")
 TRIES = 16
@@ -43,14 +46,19 @@ class Committer:
                 plan = decide(self._store.snapshot())
                 if plan.empty:
                     return plan
-                outcome = await self._store.commit(to_txn(plan, self._epoch))
+                outcome = await to_its_end(self._commit(plan))
                 if not isinstance(outcome, Conflict):
-                    self._tell(plan)
                     return plan
                 if outcome.key is None:
                     raise Unavailable(f"another controller has taken over ({outcome})")
                 log.info("deciding again: %s", outcome)
         raise StaleRevision("too many writers at once", hint="Try again")
+
+    async def _commit(self, plan: Plan) -> Revision | Conflict:
+        outcome = await self._store.commit(to_txn(plan, self._epoch))
+        if not isinstance(outcome, Conflict):
+            self._tell(plan)
+        return outcome
 
     def _tell(self, plan: Plan) -> None:
         for item in plan.items:

@@ -10,7 +10,7 @@ from model.api import CreateInstance, PolicyQuestion, UpdatePolicy
 from model.errors import AlreadyExists, FlotaError, InvalidInput, NotFound, StaleRevision, WrongState
 from model.ids import PolicyId
 from model.policy import PolicyPeer, PolicyPort, PolicyRule, PolicySpec, Selector
-from model.spec import Attachment, ContainerSpec, NetworkSpec, ServiceSpec, Subnet
+from model.spec import Attachment, ContainerSpec, NetworkSpec, Replicated, ServiceSpec, Subnet
 from model.status import Phase
 from tests.support.agents import make_host
 from tests.support.fleet import Fleet, fleet
@@ -158,8 +158,8 @@ async def test_explain_of_ends_without_a_common_network_or_without_addresses() -
         await f.controller.create_instance(CreateInstance(spec=spec, name="lone", host="host1", start=True))
         await f.controller.wait_instance("lone", "running")
         assert not (await explained(f, "lone", "web"))[0]
-        await f.controller.create_service(ServiceSpec(name="none", container=spec))
-        await f.controller.scale_service("none", 0)
+        nobody = ServiceSpec(name="none", container=spec, mode=Replicated(replicas=0))
+        await f.controller.create_service(nobody)
         with pytest.raises(FlotaError) as caught:
             await explained(f, "none", "web")
         assert isinstance(caught.value, WrongState)
