@@ -226,16 +226,27 @@ class Core:
         self._members_of(cluster, cluster.on_host(host))
         self.departures.joined(host)
         self.arrivals.joined(host)
-        await self.committer.run(lambda now: plan_hello(now, host, hello, self.clock.now()))
-        self._look_at_networks(hello.report)
-        await self._tunnels_of(host, hello.report)
-        self.loop.reported(news)
+        try:
+            await self.committer.run(lambda now: plan_hello(now, host, hello, self.clock.now()))
+            self._look_at_networks(hello.report)
+            await self._tunnels_of(host, hello.report)
+        finally:  # said again, they are no news
+            self.loop.reported(news)
 
     async def reported(self, host: HostId, report: Report) -> None:
         check("this host reports what cannot be", report_problems(report))
         cluster = self.snapshot()
         news = self.statuses.take(cluster, host, report.statuses)
         self._members_of(cluster, news)
+        try:
+            await self._written(cluster, host, report)
+        finally:  # said again, they are no news
+            self.loop.reported(news)
+            if any(status.phase.ended for status in report.statuses):
+                self.loop.add(waiting_keys(self.snapshot()))  # they gave back addresses
+
+    async def _written(self, cluster: Cluster, host: HostId, report: Report) -> None:
+        """What of a report becomes durable, and what else than instances it is about."""
         if (facts := report.facts) is not None:
             await self.committer.run(lambda fresh: plan_facts(fresh, host, facts))
         if report.report is not None:
@@ -251,9 +262,6 @@ class Core:
         now = self.clock.now()
         if not plan_forgotten(cluster, host, report.forgotten, by_id, now).empty:
             await self.committer.run(lambda fresh: plan_forgotten(fresh, host, report.forgotten, by_id, now))
-        self.loop.reported(news)
-        if any(status.phase.ended for status in report.statuses):
-            self.loop.add(waiting_keys(self.snapshot()))  # they gave back addresses
 
     def _look_at_networks(self, report: HostReport) -> None:
         """Those of which it says something new; words that name none cost nothing more."""

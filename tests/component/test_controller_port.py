@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
+from controller.store.base import Conflict, Txn
+from controller.store.memory import MemoryStore
 from model.api import CreateInstance, StopRequest, UpdateHost, UpdateService
-from model.errors import AlreadyExists, Exhausted, InUse, InvalidInput, NotFound, WrongState
-from model.records import Desired
+from model.errors import AlreadyExists, Exhausted, InUse, InvalidInput, NotFound, Unavailable, WrongState
+from model.records import Desired, Revision
 from model.spec import (
     Attachment,
     Availability,
@@ -19,10 +22,12 @@ from model.spec import (
     Publish,
     Replicated,
     Reservations,
+    RestartPolicy,
     ServiceSpec,
     Subnet,
 )
 from model.status import Phase
+from model.wire import Report
 from tests.support.agents import make_host
 from tests.support.fleet import Fleet, fleet
 from tests.support.waiting import until
@@ -66,6 +71,38 @@ async def test_plain_container_lives_from_create_to_removal() -> None:
         await f.controller.remove_instance("one", force=True, volumes=False)
         await asyncio.wait_for(gone, DEADLINE)
         assert f.controller.list_instances() == []
+
+
+class FailingStore(MemoryStore):
+    failing = False
+
+    async def commit(self, txn: Txn) -> Revision | Conflict:
+        if self.failing:
+            raise Unavailable("the store can't write")
+        return await super().commit(txn)
+
+
+async def test_what_a_host_said_with_something_that_could_not_be_written_is_acted_on() -> None:
+    """It says it again in its next session, but then it is no news."""
+    store = FailingStore()
+    async with fleet(make_host(1), store=store) as f:
+        always = replace(SPEC, restart=RestartPolicy(condition="always"))
+        await f.controller.create_service(ServiceSpec(name="web", container=always))
+        await settled(f, "web", 1)
+        (agent,) = f.agents.values()
+        (status,) = agent.host.statuses.values()
+        ended = replace(status, phase=Phase.EXITED, exit_code=1)
+        facts = replace(agent.host.facts, memory=1 << 40)
+        store.failing = True
+        with pytest.raises(Unavailable):
+            await f.controller.reported(agent.host.id, Report(sequence=99, statuses=(ended,), facts=facts))
+        store.failing = False
+        record = f.controller.get_instance(status.instance).instance
+        assert record.desired is Desired.RUNNING
+        await until(
+            lambda: f.controller.get_instance(record.id).instance.desired is Desired.STOPPED,
+            deadline=DEADLINE,
+        )
 
 
 async def test_auto_remove_container_answers_its_exit_code_and_is_gone() -> None:
