@@ -95,7 +95,7 @@ class Session:
         self._sent = View()
         self._whole = False
         self._seen: View | None = None
-        self.told = Told()
+        self.told = Told(answering=hello.protocol >= WITH_DEPARTURES)
         self._departing: set[InstanceId] = set()
         self._arrived: set[InstanceId] = set()
         self._serial = 0

@@ -15,7 +15,9 @@ from model.wire import Membership
 
 
 class Told:
-    def __init__(self) -> None:
+    def __init__(self, *, answering: bool = True) -> None:
+        """`answering`: whether the host ever says what it follows; of one that does not nothing is kept."""
+        self._answering = answering
         self._last: Directory | None = None
         self._followed: Directory | None = None
         self._on_their_way: dict[int, Directory] = {}
@@ -28,7 +30,8 @@ class Told:
         if before is not None and delta.empty:
             return None
         self._serial += 1
-        self._on_their_way[self._serial] = now
+        if self._answering:
+            self._on_their_way[self._serial] = now
         return Membership(delta=delta, whole=before is None, serial=self._serial)
 
     def followed(self, serial: int) -> None:

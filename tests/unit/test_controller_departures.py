@@ -71,6 +71,13 @@ def test_host_is_sent_the_whole_first_and_differences_alone_then() -> None:
     assert second is not None and not second.whole and second.serial == 2
 
 
+def test_nothing_is_kept_for_a_host_that_never_says_what_it_follows() -> None:
+    told = Told(answering=False)
+    for ready in (True, False, True):
+        assert sent(told, directory(a=ready))
+    assert not told._on_their_way and not told.avoids(A, (NET,))
+
+
 class Fleet:
     """Instances of one network on three hosts, and who avoids them."""
 
