@@ -19,15 +19,12 @@ class WorkQueue(Generic[K]):
         self._order: deque[K] = deque()
         self._dirty: set[K] = set()
         self._processing: set[K] = set()
-        self._delayed: dict[K, asyncio.TimerHandle] = {}
         self._bell = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
     def add(self, key: K) -> None:
         """Ask for `key` to be worked on soon; cheap and idempotent."""
-        if timer := self._delayed.pop(key, None):
-            timer.cancel()
         if key in self._dirty:
             return
         self._dirty.add(key)
@@ -35,22 +32,6 @@ class WorkQueue(Generic[K]):
         if key not in self._processing:
             self._order.append(key)
             self._bell.set()
-
-    def add_after(self, key: K, seconds: float) -> None:
-        """As `add`, later; an earlier `add` wins, and of two delays the sooner."""
-        if key in self._dirty:
-            return
-        loop = asyncio.get_running_loop()
-        when = loop.time() + seconds
-        if (timer := self._delayed.get(key)) is not None:
-            if timer.when() <= when:
-                return
-            timer.cancel()
-        self._delayed[key] = loop.call_at(when, self._due, key)
-
-    def _due(self, key: K) -> None:
-        self._delayed.pop(key, None)
-        self.add(key)
 
     async def take(self) -> K:
         """The next key; the taker must call `done` with it."""
@@ -71,14 +52,8 @@ class WorkQueue(Generic[K]):
             self._idle.set()
 
     async def join(self) -> None:
-        """Until nothing is queued or in hand (delayed keys don't count)."""
+        """Until nothing is queued or in hand."""
         await self._idle.wait()
-
-    def close(self) -> None:
-        """Cancel the timers of delayed keys."""
-        for timer in self._delayed.values():
-            timer.cancel()
-        self._delayed.clear()
 
     def __len__(self) -> int:
         return len(self._dirty)

@@ -33,8 +33,6 @@ class Plan(Struct):
     """`retry_at` is when the decision would differ by the passing of time alone (unix seconds)."""
 
     items: tuple[Item, ...] = ()
-    checks: tuple[Record, ...] = ()
-    """Records that must be as they were, though the plan does not write them."""
     events: tuple[Event, ...] = ()
     """To be told once the plan is durable."""
     retry_at: float | None = None
@@ -60,7 +58,6 @@ def merged(plans: Iterable[Plan]) -> Plan:
     due = [plan.retry_at for plan in every if plan.retry_at is not None]
     return Plan(
         items=tuple(item for plan in every for item in plan.items),
-        checks=tuple(record for plan in every for record in plan.checks),
         events=tuple(event for plan in every for event in plan.events),
         retry_at=min(due, default=None),
         subject=next((plan.subject for plan in every if plan.subject), ""),
@@ -71,6 +68,5 @@ def to_txn(plan: Plan, epoch: int) -> Txn:
     return Txn(
         puts=tuple(item.record for item in plan.items if not item.delete),
         deletes=tuple(item.record for item in plan.items if item.delete),
-        checks=plan.checks,
         epoch=epoch,
     )

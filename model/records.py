@@ -75,7 +75,6 @@ class Instance(Struct):
     attachments: tuple[ResolvedAttachment, ...] = ()
     """The networks it should be on now, in their order; a plain container's are edited while it lives."""
     created_at: float = 0.0
-    origin: Literal["fleet", "host"] = "fleet"
     reason: str = ""
     """Why it was made, moved, is pending or being removed; for `why`."""
     revision: Revision = 0
@@ -230,8 +229,6 @@ class FleetSettings(Struct):
     source_ports: tuple[int, int] = (0, 0)
     """First and last UDP port that tunnels send from (RFC 7348, 5); zeros: the kernel's choice."""
     security_profile: Literal["docker", "default", "strict"] = "default"
-    lost_after: float = 3.0
-    """Seconds of silence until a host is Lost."""
     labels: Mapping[str, str] = {}
     revision: Revision = 0
 

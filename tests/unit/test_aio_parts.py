@@ -32,19 +32,6 @@ async def test_a_key_added_while_in_hand_is_run_again_and_never_twice_at_once() 
     assert len(queue) == 0
 
 
-async def test_a_delayed_key_comes_once_and_sooner_wins() -> None:
-    queue: WorkQueue[str] = WorkQueue()
-    queue.add_after("a", 60)
-    queue.add_after("a", 0.01)
-    queue.add_after("a", 90)
-    assert await asyncio.wait_for(queue.take(), 1) == "a"
-    queue.done("a")
-    queue.add_after("b", 60)
-    queue.add("b")
-    assert await asyncio.wait_for(queue.take(), 1) == "b"
-    queue.close()
-
-
 async def test_a_mailbox_keeps_the_latest_per_key() -> None:
     box: Mailbox[str, int] = Mailbox()
     box.put("a", 1)
