@@ -43,11 +43,23 @@ def tables(
 ) -> Mapping[Family, NftTable]:
     """Both our tables: `inet` for what is routed, `bridge` for what stays on a bridge."""
     known, feet = tuple(members), tuple(endpoints)
+    names = NftTable(sets=_names(known))
+    sited = any(m.traits.bridge for m in known)
     inet = _inet(known, scene, published, policies, firewall)
     services = NftTable(sets=servicenat.sets(service_ranges))
+    switched = policychains.bridge(policies, feet)
     return {
-        "inet": _joined(inet, services, policychains.inet(policies, feet)),
-        "bridge": _joined(l2guard.table(known, feet), policychains.bridge(policies, feet)),
+        "inet": _joined(inet, names, services, policychains.inet(policies, feet, sited=sited)),
+        "bridge": _joined(l2guard.table(known, feet), switched, *((names,) if switched.chains else ())),
+    }
+
+
+def _names(members: Iterable[Member]) -> Mapping[str, ElementSet]:
+    """Where containers of this host ask for names."""
+    asked = [address for m in members if has_names(m.view) for address in resolvers(m.view)]
+    return {
+        "names4": element_set("ipv4_addr", (a for a in asked if not is_ipv6(a))),
+        "names6": element_set("ipv6_addr", (a for a in asked if is_ipv6(a))),
     }
 
 
@@ -83,12 +95,11 @@ def _inet(
     closed = sealing.sealed(members)
     ports = elements(published)
     ingress, link = ingressrules.member_of(members), directrules.link_of(members)
-    asked = [address for m in members if has_names(m.view) for address in resolvers(m.view)]
     shims = any(m.traits.upper is not None and m.traits.inner for m in members)
     tracking = policychains.tracking(policies)
     return NftTable(
         chains={
-            **_inet_chains(scene.vxlan_port, vnis, tracking, ingress, closed, link, shims=shims),
+            **_inet_chains(scene, vnis, tracking, ingress, closed, link, shims=shims),
             **_publish_chains(firewall),
             **ingressrules.chains(ingress, scene),
             **sealing.chains(closed),
@@ -105,8 +116,6 @@ def _inet(
             "inside6": element_set("ipv6_addr", (r for r in inside if is_ipv6(r)), interval=True),
             "peers4": element_set("ipv4_addr", (a for a in peers if not is_ipv6(a))),
             "peers6": element_set("ipv6_addr", (a for a in peers if is_ipv6(a))),
-            "names4": element_set("ipv4_addr", (a for a in asked if not is_ipv6(a))),
-            "names6": element_set("ipv6_addr", (a for a in asked if is_ipv6(a))),
             "port4": _port_map("inet_proto . inet_service", "ipv4_addr", ports["port4"]),
             "host4": _port_map("ipv4_addr . inet_proto . inet_service", "ipv4_addr", ports["host4"]),
             "port6": _port_map("inet_proto . inet_service", "ipv6_addr", ports["port6"]),
@@ -117,7 +126,7 @@ def _inet(
 
 
 def _inet_chains(
-    vxlan_port: int,
+    scene: Scene,
     vnis: list[int],
     tracking: tuple[Rule, ...],
     ingress: Member | None,
@@ -126,11 +135,10 @@ def _inet_chains(
     *,
     shims: bool,
 ) -> Mapping[str, Chain]:
+    unsealed = sealing.arrivals(closed, scene.vxlan_port)
     return {
-        **_untracked_chains(
-            vxlan_port, vnis, tracking, sealing.arrivals(closed, vxlan_port), link, shims=shims
-        ),
-        **_forward_chains(vxlan_port, ingress, closed, link),
+        **_untracked_chains(scene, vnis, tracking, unsealed, link, shims=shims),
+        **_forward_chains(scene.vxlan_port, ingress, closed, link),
         "postrouting": Chain(
             type="nat", hook="postrouting", priority=SRCNAT, rules=_source_rules(ingress, link)
         ),
@@ -138,7 +146,7 @@ def _inet_chains(
 
 
 def _untracked_chains(
-    vxlan_port: int,
+    scene: Scene,
     vnis: list[int],
     tracking: tuple[Rule, ...],
     unsealed: tuple[Rule, ...],
@@ -153,7 +161,7 @@ def _untracked_chains(
     tunnel: tuple[Rule, ...] = ()
     sent: tuple[Rule, ...] = ()
     if vnis:
-        ours = f"udp dport {vxlan_port} @th,96,24 {{ {', '.join(map(str, vnis))} }}"
+        ours = f"udp dport {scene.vxlan_port} @th,96,24 {{ {', '.join(map(str, vnis))} }}"
         tunnel = (rule(f"{ours} jump tunnel", "our VXLAN networks"),)
         sent = (rule(f"{ours} notrack", "tunnels need no connection tracking"),)
     inner: tuple[Rule, ...] = (

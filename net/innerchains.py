@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from net.host import EndpointRequest
 from net.policy import HostPolicies, endpoint_key
-from net.policychains import DISCOVERY, FAMILIES, class_chains, inet_sets, verdicts
+from net.policychains import DISCOVERY, FAMILIES, class_chains, inner_sets
 from net.state import Chain, NftTable, Rule, rule
 
 FILTER = 0
@@ -26,30 +26,36 @@ def table(
 ) -> NftTable | None:
     """Of one container with these endpoints; `hosts` are this host's own addresses, by network. None: no
     policy selects any of them."""
-    chosen = [policies.endpoints.get(endpoint_key(foot.instance, foot.network)) for foot in feet]
-    used = {name for one in chosen if one is not None for name in (one.ingress, one.egress) if name}
+    chosen = [(f, c) for f in feet if (c := policies.endpoints.get(endpoint_key(f.instance, f.network)))]
+    enter = {foot.ifname: one.ingress for foot, one in chosen if one.ingress}
+    leave = {foot.ifname: one.egress for foot, one in chosen if one.egress}
+    used = {*enter.values(), *leave.values()}
     if not used:
         return None
     known = replace(policies, classes={name: policies.classes[name] for name in sorted(used)})
-    links = f"{{ {', '.join(sorted(_quoted(foot.ifname) for foot in feet))} }}"
     own = sorted({address for foot in feet for address in hosts.get(foot.network, ())})
     return NftTable(
         chains={
             **class_chains(known),
-            "enter": _hooked(
-                "input", (*_host(own, "saddr", ""), *verdicts("daddr", "gets", f"iifname {links}"))
-            ),
+            "enter": _hooked("input", (*_host(own, "saddr", ""), *_judged("iifname", enter))),
             "leave": _hooked(
                 "output",
                 (
                     *_host(own, "daddr", " meta l4proto { tcp, udp } th dport 53"),
                     rule(f"{DISCOVERY} accept", "neighbours, RFC 4861"),
-                    *verdicts("saddr", "sends", f"oifname {links}"),
+                    *_judged("oifname", leave),
                 ),
             ),
         },
-        sets=inet_sets(known, feet),
+        sets=inner_sets(known, feet),
     )
+
+
+def _judged(side: str, classes: Mapping[str, str]) -> Iterable[Rule]:
+    """By the interface, whatever addresses a packet bears: the kernel takes its link-local ones too, and
+    those of groups."""
+    why = "what it is sent" if side == "iifname" else "what it sends"
+    return [rule(f'{side} "{link}" jump {name}', why) for link, name in sorted(classes.items())]
 
 
 def _hooked(hook: str, rules: tuple[Rule, ...]) -> Chain:
@@ -63,7 +69,3 @@ def _host(own: Iterable[str], side: str, what: str) -> tuple[Rule, ...]:
         for family, digit in FAMILIES
         if (found := [a for a in addresses if (":" in a) == (digit == "6")])
     )
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"'

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 
+OURS = "fl"
+"""How the names of all links of ours begin."""
 BRIDGE, VXLAN, VETH = "flb", "flx", "flv"
 WIREGUARD = "flw"
 """A tunnel of an encrypted network, one per generation of its keys."""

@@ -31,6 +31,9 @@ from net.spans import (
 )
 from net.state import ElementSet
 
+LINK_LOCAL = ("224.0.0.0/4", "255.255.255.255/32", "fe80::/10", "ff00::/8")
+"""Of whoever is on the link, neighbours on the endpoint's own network too: never outside."""
+
 
 class Policed(Struct):
     """An endpoint's classes; an empty one: that direction is open."""
@@ -146,7 +149,7 @@ def _spans_of(peer: PolicyPeer, place: Place) -> Iterable[tuple[int, Span]]:
         yield from minus([span_of(peer.cidr)], map(span_of, peer.without))
     elif peer.outside:
         everything = [(version, whole(version)) for version in BITS]
-        yield from minus(everything, map(span_of, place.fleet))
+        yield from minus(everything, map(span_of, (*place.fleet, *LINK_LOCAL)))
     elif not (peer.service or peer.container or peer.labels):
         if peer.network == place.name:
             yield from map(span_of, place.subnets)

@@ -66,12 +66,21 @@ def test_table_judges_what_its_interfaces_get_and_lets_the_host_in() -> None:
     made = innerchains.table(policies(CLOSED), (FOOT,), HOSTS)
     assert made is not None
     (name,) = (chain for chain in made.chains if chain.startswith("in-"))
-    assert made.sets["gets4"].elements == {"192.0.2.130": f"jump {name}"}
     assert made.sets[f"{name}-a4"].elements == {"192.0.2.64/26": ""}
     texts = [rule.text for rule in made.chains["enter"].rules]
     assert texts[:2] == ["ip saddr { 192.0.2.129 } accept", "ip6 saddr { 2001:db8::100 } accept"]
-    assert texts[2] == 'iifname { "eth0" } ip daddr vmap @gets4'
-    assert made.sets["sends4"].elements == {}, "what it sends is open"
+    assert texts[2:] == [f'iifname "eth0" jump {name}'], "whatever address of its own is asked"
+    assert not any("jump" in rule.text for rule in made.chains["leave"].rules), "what it sends is open"
+
+
+def test_table_judges_each_interface_by_its_own_class() -> None:
+    other = replace(FOOT, network="b" * 64, ifname="net1", ipv4="198.51.100.2", ipv6="")
+    shut = PolicySpec(name="shut", selects=Selector(container="web"), egress=())
+    made = innerchains.table(policies(CLOSED, shut), (FOOT, other), HOSTS)
+    assert made is not None
+    judged = [rule.text for chain in ("enter", "leave") for rule in made.chains[chain].rules]
+    found = [text.rpartition("-")[0] for text in judged if "jump" in text]
+    assert found == ['iifname "eth0" jump in', 'oifname "eth0" jump out'], "net1 is of no class"
 
 
 async def test_policies_stand_before_the_link_and_go_with_the_last(tmp_path: Path) -> None:
@@ -83,7 +92,7 @@ async def test_policies_stand_before_the_link_and_go_with_the_last(tmp_path: Pat
     kernel.strangers = {"192.0.2.130": "02:00:00:00:00:99"}
     with pytest.raises(AddressTaken, match="02:00:00:00:00:99"):
         await network.attach(FOOT)
-    assert "@gets4" in kernel.fences[space] and not network.attached(ONE)
+    assert 'iifname "eth0" jump in-' in kernel.fences[space] and not network.attached(ONE)
     assert veth_name(ONE, LAN) not in kernel.state.links
     kernel.strangers = {}
     endpoint = await network.attach(FOOT)
@@ -91,7 +100,7 @@ async def test_policies_stand_before_the_link_and_go_with_the_last(tmp_path: Pat
     await network.police(HostPolicies())
     assert kernel.fences[space] == "add table inet flota\ndelete table inet flota\n"
     await network.apply(plan(CLOSED))
-    assert "@gets4" in kernel.fences[space]
+    assert 'iifname "eth0" jump in-' in kernel.fences[space]
     await network.detach(ONE, LAN)
     assert veth_name(ONE, LAN) not in kernel.state.links
     await network.close()
@@ -124,7 +133,7 @@ async def test_endpoint_that_nobody_is_asked_about_has_policies_before_its_addre
     space = await network.open_namespace(ONE)
     await network.attach(FOOT)
     assert kernel.closed and all(kernel.closed)
-    assert "@gets4" in kernel.fences[space]
+    assert 'iifname "eth0" jump in-' in kernel.fences[space]
     await network.close()
 
 
@@ -201,7 +210,7 @@ async def test_container_whose_own_filter_can_not_be_set_holds_up_nothing_else(t
         await network.police(policies(CLOSED))
     refusing = False
     await network.police(policies(CLOSED))
-    assert "@gets4" in kernel.fences[str(tmp_path / "ns" / ONE)]
+    assert 'iifname "eth0" jump in-' in kernel.fences[str(tmp_path / "ns" / ONE)]
     await network.close()
 
 

@@ -8,19 +8,29 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from model.ids import HostId, NetworkId
+from model.ids import HostId, InstanceId, NetworkId
+from model.policy import Party, PolicySpec, Selector
 from model.spec import NetworkSpec, Subnet
 from model.status import Nic
 from model.view import NetworkView
-from net.host import NetworkPlan
+from net.host import EndpointRequest, NetworkPlan
 from net.naming import site_bridge_name
+from net.policy import HostPolicies, Place, endpoint_key, host_policies
 from net.reconciler import NetReconciler
-from tests.support.nicsite import PARENT, ROUTER, Site, nic_site, run
+from tests.support.nicsite import HOST, PARENT, ROUTER, Site, nic_site, run
+from tests.support.policed import asks
+from tests.support.talkers import Talker, server
 from tests.support.waiting import until, wait_until
 
 pytestmark = pytest.mark.kernel
 LAN = NetworkId("1b" * 32)
 BRIDGE = site_bridge_name(LAN)
+NAMES = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((sys.argv[1], 53))
+print("up", flush=True)
+while True: s.sendto(b"name", s.recvfrom(99)[1])
+"""
 
 
 @pytest.fixture
@@ -96,3 +106,36 @@ async def test_a_link_that_comes_later_is_moved_then(site: Site, network: NetRec
     run("ip", "link", "set", "away", "name", PARENT)
     await until(is_port, deadline=5)
     await until(lambda: not network.troubles, deadline=5)
+
+
+async def test_policies_judge_machines_of_the_site_and_the_host_and_names_are_told(
+    site: Site, network: NetReconciler
+) -> None:
+    """The container's host is asked for names at a port of the bridge, its own addresses are the bridge's."""
+    instance, own, resolver = InstanceId("c" * 64), "198.18.9.140", "198.18.9.128"
+    web = Party(name="web", network=LAN, network_name="lan", ipv4=own)
+    place = Place(network=LAN, name="lan", subnets=("198.18.9.0/24",), parties=(web,))
+    shut = PolicySpec(name="shut", selects=Selector(container="web"), ingress=(), egress=())
+    await network.apply(plan())
+    await until(is_port, deadline=5)
+    space, router = await network.open_namespace(instance), f"/run/netns/{site.router}"
+    await network.attach(
+        EndpointRequest(instance=instance, network=LAN, ifname="eth0", ipv4=own, default_route=True)
+    )
+    servers = [server(space, "web"), server("/proc/self/ns/net", "host"), server(router, "router")]
+    servers.append(Talker("/proc/self/ns/net", NAMES, resolver))
+    try:
+        for bridge_nf in (0, 1):
+            run("sh", "-c", f"echo {bridge_nf} > /proc/sys/net/bridge/bridge-nf-call-iptables")
+            await network.police(HostPolicies())
+            assert asks(router, own) and asks(router, own, "udp")
+            assert all(asks(space, target) for target in (HOST, ROUTER))
+            await network.police(host_policies([shut], {endpoint_key(instance, LAN): web}, {LAN: place}))
+            assert not asks(router, own) and not asks(router, own, "udp"), bridge_nf
+            assert not any(asks(space, target) for target in (HOST, ROUTER)), bridge_nf
+            assert asks(space, resolver, "udp", 53), f"names are everybody's, {bridge_nf}"
+            assert asks("/proc/self/ns/net", own), f"its host always reaches it, {bridge_nf}"
+    finally:
+        for one in servers:
+            one.close()
+    await network.drop_namespace(instance)

@@ -19,9 +19,9 @@ from model.policy import PolicySpec, Selector
 from model.spec import NetworkSpec, Subnet
 from net.host import EndpointRequest
 from net.naming import shim_name
-from tests.kernel.test_policies import API, INGRESS, STRANGER, WEB, Policed, asks
 from tests.support.hostprocess import run_in
 from tests.support.nethosts import NetHosts, address, inner4, inner6, ip, net_hosts, network_id, overlay
+from tests.support.policed import API, INGRESS, STRANGER, WEB, Policed, asks
 from tests.support.talkers import answers, server
 from tests.support.waiting import wait_until
 
@@ -209,11 +209,14 @@ def test_policies_hold_inside_the_container_from_its_first_packet_on() -> None:
                 heard = {(n, i): site.hears(n, i, target, kind) for n in (1, 2) for i in (API, STRANGER)}
                 assert heard == {k: k[1] == API for k in heard}, (target, kind)
                 assert asks(shim, target, kind), "its host always reaches it"
+        assert not any(
+            site.hears(n, STRANGER, site.near(1, WEB), kind) for n in (1, 2) for kind in ("tcp", "udp")
+        )
         site.police()
-        assert all(site.hears(2, STRANGER, target) for target in site.web(1))
+        assert all(site.hears(2, STRANGER, target) for target in (*site.web(1), site.near(1, WEB)))
         out = PolicySpec(name="out", selects=Selector(container="stranger"), egress=())
         site.police(out)
-        assert not any(site.hears(2, STRANGER, target) for target in site.web(1))
+        assert not any(site.hears(2, STRANGER, target) for target in (*site.web(1), site.near(1, WEB)))
         assert site.hears(2, API, site.web(1)[0])
         made.hosts[2].kill()
         assert not site.hears(2, STRANGER, site.web(1)[0])

@@ -7,12 +7,14 @@ import random
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
 from model.ids import HostId, InstanceId, NetworkId
 from model.policy import Party, PolicyPeer, PolicyPort, PolicyProtocol, PolicyRule, PolicySpec, Selector
 from net import firewall, policychains
 from net.backend.base import Scene
 from net.host import EndpointRequest
+from net.naming import bridge_name, site_bridge_name, speaker_name, veth_name
 from net.policy import (
     HostPolicies,
     Place,
@@ -179,6 +181,8 @@ def test_host_policies_rules_of_all_that_select_are_added_up() -> None:
         (PolicyPeer(outside=True), "192.0.2.9", True),
         (PolicyPeer(outside=True), "2001:db8::1", True),
         (PolicyPeer(outside=True), "10.1.0.3", False),
+        (PolicyPeer(outside=True), "fe80::1", False),
+        (PolicyPeer(outside=True), "255.255.255.255", False),
     ],
 )
 def test_rule_peer_means_these_addresses(peer: PolicyPeer, address: str, passes: bool) -> None:
@@ -225,8 +229,45 @@ def test_endpoint_selected_one_way_is_open_the_other() -> None:
     routed, switched = policychains.inet(policies, (foot,)), policychains.bridge(policies, (foot,))
     assert routed.sets["gets4"].elements == {"10.1.0.2": f"jump {name}"}
     assert routed.sets["sends4"].elements == {}
-    assert switched.sets["sends6"].elements == {"fd00::2": "jump open"}
+    port = veth_name(instance, NET)
+    assert switched.sets["sends"].elements == {port: "jump open"}
+    assert switched.sets["gets"].elements == {port: f"jump {name}"}
     assert set(routed.sets["policed4"].elements) == {"10.1.0.2"}
+    assert routed.sets["local6"].elements == {}
+
+
+def test_endpoint_is_judged_by_its_link_local_address_on_its_own_links_alone() -> None:
+    """Another endpoint may have the same MAC, on a network of its own."""
+    instance, other = InstanceId("e" * 64), NetworkId("b" * 64)
+    foot = EndpointRequest(
+        instance=instance, network=NET, ifname="eth0", ipv6="fd00::2", mac="02:00:00:00:00:07"
+    )
+    beside = replace(foot, network=other, ifname="eth1", ipv6="fd01::2")
+    shut = PolicySpec(name="shut", selects=Selector(network="back"), egress=())
+    policies = host_policies([shut], {endpoint_key(instance, NET): WEB}, {NET: PLACE})
+    (name,) = policies.classes
+    found = policychains.inet(policies, (foot, beside)).sets["local6"].elements
+    assert found == {
+        f"{link} . fe80::ff:fe00:7": f"jump {name}"
+        for link in (bridge_name(NET), speaker_name(NET), site_bridge_name(NET))
+    }
+
+
+def test_port_is_judged_before_its_endpoint_has_an_address() -> None:
+    instance = InstanceId("e" * 64)
+    foot = EndpointRequest(instance=instance, network=NET, ifname="eth0", dhcp=True)
+    policies = host_policies([TO_WEB], {endpoint_key(instance, NET): WEB}, {NET: PLACE})
+    assert policychains.bridge(policies, (foot,)).sets["gets"].elements.keys() == {veth_name(instance, NET)}
+
+
+def test_routed_packets_of_the_sites_bridges_are_judged_where_there_are_any() -> None:
+    policies = host_policies([TO_WEB], feet(WEB), {NET: PLACE})
+    texts = {
+        sited: [rule.text for rule in policychains.inet(policies, (), sited=sited).chains["judge"].rules]
+        for sited in (False, True)
+    }
+    assert 'oifname "fln*" ip daddr vmap @gets4' in texts[True]
+    assert texts[False] == [text for text in texts[True] if "fln" not in text]
 
 
 def test_party_with_a_range_for_an_address_opens_nothing() -> None:

@@ -1,0 +1,119 @@
+"""Policies on one link: its own addresses, groups and broadcasts, addresses beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from model.policy import PolicyPeer, PolicyRule, PolicySpec, Selector
+from model.spec import NetworkSpec
+from net.naming import bridge_name
+from tests.support.nethosts import net_hosts, network_id
+from tests.support.policed import (
+    API,
+    BRIDGED,
+    INGRESS,
+    LOCAL,
+    ROUTED,
+    STRANGER,
+    WEB,
+    Policed,
+    instance_of,
+    set_bridge_nf,
+)
+from tests.support.talkers import Talker, server
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.kernel
+
+LISTEN = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("", 9)); s.settimeout(0.5)
+print("up", flush=True)
+for line in sys.stdin:
+    try: print(s.recvfrom(99)[1][0], flush=True)
+    except OSError: print("nothing", flush=True)
+"""
+SEND = """
+import socket, sys
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"?", (sys.argv[1], 9))
+"""
+SHUT = PolicySpec(name="shut", selects=Selector(service="api"), ingress=(), egress=())
+
+
+@pytest.fixture(params=[(LOCAL, 2), (ROUTED, 2), (BRIDGED, 1)], ids=["bridge", "routed", "bridged"])
+def site(request: pytest.FixtureRequest) -> Iterator[tuple[Policed, int]]:
+    """A web server on host 2, and the number of the host that others are to stand on."""
+    spec, asker = request.param
+    with net_hosts(2, "flpn") as hosts:
+        made = Policed(hosts, spec)
+        try:
+            made.start((2, WEB), (asker, STRANGER), (asker, API))
+            yield made, asker
+        finally:
+            made.close()
+
+
+def test_closed_container_is_reached_by_no_address_of_its_link(site: tuple[Policed, int]) -> None:
+    made, asker = site
+    near = made.near(2, WEB)
+    targets = (near, "255.255.255.255", "224.0.0.1", "ff02::1%eth0")
+    assert all(made.shouts(asker, STRANGER, target) for target in targets), "open to all"
+    assert made.hears(asker, STRANGER, near)
+    for bridge_nf in (0, 1):
+        set_bridge_nf(made.hosts, bridge_nf)
+        made.police(INGRESS)
+        assert not [target for target in targets if made.shouts(asker, STRANGER, target)], bridge_nf
+        assert not made.hears(asker, STRANGER, near), bridge_nf
+        assert made.shouts(asker, API, "255.255.255.255"), "whom the policy names may do so"
+        assert all(made.hears(asker, API, target) for target in made.web(2)), bridge_nf
+        made.police()
+
+
+def test_container_that_may_go_outside_reaches_no_neighbour_by_its_link(site: tuple[Policed, int]) -> None:
+    made, asker = site
+    rule = PolicyRule(peers=(PolicyPeer(outside=True),))
+    made.police(PolicySpec(name="out", selects=Selector(service="api"), egress=(rule,)))
+    targets = (made.near(2, WEB), "255.255.255.255", "224.0.0.1", "ff02::1%eth0")
+    assert not [target for target in targets if made.shouts(asker, API, target)]
+    assert made.hears(asker, STRANGER, made.near(2, WEB))
+
+
+def test_closed_container_gets_no_frame_for_another_address_of_its(site: tuple[Policed, int]) -> None:
+    made, asker = site
+    host, beside = made.hosts.hosts[2], "192.0.2.77"
+    host.inside(instance_of(2, WEB), "ip", "address", "add", f"{beside}/32", "dev", "lo")
+    way = ("ip", "route", "add", beside, "via", made.web(2)[0], "dev", "eth0", "onlink")
+    made.hosts.hosts[asker].inside(instance_of(asker, STRANGER), *way)
+    listener = Talker(made.space(2, WEB), LISTEN)
+    send = (instance_of(asker, STRANGER), "python3", "-c", SEND, beside)
+    try:
+        made.hosts.hosts[asker].inside(*send)
+        assert listener.say("?") == made.party(asker, STRANGER).ipv4
+        made.police(INGRESS)
+        made.hosts.hosts[asker].inside(*send)
+        assert listener.say("?") == "nothing"
+    finally:
+        listener.close()
+
+
+@pytest.mark.parametrize("spec", [LOCAL, ROUTED, BRIDGED], ids=["bridge", "routed", "bridged"])
+def test_container_that_may_send_nothing_reaches_its_host_by_no_address_of_the_link(
+    spec: NetworkSpec,
+) -> None:
+    with net_hosts(1, "flph") as hosts:
+        made = Policed(hosts, spec)
+        made.start((1, API), (1, STRANGER))
+        words = ("ip", "-o", "-6", "address", "show", "dev", bridge_name(network_id(1)), "scope", "link")
+        wait_until(lambda: "tentative" not in hosts.hosts[1].run(*words).stdout, deadline=5)
+        shown = hosts.hosts[1].run(*words).stdout.split()
+        gateway = f"{shown[shown.index('inet6') + 1].partition('/')[0]}%eth0"
+        host = server(f"/run/netns/{hosts.hosts[1].netns}", "host")
+        try:
+            assert made.hears(1, API, gateway) and made.hears(1, API, gateway, "udp")
+            made.police(SHUT)
+            assert not made.hears(1, API, gateway) and not made.hears(1, API, gateway, "udp")
+            assert made.hears(1, STRANGER, gateway)
+        finally:
+            host.close()
