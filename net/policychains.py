@@ -211,7 +211,12 @@ _BEGINNINGS = (
         "answers to datagrams",
     ),
 )
-_BESIDE = (rule("meta protocol arp return", "neighbours, RFC 826"),)
+_BESIDE = (
+    rule("meta protocol arp return", "neighbours, RFC 826"),
+    rule("ip frag-off & 0x1fff != 0 return", "of a datagram whose beginning was judged"),
+    rule("frag frag-off != 0 return", "of a datagram whose beginning was judged"),
+)
+"""On a bridge packets come in the parts that they were sent in; a later one is worthless alone."""
 _ARRIVES = (
     rule("udp sport . udp dport { 67 . 68, 547 . 546 } return", "DHCP servers' answers"),
     rule("igmp type membership-query return", "who listens to which group, RFC 3376"),

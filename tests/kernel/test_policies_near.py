@@ -1,4 +1,4 @@
-"""Policies on one link: its own addresses, groups and broadcasts, addresses beside."""
+"""Policies on one link: its own addresses, groups and broadcasts, addresses beside, datagrams in parts."""
 
 from __future__ import annotations
 
@@ -38,6 +38,24 @@ for line in sys.stdin:
 SEND = """
 import socket, sys
 socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"?", (sys.argv[1], 9))
+"""
+ECHO = """
+import socket
+four, six = (socket.socket(f, socket.SOCK_DGRAM) for f in (socket.AF_INET, socket.AF_INET6))
+import selectors
+chosen = selectors.DefaultSelector()
+six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+for s in (four, six): s.bind(("", 80)); chosen.register(s, selectors.EVENT_READ)
+print("up", flush=True)
+while True:
+    for key, _ in chosen.select(): key.fileobj.sendto(*key.fileobj.recvfrom(9000))
+"""
+LARGE = """
+import socket, sys
+target = sys.argv[1]
+s = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(0.4); s.connect((target, 80)); s.send(bytes(3000))
+print(len(s.recv(9000)))
 """
 SHUT = PolicySpec(name="shut", selects=Selector(service="api"), ingress=(), egress=())
 
@@ -117,3 +135,23 @@ def test_container_that_may_send_nothing_reaches_its_host_by_no_address_of_the_l
             assert made.hears(1, STRANGER, gateway)
         finally:
             host.close()
+
+
+@pytest.mark.parametrize("bridge_nf", [0, 1])
+def test_datagrams_in_parts_pass_there_and_back(bridge_nf: int) -> None:
+    with net_hosts(1, "flpf") as hosts:
+        made = Policed(hosts, LOCAL)
+        set_bridge_nf(hosts, bridge_nf)
+        made.start((1, API), (1, STRANGER))
+        hosts.container(1, WEB, 1)
+        echo = Talker(str(hosts.hosts[1].run_dir / "ns" / instance_of(1, WEB)), ECHO)
+        closed = PolicySpec(name="closed", selects=Selector(service="api"), ingress=())
+        try:
+            made.police(INGRESS, closed)
+            for target in made.web(1):
+                ask = ("python3", "-c", LARGE, target)
+                assert hosts.hosts[1].inside(instance_of(1, API), *ask).stdout == "3000\n", target
+                refused = hosts.hosts[1].inside(instance_of(1, STRANGER), *ask, check=False)
+                assert refused.returncode != 0, target
+        finally:
+            echo.close()
