@@ -1,10 +1,11 @@
 """The packet filter of what stays on a bridge, as a value: nobody speaks for another. Pure.
 
 Invariant: a frame from a container carries that endpoint's own MAC and address, and says nothing that only a
-router or a DHCP server says; a gateway's MAC, the same on each host, stays off the tunnels; where icc is off
-no frame passes from port to port. What is dropped is counted. The first two chains
-begin with a comparison of the link's prefix, which costs other traffic less than a look-up in a set; all but
-the first are there only with networks that need them.
+router or a DHCP server says; one of any other protocol goes nowhere, for behind a second header or tag an
+address may stand that its reader believes. A gateway's MAC, the same on each host, stays off the tunnels;
+where icc is off no frame passes from port to port. What is dropped is counted. The first two chains begin
+with a comparison of the link's prefix, which costs other traffic less than a look-up in a set; all but the
+first are there only with networks that need them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from net.state import Chain, ElementSet, NftTable, Rule, element_set, rule
 RAW, FILTER = -300, 0
 """Priorities of netfilter hooks (nft(8))."""
 SEED = 0xF107D
+ND_ROUTER_ADVERT, ND_NEIGHBOR_ADVERT, ND_REDIRECT = 134, 136, 137
+"""Types of ICMPv6 (RFC 4861)."""
 
 
 def table(members: tuple[Member, ...], endpoints: tuple[EndpointRequest, ...]) -> NftTable:
@@ -97,20 +100,21 @@ def _guard_rules() -> tuple[Rule, ...]:
         rule("ip saddr 0.0.0.0 udp dport 67 accept", "DHCP, before it has an address"),
         rule("arp saddr ip 0.0.0.0 accept", "probe, RFC 5227"),
         rule("ip6 saddr :: meta l4proto ipv6-icmp accept", "before it has an address, RFC 4862"),
-        rule("ether type { ip, arp, ip6 } counter drop", "spoofed source"),
+        rule("counter drop", "spoofed source, or no protocol of a container's"),
     )
 
 
 def _router_chains() -> Mapping[str, Chain]:
-    """Ahead of what lets a container's own address pass: its advertisements would be believed."""
+    """Ahead of what lets a container's own address pass: its advertisements would be believed. The message's
+    type is read where it stands: nft's own word for it passes over frames with a VLAN's tag."""
     target = f"jhash @th,64,128 mod {MODULUS:#x} seed {SEED:#x}"
     servers = "udp sport . udp dport { 67 . 68, 547 . 546 }"
-    advertised = f"icmpv6 type nd-neighbor-advert iifname . {target} != @targets6"
+    advertised = f"@th,0,8 {ND_NEIGHBOR_ADVERT} iifname . {target} != @targets6"
     return {
         "no_dhcp": Chain(rules=(rule(f"{servers} counter drop", "a container is no DHCP server"),)),
         "no_router": Chain(
             rules=(
-                rule("icmpv6 type { nd-router-advert, nd-redirect } counter drop", "it is no router"),
+                rule(f"@th,0,8 {{ {ND_ROUTER_ADVERT}, {ND_REDIRECT} }} counter drop", "it is no router"),
                 rule(f"{advertised} counter drop", "another's address, RFC 4861"),
             )
         ),

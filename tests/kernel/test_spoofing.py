@@ -17,7 +17,7 @@ from model.status import BoundPort
 from net.naming import bridge_name, endpoint_mac, link_local, veth_name, vxlan_name
 from tests.support.hostprocess import HostProcess, run_in
 from tests.support.nethosts import NetHosts, address, inner4, inner6, net_hosts, network_id, overlay
-from tests.support.packets import arp, ether, icmp6, ip4, ip6, packed, raw_mac, udp
+from tests.support.packets import arp, ether, icmp6, ip4, ip6, packed, raw_mac, tagged, udp
 from tests.support.talkers import Talker
 from tests.support.waiting import wait_until
 
@@ -68,6 +68,11 @@ class Ground:
 
     def send(self, *frames: bytes) -> None:
         self.host.inside(self.forger, sys.executable, "-c", SEND, "eth0", *(f.hex() for f in frames))
+
+    def believes(self) -> dict[str, str]:
+        """Where the victim believes its neighbours to be."""
+        table = self.host.inside(self.victim, "ip", "-j", "neigh", "show").stdout
+        return {entry["dst"]: entry["lladdr"] for entry in json.loads(table) if "lladdr" in entry}
 
     def knows(self) -> str:
         """Where the bridge believes the victim's MAC to be."""
@@ -128,6 +133,20 @@ def test_forged_frames_of_a_container_are_dropped_and_counted(ground: Ground) ->
     assert port == veth_name(ground.victim, NETWORK)
     for target in (ground.victims4, ground.victims6):
         assert ground.host.inside(ground.forger, *ping, target, check=False).returncode == 0, target
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_forged_frames_behind_a_tag_are_dropped_and_counted(ground: Ground, times: int) -> None:
+    """The kernel takes a tag of VLAN 0 off, wherever the frame arrives, and one behind it as well."""
+    for target in (ground.ip4, ground.ip6, ground.gateway):
+        ground.host.inside(ground.victim, "busybox", "ping", "-c1", "-W1", target)
+    believed, port = ground.believes(), ground.knows()
+    assert believed[ground.gateway]
+    for what, frame in forgeries(ground).items():
+        before = dropped(ground.host, "bridge")
+        ground.send(tagged(frame, times))
+        assert dropped(ground.host, "bridge") == before + 1, what
+        assert ground.knows() == port and ground.believes() == believed, what
 
 
 def test_own_frames_pass_uncounted(ground: Ground) -> None:

@@ -20,6 +20,11 @@ def ether(source: str, kind: int, payload: bytes, target: str = BROADCAST) -> by
     return raw_mac(target) + raw_mac(source) + kind.to_bytes(2, "big") + payload
 
 
+def tagged(frame: bytes, times: int = 1) -> bytes:
+    """The same with tags of VLAN 0, which say nothing but a priority (IEEE 802.1Q)."""
+    return frame[:12] + bytes.fromhex("81000000") * times + frame[12:]
+
+
 def checksum(data: bytes) -> int:
     total = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
