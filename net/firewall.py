@@ -193,13 +193,7 @@ def _untracked_chains(
             )
         ),
         **directrules.chains(link, verdict),
-        "tunnel": Chain(
-            rules=(
-                rule("ip saddr @peers4 notrack accept", "known peer"),
-                rule("ip6 saddr @peers6 notrack accept", "known peer"),
-                rule("counter drop", "not a peer of this fleet"),
-            )
-        ),
+        "tunnel": _tunnel_chain(scene.address),
         "early": Chain(
             type="filter",
             hook="prerouting",
@@ -208,6 +202,19 @@ def _untracked_chains(
         ),
         "early_output": Chain(type="filter", hook="output", priority=RAW, rules=(*sent, *answers)),
     }
+
+
+def _tunnel_chain(own: str) -> Chain:
+    """Only peers know what they tunnel to, this host's own underlay address. A container of a peer's can send
+    to any other of this host's and leave with its host's address (`_tunnels_apart`); the kernel would take it
+    at each."""
+    family, digit = ("ip6", "6") if is_ipv6(own) else ("ip", "4")
+    return Chain(
+        rules=(
+            rule(f"{family} daddr {own} {family} saddr @peers{digit} notrack accept", "known peer"),
+            rule("counter drop", "not a peer of this fleet, or not sent to a tunnel's end"),
+        )
+    )
 
 
 def _questions() -> tuple[Rule, ...]:
