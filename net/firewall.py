@@ -17,7 +17,7 @@ from net.backend.base import Member, Scene, is_ipv6
 from net.host import EndpointRequest, PublishRequest
 from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.names import has_names
-from net.naming import BRIDGE, SHIM, VXLAN, WIREGUARD
+from net.naming import BRIDGE, OURS, SHIM, SITE_BRIDGE, VXLAN, WIREGUARD
 from net.policy import HostPolicies
 from net.publish import elements
 from net.spans import without
@@ -96,10 +96,11 @@ def _inet(
     ports = elements(published)
     ingress, link = ingressrules.member_of(members), directrules.link_of(members)
     shims = any(m.traits.upper is not None and m.traits.inner for m in members)
+    sited = any(m.traits.bridge for m in members)
     tracking = policychains.tracking(policies)
     return NftTable(
         chains={
-            **_inet_chains(scene, vnis, tracking, ingress, closed, link, shims=shims),
+            **_inet_chains(scene, vnis, tracking, ingress, closed, link, shims=shims, sited=sited),
             **_publish_chains(firewall),
             **ingressrules.chains(ingress, scene),
             **sealing.chains(closed),
@@ -134,10 +135,11 @@ def _inet_chains(
     link: str,
     *,
     shims: bool,
+    sited: bool,
 ) -> Mapping[str, Chain]:
     unsealed = sealing.arrivals(closed, scene.vxlan_port)
     return {
-        **_untracked_chains(scene, vnis, tracking, unsealed, link, shims=shims),
+        **_untracked_chains(scene, vnis, tracking, unsealed, link, shims=shims, sited=sited),
         **_forward_chains(scene.vxlan_port, ingress, closed, link),
         "postrouting": Chain(
             type="nat", hook="postrouting", priority=SRCNAT, rules=_source_rules(ingress, link)
@@ -153,6 +155,7 @@ def _untracked_chains(
     link: str,
     *,
     shims: bool,
+    sited: bool,
 ) -> Mapping[str, Chain]:
     """What connection tracking never sees: our tunnels, what passes between containers, and questions for
     names, which a container that publishes port 53 would catch by its NAT otherwise. Answers to this
@@ -198,10 +201,22 @@ def _untracked_chains(
             type="filter",
             hook="prerouting",
             priority=RAW,
-            rules=(*unsealed, *tunnel, *inner, *directrules.arrivals(link)),
+            rules=(*unsealed, *tunnel, *inner, *directrules.arrivals(link), *_strangers(sited=sited)),
         ),
         "early_output": Chain(type="filter", hook="output", priority=RAW, rules=(*sent, *answers)),
     }
+
+
+def _strangers(*, sited: bool) -> tuple[Rule, ...]:
+    """Last in the chain ahead of connection tracking: by a link that is not ours a container's source comes
+    only where the way back to it leads there (`net.directrules`). The host itself would believe it."""
+    links = (f'iifname != "{OURS}*"', *((f'iifname "{SITE_BRIDGE}*"',) if sited else ()))
+    away, why = "fib saddr . iif oif missing", "a container's address does not come from outside"
+    return tuple(
+        rule(f"{link} {source} {away} counter drop", why)
+        for link in links
+        for source in ("ip saddr @inside4", "ip6 saddr @inside6")
+    )
 
 
 def _tunnel_chain(own: str) -> Chain:

@@ -225,6 +225,19 @@ def test_container_can_not_speak_by_its_hosts_tunnels(mode: str) -> None:
             listener.close()
 
 
+def test_packet_of_the_lan_with_a_containers_address_to_the_host_is_dropped_and_counted(lan: Ground) -> None:
+    listener = Talker(f"/run/netns/{lan.host.netns}", LISTEN)
+    try:
+        outside(lan, SEND_IP, ip4("198.18.7.1", address(1), udp(7, 9)).hex(), address(1))
+        assert listener.say("?") == "198.18.7.1"
+        before = dropped(lan.host, "inet")
+        outside(lan, SEND_IP, ip4(lan.ip4, address(1), udp(7, 9)).hex(), address(1))
+        assert listener.say("?") == "nothing"
+        assert dropped(lan.host, "inet") == before + 1
+    finally:
+        listener.close()
+
+
 def test_packet_of_the_lan_with_a_containers_address_is_dropped_and_counted(lan: Ground) -> None:
     listener = Talker(str(lan.host.run_dir / "ns" / lan.victim), LISTEN)
     port = BoundPort(target=9, published=9009, protocol="udp", host_ip="")
