@@ -3,7 +3,8 @@
 Docker Engine sets the policy of its FORWARD chain to drop, and a drop is final, so nothing of ours would pass
 on its hosts. This is the one exception to touching marked objects only: rules marked as ours, behind the
 user's own, whose drops stay final, and before the chain's last RETURN. They accept what is ours to judge,
-which the table `flota` does; what our containers send to Docker's bridges stays Docker's to judge.
+which the table `flota` does; what our containers send to Docker's bridges stays Docker's to judge. None of
+them stands where ufw drops too: its chains come after Docker's, and what it closes stays closed.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ CHAIN = "DOCKER-USER"
 MARK = "flota"
 """The comment of our rules."""
 _RETURN = ["-j", "RETURN"]
+UFW = ("ufw-", "ufw6-")
+"""How its chains are called."""
 
 
 def wanted(listing: str, family: AdmissionFamily) -> Admission | None:
     """By what `iptables -S` lists; None where there is no such chain, or nothing is dropped for want of a
-    rule."""
+    rule, or where ufw has a say of its own."""
     rules = _split(listing)
     if ["-N", CHAIN] not in rules or ["-P", "FORWARD", "DROP"] not in rules:
+        return None
+    if any(words[:2] == ["-A", "FORWARD"] and words[-1].startswith(UFW) for words in rules):
         return None
     return Admission(family=family, past=tuple(sorted(_bridges(rules))))
 

@@ -71,6 +71,16 @@ def test_nothing_is_wanted_where_docker_drops_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    "chains", [("ufw-before-logging-forward", "ufw-before-forward"), ("ufw6-reject-forward",)]
+)
+def test_nothing_is_wanted_where_ufw_drops_too(chains: tuple[str, ...]) -> None:
+    """Its chains come behind Docker's: an accept of ours there would open what it closes."""
+    theirs = "".join(f"-A FORWARD -j {name}\n" for name in chains)
+    assert wanted(listing(theirs, ours(), RETURN), "ip") is None
+    assert wanted(listing("-N ufw-user-forward\n", RETURN), "ip") == WANTED, "ufw is off"
+
+
+@pytest.mark.parametrize(
     "chain",
     [
         RETURN,
