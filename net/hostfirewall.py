@@ -8,8 +8,9 @@ condition unknown here is passed over; one that refuses, or leads elsewhere, ref
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from model.spec import Struct
@@ -50,6 +51,15 @@ class HostFirewall(Struct):
 
 
 NO_FIREWALL = HostFirewall()
+
+
+def heard(listing: str, stands: Callable[[], bool]) -> HostFirewall:
+    """`read` of a listing as text, "" where there was none: then everything is refused, as long as the table
+    `stands`."""
+    try:
+        return read(json.loads(listing))
+    except ValueError:
+        return read({}) if stands() else NO_FIREWALL
 
 
 def read(listing: Mapping[str, Any]) -> HostFirewall:

@@ -47,11 +47,10 @@ class Nft:
 
     def host_firewall(self) -> HostFirewall:
         """Costs next to nothing on hosts without firewalld's table."""
-        with nfnetlink.connect() as link:
-            if not nfnetlink.has_table(link, nfnetlink.NFPROTO_INET, hostfirewall.TABLE):
-                return NO_FIREWALL
+        if not _has_firewalld():
+            return NO_FIREWALL
         code, output, _ = self._run(f"list table inet {hostfirewall.TABLE}", listing=True)
-        return hostfirewall.read(json.loads(output)) if code == 0 else NO_FIREWALL
+        return hostfirewall.heard(output if code == 0 else "", _has_firewalld)
 
     def close(self) -> None:
         self._context = None
@@ -62,6 +61,11 @@ class Nft:
         self._context.set_json_output(listing)
         code, output, error = self._context.cmd(script)
         return int(code), str(output or ""), str(error or "")
+
+
+def _has_firewalld() -> bool:
+    with nfnetlink.connect() as link:
+        return nfnetlink.has_table(link, nfnetlink.NFPROTO_INET, hostfirewall.TABLE)
 
 
 def _dormant() -> list[Family]:

@@ -9,7 +9,7 @@ import pytest
 
 from net import firewall
 from net.backend.base import Scene
-from net.hostfirewall import GATE, NO_FIREWALL, OUTSIDE, HostFirewall, gate, read
+from net.hostfirewall import GATE, NO_FIREWALL, OUTSIDE, HostFirewall, gate, heard, read
 from net.servicechains import Frame, base_chains
 
 OWN = [f'iifname "{prefix}*" goto publish' for prefix in ("flb", "flx", "flw")]
@@ -145,3 +145,12 @@ def test_containers_and_clients_of_an_allow_list_are_not_asked_about() -> None:
 def test_without_firewalld_nothing_of_it_is_there() -> None:
     assert gate(NO_FIREWALL, "publish") == {}
     assert base_chains(Frame(ports=True)).keys() & {OUTSIDE, f"{GATE}0"} == set()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"nftables": [{"rule": {"chain": "filter_INPUT", "expr": [{}]}}]}']
+)
+def test_table_that_can_not_be_listed_refuses_everything_while_it_stands(text: str) -> None:
+    closed = heard(text, lambda: True)
+    assert closed == read({}) and words(closed)[f"{GATE}0"] == ["accept"]
+    assert heard(text, lambda: False) == NO_FIREWALL
