@@ -39,6 +39,8 @@ class Convergence:
         """Links that must not go though nobody wants them, and why."""
         self.refused: Mapping[str, CommandFailed] = {}
         """Links that could not be made, and why."""
+        self.filtered = False
+        """Whether the packet filter is as was wanted last."""
         self.firewall = NO_FIREWALL
         """The host's own, as last seen."""
         self.issued = 0
@@ -48,7 +50,9 @@ class Convergence:
         """Raises CommandFailed for the first that the kernel refuses."""
         self.issued += len(operations)
         if operations:
+            stood, self.filtered = self.filtered, False
             await self._kernel.apply(operations)
+            self.filtered = stood
 
     async def present(self, instances: Iterable[InstanceNetwork]) -> list[InstanceNetwork]:
         """Those whose namespace there is. One that somebody else let go of is held again first: its container
@@ -79,11 +83,13 @@ class Convergence:
     async def _brought(
         self, wanted: Callable[[HostFirewall], NetState], thorough: bool
     ) -> tuple[Sequence[Operation], CommandFailed | None]:
+        self.filtered = False
         before, self.firewall = self.firewall, await self._kernel.host_firewall()
         want: NetState = await in_thread(wanted, self.firewall)
         operations, failure, self.refused = await self._difference(want), None, {}
         try:
             await self.issue(operations)
+            self.filtered = True
         except CommandFailed:
             operations, failure = await self._what_can_be(want)
         if thorough:
@@ -152,16 +158,17 @@ class Convergence:
 
     async def _what_can_be(self, want: NetState) -> tuple[Sequence[Operation], CommandFailed | None]:
         """One by one; the first refusal."""
-        done, refused, failure = list[Operation](), dict[str, CommandFailed](), None
+        done, refused, failure, filtered = list[Operation](), dict[str, CommandFailed](), None, True
         for operation in await self._difference(want):
             try:
                 await self.issue((operation,))
                 done.append(operation)
             except CommandFailed as error:
                 failure = failure or error
+                filtered = filtered and isinstance(operation, Op)
                 if isinstance(operation, Op) and isinstance(operation.item, Link):
                     refused[operation.item.name] = error
-        self.refused = refused
+        self.refused, self.filtered = refused, filtered
         return done, failure
 
     def _expected(self, operation: Operation) -> bool:

@@ -318,7 +318,7 @@ class NetReconciler:
             before, self._plan = self._plan, replace(self._plan, policies=policies)
             unfenced = await self._fences.all(self._plan, self._instances.values())
             await self._telling.tell(*self._instances.values())
-            if before.policies.classes.keys() == policies.classes.keys():
+            if before.policies.classes.keys() == policies.classes.keys() and self._convergence.filtered:
                 feet = self._instances.values()
                 now, then = policy_tables(self._plan, feet), policy_tables(before, feet)
                 await self._change(nft_operations(now, then))

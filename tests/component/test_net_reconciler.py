@@ -12,6 +12,7 @@ import pytest
 
 from model.errors import CommandFailed, InUse
 from net.convergence import Convergence
+from net.diff import NftOp, Operation
 from net.endpoint import InstanceNetwork
 from net.flows import Connection
 from net.host import Drift
@@ -19,6 +20,7 @@ from net.hostfirewall import GATE, NO_FIREWALL, HostFirewall, Step
 from net.kernel.fake import FakeKernel, without_link
 from net.loadbalance import ElementChange, Flow, Ledger, pack
 from net.naming import bridge_name, vxlan_name
+from net.policy import HostPolicies, compiled
 from net.proxying import FakeProxy
 from net.reconciler import NetReconciler
 from net.servicechains import Frame
@@ -186,6 +188,29 @@ async def test_steering_that_was_changed_is_set_back_and_told(tmp_path: Path) ->
     await until(lambda: told, deadline=2, what="report")
     assert [drift.object for drift in told] == [f"packet steering of {vxlan_name(NETWORK)}"]
     assert kernel.unsteered_links == {"eth0"}
+    await network.close()
+
+
+async def test_policies_that_the_kernel_refused_are_in_force_only_once_it_takes_them(tmp_path: Path) -> None:
+    class Refusing(FakeKernel):
+        async def apply(self, operations: Sequence[Operation]) -> None:
+            if refusing and any(isinstance(one, NftOp) for one in operations):
+                raise CommandFailed("nft refused")
+            await super().apply(operations)
+
+    refusing, kernel = False, Refusing()
+    network = NetReconciler(tmp_path, kernel=kernel)
+    await network.start()
+    await network.apply(plan())
+    name = "in-0123456789ab"
+    policies = HostPolicies(classes={name: compiled(name, ())})
+    refusing = True
+    for _ in range(2):
+        with pytest.raises(CommandFailed, match="nft refused"):
+            await network.police(policies)
+    refusing = False
+    await network.police(policies)
+    assert name in kernel.state.tables["inet"].chains
     await network.close()
 
 
