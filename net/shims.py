@@ -30,6 +30,8 @@ class Shims:
         self._kernel, self._tell = kernel, tell
         self._wanted: Mapping[str, Foot] = {}
         self._asked: dict[str, Foot] = {}
+        self._failed: dict[str, Foot] = {}
+        """Could not be asked about last, which is told once."""
         self._bell = Bell()
 
     def follow(self, plan: NetworkPlan) -> None:
@@ -49,21 +51,24 @@ class Shims:
             await self._bell.wait()
             self._asked = {name: foot for name, foot in self._asked.items() if self._wanted.get(name) == foot}
             for name, foot in list(self._wanted.items()):
-                if name not in self._asked:
+                if name not in self._asked and await self._ask(name, foot):
                     self._asked[name] = foot
-                    await self._ask(name, foot)
 
-    async def _ask(self, network: str, foot: Foot) -> None:
+    async def _ask(self, network: str, foot: Foot) -> bool:
+        """Whether it could be asked; if not, it is with the next plan."""
         try:
             taken = await self._kernel.ask(foot)
         except (CommandFailed, OSError) as error:  # it is gone again, or could not be made, which is told
-            self._tell([Drift(object=f"network {network}", action=f"not asked about: {error}")])
-            return
+            if self._failed.get(network) != foot:
+                self._tell([Drift(object=f"network {network}", action=f"not asked about: {error}")])
+            self._failed[network] = foot
+            return False
         words = "a machine of the site has it too, {}: let that one take another"
         drifts = [
             (f"address {address} of network {network}", words.format(mac)) for address, mac in taken.items()
         ]
         self._tell([Drift(object=what, action=action) for what, action in drifts])
+        return True
 
 
 def _foot(network: str, addresses: tuple[str, ...]) -> Foot:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,11 +18,11 @@ from net import innerchains
 from net.diff import Op, Operation
 from net.host import AddressTaken, Drift, EndpointRequest, NetworkPlan
 from net.kernel.fake import FakeKernel, without_link
-from net.naming import veth_name
+from net.naming import shim_name, veth_name
 from net.policy import HostPolicies, Place, endpoint_key, host_policies
 from net.proxying import FakeProxy
 from net.reconciler import NetReconciler
-from net.state import Link
+from net.state import Foot, Link
 from tests.support.waiting import until
 
 LAN, ONE = NetworkId("a" * 64), InstanceId("1" * 64)
@@ -226,4 +226,28 @@ async def test_own_address_that_a_machine_of_the_site_has_too_is_told(tmp_path: 
     await network.apply(replace(plan(), mtu=1400))
     await network.apply(plan())
     assert len(told) == 1, "once is enough"
+    await network.close()
+
+
+async def test_question_that_failed_is_asked_again_with_the_next_plan(tmp_path: Path) -> None:
+    class Deaf(FakeKernel):
+        deaf = 0
+
+        async def ask(self, foot: Foot) -> Mapping[str, str]:
+            if foot.ifname == shim_name(LAN) and self.strangers == {}:
+                self.deaf += 1
+                raise CommandFailed("the link is down")
+            return await super().ask(foot)
+
+    kernel, told = Deaf(), list[Drift]()
+    network = NetReconciler(tmp_path, kernel=kernel, proxy=FakeProxy())
+    network.on_drift(told.append)
+    await network.start()
+    for mtu in (1500, 1400):
+        await network.apply(replace(plan(), mtu=mtu))
+        await until(lambda mtu=mtu: kernel.deaf == (1500, 1400).index(mtu) + 1, deadline=2)  # type: ignore[misc]
+    assert [drift.action for drift in told] == ["not asked about: the link is down"], "once is enough"
+    kernel.strangers = {"192.0.2.128": "02:00:00:00:00:99"}
+    await network.apply(plan())
+    await until(lambda: len(told) == 2, deadline=2, what="the answer")
     await network.close()
