@@ -24,6 +24,12 @@ UFW = ("ufw-", "ufw6-")
 """How its chains are called."""
 
 
+def older_kind(tables: str, program: str | None) -> bool:
+    """Whether the older kind of iptables, with these `tables` (/proc/net/ip_tables_names), may have rules of
+    Docker's, which makes them by the same `program`."""
+    return program is not None and "filter" in tables.split()
+
+
 def wanted(listing: str, family: AdmissionFamily) -> Admission | None:
     """By what `iptables -S` lists; None where there is no such chain, or nothing is dropped for want of a
     rule, or where ufw has a say of its own."""

@@ -83,10 +83,7 @@ class DockerChain:
         return done.stdout.decode(errors="replace") if done.code == 0 else None
 
     def _program(self, family: AdmissionFamily, suffix: str) -> str:
-        """The one of its kind, or the one that the host has made the usual one."""
-        name = _PROGRAMS[family]
-        found = _find(f"{name}-{self._variants[family]}{suffix}") or _find(f"{name}{suffix}")
-        return found or f"{name}{suffix}"
+        return _program(family, self._variants[family], suffix) or f"{_PROGRAMS[family]}{suffix}"
 
     def _present(self, family: AdmissionFamily) -> tuple[Variant, Signature] | None:
         """The kind of iptables that has the chain, or may have it, and what its rules are known by."""
@@ -97,13 +94,20 @@ class DockerChain:
                 if any(chain.startswith("DOCKER") for chain, _ in handles):
                     return "nft", (handles, frozenset(nfnetlink.dropping_chains(link, "filter", number)))
         try:
-            names = Path(_LEGACY[family]).read_text(encoding="ascii").split()
+            tables = Path(_LEGACY[family]).read_text(encoding="ascii")
         except OSError:
             return None
-        return ("legacy", (int(self._now() / PATIENCE),)) if "filter" in names else None
+        older = dockeruser.older_kind(tables, _program(family, "legacy", ""))
+        return ("legacy", (int(self._now() / PATIENCE),)) if older else None
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time() if self._clock is None else self._clock()
+
+
+def _program(family: AdmissionFamily, variant: Variant, suffix: str) -> str | None:
+    """The one of its kind, or the one that the host has made the usual one."""
+    name = _PROGRAMS[family]
+    return _find(f"{name}-{variant}{suffix}") or _find(f"{name}{suffix}")
 
 
 def _find(program: str) -> str | None:

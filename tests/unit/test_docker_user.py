@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from net.diff import Op, diff
-from net.dockeruser import script, seen, wanted
+from net.dockeruser import older_kind, script, seen, wanted
 from net.state import Admission, NetState
 
 ENGINE = """\
@@ -116,3 +116,9 @@ def test_rules_of_a_family_that_needs_none_any_more_go() -> None:
     broken, other = Admission(family="ip", sound=False), Admission(family="ip6")
     want, have = (NetState(admissions=frozenset(items)) for items in ({WANTED}, {broken, other}))
     assert diff(want, have) == (Op(verb="remove", item=other), Op(verb="change", item=WANTED))
+
+
+def test_older_kind_without_its_program_has_no_rules_of_dockers() -> None:
+    assert older_kind("nat\nfilter\n", "/usr/sbin/iptables-legacy")
+    assert not older_kind("nat\nfilter\n", None)
+    assert not older_kind("nat\n", "/usr/sbin/iptables-legacy")
