@@ -12,7 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from model.netoptions import apart
-from net import directrules, hostfirewall, ingressrules, l2guard, policychains, sealing, servicenat
+from net import (
+    directrules,
+    hostfirewall,
+    ingressrules,
+    l2guard,
+    policychains,
+    sealing,
+    servicenat,
+    unroutedrules,
+)
 from net.backend.base import Member, Scene, is_ipv6
 from net.host import EndpointRequest, PublishRequest
 from net.hostfirewall import NO_FIREWALL, HostFirewall
@@ -98,9 +107,10 @@ def _inet(
     shims = any(m.traits.upper is not None and m.traits.inner for m in members)
     sited = any(m.traits.bridge for m in members)
     tracking = policychains.tracking(policies)
+    closing = unroutedrules.forwarding(firewall.unrouted, members)
     return NftTable(
         chains={
-            **_inet_chains(scene, vnis, tracking, ingress, closed, link, shims=shims, sited=sited),
+            **_inet_chains(scene, vnis, tracking, ingress, closed, link, closing, shims=shims, sited=sited),
             **_publish_chains(firewall),
             **ingressrules.chains(ingress, scene),
             **sealing.chains(closed),
@@ -133,6 +143,7 @@ def _inet_chains(
     ingress: Member | None,
     closed: tuple[Member, ...],
     link: str,
+    closing: tuple[Rule, ...],
     *,
     shims: bool,
     sited: bool,
@@ -140,7 +151,7 @@ def _inet_chains(
     unsealed = sealing.arrivals(closed, scene.vxlan_port)
     return {
         **_untracked_chains(scene, vnis, tracking, unsealed, link, shims=shims, sited=sited),
-        **_forward_chains(scene.vxlan_port, ingress, closed, link),
+        **_forward_chains(scene.vxlan_port, ingress, closed, link, closing),
         "postrouting": Chain(
             type="nat", hook="postrouting", priority=SRCNAT, rules=_source_rules(ingress, link)
         ),
@@ -258,7 +269,11 @@ def _tunnels_apart(vxlan_port: int) -> tuple[Rule, ...]:
 
 
 def _forward_chains(
-    vxlan_port: int, ingress: Member | None, closed: tuple[Member, ...], link: str
+    vxlan_port: int,
+    ingress: Member | None,
+    closed: tuple[Member, ...],
+    link: str,
+    closing: tuple[Rule, ...],
 ) -> Mapping[str, Chain]:
     return {
         "from_own": Chain(
@@ -293,6 +308,7 @@ def _forward_chains(
                 *ingressrules.forwarding(ingress),
                 rule("iifname @own jump from_own", "from containers"),
                 rule("oifname @own jump to_own", "to containers"),
+                *closing,
             ),
         ),
     }

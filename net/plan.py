@@ -133,7 +133,7 @@ def service_frame(plan: NetworkPlan, firewall: HostFirewall = NO_FIREWALL) -> Fr
         onlink=tuple(name for t in traits if t.onlink for name in t.inner),
         direct=tuple(_lanes(plan, scene)),
         ports=INGRESS in plan.networks,
-        firewall=replace(firewall, admissions=()),
+        firewall=replace(firewall, admissions=(), unrouted={}),
     )
 
 

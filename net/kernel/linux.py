@@ -29,6 +29,7 @@ from net.kernel.netlink import Netlink
 from net.kernel.nft import Nft
 from net.kernel.services import ServiceLink
 from net.kernel.tunnels import TunnelLinks, of_tunnel
+from net.kernel.unrouted import Unrouted
 from net.loadbalance import ElementChange, Flow
 from net.state import Admission, Foot, Link, NetState
 from net.wireguard.base import Tunnels
@@ -53,15 +54,18 @@ def refusing(what: str) -> Iterator[None]:
 
 class LinuxKernel:
     """`sysfs` is where the one of this network namespace is mounted; `tunnels` makes WireGuard devices, where
-    there are to be any."""
+    there are to be any; `unrouted` is the file that remembers what was not routed before."""
 
-    def __init__(self, *, sysfs: str = "/sys", tunnels: Tunnels | None = None) -> None:
+    def __init__(
+        self, *, sysfs: str = "/sys", tunnels: Tunnels | None = None, unrouted: Path | None = None
+    ) -> None:
         self._sysfs = sysfs
         self._netlink = Netlink(sysfs)
         self._tunnels = TunnelLinks(self._netlink, tunnels)
         self._nft = Nft()
         self._services = ServiceLink()
         self._docker = DockerChain()
+        self._unrouted = Unrouted(unrouted)
         self._monitor: Monitor | None = None
         self._grip = Grip()
         self._mounts: MountBell | None = None
@@ -163,7 +167,8 @@ class LinuxKernel:
         with refusing("look at the host's firewall"):
             found = await self._netlink.call(self._nft.host_firewall)
             await self._docker.look()
-        return msgspec.structs.replace(found, admissions=self._docker.wanted)
+            unrouted = await self._netlink.call(self._unrouted.look)
+        return msgspec.structs.replace(found, admissions=self._docker.wanted, unrouted=unrouted)
 
     async def nft_changed_by_others(self) -> bool:
         with refusing("ask for the generation of rules"):

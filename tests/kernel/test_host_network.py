@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import subprocess
@@ -14,13 +15,14 @@ from model.ids import InstanceId
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
 from net.naming import bridge_name, vxlan_name
-from tests.support.hostprocess import HostProcess
+from tests.support.hostprocess import HostProcess, run_in
 from tests.support.nethosts import (
     OUTSIDE,
     NetHosts,
     address,
     inner4,
     inner6,
+    ip,
     net_hosts,
     network_id,
     overlay,
@@ -291,3 +293,45 @@ def test_contradicting_plan_is_refused_with_all_problems(pair: NetHosts) -> None
     pair.networks[1][2] = NetworkSpec(name="two", driver="bridge", subnets=(Subnet(cidr="10.129.3.0/24"),))
     with pytest.raises(RuntimeError, match="overlaps"):
         pair.apply(1)
+
+
+@contextlib.contextmanager
+def machine(hosts: NetHosts, link: str, number: int) -> Iterator[str]:
+    """The namespace of one on another link of host 1, its router."""
+    name = f"{hosts.name}m{number}"
+    ip("netns", "add", name)
+    hosts.hosts[1].run("ip", "link", "add", link, "type", "veth", "peer", "name", "lan0", "netns", name)
+    try:
+        hosts.hosts[1].run("ip", "address", "add", f"192.0.{number}.1/24", "dev", link)
+        hosts.hosts[1].run("ip", "link", "set", link, "up")
+        ip("-n", name, "address", "add", f"192.0.{number}.2/24", "dev", "lan0")
+        ip("-n", name, "link", "set", "lan0", "up")
+        ip("-n", name, "route", "add", "default", "via", f"192.0.{number}.1")
+        yield f"/run/netns/{name}"
+    finally:
+        ip("netns", "del", name)
+
+
+def is_routed(namespace: str) -> bool:
+    """To the other side of its router."""
+    ping = ("busybox", "ping", "-c1", "-W1", OUTSIDE)
+    return run_in(namespace, ping, check=False, timeout=20).returncode == 0
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_host_that_did_not_route_between_its_links_does_not_begin_to(before: int) -> None:
+    with net_hosts(1, "flur") as hosts, machine(hosts, "eth1", 1) as first:
+        host = hosts.hosts[1]
+        host.run("sh", "-c", f"echo {before} > /proc/sys/net/ipv4/ip_forward")
+        ip("-n", hosts.switch, "route", "add", "192.0.0.0/16", "via", address(1))
+        hosts.carry({1: overlay("one", 1)})
+        box = hosts.container(1, 0, 1)
+        assert reaches(host, box, OUTSIDE)
+        assert is_routed(first) is bool(before)
+        with machine(hosts, "lxdbr0", 2) as later:
+            assert is_routed(later), "whoever makes a link later finds a host that routes"
+        host.stop()
+        host.start()
+        hosts.apply(1)
+        assert host.call("mutations") == 0
+        assert is_routed(first) is bool(before)

@@ -20,7 +20,7 @@ import msgspec
 from model.errors import FlotaError
 from model.ids import InstanceId
 from net.host import Drift, EndpointRequest, NetworkPlan, PublishRequest
-from net.kernel.host import TUNNELS
+from net.kernel.host import TUNNELS, UNROUTED
 from net.kernel.linux import LinuxKernel
 from net.loadbalance import VirtualService
 from net.policy import HostPolicies
@@ -128,7 +128,8 @@ class CountingKernel(LinuxKernel):
 
 
 async def _serve(run_dir: Path, sysfs: str, compare: float) -> None:
-    kernel = CountingKernel(sysfs=sysfs, tunnels=HostTunnels(run_dir / TUNNELS))
+    tunnels = HostTunnels(run_dir / TUNNELS)
+    kernel = CountingKernel(sysfs=sysfs, tunnels=tunnels, unrouted=run_dir / UNROUTED)
     network = NetReconciler(run_dir, kernel=kernel, compare=compare)
     drifts: list[Drift] = []
     network.on_drift(drifts.append)

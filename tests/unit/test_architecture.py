@@ -89,6 +89,7 @@ PURE = [
     "net/jhash.py",
     "net/l2guard.py",
     "net/sealing.py",
+    "net/unroutedrules.py",
     "net/spans.py",
     "net/shaping.py",
     "net/servicechains.py",
