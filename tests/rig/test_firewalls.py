@@ -212,7 +212,10 @@ def test_docker_beside_us_stops_nothing_of_ours(town: Fleet, tmp_path: Path) -> 
             sh(town, f"docker -H unix://{SOCKET} network rm lan")
         with docker(town, log):
             wait_until(lambda: works(town) == set(ALL), deadline=10, what="all beside Docker started again")
+            with ufw(town):
+                wait_until(lambda: not any("flota" in line for line in chain(town)), deadline=5, what="ufw")
+                assert works(town) == {"page from the host"}, "what ufw closes stays closed beside Docker too"
     finally:
         sh(town, "for t in iptables ip6tables; do $t -P FORWARD ACCEPT; $t -F; $t -X; done; "
-           "nft delete table ip filter; nft delete table ip nat; ip link del docker0")  # fmt: skip
+           "for t in filter nat; do nft delete table ip $t || true; done; ip link del docker0")  # fmt: skip
     wait_until(lambda: works(town) == set(ALL), deadline=5, what="all without Docker")
