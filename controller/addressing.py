@@ -25,7 +25,7 @@ from model.spec import NetworkSpec, Subnet
 from model.status import InstanceStatus
 from net import backend
 from net.ipam import carve, free_subnet, overlap, parse_range, room
-from net.subnets import Range, edges, gateway
+from net.subnets import Range, edges, ends, gateway
 
 LARGER = "Make a network with a larger subnet"
 VIP_BITS = 4
@@ -341,12 +341,7 @@ def nobodys(subnet: Subnet) -> Iterable[Range]:
     for address in (*edges(ipaddress.ip_network(subnet.cidr)), gateway(subnet)):
         yield ipaddress.ip_network(address)
     for text in subnet.exclude:
-        first, dash, last = text.partition("-")
-        if dash:
-            ends = ipaddress.ip_address(first.strip()), ipaddress.ip_address(last.strip())
-            yield from ipaddress.summarize_address_range(*ends)
-        else:
-            yield ipaddress.ip_network(text)
+        yield from ipaddress.summarize_address_range(*ends(text))
 
 
 def _released(block: Block) -> Block:

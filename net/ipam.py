@@ -16,7 +16,7 @@ import msgspec
 from model.errors import Exhausted, InUse, InvalidInput
 from model.spec import NetworkSpec, Struct, Subnet
 from net.backend import BACKENDS
-from net.subnets import Address, Range, edges, gateway, host_address, subnet_of
+from net.subnets import Address, Range, edges, gateway, host_address, span, subnet_of
 
 QUARANTINE = 30.0
 """Seconds an address rests: longer than the kernel's neighbour entries stay reachable
@@ -187,7 +187,7 @@ def check_address(spec: NetworkSpec, wanted: str) -> None:
     if ipaddress.ip_address(wanted) in reserved(spec, ()):
         raise InvalidInput(f"address {wanted} of network {spec.name} is reserved: gateway or network address")
     subnet = subnet_of(spec, wanted)
-    if any(first <= int(ipaddress.ip_address(wanted)) <= last for first, last in map(_span, subnet.exclude)):
+    if any(first <= int(ipaddress.ip_address(wanted)) <= last for first, last in map(span, subnet.exclude)):
         raise InvalidInput(f"address {wanted} of network {spec.name} is set aside for others (--aux-address)")
 
 
@@ -217,9 +217,9 @@ def room(spec: NetworkSpec, block: str, blocks: Sequence[str]) -> int:
     last = first + min(whole.num_addresses, 1 << 16) - 1
     subnet = subnet_of(spec, str(whole.network_address))
     if subnet.ip_range:
-        low, high = _span(subnet.ip_range)
+        low, high = span(subnet.ip_range)
         first, last = max(first, low), min(last, high)
-    barred = [*map(_span, subnet.exclude)]
+    barred = [*map(span, subnet.exclude)]
     barred += [(int(a), int(a)) for a in reserved(spec, blocks) if a.version == whole.version]
     free = 0
     for low, high in sorted(barred):
@@ -259,7 +259,7 @@ def _usable(spec: NetworkSpec, blocks: Sequence[str], version: int) -> Iterator[
         if whole.version != version:
             continue
         limits = ipaddress.ip_network(subnet.ip_range) if subnet.ip_range else whole
-        excluded = [_span(text) for text in subnet.exclude]
+        excluded = [span(text) for text in subnet.exclude]
         for block in map(ipaddress.ip_network, blocks):
             if not overlap(block, limits):
                 continue
@@ -268,15 +268,3 @@ def _usable(spec: NetworkSpec, blocks: Sequence[str], version: int) -> Iterator[
                 address = inner[index]
                 if address not in nobody and not any(a <= int(address) <= b for a, b in excluded):
                     yield address
-
-
-def _span(text: str) -> tuple[int, int]:
-    """`10.1.0.5`, `10.1.0.0/28` or `10.1.0.5-10.1.0.9` as first and last. Raises InvalidInput."""
-    try:
-        first, dash, last = text.partition("-")
-        if dash:
-            return int(ipaddress.ip_address(first.strip())), int(ipaddress.ip_address(last.strip()))
-        span = ipaddress.ip_network(text)
-    except ValueError as error:
-        raise InvalidInput(f"invalid exclusion {text[:60]!r}: {error}") from error
-    return int(span.network_address), int(span.broadcast_address)

@@ -60,7 +60,7 @@ def host_address(subnet: Subnet, blocks: Iterable[str]) -> str:
     that subnet, by which other hosts' containers answer it; "" when it has no such block."""
     whole = ipaddress.ip_network(subnet.cidr)
     reserved = {*edges(whole), gateway(subnet)}
-    aside = [_ends(text) for text in subnet.exclude]
+    aside = [span(text) for text in subnet.exclude]
     ranges = (ipaddress.ip_network(block) for block in blocks)
     inside = (r for r in ranges if r.version == whole.version and r.num_addresses >= 4 and r[0] in whole)
     first = min(inside, default=None, key=lambda r: int(r.network_address))
@@ -102,9 +102,19 @@ def resolvers(view: NetworkView) -> tuple[str, ...]:
     return tuple(str(gateway(subnet)) for subnet in view.spec.subnets)
 
 
-def _ends(text: str) -> tuple[int, int]:
-    """An address, a range as prefix, or as two ends."""
-    first, dash, last = text.partition("-")
-    low = ipaddress.ip_network(first.strip())
-    high = ipaddress.ip_network(last.strip()) if dash else low
-    return int(low[0]), int(high[-1])
+def ends(text: str) -> tuple[Address, Address]:
+    """`10.1.0.5`, `10.1.0.0/28` or `10.1.0.5-10.1.0.9` as first and last. Raises InvalidInput."""
+    try:
+        first, dash, last = text.partition("-")
+        if dash:
+            return ipaddress.ip_address(first.strip()), ipaddress.ip_address(last.strip())
+        whole = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise InvalidInput(f"invalid exclusion {text[:60]!r}: {error}") from error
+    return whole[0], whole[-1]
+
+
+def span(text: str) -> tuple[int, int]:
+    """As `ends`, as numbers."""
+    first, last = ends(text)
+    return int(first), int(last)
