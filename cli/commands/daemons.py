@@ -17,7 +17,7 @@ from click.core import ParameterSource
 from cli import daemon, remembered
 from cli.context import out
 from cli.parse.container import pairs
-from model.errors import AlreadyExists, Forbidden
+from model.errors import AlreadyExists, Forbidden, InvalidInput
 from model.whereabouts import joined, parted
 
 ROOT, RUN, PORT = "/var/lib/flota", "/run/flota", 7420
@@ -29,13 +29,33 @@ def _absolute(_context: click.Context, _option: click.Parameter, value: str) -> 
     return os.path.abspath(value)
 
 
+def _plain_address(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """As other hosts write it: they compare addresses by their text."""
+    if not value:
+        return ""
+    import ipaddress
+
+    try:
+        found = ipaddress.ip_address(value)
+    except ValueError:
+        found = None
+    if found is None or "%" in value:
+        raise InvalidInput(
+            f"--address {value}: that is no IP address",
+            hint="Give one of this host's, as `ip address` lists them",
+        )
+    return str(found)
+
+
 PLACES = (
     click.option("--root", default=ROOT, show_default=True, callback=_absolute, help="Folder of all state"),
     click.option("--run", "run_", default=RUN, callback=_absolute, help="Folder of sockets, on a tmpfs"),
 )
 AGENT = (
     click.option("--name", default="", help="This host's name in the fleet; its host name without"),
-    click.option("--address", default="", help="Address at which other hosts reach this one"),
+    click.option(
+        "--address", default="", callback=_plain_address, help="Address at which other hosts reach this one"
+    ),
     click.option(
         "--behind-nat/--no-behind-nat", default=False, help="Others can't begin to speak with this host"
     ),

@@ -10,6 +10,7 @@ import pytest
 
 from cli.commands import daemons
 from cli.remembered import in_force, load, store, understood
+from model.errors import InvalidInput
 
 BEFORE: dict[str, Any] = {
     "name": "n9", "address": "10.0.0.9", "behind_nat": True, "label": ["z=9"], "cgroup_parent": "/z",
@@ -85,3 +86,15 @@ def test_controller_in_the_background_is_told_its_own_address_or_else_its_hosts(
             given = {key: context.params[key] for key in flags}
             found = in_force(BEFORE, given, daemons.said(context))
         assert {key: found[key] for key in flags} == {**flags, "controller_address": address}
+
+
+@pytest.mark.parametrize(("said", "known"), [("", ""), ("192.0.2.1", "192.0.2.1"), ("FD00:0::1", "fd00::1")])
+def test_own_address_is_known_as_other_hosts_write_it(said: str, known: str) -> None:
+    with daemons.agent.make_context("agent", ["--address", said]) as context:
+        assert context.params["address"] == known
+
+
+@pytest.mark.parametrize("said", ["node1.example.com", "fe80::1%eth0", "10.0.0.256"])
+def test_own_address_that_is_none_is_refused_by_name(said: str) -> None:
+    with pytest.raises(InvalidInput, match=f"--address {said}"):
+        daemons.agent.make_context("agent", ["--address", said])
