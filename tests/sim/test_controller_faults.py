@@ -218,6 +218,12 @@ class Simulation:
             if agent is None or agent.channel.closed or agent.goodbye is not None:
                 await self.fleet.connect(host)
 
+    async def go_on(self) -> None:
+        """A container that ended by itself may have paused an update: it is asked for again."""
+        service = self.fleet.controller.get_service("web").service
+        if service.rollout is not None and service.rollout.state == "paused":
+            await self.fleet.controller.update_service("web", UpdateService(spec=service.spec))
+
     async def heal(self) -> None:
         if not self.fleet.up:
             await self.fleet.start()
@@ -226,6 +232,7 @@ class Simulation:
             await self.fleet.controller.update_host(f"host{number + 1}", update)
         for _ in range(8):
             await self.restore()
+            await self.go_on()
             await self.clock.advance(8)
         await self.clock.advance(90)
         await self.restore()
