@@ -65,7 +65,7 @@ def test_policy_holds_between_hosts_without_a_tunnel(options: dict[str, str]) ->
             made.close()
 
 
-@pytest.mark.parametrize("bridge_nf", [0, 1])
+@pytest.mark.parametrize("bridge_nf", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_policy_of_ingress_lets_in_whom_it_names_from_every_host(both: Policed, bridge_nf: int) -> None:
     set_bridge_nf(both.hosts, bridge_nf)
     both.start((1, API), (1, STRANGER), (2, WEB), (2, API), (2, STRANGER))
@@ -81,7 +81,7 @@ def test_policy_of_ingress_lets_in_whom_it_names_from_every_host(both: Policed, 
     assert both.hears(2, STRANGER, both.web(2)[1])
 
 
-@pytest.mark.parametrize("bridge_nf", [0, 1])
+@pytest.mark.parametrize("bridge_nf", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_policy_of_egress_lets_out_to_whom_it_names(both: Policed, bridge_nf: int) -> None:
     set_bridge_nf(both.hosts, bridge_nf)
     both.start((1, API), (1, STRANGER), (1, WEB), (2, WEB))

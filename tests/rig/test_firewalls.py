@@ -82,6 +82,7 @@ def ufw(fleet: Fleet) -> Iterator[None]:
            "nft delete table ip filter; nft delete table ip6 filter")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_ufw_keeps_ports_closed_until_its_own_rules_open_them(town: Fleet) -> None:
     """The commands are those of docs/networking.md."""
     with ufw(town):
