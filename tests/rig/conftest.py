@@ -53,10 +53,10 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def clean(fleet: Fleet) -> Iterator[Fleet]:
     """The module's fleet; what a test made of services, containers and networks goes after it."""
     yield fleet
-    for service in fleet.json("service", "ls"):
-        fleet.flota("n1", "service", "rm", service["service"]["spec"]["name"])
-    for one in fleet.json("ps", "-a"):
-        fleet.attempt("n1", "rm", "-f", "-v", one["instance"]["id"])
-    for network in fleet.json("network", "ls"):
-        if not network["network"].get("predefined"):
-            fleet.attempt("n1", "network", "rm", network["network"]["spec"]["name"])
+    if services := [one["service"]["spec"]["name"] for one in fleet.json("service", "ls")]:
+        fleet.flota("n1", "service", "rm", *services)
+    if containers := [one["instance"]["id"] for one in fleet.json("ps", "-a")]:
+        fleet.attempt("n1", "rm", "-f", "-v", *containers)
+    known = [one["network"] for one in fleet.json("network", "ls")]
+    if networks := [one["spec"]["name"] for one in known if not one.get("predefined")]:
+        fleet.attempt("n1", "network", "rm", *networks)
