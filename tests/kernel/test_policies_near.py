@@ -60,7 +60,10 @@ print(len(s.recv(9000)))
 SHUT = PolicySpec(name="shut", selects=Selector(service="api"), ingress=(), egress=())
 
 
-@pytest.fixture(params=[(LOCAL, 2), (ROUTED, 2), (BRIDGED, 1)], ids=["bridge", "routed", "bridged"])
+@pytest.fixture(
+    params=[(LOCAL, 2), (ROUTED, 2), pytest.param((BRIDGED, 1), marks=pytest.mark.slow)],
+    ids=["bridge", "routed", "bridged"],
+)
 def site(request: pytest.FixtureRequest) -> Iterator[tuple[Policed, int]]:
     """A web server on host 2, and the number of the host that others are to stand on."""
     spec, asker = request.param

@@ -102,7 +102,7 @@ FACTS = (
     Fact("domain", ("--hostname", "h1", "--domainname", "a.example"), f"hostname -f; {_OWN}",
          "h1.a.example h1.a.example h1"),
     Fact("hosts entries", ("--add-host", "db:192.0.2.9", "--add-host", "six:fd00::9"),
-         "grep -E 'db|six' /etc/hosts", "192.0.2.9 db fd00::9 six"),
+         "grep -wE 'db|six' /etc/hosts", "192.0.2.9 db fd00::9 six"),
     Fact("name servers", _DNS, _RESOLV, "nameserver 192.0.2.53 options timeout:1 search a.example b.example"),
     Fact("name servers on a network", ("--network", "lan", *_DNS), _RESOLV,
          "nameserver 10.211.0.1 options timeout:1 ndots:0 search a.example b.example",

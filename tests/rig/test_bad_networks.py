@@ -281,6 +281,7 @@ def test_vxlan_number_of_a_foreign_device_is_the_reason_and_other_networks_go_on
         wait_until(lambda: not town.attempt("n1", "network", "rm", "clash").returncode, deadline=10)
 
 
+@pytest.mark.slow
 def test_replicas_beyond_the_last_address_say_so_while_the_others_run(town: Fleet) -> None:
     aside = (word for n in (4, 5, 6) for word in ("--aux-address", f"a{n}=10.63.0.{n}"))
     town.flota("n1", "network", "create", "-d", "bridge", "--subnet", "10.63.0.0/29", *aside, "tiny")

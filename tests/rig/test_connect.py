@@ -164,6 +164,7 @@ def test_bandwidth_is_limited_from_the_start_and_changed_under_the_container(cle
     assert done.returncode == 1 and b"8kbit" in done.stderr
 
 
+@pytest.mark.slow
 def test_host_whose_share_of_a_small_network_is_held_or_rests_gets_more_of_it(clean: Fleet) -> None:
     clean.flota("n1", "network", "create", "--subnet", "10.77.0.0/27", "small")
     addresses = []

@@ -28,7 +28,7 @@ exec sleep 9999
 """What a replica does first: it asks web, and says how long it took."""
 
 
-@pytest.fixture(params=["routed", "bridged"])
+@pytest.fixture(params=["routed", pytest.param("bridged", marks=pytest.mark.slow)])
 def net(clean: Fleet, request: pytest.FixtureRequest) -> Iterator[Fleet]:
     clean.flota("n1", "network", "create", "--opt", f"mode={request.param}", "back")
     yield clean

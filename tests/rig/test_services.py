@@ -125,6 +125,7 @@ def test_replacing_every_replica_under_load_fails_no_request(
     )
 
 
+@pytest.mark.slow
 def test_replacing_replicas_that_declare_a_port_fails_no_request_without_a_check(
     clean: Fleet, tmp_path: Path
 ) -> None:

@@ -59,6 +59,7 @@ def busybox_pages(pid: int) -> tuple[int, int]:
     return resident, proportional
 
 
+@pytest.mark.slow
 def test_fifty_containers_share_their_image_on_disk_and_in_memory(clean: Fleet, big_image: str) -> None:
     before = used(clean)
 
