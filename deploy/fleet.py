@@ -92,7 +92,10 @@ class Fleet:
     def pid(self, host: str, daemon: str) -> int:
         """This machine's pid of a host's `agent` or `controller` daemon."""
         for pid in self.rig.processes(host):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue  # it has just ended
             if words[2:5] == [b"-m", b"cli.main", daemon.encode()]:
                 return pid
         raise RuntimeError(f"no {daemon} runs on {host}")
