@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -91,15 +92,17 @@ async def name_server(address: str, port: int, behave: Behaviour) -> AsyncIterat
 
 
 def free_port() -> int:
-    """Free for UDP and TCP on all loopback addresses that the tests use."""
+    """Free for UDP and TCP on all loopback addresses that the tests use. Not one of those that the kernel
+    gives to whoever asks for any, who might have it before it is bound."""
     while True:
+        port = random.randrange(10_000, 30_000)
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("", 0))
             try:
-                udp.bind(("", tcp.getsockname()[1]))
+                tcp.bind(("", port))
+                udp.bind(("", port))
             except OSError:
                 continue
-            return int(tcp.getsockname()[1])
+            return port
 
 
 class ResolverLab:
