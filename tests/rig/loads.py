@@ -1,5 +1,5 @@
 """A client that runs in a container's network: `loads.py ADDRESS STOP` asks port 80 of ADDRESS until the file
-STOP is there, and prints what became of it as JSON.
+STOP is there, prints `up` once the idle connections stand, and at the end what became of all as JSON.
 
 quick: one short request after the other. slow: requests of a second each. idle: connections that say nothing
 until the end, when those that still stand are asked.
@@ -26,6 +26,8 @@ class Load:
         self.failed: list[str] = []
         self.closed: list[float] = []
         """When idle connections were ended by the other side, unix seconds."""
+        self.standing = threading.Semaphore(0)
+        """Released once by each idle connection, also if it came to nothing."""
 
     def over(self) -> bool:
         return os.path.exists(self.stop)
@@ -56,6 +58,7 @@ class Load:
     def idle(self) -> None:
         try:
             with self.connect() as connection:
+                self.standing.release()
                 while not self.over():
                     if select.select([connection], [], [], 0.05)[0]:
                         self.closed.append(time.time())
@@ -63,6 +66,7 @@ class Load:
                 self.finish("idle", connection, REQUEST)
         except OSError as error:
             self.failed.append(f"idle: {type(error).__name__}: {error}")
+            self.standing.release()
 
 
 def main() -> None:
@@ -72,6 +76,9 @@ def main() -> None:
     threads.append(threading.Thread(target=load.ask, args=("quick", 0.0)))
     for thread in threads:
         thread.start()
+    for _ in range(IDLE):
+        load.standing.acquire()
+    print("up", flush=True)
     for thread in threads:
         thread.join()
     print(json.dumps({"done": load.done, "failed": load.failed, "closed": load.closed}), flush=True)

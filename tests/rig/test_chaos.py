@@ -171,13 +171,13 @@ class Chaos:
         self.told(f"kill -9 the agent of {host}")
         os.kill(self.fleet.pid(host, "agent"), signal.SIGKILL)
         self.fleet.flota(host, "agent", "--detach")
-        self.fleet.wait_ready(len(self.reachable()))
+        self._await_reachable()
 
     def kill_controller(self) -> None:
         self.told("kill -9 the controller")
         os.kill(self.fleet.pid("n1", "controller"), signal.SIGKILL)
         self.fleet.flota("n1", "controller", "--detach")
-        self.fleet.wait_ready(len(self.reachable()))
+        self._await_reachable()
 
     def cut_off(self) -> None:
         host = self.random.choice(("n2", "n3"))
@@ -193,7 +193,7 @@ class Chaos:
             self.fleet.rig.crash(host)
             self.fleet.rig.boot(host)
             self.fleet.flota(host, "agent", "--detach")
-            self.fleet.wait_ready(len(self.reachable()))
+            self._await_reachable()
 
     def vandalise(self) -> None:
         """Something of flota's is deleted behind its back."""
@@ -244,10 +244,23 @@ class Chaos:
                 now = foot["ipv4"], foot["ipv6"]
                 assert self._kept.setdefault(one["instance"]["slot"], now) == now, "an address was not kept"
 
+    def _await_reachable(self) -> None:
+        """By name: one that was cut off just now is still said to be ready."""
+
+        def ready() -> bool:
+            listed = self.fleet.json("node", "ls")
+            return {n["host"]["spec"]["name"] for n in listed if n["state"] == "ready"} >= set(
+                self.reachable()
+            )
+
+        wait_until(ready, deadline=30, what=f"{', '.join(self.reachable())} ready", pause=0.1)
+
     def _doctor(self) -> float | None:
+        """When it began to look, if it finds nothing."""
+        began = time.monotonic()
         done = self.fleet.attempt("n1", "network", "doctor", "--format", "json")
-        self._found.append((time.monotonic(), (done.stdout + done.stderr).decode()))
-        return time.monotonic() if done.returncode == 0 and not done.stdout else None
+        self._found.append((began, (done.stdout + done.stderr).decode()))
+        return began if done.returncode == 0 and not done.stdout else None
 
     def _settled(self) -> list[dict] | None:  # type: ignore[type-arg]
         """Every container, once those asked for run and no others do."""

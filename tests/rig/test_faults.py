@@ -10,6 +10,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,15 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.rig
 COUNT = "i=0; while :; do i=$((i+1)); echo line $i; usleep 10000; done"
 CLIENT = """
-import socket, sys, time
+import socket, sys, threading, time
+stall = 0.0
+def clock():
+    global stall
+    while True:
+        began = time.monotonic()
+        time.sleep(0.01)
+        stall = max(stall, time.monotonic() - began - 0.01)
+threading.Thread(target=clock, daemon=True).start()
 address, seconds = sys.argv[1], float(sys.argv[2])
 end, last, worst, failed, done = time.monotonic() + seconds, time.monotonic(), 0.0, 0, 0
 while time.monotonic() < end:
@@ -41,8 +51,10 @@ while time.monotonic() < end:
     now = time.monotonic()
     worst, last, done = max(worst, now - last), now, done + 1
     time.sleep(max(0.0, 0.01 - (now - began)))
-print(f'done {done} failed {failed} worst {worst * 1000:.0f}')
+print(f'done {done} failed {failed} worst {worst * 1000:.0f} stall {stall * 1000:.0f}')
 """
+"""Says how many requests were answered, the longest time without an answer, and the longest for which the
+machine did not even let the program run, in milliseconds."""
 
 
 def restart_agent(fleet: Fleet, host: str) -> None:
@@ -67,19 +79,24 @@ def test_a_killed_agent_loses_no_pid_line_or_connection(clean: Fleet) -> None:
     import subprocess
     import sys
 
+    fetch = ["nsenter", f"--net=/proc/{inside}/ns/net", "busybox", "wget", "-qO-", f"http://{target}/"]
+    wait_until(
+        lambda: subprocess.run(fetch, capture_output=True, timeout=10, check=False).stdout == b"ok\n",
+        deadline=10,
+        what="the server answers",
+    )
     load = subprocess.Popen(
         ["nsenter", f"--net=/proc/{inside}/ns/net", sys.executable, "-c", CLIENT, target, "8"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    wait_until(lambda: not load.poll(), deadline=1)
     time_of_kill = time.monotonic()
     os.kill(clean.pid("n2", "agent"), signal.SIGKILL)
     restart_agent(clean, "n2")
     clean.wait_ready(3)
     assert time.monotonic() - time_of_kill < 8
     said = load.communicate(timeout=30)[0]
-    done, failed, worst = map(int, re.findall(r"\d+", said.splitlines()[-1]))
-    assert failed == 0 and done > 400 and worst <= 200, said
+    done, failed, worst, stall = map(int, re.findall(r"\d+", said.splitlines()[-1]))
+    assert failed == 0 and done > 200 and worst <= 200 + stall, said
     after = {n: clean.json("inspect", n)[0]["status"] for n in ("server", "writer")}
     for name, status in after.items():
         assert status["pid"] == before[name]["pid"] and status["phase"] == "running"
@@ -89,18 +106,21 @@ def test_a_killed_agent_loses_no_pid_line_or_connection(clean: Fleet) -> None:
 
 
 def test_an_exit_while_the_agent_was_dead_is_reported_with_its_code(clean: Fleet) -> None:
-    clean.flota("n1", "run", "-d", "--name", "brief", "--node", "n3", IMAGE, "sh", "-c", "sleep 1; exit 43")
+    last = "until test -e /tmp/over; do usleep 20000; done; exit 43"
+    clean.flota("n1", "run", "-d", "--name", "brief", "--node", "n3", IMAGE, "sh", "-c", last)
     pid = local_pid(clean, "n3", clean.json("inspect", "brief")[0]["status"]["pid"])
     os.kill(clean.pid("n3", "agent"), signal.SIGKILL)
+    Path(f"/proc/{pid}/root/tmp/over").touch()
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"), deadline=10)
     restart_agent(clean, "n3")
     status = wait_until(
         lambda: s if (s := clean.json("inspect", "brief")[0]["status"])["phase"] == "exited" else None,
-        deadline=10,
+        deadline=20,
     )
     assert status["exit_code"] == 43
 
 
+@pytest.mark.timeout(300)
 def test_a_controller_killed_twenty_times_keeps_every_acknowledged_create(clean: Fleet) -> None:
     stop = threading.Event()
 
@@ -158,13 +178,13 @@ def test_a_cut_off_host_is_replaced_within_5_s_and_its_surplus_goes_on_return(cl
                 "sleep", "9999")  # fmt: skip
     wait_replicas(clean, "svc", 3)
     clean.rig.cut("n3")
-    began = time.monotonic()
-    wait_until(
-        lambda: len([r for r in replicas(clean, "svc") if r["host_name"] != "n3"]) == 3,
-        deadline=10,
-        what="moved",
-    )
-    took = time.monotonic() - began
+    began = time.time()
+
+    def moved() -> list[dict[str, Any]] | None:
+        found = [r for r in replicas(clean, "svc") if r["host_name"] != "n3"]
+        return found if len(found) == 3 else None
+
+    took = max(r["status"]["started_at"] for r in wait_until(moved, deadline=15, what="moved")) - began
     clean.rig.heal("n3")
     clean.wait_ready(3)
     wait_until(
@@ -207,12 +227,14 @@ def running_on(fleet: Fleet, host: str) -> list[str]:
 def test_a_host_that_loses_power_comes_back_and_restarts_by_policy(clean: Fleet) -> None:
     words = ("--restart", "always", "--node", "n3", IMAGE, "sleep", "9999")
     clean.flota("n1", "run", "-d", "--name", "phoenix", *words)
+    before = clean.json("inspect", "phoenix")[0]["status"]["started_at"]
     clean.rig.crash("n3")
     clean.rig.boot("n3")
     restart_agent(clean, "n3")
     clean.wait_ready(3)
-    status = wait_until(
-        lambda: s if (s := clean.json("inspect", "phoenix")[0]["status"])["phase"] == "running" else None,
-        deadline=20,
-    )
-    assert status["pid"] > 0
+
+    def risen() -> bool:
+        status = clean.json("inspect", "phoenix")[0]["status"]
+        return status["phase"] == "running" and status["started_at"] > before
+
+    wait_until(risen, deadline=20, what="it runs again")

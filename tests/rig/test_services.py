@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bench.http import Api
 from deploy.fleet import Fleet
 from tests.rig.conftest import IMAGE
 from tests.rig.support import local_pid, replicas, wait_replicas
@@ -62,6 +64,8 @@ class Client:
         self._process = subprocess.Popen([*enter, target, str(stop)], stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Client:
+        """What is done from now on, its connections meet."""
+        assert self._process.stdout is not None and self._process.stdout.readline() == "up\n"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,6 +102,7 @@ def test_replicas_that_leave_under_load_fail_no_request(clean: Fleet, tmp_path: 
     assert got["failed"] == [] and got["done"]["quick"] > 200, got
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("order", ["stop-first", "start-first"])
 def test_replacing_every_replica_under_load_fails_no_request(
     clean: Fleet, tmp_path: Path, order: str
@@ -118,7 +123,7 @@ def test_replacing_every_replica_under_load_fails_no_request(
         clean.flota("n1", "service", "update", "--env-add", "VERSION=2", "web")
         wait_until(replaced, deadline=90, what="three new replicas, and none of the old")
         got, untouched = client.result(), calm.result()
-    assert got["failed"] == [] and got["done"]["quick"] > 1000 and got["done"]["slow"] > 4, got
+    assert got["failed"] == [] and got["done"]["quick"] > 300 and got["done"]["slow"] > 4, got
     assert len(got["closed"]) == 6 and min(got["closed"]) > asked + 3, "they last as long as the drain"
     assert untouched["failed"] == [] and untouched["done"]["idle"] == 6 and untouched["closed"] == [], (
         untouched
@@ -144,13 +149,16 @@ def test_replacing_replicas_that_declare_a_port_fails_no_request_without_a_check
 
 def test_replica_that_leaves_waits_for_a_host_whose_agent_is_slow(clean: Fleet, tmp_path: Path) -> None:
     serve(clean, *WELL, "--drain", "500ms", "--constraint", "node.hostname!=n1", replicas=2)
-    agent = clean.pid("n1", "agent")
-    with Client(clean, vip(clean), tmp_path / "stop") as client:
+    agent, api = clean.pid("n1", "agent"), Api(clean.socket())
+    service = clean.json("service", "ls")[0]["service"]["id"]
+    with contextlib.closing(api), Client(clean, vip(clean), tmp_path / "stop") as client:
         os.kill(agent, signal.SIGSTOP)
         try:
-            clean.flota("n1", "service", "scale", "web=1")
-            time.sleep(1.5)  # three times the drain, but not so long that the host is lost
-            assert len(ids(clean)) == 2, "nobody has gone meanwhile"
+            # Not by the commands, each of which may take a second of the three after which a host is lost.
+            api.call("POST", "/v1/services/web/scale?replicas=1")
+            time.sleep(1.5)  # three times the drain
+            there = [i for i in api.call("GET", "/v1/instances") if i["instance"].get("service") == service]
+            assert len(there) == 2, "nobody has gone meanwhile"
         finally:
             os.kill(agent, signal.SIGCONT)
         wait_until(lambda: len(ids(clean)) == 1, deadline=30, what="one to go")
