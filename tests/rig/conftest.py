@@ -13,6 +13,7 @@ from deploy.busybox import root_tar
 from deploy.fleet import Fleet
 from deploy.rig.netns import NetnsRig
 from tests.support import census
+from tests.support.waiting import wait_until
 
 IMAGE = "box:1"
 RIG = os.environ.get("FLOTA_RIG", "rt")
@@ -55,8 +56,14 @@ def clean(fleet: Fleet) -> Iterator[Fleet]:
     yield fleet
     if services := [one["service"]["spec"]["name"] for one in fleet.json("service", "ls")]:
         fleet.flota("n1", "service", "rm", *services)
-    if containers := [one["instance"]["id"] for one in fleet.json("ps", "-a")]:
-        fleet.attempt("n1", "rm", "-f", "-v", *containers)
+    containers = [one["instance"]["id"] for one in fleet.json("ps", "-a")]
+    if containers and fleet.attempt("n1", "rm", "-f", "-v", *containers).returncode:
+        wait_until(lambda: not fleet.json("ps", "-a"), deadline=30, what="those that went by themselves")
+    wait_until(lambda: _unnetworked(fleet), deadline=10, what="no network")
+
+
+def _unnetworked(fleet: Fleet) -> bool:
+    """Whether no network is left but the predefined; if not, those that are get removed."""
     known = [one["network"] for one in fleet.json("network", "ls")]
-    if networks := [one["spec"]["name"] for one in known if not one.get("predefined")]:
-        fleet.attempt("n1", "network", "rm", *networks)
+    networks = [one["spec"]["name"] for one in known if not one.get("predefined")]
+    return not networks or fleet.attempt("n1", "network", "rm", *networks).returncode == 0

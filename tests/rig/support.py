@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from deploy.fleet import Fleet
 from tests.support.waiting import wait_until
+
+T = TypeVar("T")
 
 
 def replicas(fleet: Fleet, service: str, phase: str = "running") -> list[dict[str, Any]]:
@@ -19,6 +22,18 @@ def wait_replicas(fleet: Fleet, service: str, count: int, deadline: float = 30) 
         deadline=deadline,
         what=f"{count} running replicas of {service}",
     )
+
+
+def settled(look: Callable[[], T], *, what: str, pause: float = 0.5) -> T:
+    """What a look finds twice in a row: what is told after a command's end has come to an end too."""
+    seen: list[T] = []
+
+    def again() -> bool:
+        seen.append(look())
+        return len(seen) > 1 and seen[-1] == seen[-2]
+
+    wait_until(again, deadline=15, what=f"{what} to settle", pause=pause)
+    return seen[-1]
 
 
 def address(info: dict[str, Any], network: str) -> str:

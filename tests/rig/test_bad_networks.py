@@ -14,7 +14,7 @@ from deploy.fleet import Fleet
 from tests.rig.conftest import IMAGE
 from tests.rig.networkrows import HOST, SERVE
 from tests.rig.networktable import fetches
-from tests.rig.support import background, wait_replicas
+from tests.rig.support import background, settled, wait_replicas
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
@@ -170,6 +170,7 @@ def town(fleet: Fleet) -> Iterator[Fleet]:
     code = f"import socket; s = socket.create_server(('', {HELD})); print('up', flush=True); s.accept()"
     with background(fleet, "n1", sys.executable, "-S", "-c", code) as foreign:
         assert foreign.stdout is not None and foreign.stdout.readline() == b"up\n"
+        settled(lambda: seen(fleet), what="what was made")
         yield fleet
         foreign.kill()
         foreign.wait()
@@ -240,7 +241,7 @@ def test_port_of_a_foreign_program_fails_the_start_and_nothing_of_it_is_publishe
         assert town.json("inspect", "bad")[0]["status"]["phase"] in ("created", "failed")
     finally:
         town.flota("n1", "rm", "-f", "bad")
-    assert filter_of(town) == before
+    wait_until(lambda: filter_of(town) == before, deadline=5, what="the packet filter as before")
 
 
 def filter_of(fleet: Fleet) -> list[str]:
@@ -311,12 +312,12 @@ def test_replica_waits_for_an_address_of_its_hosts_network_and_has_it_when_it_is
     there = ("--name", "web", "--constraint", "node.name==n1")
     clean.flota("n1", "service", "create", *there, *flags)
     words = "no address free in network tight on host n1 (1 are held)"
-    wait_until(lambda: words in clean.flota("n1", "service", "ls"), deadline=5, what="the condition")
+    wait_until(lambda: words in clean.flota("n1", "service", "ls"), deadline=15, what="the condition")
     [one] = clean.json("service", "ps", "web")
     assert one["status"]["phase"] == "pending" and words in one["instance"]["reason"]
     refused = clean.attempt("n1", "run", "-d", "--node", "n1", *flags)
     assert refused.returncode == 125 and words in refused.stderr.decode()
     clean.flota("n1", "rm", "-f", "box")
-    [two] = wait_replicas(clean, "web", 1, deadline=5)
+    [two] = wait_replicas(clean, "web", 1, deadline=15)
     assert two["instance"]["id"] == one["instance"]["id"] and not two["status"].get("restarts")
-    assert words not in clean.flota("n1", "service", "ls")
+    wait_until(lambda: words not in clean.flota("n1", "service", "ls"), deadline=15, what="no condition")

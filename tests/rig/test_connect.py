@@ -59,7 +59,8 @@ def test_running_container_reaches_another_host_once_it_is_connected(clean: Flee
     assert within(clean, "here", "ls", "/sys/class/net").split() == ["lo"]
     clean.flota("n1", "network", "connect", "far", "here")
     peer = endpoints(clean, "there")["far"]
-    assert reaches(clean, "here", peer["ipv4"]) and reaches(clean, "here", peer["ipv6"])
+    for target in (peer["ipv4"], peer["ipv6"]):  # its host has to hear of the newcomer
+        wait_until(lambda t=target: reaches(clean, "here", t), deadline=10, what=target)
     assert reaches(clean, "here", OUTSIDE_ADDRESS)
     assert status(clean, "here")["pid"] == pid
     assert endpoints(clean, "here")["far"]["ipv4"] in within(clean, "here", "cat", "/etc/hosts")

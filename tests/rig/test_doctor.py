@@ -30,17 +30,17 @@ def examined(fleet: Fleet) -> tuple[int, list[dict[str, Any]]]:
 
 @pytest.fixture
 def netted(clean: Fleet) -> Fleet:
-    """A container on each host, on a routed and a bridged network of both families."""
+    """A container on each host, on a routed and a bridged network of both families, known to all."""
     for mode in ("routed", "bridged"):
         clean.flota("n1", "network", "create", "--ipv6", "--opt", f"mode={mode}", f"net{mode}")
         for host in HOSTS:
             clean.flota("n1", "run", "-d", "--name", f"{mode}{host}", "--network", f"net{mode}", "--node",
                         host, IMAGE, "sleep", "10000")  # fmt: skip
+    wait_until(lambda: examined(clean) == (0, []), deadline=15, what="all is well")
     return clean
 
 
 def test_a_fleet_that_is_well_has_no_findings(netted: Fleet) -> None:
-    assert wait_until(lambda: examined(netted) == (0, []), deadline=5, what="all is well")
     said = netted.flota("n1", "network", "doctor")
     # Three hosts with two peers each, by the underlay and two networks of two families.
     assert said == "3 hosts, 30 ways between them tried: all is well\n"
@@ -73,7 +73,7 @@ def test_what_is_blocked_narrow_or_gone_is_named_with_its_remedy(netted: Fleet) 
     on_host(netted, "n1", "ip", "link", "set", links[0]["ifname"], "mtu", "1300")
     code, found = examined(netted)
     assert code == 0 and {f["severity"] for f in found} <= {"repaired"}
-    assert wait_until(lambda: examined(netted) == (0, []), deadline=5, what="all is well again")
+    assert wait_until(lambda: examined(netted) == (0, []), deadline=15, what="all is well again")
 
 
 def own_addresses(fleet: Fleet, host: str) -> dict[str, str]:
@@ -119,7 +119,7 @@ def test_what_a_stranger_put_in_the_way_is_named(netted: Fleet) -> None:
         told = [f for f in found if words in f["what"] + f["hint"]]
         assert told and all("astray" in f["hint"] for f in found if f not in told), (damage, found)
         assert all(host in (f["host"], f["peer"]) for f in found)
-    assert wait_until(lambda: examined(netted) == (0, []), deadline=5, what="all is well again")
+    assert wait_until(lambda: examined(netted) == (0, []), deadline=15, what="all is well again")
     ways = netted.json("network", "doctor", "--ways")
     assert len(ways) == 30 and all(way["small"] > 0 and way["large"] > 0 for way in ways)
     assert {way["network"] for way in ways} == {"", "netrouted", "netbridged"}
@@ -133,4 +133,4 @@ def test_what_is_flotas_own_is_set_back_before_others_are_asked(netted: Fleet) -
     on_host(netted, "n1", "sh", "-c", script)
     code, found = examined(netted)
     assert code == 0 and {f["kind"] for f in found} <= {"repaired"}, found
-    assert wait_until(lambda: examined(netted) == (0, []), deadline=5, what="all is well")
+    assert wait_until(lambda: examined(netted) == (0, []), deadline=15, what="all is well")

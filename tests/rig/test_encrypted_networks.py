@@ -97,7 +97,7 @@ def test_keys_change_under_load_without_losing_a_stream_or_a_packet(clean: Fleet
             for generation in (2, 3):
                 clean.flota("n1", "network", "rotate-keys", "secret")
                 done = dict.fromkeys(("oldest", "sending", "newest"), generation)
-                wait_until(lambda d=done: keys_of(clean, "secret") == d, deadline=15, what=f"{generation}")
+                wait_until(lambda d=done: keys_of(clean, "secret") == d, deadline=30, what=f"{generation}")
             refused = clean.attempt("n1", "network", "rotate-keys", "bridge")
             assert refused.returncode != 0 and b"not encrypted" in refused.stderr
             assert asking.poll() is None, "the stream has ended"
@@ -110,8 +110,12 @@ def test_keys_change_under_load_without_losing_a_stream_or_a_packet(clean: Fleet
     ident = ident_of(clean, "secret")
     links = on_host(clean, "n1", "ip", "-o", "link")
     assert wireguard_name(ident, 3) in links and wireguard_name(ident, 1) not in links
-    files = on_host(clean, "n1", "ls", "/var/lib/flota/agent/wireguard").split()
-    assert [name.split(".")[:2] for name in files] == [[ident, "3"]]
+
+    def kept() -> list[list[str]]:
+        files = on_host(clean, "n1", "ls", "/var/lib/flota/agent/wireguard").split()
+        return [name.split(".")[:2] for name in files]
+
+    wait_until(lambda: kept() == [[ident, "3"]], deadline=10, what="the newest key alone")
 
 
 def test_killed_agent_and_controller_leave_tunnels_alone_and_nothing_is_seen_on_the_link(
@@ -140,5 +144,5 @@ def test_killed_agent_and_controller_leave_tunnels_alone_and_nothing_is_seen_on_
         assert not seen.holds(PAYLOAD) and not seen.count(inner=target, udp_port=4789)
     facts = clean.json("node", "ls")[0]["host"]["facts"]
     assert facts["wireguard"] in ("kernel", "wireguard-go")
-    doctor = clean.attempt("n1", "network", "doctor")
-    assert doctor.returncode == 0, doctor.stdout.decode()
+    doctor = lambda: clean.attempt("n1", "network", "doctor")  # noqa: E731
+    wait_until(lambda: doctor().returncode == 0, deadline=10, what="the doctor finds no fault")

@@ -72,7 +72,12 @@ def test_an_address_in_another_hosts_share_is_given_up_there_first(clean: Fleet)
         assert address(info, "back") == wanted
         served = server(space(clean, info), name)
         for asking in ("cn1", "cn2"):
-            assert answers(space(clean, one(clean, asking)), "tcp", [wanted])[0][0] == name, asking
+            inside = space(clean, one(clean, asking))
+            wait_until(
+                lambda s=inside, n=name: answers(s, "tcp", [wanted])[0][0] == n,
+                deadline=10,
+                what=f"{name} to answer {asking}",
+            )
         served.close()
         found = on_host(clean, "n1", "ip", "route", "get", wanted)
         assert re.search(r" dev flx", found), found

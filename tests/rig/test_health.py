@@ -43,7 +43,8 @@ def status(fleet: Fleet, name: str) -> str:
 def test_a_command_says_how_a_container_is(clean: Fleet) -> None:
     fast = ("--health-interval", "200ms", "--health-retries", "2")
     run(clean, "box", "--health-cmd", "echo looked; test -e /tmp/well", *fast)
-    assert status(clean, "box").endswith("(health: starting)")
+    run(clean, "young", "--health-cmd", "sleep 30")
+    assert status(clean, "young").endswith("(health: starting)")
     found = await_health(clean, "box", "unhealthy")
     assert found["health"]["failing_streak"] >= 2 and found["health"]["log"][-1]["exit_code"] == 1
     assert found["health"]["log"][-1]["output"] == "looked\n"
@@ -52,8 +53,8 @@ def test_a_command_says_how_a_container_is(clean: Fleet) -> None:
     await_health(clean, "box", "healthy")
     assert status(clean, "box").endswith("(healthy)")
     assert clean.flota("n1", "ps", "-q", "--filter", "health=unhealthy") == ""
-    said = clean.flota("n1", "why", "box")
-    assert "its health check says healthy" in said and "health_status: healthy" in said
+    why = ("its health check says healthy", "health_status: healthy")
+    wait_until(lambda: all(w in clean.flota("n1", "why", "box") for w in why), deadline=5, what="why")
     ask = "ls /proc | grep -c '^[0-9]'"
     wait_until(  # a probe may be running just now; one left behind would stay
         lambda: int(clean.flota("n1", "exec", "box", "sh", "-c", ask)) <= 4,
@@ -106,8 +107,8 @@ def test_a_replica_that_gets_unhealthy_is_replaced_and_the_service_says_why(clea
     create(clean)
     first = replicas(clean, "web")[0]["instance"]["id"]
     clean.flota("n1", "exec", first, "killall", "httpd")
-    wait_until(lambda: service(clean)["service"].get("conditions"), deadline=20, what="a condition")
-    assert "does not stay up: it is unhealthy: port 80 of " in clean.flota("n1", "service", "ls")
+    why = "does not stay up: it is unhealthy: port 80 of "
+    wait_until(lambda: why in clean.flota("n1", "service", "ls"), deadline=20, what="the condition")
 
     def replaced() -> bool:
         there = {r["instance"]["id"] for r in replicas(clean, "web")}

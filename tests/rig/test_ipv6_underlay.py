@@ -39,7 +39,7 @@ def test_all_traffic_passes_between_containers_of_hosts_with_ipv6_alone(six: Fle
     assert told == {n: address6_of(n, remote=n == "n4") for n in ("n1", "n2", "n3", "n4")}
     tunnels = [line for line in on_host(six, "n1", "ip", "-d", "link").splitlines() if "vxlan id" in line]
     assert tunnels and all(f"local {address6_of('n1')}" in line for line in tunnels)
-    assert b"all is well" in six.attempt("n1", "network", "doctor").stdout
+    wait_until(lambda: b"all is well" in six.attempt("n1", "network", "doctor").stdout, deadline=15)
 
 
 def test_published_ports_of_services_answer_on_every_host_with_ipv6_alone(six: Fleet) -> None:

@@ -13,6 +13,7 @@ from deploy.fleet import Fleet
 from net.kernel.steering import mask
 from tests.rig.conftest import IMAGE
 from tests.rig.support import address, on_host, wait_replicas
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
 SERVE = "echo page of $HOSTNAME > /www/index.html; exec httpd -f -p 80 -h /www"
@@ -50,7 +51,9 @@ def test_links_of_an_overlay_hand_flows_to_their_readers_unless_told_otherwise(c
         clean.flota(
             "n1", "run", "-d", "--name", f"c{name}", "--node", "n1", "--network", name, IMAGE, "sleep", "100"
         )
-        assert set(on_host(clean, "n1", "sh", "-c", read).split()) == settings
+        found = lambda: set(on_host(clean, "n1", "sh", "-c", f"{read} || true").split())  # noqa: E731
+        # links of the network before may go just now
+        wait_until(lambda f=found, s=settings: f() == s, deadline=10, what=f"{settings} of every link")
         clean.flota("n1", "rm", "-f", f"c{name}")
         clean.flota("n1", "network", "rm", name)
 
@@ -58,8 +61,8 @@ def test_links_of_an_overlay_hand_flows_to_their_readers_unless_told_otherwise(c
 def test_a_published_port_answers_from_outside(clean: Fleet) -> None:
     clean.flota("n1", "run", "-d", "--name", "pub", "--node", "n2", "-p", "8080:80", IMAGE, "sh", "-c", SERVE)
     host = next(h for h in clean.rig.hosts if h.name == "n2")
-    done = clean.rig.outside(["busybox", "wget", "-qO-", f"http://{host.address}:8080/"])
-    assert done.stdout.startswith(b"page of "), done.stderr
+    fetch = ["busybox", "wget", "-qO-", f"http://{host.address}:8080/"]
+    wait_until(lambda: clean.rig.outside(fetch).stdout.startswith(b"page of "), deadline=10, what="the page")
 
 
 def test_a_foreground_run_gives_output_and_exit_code(clean: Fleet) -> None:

@@ -57,7 +57,7 @@ def test_containers_and_services_are_found_on_every_host_and_without_daemons(cle
     fleet.flota("n1", *words, "--endpoint-mode", "dnsrr", IMAGE, "sleep", "9999")
     tasks = {address(task, "back") for task in wait_replicas(fleet, "web", 3)}
     wait_until(lambda: addresses(fleet, "near", "tasks.web") == tasks, deadline=10, what="tasks")
-    assert addresses(fleet, "far", "web") == tasks
+    wait_until(lambda: addresses(fleet, "far", "web") == tasks, deadline=10, what="tasks from far")
     fleet.flota("n1", "service", "scale", "web=1")
     left = {address(task, "back") for task in wait_replicas(fleet, "web", 1)}
     wait_until(lambda: addresses(fleet, "near", "web") == left, deadline=10, what="one task")
@@ -65,10 +65,10 @@ def test_containers_and_services_are_found_on_every_host_and_without_daemons(cle
     pid = resolver_pid(fleet, "n2")
     with open(f"/proc/{pid}/status") as file:
         assert "\nNoNewPrivs:\t1" in file.read()
+    status = fleet.json("inspect", "far")[0]["status"]
+    inside, gateway = status["pid"], status["endpoints"][0]["gateway"]
     fleet.flota("n2", "down")
     try:
-        inside = fleet.json("inspect", "far")[0]["status"]["pid"]
-        gateway = fleet.json("inspect", "far")[0]["status"]["endpoints"][0]["gateway"]
         enter = ("nsenter", "--net", "--target", str(inside))
         assert near in on_host(fleet, "n2", *enter, "busybox", "nslookup", "near", gateway)
         assert resolver_pid(fleet, "n2") == pid
@@ -106,7 +106,11 @@ def test_host_whose_resolver_cannot_listen_says_so(clean: Fleet) -> None:
         assert blocker.stdout is not None and blocker.stdout.readline() == b"up\n"
         fleet.flota("n1", "network", "create", "back")
         run(fleet, "blocked", "n3", "--network", "back")
-        assert "another DNS server" in fleet.flota("n1", "node", "inspect", "n3")
+        wait_until(
+            lambda: "another DNS server" in fleet.flota("n1", "node", "inspect", "n3"),
+            deadline=10,
+            what="n3 says so",
+        )
     finally:
         blocker.communicate()
     wait_until(lambda: addresses(fleet, "blocked", "blocked"), deadline=10, what="names after all")

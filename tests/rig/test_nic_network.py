@@ -151,9 +151,9 @@ def test_all_on_the_link_reach_each_other_and_get_their_link_back(site: Fleet) -
     assert site.flota("n1", "exec", "client", "nslookup", "beyond").count(ends["other host"][1])
     cleared(site)
     for host in HOSTS:
-        wait_until(lambda h=host: not master(site, h), deadline=10, what=f"{host} has its link back")
-        wait_until(lambda h=host: listing(site, h) == before[h], deadline=5, what="all of it")
-        wait_until(lambda h=host: "fln" not in on_host(site, h, "ip", "link"), deadline=5, what="no bridge")
+        wait_until(lambda h=host: not master(site, h), deadline=20, what=f"{host} has its link back")
+        wait_until(lambda h=host: listing(site, h) == before[h], deadline=10, what="all of it")
+        wait_until(lambda h=host: "fln" not in on_host(site, h, "ip", "link"), deadline=10, what="no bridge")
 
 
 @pytest.mark.slow
@@ -181,9 +181,8 @@ def test_what_others_undo_is_done_again_within_a_second(lan: Fleet) -> None:
     for act in ("ip link set eth1 nomaster", f"ip link del {bridge}"):
         on_host(lan, "n3", "sh", "-c", act)
         wait_until(lambda: master(lan, "n3") == bridge, deadline=3, what=f"repaired after {act}")
-        wait_until(lambda: pings(ipv4), deadline=5, what=act)
-        host = site_addresses_of("n3")[0]
-        assert pings(host)
+        for target in (ipv4, site_addresses_of("n3")[0]):
+            wait_until(lambda t=target: pings(t), deadline=5, what=f"{target} after {act}")
 
 
 @pytest.mark.slow
@@ -260,12 +259,14 @@ def test_addresses_come_from_the_sites_dhcp_server_and_stay(
     with serving_dhcp(f"{RIG}-sw", "br1", "198.18.64.100", "198.18.64.120", tmp_path) as leases:
         container(site, "c", host, "leased")
         (foot,) = site.json("inspect", "c")[0]["status"]["endpoints"]
-        assert f"{foot['mac']} {foot['ipv4']} c" in leases.read_text()
+        lease = f"{foot['mac']} {foot['ipv4']} c"
+        wait_until(lambda: lease in leases.read_text(), deadline=5, what="the lease in the server's file")
         for target in (foot["ipv4"], foot["ipv6"]):
-            assert pings(target)
+            wait_until(lambda t=target: pings(t), deadline=5, what=target)
         site.flota("n1", "restart", "-t", "1", "c")
         again = wait_until(lambda: site.json("inspect", "c")[0]["status"]["endpoints"], deadline=20)
         assert again[0]["ipv4"] == foot["ipv4"]
+        wait_until(lambda: pings(foot["ipv4"]), deadline=10, what="it is back")
         os.kill(site.pid(host, "agent"), signal.SIGKILL)
         assert pings(foot["ipv4"])
         site.flota(host, "agent", "--detach")
@@ -281,7 +282,8 @@ def test_addresses_come_from_the_sites_dhcp_server_and_stay(
         )
         assert pings(moved)
     site.flota("n1", "rm", "-f", "c")
-    assert on_host(site, host, "sh", "-c", "pgrep -f '[u]dhcpc -f' || true") == ""
+    asking = "pgrep -f '[u]dhcpc -f' || true"
+    wait_until(lambda: on_host(site, host, "sh", "-c", asking) == "", deadline=5, what="nobody asks any more")
 
 
 def _ipv4(fleet: Fleet, name: str) -> str:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import select
 import signal
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
@@ -14,7 +16,7 @@ import pytest
 
 from deploy.fleet import Fleet
 from tests.rig.conftest import IMAGE, running
-from tests.rig.support import background, local_pid, on_host
+from tests.rig.support import background, local_pid, on_host, settled
 from tests.support.hostprocess import run_in
 from tests.support.talkers import Talker, answers, server
 from tests.support.waiting import wait_until
@@ -122,14 +124,19 @@ def test_host_gw_says_whom_it_does_not_reach_and_what_to_do(four: Fleet) -> None
     four.flota("n1", "network", "create", "--driver", "host-gw", "joined")
     for host in ("n1", "n2"):
         four.flota("n1", "run", "-d", "--network", "joined", "--node", host, IMAGE, "sleep", "10000")
-    text = four.attempt("n1", "network", "doctor").stdout.decode()
-    assert "network split: n4" in text and "joined" not in text
+
+    def named() -> bool:
+        text = four.attempt("n1", "network", "doctor").stdout.decode()
+        return "network split: n4" in text and "joined" not in text
+
+    wait_until(named, deadline=10, what="the split network alone is found")
 
 
 KERNEL = """
 ip -o link | sed 's/ state [A-Z]*//'; ip -o address; ip route show table all; ip -6 route show table all
-ip rule; ip neigh show nud permanent; bridge fdb show; nft list ruleset
+ip rule; ip neigh show nud permanent; bridge fdb show | grep -wE 'permanent|static|dst'; nft list ruleset
 """
+"""Without what bridges learn, which they forget when it is old."""
 
 
 MARKERS = (
@@ -138,6 +145,13 @@ MARKERS = (
 )
 """What each listener must have heard before it is believed."""
 MARK = re.compile(rb"198\.51\.100|marker|^#")
+
+
+def listens(fleet: Fleet, watcher: subprocess.Popen[bytes], marker: str) -> bool:
+    """Whether it hears a marker; a listener that has only begun to start does not."""
+    on_host(fleet, "n2", "sh", "-c", marker)
+    assert watcher.stdout is not None
+    return bool(select.select([watcher.stdout], [], [], 0.5)[0])
 
 
 @pytest.mark.parametrize("kind", ["routed", "direct", "host-gw"])
@@ -150,14 +164,14 @@ def test_start_of_a_container_changes_nothing_in_other_hosts_kernels(four: Fleet
         four.flota("n1", "run", "-d", "--network", quiet, "--node", host, IMAGE, "sleep", "10000")
     tentative = ("ip", "-6", "address", "show", "tentative")
     wait_until(lambda: not on_host(four, "n2", *tentative), deadline=10, what="n2 has all its addresses")
+    before = settled(lambda: on_host(four, "n2", "sh", "-c", KERNEL), what="n2's kernel")
     watchers = [
         background(four, "n2", "stdbuf", "-oL", *words)
         for words in (("ip", "-4", "monitor", "route", "rule"), ("nft", "monitor"))
     ]
-    before = on_host(four, "n2", "sh", "-c", KERNEL)
     try:
         for watcher, marker in zip(watchers, MARKERS, strict=True):
-            on_host(four, "n2", "sh", "-c", marker)
+            wait_until(lambda w=watcher, m=marker: listens(four, w, m), deadline=10, what="a listener")
             assert watcher.stdout is not None and MARK.search(watcher.stdout.readline())
         for _ in range(3):
             four.flota("n1", "run", "-d", "--network", quiet, "--node", "n1", IMAGE, "sleep", "10000")

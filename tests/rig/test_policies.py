@@ -59,7 +59,7 @@ def test_policy_admits_a_service_by_name_over_all_hosts_and_new_replicas_at_once
     wait_until(lambda: all(gets(net, "stranger", one) for one in web), deadline=15)
     net.flota("n1", "policy", "create", "web-in", "--for", "service=web",
               "--ingress", "allow=service:api,port=80/tcp")  # fmt: skip
-    wait_until(lambda: not any(gets(net, "stranger", one) for one in web), deadline=5)
+    wait_until(lambda: not any(gets(net, "stranger", one) for one in web), deadline=10)
     service(net, "api", 6, FIRST)
 
     def first() -> list[str]:
@@ -95,7 +95,7 @@ def test_policy_is_explained_survives_its_makers_and_ends_when_it_is_removed(net
     def asks(name: str, host: str) -> bool:
         """Without an API: from its namespace."""
         pid = pids[name]
-        enter = ["nsenter", "-t", str(pid), "-n", "timeout", "1", "busybox", "wget", "-qO-", f"http://{web}/"]
+        enter = ["nsenter", "-t", str(pid), "-n", "timeout", "3", "busybox", "wget", "-qO-", f"http://{web}/"]
         return net.rig.exec(host, enter, check=False).returncode == 0
 
     pids = {n: net.json("inspect", n)[0]["status"]["pid"] for n in ("front", "stranger")}
@@ -123,7 +123,7 @@ def test_policy_of_egress_leaves_names_and_closes_the_outside(net: Fleet) -> Non
     net.flota("n1", "policy", "create", "job-out", "--for", "label=kind=job", "--egress",
               "allow=service:web,port=80")  # fmt: skip
     wait_until(lambda: net.rig.exec("n1", ping, check=False).returncode != 0, deadline=5)
-    assert gets(net, "job", "tasks.web"), "its name is told still"
+    wait_until(lambda: gets(net, "job", "tasks.web"), deadline=5, what="its name is told still")
     net.flota("n1", "policy", "update", "job-out", "--egress", "allow=outside")
     wait_until(lambda: net.rig.exec("n1", ping, check=False).returncode == 0, deadline=5)
     assert not gets(net, "job", "tasks.web")

@@ -146,10 +146,10 @@ def test_host_without_the_link_is_passed_over_and_said_why(site: Fleet) -> None:
 
 
 def page_of(where: str) -> str:
-    """As a machine of the site gets it."""
+    """As a machine of the site gets it; empty where there is none."""
     words = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5).read().decode())"
     argv = ["python3", "-c", words, f"http://{where}/"]
-    return run_in(SWITCH, argv, check=True, timeout=10).stdout.strip()
+    return run_in(SWITCH, argv, check=False, timeout=10).stdout.strip()
 
 
 def test_service_on_the_sites_network_has_names_and_ports_of_every_host(site: Fleet) -> None:
@@ -159,10 +159,17 @@ def test_service_on_the_sites_network_has_names_and_ports_of_every_host(site: Fl
     replicas = wait_replicas(site, "web", 2)
     own = {e["ipv4"] for r in replicas for e in r["status"]["endpoints"] if e["network_name"] == "lan"}
     container(site, "asker", "n1")
-    said = site.flota("n1", "exec", "asker", "nslookup", "web")
-    assert all(address in said for address in own)
-    heard = {page_of("198.18.0.11:8080") for _ in range(4)}
-    assert len(heard) == 2, "from the site, by one host, both replicas answer"
+
+    def found() -> bool:
+        said = site.flota("n1", "exec", "asker", "nslookup", "web")
+        return all(address in said for address in own)
+
+    def heard_by_one_host() -> set[str] | None:
+        pages = {page_of("198.18.0.11:8080") for _ in range(4)}
+        return pages if len(pages - {""}) == 2 else None
+
+    wait_until(found, deadline=10, what="the addresses of both")
+    heard = wait_until(heard_by_one_host, deadline=15, what="both replicas to answer, from the site")
     for address in own:
         assert page_of(address) in heard
     site.flota("n1", "service", "rm", "web")
@@ -178,6 +185,6 @@ def test_nothing_is_left_on_a_host_when_the_network_is_gone(site: Fleet) -> None
     assert "flm" in before
     site.flota("n1", "network", "rm", "lan")
     wait_until(
-        lambda: "flm" not in on_host(site, "n1", "ip", "-br", "link"), deadline=5, what="the shim is gone"
+        lambda: "flm" not in on_host(site, "n1", "ip", "-br", "link"), deadline=10, what="the shim is gone"
     )
     assert "198.18.0.1" in on_host(site, "n1", "ip", "route", "show", "default")

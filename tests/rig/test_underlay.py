@@ -63,15 +63,16 @@ def test_running_containers_get_the_mtu_that_their_host_has_now(clean: Fleet, ki
         for host in HOSTS:
             on_host(clean, host, "ip", "link", "set", "eth0", "mtu", "1400")
         for host in HOSTS:
-            wait_until(lambda h=host: inner_mtu(clean, h) == 1400 - less, deadline=10, what=f"less on {host}")
-        assert reaches(clean, "n1", address(found["n2"], "under"), size=1300)
-        mtus = {n["host"]["facts"]["mtu"] for n in clean.json("node", "ls")}
-        assert mtus == {1400}
+            wait_until(lambda h=host: inner_mtu(clean, h) == 1400 - less, deadline=20, what=f"less on {host}")
+        large = lambda: reaches(clean, "n1", address(found["n2"], "under"), size=1300)  # noqa: E731
+        wait_until(large, deadline=10, what="a large packet to arrive")
+        mtus = lambda: {n["host"]["facts"]["mtu"] for n in clean.json("node", "ls")}  # noqa: E731
+        wait_until(lambda: mtus() == {1400}, deadline=10, what="every host to say so")
     finally:
         for host in HOSTS:
             on_host(clean, host, "ip", "link", "set", "eth0", "mtu", "1500")
     for host in HOSTS:
-        wait_until(lambda h=host: inner_mtu(clean, h) == 1500 - less, deadline=10, what=f"more on {host}")
+        wait_until(lambda h=host: inner_mtu(clean, h) == 1500 - less, deadline=20, what=f"more on {host}")
     assert pids(clean) == before
 
 
@@ -128,13 +129,13 @@ def test_tunnels_move_to_another_port_on_all_hosts_and_containers_stay(clean: Fl
                         f"srcport 40000 40999 dstport {p}" in on_host(clean, h, "ip", "-d", "link")
                         and reaches(clean, h, address(found[o], "under"))
                     ),
-                    deadline=5,
+                    deadline=15,
                     what=f"{host} reaches {other} by port {port}",
                 )
         refused = clean.attempt("n1", "fleet", "update", "--vni-range", "0-5")
         assert refused.returncode and b"no range of VNIs" in refused.stderr
         assert pids(clean) == before
-        assert b"all is well" in clean.attempt("n1", "network", "doctor").stdout
+        wait_until(lambda: b"all is well" in clean.attempt("n1", "network", "doctor").stdout, deadline=10)
     finally:
         clean.flota("n1", "fleet", "update", "--vxlan-port", "4789", "--vxlan-source-ports", "auto")
 
@@ -155,11 +156,12 @@ def test_direct_overlay_follows_a_host_that_moves_behind_a_router_and_back(clean
         return f" dev {link}" in way and reaches(clean, "n1", target)
 
     try:
-        assert leads("eth0")
+        wait_until(lambda: leads("eth0"), deadline=10, what="the direct way")
         for new, was, link in (("198.18.8.13", old, "flx"), (old, "198.18.8.13", "eth0")):
             readdress(clean, "n3", new, was)
             wait_until(lambda way=link: leads(way), deadline=15, what=f"n3 is reached by {link}")
-            assert reaches(clean, "n3", address(found["n2"], "under"))
+            target = address(found["n2"], "under")
+            wait_until(lambda t=target: reaches(clean, "n3", t), deadline=10, what="n3 reaches n2")
     finally:
         outside(["ip", "address", "del", "198.18.8.1/24", "dev", "br0"])
     assert pids(clean) == before
@@ -188,11 +190,11 @@ def test_a_card_that_spoils_checksums_is_spared_when_a_network_comes_up(clean: F
             nodes = clean.json("node", "ls")
             return {n["host"]["spec"]["name"] for n in nodes if not n["host"]["facts"].get("checksums", True)}
 
-        wait_until(lambda: spared() == {"n1"}, deadline=15, what="n1 spares its card")
+        wait_until(lambda: spared() == {"n1"}, deadline=30, what="n1 spares its card")
         said = clean.attempt("n1", "network", "doctor").stdout.decode()
         assert "spoils checksums" in said and "fault" not in said, said
-        events = clean.flota("n1", "events", "--since", "60s", "--until", "0s", "--filter", "event=repair")
-        assert "tunnels to" in events
+        since = ("--since", "5m", "--until", "0s", "--filter", "event=repair")
+        wait_until(lambda: "tunnels to" in clean.flota("n1", "events", *since), deadline=5, what="an event")
     finally:
         relay.kill()
         relay.communicate()

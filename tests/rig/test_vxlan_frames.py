@@ -13,7 +13,8 @@ from deploy.rig.netns import address_of
 from tests.rig.conftest import IMAGE
 from tests.rig.support import local_pid
 from tests.support.frames import Capture, decoded
-from tests.support.talkers import PORT, Talker, server
+from tests.support.talkers import PORT, Talker, answers, server
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
 FLOWS = 48
@@ -51,6 +52,9 @@ def test_frames_between_hosts_are_vxlan_to_others(clean: Fleet, mode: str) -> No
     near, here = container(clean, "frames", "n1")
     far, there = container(clean, "frames", "n2")
     answering = server(far, "far")
+    for target in (there["ipv4"], there["ipv6"]):  # a datagram that is lost is not sent again
+        heard = lambda t=target: answers(near, "udp", [t])[0][0] == "far"  # noqa: E731
+        wait_until(heard, deadline=10, what=f"an answer of {target}")
     capture = Capture(f"/run/netns/{clean.rig.name}-sw", "n2")
     try:
         talking = Talker(near, TALK, there["ipv4"], there["ipv6"])
