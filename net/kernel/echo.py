@@ -57,6 +57,7 @@ async def ask(echoes: Sequence[Echo], namespace: str = "") -> list[Answer]:
             if not await asking.send():
                 break
             await asking.settled(PATIENCE)
+            asking.read()
     finally:
         asking.close()
     return asking.answers
@@ -156,6 +157,12 @@ class _Asking:
         except TimeoutError:
             pass
 
+    def read(self) -> None:
+        """All that has come: on a busy machine answers may have waited for this process."""
+        for source, link in self._sockets.items():
+            while self._open and self._read(link, ":" in source):
+                pass
+
     def _refuse(self, source: str, error: str) -> None:
         for number, echo in enumerate(self._echoes):
             if echo.source == source:
@@ -171,11 +178,16 @@ class _Asking:
         total = checksum(head + payload)
         return head[:2] + struct.pack("!H", total) + head[4:] + payload
 
-    def _read(self, link: socket.socket, six: bool) -> None:
+    def _read(self, link: socket.socket, six: bool) -> bool:
+        """One packet, if there is any."""
         try:
             data, _ = link.recvfrom(1 << 16)
         except OSError:
-            return
+            return False
+        self._take(data, six)
+        return True
+
+    def _take(self, data: bytes, six: bool) -> None:
         body = data if six else data[(data[0] & 0x0F) * 4 :]
         if len(body) < HEAD + 4 or body[0] != (REPLY6 if six else REPLY):
             return
