@@ -285,3 +285,21 @@ async def test_older_certificate_of_a_host_that_joined_again_opens_nothing() -> 
         await clock.advance(0.5)
         assert again.goodbye is not None and own.goodbye is None, "it ends no session of the host's own"
         f.agents[host] = own
+
+
+async def test_older_certificate_that_came_in_before_the_host_joined_again_opens_nothing() -> None:
+    clock = VirtualClock()
+    async with fleet(make_host(1), clock=clock, connect=False) as f:
+        [(host, facts)] = f.hosts.items()
+        await joined_again(f, host, "older")
+        near, far = MemoryChannel.pair()
+        f._spawn(f.controller.serve_session(host, "older", far))
+        await clock.advance(0.5)
+        await joined_again(f, host, "newest")
+        await clock.advance(0.5)
+        thief = FakeAgent(facts, near)
+        f._spawn(thief.run())
+        await clock.advance(0.5)
+        assert thief.goodbye is not None and not thief.goodbye.retry
+        assert "joined again since this certificate was made" in thief.goodbye.reason
+        assert not thief.welcomed.is_set() and not f.controller.sessions.connected(host)
