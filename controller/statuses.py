@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Container, Mapping, Sequence, Set
 
 from msgspec.structs import replace
 
@@ -103,6 +103,14 @@ class Statuses:
             if len(self._gone) > REMEMBERED:
                 self._gone.popitem(last=False)
         self.ring(instance)
+
+    def left(self, there: Container[InstanceId]) -> None:
+        """These are all that have a record. Whoever waits looks again: what became of an instance may have
+        been missed."""
+        for ident in [i for i in self._by_id if i not in there]:
+            self.forget(ident)
+        for ident in list(self._waiters):
+            self.ring(ident)
 
     def forget_host(self, host: HostId) -> None:
         self._reports.pop(host, None)
