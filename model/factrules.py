@@ -17,7 +17,7 @@ from model.status import HostFacts, Nic
 LEAST_MTU, MOST_MTU = 576, 65536
 """What every host of the Internet takes (RFC 791, 3.1), and what Linux's loopback has."""
 MOST_ENTRIES, MOST_WORDS = 1024, 4096
-"""Of a list, and characters of one text."""
+"""Of a list, and characters of one text: a host's, or an instance's."""
 MOST_OWN = 64
 """Addresses of one host: no container of anybody's gets them. Agents tell no more."""
 MOST_NUMBER = (1 << 63) - 1
