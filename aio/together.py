@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
-async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+@overload
+async def together(work: tuple[Coroutine[Any, Any, T], Coroutine[Any, Any, U]]) -> tuple[T, U]: ...
+@overload
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> tuple[T, ...]: ...
+async def together(work: Iterable[Coroutine[Any, Any, Any]]) -> tuple[Any, ...]:
     """The outcomes, in order. Raises the first failure. (A TaskGroup of Python 3.11 tells of a failure though
     it was cancelled too: whoever lets failures pass would go on, and never end.)"""
     coroutines, loop = tuple(work), asyncio.get_running_loop()
     tasks = [loop.create_task(one) for one in coroutines]
-    failed: asyncio.Task[T] | None = None
+    failed: asyncio.Task[Any] | None = None
     try:
         if tasks:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         failed = next((t for t in tasks if t.done() and not t.cancelled() and t.exception()), None)
     finally:
         await _ended(tasks)
-    return [task.result() for task in ((failed,) if failed is not None else tasks)]
+    return tuple(task.result() for task in ((failed,) if failed is not None else tasks))
 
 
 async def _ended(tasks: Iterable[asyncio.Task[Any]]) -> None:

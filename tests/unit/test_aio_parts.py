@@ -152,8 +152,8 @@ async def test_work_done_together_gives_its_outcomes_in_order() -> None:
         second.set()
         return "two"
 
-    assert await together([waits(), lets_go()]) == ["one", "two"]
-    assert await together(()) == []
+    assert await together([waits(), lets_go()]) == ("one", "two")
+    assert await together(()) == ()
 
 
 async def test_work_done_together_of_which_one_fails_ends_the_rest() -> None:
