@@ -6,6 +6,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -259,8 +260,8 @@ def test_it_goes_on_without_agents_and_controller_and_leaves_with_the_service(to
                     assert {words[1] for words in heard} <= {CLIENT4, CLIENT6}
     finally:
         fleet.flota("n1", "controller", "--detach")
-        for host in HOSTS:
-            fleet.flota(host, "agent", "--detach")
+        with ThreadPoolExecutor(len(HOSTS)) as pool:  # one whose turn came too late would be lost
+            list(pool.map(lambda host: fleet.flota(host, "agent", "--detach"), HOSTS))
     fleet.wait_ready(3)
     town.reach(town.outside, address4("n2"))
     fleet.flota("n1", "service", "rm", "web")
