@@ -24,6 +24,7 @@ from net.resolver.state import VERSION, ResolverState
 from net.resolver.statefile import whole
 from net.supervise.files import SERVED, STATE, Served, mark_of
 from net.supervise.place import Place
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 Behaviour = Callable[[dns.message.Message, bool], list[bytes]]
@@ -88,18 +89,6 @@ async def name_server(address: str, port: int, behave: Behaviour) -> AsyncIterat
         transport.close()
         server.close()
         await server.wait_closed()
-
-
-def free_port() -> int:
-    """Free for UDP and TCP on all loopback addresses that the tests use."""
-    while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("", 0))
-            try:
-                udp.bind(("", tcp.getsockname()[1]))
-            except OSError:
-                continue
-            return int(tcp.getsockname()[1])
 
 
 class ResolverLab:
