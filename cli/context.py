@@ -15,6 +15,7 @@ from cli import render
 from cli.render import Column
 
 RECORDED = "It is recorded; its host does it when it is back"
+UNSTARTED = "Nothing was started"
 
 
 class App:

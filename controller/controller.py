@@ -370,12 +370,11 @@ class Controller(Core):
 
     # -- agents -----------------------------------------------------------------------------------------
     async def serve_session(self, host: HostId, certificate: str, channel: Channel) -> None:
-        record = self.snapshot().hosts.get(host)
-        disowned = hosts.disowned(record, certificate) if record is not None else ""
-        if disowned:
-            await self.sessions.refuse(host, channel, disowned)
-            return
-        await self.sessions.serve(host, channel)
+        def disowned() -> str:
+            record = self.snapshot().hosts.get(host)
+            return hosts.disowned(record, certificate) if record is not None else ""
+
+        await self.sessions.serve(host, channel, disowned)
 
     async def accept_pipe(self, host: HostId, certificate: str, pipe: Pipe) -> None:
         record = self.snapshot().hosts.get(host)

@@ -45,7 +45,7 @@ from controller.views import affected, carriers
 from model.directory import Directory
 from model.errors import NotFound
 from model.ids import HostId, IdSource, InstanceId, NetworkId, ServiceId
-from model.records import FleetSettings, Host, Instance, Record
+from model.records import FleetSettings, Host, Instance
 from model.reportrules import hello_problems, report_problems
 from model.spec import Struct
 from model.status import HostReport, HostState
@@ -101,6 +101,8 @@ class Core:
             settled=self._settled,
         )
         self.loop = ReconcileLoop(store, self.committer, clock, plan=self._plan, changed=self._changed)
+        self._hosts: dict[HostId, Host] = {}
+        """As they were last looked at: what follows from a change is found though it was missed."""
         self._make_authority = make_authority
         self._authority: Authority | None = None
         self._children = Supervisor("controller")
@@ -160,11 +162,15 @@ class Core:
         return plan_instance(cluster, ident, self.statuses.get(ident), now)
 
     def _changed(self, cluster: Cluster, changes: Iterable[Change] | None) -> None:
-        """Durable changes: wake the sessions and the waiters whom they concern."""
+        """Durable changes: wake the sessions and the waiters whom they concern. None: any may have been
+        missed."""
         if changes is None:
             known = (self.memberships.known(), self.departures.known(), self.arrivals.known())
             self._members_of(cluster, {*cluster.instances, *chain.from_iterable(known)})
             self.sessions.ring(None)
+            self.statuses.left(cluster.instances)
+            for host in {*self._hosts, *cluster.hosts}:
+                self._look_at(cluster, host)
             return
         changes = tuple(changes)
         self._members_of(cluster, instances_of(cluster, changes))
@@ -174,8 +180,9 @@ class Core:
                 if change.new is None:
                     self.statuses.forget(change.old.id)
                 self.statuses.ring(change.old.id)
-            if isinstance(change.old, Host):
-                self._host_changed(change.old, change.new)
+            for record in (change.old, change.new):
+                if isinstance(record, Host):
+                    self._look_at(cluster, record.id)
 
     def _members_of(self, cluster: Cluster, instances: Collection[InstanceId]) -> None:
         """These may have joined, changed or left networks: the hosts that carry those are told."""
@@ -184,12 +191,16 @@ class Core:
         self.departures.look(cluster, instances)
         self.arrivals.look(cluster, self.statuses.by_id, instances)
 
-    def _host_changed(self, old: Host, new: Record | None) -> None:
-        if not isinstance(new, Host):
+    def _look_at(self, cluster: Cluster, host: HostId) -> None:
+        """It may have been removed, or have joined again."""
+        old, new = self._hosts.pop(host, None), cluster.hosts.get(host)
+        if new is not None:
+            self._hosts[host] = new
+        if old is not None and new is None:
             self._removed(old)
-        elif new.certificate != old.certificate:  # what came in by the older one ends
-            self.sessions.dismiss(old.id, "this host joined again", retry=True)
-            self.pipes.drop(old.id, f"host {old.spec.name} joined again")
+        elif old is not None and new is not None and new.certificate != old.certificate:
+            self.sessions.dismiss(host, "this host joined again", retry=True)
+            self.pipes.drop(host, f"host {old.spec.name} joined again")
 
     def _removed(self, host: Host) -> None:
         self.sessions.dismiss(host.id, "this host was removed from the fleet", retry=False)

@@ -21,7 +21,7 @@ from model.ids import HostId, NetworkId
 from model.records import Instance, Network
 from model.spec import Subnet
 from model.status import Endpoint, InstanceStatus
-from net.spans import Span, address_span, span_of
+from net.spans import Span, address_span, lies_in, span_of
 from net.subnets import gateway
 
 MOST_WORDS = 2
@@ -35,7 +35,7 @@ def shares_of(cluster: Cluster, host: HostId) -> Shares:
     found: dict[NetworkId, tuple[tuple[int, Span], ...]] = {}
     for block in cluster.blocks_by_host.get(host, {}).values():
         if not block.holder:
-            found[block.network] = (*found.get(block.network, ()), _span(block.cidr))
+            found[block.network] = (*found.get(block.network, ()), span_of(block.cidr))
     return found
 
 
@@ -71,7 +71,7 @@ def _fault(
     if network is None:
         return ""
     name = network.spec.name
-    if found[0] != version or not _within(found, map(_span, (s.cidr for s in network.spec.subnets))):
+    if found[0] != version or not lies_in(found, (span_of(s.cidr) for s in network.spec.subnets)):
         return f"{address} is in no IPv{version} subnet of {name}"
     if not spans_hosts(network) or network.spec.ipam == "dhcp":
         return ""
@@ -94,18 +94,10 @@ def _leased(
     if lease is not None:
         # one that another host awaits may still be held by who had it out of its share
         return instance.host in (lease.host, lease.awaits)
-    if _within(found, shares):
+    if lies_in(found, shares):
         return True
     promised = (a for a in instance.attachments if a.network == network.id)
     return any(address in (a.ipv4, a.ipv6) for a in promised)
-
-
-def _within(found: tuple[int, Span], ranges: Iterable[tuple[int, Span]]) -> bool:
-    version, (number, _) = found
-    return any(family == version and low <= number <= high for family, (low, high) in ranges)
-
-
-_span = lru_cache(1 << 16)(span_of)
 
 
 @lru_cache(1 << 12)

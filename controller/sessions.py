@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
 from aio.clock import Clock
@@ -248,13 +248,18 @@ class Sessions:
             self._listener.parted(host)
             session.dismiss(reason, retry=retry)
 
-    async def serve(self, host: HostId, channel: Channel) -> None:
-        """Speak with an agent until either side ends."""
+    async def serve(self, host: HostId, channel: Channel, disowned: Callable[[], str]) -> None:
+        """Speak with an agent until either side ends. `disowned`: why it is not the host's (any more), asked
+        once it has said Hello, which may be a while after it came in; one that isn't shall not come back."""
         hello = await self._hello(channel)
         if hello is None:
             await channel.close()
             return
         session = Session(host, channel, hello, self._clock.monotonic())
+        if words := disowned():
+            log.warning("host %s: %s", host[:12], words)
+            await session.end(words, retry=False)
+            return
         refusal = self._refused(session)
         if refusal:
             log.warning("host %s: %s", host[:12], refusal)
@@ -274,15 +279,6 @@ class Sessions:
                 del self._by_host[host]
                 self._listener.parted(host)
             await session.close()
-
-    async def refuse(self, host: HostId, channel: Channel, reason: str) -> None:
-        """Tell one that speaks to us that it shall not come back."""
-        log.warning("host %s: %s", host[:12], reason)
-        hello = await self._hello(channel)
-        if hello is None:
-            await channel.close()
-        else:
-            await Session(host, channel, hello, self._clock.monotonic()).end(reason, retry=False)
 
     async def _hello(self, channel: Channel) -> Hello | None:
         try:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Container, Mapping, Sequence, Set
 
 from msgspec.structs import replace
 
 from controller.owned import judged, shares_of
 from controller.snapshot import Cluster
+from model.factrules import MOST_WORDS
 from model.ids import HostId, InstanceId, NetworkId
 from model.records import Instance
 from model.status import HostReport, InstanceStatus, Phase
@@ -60,7 +61,7 @@ class Statuses:
                 continue
             if known is not None and told.attempt < known.attempt:
                 continue
-            status, stray = judged(cluster, record, told, shares)
+            status, stray = judged(cluster, record, _cut(told), shares)
             self._note(host, record, stray)
             if known == status:
                 continue
@@ -104,6 +105,14 @@ class Statuses:
                 self._gone.popitem(last=False)
         self.ring(instance)
 
+    def left(self, there: Container[InstanceId]) -> None:
+        """These are all that have a record. Whoever waits looks again: what became of an instance may have
+        been missed."""
+        for ident in [i for i in self._by_id if i not in there]:
+            self.forget(ident)
+        for ident in list(self._waiters):
+            self.ring(ident)
+
     def forget_host(self, host: HostId) -> None:
         self._reports.pop(host, None)
 
@@ -131,3 +140,10 @@ def _with_ending(status: InstanceStatus, known: InstanceStatus | None) -> Instan
     if status.phase is not Phase.REMOVED or known is None or status.exit_code is not None:
         return status
     return replace(status, exit_code=known.exit_code, oom_killed=known.oom_killed)
+
+
+def _cut(status: InstanceStatus) -> InstanceStatus:
+    """Its words no longer than people read: they become reasons in records, and an enemy's have no end."""
+    message, health = status.message[:MOST_WORDS], status.health_message[:MOST_WORDS]
+    same = (len(message), len(health)) == (len(status.message), len(status.health_message))
+    return status if same else replace(status, message=message, health_message=health)

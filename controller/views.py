@@ -6,7 +6,6 @@ alter.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 
 from immutables import Map
@@ -23,7 +22,7 @@ from model.netoptions import SITE_DRIVERS
 from model.records import Block, FleetSettings, Host, Instance, Network, Policy, Service
 from model.status import HostState
 from model.view import NetworkPeer, NetworkView, Peer, ServiceView, View, service_key
-from net.ipam import overlap
+from net.spans import lies_in, span_of
 
 _NO_SERVICES: Map[ServiceId, Service] = Map()
 
@@ -208,8 +207,7 @@ def standing(lease: Block) -> bool:
 
 
 def _within(lease: Block, shares: Iterable[str]) -> bool:
-    single = ipaddress.ip_network(lease.cidr)
-    return any(overlap(ipaddress.ip_network(share), single) for share in shares)
+    return lies_in(span_of(lease.cidr), map(span_of, shares))
 
 
 def _promised(cluster: Cluster, network: NetworkId, host: HostId, version: int) -> dict[InstanceId, str]:

@@ -17,7 +17,7 @@ from model.status import HostFacts, Nic
 LEAST_MTU, MOST_MTU = 576, 65536
 """What every host of the Internet takes (RFC 791, 3.1), and what Linux's loopback has."""
 MOST_ENTRIES, MOST_WORDS = 1024, 4096
-"""Of a list, and characters of one text."""
+"""Of a list, and characters of one text: a host's, or an instance's."""
 MOST_OWN = 64
 """Addresses of one host: no container of anybody's gets them. Agents tell no more."""
 MOST_NUMBER = (1 << 63) - 1
@@ -25,8 +25,9 @@ _LINK = re.compile(r"[^\s/:\x00-\x1f\x7f]{1,15}\Z")
 """As Linux has it (dev_valid_name)."""
 _TEXTS = ("kernel", "os_name", "cgroup", "runtime", "storage_driver", "version", "wireguard")
 _RANGES = ("links", "routes", "onlink")
-_UNWRITTEN = ipaddress.IPv6Network("::/8")
-"""Of these the kernel and others write some in another way (RFC 5952, 5); no host has one but loopback's."""
+_UNWRITTEN = tuple(ipaddress.IPv6Network(cidr) for cidr in ("::/96", "::ffff:0:0/96"))
+"""These the C library writes with an IPv4 address in them (RFC 5952, 5); no host has one but loopback's.
+Others of ::/8 some have: 64:ff9b::/96 and 64:ff9b:1::/48 lead to IPv4 (RFC 6052, RFC 8215)."""
 
 
 def address_fault(text: str) -> str:
@@ -39,7 +40,7 @@ def address_fault(text: str) -> str:
         return f"{text[:60]!r} has a zone, which is good on its own host only"
     if str(found) != text:
         return f"{text[:60]!r} is written {found}"
-    strange = found.version == 6 and found in _UNWRITTEN and not found.is_loopback
+    strange = not found.is_loopback and any(found in range_ for range_ in _UNWRITTEN)
     if strange or found.is_multicast or found.is_unspecified or text == "255.255.255.255":
         return f"{text} is no address of a machine"
     return ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -35,7 +36,9 @@ def whole(version: int) -> Span:
     return 0, (1 << BITS[version]) - 1
 
 
+@lru_cache(1 << 16)
 def span_of(text: str) -> tuple[int, Span]:
+    """Of a range, or of one address. Raises ValueError. Records are read again and again: each text once."""
     network = ipaddress.ip_network(text)
     return network.version, (int(network[0]), int(network[-1]))
 
@@ -44,6 +47,12 @@ def address_span(text: str) -> tuple[int, Span]:
     """Of one address; a range is none. Raises ValueError."""
     address = ipaddress.ip_address(text)
     return address.version, (int(address), int(address))
+
+
+def lies_in(one: tuple[int, Span], ranges: Iterable[tuple[int, Span]]) -> bool:
+    """Whether one of the ranges holds all of it."""
+    version, (first, last) = one
+    return any(family == version and low <= first and last <= high for family, (low, high) in ranges)
 
 
 def by_family(spans: Iterable[tuple[int, Span]]) -> Mapping[int, tuple[Span, ...]]:

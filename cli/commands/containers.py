@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from cli import render
-from cli.context import App, each, format_option, now, out, pass_app, segment, short, show
+from cli.context import UNSTARTED, App, each, format_option, now, out, pass_app, segment, short, show
 from cli.render import Column
 from model.api import InstanceInfo, StatsSample
 from model.quantity import format_bytes, parse_duration
@@ -78,7 +78,7 @@ def start(app: App, refs: tuple[str, ...], attach_: bool, interactive: bool) -> 
             raise click.UsageError("only one container can be started and attached")
         place = f"/v1/instances/{segment(refs[0])}"
         spec = app.call("GET", place)["instance"]["spec"]
-        app.wait(refs[0], "created")
+        app.wait(refs[0], "created", hint=UNSTARTED)
         held = app.call("POST", f"{place}/start", hold=True)["instance"]
         sock = app.client.hijack(f"{place}/attach", stdin=interactive, attempt=held.get("attempt", 1))
         app.call("POST", f"{place}/start")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import click
 
-from cli.context import RECORDED, App, out, pass_app, segment
+from cli.context import RECORDED, UNSTARTED, App, out, pass_app, segment
 from cli.options import container_options, plain_options, read_files
 from cli.parse.container import container_spec
 from cli.terminal import Detached, Session
@@ -119,7 +119,7 @@ def exit_code(ended: Exit) -> int:
 def await_phase(app: App, ref: str, phase: Literal["created", "running"]) -> None:
     """Created: its image is there, though no process yet. Raises CommandFailed in the host's words when that
     can't be; Unavailable where its host is lost."""
-    reply = app.wait(ref, phase, hint=RECORDED if phase == "running" else "Nothing was started")
+    reply = app.wait(ref, phase, hint=RECORDED if phase == "running" else UNSTARTED)
     if reply.get("phase") in ("failed", "removed"):
         drop_unmade(app, ref)
         raise CommandFailed(reply.get("message") or f"it could not be {_DONE[phase]}")

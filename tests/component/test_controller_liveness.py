@@ -11,7 +11,9 @@ from aio.clock import VirtualClock
 from api.ports import Dropped
 from controller.plan import Plan, put
 from controller.snapshot import Cluster
+from controller.store.base import ChangeLog, Txn
 from controller.store.memory import MemoryStore
+from model.api import CreateInstance
 from model.errors import Forbidden
 from model.ids import HostId
 from model.records import Desired
@@ -285,3 +287,69 @@ async def test_older_certificate_of_a_host_that_joined_again_opens_nothing() -> 
         await clock.advance(0.5)
         assert again.goodbye is not None and own.goodbye is None, "it ends no session of the host's own"
         f.agents[host] = own
+
+
+async def test_older_certificate_that_came_in_before_the_host_joined_again_opens_nothing() -> None:
+    clock = VirtualClock()
+    async with fleet(make_host(1), clock=clock, connect=False) as f:
+        [(host, facts)] = f.hosts.items()
+        await joined_again(f, host, "older")
+        near, far = MemoryChannel.pair()
+        f._spawn(f.controller.serve_session(host, "older", far))
+        await clock.advance(0.5)
+        await joined_again(f, host, "newest")
+        await clock.advance(0.5)
+        thief = FakeAgent(facts, near)
+        f._spawn(thief.run())
+        await clock.advance(0.5)
+        assert thief.goodbye is not None and not thief.goodbye.retry
+        assert "joined again since this certificate was made" in thief.goodbye.reason
+        assert not thief.welcomed.is_set() and not f.controller.sessions.connected(host)
+
+
+class Forgetful(MemoryStore):
+    """Whoever watches it misses all but the last of several commits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._log = ChangeLog(0, limit=1)
+
+    async def write(self, f: Fleet, *txns: Txn) -> None:
+        for txn in txns:
+            assert isinstance(await self.commit(replace(txn, epoch=f.controller.committer._epoch)), int)
+
+
+async def test_hosts_that_left_or_joined_again_unseen_keep_no_connection() -> None:
+    clock, store = VirtualClock(), Forgetful()
+    async with fleet(make_host(1), make_host(2), make_host(3), clock=clock, store=store) as f:
+        await clock.advance(1)
+        left, again, stays = [await in_use(f, f"host{number}") for number in (1, 2, 3)]
+        one, two, three = (f.controller.get_host(f"host{number}").host for number in (1, 2, 3))
+        newest = replace(two, certificate="newest")
+        await store.write(f, Txn(deletes=(one,)), Txn(puts=(newest,)), Txn(puts=(three,)))
+        await clock.advance(0.5)
+        for (_, reading), words in ((left, "was removed from the fleet"), (again, "joined again")):
+            with pytest.raises(Dropped, match=words):
+                await asyncio.wait_for(reading, 5)
+        said = {host: agent.goodbye.reason if agent.goodbye else "" for host, agent in f.agents.items()}
+        assert said[one.id] == "this host was removed from the fleet"
+        assert (said[two.id], said[three.id]) == ("this host joined again", "")
+        assert f.controller.sessions.hosts() == [three.id] and not stays[1].done()
+        stays[0].transport.close()
+
+
+async def test_removal_that_was_not_seen_ends_the_wait_for_it() -> None:
+    clock, store = VirtualClock(), Forgetful()
+    async with fleet(make_host(1), clock=clock, store=store) as f:
+        await f.controller.create_instance(
+            CreateInstance(spec=ContainerSpec(image="x"), name="a", start=True)
+        )
+        await asyncio.wait_for(f.controller.wait_instance("a", "running"), 5)
+        record = f.controller.snapshot().instances[f.controller.get_instance("a").instance.id]
+        waits = asyncio.create_task(f.controller.wait_instance("a", "removed"))
+        await clock.advance(0.5)
+        [host] = f.controller.snapshot().hosts.values()
+        await store.write(f, Txn(deletes=(record,)), Txn(puts=(host,)))
+        await clock.advance(0.5)
+        assert (await asyncio.wait_for(waits, 5)).phase is Phase.REMOVED
+        assert record.id not in f.controller.statuses.by_id

@@ -8,9 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from model.api import CreateInstance
+from model.factrules import MOST_WORDS
 from model.ids import InstanceId, NetworkId
 from model.netoptions import canonical
-from model.spec import Attachment, ContainerSpec, NetworkSpec, Subnet
+from model.spec import Attachment, ContainerSpec, NetworkSpec, ServiceSpec, Subnet
 from model.status import HostFacts, HostReport, InstanceStatus
 from model.tunnels import TunnelEnd, TunnelReport
 from model.wire import Report
@@ -144,3 +145,15 @@ async def test_words_that_name_no_network_are_passed_over() -> None:
         await f.agents[EVIL.id].tell_host()
         await f.controller.create_network(BACK)
         await run(f, "good", "host1")
+
+
+async def test_words_without_end_are_cut_before_records_are_made_of_them() -> None:
+    async with fleet(make_host(1)) as f:
+        f.hosts[EVIL.id].fails["bad"] = "x" * (1 << 20)
+        await f.controller.create_service(ServiceSpec(name="web", container=ContainerSpec(image="bad")))
+
+        def reasons() -> list[str]:
+            return [i.reason for i in f.controller.snapshot().instances.values() if "xxx" in i.reason]
+
+        await until(lambda: bool(reasons()), deadline=5)
+        assert all(MOST_WORDS <= len(reason) < MOST_WORDS + 100 for reason in reasons())

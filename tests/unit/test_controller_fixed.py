@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
+import sys
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -287,3 +290,23 @@ def test_each_container_and_each_list_is_looked_at_once_for_all_replicas(wish: d
     assert len(given) == 50
     assert statuses.asked <= len(others)
     assert fixed._usable.cache_info().misses <= 1
+
+
+def test_view_beside_many_fixed_addresses_reads_none_of_them_again() -> None:
+    shares = (share("10.1.0.0/24", H1), share("10.1.1.0/24", H2))
+    leases = [lease(f"10.1.{number // 200}.{number % 200 + 9}", H2, f"web/{number}") for number in range(600)]
+    cluster = cluster_of(*shares, *leases)
+    first, reads = view_of(cluster, H1), 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal reads
+        reads += event == "call" and frame.f_code.co_filename == ipaddress.__file__
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        again = view_of(cluster, H1)
+    finally:
+        sys.setprofile(before)
+    assert again == first and len(again.networks[BLUE].peers[0].blocks) == 401
+    assert reads == 0

@@ -50,12 +50,14 @@ def at(facts: HostFacts) -> list[str]:
 
 def test_facts_of_an_honest_host_have_no_problems() -> None:
     six = replace(HONEST, address="2001:db8::1", addresses=(), link_local="")
-    for facts in (HONEST, six, HostFacts(hostname="lab", address="127.0.0.1", mtu=65536)):
+    translates = replace(HONEST, addresses=("192.0.2.1", "64:ff9b::c000:201", "64:ff9b:1::1"))
+    for facts in (HONEST, six, translates, HostFacts(hostname="lab", address="127.0.0.1", mtu=65536)):
         assert list(facts_problems(facts)) == []
 
 
 @pytest.mark.parametrize("text", ["", "oops", SCRIPT, "0.0.0.0/0", "10.0.0.0/8", "fe80::1%eth0", "192.0.2.01",
-    "FD00::1", "::", "0.0.0.0", "224.0.0.1", "ff02::1", "::ffff:192.0.2.1", "192.0.2.1\n", WIDE])  # fmt: skip
+    "FD00::1", "::", "0.0.0.0", "224.0.0.1", "ff02::1", "::ffff:192.0.2.1", "::ffff:c000:201",
+    "::2", "192.0.2.1\n", WIDE])  # fmt: skip
 def test_address_that_is_not_one_of_one_machine_is_refused(text: str) -> None:
     assert address_fault(text)
     assert at(replace(HONEST, address=text)) == ["address"]
