@@ -69,6 +69,15 @@ class Ground:
     def send(self, *frames: bytes) -> None:
         self.host.inside(self.forger, sys.executable, "-c", SEND, "eth0", *(f.hex() for f in frames))
 
+    def pings(self, instance: str, target: str) -> bool:
+        words = ("busybox", "ping", "-c1", "-W1", target)
+        return self.host.inside(instance, *words, check=False).returncode == 0
+
+    def meets(self, instance: str, target: str) -> None:
+        """What is sent before the kernel has taken note that a new link is up, which is a matter of a busy
+        machine's turns, is lost."""
+        wait_until(lambda: self.pings(instance, target), deadline=10, what=f"an answer of {target}")
+
     def believes(self) -> dict[str, str]:
         """Where the victim believes its neighbours to be. Without link-local addresses that nobody forged:
         neighbours ask by them, some seconds after they have heard something, whether it is still there."""
@@ -130,9 +139,8 @@ def forgeries(g: Ground) -> dict[str, bytes]:
 
 
 def test_forged_frames_of_a_container_are_dropped_and_counted(ground: Ground) -> None:
-    ping = ("busybox", "ping", "-c1", "-W1")
     for target in (ground.victims4, ground.victims6):
-        assert ground.host.inside(ground.forger, *ping, target, check=False).returncode == 0, target
+        ground.meets(ground.forger, target)
     port = ground.knows()
     for what, frame in forgeries(ground).items():
         before = dropped(ground.host, "bridge")
@@ -141,14 +149,14 @@ def test_forged_frames_of_a_container_are_dropped_and_counted(ground: Ground) ->
         assert ground.knows() == port, f"{what}: the bridge believes it"
     assert port == veth_name(ground.victim, NETWORK)
     for target in (ground.victims4, ground.victims6):
-        assert ground.host.inside(ground.forger, *ping, target, check=False).returncode == 0, target
+        assert ground.pings(ground.forger, target), target
 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_forged_frames_behind_a_tag_are_dropped_and_counted(ground: Ground, times: int) -> None:
     """The kernel takes a tag of VLAN 0 off, wherever the frame arrives, and one behind it as well."""
     for target in (ground.ip4, ground.ip6, ground.gateway):
-        ground.host.inside(ground.victim, "busybox", "ping", "-c1", "-W1", target)
+        ground.meets(ground.victim, target)
     believed, port = ground.believes(), ground.knows()
     assert believed[ground.gateway]
     for what, frame in forgeries(ground).items():
