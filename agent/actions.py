@@ -24,6 +24,7 @@ from agent.runtime.base import Created, Exit
 from agent.steps import Action, Outcome, Step
 from agent.trees import remove_tree
 from aio.supervisor import in_thread
+from aio.together import together
 from model.errors import DeadlineExceeded, FlotaError, Internal, InvalidInput, NotFound, WrongState
 from model.image import ImageConfig
 from model.records import Instance
@@ -98,14 +99,8 @@ class Actions:
     async def _prepare(self, record: Local, want: Instance) -> Outcome:
         """File system and network side by side; neither needs the other."""
         image = self._image(record)
-        try:
-            async with asyncio.TaskGroup() as group:
-                filled = group.create_task(self._fill(record, want, image))
-                connected = group.create_task(self._connect(record, want, image))
-        except BaseExceptionGroup as failures:
-            raise _first(failures) from None
-        netns, wired = connected.result()
-        root, mounts = filled.result()
+        work = self._fill(record, want, image), self._connect(record, want, image)
+        (root, mounts), (netns, wired) = await together(work)
         self._prepared[want.id] = _Prepared(root=root, netns=netns, mounts=mounts.mounts)
         return _wiring(wired, volumes=mounts.volumes, anonymous=mounts.anonymous)
 
@@ -196,12 +191,8 @@ class Actions:
         """Runtime and network together, then the mount: nothing may run on a root that goes."""
         context = self._context
         self._prepared.pop(record.instance, None)
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(context.runtime.delete(record.instance, force=True))
-                group.create_task(endpoints.disconnect(context, record.instance))
-        except BaseExceptionGroup as failures:
-            raise _first(failures) from None
+        runtime = context.runtime.delete(record.instance, force=True)
+        await together((runtime, endpoints.disconnect(context, record.instance)))
         await context.images.unmount_root(record.instance)
         await in_thread(remove_tree, context.bundle(record.instance))
 
@@ -262,20 +253,3 @@ async def _within(event: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The failure to tell: a cancellation before all, then the first FlotaError."""
-    leaves = list(_leaves(failures))
-    for kind in (asyncio.CancelledError, FlotaError, OSError, BaseException):
-        for leaf in leaves:
-            if isinstance(leaf, kind):
-                return leaf
-    return failures
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found

@@ -38,7 +38,7 @@ async def examine(context: Context, troubles: Callable[[], Sequence[str]]) -> Ho
     takes no longer for being made while much is broken. Raises FlotaError."""
     drifts = await context.network.examine()
     plan = network_plan(context.view, context.host, context.facts)
-    paths = paths_of(replace(plan, ends=context.tunnel_keys.ensure(plan.networks)))
+    paths = paths_of(replace(plan, ends=context.tunnel_keys.ends))
     small, large = await together(
         ask([Echo(source=p.source, target=p.target, size=min(most, p.mtu)) for p in paths])
         for most in (SMALL, LARGE)

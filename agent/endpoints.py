@@ -50,27 +50,34 @@ async def namespace(context: Context, want: Instance) -> str:
     if mode == HOST:
         return ""
     if mode.startswith(CONTAINER):
-        other = _other(context, mode.removeprefix(CONTAINER))
+        other = owner(context, want)
         theirs = context.wishes.get(other)
-        if theirs is not None and mode_of(theirs.spec) not in ("", NONE):
-            return await namespace(context, theirs)
-        return context.network.namespace_of(other)
+        return (
+            "" if theirs is not None and mode_of(theirs.spec) == HOST else context.network.namespace_of(other)
+        )
     return await context.network.open_namespace(want.id)
 
 
 def owner(context: Context, want: Instance) -> InstanceId:
-    """Whose namespace it has: its own, or that of the container whose network it shares. Raises NotFound,
-    WrongState."""
-    mode = mode_of(want.spec)
-    return _other(context, mode.removeprefix(CONTAINER)) if mode.startswith(CONTAINER) else want.id
+    """Whose namespace it has: its own, or that of the container whose network it shares, which may share one
+    in turn. Raises NotFound, WrongState."""
+    found, met = want, {want.id}
+    while (mode := mode_of(found.spec)).startswith(CONTAINER):
+        ident = _other(context, mode.removeprefix(CONTAINER))
+        if ident in met:  # names may have been given to others since
+            raise WrongState(f"container {found.name} and its like share each other's network by now")
+        met.add(ident)
+        if (theirs := context.wishes.get(ident)) is None:
+            return ident
+        found = theirs
+    return found.id
 
 
 def in_namespace(context: Context, want: Instance, own: Sequence[Endpoint]) -> Sequence[Endpoint]:
     """The endpoints in its namespace: its `own`, or those of the container whose namespace it shares."""
-    mode = mode_of(want.spec)
-    if not mode.startswith(CONTAINER):
+    if (ident := owner(context, want)) == want.id:
         return own
-    record = context.records.get(_other(context, mode.removeprefix(CONTAINER)))
+    record = context.records.get(ident)
     return record.endpoints if record is not None else ()
 
 

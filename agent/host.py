@@ -212,8 +212,9 @@ class HostAgent:
             return
         trouble, self._plan, self._carried = "", None, plan.networks
         try:
-            with self._services.handing() as services, self._policies.handing() as policies:
-                await self.context.network.apply(replace(plan, services=services, policies=policies))
+            async with self._policies.handing() as policies:
+                with self._services.handing() as services:
+                    await context.network.apply(replace(plan, services=services, policies=policies))
             self._plan = plan
             trouble = "; ".join(
                 (*plans.without_driver(context.view), *plans.unfounded(plan), *unreached(plan))

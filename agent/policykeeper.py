@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 from msgspec.structs import replace
 
@@ -61,17 +61,18 @@ class PolicyKeeper:
             self._current = _sharing(made, self._current)
         return self._current
 
-    @contextlib.contextmanager
-    def handing(self) -> Iterator[HostPolicies]:
-        """`take` for a plan that is applied within. A plan that was refused may have changed nothing: then
-        `settle` tells them to the one that stands."""
-        now, self._sure = self.take(), True
-        try:
-            yield now
-        except BaseException:
-            self._sure = False
-            self._bell.ring()
-            raise
+    @contextlib.asynccontextmanager
+    async def handing(self) -> AsyncIterator[HostPolicies]:
+        """`take` for a plan that is applied within; `settle` waits for that. A plan that was refused may have
+        changed nothing: then `settle` tells them to the one that stands."""
+        async with self._turn:
+            now, self._sure = self.take(), True
+            try:
+                yield now
+            except BaseException:
+                self._sure = False
+                self._bell.ring()
+                raise
 
     async def settle(self) -> None:
         """What the View says is in force when this returns, or `trouble` says why not; then `net` refuses

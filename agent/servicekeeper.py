@@ -95,24 +95,26 @@ class ServiceKeeper:
             if now is not before:
                 changes |= {key: service for key, service in now.items() if before.get(key) != service}
             changes |= {key: now.get(key) for key in self._unsure}
-            self._unsure = set()
             if changes:
                 await self._serve(changes)
             if self.policies is not None:
-                await self.policies.settle()
-            if not self.trouble and (self.policies is None or not self.policies.trouble):
+                await (
+                    self.policies.settle()
+                )  # a plan that is being applied brings services too: it is waited for
+            if not self._unsure and (self.policies is None or not self.policies.trouble):
                 self._membership.follow(heard)
 
     async def _serve(self, changes: Mapping[str, VirtualService | None]) -> None:
         """One that is refused, as those of a network whose plan was, holds up no other."""
         trouble = ""
+        self._unsure |= changes.keys()  # until `net` has said that it has them
         try:
             await self._context.network.serve(changes)
+            self._unsure -= changes.keys()
         except InvalidInput:
             trouble = "; ".join(filter(None, [await self._alone(k, changes[k]) for k in sorted(changes)]))
         except FlotaError as error:
             trouble = str(error)
-            self._unsure |= changes.keys()
         trouble = trouble and f"services: {trouble}"
         if trouble != self.trouble:
             if trouble:
@@ -125,6 +127,6 @@ class ServiceKeeper:
         try:
             await self._context.network.serve({key: service})
         except FlotaError as error:
-            self._unsure.add(key)
             return str(error)
+        self._unsure.discard(key)
         return ""

@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Protocol
 
 import aiohttp
 
 from agent.dial import ANSWER_DEADLINE, pause
 from agent.host import HostAgent
-from aio.together import leaf
+from aio.together import together
 from model import wire
 from model.codec import encode_wire
 from model.errors import FlotaError, Forbidden
@@ -64,18 +64,19 @@ class Session:
         agent.membership.begin()
         self._views.put_nowait(welcome.view)
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._read(connection))
-                group.create_task(self._act(connection))
-                group.create_task(self._report(connection))
-                if welcome.protocol >= wire.WITH_DEPARTURES:
-                    group.create_task(self._follow(connection))
-                group.create_task(self._watch())
-                group.create_task(self._readdressed(agent.context.facts.address))
-        except BaseExceptionGroup as failures:
-            raise leaf(failures) from None
+            await together(self._sides(connection, welcome))
         finally:
             agent.membership.end()
+
+    def _sides(self, connection: Connection, welcome: wire.Welcome) -> Iterator[Coroutine[Any, Any, None]]:
+        """What goes on until one of it ends all."""
+        yield self._read(connection)
+        yield self._act(connection)
+        yield self._report(connection)
+        if welcome.protocol >= wire.WITH_DEPARTURES:
+            yield self._follow(connection)
+        yield self._watch()
+        yield self._readdressed(self._agent.context.facts.address)
 
     def _hello(self) -> wire.Hello:
         context = self._agent.context

@@ -38,17 +38,18 @@ class TunnelKeys:
         self._folder, self._free_port = folder, free_port
         self.trouble = ""
         """Why keys can't be made, for people: whoever drives this tries again after a while."""
+        self.ends: Ends = {}
+        """What `ensure` gave last."""
         self._unread: set[Path] = set()
         """Files that could not be read when they were last looked at."""
 
     def ensure(self, networks: Mapping[str, NetworkView]) -> Ends:
         """The ends of those of these networks that are encrypted, of every generation that hosts should
-        have. What can't be made is missing, and `trouble` says why: its network reaches nobody elsewhere."""
+        have. What can't be made is missing, and `trouble` says why: its network reaches nobody elsewhere.
+        For who applies them and tidies then; others look at `ends`."""
         before, self.trouble = self.trouble, ""
         self._unread = set()
         wanted = {str(ident): view for ident, view in networks.items() if encrypted(view.spec.options)}
-        if not wanted:
-            return {}
         found: dict[str, tuple[LocalEnd, ...]] = {}
         for ident, view in sorted(wanted.items()):
             generations = range(view.keys.oldest, view.keys.newest + 1)
@@ -57,6 +58,7 @@ class TunnelKeys:
                 found[ident] = ends
         if self.trouble not in ("", before):
             log.error("%s", self.trouble)
+        self.ends = found
         return found
 
     def _if_can_be(self, network: str, generation: int) -> LocalEnd | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from agent.runtime.argv import last_words
 from aio.spawn import readable, spawn
+from aio.together import together
 from model.errors import CommandFailed, DeadlineExceeded
 
 
@@ -55,24 +56,21 @@ async def output(
     out, err = Pipe(we_read=True), Pipe(we_read=True)
     source = _source(stdin)
     try:
-        async with asyncio.timeout(deadline), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(deadline):
             child = spawn(argv, env, stdin=source, stdout=out.theirs, stderr=err.theirs, fds={})
-            status = group.create_task(child.wait())
             out.close_theirs()
             err.close_theirs()
-            said, complained = (group.create_task(_drain(pipe.ours)) for pipe in (out, err))
+            texts = together((_drain(out.ours), _drain(err.ours)))
+            status, (said, complained) = await together((child.wait(), texts))
     except TimeoutError as error:
         raise DeadlineExceeded(f"{name} did not end within {deadline:g} s") from error
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
     finally:
         os.close(source)
         out.close()
         err.close()
-    if status.result() != 0:
-        words = last_words(complained.result()) or f"exit status {status.result()}"
-        raise CommandFailed(f"{name} failed: {words}")
-    return said.result()
+    if status != 0:
+        raise CommandFailed(f"{name} failed: {last_words(complained) or f'exit status {status}'}")
+    return said
 
 
 def _source(data: bytes | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from model.policy import PolicyPeer, PolicyRule, PolicySpec, Selector
 from model.records import Desired, Instance
 from model.status import Endpoint, Phase
 from model.view import NetworkView, ServiceView, service_key
-from net.host import predefined_bridge
+from net.host import NetworkPlan, predefined_bridge
 from net.policy import HostPolicies, endpoint_key
 from tests.support.agentlab import BRIDGE, AgentLab, bridge, gone, ident, instance, phase, view, wish
 from tests.support.waiting import until
@@ -161,6 +162,56 @@ async def test_departure_is_followed_only_once_balancing_is_though_the_plan_is_r
         await agent.take_view(replace(first, revision=3, networks=both, services=services))
         await until(lambda: agent.membership._followed == 2, deadline=10)
         assert lab.network.services.keys() == {key, other}
+
+
+async def test_what_a_plan_brings_is_followed_only_once_the_plan_stands(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    web = ServiceId("web")
+    served = {service_key(BRIDGE, web): ServiceView(name="web", ipv4="10.99.0.1")}
+    network = replace(bridge(), vip_ranges=("10.99.0.0/24",))
+    first = replace(view(), networks={BRIDGE: network}, services=served)
+    member = Member(name="web.1", host=HostId("cc" * 32), service=web, ipv4="10.9.0.77", ready=True)
+    early: list[bool] = []
+    async with lab.agent() as agent:
+        agent.membership.begin()
+        await agent.take_view(first)
+        followed = asyncio.create_task(agent.membership.followed())
+        apply = lab.network.apply
+
+        async def slow(plan: NetworkPlan) -> None:
+            early.append(bool((await asyncio.wait((followed,), timeout=0.1))[0]))
+            await apply(plan)
+
+        lab.network.apply = slow
+        # In one turn: the plan takes the member along before whoever tells of services has looked.
+        agent.membership.take(DirectoryDelta(put={BRIDGE: {InstanceId("c"): member}}), whole=True, serial=1)
+        await agent.take_view(replace(first, revision=2, vxlan_port=4790))
+        assert early == [False]
+        assert await followed == 1
+
+
+async def test_services_of_which_it_broke_off_telling_are_told_again(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    web = ServiceId("web")
+    key = service_key(BRIDGE, web)
+    network = replace(bridge(), vip_ranges=("10.99.0.0/24",))
+    first = replace(
+        view(), networks={BRIDGE: network}, services={key: ServiceView(name="web", ipv4="10.99.0.1")}
+    )
+    member = Member(name="web.1", host=HostId("cc" * 32), service=web, ipv4="10.9.0.77", ready=True)
+    broken = asyncio.Event()
+
+    async def breaks(changes: Any) -> None:
+        broken.set()
+        lab.network.serve = serve
+        raise RuntimeError("not thought of")
+
+    async with lab.agent() as agent:
+        await agent.take_view(first)
+        lab.network.serve, serve = breaks, lab.network.serve
+        agent.membership.take(DirectoryDelta(put={BRIDGE: {InstanceId("c"): member}}), whole=True)
+        await asyncio.wait_for(broken.wait(), 5)
+        await until(lambda: lab.network.services[key].members, deadline=15)
 
 
 async def test_start_waits_for_the_hosts_that_judge_while_somebody_can_say_so(tmp_path: Path) -> None:

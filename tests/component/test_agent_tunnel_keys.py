@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from agent.doctor import examine
 from agent.host import HostAgent
 from agent.tunnelkeys import PORTS
 from model.codec import encode_wire
@@ -15,6 +16,7 @@ from model.spec import NetworkSpec, Subnet
 from model.tunnels import KeyPhase, TunnelEnd, TunnelReport, keys_digest
 from model.view import NetworkPeer, NetworkView, Peer, View
 from model.wire import Report
+from net.host import NetworkPlan
 from net.state import LocalEnd
 from net.wireguard import keys
 from tests.support.agentlab import AgentLab
@@ -33,6 +35,12 @@ def view(phase: KeyPhase, *theirs: TunnelEnd, revision: int = 1, carried: bool =
         networks={SECRET: network} if carried else {},
         peers={PEER: Peer(host=PEER, name="p", address="198.18.0.9")},
     )
+
+
+def alone(phase: KeyPhase, revision: int = 1) -> View:
+    """Without peers: nobody is there to be asked."""
+    made = view(phase, revision=revision)
+    return replace(made, networks={SECRET: replace(made.networks[SECRET], peers=())}, peers={})
 
 
 def theirs(generation: int) -> TunnelEnd:
@@ -126,6 +134,30 @@ async def test_key_that_can_not_be_read_for_a_moment_comes_back_by_itself(tmp_pa
         aside.rename(file)
         await until(lambda: len(ends(lab)) == 2, deadline=10, what="the key without another View")
         assert ends(lab)[0] == one and not agent.host_report().conditions
+
+
+async def test_key_that_can_be_read_again_during_a_check_up_is_kept_and_comes_back(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        await agent.take_view(alone(KeyPhase()))
+        (one,) = ends(lab)
+        file = Path(one.key_file)
+        aside = file.rename(tmp_path / "aside")
+        file.mkdir()  # whoever reads it, even root, is told an error
+        apply = lab.network.apply
+
+        async def examined_meanwhile(plan: NetworkPlan) -> None:
+            lab.network.apply = apply
+            file.rmdir()
+            aside.rename(file)
+            await examine(agent.context, lambda: ())
+            await apply(plan)
+
+        lab.network.apply = examined_meanwhile
+        await agent.take_view(alone(KeyPhase(newest=2), revision=2))
+        assert file.exists() and [end.generation for end in ends(lab)] == [2]
+        await until(lambda: len(ends(lab)) == 2, deadline=10, what="the key without another View")
+        assert ends(lab)[0] == one
 
 
 async def test_key_that_is_spoilt_is_made_anew_by_itself(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 import pytest
@@ -13,6 +14,7 @@ from aio.mailbox import Bell, Dropped, Feed, Mailbox
 from aio.supervisor import Supervisor, in_thread
 from aio.together import together
 from aio.workqueue import WorkQueue
+from model.errors import NotFound
 from tests.support.waiting import until
 
 
@@ -150,8 +152,8 @@ async def test_work_done_together_gives_its_outcomes_in_order() -> None:
         second.set()
         return "two"
 
-    assert await together([waits(), lets_go()]) == ["one", "two"]
-    assert await together(()) == []
+    assert await together([waits(), lets_go()]) == ("one", "two")
+    assert await together(()) == ()
 
 
 async def test_work_done_together_of_which_one_fails_ends_the_rest() -> None:
@@ -169,3 +171,68 @@ async def test_work_done_together_of_which_one_fails_ends_the_rest() -> None:
     with pytest.raises(OSError, match="no"):
         await together([waits(), fails()])
     assert ended == ["one"]
+
+
+async def fails_at_its_end(begun: asyncio.Event) -> None:
+    try:
+        begun.set()
+        await asyncio.Event().wait()
+    finally:
+        raise OSError("no")
+
+
+async def test_work_done_together_that_fails_as_it_is_cancelled_is_cancelled() -> None:
+    """Whoever lets failures pass would go on and never end."""
+    begun = asyncio.Event()
+
+    async def lets_failures_pass() -> None:
+        with contextlib.suppress(OSError):
+            await together([fails_at_its_end(begun)])
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(lets_failures_pass())
+    await begun.wait()
+    task.cancel()
+    assert await asyncio.wait((task,), timeout=5) == ({task}, set()) and task.cancelled()
+
+
+async def test_work_done_together_whose_time_is_over_is_late_though_it_fails_then() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await together([fails_at_its_end(asyncio.Event())])
+
+
+async def test_work_done_together_tells_the_first_failure_and_leaves_no_cancellation_behind() -> None:
+    begun = asyncio.Event()
+
+    async def fails() -> None:
+        await begun.wait()
+        raise NotFound("first")
+
+    with pytest.raises(NotFound, match="first"):
+        await together([fails_at_its_end(begun), fails()])
+    task = asyncio.current_task()
+    assert task is not None and task.cancelling() == 0
+
+
+async def test_work_done_together_is_over_before_a_second_cancellation_is_heeded() -> None:
+    begun, asked, let, over = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def ends_slowly() -> None:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            asked.set()
+            await let.wait()
+            over.set()
+
+    task = asyncio.create_task(together([ends_slowly()]))
+    await begun.wait()
+    task.cancel()
+    await asked.wait()
+    task.cancel()
+    assert not (await asyncio.wait((task,), timeout=0.01))[0]
+    let.set()
+    await asyncio.wait((task,), timeout=5)
+    assert over.is_set() and task.cancelled()

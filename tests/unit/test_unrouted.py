@@ -20,11 +20,19 @@ ON_ETH1 = Member(
 )
 
 
-def test_pairs_of_links_are_closed_and_none_with_itself() -> None:
+def test_links_are_closed_to_each_other_and_none_to_itself() -> None:
     (found,) = unroutedrules.forwarding({"4": ("eth0", "eth1")}, ())
     assert found.text == (
-        'meta nfproto ipv4 ct state new iifname . oifname { "eth0" . "eth1", "eth1" . "eth0" } counter drop'
+        'meta nfproto ipv4 ct state new iifname { "eth0", "eth1" } oifname { "eth0", "eth1" }'
+        ' iifname . oifname != { "eth0" . "eth0", "eth1" . "eth1" } counter drop'
     )
+
+
+def test_rule_for_many_links_grows_as_they_do() -> None:
+    few, many = (
+        unroutedrules.forwarding({"4": tuple(f"eth{i}" for i in range(n))}, ())[0].text for n in (100, 200)
+    )
+    assert len(many) < 2.2 * len(few)
 
 
 def test_host_with_one_link_or_one_that_routed_has_no_rule() -> None:
@@ -34,11 +42,11 @@ def test_host_with_one_link_or_one_that_routed_has_no_rule() -> None:
 
 def test_bridge_that_took_a_links_place_is_closed_like_it() -> None:
     (found,) = unroutedrules.forwarding({"6": ("eth0", "eth1")}, (ON_ETH1,))
-    assert found.text.startswith("meta nfproto ipv6") and '"fln0" . "eth0"' in found.text
+    assert found.text.startswith("meta nfproto ipv6") and 'oifname { "eth0", "eth1", "fln0" }' in found.text
     (other,) = unroutedrules.forwarding({"6": ("eth0", "eth2")}, (ON_ETH1,))
     assert "fln0" not in other.text
 
 
 def test_name_that_would_be_nfts_language_is_left_out() -> None:
     (found,) = unroutedrules.forwarding({"4": ('a" drop', "vlan", "eth0")}, ())
-    assert "drop }" not in found.text and found.text.count('"') == 8
+    assert "drop }" not in found.text and found.text.count('"') == 16
