@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,8 +42,9 @@ class LayerPull:
                 missing.append(layer)
             else:
                 self._say(Progress(status="Already exists", id=layer.digest[7:19]))
-        folder = Path(await in_thread(tempfile.mkdtemp, "", "pull-", self._tmp))
-        try:
+        folder = self._tmp / f"pull-{secrets.token_hex(8)}"
+        try:  # named before it is made: whoever is cut short while it is made takes it away
+            await in_thread(folder.mkdir, 0o700)
             async with asyncio.TaskGroup() as group:
                 for layer in {layer.digest: layer for layer in missing}.values():
                     self._arrived[layer.digest] = asyncio.Event()

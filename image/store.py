@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import platform as machine
-import tempfile
+import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -182,8 +182,9 @@ class ImageStore:
     ) -> Sequence[ImageRecord]:
         say = progress or _silent
         async with spool(chunks, self._tmp, limit=MAX_ARCHIVE) as spooled:
-            folder = Path(await in_thread(tempfile.mkdtemp, "", "load-", self._tmp))
-            try:
+            folder = self._tmp / f"load-{secrets.token_hex(8)}"
+            try:  # named before it is made: whoever is cut short while it is made takes it away
+                await in_thread(folder.mkdir, 0o700)
                 archive = Archive(folder)
                 await in_thread(archive.extract, spooled, MAX_ARCHIVE)
                 found = await in_thread(archive.images, self._platform)

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support import census
 
 FULL = os.environ.get("FLOTA_FULL") == "1"
-# How long an example takes says how busy the machine is; pytest's own time limit ends what hangs.
-settings.register_profile("flota", deadline=None)
+# How long examples take, or are drawn, says how busy the machine is; pytest's own time limit ends what hangs.
+settings.register_profile("flota", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("flota")
 
 

@@ -82,7 +82,7 @@ async def test_health_of_a_good_command_is_known_at_once_with_its_output(tmp_pat
         began = asyncio.get_running_loop().time()
         await agent.take_view(view(instance(health=HealthCheck(probe=CHECK))))
         await health(agent, "healthy")
-        assert asyncio.get_running_loop().time() - began < 2, "no interval is waited for"
+        assert asyncio.get_running_loop().time() - began < 10, "no interval is waited for"
         log = agent.prober.log(agent.workers[ident(1)].record)
         assert (log.status, log.failing_streak) == ("healthy", 0)
         assert [(r.exit_code, r.output) for r in log.log] == [(0, "fine\n")]

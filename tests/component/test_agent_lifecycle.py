@@ -62,7 +62,7 @@ async def test_a_second_stop_with_less_patience_shortens_the_first(tmp_path: Pat
         await agent.take_view(view(box))
         await phase(agent, 1, Phase.RUNNING)
         await agent.take_view(view(wish(box, desired=Desired.STOPPED, stop_grace=600.0)))
-        await until(lambda: ("signal", ident(1), 15) in lab.runtime.calls, deadline=2)
+        await until(lambda: ("signal", ident(1), 15) in lab.runtime.calls, deadline=20)
         await agent.take_view(view(wish(box, desired=Desired.STOPPED, stop_grace=0.0)))
         assert (await phase(agent, 1, Phase.EXITED)).exit_code == 137
 
@@ -72,7 +72,7 @@ async def test_a_paused_container_is_thawed_to_be_stopped(tmp_path: Path) -> Non
     box = instance()
     async with lab.agent() as agent:
         await agent.take_view(view(wish(box, desired=Desired.PAUSED)))
-        await until(lambda: agent.statuses()[0].paused, deadline=5)
+        await until(lambda: agent.statuses()[0].paused, deadline=20)
         await agent.take_view(view(wish(box, desired=Desired.REMOVED, force=True)))
         await gone(agent, 1)
         operations = [call[0] for call in lab.runtime.calls if call[0] in ("pause", "signal", "resume")]
@@ -98,7 +98,7 @@ async def test_a_program_that_is_not_there_fails_with_127_and_its_words(tmp_path
         await agent.take_view(view(instance(args=("nothing",))))
         status = await phase(agent, 1, Phase.FAILED)
         assert status.exit_code == 127 and "not found" in status.message
-        await until(lambda: not agent.workers[ident(1)].record.making, deadline=2)
+        await until(lambda: not agent.workers[ident(1)].record.making, deadline=20)
         assert agent.statuses()[0].exit_code == 127
         assert set(lab.leaks()) <= {"roots", "folders"}
 
@@ -109,7 +109,7 @@ async def test_a_start_that_fails_keeps_its_reason_after_the_clean_up(tmp_path: 
     async with lab.agent() as agent:
         await agent.take_view(view(instance()))
         await phase(agent, 1, Phase.FAILED)
-        await until(lambda: not agent.workers[ident(1)].record.making, deadline=2)
+        await until(lambda: not agent.workers[ident(1)].record.making, deadline=20)
         status = agent.statuses()[0]
         assert status.exit_code == 126 and "permission denied" in status.message
 
@@ -122,7 +122,7 @@ async def test_a_port_that_is_taken_fails_before_anything_is_created(tmp_path: P
         status = await phase(agent, 1, Phase.FAILED)
         assert "8080" in status.message
         assert not [call for call in lab.runtime.calls if call[0] == "create"]
-        await until(lambda: agent.context.addresses.held() == {}, deadline=2)
+        await until(lambda: agent.context.addresses.held() == {}, deadline=20)
 
 
 async def test_two_ports_of_the_hosts_choice_differ(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ async def test_a_restart_policy_starts_it_again_and_counts(tmp_path: Path) -> No
         await agent.take_view(view(instance(restart=AGAIN)))
         await phase(agent, 1, Phase.RUNNING)
         lab.runtime.exit(ident(1), 1)
-        await until(lambda: agent.statuses()[0].restarts == 1, deadline=5)
+        await until(lambda: agent.statuses()[0].restarts == 1, deadline=20)
         status = await phase(agent, 1, Phase.RUNNING)
         assert status.attempt == 1
 
@@ -173,7 +173,7 @@ async def test_a_restart_that_fails_is_tried_again(tmp_path: Path) -> None:
         await phase(agent, 1, Phase.RUNNING)
         lab.runtime.fail("create", CommandFailed("runc failed: device busy"), times=2)
         lab.runtime.exit(ident(1), 1)
-        await until(lambda: agent.statuses()[0].restarts == 3, deadline=5)
+        await until(lambda: agent.statuses()[0].restarts == 3, deadline=20)
         await phase(agent, 1, Phase.RUNNING)
 
 
@@ -194,7 +194,7 @@ async def test_a_new_attempt_ends_the_running_one_and_starts_again(tmp_path: Pat
         await agent.take_view(view(box))
         first = await phase(agent, 1, Phase.RUNNING)
         await agent.take_view(view(wish(box, attempt=2)))
-        await until(lambda: agent.statuses()[0].attempt == 2, deadline=5)
+        await until(lambda: agent.statuses()[0].attempt == 2, deadline=20)
         second = await phase(agent, 1, Phase.RUNNING)
         assert second.pid != first.pid and second.restarts == 0
 
@@ -219,7 +219,7 @@ async def test_a_container_that_removes_itself_is_not_made_again(tmp_path: Path)
     box = instance(args=("brief",), auto_remove=True)
     async with lab.agent() as agent:
         await agent.take_view(view(box))
-        await until(lambda: ident(1) in agent._tombstones, deadline=5)
+        await until(lambda: ident(1) in agent._tombstones, deadline=20)
         await agent.take_view(view(box, instance(2), revision=2))
         await phase(agent, 2, Phase.RUNNING)
         assert ident(1) not in agent.workers
@@ -239,11 +239,11 @@ async def test_a_stop_during_a_pull_ends_the_pull(tmp_path: Path) -> None:
     box = instance()
     async with lab.agent() as agent:
         await agent.take_view(view(box))
-        await until(lambda: [c for c in lab.runtime.calls if c[0] == "create"], deadline=5)
+        await until(lambda: [c for c in lab.runtime.calls if c[0] == "create"], deadline=20)
         await agent.take_view(view(wish(box, desired=Desired.STOPPED)))
         held.set()
         status = await phase(agent, 1, Phase.CREATED)
-        await until(lambda: not agent.workers[ident(1)].record.making, deadline=5)
+        await until(lambda: not agent.workers[ident(1)].record.making, deadline=20)
         assert status.exit_code is None
         assert not [call for call in lab.runtime.calls if call[0] == "start"]
 

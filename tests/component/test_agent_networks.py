@@ -480,7 +480,7 @@ async def test_replica_on_a_full_network_of_its_host_waits_a_second_for_an_addre
         await phase(agent, 1, Phase.RUNNING)
         over = on(instance(1), ONE, desired=Desired.REMOVED, force=True)
         await agent.take_view(seen(over, replica, revision=2))
-        assert (await phase(agent, 3, Phase.RUNNING)).endpoints[0].ipv4 == "10.21.0.8"
+        assert (await phase(agent, 3, Phase.RUNNING, deadline=5)).endpoints[0].ipv4 == "10.21.0.8"
         assert not any("failed" in line for line in agent.workers[ident(3)].story)
 
 

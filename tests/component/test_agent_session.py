@@ -124,14 +124,14 @@ async def test_what_happened_while_cut_off_is_told_at_the_next_session(tmp_path:
 
 
 async def script(
-    agent: HostAgent, epoch: int = 1, first: View | None = None
+    agent: HostAgent, epoch: int = 1, first: View | None = None, ping_every: float = 10.0
 ) -> tuple[MemoryChannel, asyncio.Task[None]]:
     """A session whose controller is the test; welcomed with an empty View of revision 1."""
     near, far = MemoryChannel.pair()
     task = asyncio.get_running_loop().create_task(Session(agent, epoch=epoch).run(near))
     frame = await far.receive()
     assert frame is not None
-    await far.send(encode_wire(Welcome(view=first or view(), ping_every=0.05)))
+    await far.send(encode_wire(Welcome(view=first or view(), ping_every=ping_every)))
     return far, task
 
 
@@ -205,7 +205,7 @@ async def test_a_membership_is_followed_once_the_kernel_balances_by_it(tmp_path:
 
 async def test_a_silent_controller_ends_the_session(tmp_path: Path) -> None:
     async with AgentLab(tmp_path).agent() as agent:
-        _, task = await script(agent)
+        _, task = await script(agent, ping_every=0.05)
         with pytest.raises(Exception, match=r"nothing heard from the controller for 0\.15 s"):
             await asyncio.wait_for(task, 5)
 

@@ -317,12 +317,15 @@ async def test_command_goes_on_when_its_client_vanishes(api: Api) -> None:
         await done.wait()
 
 
-async def test_upload_that_breaks_off_reaches_no_host_as_whole(api: Api) -> None:
+@pytest.mark.parametrize("turns", range(0, 40, 3))
+async def test_upload_that_breaks_off_reaches_no_host_as_whole(api: Api, turns: int) -> None:
+    """So many turns of the loop after it began: while hosts are called, or when some of it is there."""
     _, writer = await asyncio.open_unix_connection(api.socket)
     writer.write(b"POST /v1/images/load HTTP/1.1\r\nHost: flota\r\nTransfer-Encoding: chunked\r\n\r\n")
     writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
     tasks = asyncio.all_tasks()
-    await until(lambda: len(asyncio.all_tasks()) > len(tasks), deadline=DEADLINE)
+    for _ in range(turns):
+        await asyncio.sleep(0)
     writer.close()
     await until(lambda: asyncio.all_tasks() <= tasks, deadline=DEADLINE)
     assert [host.uploads for host in api.fleet.hosts.values()] == [[], [], []]

@@ -183,7 +183,7 @@ async def test_half_closed_client_ends_its_session(door: Door) -> None:
     stream.writer.write_eof()
     async with asyncio.timeout(DEADLINE):
         assert await stream.reader.read() == b""
-    assert door.sessions()[0].closed
+    await until(lambda: door.sessions()[0].closed, deadline=DEADLINE)
 
 
 async def test_client_that_never_reads_holds_up_nobody(door: Door) -> None:

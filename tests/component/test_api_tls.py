@@ -150,7 +150,7 @@ async def test_connection_that_sends_no_request_is_closed(tmp_path: Path, author
     certificate, key, ca = (str(tmp_path / n) for n in ("c.pem", "c.key", "ca.pem"))
     context = server_context(certificate=certificate, key=key, ca=ca)
     async with served() as app, asyncio.timeout(DEADLINE):
-        port = await serve_tls(app, "127.0.0.1", 0, context, patience=0.3)
+        port = await serve_tls(app, "127.0.0.1", 0, context, patience=2.0)
         plain, plain_writer = await asyncio.open_connection("127.0.0.1", port)
         client = ssl.create_default_context(cadata=authority.pem.decode())
         slow, slow_writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)

@@ -62,9 +62,9 @@ def test_foreground_waits_for_a_pull_however_long_it_takes(
         fleet.ok("create", "--name", "job", *JOB)
     with subprocess.Popen(fleet.command(*words), env=fleet.environment(), stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as process:  # fmt: skip
-        wait_until(lambda: "created" in fleet.fleet.waits or process.poll() is not None, deadline=10)
+        wait_until(lambda: "created" in fleet.fleet.waits or process.poll() is not None, deadline=30)
         fleet.do(fleet.fleet.arrive, "big:1")
-        out, said = process.communicate(timeout=10)
+        out, said = process.communicate(timeout=30)
     assert (process.returncode, out, said) == (3, b"hi\n", b"")
 
 

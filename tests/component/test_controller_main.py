@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from controller.config import ControllerConfig, check_config
 from controller.main import run
 from model.errors import FlotaError, InUse, InvalidInput
+from tests.support.ports import free_port
 
 
 def config(folder: Path, port: int = 0) -> ControllerConfig:
@@ -37,7 +38,7 @@ async def running(settings: ControllerConfig) -> AsyncIterator[None]:
     task = asyncio.create_task(run(settings, ready))
     started = asyncio.create_task(ready.wait())
     try:
-        await asyncio.wait({task, started}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, started}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             task.result()
         yield
@@ -47,14 +48,6 @@ async def running(settings: ControllerConfig) -> AsyncIterator[None]:
         await asyncio.wait({task, started})
         if not task.cancelled() and task.exception() is not None:
             raise task.exception()  # type: ignore[misc]
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def ask(settings: ControllerConfig, method: str, path: str, body: object = None) -> object:

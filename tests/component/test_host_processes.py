@@ -30,7 +30,7 @@ from net.supervise import main as supervisor_main
 from net.supervise.files import PID, SERVED, STATE, Claim, claim_of, full_version, prepare, write_state
 from net.supervise.keep import Keeper, stop
 from net.supervise.state import FOLDER, Child, Children, decode, encode
-from tests.support.nameserver import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 HERE = "127.0.0.75"
@@ -130,8 +130,10 @@ async def test_death_of_the_resolver_is_told_and_forgotten_when_it_serves_again(
         names.update(state(web=("10.1.0.1",)))
         assert await names.served(10) and host.processes is not None
         processes = host.processes
+        told: list[str] = []
+        processes.changed = lambda: told.extend(processes.troubles)
         os.kill(host.pid, signal.SIGKILL)
-        await until(lambda: any("ended" in word for word in processes.troubles), deadline=5, what="a word")
+        await until(lambda: any("ended" in word for word in told), deadline=5, what="a word")
         assert await names.served(5) and host.ask("web") == ["10.1.0.1"]
         await until(lambda: not processes.troubles, deadline=10, what="no trouble any more")
 
@@ -161,7 +163,7 @@ async def test_resolver_of_another_version_is_replaced(host: Host) -> None:
         names.update(state(web=("10.1.0.1",)))
         await host.other(first)
         assert await names.served(10) and host.ask("web") == ["10.1.0.1"]
-    assert process_started(first) is None
+    await until(lambda: process_started(first) is None, deadline=5, what="the end of the first")
 
 
 async def test_process_that_is_not_wanted_any_more_is_ended(host: Host) -> None:
@@ -203,7 +205,7 @@ async def test_second_process_of_a_folder_ends_at_once(host: Host) -> None:
         for module, folder in (("net.resolver", host.names_folder), ("net.supervise", host.own_folder)):
             done = await subprocess.run([sys.executable, "-m", module, folder], deadline=10)
             assert done.code == 1 and b"already" in done.stderr
-        assert await names.served(1) and host.ask("web") == ["10.1.0.1"]
+        assert await names.served(5) and host.ask("web") == ["10.1.0.1"]
 
 
 async def test_state_file_that_was_damaged_is_told(host: Host) -> None:
@@ -281,9 +283,9 @@ async def test_process_that_takes_no_state_hangs_and_is_replaced(tmp_path: Path)
     bells = DirectoryBells()
     try:
         async with Supervisor("test") as supervisor:
-            supervisor.start("keeper", Keeper("mute", child, bells, check=0.5).run)
-            first = await until(lambda: claim_of(folder).pid, deadline=10, what="the first")
-            await until(lambda: claim_of(folder).pid not in (0, first), deadline=10, what="another one")
+            supervisor.start("keeper", Keeper("mute", child, bells, check=2.0).run)
+            first = await until(lambda: claim_of(folder).pid, deadline=30, what="the first")
+            await until(lambda: claim_of(folder).pid not in (0, first), deadline=30, what="another one")
     finally:
         bells.close()
         await stop(folder)

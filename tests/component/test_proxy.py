@@ -22,7 +22,7 @@ from net.proxy.serve import Proxy
 from net.proxy.state import VERSION, Backend, Port, ProxyState, encode
 from net.supervise.files import SERVED, STATE, Served, mark_of
 from net.supervise.place import Place
-from tests.support.nameserver import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 HERE, SIX, ELSEWHERE = "127.0.0.77", "::1", "127.0.0.78"
@@ -253,7 +253,7 @@ async def test_nobody_at_the_backend_resets_the_client_at_once(lab: ProxyLab) ->
     await lab.put(ProxyState(ports=(Port(port=lab.port, header="v2"),)))
     assert await lab.resets(), "no backend at all"
     assert asyncio.get_running_loop().time() - began < 1
-    assert lab.listeners.connections == 0
+    await until(lambda: lab.listeners.connections == 0, deadline=5)
 
 
 async def test_backends_take_turns_and_one_that_refuses_is_passed_over(lab: ProxyLab) -> None:

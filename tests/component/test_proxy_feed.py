@@ -15,7 +15,7 @@ from aio.supervisor import Supervisor
 from net.proxy.state import FOLDER, Backend, Port, ProxyState
 from net.proxying import ProxyFeed
 from net.supervise.files import STATE, claim_of
-from tests.support.nameserver import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 HERE = "127.0.0.79"
@@ -50,9 +50,10 @@ async def test_proxy_runs_once_a_port_needs_it_and_says_what_it_cannot_serve(run
             feed.update(state(port))
             assert await feed.served() and claim_of(str(run / FOLDER)).pid
             assert "cannot listen" in feed.trouble(port) and not feed.trouble(port + 1)
-            assert processes.unserved == {("tcp", port)} == told[-1]
-        await until(lambda: not processes.unserved, deadline=10, what="the port")
-        assert not feed.trouble(port) and not told[-1]
+            await until(lambda: told and told[-1] == {("tcp", port)}, deadline=5, what="a word of it")
+            assert processes.unserved == {("tcp", port)}
+        await until(lambda: not told[-1] and not feed.trouble(port), deadline=10, what="the port")
+        assert not processes.unserved
         feed.update(ProxyState())
         assert await feed.served()
         with pytest.raises(ConnectionRefusedError):

@@ -278,7 +278,7 @@ async def test_bell_rings_when_something_changed(kind: str) -> None:
         await kernel.start(rung.set)
         link = Link(name="flbtest", kind="bridge", alias="flota:test", mtu=1500)
         await kernel.apply([Op(verb="add", item=link)])
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(5):
             await rung.wait()
         await kernel.close()
 

@@ -73,7 +73,7 @@ class Subject:
         ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         stop = self.runtime.watch_exit(bundle.directory, created, ended.set_result)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 return await ended
         finally:
             stop()
@@ -360,7 +360,7 @@ async def test_runtime_exec_is_over_with_its_first_process(subject: Subject) -> 
     """Not with a child that it leaves behind, which holds its output open."""
     bundle, _ = await subject.run(SLEEP)
     handle = await subject.exec(bundle, *LEAVING)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await everything(handle))[STDOUT] == b"said\n"
         assert (await handle.wait()).code == 4
     await handle.close()

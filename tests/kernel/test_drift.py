@@ -251,9 +251,15 @@ def test_damage_that_nobody_is_told_of_is_repaired_at_the_next_look() -> None:
             deadline=3,
             what="all switches set back",
         )
-        told = {item["object"] for item in host.call("drifts")}
-        assert {f"sysctl {name.replace('.', '/')}" for name in right} <= told
-        assert {f"packet steering of {link.name}" for link in steered} <= told
+        wanted = {f"sysctl {name.replace('.', '/')}" for name in right}
+        wanted |= {f"packet steering of {link.name}" for link in steered}
+        told = set[str]()
+
+        def all_told() -> bool:
+            told.update(item["object"] for item in host.call("drifts"))
+            return wanted <= told
+
+        wait_until(all_told, deadline=3, what="all of it told")
 
 
 FOREIGN = (

@@ -223,7 +223,7 @@ def test_host_keeps_the_way_out_that_a_router_tells_it(pair: NetHosts) -> None:
     code = "import socket,sys; s=socket.socket(socket.AF_PACKET,socket.SOCK_RAW); s.bind(('p1',0)); "
     frame = ether("02:00:00:00:00:01", 0x86DD, advert, "33:33:00:00:00:01")
     pair.outside("python3", "-c", f"{code}s.send(bytes.fromhex({frame.hex()!r}))")
-    shown = wait_until(lambda: host.run("ip", "-6", "route", "show", "default").stdout, deadline=2)
+    shown = wait_until(lambda: host.run("ip", "-6", "route", "show", "default").stdout, deadline=10)
     assert f"via {router} dev eth0 proto ra" in shown
 
 

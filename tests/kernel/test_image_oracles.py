@@ -26,6 +26,7 @@ from image.store import ImageStore
 from model.errors import Damaged, NotFound, Unauthenticated
 from model.image import ImageRecord
 from tests.support.images import Built, chunks, digest, folder, image, link, member, oci_archive, tar
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.kernel
@@ -195,12 +196,6 @@ class Registry:
         self.storage = storage
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
-
-
 def answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
@@ -228,7 +223,7 @@ def serving(folder: Path, auth: str = "") -> Iterator[tuple[int, Path]]:
 @pytest.fixture
 async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
     with serving(tmp_path) as (port, storage):
-        await until(lambda: answers(port), deadline=10)
+        await until(lambda: answers(port), deadline=30)
         yield Registry(f"127.0.0.1:{port}", storage)
 
 
@@ -272,7 +267,7 @@ async def test_registry_with_a_password_wants_the_right_one(lab: Lab, tmp_path: 
     (tmp_path / "htpasswd").write_text(f"ada:{SECRET}\n")
     auth = f"auth: {{htpasswd: {{realm: flota, path: {tmp_path}/htpasswd}}}}\n"
     with serving(tmp_path, auth) as (port, storage):
-        await until(lambda: answers(port), deadline=10)
+        await until(lambda: answers(port), deadline=30)
         registry = Registry(f"127.0.0.1:{port}", storage)
         with pytest.raises(Unauthenticated, match="denies access"):
             await lab.store.pull(f"{registry.host}/some/app:1")

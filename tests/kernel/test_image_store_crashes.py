@@ -9,7 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,9 +30,11 @@ from tests.support.imagestores import (
     reopened,
     tree,
 )
+from tests.support.registry import FakeRegistry
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.kernel
+MOST = 60
 
 
 async def test_half_made_and_unused_layers_go_at_start(store: ImageStore, tmp_path: Path) -> None:
@@ -77,6 +82,44 @@ async def test_load_that_is_cancelled_leaves_nothing_half_made(
     if not complete:
         await until(lambda: layers_on_disk(tmp_path) == [], deadline=5)
     assert os.listdir(tmp_path / "images/tmp") == []
+
+
+class CutsShort(ThreadPoolExecutor):
+    """Calls `cut` while its so many-th piece of work is done."""
+
+    def __init__(self, at: int, cut: Callable[[], object]) -> None:
+        super().__init__()
+        self.left, self.cut = at, cut
+        self.loop = asyncio.get_running_loop()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **words: Any) -> Future[Any]:
+        if self.left == 0:
+            self.loop.call_soon(self.cut)
+        self.left -= 1
+        return super().submit(fn, *args, **words)
+
+
+@pytest.mark.parametrize("how", ["load", "pull"])
+async def test_transfer_cancelled_during_any_of_its_works_leaves_nothing_of_it(
+    store: ImageStore, registry: FakeRegistry, tmp_path: Path, how: str
+) -> None:
+    async def transfer() -> None:
+        await (store.load(chunks(ARCHIVE)) if how == "load" else store.pull(f"{registry.host}/app:1"))
+
+    tmp, loop = tmp_path / "images/tmp", asyncio.get_running_loop()
+    for at in range(MOST):
+        task = asyncio.ensure_future(transfer())
+        executor = CutsShort(at, task.cancel)
+        loop.set_default_executor(executor)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        assert os.listdir(tmp) == [], f"cancelled during work {at}"
+        if executor.left >= 0:
+            break
+        await store.prune(all_unused=True)
+    else:
+        raise AssertionError("it has more works than were tried")
+    assert at > 2
 
 
 KILLED = """

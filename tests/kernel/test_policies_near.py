@@ -54,7 +54,7 @@ LARGE = """
 import socket, sys
 target = sys.argv[1]
 s = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_DGRAM)
-s.settimeout(0.4); s.connect((target, 80)); s.send(bytes(3000))
+s.settimeout(1.2); s.connect((target, 80)); s.send(bytes(3000))
 print(len(s.recv(9000)))
 """
 SHUT = PolicySpec(name="shut", selects=Selector(service="api"), ingress=(), egress=())

@@ -27,8 +27,8 @@ def script(path: Path, text: str) -> str:
     return str(path)
 
 
-def instead(lab: Lab, tmp_path: Path, **words: str) -> None:
-    deadlines = Deadlines(create=2.0, command=2.0, start=2.0)
+def instead(lab: Lab, tmp_path: Path, patience: float = 20.0, **words: str) -> None:
+    deadlines = Deadlines(create=patience, command=patience, start=patience)
     lab.runtime = ConmonRuntime(str(tmp_path / "run"), cgroup_parent=lab.parent, deadlines=deadlines, **words)
 
 
@@ -54,7 +54,7 @@ async def test_conmon_frozen_others_go_on(lab: Lab) -> None:
     _, created = await lab.create(SLEEP)
     os.kill(created.conmon_pid, signal.SIGSTOP)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             ended, text = await lab.run("echo fine")
         assert (ended.code, text) == (0, "fine\n")
     finally:
@@ -101,7 +101,7 @@ async def test_conmon_absent_is_said_with_what_to_do(tmp_path: Path) -> None:
 
 
 async def test_runc_hangs_create_gives_up_in_time(lab: Lab, tmp_path: Path) -> None:
-    instead(lab, tmp_path, runc=script(tmp_path / "hang", "exec sleep 60"))
+    instead(lab, tmp_path, 2.0, runc=script(tmp_path / "hang", "exec sleep 60"))
     with pytest.raises(DeadlineExceeded, match="within 2 s"):
         await lab.create(SLEEP)
     await until(lambda: not _supervisors(lab), deadline=5, what="conmon and runc are gone")
@@ -125,7 +125,7 @@ async def test_runc_fails_or_lies_create_says_so(lab: Lab, tmp_path: Path, text:
 
 @pytest.mark.parametrize("text", ["echo junk >&2; exit 3", "exit 0", "kill -9 $$", "exec sleep 60"])
 async def test_conmon_fails_or_hangs_create_says_so(lab: Lab, tmp_path: Path, text: str) -> None:
-    instead(lab, tmp_path, conmon=script(tmp_path / "bad", text))
+    instead(lab, tmp_path, 2.0, conmon=script(tmp_path / "bad", text))
     with pytest.raises(FlotaError, match=r"conmon failed|within 2 s"):
         await lab.create(SLEEP)
     await until(lambda: not _supervisors(lab), deadline=5)
@@ -144,4 +144,4 @@ async def test_no_descriptor_is_left_after_many_lives(lab: Lab) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         await life()
-    assert len(os.listdir("/proc/self/fd")) == before
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= before, deadline=5, what="all are closed")

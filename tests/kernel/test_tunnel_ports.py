@@ -46,7 +46,7 @@ def test_tunnels_change_their_ports_beside_others_that_keep_theirs(pair: NetHost
         shown = pair.hosts[1].run("ip", "-d", "link", "show", vxlan_name(network_id(1))).stdout
         assert re.search(rf"srcport {ports[0]} {ports[1]} dstport {port}", shown), shown
     assert pair.hosts[1].run("ip", "-o", "link", "show", "alien").stdout == before
-    watch = ["timeout", "3", "ip", "netns", "exec", pair.switch, "python3", "-c", SNIFF]
+    watch = ["timeout", "30", "ip", "netns", "exec", pair.switch, "python3", "-c", SNIFF]
     with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as sniffer:
         assert sniffer.stdout is not None and sniffer.stdout.readline() == "up\n"
         assert pings(pair, inner4(SPEC, 2, 0), *inside)

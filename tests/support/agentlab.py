@@ -171,7 +171,7 @@ class AgentLab:
         return {name: what for name, what in found.items() if what}
 
 
-async def phase(agent: HostAgent, number: int, *wanted: Phase, deadline: float = 5.0) -> InstanceStatus:
+async def phase(agent: HostAgent, number: int, *wanted: Phase, deadline: float = 20.0) -> InstanceStatus:
     """Its status once it is in one of these phases."""
 
     def found() -> InstanceStatus | None:
@@ -187,7 +187,7 @@ async def phase(agent: HostAgent, number: int, *wanted: Phase, deadline: float =
     return status
 
 
-async def gone(agent: HostAgent, number: int, deadline: float = 5.0) -> None:
+async def gone(agent: HostAgent, number: int, deadline: float = 20.0) -> None:
     await until(lambda: ident(number) not in agent.workers, deadline=deadline, what=f"{number} gone")
 
 

@@ -13,8 +13,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tests.support.waiting import wait_until
 
 Census = frozenset[str]
 
@@ -22,6 +24,9 @@ _OURS = re.compile(r"(^|/)(runc|conmon|flota|dnsmasq|iperf3|docker-registry|etcd
 
 _MODULES = frozenset({"cli.main", "net.supervise", "net.resolver", "net.proxy"})
 """What our daemons are run as: `python -P -m MODULE`."""
+
+REST = 10.0
+"""Seconds in which what was told to end may do so: processes and cgroups take a moment."""
 
 _VOLATILE = re.compile(r" expires \d+sec| pref \w+")
 
@@ -119,6 +124,19 @@ def difference(before: Census, after: Census) -> list[str]:
     return sorted(f"+ {line}" for line in after - before) + sorted(f"- {line}" for line in before - after)
 
 
+def left_behind(before: Census, folders: Iterable[Path] = ()) -> list[str]:
+    """What differs still, once all has come to rest."""
+    found: list[str] = []
+
+    def at_rest() -> bool:
+        found[:] = difference(before, take(folders))
+        return not found
+
+    with suppress(AssertionError):
+        wait_until(at_rest, deadline=REST, pause=0.2)
+    return found
+
+
 @contextmanager
 def unchanged(folders: Iterable[Path] = ()) -> Iterator[None]:
     """What was done in it has left nothing behind. Says so only where nobody else makes namespaces and mounts
@@ -128,7 +146,7 @@ def unchanged(folders: Iterable[Path] = ()) -> Iterator[None]:
         return
     before = take(folders)
     yield
-    if found := difference(before, take(folders)):
+    if found := left_behind(before, folders):
         raise AssertionError("not as before:\n" + "\n".join(found))
 
 
@@ -138,7 +156,7 @@ def main(argv: list[str]) -> int:
         print("\n".join(sorted(take())))
         return 0
     before = frozenset(Path(argv[1]).read_text().splitlines())
-    found = difference(before, take())
+    found = left_behind(before)
     print("\n".join(found) or "census: nothing left behind")
     return 1 if found else 0
 

@@ -417,7 +417,11 @@ class FakeFleet(FakePolicies):
             raise Unavailable(f"host {self.hosts[host].name} does not answer")
         near, far = socket.socketpair()
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_connection(asyncio.Protocol, sock=far)
+        try:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=far)
+        except asyncio.CancelledError:  # who asked is gone; the other end is asyncio's by now
+            near.close()
+            raise
         assert isinstance(transport, asyncio.Transport)
         serve_connection(self.runners[host], transport)
         reader, writer = await asyncio.open_connection(sock=near)

@@ -97,7 +97,7 @@ class HostProcess:
 
     def _wait(self) -> None:
         assert self._process is not None
-        self._process.wait(10)
+        self._process.wait(60)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None and not pipe.closed:
                 pipe.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -25,6 +24,7 @@ from net.resolver.state import VERSION, ResolverState
 from net.resolver.statefile import whole
 from net.supervise.files import SERVED, STATE, Served, mark_of
 from net.supervise.place import Place
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 Behaviour = Callable[[dns.message.Message, bool], list[bytes]]
@@ -89,20 +89,6 @@ async def name_server(address: str, port: int, behave: Behaviour) -> AsyncIterat
         transport.close()
         server.close()
         await server.wait_closed()
-
-
-def free_port() -> int:
-    """Free for UDP and TCP on all loopback addresses that the tests use. Not one of those that the kernel
-    gives to whoever asks for any, who might have it before it is bound."""
-    while True:
-        port = random.randrange(10_000, 30_000)
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            try:
-                tcp.bind(("", port))
-                udp.bind(("", port))
-            except OSError:
-                continue
-            return port
 
 
 class ResolverLab:

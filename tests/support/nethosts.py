@@ -23,6 +23,7 @@ from net.state import LocalEnd
 from net.watch import COMPARE
 from net.wireguard import keys
 from tests.support.hostprocess import HostProcess, run_in
+from tests.support.waiting import wait_until
 
 OUTSIDE = "198.18.7.1"
 MTU = 1500
@@ -146,9 +147,12 @@ class NetHosts:
 
     def _link_local(self, number: int) -> str:
         """Of eth0, as the kernel makes it (RFC 4291, appendix A)."""
-        text = self.hosts[number].run("cat", "/proc/net/if_inet6").stdout
-        raw = next(line.split()[0] for line in text.splitlines() if line.endswith(" eth0"))
-        return str(ipaddress.IPv6Address(int(raw, 16)))
+
+        def made() -> str:
+            lines = self.hosts[number].run("cat", "/proc/net/if_inet6").stdout.splitlines()
+            return next((line.split()[0] for line in lines if line.endswith(" eth0")), "")
+
+        return str(ipaddress.IPv6Address(int(wait_until(made, deadline=5, what="eth0's own address"), 16)))
 
     def move(self, number: int, new: str) -> None:
         """The host has this address from now on, on a subnet behind the switch if it is another."""

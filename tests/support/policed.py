@@ -19,7 +19,7 @@ import socket, sys
 kind, target, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
 s = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET,
                   socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
-s.settimeout(0.4)
+s.settimeout(1.2)
 s.connect(socket.getaddrinfo(target, port)[0][4])
 if kind == "udp": s.send(b"?")
 print(s.recv(99).decode().split()[0])
@@ -29,7 +29,7 @@ import socket, sys
 target = sys.argv[1]
 s = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_DGRAM)
 if ":" not in target: s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-s.settimeout(0.4)
+s.settimeout(1.2)
 s.sendto(b"?", socket.getaddrinfo(target, 80)[0][4])
 print(s.recvfrom(99)[0].decode().split()[0])
 """

@@ -59,7 +59,7 @@ import socket, sys
 kind, target = sys.argv[1:]
 s = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET,
                   socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
-s.settimeout(1 if kind == "tcp" else 0.2)
+s.settimeout(3 if kind == "tcp" else 0.5)
 s.connect((target, PORT))
 print(s.recv(99).decode().strip() if kind == "tcp" else "up", flush=True)
 for line in sys.stdin:

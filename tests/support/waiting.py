@@ -1,4 +1,8 @@
-"""Waiting for a condition with a deadline; the only loop with a pause in the tests."""
+"""Waiting for a condition with a deadline; the only loop with a pause in the tests.
+
+Only a look that began after the deadline is the last: one that takes long itself, or a machine that stood
+still, tells nothing of the state at the deadline.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,11 @@ def wait_until(condition: Callable[[], T], *, deadline: float, what: str = "", p
     """The first truthy value of `condition`; AssertionError naming `what` after `deadline` seconds."""
     end = time.monotonic() + deadline
     while True:
+        late = time.monotonic() > end
         value = condition()
         if value:
             return value
-        if time.monotonic() > end:
+        if late:
             raise AssertionError(f"not within {deadline:g} s: {what or condition}; last: {value!r}")
         time.sleep(pause)
 
@@ -28,11 +33,12 @@ async def until(
     """As `wait_until`, for coroutines; `condition` may itself be asynchronous."""
     end = time.monotonic() + deadline
     while True:
+        late = time.monotonic() > end
         value = condition()
         if isinstance(value, Awaitable):
             value = await value
         if value:
             return value
-        if time.monotonic() > end:
+        if late:
             raise AssertionError(f"not within {deadline:g} s: {what or condition}; last: {value!r}")
         await asyncio.sleep(pause)
