@@ -20,6 +20,7 @@ from net import (
     policychains,
     sealing,
     servicenat,
+    sourceports,
     unroutedrules,
 )
 from net.backend.base import Member, Scene, is_ipv6
@@ -132,6 +133,7 @@ def _inet(
             "port6": _port_map("inet_proto . inet_service", "ipv6_addr", ports["port6"]),
             "host6": _port_map("ipv6_addr . inet_proto . inet_service", "ipv6_addr", ports["host6"]),
             **{name: _client_map(name, found) for name, found in ports.items() if "for" in name},
+            **sourceports.sets(published),
         },
     )
 
@@ -374,6 +376,7 @@ def _source_rules(ingress: Member | None, link: str) -> tuple[Rule, ...]:
         rule("oifname @own ct status dnat ip6 saddr @out6 masquerade", "hairpin: answers must come by us"),
         rule("oifname @own accept", "no NAT between containers"),
         *directrules.sources(link),
+        *sourceports.rules(),
         rule("ip saddr @out4 masquerade", "containers go out with the host's address"),
         rule("ip6 saddr @out6 masquerade", "containers go out with the host's address"),
     )

@@ -178,21 +178,33 @@ def forget_connections(
             if not any(mark in payload for mark in wanted):
                 continue
             parts = _attributes(payload)
-            if stale(_connection(parts, source, target, local)):
+            if any(map(stale, _connections(parts, source, target, local))):
                 _delete_connection(link, family, parts)
                 count += 1
     return count
 
 
-def _connection(parts: Mapping[int, bytes], source: int, target: int, local: Container[bytes]) -> Connection:
-    asked, answering = (dict(_each(dict(_each(parts[way], 0))[2], 0)) for way in (1, 2))
-    to = _end(parts[1], target)
+def _connections(
+    parts: Mapping[int, bytes], source: int, target: int, local: Container[bytes]
+) -> Iterator[Connection]:
+    """As it began, and the other way round if what began it was translated: whoever it was sent to reaches
+    the container by asking the host's port."""
+    yield _connection(parts, (1, 2), source, target, local)
+    if _end(parts[1], source) != _end(parts[2], target):
+        yield _connection(parts, (2, 1), source, target, local)
+
+
+def _connection(
+    parts: Mapping[int, bytes], ways: tuple[int, int], source: int, target: int, local: Container[bytes]
+) -> Connection:
+    asked, answering = (dict(_each(dict(_each(parts[way], 0))[2], 0)) for way in ways)
+    to = _end(parts[ways[0]], target)
     return Connection(
         protocol=asked[1][0],
-        client=_end(parts[1], source),
+        client=_end(parts[ways[0]], source),
         target=to,
         port=int.from_bytes(asked.get(3, b""), "big"),
-        member=_end(parts[2], source),
+        member=_end(parts[ways[1]], source),
         member_port=int.from_bytes(answering.get(2, b""), "big"),
         local=to in local,
     )

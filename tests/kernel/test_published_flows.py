@@ -12,7 +12,7 @@ from model.ids import InstanceId
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort, Protocol
 from net.host import EndpointRequest
-from tests.support.nethosts import NetHosts, address, inner4, inner6, net_hosts, network_id
+from tests.support.nethosts import OUTSIDE, NetHosts, address, inner4, inner6, net_hosts, network_id
 from tests.support.talkers import Talker, answers, dialogue, server
 from tests.support.waiting import wait_until
 
@@ -33,6 +33,34 @@ s.connect((sys.argv[1], 80))
 print(s.recv(99).decode().split()[0], flush=True)
 for line in sys.stdin: break
 """
+
+LATE = """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+s = socket.socket(family, socket.SOCK_DGRAM)
+s.bind(("", 80))
+print("up", flush=True)
+for line in sys.stdin:
+    s.sendto(b"late", (sys.argv[1], int(line)))
+    print("sent", flush=True)
+"""
+"""A container that speaks from its port 80 first."""
+KEPT = """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+s = socket.socket(family, socket.SOCK_DGRAM)
+s.settimeout(0.5)
+s.bind(("", 5555))
+print("up", flush=True)
+for line in sys.stdin:
+    try:
+        if line == "?\\n": s.sendto(b"?", (sys.argv[1], 80))
+        said, address = s.recvfrom(99)
+        print(said.decode().split()[0], address[1], flush=True)
+    except OSError as error:
+        print(type(error).__name__, flush=True)
+"""
+"""A client with a port of its own; on `?` it asks, otherwise it only listens."""
 
 
 class Stall:
@@ -93,6 +121,43 @@ def test_datagrams_of_a_kept_socket_go_to_the_container_that_has_the_port_now(
     stall.publish(first, 1, "udp")
     for client in clients:
         wait_until(lambda c=client: hears(c, "1"), deadline=5, what="the first again")
+
+
+def speaker(stall: Stall, instance: InstanceId, target: str) -> Talker:
+    """A container's own program, which speaks to the client outside; by `target`'s family."""
+    client = "2001:db8:7::1" if ":" in target else OUTSIDE
+    stall.talkers.append(Talker(str(stall.host.run_dir / "ns" / instance), LATE, client))
+    return stall.talkers[-1]
+
+
+def listener(stall: Stall, target: str) -> Talker:
+    stall.talkers.append(Talker(stall.outside, KEPT, target))
+    return stall.talkers[-1]
+
+
+@pytest.mark.parametrize("target", [address(1), SIX])
+@pytest.mark.parametrize("taken", [False, True])
+def test_late_datagram_of_who_had_a_port_holds_no_client_fast(stall: Stall, target: str, taken: bool) -> None:
+    """`taken`: another has the port already when it comes."""
+    first, second = stall.hosts.container(1, 1, 1), stall.container(2)
+    late, kept = speaker(stall, first, target), listener(stall, target)
+    if taken:
+        stall.publish(second, 2, "udp")
+    assert late.say("5555") == "sent"
+    assert kept.say("listen").startswith("late"), "it may speak"
+    if not taken:
+        stall.publish(second, 2, "udp")
+    wait_until(lambda: kept.say("?").startswith("2 80"), deadline=5, what="the second")
+
+
+@pytest.mark.parametrize("target", [address(1), SIX])
+def test_container_speaks_from_its_own_published_port_and_from_no_others(stall: Stall, target: str) -> None:
+    first, second = stall.hosts.container(1, 1, 1), stall.hosts.container(1, 2, 1)
+    stall.publish(first, 1, "udp")
+    kept = listener(stall, target)
+    assert speaker(stall, first, target).say("5555") == "sent" and kept.say("listen") == "late 80"
+    assert speaker(stall, second, target).say("5555") == "sent"
+    assert int(kept.say("listen").removeprefix("late ")) >= 32768
 
 
 def test_datagrams_of_a_socket_that_was_there_first_reach_the_container(stall: Stall) -> None:
