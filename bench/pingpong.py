@@ -1,8 +1,10 @@
 """A byte there and a byte back: `serve`, or the server's address to ask for `SECONDS` and print how often a
-second."""
+second. Each end has a processor of its own, as on two hosts: where a scheduler puts them is not measured.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
@@ -13,6 +15,8 @@ SECONDS, WARM = 0.7, 200
 
 
 def main(word: str) -> None:
+    processors = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {processors[-1 if word == "serve" else 0]})
     if word == "serve":
         with socket.create_server(("0.0.0.0", PORT)) as listening:
             while True:
