@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,10 @@ class Fleet:
 
     # -- life ---------------------------------------------------------------------------------------
     def start(self, count: int) -> None:
-        """Hosts up, controller and agents running, every host Ready."""
+        """Hosts up, controller and agents running, every host Ready; hosts join side by side."""
         self.rig.up(count)
         self.up("n1")
-        for host in self.rig.hosts[1:]:
-            self.join(host.name)
+        _each(self.join, [host.name for host in self.rig.hosts[1:]])
         self.wait_ready(count)
 
     def up(self, host: str) -> None:
@@ -48,10 +48,7 @@ class Fleet:
 
     def stop(self) -> None:
         """Every container and network goes, then the daemons, then the hosts; on all hosts at once."""
-        hosts = [host.name for host in self.rig.hosts]
-        if hosts:
-            with ThreadPoolExecutor(len(hosts)) as pool:
-                list(pool.map(self._purge, hosts))
+        _each(self._purge, [host.name for host in self.rig.hosts])
         self.rig.down()
 
     def _purge(self, host: str) -> None:
@@ -104,3 +101,10 @@ class Fleet:
         """Make an image of a root file system tar, on every host."""
         words = [word for change in changes for word in ("--change", change)]
         self.flota("n1", "import", *words, "-", name, stdin=tar)
+
+
+def _each(do: Callable[[str], None], hosts: Sequence[str]) -> None:
+    """On all of them at the same time. Raises the first failure."""
+    if hosts:
+        with ThreadPoolExecutor(len(hosts)) as pool:
+            list(pool.map(do, hosts))
