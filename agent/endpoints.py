@@ -86,7 +86,8 @@ def _other(context: Context, ref: str) -> InstanceId:
     other = InstanceId(resolve("container", ref, pairs))
     record = context.records.get(other)
     if record is None or not record.live:
-        raise WrongState(f"container {ref} does not run on this host", hint="Start it first")
+        named = context.wishes[other].name
+        raise WrongState(f"container {named} does not run on this host", hint="Start it first")
     return other
 
 

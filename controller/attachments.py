@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from controller.snapshot import Cluster
 from model.addressranges import parse
 from model.errors import FlotaError, InvalidInput, NotFound
-from model.ids import NetworkId, resolve
+from model.ids import InstanceId, NetworkId, resolve, short
 from model.netoptions import SITE_DRIVERS
 from model.records import Network, ResolvedAttachment
 from model.spec import Attachment, ContainerSpec, EndpointWish, Publish
@@ -30,11 +32,20 @@ def shared_with(spec: ContainerSpec) -> str:
     return names[0].removeprefix(CONTAINER) if names else ""
 
 
-def shares_namespace(spec: ContainerSpec) -> str:
+def sharing(spec: ContainerSpec, other: InstanceId) -> ContainerSpec:
+    """By the id of the container whose network namespace it shares: a name may be another's tomorrow."""
+    networks = (
+        replace(wish, network=f"{CONTAINER}{other}") if wish.network.startswith(CONTAINER) else wish
+        for wish in spec.networks
+    )
+    return replace(spec, networks=tuple(networks))
+
+
+def shares_namespace(cluster: Cluster, spec: ContainerSpec) -> str:
     """`its host` or `container NAME` when a container has no network namespace of its own, else empty."""
-    other = shared_with(spec)
-    if other:
-        return f"container {other}"
+    if ref := shared_with(spec):
+        other = cluster.instances.get(InstanceId(ref))
+        return f"container {short(ref) if other is None else other.name}"
     return "its host" if any(a.network == "host" for a in spec.networks) else ""
 
 

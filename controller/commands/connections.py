@@ -131,7 +131,7 @@ def _editable(cluster: Cluster, ref: str, what: str) -> Instance:
         )
     if instance.desired is Desired.REMOVED:
         raise WrongState(f"can't {what}: container {name} is being removed")
-    mode = shares_namespace(instance.spec)
+    mode = shares_namespace(cluster, instance.spec)
     if mode:
         raise WrongState(
             f"can't {what}: container {name} has the network of {mode}",

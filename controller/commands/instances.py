@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from controller.addressing import Leases
-from controller.attachments import check_published, resolve_attachments, shared_with
+from controller.attachments import check_published, resolve_attachments, shared_with, sharing
 from controller.commands.find import find_host, find_instance
 from controller.names import invent
 from controller.placing import World, assign
@@ -34,15 +34,16 @@ def create(cluster: Cluster, request: CreateInstance, world: World, *, now: floa
     name = request.name or invent(ident, cluster.names)
     check_name_free(cluster, name)
     host = find_host(cluster, request.host).id if request.host else None
-    beside = shared_with(request.spec)
-    if beside:
-        host = _host_beside(cluster, beside, host)
-    attachments = resolve_attachments(cluster, request.spec)
-    check_published(cluster, attachments, request.spec.ports)
+    spec = request.spec
+    if ref := shared_with(spec):
+        other = _beside(cluster, ref, host)
+        host, spec = other.host, sharing(spec, other.id)
+    attachments = resolve_attachments(cluster, spec)
+    check_published(cluster, attachments, spec.ports)
     instance = Instance(
         id=ident,
         name=name,
-        spec=request.spec,
+        spec=spec,
         placement=request.placement,
         host=host,
         pinned=host is not None,
@@ -249,8 +250,8 @@ def _check_grace(request: StopRequest) -> None:
         raise InvalidInput(f"invalid grace of {request.grace:g} s", hint="Give 0 to 86400 seconds")
 
 
-def _host_beside(cluster: Cluster, ref: str, host: HostId | None) -> HostId:
-    """Where the container is whose network is shared; the host asked for must be the same."""
+def _beside(cluster: Cluster, ref: str, host: HostId | None) -> Instance:
+    """The container whose network is shared; it has a host, and the host asked for must be the same."""
     other = find_instance(cluster, ref)
     if other.host is None:
         raise WrongState(f"container {other.name} has no host yet")
@@ -259,4 +260,4 @@ def _host_beside(cluster: Cluster, ref: str, host: HostId | None) -> HostId:
             f"container {other.name} runs on {cluster.host_name(other.host)}, "
             f"its network can't be shared on {cluster.host_name(host)}"
         )
-    return other.host
+    return other

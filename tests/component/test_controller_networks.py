@@ -132,6 +132,18 @@ async def test_connection_that_cannot_be_is_refused_and_changes_nothing(
         assert f.controller.snapshot().revision == before.revision
 
 
+async def test_shared_network_stays_that_containers_when_its_name_is_anothers() -> None:
+    async with fleet(make_host(1)) as f:
+        box = await run(f, "box")
+        guest = await run(f, "guest", "container:box")
+        assert guest.instance.spec.networks == (Attachment(network=f"container:{box.instance.id}"),)
+        await f.controller.rename_instance("box", "old")
+        with pytest.raises(WrongState, match="has the network of container old"):
+            await connect(f, "bridge", "guest")
+        with pytest.raises(InvalidInput, match="excludes other networks"):
+            await run(f, "both", "container:old", "bridge")
+
+
 async def test_prune_takes_what_nobody_uses_and_fits_the_filters() -> None:
     async with fleet(make_host(1)) as f:
         for name in ("used", "old", "kept"):
