@@ -16,23 +16,25 @@ from tests.support.talkers import Talker, server
 WEB, API, STRANGER = 0, 1, 2
 ASK = """
 import socket, sys
-kind, target, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+kind, target, port, patience = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 s = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET,
                   socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
-s.settimeout(1.2)
+s.settimeout(patience)
 s.connect(socket.getaddrinfo(target, port)[0][4])
 if kind == "udp": s.send(b"?")
 print(s.recv(99).decode().split()[0])
 """
 SHOUT = """
 import socket, sys
-target = sys.argv[1]
+target, patience = sys.argv[1], float(sys.argv[2])
 s = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_DGRAM)
 if ":" not in target: s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-s.settimeout(1.2)
+s.settimeout(patience)
 s.sendto(b"?", socket.getaddrinfo(target, 80)[0][4])
 print(s.recvfrom(99)[0].decode().split()[0])
 """
+ANSWER, SILENCE = 1.2, 0.4
+"""Seconds to wait for an answer that should come, longer than TCP takes to ask again; and for none."""
 PORT_80 = (PolicyPort(port=80), PolicyPort(port=80, protocol="udp"))
 INGRESS = PolicySpec(
     name="web-in",
@@ -99,10 +101,17 @@ class Policed:
     def hears(self, number: int, index: int, target: str, kind: str = "tcp", port: int = 80) -> bool:
         return asks(self.space(number, index), target, kind, port)
 
-    def shouts(self, number: int, index: int, target: str) -> bool:
+    def silent(self, number: int, index: int, target: str, kind: str = "tcp", port: int = 80) -> bool:
+        return silence(self.space(number, index), target, kind, port)
+
+    def shouts(self, number: int, index: int, target: str, patience: float = ANSWER) -> bool:
         """Whether anybody answers a datagram to that address, a group's or everybody's."""
-        argv = ["python3", "-c", SHOUT, target]
+        argv = ["python3", "-c", SHOUT, target, str(patience)]
         return run_in(self.space(number, index), argv, check=False, timeout=20).returncode == 0
+
+    def unanswered(self, number: int, index: int, target: str) -> bool:
+        """Nobody answers such a datagram."""
+        return not self.shouts(number, index, target, SILENCE)
 
     def near(self, number: int, index: int) -> str:
         """Its address that the link alone knows."""
@@ -121,9 +130,14 @@ def instance_of(number: int, index: int) -> InstanceId:
     return InstanceId(f"{number:x}{index:x}" * 32)
 
 
-def asks(namespace: str, target: str, kind: str = "tcp", port: int = 80) -> bool:
-    done = run_in(namespace, ["python3", "-c", ASK, kind, target, str(port)], check=False, timeout=20)
-    return done.returncode == 0
+def asks(namespace: str, target: str, kind: str = "tcp", port: int = 80, patience: float = ANSWER) -> bool:
+    argv = ["python3", "-c", ASK, kind, target, str(port), str(patience)]
+    return run_in(namespace, argv, check=False, timeout=20).returncode == 0
+
+
+def silence(namespace: str, target: str, kind: str = "tcp", port: int = 80) -> bool:
+    """Nobody answers."""
+    return not asks(namespace, target, kind, port, SILENCE)
 
 
 ROUTED, BRIDGED = overlay("back", 1, ipv6=True), overlay("back", 1, ipv6=True, mode="bridged")
