@@ -7,6 +7,7 @@ import json
 import struct
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -127,10 +128,11 @@ def test_networks_are_apart_both_ways_and_internal_ones_have_no_way_out(pair: Ne
     pair.carry(specs)
     host = pair.hosts[1]
     feet = {n: pair.container(1, n, n) for n in specs}
+    apart = [(n, m) for n in specs for m in specs if n != m]
+    with ThreadPoolExecutor(len(apart)) as pool:  # silence takes its time
+        found = list(pool.map(lambda p: reaches(host, feet[p[0]], inner4(specs[p[1]], 1, p[1])), apart))
+    assert not any(found), [pair for pair, heard in zip(apart, found, strict=True) if heard]
     for n, instance in feet.items():
-        for m, spec in specs.items():
-            if n != m:
-                assert not reaches(host, instance, inner4(spec, 1, m)), (n, m)
         assert reaches(host, instance, OUTSIDE) is (n != 4)
         assert not pair.outside(
             "busybox", "ping", "-c1", "-W1", inner4(specs[n], 1, n), check=False
