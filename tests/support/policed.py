@@ -16,11 +16,11 @@ from tests.support.talkers import Talker, server
 WEB, API, STRANGER = 0, 1, 2
 ASK = """
 import socket, sys
-kind, target, port, patience = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+kind, target, port, *patience = sys.argv[1:]
 s = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET,
                   socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
-s.settimeout(patience)
-s.connect(socket.getaddrinfo(target, port)[0][4])
+s.settimeout(float(patience[0]) if patience else 1.2)
+s.connect(socket.getaddrinfo(target, int(port))[0][4])
 if kind == "udp": s.send(b"?")
 print(s.recv(99).decode().split()[0])
 """
