@@ -98,9 +98,8 @@ class ServiceKeeper:
             if changes:
                 await self._serve(changes)
             if self.policies is not None:
-                await (
-                    self.policies.settle()
-                )  # a plan that is being applied brings services too: it is waited for
+                # It waits for a plan that is being applied, which brings services too.
+                await self.policies.settle()
             if not self._unsure and (self.policies is None or not self.policies.trouble):
                 self._membership.follow(heard)
 

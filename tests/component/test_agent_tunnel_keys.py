@@ -56,6 +56,13 @@ def ends(lab: AgentLab) -> tuple[LocalEnd, ...]:
     return lab.network.plan.ends[SECRET]
 
 
+def unreadable(file: Path, folder: Path) -> Path:
+    """Whoever reads it, even root, is told an error; where it is meanwhile."""
+    aside = file.rename(folder / "aside")
+    file.mkdir()
+    return aside
+
+
 async def test_agent_makes_keys_step_by_step_and_tells_their_public_halves(tmp_path: Path) -> None:
     lab = AgentLab(tmp_path)
     async with lab.agent() as agent:
@@ -124,8 +131,7 @@ async def test_key_that_can_not_be_read_for_a_moment_comes_back_by_itself(tmp_pa
         await agent.take_view(view(KeyPhase(), theirs(1)))
         (one,) = ends(lab)
         file = Path(one.key_file)
-        aside = file.rename(tmp_path / "aside")
-        file.mkdir()  # whoever reads it, even root, is told an error
+        aside = unreadable(file, tmp_path)
         await agent.take_view(view(KeyPhase(newest=2), theirs(1), revision=2))
         assert [end.generation for end in ends(lab)] == [2]
         assert any("cannot be read" in word for word in agent.host_report().conditions)
@@ -142,8 +148,7 @@ async def test_key_that_can_be_read_again_during_a_check_up_is_kept_and_comes_ba
         await agent.take_view(alone(KeyPhase()))
         (one,) = ends(lab)
         file = Path(one.key_file)
-        aside = file.rename(tmp_path / "aside")
-        file.mkdir()  # whoever reads it, even root, is told an error
+        aside = unreadable(file, tmp_path)
         apply = lab.network.apply
 
         async def examined_meanwhile(plan: NetworkPlan) -> None:

@@ -144,5 +144,8 @@ def test_killed_agent_and_controller_leave_tunnels_alone_and_nothing_is_seen_on_
         assert not seen.holds(PAYLOAD) and not seen.count(inner=target, udp_port=4789)
     facts = clean.json("node", "ls")[0]["host"]["facts"]
     assert facts["wireguard"] in ("kernel", "wireguard-go")
-    doctor = lambda: clean.attempt("n1", "network", "doctor")  # noqa: E731
-    wait_until(lambda: doctor().returncode == 0, deadline=10, what="the doctor finds no fault")
+    wait_until(
+        lambda: clean.attempt("n1", "network", "doctor").returncode == 0,
+        deadline=10,
+        what="the doctor finds no fault",
+    )

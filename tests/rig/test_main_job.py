@@ -51,9 +51,12 @@ def test_links_of_an_overlay_hand_flows_to_their_readers_unless_told_otherwise(c
         clean.flota(
             "n1", "run", "-d", "--name", f"c{name}", "--node", "n1", "--network", name, IMAGE, "sleep", "100"
         )
-        found = lambda: set(on_host(clean, "n1", "sh", "-c", f"{read} || true").split())  # noqa: E731
         # links of the network before may go just now
-        wait_until(lambda f=found, s=settings: f() == s, deadline=10, what=f"{settings} of every link")
+        wait_until(
+            lambda s=settings: set(on_host(clean, "n1", "sh", "-c", f"{read} || true").split()) == s,
+            deadline=10,
+            what=f"{settings} of every link",
+        )
         clean.flota("n1", "rm", "-f", f"c{name}")
         clean.flota("n1", "network", "rm", name)
 

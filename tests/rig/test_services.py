@@ -147,6 +147,11 @@ def test_replacing_replicas_that_declare_a_port_fails_no_request_without_a_check
     ] > 500, got
 
 
+def there(api: Api, service: str) -> int:
+    """How many replicas it has."""
+    return sum(i["instance"].get("service") == service for i in api.call("GET", "/v1/instances"))
+
+
 def test_replica_that_leaves_waits_for_a_host_whose_agent_is_slow(clean: Fleet, tmp_path: Path) -> None:
     serve(clean, *WELL, "--drain", "500ms", "--constraint", "node.hostname!=n1", replicas=2)
     agent, api = clean.pid("n1", "agent"), Api(clean.socket())
@@ -156,9 +161,8 @@ def test_replica_that_leaves_waits_for_a_host_whose_agent_is_slow(clean: Fleet, 
         try:
             # Not by the commands, each of which may take a second of the three after which a host is lost.
             api.call("POST", "/v1/services/web/scale?replicas=1")
-            time.sleep(1.5)  # three times the drain
-            there = [i for i in api.call("GET", "/v1/instances") if i["instance"].get("service") == service]
-            assert len(there) == 2, "nobody has gone meanwhile"
+            with pytest.raises(AssertionError, match="one has gone"):  # for three times the drain
+                wait_until(lambda: there(api, service) != 2, deadline=1.5, what="one has gone")
         finally:
             os.kill(agent, signal.SIGCONT)
         wait_until(lambda: len(ids(clean)) == 1, deadline=30, what="one to go")

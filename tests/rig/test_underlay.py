@@ -64,10 +64,16 @@ def test_running_containers_get_the_mtu_that_their_host_has_now(clean: Fleet, ki
             on_host(clean, host, "ip", "link", "set", "eth0", "mtu", "1400")
         for host in HOSTS:
             wait_until(lambda h=host: inner_mtu(clean, h) == 1400 - less, deadline=20, what=f"less on {host}")
-        large = lambda: reaches(clean, "n1", address(found["n2"], "under"), size=1300)  # noqa: E731
-        wait_until(large, deadline=10, what="a large packet to arrive")
-        mtus = lambda: {n["host"]["facts"]["mtu"] for n in clean.json("node", "ls")}  # noqa: E731
-        wait_until(lambda: mtus() == {1400}, deadline=10, what="every host to say so")
+        wait_until(
+            lambda: reaches(clean, "n1", address(found["n2"], "under"), size=1300),
+            deadline=10,
+            what="a large packet to arrive",
+        )
+        wait_until(
+            lambda: {n["host"]["facts"]["mtu"] for n in clean.json("node", "ls")} == {1400},
+            deadline=10,
+            what="every host to say so",
+        )
     finally:
         for host in HOSTS:
             on_host(clean, host, "ip", "link", "set", "eth0", "mtu", "1500")
@@ -94,8 +100,11 @@ def test_a_host_that_gets_another_address_is_followed_by_its_peers(clean: Fleet,
     clean.flota("n1", "network", "create", *KINDS[kind][0], "under")
     found = containers(clean, "under")
     before = pids(clean)
-    reached = lambda: reaches(clean, "n2", address(found["n3"], "under"))  # noqa: E731
-    wait_until(reached, deadline=10, what="n3's container is reached")
+    wait_until(
+        lambda: reaches(clean, "n2", address(found["n3"], "under")),
+        deadline=10,
+        what="n3's container is reached",
+    )
 
     def move(new: str, old: str) -> None:
         readdress(clean, "n3", new, old)

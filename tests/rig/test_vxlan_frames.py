@@ -53,8 +53,11 @@ def test_frames_between_hosts_are_vxlan_to_others(clean: Fleet, mode: str) -> No
     far, there = container(clean, "frames", "n2")
     answering = server(far, "far")
     for target in (there["ipv4"], there["ipv6"]):  # a datagram that is lost is not sent again
-        heard = lambda t=target: answers(near, "udp", [t])[0][0] == "far"  # noqa: E731
-        wait_until(heard, deadline=10, what=f"an answer of {target}")
+        wait_until(
+            lambda t=target: answers(near, "udp", [t])[0][0] == "far",
+            deadline=10,
+            what=f"an answer of {target}",
+        )
     capture = Capture(f"/run/netns/{clean.rig.name}-sw", "n2")
     try:
         talking = Talker(near, TALK, there["ipv4"], there["ipv6"])
