@@ -1,10 +1,15 @@
-"""A fleet of three hosts for the tests of a module; the census is compared after it is gone."""
+"""A fleet of three hosts, which modules hand on to each other; the census is compared after it is gone.
+
+A module leaves it as it found it: it is cleared of services, containers and networks behind each, and one in
+which a test failed leaves the next a new one. Modules whose hosts are of another kind come first, with fleets
+of their own (`running`): one stands at a time.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,16 +49,60 @@ def running(
             made.stop()
 
 
+class Standing:
+    """The fleet that stands, if one does."""
+
+    def __init__(self, disks: pytest.TempPathFactory) -> None:
+        self._disks = disks
+        self._stack = ExitStack()
+        self._fleet: Fleet | None = None
+
+    def fleet(self) -> Fleet:
+        if self._fleet is None:
+            self._fleet = self._stack.enter_context(running(self._disks.mktemp("disk")))
+        return self._fleet
+
+    def end(self) -> None:
+        self._fleet = None
+        self._stack.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: "standing" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    made = Standing(tmp_path_factory)
+    yield made
+    made.end()
+
+
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with running(tmp_path_factory.mktemp("disk")) as made:
-        yield made
+def fleet(standing: Standing, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    failed = request.session.testsfailed
+    made = standing.fleet()
+    yield made
+    if request.session.testsfailed == failed:
+        try:
+            cleared(made)
+            made.wait_ready(len(made.rig.hosts))
+        except BaseException:
+            standing.end()
+            raise
+    else:
+        standing.end()
 
 
 @pytest.fixture
 def clean(fleet: Fleet) -> Iterator[Fleet]:
     """The module's fleet; what a test made of services, containers and networks goes after it."""
     yield fleet
+    cleared(fleet)
+
+
+def cleared(fleet: Fleet) -> None:
+    """Services, containers and networks are gone."""
     if services := [one["service"]["spec"]["name"] for one in fleet.json("service", "ls")]:
         fleet.flota("n1", "service", "rm", *services)
     containers = [one["instance"]["id"] for one in fleet.json("ps", "-a")]

@@ -174,6 +174,8 @@ def town(fleet: Fleet) -> Iterator[Fleet]:
         yield fleet
         foreign.kill()
         foreign.wait()
+    fleet.rig.exec("n1", ["ip", "link", "del", "like0"])
+    wait_until(lambda: not knows(fleet, "10.77.0.0/16"), deadline=10, what="no such route told")
 
 
 def start(fleet: Fleet, name: str, *flags: str) -> None:
