@@ -25,9 +25,12 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.kernel
 
 
+DOUBTED = pytest.mark.parametrize("site", [True], ids=["doubted"], indirect=True)
+
+
 @pytest.fixture
-def site() -> Iterator[Site]:
-    with nic_site() as made:
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    with nic_site(doubted=getattr(request, "param", False)) as made:
         made.equip()
         made.bridge()
         wait_until(lambda: "tentative" not in run("ip", "address"), deadline=5)
@@ -41,6 +44,7 @@ def links(site: Site) -> Iterator[Links]:
     made.close()
 
 
+@DOUBTED
 def test_a_moved_link_takes_all_along_and_gives_it_back(site: Site, links: Links, tmp_path: Path) -> None:
     before, mac = site.listing(), _mac(PARENT)
     transaction.move(links, str(tmp_path), WISH, patience=3)
@@ -214,6 +218,7 @@ print(max(worst, time.monotonic() - last), flush=True)
 """
 
 
+@DOUBTED
 def test_a_move_costs_the_host_a_moment_only(site: Site, links: Links, tmp_path: Path) -> None:
     """A question each 5 ms at least: the longest time without an answer. A machine that stands still makes it
     longer, never shorter: one good turn out of some is enough."""
