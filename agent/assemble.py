@@ -135,8 +135,11 @@ async def bundle(
 
 
 def _hostname(context: Context, want: Instance) -> str:
-    spec = want.spec
-    return spec.hostname or (context.facts.hostname if mode_of(spec) == HOST else want.id[:12])
+    """Who shares another container's network has its name too, which its /etc/hosts knows."""
+    if want.spec.hostname:
+        return want.spec.hostname
+    named = context.wishes.get(owner(context, want), want)
+    return named.spec.hostname or (context.facts.hostname if mode_of(named.spec) == HOST else named.id[:12])
 
 
 def rewrite_etc(context: Context, want: Instance, old: Sequence[Endpoint], new: Sequence[Endpoint]) -> None:

@@ -219,11 +219,11 @@ class HostAgent:
             trouble = "; ".join(
                 (*plans.without_driver(context.view), *plans.unfounded(plan), *unreached(plan))
             )
-            context.tunnel_keys.tidy(ends)
             context.addresses.renew()
             self.replanned.ring()
             for worker in self.workers.values():
                 worker.look_again()
+            context.tunnel_keys.tidy(ends)
         except (FlotaError, OSError) as error:
             log.error("network: %s", error)
             trouble = f"network: {error}"

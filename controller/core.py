@@ -23,7 +23,7 @@ from controller.commands import networks as network_commands
 from controller.committer import Committer
 from controller.departures import Departures
 from controller.directory import Memberships, instances_of
-from controller.events import EventRing
+from controller.events import EventRing, shortened
 from controller.heartbeats import Heartbeats
 from controller.keys import publishing_keys, short_keys, waiting_keys
 from controller.liveness import Policy
@@ -268,7 +268,7 @@ class Core:
             await self._tunnels_of(host, report.report)
         name = cluster.host_name(host)
         for event in report.events:
-            self.ring.add(replace(event, host=name))
+            self.ring.add(shortened(replace(event, host=name)))
         by_id = {status.instance: status for status in report.statuses}
         now = self.clock.now()
         if not plan_forgotten(cluster, host, report.forgotten, by_id, now).empty:

@@ -13,9 +13,26 @@ from msgspec.structs import replace
 from aio.clock import Clock
 from aio.mailbox import Dropped, Feed
 from model.events import Event
+from model.factrules import MOST_WORDS
 
 KEPT = 4096
 FEED = 1024
+MOST_SAID = 1 << 14
+"""Characters of all attributes of one event."""
+
+
+def shortened(event: Event) -> Event:
+    """What a host tells of, no longer than people read: an enemy's words have no end, and thousands of events
+    are kept. Attributes are kept as long as there is room for them."""
+    told: dict[str, str] = {}
+    room = MOST_SAID
+    for name, value in event.attributes.items():
+        room -= len(name) + len(value)
+        if room < 0:
+            break
+        told[name] = value
+    words = {field: getattr(event, field)[:MOST_WORDS] for field in ("action", "id", "name", "host")}
+    return replace(event, attributes=told, **words)
 
 
 class EventRing:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from controller.owned import judged, shares_of
 from controller.snapshot import Cluster
-from model.factrules import MOST_WORDS
+from model.factrules import MOST_ENTRIES, MOST_WORDS
 from model.ids import HostId, InstanceId, NetworkId
 from model.records import Instance
 from model.status import HostReport, InstanceStatus, Phase
@@ -88,7 +88,8 @@ class Statuses:
     def report(self, report: HostReport, host: HostId) -> frozenset[NetworkId]:
         """The networks of which the host is short since then, or not any more."""
         known = self._reports.get(host)
-        self._reports[host] = report
+        words = tuple(words[:MOST_WORDS] for words in report.conditions[:MOST_ENTRIES])
+        self._reports[host] = replace(report, conditions=words)
         return frozenset({*report.short} ^ {*(known.short if known is not None else ())})
 
     def short(self, network: NetworkId) -> frozenset[HostId]:

@@ -175,3 +175,18 @@ async def test_key_that_is_spoilt_is_made_anew_by_itself(tmp_path: Path) -> None
         await until(lambda: len(ends(lab)) == 2, deadline=10, what="another key")
         assert ends(lab)[0] == first and ends(lab)[1].key != second.key
         assert [end.key for end in told(agent).ends] == [end.key for end in ends(lab)]
+
+
+async def test_old_key_that_can_not_be_removed_is_a_condition_and_holds_up_nothing_else(
+    tmp_path: Path,
+) -> None:
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        await agent.take_view(view(KeyPhase(newest=2), theirs(1), theirs(2)))
+        first, second = ends(lab)
+        unreadable(Path(first.key_file), tmp_path)
+        await agent.replanned.wait(1.0)
+        await agent.take_view(view(KeyPhase(oldest=2, sending=2, newest=2), theirs(2), revision=2))
+        assert ends(lab) == (second,)
+        assert any("network: [Errno" in word for word in agent.host_report().conditions)
+        assert await agent.replanned.wait(1.0), "those who wait for the plan are told"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import pytest
 
 from model.ids import NetworkId
 from model.records import ResolvedAttachment
-from model.spec import NetworkSpec, Subnet
+from model.spec import Attachment, NetworkSpec, Subnet
 from model.status import Phase
 from model.view import NetworkView, View
-from tests.support.agentlab import BRIDGE, AgentLab, bridge, ident, instance, phase, wish
+from tests.support.agentlab import BRIDGE, AgentLab, bridge, ident, instance, phase, view, wish
 from tests.support.waiting import until
 
 ONE = NetworkId("1" * 64)
@@ -41,3 +42,25 @@ async def test_etc_hosts_that_a_container_blew_up_is_neither_read_whole_nor_chan
         after = hosts.stat()
         assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
         assert f"{hosts} is left as it is" in caplog.text
+
+
+FIRST, SECOND = 1 << 252, 2 << 252
+"""Whose names, the begin of their numbers, differ."""
+
+
+@pytest.mark.parametrize(
+    ("theirs", "own", "wanted"),
+    [("", "", ident(FIRST)[:12]), ("front", "", "front"), ("front", "mine", "mine")],
+)
+async def test_hostname_of_who_shares_a_network_is_the_other_containers_unless_told(
+    tmp_path: Path, theirs: str, own: str, wanted: str
+) -> None:
+    shared = (Attachment(network=f"container:{ident(FIRST)}"),)
+    first, second = instance(FIRST, hostname=theirs), instance(SECOND, hostname=own, networks=shared)
+    async with AgentLab(tmp_path).agent() as agent:
+        await agent.take_view(view(first))
+        await phase(agent, FIRST, Phase.RUNNING)
+        await agent.take_view(view(first, wish(second, attachments=()), revision=2))
+        await phase(agent, SECOND, Phase.RUNNING)
+        [config] = tmp_path.glob(f"**/{second.id}/**/config.json")
+        assert json.loads(config.read_bytes())["hostname"] == wanted

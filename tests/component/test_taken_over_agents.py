@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from controller.events import MOST_SAID
 from model.api import CreateInstance
-from model.factrules import MOST_WORDS
+from model.events import Event
+from model.factrules import MOST_ENTRIES, MOST_WORDS
 from model.ids import InstanceId, NetworkId
 from model.netoptions import canonical
 from model.spec import Attachment, ContainerSpec, NetworkSpec, ServiceSpec, Subnet
@@ -157,3 +159,26 @@ async def test_words_without_end_are_cut_before_records_are_made_of_them() -> No
 
         await until(lambda: bool(reasons()), deadline=5)
         assert all(MOST_WORDS <= len(reason) < MOST_WORDS + 100 for reason in reasons())
+
+
+async def test_conditions_without_end_are_cut_in_number_and_length() -> None:
+    async with fleet(make_host(1)) as f:
+        many = ("x" * (1 << 20), *(f"word {n}" for n in range(2 * MOST_ENTRIES)))
+        f.hosts[EVIL.id].report = HostReport(host=EVIL.id, conditions=many)
+        await f.agents[EVIL.id].tell_host()
+        await until(lambda: len(conditions(f)) > 1, deadline=5)
+        found = conditions(f)
+        assert len(found) == MOST_ENTRIES and max(map(len, found)) == MOST_WORDS
+
+
+async def test_event_without_end_is_kept_only_as_far_as_people_read() -> None:
+    async with fleet(make_host(1)) as f:
+        labels = {f"label{n}": "y" * 100 for n in range(10_000)}
+        event = Event(type="container", action="x" * (1 << 20), id="evil", attributes=labels)
+        f.agents[EVIL.id].host.sequence += 1
+        await f.agents[EVIL.id].send(Report(sequence=f.agents[EVIL.id].host.sequence, events=(event,)))
+        await until(lambda: bool(f.controller.ring.about("evil")), deadline=5)
+        [kept] = f.controller.ring.about("evil")
+        assert kept.action == "x" * MOST_WORDS and kept.host == "host1"
+        assert 0 < len(str(kept.attributes)) < 2 * MOST_SAID
+        assert set(kept.attributes.items()) < set(labels.items())
