@@ -1,8 +1,8 @@
 """A fleet of three hosts, which modules hand on to each other; the census is compared after it is gone.
 
-A module leaves it as it found it: it is cleared of services, containers and networks behind each, and one in
-which a test failed leaves the next a new one. Modules whose hosts are of another kind come first, with fleets
-of their own (`running`): one stands at a time.
+A module leaves it as it found it: it is cleared of services, containers and networks behind each. One in
+which a test failed, or which made other hosts, leaves the next a new one. Modules whose hosts are of another
+kind come first, with fleets of their own (`running`): one stands at a time.
 """
 
 from __future__ import annotations
@@ -82,16 +82,17 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
 def fleet(standing: Standing, request: pytest.FixtureRequest) -> Iterator[Fleet]:
     failed = request.session.testsfailed
     made = standing.fleet()
+    hosts = [host.name for host in made.rig.hosts]
     yield made
-    if request.session.testsfailed == failed:
-        try:
-            cleared(made)
-            made.wait_ready(len(made.rig.hosts))
-        except BaseException:
-            standing.end()
-            raise
-    else:
+    if request.session.testsfailed > failed or [host.name for host in made.rig.hosts] != hosts:
         standing.end()
+        return
+    try:
+        cleared(made)
+        made.wait_ready(len(hosts))
+    except BaseException:
+        standing.end()
+        raise
 
 
 @pytest.fixture

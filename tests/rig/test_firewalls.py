@@ -6,6 +6,7 @@ ufw and firewalld run in the host's own namespaces, on copies of their configura
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,7 +111,7 @@ def firewalld(fleet: Fleet) -> Iterator[None]:
             daemons, ("test -S /run/dbus/system_bus_socket", "firewall-cmd --state"), strict=True
         ):
             daemon = stack.enter_context(background(fleet, "n1", *words))
-            stack.callback(daemon.terminate)
+            stack.callback(_end, daemon)
             wait_until(
                 lambda r=ready: fleet.rig.exec("n1", ["sh", "-c", r], check=False).returncode == 0,
                 deadline=20,
@@ -118,7 +119,12 @@ def firewalld(fleet: Fleet) -> Iterator[None]:
             )
         sh(fleet, "firewall-cmd -q --add-port=7420/tcp")
         yield
-    sh(fleet, "umount /etc/firewalld; rm -r /run/firewalld.etc")
+    sh(fleet, "nft delete table inet firewalld; umount /etc/firewalld; rm -r /run/firewalld.etc")
+
+
+def _end(daemon: subprocess.Popen[bytes]) -> None:
+    daemon.terminate()
+    daemon.wait(20)
 
 
 def becomes(fleet: Fleet, wanted: set[str]) -> None:
