@@ -104,6 +104,9 @@ class Convergence:
         self._stands = failure is None
         if before.chains != self.firewall.chains:
             log.info("published ports follow firewalld, whose rules for what comes in are others now")
+        if before.alone != self.firewall.alone:
+            log.info("packets between hosts take %s", "shortcuts" if self.firewall.alone else "no shortcuts")
+        if (before.chains, before.alone) != (self.firewall.chains, self.firewall.alone):
             operations = [operation for operation in operations if isinstance(operation, Op)]
         return operations, failure
 
@@ -147,6 +150,15 @@ class Convergence:
             if needed:
                 raise
             log.info("the comparison has done it already, or the next one will: %s", again)
+        return True
+
+    async def could(self, operations: Sequence[Operation]) -> bool:
+        """Issued, as far as can be; nothing depends on them, so the next comparison may do it as well."""
+        try:
+            await self.issue(operations)
+        except CommandFailed as error:
+            log.info("comparing everything soon, since %s", error)
+            return False
         return True
 
     async def _difference(self, want: NetState) -> Sequence[Operation]:

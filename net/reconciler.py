@@ -28,6 +28,7 @@ from net.drift import drift_of, not_repaired, services_drift
 from net.endpoint import InstanceNetwork, endpoint_status, removal, same_but_ways
 from net.endpointfiles import EndpointFiles
 from net.fences import Fences
+from net.homing import home_changes
 from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
 from net.kernel.base import Kernel
 from net.kernel.host import host_kernel
@@ -132,7 +133,7 @@ class NetReconciler:
             self._convergence.spared = await self._nics.want(wishes(plan, self._controllers()))
             before, self._plan, failure = self._plan, plan, None
             unfenced = await self._fences.all(plan, self._instances.values())
-            known = None if before is None else peer_changes(before, plan)
+            known = None if before is None else peer_changes(before, plan, self._convergence.firewall)
             if known is None or not await self._convergence.step(known):
                 _, failure = await self._converge()
             frame = service_frame(plan, self._convergence.firewall)
@@ -360,8 +361,10 @@ class NetReconciler:
         CommandFailed when it can't be; an endpoint must not stand without its rules."""
         if self._plan is None:
             return
-        changes = element_changes(self._plan, before, after, self._convergence.firewall)
-        await self._change(changes, needed=needed)
+        firewall = self._convergence.firewall
+        await self._change(element_changes(self._plan, before, after, firewall), needed=needed)
+        if not await self._convergence.could(home_changes(self._plan, before, after, firewall)):
+            self._bell.ring()
         self._parting.changed(before, after)
 
     async def _change(self, operations: Sequence[Operation], *, needed: bool = False) -> None:
@@ -373,7 +376,10 @@ class NetReconciler:
         plan = self._plan
         assert plan is not None
         present = await self._convergence.present(self._instances.values())
-        done = await self._convergence.to(lambda beside: desired(plan, present, beside), thorough=thorough)
+        served = await self._serving.tracked()
+        done = await self._convergence.to(
+            lambda beside: desired(plan, present, beside, served), thorough=thorough
+        )
         self._loopback.stands(plan, present)
         return done
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 import msgspec
@@ -145,10 +145,17 @@ class LinuxKernel:
             return await self._netlink.call(self._services.observe)
 
     async def change_services(self, change: ElementChange) -> None:
-        monitor = self._monitor if change.size > BULK else None
-        deaf = contextlib.nullcontext() if monitor is None else monitor.deaf_to_nft()
-        with refusing("change the services of this host"), deaf:
+        with refusing("change the services of this host"), self._deaf(change.size):
             await self._netlink.call(self._services.change, change)
+
+    async def track(self, *, come: Set[bytes] = frozenset(), gone: Set[bytes] = frozenset()) -> None:
+        with refusing("change who takes shortcuts"), self._deaf(len(come) + len(gone)):
+            await self._netlink.call(self._services.track, come, gone)
+
+    def _deaf(self, size: int) -> contextlib.AbstractContextManager[None]:
+        """While so many elements are changed."""
+        monitor = self._monitor if size > BULK else None
+        return contextlib.nullcontext() if monitor is None else monitor.deaf_to_nft()
 
     async def forget(self, flows: Sequence[Flow]) -> None:
         with refusing("forget datagrams"):
