@@ -216,7 +216,9 @@ def _untracked_chains(
             priority=RAW,
             rules=(*unsealed, *tunnel, *inner, *directrules.arrivals(link), *_strangers(sited=sited)),
         ),
-        "early_output": Chain(type="filter", hook="output", priority=RAW, rules=(*sent, *answers)),
+        "early_output": Chain(
+            type="filter", hook="output", priority=RAW, rules=(*sent, *answers, *servicenat.ways())
+        ),
     }
 
 

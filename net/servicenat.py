@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from net.backend.base import is_ipv6
+from net.naming import BRIDGE
 from net.state import ElementSet, Rule, element_set, rule
 
 
@@ -36,3 +37,10 @@ def refusals() -> tuple[Rule, ...]:
         rule("ct original ip daddr @vips4 reject", why),
         rule("ct original ip6 daddr @vips6 reject", why),
     )
+
+
+def ways() -> tuple[Rule, ...]:
+    """For the chain of what the host sends. The kernel tells a container whose packets leave by the link they
+    came by to send them there itself (RFC 4861, 8.2), and has no switch for that in IPv6: what was translated
+    would come back untranslated."""
+    return (rule(f'oifname "{BRIDGE}*" icmpv6 type nd-redirect drop', "a container's way is by this host"),)
