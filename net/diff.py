@@ -128,7 +128,7 @@ def diff(want: NetState, have: NetState, stood: Container[Place] = frozenset()) 
     removed += [Op(verb="remove", item=item) for item in _sorted(strange)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.fdb - want.fdb)]
     removed += [Op(verb="remove", item=item) for item in _sorted(left.neighbours - want.neighbours)]
-    removed += [Op(verb="remove", item=item) for item in _sorted(left.addresses - want.addresses)]
+    removed += [Op(verb="remove", item=item) for item in _sorted(_given(left.addresses) - want.addresses)]
     removed += [
         Op(verb="remove", item=have.links[name])
         for name in sorted(gone, key=lambda n: (have.links[n].kind in CARRYING, n))
@@ -151,6 +151,11 @@ def diff(want: NetState, have: NetState, stood: Container[Place] = frozenset()) 
         *(Op(verb="add", item=item) for item in _sorted(want.rules - left.rules)),
         *_admissions(want, left),
     )
+
+
+def _given(addresses: frozenset[Address]) -> frozenset[Address]:
+    """Without those that the kernel gives links by itself."""
+    return frozenset(address for address in addresses if not address.cidr.startswith("fe80:"))
 
 
 def _admissions(want: NetState, have: NetState) -> Iterable[Operation]:

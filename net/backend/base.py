@@ -16,8 +16,8 @@ from model.ids import HostId
 from model.spec import Struct
 from model.status import Nic
 from model.view import NetworkView, Peer
-from net.naming import bridge_name
-from net.state import LinkKind, LocalEnd, NetState, Route
+from net.naming import bridge_name, gateway_mac, link_local
+from net.state import Address, LinkKind, LocalEnd, NetState, Route
 from net.subnets import gateway, host_address, subnet_of
 
 LEAST_MTU, LEAST_MTU_IPV6, MOST_MTU = 576, 1280, 65535
@@ -163,6 +163,13 @@ def block_routes(view: NetworkView) -> set[Route]:
         )
         for block in view.held
     }
+
+
+def link_addresses(view: NetworkView) -> Iterable[Address]:
+    """The bridge's own on its link. The kernel makes it once, and who takes it away leaves the host without a
+    source to ask for containers' MACs (RFC 4861, 7.2.2): they are forgotten within a minute."""
+    if any(is_ipv6(subnet.cidr) for subnet in view.spec.subnets):
+        yield Address(link=bridge_name(view.id), cidr=f"{link_local(gateway_mac(view.id))}/64")
 
 
 def bridge_sysctls(network: str, *, ipv6: bool) -> dict[str, str]:

@@ -23,6 +23,7 @@ from net.backend.base import (
     full_prefix,
     gateways,
     is_ipv6,
+    link_addresses,
     mtu_problems,
     option_int,
     own_addresses,
@@ -68,9 +69,10 @@ class HostGatewayBackend:
             if peer is not None and direct.shares_link(scene, peer):
                 routes |= set(direct.routes(view, scene, member, peer, sources))
         here = (*gateways(view), *own_addresses(view))
+        addresses = (Address(link=bridge, cidr=full_prefix(address)) for address in here)
         return NetState(
             links={bridge: link},
-            addresses=frozenset(Address(link=bridge, cidr=full_prefix(address)) for address in here),
+            addresses=frozenset((*addresses, *link_addresses(view))),
             routes=frozenset(routes),
             sysctls=bridge_sysctls(view.id, ipv6=any(is_ipv6(s.cidr) for s in view.spec.subnets)),
         )

@@ -38,6 +38,7 @@ from net.backend.base import (
     full_prefix,
     gateways,
     is_ipv6,
+    link_addresses,
     mtu_problems,
     option_int,
     own_addresses,
@@ -191,6 +192,7 @@ def _routed(backend: VxlanBackend, view: NetworkView, scene: Scene) -> NetState:
     links = _links(view, scene, backend.traits(view, scene).mtu)
     addresses = {Address(link=bridge, cidr=full_prefix(g)) for g in gateways(view)}
     addresses |= {Address(link=vxlan, cidr=full_prefix(a)) for a in own_addresses(view)}
+    addresses |= set(link_addresses(view))
     routes = block_routes(view)
     neighbours: set[Neighbour] = set()
     fdb: set[Fdb] = set()

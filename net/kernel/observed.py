@@ -179,8 +179,7 @@ def _addresses(messages: Iterable[bytes], ours: Mapping[int, str]) -> Iterable[A
             continue
         found = attributes(data, 8)
         address = ipaddress.ip_address(found.get(IFA_LOCAL) or found[IFA_ADDRESS])
-        if not address.is_link_local:
-            yield Address(link=ours[index], cidr=f"{address}/{prefix}")
+        yield Address(link=ours[index], cidr=f"{address}/{prefix}")
 
 
 def local_addresses(messages: Iterable[bytes]) -> Iterable[bytes]:

@@ -20,11 +20,11 @@ from net.diff import NftOp, Op, diff
 from net.host import NetworkPlan
 from net.ipam import reserved
 from net.kernel.underlay import on_link
-from net.naming import bridge_name, vxlan_name
+from net.naming import bridge_name, gateway_mac, link_local, vxlan_name
 from net.paths import paths_of
 from net.plan import check, desired, scene_of, service_frame, traits_of, unreached
 from net.servicechains import base_chains
-from net.state import NetState, Route
+from net.state import Address, NetState, Route
 
 ME, NEAR, FAR = HostId("1" * 64), HostId("2" * 64), HostId("3" * 64)
 NETWORK = NetworkId("a" * 64)
@@ -69,6 +69,18 @@ def ways(state: NetState) -> set[tuple[str, str, str]]:
 
 
 BY_LINK = {("10.1.2.0/24", "eth0", "198.18.0.12"), ("fd00:1::200/120", "eth0", "fe80::12")}
+
+
+@pytest.mark.parametrize("spec", [HOST_GW, DIRECT, NetworkSpec(name="lan", subnets=SUBNETS)])
+def test_bridge_asks_for_containers_by_its_link_local_address_which_is_wanted_and_others_are_left(
+    spec: NetworkSpec,
+) -> None:
+    bridge, want = bridge_name(NETWORK), desired(plan(spec), ())
+    own = Address(link=bridge, cidr=f"{link_local(gateway_mac(NETWORK))}/64")
+    assert own in want.addresses
+    other = Address(link=bridge, cidr="fe80::1/64")
+    seen = msgspec.structs.replace(want, addresses=want.addresses - {own} | {other})
+    assert diff(want, seen) == (Op(verb="add", item=own),)
 
 
 def test_host_gw_peer_on_the_link_costs_a_route_per_block_and_nothing_else() -> None:
