@@ -282,12 +282,17 @@ def _dump_once(link: socket.socket, kind: int, family: int, ask: bytes) -> list[
 
 
 def _drain(link: socket.socket) -> None:
-    """The rest of a refused transaction's answers, which are all there already."""
-    while True:
-        try:
-            link.recv(1 << 16, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
+    """The rest of a refused transaction's answers, which are all there already. A socket with a timeout waits
+    for it whatever the flags of a call say."""
+    patience = link.gettimeout()
+    link.settimeout(0)
+    try:
+        while True:
+            link.recv(1 << 16)
+    except BlockingIOError:
+        return
+    finally:
+        link.settimeout(patience)
 
 
 def _packed(name: str, found: Mapping[bytes, bytes]) -> Iterator[bytes]:
