@@ -57,7 +57,8 @@ def _all(driver: Backend, view: NetworkView, scene: Scene) -> Iterable[str]:
         yield "traits.own_ranges are not the network's subnets"
     if traits.direct not in ("", scene.link):
         yield f"traits.direct is {traits.direct!r}, and not the underlay's link"
-    here = {address.cidr.split("/")[0] for address in state.addresses}
+    addresses = (address.cidr.split("/")[0] for address in state.addresses)
+    here = {address for address in addresses if not address.startswith("fe80:")}  # good on its link only
     if here != set(traits.here):
         yield f"traits.here {sorted(traits.here)} are not the addresses that it sets: {sorted(here)}"
     if traits.mtu > MTU - driver.overhead(view.spec.options, scene.address):

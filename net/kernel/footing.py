@@ -27,12 +27,14 @@ def stand(foot: Foot) -> None:
         sysctl.write(path, value)
 
 
-def ready(foot: Foot, alias: str) -> None:
-    """A link that stands on one of the host: ours, up, and without addresses as yet."""
-    _switch(foot)
-    index = index_of(foot.ifname)
-    with rtnl.connect() as link:
-        rtnl.check(rtnl.transact(link, [rtnl.link_alias(index, alias), rtnl.link_up(index)]))
+def ready(foot: Foot, link: Link) -> None:
+    """A link that stands on one of the host: of its own name, ours, up, and without addresses as yet."""
+    with rtnl.connect() as route:
+        if upper.named(route, foot.ifname) is None:
+            rtnl.check(rtnl.transact(route, [rtnl.link_name(index_of(link.name), foot.ifname)]), accept=(0,))
+        _switch(foot)
+        index = index_of(foot.ifname)
+        rtnl.check(rtnl.transact(route, [rtnl.link_alias(index, link.alias), rtnl.link_up(index)]))
 
 
 def readdress(foot: Foot) -> None:
@@ -58,13 +60,6 @@ def tell(foot: Foot) -> None:
 def ask(foot: Foot) -> socket.socket:
     """A socket by which the link's neighbours are asked about the addresses."""
     return neighbours.opened(foot.ifname, (cidr.partition("/")[0] for cidr in foot.addresses))
-
-
-def is_made(link: Link, foot: Foot) -> bool:
-    """Whether the link there is the wanted one, as we made it or were making it."""
-    with rtnl.connect() as route:
-        data = upper.named(route, foot.ifname)
-    return data is not None and upper.is_ours(data, link.alias)
 
 
 def remove(link: Link, foot: Foot) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import ipaddress
 import socket
 import struct
@@ -21,6 +22,7 @@ PROBES, GAP, WINDOW = 3, 0.06, 0.2
 """Seconds."""
 ETH_P_ALL, ETH_P_ARP, ETH_P_IPV6 = 0x0003, 0x0806, 0x86DD
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST = 263, 1, 0
+SIOCGIFFLAGS, IFF_NOARP = 0x8913, 0x80
 ARP_REQUEST, ARP_REPLY = 1, 2
 SOLICIT, ADVERT, ICMPV6 = 135, 136, 58
 OVERRIDE = 0x20000000
@@ -144,13 +146,22 @@ def mac_of(link: socket.socket) -> bytes:
     return found
 
 
+def has_none(link: socket.socket) -> bool:
+    """Whether nobody is asked for on the link that a packet socket is bound to, as on ipvlan's of layer 3: it
+    takes no such frames."""
+    (flags,) = struct.unpack_from(
+        "=H", fcntl.ioctl(link, SIOCGIFFLAGS, struct.pack("=16s24x", link.getsockname()[0].encode())), 16
+    )
+    return bool(flags & IFF_NOARP)
+
+
 def announce(ifname: str, addresses: Iterable[str]) -> None:
     """Tell the link, from the calling thread's namespace. Raises OSError."""
     known = tuple(addresses)
     if not known:
         return
     with opened(ifname, ()) as link:
-        for address in known:
+        for address in () if has_none(link) else known:
             link.send(announcement(address, mac_of(link)))
 
 

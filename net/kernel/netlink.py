@@ -282,14 +282,21 @@ class Netlink:
             raise NetlinkError(number, os.strerror(number))
 
     def _make_upper(self, link: Link, foot: Foot) -> None:
-        """One that stands there already, made by us, is taken as it is."""
+        """One that stands there already, made by us, is taken as it is. It gets its name when it is there:
+        before Linux 6.13 a kernel looks for the name among those of this namespace, and hosts have an eth0 of
+        their own."""
+        assert self._socket is not None
+        standing = upper.seen(self._socket, foot)
+        if standing is not None:
+            if not upper.is_ours(standing, link.alias):
+                raise NetlinkError(errno.EEXIST, os.strerror(errno.EEXIST))
+            return
         handle = os.open(foot.namespace, os.O_RDONLY | os.O_CLOEXEC)
         try:
             below = index_of(link.below)
-            self._upper(upper.make(link, below, ifname=foot.ifname, mac=foot.mac, namespace=handle))
+            self._upper(upper.make(link, below, ifname=link.name, mac=foot.mac, namespace=handle))
         except NetlinkError as error:
-            made = netns.inside(foot.namespace, lambda: footing.is_made(link, foot))
-            if error.code != errno.EEXIST or not made:
+            if error.code != errno.EEXIST:  # else we died before we named it
                 raise
         finally:
             os.close(handle)
@@ -298,7 +305,7 @@ class Netlink:
         """Up; with addresses and routes too, once it may have them."""
 
         def settle() -> None:
-            footing.ready(foot, link.alias)
+            footing.ready(foot, link)
             if not link.bare:
                 footing.resize(foot.ifname, link.mtu)
                 footing.stand(foot)
@@ -310,6 +317,8 @@ class Netlink:
         """Those of its addresses that others on the link have, with their MACs."""
         link = await self.call(netns.inside, foot.namespace, lambda: footing.ask(foot))
         with link:
+            if neighbours.has_none(link):
+                return {}
             addresses = [cidr.partition("/")[0] for cidr in foot.addresses]
             return await neighbours.Asking(link, neighbours.mac_of(link), addresses).ask()
 

@@ -157,6 +157,11 @@ def link_alias(index: int, alias: str) -> bytes:
     return message(RTM_NEWLINK, 0, head + attr(IFLA_IFALIAS, alias.encode()))
 
 
+def link_name(index: int, name: str) -> bytes:
+    head = struct.pack("=BxHiII", 0, 0, index, 0, 0)
+    return message(RTM_NEWLINK, 0, head + attr(IFLA_IFNAME, name.encode() + b"\0"))
+
+
 def link_mtu(index: int, mtu: int) -> bytes:
     head = struct.pack("=BxHiII", 0, 0, index, 0, 0)
     return message(RTM_NEWLINK, 0, head + attr(IFLA_MTU, struct.pack("=I", mtu)))

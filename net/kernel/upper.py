@@ -82,7 +82,7 @@ def observe(route: socket.socket, wanted: Iterable[Link], names: Mapping[int, st
     for link in wanted:
         if link.foot is None:
             continue
-        data = _seen(route, link.foot)
+        data = seen(route, link.foot)
         if data is None:
             continue
         found = attributes(data, 16)
@@ -93,7 +93,7 @@ def observe(route: socket.socket, wanted: Iterable[Link], names: Mapping[int, st
         yield msgspec.structs.replace(link, kind=kind, below=below, mode=mode, vlan=vlan, mtu=mtu)
 
 
-def _seen(route: socket.socket, foot: Foot) -> bytes | None:
+def seen(route: socket.socket, foot: Foot) -> bytes | None:
     """The link's message; None where it is not there."""
     try:
         handle = os.open(foot.namespace, os.O_RDONLY | os.O_CLOEXEC)

@@ -378,6 +378,37 @@ async def test_link_in_a_container_first_stands_without_addresses(
     await kernel.drop_namespace(Path(found.namespace))
 
 
+def ip_link(*words: str, namespace: str = "") -> str:
+    enter = ["nsenter", f"--net={namespace}"] if namespace else []
+    return subprocess.run([*enter, "ip", "link", *words], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.kernel
+async def test_link_that_was_made_but_not_named_is_taken_and_a_strangers_is_not(tmp_path: Path) -> None:
+    """We died between the two. The host has an eth0, too, as hosts do."""
+    with own_network_namespace():
+        for words in ("add nic0 type veth peer name nic1", "set nic0 up", "add eth0 type bridge"):
+            ip_link(*words.split())
+        kernel = LinuxKernel()
+        await kernel.start(lambda: None)
+        found = await site_instance(kernel, tmp_path)
+        (link,) = inner(desired(site_plan(), (found,)))
+        await kernel.apply([Op(verb="add", item=link)])
+        for word in (("down",), ("name", link.name)):
+            ip_link("set", "eth0", *word, namespace=found.namespace)
+        ip_link("set", link.name, "alias", "", namespace=found.namespace)
+        await kernel.apply([Op(verb="add", item=link)])
+        listed = ip_link("show", namespace=found.namespace)
+        assert "eth0@" in listed and link.name not in listed
+        assert (await kernel.observe((), (link,))).links[link.name].below == "nic0"
+        for words in ("del eth0", "add eth0 type bridge", "set eth0 alias somebodys"):
+            ip_link(*words.split(), namespace=found.namespace)
+        with pytest.raises(CommandFailed, match="not ours"):
+            await kernel.apply([Op(verb="add", item=link)])
+        await kernel.drop_namespace(Path(found.namespace))
+        await kernel.close()
+
+
 async def test_link_on_one_that_is_not_there_is_refused_with_its_name(
     kernel: Kernel, nic: None, tmp_path: Path
 ) -> None:

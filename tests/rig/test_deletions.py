@@ -127,8 +127,16 @@ class Site:
         return [what for what, talker in self.talks.items() if talker.say("here") != "here"]
 
 
+def at_rest(fleet: Fleet) -> bool:
+    """Whether n1 has let go of all members of services that there were: those go by themselves."""
+    sets = [f"nft list set inet flota_services served{digit}" for digit in "46"]
+    listing = fleet.rig.exec("n1", ["sh", "-c", "; ".join(sets)], check=False).stdout
+    return b"elements" not in listing
+
+
 @pytest.fixture
 def site(clean: Fleet) -> Iterator[Site]:
+    wait_until(lambda: at_rest(clean), deadline=60, what="members that left to be let go")
     with ExitStack() as stack:
         yield Site(clean, stack)
         for policy in clean.json("policy", "ls"):

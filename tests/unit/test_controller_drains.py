@@ -10,8 +10,8 @@ from model.status import Phase
 from tests.support.servicerig import Rig, host, reasons, spec
 
 
-def drained(rig: Rig, number: int, availability: Availability = Availability.DRAIN) -> None:
-    node = rig.cluster.hosts[HostId(f"h{number}")]
+def drained(rig: Rig, ident: str, availability: Availability = Availability.DRAIN) -> None:
+    node = rig.cluster.hosts[HostId(ident)]
     rig.put(replace(node, spec=replace(node.spec, availability=availability)))
 
 
@@ -20,7 +20,7 @@ def test_start_first_leaves_a_drained_host_only_once_the_successor_serves_elsewh
     rig.step()
     rig.obey("healthy")
     [old] = [i for i in rig.active() if i.host == "h1"]
-    drained(rig, 1)
+    drained(rig, "h1")
     assert set(reasons(rig.step())) == {"host h1 is drained"}
     [new] = [i for i in rig.active() if i.id not in rig.statuses]
     assert new.host == "h2" and new.slot == old.slot and len(rig.active()) == 3
@@ -37,10 +37,10 @@ def test_start_first_stays_on_a_drained_host_while_no_other_takes_it_and_says_so
     rig.step()
     rig.obey("healthy")
     [old] = rig.active()
-    drained(rig, 1)
+    drained(rig, "h1")
     rig.step()
     assert old in rig.active() and "1 drained" in _messages(rig)[0]
-    drained(rig, 1, Availability.ACTIVE)
+    drained(rig, "h1", Availability.ACTIVE)
     rig.settle()
     assert [i.id for i in rig.ready()] == [old.id] and not _messages(rig), "the one that serves has the seat"
 
@@ -50,7 +50,8 @@ def test_one_that_serves_nobody_leaves_a_drained_host_at_once() -> None:
     rig.step()
     rig.obey("starting")
     [old] = rig.active()
-    drained(rig, HostId(old.host or "")[-1])  # type: ignore[arg-type]
+    assert old.host is not None
+    drained(rig, old.host)
     rig.step()
     assert old.id not in {i.id for i in rig.active()}
 
