@@ -1,8 +1,8 @@
 """A fleet of three hosts, which modules hand on to each other; the census is compared after it is gone.
 
 A module leaves it as it found it: it is cleared of services, containers and networks behind each. One in
-which a test failed, or which made other hosts, leaves the next a new one. Modules whose hosts are of another
-kind come first, with fleets of their own (`running`): one stands at a time.
+which a test failed, a host was lost or others were made, leaves the next a new one. Modules whose hosts are
+of another kind come first, with fleets of their own (`running`): one stands at a time.
 """
 
 from __future__ import annotations
@@ -90,9 +90,18 @@ def fleet(standing: Standing, request: pytest.FixtureRequest) -> Iterator[Fleet]
     try:
         cleared(made)
         made.wait_ready(len(hosts))
+        marred = _lost_one(made)
     except BaseException:
         standing.end()
         raise
+    if marred:
+        standing.end()
+
+
+def _lost_one(fleet: Fleet) -> bool:
+    """Whether a host was lost: a second loss within ten minutes would bar it from new work for a while."""
+    lost = ("events", "--since", "1h", "--until", "0s", "-f", "type=node", "-f", "event=lost")
+    return bool(fleet.json(*lost))
 
 
 @pytest.fixture
