@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aio.supervisor import in_thread
 from model.errors import CommandFailed
+from net import shortcuts
 from net.diff import Op, Operation, diff, removes, roamed
 from net.drift import held_again
 from net.endpoint import InstanceNetwork
@@ -160,6 +161,13 @@ class Convergence:
             log.info("comparing everything soon, since %s", error)
             return False
         return True
+
+    async def close(self) -> None:
+        """No packet takes a shortcut while nobody sees whether anybody else filters what passes."""
+        try:
+            await self._kernel.apply((shortcuts.REMOVAL,))
+        except CommandFailed as error:
+            log.info("packets between hosts may take shortcuts until the agent is back: %s", error)
 
     async def _difference(self, want: NetState) -> Sequence[Operation]:
         inner = tuple(link for link in want.links.values() if link.foot is not None and link.kind in UPPER)

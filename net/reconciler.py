@@ -111,6 +111,7 @@ class NetReconciler:
     async def close(self) -> None:
         await self._supervisor.close()
         await self._leasing.clients.close()
+        await self._convergence.close()
         await self._kernel.close()
 
     async def remove_all(self) -> None:
@@ -375,12 +376,10 @@ class NetReconciler:
         """As `Convergence.to`, to what the plan means for the instances that there are."""
         plan = self._plan
         assert plan is not None
-        present = await self._convergence.present(self._instances.values())
+        here = await self._convergence.present(self._instances.values())
         served = await self._serving.tracked()
-        done = await self._convergence.to(
-            lambda beside: desired(plan, present, beside, served), thorough=thorough
-        )
-        self._loopback.stands(plan, present)
+        done = await self._convergence.to(lambda wall: desired(plan, here, wall, served), thorough=thorough)
+        self._loopback.stands(plan, here)
         return done
 
     async def _look(self, thorough: bool) -> tuple[list[Drift], CommandFailed | None]:

@@ -23,13 +23,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from model.netoptions import apart
 from model.view import NetworkView
 from net.backend.base import Member, full_prefix, is_ipv6
+from net.diff import NftOp
 from net.host import INGRESS, EndpointRequest
 from net.naming import bridge_name
+from net.nftscript import TABLE
 from net.policy import HostPolicies
 from net.spans import address_span, is_single, lies_in, punched, span_of
 from net.state import Chain, ElementSet, NetState, NftTable, Route, Rule, rule
 
 PRIORITY = 0
+REMOVAL = NftOp(
+    family="netdev", script=f"add table netdev {TABLE}\ndelete table netdev {TABLE}\n", whole=True
+)
+"""Of all that this module makes, be it there or not."""
 _FAMILIES = (("ip", "4", "ip", "ip ttl"), ("ip6", "6", "ip6", "ip6 hoplimit"))
 """nft's word, our digit, and how nft names the Ethernet type and what counts the hops."""
 _OURS = "meta pkttype host"

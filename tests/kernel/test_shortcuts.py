@@ -110,6 +110,20 @@ def test_anybody_who_filters_what_passes_is_asked_again(pair: NetHosts) -> None:
         host.run("nft", f"delete table {' '.join(table.split()[1:3])}")
 
 
+def test_agent_that_is_stopped_leaves_no_shortcuts_and_no_gap(pair: NetHosts) -> None:
+    pair.carry({1: SPECS["routed"]})
+    near = pair.container(1, 0, 1)
+    pair.container(2, 0, 1)
+    host = pair.hosts[1]
+    wait_until(lambda: shortened(host), deadline=1, what="the table")
+    host.stop()
+    assert not shortened(host), "nobody sees who else filters what passes"
+    assert pings(host, near, inner4(SPECS["routed"], 2, 0))
+    host.start()
+    pair.apply(1)
+    assert shortened(host) and host.call("mutations") == 1
+
+
 def test_what_carries_a_vlans_tag_takes_no_shortcut(pair: NetHosts) -> None:
     spec = SPECS["host-gw"]
     pair.carry({1: spec})
