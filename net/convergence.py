@@ -134,15 +134,19 @@ class Convergence:
         operations: Sequence[Operation],
         compare: Callable[[], Awaitable[tuple[Sequence[Operation], CommandFailed | None]]],
         *,
+        could: Sequence[Operation] = (),
         needed: bool = False,
     ) -> bool:
-        """Issued; whether everything had to be compared for it, since something was not as remembered.
-        `needed`: raises CommandFailed when it can't be even then."""
+        """Issued; whether something was not as remembered. `could`: issued with them if that can be; nothing
+        depends on it. `needed`: raises CommandFailed when it can't be even after everything was compared."""
         try:
-            await self.issue(operations)
+            await self.issue((*operations, *could))
             return False
         except CommandFailed as error:
             log.warning("comparing everything, since %s", error)
+            if could:
+                await self.change(operations, compare, needed=needed)
+                return True
             if (failure := (await compare())[1]) is not None:
                 raise failure from error
         try:
@@ -151,15 +155,6 @@ class Convergence:
             if needed:
                 raise
             log.info("the comparison has done it already, or the next one will: %s", again)
-        return True
-
-    async def could(self, operations: Sequence[Operation]) -> bool:
-        """Issued, as far as can be; nothing depends on them, so the next comparison may do it as well."""
-        try:
-            await self.issue(operations)
-        except CommandFailed as error:
-            log.info("comparing everything soon, since %s", error)
-            return False
         return True
 
     async def close(self) -> None:

@@ -362,14 +362,14 @@ class NetReconciler:
         CommandFailed when it can't be; an endpoint must not stand without its rules."""
         if self._plan is None:
             return
-        firewall = self._convergence.firewall
-        await self._change(element_changes(self._plan, before, after, firewall), needed=needed)
-        if not await self._convergence.could(home_changes(self._plan, before, after, firewall)):
-            self._bell.ring()
+        made = (self._plan, before, after, self._convergence.firewall)
+        await self._change(element_changes(*made), home_changes(*made), needed=needed)
         self._parting.changed(before, after)
 
-    async def _change(self, operations: Sequence[Operation], *, needed: bool = False) -> None:
-        if await self._convergence.change(operations, self._converge, needed=needed):
+    async def _change(
+        self, operations: Sequence[Operation], could: Sequence[Operation] = (), *, needed: bool = False
+    ) -> None:
+        if await self._convergence.change(operations, self._converge, could=could, needed=needed):
             self._bell.ring()
 
     async def _converge(self, *, thorough: bool = False) -> tuple[Sequence[Operation], CommandFailed | None]:
