@@ -7,7 +7,6 @@ import json
 import struct
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -29,7 +28,8 @@ from tests.support.nethosts import (
     overlay,
 )
 from tests.support.packets import ether, icmp6
-from tests.support.waiting import wait_until
+from tests.support.talkers import Talker
+from tests.support.waiting import side_by_side, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -129,9 +129,8 @@ def test_networks_are_apart_both_ways_and_internal_ones_have_no_way_out(pair: Ne
     host = pair.hosts[1]
     feet = {n: pair.container(1, n, n) for n in specs}
     apart = [(n, m) for n in specs for m in specs if n != m]
-    with ThreadPoolExecutor(len(apart)) as pool:  # silence takes its time
-        found = list(pool.map(lambda p: reaches(host, feet[p[0]], inner4(specs[p[1]], 1, p[1])), apart))
-    assert not any(found), [pair for pair, heard in zip(apart, found, strict=True) if heard]
+    heard = side_by_side(lambda n, m: reaches(host, feet[n], inner4(specs[m], 1, m)), apart)
+    assert not any(heard.values()), heard
     for n, instance in feet.items():
         assert reaches(host, instance, OUTSIDE) is (n != 4)
         assert not pair.outside(

@@ -23,7 +23,7 @@ from tests.support.policed import (
     set_bridge_nf,
 )
 from tests.support.talkers import Talker, server
-from tests.support.waiting import wait_until
+from tests.support.waiting import side_by_side, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -85,7 +85,8 @@ def test_closed_container_is_reached_by_no_address_of_its_link(site: tuple[Polic
     for bridge_nf in (0, 1):
         set_bridge_nf(made.hosts, bridge_nf)
         made.police(INGRESS)
-        assert all(made.unanswered(asker, STRANGER, target) for target in targets), bridge_nf
+        unanswered = side_by_side(made.unanswered, ((asker, STRANGER, target) for target in targets))
+        assert all(unanswered.values()), (bridge_nf, unanswered)
         assert made.silent(asker, STRANGER, near), bridge_nf
         assert made.shouts(asker, API, "255.255.255.255"), "whom the policy names may do so"
         assert all(made.hears(asker, API, target) for target in made.web(2)), bridge_nf
@@ -97,7 +98,8 @@ def test_container_that_may_go_outside_reaches_no_neighbour_by_its_link(site: tu
     rule = PolicyRule(peers=(PolicyPeer(outside=True),))
     made.police(PolicySpec(name="out", selects=Selector(service="api"), egress=(rule,)))
     targets = (made.near(2, WEB), "255.255.255.255", "224.0.0.1", "ff02::1%eth0")
-    assert all(made.unanswered(asker, API, target) for target in targets)
+    unanswered = side_by_side(made.unanswered, ((asker, API, target) for target in targets))
+    assert all(unanswered.values()), unanswered
     assert made.hears(asker, STRANGER, made.near(2, WEB))
 
 
@@ -134,7 +136,9 @@ def test_container_that_may_send_nothing_reaches_its_host_by_no_address_of_the_l
         try:
             assert made.hears(1, API, gateway) and made.hears(1, API, gateway, "udp")
             made.police(SHUT)
-            assert made.silent(1, API, gateway) and made.silent(1, API, gateway, "udp")
+            assert all(
+                side_by_side(made.silent, ((1, API, gateway, kind) for kind in ("tcp", "udp"))).values()
+            )
             assert made.hears(1, STRANGER, gateway)
         finally:
             host.close()
