@@ -6,7 +6,6 @@ and hosts that move from one subnet to another.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -83,7 +82,7 @@ def pings(host: HostProcess, instance: str, target: str, size: int = 84) -> bool
 
 def reached(host: HostProcess, instance: str, targets: list[str], size: int = 84) -> list[str]:
     """Those that answer packets of so many bytes, which are never fragmented."""
-    return host.inside(instance, sys.executable, "-c", PING, str(size), *targets).stdout.split()
+    return host.python_inside(instance, PING, str(size), *targets).stdout.split()
 
 
 def routes_of(host: HostProcess, link: str) -> list[tuple[str, str]]:
@@ -198,7 +197,7 @@ def test_forged_sources_from_the_link_reach_no_container(pair: NetHosts) -> None
             ("10.130.1.7", "nothing"),
             ("203.0.113.9", "nothing"),
         ):
-            pair.outside(sys.executable, "-c", SEND, f"{source}>{target}")
+            pair.python_outside(SEND, f"{source}>{target}")
             assert listener.say("?") == heard, source
         listener6 = Talker(space(pair, 2, far), LISTEN6)
         stack.callback(listener6.close)
@@ -209,7 +208,7 @@ def test_forged_sources_from_the_link_reach_no_container(pair: NetHosts) -> None
             ("fd00:1::1", "nothing"),
             ("fd00:1::209", "nothing"),
         ):
-            pair.outside(sys.executable, "-c", SEND6, source, inner6(HOST_GW, 2, 0), mac)
+            pair.python_outside(SEND6, source, inner6(HOST_GW, 2, 0), mac)
             assert listener6.say("?") == heard, source
 
 

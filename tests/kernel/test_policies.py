@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from model.policy import PolicyPeer, PolicyPort, PolicyRule, PolicySpec, Selector
 from model.status import BoundPort
 from net.loadbalance import ServiceMember
+from tests.support import forkserver
 from tests.support.nethosts import OUTSIDE, address, inner4, inner6, net_hosts, overlay, vip
 from tests.support.policed import (
     API,
@@ -72,12 +73,12 @@ def test_policy_of_ingress_lets_in_whom_it_names_from_every_host(both: Policed, 
     set_bridge_nf(both.hosts, bridge_nf)
     both.start((1, API), (1, STRANGER), (2, WEB), (2, API), (2, STRANGER))
     both.police(INGRESS)
-    for target in both.web(2):
     asked = list(product((1, 2), (API, STRANGER), both.web(2), ("tcp", "udp")))
     heard = side_by_side(both.hears, (case for case in asked if case[1] == API))
     assert all(heard.values()), heard
     silent = side_by_side(both.silent, (case for case in asked if case[1] == STRANGER))
     assert all(silent.values()), silent
+    for target in both.web(2):
         assert both.hosts.hosts[2].python(ASK, "tcp", target, "80"), "its host may"
     both.police()
     assert both.hears(1, STRANGER, both.web(2)[0])
@@ -192,9 +193,7 @@ def test_policy_judges_the_replica_behind_a_services_address(routed: Policed) ->
     routed.police(out)
     assert all(routed.hears(1, API, target) for target in (base.ipv4, base.ipv6))
     routed.hosts.serve(web=base)
-    done = routed.hosts.hosts[1].inside(
-        routed.ids[1, API], "python3", "-c", ASK, "tcp", base.ipv4, "80", check=False
-    )
+    done = forkserver.run(routed.space(1, API), ASK, "tcp", base.ipv4, "80", check=False)
     assert "ConnectionRefusedError" in done.stderr, "a service without members refuses at once"
 
 

@@ -110,12 +110,12 @@ def test_closed_container_gets_no_frame_for_another_address_of_its(site: tuple[P
     way = ("ip", "route", "add", beside, "via", made.web(2)[0], "dev", "eth0", "onlink")
     made.hosts.hosts[asker].inside(instance_of(asker, STRANGER), *way)
     listener = Talker(made.space(2, WEB), LISTEN)
-    send = (instance_of(asker, STRANGER), "python3", "-c", SEND, beside)
+    send = (instance_of(asker, STRANGER), SEND, beside)
     try:
-        made.hosts.hosts[asker].inside(*send)
+        made.hosts.hosts[asker].python_inside(*send)
         assert listener.say("?") == made.party(asker, STRANGER).ipv4
         made.police(INGRESS)
-        made.hosts.hosts[asker].inside(*send)
+        made.hosts.hosts[asker].python_inside(*send)
         assert listener.say("?") == "nothing"
     finally:
         listener.close()
@@ -156,9 +156,9 @@ def test_datagrams_in_parts_pass_there_and_back(bridge_nf: int) -> None:
         try:
             made.police(INGRESS, closed)
             for target in made.web(1):
-                ask = ("python3", "-c", LARGE, target)
-                assert hosts.hosts[1].inside(instance_of(1, API), *ask).stdout == "3000\n", target
-                refused = hosts.hosts[1].inside(instance_of(1, STRANGER), *ask, check=False)
+                ask = (LARGE, target)
+                assert hosts.hosts[1].python_inside(instance_of(1, API), *ask).stdout == "3000\n", target
+                refused = hosts.hosts[1].python_inside(instance_of(1, STRANGER), *ask, check=False)
                 assert refused.returncode != 0, target
         finally:
             echo.close()

@@ -130,8 +130,8 @@ def test_answers_leave_by_the_sites_network_whatever_the_way_out_is(hosts: NetHo
     with_source = ("busybox", "ping", "-c1", "-W2", "-I", BEYOND, inner4(LAN, 1, 2))
     assert hosts.outside(*with_source).returncode == 0
     with contextlib.closing(server(space(hosts, 1, instance), "me")):
-        asked = ("python3", "-c", ASK, BEYOND, inner4(LAN, 1, 2))
-        assert hosts.outside(*asked).stdout.split()[0] == "me"
+        asked = (ASK, BEYOND, inner4(LAN, 1, 2))
+        assert hosts.python_outside(*asked).stdout.split()[0] == "me"
     hosts.hosts[1].call("drop_namespace", instance)
 
 
