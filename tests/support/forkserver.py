@@ -37,6 +37,7 @@ class Program:
     ) -> None:
         """Descriptors are the caller's to close."""
         self._ended, result = os.pipe()
+        os.set_blocking(self._ended, False)  # what it leaves running may hold the other end
         order = os.memfd_create("program")
         home = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -58,7 +59,9 @@ class Program:
             poll.register(self._process, select.POLLIN)
             if not poll.poll(timeout * 1000):
                 raise subprocess.TimeoutExpired("a program", timeout)
-            self.returncode = int(os.read(self._ended, 16) or -signal.SIGKILL)
+            self.returncode = -signal.SIGKILL
+            with contextlib.suppress(BlockingIOError):
+                self.returncode = int(os.read(self._ended, 16) or -signal.SIGKILL)
             os.close(self._ended)
             os.close(self._process)
         return self.returncode

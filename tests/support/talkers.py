@@ -53,6 +53,17 @@ for _ in range(int(count)):
         except OSError as error:
             print(type(error).__name__, "%.3f" % (time.monotonic() - began), flush=True)
 """.replace("PORT", str(PORT))
+REACH = """
+import socket, sys, threading
+def ask(target):
+    try:
+        with socket.create_connection((target, PORT), 3) as s:
+            if s.recv(99): print(target + "\\n", end="", flush=True)
+    except OSError: pass
+asking = [threading.Thread(target=ask, args=(target,)) for target in sys.argv[1:]]
+for one in asking: one.start()
+for one in asking: one.join()
+""".replace("PORT", str(PORT))
 PROMPT = """
 import socket, sys
 kind, target = sys.argv[1:]
@@ -104,3 +115,9 @@ def answers(namespace: str, kind: str, targets: Sequence[str], count: int = 1) -
     """Words of each answer of `count` rounds, a connection each; an error is its name and its seconds."""
     found = forkserver.run(namespace, CLIENT, kind, str(count), *targets, timeout=60)
     return [line.split() for line in found.stdout.splitlines()]
+
+
+def unreached(namespace: str, targets: Sequence[str]) -> list[str]:
+    """Of these, asked all at once by TCP, those of which there is no answer in three seconds."""
+    found = forkserver.run(namespace, REACH, *targets, timeout=60).stdout.split()
+    return [target for target in targets if target not in found]
