@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -44,6 +44,13 @@ async def until(
         if late:
             raise AssertionError(f"not within {deadline:g} s: {what or condition}; last: {value!r}")
         await asyncio.sleep(pause)
+
+
+def all_at_once(looks: Mapping[str, Callable[[], T]]) -> dict[str, T]:
+    """What each look finds."""
+    return {
+        name: found for (name,), found in side_by_side(lambda n: looks[n](), ((n,) for n in looks)).items()
+    }
 
 
 def side_by_side(call: Callable[..., T], cases: Iterable[A]) -> dict[A, T]:
