@@ -191,21 +191,29 @@ def _become(order: int, namespace: int, stdin: int, stdout: int, stderr: int, re
         os.close(namespace)
         sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
         sys.stderr = io.TextIOWrapper(os.fdopen(2, "wb", 0, closefd=False), write_through=True)
-        with open(order) as text:
+        with os.fdopen(order) as text:
             text.seek(0)
             code, *words = json.load(text)
         sys.argv = ["-c", *words]
-        exec(compile(code, "<program>", "exec"), {"__name__": "__main__"})
-        sys.stdout.flush()
-        status = 0
-    except SystemExit as end:
-        sys.stdout.flush()
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        status = _status(code)
     except BaseException:
         traceback.print_exc()
     finally:
-        os.write(result, str(status).encode())
-        os._exit(status)
+        try:
+            os.write(result, str(status).encode())
+        finally:
+            os._exit(status)
+
+
+def _status(code: str) -> int:
+    """Of an interpreter that runs it."""
+    status = 0
+    try:
+        exec(compile(code, "<program>", "exec"), {"__name__": "__main__"})
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    sys.stdout.flush()
+    return status
 
 
 if __name__ == "__main__":
