@@ -126,11 +126,17 @@ def test_container_that_may_send_nothing_reaches_its_host_by_no_address_of_the_l
     spec: NetworkSpec,
 ) -> None:
     with net_hosts(1, "flph") as hosts:
+        soon = ("dad_transmits", "router_solicitation_delay")  # nobody is to be asked for its addresses
+        hosts.hosts[1].run("sysctl", "-qw", *(f"net.ipv6.conf.default.{name}=0" for name in soon))
         made = Policed(hosts, spec)
         made.start((1, API), (1, STRANGER))
         words = ("ip", "-o", "-6", "address", "show", "dev", bridge_name(network_id(1)), "scope", "link")
-        wait_until(lambda: "tentative" not in hosts.hosts[1].run(*words).stdout, deadline=5)
-        shown = hosts.hosts[1].run(*words).stdout.split()
+
+        def own() -> list[str]:
+            found = hosts.hosts[1].run(*words).stdout
+            return [] if "tentative" in found else found.split()
+
+        shown = wait_until(own, deadline=5, what="the bridge's own address")
         gateway = f"{shown[shown.index('inet6') + 1].partition('/')[0]}%eth0"
         host = server(f"/run/netns/{hosts.hosts[1].netns}", "host")
         try:
