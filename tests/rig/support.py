@@ -16,6 +16,10 @@ from tests.support.waiting import wait_until
 T = TypeVar("T")
 
 
+AT_ONCE = ("--stop-signal", "KILL")
+"""Of containers whose first program hears no signal that asks: their end is not what is waited for."""
+
+
 def told(fleet: Fleet, path: str) -> Any:
     """What the controller answers to GET, without a command's time: for looks that are not about one. Fields
     that have their default are left out. Raises RuntimeError, as a command that fails does."""
