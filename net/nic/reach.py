@@ -12,6 +12,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from model.spec import Struct
 
@@ -42,20 +43,25 @@ Target = Gateway | Controller
 
 
 def answering(targets: Iterable[Target], link: str, source: bytes, deadline: float) -> set[Target]:
-    """Those that answer before `deadline` (seconds from now); each is asked once at least. `source` is the
-    host's own IPv4 address there, or empty."""
+    """Those that answer before `deadline` (seconds from now); each is asked once at least, side by side, so
+    that silent ones take no time of the others. `source` is the host's own IPv4 address there, or empty."""
     left, found, end = list(targets), set[Target](), time.monotonic() + deadline
-    while left:
-        for target in list(left):
-            with contextlib.suppress(OSError):  # no way there, refused, in time: no answer
-                if _asked(target, link, source):
-                    found.add(target)
-                    left.remove(target)
-        if time.monotonic() > end:
-            break
-        if left:
-            time.sleep(0.05)
+    with ThreadPoolExecutor(max(1, len(left))) as pool:
+        while left:
+            heard = pool.map(lambda target: _answers(target, link, source), left)
+            found.update(target for target, answered in zip(left, heard, strict=True) if answered)
+            left = [target for target in left if target not in found]
+            if time.monotonic() > end:
+                break
+            if left:
+                time.sleep(0.05)
     return found
+
+
+def _answers(target: Target, link: str, source: bytes) -> bool:
+    with contextlib.suppress(OSError):  # no way there, refused, in time: no answer
+        return _asked(target, link, source)
+    return False
 
 
 def _asked(target: Target, link: str, source: bytes) -> bool:

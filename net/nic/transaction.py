@@ -24,8 +24,9 @@ BEFORE = 1.0
 """Seconds in which they are asked before."""
 
 
-def move(links: Links, folder: str, wish: Wish, *, patience: float = PATIENCE) -> None:
-    """Raises CommandFailed, OSError when a step fails; then `recover` is needed."""
+def move(links: Links, folder: str, wish: Wish, *, patience: float = PATIENCE, asked: float = BEFORE) -> None:
+    """`asked` and `patience`: seconds for answers before and after. Raises CommandFailed, OSError when a step
+    fails; then `recover` is needed."""
     known = files.read(folder, wish.bridge)
     link = links.seen().get(wish.parent)
     words = "" if link is None else link.words
@@ -38,7 +39,7 @@ def move(links: Links, folder: str, wish: Wish, *, patience: float = PATIENCE) -
     if known is not None and known.phase == KEPT and not before.addresses:
         before = known.before  # its bridge was deleted, and all with it
     source = _own_address(before)
-    answered = answering(_targets(wish, before), wish.parent, source, BEFORE)
+    answered = answering(_targets(wish, before), wish.parent, source, asked)
     log.info("%s becomes a port of %s; before, %s", wish.parent, wish.bridge, _told(answered))
     journal = Journal(wish=wish, phase=MOVING, before=before, boot=files.boot_id(), link=words)
     files.write(folder, journal)

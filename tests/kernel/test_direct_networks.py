@@ -6,7 +6,6 @@ and hosts that move from one subnet to another.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -18,7 +17,7 @@ from tests.kernel.test_virtual_services import Town, addresses, names
 from tests.support.hostprocess import HostProcess
 from tests.support.nethosts import NetHosts, address, inner4, inner6, net_hosts, network_id, overlay
 from tests.support.talkers import Talker, answers, server
-from tests.support.waiting import wait_until
+from tests.support.waiting import side_by_side, wait_until
 
 pytestmark = pytest.mark.kernel
 HOST_GW = overlay("one", 1, ipv6=True, driver="host-gw")
@@ -83,7 +82,7 @@ def pings(host: HostProcess, instance: str, target: str, size: int = 84) -> bool
 
 def reached(host: HostProcess, instance: str, targets: list[str], size: int = 84) -> list[str]:
     """Those that answer packets of so many bytes, which are never fragmented."""
-    return host.inside(instance, sys.executable, "-c", PING, str(size), *targets).stdout.split()
+    return host.python_inside(instance, PING, str(size), *targets).stdout.split()
 
 
 def routes_of(host: HostProcess, link: str) -> list[tuple[str, str]]:
@@ -164,13 +163,21 @@ def test_direct_networks_are_apart_on_every_host(pair: NetHosts) -> None:
     near = {n: pair.container(1, n, n) for n in specs}
     for n in specs:
         pair.container(2, n, n)
-    for n, instance in near.items():
-        found = reached(host, instance, [inner4(spec, 2, m) for m, spec in specs.items()])
+
+    def reached_from(n: int) -> list[str]:
+        return reached(host, near[n], [inner4(spec, 2, m) for m, spec in specs.items()])
+
+    for (n,), found in side_by_side(reached_from, ((n,) for n in near)).items():
         assert found == ([inner4(specs[n], 2, n)] if n != 5 else []), n
-    for n, spec in specs.items():
+    for n in specs:
         pair.outside("ip", "route", "add", f"10.{128 + n}.2.0/24", "via", address(2))
-        done = pair.outside("busybox", "ping", "-c1", "-W1", inner4(spec, 2, n), check=False)
-        assert done.returncode != 0, n
+
+    def reached_from_outside(n: int) -> bool:
+        ping = ("busybox", "ping", "-c1", "-W1", inner4(specs[n], 2, n))
+        return pair.outside(*ping, check=False).returncode == 0
+
+    heard = side_by_side(reached_from_outside, ((n,) for n in specs))
+    assert not any(heard.values()), heard
 
 
 def test_forged_sources_from_the_link_reach_no_container(pair: NetHosts) -> None:
@@ -190,7 +197,7 @@ def test_forged_sources_from_the_link_reach_no_container(pair: NetHosts) -> None
             ("10.130.1.7", "nothing"),
             ("203.0.113.9", "nothing"),
         ):
-            pair.outside(sys.executable, "-c", SEND, f"{source}>{target}")
+            pair.python_outside(SEND, f"{source}>{target}")
             assert listener.say("?") == heard, source
         listener6 = Talker(space(pair, 2, far), LISTEN6)
         stack.callback(listener6.close)
@@ -201,7 +208,7 @@ def test_forged_sources_from_the_link_reach_no_container(pair: NetHosts) -> None
             ("fd00:1::1", "nothing"),
             ("fd00:1::209", "nothing"),
         ):
-            pair.outside(sys.executable, "-c", SEND6, source, inner6(HOST_GW, 2, 0), mac)
+            pair.python_outside(SEND6, source, inner6(HOST_GW, 2, 0), mac)
             assert listener6.say("?") == heard, source
 
 

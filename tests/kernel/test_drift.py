@@ -18,7 +18,7 @@ from net.naming import bridge_name, speaker_name, speaker_port_name, veth_name, 
 from net.watch import COMPARE, SETTLE, SETTLES
 from tests.support.hostprocess import HostProcess
 from tests.support.nethosts import OUTSIDE, NetHosts, address, inner4, inner6, net_hosts, network_id, overlay
-from tests.support.talkers import Talker, answers, dialogue, server
+from tests.support.talkers import Talker, dialogue, server, unreached
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
@@ -50,12 +50,10 @@ class Site:
             *(inner(spec, 2, 0) for spec in (ROUTED, BRIDGED) for inner in (inner4, inner6)),
             *(inner(BRIDGE, 1, 1) for inner in (inner4, inner6)),
         ]
-        heard = answers(str(self.host.run_dir / "ns" / self.near), "tcp", targets)
-        found = [t for t, words in zip(targets, heard, strict=True) if words[0].endswith("Error")]
+        found = unreached(self.host.space(self.near), targets)
         ping = ("busybox", "ping", "-c1", "-W1", OUTSIDE)
         found += [OUTSIDE] if self.host.inside(self.near, *ping, check=False).returncode else []
-        outside = answers(f"/run/netns/{self.hosts.switch}", "tcp", [address(1)])
-        return found + ([address(1)] if outside[0][0].endswith("Error") else [])
+        return found + unreached(f"/run/netns/{self.hosts.switch}", [address(1)])
 
     def settle(self) -> None:
         """Until nothing is left to repair."""

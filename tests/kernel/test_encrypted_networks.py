@@ -77,7 +77,7 @@ def send(pair: Pair, target: str) -> None:
         f"socket.socket(socket.AF_INET6 if ':' in '{target}' else socket.AF_INET, socket.SOCK_DGRAM)"
         f".sendto({PAYLOAD!r} * 20, ('{target}', 9999))"
     )
-    pair.host(1).inside(pair.containers[1], "python3", "-c", script)
+    pair.host(1).python_inside(pair.containers[1], script)
 
 
 def test_encrypted_network_joins_containers_of_all_hosts_and_shows_nothing_of_them(pair: Pair) -> None:
@@ -177,7 +177,7 @@ def test_peers_changed_by_hand_are_set_back_by_the_next_comparison(pair: Pair) -
         "import socket; s=socket.socket(socket.AF_UNIX); "
         f"s.connect({control!r}); s.sendall(b'set=1\\nreplace_peers=true\\n\\n'); s.recv(99)"
     )
-    host.run("python3", "-c", script)
+    host.python(script)
     assert not pair.reaches(target)
     host.call("examine")
     assert pair.reaches(target)
@@ -200,7 +200,7 @@ def test_plaintext_that_bears_the_networks_addresses_is_dropped_at_the_door(pair
     subprocess.run(
         ["ip", "-n", pair.hosts.switch, "route", "add", f"{mine}/32", "via", address(1)], check=True
     )
-    pair.hosts.outside("python3", "-c", forged)
+    pair.hosts.python_outside(forged)
     wait_until(lambda: dropped(host) >= before + 2, deadline=3, what="both were dropped and counted")
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
-import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -29,7 +27,8 @@ from tests.support.nethosts import (
     overlay,
 )
 from tests.support.packets import ether, icmp6
-from tests.support.waiting import wait_until
+from tests.support.talkers import Talker
+from tests.support.waiting import side_by_side, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -48,7 +47,7 @@ def reaches(host: HostProcess, instance: str, target: str) -> bool:
     return done.returncode == 0
 
 
-def serve(namespace: str, port: int) -> subprocess.Popen[bytes]:
+def serve(namespace: str, port: int) -> Talker:
     """A TCP server that answers each connection with the client's address."""
     code = (
         "import socket,sys\n"
@@ -56,27 +55,14 @@ def serve(namespace: str, port: int) -> subprocess.Popen[bytes]:
         "print('up',flush=True)\n"
         "while True:\n c,a=s.accept(); c.sendall(a[0].encode()); c.close()\n"
     )
-    argv = ["nsenter", f"--net={namespace}", "python3", "-u", "-c", code]
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE)
-    assert process.stdout is not None and process.stdout.readline() == b"up\n"
-    return process
+    made = Talker(namespace, code)
+    assert made.greeting == "up"
+    return made
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
-
-
-def asks(target: str, port: int) -> tuple[str, ...]:
+def asks(target: str, port: int) -> str:
     """A program that prints what the server said, or fails within a second."""
-    code = f"import socket;s=socket.create_connection(('{target}',{port}),1);print(s.recv(99).decode())"
-    return ("python3", "-c", code)
-
-
-def space(host: HostProcess, instance: str) -> str:
-    return str(host.run_dir / "ns" / instance)
+    return f"import socket;s=socket.create_connection(('{target}',{port}),1);print(s.recv(99).decode())"
 
 
 @pytest.mark.parametrize("mode", ["routed", "bridged"])
@@ -94,12 +80,12 @@ def test_overlay_joins_containers_of_all_hosts_over_both_families(
     for target in (inner4(spec, 1, 1), inner4(spec, 2, 0), inner6(spec, 1, 1), inner6(spec, 2, 0), OUTSIDE):
         assert reaches(pair.hosts[1], first, target), target
     assert reaches(pair.hosts[2], far, inner4(spec, 1, 1))
-    server = serve(space(pair.hosts[2], far), 80)
+    server = serve(pair.hosts[2].space(far), 80)
     try:
-        seen = pair.hosts[1].inside(second, *asks(inner4(spec, 2, 0), 80)).stdout.strip()
+        seen = pair.hosts[1].python_inside(second, asks(inner4(spec, 2, 0), 80)).stdout.strip()
         assert seen == inner4(spec, 1, 1)
     finally:
-        end(server)
+        server.close()
     links = json.loads(pair.hosts[1].run("ip", "-j", "-s", "link", "show", vxlan_name(network_id(1))).stdout)
     assert links[0]["mtu"] == 1450 and links[0]["stats64"]["tx"]["bytes"] > 0
 
@@ -112,15 +98,15 @@ def test_bridged_overlay_carries_broadcasts_to_other_hosts(pair: NetHosts) -> No
         "import socket;s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.bind(('',9));s.settimeout(5);"
         "print('up',flush=True);print(s.recvfrom(9)[1][0],flush=True)"
     )
-    argv = ["nsenter", f"--net={space(pair.hosts[2], far)}", "python3", "-u", "-c", code]
-    listener = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    assert listener.stdout is not None and listener.stdout.readline() == "up\n"
+    listener = Talker(pair.hosts[2].space(far), code)
     shout = (
         "import socket;s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);"
         "s.setsockopt(socket.SOL_SOCKET,socket.SO_BROADCAST,1);s.sendto(b'x',('10.129.255.255',9))"
     )
-    pair.hosts[1].inside(near, "python3", "-c", shout)
-    assert listener.communicate(timeout=10)[0].strip() == inner4(spec, 1, 0)
+    with contextlib.closing(listener):
+        assert listener.greeting == "up"
+        pair.hosts[1].python_inside(near, shout)
+        assert listener.line() == inner4(spec, 1, 0)
 
 
 def test_networks_are_apart_both_ways_and_internal_ones_have_no_way_out(pair: NetHosts) -> None:
@@ -129,9 +115,8 @@ def test_networks_are_apart_both_ways_and_internal_ones_have_no_way_out(pair: Ne
     host = pair.hosts[1]
     feet = {n: pair.container(1, n, n) for n in specs}
     apart = [(n, m) for n in specs for m in specs if n != m]
-    with ThreadPoolExecutor(len(apart)) as pool:  # silence takes its time
-        found = list(pool.map(lambda p: reaches(host, feet[p[0]], inner4(specs[p[1]], 1, p[1])), apart))
-    assert not any(found), [pair for pair, heard in zip(apart, found, strict=True) if heard]
+    heard = side_by_side(lambda n, m: reaches(host, feet[n], inner4(specs[m], 1, m)), apart)
+    assert not any(heard.values()), heard
     for n, instance in feet.items():
         assert reaches(host, instance, OUTSIDE) is (n != 4)
         assert not pair.outside(
@@ -145,10 +130,10 @@ def test_outside_sees_the_hosts_address(pair: NetHosts) -> None:
         pair.carry({1: overlay("one", 1)})
         for index, network in ((0, "bridge"), (1, 1)):
             instance = pair.container(1, index, network)
-            said = pair.hosts[1].inside(instance, *asks(OUTSIDE, 7000)).stdout.strip()
+            said = pair.hosts[1].python_inside(instance, asks(OUTSIDE, 7000)).stdout.strip()
             assert said == address(1)
     finally:
-        end(server)
+        server.close()
 
 
 @pytest.mark.parametrize("bridge_nf", ["0", "1"])
@@ -169,19 +154,19 @@ def test_published_port_answers_everyone_it_should_and_nobody_else(
         BoundPort(target=80, published=8080, protocol="tcp"),
         BoundPort(target=80, published=8081, protocol="tcp", host_ip="127.0.0.1"),
     )
-    server = serve(space(host, server_at), 80)
+    server = serve(host.space(server_at), 80)
     try:
-        assert pair.outside(*asks(address(1), 8080)).stdout.strip() == OUTSIDE
-        assert host.run(*asks("127.0.0.1", 8080)).stdout
-        assert host.run(*asks("127.0.0.1", 8081)).stdout
-        assert host.run(*asks(address(1), 8080)).stdout
-        assert host.inside(neighbour, *asks(address(1), 8080)).stdout
-        assert host.inside(server_at, *asks(address(1), 8080)).stdout
-        assert pair.outside(*asks(address(1), 8081), check=False).returncode != 0
+        assert pair.python_outside(asks(address(1), 8080)).stdout.strip() == OUTSIDE
+        assert host.python(asks("127.0.0.1", 8080)).stdout
+        assert host.python(asks("127.0.0.1", 8081)).stdout
+        assert host.python(asks(address(1), 8080)).stdout
+        assert host.python_inside(neighbour, asks(address(1), 8080)).stdout
+        assert host.python_inside(server_at, asks(address(1), 8080)).stdout
+        assert pair.python_outside(asks(address(1), 8081), check=False).returncode != 0
         host.call("unpublish", server_at)
-        assert pair.outside(*asks(address(1), 8080), check=False).returncode != 0
+        assert pair.python_outside(asks(address(1), 8080), check=False).returncode != 0
     finally:
-        end(server)
+        server.close()
 
 
 def test_port_in_use_is_refused_and_nothing_changes(pair: NetHosts) -> None:
@@ -193,7 +178,7 @@ def test_port_in_use_is_refused_and_nothing_changes(pair: NetHosts) -> None:
         with pytest.raises(RuntimeError, match="InUse: port 9000/tcp is in use by another program"):
             pair.publish(1, one, "172.29.0.10", BoundPort(target=80, published=9000, protocol="tcp"))
     finally:
-        end(foreign)
+        foreign.close()
     pair.publish(1, one, "172.29.0.10", BoundPort(target=80, published=9001, protocol="tcp"))
     before = host.run("nft", "list", "ruleset").stdout
     with pytest.raises(RuntimeError, match="InUse: port 9001/tcp is already published"):
@@ -208,7 +193,7 @@ def test_a_stranger_cannot_send_into_our_tunnels(pair: NetHosts) -> None:
     host = pair.hosts[1]
     packet = "bytes([8,0,0,0]) + (4097).to_bytes(3,'big') + bytes(1) + bytes(60)"
     send = f"socket.socket(socket.AF_INET,socket.SOCK_DGRAM).sendto({packet},('{address(1)}',4789))"
-    pair.outside("python3", "-c", f"import socket;{send}")
+    pair.python_outside(f"import socket;{send}")
     links = json.loads(host.run("ip", "-j", "-s", "link", "show", vxlan_name(network_id(1))).stdout)
     assert links[0]["stats64"]["rx"]["packets"] == 0
 
@@ -224,7 +209,7 @@ def test_host_keeps_the_way_out_that_a_router_tells_it(pair: NetHosts) -> None:
     advert = icmp6(router, "ff02::1", 134, struct.pack(">BBHII", 64, 0, 1800, 0, 0))
     code = "import socket,sys; s=socket.socket(socket.AF_PACKET,socket.SOCK_RAW); s.bind(('p1',0)); "
     frame = ether("02:00:00:00:00:01", 0x86DD, advert, "33:33:00:00:00:01")
-    pair.outside("python3", "-c", f"{code}s.send(bytes.fromhex({frame.hex()!r}))")
+    pair.python_outside(f"{code}s.send(bytes.fromhex({frame.hex()!r}))")
     shown = wait_until(lambda: host.run("ip", "-6", "route", "show", "default").stdout, deadline=10)
     assert f"via {router} dev eth0 proto ra" in shown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 
 from model.codec import encode_json
 from net.nic import files, shift, transaction
+from net.nic.reach import PATIENCE, Gateway, answering
 from net.nic.shift import Links
 from net.nic.state import FAILED, KEPT, MOVING, RETURNING, Journal
 from tests.support.nicsite import BRIDGE, HOST, PARENT, ROUTER, ROUTER6, WISH, Site, nic_site, run
@@ -23,6 +25,8 @@ from tests.support.talkers import Talker
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
+ASKED = 0.3
+"""Seconds in which gateways are asked before a move, some of which never answer."""
 
 
 DOUBTED = pytest.mark.parametrize("site", [True], ids=["doubted"], indirect=True)
@@ -47,7 +51,7 @@ def links(site: Site) -> Iterator[Links]:
 @DOUBTED
 def test_a_moved_link_takes_all_along_and_gives_it_back(site: Site, links: Links, tmp_path: Path) -> None:
     before, mac = site.listing(), _mac(PARENT)
-    transaction.move(links, str(tmp_path), WISH, patience=3)
+    transaction.move(links, str(tmp_path), WISH, patience=3, asked=ASKED)
     journal = files.read(str(tmp_path), BRIDGE)
     assert journal is not None and journal.phase == KEPT, journal
     assert _mac(BRIDGE) == mac == _mac(PARENT)
@@ -85,7 +89,7 @@ def test_a_return_that_died_after_any_step_is_finished(
     site: Site, links: Links, tmp_path: Path, count: int
 ) -> None:
     before, folder = site.listing(), str(tmp_path)
-    transaction.move(links, folder, WISH, patience=3)
+    transaction.move(links, folder, WISH, patience=3, asked=ASKED)
     journal = files.read(folder, BRIDGE)
     assert journal is not None
     files.write(folder, replace(journal, phase=RETURNING))
@@ -130,12 +134,21 @@ def test_a_controller_that_was_away_before_is_no_reason(site: Site, links: Links
     assert journal is not None and journal.phase == KEPT
 
 
+def test_silent_gateways_take_no_time_of_each_other(site: Site) -> None:
+    addresses = [socket.inet_aton(f"198.18.9.{number}") for number in range(50, 56)]
+    silent = [Gateway(family=socket.AF_INET, address=address) for address in addresses]
+    router = Gateway(family=socket.AF_INET, address=socket.inet_aton(ROUTER))
+    began = time.monotonic()
+    assert answering([*silent, router], PARENT, socket.inet_aton(HOST), 0) == {router}
+    assert time.monotonic() - began < 4 * PATIENCE
+
+
 def test_a_bridge_that_others_deleted_gets_all_back(site: Site, links: Links, tmp_path: Path) -> None:
     before = site.listing()
-    transaction.move(links, str(tmp_path), WISH, patience=3)
+    transaction.move(links, str(tmp_path), WISH, patience=3, asked=ASKED)
     run("ip", "link", "del", BRIDGE)
     site.bridge()
-    transaction.move(links, str(tmp_path), WISH, patience=3)
+    transaction.move(links, str(tmp_path), WISH, patience=3, asked=ASKED)
     assert site.listing(BRIDGE) == before.replace("LINK:1", "LINK")
     transaction.give_back(str(tmp_path), BRIDGE)
     assert site.listing() == before
@@ -143,9 +156,9 @@ def test_a_bridge_that_others_deleted_gets_all_back(site: Site, links: Links, tm
 
 def test_a_link_that_others_took_out_is_put_in_again(site: Site, links: Links, tmp_path: Path) -> None:
     before = site.listing()
-    transaction.move(links, str(tmp_path), WISH, patience=3)
+    transaction.move(links, str(tmp_path), WISH, patience=3, asked=ASKED)
     run("ip", "link", "set", PARENT, "nomaster")
-    transaction.move(links, str(tmp_path), WISH, patience=3)
+    transaction.move(links, str(tmp_path), WISH, patience=3, asked=ASKED)
     assert site.listing(BRIDGE) == before.replace("LINK:1", "LINK")
     assert site.pinged()
 
@@ -177,7 +190,7 @@ def test_a_return_whose_process_is_killed_at_any_time_is_finished(
 ) -> None:
     """By who watched it, in the cgroup of what outlives the agent."""
     before, folder = site.listing(), str(tmp_path / "nic")
-    transaction.move(links, folder, WISH, patience=3)
+    transaction.move(links, folder, WISH, patience=3, asked=ASKED)
     process = subprocess.Popen([sys.executable, "-P", "-m", "net.nic", folder, "return", BRIDGE])
     wait_until(lambda: _child_of(process.pid) or process.poll() is not None, deadline=10, pause=0.001)
     time.sleep(delay)  # whenever: this is about any moment

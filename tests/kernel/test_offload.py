@@ -65,7 +65,7 @@ def broken_card(pair: NetHosts) -> Iterator[None]:
 
 
 def tried(pair: NetHosts) -> str:
-    return pair.hosts[1].run(sys.executable, "-c", TRY).stdout.strip()
+    return pair.hosts[1].python(TRY).stdout.strip()
 
 
 def test_a_card_that_spoils_checksums_is_found_out_and_spared(pair: NetHosts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import pytest
 from msgspec.structs import replace
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from model.policy import PolicyPeer, PolicyPort, PolicyRule, PolicySpec, Selector
 from model.status import BoundPort
 from net.loadbalance import ServiceMember
+from tests.support import forkserver
 from tests.support.nethosts import OUTSIDE, address, inner4, inner6, net_hosts, overlay, vip
 from tests.support.policed import (
     API,
@@ -27,7 +29,7 @@ from tests.support.policed import (
     silence,
 )
 from tests.support.talkers import dialogue, server
-from tests.support.waiting import wait_until
+from tests.support.waiting import side_by_side, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -55,11 +57,11 @@ def test_policy_holds_between_hosts_without_a_tunnel(options: dict[str, str]) ->
         try:
             made.start((1, API), (1, STRANGER), (2, WEB))
             made.police(INGRESS)
-            for target in made.web(2):
-                for kind in ("tcp", "udp"):
-                    asked = (1, API, target, kind)
-                    wait_until(lambda a=asked: made.hears(*a), deadline=5, what=f"{target} by {kind}")
-                    assert made.silent(1, STRANGER, target, kind), (target, kind)
+            targets = list(product(made.web(2), ("tcp", "udp")))
+            for target in targets:
+                wait_until(lambda t=target: made.hears(1, API, *t), deadline=5, what=" by ".join(target))
+            silent = side_by_side(made.silent, ((1, STRANGER, *target) for target in targets))
+            assert all(silent.values()), silent
             made.police()
             assert made.hears(1, STRANGER, made.web(2)[1])
         finally:
@@ -71,12 +73,13 @@ def test_policy_of_ingress_lets_in_whom_it_names_from_every_host(both: Policed, 
     set_bridge_nf(both.hosts, bridge_nf)
     both.start((1, API), (1, STRANGER), (2, WEB), (2, API), (2, STRANGER))
     both.police(INGRESS)
+    asked = list(product((1, 2), (API, STRANGER), both.web(2), ("tcp", "udp")))
+    heard = side_by_side(both.hears, (case for case in asked if case[1] == API))
+    assert all(heard.values()), heard
+    silent = side_by_side(both.silent, (case for case in asked if case[1] == STRANGER))
+    assert all(silent.values()), silent
     for target in both.web(2):
-        for kind in ("tcp", "udp"):
-            for number in (1, 2):
-                assert both.hears(number, API, target, kind), (number, target, kind)
-                assert both.silent(number, STRANGER, target, kind), (number, target, kind)
-        assert both.hosts.hosts[2].run("python3", "-c", ASK, "tcp", target, "80"), "its host may"
+        assert both.hosts.hosts[2].python(ASK, "tcp", target, "80"), "its host may"
     both.police()
     assert both.hears(1, STRANGER, both.web(2)[0])
     assert both.hears(2, STRANGER, both.web(2)[1])
@@ -103,12 +106,12 @@ def test_policy_of_egress_lets_out_to_whom_it_names(both: Policed, bridge_nf: in
             for target in both.web(number):
                 for kind in ("tcp", "udp"):
                     assert both.hears(1, API, target, kind), (target, kind)
-        assert both.silent(1, API, OUTSIDE)
-        assert both.silent(1, API, address(2), port=7)
+        silent = side_by_side(both.silent, ((1, API, OUTSIDE), (1, API, address(2), "tcp", 7)))
+        assert all(silent.values()), silent
         assert both.hears(1, STRANGER, OUTSIDE)
         both.police(to_outside)
         assert both.hears(1, API, OUTSIDE)
-        assert all(both.silent(1, API, both.web(n)[0]) for n in (1, 2))
+        assert all(side_by_side(both.silent, ((1, API, both.web(n)[0]) for n in (1, 2))).values())
     finally:
         outside.close()
 
@@ -121,10 +124,10 @@ def test_policy_on_a_bridge_holds_between_its_containers() -> None:
             for bridge_nf in (0, 1):
                 set_bridge_nf(hosts, bridge_nf)
                 local.police(INGRESS)
-                for target in local.web(1):
-                    for kind in ("tcp", "udp"):
-                        assert local.hears(1, API, target, kind), (bridge_nf, target, kind)
-                        assert local.silent(1, STRANGER, target, kind), (bridge_nf, target, kind)
+                asked = list(product(local.web(1), ("tcp", "udp")))
+                heard = side_by_side(local.hears, ((1, API, *case) for case in asked))
+                silent = side_by_side(local.silent, ((1, STRANGER, *case) for case in asked))
+                assert all((heard | silent).values()), (bridge_nf, heard, silent)
                 local.police()
                 assert local.hears(1, STRANGER, local.web(1)[0])
         finally:
@@ -178,9 +181,10 @@ def test_policy_judges_the_replica_behind_a_services_address(routed: Policed) ->
     routed.hosts.serve(web=service)
     routed.police(INGRESS)
     for target in (base.ipv4, base.ipv6):
-        for _ in range(2):
-            assert routed.hears(1, API, target), target
-            assert routed.silent(1, STRANGER, target), target
+        assert all(routed.hears(1, API, target) for _ in range(2)), target
+    for _ in range(2):
+        silent = side_by_side(routed.silent, ((1, STRANGER, target) for target in (base.ipv4, base.ipv6)))
+        assert all(silent.values()), silent
     out = PolicySpec(
         name="out",
         selects=Selector(service="api"),
@@ -189,9 +193,7 @@ def test_policy_judges_the_replica_behind_a_services_address(routed: Policed) ->
     routed.police(out)
     assert all(routed.hears(1, API, target) for target in (base.ipv4, base.ipv6))
     routed.hosts.serve(web=base)
-    done = routed.hosts.hosts[1].inside(
-        routed.ids[1, API], "python3", "-c", ASK, "tcp", base.ipv4, "80", check=False
-    )
+    done = forkserver.run(routed.space(1, API), ASK, "tcp", base.ipv4, "80", check=False)
     assert "ConnectionRefusedError" in done.stderr, "a service without members refuses at once"
 
 

@@ -23,7 +23,7 @@ from tests.support.policed import (
     set_bridge_nf,
 )
 from tests.support.talkers import Talker, server
-from tests.support.waiting import wait_until
+from tests.support.waiting import side_by_side, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -85,7 +85,8 @@ def test_closed_container_is_reached_by_no_address_of_its_link(site: tuple[Polic
     for bridge_nf in (0, 1):
         set_bridge_nf(made.hosts, bridge_nf)
         made.police(INGRESS)
-        assert all(made.unanswered(asker, STRANGER, target) for target in targets), bridge_nf
+        unanswered = side_by_side(made.unanswered, ((asker, STRANGER, target) for target in targets))
+        assert all(unanswered.values()), (bridge_nf, unanswered)
         assert made.silent(asker, STRANGER, near), bridge_nf
         assert made.shouts(asker, API, "255.255.255.255"), "whom the policy names may do so"
         assert all(made.hears(asker, API, target) for target in made.web(2)), bridge_nf
@@ -97,7 +98,8 @@ def test_container_that_may_go_outside_reaches_no_neighbour_by_its_link(site: tu
     rule = PolicyRule(peers=(PolicyPeer(outside=True),))
     made.police(PolicySpec(name="out", selects=Selector(service="api"), egress=(rule,)))
     targets = (made.near(2, WEB), "255.255.255.255", "224.0.0.1", "ff02::1%eth0")
-    assert all(made.unanswered(asker, API, target) for target in targets)
+    unanswered = side_by_side(made.unanswered, ((asker, API, target) for target in targets))
+    assert all(unanswered.values()), unanswered
     assert made.hears(asker, STRANGER, made.near(2, WEB))
 
 
@@ -108,12 +110,12 @@ def test_closed_container_gets_no_frame_for_another_address_of_its(site: tuple[P
     way = ("ip", "route", "add", beside, "via", made.web(2)[0], "dev", "eth0", "onlink")
     made.hosts.hosts[asker].inside(instance_of(asker, STRANGER), *way)
     listener = Talker(made.space(2, WEB), LISTEN)
-    send = (instance_of(asker, STRANGER), "python3", "-c", SEND, beside)
+    send = (instance_of(asker, STRANGER), SEND, beside)
     try:
-        made.hosts.hosts[asker].inside(*send)
+        made.hosts.hosts[asker].python_inside(*send)
         assert listener.say("?") == made.party(asker, STRANGER).ipv4
         made.police(INGRESS)
-        made.hosts.hosts[asker].inside(*send)
+        made.hosts.hosts[asker].python_inside(*send)
         assert listener.say("?") == "nothing"
     finally:
         listener.close()
@@ -124,17 +126,25 @@ def test_container_that_may_send_nothing_reaches_its_host_by_no_address_of_the_l
     spec: NetworkSpec,
 ) -> None:
     with net_hosts(1, "flph") as hosts:
+        soon = ("dad_transmits", "router_solicitation_delay")  # nobody is to be asked for its addresses
+        hosts.hosts[1].run("sysctl", "-qw", *(f"net.ipv6.conf.default.{name}=0" for name in soon))
         made = Policed(hosts, spec)
         made.start((1, API), (1, STRANGER))
         words = ("ip", "-o", "-6", "address", "show", "dev", bridge_name(network_id(1)), "scope", "link")
-        wait_until(lambda: "tentative" not in hosts.hosts[1].run(*words).stdout, deadline=5)
-        shown = hosts.hosts[1].run(*words).stdout.split()
+
+        def own() -> list[str]:
+            found = hosts.hosts[1].run(*words).stdout
+            return [] if "tentative" in found else found.split()
+
+        shown = wait_until(own, deadline=5, what="the bridge's own address")
         gateway = f"{shown[shown.index('inet6') + 1].partition('/')[0]}%eth0"
         host = server(f"/run/netns/{hosts.hosts[1].netns}", "host")
         try:
             assert made.hears(1, API, gateway) and made.hears(1, API, gateway, "udp")
             made.police(SHUT)
-            assert made.silent(1, API, gateway) and made.silent(1, API, gateway, "udp")
+            assert all(
+                side_by_side(made.silent, ((1, API, gateway, kind) for kind in ("tcp", "udp"))).values()
+            )
             assert made.hears(1, STRANGER, gateway)
         finally:
             host.close()
@@ -152,9 +162,9 @@ def test_datagrams_in_parts_pass_there_and_back(bridge_nf: int) -> None:
         try:
             made.police(INGRESS, closed)
             for target in made.web(1):
-                ask = ("python3", "-c", LARGE, target)
-                assert hosts.hosts[1].inside(instance_of(1, API), *ask).stdout == "3000\n", target
-                refused = hosts.hosts[1].inside(instance_of(1, STRANGER), *ask, check=False)
+                ask = (LARGE, target)
+                assert hosts.hosts[1].python_inside(instance_of(1, API), *ask).stdout == "3000\n", target
+                refused = hosts.hosts[1].python_inside(instance_of(1, STRANGER), *ask, check=False)
                 assert refused.returncode != 0, target
         finally:
             echo.close()

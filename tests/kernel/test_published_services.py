@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -13,7 +12,6 @@ from model.ids import InstanceId
 from model.spec import NetworkSpec, Publish, Subnet
 from net.host import INGRESS, predefined_bridge
 from net.loadbalance import Method, ServiceMember, VirtualService
-from tests.support.hostprocess import run_in
 from tests.support.nethosts import ENTRIES, OUTSIDE, NetHosts, address, inner4, inner6, ip, net_hosts, overlay
 from tests.support.talkers import PORT, SERVER, Talker, answers, dialogue
 from tests.support.waiting import wait_until
@@ -290,8 +288,7 @@ def test_client_is_told_of_the_tunnels_segments_whatever_the_members_link_carrie
     town.feet[2, 0] = ("bridge", ENTRIES)
     town.serve(web=town.service((2, 0)))
     for entry, most in ((1, 1450), (2, 1500)):
-        argv = [sys.executable, "-c", SEGMENT, address(entry), str(PORT)]
-        found = int(run_in(town.outside, argv, check=True, timeout=10).stdout)
+        found = int(town.hosts.python_outside(SEGMENT, address(entry), str(PORT)).stdout)
         assert most - 60 < found <= most - 40, (entry, found)
 
 

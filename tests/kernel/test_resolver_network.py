@@ -191,7 +191,7 @@ def ask_by_tcp(host: HostProcess, instance: InstanceId, name: str, server: str) 
         "import dns.message, dns.query, sys\n"
         f"print(dns.query.tcp(dns.message.make_query({name!r}, 'A'), {server!r}, timeout=5))\n"
     )
-    done = host.inside(instance, sys.executable, "-c", code, check=False)
+    done = host.python_inside(instance, code, check=False)
     return done.stdout + done.stderr
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
+from itertools import product
 
 import pytest
 from msgspec.structs import replace
@@ -23,7 +24,7 @@ from tests.support.hostprocess import run_in
 from tests.support.nethosts import NetHosts, address, inner4, inner6, ip, net_hosts, network_id, overlay
 from tests.support.policed import API, INGRESS, STRANGER, WEB, Policed, asks
 from tests.support.talkers import answers, server
-from tests.support.waiting import wait_until
+from tests.support.waiting import side_by_side, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -129,8 +130,8 @@ def test_answers_leave_by_the_sites_network_whatever_the_way_out_is(hosts: NetHo
     with_source = ("busybox", "ping", "-c1", "-W2", "-I", BEYOND, inner4(LAN, 1, 2))
     assert hosts.outside(*with_source).returncode == 0
     with contextlib.closing(server(space(hosts, 1, instance), "me")):
-        asked = ("python3", "-c", ASK, BEYOND, inner4(LAN, 1, 2))
-        assert hosts.outside(*asked).stdout.split()[0] == "me"
+        asked = (ASK, BEYOND, inner4(LAN, 1, 2))
+        assert hosts.python_outside(*asked).stdout.split()[0] == "me"
     hosts.hosts[1].call("drop_namespace", instance)
 
 
@@ -204,19 +205,18 @@ def test_policies_hold_inside_the_container_from_its_first_packet_on() -> None:
         site.police(INGRESS)
         site.start((1, WEB), (1, API), (2, API), (1, STRANGER), (2, STRANGER))
         shim = f"/run/netns/{made.hosts[1].netns}"
-        for target in site.web(1):
-            for kind in ("tcp", "udp"):
-                heard = {(n, i): site.hears(n, i, target, kind) for n in (1, 2) for i in (API, STRANGER)}
-                assert heard == {k: k[1] == API for k in heard}, (target, kind)
-                assert asks(shim, target, kind), "its host always reaches it"
-        assert not any(
-            site.hears(n, STRANGER, site.near(1, WEB), kind) for n in (1, 2) for kind in ("tcp", "udp")
-        )
+        kinds, near = ("tcp", "udp"), site.near(1, WEB)
+        heard = side_by_side(site.hears, product((1, 2), (API, STRANGER), site.web(1), kinds))
+        assert heard == {case: case[1] == API for case in heard}
+        for target, kind in product(site.web(1), kinds):
+            assert asks(shim, target, kind), "its host always reaches it"
+        assert not any(side_by_side(site.hears, product((1, 2), (STRANGER,), (near,), kinds)).values())
         site.police()
-        assert all(site.hears(2, STRANGER, target) for target in (*site.web(1), site.near(1, WEB)))
+        assert all(site.hears(2, STRANGER, target) for target in (*site.web(1), near))
         out = PolicySpec(name="out", selects=Selector(container="stranger"), egress=())
         site.police(out)
-        assert not any(site.hears(2, STRANGER, target) for target in (*site.web(1), site.near(1, WEB)))
+        targets = ((2, STRANGER, target) for target in (*site.web(1), near))
+        assert not any(side_by_side(site.hears, targets).values())
         assert site.hears(2, API, site.web(1)[0])
         made.hosts[2].kill()
         assert site.silent(2, STRANGER, site.web(1)[0])

@@ -7,7 +7,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import struct
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from model.spec import NetworkSpec, Subnet
 from model.status import BoundPort
 from net.naming import bridge_name, endpoint_mac, link_local, veth_name, vxlan_name
-from tests.support.hostprocess import HostProcess, run_in
+from tests.support.hostprocess import HostProcess
 from tests.support.nethosts import NetHosts, address, inner4, inner6, net_hosts, network_id, overlay
 from tests.support.packets import arp, ether, icmp6, ip4, ip6, packed, raw_mac, tagged, udp
 from tests.support.talkers import Talker
@@ -67,7 +66,7 @@ class Ground:
         self.gateway = str(subnet[1])
 
     def send(self, *frames: bytes) -> None:
-        self.host.inside(self.forger, sys.executable, "-c", SEND, "eth0", *(f.hex() for f in frames))
+        self.host.python_inside(self.forger, SEND, "eth0", *(f.hex() for f in frames))
 
     def pings(self, instance: str, target: str) -> bool:
         words = ("busybox", "ping", "-c1", "-W1", target)
@@ -190,7 +189,7 @@ def lan() -> Iterator[Ground]:
 
 
 def outside(lan: Ground, code: str, *words: str) -> None:
-    run_in(f"/run/netns/{lan.hosts.switch}", [sys.executable, "-c", code, *words], check=True, timeout=20)
+    lan.hosts.python_outside(code, *words)
 
 
 def test_tunnel_frames_of_no_peer_are_dropped_and_counted(lan: Ground) -> None:
@@ -233,10 +232,10 @@ def test_container_can_not_speak_by_its_hosts_tunnels(mode: str) -> None:
         try:
             for end, who_drops in ((address(2), 1), (second, 2)):
                 before = dropped(hosts.hosts[who_drops], "inet")
-                hosts.hosts[1].inside(forger, sys.executable, "-c", SEND_UDP, forged, end)
+                hosts.hosts[1].python_inside(forger, SEND_UDP, forged, end)
                 assert listener.say("?") == "nothing", end
                 counts_one(hosts.hosts[who_drops], "inet", before, end)
-            hosts.hosts[1].run(sys.executable, "-c", SEND_UDP, forged, address(2))
+            hosts.hosts[1].python(SEND_UDP, forged, address(2))
             assert listener.say("?") == source, "the packet is good, when a host sends it"
         finally:
             listener.close()

@@ -17,10 +17,12 @@ import pytest
 from deploy.busybox import root_tar
 from deploy.fleet import Fleet
 from deploy.rig.netns import NetnsRig
+from tests.rig.support import told
 from tests.support import census
 from tests.support.waiting import wait_until
 
 IMAGE = "box:1"
+CONTAINERS = "/v1/instances?all=true"
 RIG = os.environ.get("FLOTA_RIG", "rt")
 """Runs side by side on one machine need names of their own, and take no census."""
 
@@ -113,16 +115,16 @@ def clean(fleet: Fleet) -> Iterator[Fleet]:
 
 def cleared(fleet: Fleet) -> None:
     """Services, containers and networks are gone."""
-    if services := [one["service"]["spec"]["name"] for one in fleet.json("service", "ls")]:
+    if services := [one["service"]["spec"]["name"] for one in told(fleet, "/v1/services")]:
         fleet.flota("n1", "service", "rm", *services)
-    containers = [one["instance"]["id"] for one in fleet.json("ps", "-a")]
+    containers = [one["instance"]["id"] for one in told(fleet, CONTAINERS)]
     if containers and fleet.attempt("n1", "rm", "-f", "-v", *containers).returncode:
-        wait_until(lambda: not fleet.json("ps", "-a"), deadline=30, what="those that went by themselves")
+        wait_until(lambda: not told(fleet, CONTAINERS), deadline=30, what="those that went by themselves")
     wait_until(lambda: _unnetworked(fleet), deadline=10, what="no network")
 
 
 def _unnetworked(fleet: Fleet) -> bool:
     """Whether no network is left but the predefined; if not, those that are get removed."""
-    known = [one["network"] for one in fleet.json("network", "ls")]
+    known = [one["network"] for one in told(fleet, "/v1/networks")]
     networks = [one["spec"]["name"] for one in known if not one.get("predefined")]
     return not networks or fleet.attempt("n1", "network", "rm", *networks).returncode == 0

@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from deploy.rig.base import Rig
 from deploy.rig.netns import OUTSIDE_ADDRESS
 from tests.rig.networkrows import BESIDE, HOST, HOST6, NETWORKS, SERVE, TAKEN, THIRD6, Fact, Form, Mode, Path
-from tests.support.waiting import wait_until
+from tests.support.waiting import all_at_once, wait_until
 
 _FETCH = """
 import socket, sys
@@ -124,13 +124,13 @@ def observe_mode(engine: Engine, mode: Mode) -> dict[str, object]:
     ping = ["busybox", "ping", "-c1", "-W1", OUTSIDE_ADDRESS]
     _, addresses = engine.info("box")
     first = next(iter(addresses.values()), "")
-    return {
-        "links": tuple(sorted(link["ifname"] for link in links)),
-        "out": engine.rig.exec("n1", [*enter, *ping], check=False).returncode == 0,
-        "host": bool(first) and fetches(engine.rig, "n1", f"http://{first}/"),
-        "third": bool(first) and _third(engine, f"http://{first}/"),
-        "then": not any(codes),
+    looks: dict[str, Callable[[], bool]] = {
+        "out": lambda: engine.rig.exec("n1", [*enter, *ping], check=False).returncode == 0,
+        "host": lambda: bool(first) and fetches(engine.rig, "n1", f"http://{first}/"),
+        "third": lambda: bool(first) and _third(engine, f"http://{first}/"),
     }
+    names = tuple(sorted(link["ifname"] for link in links))
+    return {"links": names, **all_at_once(looks), "then": not any(codes)}
 
 
 def observe_fact(engine: Engine, fact: Fact) -> str:
@@ -191,12 +191,13 @@ def observe_form(engine: Engine, form: Form) -> dict[str, object]:
             stack.callback(server.wait)
             stack.callback(server.kill)
             wait_until(lambda: inside(engine, pid, "udp://127.0.0.1:53/"), deadline=5, what="the server")
-        return {
-            "loopback": fetches(engine.rig, "n1", f"{kind}://127.0.0.1:{port}/"),
-            "host": fetches(engine.rig, "n1", at),
-            "third": fetches(engine.rig, "n3", at),
-            "beside": inside(engine, beside, at),
-            "itself": inside(engine, pid, at),
-            "direct": _third(engine, f"{kind}://{inner}:{53 if kind == 'udp' else 80}/"),
-            "trick": _trick(engine, f"{kind}://127.0.0.1:{port}/"),
+        looks: dict[str, Callable[[], bool]] = {
+            "loopback": lambda: fetches(engine.rig, "n1", f"{kind}://127.0.0.1:{port}/"),
+            "host": lambda: fetches(engine.rig, "n1", at),
+            "third": lambda: fetches(engine.rig, "n3", at),
+            "beside": lambda: inside(engine, beside, at),
+            "itself": lambda: inside(engine, pid, at),
+            "direct": lambda: _third(engine, f"{kind}://{inner}:{53 if kind == 'udp' else 80}/"),
         }
+        found = all_at_once(looks)
+        return {**found, "trick": _trick(engine, f"{kind}://127.0.0.1:{port}/")}

@@ -224,9 +224,10 @@ def test_bad_input_is_refused_in_one_line_and_changes_nothing(
         assert len(lines) == 1 and lines[0].startswith("flota: "), lines
         assert re.search(error, lines[0]), lines
         assert seen(town) == before
-    finally:
+    except BaseException:
         town.attempt("n1", "rm", "-f", "bad")
         town.attempt("n1", "network", "rm", "bad")
+        raise
 
 
 @pytest.mark.parametrize("ports", [(f"{HELD}:80",), (f"{HELD}-{HELD}:80",), ("8072:80", f"{HELD}:81")])

@@ -18,7 +18,7 @@ import pytest
 from bench.http import Api
 from deploy.fleet import FLOTA, Fleet
 from tests.rig.conftest import IMAGE
-from tests.rig.support import address, background, local_pid, replicas, wait_replicas
+from tests.rig.support import AT_ONCE, address, background, local_pid, replicas, wait_replicas
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
@@ -174,8 +174,8 @@ def test_a_controller_killed_twenty_times_keeps_every_acknowledged_create(clean:
 
 def test_a_cut_off_host_is_replaced_within_5_s_and_its_surplus_goes_on_return(clean: Fleet) -> None:
     clean.flota("n1", "network", "create", "moved")
-    clean.flota("n1", "service", "create", "--name", "svc", "--replicas", "3", "--network", "moved", IMAGE,
-                "sleep", "9999")  # fmt: skip
+    clean.flota("n1", "service", "create", "--name", "svc", "--replicas", "3", "--network", "moved",
+                *AT_ONCE, IMAGE, "sleep", "9999")  # fmt: skip
     wait_replicas(clean, "svc", 3)
     clean.rig.cut("n3")
     began = time.time()

@@ -12,7 +12,7 @@ import pytest
 
 from deploy.fleet import Fleet
 from tests.rig.conftest import IMAGE
-from tests.rig.support import local_pid, on_host, replicas, wait_replicas
+from tests.rig.support import AT_ONCE, local_pid, on_host, replicas, wait_replicas
 from tests.support.talkers import PROMPT, SERVER, Talker, answers
 from tests.support.waiting import wait_until
 
@@ -48,7 +48,7 @@ class Town:
     def serve(self, name: str, *words: str, count: int = 2) -> None:
         """A service whose replicas answer `NAME.SLOT CLIENT` on the target port."""
         self.fleet.flota("n1", "service", "create", "--name", name, "--replicas", str(count),
-                         *words, IMAGE, "sleep", "9999")  # fmt: skip
+                         *AT_ONCE, *words, IMAGE, "sleep", "9999")  # fmt: skip
         self.follow(name, count)
 
     def follow(self, name: str, count: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.fleet import Fleet
 from tests.rig.conftest import IMAGE
-from tests.rig.support import address, local_pid, on_host, wait_replicas
+from tests.rig.support import AT_ONCE, address, local_pid, on_host, wait_replicas
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
@@ -53,7 +53,7 @@ def test_containers_and_services_are_found_on_every_host_and_without_daemons(cle
     assert addresses(fleet, "far", "spot.back") == {near}
     assert not addresses(fleet, "alien", "near")
 
-    words = ("service", "create", "--name", "web", "--replicas", "3", "--network", "back")
+    words = ("service", "create", "--name", "web", "--replicas", "3", "--network", "back", *AT_ONCE)
     fleet.flota("n1", *words, "--endpoint-mode", "dnsrr", IMAGE, "sleep", "9999")
     tasks = {address(task, "back") for task in wait_replicas(fleet, "web", 3)}
     wait_until(lambda: addresses(fleet, "near", "tasks.web") == tasks, deadline=10, what="tasks")

@@ -15,7 +15,7 @@ import pytest
 from deploy.fleet import Fleet
 from deploy.rig.netns import OUTSIDE_ADDRESS, address_of
 from tests.rig.conftest import IMAGE
-from tests.rig.support import local_pid, on_host, wait_replicas
+from tests.rig.support import AT_ONCE, local_pid, on_host, wait_replicas
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
@@ -140,7 +140,9 @@ def test_proxied_port_is_changed_refused_and_given_back(clean: Fleet) -> None:
 def test_service_is_told_its_clients_by_every_hosts_port(clean: Fleet) -> None:
     fleet = clean
     publish = ("-p", "published=7443,target=80,proxy-protocol=v1")
-    fleet.flota("n1", "service", "create", "--name", "web", "--replicas", "2", *publish, IMAGE, *WHO)
+    fleet.flota(
+        "n1", "service", "create", "--name", "web", "--replicas", "2", *AT_ONCE, *publish, IMAGE, *WHO
+    )
     wait_replicas(fleet, "web", 2)
     for host in ("n1", "n2", "n3"):
 

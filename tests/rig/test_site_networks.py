@@ -16,7 +16,7 @@ import pytest
 from deploy.fleet import Fleet
 from deploy.rig.netns import OUTSIDE_ADDRESS
 from tests.rig.conftest import IMAGE, RIG, running
-from tests.rig.support import local_pid, on_host, wait_replicas
+from tests.rig.support import AT_ONCE, local_pid, on_host, wait_replicas
 from tests.rig.test_overlay_table import BLOB, GIVER, TAKER
 from tests.support.hostprocess import run_in
 from tests.support.talkers import Talker, answers, server
@@ -155,7 +155,7 @@ def page_of(where: str) -> str:
 def test_service_on_the_sites_network_has_names_and_ports_of_every_host(site: Fleet) -> None:
     words = ("service", "create", "--name", "web", "--network", "lan", "--replicas", "2", "-p", "8080:80")
     page = "mkdir -p /www && hostname > /www/index.html && exec httpd -f -p 80 -h /www"
-    site.flota("n1", *words, IMAGE, "sh", "-c", page)
+    site.flota("n1", *words, *AT_ONCE, IMAGE, "sh", "-c", page)
     replicas = wait_replicas(site, "web", 2)
     own = {e["ipv4"] for r in replicas for e in r["status"]["endpoints"] if e["network_name"] == "lan"}
     container(site, "asker", "n1")

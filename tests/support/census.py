@@ -31,34 +31,31 @@ REST = 10.0
 _VOLATILE = re.compile(r" expires \d+sec| pref \w+")
 
 
-def _run(*argv: str) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    return done.stdout
+_LISTINGS = {
+    "link": ("ip", "-j", "link"),
+    "route -4": ("ip", "-4", "route", "show", "table", "all"),
+    "rule -4": ("ip", "-4", "rule"),
+    "route -6": ("ip", "-6", "route", "show", "table", "all"),
+    "rule -6": ("ip", "-6", "rule"),
+    "neighbour": ("ip", "neigh", "show", "nud", "permanent"),
+    "fdb": ("bridge", "fdb"),
+    "nft": ("nft", "list", "tables"),
+}
 
 
-def _links() -> Iterable[str]:
-    for link in json.loads(_run("ip", "-j", "link") or "[]"):
-        yield f"link {link['ifname']}"
-
-
-def _routes() -> Iterable[str]:
-    for family in ("-4", "-6"):
-        for line in _run("ip", family, "route", "show", "table", "all").splitlines():
-            yield f"route {family} {_VOLATILE.sub('', line.strip())}"
-        for line in _run("ip", family, "rule").splitlines():
-            yield f"rule {family} {line.strip()}"
-
-
-def _neighbours() -> Iterable[str]:
-    for line in _run("ip", "neigh", "show", "nud", "permanent").splitlines():
-        yield f"neighbour {line.strip()}"
-    for line in _run("bridge", "fdb").splitlines():
-        yield f"fdb {line.strip()}"
-
-
-def _nft() -> Iterable[str]:
-    for line in _run("nft", "list", "tables").splitlines():
-        yield f"nft {line.strip()}"
+def _listed() -> Iterable[str]:
+    """What programs tell of this network namespace. They run side by side: it is done twice for each test."""
+    running = {
+        kind: subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for kind, argv in _LISTINGS.items()
+    }
+    for kind, program in running.items():
+        said, _ = program.communicate()
+        if kind == "link":
+            yield from (f"link {link['ifname']}" for link in json.loads(said or "[]"))
+            continue
+        for line in map(str.strip, said.splitlines()):
+            yield f"{kind} {_VOLATILE.sub('', line) if kind.startswith('route') else line}"
 
 
 def _namespaces() -> Iterable[str]:
@@ -114,7 +111,7 @@ def _switches() -> Iterable[str]:
 
 def take(folders: Iterable[Path] = ()) -> Census:
     """Everything there is now; `folders` are state folders whose files count too."""
-    sources = (_links(), _routes(), _neighbours(), _nft(), _namespaces(), _mounts(), _cgroups(), _processes())
+    sources = (_listed(), _namespaces(), _mounts(), _cgroups(), _processes())
     lines = {line for source in (*sources, _loops(), _switches(), _files(folders)) for line in source}
     return frozenset(lines)
 
@@ -133,7 +130,7 @@ def left_behind(before: Census, folders: Iterable[Path] = ()) -> list[str]:
         return not found
 
     with suppress(AssertionError):
-        wait_until(at_rest, deadline=REST, pause=0.2)
+        wait_until(at_rest, deadline=REST, pause=0.05)
     return found
 
 

@@ -1,7 +1,7 @@
 """A host as a network namespace with a real NetReconciler in a process of its own, driven over a pipe.
 
-`HostProcess` is the test's end; run as a program, this file is the host's end: one JSON request a line
-(`method`, arguments by type), one JSON reply a line.
+`HostProcess` is the test's end, `main` the host's: one JSON request a line (`method`, arguments by type), one
+JSON reply a line.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from net.reconciler import NetReconciler
 from net.state import Link, NetState
 from net.watch import COMPARE
 from net.wireguard.choice import HostTunnels
+from tests.support import forkserver
+from tests.support.forkserver import Dialogue
 
 ARGUMENTS: dict[str, Any] = {
     "apply": NetworkPlan,
@@ -37,6 +39,7 @@ ARGUMENTS: dict[str, Any] = {
     "serve": dict[str, VirtualService | None],
     "police": HostPolicies,
 }
+HOST = "from tests.support import hostprocess; hostprocess.main()"
 
 
 class HostProcess:
@@ -48,17 +51,12 @@ class HostProcess:
         self.sysfs = run_dir.parent / f"{run_dir.name}.sys"
         """Where the namespace's own /sys is to be mounted."""
         self._compare = compare
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Dialogue | None = None
 
     def start(self) -> None:
-        argv = ["nsenter", f"--net=/run/netns/{self.netns}", sys.executable, __file__]
-        argv += [str(self.run_dir), str(self.sysfs), str(self._compare)]
-        root = str(Path(__file__).resolve().parents[2])
-        self._process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root, env={"PYTHONPATH": root}
-        )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
+        words = str(self.run_dir), self.sysfs.as_posix(), str(self._compare)
+        self._process = Dialogue(f"/run/netns/{self.netns}", HOST, *words)
+        assert self._process.line() == "ready"
 
     @property
     def running(self) -> bool:
@@ -68,23 +66,24 @@ class HostProcess:
         """As a crash: nothing is tidied."""
         assert self._process is not None
         self._process.kill()
-        self._wait()
+        self._process = None
 
     def stop(self) -> None:
-        assert self._process is not None and self._process.stdin is not None
-        self._process.stdin.close()
-        self._wait()
+        assert self._process is not None
+        self._process.end()
+        self._process = None
 
     def call(self, method: str, *arguments: Any) -> Any:
         assert self._process is not None
-        assert self._process.stdin is not None and self._process.stdout is not None
-        words = json.dumps([method, msgspec.to_builtins(arguments)])
-        self._process.stdin.write(words + "\n")
-        self._process.stdin.flush()
-        reply = json.loads(self._process.stdout.readline())
+        self._process.write(json.dumps([method, msgspec.to_builtins(arguments)]))
+        reply = json.loads(self._process.line())
         if "error" in reply:
             raise RuntimeError(reply["error"])
         return reply["result"]
+
+    def space(self, instance: str) -> str:
+        """A container's namespace."""
+        return str(self.run_dir / "ns" / instance)
 
     def run(self, *argv: str, check: bool = True, timeout: float = 20.0) -> subprocess.CompletedProcess[str]:
         """A program in the host's namespace."""
@@ -94,15 +93,17 @@ class HostProcess:
         self, instance: str, *argv: str, check: bool = True, timeout: float = 20.0
     ) -> subprocess.CompletedProcess[str]:
         """A program in a container's namespace."""
-        return run_in(str(self.run_dir / "ns" / instance), argv, check=check, timeout=timeout)
+        return run_in(self.space(instance), argv, check=check, timeout=timeout)
 
-    def _wait(self) -> None:
-        assert self._process is not None
-        self._process.wait(60)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None and not pipe.closed:
-                pipe.close()
-        self._process = None
+    def python(self, code: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A Python program in the host's namespace."""
+        return forkserver.run(f"/run/netns/{self.netns}", code, *words, check=check)
+
+    def python_inside(
+        self, instance: str, code: str, *words: str, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """A Python program in a container's namespace."""
+        return forkserver.run(self.space(instance), code, *words, check=check)
 
 
 def run_in(
@@ -191,5 +192,6 @@ async def _time_attach(network: NetReconciler, requests: list[EndpointRequest]) 
     return times
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """With a run directory, the mount of sysfs and the seconds between looks as arguments."""
     asyncio.run(_serve(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])))

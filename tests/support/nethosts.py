@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from model.ids import HostId, InstanceId, NetworkId
@@ -18,19 +18,23 @@ from model.status import BoundPort, Nic
 from model.tunnels import KeyPhase, TunnelEnd
 from model.view import NetworkPeer, NetworkView, Peer
 from net.host import INGRESS, EndpointRequest, NetworkPlan, PublishRequest, predefined_bridge
+from net.kernel import netns
 from net.loadbalance import VirtualService
 from net.state import LocalEnd
 from net.watch import COMPARE
 from net.wireguard import keys
+from tests.support import forkserver
 from tests.support.hostprocess import HostProcess, run_in
-from tests.support.waiting import wait_until
+from tests.support.waiting import side_by_side, wait_until
 
 OUTSIDE = "198.18.7.1"
 MTU = 1500
 
 
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
+def ip(*words: str, lines: Iterable[str] = ()) -> None:
+    """With `lines`, each a command for the same (`-batch`)."""
+    batch = ("-batch", "-") if lines else ()
+    subprocess.run(["ip", *words, *batch], check=True, capture_output=True, input="\n".join(lines), text=True)
 
 
 def host_id(number: int) -> HostId:
@@ -77,12 +81,10 @@ class NetHosts:
         """Fixed addresses, by host, on whatever network they lie in."""
         self.moved: dict[int, str] = {}
         """Underlay addresses of hosts that have others than `address` says."""
-        ip("netns", "add", self.switch)
-        ip("-n", self.switch, "link", "set", "lo", "up")
-        ip("-n", self.switch, "link", "add", "br0", "type", "bridge")
-        ip("-n", self.switch, "link", "set", "br0", "up")
-        ip("-n", self.switch, "address", "add", f"{OUTSIDE}/24", "dev", "br0")
-        for number in range(1, count + 1):
+        ip(lines=[f"netns add {self.switch}", *(f"netns add {self.name}h{n}" for n in self.networks)])
+        bridge = ("link add br0 type bridge", "link set br0 up", f"address add {OUTSIDE}/24 dev br0")
+        ip("-n", self.switch, lines=("link set lo up", *bridge))
+        for number in self.networks:
             self._host(number)
 
     @property
@@ -90,20 +92,22 @@ class NetHosts:
         return f"{self.name}sw"
 
     def _host(self, number: int) -> None:
-        netns, port = f"{self.name}h{number}", f"p{number}"
-        ip("netns", "add", netns)
-        ip("-n", self.switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", netns)
-        ip("-n", self.switch, "link", "set", port, "master", "br0", "up")
-        for words in (
-            ("address", "add", f"{address(number)}/24", "dev", "eth0"),
-            ("link", "set", "eth0", "up"),
-            ("link", "set", "lo", "up"),
-            ("route", "add", "default", "via", OUTSIDE),
-        ):
-            ip("-n", netns, *words)
+        name, port = f"{self.name}h{number}", f"p{number}"
+        port_lines = (
+            f"link add {port} type veth peer name eth0 netns {name}",
+            f"link set {port} master br0 up",
+        )
+        ip("-n", self.switch, lines=port_lines)
+        own_lines = (
+            f"address add {address(number)}/24 dev eth0",
+            "link set eth0 up",
+            "link set lo up",
+            f"route add default via {OUTSIDE}",
+        )
+        ip("-n", name, lines=own_lines)
         folder = self.folder / f"h{number}"
         folder.mkdir()
-        self.hosts[number] = HostProcess(netns, folder, compare=self._compare)
+        self.hosts[number] = HostProcess(name, folder, compare=self._compare)
         self.hosts[number].sysfs.mkdir()
         self.hosts[number].run("mount", "-t", "sysfs", "sysfs", str(self.hosts[number].sysfs))
         self.hosts[number].start()
@@ -149,7 +153,8 @@ class NetHosts:
         """Of eth0, as the kernel makes it (RFC 4291, appendix A)."""
 
         def made() -> str:
-            lines = self.hosts[number].run("cat", "/proc/net/if_inet6").stdout.splitlines()
+            at = f"/run/netns/{self.hosts[number].netns}"
+            lines = netns.inside(at, Path("/proc/thread-self/net/if_inet6").read_text).splitlines()
             return next((line.split()[0] for line in lines if line.endswith(" eth0")), "")
 
         return str(ipaddress.IPv6Address(int(wait_until(made, deadline=5, what="eth0's own address"), 16)))
@@ -211,8 +216,7 @@ class NetHosts:
         """All hosts carry these networks."""
         for number in self.networks:
             self.networks[number] = dict(wanted)
-        for number in self.hosts:
-            self.apply(number)
+        side_by_side(self.apply, ((number,) for number in self.hosts))
 
     def apply(self, number: int) -> None:
         self.hosts[number].call("apply", self.plan(number))
@@ -255,6 +259,9 @@ class NetHosts:
     def outside(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return run_in(f"/run/netns/{self.switch}", argv, check=check, timeout=20)
 
+    def python_outside(self, code: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return forkserver.run(f"/run/netns/{self.switch}", code, *words, check=check)
+
     def close(self) -> None:
         for host in self.hosts.values():
             if not host.running:
@@ -263,8 +270,7 @@ class NetHosts:
                 host.call("drop_namespace", instance)
             host.stop()
             subprocess.run(["umount", str(host.sysfs)], check=True)
-        for netns in [self.switch, *(h.netns for h in self.hosts.values())]:
-            ip("netns", "del", netns)
+        ip(lines=[f"netns del {name}" for name in (self.switch, *(h.netns for h in self.hosts.values()))])
         shutil.rmtree(self.folder)
 
 

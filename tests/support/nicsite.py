@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from net.nic.state import Wish
@@ -16,6 +16,7 @@ from tests.support.ownnetns import own_network_namespace
 PARENT, BRIDGE = "eth1", "fln0123456789ab"
 BESIDE = "eth2"
 """Another link, with routes that name addresses of the first one as their source."""
+LINKS = ((PARENT, "lan0"), (BESIDE, "lan1"))
 ROUTER, ROUTER6 = "198.18.9.1", "fd18:9::1"
 HOST, HOST6 = "198.18.9.11", "fd18:9::11"
 WISH = Wish(network="lan", parent=PARENT, bridge=BRIDGE, mtu=1500)
@@ -37,6 +38,14 @@ def run(*argv: str, check: bool = True) -> str:
     return done.stdout
 
 
+def batch(lines: Iterable[str], *words: str) -> None:
+    """Commands of ip(8)."""
+    done = subprocess.run(
+        ["ip", *words, "-batch", "-"], input="\n".join(lines), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 class Site:
     """The calling thread stands in the host's namespace; the router is in one of its own. `doubted`: the host
     looks for others that have its IPv6 addresses before it uses them (RFC 4862 5.4), which takes seconds."""
@@ -44,23 +53,29 @@ class Site:
     def __init__(self, *, doubted: bool = False) -> None:
         self.first = ""
         """The first `listing`, once `equip` made all that there is."""
-        Path("/proc/sys/net/ipv6/conf/default/dad_transmits").write_text("1" if doubted else "0")
+        defaults = Path("/proc/sys/net/ipv6/conf/default")
+        (defaults / "dad_transmits").write_text("1" if doubted else "0")
+        if not doubted:  # it would wait up to a second before it asks nobody
+            (defaults / "router_solicitation_delay").write_text("0")
         self.router = f"hnic{os.getpid() % 100000}"
         run("ip", "netns", "add", self.router)
-        run("ip", "link", "add", PARENT, "type", "veth", "peer", "name", "lan0", "netns", self.router)
-        self.at_router("ip", "link", "set", "lan0", "up")
-        self.at_router("ip", "address", "add", f"{ROUTER}/24", "dev", "lan0")
-        self.at_router("ip", "address", "add", f"{ROUTER6}/64", "dev", "lan0", "nodad")
-        self.at_router("ip", "address", "add", "203.0.113.1/32", "dev", "lo")
-        run("ip", "link", "set", PARENT, "up")
-        run("ip", "link", "add", BESIDE, "type", "veth", "peer", "name", "lan1", "netns", self.router)
-        self.at_router("ip", "link", "set", "lan1", "up")
-        run("ip", "address", "add", "198.18.20.11/24", "dev", BESIDE)
-        run("ip", "link", "set", BESIDE, "up")
+        batch(f"link add {link} type veth peer name {peer} netns {self.router}" for link, peer in LINKS)
+        batch(
+            (
+                "link set lan0 up",
+                f"address add {ROUTER}/24 dev lan0",
+                f"address add {ROUTER6}/64 dev lan0 nodad",
+                "address add 203.0.113.1/32 dev lo",
+                "link set lan1 up",
+            ),
+            "-n",
+            self.router,
+        )
+        batch((f"link set {PARENT} up", f"address add 198.18.20.11/24 dev {BESIDE}", f"link set {BESIDE} up"))
 
     def equip(self) -> None:
         """Addresses, routes and neighbours of all sorts."""
-        for words in (
+        words = (
             f"-4 address add {HOST}/24 broadcast 198.18.9.255 dev {PARENT} valid_lft 5000 preferred_lft 4000",
             f"-4 address add 198.18.9.12/24 dev {PARENT} label {PARENT}:1",
             f"-4 address add 198.18.8.12/24 dev {PARENT} noprefixroute",
@@ -81,8 +96,9 @@ class Site:
             f"-6 route add 2001:db8:5::/48 via {ROUTER6} dev {PARENT} expires 500",
             f"-4 neigh add 198.18.9.77 lladdr 02:00:00:00:00:77 nud permanent dev {PARENT}",
             f"-6 neigh add fd18:9::77 lladdr 02:00:00:00:00:77 nud permanent dev {PARENT}",
-        ):
-            run("ip", *words.split())
+        )
+        for family in ("-4", "-6"):
+            batch((line.removeprefix(family) for line in words if line.startswith(family)), family)
 
     def bridge(self) -> None:
         run("ip", "link", "add", BRIDGE, "mtu", "1500", "type", "bridge", "mcast_snooping", "0")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
+
+from tests.support.forkserver import Dialogue
 
 PROGRAM = """
 import select, signal, socket, struct, sys, time
@@ -36,12 +36,12 @@ class Pinging:
     """Begun when it is made; every 5 ms, if nothing else is said."""
 
     def __init__(self, namespace: str, target: str, *, pause: float = 0.005) -> None:
-        argv = ["nsenter", f"--net={namespace}", sys.executable, "-c", PROGRAM, target, str(pause)]
-        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None and self._process.stdout.readline() == "up\n"
+        self._program = Dialogue(namespace, PROGRAM, target, str(pause))
+        assert self._program.line() == "up"
 
     def end(self) -> tuple[int, int]:
         """How many were sent, and how many never answered."""
-        self._process.send_signal(signal.SIGTERM)
-        said = self._process.communicate(timeout=10)[0].split()
+        self._program.signal(signal.SIGTERM)
+        said = self._program.line().split()
+        self._program.end()
         return int(said[0]), int(said[0]) - int(said[1])

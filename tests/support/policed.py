@@ -9,7 +9,7 @@ from model.policy import Party, PolicyPeer, PolicyPort, PolicyRule, PolicySpec, 
 from model.spec import NetworkSpec, Subnet
 from net.naming import endpoint_mac, link_local
 from net.policy import HostPolicies, Place, endpoint_key, host_policies
-from tests.support.hostprocess import run_in
+from tests.support import forkserver
 from tests.support.nethosts import NetHosts, inner4, inner6, network_id, overlay, vip_ranges
 from tests.support.talkers import Talker, server
 
@@ -96,7 +96,7 @@ class Policed:
                 self._servers.append(server(self.space(number, index), f"web{number}"))
 
     def space(self, number: int, index: int) -> str:
-        return str(self.hosts.hosts[number].run_dir / "ns" / self.ids[number, index])
+        return self.hosts.hosts[number].space(self.ids[number, index])
 
     def hears(self, number: int, index: int, target: str, kind: str = "tcp", port: int = 80) -> bool:
         return asks(self.space(number, index), target, kind, port)
@@ -106,8 +106,8 @@ class Policed:
 
     def shouts(self, number: int, index: int, target: str, patience: float = ANSWER) -> bool:
         """Whether anybody answers a datagram to that address, a group's or everybody's."""
-        argv = ["python3", "-c", SHOUT, target, str(patience)]
-        return run_in(self.space(number, index), argv, check=False, timeout=20).returncode == 0
+        done = forkserver.run(self.space(number, index), SHOUT, target, str(patience), check=False)
+        return done.returncode == 0
 
     def unanswered(self, number: int, index: int, target: str) -> bool:
         """Nobody answers such a datagram."""
@@ -131,8 +131,8 @@ def instance_of(number: int, index: int) -> InstanceId:
 
 
 def asks(namespace: str, target: str, kind: str = "tcp", port: int = 80, patience: float = ANSWER) -> bool:
-    argv = ["python3", "-c", ASK, kind, target, str(port), str(patience)]
-    return run_in(namespace, argv, check=False, timeout=20).returncode == 0
+    words = kind, target, str(port), str(patience)
+    return forkserver.run(namespace, ASK, *words, check=False).returncode == 0
 
 
 def silence(namespace: str, target: str, kind: str = "tcp", port: int = 80) -> bool:

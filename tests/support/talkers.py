@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 
-from tests.support.hostprocess import run_in
+from tests.support import forkserver
+from tests.support.forkserver import Dialogue
 
 PORT = 80
 SERVER = """
@@ -54,6 +53,17 @@ for _ in range(int(count)):
         except OSError as error:
             print(type(error).__name__, "%.3f" % (time.monotonic() - began), flush=True)
 """.replace("PORT", str(PORT))
+REACH = """
+import socket, sys, threading
+def ask(target):
+    try:
+        with socket.create_connection((target, PORT), 3) as s:
+            if s.recv(99): print(target + "\\n", end="", flush=True)
+    except OSError: pass
+asking = [threading.Thread(target=ask, args=(target,)) for target in sys.argv[1:]]
+for one in asking: one.start()
+for one in asking: one.join()
+""".replace("PORT", str(PORT))
 PROMPT = """
 import socket, sys
 kind, target = sys.argv[1:]
@@ -75,26 +85,19 @@ class Talker:
     """A program in a namespace; each line said is answered with one."""
 
     def __init__(self, namespace: str, code: str, *words: str) -> None:
-        argv = ["nsenter", f"--net={namespace}", sys.executable, "-u", "-c", code, *words]
-        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.greeting = self._line()
+        self._program = Dialogue(namespace, code, *words)
+        self.greeting = self._program.line()
 
     def say(self, words: str) -> str:
-        assert self._process.stdin is not None
-        self._process.stdin.write(words + "\n")
-        self._process.stdin.flush()
-        return self._line()
+        self._program.write(words)
+        return self.line()
+
+    def line(self) -> str:
+        """What it says next."""
+        return self._program.line()
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        self._program.kill()
 
 
 def server(namespace: str, name: str) -> Talker:
@@ -110,6 +113,11 @@ def dialogue(namespace: str, kind: str, target: str) -> Talker:
 
 def answers(namespace: str, kind: str, targets: Sequence[str], count: int = 1) -> list[list[str]]:
     """Words of each answer of `count` rounds, a connection each; an error is its name and its seconds."""
-    argv = [sys.executable, "-c", CLIENT, kind, str(count), *targets]
-    found = run_in(namespace, argv, check=True, timeout=60)
+    found = forkserver.run(namespace, CLIENT, kind, str(count), *targets, timeout=60)
     return [line.split() for line in found.stdout.splitlines()]
+
+
+def unreached(namespace: str, targets: Sequence[str]) -> list[str]:
+    """Of these, asked all at once by TCP, those of which there is no answer in three seconds."""
+    found = forkserver.run(namespace, REACH, *targets, timeout=60).stdout.split()
+    return [target for target in targets if target not in found]
