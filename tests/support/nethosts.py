@@ -98,6 +98,8 @@ class NetHosts:
             f"link set {port} master br0 up",
         )
         ip("-n", self.switch, lines=port_lines)
+        detection = Path("/proc/sys/net/ipv6/conf/eth0/accept_dad")
+        netns.inside(f"/run/netns/{name}", lambda: detection.write_text("0"))  # peers use its address at once
         own_lines = (
             f"address add {address(number)}/24 dev eth0",
             "link set eth0 up",
