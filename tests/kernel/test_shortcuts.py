@@ -149,7 +149,9 @@ def test_packet_at_its_last_hop_is_answered_as_routers_do(pair: NetHosts) -> Non
     assert len(hops) == 3 and hops[-1] == inner4(spec, 2, 0), hops
 
 
-@pytest.mark.parametrize("mode", SPECS)
+@pytest.mark.parametrize(
+    "mode", ["routed", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("host-gw", "direct"))]
+)
 def test_members_of_services_take_no_shortcut_for_as_long_as_they_are_tracked(mode: str) -> None:
     with net_hosts(2, "flsm") as hosts:
         town = Town(hosts)
