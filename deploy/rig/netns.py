@@ -171,7 +171,8 @@ class NetnsRig:
     def spawn(self, host: str, argv: Sequence[str], *, log: str) -> subprocess.Popen[bytes]:
         with open(log, "ab") as output:
             return subprocess.Popen(
-                [*self.enter(host), *argv],
+                # nsenter(1) waits for the program, and would leave it behind
+                [*self.enter(host), "setpriv", "--pdeathsig", "KILL", "--", *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
