@@ -82,9 +82,11 @@ def local_pid(fleet: Fleet, host: str, pid: int) -> int:
 
 
 def background(fleet: Fleet, host: str, *words: str) -> subprocess.Popen[bytes]:
-    """A program on a host that runs beside the test; its output is kept."""
+    """A program on a host that runs beside the test, and ends with the process returned; its output is
+    kept."""
     return subprocess.Popen(
-        [*fleet.rig.enter(host), *words],
+        # nsenter(1) waits for the program, and would leave it behind
+        [*fleet.rig.enter(host), "setpriv", "--pdeathsig", "KILL", "--", *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
