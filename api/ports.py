@@ -40,6 +40,7 @@ from model.api import (
     UpdateService,
     UpdateSettings,
     VolumeInfo,
+    WaitCondition,
     WaitResult,
     Why,
 )
@@ -118,11 +119,10 @@ class ControllerPort(Protocol):
 
     async def update_bandwidth(self, ref: str, request: UpdateBandwidth) -> InstanceInfo: ...
 
-    async def wait_instance(
-        self, ref: str, condition: Literal["created", "running", "stopped", "removed", "next-exit", "wired"]
-    ) -> WaitResult:
+    async def wait_instance(self, ref: str, condition: WaitCondition) -> WaitResult:
         """`created`: its process is held, ready to attach and start; `stopped`: not running now; `wired`: its
-        networks and ports are as wanted, or it doesn't run, or the message says why they can't be."""
+        networks and ports are as wanted, or it doesn't run, or the message says why they can't be; `paused`,
+        `unpaused`: so it is, or nobody wants it any more, or it doesn't run, or the message says why not."""
         ...
 
     # -- services -----------------------------------------------------------------------------------

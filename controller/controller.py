@@ -20,7 +20,7 @@ from controller.core import Core
 from controller.pki import fingerprint, new_token, secret_hash, secret_of
 from controller.plan import Plan, put
 from controller.snapshot import Cluster
-from controller.waiting import Condition, answer, mark_of
+from controller.waiting import Condition, answer
 from model.api import (
     ConnectNetwork,
     CreateInstance,
@@ -127,12 +127,12 @@ class Controller(Core):
 
     async def wait_instance(self, ref: str, condition: Condition) -> WaitResult:
         ident = self._awaited(ref)
-        since = mark_of(self.statuses.get(ident))
+        began = self.statuses.get(ident)
         while True:
             cluster = self.snapshot()
             instance = cluster.instances.get(ident)
             status = self._status_of(cluster, instance) if instance else self.statuses.get(ident)
-            result = answer(condition, instance, status, since)
+            result = answer(condition, instance, status, began)
             if result is not None:
                 return result
             await self.statuses.changed(ident)

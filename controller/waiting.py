@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from model.api import WaitResult
+from model.api import WaitCondition, WaitResult
 from model.records import Desired, Instance
 from model.spec import Publish
 from model.status import BoundPort, InstanceStatus, Phase
 
-Condition = Literal["created", "running", "stopped", "removed", "next-exit", "wired"]
+Condition = WaitCondition
 Mark = tuple[int, int, float]
 """Names one end of a container: attempt, restarts, time."""
 _BEFORE_CREATED = frozenset({Phase.PENDING, Phase.ASSIGNED, Phase.PULLING, Phase.PREPARING})
@@ -23,10 +21,13 @@ def mark_of(status: InstanceStatus | None) -> Mark | None:
 
 
 def answer(
-    condition: Condition, instance: Instance | None, status: InstanceStatus | None, since: Mark | None
+    condition: Condition,
+    instance: Instance | None,
+    status: InstanceStatus | None,
+    began: InstanceStatus | None,
 ) -> WaitResult | None:
     """The result if the wait is over. `instance` None: its record is gone, `status` is the last one known;
-    `since` is the end that had been told when the wait for `next-exit` began."""
+    `began` is what had been told when the wait began."""
     if instance is None or status is None:
         if instance is None:
             return _result(status, Phase.REMOVED)
@@ -44,7 +45,9 @@ def answer(
         "created": phase not in _BEFORE_CREATED,
         "running": phase is Phase.RUNNING or phase.ended,
         "stopped": phase.ended or phase is Phase.CREATED,
-        "next-exit": mark_of(status) not in (None, since),
+        "next-exit": mark_of(status) not in (None, mark_of(began)),
+        "paused": _switched(instance, status, began, paused=True),
+        "unpaused": _switched(instance, status, began, paused=False),
     }[condition]
     return _result(status, phase) if over else None
 
@@ -62,6 +65,15 @@ def wired(instance: Instance, status: InstanceStatus) -> bool:
 def _port(port: BoundPort | Publish) -> tuple[object, ...]:
     """What a wish and what stands have in common; the number may be the host's choice."""
     return port.target, port.protocol, port.host_ip, port.allow, port.proxy_protocol
+
+
+def _switched(
+    instance: Instance, status: InstanceStatus, began: InstanceStatus | None, *, paused: bool
+) -> bool:
+    """Whether it is, or nobody wants it any more, or it can't be, or its host has said since why not."""
+    wanted = (instance.desired is Desired.PAUSED) is paused
+    news = bool(status.message) and (began is None or status.message != began.message)
+    return status.paused is paused or not wanted or status.phase is not Phase.RUNNING or news
 
 
 def _in_vain(instance: Instance, status: InstanceStatus) -> bool:

@@ -50,6 +50,11 @@ class StopRequest(Struct):
     signal: str = ""
 
 
+WaitCondition = Literal[
+    "created", "running", "stopped", "removed", "next-exit", "wired", "paused", "unpaused"
+]
+
+
 class WaitResult(Struct):
     exit_code: int | None
     phase: str

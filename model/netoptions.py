@@ -16,8 +16,8 @@ SITE_DRIVERS = frozenset({"macvlan", "ipvlan", "nic"})
 """Their subnet is the site's own, with the site's router: containers stand among its machines."""
 COMMON = ("mtu", "icc")
 KNOWN: Mapping[str, tuple[str, ...]] = {
-    "overlay": (*COMMON, "mode", "vni", "rps", "direct", "encrypted", "rekey"),
-    "host-gw": (*COMMON, "rps"),
+    "overlay": (*COMMON, "mode", "vni", "rps", "direct", "shortcuts", "encrypted", "rekey"),
+    "host-gw": (*COMMON, "rps", "shortcuts"),
     "bridge": COMMON,
     "macvlan": ("mtu", "parent", "mode"),
     "ipvlan": ("mtu", "parent", "mode", "flag"),
@@ -25,7 +25,8 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
 }
 """mtu: of the containers' interfaces. icc: `off` keeps containers of the network apart but for published
 ports. mode: routed or bridged. vni: the VXLAN's number. rps: `off` keeps a stream on one processor. direct:
-`on` does without the tunnel between hosts that share a link.
+`on` does without the tunnel between hosts that share a link. shortcuts: `off` leads packets between hosts
+through the whole of the hosts' network stack.
 encrypted: `on` sends what goes to other hosts by WireGuard.
 rekey: how often the keys of that are changed, or `off`.
 parent: the host's link that containers stand on (`model.parents`). mode and flag: the kernel's own."""
@@ -54,7 +55,7 @@ _REFUSED: Mapping[str, str] = {
 def canonical(options: Mapping[str, str]) -> dict[str, str]:
     """With our names for docker's. The order is kept."""
     found = {_DOCKERS.get(key, key): value for key, value in options.items()}
-    for switch in ("icc", "encrypted", "direct", "rps"):
+    for switch in ("icc", "encrypted", "direct", "rps", "shortcuts"):
         if switch in found:
             found[switch] = _SWITCHES.get(found[switch], found[switch])
     if found.get("encrypted") == "":  # docker's way to say it
@@ -146,6 +147,7 @@ _CHECKS: Mapping[str, Callable[[str], bool]] = {
     "flag": lambda text: text in FLAGS,
     "parent": is_parent,
     "rps": lambda text: text in ("on", "off"),
+    "shortcuts": lambda text: text in ("on", "off"),
     "icc": lambda text: text in ("on", "off"),
     "encrypted": lambda text: text in ("on", "off"),
     "rekey": _rekey,
@@ -157,6 +159,7 @@ _WORDS: Mapping[str, str] = {
     "flag": _either(FLAGS),
     "parent": "a link's name (eth1, eth1.20, en*) or label:KEY",
     "rps": "on or off",
+    "shortcuts": "on or off",
     "icc": "on or off",
     "encrypted": "on or off",
     "rekey": "a time of a minute or more such as 24h, or off",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aio.supervisor import in_thread
 from model.errors import CommandFailed
+from net import shortcuts
 from net.diff import Op, Operation, diff, removes, roamed
 from net.drift import held_again
 from net.endpoint import InstanceNetwork
@@ -104,6 +105,9 @@ class Convergence:
         self._stands = failure is None
         if before.chains != self.firewall.chains:
             log.info("published ports follow firewalld, whose rules for what comes in are others now")
+        if before.alone != self.firewall.alone:
+            log.info("packets between hosts take %s", "shortcuts" if self.firewall.alone else "no shortcuts")
+        if (before.chains, before.alone) != (self.firewall.chains, self.firewall.alone):
             operations = [operation for operation in operations if isinstance(operation, Op)]
         return operations, failure
 
@@ -130,15 +134,19 @@ class Convergence:
         operations: Sequence[Operation],
         compare: Callable[[], Awaitable[tuple[Sequence[Operation], CommandFailed | None]]],
         *,
+        could: Sequence[Operation] = (),
         needed: bool = False,
     ) -> bool:
-        """Issued; whether everything had to be compared for it, since something was not as remembered.
-        `needed`: raises CommandFailed when it can't be even then."""
+        """Issued; whether something was not as remembered. `could`: issued with them if that can be; nothing
+        depends on it. `needed`: raises CommandFailed when it can't be even after everything was compared."""
         try:
-            await self.issue(operations)
+            await self.issue((*operations, *could))
             return False
         except CommandFailed as error:
             log.warning("comparing everything, since %s", error)
+            if could:
+                await self.change(operations, compare, needed=needed)
+                return True
             if (failure := (await compare())[1]) is not None:
                 raise failure from error
         try:
@@ -148,6 +156,13 @@ class Convergence:
                 raise
             log.info("the comparison has done it already, or the next one will: %s", again)
         return True
+
+    async def close(self) -> None:
+        """No packet takes a shortcut while nobody sees whether anybody else filters what passes."""
+        try:
+            await self._kernel.apply((shortcuts.REMOVAL,))
+        except CommandFailed as error:
+            log.info("packets between hosts may take shortcuts until the agent is back: %s", error)
 
     async def _difference(self, want: NetState) -> Sequence[Operation]:
         inner = tuple(link for link in want.links.values() if link.foot is not None and link.kind in UPPER)

@@ -2,9 +2,9 @@
 Pure.
 
 Removals come first and in reverse (rule, route, FDB, neighbour, address, link), then the packet filter, so
-that no link is up before its rules stand, then link, limit, sysctl, address, neighbour, FDB, route and, last,
-rule: traffic starts only once its way is complete. Invariant: `diff(x, x)` is empty, and only objects of
-`have` are ever removed.
+that no link is up before its rules stand, then link, limit, sysctl, address, neighbour, FDB, route, rule and,
+last, shortcuts: traffic starts only once its way is complete. Invariant: `diff(x, x)` is empty, and only
+objects of `have` are ever removed.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def diff(want: NetState, have: NetState, stood: Container[Place] = frozenset()) 
     ]
     return (
         *removed,
-        *nft_operations(want.tables, left.tables),
+        *nft_operations(_of_stack(want.tables), _of_stack(left.tables)),
         *_links(want, left),
         *(Op(verb="change", item=item) for item in _sorted(want.limits - left.limits)),
         *(Op(verb="add", item=item) for item in _sorted(want.detours - left.detours)),
@@ -150,6 +150,7 @@ def diff(want: NetState, have: NetState, stood: Container[Place] = frozenset()) 
         ),
         *(Op(verb="add", item=item) for item in _sorted(want.rules - left.rules)),
         *_admissions(want, left),
+        *_shortcuts(want, left),
     )
 
 
@@ -184,6 +185,26 @@ def removes(operation: Operation, links: Container[str]) -> bool:
     if not isinstance(operation, Op) or operation.verb != "remove":
         return False
     return isinstance(operation.item, Link) and operation.item.name in links
+
+
+def _of_stack(tables: Mapping[Family, NftTable]) -> Mapping[Family, NftTable]:
+    """Those that stand by themselves. Chains of family netdev are on links, and their elements name some."""
+    return {family: table for family, table in tables.items() if family != "netdev"}
+
+
+def _shortcuts(want: NetState, have: NetState) -> tuple[Operation, ...]:
+    """The table of the links. Its rules know those by number, so it is made anew where some are."""
+    now, then = want.tables.get("netdev"), have.tables.get("netdev")
+    if now is not None and any(link not in have.links for link in want.links if _leads_to(now, link)):
+        then = None
+    return nft_operations(
+        {"netdev": now} if now is not None else {}, {"netdev": then} if then is not None else {}
+    )
+
+
+def _leads_to(table: NftTable, link: str) -> bool:
+    quoted = f'"{link}"'
+    return any(quoted in rule.text for chain in table.chains.values() for rule in chain.rules)
 
 
 def nft_operations(want: Mapping[Family, NftTable], have: Mapping[Family, NftTable]) -> tuple[Operation, ...]:

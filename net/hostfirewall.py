@@ -48,6 +48,8 @@ class HostFirewall(Struct):
     chains: tuple[tuple[Step, ...], ...] = ()
     admissions: tuple[Admission, ...] = ()
     """What must stand in Docker's chain (`net.dockeruser`)."""
+    alone: bool = False
+    """Nobody but us filters what passes, and this kernel knows shortcuts (`net.shortcuts`)."""
     unrouted: Mapping[str, tuple[str, ...]] = {}
     """By family's digit: links between which the host did not route before flota."""
 

@@ -220,6 +220,11 @@ def delta(
     return ElementChange(gone=gone, new=new)
 
 
+def served(elements: Mapping[str, Iterable[bytes]]) -> frozenset[bytes]:
+    """The members among elements, of both families."""
+    return frozenset(member for name in ("served4", "served6") for member in elements.get(name, ()))
+
+
 def elements_of(service: VirtualService) -> Elements:
     """One service's. An address without members has none: it is refused (see `net.servicechains`)."""
     found = _none()

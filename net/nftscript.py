@@ -19,6 +19,7 @@ from model.errors import CommandFailed
 from net.state import Chain, ElementSet, Family, NftTable, Rule
 
 TABLE = "flota"
+NOWHERE = "leads to a link that is gone"
 _NAME = re.compile(r"[0-9A-Za-z_-]{1,127}\Z")
 _WORD = r"(?:[0-9A-Za-z]|::)[0-9A-Za-z_:./-]*"
 """An address, prefix or range, MAC, link, protocol, number or number's range, as nft lists them."""
@@ -74,7 +75,7 @@ def parse_listing(listing: Mapping[str, Any]) -> NftTable:
                 policy=chain.get("policy", "accept"),
             )
         elif rule := entry.get("rule"):
-            seen = Rule(text="", why=rule.get("comment", ""))
+            seen = Rule(text="", why=NOWHERE if _leads_nowhere(rule) else rule.get("comment", ""))
             rules.setdefault(rule["chain"], []).append(seen)
         elif found := entry.get("set") or entry.get("map"):
             sets[found["name"]] = ElementSet(
@@ -89,6 +90,12 @@ def parse_listing(listing: Mapping[str, Any]) -> NftTable:
         for name, chain in chains.items()
     }
     return NftTable(chains=whole, sets=sets, dormant=dormant)
+
+
+def _leads_nowhere(rule: Mapping[str, Any]) -> bool:
+    """Rules know links by number; one that no link has any more is listed as such."""
+    steps = (step.get("fwd", {}) for step in rule.get("expr", ()) if isinstance(step, dict))
+    return any(str(step.get("dev", "")).isdigit() for step in steps)
 
 
 def _frame(table: NftTable) -> Any:
@@ -113,7 +120,10 @@ def _whole(family: Family, table: NftTable) -> Iterable[str]:
     for name, chain in table.chains.items():
         yield f"  chain {_named(name)} {{"
         if chain.hook:
-            yield f"    type {chain.type} hook {chain.hook} priority {chain.priority}; policy {chain.policy};"
+            where = f'{chain.hook} device "{chain.device}"' if chain.device else chain.hook
+            yield _line(
+                f"    type {chain.type} hook {where} priority {chain.priority}; policy {chain.policy};"
+            )
         for rule in chain.rules:
             yield _line(f'    {rule.text} comment "{_unquoted(comment(rule))}"')
         yield "  }"

@@ -8,7 +8,8 @@ the answer is what a comparison of both plans' whole states would give, or None.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -17,18 +18,26 @@ from model.netoptions import encrypted
 from model.view import NetworkView, Peer
 from net.diff import NftOp, Operation, diff
 from net.host import INGRESS, NetworkPlan
+from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.plan import desired
+from net.spans import Span, is_single, lies_in, span_of
 
 
-def peer_changes(before: NetworkPlan, after: NetworkPlan) -> tuple[Operation, ...] | None:
-    """From the one plan to the other. None where more than peers differs, or nothing does: then it takes a
-    whole comparison."""
+def peer_changes(
+    before: NetworkPlan, after: NetworkPlan, firewall: HostFirewall = NO_FIREWALL
+) -> tuple[Operation, ...] | None:
+    """From the one plan to the other, beside that firewall. None where more than peers differs, or nothing
+    does: then it takes a whole comparison."""
     if _bare(before) != _bare(after):
         return None
     hosts = _differing(before, after)
     if not hosts or any(_shared(p.peers, hosts) or _enters(p, hosts) for p in (before, after)):
         return None
-    then, now = desired(_among(before, hosts), ()), desired(_among(after, hosts), ())
+    if firewall.alone:
+        if any(_left(p, hosts) for p in (before, after)):
+            return None
+        hosts = _cut(before, hosts) | _cut(after, hosts)
+    then, now = (desired(_among(plan, hosts), (), firewall) for plan in (before, after))
     operations = diff(now, then)
     whole = any(isinstance(op, NftOp) and op.whole for op in operations)
     return None if whole else operations
@@ -62,6 +71,46 @@ def _enters(plan: NetworkPlan, hosts: Container[HostId]) -> bool:
         if view.id == INGRESS or encrypted(view.spec.options)
         for member in view.peers
     )
+
+
+def _left(plan: NetworkPlan, hosts: Container[HostId]) -> bool:
+    """Whether one has an address that lies in this host's blocks: an endpoint here had it, maybe."""
+    for view in plan.networks.values():
+        own = [span_of(block) for block in view.held]
+        singles = (b for m in view.peers if m.host in hosts for b in m.blocks if is_single(b))
+        if any(lies_in(span_of(single), own) for single in singles):
+            return True
+    return False
+
+
+def _cut(plan: NetworkPlan, hosts: frozenset[HostId]) -> frozenset[HostId]:
+    """With those whose ranges depend on what these have: an address with a route of its own is cut out of the
+    block in which it lies (`net.shortcuts`)."""
+    found = hosts
+    for view in plan.networks.values():
+        ranges = [(*span_of(block), member.host) for member in view.peers for block in member.blocks]
+        singles = [(version, low, host) for version, (low, high), host in ranges if low == high]
+        if not singles:
+            continue
+        wide = [(version, span, host) for version, span, host in ranges if span[0] != span[1]]
+        moved = _points(single for single in singles if single[2] in hosts)
+        near = hosts | {host for version, span, host in wide if _holds(moved, version, span)}
+        cut = [(version, span) for version, span, host in wide if host in near]
+        found |= near | {host for version, at, host in singles if lies_in((version, (at, at)), cut)}
+    return found
+
+
+def _points(singles: Iterable[tuple[int, int, HostId]]) -> Mapping[int, Sequence[int]]:
+    """By family, in order."""
+    found: dict[int, list[int]] = {}
+    for version, at, _ in sorted(singles):
+        found.setdefault(version, []).append(at)
+    return found
+
+
+def _holds(points: Mapping[int, Sequence[int]], version: int, span: Span) -> bool:
+    known = points.get(version, ())
+    return bisect_left(known, span[0]) < bisect_right(known, span[1])
 
 
 def _among(plan: NetworkPlan, hosts: Container[HostId]) -> NetworkPlan:

@@ -17,7 +17,7 @@ from model.errors import InvalidInput, NotFound, Problem
 from model.ids import short
 from model.netoptions import SITE_DRIVERS
 from model.view import NetworkView
-from net import loadbalance, policychains
+from net import loadbalance, policychains, shortcuts
 from net.backend import BACKENDS
 from net.backend.base import Backend, Member, Scene, Traits, is_ipv6
 from net.backend.nic import wish_of
@@ -93,11 +93,18 @@ def check(plan: NetworkPlan) -> None:
 
 
 def desired(
-    plan: NetworkPlan, instances: Iterable[InstanceNetwork], firewall: HostFirewall = NO_FIREWALL
+    plan: NetworkPlan,
+    instances: Iterable[InstanceNetwork],
+    firewall: HostFirewall = NO_FIREWALL,
+    served: Iterable[bytes] | None = (),
 ) -> NetState:
-    """Everything that should be on this host, beside that firewall. The plan has passed `check`."""
+    """Everything that should be on this host, beside that firewall, while these members of services (packed
+    addresses) are tracked; None: nobody knows which, so no packet takes a shortcut. The plan has passed
+    `check`."""
     scene, known = scene_of(plan), tuple(instances)
-    fragments = [backend_of(view).fragment(view, scene) for _, view in sorted(plan.networks.items())]
+    views = [view for _, view in sorted(plan.networks.items())]
+    made = [backend_of(view).fragment(view, scene) for view in views]
+    fragments = list(made)
     fragments.append(
         NetState(
             links=endpoint_links(plan, known),
@@ -120,8 +127,25 @@ def desired(
         rules=frozenset(r for f in fragments for r in f.rules),
         admissions=frozenset(a for f in fragments for a in f.admissions),
         sysctls=_merge("sysctl", (f.sysctls for f in fragments)),
-        tables=filter_tables(plan, known, firewall),
+        tables={
+            **filter_tables(plan, known, firewall),
+            **_shortcuts(plan, zip(views, made, strict=True), known, served if firewall.alone else None),
+        },
     )
+
+
+def _shortcuts(
+    plan: NetworkPlan,
+    made: Iterable[tuple[NetworkView, NetState]],
+    known: Iterable[InstanceNetwork],
+    served: Iterable[bytes] | None,
+) -> Mapping[Family, NftTable]:
+    if served is None:
+        return {}
+    scene, feet = scene_of(plan), [endpoint for instance in known for endpoint in instance.endpoints]
+    members = [(Member(view=view, traits=traits_of(view, scene)), state) for view, state in made]
+    table = shortcuts.table(members, plan.policies, feet, served)
+    return {} if table is None else {"netdev": table}
 
 
 def service_frame(plan: NetworkPlan, firewall: HostFirewall = NO_FIREWALL) -> Frame:
@@ -133,7 +157,7 @@ def service_frame(plan: NetworkPlan, firewall: HostFirewall = NO_FIREWALL) -> Fr
         onlink=tuple(name for t in traits if t.onlink for name in t.inner),
         direct=tuple(_lanes(plan, scene)),
         ports=INGRESS in plan.networks,
-        firewall=replace(firewall, admissions=(), unrouted={}),
+        firewall=replace(firewall, admissions=(), unrouted={}, alone=False),
     )
 
 

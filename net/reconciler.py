@@ -28,6 +28,7 @@ from net.drift import drift_of, not_repaired, services_drift
 from net.endpoint import InstanceNetwork, endpoint_status, removal, same_but_ways
 from net.endpointfiles import EndpointFiles
 from net.fences import Fences
+from net.homing import home_changes
 from net.host import FIRST_PORT, LAST_PORT, Drift, EndpointRequest, NetworkPlan, PublishRequest
 from net.kernel.base import Kernel
 from net.kernel.host import host_kernel
@@ -110,6 +111,7 @@ class NetReconciler:
     async def close(self) -> None:
         await self._supervisor.close()
         await self._leasing.clients.close()
+        await self._convergence.close()
         await self._kernel.close()
 
     async def remove_all(self) -> None:
@@ -132,7 +134,7 @@ class NetReconciler:
             self._convergence.spared = await self._nics.want(wishes(plan, self._controllers()))
             before, self._plan, failure = self._plan, plan, None
             unfenced = await self._fences.all(plan, self._instances.values())
-            known = None if before is None else peer_changes(before, plan)
+            known = None if before is None else peer_changes(before, plan, self._convergence.firewall)
             if known is None or not await self._convergence.step(known):
                 _, failure = await self._converge()
             frame = service_frame(plan, self._convergence.firewall)
@@ -360,21 +362,24 @@ class NetReconciler:
         CommandFailed when it can't be; an endpoint must not stand without its rules."""
         if self._plan is None:
             return
-        changes = element_changes(self._plan, before, after, self._convergence.firewall)
-        await self._change(changes, needed=needed)
+        made = (self._plan, before, after, self._convergence.firewall)
+        await self._change(element_changes(*made), home_changes(*made), needed=needed)
         self._parting.changed(before, after)
 
-    async def _change(self, operations: Sequence[Operation], *, needed: bool = False) -> None:
-        if await self._convergence.change(operations, self._converge, needed=needed):
+    async def _change(
+        self, operations: Sequence[Operation], could: Sequence[Operation] = (), *, needed: bool = False
+    ) -> None:
+        if await self._convergence.change(operations, self._converge, could=could, needed=needed):
             self._bell.ring()
 
     async def _converge(self, *, thorough: bool = False) -> tuple[Sequence[Operation], CommandFailed | None]:
         """As `Convergence.to`, to what the plan means for the instances that there are."""
         plan = self._plan
         assert plan is not None
-        present = await self._convergence.present(self._instances.values())
-        done = await self._convergence.to(lambda beside: desired(plan, present, beside), thorough=thorough)
-        self._loopback.stands(plan, present)
+        here = await self._convergence.present(self._instances.values())
+        served = await self._serving.tracked()
+        done = await self._convergence.to(lambda wall: desired(plan, here, wall, served), thorough=thorough)
+        self._loopback.stands(plan, here)
         return done
 
     async def _look(self, thorough: bool) -> tuple[list[Drift], CommandFailed | None]:

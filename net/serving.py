@@ -2,7 +2,8 @@
 
 A change costs its own elements: one transaction, no listing. Everything is compared only at the start and
 when nft's generation says that somebody else changed something. Invariant: the ledger is what should be; a
-refused change never leaves it half told, the next comparison makes up for it.
+refused change never leaves it half told, the next comparison makes up for it. And whoever is tracked takes no
+shortcut (`net.shortcuts`): before the first packet is, and until the last one was.
 """
 
 from __future__ import annotations
@@ -14,8 +15,17 @@ from collections.abc import Iterable, Mapping
 from aio.mailbox import Bell
 from model.errors import CommandFailed
 from net.diff import NftOp
-from net.kernel.base import Kernel
-from net.loadbalance import VERDICTS, Flow, Ledger, ServiceChange, VirtualService, delta
+from net.kernel.base import Kernel, SeenServices
+from net.loadbalance import (
+    VERDICTS,
+    ElementChange,
+    Flow,
+    Ledger,
+    ServiceChange,
+    VirtualService,
+    delta,
+    served,
+)
 from net.portelements import REFUSED
 from net.servicechains import Frame, all_chains, comments, completing_script, removing_script
 
@@ -59,6 +69,17 @@ class Serving:
         self._frame, self._here = frame, here
         await self._compare()
         self._bell.ring()
+
+    async def tracked(self) -> frozenset[bytes] | None:
+        """Members whose packets are tracked here, those that linger too. What the kernel has from before
+        counts until it was compared; None where that can't be looked at."""
+        try:
+            if not self._sure:
+                self._adopt(await self._kernel.observe_services())
+        except CommandFailed as error:
+            log.warning("packets between hosts take no shortcuts, since %s", error)
+            return None
+        return served(self._ledger.elements)
 
     @property
     def published(self) -> set[tuple[str, int]]:
@@ -120,9 +141,11 @@ class Serving:
             change = self._ledger.release(idle)
             if not self._wanted and self._chains:
                 await self._remove()
+                await self._kernel.track(gone=served(change.gone))
             elif self._sure and not change.empty:
-                await self._kernel.change_services(change)
-                self.mutations += 1
+                self._sure = False
+                await self._issue(change)
+                self._sure = True
 
     async def follow(self, frame: Frame) -> None:
         """What services stand in is another now."""
@@ -140,7 +163,13 @@ class Serving:
     async def _program(self, change: ServiceChange) -> None:
         picks = _chains(change.elements.new)
         await self._complete(picks - self._chains.keys())
-        await self._kernel.change_services(change.elements)
+        await self._issue(change.elements)
+
+    async def _issue(self, change: ElementChange) -> None:
+        """Who comes takes no shortcut before anything leads to him; who goes, until nothing does any more."""
+        await self._kernel.track(come=served(change.new))
+        await self._kernel.change_services(change)
+        await self._kernel.track(gone=served(change.gone))
         self.mutations += 1
 
     async def _complete(self, picks: set[str]) -> int:
@@ -159,7 +188,7 @@ class Serving:
         self._sure = False
         seen = await self._kernel.observe_services()
         self._chains = dict(seen.chains)
-        self._ledger.adopt({*seen.elements.get("served4", ()), *seen.elements.get("served6", ())})
+        self._adopt(seen)
         if not self._wanted:
             if seen.chains:
                 await self._remove()
@@ -174,10 +203,12 @@ class Serving:
             wrong, elements = await self._complete(self._picks()), {}
         difference = delta(elements, self._ledger.elements)
         if not difference.empty:
-            await self._kernel.change_services(difference)
-            self.mutations += 1
+            await self._issue(difference)
         self._sure = True
         return wrong + difference.size
+
+    def _adopt(self, seen: SeenServices) -> None:
+        self._ledger.adopt(served(seen.elements))
 
     async def _remove(self) -> None:
         await self._kernel.apply((NftOp(family="inet", script=removing_script(), whole=False),))

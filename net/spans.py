@@ -7,7 +7,8 @@ allows exactly what went in, whatever the ranges are and however they lie in eac
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -188,6 +189,22 @@ def without(cidr: str, but: Iterable[str]) -> Iterable[str]:
     for below, above in pairwise(edges):
         if above - below > 1:
             yield _span(kind(below + 1), kind(above - 1))
+
+
+def is_single(text: str) -> bool:
+    """Whether a range is one address."""
+    _, (low, high) = span_of(text)
+    return low == high
+
+
+def punched(text: str, holes: Mapping[int, Sequence[int]]) -> Iterator[str]:
+    """As `without`, where many ranges are cut by many addresses: those are given by family, in order."""
+    version, (low, high) = span_of(text)
+    known = holes.get(version, ())
+    inside = known[bisect_left(known, low) : bisect_right(known, high)]
+    for below, above in pairwise((low - 1, *inside, high + 1)):
+        if above - below > 1:
+            yield span_text(version, (below + 1, above - 1))
 
 
 def _span(first: Any, last: Any) -> str:

@@ -258,6 +258,9 @@ class Chain(Struct):
     priority: int = 0
     policy: str = "accept"
     """Of a chain with a hook. Ours accept; another is a stranger's doing."""
+    device: str = ""
+    """Of family netdev: the link on which it is. nft's listings as JSON leave it out, so it is part of such a
+    chain's name."""
 
 
 class ElementSet(Struct):
@@ -289,7 +292,7 @@ class NftTable(Struct):
     """Switched off as a whole, which ours never are."""
 
 
-Family = Literal["inet", "bridge"]
+Family = Literal["inet", "bridge", "netdev"]
 
 
 class NetState(Struct):

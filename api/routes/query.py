@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import functools
 import typing
-from typing import Literal
 
 import msgspec
 from multidict import MultiMapping
 
+from model.api import WaitCondition
 from model.errors import InvalidInput, Problem
 from model.spec import Struct
 
@@ -43,7 +43,7 @@ class Rename(Struct):
 
 
 class Wait(Struct):
-    condition: Literal["created", "running", "stopped", "removed", "next-exit", "wired"] = "stopped"
+    condition: WaitCondition = "stopped"
 
 
 class Kill(Struct):

@@ -13,6 +13,7 @@ from cli import render
 from cli.context import UNSTARTED, App, each, format_option, now, out, pass_app, segment, short, show
 from cli.render import Column
 from model.api import InstanceInfo, StatsSample
+from model.errors import CommandFailed
 from model.quantity import format_bytes, parse_duration
 
 
@@ -143,7 +144,7 @@ def kill(app: App, refs: tuple[str, ...], signal: str) -> None:
 @pass_app
 def pause(app: App, refs: tuple[str, ...]) -> None:
     """Freeze all processes of containers."""
-    each(refs, lambda ref: app.call("POST", f"/v1/instances/{segment(ref)}/pause"))
+    each(refs, lambda ref: _switch(app, ref, "pause"))
 
 
 @click.command()
@@ -151,7 +152,16 @@ def pause(app: App, refs: tuple[str, ...]) -> None:
 @pass_app
 def unpause(app: App, refs: tuple[str, ...]) -> None:
     """Thaw frozen containers."""
-    each(refs, lambda ref: app.call("POST", f"/v1/instances/{segment(ref)}/unpause"))
+    each(refs, lambda ref: _switch(app, ref, "unpause"))
+
+
+def _switch(app: App, ref: str, verb: str) -> None:
+    """Until its host has done it. Raises CommandFailed in its words when that can't be; Unavailable where it
+    is lost."""
+    info = app.call("POST", f"/v1/instances/{segment(ref)}/{verb}")
+    reply = app.wait(info["instance"]["id"], f"{verb}d")
+    if reply.get("phase") == "running" and reply.get("message"):
+        raise CommandFailed(reply["message"], hint="It is recorded and tried again")
 
 
 @click.command()

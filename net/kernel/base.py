@@ -6,7 +6,7 @@ Invariant: `observe` reports objects of ours only, so nothing foreign can ever b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Protocol
 
@@ -64,6 +64,12 @@ class Kernel(Protocol):
 
     async def change_services(self, change: ElementChange) -> None:
         """One transaction. Raises CommandFailed when an element was not as thought; then nothing changed."""
+        ...
+
+    async def track(self, *, come: Set[bytes] = frozenset(), gone: Set[bytes] = frozenset()) -> None:
+        """Members of services (packed) that take no shortcut any more (`net.shortcuts`), or may again;
+        nothing where there are no shortcuts. Raises CommandFailed if one that comes could still take one; who
+        goes though he is not there is no failure."""
         ...
 
     async def forget(self, flows: Sequence[Flow]) -> None:

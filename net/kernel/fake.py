@@ -7,7 +7,7 @@ It passes the same contract suite as `net.kernel.linux` (tests/contract/test_ker
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 import msgspec
@@ -19,8 +19,9 @@ from net.flows import Change, Connection, is_stale
 from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.kernel.base import SeenServices
 from net.kernel.fakeservices import FakeServices
-from net.loadbalance import ElementChange, Flow
+from net.loadbalance import ElementChange, Flow, served
 from net.servicechains import TABLE as SERVICE_TABLE
+from net.shortcuts import tracked
 from net.state import (
     UPPER,
     Address,
@@ -42,7 +43,7 @@ from net.state import (
     Way,
 )
 
-_ELEMENTS = re.compile(r"(add|delete) element (?:inet|bridge) flota (\w+) \{ (.*) \}")
+_ELEMENTS = re.compile(r"(add|delete) element (?:inet|bridge|netdev) flota ([\w-]+) \{ (.*) \}")
 _MADE_MAC = "02:00:00:00:00:01"
 _HOST_SYSCTLS = {
     "net/ipv4/ip_forward": "0",
@@ -97,6 +98,8 @@ class FakeKernel:
         """While it says something nothing can be looked at, in these words."""
         self.looks = 0
         """Times it was observed."""
+        self.tracked: list[tuple[frozenset[bytes], frozenset[bytes], frozenset[bytes]]] = []
+        """A log of `track`: who came, who went, and whom the table of services tracked then."""
         self._ring: Callable[[], None] = lambda: None
 
     async def start(self, ring: Callable[[], None]) -> None:
@@ -137,6 +140,19 @@ class FakeKernel:
     async def change_services(self, change: ElementChange) -> None:
         self.services.change(change)
         self._ring()
+
+    async def track(self, *, come: Set[bytes] = frozenset(), gone: Set[bytes] = frozenset()) -> None:
+        self.tracked.append((frozenset(come), frozenset(gone), served(self.services.elements)))
+        table = self.state.tables.get("netdev")
+        if table is None:
+            return
+        sets = dict(table.sets)
+        lost, more = tracked(gone), tracked(come)
+        for name in more:
+            kept = {key: "" for key in sets[name].elements if key not in lost[name]}
+            sets[name] = msgspec.structs.replace(sets[name], elements={**kept, **more[name]})
+        tables = {**self.state.tables, "netdev": msgspec.structs.replace(table, sets=sets)}
+        self.state = _replace(self.state, tables=tables)
 
     async def forget(self, flows: Sequence[Flow]) -> None:
         self.services.forget(flows)

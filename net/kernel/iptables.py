@@ -16,7 +16,7 @@ from typing import Literal
 from aio.subprocess import run
 from model.errors import CommandFailed, DeadlineExceeded
 from net import dockeruser
-from net.kernel import nfnetlink
+from net.kernel import chains, nfnetlink
 from net.state import Admission, AdmissionFamily
 
 Variant = Literal["nft", "legacy"]
@@ -92,7 +92,7 @@ class DockerChain:
             if nfnetlink.has_table(link, number, "filter"):
                 handles = nfnetlink.rule_handles(link, number, "filter")
                 if any(chain.startswith("DOCKER") for chain, _ in handles):
-                    return "nft", (handles, frozenset(nfnetlink.dropping_chains(link, "filter", number)))
+                    return "nft", (handles, frozenset(chains.dropping_chains(link, "filter", number)))
         try:
             tables = Path(_LEGACY[family]).read_text(encoding="ascii")
         except OSError:

@@ -8,14 +8,15 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
 
 from aio.supervisor import in_thread
 from model.errors import CommandFailed, DeadlineExceeded
-from net.diff import Op, Operation
+from net.diff import NftOp, Op, Operation
 from net.endpoint import InstanceNetwork
 from net.flows import Change
 from net.hostfirewall import HostFirewall
@@ -39,6 +40,15 @@ BULK = 500
 _NO_SUCH_PORT = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 """Nobody can have what this kernel or host does not."""
 SOCKET_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+
+
+def _way(operation: Operation) -> str:
+    """Who takes it, with those of the same that follow."""
+    if isinstance(operation, NftOp):
+        return "nft"
+    if isinstance(operation.item, Admission):
+        return "docker"
+    return "tunnels" if of_tunnel(operation) else "links"
 
 
 @contextlib.contextmanager
@@ -119,23 +129,25 @@ class LinuxKernel:
             await self._apply(operations)
 
     async def _apply(self, operations: Sequence[Operation]) -> None:
-        run: list[Op] = []
-        for operation in operations:
-            if run and not (isinstance(operation, Op) and of_tunnel(operation) == of_tunnel(run[-1])):
-                await self._flush(run)
-                run = []
-            if not isinstance(operation, Op):
-                await self._netlink.call(self._transact, operation.script)
-            elif isinstance(operation.item, Admission):
-                await self._flush(run)
-                run = []
-                await self._docker.change(operation.item, remove=operation.verb == "remove")
+        """In turn, and the packet filter's in one transaction: a container's start waits for each."""
+        for way, run in groupby(operations, _way):
+            scripts, changes = list[str](), list[Op]()
+            for operation in run:
+                scripts += [operation.script] if isinstance(operation, NftOp) else []
+                changes += [operation] if isinstance(operation, Op) else []
+            if way == "nft":
+                await self._netlink.call(self._transact, "".join(scripts))
+            elif way == "docker":
+                for change in changes:
+                    assert isinstance(change.item, Admission)
+                    await self._docker.change(change.item, remove=change.verb == "remove")
+            elif way == "tunnels":
+                await self._tunnels.apply(changes)
             else:
-                run.append(operation)
-        await self._flush(run)
+                await self._netlink.apply(changes)
 
     def _transact(self, script: str) -> None:
-        """In one turn of the thread: a container's start waits for each."""
+        """In one turn of the thread."""
         self._services.before()
         self._nft.run(script)
         self._services.after()
@@ -145,10 +157,17 @@ class LinuxKernel:
             return await self._netlink.call(self._services.observe)
 
     async def change_services(self, change: ElementChange) -> None:
-        monitor = self._monitor if change.size > BULK else None
-        deaf = contextlib.nullcontext() if monitor is None else monitor.deaf_to_nft()
-        with refusing("change the services of this host"), deaf:
+        with refusing("change the services of this host"), self._deaf(change.size):
             await self._netlink.call(self._services.change, change)
+
+    async def track(self, *, come: Set[bytes] = frozenset(), gone: Set[bytes] = frozenset()) -> None:
+        with refusing("change who takes shortcuts"), self._deaf(len(come) + len(gone)):
+            await self._netlink.call(self._services.track, come, gone)
+
+    def _deaf(self, size: int) -> contextlib.AbstractContextManager[None]:
+        """While so many elements are changed."""
+        monitor = self._monitor if size > BULK else None
+        return contextlib.nullcontext() if monitor is None else monitor.deaf_to_nft()
 
     async def forget(self, flows: Sequence[Flow]) -> None:
         with refusing("forget datagrams"):
@@ -213,10 +232,3 @@ class LinuxKernel:
                 return False
             raise
         return True
-
-    async def _flush(self, run: Sequence[Op]) -> None:
-        """All of tunnels, or none."""
-        if run and of_tunnel(run[0]):
-            await self._tunnels.apply(run)
-        elif run:
-            await self._netlink.apply(run)

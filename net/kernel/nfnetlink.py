@@ -30,7 +30,7 @@ BATCH_BEGIN, BATCH_END = 0x10, 0x11
 CTNETLINK, NFTABLES = 1 << 8, 10 << 8
 NEWSETELEM, GETSETELEM, DELSETELEM = NFTABLES | 12, NFTABLES | 13, NFTABLES | 14
 GETTABLE, GETCHAIN, GETRULE, GETGEN = NFTABLES | 1, NFTABLES | 4, NFTABLES | 7, NFTABLES | 16
-NFPROTO_BRIDGE, DORMANT, NF_DROP = 7, 1, 0
+NFPROTO_NETDEV, NFPROTO_BRIDGE, DORMANT, NF_DROP = 5, 7, 1, 0
 CT_GET, CT_DELETE = CTNETLINK | 1, CTNETLINK | 2
 KEY_END = 10
 """Of an element that is a range of keys."""
@@ -58,19 +58,21 @@ def generation(link: socket.socket) -> int:
     """Of the namespace's rules: one more after each transaction, whoever's."""
     link.send(_message(GETGEN, REQUEST, NFPROTO_UNSPEC, b""))
     for _, payload in _received(link.recv(1 << 16)):
-        return int.from_bytes(_attributes(payload)[1], "big")
+        return int.from_bytes(attributes(payload)[1], "big")
     raise OSError(errno.EBADMSG, "no generation in the answer")
 
 
-def change_elements(link: socket.socket, table: str, change: ElementChange) -> None:
+def change_elements(
+    link: socket.socket, table: str, change: ElementChange, family: int = NFPROTO_INET
+) -> None:
     """One transaction. Raises OSError; then nothing was changed."""
     messages = [
-        _elements(DELSETELEM, table, name, part)
+        _elements(DELSETELEM, family, table, name, part)
         for name, keys in change.gone.items()
         for part in _parts([_element(name, key, b"") for key in keys])
     ]
     messages += [
-        _elements(NEWSETELEM, table, name, part)
+        _elements(NEWSETELEM, family, table, name, part)
         for name, found in change.new.items()
         for part in _parts(list(_packed(name, found)))
     ]
@@ -89,11 +91,11 @@ def change_elements(link: socket.socket, table: str, change: ElementChange) -> N
 
 def list_elements(link: socket.socket, table: str, name: str) -> dict[bytes, bytes]:
     """A set as it stands. Raises OSError: ENOENT without such a set."""
-    ask = _attr(1, table.encode() + b"\0") + _attr(2, name.encode() + b"\0")
+    ask = attr(1, table.encode() + b"\0") + attr(2, name.encode() + b"\0")
     found: dict[bytes, bytes] = {}
-    for payload in _dump(link, GETSETELEM, NFPROTO_INET, ask):
-        for _, element in _each(_attributes(payload).get(3, b""), 0):
-            parts = dict(_each(element, 0))
+    for payload in dump(link, GETSETELEM, NFPROTO_INET, ask):
+        for _, element in each(attributes(payload).get(3, b""), 0):
+            parts = dict(each(element, 0))
             found[_value(parts[1]) + _value(parts.get(KEY_END, b""))] = _value(parts.get(2, b""))
     return found
 
@@ -109,39 +111,29 @@ def has_table(link: socket.socket, family: int, table: str) -> bool:
 
 
 def _table(link: socket.socket, family: int, table: str) -> Mapping[int, bytes] | None:
-    link.send(_message(GETTABLE, REQUEST | ACK, family, _attr(1, table.encode() + b"\0")))
+    link.send(_message(GETTABLE, REQUEST | ACK, family, attr(1, table.encode() + b"\0")))
     found: Mapping[int, bytes] | None = None
     answered = False
     while not answered:
         for kind, payload in _received(link.recv(1 << 16)):
             answered = answered or kind == NLMSG_ERROR
             if kind != NLMSG_ERROR:
-                found = _attributes(payload)
-    return found
-
-
-def dropping_chains(link: socket.socket, table: str, family: int = NFPROTO_INET) -> set[str]:
-    """Names of a table's chains whose policy is to drop."""
-    found = set[str]()
-    for payload in _dump(link, GETCHAIN, family, _attr(1, table.encode() + b"\0")):
-        parts = _attributes(payload)
-        if parts[1] == table.encode() + b"\0" and parts.get(5) == struct.pack(">I", NF_DROP):
-            found.add(parts[3].rstrip(b"\0").decode())
+                found = attributes(payload)
     return found
 
 
 def rule_handles(link: socket.socket, family: int, table: str) -> tuple[tuple[str, int], ...]:
     """Chain and handle of each rule of a table: whatever changes there gives others."""
-    dumped = _dump(link, GETRULE, family, _attr(1, table.encode() + b"\0"))
-    rules = map(_attributes, dumped)
+    dumped = dump(link, GETRULE, family, attr(1, table.encode() + b"\0"))
+    rules = map(attributes, dumped)
     return tuple((parts[2].rstrip(b"\0").decode(), int.from_bytes(parts[3], "big")) for parts in rules)
 
 
 def list_comments(link: socket.socket, table: str) -> dict[str, tuple[str, ...]]:
     """Comments of a table's rules by chain; chains without rules are left out."""
     found: dict[str, tuple[str, ...]] = {}
-    for payload in _dump(link, GETRULE, NFPROTO_INET, _attr(1, table.encode() + b"\0")):
-        parts = _attributes(payload)
+    for payload in dump(link, GETRULE, NFPROTO_INET, attr(1, table.encode() + b"\0")):
+        parts = attributes(payload)
         chain = parts[2].rstrip(b"\0").decode()
         found[chain] = (*found.get(chain, ()), _comment(parts.get(7, b"")))
     return found
@@ -156,8 +148,8 @@ def forget_datagrams(link: socket.socket, flows: Iterable[Flow], local: Containe
     for family, source, target, length in ((AF_INET, 1, 2, 4), (AF_INET6, 3, 4, 16)):
         if not any(len(member) in (length, len(NOBODY)) for _, member in gone):
             continue
-        for payload in _dump(link, CT_GET, family, _datagrams()):
-            parts = _attributes(payload)
+        for payload in dump(link, CT_GET, family, _datagrams()):
+            parts = attributes(payload)
             asked, member = _end(parts[1], target), _end(parts[2], source)
             port = _port(parts[1])
             fresh = asked == member and asked in local and (port, NOBODY) in gone
@@ -174,10 +166,10 @@ def forget_connections(
     `local` are this host's addresses. How many there were."""
     wanted, count = tuple(marks), 0
     for family, source, target in ((AF_INET, 1, 2), (AF_INET6, 3, 4)):
-        for payload in _dump(link, CT_GET, family, b""):
+        for payload in dump(link, CT_GET, family, b""):
             if not any(mark in payload for mark in wanted):
                 continue
-            parts = _attributes(payload)
+            parts = attributes(payload)
             if any(map(stale, _connections(parts, source, target, local))):
                 _delete_connection(link, family, parts)
                 count += 1
@@ -197,7 +189,7 @@ def _connections(
 def _connection(
     parts: Mapping[int, bytes], ways: tuple[int, int], source: int, target: int, local: Container[bytes]
 ) -> Connection:
-    asked, answering = (dict(_each(dict(_each(parts[way], 0))[2], 0)) for way in ways)
+    asked, answering = (dict(each(dict(each(parts[way], 0))[2], 0)) for way in ways)
     to = _end(parts[ways[0]], target)
     return Connection(
         protocol=asked[1][0],
@@ -215,8 +207,8 @@ def translated_to(link: socket.socket) -> set[bytes]:
     closed don't count."""
     found: set[bytes] = set()
     for family, source, target in ((AF_INET, 1, 2), (AF_INET6, 3, 4)):
-        for payload in _dump(link, CT_GET, family, b""):
-            parts = _attributes(payload)
+        for payload in dump(link, CT_GET, family, b""):
+            parts = attributes(payload)
             answering, asked = _end(parts[2], source), _end(parts[1], target)
             if answering != asked and _tcp_state(parts.get(4, b"")) not in ENDED:
                 found |= {answering, asked}
@@ -225,29 +217,29 @@ def translated_to(link: socket.socket) -> set[bytes]:
 
 def _end(tuple_: bytes, which: int) -> bytes:
     """Source or destination of one direction (CTA_TUPLE_IP)."""
-    return dict(_each(dict(_each(tuple_, 0))[1], 0)).get(which, b"")
+    return dict(each(dict(each(tuple_, 0))[1], 0)).get(which, b"")
 
 
 def _port(tuple_: bytes) -> int:
     """Destination port of one direction (CTA_TUPLE_PROTO)."""
-    return int.from_bytes(dict(_each(dict(_each(tuple_, 0)).get(2, b""), 0)).get(3, b""), "big")
+    return int.from_bytes(dict(each(dict(each(tuple_, 0)).get(2, b""), 0)).get(3, b""), "big")
 
 
 def _tcp_state(info: bytes) -> int:
-    tcp = dict(_each(info, 0)).get(1, b"")
-    return dict(_each(tcp, 0)).get(1, b"\0")[0]
+    tcp = dict(each(info, 0)).get(1, b"")
+    return dict(each(tcp, 0)).get(1, b"\0")[0]
 
 
 def _datagrams() -> bytes:
     """The dump's filter (CTA_FILTER, Linux 5.8): by protocol. By IPv6 address it finds all others."""
     protocol = 1 << 3
-    return _nest(1, _nest(2, _attr(1, bytes([UDP])))) + _nest(
-        25, _attr(1, struct.pack("=I", protocol)), _attr(2, bytes(4))
+    return _nest(1, _nest(2, attr(1, bytes([UDP])))) + _nest(
+        25, attr(1, struct.pack("=I", protocol)), attr(2, bytes(4))
     )
 
 
 def _delete_connection(link: socket.socket, family: int, parts: Mapping[int, bytes]) -> None:
-    body = _attr(1 | NESTED, parts[1]) + (_attr(12, parts[12]) if 12 in parts else b"")
+    body = attr(1 | NESTED, parts[1]) + (attr(12, parts[12]) if 12 in parts else b"")
     link.send(_message(CT_DELETE, REQUEST | ACK, family, body))
     for kind, payload in _received(link.recv(1 << 16)):
         code = -struct.unpack_from("=i", payload)[0] if kind == NLMSG_ERROR else 0
@@ -255,8 +247,8 @@ def _delete_connection(link: socket.socket, family: int, parts: Mapping[int, byt
             raise OSError(code, os.strerror(code))
 
 
-def _dump(link: socket.socket, kind: int, family: int, ask: bytes) -> list[bytes]:
-    """Raises OSError, CommandFailed."""
+def dump(link: socket.socket, kind: int, family: int, ask: bytes) -> list[bytes]:
+    """All that the kernel lists. Raises OSError, CommandFailed."""
     return rtnl.steady(lambda: _dump_once(link, kind, family, ask))
 
 
@@ -317,18 +309,18 @@ def _packed(name: str, found: Mapping[bytes, bytes]) -> Iterator[bytes]:
 def _element(name: str, key: bytes, data: bytes) -> bytes:
     if name in INTERVALS:
         half = len(key) // 2
-        return _nest(1, _nest(1, _attr(1, key[:half])) + _nest(KEY_END, _attr(1, key[half:])))
-    inner = _nest(1, _attr(1, key))
+        return _nest(1, _nest(1, attr(1, key[:half])) + _nest(KEY_END, attr(1, key[half:])))
+    inner = _nest(1, attr(1, key))
     if data:
-        value = _nest(2, _attr(1, GOTO), _attr(2, data + b"\0")) if name in VERDICTS else _attr(1, data)
+        value = _nest(2, attr(1, GOTO), attr(2, data + b"\0")) if name in VERDICTS else attr(1, data)
         inner += _nest(2, value)
     return _nest(1, inner)
 
 
-def _elements(kind: int, table: str, name: str, part: list[bytes]) -> bytes:
-    head = _attr(1, table.encode() + b"\0") + _attr(2, name.encode() + b"\0")
+def _elements(kind: int, family: int, table: str, name: str, part: list[bytes]) -> bytes:
+    head = attr(1, table.encode() + b"\0") + attr(2, name.encode() + b"\0")
     flags = REQUEST | ACK | (CREATE if kind == NEWSETELEM else 0)
-    return _message(kind, flags, NFPROTO_INET, head + _nest(3, *part))
+    return _message(kind, flags, family, head + _nest(3, *part))
 
 
 def _parts(elements: list[bytes]) -> Iterator[list[bytes]]:
@@ -340,12 +332,12 @@ def _message(kind: int, flags: int, family: int, body: bytes) -> bytes:
     return struct.pack("=IHHIIBBH", 20 + len(body), kind, flags, 1, 0, family, 0, 0) + body
 
 
-def _attr(kind: int, data: bytes) -> bytes:
+def attr(kind: int, data: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
 
 
 def _nest(kind: int, *parts: bytes) -> bytes:
-    return _attr(kind | NESTED, b"".join(parts))
+    return attr(kind | NESTED, b"".join(parts))
 
 
 def _received(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -357,11 +349,13 @@ def _received(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += max(16, length + (-length % 4))
 
 
-def _attributes(payload: bytes) -> dict[int, bytes]:
-    return dict(_each(payload, 4))
+def attributes(payload: bytes) -> dict[int, bytes]:
+    """Of a message."""
+    return dict(each(payload, 4))
 
 
-def _each(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+def each(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    """Attributes from there on, nested ones as they are."""
     while at + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, at)
         if length < 4:
@@ -372,10 +366,10 @@ def _each(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
 
 def _value(nested: bytes) -> bytes:
     """Of NFTA_DATA_VALUE, or the chain of NFTA_DATA_VERDICT."""
-    for kind, data in _each(nested, 0):
+    for kind, data in each(nested, 0):
         if kind == 1:
             return data
-        return dict(_each(data, 0)).get(2, b"").rstrip(b"\0")
+        return dict(each(data, 0)).get(2, b"").rstrip(b"\0")
     return b""
 
 

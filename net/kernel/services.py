@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from model.errors import CommandFailed
-from net.kernel import nfnetlink
+from net.kernel import chains, nfnetlink
 from net.kernel.base import SeenServices
 from net.loadbalance import SETS, ElementChange, Elements, Flow
+from net.nftscript import TABLE as SHORTCUTS
 from net.portelements import LENGTH
 from net.servicechains import TABLE
+from net.shortcuts import set_of
 
 TRIES = 20
 KNOWN = ("known4", "known6", "portknown4", "portknown6")
@@ -54,9 +56,9 @@ class ServiceLink:
 
     def observe(self) -> SeenServices:
         self.changed_by_others()
-        chains = self._chains()
+        seen = self._chains()
         elements: Elements = {name: self._list(name) for name in SETS}
-        return SeenServices(chains=chains, elements=elements)
+        return SeenServices(chains=seen, elements=elements)
 
     def change(self, change: ElementChange) -> None:
         self.before()
@@ -64,6 +66,24 @@ class ServiceLink:
             nfnetlink.change_elements(self._link, TABLE, change)
         except OSError as error:
             raise CommandFailed(f"the kernel refused a change of services: {error.strerror}") from error
+        self.after()
+
+    def track(self, come: Set[bytes], gone: Set[bytes]) -> None:
+        """In the table of shortcuts, where it stands. Elements that come twice are one; a transaction that
+        wants to take out one that is not there fails, and leaves them all to the next comparison."""
+        if not (come or gone) or not nfnetlink.has_table(self._link, nfnetlink.NFPROTO_NETDEV, SHORTCUTS):
+            return
+        change = ElementChange(
+            gone={name: tuple(found) for name, found in _sorted(gone).items()},
+            new={name: dict.fromkeys(found, b"") for name, found in _sorted(come).items()},
+        )
+        self.before()
+        try:
+            nfnetlink.change_elements(self._link, SHORTCUTS, change, nfnetlink.NFPROTO_NETDEV)
+        except FileNotFoundError:
+            if come:
+                raise
+            return
         self.after()
 
     def forget_clients(self, flows: Sequence[Flow]) -> None:
@@ -91,7 +111,7 @@ class ServiceLink:
         if nfnetlink.is_dormant(self._link, nfnetlink.NFPROTO_INET, TABLE):
             return {}
         found = nfnetlink.list_comments(self._link, TABLE)
-        shut = nfnetlink.dropping_chains(self._link, TABLE)
+        shut = chains.dropping_chains(self._link, TABLE)
         return {name: seen for name, seen in found.items() if name not in shut}
 
     def _list(self, name: str) -> dict[bytes, bytes]:
@@ -105,6 +125,14 @@ class ServiceLink:
         if self._socket is None:
             raise OSError(errno.EBADF, "not started")
         return self._socket
+
+
+def _sorted(members: Set[bytes]) -> Mapping[str, list[bytes]]:
+    """By set."""
+    found: dict[str, list[bytes]] = {}
+    for member in members:
+        found.setdefault(set_of(member), []).append(member)
+    return found
 
 
 def _meant(key: bytes, member: bytes, sticky: set[tuple[bytes, bytes]]) -> bool:

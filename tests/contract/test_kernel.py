@@ -19,6 +19,7 @@ from model.view import NetworkPeer, NetworkView, Peer
 from net.diff import NftOp, Op, diff
 from net.endpoint import InstanceNetwork
 from net.host import INGRESS, EndpointRequest, NetworkPlan, PublishRequest
+from net.hostfirewall import HostFirewall
 from net.kernel.base import Kernel
 from net.kernel.fake import FakeKernel
 from net.kernel.linux import LinuxKernel
@@ -172,6 +173,24 @@ async def test_route_made_twice_is_refused(kernel: Kernel) -> None:
     await kernel.apply([route])
     with pytest.raises(CommandFailed, match=r"10\.7\.0\.0/16"):
         await kernel.apply([route])
+
+
+async def test_members_that_take_no_shortcut_are_in_its_table_while_it_stands(kernel: Kernel) -> None:
+    one, two, other = map(pack, ("10.1.2.9", "fd00:1::209", "10.1.2.77"))
+    await kernel.track(come=frozenset({one}))
+    assert "netdev" not in (await kernel.observe(())).tables
+    alone = HostFirewall(alone=True)
+    want = desired(plan(), (), alone)
+    await kernel.apply(diff(want, await kernel.observe(want.sysctls)))
+    await kernel.track(come=frozenset({one, two}))
+    await kernel.track(come=frozenset({one}))
+    more = desired(plan(), (), alone, (one, two))
+    assert diff(more, await kernel.observe(more.sysctls)) == ()
+    await kernel.track(gone=frozenset({one}))
+    await kernel.track(gone=frozenset({other}))
+    less = desired(plan(), (), alone, (two,))
+    assert diff(less, await kernel.observe(less.sysctls)) == ()
+    await kernel.apply(diff(NetState(), await kernel.observe(())))
 
 
 async def test_services_are_seen_as_they_were_programmed(kernel: Kernel) -> None:

@@ -317,7 +317,7 @@ def test_host_that_did_not_route_between_its_links_does_not_begin_to(before: int
         assert is_routed(first) is bool(before)
         with machine(hosts, "lxdbr0", 2) as later:
             assert is_routed(later), "whoever makes a link later finds a host that routes"
-        host.stop()
+        host.kill()
         host.start()
         hosts.apply(1)
         assert host.call("mutations") == 0

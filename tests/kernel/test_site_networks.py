@@ -174,7 +174,7 @@ def names(listing: str) -> list[list[str]]:
 
 def test_restarted_agent_finds_all_as_it_was_and_changes_nothing(hosts: NetHosts) -> None:
     host, instance = hosts.hosts[1], hosts.container(1, 4, 2)
-    host.stop()
+    host.kill()
     host.start()
     hosts.apply(1)
     first = host.call("mutations")

@@ -110,6 +110,17 @@ def test_bad_input_gives_one_clear_line_and_changes_nothing(
     assert clean.json("ps", "-a") == [] and clean.json("service", "ls") == []
 
 
+def test_a_container_stands_still_once_it_was_said_to_be_paused(clean: Fleet) -> None:
+    clean.flota("n1", "run", "-d", "--name", "box", "--node", "n2", IMAGE, "sleep", "9999")
+    for verb, paused, again in (
+        ("pause", True, b"is paused already"),
+        ("unpause", False, b"is not paused"),
+    ):
+        clean.flota("n1", verb, "box")
+        assert clean.json("inspect", "box")[0]["status"]["paused"] is paused
+        assert again in clean.attempt("n1", verb, "box").stderr
+
+
 def test_a_taken_port_is_refused_by_name_and_number(clean: Fleet) -> None:
     clean.flota("n1", "run", "-d", "--name", "first", "--node", "n1", "-p", "9090:80", IMAGE, "sleep", "1000")
     done = clean.attempt(

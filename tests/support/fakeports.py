@@ -194,7 +194,7 @@ class FakeFleet(FakePolicies):
             match condition:
                 case "created":
                     return container.made
-                case "wired":
+                case "wired" | "paused" | "unpaused":
                     return True
                 case "running":
                     return phase is Phase.RUNNING or container.exits > 0

@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,12 +120,14 @@ def run_in(
 
 
 class CountingKernel(LinuxKernel):
-    """How often all was listed; what is changed, the reconciler counts itself."""
+    """How often all was listed, and by which task; what is changed, the reconciler counts itself."""
 
-    looks = 0
+    def __init__(self, **words: Any) -> None:
+        super().__init__(**words)
+        self.looks = Counter[asyncio.Task[Any] | None]()
 
     async def observe(self, sysctls: Iterable[str], inner: Sequence[Link] = ()) -> NetState:
-        self.looks += 1
+        self.looks[asyncio.current_task()] += 1
         return await super().observe(sysctls, inner)
 
 
@@ -170,10 +173,12 @@ async def _call(network: NetReconciler, drifts: list[Drift], method: str, argume
 
 
 async def _cost_of_apply(network: NetReconciler, kernel: CountingKernel, plan: NetworkPlan) -> list[float]:
-    """Operations issued to the kernel, listings of all there is, and seconds."""
-    operations, looks, began = network.mutations, kernel.looks, time.perf_counter()
+    """Operations issued to the kernel, listings of all there is, and seconds. A bell's own look may be going
+    on beside it."""
+    task = asyncio.current_task()
+    operations, looks, began = network.mutations, kernel.looks[task], time.perf_counter()
     await network.apply(plan)
-    return [network.mutations - operations, kernel.looks - looks, time.perf_counter() - began]
+    return [network.mutations - operations, kernel.looks[task] - looks, time.perf_counter() - began]
 
 
 async def _time_attach(network: NetReconciler, requests: list[EndpointRequest]) -> list[float]:

@@ -345,6 +345,23 @@ def test_wait_for_networks_ends_when_they_stand_or_the_host_has_tried_in_vain() 
     assert said(replace(running, endpoints=(replace(foot, bandwidth_in=8000),)), slower) == ""
 
 
+@pytest.mark.parametrize(("condition", "paused"), [("paused", True), ("unpaused", False)])
+def test_wait_for_a_pause_ends_when_it_is_one_or_can_be_none(
+    condition: waiting.Condition, paused: bool
+) -> None:
+    wanted, other = (Desired.PAUSED, Desired.RUNNING) if paused else (Desired.RUNNING, Desired.PAUSED)
+    box = replace(instance("box", "h1"), desired=wanted)
+    before = InstanceStatus(instance=box.id, phase=Phase.RUNNING, paused=not paused, message="old words")
+
+    def over(status: InstanceStatus, box: Instance = box) -> bool:
+        return waiting.answer(condition, box, status, before) is not None
+
+    assert not over(before)
+    assert over(replace(before, paused=paused)) and over(replace(before, phase=Phase.EXITED))
+    assert over(before, replace(box, desired=other)), "somebody has changed his mind"
+    assert over(replace(before, message="runc says no"))
+
+
 def test_wait_ends_with_the_words_of_a_host_that_is_lost() -> None:
     box = instance("box", "h1")
     lost = InstanceStatus(instance=box.id, phase=Phase.LOST, message="host h1 is lost: it fell silent")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 
 import msgspec
@@ -22,7 +23,7 @@ from net.naming import bridge_name, endpoint_mac, link_local, veth_name, vtep_ma
 from net.nftscript import comment, parse_listing, table_script
 from net.plan import around, check, desired, filter_tables
 from net.publish import clash, elements, normal
-from net.spans import without
+from net.spans import punched, without
 from net.state import Chain, ElementSet, NetState, NftTable, Route, Rule
 
 ME, PEER = HostId("1" * 64), HostId("2" * 64)
@@ -255,6 +256,9 @@ def test_nft_operations_carry_the_table_they_make() -> None:
 )
 def test_a_range_without_its_hosts_addresses(cidr: str, but: list[str], spans: list[str]) -> None:
     assert list(without(cidr, but)) == spans
+    addresses = [ipaddress.ip_address(text) for text in but]
+    holes = {version: sorted(int(a) for a in addresses if a.version == version) for version in (4, 6)}
+    assert list(punched(cidr, holes)) == spans
 
 
 def test_links_of_an_overlay_are_steered_unless_told_otherwise() -> None:

@@ -14,9 +14,11 @@ from model.spec import NetworkSpec, Subnet
 from model.view import NetworkPeer, NetworkView, Peer
 from net.diff import NftOp, Op, diff
 from net.host import INGRESS, NetworkPlan
+from net.hostfirewall import HostFirewall
 from net.peerdiff import peer_changes
 from net.plan import desired
 
+ALONE = HostFirewall(alone=True)
 ME = HostId("f" * 64)
 KINDS: Mapping[str, NetworkSpec] = {
     "routed": NetworkSpec(name="n"),
@@ -106,6 +108,60 @@ def test_changes_of_peers_are_those_of_a_whole_comparison(
     tables = [op for op in found if isinstance(op, NftOp)]
     assert [op.script for op in tables] == [op.script for op in whole if isinstance(op, NftOp)]
     assert not any(op.whole for op in tables)
+
+
+ADDRESSES = st.dictionaries(st.tuples(st.integers(1, 9), st.integers(1, 3)), st.integers(1, 5), max_size=6)
+
+
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    moves=st.sets(st.integers(1, 5), max_size=2),
+    then=ADDRESSES,
+    now=ADDRESSES,
+    common=ADDRESSES,
+)
+def test_changes_of_peers_are_those_of_a_whole_comparison_where_addresses_follow_and_nobody_filters(
+    kind: str,
+    moves: set[int],
+    then: dict[tuple[int, int], int],
+    now: dict[tuple[int, int], int],
+    common: dict[tuple[int, int], int],
+) -> None:
+    places = {n: Place(subnet=n % 2, address=n, blocks=(n, n)) for n in range(1, 6)}
+    moved = {n: msgspec.structs.replace(p, address=p.address + 9 * (n in moves)) for n, p in places.items()}
+    old, new = lent(plan((kind, kind), places), common | then), lent(plan((kind, kind), moved), common | now)
+    found = peer_changes(old, new, ALONE)
+    if old == new:
+        assert found is None
+        return
+    assert found is not None
+    whole = diff(desired(new, (), ALONE), desired(old, (), ALONE))
+    assert sorted(found, key=repr) == sorted(whole, key=repr)
+
+
+def lent(whole: NetworkPlan, addresses: Mapping[tuple[int, int], int]) -> NetworkPlan:
+    """With single addresses of blocks at these peers."""
+    ident = NetworkId("0" * 64)
+    view = whole.networks[ident]
+    more: dict[HostId, tuple[str, ...]] = {}
+    for (block, at), holder in sorted(addresses.items()):
+        more[host_of(holder)] = (*more.get(host_of(holder), ()), f"10.0.{block}.{at}/32")
+    members = tuple(msgspec.structs.replace(m, blocks=(*m.blocks, *more.get(m.host, ()))) for m in view.peers)
+    changed = msgspec.structs.replace(view, peers=members)
+    return msgspec.structs.replace(whole, networks={**whole.networks, ident: changed})
+
+
+@pytest.mark.parametrize("kind", ["routed", "host-gw"])
+def test_address_that_moves_costs_the_same_among_few_and_many(kind: str) -> None:
+    costs = set()
+    for count in (10, 200):
+        addresses = {(n % 250 + 1, 9): n % 5 + 1 for n in range(8, count)}
+        one = lent(plan((kind,), crowd(count)), {**addresses, (3, 9): 1})
+        other = lent(plan((kind,), crowd(count)), {**addresses, (3, 9): 2})
+        found = peer_changes(one, other, ALONE)
+        assert found is not None
+        costs.add(found)
+    assert len(costs) == 1
 
 
 def crowd(count: int, but: Mapping[int, Place] | None = None) -> dict[int, Place]:
