@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -22,7 +21,7 @@ from tests.support.hostprocess import HostProcess
 from tests.support.nethosts import NetHosts, inner4, inner6, net_hosts, network_id, overlay
 from tests.support.packets import ether, ip4, udp
 from tests.support.talkers import Talker, answers, dialogue, server
-from tests.support.waiting import wait_until
+from tests.support.waiting import side_by_side, wait_until
 
 pytestmark = pytest.mark.kernel
 NETWORK = network_id(1)
@@ -136,7 +135,7 @@ def test_what_carries_a_vlans_tag_takes_no_shortcut(pair: NetHosts) -> None:
         stack.callback(listener.close)
         assert pings(pair.hosts[1], near, inner4(spec, 2, 0))
         for sent, heard in ((frame, inner4(spec, 1, 0)), (tagged, "nothing")):
-            pair.hosts[1].inside(near, sys.executable, "-c", SEND, "eth0", sent.hex())
+            pair.hosts[1].python_inside(near, SEND, "eth0", sent.hex())
             assert listener.say("?") == heard
 
 
@@ -149,11 +148,13 @@ def test_packet_at_its_last_hop_is_answered_as_routers_do(pair: NetHosts) -> Non
     assert len(hops) == 3 and hops[-1] == inner4(spec, 2, 0), hops
 
 
-@pytest.mark.parametrize(
-    "mode", ["routed", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("host-gw", "direct"))]
-)
-def test_members_of_services_take_no_shortcut_for_as_long_as_they_are_tracked(mode: str) -> None:
-    with net_hosts(2, "flsm") as hosts:
+def test_members_of_services_take_no_shortcut_for_as_long_as_they_are_tracked() -> None:
+    """In each mode, side by side: the release takes its time."""
+    side_by_side(be_tracked_and_released, ((mode,) for mode in SPECS))
+
+
+def be_tracked_and_released(mode: str) -> None:
+    with net_hosts(2, f"flm{mode[0]}") as hosts:
         town = Town(hosts)
         try:
             town.carry(one=SPECS[mode])
@@ -325,11 +326,11 @@ def test_what_routers_do_not_take_takes_no_shortcut(pair: NetHosts) -> None:
         assert pings(host, near, inner4(spec, 2, 0))
         for target, heard in ((gateway, inner4(spec, 1, 0)), ("ff:ff:ff:ff:ff:ff", "nothing")):
             frame = ether(mac, 0x800, packet, target)
-            host.inside(near, sys.executable, "-c", SEND, "eth0", frame.hex())
+            host.python_inside(near, SEND, "eth0", frame.hex())
             assert listener.say("?") == heard, target
         before = int(link.read_text())
         frames = [ether(mac, 0x800, nobody, gateway).hex()] * 50
-        host.inside(near, sys.executable, "-c", SEND, "eth0", *frames)
+        host.python_inside(near, SEND, "eth0", *frames)
         assert listener.say("?") == "nothing"
         assert int(link.read_text()) < before + 50
 
