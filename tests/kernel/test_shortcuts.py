@@ -213,6 +213,7 @@ def test_errors_and_fragments_arrive(pair: NetHosts, mode: str) -> None:
     host = pair.hosts[1]
     for target in (inner4(spec, 2, 0), inner6(spec, 2, 0)):
         program = "ping6" if ":" in target else "ping"
+        assert pings(host, near, target), "neighbours are known"
         for size in ("1500", "4000", "20000"):
             assert host.inside(near, "busybox", program, "-c1", "-W2", f"-s{size}", target).returncode == 0
         asks = dialogue(space(pair, 1, near), "udp", target)
