@@ -150,6 +150,7 @@ def test_network_without_its_device_is_unreachable_not_in_the_clear(pair: Pair) 
 def test_tunnels_outlive_whoever_made_them_and_are_adopted(pair: Pair) -> None:
     target, host = inner4(SPEC, 2, 1), pair.host(1)
     before = pair.process(1)
+    wait_until(lambda: pair.reaches(target), deadline=5, what="the tunnel")
     host.kill()
     assert pair.reaches(target)
     host.start()

@@ -84,6 +84,8 @@ class NetHosts:
         ip(lines=[f"netns add {self.switch}", *(f"netns add {self.name}h{n}" for n in self.networks)])
         bridge = ("link add br0 type bridge", "link set br0 up", f"address add {OUTSIDE}/24 dev br0")
         ip("-n", self.switch, lines=("link set lo up", *bridge))
+        forwarding = Path("/proc/sys/net/ipv4/ip_forward")  # a new namespace has this machine's
+        netns.inside(f"/run/netns/{self.switch}", lambda: forwarding.write_text("0"))
         for number in self.networks:
             self._host(number)
 
