@@ -226,7 +226,7 @@ class NetnsRig:
         if not os.path.ismount(NETNS_FOLDER):
             (self._run / MADE_FOLDER).touch()
         _ip("netns", "add", switch)
-        _bridges_unfiltered(switch)
+        _as_fresh(switch)
         _ip("-n", switch, "link", "add", "br0", "type", "bridge")
         _ip("-n", switch, "link", "set", "br0", "up")
         _ip("-n", switch, "link", "set", "lo", "up")
@@ -252,7 +252,7 @@ class NetnsRig:
     def _plug(self, host: str) -> None:
         netns, switch = self._netns(host), self._netns("sw")
         _ip("netns", "add", netns)
-        _bridges_unfiltered(netns)
+        _as_fresh(netns)
         _ip("-n", switch, "link", "add", host, "mtu", str(self._mtu), "type", "veth",
             "peer", "name", "eth0", "mtu", str(self._mtu), "netns", netns)  # fmt: skip
         gateway = OUTSIDE_ADDRESS6 if self._family == 6 else OUTSIDE_ADDRESS
@@ -342,12 +342,15 @@ def remove_cgroups(name: str) -> None:
                 os.rmdir(path)
 
 
-def _bridges_unfiltered(netns: str) -> None:
-    """As on a fresh Debian host: br_netfilter is not loaded there, so bridged frames meet no IP filter. Where
-    a kernel has it built in, each new network namespace begins with it switched on."""
+def _as_fresh(netns: str) -> None:
+    """As on a fresh Debian host, whatever this machine is: a new network namespace takes over its ip_forward.
+    And br_netfilter is not loaded there, so bridged frames meet no IP filter; where a kernel has it built in,
+    each namespace begins with it switched on."""
+    lines = ["echo 0 > /proc/sys/net/ipv4/ip_forward"]
     for family in ("ip", "ip6", "arp"):
         path = f"/proc/sys/net/bridge/bridge-nf-call-{family}tables"
-        _ip("netns", "exec", netns, "sh", "-c", f"test ! -e {path} || echo 0 > {path}")
+        lines.append(f"test ! -e {path} || echo 0 > {path}")
+    _ip("netns", "exec", netns, "sh", "-ec", "\n".join(lines))
 
 
 def _ip(*argv: str, check: bool = True) -> str:
