@@ -188,6 +188,7 @@ def test_what_others_undo_is_done_again_within_a_second(lan: Fleet) -> None:
 @pytest.mark.slow
 def test_a_host_that_loses_its_gateway_sets_itself_back_and_says_so(lan: Fleet) -> None:
     """A switch that shuts a port on which it sees a bridge; asked again by the doctor once it is open."""
+    wait_until(lambda: not master(lan, "n3"), deadline=20, what="n3 has its link back")
     on_host(lan, "n3", "ip", "route", "add", "default", "via", SITE_ROUTER, "metric", "900")
     on_host(lan, "n3", "nft", "add table bridge strange")
     on_host(lan, "n3", "nft", "add chain bridge strange in { type filter hook prerouting priority 0; }")
