@@ -143,10 +143,11 @@ class Convergence:
             await self.issue((*operations, *could))
             return False
         except CommandFailed as error:
-            log.warning("comparing everything, since %s", error)
             if could:
+                log.info("trying without shortcuts, since %s", error)
                 await self.change(operations, compare, needed=needed)
                 return True
+            log.warning("comparing everything, since %s", error)
             if (failure := (await compare())[1]) is not None:
                 raise failure from error
         try:
@@ -162,7 +163,7 @@ class Convergence:
         try:
             await self._kernel.apply((shortcuts.REMOVAL,))
         except CommandFailed as error:
-            log.info("packets between hosts may take shortcuts until the agent is back: %s", error)
+            log.warning("packets between hosts may take shortcuts until the agent is back: %s", error)
 
     async def _difference(self, want: NetState) -> Sequence[Operation]:
         inner = tuple(link for link in want.links.values() if link.foot is not None and link.kind in UPPER)

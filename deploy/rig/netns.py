@@ -26,6 +26,9 @@ MADE_FOLDER = "made-netns-folder"
 """Marks that iproute2's folder of namespaces was not there before us, so that `down` takes it away again."""
 OUTSIDE_ADDRESS = "198.18.0.1"
 OUTSIDE_ADDRESS6 = "fd18:0:0:1::1"
+FRESH = """cd /proc/sys/net; echo 0 >ipv4/ip_forward
+for name in ip ip6 arp; do f=bridge/bridge-nf-call-${name}tables; test ! -e $f || echo 0 >$f; done"""
+ROUTES = "cd /proc/sys/net; echo 1 >ipv4/ip_forward; echo 1 >ipv6/conf/all/forwarding"
 FLOW_TABLE = Path("/proc/sys/net/core/rps_sock_flow_entries")
 SITE_ROUTER, SITE_ROUTER6 = "198.18.64.1", "fd18:64::1"
 MADE_FLOW_TABLE = "made-flow-table"
@@ -260,8 +263,7 @@ class NetnsRig:
             gateway = gateway6_of(host) if self._family == 6 else gateway_of(host)
             self._own(switch, gateway, host)
             _ip("-n", switch, "link", "set", host, "up")
-            for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-                _ip("netns", "exec", switch, "sh", "-c", f"echo 1 > /proc/sys/net/{path}")
+            _ip("netns", "exec", switch, "sh", "-ec", ROUTES)
             if host in self.nat:
                 _ip("netns", "exec", switch, "nft", _translation(host))
         else:
@@ -343,14 +345,9 @@ def remove_cgroups(name: str) -> None:
 
 
 def _as_fresh(netns: str) -> None:
-    """As on a fresh Debian host, whatever this machine is: a new network namespace takes over its ip_forward.
-    And br_netfilter is not loaded there, so bridged frames meet no IP filter; where a kernel has it built in,
-    each namespace begins with it switched on."""
-    lines = ["echo 0 > /proc/sys/net/ipv4/ip_forward"]
-    for family in ("ip", "ip6", "arp"):
-        path = f"/proc/sys/net/bridge/bridge-nf-call-{family}tables"
-        lines.append(f"test ! -e {path} || echo 0 > {path}")
-    _ip("netns", "exec", netns, "sh", "-ec", "\n".join(lines))
+    """As on a fresh Debian host, whatever this machine is, whose ip_forward a new namespace takes over. There
+    br_netfilter is not loaded; where a kernel has it built in, each namespace begins with it switched on."""
+    _ip("netns", "exec", netns, "sh", "-ec", FRESH)
 
 
 def _ip(*argv: str, check: bool = True) -> str:
