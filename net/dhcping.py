@@ -67,8 +67,10 @@ class DhcpClients:
         os.chown(own, USER, USER)
         for path in (self._folder, folder):
             path.chmod(0o711)
-        (folder / SCRIPT).write_text(SCRIPT_TEXT)
-        (folder / SCRIPT).chmod(0o755)
+        aside = folder / f"{SCRIPT}.new"  # a client of an agent before may be running it
+        aside.write_text(SCRIPT_TEXT)
+        aside.chmod(0o755)
+        aside.replace(folder / SCRIPT)
         if self._bells is None:
             self._bells = DirectoryBells()
         self._kept[endpoint] = namespace

@@ -97,6 +97,7 @@ class LinuxKernel:
             self._monitor.close()
         if self._mounts is not None:
             self._mounts.close()
+        await self._tunnels.close()
         await self._netlink.call(self._services.close)
         await self._netlink.call(self._nft.close)
         await self._netlink.close()

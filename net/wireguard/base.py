@@ -21,6 +21,8 @@ class Device(Struct):
 
     end: WireGuard | None = None
     peers: tuple[TunnelPeer, ...] = ()
+    strangers: frozenset[str] = frozenset()
+    """Keys of those of them with whom a handshake was never finished."""
 
 
 class Tunnels(Protocol):

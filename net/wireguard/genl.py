@@ -17,7 +17,7 @@ GENL_ID_CTRL, CTRL_GETFAMILY, CTRL_ATTR_FAMILY_ID, CTRL_ATTR_FAMILY_NAME = 16, 3
 FAMILY = "wireguard"
 GET_DEVICE, SET_DEVICE = 0, 1
 IFNAME, PRIVATE_KEY, PUBLIC_KEY, LISTEN_PORT, PEERS = 2, 3, 4, 6, 8
-PEER_KEY, PEER_FLAGS, ENDPOINT, KEEPALIVE, ALLOWED = 1, 3, 4, 5, 9
+PEER_KEY, PEER_FLAGS, ENDPOINT, KEEPALIVE, LAST_HANDSHAKE, ALLOWED = 1, 3, 4, 5, 6, 9
 IP_FAMILY, IP_ADDRESS, IP_PREFIX = 1, 2, 3
 REMOVE_ME, REPLACE_ALLOWED = 1, 2
 NESTED, TYPE = 0x8000, 0x3FFF
@@ -59,6 +59,7 @@ def device(name: str, bodies: Sequence[bytes]) -> Device:
     """From all messages of a dump; a peer whose ranges don't fit into one goes on in the next."""
     end: WireGuard | None = None
     found: dict[bytes, TunnelPeer] = {}
+    met: set[str] = set()
     for body in bodies:
         seen = attributes(body, 4)
         if any(seen.get(PUBLIC_KEY, b"")):
@@ -66,6 +67,7 @@ def device(name: str, bodies: Sequence[bytes]) -> Device:
             end = WireGuard(key=_text(seen[PUBLIC_KEY]), port=port)
         for _, raw in items(seen.get(PEERS, b""), 0):
             key, peer = _seen(name, raw)
+            met |= {peer.key} if any(attributes(raw, 0).get(LAST_HANDSHAKE, b"")) else set()
             before = found.get(key)
             allowed = peer.allowed if before is None else tuple(sorted({*before.allowed, *peer.allowed}))
             found[key] = TunnelPeer(
@@ -75,7 +77,8 @@ def device(name: str, bodies: Sequence[bytes]) -> Device:
                 endpoint=peer.endpoint or (before.endpoint if before else ""),
                 keepalive=peer.keepalive or (before.keepalive if before else 0),
             )
-    return Device(end=end, peers=tuple(sorted(found.values(), key=lambda peer: peer.key)))
+    peers = tuple(sorted(found.values(), key=lambda peer: peer.key))
+    return Device(end=end, peers=peers, strangers=frozenset(peer.key for peer in peers) - met)
 
 
 def _set(name: str, peers: Sequence[bytes]) -> list[bytes]:

@@ -24,6 +24,8 @@ class Answer(Struct):
     port: int = 0
     peers: tuple[tuple[str, TunnelPeer], ...] = ()
     """Public key, and the rest."""
+    strangers: frozenset[str] = frozenset()
+    """Public keys, as in `Device.strangers`."""
 
 
 def own(private_key: bytes, port: int) -> bytes:
@@ -79,7 +81,9 @@ def parse(link: str, answer: bytes) -> Answer:
                 peers[-1][2].append(value)
             case _ if peers:
                 peers[-1][1][key] = value
-    return Answer(private_key=private, port=port, peers=tuple(_peer(link, *peer) for peer in peers))
+    strangers = frozenset(key for key, found, _ in peers if not _met(found))
+    seen = tuple(_peer(link, *peer) for peer in peers)
+    return Answer(private_key=private, port=port, peers=seen, strangers=strangers)
 
 
 def _peer(link: str, key: str, found: dict[str, str], allowed: list[str]) -> tuple[str, TunnelPeer]:
@@ -89,6 +93,10 @@ def _peer(link: str, key: str, found: dict[str, str], allowed: list[str]) -> tup
         link=link, key="", allowed=tuple(sorted(allowed)), endpoint=endpoint, keepalive=keepalive
     )
     return key, peer
+
+
+def _met(found: dict[str, str]) -> bool:
+    return any(_number(found.get(f"last_handshake_time_{unit}", "0")) for unit in ("sec", "nsec"))
 
 
 def _lines(answer: bytes) -> tuple[list[tuple[str, str]], int]:

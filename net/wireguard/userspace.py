@@ -200,5 +200,10 @@ def _device(answer: uapi.Answer) -> Device:
     end = None
     if answer.private_key.strip("0"):
         end = WireGuard(key=keys.public(bytes.fromhex(answer.private_key)), port=answer.port)
-    peers = (replace(peer, key=keys.text_of(bytes.fromhex(key))) for key, peer in answer.peers)
-    return Device(end=end, peers=tuple(sorted(peers, key=lambda peer: peer.key)))
+    peers = (replace(peer, key=_text(key)) for key, peer in answer.peers)
+    strangers = frozenset(_text(key) for key in answer.strangers)
+    return Device(end=end, peers=tuple(sorted(peers, key=lambda peer: peer.key)), strangers=strangers)
+
+
+def _text(key: str) -> str:
+    return keys.text_of(bytes.fromhex(key))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from model.errors import DeadlineExceeded
-from net.dhcp.lease import CLIENT, LEASE, USER
-from net.dhcping import DhcpClients
+from net.dhcp.lease import CLIENT, LEASE, SCRIPT, USER
+from net.dhcping import FOLDER, DhcpClients
 from tests.support.dhcpserver import serving_dhcp
 from tests.support.nicsite import ROUTER, Site, nic_site, run
 from tests.support.waiting import until
@@ -86,7 +86,9 @@ async def test_a_client_that_dies_is_started_again_and_one_that_lives_is_adopted
         await clients.close()  # as an agent that ends
         other = DhcpClients(clients._run_dir)
         try:
-            other.keep("flv1", namespace, "eth0", "web")
+            with open(clients._run_dir / FOLDER / "flv1" / SCRIPT, "rb") as script:
+                other.keep("flv1", namespace, "eth0", "web")
+                assert os.fstat(script.fileno()).st_nlink == 0, "it may be running"
             assert (await other.obtained("flv1")).address == lease.address
             assert _pid(clients) == second and os.path.exists(f"/proc/{second}")
         finally:

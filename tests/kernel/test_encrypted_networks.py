@@ -238,6 +238,7 @@ def test_keys_are_changed_under_load_without_losing_a_packet(pair: Pair) -> None
 def test_udp_port_that_is_taken_is_told_and_leaves_nothing_half_made(pair: Pair) -> None:
     host, target = pair.host(1), inner4(SPEC, 2, 1)
     script = "import socket; s = socket.socket(2, 2); s.bind(('', 51824)); print('up', flush=True); input()"
+    wait_until(lambda: pair.reaches(target), deadline=10, what="the tunnel")
     with closing(Talker(f"/run/netns/{host.netns}", script)):
         pair.hosts.key(1, 1, 2)  # port 51824
         pair.hosts.phases[1] = KeyPhase(oldest=1, sending=1, newest=2)

@@ -71,6 +71,14 @@ def test_netlink_dump_is_read_back_though_a_peer_is_split_over_messages() -> Non
     assert only.allowed == ("10.1.2.0/24", "10.1.9.0/24") and only.endpoint == "198.18.0.12:51830"
 
 
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_netlink_dump_says_whom_the_device_has_met(seconds: int) -> None:
+    when = genl._attr(genl.LAST_HANDSHAKE, struct.pack("=qq", seconds, 0))
+    one = genl._attr(genl.NESTED, genl._attr(genl.PEER_KEY, KEY) + when)
+    found = genl.device("flw", [bytes(4) + genl._attr(genl.PEERS, one)])
+    assert found.strangers == (set() if seconds else {found.peers[0].key})
+
+
 def test_text_request_names_each_peer_and_what_becomes_of_it() -> None:
     assert uapi.own(KEY, 51820).decode() == f"set=1\nprivate_key={KEY.hex()}\nlisten_port=51820\n\n"
     lines = uapi.put([(KEY, peer()), (OTHER, peer(OTHER, endpoint=""))]).decode().splitlines()
@@ -108,6 +116,8 @@ def test_text_answer_is_read_whole() -> None:
     ((key, only),) = found.peers
     assert key == OTHER.hex() and only.allowed == ("10.0.0.0/8", "fd00::/64")
     assert (only.endpoint, only.keepalive) == ("[fd00::9]:7", 25)
+    assert not found.strangers
+    assert uapi.parse("flw", text.replace("time_sec=1", "time_sec=0").encode()).strangers == {OTHER.hex()}
 
 
 @pytest.mark.parametrize(
