@@ -2,7 +2,9 @@
 
 `take()` before and after; `difference` must be empty. Only what belongs to this network and mount namespace
 is seen for links, routes, rules and nft; namespaces, mounts, cgroups, processes and loop devices are the
-machine's. What a busy machine changes by itself (addresses learned, counters) is left out.
+machine's. What a busy machine changes by itself (addresses learned, counters) is left out, and so are flota's
+own programs that another checkout, or an installed flota, runs beside: FLOTA_TREE in a process's environment
+names the tree that it was started for; the path of its Python does, too.
 """
 
 from __future__ import annotations
@@ -20,7 +22,14 @@ from tests.support.waiting import wait_until
 
 Census = frozenset[str]
 
-_OURS = re.compile(r"(^|/)(runc|conmon|flota|dnsmasq|iperf3|docker-registry|etcd)$")
+_NEEDED = re.compile(r"(^|/)(runc|conmon|dnsmasq|iperf3|docker-registry|etcd|qemu-system-x86_64)$")
+"""What we run of others': whoever started it, as conmon gets an environment of its own."""
+
+_COMMAND = re.compile(r"(^|/)flota$")
+
+TREE = "FLOTA_TREE"
+"""Environment variable that `deploy/test` gives all that it starts: the tree whose tests these are. Without
+it everybody's flota is ours."""
 
 _MODULES = frozenset({"cli.main", "net.supervise", "net.resolver", "net.proxy"})
 """What our daemons are run as: `python -P -m MODULE`."""
@@ -79,15 +88,31 @@ def _cgroups() -> Iterable[str]:
                 yield from (f"cgroup {path}" for path, _, _ in os.walk(base))
 
 
-def _processes() -> Iterable[str]:
+def _processes(tree: str) -> Iterable[str]:
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            words = [word.decode(errors="replace") for word in _strings(pid, "cmdline")[:4]]
+            if any(_NEEDED.search(word) for word in words[:2]) or (
+                _is_flota(words) and _of(tree, pid, words)
+            ):
+                yield f"process {pid} {' '.join(words)}"
         except OSError:
-            continue
-        words = [w.decode(errors="replace") for w in argv[:4]]
-        if words and (any(_OURS.search(w) for w in words[:2]) or _MODULES.intersection(words[1:4])):
-            yield f"process {pid} {' '.join(words)}"
+            continue  # it has just ended
+
+
+def _strings(pid: str, file: str) -> list[bytes]:
+    return Path(f"/proc/{pid}/{file}").read_bytes().split(b"\0")
+
+
+def _of(tree: str, pid: str, words: list[str]) -> bool:
+    return (
+        words[0].startswith(f"{tree}/") or not tree or f"{TREE}={tree}".encode() in _strings(pid, "environ")
+    )
+
+
+def _is_flota(words: list[str]) -> bool:
+    """Whether a command line is one of flota's programs."""
+    return any(_COMMAND.search(word) for word in words[:2]) or not _MODULES.isdisjoint(words[1:4])
 
 
 def _loops() -> Iterable[str]:
@@ -109,9 +134,11 @@ def _switches() -> Iterable[str]:
             yield f"sysctl {path} {file.read_text().strip()}"
 
 
-def take(folders: Iterable[Path] = ()) -> Census:
-    """Everything there is now; `folders` are state folders whose files count too."""
-    sources = (_listed(), _namespaces(), _mounts(), _cgroups(), _processes())
+def take(folders: Iterable[Path] = (), *, tree: str | None = None) -> Census:
+    """Everything there is now; `folders` are state folders whose files count too. `tree`: whose processes, if
+    not those of FLOTA_TREE."""
+    of = os.environ.get(TREE, "") if tree is None else tree
+    sources = (_listed(), _namespaces(), _mounts(), _cgroups(), _processes(of))
     lines = {line for source in (*sources, _loops(), _switches(), _files(folders)) for line in source}
     return frozenset(lines)
 
