@@ -54,8 +54,7 @@ class Demo:
             "import", "--change", f"CMD {json.dumps(['sh', '-c', SERVE])}", "-", IMAGE, stdin=root_tar()
         )
         self.flota("network", "create", "demo", quiet=True)
-        publish = f"mode=host,published={PORT},target=80"
-        service = ("--name", "web", "--replicas", str(HOSTS), "--network", "demo", "--publish", publish)
+        service = ("--name", "web", "--replicas", str(HOSTS), "--network", "demo", "-p", f"{PORT}:80")
         self.flota("service", "create", *service, IMAGE, quiet=True)
         replicas = self.wait_running("web", HOSTS)
         self.flota("service", "ps", "web")

@@ -2,6 +2,7 @@
 # Sourced, never run. Idempotent: a second call installs nothing and takes well under a second.
 
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+unset FLOTA_HOST FLOTA_CREDENTIALS # of a fleet that somebody tried by hand, the demo's before, say
 FLOTA_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 FLOTA_VENV=$FLOTA_HOME/.venv
 FLOTA_PACKAGES="runc conmon nftables libnftables1 iproute2 golang-github-containers-common tini wireguard-go"
