@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from aio.clock import Clock
 from aio.mailbox import Dropped, Feed
+from aio.supervisor import Supervisor
 from model.events import Event
 from model.factrules import MOST_WORDS
 
@@ -56,8 +57,10 @@ class EventRing:
         return tuple(found[-limit:])
 
     async def stream(self, since: float | None, until: float | None) -> AsyncIterator[Event]:
-        """Kept events from `since` (none without it), then live ones; `until` a past time ends at once."""
+        """Kept events from `since` (none without it), then live ones; it ends once `until` is past, also
+        where nothing happens any more."""
         feed: Feed[Event] = Feed(FEED)
+        end = Supervisor("events")
         past = [e for e in self._ring if since is not None and e.at >= since]
         self._feeds.add(feed)
         try:
@@ -66,6 +69,9 @@ class EventRing:
                     yield event
             if until is not None and until <= self._clock.now():
                 return
+            if until is not None:
+                left = until - self._clock.now()
+                end.start("end", lambda: self._close(feed, left))
             async for item in feed:
                 if isinstance(item, Dropped):
                     yield Event(type="fleet", action="dropped", id="", attributes={"count": str(item.count)})
@@ -76,3 +82,8 @@ class EventRing:
         finally:
             self._feeds.discard(feed)
             feed.close()
+            await end.close()
+
+    async def _close(self, feed: Feed[Event], seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        feed.close()

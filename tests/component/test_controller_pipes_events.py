@@ -99,6 +99,22 @@ async def test_stream_until_a_past_time_ends() -> None:
     assert [e.id async for e in ring.stream(0.0, 100.0)] == ["a"]
 
 
+async def test_stream_until_a_time_to_come_ends_then_though_nothing_happens() -> None:
+    clock = VirtualClock(100.0)
+    ring = EventRing(clock)
+
+    async def read() -> list[str]:
+        return [event.id async for event in ring.stream(None, 103.5)]
+
+    reading = asyncio.create_task(read())
+    await clock.advance(3)
+    ring.add(Event(type="node", action="ready", id="a"))
+    await clock.advance(0.4)
+    assert not reading.done()
+    await clock.advance(0.1)
+    assert await asyncio.wait_for(reading, 5) == ["a"]
+
+
 async def test_slow_reader_is_told_how_many_it_missed() -> None:
     ring = EventRing(VirtualClock())
     stream = ring.stream(None, None)
