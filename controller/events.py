@@ -67,11 +67,11 @@ class EventRing:
             for event in past:
                 if until is None or event.at <= until:
                     yield event
-            if until is not None and until <= self._clock.now():
-                return
             if until is not None:
                 left = until - self._clock.now()
-                end.start("end", lambda: self._close(feed, left))
+                if left <= 0:
+                    return
+                end.start("end", lambda: self._close_in(left, feed))
             async for item in feed:
                 if isinstance(item, Dropped):
                     yield Event(type="fleet", action="dropped", id="", attributes={"count": str(item.count)})
@@ -84,6 +84,6 @@ class EventRing:
             feed.close()
             await end.close()
 
-    async def _close(self, feed: Feed[Event], seconds: float) -> None:
+    async def _close_in(self, seconds: float, feed: Feed[Event]) -> None:
         await self._clock.sleep(seconds)
         feed.close()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -44,7 +44,7 @@ class TunnelLinks:
     def __init__(self, netlink: Netlink, tunnels: Tunnels | None, *, pause: float = PAUSE) -> None:
         self._netlink, self._tunnels, self._pause = netlink, tunnels, pause
         self._turn = asyncio.Lock()
-        self._later = Supervisor("tunnels")
+        self._later, self._count = Supervisor("tunnels"), count()
 
     async def close(self) -> None:
         await self._later.close()
@@ -58,7 +58,8 @@ class TunnelLinks:
         names = [name for name, link in state.links.items() if link.kind == "wireguard"]
         if not names or self._tunnels is None:
             return state
-        devices = await self._tunnels.observe(names)
+        async with self._turn:  # a peer that is greeted is away for a moment
+            devices = await self._tunnels.observe(names)
         found = {n: replace(state.links[n], wireguard=devices.get(n, NOTHING).end) for n in names}
         peers = frozenset(peer for device in devices.values() for peer in device.peers)
         return replace(state, links={**state.links, **found}, tunnel_peers=peers)
@@ -91,8 +92,8 @@ class TunnelLinks:
         await tunnels.put_peers([*map(_greeted, first), *others])
         await _calm(tunnels, first)
         second = frozenset(peer.key for peer in others if peer.endpoint)
-        name = " ".join((link, *sorted(second)[:1]))
-        if second and name not in self._later:
+        if second:
+            name = f"{link} {next(self._count)}"
             self._later.start(name, lambda: self._greet_strangers(tunnels, link, second))
 
     async def _greet_strangers(self, tunnels: Tunnels, link: str, keys: Collection[str]) -> None:

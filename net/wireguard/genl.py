@@ -67,7 +67,8 @@ def device(name: str, bodies: Sequence[bytes]) -> Device:
             end = WireGuard(key=_text(seen[PUBLIC_KEY]), port=port)
         for _, raw in items(seen.get(PEERS, b""), 0):
             key, peer = _seen(name, raw)
-            met |= {peer.key} if any(attributes(raw, 0).get(LAST_HANDSHAKE, b"")) else set()
+            if any(attributes(raw, 0).get(LAST_HANDSHAKE, b"")):
+                met.add(peer.key)
             before = found.get(key)
             allowed = peer.allowed if before is None else tuple(sorted({*before.allowed, *peer.allowed}))
             found[key] = TunnelPeer(

@@ -150,7 +150,7 @@ def test_network_without_its_device_is_unreachable_not_in_the_clear(pair: Pair) 
 def test_tunnels_outlive_whoever_made_them_and_are_adopted(pair: Pair) -> None:
     target, host = inner4(SPEC, 2, 1), pair.host(1)
     before = pair.process(1)
-    wait_until(lambda: pair.reaches(target), deadline=5, what="the tunnel")
+    wait_until(lambda: pair.reaches(target), deadline=3, what="the tunnel")
     host.kill()
     assert pair.reaches(target)
     host.start()
@@ -238,7 +238,7 @@ def test_keys_are_changed_under_load_without_losing_a_packet(pair: Pair) -> None
 def test_udp_port_that_is_taken_is_told_and_leaves_nothing_half_made(pair: Pair) -> None:
     host, target = pair.host(1), inner4(SPEC, 2, 1)
     script = "import socket; s = socket.socket(2, 2); s.bind(('', 51824)); print('up', flush=True); input()"
-    wait_until(lambda: pair.reaches(target), deadline=10, what="the tunnel")
+    wait_until(lambda: pair.reaches(target), deadline=3, what="the tunnel")
     with closing(Talker(f"/run/netns/{host.netns}", script)):
         pair.hosts.key(1, 1, 2)  # port 51824
         pair.hosts.phases[1] = KeyPhase(oldest=1, sending=1, newest=2)
