@@ -130,6 +130,7 @@ PURE = [
     "controller/addressing.py",
     "controller/reconcile/*.py",
     "controller/schedule/*.py",
+    "deploy/families.py",
     "deploy/releases.py",
     "cli/render.py",
     "cli/parse/*.py",
