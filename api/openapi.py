@@ -11,9 +11,9 @@ import msgspec
 
 from api.routes.route import NoQuery, Route
 from model.errors import ErrorBody
+from model.version import VERSION
 
 REF = "#/components/schemas/{name}"
-VERSION = "0.1.0"
 
 
 def document(routes: Iterable[Route[Any]]) -> dict[str, Any]:

@@ -145,14 +145,16 @@ def info(app: App, format_: str) -> None:
 @pass_app
 def version(app: App, format_: str) -> None:
     """Show the versions of this command and of the controller."""
-    from importlib.metadata import version as installed
+    from aio.release import running
+    from model.version import VERSION
 
-    value = {
-        "client": installed("flota"),
-        **{f"server_{k}": v for k, v in app.call("GET", "/v1/version").items()},
-    }
-    if format_ == "json":
-        sys.stdout.write(render.json_lines([value]))
-        return
-    for key, item in value.items():
-        out(f"{key.replace('_', ' ').capitalize()}: {item}")
+    value = {"client": VERSION, "client_release": running()}
+    try:
+        value |= {f"server_{k}": v for k, v in app.call("GET", "/v1/version").items()}
+    finally:  # where no controller answers, this one's own are told all the same
+        said = {key: item for key, item in value.items() if item}
+        if format_ == "json":
+            sys.stdout.write(render.json_lines([said]))
+        else:
+            for key, item in said.items():
+                out(f"{key.replace('_', ' ').capitalize()}: {item}")

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 NARROW: dict[tuple[str, str], str] = {
     ("agent", "api"): r"agent/(main|hostapi|streams|serve|dial|unix)\w*\.py",
-    ("cli", "aio"): r"cli/daemon\.py",
+    ("cli", "aio"): r"cli/(daemon|commands/fleet)\.py",
     ("cli", "agent"): r"cli/commands/daemons\.py",
     ("cli", "controller"): r"cli/commands/daemons\.py",
 }
@@ -130,6 +130,8 @@ PURE = [
     "controller/addressing.py",
     "controller/reconcile/*.py",
     "controller/schedule/*.py",
+    "deploy/families.py",
+    "deploy/releases.py",
     "cli/render.py",
     "cli/parse/*.py",
 ]
