@@ -90,12 +90,12 @@ def _cgroups(facts: Facts) -> Iterator[Finding]:
 def _room(facts: Facts) -> Iterator[Finding]:
     if 0 <= facts.free_opt < NEEDED_OPT:
         yield fatal(
-            f"no room in /opt/flota: {facts.free_opt // MIB} MiB are free of the {NEEDED_OPT // MIB} needed",
+            f"no room in /opt/flota: {facts.free_opt // MIB} MiB free of {NEEDED_OPT // MIB} needed",
             "Make room on that file system",
         )
     if 0 <= facts.free_lib < NEEDED_LIB:
         yield fatal(
-            f"no room in /var/lib/flota: {facts.free_lib // MIB} MiB are free of the {NEEDED_LIB // MIB} needed",
+            f"no room in /var/lib/flota: {facts.free_lib // MIB} MiB free of {NEEDED_LIB // MIB} needed",
             "Make room on that file system",
         )
     elif 0 <= facts.free_lib < GOOD_LIB:

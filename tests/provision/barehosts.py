@@ -8,9 +8,9 @@ in apt-get's place that gives them back.
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 from deploy.bundle import default_cache
 from deploy.fleet import FLOTA
-from deploy.rig.netns import NetnsRig
+from deploy.rig.netns import NetnsRig, address_of
 from tests.support.waiting import wait_until
 
 OPERATORS_CACHE = default_cache().parents[1]
@@ -84,8 +84,23 @@ class BareHosts:
         names = [host.name for host in self.rig.hosts]
         with ThreadPoolExecutor(len(names)) as pool:
             list(pool.map(self._bare, names))
-        lines = [f"{self.address(name)} {self.host_key(name)}\n" for name in names]
-        (key.parent / "known_hosts").write_text("".join(lines))
+        self.know(*names)
+
+    def another(self, count: int = 1) -> list[str]:
+        """Boot further bare hosts; their names."""
+        first = len(self.rig.hosts) + 1
+        names = [f"n{number}" for number in range(first, first + count)]
+        for name in names:
+            self.rig.boot(name)
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(self._bare, names))
+        self.know(*names)
+        return names
+
+    def know(self, *names: str) -> None:
+        """The operator has logged in to them before."""
+        with open(self.home / ".ssh" / "known_hosts", "a") as known:
+            known.writelines(f"{self.address(name)} {self.host_key(name)}\n" for name in names)
 
     def _bare(self, host: str) -> None:
         public = (self.home / ".ssh" / "id_ed25519.pub").read_text().strip()
@@ -120,6 +135,10 @@ class BareHosts:
         done = self.rig.outside([*self._operator(env), FLOTA, *words], timeout=timeout)
         return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
 
+    def python(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[bytes]:
+        """A program of the tests', in the operator's place."""
+        return self.rig.outside([*self._operator(None), sys.executable, *words], timeout=timeout)
+
     def began(self, *words: str) -> subprocess.Popen[bytes]:
         """As `flota`, still running."""
         argv = ["nsenter", f"--net=/run/netns/{self.rig.name}-sw", *self._operator(None), FLOTA, *words]
@@ -151,7 +170,7 @@ class BareHosts:
 
     # -- hosts ----------------------------------------------------------------------------------------
     def address(self, host: str) -> str:
-        return next(h.address for h in self.rig.hosts if h.name == host)
+        return address_of(host)
 
     def root(self, host: str) -> str:
         """As what the operator logs in."""
@@ -175,19 +194,3 @@ class BareHosts:
         self.sh(
             host, 'rm /usr/bin/apt-get; printf %s "$1" >/usr/bin/apt-get; chmod +x /usr/bin/apt-get', APT_GET
         )
-
-
-def state_of(hosts: BareHosts, host: str) -> dict[str, str]:
-    """What of a host nobody may touch who adds it to a fleet, as texts that can be compared."""
-    looks = {
-        "nft": "nft list ruleset | grep -v 'table inet flota'",
-        "links": "ip -o link | cut -d: -f2",
-        "routes": "ip route; ip -6 route",
-        "files": "find /etc /usr/local -xdev -newer /run/own/marked -type f 2>/dev/null | sort",
-    }
-    return {name: hosts.sh(host, look, check=False) for name, look in looks.items()}
-
-
-def own_environment(hosts: BareHosts) -> dict[str, str]:
-    """Of the operator, for programs run by hand."""
-    return {**os.environ, "HOME": str(hosts.home)}

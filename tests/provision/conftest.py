@@ -38,7 +38,10 @@ def bundle() -> Bundle:
     return build(Target(), default_cache())
 
 
-@pytest.fixture
-def one(tmp_path: Path, bundle: Bundle) -> Iterator[BareHosts]:
-    with bare(tmp_path, 1) as hosts:
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Iterator[BareHosts]:
+    """A fleet of one, n1, which was bare; tests boot hosts of their own beside it (`another`)."""
+    with bare(tmp_path_factory.mktemp("hosts"), 1) as hosts:
+        hosts.bereave("n1")
+        hosts.ok("host", "add", "--controller", hosts.root("n1"))
         yield hosts
