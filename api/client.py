@@ -25,7 +25,7 @@ class Client:
     `admin.json`."""
 
     def __init__(self, endpoint: str = "", credentials: str = "") -> None:
-        self.endpoint = endpoint or _first_endpoint()
+        self.endpoint = endpoint or default_endpoint() or DEFAULT_ENDPOINTS[0]
         self._credentials = credentials
         self._connection: Connection | None = None
         self.warning = ""
@@ -193,14 +193,13 @@ def _target(path: str, query: Mapping[str, Any]) -> str:
     return quote(path, safe="/:@%") + (f"?{urlencode(pairs)}" if pairs else "")
 
 
-def _first_endpoint() -> str:
+def default_endpoint() -> str:
+    """As FLOTA_HOST says, or a socket of this host's; empty: there is neither."""
     chosen = os.environ.get("FLOTA_HOST")
     if chosen:
         return chosen
-    for endpoint in DEFAULT_ENDPOINTS:
-        if os.path.exists(endpoint.removeprefix("unix://")):
-            return endpoint
-    return DEFAULT_ENDPOINTS[0]
+    there = (one for one in DEFAULT_ENDPOINTS if os.path.exists(one.removeprefix("unix://")))
+    return next(there, "")
 
 
 def _unix_socket(path: str) -> socket.socket:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from api.client import Client
+from api.client import Client, default_endpoint
 from cli import render
 from cli.render import Column
 
@@ -29,7 +29,11 @@ class App:
     @property
     def client(self) -> Client:
         if self._client is None:
-            self._client = Client(self._host, self._credentials)
+            endpoint, credentials = self._host or default_endpoint(), self._credentials
+            if not endpoint:
+                endpoint, own = operators_fleet()
+                credentials = credentials or own
+            self._client = Client(endpoint, credentials)
         return self._client
 
     def call(self, method: str, path: str, *, body: Any = None, **query: Any) -> Any:
@@ -60,6 +64,22 @@ class App:
         if reply.get("phase") == "lost":
             words = f"{reply.get('message', 'its host is lost')}; {short(ident)} goes when it is back"
             sys.stderr.write(f"flota: {render.clean(words)}\n")
+
+
+def operators_fleet() -> tuple[str, str]:
+    """Endpoint and credentials of the fleet that `flota host add --controller` founded from this machine; empty
+    where there is none."""
+    import json
+    import os
+
+    from deploy.roster import current
+
+    folder = current()
+    try:
+        with open(os.path.join(folder, "admin.json")) as file:
+            return f"https://{json.load(file)['address']}", folder
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", ""
 
 
 pass_app: Callable[[Callable[..., Any]], Callable[..., Any]] = click.make_pass_decorator(App, ensure=True)

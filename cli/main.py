@@ -49,6 +49,7 @@ TABLE: dict[str, str] = {
     "network": "cli.commands.networks:network",
     "policy": "cli.commands.policies:policy",
     "service": "cli.commands.services:service",
+    "host": "cli.commands.hosts:host",
     "node": "cli.commands.fleet:node",
     "token": "cli.commands.fleet:token",
     "fleet": "cli.commands.settings:fleet",

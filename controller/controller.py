@@ -223,7 +223,7 @@ class Controller(Core):
         token, digest = new_token(self.authority)
         now = self.clock.now()
         expires = now + request.ttl if request.ttl else 0.0
-        record = JoinToken(id=self.ids(), secret_hash=digest, created_at=now, expires_at=expires)
+        record = JoinToken(id=self.ids(), secret_hash=digest, created_at=now, expires_at=expires, once=request.once)
         await self.committer.run(lambda _: Plan(items=(put(record, "a token was asked for"),)))
         command = f"flota join {token} {self.options.advertise}".rstrip()
         return TokenCreated(id=record.id, token=token, expires_at=expires, join_command=command)
@@ -238,10 +238,11 @@ class Controller(Core):
         pair = self.authority.host(request.csr, ident)
 
         def decide(fresh: Cluster) -> Plan:
-            hosts.token_for(fresh, digest, now)
+            token = hosts.token_for(fresh, digest, now)
             connected = self.sessions.connected(ident)
             print_ = fingerprint(pair.certificate)
-            return hosts.admit(fresh, request, now=now, ident=ident, fingerprint=print_, connected=connected)
+            made = hosts.admit(fresh, request, now=now, ident=ident, fingerprint=print_, connected=connected)
+            return hosts.used(made, token)
 
         await self.committer.run(decide)
         return JoinReply(

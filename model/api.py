@@ -244,6 +244,8 @@ class UpdateSettings(Struct):
 class CreateToken(Struct):
     ttl: float = 86400.0
     """Seconds; 0: does not expire."""
+    once: bool = False
+    """One host joins by it."""
 
 
 class TokenCreated(Struct):

@@ -211,6 +211,8 @@ class JoinToken(Struct):
     created_at: float = 0.0
     expires_at: float = 0.0
     """0: never."""
+    once: bool = False
+    """It goes with the first host that joins by it."""
     role: Literal["host"] = "host"
     revision: Revision = 0
 

@@ -91,11 +91,12 @@ def token() -> None:
 
 @token.command("create")
 @click.option("--ttl", default="24h", help="How long it is good; 0: for ever")
+@click.option("--once", is_flag=True, help="Good for one host")
 @click.option("--quiet", "-q", is_flag=True, help="Only the token")
 @pass_app
-def create(app: App, ttl: str, quiet: bool) -> None:
+def create(app: App, ttl: str, once: bool, quiet: bool) -> None:
     """Make a token; it is shown once."""
-    made = app.call("POST", "/v1/tokens", body=to_plain(CreateToken(ttl=parse_duration(ttl))))
+    made = app.call("POST", "/v1/tokens", body=to_plain(CreateToken(ttl=parse_duration(ttl), once=once)))
     out(made["token"] if quiet or not made.get("join_command") else made["join_command"])
 
 

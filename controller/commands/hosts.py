@@ -115,6 +115,13 @@ def token_for(cluster: Cluster, digest: str, now: float) -> JoinToken:
     raise Unauthenticated("the join token is not known to this fleet", hint="Make one: flota token create")
 
 
+def used(made: Plan, token: JoinToken) -> Plan:
+    """A plan by which a host joins with this token, which is gone then if it is good once."""
+    if not token.once:
+        return made
+    return replace(made, items=(*made.items, delete(token, "a host has joined by it")))
+
+
 def _event(host: Host, action: str, now: float, **attributes: str) -> Event:
     name = host.spec.name
     return Event(type="node", action=action, id=host.id, name=name, host=name, at=now, attributes=attributes)

@@ -1,0 +1,115 @@
+"""What the operator's own machine knows of fleets: credentials, and how their hosts are reached by SSH.
+
+    ~/.config/flota/fleets/ID/admin.json     an admin's credentials (as the controller made them)
+    ~/.config/flota/fleets/ID/hosts.json     its hosts: name, id, how they are reached
+    ~/.config/flota/current                  the fleet that commands are for, unless something else is said
+
+Invariant: files are 0600 and replaced whole; two commands at once lose nothing of each other's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from deploy.inventory import Target
+from model.codec import decode_json, encode_json
+from model.errors import Unavailable
+from model.ids import short
+from model.spec import Struct
+
+
+class KnownHost(Struct):
+    name: str
+    host_id: str
+    target: Target
+    controller: bool = False
+
+
+class _Hosts(Struct):
+    hosts: tuple[KnownHost, ...] = ()
+
+
+class Roster:
+    """Of one fleet. `home`: ~/.config/flota."""
+
+    def __init__(self, fleet_id: str, home: Path | None = None) -> None:
+        self._home = home or default_home()
+        self.folder = self._home / "fleets" / short(fleet_id)
+        self._path = self.folder / "hosts.json"
+
+    def hosts(self) -> tuple[KnownHost, ...]:
+        """In order of their names. Raises InvalidInput for a file that was spoilt."""
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return ()
+        return decode_json(data, _Hosts, str(self._path)).hosts
+
+    def find(self, ref: str) -> KnownHost | None:
+        """By name, id, or how it is reached."""
+        known = self.hosts()
+        by_name = [one for one in known if ref in (one.name, one.host_id)]
+        by_target = [one for one in known if ref in (str(one.target), one.target.host)]
+        return next(iter((*by_name, *by_target)), None)
+
+    def remember(self, hosts: Iterable[KnownHost]) -> None:
+        new = {host.name: host for host in hosts}
+        with self._changing() as before:
+            kept = {host.name: host for host in before if host.host_id not in {h.host_id for h in new.values()}}
+            self._store({**kept, **new}.values())
+
+    def forget(self, name: str) -> None:
+        with self._changing() as before:
+            self._store(host for host in before if host.name != name)
+
+    def keep_credentials(self, admin: bytes) -> None:
+        """And point commands at this fleet."""
+        with self._changing():
+            _write(self.folder / "admin.json", admin)
+            link = self._home / "current"
+            aside = self._home / ".current"
+            aside.unlink(missing_ok=True)
+            aside.symlink_to(Path("fleets") / self.folder.name)
+            aside.rename(link)
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[tuple[KnownHost, ...]]:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(self.folder / ".lock", "a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield self.hosts()
+        except OSError as error:
+            raise Unavailable(
+                f"{error.filename or self.folder}: {error.strerror}", hint="Can it be written?"
+            ) from error
+
+    def _store(self, hosts: Iterable[KnownHost]) -> None:
+        ordered = tuple(sorted(hosts, key=lambda host: host.name))
+        _write(self._path, encode_json(_Hosts(hosts=ordered)))
+
+
+def default_home() -> Path:
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return Path(base) / "flota"
+
+
+def _write(path: Path, data: bytes) -> None:
+    aside = path.with_name(f".{path.name}")
+    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
+
+
+
+
+def current() -> str:
+    """The folder of the fleet that commands are for; it may not be there."""
+    return str(default_home() / "current")
