@@ -138,7 +138,7 @@ class SystemdHost:
             "journalctl",
             "--no-pager",
             "-n",
-            "60",
+            "400",
             "-u",
             unit,
         ]
