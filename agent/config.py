@@ -29,3 +29,7 @@ class AgentConfig(Struct):
     """Registry hosts that may be spoken to over plain HTTP; loopback always may."""
     network_drivers: tuple[str, ...] = ()
     """Third parties' (docs/drivers.md)."""
+    processes_unit: str = ""
+    """Unit of systemd that keeps the supervisor of what outlives the agent; empty: the agent does."""
+    log_level: str = ""
+    """Of `aio.service.LEVELS`; empty: info."""
