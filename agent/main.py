@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 from msgspec.structs import replace
 
-from agent import facts, hostlimits, join
+from agent import cgroup, facts, hostlimits, join, purge
 from agent.config import AgentConfig
 from agent.context import Context
 from agent.dial import Dialer
@@ -27,6 +27,7 @@ from agent.journal import Journal
 from agent.livesettings import LiveSettings
 from agent.logs import LogReader
 from agent.naming import NameService
+from agent.oci import cgroups
 from agent.offload import OffloadProbe, remembered
 from agent.rotation import LogRotator
 from agent.runtime.conmon import ConmonRuntime
@@ -34,10 +35,10 @@ from agent.session import keep_session
 from agent.underlay import Underlay
 from agent.volumes import Volumes
 from aio.clock import SystemClock
-from aio.sdnotify import Notifier
+from aio.sdnotify import Notifier, booted
 from aio.service import Hooks, start_log, until_signalled
 from aio.subprocess import run as command
-from aio.supervisor import Supervisor
+from aio.supervisor import Supervisor, in_thread
 from api.listen import serve_unix
 from api.server import host_app, runner
 from image.drivers.choice import choose
@@ -134,7 +135,11 @@ async def _context(
 ) -> Context:
     state, run_dir = Path(config.state_dir), Path(config.run_dir)
     run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-    (run_dir / "cgroup-parent").write_text(config.cgroup_parent)  # for a purge without an agent
+    parent = cgroups.parent_of(
+        config.cgroup_driver, config.cgroup_parent, booted=booted(), unified=cgroup.is_unified()
+    )
+    (run_dir / purge.PARENT_NOTE).write_text(parent)  # for a purge without an agent
+    lacking = await in_thread(cgroup.provide, parent)
     images = ImageStore(state / "images", driver_choice=choose(state / "images"), source=registry)
     await images.open()
     stack.push_async_callback(images.close)
@@ -150,6 +155,7 @@ async def _context(
         controller=_controller(enrollment),
         driver=images.driver[0],
         labels=config.labels,
+        cgroup_driver=cgroups.driver_of(parent),
     )
     volumes = Volumes(state / "volumes", journal, dict)
     volumes.open()
@@ -158,10 +164,15 @@ async def _context(
         facts=remembered(
             journal,
             facts.boot_id(),
-            replace(measured, wireguard=kernel.encrypts, behind_nat=config.behind_nat),
+            replace(
+                measured,
+                wireguard=kernel.encrypts,
+                behind_nat=config.behind_nat,
+                warnings=(*measured.warnings, *lacking),
+            ),
         ),
         images=images,
-        runtime=ConmonRuntime(str(run_dir), cgroup_parent=config.cgroup_parent),
+        runtime=ConmonRuntime(str(run_dir), cgroup_parent=parent, former_parents=_former(config)),
         network=network,
         volumes=volumes,
         names=NameService(run_dir),
@@ -173,7 +184,7 @@ async def _context(
         run=run_dir,
         limits=limits,
         seccomp=hostlimits.load_seccomp(limits),
-        cgroup_parent=config.cgroup_parent,
+        cgroup_parent=parent,
         boot_id=facts.boot_id(),
     )
 
@@ -183,9 +194,15 @@ async def _processes_cgroup(config: AgentConfig) -> str:
     containers'."""
     unit = config.processes_unit
     if not unit:
-        return f"{config.cgroup_parent}-processes"
+        return cgroups.processes_place(config.cgroup_parent)
     done = await command(["systemctl", "show", "--property=ControlGroup", "--value", unit], deadline=10)
     return done.stdout.decode().strip() or f"/system.slice/{unit}"
+
+
+def _former(config: AgentConfig) -> tuple[str, ...]:
+    """Where the other driver, or an agent that knew but one, would have put containers that still run."""
+    wish = config.cgroup_parent
+    return () if cgroups.is_slice(wish) else (wish, f"{wish.strip('/').replace('/', '-')}.slice")
 
 
 def _controllers(enrollment: join.Enrollment) -> list[str]:

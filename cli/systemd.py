@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from aio.sdnotify import booted as runs
 from deploy import units
 from model.errors import CommandFailed, InUse, Unavailable
 
 START_DEADLINE = 150.0
 """Seconds; systemd itself gives up on a start after TimeoutStartSec."""
 COMMAND_DEADLINE = 60.0
+__all__ = ["Systemd", "program", "runs", "version"]
 Call = Callable[[Sequence[str], float], "subprocess.CompletedProcess[str]"]
 """Runs a program for at most so many seconds."""
 
@@ -32,16 +34,6 @@ def call(argv: Sequence[str], deadline: float) -> subprocess.CompletedProcess[st
         raise Unavailable(f"`{' '.join(argv)}` does not end within {deadline:g} s") from error
     except OSError as error:
         raise Unavailable(f"{argv[0]} cannot be run: {error.strerror}") from error
-
-
-def runs(root: str = "/") -> bool:
-    """Whether systemd is this host's init, as seen from here: a container, or a rig's host in a namespace,
-    may see its folder and not be its own (sd_booted(3))."""
-    try:
-        first = Path(root, "proc/1/comm").read_text().strip()
-    except OSError:
-        return False
-    return first == "systemd" and Path(root, "run/systemd/system").is_dir()
 
 
 def program(of: str = sys.prefix) -> tuple[str, ...]:

@@ -65,7 +65,10 @@ AGENT = (
         "--behind-nat/--no-behind-nat", default=False, help="Others can't begin to speak with this host"
     ),
     click.option("--label", multiple=True, help="KEY=VALUE of this host, for constraints"),
-    click.option("--cgroup-parent", default="", help="Cgroup of all containers; /flota without"),
+    click.option("--cgroup-parent", default="", help="Cgroup or slice of all containers; /flota without"),
+    click.option(
+        "--cgroup-driver", default="", help="systemd or cgroupfs; systemd without, where it runs cgroup v2"
+    ),
     click.option("--insecure-registry", multiple=True, help="Registry host to speak plain HTTP to"),
 )
 LOG = (
@@ -191,6 +194,7 @@ def _agent_config(root: str, run: str, flags: dict[str, Any]) -> AgentConfig:
         address=flags["address"],
         behind_nat=flags["behind_nat"],
         cgroup_parent=flags["cgroup_parent"] or "/flota",
+        cgroup_driver=flags["cgroup_driver"],
         labels=pairs(flags["label"]),
         insecure_registries=tuple(flags["insecure_registry"]),
         network_drivers=tuple(flags["network_driver"]),
@@ -307,7 +311,7 @@ def controller_words(flags: dict[str, Any]) -> list[str]:
 def agent_words(flags: dict[str, Any]) -> list[str]:
     """All that an agent can be told, as `controller_words`."""
     words = ["--name", flags["name"], "--address", flags["address"]]
-    words += ["--cgroup-parent", flags["cgroup_parent"]]
+    words += ["--cgroup-parent", flags["cgroup_parent"], "--cgroup-driver", flags["cgroup_driver"]]
     words += ["--behind-nat" if flags["behind_nat"] else "--no-behind-nat"]
     words += _each("--label", flags["label"]) + _each("--insecure-registry", flags["insecure_registry"])
     words += ["--log-level", flags["log_level"]]

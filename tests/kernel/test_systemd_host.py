@@ -65,6 +65,43 @@ def test_units_run_and_each_is_in_its_own_cgroup(host: SystemdHost) -> None:
     assert "NOTIFY_SOCKET" not in environment and "WATCHDOG" not in environment
 
 
+def test_container_is_a_scope_of_systemds_that_ends_after_the_agent(
+    host: SystemdHost, container: str
+) -> None:
+    (found,) = json.loads(host.flota("inspect", "c1"))
+    scope = f"flota-{found['instance']['id']}.scope"
+    assert host.cgroup_of(state(host)["pid"]) == f"/flota.slice/{scope}"
+    assert AGENT in host.show(scope, "Before")
+    assert host.show(scope, "TimeoutStopUSec") == "10s"
+    facts = json.loads(host.flota("node", "inspect", "sd1"))
+    assert '"cgroup_driver": "systemd"' in json.dumps(facts)
+    assert "c1" in host.flota("stats", "--no-stream")
+    assert host.flota("exec", "c1", "cat", "/proc/self/comm").strip() == "cat"
+    host.flota("pause", "c1")
+    assert "frozen 1" in host.run("cat", f"/sys/fs/cgroup/flota.slice/{scope}/cgroup.events")
+    host.flota("unpause", "c1")
+    host.flota("rm", "-f", "c1")
+    assert host.show(scope, "LoadState") == "not-found"
+    assert scope not in host.run("ls", "/sys/fs/cgroup/flota.slice")
+
+
+def test_container_of_the_other_driver_goes_on_under_the_agent_that_has_this_one(host: SystemdHost) -> None:
+    host.flota("down")
+    host.flota("up", "--cgroup-driver", "cgroupfs")
+    host.flota("run", "-d", "--name", "old", "box", "sleep", "1000")
+    pid = state(host, "old")["pid"]
+    assert host.cgroup_of(pid).startswith("/flota/")
+    host.flota("down")
+    host.flota("up", "--cgroup-driver", "")
+    wait_until(
+        lambda: in_session(host) and state(host, "old")["pid"] == pid, deadline=60, what="the container"
+    )
+    assert "old" in host.flota("stats", "--no-stream")
+    assert host.flota("exec", "old", "cat", "/proc/self/comm").strip() == "cat"
+    host.flota("rm", "-f", "old")
+    assert host.run("sh", "-c", "ls -d /sys/fs/cgroup/flota/*/ || true") == ""
+
+
 def test_killed_agent_comes_back_and_nothing_else_has_ended(host: SystemdHost, container: str) -> None:
     kept = main_pid(host, PROCESSES), host.run("cat", "/run/flota/agent/names/pid"), state(host)["pid"]
     agent = main_pid(host, AGENT)
