@@ -71,14 +71,14 @@ class App:
 
 
 def operators_fleet() -> tuple[str, str]:
-    """Endpoint and credentials of the fleet that `flota host add --controller` founded from this machine; empty
-    where there is none."""
+    """Endpoint and credentials of the fleet that `flota host add --controller` founded from this machine;
+    empty where there is none."""
     import json
     import os
 
-    from deploy.roster import current
+    from deploy.operatorhome import current_fleet
 
-    folder = current()
+    folder = current_fleet()
     try:
         with open(os.path.join(folder, "admin.json")) as file:
             return f"https://{json.load(file)['address']}", folder

@@ -1,4 +1,5 @@
-"""What happens on many hosts at once: a table that moves on a terminal, lines elsewhere. On standard error."""
+"""What happens on many hosts at once: a table that moves on a terminal, lines elsewhere. On standard
+error."""
 
 from __future__ import annotations
 

@@ -223,7 +223,9 @@ class Controller(Core):
         token, digest = new_token(self.authority)
         now = self.clock.now()
         expires = now + request.ttl if request.ttl else 0.0
-        record = JoinToken(id=self.ids(), secret_hash=digest, created_at=now, expires_at=expires, once=request.once)
+        record = JoinToken(
+            id=self.ids(), secret_hash=digest, created_at=now, expires_at=expires, once=request.once
+        )
         await self.committer.run(lambda _: Plan(items=(put(record, "a token was asked for"),)))
         command = f"flota join {token} {self.options.advertise}".rstrip()
         return TokenCreated(id=record.id, token=token, expires_at=expires, join_command=command)

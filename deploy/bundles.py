@@ -53,5 +53,8 @@ class OwnBundles:
 
 def target_of(facts: Facts, python: str) -> Target:
     version = next(one.version for one in facts.pythons if one.path == python)
-    libc = "musl" if facts.libc == "musl" else "gnu"
-    return Target(python=".".join(map(str, version)), machine=facts.machine, libc=libc)
+    return Target(
+        python=".".join(map(str, version)),
+        machine=facts.machine,
+        libc="musl" if facts.libc == "musl" else "gnu",
+    )

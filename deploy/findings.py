@@ -1,6 +1,7 @@
 """What speaks against a host, or should be known of it, from its facts. Pure.
 
-A fatal finding stops before anything was changed; a warning says what will not work, or not well, and what to do.
+A fatal finding stops before anything was changed; a warning says what will not work, or not well, and what to
+do.
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ def _kernel(facts: Facts) -> Iterator[Finding]:
 
 def _cgroups(facts: Facts) -> Iterator[Finding]:
     if not facts.cgroup:
-        yield fatal("no cgroups are mounted on it", "Mount them at boot: systemd does; on Alpine: rc-update add cgroups")
+        yield fatal(
+            "no cgroups are mounted on it",
+            "Mount them at boot: systemd does; on Alpine: rc-update add cgroups",
+        )
         return
     if missing := [name for name in CONTROLLERS if name not in facts.controllers]:
         yield warning(
@@ -86,12 +90,12 @@ def _cgroups(facts: Facts) -> Iterator[Finding]:
 def _room(facts: Facts) -> Iterator[Finding]:
     if 0 <= facts.free_opt < NEEDED_OPT:
         yield fatal(
-            f"no room in /opt/flota: {facts.free_opt // MIB} MiB are free, {NEEDED_OPT // MIB} are needed",
+            f"no room in /opt/flota: {facts.free_opt // MIB} MiB free of {NEEDED_OPT // MIB} needed",
             "Make room on that file system",
         )
     if 0 <= facts.free_lib < NEEDED_LIB:
         yield fatal(
-            f"no room in /var/lib/flota: {facts.free_lib // MIB} MiB are free, {NEEDED_LIB // MIB} are needed",
+            f"no room in /var/lib/flota: {facts.free_lib // MIB} MiB free of {NEEDED_LIB // MIB} needed",
             "Make room on that file system",
         )
     elif 0 <= facts.free_lib < GOOD_LIB:
@@ -102,9 +106,11 @@ def _room(facts: Facts) -> Iterator[Finding]:
 
 def _clock(facts: Facts) -> Iterator[Finding]:
     off = abs(facts.clock_off) - facts.clock_doubt
-    words = f"its clock is {abs(facts.clock_off):.0f} s {'ahead of' if facts.clock_off > 0 else 'behind'} ours"
+    words = (
+        f"its clock is {abs(facts.clock_off):.0f} s {'ahead of' if facts.clock_off > 0 else 'behind'} ours"
+    )
     if off > CLOCK_FATAL:
-        yield fatal(words, "Set it, and keep it right (chrony, systemd-timesyncd): certificates would not be good")
+        yield fatal(words, "Set it and keep it right (chrony, systemd-timesyncd): certificates depend on it")
     elif off > CLOCK_WARNING:
         yield warning(words, "Keep it right (chrony, systemd-timesyncd)")
 
@@ -117,11 +123,11 @@ def _network(facts: Facts, controller: bool) -> Iterator[Finding]:
             "another program listens on UDP 4789, the port of tunnels",
             "Stop it, or choose another port: flota fleet update --vxlan-port",
         )
-    low = sorted(
-        {a.link for a in facts.addresses if a.link == facts.default_link and 0 < a.mtu < LEAST_MTU}
-    )
+    low = sorted({a.link for a in facts.addresses if a.link == facts.default_link and 0 < a.mtu < LEAST_MTU})
     if low:
-        yield warning(f"packets on {low[0]} are small (MTU below {LEAST_MTU})", "Overlays will not carry IPv6")
+        yield warning(
+            f"packets on {low[0]} are small (MTU below {LEAST_MTU})", "Overlays will not carry IPv6"
+        )
 
 
 def _neighbours(facts: Facts) -> Iterator[Finding]:
@@ -138,4 +144,6 @@ def _neighbours(facts: Facts) -> Iterator[Finding]:
     if facts.selinux == "Enforcing":
         yield warning("SELinux is enforcing", "Containers are not labelled; bind mounts may be denied")
     if not facts.init:
-        yield note("no systemd there: flota must be started again by hand after a boot (`flota agent --detach`)")
+        yield note(
+            "no systemd there: flota must be started again by hand after a boot (`flota agent --detach`)"
+        )

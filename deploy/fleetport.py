@@ -1,7 +1,7 @@
 """What provisioning needs of the fleet that hosts are added to, and its implementation over SSH.
 
-Over SSH it asks the `flota` command on the controller's host: nothing but sshd need be reachable from here. The
-command line has another one, over the API of the fleet that it is pointed at.
+Over SSH it asks the `flota` command on the controller's host: nothing but sshd need be reachable from here.
+The command line has another one, over the API of the fleet that it is pointed at.
 """
 
 from __future__ import annotations

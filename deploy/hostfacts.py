@@ -1,7 +1,7 @@
 """What a host is, as it told by `deploy.hostprobe`. Pure.
 
-What a host says is read as from an enemy: known keys alone, each of its form, bounded in number and length. What
-is not of its form counts as not said.
+What a host says is read as from an enemy: known keys alone, each of its form, bounded in number and length.
+What is not of its form counts as not said.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class Facts(Struct):
 
 
 def parse(said: bytes, *, host: str, asked_at: float, answered_at: float) -> Facts:
-    """What the probe said; times are ours, seconds since the epoch. Raises CommandFailed, naming `host`, where
-    it did not say all."""
+    """What the probe said; times are ours, seconds since the epoch. Raises CommandFailed, naming `host`,
+    where it did not say all."""
     lines = _lines(said, host)
     values: dict[str, list[str]] = {}
     for line in lines:
@@ -234,4 +234,3 @@ def _member(values: list[str]) -> Membership | None:
 
 def _id(text: str) -> str:
     return text if _ID.match(text) else ""
-

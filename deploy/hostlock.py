@@ -1,6 +1,8 @@
-"""One provisioning at a time on a host: flock(1) on the host, held by a program that ends with the connection.
+"""One provisioning at a time on a host: flock(1) on the host, held by a program that ends with the
+connection.
 
-It ends also when nothing is heard from here for a minute, so that an operator whose machine is gone leaves no lock.
+It ends also when nothing is heard from here for a minute, so that an operator whose machine is gone leaves no
+lock.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ while timeout 60 sh -c 'read -r _'; do :; done"""
 
 @contextlib.asynccontextmanager
 async def locked(to: Transport) -> AsyncIterator[None]:
-    """Raises WrongState, with who is at it, where another one is. A host that has no flock(1) is not locked."""
+    """Raises WrongState, with who is at it, where another one is. A host that has no flock(1) is not
+    locked."""
     who = f"{getpass.getuser()}@{socket.gethostname()}"
     async with to.held(["sh", "-c", HOLD, "sh", LOCK_FILE, who], timeout=DEADLINE) as said:
         if said.startswith("busy"):
@@ -34,5 +37,7 @@ async def locked(to: Transport) -> AsyncIterator[None]:
                 hint="Wait until that is done",
             )
         if said not in ("held", "none"):
-            raise Unavailable(f"{to.host}: the lock {LOCK_FILE} can't be had ({said[:100] or 'no word of why'})")
+            raise Unavailable(
+                f"{to.host}: the lock {LOCK_FILE} can't be had ({said[:100] or 'no word of why'})"
+            )
         yield

@@ -1,8 +1,8 @@
 """The words by which a host tells what it is: one script for any POSIX shell, run once as root. Pure.
 
-It changes nothing on the host, needs no program beyond a shell and the basic tools (busybox has them), and says
-lines of `KEY VALUE`, which `deploy.hostfacts` reads. Kernel features are known from the kernel's own lists; only
-where there are none is a link made, in a network namespace that ends with the trial.
+It changes nothing on the host, needs no program beyond a shell and the basic tools (busybox has them), and
+says lines of `KEY VALUE`, which `deploy.hostfacts` reads. Kernel features are known from the kernel's own
+lists; only where there are none is a link made, in a network namespace that ends with the trial.
 """
 
 from __future__ import annotations
@@ -13,10 +13,32 @@ BEGIN, END = "flota-facts 1", "flota-facts end"
 
 FEATURES = ("overlay", "bridge", "veth", "vxlan", "nf_tables", "wireguard", "macvlan", "ipvlan", "8021q")
 
-PROGRAMS = (
-    "runc crun conmon nft tini ip wireguard-go flock timeout sha256sum tar modprobe systemctl rc-service "
-    "apt-get dnf yum apk zypper pacman docker dockerd podman getenforce"
-).split()
+PROGRAMS = [
+    "runc",
+    "crun",
+    "conmon",
+    "nft",
+    "tini",
+    "ip",
+    "wireguard-go",
+    "flock",
+    "timeout",
+    "sha256sum",
+    "tar",
+    "modprobe",
+    "systemctl",
+    "rc-service",
+    "apt-get",
+    "dnf",
+    "yum",
+    "apk",
+    "zypper",
+    "pacman",
+    "docker",
+    "dockerd",
+    "podman",
+    "getenforce",
+]
 
 _SCRIPT = r"""
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH
@@ -102,7 +124,8 @@ free() { # PATH: KiB of the file system that it is or would be on
 
 addresses() {
   if have ip; then
-    ip -o addr show 2>/dev/null | awk '$3 ~ /^inet/ { print $2, $4 }' | head -n 64 | while read -r link address; do
+    ip -o addr show 2>/dev/null | awk '$3 ~ /^inet/ { print $2, $4 }' | head -n 64 |
+    while read -r link address; do
       say address "$link $address $(first "/sys/class/net/$link/mtu")"
     done
     say route "$(ip -4 route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1)"
@@ -110,8 +133,8 @@ addresses() {
 }
 
 sockets() { # of others than the kernel: those have an inode
-  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$2 ~ /:1CFC$/ && $4 == "0A" { print; exit }' | grep -q . &&
-    say port 7420/tcp
+  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null |
+    awk '$2 ~ /:1CFC$/ && $4 == "0A" { print; exit }' | grep -q . && say port 7420/tcp
   cat /proc/net/udp /proc/net/udp6 2>/dev/null |
     awk '$2 ~ /:12B5$/ && $10 != 0 { print; exit }' | grep -q . && say port 4789/udp
 }

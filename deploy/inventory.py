@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from model.errors import InvalidInput, Problem
+from model.factrules import label_problems
 from model.spec import Struct
-from model.validate import label_problems, validate_name
+from model.validate import validate_name
 from model.whereabouts import joined, parted
 
 SSH_PORT = 22

@@ -1,8 +1,8 @@
 """Makes hosts members of a fleet: asks each what it is, plans, does the steps; many hosts at once, bounded.
 
-Invariant: on a host one provisioning at a time (a lock that ends with its connection), only what its plan says, and
-each step is safe to do again: a run that was cut anywhere is continued by the next. A host that fails leaves the
-others alone.
+Invariant: on a host one provisioning at a time (a lock that ends with its connection), only what its plan
+says, and each step is safe to do again: a run that was cut anywhere is continued by the next. A host that
+fails leaves the others alone.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from deploy.fleetport import FleetOverTransport, FleetPort
 from deploy.hostfacts import Facts
 from deploy.hostlock import locked
 from deploy.inventory import HostWish, Target
-from deploy.software import needed, proofs
-from deploy.steps import FLOTA, FleetView, Kind, Plan, Step, plan
+from deploy.software import PROOFS, needed
+from deploy.steps import FleetView, Kind, Plan, Step, plan
 from deploy.transport import Transport, checked
 from model.errors import (
     CommandFailed,
@@ -86,7 +86,9 @@ class Provisioner:
         first = next((wish for wish in wishes if wish.controller), None)
         if first is None:
             if fleet is None:
-                raise InvalidInput("hosts need a fleet to join", hint="Found one: flota host add --controller HOST …")
+                raise InvalidInput(
+                    "hosts need a fleet to join", hint="Found one: flota host add --controller HOST …"
+                )
             return list(await together(self._host(wish, fleet) for wish in wishes))
         try:
             transport = await self._connect(first.target)
@@ -131,14 +133,14 @@ class Provisioner:
             return self._failed(wish, error)
 
     async def _planned(self, to: Transport, wish: HostWish, fleet: FleetPort | None) -> Outcome:
-        facts, view, made = await self._plan(to, wish, fleet)
+        facts, made = await self._plan(to, wish, fleet)
         result = "failed" if made.fatal else "already" if made.settled else "planned"
         self._report(str(wish.target), result, made.settled or "planned")
         return self._outcome(wish, result, made, facts)
 
     async def _done(self, to: Transport, wish: HostWish, fleet: FleetPort | None) -> Outcome:
         where = str(wish.target)
-        facts, view, made = await self._plan(to, wish, fleet)
+        facts, made = await self._plan(to, wish, fleet)
         if made.fatal:
             self._report(where, "failed", made.fatal[0].what)
             return self._outcome(wish, "failed", made, facts)
@@ -152,9 +154,7 @@ class Provisioner:
         self._report(where, "added", f"is ready, as {made.name}")
         return self._outcome(wish, "added", made, facts, running.host_id)
 
-    async def _plan(
-        self, to: Transport, wish: HostWish, fleet: FleetPort | None
-    ) -> tuple[Facts, FleetView | None, Plan]:
+    async def _plan(self, to: Transport, wish: HostWish, fleet: FleetPort | None) -> tuple[Facts, Plan]:
         self._report(str(wish.target), "looking", "asking what the host is")
         facts = await look(to)
         view = await fleet.view() if fleet is not None else None
@@ -162,7 +162,7 @@ class Provisioner:
             view = await self._own_view(to, facts)
         made = plan(facts, wish, view, needed(facts), release=self._source.release)
         self._claim(made, wish)
-        return facts, view, made
+        return facts, made
 
     async def _own_view(self, to: Transport, facts: Facts) -> FleetView | None:
         """Of a controller that is one already; None while it does not run."""
@@ -177,9 +177,7 @@ class Provisioner:
                 hint="Give it another with --name, or in an inventory file",
             )
 
-    def _outcome(
-        self, wish: HostWish, result: str, made: Plan, facts: Facts, host_id: str = ""
-    ) -> Outcome:
+    def _outcome(self, wish: HostWish, result: str, made: Plan, facts: Facts, host_id: str = "") -> Outcome:
         where = str(wish.target)
         error = f"{where}: " + "; ".join(map(str, made.fatal)) if made.fatal else ""
         known = facts.member.host_id if facts.member else ""
@@ -214,7 +212,7 @@ Founded = Callable[[Transport], Awaitable[None]]
 
 async def look(to: Transport) -> Facts:
     """What a host is. Changes nothing there."""
-    programs, files = proofs()
+    programs, files = PROOFS
     script = hostprobe.script(files, programs).encode()
     began = time.time()
     done = await to.run(["sh", "-s"], stdin=script, timeout=PROBE_DEADLINE)
@@ -245,7 +243,7 @@ class _Run:
         """Raises FlotaError, with the host's name."""
         match step.kind:
             case Kind.PACKAGES:
-                await self._commands(step, PACKAGES_DEADLINE)
+                await self._packages(step)
             case Kind.RELEASE:
                 await self._release()
             case Kind.JOIN:
@@ -258,6 +256,14 @@ class _Run:
     async def _commands(self, step: Step, timeout: float) -> None:
         for argv in step.commands:
             await checked(self._to, argv, timeout=timeout, what=step.what)
+
+    async def _packages(self, step: Step) -> None:
+        """Where the lists of packages can't be fetched, those of before may do."""
+        *refreshing, install, write_down = step.commands
+        for argv in refreshing:
+            await self._to.run(argv, timeout=PACKAGES_DEADLINE)
+        await checked(self._to, install, timeout=PACKAGES_DEADLINE, what=step.what)
+        await checked(self._to, write_down, timeout=STEP_DEADLINE, what=step.what)
 
     async def _release(self) -> None:
         await install_release(self._to, await self._python(), self._facts, self._source)
@@ -325,8 +331,7 @@ async def install_release(to: Transport, python: str, facts: Facts, source: Bund
 
 async def credentials(controller: Transport) -> bytes:
     """What a command line elsewhere needs to be an admin of the fleet."""
-    done = await checked(controller, ["cat", ADMIN], timeout=PROBE_DEADLINE, what="reading the admin's credentials")
+    done = await checked(
+        controller, ["cat", ADMIN], timeout=PROBE_DEADLINE, what="reading the admin's credentials"
+    )
     return done.out
-
-
-__all__ = ["FLOTA", "Outcome", "Provisioner", "credentials", "install_release", "look"]

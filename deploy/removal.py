@@ -1,7 +1,8 @@
-"""Takes a host out of its fleet: drained, emptied of flota, forgotten. Each step is left out where it is done.
+"""Takes a host out of its fleet: drained, emptied of flota, forgotten. Each step is left out where it is
+done.
 
-Invariant: nothing is taken from the host before what it carries is elsewhere, or was given up by `force`; packages
-stay unless asked for.
+Invariant: nothing is taken from the host before what it carries is elsewhere, or was given up by `force`;
+packages stay unless asked for.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from deploy.fleetport import FleetPort
 from deploy.hostfacts import Facts
 from deploy.hostlock import locked
 from deploy.provision import LOOK_EVERY, Report, look
-from deploy.software import installed_by_us, removal
+from deploy.software import RECORD, recorded, removal
 from deploy.steps import FLOTA, FleetView, Node
 from deploy.transport import Transport, checked
 from model.errors import DeadlineExceeded, InUse, NotFound, WrongState
@@ -115,20 +116,18 @@ async def _emptied(
     to: Transport, facts: Facts, source: BundleSource, wishes: Wishes, report: Report
 ) -> tuple[str, ...]:
     """The packages that stay."""
-    packages = await installed_by_us(to)
+    packages = recorded((await to.run(["cat", RECORD], timeout=PROBE_DEADLINE)).text)
     if facts.release:
         report(to.host, "working", "containers, networks and state are removed")
-        await checked(
-            to, [FLOTA, "down", "--purge"], timeout=PURGE_DEADLINE, what="`flota down --purge`"
-        )
+        await checked(to, [FLOTA, "down", "--purge"], timeout=PURGE_DEADLINE, what="`flota down --purge`")
     python = facts.python(PYTHON)
     if facts.opt == "ours" and python is not None:
         script = source.installer()
         done = await to.run(releases.remove(python=python.path), stdin=script, timeout=PURGE_DEADLINE)
         releases.answer(to.host, done.code, done.out, done.err)
-    if packages and wishes.packages:
+    command = removal(facts, packages)
+    if packages and wishes.packages and command:
         report(to.host, "working", f"packages are removed: {' '.join(packages)}")
-        for argv in removal(facts, packages):
-            await checked(to, argv, timeout=PACKAGES_DEADLINE, what="removing packages")
+        await checked(to, command, timeout=PACKAGES_DEADLINE, what="removing packages")
         return ()
     return packages

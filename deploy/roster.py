@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deploy.inventory import Target
+from deploy.operatorhome import operator_home
 from model.codec import decode_json, encode_json
 from model.errors import Unavailable
 from model.ids import short
@@ -37,7 +38,7 @@ class Roster:
     """Of one fleet. `home`: ~/.config/flota."""
 
     def __init__(self, fleet_id: str, home: Path | None = None) -> None:
-        self._home = home or default_home()
+        self._home = home or Path(operator_home())
         self.folder = self._home / "fleets" / short(fleet_id)
         self._path = self.folder / "hosts.json"
 
@@ -64,7 +65,9 @@ class Roster:
     def remember(self, hosts: Iterable[KnownHost]) -> None:
         new = {host.name: host for host in hosts}
         with self._changing() as before:
-            kept = {host.name: host for host in before if host.host_id not in {h.host_id for h in new.values()}}
+            kept = {
+                host.name: host for host in before if host.host_id not in {h.host_id for h in new.values()}
+            }
             self._store({**kept, **new}.values())
 
     def forget(self, name: str) -> None:
@@ -98,11 +101,6 @@ class Roster:
         _write(self._path, encode_json(_Hosts(hosts=ordered)))
 
 
-def default_home() -> Path:
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return Path(base) / "flota"
-
-
 def _write(path: Path, data: bytes) -> None:
     aside = path.with_name(f".{path.name}")
     fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -111,10 +109,3 @@ def _write(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.rename(path)
-
-
-
-
-def current() -> str:
-    """The folder of the fleet that commands are for; it may not be there."""
-    return str(default_home() / "current")

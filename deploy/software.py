@@ -1,4 +1,5 @@
-"""What a host lacks of programs, and how its distribution brings them.
+"""What a host lacks of programs, and the commands that bring it: facts and `deploy.families` to a value.
+Pure.
 
 What was installed for flota is written down on the host, so that it can be told from what was there before.
 """
@@ -7,26 +8,65 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deploy import families
+from deploy.findings import PYTHON, Finding, fatal, warning
 from deploy.hostfacts import Facts
 from deploy.steps import ROOT, Software
-from deploy.transport import Transport
 
 RECORD = f"{ROOT}/packages"
-DEADLINE = 30.0
 WRITE_DOWN = """set -e
-mkdir -p "$(dirname "$1")"
 record=$1
 shift
+mkdir -p "$(dirname "$record")"
 for package; do grep -qxF "$package" "$record" 2>/dev/null || echo "$package" >>"$record"; done"""
+LOCK_WAIT = ("-o", "DPkg::Lock::Timeout=300")
+"""A machine that has just booted may be upgrading itself."""
+_REMOVAL = {
+    families.DEBIAN: ("apt-get", *LOCK_WAIT, "remove", "-y", "-q", "--"),
+    families.FEDORA: ("dnf", "remove", "-y", "-q", "--"),
+    families.RHEL: ("dnf", "remove", "-y", "-q", "--"),
+    families.ALPINE: ("apk", "del", "--"),
+}
 
-
-def proofs() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Programs and files that the probe looks for."""
-    return (), ()
+PROOFS = (families.PROGRAMS, families.FILES)
+"""Programs and files that the probe is to look for."""
 
 
 def needed(facts: Facts) -> Software:
-    return Software()
+    """What is to be installed; findings for what no package brings."""
+    family = families.family_of(facts.os_id, facts.os_like)
+    lacking = families.missing(facts.programs, facts.files, facts.features)
+    without_python = facts.python(PYTHON) is None
+    supply = families.supply(family, facts.os_version, lacking, python=without_python)
+    prefix = ("env", *(f"{key}={value}" for key, value in supply.environment.items()))
+    commands = [
+        (*(prefix if supply.environment else ()), command[0], *_waits(command), *command[1:])
+        for command in supply.commands
+    ]
+    if supply.packages:
+        commands.append(written_down(supply.packages))
+    return Software(
+        packages=supply.packages,
+        commands=tuple(commands),
+        brings_python=without_python and families.PYTHON not in supply.lacks,
+        findings=_lacks(facts, supply),
+    )
+
+
+def _waits(command: Sequence[str]) -> tuple[str, ...]:
+    return LOCK_WAIT if command[0] == "apt-get" else ()
+
+
+def _lacks(facts: Facts, supply: families.Supply) -> tuple[Finding, ...]:
+    """Of Python `deploy.steps` tells."""
+    lacks = [need for need in supply.lacks if need != families.PYTHON]
+    found = []
+    where = facts.os_name or "its distribution"
+    for need in lacks:
+        make = fatal if need.fatal else warning
+        hint = f"{where} has no package of it that we know of: install it by hand"
+        found.append(make(f"it lacks {need.name}, which {need.why}", hint))
+    return tuple(found)
 
 
 def written_down(packages: Sequence[str]) -> tuple[str, ...]:
@@ -34,14 +74,13 @@ def written_down(packages: Sequence[str]) -> tuple[str, ...]:
     return ("sh", "-c", WRITE_DOWN, "sh", RECORD, *packages)
 
 
-def removal(facts: Facts, packages: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Commands that take packages away."""
-    for program, words in (("apt-get", ("remove", "-y")), ("dnf", ("remove", "-y")), ("apk", ("del",))):
-        if program in facts.programs:
-            return ((program, *words, *packages),)
-    return ()
+def recorded(said: str) -> tuple[str, ...]:
+    """What the record says."""
+    return tuple(line for line in said.splitlines()[:100] if line.isprintable() and line.strip())
 
 
-async def installed_by_us(to: Transport) -> tuple[str, ...]:
-    done = await to.run(["cat", RECORD], timeout=DEADLINE)
-    return tuple(line for line in done.text.splitlines()[:100] if line.isprintable() and line.strip())
+def removal(facts: Facts, packages: Sequence[str]) -> tuple[str, ...]:
+    """The command that takes packages away; empty: nobody knows."""
+    family = families.family_of(facts.os_id, facts.os_like)
+    words = _REMOVAL.get(family.name, ()) if family is not None else ()
+    return (*words, *packages) if words else ()

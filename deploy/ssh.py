@@ -1,7 +1,8 @@
 """Transport over SSH, by asyncssh; its only importer.
 
-A host is talked to only if its key is known: by known_hosts, or by a fingerprint that the operator gave. No agent is
-forwarded, no password asked for, nothing of ~/.ssh/config read unless it was named. Every wait has an end.
+A host is talked to only if its key is known: by known_hosts, or by a fingerprint that the operator gave. No
+agent is forwarded, no password asked for, nothing of ~/.ssh/config read unless it was named. Every wait has
+an end.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class SshSettings(Struct):
 
 
 async def connect(target: Target, settings: SshSettings | None = None) -> SshTransport:
-    """Log in. Raises Unavailable, DeadlineExceeded, Unauthenticated (the host or we are not who is expected) or
-    InvalidInput (a key file)."""
+    """Log in. Raises Unavailable, DeadlineExceeded, Unauthenticated (the host or we are not who is expected)
+    or InvalidInput (a key file)."""
     settings = settings or SshSettings()
     async with contextlib.AsyncExitStack() as stack:
         tunnel = None
@@ -236,7 +237,9 @@ class SshTransport:
             self._sudo = done.code == t.BY_SUDO
         return self._sudo
 
-    async def _run(self, line: str, feed: Callable[[Any], Any] | None, timeout: float, what: str) -> t.Finished:
+    async def _run(
+        self, line: str, feed: Callable[[Any], Any] | None, timeout: float, what: str
+    ) -> t.Finished:
         with self._told():
             try:
                 async with asyncio.timeout(timeout):
@@ -246,9 +249,7 @@ class SshTransport:
                     finally:
                         process.close()
             except TimeoutError:
-                raise DeadlineExceeded(
-                    f"{self.host}: {what} did not end within {timeout:g} s"
-                ) from None
+                raise DeadlineExceeded(f"{self.host}: {what} did not end within {timeout:g} s") from None
 
     async def _finished(
         self, process: asyncssh.SSHClientProcess[bytes], feed: Callable[[Any], Any] | None

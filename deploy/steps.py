@@ -1,7 +1,7 @@
 """What is to be done on a host to make it a member: facts and what is wanted, to ordered steps. Pure.
 
-Invariant: steps follow from what the host is now, so a run that was cut anywhere is continued by the next one, and a
-host that is as wanted gets none. What is shown by `--dry-run` is what is done.
+Invariant: steps follow from what the host is now, so a run that was cut anywhere is continued by the next
+one, and a host that is as wanted gets none. What is shown by `--dry-run` is what is done.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def plan(
     controller: str = "",
     release: str = "",
 ) -> Plan:
-    """`fleet` is None while it is to be founded. `controller`: where hosts join it, ADDRESS:PORT; `release`: the
-    name of ours, empty where it has not been made."""
+    """`fleet` is None while it is to be founded. `controller`: where hosts join it, ADDRESS:PORT; `release`:
+    the name of ours, empty where it has not been made."""
     name = facts.member.name if facts.member and facts.member.name else wish.name or facts.hostname
     if settled := _settled(facts, fleet, name):
         found = (*_other_release(facts, name, release), *_other_name(wish, name))
@@ -160,7 +160,7 @@ def _python(facts: Facts, software: Software) -> Iterator[Finding]:
     if facts.python(PYTHON) is None and not software.brings_python:
         versions = ", ".join(sorted({".".join(map(str, p.version)) for p in facts.pythons})) or "none"
         yield fatal(
-            f"it has no Python of {'.'.join(map(str, PYTHON))} or newer with its standard modules (found: {versions})",
+            f"it has no Python {'.'.join(map(str, PYTHON))} or newer that is whole (found: {versions})",
             f"Install one there; {facts.os_name or 'its distribution'} offers none that we know of",
         )
 
@@ -182,7 +182,9 @@ def _steps(
             why=f"the host has {facts.release}" if facts.release else "the host has none",
         )
     yield from _membership(facts, wish, name, controller)
-    yield Step(kind=Kind.READY, what="wait until it is ready", why="a host is added once it can take containers")
+    yield Step(
+        kind=Kind.READY, what="wait until it is ready", why="a host is added once it can take containers"
+    )
 
 
 def _membership(facts: Facts, wish: HostWish, name: str, controller: str) -> Iterator[Step]:

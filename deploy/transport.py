@@ -1,8 +1,8 @@
 """The Transport seam: programs run on a host, and files put there, over whatever leads to it.
 
-Implementations: `deploy.ssh` (SSH), `deploy.local` (this machine), a fake in tests. Invariant: what is run is a
-list of words and never text for a shell; the words and what is put are quoted here, in one place, for the shell
-that sshd hands them to. Errors are `model.errors` and begin with the host's name.
+Implementations: `deploy.ssh` (SSH), `deploy.local` (this machine), a fake in tests. Invariant: what is run is
+a list of words and never text for a shell; the words and what is put are quoted here, in one place, for the
+shell that sshd hands them to. Errors are `model.errors` and begin with the host's name.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Finished(Struct):
 
 
 class Transport(Protocol):
-    """A connection to one host. All may raise Unavailable (it broke, or can't be made) and DeadlineExceeded."""
+    """A connection to one host. All may raise Unavailable (it broke, or can't be made) and
+    DeadlineExceeded."""
 
     @property
     def host(self) -> str:

@@ -108,11 +108,12 @@ def up(root: str, run_: str, **flags: Any) -> None:
 @click.argument("token")
 @click.argument("controller", metavar="ADDRESS:PORT")
 def join(root: str, run_: str, token: str, controller: str, **flags: Any) -> None:
-    """Make this host a member of a fleet, by a token of `flota token create`; TOKEN `-`: from standard input."""
+    """Make this host a member of a fleet, by a token of `flota token create`; TOKEN `-`: from standard
+    input."""
     _need_root()
     from agent.join import parse_token
 
-    if token == "-":
+    if token == "-":  # noqa: S105 - no password
         token = sys.stdin.readline().strip()
     parse_token(token)
     if os.path.exists(f"{root}/agent/enrollment.json"):

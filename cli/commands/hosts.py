@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 F = Callable[..., Any]
 
 REACHED: tuple[Callable[[F], F], ...] = (
-    click.option("--identity", "-i", multiple=True, help="File of a private key (ssh-agent's and usual ones)"),
+    click.option(
+        "--identity", "-i", multiple=True, help="File of a private key (ssh-agent's and usual ones)"
+    ),
     click.option("--jump", "-J", default="", metavar="USER@HOST", help="Reach them through this host"),
     click.option(
         "--host-key",
@@ -324,5 +326,3 @@ def _rows(app: App, roster: Roster) -> list[HostRow]:
         for one in known.values()
     ]
     return sorted(rows, key=lambda row: row.name)
-
-
