@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ROOT, RUN, PORT = "/var/lib/flota", "/run/flota", 7420
 LEVELS = ("debug", "info", "warning", "error")
+DAEMONS = ("agent", "controller")
 F = Callable[..., Any]
 
 
@@ -144,10 +145,15 @@ def join(root: str, run_: str, token: str, controller: str, **flags: Any) -> Non
 @click.command()
 @_with(PLACES)
 @click.option("--purge", is_flag=True, help="Remove all containers, networks, images and state of this host")
-def down(root: str, run_: str, purge: bool) -> None:
+@click.option(
+    "--only", default="", type=click.Choice(["", *DAEMONS]), metavar="DAEMON", help="This one alone"
+)
+def down(root: str, run_: str, purge: bool, only: str) -> None:
     """Stop the daemons of this host; containers go on running, unless purged."""
     _need_root()
-    names = ("agent", "controller")
+    if only and purge:
+        raise InvalidInput("what is purged is all of it", hint="Leave out --only")
+    names = (only,) if only else DAEMONS
     units = systemd.Systemd(root, run_) if systemd.runs() else None
     stopped = units.stop(names) if units is not None else []
     stopped += [name for name in names if daemon.stop(run_, name)]

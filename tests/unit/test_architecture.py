@@ -131,7 +131,10 @@ PURE = [
     "controller/reconcile/*.py",
     "controller/schedule/*.py",
     "deploy/families.py",
+    "deploy/hostdaemons.py",
     "deploy/releases.py",
+    "deploy/skew.py",
+    "deploy/upgradeplan.py",
     "cli/render.py",
     "cli/parse/*.py",
 ]
