@@ -18,11 +18,11 @@ from aio.subprocess import run
 from image.store import host_platform
 from model.errors import FlotaError, Unsupported
 from model.quantity import NANO
+from model.release import VERSION
 from model.status import HostFacts
 from model.whereabouts import parted
 from net.kernel.underlay import carrier_of, link_kinds, nics, own_addresses
 
-VERSION = "0.1.0"
 DEFAULT_MTU = 1500
 """Where no link carries the address, as behind NAT."""
 SAFE_RUNC = (1, 2, 8)

@@ -60,6 +60,9 @@ TABLE: dict[str, str] = {
     "down": "cli.commands.daemons:down",
     "agent": "cli.commands.daemons:agent",
     "controller": "cli.commands.daemons:controller",
+    "backup": "cli.commands.backup:backup",
+    "restore": "cli.commands.restore:restore",
+    "follow": "cli.commands.restore:follow",
     "completion": "cli.commands.completion:completion",
 }
 
@@ -99,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stderr.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    if TABLE.get(exits.verb(words), "").startswith("cli.commands.daemons"):
+    if TABLE.get(exits.verb(words), "").startswith(("cli.commands.daemons", "cli.commands.restore")):
         sys.exit(code)
     os._exit(code)
 

@@ -16,13 +16,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aio.clock import SystemClock
+from aio.durable import write_file
 from aio.supervisor import in_thread
 from api.listen import serve_tls, serve_unix, server_context
 from api.server import controller_app, runner
 from controller.config import ControllerConfig, check_config
 from controller.controller import Controller
 from controller.core import Options
-from controller.pki import Authority, write_private
+from controller.pki import Authority
 from controller.store.base import Store
 from controller.store.memory import MemoryStore
 from controller.store.sqlite import SqliteStore
@@ -114,8 +115,8 @@ def tls_context(config: ControllerConfig, authority: Authority) -> ssl.SSLContex
     names = dict.fromkeys((advertised(config), *config.names, *local))
     pair = authority.controller(tuple(names))
     certificate, key = folder / "controller.pem", folder / "controller.key"
-    write_private(key, pair.key)
-    write_private(certificate, pair.certificate, mode=0o644)
+    write_file(key, pair.key)
+    write_file(certificate, pair.certificate, mode=0o644)
     return server_context(certificate=str(certificate), key=str(key), ca=str(folder / "ca.pem"))
 
 
@@ -146,7 +147,7 @@ def write_credentials(config: ControllerConfig, controller: Controller, address:
         certificate=pair.certificate.decode(),
         key=pair.key.decode(),
     )
-    write_private(path, encode_json(credentials))
+    write_file(path, encode_json(credentials))
 
 
 def main(config: ControllerConfig) -> None:
