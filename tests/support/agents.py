@@ -35,6 +35,7 @@ from model.wire import (
     NeedView,
     Ping,
     Pong,
+    Recall,
     Report,
     Reported,
     Welcome,
@@ -116,6 +117,8 @@ class FakeHost:
     """It does not say what it follows of the directory."""
     slow: bool = False
     """Nothing starts or stops until it is set back."""
+    view: View = field(default_factory=View)
+    """What it was told last; it outlives the agent, as a journal does."""
 
     def host_report(self) -> HostReport:
         return self.report or HostReport(host=self.id)
@@ -156,8 +159,10 @@ class FakeAgent:
 
     async def _take(self, message: object) -> None:
         match message:
+            case Welcome(recall=True):
+                await self.send(Recall(view=self.host.view, statuses=tuple(self.host.statuses.values())))
             case Welcome(view=view) | FullView(view=view):
-                self.view = view
+                self.view = self.host.view = view
                 self.welcomed.set()
                 await self.send(Ack(revision=view.revision))
                 await self.work()
@@ -166,7 +171,7 @@ class FakeAgent:
                 if applied is None:
                     await self.send(NeedView(have=self.view.revision))
                     return
-                self.view = applied
+                self.view = self.host.view = applied
                 await self.send(Ack(revision=applied.revision))
                 await self.work()
             case Membership(delta=delta, whole=whole, serial=serial):
