@@ -8,7 +8,7 @@ instances and its own shares, networks that meet none that is known; what doesn'
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from msgspec.structs import replace
 
@@ -126,15 +126,15 @@ class _Merge:
             return
         for cidr in told.blocks:
             lease = Block(network=network.id, cidr=cidr, host=self.host, leased_at=self.now)
-            self._lease(network, lease, told.blocks)
+            self._lease(network, lease)
         holders = {address: who for fixed in (told.fixed, told.fixed6) for who, address in fixed.items()}
         for cidr in told.singles:
             instance = self.cluster.instances.get(holders.get(cidr.partition("/")[0], InstanceId("")))
             if instance is not None and instance.host == self.host:
                 lease = Block(network=network.id, cidr=cidr, host=self.host, leased_at=self.now)
-                self._lease(network, replace(lease, holder=holder_of(instance, self.host)), ())
+                self._lease(network, replace(lease, holder=holder_of(instance, self.host)))
 
-    def _lease(self, network: Network, lease: Block, mine: Iterable[str]) -> None:
+    def _lease(self, network: Network, lease: Block) -> None:
         """A share that is new here, unless it is of somebody else or nowhere in the network."""
         known = self.cluster.blocks.get(lease.key)
         what = f"{lease.cidr[:60]} of {network.spec.name}"
@@ -150,7 +150,7 @@ class _Merge:
             return
         for other in self.cluster.blocks_of(network.id).values():
             same_kind = bool(other.holder) is bool(lease.holder)
-            if same_kind and other.cidr not in mine and overlap(range_, ipaddress.ip_network(other.cidr)):
+            if same_kind and overlap(range_, ipaddress.ip_network(other.cidr)):
                 self._skip(what, f"it overlaps {other.cidr} of {self.cluster.host_name(other.host)}")
                 return
         self._write(lease, "leased after the backup, its host has it")
