@@ -20,6 +20,7 @@ from agent.actions import Actions
 from agent.assign import assign
 from agent.context import Context
 from agent.journal import Journal
+from agent.leaders import Leaders
 from agent.logkeeper import LogKeeper
 from agent.logs import LogReader
 from agent.membership import Membership
@@ -62,6 +63,7 @@ class HostAgent:
         self._journal = journal
         self._views = ViewJournal(journal)
         self.membership = Membership(journal)
+        self.leaders = Leaders(journal)
         self._supervisor = supervisor
         self._names = NameKeeper(context, self.membership)
         self._ports = OpenPorts(context, journal)

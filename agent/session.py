@@ -52,17 +52,28 @@ class Session:
         self._heard = 0.0
         self._silence = 30.0
         self._views: asyncio.Queue[View | ViewDelta] = asyncio.Queue(BACKLOG)
+        self._recalling = False
+        """The controller learns what this host knows: nothing here changes until it speaks again."""
 
     async def run(self, connection: Connection) -> None:
         """Until either side ends it. Raises Forbidden when the controller wants none of this host."""
         agent = self._agent
         await connection.send(encode_wire(self._hello()))
         welcome = await self._expect(connection, wire.Welcome)
+        if await agent.leaders.older(welcome.epoch):
+            raise _Ended(
+                f"its state is older than what this host was told (epoch {welcome.epoch}, not "
+                f"{agent.leaders.newest}); one that is put back must be restored by `flota restore`"
+            )
         self._silence = welcome.ping_every * SILENCE
         self._heard = asyncio.get_running_loop().time()
         agent.reporter.restart()
-        agent.membership.begin()
-        self._views.put_nowait(welcome.view)
+        if welcome.recall:
+            self._recalling = True
+            await connection.send(encode_wire(self._recall()))
+        else:
+            agent.membership.begin()
+            self._views.put_nowait(welcome.view)
         try:
             await together(self._sides(connection, welcome))
         finally:
@@ -88,6 +99,10 @@ class Session:
             report=self._agent.host_report(),
         )
 
+    def _recall(self) -> wire.Recall:
+        """Of what the journal has, as far as it was ever told anything."""
+        return wire.Recall(view=self._agent.context.view, statuses=tuple(self._agent.statuses()))
+
     async def _expect(self, connection: Connection, kind: type[wire.Welcome]) -> wire.Welcome:
         async with asyncio.timeout(CONNECT_DEADLINE):
             frame = await connection.receive()
@@ -108,6 +123,9 @@ class Session:
 
     async def _handle(self, connection: Connection, message: wire.ControllerMessage) -> None:
         agent = self._agent
+        if self._recalling and isinstance(message, wire.Membership | wire.FullView):
+            self._recalling = False
+            agent.membership.begin()
         match message:
             case wire.Ping(serial=serial):
                 await connection.send(encode_wire(wire.Pong(serial=serial)))

@@ -200,6 +200,14 @@ class ControllerPort(Protocol):
 
     async def update_settings(self, request: UpdateSettings) -> FleetSettings: ...
 
+    async def settle(self) -> None:
+        """Go on without the hosts that a restored fleet waits for. Raises WrongState where it doesn't."""
+        ...
+
+    def backup(self) -> AsyncIterator[bytes]:
+        """An archive of all that the controller keeps, of one moment (`controller.backup`)."""
+        ...
+
     def why(self, ref: str) -> Why: ...
 
     def events(self, since: float | None, until: float | None) -> AsyncIterator[Event]:

@@ -53,6 +53,16 @@ async def frames(request: web.Request, source: AsyncIterator[tuple[int, bytes]])
     return response
 
 
+async def chunks(request: web.Request, source: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Bytes as they come. They have no place for words of a failure: it breaks the connection off."""
+    response = await begin(request, "application/octet-stream")
+    async with aclosing(cast("AsyncGenerator[bytes, None]", source)) as parts:
+        async for part in parts:
+            await response.write(part)
+    await response.write_eof()
+    return response
+
+
 async def lines(request: web.Request, source: AsyncIterator[Any]) -> web.StreamResponse:
     """Values as lines of JSON."""
     response = await begin(request, NDJSON)

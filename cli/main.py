@@ -62,6 +62,9 @@ TABLE: dict[str, str] = {
     "agent": "cli.commands.daemons:agent",
     "controller": "cli.commands.daemons:controller",
     "processes": "cli.commands.daemons:processes",
+    "backup": "cli.commands.backup:backup",
+    "restore": "cli.commands.restore:restore",
+    "follow": "cli.commands.restore:follow",
     "completion": "cli.commands.completion:completion",
 }
 
@@ -101,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stderr.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    if TABLE.get(exits.verb(words), "").startswith("cli.commands.daemons"):
+    if TABLE.get(exits.verb(words), "").startswith(("cli.commands.daemons", "cli.commands.restore")):
         sys.exit(code)
     os._exit(code)
 

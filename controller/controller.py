@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from aio.release import running
 from api.ports import Channel, Pipe
-from controller import explain, queries
+from controller import explain, queries, recovery
 from controller.attachments import network_named
+from controller.backup import archive
 from controller.commands import connections, hosts, instances, networks, policies, services, settings
 from controller.commands.find import find_host, find_instance, find_policy, find_service
 from controller.committer import Decide
@@ -56,6 +57,7 @@ from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
 from model.policy import PolicySpec
 from model.records import FleetSettings, Instance, JoinToken, Network
+from model.release import VERSION
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import InstanceStatus
 
@@ -161,7 +163,11 @@ class Controller(Core):
             seen = cluster.instances.get(InstanceId(plan.subject))
             return plan
 
-        return await self.committer.run(look), seen
+        return await self._command(look), seen
+
+    async def _command(self, decide: Decide) -> Plan:
+        """Raises WrongState while the fleet is being restored."""
+        return await self.committer.run(lambda cluster: decide(recovery.settled(cluster)))
 
     def _status(self, cluster: Cluster, ref: str) -> InstanceStatus:
         return self._status_of(cluster, find_instance(cluster, ref))
@@ -181,23 +187,23 @@ class Controller(Core):
 
     async def create_service(self, spec: ServiceSpec) -> ServiceInfo:
         ident, now = ServiceId(self.ids()), self.clock.now()
-        await self.committer.run(lambda c: services.create(c, spec, now=now, ident=ident))
+        await self._command(lambda c: services.create(c, spec, now=now, ident=ident))
         return self.get_service(ident)
 
     async def update_service(self, ref: str, request: UpdateService) -> ServiceInfo:
-        plan = await self.committer.run(lambda c: services.update(c, ref, request, self.clock.now()))
+        plan = await self._command(lambda c: services.update(c, ref, request, self.clock.now()))
         return self.get_service(plan.subject)
 
     async def rollback_service(self, ref: str) -> ServiceInfo:
-        plan = await self.committer.run(lambda c: services.rollback(c, ref, self.clock.now()))
+        plan = await self._command(lambda c: services.rollback(c, ref, self.clock.now()))
         return self.get_service(plan.subject)
 
     async def scale_service(self, ref: str, replicas: int) -> ServiceInfo:
-        plan = await self.committer.run(lambda c: services.scale(c, ref, replicas, self.clock.now()))
+        plan = await self._command(lambda c: services.scale(c, ref, replicas, self.clock.now()))
         return self.get_service(plan.subject)
 
     async def remove_service(self, ref: str) -> None:
-        await self.committer.run(lambda c: services.remove(c, ref, self.clock.now()))
+        await self._command(lambda c: services.remove(c, ref, self.clock.now()))
 
     # -- hosts ------------------------------------------------------------------------------------------
     def list_hosts(self) -> Sequence[HostInfo]:
@@ -268,15 +274,15 @@ class Controller(Core):
 
     async def create_network(self, spec: NetworkSpec) -> NetworkInfo:
         ident, now = NetworkId(self.ids()), self.clock.now()
-        await self.committer.run(lambda c: networks.create(c, spec, now=now, ident=ident))
+        await self._command(lambda c: networks.create(c, spec, now=now, ident=ident))
         return self.get_network(ident)
 
     async def rotate_keys(self, ref: str) -> NetworkInfo:
-        plan = await self.committer.run(lambda c: networks.rotate_keys(c, ref, self.clock.now()))
+        plan = await self._command(lambda c: networks.rotate_keys(c, ref, self.clock.now()))
         return self.get_network(plan.subject)
 
     async def remove_network(self, ref: str) -> None:
-        await self.committer.run(lambda c: networks.remove(c, ref, self.clock.now()))
+        await self._command(lambda c: networks.remove(c, ref, self.clock.now()))
 
     async def connect_network(self, ref: str, request: ConnectNetwork) -> InstanceInfo:
         return await self._on_instance(
@@ -299,7 +305,7 @@ class Controller(Core):
             plan, names = networks.prune(cluster, chosen, self.clock.now())
             return plan
 
-        await self.committer.run(decide)
+        await self._command(decide)
         return NetworksPruned(removed=names)
 
     # -- policies ---------------------------------------------------------------------------------------
@@ -314,15 +320,15 @@ class Controller(Core):
 
     async def create_policy(self, spec: PolicySpec) -> PolicyInfo:
         ident, now = PolicyId(self.ids()), self.clock.now()
-        await self.committer.run(lambda c: policies.create(c, spec, now=now, ident=ident))
+        await self._command(lambda c: policies.create(c, spec, now=now, ident=ident))
         return self.get_policy(ident)
 
     async def update_policy(self, ref: str, request: UpdatePolicy) -> PolicyInfo:
-        plan = await self.committer.run(lambda c: policies.update(c, ref, request, self.clock.now()))
+        plan = await self._command(lambda c: policies.update(c, ref, request, self.clock.now()))
         return self.get_policy(plan.subject)
 
     async def remove_policy(self, ref: str) -> None:
-        await self.committer.run(lambda c: policies.remove(c, ref, self.clock.now()))
+        await self._command(lambda c: policies.remove(c, ref, self.clock.now()))
 
     def explain_policies(self, question: PolicyQuestion) -> PolicyExplanation:
         return explain.explain(self.snapshot(), self.statuses.by_id, question)
@@ -337,6 +343,13 @@ class Controller(Core):
     async def update_settings(self, request: UpdateSettings) -> FleetSettings:
         await self.committer.run(lambda c: settings.update(c, request, self.clock.now()))
         return self.get_settings()
+
+    def backup(self) -> AsyncIterator[bytes]:
+        epoch, address = self.committer.epoch, self.options.advertise
+        return archive.stream(self.snapshot(), epoch, self.authority, address, self.clock.now())
+
+    async def settle(self) -> None:
+        await self.committer.run(lambda c: recovery.plan_settle(c, self.clock.now()))
 
     def why(self, ref: str) -> Why:
         """The first of container, service, node, network that `ref` names."""

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from aio.clock import SystemClock
+from aio.durable import write_file
 from aio.sdnotify import Notifier
 from aio.service import Hooks, set_level, start_log, until_signalled
 from aio.supervisor import in_thread
@@ -23,7 +24,7 @@ from api.server import controller_app, runner
 from controller.config import ControllerConfig, check_config
 from controller.controller import Controller
 from controller.core import Options
-from controller.pki import Authority, write_private
+from controller.pki import Authority
 from controller.store.base import Store
 from controller.store.memory import MemoryStore
 from controller.store.sqlite import SqliteStore
@@ -153,8 +154,8 @@ def new_pair(config: ControllerConfig, authority: Authority) -> tuple[str, str]:
     names = dict.fromkeys((advertised(config), *config.names, *local))
     pair = authority.controller(tuple(names))
     certificate, key = folder / "controller.pem", folder / "controller.key"
-    write_private(key, pair.key)
-    write_private(certificate, pair.certificate, mode=0o644)
+    write_file(key, pair.key)
+    write_file(certificate, pair.certificate, mode=0o644)
     return str(certificate), str(key)
 
 
@@ -185,7 +186,7 @@ def write_credentials(config: ControllerConfig, controller: Controller, address:
         certificate=pair.certificate.decode(),
         key=pair.key.decode(),
     )
-    write_private(path, encode_json(credentials))
+    write_file(path, encode_json(credentials))
 
 
 def main(config: ControllerConfig, reread: Callable[[], ControllerConfig] | None = None) -> None:

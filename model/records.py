@@ -217,6 +217,19 @@ class JoinToken(Struct):
     revision: Revision = 0
 
 
+class Recovery(Struct):
+    """The state came out of a backup: hosts may have been told more since."""
+
+    revision: int
+    """Of the backup."""
+    taken_at: float
+    restored_at: float
+    awaited: tuple[HostId, ...] = ()
+    """Until all of these have said what they were told last, nothing is decided and no host told anything."""
+    unheard: tuple[HostId, ...] = ()
+    """To be asked when they come, but nobody waits for them."""
+
+
 class FleetSettings(Struct):
     """One record, key `fleet`."""
 
@@ -232,6 +245,8 @@ class FleetSettings(Struct):
     """First and last UDP port that tunnels send from (RFC 7348, 5); zeros: the kernel's choice."""
     security_profile: Literal["docker", "default", "strict"] = "default"
     labels: Mapping[str, str] = {}
+    recovery: Recovery | None = None
+    """None: the state is its own controller's."""
     revision: Revision = 0
 
 

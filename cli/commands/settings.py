@@ -48,6 +48,14 @@ def update(app: App, vxlan_port: int | None, vni_range: str, vxlan_source_ports:
     app.call("PATCH", "/v1/settings", body=to_plain(body))
 
 
+@fleet.command("settle")
+@pass_app
+def settle(app: App) -> None:
+    """After a restore: go on without the hosts that have not told what they know. What they tell later is
+    taken as far as nobody else has got it meanwhile."""
+    app.call("POST", "/v1/recovery/settle")
+
+
 def _range(text: str) -> tuple[int, int] | None:
     if not text:
         return None

@@ -21,6 +21,9 @@ from api.hijack import Connection
 from api.listen import serve_connection
 from api.ports import Channel, Dropped, Pipe
 from api.server import host_app, runner
+from controller.backup import archive
+from controller.pki import Authority
+from controller.snapshot import Cluster
 from model import api as m
 from model.diagnosis import diagnose
 from model.doctor import CheckUp, HostCheck
@@ -377,6 +380,14 @@ class FakeFleet(FakePolicies):
     # -- fleet
     def get_settings(self) -> FleetSettings:
         return self.settings
+
+    async def settle(self) -> None:
+        raise WrongState("no host is waited for")
+
+    def backup(self) -> AsyncIterator[bytes]:
+        settings = msgspec.structs.replace(self.settings, fleet_id="fleet", revision=1)
+        cluster, _ = Cluster().apply((settings, *self.services.values()), (), 1)
+        return archive.stream(cluster, 1, Authority.new("fleet"), "", time.time())
 
     async def update_settings(self, request: m.UpdateSettings) -> FleetSettings:
         port = request.vxlan_port or self.settings.vxlan_port

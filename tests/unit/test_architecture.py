@@ -27,9 +27,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 NARROW: dict[tuple[str, str], str] = {
     ("agent", "api"): r"agent/(main|hostapi|streams|serve|dial|unix)\w*\.py",
-    ("cli", "aio"): r"cli/(daemon|systemd|commands/fleet)\.py",
-    ("cli", "agent"): r"cli/commands/daemons\.py",
-    ("cli", "controller"): r"cli/commands/daemons\.py",
+    ("cli", "aio"): r"cli/(daemon|remembered|systemd|commands/(backup|fleet))\.py",
+    ("cli", "agent"): r"cli/commands/(daemons|restore)\.py",
+    ("cli", "controller"): r"cli/commands/(daemons|backup|restore)\.py",
 }
 """Where an allowed package pair is narrower than the package: files that may use it."""
 
@@ -41,7 +41,8 @@ SOLE_IMPORTER: dict[str, str] = {
     "click": r"cli/.*\.py",
     "rich": r"cli/.*\.py",
     "yaml": r"cli/parse/yaml12\.py",
-    "cryptography": r"(controller/pki\w*|agent/(join|keys)\w*|net/wireguard/keys|cli/commands/daemons)\.py",
+    "cryptography": r"(controller/(pki\w*|backup/seal)|agent/(join|keys)\w*|net/wireguard/keys"
+    r"|cli/commands/daemons)\.py",
     "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|main|serve|unix)\w*|controller/main)\.py",
 }
 
@@ -126,6 +127,8 @@ PURE = [
     "controller/held.py",
     "controller/owned.py",
     "controller/short.py",
+    "controller/recall.py",
+    "controller/recovery.py",
     "controller/liveness.py",
     "controller/addressing.py",
     "controller/reconcile/*.py",

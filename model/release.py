@@ -1,0 +1,3 @@
+"""Which flota this is. Pure."""
+
+VERSION = "0.1.0"
