@@ -32,7 +32,7 @@ class App:
             self._client = Client(self._host, self._credentials)
         return self._client
 
-    def call(self, method: str, path: str, *, body: Any = None, **query: Any) -> Any:
+    def call(self, method: str, path: str, /, *, body: Any = None, **query: Any) -> Any:
         """The decoded reply; hosts that are missing in it are named on stderr."""
         value = self.client.call(method, path, body=body, **query)
         if self.client.warning:

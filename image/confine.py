@@ -42,7 +42,7 @@ def die_with_parent() -> None:
 
 
 def into_root(folder: str | int, *, trusted: bool = False) -> None:
-    """Make a directory (a path, or an open one) this process's root. `trusted`: attributes of that name space,
+    """Make a directory (a path, or an open one) this process's root. `trusted`: attributes of that kind,
     which overlayfs's are, are to be read and set; the kernel wants CAP_SYS_ADMIN for it."""
     if isinstance(folder, int):
         os.fchdir(folder)

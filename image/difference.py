@@ -1,8 +1,8 @@
 """What a container's tree has that its image has not: Docker's A, C and D.
 
 The image is a stack of layer directories as overlayfs shows it. Of an overlay only the upper directory is
-walked, and each of its entries looked up below: the image's size does not matter. Where a driver keeps a whole
-copy, both trees are walked together. Invariants: what is the same in kind, mode, owner, size, time and
+walked, and each of its entries looked up below: the image's size does not matter. Where a driver keeps a
+whole copy, both trees are walked together. Invariants: what is the same in kind, mode, owner, size, time and
 attributes is no change, whoever wrote it; a directory whose content changed is one; a parent is told before
 what is in it.
 """

@@ -45,7 +45,8 @@ def packed(folder: str) -> Iterator[bytes]:
 
 def tree_of(top: int) -> Iterator[bytes]:
     """All below an open directory; what is mounted in it is left out."""
-    return Packer().run(walk(top, upper=False, one_device=True))
+    device = os.fstat(top).st_dev
+    return Packer().run(walk(top, upper=False, foreign=lambda other: other != device))
 
 
 def changes_of(changed: Changed, lower: LowerLayers) -> Iterator[Found]:

@@ -163,7 +163,7 @@ def _xattrs(fd: int) -> dict[str, bytes]:
 
 
 def holes(fd: int, status: os.stat_result) -> Regions | None:
-    """Where a file has data, if it has holes too; as many regions as a reader takes at most, for more the ones
+    """Where a file has data, if it has holes too; as many regions as a reader takes at most: of more, those
     that lie next to each other are joined. None: no holes."""
     if status.st_blocks * 512 >= status.st_size:
         return None

@@ -9,7 +9,6 @@ goes the same way as one that came from elsewhere: it is what every other host w
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from model.spec import Struct
 
 
 class Job(Struct):
-    """`source` is a blob (tar, or one compressed), or `changed` a container's directory that the layer is to be
+    """`source` is a blob (tar, or one compressed), or `changed` a container's directory that the layer is
     made of; `target` an empty directory; limits in bytes and files."""
 
     target: str

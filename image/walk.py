@@ -3,8 +3,8 @@
 Works also once the process has given up its root, and while somebody changes the tree: what goes meanwhile is
 left out. Invariants: no link is followed; nothing but directories and regular files is ever opened; equal
 trees are walked in one order. In the upper directory of an overlay, whiteouts and opaque directories are told
-as what they mean (kernel doc filesystems/overlayfs.rst); what that file system keeps as a reference to a lower
-layer (redirect_dir, metacopy) raises Unsupported, as its content is not here.
+as what they mean (kernel doc filesystems/overlayfs.rst); what that file system keeps as a reference to a
+lower layer (redirect_dir, metacopy) raises Unsupported, as its content is not here.
 """
 
 from __future__ import annotations
@@ -93,10 +93,9 @@ class _Level(NamedTuple):
     """Whiteouts here may be regular files with an attribute."""
 
 
-def walk(top: int, *, upper: bool, one_device: bool = False) -> Iterator[Found]:
-    """`top` is an open directory, and stays open. `upper`: it is an overlay's. `one_device`: directories that
-    are mount points are told of but not entered. Raises Unsupported, OSError."""
-    device = os.fstat(top).st_dev
+def walk(top: int, *, upper: bool, foreign: Callable[[int], bool] = lambda _: False) -> Iterator[Found]:
+    """`top` is an open directory, and stays open. `upper`: it is an overlay's. `foreign`: of a device,
+    whether directories on it are told of but not entered. Raises Unsupported, OSError."""
     levels: list[_Level] = []
     try:
         levels.append(_level(os.dup(top), b"", upper))
@@ -126,7 +125,7 @@ def walk(top: int, *, upper: bool, one_device: bool = False) -> Iterator[Found]:
             yield Found("A", path, here.fd, name, status, fd)
             if upper:
                 yield from _opaque(levels[-1], path, here.fd, name)
-            if one_device and status.st_dev != device:
+            if foreign(status.st_dev):
                 os.close(levels.pop().fd)
     finally:
         for level in levels:
