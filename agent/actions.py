@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from agent import assemble, endpoints
+from agent import assemble, endpoints, freeze
 from agent.context import Context
 from agent.probe import Watch, watch_of
 from agent.record import Local
@@ -173,7 +173,7 @@ class Actions:
     async def _signal(self, record: Local, number: int, *, everyone: bool = False) -> None:
         runtime = self._context.runtime
         await runtime.signal(record.instance, number, all_processes=everyone)
-        if record.paused or record.switching:
+        if record.paused or record.switching or freeze.is_still(self._context, record.instance):
             with contextlib.suppress(WrongState, NotFound):  # it is gone already
                 await runtime.resume(record.instance)
 

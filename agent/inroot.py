@@ -27,9 +27,11 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-def openat2(root: int, path: str, flags: int, mode: int = 0) -> int:
-    """Open `path` with the directory `root` as its `/`. Raises OSError, Unsupported before Linux 5.6."""
-    how = _OpenHow(flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+def openat2(root: int, path: str, flags: int, mode: int = 0, *, in_root: bool = True) -> int:
+    """Open `path` with the directory `root` as its `/`; not `in_root`: from there, for a process whose own
+    root is the container's. Raises OSError, Unsupported before Linux 5.6."""
+    resolve = _RESOLVE_NO_MAGICLINKS | (_RESOLVE_IN_ROOT if in_root else 0)
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     while True:
         fd = _LIBC.syscall(_SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
         if fd >= 0:

@@ -32,27 +32,27 @@ class Client:
         """What the last reply lacks, and why: hosts that did not answer."""
 
     # -- calls --------------------------------------------------------------------------------------
-    def call(self, method: str, path: str, *, body: Any = None, **query: Any) -> Any:
+    def call(self, method: str, path: str, /, *, body: Any = None, **query: Any) -> Any:
         """The decoded JSON reply; None for an empty one."""
         reply = self._send(method, path, query, body)
         data = self._next(reply.read)
         return json.loads(data) if data else None
 
-    def lines(self, method: str, path: str, *, body: Any = None, **query: Any) -> Iterator[dict[str, Any]]:
+    def lines(self, method: str, path: str, /, *, body: Any = None, **query: Any) -> Iterator[dict[str, Any]]:
         """A newline-delimited reply, one value at a time; a line with `error` raises it."""
         yield from self._values(self._send(method, path, query, body))
 
-    def upload(self, path: str, chunks: Iterable[bytes], **query: Any) -> Iterator[dict[str, Any]]:
+    def upload(self, path: str, chunks: Iterable[bytes], /, **query: Any) -> Iterator[dict[str, Any]]:
         """POST a stream of bytes; the reply's lines, or its one value."""
         yield from self._values(self._send("POST", path, query, chunks, kind="application/x-tar"))
 
-    def raw(self, method: str, path: str, **query: Any) -> Iterator[bytes]:
+    def raw(self, method: str, path: str, /, **query: Any) -> Iterator[bytes]:
         """The reply's bytes as they come, for streams of frames."""
         reply = self._send(method, path, query, None)
         while data := self._next(reply.read1):
             yield data
 
-    def hijack(self, path: str, *, body: Any = None, **query: Any) -> Upgraded:
+    def hijack(self, path: str, /, *, body: Any = None, **query: Any) -> Upgraded:
         """POST with an upgrade to a stream of frames; the connection's socket, and what came with the 101."""
         data = b"" if body is None else json.dumps(body).encode()
         headers = {"Connection": "Upgrade", "Upgrade": "flota-stream", "Content-Type": "application/json"}

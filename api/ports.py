@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from model.api import (
+    Change,
+    CommitRequest,
     ConnectNetwork,
     CreateInstance,
     CreateToken,
@@ -25,6 +27,7 @@ from model.api import (
     JoinRequest,
     NetworkInfo,
     NetworksPruned,
+    PathStat,
     PolicyExplanation,
     PolicyInfo,
     PolicyQuestion,
@@ -307,6 +310,27 @@ class HostPort(Protocol):
     async def top(self, ref: str) -> ProcessTable: ...
 
     def health(self, ref: str) -> HealthLog: ...
+
+    # -- files of containers ------------------------------------------------------------------------
+    async def path_stat(self, ref: str, path: str) -> PathStat: ...
+
+    def archive(self, ref: str, path: str) -> AsyncIterator[tuple[int, bytes]]:
+        """The path as a tar with one entry at its top, in pieces of kind STDOUT."""
+        ...
+
+    async def extract(self, ref: str, path: str) -> AttachSession:
+        """A tar, plain or compressed, into the directory `path`: written to the session."""
+        ...
+
+    def export(self, ref: str) -> AsyncIterator[tuple[int, bytes]]:
+        """The whole root as a tar, without what is mounted in it."""
+        ...
+
+    def changes(self, ref: str) -> AsyncIterator[Change]: ...
+
+    def commit(self, ref: str, request: CommitRequest) -> AsyncIterator[Progress]:
+        """An image of what it has become; the last line names it."""
+        ...
 
     # -- images -------------------------------------------------------------------------------------
     def list_images(self) -> Sequence[ImageInfo]: ...

@@ -40,7 +40,7 @@ class App:
         """The next one has a connection of its own."""
         self._client = None
 
-    def call(self, method: str, path: str, *, body: Any = None, **query: Any) -> Any:
+    def call(self, method: str, path: str, /, *, body: Any = None, **query: Any) -> Any:
         """The decoded reply; hosts that are missing in it are named on stderr."""
         value = self.client.call(method, path, body=body, **query)
         if self.client.warning:

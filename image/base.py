@@ -7,8 +7,11 @@ Invariant: an image in `list()` is complete and verified; nothing half-made is e
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
+from image.commit import Commit
+from image.layertar import Changed
 from model.api import ImageRemoved
 from model.image import ImageRecord, Progress
 from model.spec import Struct
@@ -57,6 +60,10 @@ class Images(Protocol):
         STOPSIGNAL."""
         ...
 
+    async def commit(self, container: str, wish: Commit) -> ImageRecord:
+        """What the container's root has become, as an image over its own. All or nothing."""
+        ...
+
     async def tag(self, ref: str, name: str) -> ImageRecord: ...
 
     async def remove(self, ref: str, *, force: bool = False) -> ImageRemoved:
@@ -79,6 +86,15 @@ class Images(Protocol):
 
     async def remove_root(self, container: str) -> None:
         """Unmount and delete the writable layer. Idempotent."""
+        ...
+
+    def borrow_root(self, container: str) -> AbstractAsyncContextManager[Root]:
+        """Mounted until the block ends, whatever the container does meanwhile. Raises NotFound."""
+        ...
+
+    def changed(self, container: str) -> tuple[Changed, tuple[str, ...]]:
+        """Where the container's changes lie, and the directories of the image's layers, top first. Raises
+        NotFound."""
         ...
 
     def roots(self) -> Sequence[Root]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from image.base import OnProgress, PullPolicy, Root
+from image.commit import Commit
 from image.digest import of
+from image.layertar import Changed
 from image.reference import parse
 from model.api import ImageRemoved
 from model.errors import InUse, NotFound
@@ -88,6 +91,29 @@ class FakeImages:
         self.images[image.id] = image
         return image
 
+    async def commit(self, container: str, wish: Commit) -> ImageRecord:
+        self._fail("commit")
+        self._root(container)
+        image = ImageRecord(
+            id=of(f"{container} {wish.ref}".encode()),
+            names=(parse(wish.ref).name,) if wish.ref else (),
+            config=wish.config,
+        )
+        self.images[image.id] = image
+        return image
+
+    @contextlib.asynccontextmanager
+    async def borrow_root(self, container: str) -> AsyncIterator[Root]:
+        yield self._root(container)
+
+    def changed(self, container: str) -> tuple[Changed, tuple[str, ...]]:
+        return Changed(path=self._root(container).path, whole=True), ()
+
+    def _root(self, container: str) -> Root:
+        if container not in self.made:
+            raise NotFound(f"container {container} has no root")
+        return self.made[container]
+
     async def tag(self, ref: str, name: str) -> ImageRecord:
         image = self.find(ref)
         tagged = msgspec.structs.replace(image, names=(*image.names, parse(name).name))
@@ -114,10 +140,9 @@ class FakeImages:
 
     async def mount_root(self, container: str) -> Root:
         self._fail("mount_root")
-        if container not in self.made:
-            raise NotFound(f"container {container} has no root")
+        root = self._root(container)
         self.mounted.add(container)
-        return self.made[container]
+        return root
 
     async def unmount_root(self, container: str) -> None:
         self._fail("unmount_root")

@@ -26,7 +26,8 @@ import msgspec
 from aio.subprocess import run
 from aio.supervisor import in_thread
 from image.blobs import sync_folder
-from image.digest import check
+from image.digest import check, over
+from image.layertar import Changed
 from image.part import Part
 from image.trash import Trash
 from image.unpack import Job, Result
@@ -122,6 +123,23 @@ class LayerStore:
                     layer = self._layers.get(chain)
                     if layer is None:
                         layer = Layer(chain=chain, diff=chain, size=result.size, number=_number(work))
+                        await in_thread(self._finish, work, layer)
+                yield layer
+
+    @contextlib.asynccontextmanager
+    async def changed(self, changed: Changed, below: Sequence[str]) -> AsyncIterator[Layer]:
+        """As `unpack`, of what a container changed over the layers `below`: its digest is found out. It is
+        held until the block ends."""
+        lower = tuple(self.path(other) for other in reversed(below))
+        async with self._unpacked(Job(changed=changed, target="", lower=lower)) as (work, result):
+            chain = over(below[-1] if below else "", check(result.diff_id))
+            with self.hold((chain,)):
+                async with self._alone(chain):
+                    layer = self._layers.get(chain)
+                    if layer is None:
+                        layer = Layer(
+                            chain=chain, diff=result.diff_id, size=result.size, number=_number(work)
+                        )
                         await in_thread(self._finish, work, layer)
                 yield layer
 

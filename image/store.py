@@ -15,6 +15,7 @@ import logging
 import platform as machine
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import msgspec
@@ -26,11 +27,13 @@ from image.archive import Archive, Found
 from image.base import OnProgress, PullPolicy, Root
 from image.blobs import BlobStore
 from image.catalog import Catalog, Entry
+from image.commit import Commit, committed
 from image.digest import chain_ids, of
 from image.drivers.base import StorageDriver
 from image.flights import Flights
 from image.layers import LayerStore
-from image.manifest import Configuration, shown
+from image.layertar import Changed
+from image.manifest import Configuration, parse_configuration, shown
 from image.pull import LayerPull
 from image.reference import Reference, familiar, parse
 from image.registry.source import Source
@@ -217,6 +220,17 @@ class ImageStore:
             with self._collected_on_failure():
                 return (await self._add([image]))[0]
 
+    async def commit(self, container: str, wish: Commit) -> ImageRecord:
+        image, chains = self._roots.of(container)
+        names = (parse(wish.ref).name,) if wish.ref else ()
+        base = parse_configuration(await in_thread(self._configs.get, image))
+        changed = msgspec.structs.replace(self._roots.changed(container)[0], quiet=wish.quiet)
+        with self._layers.hold(chains), self._collected_on_failure():
+            async with self._layers.changed(changed, chains) as layer:
+                parsed = committed(base, wish, layer.diff)
+                made = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
+                return (await self._add([made]))[0]
+
     async def _unpack(self, image: Found, say: OnProgress) -> None:
         """All layers of an image of an archive, bottom first."""
         chains = chain_ids(image.parsed.diff_ids)
@@ -338,6 +352,12 @@ class ImageStore:
 
     async def remove_root(self, container: str) -> None:
         await self._roots.remove(container)
+
+    def borrow_root(self, container: str) -> AbstractAsyncContextManager[Root]:
+        return self._roots.borrow(container)
+
+    def changed(self, container: str) -> tuple[Changed, tuple[str, ...]]:
+        return self._roots.changed(container)
 
     def roots(self) -> Sequence[Root]:
         return self._roots.all()

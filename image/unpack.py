@@ -1,37 +1,39 @@
-"""A layer's tar into a directory, in a process of its own whose root is that directory.
+"""A layer's tar, or what a container changed, into a directory, in a process of its own whose root that is.
 
 Runs as `python -m image.unpack`, told by one JSON line on stdin. Before the first member is read the
 process has changed its root: whatever links the layer holds, nothing outside can be named. Invariant: a
-digest that does not fit, and a stream longer than allowed, are failures.
+digest that does not fit, and a stream longer than allowed, are failures. A layer of a container's changes
+goes the same way as one that came from elsewhere: it is what every other host will make of its tar.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO, Protocol
 
 import msgspec
 
 from image.compression import decompressed
+from image.confine import die_with_parent, into_root
 from image.extract import Extractor
+from image.layertar import Changed, layer_of
 from image.lower import LowerLayers
 from image.part import Part, opened
 from image.tarstream import TarReader
 from model.errors import Damaged, ErrorBody, Exhausted, FlotaError, Internal
 from model.spec import Struct
 
-MEMORY = 512 << 20
-
 
 class Job(Struct):
-    """`source` is a blob (tar, or one compressed), `target` an empty directory; limits in bytes and files."""
+    """`source` is a blob (tar, or one compressed), or `changed` a container's directory that the layer is
+    made of; `target` an empty directory; limits in bytes and files."""
 
-    source: Part
     target: str
+    source: Part = Part(path="")
+    changed: Changed | None = None
     diff_id: str = ""
     """Expected digest of the uncompressed tar; empty: whatever it is."""
     whiteouts: bool = True
@@ -56,11 +58,11 @@ class _Hash(Protocol):
 
 def run(job: Job) -> Result:
     """Do the job in this process, which gives up its root for it."""
-    with opened(job.source) as source:
+    lower = LowerLayers(job.lower)
+    with _opened(job, lower) as read:
         hasher = hashlib.sha256()
-        reader = TarReader(_hashing(decompressed(source), hasher, job.max_bytes))
-        lower = LowerLayers(job.lower)
-        _confine(job.target)
+        reader = TarReader(_hashing(read, hasher, job.max_bytes))
+        into_root(job.target, trusted=True)
         extractor = Extractor(
             lower, whiteouts=job.whiteouts, max_bytes=job.max_bytes, max_files=job.max_files
         )
@@ -72,12 +74,15 @@ def run(job: Job) -> Result:
     return Result(diff_id=diff_id, size=extractor.size, files=extractor.files)
 
 
-def _confine(target: str) -> None:
-    os.chroot(target)
-    os.chdir("/")
-    os.umask(0)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+@contextmanager
+def _opened(job: Job, lower: LowerLayers) -> Iterator[Callable[[int], bytes]]:
+    """Its plain tar; all that it needs is open when the block begins."""
+    if job.changed is not None:
+        pieces = layer_of(job.changed, lower)
+        yield lambda _: next(pieces, b"")
+        return
+    with opened(job.source) as file:
+        yield decompressed(file)
 
 
 def _hashing(read: Callable[[int], bytes], hasher: _Hash, limit: int) -> Callable[[int], bytes]:
@@ -96,6 +101,7 @@ def _hashing(read: Callable[[int], bytes], hasher: _Hash, limit: int) -> Callabl
 
 
 def main(stdin: BinaryIO, stdout: BinaryIO) -> int:
+    die_with_parent()
     job = msgspec.json.decode(stdin.read(), type=Job)
     try:
         result = run(job)

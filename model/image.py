@@ -32,6 +32,7 @@ class HistoryEntry(Struct):
     created: str = ""
     created_by: str = ""
     comment: str = ""
+    author: str = ""
     empty_layer: bool = False
 
 

@@ -13,7 +13,15 @@ from api.routes import query as q
 from api.routes.images import upload_of
 from api.routes.route import HostCall
 from api.streaming import frames, lines
-from model.api import CreateVolume, ImageInfo, ImageRemoved, ProcessTable, VolumeInfo
+from model.api import (
+    CommitRequest,
+    CreateVolume,
+    ImageInfo,
+    ImageRemoved,
+    PathStat,
+    ProcessTable,
+    VolumeInfo,
+)
 from model.doctor import HostCheck
 from model.health import HealthLog
 from model.image import Progress
@@ -77,6 +85,32 @@ async def top(call: HostCall) -> ProcessTable:
 
 async def health(call: HostCall) -> HealthLog:
     return call.port.health(call.ref())
+
+
+async def path_stat(call: HostCall) -> PathStat:
+    return await call.port.path_stat(call.ref(), call.query_as(q.AtPath).path)
+
+
+async def archive(call: HostCall) -> web.StreamResponse:
+    return await frames(call.request, call.port.archive(call.ref(), call.query_as(q.AtPath).path))
+
+
+async def extract(call: HostCall) -> web.StreamResponse:
+    require(call.request, PROTOCOL)
+    session = await call.port.extract(call.ref(), call.query_as(q.AtPath).path)
+    return await sessions.serve(call.request, session)
+
+
+async def export(call: HostCall) -> web.StreamResponse:
+    return await frames(call.request, call.port.export(call.ref()))
+
+
+async def changes(call: HostCall) -> web.StreamResponse:
+    return await lines(call.request, call.port.changes(call.ref()))
+
+
+async def commit(call: HostCall) -> web.StreamResponse:
+    return await lines(call.request, call.port.commit(call.ref(), call.body_as(CommitRequest)))
 
 
 async def list_images(call: HostCall) -> list[ImageInfo]:

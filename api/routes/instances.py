@@ -8,7 +8,15 @@ from api import proxy
 from api.filters import filter_instances
 from api.routes import query as q
 from api.routes.route import ControllerCall
-from model.api import CreateInstance, InstanceInfo, StopRequest, UpdateBandwidth, UpdatePorts, WaitResult
+from model.api import (
+    CommitRequest,
+    CreateInstance,
+    InstanceInfo,
+    StopRequest,
+    UpdateBandwidth,
+    UpdatePorts,
+    WaitResult,
+)
 from model.codec import encode_json
 from model.streams import ExecSpec
 
@@ -93,3 +101,23 @@ async def top(call: ControllerCall) -> web.StreamResponse:
 
 async def health(call: ControllerCall) -> web.StreamResponse:
     return await proxy.to_instance(call, "health", {})
+
+
+async def path_stat(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "stat", {"path": call.query_as(q.AtPath).path})
+
+
+async def archive(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "archive", {"path": call.query_as(q.AtPath).path})
+
+
+async def export(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "export", {})
+
+
+async def changes(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "changes", {})
+
+
+async def commit(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "commit", {}, encode_json(call.body_as(CommitRequest)))

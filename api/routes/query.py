@@ -88,6 +88,11 @@ def logs_parameters(query: Logs) -> dict[str, str | bool | int | float | None]:
     }
 
 
+class AtPath(Struct):
+    path: str
+    """In the container, from its root."""
+
+
 class Stats(Struct):
     ref: tuple[str, ...] = ()
     stream: bool = False

@@ -299,7 +299,7 @@ def _collect(app: App, query: dict[str, Any]) -> dict[str, Any]:
     return {sample["instance"]: sample for batch in batches for sample in batch}
 
 
-LONG_FORM = ("run", "create", "exec", "attach", "logs", "inspect")
+LONG_FORM = ("run", "create", "exec", "attach", "logs", "inspect", "cp", "diff", "export", "commit")
 """Verbs about containers that live in other modules."""
 
 

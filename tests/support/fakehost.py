@@ -20,6 +20,7 @@ from model.leases import HostLeases
 from model.status import HostFacts, Phase, VolumeReport
 from model.streams import ExecSpec
 from tests.support.fakecontainers import FakeContainer, Program, Session
+from tests.support.fakefiles import Put
 
 IMAGE_ID = "sha256:" + "ab" * 32
 
@@ -38,6 +39,7 @@ class FakeHost:
         self.uploads: list[bytes] = []
         self.signals: list[tuple[str, str]] = []
         self.execs: list[ExecSpec] = []
+        self.commits: list[m.CommitRequest] = []
         self.paths: tuple[PathCheck, ...] = ()
         """What a check-up finds."""
         self.told = HostLeases()
@@ -114,6 +116,28 @@ class FakeHost:
     def health(self, ref: str) -> HealthLog:
         result = ProbeResult(start=1, end=2, exit_code=0, output="fine")
         return HealthLog(status=self._find(ref).status.health, log=(result,))
+
+    async def path_stat(self, ref: str, path: str) -> m.PathStat:
+        return await self._find(ref).files.stat(path)
+
+    def archive(self, ref: str, path: str) -> AsyncIterator[tuple[int, bytes]]:
+        return self._find(ref).files.get(path)
+
+    async def extract(self, ref: str, path: str) -> Put:
+        return self._find(ref).files.put(path)
+
+    def export(self, ref: str) -> AsyncIterator[tuple[int, bytes]]:
+        return self._find(ref).files.get("/.")
+
+    async def changes(self, ref: str) -> AsyncIterator[m.Change]:
+        self._find(ref)
+        yield m.Change(kind="C", path="/etc")
+        yield m.Change(kind="A", path="/etc/new\x1b")
+
+    async def commit(self, ref: str, request: m.CommitRequest) -> AsyncIterator[Progress]:
+        self._find(ref)
+        self.commits.append(request)
+        yield Progress(status="done", image=self._add(request.ref or "committed:1").id)
 
     def list_images(self) -> Sequence[m.ImageInfo]:
         return [m.ImageInfo(image=image) for image in {i.id: i for i in self.images.values()}.values()]
