@@ -36,7 +36,8 @@ NARROW: dict[tuple[str, str], str] = {
 SOLE_IMPORTER: dict[str, str] = {
     "pyroute2": r"net/kernel/netlink\w*\.py",
     "nftables": r"net/kernel/nft\.py",
-    "sqlite3": r"(agent/journal\w*|controller/store/sqlite\w*)\.py",
+    # a journal per agent, the controller's store, and the index of the fleet's registry: ADR 36
+    "sqlite3": r"(agent/journal\w*|controller/store/sqlite\w*|image/registry/server/index)\.py",
     "asyncssh": r"deploy/ssh\.py",
     "click": r"cli/.*\.py",
     "rich": r"cli/.*\.py",
@@ -107,6 +108,13 @@ PURE = [
     "image/sparse.py",
     "image/zstdframes.py",
     "image/registry/auth.py",
+    "image/registry/server/access.py",
+    "image/registry/server/documents.py",
+    "image/registry/server/grammar.py",
+    "image/registry/server/limits.py",
+    "image/registry/server/pace.py",
+    "image/registry/server/ranges.py",
+    "image/registry/server/refusal.py",
     "agent/lifecycle.py",
     "agent/steps.py",
     "agent/assign.py",
