@@ -51,6 +51,7 @@ TABLE: dict[str, str] = {
     "service": "cli.commands.services:service",
     "node": "cli.commands.fleet:node",
     "token": "cli.commands.fleet:token",
+    "registry": "cli.commands.registry:registry",
     "fleet": "cli.commands.settings:fleet",
     "events": "cli.commands.fleet:events",
     "info": "cli.commands.fleet:info",

@@ -19,6 +19,7 @@ from aio.clock import SystemClock
 from aio.supervisor import in_thread
 from api.listen import serve_tls, serve_unix, server_context
 from api.server import controller_app, runner
+from controller import registry
 from controller.config import ControllerConfig, check_config
 from controller.controller import Controller
 from controller.core import Options
@@ -33,6 +34,7 @@ from net import backend
 from net.drivers import load
 
 log = logging.getLogger("flota.controller")
+EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
 class Credentials(Struct):
@@ -59,6 +61,7 @@ async def run(config: ControllerConfig, ready: asyncio.Event | None = None) -> N
             liveness=config.liveness,
             address_pools=config.address_pools,
             advertise=address if config.port else "",
+            registry=registry_address(config),
         )
         keys = Path(config.state_dir) / "pki"
         controller = Controller(
@@ -92,10 +95,14 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
     ca = controller.authority.pem.decode()
     app = runner(controller_app(controller, fleet_id=controller.info().fleet_id, ca=ca))
     await app.setup()
+    stack = contextlib.AsyncExitStack()
     try:
-        if config.port:
+        if config.port or config.registry:
             context = await in_thread(tls_context, config, controller.authority)
-            await serve_tls(app, config.listen, config.port, context)
+            if config.port:
+                await serve_tls(app, config.listen, config.port, context)
+            if config.registry:
+                await stack.enter_async_context(_registry(config, controller, context))
         folder = Path(config.socket).parent
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         await serve_unix(app, config.socket, group=config.socket_group)
@@ -104,7 +111,32 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
         finally:
             Path(config.socket).unlink(missing_ok=True)
     finally:
+        await stack.aclose()
         await app.cleanup()
+
+
+def _registry(
+    config: ControllerConfig, controller: Controller, context: ssl.SSLContext
+) -> contextlib.AbstractAsyncContextManager[object]:
+    listen, port = registry.place(config.registry)
+    return registry.serving(
+        Path(config.state_dir) / "registry",
+        controller,
+        SystemClock(),
+        listen=listen,
+        port=port,
+        context=context,
+        anonymous_pull=config.registry_anonymous_pull,
+    )
+
+
+def registry_address(config: ControllerConfig) -> str:
+    """The registry's name in references to images, host:port: where it listens, or where hosts reach the
+    controller. Empty without one."""
+    if not config.registry:
+        return ""
+    listen, port = registry.place(config.registry)
+    return joined(listen if listen not in EVERYWHERE else advertised(config), port)
 
 
 def tls_context(config: ControllerConfig, authority: Authority) -> ssl.SSLContext:
@@ -112,6 +144,8 @@ def tls_context(config: ControllerConfig, authority: Authority) -> ssl.SSLContex
     folder = Path(config.state_dir) / "pki"
     local = ("localhost", "127.0.0.1", "::1", socket.gethostname())
     names = dict.fromkeys((advertised(config), *config.names, *local))
+    if config.registry and (own := registry.place(config.registry)[0]) not in EVERYWHERE:
+        names[own] = None
     pair = authority.controller(tuple(names))
     certificate, key = folder / "controller.pem", folder / "controller.key"
     write_private(key, pair.key)
@@ -123,7 +157,7 @@ def advertised(config: ControllerConfig) -> str:
     """Where hosts reach us: as configured, the address we listen on, or the one that faces outwards."""
     if config.advertise:
         return config.advertise
-    if config.listen not in ("", "0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
+    if config.listen not in EVERYWHERE:
         return config.listen
     for family, anybody in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "net": {"aio", "model"},
     "image": {"aio", "model"},
     "agent": {"net", "image", "aio", "model", "api"},
-    "controller": {"net", "aio", "model", "api"},
+    "controller": {"net", "image", "aio", "model", "api"},
     "api": {"aio", "model"},
     "cli": {"api", "deploy", "aio", "model", "agent", "controller"},
     "deploy": {"aio", "model"},
@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Arrows only go down."""
 
 NARROW: dict[tuple[str, str], str] = {
+    ("controller", "image"): r"controller/(main|registry\w*)\.py",
     ("agent", "api"): r"agent/(main|hostapi|streams|serve|dial|unix)\w*\.py",
     ("cli", "aio"): r"cli/daemon\.py",
     ("cli", "agent"): r"cli/commands/daemons\.py",
@@ -43,7 +44,8 @@ SOLE_IMPORTER: dict[str, str] = {
     "rich": r"cli/.*\.py",
     "yaml": r"cli/parse/yaml12\.py",
     "cryptography": r"(controller/pki\w*|agent/(join|keys)\w*|net/wireguard/keys|cli/commands/daemons)\.py",
-    "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|main|serve|unix)\w*|controller/main)\.py",
+    "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|main|serve|unix)\w*"
+    r"|controller/(main|registry))\.py",
 }
 
 PURE = [

@@ -60,7 +60,9 @@ def registry_app(
     *,
     challenge: Challenge = basic_challenge,
     middlewares: Sequence[Any] = (),
+    routes: Sequence[web.RouteDef] = (),
 ) -> web.Application:
+    """`routes` are end points beside the specification's."""
     app = web.Application(middlewares=[*middlewares, _errors(challenge)])
 
     async def dispatch(request: web.Request) -> web.StreamResponse:
@@ -74,6 +76,7 @@ def registry_app(
         _check(caller, target, method)
         return await HANDLERS[target.kind, method](Call(registry, caller, target, request))
 
+    app.router.add_routes(routes)
     app.router.add_route("*", "/{path:.*}", dispatch)
     return app
 

@@ -26,6 +26,7 @@ from model.spec import Struct
 APPLICATION_ID = 0x666C7267
 """`flrg` (SQLite's PRAGMA application_id)."""
 SCHEMA = 1
+# Columns in the order of their primary key: else quick_check of some SQLite (3.40) finds NULLs that are none.
 _TABLES = """
 CREATE TABLE repositories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
@@ -36,7 +37,7 @@ CREATE TABLE manifests (repository INTEGER NOT NULL, digest TEXT NOT NULL, media
     subject TEXT NOT NULL, artifact_type TEXT NOT NULL, descriptor BLOB NOT NULL, data BLOB NOT NULL,
     PRIMARY KEY (repository, digest));
 CREATE INDEX referrers ON manifests (repository, subject, digest) WHERE subject != '';
-CREATE TABLE holds (repository INTEGER NOT NULL, manifest TEXT NOT NULL, digest TEXT NOT NULL,
+CREATE TABLE holds (repository INTEGER NOT NULL, digest TEXT NOT NULL, manifest TEXT NOT NULL,
     PRIMARY KEY (repository, digest, manifest)) WITHOUT ROWID;
 CREATE INDEX holds_of_manifest ON holds (repository, manifest);
 CREATE TABLE tags (repository INTEGER NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL,
@@ -214,7 +215,7 @@ class Index:
                 data,
             )
             connection.execute("INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            held = [(ident, document.digest, digest) for digest in (*document.blobs, *document.manifests)]
+            held = [(ident, digest, document.digest) for digest in (*document.blobs, *document.manifests)]
             connection.executemany("INSERT OR IGNORE INTO holds VALUES (?, ?, ?)", held)
             if tag:
                 connection.execute(
