@@ -15,6 +15,7 @@ from model.api import (
     CommitRequest,
     ConnectNetwork,
     CreateInstance,
+    CreateRegistryToken,
     CreateToken,
     CreateVolume,
     DisconnectNetwork,
@@ -32,6 +33,7 @@ from model.api import (
     PolicyInfo,
     PolicyQuestion,
     ProcessTable,
+    RegistryTokenCreated,
     ServiceInfo,
     StatsSample,
     StopRequest,
@@ -54,7 +56,7 @@ from model.ids import HostId
 from model.image import ImageRecord, Progress
 from model.leases import HostLeases
 from model.policy import PolicySpec
-from model.records import FleetSettings, Network
+from model.records import FleetSettings, Network, RegistryToken
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
 from model.streams import ExecSpec, Exit
@@ -155,6 +157,13 @@ class ControllerPort(Protocol):
     async def create_token(self, request: CreateToken) -> TokenCreated: ...
 
     async def join(self, request: JoinRequest) -> JoinReply: ...
+
+    # -- the registry's logins ----------------------------------------------------------------------
+    async def create_registry_token(self, request: CreateRegistryToken) -> RegistryTokenCreated: ...
+
+    def list_registry_tokens(self) -> Sequence[RegistryToken]: ...
+
+    async def remove_registry_token(self, ref: str) -> None: ...
 
     # -- networks -----------------------------------------------------------------------------------
     def list_networks(self) -> Sequence[NetworkInfo]: ...

@@ -56,6 +56,7 @@ TABLE: dict[str, str] = {
     "host": "cli.commands.hostwork:host",
     "node": "cli.commands.fleet:node",
     "token": "cli.commands.fleet:token",
+    "registry": "cli.commands.registry:registry",
     "fleet": "cli.commands.settings:fleet",
     "events": "cli.commands.fleet:events",
     "info": "cli.commands.fleet:info",

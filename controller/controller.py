@@ -18,9 +18,9 @@ from controller.backup import archive
 from controller.commands import connections, hosts, instances, networks, policies, services, settings
 from controller.commands.find import find_host, find_instance, find_policy, find_service
 from controller.committer import Decide
-from controller.core import Core
 from controller.pki import fingerprint, new_token, secret_hash, secret_of
 from controller.plan import Plan, put
+from controller.registrytokens import Tokens
 from controller.snapshot import Cluster
 from controller.waiting import Condition, answer
 from model.api import (
@@ -71,7 +71,7 @@ def _or_none(find: Callable[[Cluster, str], T], cluster: Cluster, ref: str) -> T
         return None
 
 
-class Controller(Core):
+class Controller(Tokens):
     """Made by `controller.main`; in tests with a memory store and a virtual clock."""
 
     # -- plain containers -------------------------------------------------------------------------------
@@ -335,7 +335,13 @@ class Controller(Core):
 
     # -- the fleet --------------------------------------------------------------------------------------
     def info(self) -> FleetInfo:
-        return queries.fleet_info(self.snapshot(), self.world(), release=running(), store=self.store.url)
+        return queries.fleet_info(
+            self.snapshot(),
+            self.world(),
+            release=running(),
+            store=self.store.url,
+            registry=self.options.registry,
+        )
 
     def get_settings(self) -> FleetSettings:
         return self.snapshot().settings

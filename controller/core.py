@@ -71,6 +71,8 @@ class Options(Struct):
     """Only read when the fleet is made; empty: the default."""
     advertise: str = ""
     """host:port under which hosts reach this controller, for join commands."""
+    registry: str = ""
+    """host:port of the fleet's registry, if there is one."""
 
 
 class Core:

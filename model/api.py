@@ -11,7 +11,7 @@ from typing import Literal
 from model.events import Event
 from model.image import ImageRecord
 from model.policy import PolicyProtocol, PolicySpec
-from model.records import Block, Condition, Host, Instance, Network, Policy, Service
+from model.records import Block, Condition, Host, Instance, Network, Policy, RegistryToken, Service
 from model.spec import (
     Availability,
     ContainerSpec,
@@ -229,6 +229,8 @@ class FleetInfo(Struct):
     store: str = ""
     release: str = ""
     """That the controller runs from; empty: it was not installed by flota."""
+    registry: str = ""
+    """The fleet's own, if it serves one: host:port."""
 
 
 class UpdateSettings(Struct):
@@ -246,6 +248,22 @@ class CreateToken(Struct):
     """Seconds; 0: does not expire."""
     once: bool = False
     """One host joins by it."""
+
+
+class CreateRegistryToken(Struct):
+    name: str
+    scope: Literal["pull", "push", "delete"] = "pull"
+    prefix: str = ""
+    ttl: float = 0.0
+    """Seconds; 0: does not expire."""
+
+
+class RegistryTokenCreated(Struct):
+    token: RegistryToken
+    secret: str
+    """The password of a login; any user name does. Shown once."""
+    registry: str = ""
+    """Where the registry is, if there is one: host:port."""
 
 
 class TokenCreated(Struct):

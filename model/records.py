@@ -230,6 +230,22 @@ class Recovery(Struct):
     """To be asked when they come, but nobody waits for them."""
 
 
+class RegistryToken(Struct):
+    """A login of the fleet's registry for programs that have no certificate. Only its hash is stored."""
+
+    id: str
+    name: str
+    secret_hash: str = ""
+    scope: Literal["pull", "push", "delete"] = "pull"
+    """Each includes the ones before it."""
+    prefix: str = ""
+    """The repository, and those below it, that it is for; empty: all."""
+    created_at: float = 0.0
+    expires_at: float = 0.0
+    """0: never."""
+    revision: Revision = 0
+
+
 class FleetSettings(Struct):
     """One record, key `fleet`."""
 
@@ -250,4 +266,4 @@ class FleetSettings(Struct):
     revision: Revision = 0
 
 
-Record = Instance | Service | Host | Network | Block | Policy | JoinToken | FleetSettings
+Record = Instance | Service | Host | Network | Block | Policy | JoinToken | RegistryToken | FleetSettings

@@ -4,7 +4,19 @@
 
 from __future__ import annotations
 
-from api.routes import agents, fleet, host, images, instances, networks, policies, services, stats, volumes
+from api.routes import (
+    agents,
+    fleet,
+    host,
+    images,
+    instances,
+    networks,
+    policies,
+    registry,
+    services,
+    stats,
+    volumes,
+)
 from api.routes import query as q
 from api.routes.route import ControllerRoute, HostRoute
 from model import api as m
@@ -14,7 +26,7 @@ from model.health import HealthLog
 from model.image import Progress
 from model.leases import HostLeases
 from model.policy import PolicySpec
-from model.records import FleetSettings
+from model.records import FleetSettings, RegistryToken
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import HostFacts
 from model.streams import ExecSpec
@@ -86,6 +98,11 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/ca", fleet.ca, "The fleet's certificate authority, PEM", "stream", "anonymous"),
     _C("POST", "/v1/join", fleet.join, "Join the fleet as a host", "command", role="anonymous",
        body=m.JoinRequest, reply=m.JoinReply),
+    _C("GET", "/v1/registry/tokens", registry.list_tokens, "Logins of the fleet's registry", reply=list[RegistryToken]),
+    _C("POST", "/v1/registry/tokens", registry.create_token, "A login of the fleet's registry", "command",
+       body=m.CreateRegistryToken, reply=m.RegistryTokenCreated),
+    _C("DELETE", "/v1/registry/tokens/{ref}", registry.remove_token, "Remove a login of the fleet's registry",
+       "command"),
     _C("GET", "/v1/networks", networks.list_, "Networks", query=q.Filtered, reply=list[m.NetworkInfo]),
     _C("POST", "/v1/networks", networks.create, "Create a network", "command", body=NetworkSpec,
        reply=m.NetworkInfo),

@@ -82,6 +82,12 @@ DRIVERS = (click.option("--network-driver", multiple=True, help="A third party's
 CONTROLLER = (
     click.option("--port", default=0, type=click.IntRange(0, 65535), help=f"TCP port; {PORT} without"),
     click.option("--listen", default="", help="Address to listen on; all without"),
+    click.option("--registry", default="", metavar="[ADDRESS:]PORT", help="Serve the fleet's registry"),
+    click.option(
+        "--registry-anonymous-pull/--no-registry-anonymous-pull",
+        default=False,
+        help="Whoever can connect may pull from it",
+    ),
 )
 
 
@@ -248,6 +254,8 @@ def _controller_config(root: str, run: str, flags: dict[str, Any]) -> Controller
         port=flags["port"] or PORT,
         advertise=_advertised(flags),
         names=("127.0.0.1", "localhost"),
+        registry=flags["registry"],
+        registry_anonymous_pull=flags["registry_anonymous_pull"],
         network_drivers=tuple(flags["network_driver"]),
         log_level=flags["log_level"],
     )
@@ -311,6 +319,9 @@ def controller_words(flags: dict[str, Any]) -> list[str]:
     """All that a controller can be told: what it isn't, it takes from what is remembered."""
     words = ["--port", str(flags["port"]), "--listen", flags["listen"], "--address", _advertised(flags)]
     words += ["--log-level", flags["log_level"]]
+    words += ["--registry", flags["registry"]]
+    open_ = flags["registry_anonymous_pull"]
+    words += ["--registry-anonymous-pull" if open_ else "--no-registry-anonymous-pull"]
     return words + _each("--network-driver", flags["network_driver"])
 
 

@@ -32,7 +32,16 @@ from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId, resolve
 from model.netoptions import encrypted
 from model.networkrules import validate_network
-from model.records import Desired, FleetSettings, Host, Instance, Network, ResolvedAttachment, Service
+from model.records import (
+    Desired,
+    FleetSettings,
+    Host,
+    Instance,
+    Network,
+    RegistryToken,
+    ResolvedAttachment,
+    Service,
+)
 from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
 from model.validate import check, validate_container, validate_name, validate_service
@@ -56,6 +65,7 @@ class FakeFleet(FakePolicies):
         self.services: dict[ServiceId, Service] = {}
         self.networks: dict[NetworkId, Network] = {}
         self.settings = FleetSettings()
+        self.registry_tokens: dict[str, RegistryToken] = {}
         self.specs: dict[HostId, HostSpec] = {}
         self.ended: list[Event] = []
         self.silent: set[HostId] = set()
@@ -318,6 +328,18 @@ class FakeFleet(FakePolicies):
         if request.secret != "good":
             raise Unauthenticated("the join token is not valid")
         return m.JoinReply(host_id=self._id(), fleet_id="fleet", certificate="", ca="")
+
+    async def create_registry_token(self, request: m.CreateRegistryToken) -> m.RegistryTokenCreated:
+        token = RegistryToken(id=self._id(), name=request.name, scope=request.scope, prefix=request.prefix)
+        self.registry_tokens[token.id] = token
+        return m.RegistryTokenCreated(token=token, secret="flota-registry-x", registry="127.0.0.1:5000")
+
+    def list_registry_tokens(self) -> Sequence[RegistryToken]:
+        return list(self.registry_tokens.values())
+
+    async def remove_registry_token(self, ref: str) -> None:
+        names = [(t.id, t.name) for t in self.registry_tokens.values()]
+        del self.registry_tokens[resolve("registry token", ref, names)]
 
     # -- networks
     def list_networks(self) -> Sequence[m.NetworkInfo]:

@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "net": {"aio", "model"},
     "image": {"aio", "model"},
     "agent": {"net", "image", "aio", "model", "api"},
-    "controller": {"net", "aio", "model", "api"},
+    "controller": {"net", "image", "aio", "model", "api"},
     "api": {"aio", "model"},
     "cli": {"api", "deploy", "aio", "model", "agent", "controller"},
     "deploy": {"aio", "model"},
@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Arrows only go down."""
 
 NARROW: dict[tuple[str, str], str] = {
+    ("controller", "image"): r"controller/(main|registry\w*)\.py",
     ("agent", "api"): r"agent/(main|hostapi|streams|serve|dial|unix)\w*\.py",
     ("cli", "aio"): r"cli/(daemon|remembered|systemd|commands/(backup|fleet))\.py",
     ("cli", "agent"): r"cli/commands/(daemons|restore)\.py",
@@ -36,14 +37,16 @@ NARROW: dict[tuple[str, str], str] = {
 SOLE_IMPORTER: dict[str, str] = {
     "pyroute2": r"net/kernel/netlink\w*\.py",
     "nftables": r"net/kernel/nft\.py",
-    "sqlite3": r"(agent/journal\w*|controller/store/sqlite\w*)\.py",
+    # a journal per agent, the controller's store, and the index of the fleet's registry: ADR 36
+    "sqlite3": r"(agent/journal\w*|controller/store/sqlite\w*|image/registry/server/index)\.py",
     "asyncssh": r"deploy/ssh\.py",
     "click": r"cli/.*\.py",
     "rich": r"cli/.*\.py",
     "yaml": r"cli/parse/yaml12\.py",
     "cryptography": r"(controller/(pki\w*|backup/seal)|agent/(join|keys)\w*|net/wireguard/keys"
     r"|cli/commands/daemons)\.py",
-    "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|main|serve|unix)\w*|controller/main)\.py",
+    "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|main|serve|unix)\w*"
+    r"|controller/(main|registry))\.py",
 }
 
 PURE = [
@@ -108,6 +111,13 @@ PURE = [
     "image/sparse.py",
     "image/zstdframes.py",
     "image/registry/auth.py",
+    "image/registry/server/access.py",
+    "image/registry/server/documents.py",
+    "image/registry/server/grammar.py",
+    "image/registry/server/limits.py",
+    "image/registry/server/pace.py",
+    "image/registry/server/ranges.py",
+    "image/registry/server/refusal.py",
     "agent/lifecycle.py",
     "agent/steps.py",
     "agent/assign.py",

@@ -82,17 +82,21 @@ def test_controller_in_the_background_is_told_its_own_address_or_else_its_hosts(
         "network_driver": (),
         "controller_address": "",
         "log_level": "",
+        "registry": "",
+        "registry_anonymous_pull": False,
     }
     for more, address in (
         ({}, ""),
         ({"address": "10.0.0.1"}, "10.0.0.1"),
+        ({"registry": "10.0.0.1:5000", "registry_anonymous_pull": True}, ""),
         ({"address": "10.0.0.1", "controller_address": "fleet.example.com"}, "fleet.example.com"),
     ):
         words = daemons.controller_words({**flags, **more})
         with daemons.controller.make_context("controller", words) as context:
             given = {key: context.params[key] for key in flags}
             found = in_force(BEFORE, given, daemons.said(context))
-        assert {key: found[key] for key in flags} == {**flags, "controller_address": address}
+        told = {key: value for key, value in more.items() if key in flags}
+        assert {key: found[key] for key in flags} == {**flags, **told, "controller_address": address}
 
 
 @pytest.mark.parametrize(("said", "known"), [("", ""), ("192.0.2.1", "192.0.2.1"), ("FD00:0::1", "fd00::1")])
