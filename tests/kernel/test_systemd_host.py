@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,26 @@ def test_container_is_a_scope_of_systemds_that_ends_after_the_agent(
     host.flota("rm", "-f", "c1")
     assert host.show(scope, "LoadState") == "not-found"
     assert scope not in host.run("ls", "/sys/fs/cgroup/flota.slice")
+
+
+def test_hosts_end_stops_the_agent_first_and_then_containers_within_their_grace(host: SystemdHost) -> None:
+    """As shutdown.target does: all jobs at once, in the units' order. A shell that is process 1 ignores
+    SIGTERM; systemd's own patience is 90 s."""
+    stubborn = ("--restart", "always", "--stop-timeout", "1", "box", "sh", "-c", "while :; do sleep 1; done")
+    host.flota("run", "-d", "--name", "last", *stubborn)
+    scope = f"flota-{json.loads(host.flota('inspect', 'last'))[0]['instance']['id']}.scope"
+    began = time.monotonic()
+    host.run("systemctl", "stop", scope, AGENT)
+    assert time.monotonic() - began < 30
+    lines = host.journal("*").splitlines()
+    agent = max(at for at, line in enumerate(lines) if f"Stopped {AGENT}" in line)
+    stopping = max(at for at, line in enumerate(lines) if f"Stopping {scope}" in line)
+    assert agent < stopping, "\n".join(lines[-20:])
+    host.run("systemctl", "start", AGENT)
+    wait_until(
+        lambda: in_session(host) and state(host, "last")["restarts"] == 1, deadline=60, what="its restart"
+    )
+    host.flota("rm", "-f", "last")
 
 
 def test_container_of_the_other_driver_goes_on_under_the_agent_that_has_this_one(host: SystemdHost) -> None:
