@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.support.systemdhost import SystemdHost, systemd_host
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
+FLOTA = str(Path(sys.executable).with_name("flota"))
 RIG = os.environ.get("FLOTA_RIG", "sd")
 
 
@@ -237,6 +239,26 @@ def test_reboot_brings_the_daemons_and_containers_back_by_their_policy(
     assert state(host)["endpoints"][0]["ipv4"] in host.flota("exec", "c1", "ip", "-4", "address")
     for unit in (AGENT, CONTROLLER, PROCESSES):
         assert host.show(unit, "ActiveState") == "active"
+
+
+@pytest.mark.parametrize(
+    ("root", "run"), [("/var/lib/flota/a b%", "/run/x/flota"), ("/var/lib/flota/c", "/tmp/run")]
+)
+def test_folders_of_ones_own_choice_are_good_over_a_reboot(host: SystemdHost, root: str, run: str) -> None:
+    host.flota("down", "--purge")
+    places = ("--root", root, "--run", run)
+    host.flota("up", "--name", "sd1", *places)
+    for _ in range(2):
+        for unit in (AGENT, CONTROLLER, PROCESSES):
+            assert host.show(unit, "ActiveState") == "active"
+        assert "ready" in host.run(FLOTA, "-H", f"unix://{run}/flota.sock", "node", "ls")
+        host.crash()
+        host.boot()
+    said = host.flota("up", check=False)
+    assert "flota-controller.service serves" in said and root in said
+    host.flota("down", "--purge", *places)
+    host.flota("up", "--name", "sd1")
+    host.flota("import", "/var/lib/flota/root.tar", "box")
 
 
 def test_purge_leaves_no_unit_and_no_process(host: SystemdHost, container: str) -> None:
