@@ -297,6 +297,12 @@ def _start_unit(name: str, root: str, run: str, flags: dict[str, Any]) -> None:
     with remembered.trial(root, flags) as changed:
         if not units.active(name):
             daemon.stop(run, name)
+            if name == "agent" and not units.keeps():
+                import asyncio
+
+                from agent.hostprocesses import stop_supervisor
+
+                asyncio.run(stop_supervisor(run))
         if not units.start(name) and changed:
             units.reload(name)
 

@@ -89,13 +89,13 @@ def test_container_is_a_scope_of_systemds_that_ends_after_the_agent(
 
 
 def test_hosts_end_stops_the_agent_first_and_then_containers_within_their_grace(host: SystemdHost) -> None:
-    """As shutdown.target does: all jobs at once, in the units' order. A shell that is process 1 ignores
-    SIGTERM; systemd's own patience is 90 s."""
+    """As shutdown.target does, but that here one job comes first into the queue. A shell that is process 1
+    ignores SIGTERM; systemd's own patience is 90 s."""
     stubborn = ("--restart", "always", "--stop-timeout", "1", "box", "sh", "-c", "while :; do sleep 1; done")
     host.flota("run", "-d", "--name", "last", *stubborn)
     scope = f"flota-{json.loads(host.flota('inspect', 'last'))[0]['instance']['id']}.scope"
     began = time.monotonic()
-    host.run("systemctl", "stop", scope, AGENT)
+    host.run("systemctl", "stop", AGENT, scope)
     assert time.monotonic() - began < 30
     lines = host.journal("*").splitlines()
     agent = max(at for at, line in enumerate(lines) if f"Stopped {AGENT}" in line)
@@ -239,6 +239,29 @@ def test_reboot_brings_the_daemons_and_containers_back_by_their_policy(
     assert state(host)["endpoints"][0]["ipv4"] in host.flota("exec", "c1", "ip", "-4", "address")
     for unit in (AGENT, CONTROLLER, PROCESSES):
         assert host.show(unit, "ActiveState") == "active"
+
+
+def test_supervisor_that_an_agent_had_started_makes_way_for_the_unit(host: SystemdHost) -> None:
+    """As on a host whose daemons ran without units before."""
+    host.flota("down")
+    host.run("systemctl", "stop", PROCESSES)
+    resolver = host.run("cat", "/run/flota/agent/names/pid")
+    tree, python = Path(__file__).parents[2], sys.executable
+    start = (
+        f"PYTHONPATH={tree} setsid {python} -P -m net.supervise /run/flota/agent/supervise >/dev/null 2>&1 &"
+    )
+    host.run("sh", "-c", start)
+
+    def pid() -> int:
+        return int(host.run("cat", "/run/flota/agent/supervise/pid").split()[0])
+
+    def lives() -> bool:
+        return host.run("sh", "-c", f"test -d /proc/{pid()} && echo yes || true") != ""
+
+    wait_until(lives, deadline=10, what="a supervisor that is no unit's")
+    host.flota("up")
+    wait_until(lambda: pid() == main_pid(host, PROCESSES), deadline=30, what="the unit's supervisor")
+    assert host.run("cat", "/run/flota/agent/names/pid") == resolver
 
 
 @pytest.mark.parametrize(
