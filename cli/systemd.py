@@ -85,6 +85,10 @@ class Systemd:
     def active(self, name: str) -> bool:
         return self._installed(_unit(name)) and self._asked("is-active", _unit(name))
 
+    def keeps(self) -> bool:
+        """Whether the supervisor of what outlives the agent is ours to start already."""
+        return self._installed(units.PROCESSES) and self._asked("is-active", units.PROCESSES)
+
     def reload(self, name: str) -> None:
         """Have a daemon that runs as our unit read its settings again."""
         if self._installed(_unit(name)):

@@ -220,7 +220,10 @@ def _agent_config(root: str, run: str, flags: dict[str, Any]) -> AgentConfig:
 def processes(root: str, run_: str) -> None:
     """Be the supervisor of what outlives this host's agent (in the foreground), for a service manager."""
     _need_root()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "net.supervise", f"{run_}/agent/supervise"])  # noqa: S606
+    folder = f"{run_}/agent/supervise"
+    os.makedirs(f"{run_}/agent", mode=0o711, exist_ok=True)
+    os.makedirs(folder, mode=0o750, exist_ok=True)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "net.supervise", folder])  # noqa: S606
 
 
 @click.command()
@@ -311,6 +314,12 @@ def _start_unit(name: str, root: str, run: str, flags: dict[str, Any]) -> None:
     with remembered.trial(root, flags) as changed:
         if not units.active(name):
             daemon.stop(run, name)
+            if name == "agent" and not units.keeps():
+                import asyncio
+
+                from agent.hostprocesses import stop_supervisor
+
+                asyncio.run(stop_supervisor(run))
         if not units.start(name) and changed:
             units.reload(name)
 
