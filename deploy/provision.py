@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from aio.together import together
-from deploy import hostfacts, hostprobe, releases
+from deploy import hostfacts, hostprobe
 from deploy.bundles import BundleSource
 from deploy.findings import PYTHON
 from deploy.fleetport import FleetOverTransport, FleetPort
 from deploy.hostfacts import Facts
 from deploy.hostlock import locked
+from deploy.hostreleases import HostReleases
 from deploy.inventory import HostWish, Target
 from deploy.software import PROOFS, needed
 from deploy.steps import FleetView, Kind, Plan, Step, plan
@@ -314,19 +314,10 @@ class _Run:
 
 async def install_release(to: Transport, python: str, facts: Facts, source: BundleSource) -> str:
     """Make our release the host's current one. Its name. Does nothing twice."""
-    script = await asyncio.to_thread(source.installer)
-
-    async def install(words: Sequence[str]) -> releases.Installed:
-        done = await to.run(words, stdin=script, timeout=STEP_DEADLINE)
-        return releases.answer(to.host, done.code, done.out, done.err)
-
-    name = source.release
-    if not (await install(releases.facts(name, python=python))).present:
-        bundle = await source.bundle(facts, python)
-        await to.put(Path(bundle.path), releases.incoming(name), 0o600)
-        await install(releases.install(name, bundle.sha256, python=python))
-    await install(releases.switch(name, python=python))
-    return name
+    at = HostReleases(to, python, source)
+    await at.ship(facts)
+    await at.switch(source.release)
+    return source.release
 
 
 async def credentials(controller: Transport) -> bytes:

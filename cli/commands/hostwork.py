@@ -30,7 +30,8 @@ def chosen(app: App, refs: Sequence[str], everyone: bool, flags: dict[str, Any])
     from msgspec.structs import replace
 
     from cli.parse.inventory import with_flags
-    from deploy.roster import Roster, current
+    from deploy.operatorhome import current_fleet
+    from deploy.roster import Roster
     from model.errors import Unavailable
 
     if bool(refs) is everyone:
@@ -38,7 +39,9 @@ def chosen(app: App, refs: Sequence[str], everyone: bool, flags: dict[str, Any])
     try:
         roster = Roster(app.call("GET", "/v1/info")["fleet_id"])
     except Unavailable as error:
-        roster = Roster.of_folder(current())  # a controller that does not answer may be what is to be mended
+        roster = Roster.of_folder(
+            current_fleet()
+        )  # a controller that does not answer may be what is to be mended
         if not roster.hosts():
             raise
         sys.stderr.write(render.clean(f"flota: {error.message}; going by what this machine remembers\n"))
