@@ -19,9 +19,9 @@ from deploy.bundles import BundleSource
 from deploy.findings import PYTHON
 from deploy.fleetport import FleetOverTransport, FleetPort
 from deploy.hostfacts import Facts
-from deploy.hostlock import locked
+from deploy.hostlock import changing, locked
 from deploy.inventory import HostWish, Target
-from deploy.software import PROOFS, needed
+from deploy.software import PROOFS, needed, recorded_by
 from deploy.steps import FleetView, Kind, Plan, Step, plan
 from deploy.transport import Transport, checked
 from model.errors import (
@@ -255,15 +255,15 @@ class _Run:
 
     async def _commands(self, step: Step, timeout: float) -> None:
         for argv in step.commands:
-            await checked(self._to, argv, timeout=timeout, what=step.what)
+            await checked(self._to, changing(self._facts, argv), timeout=timeout, what=step.what)
 
     async def _packages(self, step: Step) -> None:
         """Where the lists of packages can't be fetched, those of before may do."""
-        *refreshing, install, write_down = step.commands
+        *refreshing, install = step.commands
         for argv in refreshing:
-            await self._to.run(argv, timeout=PACKAGES_DEADLINE)
-        await checked(self._to, install, timeout=PACKAGES_DEADLINE, what=step.what)
-        await checked(self._to, write_down, timeout=STEP_DEADLINE, what=step.what)
+            await self._to.run(changing(self._facts, argv), timeout=PACKAGES_DEADLINE)
+        words = changing(self._facts, recorded_by(install, step.packages))
+        await checked(self._to, words, timeout=PACKAGES_DEADLINE, what=step.what)
 
     async def _release(self) -> None:
         await install_release(self._to, await self._python(), self._facts, self._source)
@@ -284,7 +284,7 @@ class _Run:
     async def _join(self, step: Step) -> None:
         invitation = await self._fleet.invite()
         (argv,) = step.commands
-        words = [*argv[:-1], invitation.address]
+        words = changing(self._facts, [*argv[:-1], invitation.address])
         await checked(
             self._to, words, stdin=f"{invitation.token}\n".encode(), timeout=STEP_DEADLINE, what=step.what
         )
@@ -317,7 +317,7 @@ async def install_release(to: Transport, python: str, facts: Facts, source: Bund
     script = await asyncio.to_thread(source.installer)
 
     async def install(words: Sequence[str]) -> releases.Installed:
-        done = await to.run(words, stdin=script, timeout=STEP_DEADLINE)
+        done = await to.run(changing(facts, words), stdin=script, timeout=STEP_DEADLINE)
         return releases.answer(to.host, done.code, done.out, done.err)
 
     name = source.release

@@ -15,7 +15,7 @@ from deploy.bundles import BundleSource
 from deploy.findings import PYTHON
 from deploy.fleetport import FleetPort
 from deploy.hostfacts import Facts
-from deploy.hostlock import locked
+from deploy.hostlock import changing, locked
 from deploy.provision import LOOK_EVERY, Report, look
 from deploy.software import RECORD, recorded, removal
 from deploy.steps import FLOTA, FleetView, Node
@@ -119,15 +119,17 @@ async def _emptied(
     packages = recorded((await to.run(["cat", RECORD], timeout=PROBE_DEADLINE)).text)
     if facts.release:
         report(to.host, "working", "containers, networks and state are removed")
-        await checked(to, [FLOTA, "down", "--purge"], timeout=PURGE_DEADLINE, what="`flota down --purge`")
+        words = changing(facts, [FLOTA, "down", "--purge"])
+        await checked(to, words, timeout=PURGE_DEADLINE, what="`flota down --purge`")
     python = facts.python(PYTHON)
     if facts.opt == "ours" and python is not None:
         script = source.installer()
-        done = await to.run(releases.remove(python=python.path), stdin=script, timeout=PURGE_DEADLINE)
+        words = changing(facts, releases.remove(python=python.path))
+        done = await to.run(words, stdin=script, timeout=PURGE_DEADLINE)
         releases.answer(to.host, done.code, done.out, done.err)
     command = removal(facts, packages)
     if packages and wishes.packages and command:
         report(to.host, "working", f"packages are removed: {' '.join(packages)}")
-        await checked(to, command, timeout=PACKAGES_DEADLINE, what="removing packages")
+        await checked(to, changing(facts, command), timeout=PACKAGES_DEADLINE, what="removing packages")
         return ()
     return packages
