@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from agent import hostroutes
+from aio.release import running
 from aio.subprocess import run
 from image.store import host_platform
 from model.errors import FlotaError, Unsupported
@@ -47,6 +48,7 @@ async def measure(
         runtime=version,
         storage_driver=driver,
         version=VERSION,
+        release=running(),
         warnings=tuple(_warnings(version)),
         labels=dict(labels),
         link_kinds=link_kinds(),

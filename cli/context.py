@@ -36,6 +36,10 @@ class App:
             self._client = Client(endpoint, credentials)
         return self._client
 
+    def forget_client(self) -> None:
+        """The next one has a connection of its own."""
+        self._client = None
+
     def call(self, method: str, path: str, *, body: Any = None, **query: Any) -> Any:
         """The decoded reply; hosts that are missing in it are named on stderr."""
         value = self.client.call(method, path, body=body, **query)

@@ -49,7 +49,7 @@ TABLE: dict[str, str] = {
     "network": "cli.commands.networks:network",
     "policy": "cli.commands.policies:policy",
     "service": "cli.commands.services:service",
-    "host": "cli.commands.hosts:host",
+    "host": "cli.commands.hostwork:host",
     "node": "cli.commands.fleet:node",
     "token": "cli.commands.fleet:token",
     "fleet": "cli.commands.settings:fleet",

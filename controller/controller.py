@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from aio.release import running
 from api.ports import Channel, Pipe
 from controller import explain, queries
 from controller.attachments import network_named
@@ -58,7 +59,6 @@ from model.records import FleetSettings, Instance, JoinToken, Network
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import InstanceStatus
 
-VERSION = "0.1.0"
 T = TypeVar("T")
 
 
@@ -207,7 +207,8 @@ class Controller(Core):
     def get_host(self, ref: str) -> HostInfo:
         cluster = self.snapshot()
         host = find_host(cluster, ref)
-        return queries.host_info(cluster, host, self.world(), connected=self.sessions.connected(host.id))
+        connected, refused = self.sessions.connected(host.id), self.sessions.refused(host.id)
+        return queries.host_info(cluster, host, self.world(), connected=connected, refused=refused)
 
     async def update_host(self, ref: str, request: UpdateHost) -> HostInfo:
         plan = await self.committer.run(lambda c: hosts.update(c, ref, request, self.clock.now()))
@@ -328,7 +329,7 @@ class Controller(Core):
 
     # -- the fleet --------------------------------------------------------------------------------------
     def info(self) -> FleetInfo:
-        return queries.fleet_info(self.snapshot(), self.world(), version=VERSION, store=self.store.url)
+        return queries.fleet_info(self.snapshot(), self.world(), release=running(), store=self.store.url)
 
     def get_settings(self) -> FleetSettings:
         return self.snapshot().settings
@@ -346,8 +347,10 @@ class Controller(Core):
             return queries.why_service(cluster, service, world, self.ring.about(service.id))
         if (host := _or_none(find_host, cluster, ref)) is not None:
             connected, held = self.sessions.connected(host.id), self.heartbeats.held
-            events = self.ring.about(host.id)
-            return queries.why_host(cluster, host, world, events, held=held, connected=connected)
+            events, refused = self.ring.about(host.id), self.sessions.refused(host.id)
+            return queries.why_host(
+                cluster, host, world, events, held=held, connected=connected, refused=refused
+            )
         if (network := _or_none(network_named, cluster, ref)) is not None:
             return queries.why_network(cluster, network, self.ring.about(network.id))
         raise NotFound(f"no container, service, node or network is called {ref[:80]!r}")

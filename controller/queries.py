@@ -25,6 +25,7 @@ from model.ids import HostId
 from model.records import Desired, Host, Instance, Network, Policy, Service
 from model.spec import Availability, Replicated, Reservations
 from model.status import HostState, InstanceStatus, Phase
+from model.version import VERSION
 from net.ipam import room
 
 
@@ -90,12 +91,14 @@ def _wanted(cluster: Cluster, service: Service) -> int:
     return sum(i.desired is Desired.RUNNING for i in cluster.of_service(service.id).values())
 
 
-def host_info(cluster: Cluster, host: Host, world: World, *, connected: bool) -> HostInfo:
+def host_info(cluster: Cluster, host: Host, world: World, *, connected: bool, refused: str = "") -> HostInfo:
     used = cluster.usage.get(host.id, Usage())
     report = world.reports.get(host.id)
     conditions = list(report.conditions) if report else []
     if host.state_reason:
         conditions.append(f"{host.state}: {host.state_reason}")
+    if refused:
+        conditions.append(f"turned away: {refused}")
     if host.id in world.settling:
         conditions.append("settling: it came and went lately, so nothing new is placed on it for a while")
     here = cluster.on_host(host.id)
@@ -180,14 +183,15 @@ def _place(address: str) -> tuple[int, int]:
     return found.version, int(found)
 
 
-def fleet_info(cluster: Cluster, world: World, *, version: str, store: str) -> FleetInfo:
+def fleet_info(cluster: Cluster, world: World, *, release: str, store: str) -> FleetInfo:
     running = sum(
         s.phase is Phase.RUNNING and ident in cluster.instances for ident, s in world.statuses.items()
     )
     return FleetInfo(
         name=cluster.settings.name,
         fleet_id=cluster.settings.fleet_id,
-        version=version,
+        version=VERSION,
+        release=release,
         revision=cluster.revision,
         hosts=len(cluster.hosts),
         hosts_ready=sum(host.state is HostState.READY for host in cluster.hosts.values()),
@@ -229,9 +233,16 @@ def why_service(cluster: Cluster, service: Service, world: World, events: tuple[
 
 
 def why_host(
-    cluster: Cluster, host: Host, world: World, events: tuple[Event, ...], *, held: str, connected: bool
+    cluster: Cluster,
+    host: Host,
+    world: World,
+    events: tuple[Event, ...],
+    *,
+    held: str,
+    connected: bool,
+    refused: str = "",
 ) -> Why:
-    info = host_info(cluster, host, world, connected=connected)
+    info = host_info(cluster, host, world, connected=connected, refused=refused)
     reasons = list(info.conditions)
     if host.spec.availability is not Availability.ACTIVE:
         reasons.append(f"its availability is {host.spec.availability}")

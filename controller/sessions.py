@@ -25,7 +25,6 @@ from model.errors import FlotaError, InvalidInput
 from model.ids import HostId, InstanceId, NetworkId
 from model.view import View, diff
 from model.wire import (
-    PROTOCOL,
     WITH_ARRIVALS,
     WITH_DEPARTURES,
     WITH_DIRECTORY,
@@ -45,6 +44,7 @@ from model.wire import (
     Reported,
     Welcome,
     decode_agent,
+    skew,
 )
 
 log = logging.getLogger("flota.controller")
@@ -205,6 +205,7 @@ class Sessions:
         self._by_host: dict[HostId, Session] = {}
         self._last: dict[HostId, tuple[int, int]] = {}
         """(epoch, sequence) of the last report taken."""
+        self._refusals: dict[HostId, str] = {}
 
     def avoids(self, host: HostId, instance: InstanceId, networks: Iterable[NetworkId]) -> bool:
         """Whether it surely sends nothing new to that instance; true of one that is not in session."""
@@ -230,6 +231,10 @@ class Sessions:
 
     def connected(self, host: HostId) -> bool:
         return host in self._by_host
+
+    def refused(self, host: HostId) -> str:
+        """Why its last Hello was turned away; empty: it is in session, or was never so."""
+        return "" if host in self._by_host else self._refusals.get(host, "")
 
     def hosts(self) -> list[HostId]:
         return sorted(self._by_host)
@@ -263,6 +268,7 @@ class Sessions:
         refusal = self._refused(session)
         if refusal:
             log.warning("host %s: %s", host[:12], refusal)
+            self._refusals[host] = refusal
             await session.end(refusal, retry=True)
             return
         self._replace(session)
@@ -293,8 +299,8 @@ class Sessions:
     def _refused(self, new: Session) -> str:
         """Why this newcomer must wait: an older process, or a second machine with the same certificate."""
         old = self._by_host.get(new.host)
-        if new.hello.protocol > PROTOCOL:
-            return f"the agent speaks protocol {new.hello.protocol}, this controller {PROTOCOL}"
+        if words := skew(new.hello.protocol):
+            return words
         if old is None or self._clock.monotonic() - old.heard > self._alive_for:
             return ""
         if old.hello.boot_id != new.hello.boot_id:
@@ -306,6 +312,7 @@ class Sessions:
     def _replace(self, session: Session) -> None:
         old = self._by_host.get(session.host)
         self._by_host[session.host] = session
+        self._refusals.pop(session.host, None)
         if old is not None:
             old.dismiss("a newer session of this host has begun", retry=True)
 

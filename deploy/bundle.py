@@ -29,7 +29,7 @@ from model.codec import encode_json
 from model.errors import Damaged, Exhausted, FlotaError, InvalidInput, Unavailable, Unsupported
 from model.spec import Struct
 from model.version import VERSION
-from model.wire import PROTOCOL
+from model.wire import OLDEST, PROTOCOL
 
 HOME = Path(__file__).resolve().parents[1]
 LOCK = Path(__file__).with_name("requirements.lock")
@@ -179,6 +179,7 @@ def _make(target: Target, release: str, path: Path, wheels: Sequence[Path]) -> N
             version=VERSION,
             target={"python": target.python, "machine": target.machine, "libc": target.libc},
             protocol=PROTOCOL,
+            oldest=OLDEST,
             compiled=compiled,
             size=sum(_on_disk(p) for p in site.rglob("*")),
         )

@@ -98,6 +98,7 @@ def node_of(reply: dict[str, Any]) -> Node:
         state=str(host.get("state", "joining")),
         address=str(facts.get("address", "")),
         version=str(facts.get("version", "")),
+        release=str(facts.get("release", "")),
     )
 
 

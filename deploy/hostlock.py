@@ -13,7 +13,6 @@ import getpass
 import socket
 from collections.abc import AsyncIterator, Sequence
 
-from deploy.hostfacts import Facts
 from deploy.transport import Transport
 from model.errors import Unavailable, WrongState
 
@@ -27,6 +26,8 @@ echo "$2" >"$1"
 timeout "$4" flock "$3" true || { echo stuck; exit; }
 echo held
 while timeout 60 sh -c 'read -r _'; do :; done"""
+
+CHANGE = 'command -v flock >/dev/null && exec flock "$0" "$@"; exec "$@"'
 
 
 @contextlib.asynccontextmanager
@@ -52,6 +53,6 @@ async def locked(to: Transport) -> AsyncIterator[None]:
         yield
 
 
-def changing(facts: Facts, argv: Sequence[str]) -> list[str]:
+def changing(argv: Sequence[str]) -> list[str]:
     """The words of a change: the next one to come waits for its end."""
-    return ["flock", CHANGE_FILE, *argv] if "flock" in facts.programs else list(argv)
+    return ["sh", "-c", CHANGE, CHANGE_FILE, *argv]

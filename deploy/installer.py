@@ -93,18 +93,16 @@ class Place:
 
 def facts(place: Place, release: str = "") -> "dict[str, object]":
     """What is there, as `Installed` of deploy.bundle has it. `running`: releases that processes run from."""
+    made = {name: manifest(place.release(name)) for name in place.names()}
     return {
         "current": place.points("current"),
         "previous": place.points("previous"),
-        "releases": [n for n in place.names() if whole(place, n)],
+        "releases": sorted(name for name in made if made[name]),
+        "protocols": {name: made[name].get("protocol", 0) for name in made if made[name]},
         "running": sorted(running(place)),
         "present": bool(release) and fits(place, release),
         "free": _free(place.root),
     }
-
-
-def whole(place: Place, name: str) -> bool:
-    return bool(manifest(place.release(name)))
 
 
 def manifest(folder: str) -> "dict[str, Any]":

@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from aio.together import together
-from deploy import hostfacts, hostprobe, releases
+from deploy import hostfacts, hostprobe
 from deploy.bundles import BundleSource
 from deploy.findings import PYTHON
 from deploy.fleetport import FleetOverTransport, FleetPort
 from deploy.hostfacts import Facts
 from deploy.hostlock import changing, locked
+from deploy.hostreleases import HostReleases
 from deploy.inventory import HostWish, Target
 from deploy.software import PROOFS, needed, recorded_by
 from deploy.steps import FleetView, Kind, Plan, Step, plan
@@ -255,14 +255,14 @@ class _Run:
 
     async def _commands(self, step: Step, timeout: float) -> None:
         for argv in step.commands:
-            await checked(self._to, changing(self._facts, argv), timeout=timeout, what=step.what)
+            await checked(self._to, changing(argv), timeout=timeout, what=step.what)
 
     async def _packages(self, step: Step) -> None:
         """Where the lists of packages can't be fetched, those of before may do."""
         *refreshing, install = step.commands
         for argv in refreshing:
-            await self._to.run(changing(self._facts, argv), timeout=PACKAGES_DEADLINE)
-        words = changing(self._facts, recorded_by(install, step.packages))
+            await self._to.run(changing(argv), timeout=PACKAGES_DEADLINE)
+        words = changing(recorded_by(install, step.packages))
         await checked(self._to, words, timeout=PACKAGES_DEADLINE, what=step.what)
 
     async def _release(self) -> None:
@@ -284,7 +284,7 @@ class _Run:
     async def _join(self, step: Step) -> None:
         invitation = await self._fleet.invite()
         (argv,) = step.commands
-        words = changing(self._facts, [*argv[:-1], invitation.address])
+        words = changing([*argv[:-1], invitation.address])
         await checked(
             self._to, words, stdin=f"{invitation.token}\n".encode(), timeout=STEP_DEADLINE, what=step.what
         )
@@ -314,19 +314,10 @@ class _Run:
 
 async def install_release(to: Transport, python: str, facts: Facts, source: BundleSource) -> str:
     """Make our release the host's current one. Its name. Does nothing twice."""
-    script = await asyncio.to_thread(source.installer)
-
-    async def install(words: Sequence[str]) -> releases.Installed:
-        done = await to.run(changing(facts, words), stdin=script, timeout=STEP_DEADLINE)
-        return releases.answer(to.host, done.code, done.out, done.err)
-
-    name = source.release
-    if not (await install(releases.facts(name, python=python))).present:
-        bundle = await source.bundle(facts, python)
-        await to.put(Path(bundle.path), releases.incoming(name), 0o600)
-        await install(releases.install(name, bundle.sha256, python=python))
-    await install(releases.switch(name, python=python))
-    return name
+    at = HostReleases(to, python, source)
+    await at.ship(facts)
+    await at.switch(source.release)
+    return source.release
 
 
 async def credentials(controller: Transport) -> bytes:

@@ -25,6 +25,8 @@ class Manifest(Struct):
     """python, machine, libc."""
     protocol: int
     """Of sessions between controller and agents (model.wire)."""
+    oldest: int = 1
+    """Of the oldest agents that its controller speaks with."""
     compiled: bool = False
     size: int = 0
     """Bytes on a disk."""
@@ -44,6 +46,8 @@ class Installed(Struct):
     """The release that was asked for is there, and whole."""
     free: int = 0
     """Bytes."""
+    protocols: Mapping[str, int] = {}
+    """Of those releases."""
 
 
 class _Refusal(Struct):

@@ -119,17 +119,17 @@ async def _emptied(
     packages = recorded((await to.run(["cat", RECORD], timeout=PROBE_DEADLINE)).text)
     if facts.release:
         report(to.host, "working", "containers, networks and state are removed")
-        words = changing(facts, [FLOTA, "down", "--purge"])
+        words = changing([FLOTA, "down", "--purge"])
         await checked(to, words, timeout=PURGE_DEADLINE, what="`flota down --purge`")
     python = facts.python(PYTHON)
     if facts.opt == "ours" and python is not None:
         script = source.installer()
-        words = changing(facts, releases.remove(python=python.path))
+        words = changing(releases.remove(python=python.path))
         done = await to.run(words, stdin=script, timeout=PURGE_DEADLINE)
         releases.answer(to.host, done.code, done.out, done.err)
     command = removal(facts, packages)
     if packages and wishes.packages and command:
         report(to.host, "working", f"packages are removed: {' '.join(packages)}")
-        await checked(to, changing(facts, command), timeout=PACKAGES_DEADLINE, what="removing packages")
+        await checked(to, changing(command), timeout=PACKAGES_DEADLINE, what="removing packages")
         return ()
     return packages

@@ -42,6 +42,11 @@ class Roster:
         self.folder = self._home / "fleets" / short(fleet_id)
         self._path = self.folder / "hosts.json"
 
+    @classmethod
+    def of_folder(cls, folder: str) -> Roster:
+        """As `current` names it, where the fleet itself can't be asked for its id."""
+        return cls(Path(folder).resolve().name)
+
     def hosts(self) -> tuple[KnownHost, ...]:
         """In order of their names. Raises InvalidInput for a file that was spoilt."""
         try:

@@ -28,6 +28,8 @@ class Node(Struct):
     state: str = ""
     address: str = ""
     version: str = ""
+    release: str = ""
+    """That its agent runs from; empty: it was not installed by flota."""
 
 
 class FleetView(Struct):

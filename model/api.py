@@ -227,6 +227,8 @@ class FleetInfo(Struct):
     instances: int
     instances_running: int
     store: str = ""
+    release: str = ""
+    """That the controller runs from; empty: it was not installed by flota."""
 
 
 class UpdateSettings(Struct):

@@ -164,6 +164,8 @@ class HostFacts(Struct):
     storage_driver: str = ""
     version: str = ""
     """flota's."""
+    release: str = ""
+    """That it runs from; empty: it was not installed by flota."""
     warnings: tuple[str, ...] = ()
     checksums: bool = True
     """Tunnels leave checksums of what they carry to the network card; false where a probe found it to spoil

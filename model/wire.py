@@ -17,6 +17,9 @@ from model.status import HostFacts, HostReport, InstanceStatus
 from model.view import View, ViewDelta
 
 PROTOCOL = 4
+OLDEST = 1
+"""Agents of this protocol and later are spoken with: at least those of the release before this one. Newer
+ones than ours are not: a controller is upgraded before its agents."""
 WITH_DIRECTORY = 2
 """Agents of this protocol and later are told who is on their networks."""
 WITH_DEPARTURES = 3
@@ -150,3 +153,17 @@ def decode_controller(frame: bytes) -> ControllerMessage:
         return _from_controller.decode(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"malformed message from the controller: {error}") from error
+
+
+def skew(protocol: int) -> str:
+    """Why a controller of this release does not speak with an agent of that protocol, and what to do; empty:
+    it does."""
+    if protocol > PROTOCOL:
+        return (
+            f"its agent speaks protocol {protocol}, this controller {PROTOCOL}: upgrade the controller first"
+        )
+    if protocol < OLDEST:
+        return (
+            f"its agent speaks protocol {protocol}, this controller {OLDEST} to {PROTOCOL}: upgrade the host"
+        )
+    return ""

@@ -67,7 +67,8 @@ async def update_settings(call: ControllerCall) -> FleetSettings:
 
 
 async def version(call: ControllerCall) -> dict[str, str]:
-    return {"version": call.port.info().version, "api": "v1"}
+    info = call.port.info()
+    return {"version": info.version, "api": "v1", "release": info.release}
 
 
 async def why(call: ControllerCall) -> Why:

@@ -21,6 +21,7 @@ from model.errors import AlreadyExists, Forbidden, InvalidInput
 from model.whereabouts import joined, parted
 
 ROOT, RUN, PORT = "/var/lib/flota", "/run/flota", 7420
+DAEMONS = ("agent", "controller")
 F = Callable[..., Any]
 
 
@@ -129,10 +130,16 @@ def join(root: str, run_: str, token: str, controller: str, **flags: Any) -> Non
 @click.command()
 @_with(PLACES)
 @click.option("--purge", is_flag=True, help="Remove all containers, networks, images and state of this host")
-def down(root: str, run_: str, purge: bool) -> None:
+@click.option(
+    "--only", default="", type=click.Choice(["", *DAEMONS]), metavar="DAEMON", help="This one alone"
+)
+def down(root: str, run_: str, purge: bool, only: str) -> None:
     """Stop the daemons of this host; containers go on running, unless purged."""
     _need_root()
-    stopped = [name for name in ("agent", "controller") if daemon.stop(run_, name)]
+    if only and purge:
+        raise InvalidInput("what is purged is all of it", hint="Leave out --only")
+    names = (only,) if only else DAEMONS
+    stopped = [name for name in names if daemon.stop(run_, name)]
     if purge:
         from agent.purge import purge as remove_everything
 

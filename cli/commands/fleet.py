@@ -38,7 +38,7 @@ def ls(app: App, quiet: bool, format_: str) -> None:
         ("CPUS", lambda h: f"{h['host']['facts'].get('nano_cpus', 0) / NANO:g}"),
         ("MEMORY", lambda h: format_bytes(h["host"]["facts"].get("memory", 0))),
         ("CONTAINERS", lambda h: str(h.get("instances", 0))),
-        ("VERSION", lambda h: h["host"]["facts"].get("version", "")),
+        ("VERSION", lambda h: h["host"]["facts"].get("release") or h["host"]["facts"].get("version", "")),
     ]
     items = [{**h, "state": h["host"].get("state", "joining")} for h in app.call("GET", "/v1/hosts")]
     show(items, columns, of=HostInfo, format_=format_, quiet=columns[0] if quiet else None)

@@ -318,7 +318,7 @@ def _rows(app: App, roster: Roster) -> list[HostRow]:
                 state=node.state,
                 role="controller" if one and one.controller else "",
                 address=node.address,
-                version=node.version,
+                version=node.release or node.version,
             )
         )
     rows += [

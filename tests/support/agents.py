@@ -22,6 +22,7 @@ from model.records import Desired, Instance
 from model.status import BoundPort, Endpoint, Health, HostFacts, HostReport, InstanceStatus, Phase
 from model.view import View, apply
 from model.wire import (
+    PROTOCOL,
     Ack,
     AgentMessage,
     Arrived,
@@ -116,6 +117,8 @@ class FakeHost:
     """It does not say what it follows of the directory."""
     slow: bool = False
     """Nothing starts or stops until it is set back."""
+    protocol: int = PROTOCOL
+    """That its agent's release speaks."""
 
     def host_report(self) -> HostReport:
         return self.report or HostReport(host=self.id)
@@ -145,6 +148,7 @@ class FakeAgent:
                 facts=host.facts,
                 statuses=tuple(host.statuses.values()),
                 report=host.host_report(),
+                protocol=host.protocol,
             )
         )
         with contextlib.suppress(ConnectionResetError):

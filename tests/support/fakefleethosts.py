@@ -1,0 +1,194 @@
+"""Hosts with releases and daemons, as `deploy.upgrade` reaches them: a transport and a fleet in memory.
+
+A daemon runs the release that was current when it was started; some releases don't start, some start and
+never come back to the fleet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy import hostdaemons, hostprobe
+from deploy.bundle import Bundle
+from deploy.hostfacts import Facts
+from deploy.inventory import Target
+from deploy.roster import KnownHost
+from deploy.transport import Finished, Transport
+from deploy.upgrade import FleetNow, NodeNow
+from model.errors import Unavailable
+
+OLD, NEW, OLDER = "1-old", "2-new", "0-older"
+
+
+@dataclass
+class Machine:
+    name: str
+    controller: bool = False
+    current: str = OLD
+    previous: str = OLDER
+    releases: list[str] = field(default_factory=lambda: [OLDER, OLD])
+    agent: str = OLD
+    """Release that runs; empty: none does."""
+    control: str = ""
+    store: str = "of old"
+    copy: tuple[str, str] | None = None
+    """(For the sake of which release, the store)."""
+    pids: dict[str, int] = field(default_factory=dict)
+    unreachable: bool = False
+
+
+class Place:
+    """The hosts h1 … hN; h1 has the controller."""
+
+    def __init__(self, count: int = 3) -> None:
+        self.machines = {f"h{n}": Machine(f"h{n}", controller=n == 1) for n in range(1, count + 1)}
+        self.machines["h1"].control = OLD
+        for machine in self.machines.values():
+            machine.pids = {f"{machine.name}-web": 100 + len(machine.name)}
+        self.does_not_start: set[tuple[str, str]] = set()
+        """(Daemon, release)."""
+        self.never_ready: set[tuple[str, str]] = set()
+        self.restarts_containers = False
+        self.acts: list[tuple[str, ...]] = []
+        self.cut_after = -1
+        """So many acts from now on the line is cut; -1: never."""
+
+    def known(self, *names: str) -> list[KnownHost]:
+        return [
+            KnownHost(name=name, host_id=name, target=Target(host=name)) for name in names or self.machines
+        ]
+
+    async def connect(self, target: Target) -> Transport:
+        machine = self.machines[target.host]
+        if machine.unreachable:
+            raise Unavailable(f"{target.host}: no route")
+        return FakeTransport(self, machine)
+
+    def act(self, *words: str) -> None:
+        if self.cut_after == 0:
+            raise Unavailable("the line was cut")
+        self.cut_after -= 1
+        self.acts.append(words)
+
+    def moves(self) -> list[tuple[str, ...]]:
+        return [words for words in self.acts if words[1] in ("agent", "controller")]
+
+    def report(self, host: str, state: str, text: str) -> None:
+        assert host and state and text
+
+    # -- the fleet ---------------------------------------------------------------------------------
+    async def look(self) -> FleetNow:
+        head = self.machines["h1"]
+        if not head.control or ("controller", head.control) in self.never_ready:
+            raise Unavailable("nobody answers")
+        return FleetNow(
+            controller=head.control, nodes={name: self._node(m) for name, m in self.machines.items()}
+        )
+
+    def _node(self, machine: Machine) -> NodeNow:
+        away = not machine.agent or ("agent", machine.agent) in self.never_ready
+        return NodeNow(state="lost" if away else "ready", release=machine.agent)
+
+    async def processes(self, name: str) -> Mapping[str, int]:
+        await self.look()
+        return dict(self.machines[name].pids)
+
+
+class FakeTransport:
+    def __init__(self, place: Place, machine: Machine) -> None:
+        self._place = place
+        self._machine = machine
+
+    @property
+    def host(self) -> str:
+        return f"root@{self._machine.name}"
+
+    async def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, root: bool = True
+    ) -> Finished:
+        machine = self._machine
+        if list(argv) == ["sh", "-s"]:
+            return Finished(code=0, out=self._facts())
+        if argv[1] == "-":
+            return self._installer(list(argv[2:]))
+        words = tuple(argv)
+        if words == hostdaemons.put_back():
+            self._place.act(machine.name, "put-back")
+            assert machine.copy is not None
+            machine.control, machine.store, machine.copy = "", machine.copy[1], None
+            return Finished(code=0)
+        for daemon in ("agent", "controller"):
+            for release in ("", NEW):
+                if words == hostdaemons.restart(daemon, copy_for=release):  # type: ignore[arg-type]
+                    return self._restart(daemon, release)
+            if words == hostdaemons.last_words(daemon):  # type: ignore[arg-type]
+                return Finished(code=0, out=b"I am lost\n")
+        machine.copy = None
+        return Finished(code=0)
+
+    def _restart(self, daemon: str, copy_for: str) -> Finished:
+        machine, place = self._machine, self._place
+        place.act(machine.name, daemon, machine.current)
+        if copy_for and (machine.copy is None or machine.copy[0] != copy_for):
+            machine.copy = (copy_for, machine.store)
+        starts = (daemon, machine.current) not in place.does_not_start
+        if daemon == "agent":
+            machine.agent = machine.current if starts else ""
+            if place.restarts_containers:
+                machine.pids = {ident: pid + 1 for ident, pid in machine.pids.items()}
+        else:
+            machine.control = machine.current if starts else ""
+            machine.store = f"of {machine.current}"
+        said = f"flota: the {daemon} did not start: no such thing".encode()
+        return Finished(code=0) if starts else Finished(code=1, err=said)
+
+    def _installer(self, words: list[str]) -> Finished:
+        machine, verb = self._machine, words[0]
+        options = dict(zip(words[1::2], words[2::2], strict=True))
+        if verb == "install":
+            self._place.act(machine.name, "install")
+            machine.releases.append(NEW)
+        elif verb == "switch" and machine.current != options["--release"]:
+            self._place.act(machine.name, "switch", options["--release"])
+            machine.previous, machine.current = machine.current, options["--release"]
+        elif verb == "prune":
+            kept = {machine.current, machine.previous, machine.agent, machine.control}
+            machine.releases = [r for r in machine.releases if r in kept]
+        said = {
+            "current": machine.current,
+            "previous": machine.previous,
+            "releases": sorted(machine.releases),
+            "present": options.get("--release") in machine.releases,
+            "protocols": {OLDER: 3, OLD: 4, NEW: 5},
+        }
+        return Finished(code=0, out=json.dumps(said).encode())
+
+    def _facts(self) -> bytes:
+        lines = [hostprobe.BEGIN, "machine x86_64", "libc gnu", "python /usr/bin/python3 3.11.2"]
+        lines += [f"time {0}", f"release {self._machine.current}"]
+        lines += [f"controls {'f' * 64}"] if self._machine.controller else []
+        return "\n".join([*lines, hostprobe.END, ""]).encode()
+
+    async def put(self, source: Path, target: str, mode: int) -> None:
+        self._place.act(self._machine.name, "put", target)
+
+    @contextlib.asynccontextmanager
+    async def held(self, argv: Sequence[str], *, timeout: float) -> AsyncIterator[str]:
+        yield "held"
+
+    async def close(self) -> None:
+        return
+
+
+class FakeBundles:
+    release = NEW
+
+    async def bundle(self, facts: Facts, python: str) -> Bundle:
+        return Bundle(path=Path("/nowhere"), release=NEW, sha256="00")
+
+    def installer(self) -> bytes:
+        return b""
