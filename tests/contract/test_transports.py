@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,21 +21,6 @@ from deploy.ssh import SshSettings, connect
 from deploy.transport import OUTPUT_CAP, Transport, file_digest
 from model.errors import CommandFailed, DeadlineExceeded, InvalidInput, Unauthenticated, Unavailable
 from tests.support.waiting import until
-
-
-async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
-    """As sshd: hands the command to a shell, whose input ends with the connection."""
-    program = await asyncio.create_subprocess_exec(
-        "sh", "-c", process.command or "", stdin=-1, stdout=-1, stderr=-1, start_new_session=True
-    )
-    assert program.stdin is not None and program.stdout is not None and program.stderr is not None
-    feeding = asyncio.ensure_future(_feed(process, program.stdin))
-    try:
-        await together((_pass(program.stdout, process.stdout), _pass(program.stderr, process.stderr)))
-        process.exit(await program.wait())
-    finally:
-        feeding.cancel()
-        await asyncio.wait({feeding})
 
 
 async def _feed(process: asyncssh.SSHServerProcess[bytes], pipe: asyncio.StreamWriter) -> None:
@@ -69,6 +55,7 @@ class Server:
         self._folder = folder
         self.port = 0
         self._acceptor: asyncssh.SSHAcceptor | None = None
+        self._programs: list[asyncio.subprocess.Process] = []
         self.connections: list[asyncssh.SSHServerConnection] = []
 
     async def start(self, client: Server | None = None) -> None:
@@ -76,7 +63,8 @@ class Server:
         authorized.write_bytes((client or self).client.export_public_key())
         self._acceptor = await asyncssh.listen(
             "127.0.0.1", 0, server_host_keys=[self.key], authorized_client_keys=str(authorized),
-            process_factory=serve, encoding=None, server_factory=Forwarding, acceptor=self.connections.append,
+            process_factory=self.serve, encoding=None, server_factory=Forwarding,
+            acceptor=self.connections.append,
         )  # fmt: skip
         self.port = self._acceptor.get_port()
         self.know(self.key)
@@ -93,12 +81,33 @@ class Server:
     def settings(self) -> SshSettings:
         return SshSettings(known_hosts=(str(self.known_hosts),))
 
+    async def serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        """As sshd: hands the command to a shell, whose input ends with the connection."""
+        program = await asyncio.create_subprocess_exec(
+            "sh", "-c", process.command or "", stdin=-1, stdout=-1, stderr=-1, start_new_session=True
+        )
+        self._programs.append(program)
+        assert program.stdin is not None and program.stdout is not None and program.stderr is not None
+        feeding = asyncio.ensure_future(_feed(process, program.stdin))
+        try:
+            outputs = (program.stdout, process.stdout), (program.stderr, process.stderr)
+            await together(_pass(pipe, out) for pipe, out in outputs)
+            process.exit(await program.wait())
+        finally:
+            feeding.cancel()
+            await asyncio.wait({feeding})
+            self._programs.remove(program)
+
     async def stop(self) -> None:
         assert self._acceptor is not None
         self._acceptor.close()
         for connection in self.connections:
             connection.abort()
         await self._acceptor.wait_closed()
+        for program in self._programs:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
+        await until(lambda: not self._programs, deadline=10, what="the end of all programs")
 
 
 @pytest.fixture
@@ -233,8 +242,8 @@ async def test_ssh_to_nobody_and_over_a_connection_that_broke_is_unavailable(ser
 async def test_ssh_config_is_read_where_it_is_named_and_only_there(server: Server, tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text(
-        f"Host web\n  HostName 127.0.0.1\n  Port {server.port}\n  User root\n  IdentityFile {server.identity}\n"
-        f"  UserKnownHostsFile {server.known_hosts}\n"
+        f"Host web\n  HostName 127.0.0.1\n  Port {server.port}\n  User root\n"
+        f"  IdentityFile {server.identity}\n  UserKnownHostsFile {server.known_hosts}\n"
     )
     settings = SshSettings(known_hosts=(str(server.known_hosts),), config=str(config))
     over = await connect(Target(host="web", host_key=server.key.get_fingerprint("sha256")), settings)

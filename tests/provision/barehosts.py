@@ -162,6 +162,11 @@ class BareHosts:
         )
         return done.stdout
 
+    def get(self, url: str) -> str:
+        """A page, as the operator's machine gets it; empty: none."""
+        done = self.rig.outside(["curl", "-sf", "-m", "5", url])
+        return done.stdout.decode() if done.returncode == 0 else ""
+
     def nodes(self) -> dict[str, dict[str, Any]]:
         """What the operator's fleet says of its hosts, by name."""
         lines = self.ok("node", "ls", "--format", "json").splitlines()
