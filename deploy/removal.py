@@ -31,6 +31,8 @@ class Removed(Struct):
     name: str
     packages: tuple[str, ...] = ()
     """That were installed for flota, and are there still."""
+    ended: bool = False
+    """It was the controller: there is no fleet any more."""
 
 
 class Wishes(Struct):
@@ -61,7 +63,7 @@ async def remove(
             report(to.host, "working", f"the fleet forgets {node.name}")
             await fleet.remove(node.id)
         report(to.host, "removed", f"{name} is no member any more")
-        return Removed(name=name, packages=packages)
+        return Removed(name=name, packages=packages, ended=bool(facts.controls))
 
 
 def _node(host: str, facts: Facts, view: FleetView, name: str) -> Node | None:

@@ -139,13 +139,6 @@ class BareHosts:
         """A program of the tests', in the operator's place."""
         return self.rig.outside([*self._operator(None), sys.executable, *words], timeout=timeout)
 
-    def began(self, *words: str) -> subprocess.Popen[bytes]:
-        """As `flota`, still running."""
-        argv = ["nsenter", f"--net=/run/netns/{self.rig.name}-sw", *self._operator(None), FLOTA, *words]
-        return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-
     def _operator(self, env: Mapping[str, str] | None) -> list[str]:
         own = {"HOME": str(self.home), "XDG_CACHE_HOME": str(OPERATORS_CACHE), **(env or {})}
         gone = ("SSH_AUTH_SOCK", "XDG_CONFIG_HOME", "FLOTA_HOST", "FLOTA_CREDENTIALS")
@@ -162,10 +155,11 @@ class BareHosts:
         )
         return done.stdout
 
-    def get(self, url: str) -> str:
-        """A page, as the operator's machine gets it; empty: none."""
-        done = self.rig.outside(["curl", "-sf", "-m", "5", url])
-        return done.stdout.decode() if done.returncode == 0 else ""
+    def outside(self, *argv: str) -> str:
+        """What a program says on the operator's machine."""
+        done = self.rig.outside(argv)
+        assert done.returncode == 0, f"{shlex.join(argv)}: {done.returncode} {done.stderr.decode()}"
+        return done.stdout.decode()
 
     def nodes(self) -> dict[str, dict[str, Any]]:
         """What the operator's fleet says of its hosts, by name."""

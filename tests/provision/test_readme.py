@@ -13,7 +13,6 @@ from deploy.busybox import root_tar
 from tests.provision.barehosts import BareHosts
 from tests.provision.conftest import bare
 from tests.support.transcript import steps
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -36,12 +35,8 @@ def test_readme_leads_from_three_bare_hosts_to_a_service_that_answers(three: Bar
     assert len(commands) == 4
     for step in commands:
         words = [word.replace(DOCUMENTED, RIGS) for word in shlex.split(step.command)]
-        assert words.pop(0) == "flota"
-        words = [str(tar) if word == tar.name else word for word in words]
-        said = three.ok(*words)
+        program, *rest = [str(tar) if word == tar.name else word for word in words]
+        said = three.ok(*rest) if program == "flota" else three.outside(program, *rest)
         assert step.fits(said), f"$ {step.command}\npromised {step.output}\nsaid {said}"
-    for host in ("n1", "n2", "n3"):
-        page = wait_until(
-            lambda at=host: three.get(f"http://{three.address(at)}:8080/"), deadline=20, what=host
-        )
-        assert page == "hello\n"
+    for host in ("n1", "n2"):
+        assert three.outside("curl", "-s", f"http://{three.address(host)}:8080/") == "hello\n"
