@@ -31,7 +31,7 @@ mkdir -p /run/own /run/sshd
 mount -t tmpfs -o mode=755 own /run/own
 mkdir /run/own/usr
 mount --bind /usr /run/own/usr
-for dir in etc usr var/lib/dpkg var/lib/apt; do
+for dir in etc usr var/lib/dpkg var/lib/apt var/cache var/log; do
   mkdir -p "/run/own/upper/$dir" "/run/own/work/$dir"
   mount -t overlay -o "lowerdir=/$dir,upperdir=/run/own/upper/$dir,workdir=/run/own/work/$dir" own "/$dir"
 done
