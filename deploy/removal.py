@@ -15,7 +15,7 @@ from deploy.bundles import BundleSource
 from deploy.findings import PYTHON
 from deploy.fleetport import FleetPort
 from deploy.hostfacts import Facts
-from deploy.hostlock import locked
+from deploy.hostlock import changing, locked
 from deploy.provision import LOOK_EVERY, Report, look
 from deploy.software import RECORD, recorded, removal
 from deploy.steps import FLOTA, FleetView, Node
@@ -31,6 +31,8 @@ class Removed(Struct):
     name: str
     packages: tuple[str, ...] = ()
     """That were installed for flota, and are there still."""
+    ended: bool = False
+    """It was the controller: there is no fleet any more."""
 
 
 class Wishes(Struct):
@@ -61,7 +63,7 @@ async def remove(
             report(to.host, "working", f"the fleet forgets {node.name}")
             await fleet.remove(node.id)
         report(to.host, "removed", f"{name} is no member any more")
-        return Removed(name=name, packages=packages)
+        return Removed(name=name, packages=packages, ended=bool(facts.controls))
 
 
 def _node(host: str, facts: Facts, view: FleetView, name: str) -> Node | None:
@@ -119,15 +121,17 @@ async def _emptied(
     packages = recorded((await to.run(["cat", RECORD], timeout=PROBE_DEADLINE)).text)
     if facts.release:
         report(to.host, "working", "containers, networks and state are removed")
-        await checked(to, [FLOTA, "down", "--purge"], timeout=PURGE_DEADLINE, what="`flota down --purge`")
+        words = changing([FLOTA, "down", "--purge"])
+        await checked(to, words, timeout=PURGE_DEADLINE, what="`flota down --purge`")
     python = facts.python(PYTHON)
     if facts.opt == "ours" and python is not None:
         script = source.installer()
-        done = await to.run(releases.remove(python=python.path), stdin=script, timeout=PURGE_DEADLINE)
+        words = changing(releases.remove(python=python.path))
+        done = await to.run(words, stdin=script, timeout=PURGE_DEADLINE)
         releases.answer(to.host, done.code, done.out, done.err)
     command = removal(facts, packages)
     if packages and wishes.packages and command:
         report(to.host, "working", f"packages are removed: {' '.join(packages)}")
-        await checked(to, command, timeout=PACKAGES_DEADLINE, what="removing packages")
+        await checked(to, changing(command), timeout=PACKAGES_DEADLINE, what="removing packages")
         return ()
     return packages

@@ -22,7 +22,7 @@ OUTPUT_CAP = 1 << 20
 CHUNK = 1 << 16
 
 PUT = """set -e
-part="$1.part"
+part="$1.$$"
 trap 'rm -f "$part"' EXIT
 umask 077
 mkdir -p "$(dirname "$1")"

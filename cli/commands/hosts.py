@@ -262,7 +262,10 @@ async def _rm(app: App, ref: str, flags: dict[str, Any], table: Any) -> Any:
         removed = await remove(to, known.name if known else "", fleet, OwnBundles(), wishes, table)
     finally:
         await to.close()
-    roster.forget(removed.name)
+    if removed.ended:
+        roster.end()
+    else:
+        roster.forget(removed.name)
     return removed
 
 

@@ -31,7 +31,7 @@ mkdir -p /run/own /run/sshd
 mount -t tmpfs -o mode=755 own /run/own
 mkdir /run/own/usr
 mount --bind /usr /run/own/usr
-for dir in etc usr var/lib/dpkg var/lib/apt; do
+for dir in etc usr var/lib/dpkg var/lib/apt var/cache var/log; do
   mkdir -p "/run/own/upper/$dir" "/run/own/work/$dir"
   mount -t overlay -o "lowerdir=/$dir,upperdir=/run/own/upper/$dir,workdir=/run/own/work/$dir" own "/$dir"
 done
@@ -139,13 +139,6 @@ class BareHosts:
         """A program of the tests', in the operator's place."""
         return self.rig.outside([*self._operator(None), sys.executable, *words], timeout=timeout)
 
-    def began(self, *words: str) -> subprocess.Popen[bytes]:
-        """As `flota`, still running."""
-        argv = ["nsenter", f"--net=/run/netns/{self.rig.name}-sw", *self._operator(None), FLOTA, *words]
-        return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-
     def _operator(self, env: Mapping[str, str] | None) -> list[str]:
         own = {"HOME": str(self.home), "XDG_CACHE_HOME": str(OPERATORS_CACHE), **(env or {})}
         gone = ("SSH_AUTH_SOCK", "XDG_CONFIG_HOME", "FLOTA_HOST", "FLOTA_CREDENTIALS")
@@ -161,6 +154,12 @@ class BareHosts:
             f"flota {shlex.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
         )
         return done.stdout
+
+    def outside(self, *argv: str) -> str:
+        """What a program says on the operator's machine."""
+        done = self.rig.outside(argv)
+        assert done.returncode == 0, f"{shlex.join(argv)}: {done.returncode} {done.stderr.decode()}"
+        return done.stdout.decode()
 
     def nodes(self) -> dict[str, dict[str, Any]]:
         """What the operator's fleet says of its hosts, by name."""
