@@ -6,6 +6,7 @@ import json
 
 import click
 
+from cli.commands.fleetfiles import export, import_
 from cli.context import App, out, pass_app
 from model.api import UpdateSettings
 from model.codec import to_plain
@@ -54,6 +55,10 @@ def settle(app: App) -> None:
     """After a restore: go on without the hosts that have not told what they know. What they tell later is
     taken as far as nobody else has got it meanwhile."""
     app.call("POST", "/v1/recovery/settle")
+
+
+fleet.add_command(export)
+fleet.add_command(import_)
 
 
 def _range(text: str) -> tuple[int, int] | None:
