@@ -111,12 +111,13 @@ def _read_folder(folder: Path) -> dict[str, str]:
 
 
 # -- what there is ------------------------------------------------------------------------------------
-def _values(app: App, path: str, type_: type[Any]) -> list[Any]:
-    return [decode_json(json.dumps(one), type_) for one in app.call("GET", path)]
+def _values(app: App, path: str, type_: type[Any], **query: Any) -> list[Any]:
+    return [decode_json(json.dumps(one), type_) for one in app.call("GET", path, **query)]
 
 
 def _present(app: App, *, every: bool = False) -> FleetFiles:
     """The fleet's specs; `every`: also containers that are not marked."""
+    hosts = app.call("GET", "/v1/hosts")
     settings = decode_json(json.dumps(app.call("GET", "/v1/settings")), FleetSettings)
     found: dict[str, list[Spec]] = {
         "networks": [
@@ -124,12 +125,12 @@ def _present(app: App, *, every: bool = False) -> FleetFiles:
             for n in _values(app, "/v1/networks", NetworkInfo)
             if not n.network.predefined and n.network.spec.name != INGRESS
         ],
-        "volumes": _volumes(_values(app, "/v1/volumes", VolumeInfo)),
+        "volumes": _volumes(_values(app, "/v1/volumes", VolumeInfo) if hosts else []),
         "policies": [p.policy.spec for p in _values(app, "/v1/policies", PolicyInfo)],
         "services": [
             s.service.spec for s in _values(app, "/v1/services", ServiceInfo) if not s.service.removed
         ],
-        "containers": _containers(_values(app, "/v1/instances?all=true", InstanceInfo), every=every),
+        "containers": _containers(_values(app, "/v1/instances", InstanceInfo, all=True), every=every),
     }
     return FleetFiles(
         settings=UpdateSettings(

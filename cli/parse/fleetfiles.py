@@ -1,7 +1,7 @@
 """A fleet's specs as YAML files, and back: what people asked for, nothing that hosts made of it. Pure.
 
-One file per object, `KIND/NAME.yaml` and `fleet.yaml`; or all in one document, a map of kinds. Invariant: what
-is written is read as what it was, and written again it is the same bytes. All that is wrong is told at
+One file per object, `KIND/NAME.yaml` and `fleet.yaml`; or all in one document, a map of kinds. Invariant:
+what is written is read as what it was, and written again it is the same bytes. All that is wrong is told at
 once, with file, line and field.
 """
 
