@@ -25,6 +25,7 @@ from model.ids import HostId, InstanceId
 from model.records import Desired
 from model.spec import Attachment, ContainerSpec, NetworkSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
+from model.wire import PROTOCOL, WITH_RECALL
 from tests.sim.test_controller_faults import ONE, OPTIONS, SEEDS
 from tests.support.agents import make_host
 from tests.support.fleet import Fleet
@@ -227,6 +228,34 @@ async def test_host_that_joined_after_the_backup_is_let_in_by_a_person_and_keeps
     assert simulation.running() == simulation.before
     assert fleet.controller.get_instance("there").instance.host == late.id
     assert fleet.controller.recovery().knocks == fleet.controller.recovery().unheard == ()
+    await fleet.close()
+
+
+async def test_agent_that_cannot_be_asked_is_kept_waiting_while_the_fleet_waits() -> None:
+    simulation = Restoring(2)
+    await simulation.begin()
+    fleet, clock = simulation.fleet, simulation.clock
+    await clock.advance(5)
+    simulation.before = simulation.running()
+    await fleet.kill()
+    old = sorted(fleet.hosts)[0]
+    fleet.hosts[old].protocol = WITH_RECALL - 1
+    now = clock.now()
+    begun = recovery.restored(simulation.cluster, taken_at=now, now=now)
+    fleet.store = MemoryStore(begun, recovery.epoch_of(1, now))
+    await fleet.start()
+    for host in sorted(fleet.hosts):
+        await fleet.connect(host)
+    await clock.advance(20)
+    goodbye = fleet.agents[old].goodbye
+    assert goodbye is not None and goodbye.retry and "can't be asked" in goodbye.reason
+    assert fleet.controller.recovery().awaited == (fleet.hosts[old].facts.hostname,)
+    simulation.check_untouched()
+    fleet.hosts[old].protocol = PROTOCOL
+    await fleet.connect(old)
+    await clock.advance(20)
+    assert fleet.controller.recovery().awaited == ()
+    simulation.check_untouched()
     await fleet.close()
 
 

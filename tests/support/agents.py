@@ -22,6 +22,7 @@ from model.records import Desired, Instance
 from model.status import BoundPort, Endpoint, Health, HostFacts, HostReport, InstanceStatus, Phase
 from model.view import View, apply
 from model.wire import (
+    PROTOCOL,
     Ack,
     AgentMessage,
     Arrived,
@@ -115,6 +116,7 @@ class FakeHost:
     """Of those with a health check, when they start."""
     behind: bool = False
     """It does not say what it follows of the directory."""
+    protocol: int = PROTOCOL
     slow: bool = False
     """Nothing starts or stops until it is set back."""
     view: View = field(default_factory=View)
@@ -148,6 +150,7 @@ class FakeAgent:
                 facts=host.facts,
                 statuses=tuple(host.statuses.values()),
                 report=host.host_report(),
+                protocol=host.protocol,
             )
         )
         with contextlib.suppress(ConnectionResetError):
