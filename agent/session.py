@@ -60,10 +60,12 @@ class Session:
         agent = self._agent
         await connection.send(encode_wire(self._hello()))
         welcome = await self._expect(connection, wire.Welcome)
-        if await agent.leaders.older(welcome.epoch):
+        gone_back = not welcome.recall and welcome.view.revision < agent.context.view.revision
+        if await agent.leaders.older(welcome.epoch) or gone_back:
             raise _Ended(
-                f"its state is older than what this host was told (epoch {welcome.epoch}, not "
-                f"{agent.leaders.newest}); one that is put back must be restored by `flota restore`"
+                "its state is older than what this host was told: epoch "
+                f"{welcome.epoch} after {agent.leaders.newest}, revision {welcome.view.revision} after "
+                f"{agent.context.view.revision}. What is put back by hand is to be restored: flota restore"
             )
         self._silence = welcome.ping_every * SILENCE
         self._heard = asyncio.get_running_loop().time()

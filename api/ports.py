@@ -34,6 +34,7 @@ from model.api import (
     PolicyInfo,
     PolicyQuestion,
     ProcessTable,
+    RecoveryInfo,
     RegistryTokenCreated,
     ServiceInfo,
     StatsSample,
@@ -214,6 +215,12 @@ class ControllerPort(Protocol):
     def get_settings(self) -> FleetSettings: ...
 
     async def update_settings(self, request: UpdateSettings) -> FleetSettings: ...
+
+    def recovery(self) -> RecoveryInfo: ...
+
+    async def admit_host(self, ref: str) -> HostInfo:
+        """Let in a host that joined after the backup. Raises NotFound for one that does not knock."""
+        ...
 
     async def settle(self) -> None:
         """Go on without the hosts that a restored fleet waits for. Raises WrongState where it doesn't."""

@@ -12,15 +12,15 @@ from msgspec.structs import replace
 
 from aio.release import running
 from api.ports import Channel, Pipe
-from controller import explain, queries, recovery
+from controller import explain, queries
 from controller.attachments import network_named
-from controller.backup import archive
 from controller.commands import connections, hosts, instances, networks, policies, services, settings
 from controller.commands.find import find_host, find_instance, find_policy, find_service
 from controller.committer import Decide
 from controller.pki import fingerprint, new_token, secret_hash, secret_of
 from controller.plan import Plan, put
 from controller.registrytokens import Tokens
+from controller.restoring import Restoring
 from controller.snapshot import Cluster
 from controller.waiting import Condition, answer
 from model.api import (
@@ -71,7 +71,7 @@ def _or_none(find: Callable[[Cluster, str], T], cluster: Cluster, ref: str) -> T
         return None
 
 
-class Controller(Tokens):
+class Controller(Tokens, Restoring):
     """Made by `controller.main`; in tests with a memory store and a virtual clock."""
 
     # -- plain containers -------------------------------------------------------------------------------
@@ -164,10 +164,6 @@ class Controller(Tokens):
             return plan
 
         return await self._command(look), seen
-
-    async def _command(self, decide: Decide) -> Plan:
-        """Raises WrongState while the fleet is being restored."""
-        return await self.committer.run(lambda cluster: decide(recovery.settled(cluster)))
 
     def _status(self, cluster: Cluster, ref: str) -> InstanceStatus:
         return self._status_of(cluster, find_instance(cluster, ref))
@@ -350,13 +346,6 @@ class Controller(Tokens):
         await self.committer.run(lambda c: settings.update(c, request, self.clock.now()))
         return self.get_settings()
 
-    def backup(self) -> AsyncIterator[bytes]:
-        epoch, address = self.committer.epoch, self.options.advertise
-        return archive.stream(self.snapshot(), epoch, self.authority, address, self.clock.now())
-
-    async def settle(self) -> None:
-        await self.committer.run(lambda c: recovery.plan_settle(c, self.clock.now()))
-
     def why(self, ref: str) -> Why:
         """The first of container, service, node, network that `ref` names."""
         cluster, world = self.snapshot(), self.world()
@@ -397,7 +386,10 @@ class Controller(Tokens):
     async def serve_session(self, host: HostId, certificate: str, channel: Channel) -> None:
         def disowned() -> str:
             record = self.snapshot().hosts.get(host)
-            return hosts.disowned(record, certificate) if record is not None else ""
+            if record is None:
+                self.knocks.shown(host, certificate)
+                return ""
+            return hosts.disowned(record, certificate)
 
         await self.sessions.serve(host, channel, disowned)
 

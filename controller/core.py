@@ -28,6 +28,7 @@ from controller.directory import Memberships, instances_of
 from controller.events import EventRing, shortened
 from controller.heartbeats import Heartbeats
 from controller.keys import all_keys, publishing_keys, short_keys, waiting_keys
+from controller.knocks import Knocks
 from controller.liveness import Policy
 from controller.loop import ReconcileLoop
 from controller.pipes import Pipes
@@ -47,7 +48,7 @@ from controller.store.base import Store
 from controller.views import affected, carriers
 from model.api import HostAway
 from model.directory import Directory
-from model.errors import NotFound, Unavailable
+from model.errors import NotFound
 from model.ids import HostId, IdSource, InstanceId, NetworkId, ServiceId
 from model.records import FleetSettings, Host, Instance
 from model.reportrules import hello_problems, report_problems
@@ -92,6 +93,7 @@ class Core:
         self.memberships = Memberships()
         self.ring = EventRing(clock)
         self.pipes = Pipes()
+        self.knocks = Knocks()
         self.committer = Committer(store, self.ring)
         policy = options.liveness
         self.sessions = Sessions(self, clock, ping_every=options.ping_every, alive_for=policy.unknown_after)
@@ -238,8 +240,8 @@ class Core:
         check("this host says of itself what cannot be", hello_problems(hello))
         cluster = self.snapshot()
         record = cluster.hosts.get(host)
-        if record is None and cluster.settings.recovery is not None:
-            raise Unavailable("this host joined after the backup from which the fleet is being restored")
+        if record is None and cluster.settings.restored_at:
+            raise self.knocks.heard(host, hello.facts, self.clock.now())
         if record is None:
             raise NotFound("this host is not in the fleet (any more)", hint="Join it again with `flota join`")
         self.heartbeats.hello(host, was_lost=record.state is HostState.LOST)

@@ -186,11 +186,15 @@ class _Merge:
         if told.service is not None and told.service not in self.cluster.services:
             made = replace(made, service=None, service_name="", slot=0, generation=0)
             reason += f"; its service {told.service_name[:80]} is not in the backup"
-        holder = self.cluster.names.get(told.name)
-        if holder is not None and told.desired is not Desired.REMOVED:
-            made = replace(made, name=f"{told.name[: MOST_NAME - SHORT - 1]}-{told.id[:SHORT]}")
         known = tuple(a for a in told.attachments if a.network in self.cluster.networks)
-        self._write(replace(made, attachments=known, reason=reason), reason)
+        self._write(replace(made, name=self._name(told), attachments=known, reason=reason), reason)
+
+    def _name(self, told: Instance) -> str:
+        """Its own, unless somebody else has that."""
+        holder = self.cluster.names.get(told.name)
+        if holder in (None, told.id) or told.desired is Desired.REMOVED:
+            return told.name
+        return f"{told.name[: MOST_NAME - SHORT - 1]}-{told.id[:SHORT]}"
 
     def _newer(self, told: Instance, known: Instance) -> None:
         if told.desired is Desired.REMOVED and told.id not in self.there:
@@ -198,7 +202,7 @@ class _Merge:
             return
         attached = tuple(a for a in told.attachments if a.network in self.cluster.networks)
         newer = replace(told, revision=known.revision, service=known.service, attachments=attached)
-        self._write(newer, "changed after the backup, its host knows how")
+        self._write(replace(newer, name=self._name(told)), "changed after the backup, its host knows how")
 
 
 def _within(range_: ipaddress.IPv4Network | ipaddress.IPv6Network, cidr: str) -> bool:

@@ -12,11 +12,14 @@ from msgspec.structs import replace
 
 from controller.plan import Plan, put
 from controller.snapshot import Cluster
-from model.errors import WrongState
+from model.api import Knock, RecoveryInfo
+from model.errors import AlreadyExists, WrongState
 from model.events import Event
 from model.ids import HostId
-from model.records import FleetSettings, JoinToken, Record, Recovery
-from model.status import HostState
+from model.records import FleetSettings, Host, JoinToken, Record, Recovery
+from model.spec import HostSpec
+from model.status import HostFacts, HostState
+from model.validate import check, validate_name
 
 LEAP = 1 << 30
 """Revisions that a restored store is ahead of its backup: more than the lost controller can have written."""
@@ -35,7 +38,7 @@ def restored(cluster: Cluster, *, taken_at: float, now: float) -> Cluster:
     )
     kept = [record for record in cluster.records() if not isinstance(record, JoinToken | FleetSettings)]
     revision = cluster.revision + LEAP
-    begun = replace(settings, revision=revision, recovery=_or_none(recovery))
+    begun = replace(settings, revision=revision, recovery=_or_none(recovery), restored_at=now)
     return Cluster().apply((*kept, begun), (), revision)[0]
 
 
@@ -96,6 +99,41 @@ def plan_settle(cluster: Cluster, now: float) -> Plan:
     after = replace(settings, recovery=replace(recovery, awaited=(), unheard=unheard))
     words = f"by hand, without {', '.join(awaited_names(cluster))}"
     return Plan(items=(put(after, f"the fleet goes on {words}"),), events=(told(settings, words, now),))
+
+
+def plan_admit(cluster: Cluster, knock: Knock, facts: HostFacts, certificate: str, now: float) -> Plan:
+    """A host that joined after the backup is of the fleet again, by a person's word; it is asked what it
+    knows. Raises AlreadyExists, InvalidInput."""
+    check("this host can't be admitted", validate_name("host", knock.name, "name"))
+    settings, recovery = cluster.settings, cluster.settings.recovery
+    if any(host.spec.name == knock.name for host in cluster.hosts.values()):
+        raise AlreadyExists(
+            f"another host is called {knock.name}",
+            hint=f"If it is no more: flota node rm --force {knock.name}",
+        )
+    host = Host(
+        id=knock.id, spec=HostSpec(name=knock.name), facts=facts, joined_at=now, certificate=certificate
+    )
+    begun = recovery or Recovery(
+        revision=cluster.revision, taken_at=settings.restored_at, restored_at=settings.restored_at
+    )
+    field = "awaited" if begun.awaited else "unheard"
+    begun = replace(begun, **{field: (*getattr(begun, field), knock.id)})
+    event = Event(type="node", action="join", id=host.id, name=knock.name, host=knock.name, at=now)
+    items = (put(host, "admitted by hand"), put(replace(settings, recovery=begun), f"{knock.name} is asked"))
+    return Plan(items=items, events=(event,), subject=host.id)
+
+
+def info_of(cluster: Cluster, knocks: Iterable[Knock]) -> RecoveryInfo:
+    found, settings = cluster.settings.recovery, cluster.settings
+    unheard = found.unheard if found is not None else ()
+    return RecoveryInfo(
+        restored_at=settings.restored_at,
+        taken_at=found.taken_at if found is not None else 0.0,
+        awaited=awaited_names(cluster),
+        unheard=tuple(sorted(cluster.host_name(host) for host in unheard)),
+        knocks=tuple(sorted(knocks, key=lambda knock: knock.name)),
+    )
 
 
 def told(settings: FleetSettings, words: str, now: float) -> Event:

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import msgspec
 
+from aio.durable import sync_folder
 from aio.subprocess import run
 from aio.supervisor import in_thread
-from image.blobs import sync_folder
 from image.digest import check, over
 from image.layertar import Changed
 from image.part import Part

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from model.events import Event
+from model.ids import HostId
 from model.image import ImageRecord
 from model.policy import PolicyProtocol, PolicySpec
 from model.records import Block, Condition, Host, Instance, Network, Policy, RegistryToken, Service
@@ -248,6 +249,26 @@ class UpdateSettings(Struct):
     """First and last; of new networks."""
     source_ports: tuple[int, int] | None = None
     """Zeros: the kernel's choice."""
+
+
+class Knock(Struct):
+    """A host with a certificate of this fleet that a restored state does not know."""
+
+    id: HostId
+    name: str
+    address: str = ""
+    seen_at: float = 0.0
+
+
+class RecoveryInfo(Struct):
+    """How far a restored fleet is; names of hosts."""
+
+    restored_at: float = 0.0
+    """0: it never was."""
+    taken_at: float = 0.0
+    awaited: tuple[str, ...] = ()
+    unheard: tuple[str, ...] = ()
+    knocks: tuple[Knock, ...] = ()
 
 
 class CreateToken(Struct):

@@ -263,6 +263,8 @@ class FleetSettings(Struct):
     labels: Mapping[str, str] = {}
     recovery: Recovery | None = None
     """None: the state is its own controller's."""
+    restored_at: float = 0.0
+    """When it came out of a backup last: hosts that it doesn't know may have joined before that."""
     revision: Revision = 0
 
 

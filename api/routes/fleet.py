@@ -17,6 +17,7 @@ from model.api import (
     HostInfo,
     JoinReply,
     JoinRequest,
+    RecoveryInfo,
     TokenCreated,
     UpdateHost,
     UpdateSettings,
@@ -69,6 +70,14 @@ async def get_settings(call: ControllerCall) -> FleetSettings:
 
 async def update_settings(call: ControllerCall) -> FleetSettings:
     return await call.port.update_settings(call.body_as(UpdateSettings))
+
+
+async def recovery(call: ControllerCall) -> RecoveryInfo:
+    return call.port.recovery()
+
+
+async def admit(call: ControllerCall) -> HostInfo:
+    return await call.port.admit_host(call.ref())
 
 
 async def settle(call: ControllerCall) -> None:

@@ -396,6 +396,7 @@ def _empty(folder: str) -> None:
     for name in (
         "agent",
         "controller",
+        "controller.restoring",
         "log",
         "settings.json",
         "flota.sock",

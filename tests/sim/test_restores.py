@@ -20,11 +20,12 @@ from controller import recovery
 from controller.snapshot import Cluster
 from controller.store.memory import MemoryStore
 from model.api import CreateInstance, StopRequest, UpdateService
-from model.errors import WrongState
+from model.errors import NotFound, WrongState
 from model.ids import HostId, InstanceId
 from model.records import Desired
 from model.spec import Attachment, ContainerSpec, NetworkSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
+from model.wire import PROTOCOL, WITH_RECALL
 from tests.sim.test_controller_faults import ONE, OPTIONS, SEEDS
 from tests.support.agents import make_host
 from tests.support.fleet import Fleet
@@ -189,6 +190,73 @@ class Restoring:
         await self.restore(backup, epoch)
         self.check(lost)
         await self.fleet.close()
+
+
+async def test_host_that_joined_after_the_backup_is_let_in_by_a_person_and_keeps_what_it_has() -> None:
+    simulation = Restoring(1)
+    await simulation.begin()
+    fleet, clock = simulation.fleet, simulation.clock
+    backup, epoch = simulation.cluster, fleet.controller.committer.epoch
+    late = make_host(HOSTS + 1)
+    await fleet.admit(late)
+    await fleet.connect(late.id)
+    await clock.advance(1)
+    spec = ContainerSpec(image="busybox", networks=(Attachment(network="n0"),))
+    made = await fleet.controller.create_instance(
+        CreateInstance(spec=spec, start=True, name="there", host=late.facts.hostname)
+    )
+    await clock.advance(5)
+    simulation.before = simulation.running()
+    assert simulation.before[made.instance.id][0] == late.id
+    await fleet.kill()
+    now = clock.now()
+    fleet.store = MemoryStore(recovery.restored(backup, taken_at=now, now=now), recovery.epoch_of(epoch, now))
+    await fleet.start()
+    for host in sorted(fleet.hosts):
+        await fleet.connect(host)
+        await clock.advance(1)
+    goodbye = fleet.agents[late.id].goodbye
+    assert goodbye is not None and goodbye.retry and "joined after the backup" in goodbye.reason
+    (knock,) = fleet.controller.recovery().knocks
+    assert (knock.id, knock.name) == (late.id, late.facts.hostname)
+    with pytest.raises(NotFound, match="no such knocking host"):
+        await fleet.controller.admit_host("nobody")
+    await fleet.controller.admit_host(late.facts.hostname)
+    assert fleet.controller.recovery().unheard == (late.facts.hostname,)
+    await fleet.connect(late.id)
+    await clock.advance(30)
+    assert simulation.running() == simulation.before
+    assert fleet.controller.get_instance("there").instance.host == late.id
+    assert fleet.controller.recovery().knocks == fleet.controller.recovery().unheard == ()
+    await fleet.close()
+
+
+async def test_agent_that_cannot_be_asked_is_kept_waiting_while_the_fleet_waits() -> None:
+    simulation = Restoring(2)
+    await simulation.begin()
+    fleet, clock = simulation.fleet, simulation.clock
+    await clock.advance(5)
+    simulation.before = simulation.running()
+    await fleet.kill()
+    old = sorted(fleet.hosts)[0]
+    fleet.hosts[old].protocol = WITH_RECALL - 1
+    now = clock.now()
+    begun = recovery.restored(simulation.cluster, taken_at=now, now=now)
+    fleet.store = MemoryStore(begun, recovery.epoch_of(1, now))
+    await fleet.start()
+    for host in sorted(fleet.hosts):
+        await fleet.connect(host)
+    await clock.advance(20)
+    goodbye = fleet.agents[old].goodbye
+    assert goodbye is not None and goodbye.retry and "can't be asked" in goodbye.reason
+    assert fleet.controller.recovery().awaited == (fleet.hosts[old].facts.hostname,)
+    simulation.check_untouched()
+    fleet.hosts[old].protocol = PROTOCOL
+    await fleet.connect(old)
+    await clock.advance(20)
+    assert fleet.controller.recovery().awaited == ()
+    simulation.check_untouched()
+    await fleet.close()
 
 
 @pytest.mark.parametrize("seed", [int(ONE)] if ONE else range(SEEDS))

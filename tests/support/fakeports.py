@@ -27,7 +27,7 @@ from controller.snapshot import Cluster
 from model import api as m
 from model.diagnosis import diagnose
 from model.doctor import CheckUp, HostCheck
-from model.errors import AlreadyExists, Unauthenticated, Unavailable, WrongState
+from model.errors import AlreadyExists, NotFound, Unauthenticated, Unavailable, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId, resolve
 from model.netoptions import encrypted
@@ -405,6 +405,12 @@ class FakeFleet(FakePolicies):
     # -- fleet
     def get_settings(self) -> FleetSettings:
         return self.settings
+
+    def recovery(self) -> m.RecoveryInfo:
+        return m.RecoveryInfo()
+
+    async def admit_host(self, ref: str) -> m.HostInfo:
+        raise NotFound(f"no such knocking host: {ref}")
 
     async def settle(self) -> None:
         raise WrongState("no host is waited for")
