@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from email.utils import formatdate
 from pathlib import Path
 
 from model.spec import Struct
@@ -218,7 +219,11 @@ def _repository(folder: Path) -> None:
         entries.append(f"{control}\nFilename: ./{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {digest}\n")
     if not entries:
         raise RuntimeError("apt-get downloaded none of the packages that guests are to be offered")
-    (folder / "Packages").write_text("\n".join(entries))
+    index = "\n".join(entries).encode()
+    (folder / "Packages").write_bytes(index)
+    # Without it apt asks for every compressed form that there could be.
+    listed = f"SHA256:\n {hashlib.sha256(index).hexdigest()} {len(index)} Packages\n"
+    (folder / "Release").write_text(f"Suite: flota\nDate: {formatdate(usegmt=True)}\n{listed}")
 
 
 def _forget_unused(cache: Path) -> None:
