@@ -40,6 +40,7 @@ OFFERED_PACKAGES = ("ca-certificates", "wireguard-tools")
 """Beside lib.sh's FLOTA_PACKAGES, what provisioning may ask for."""
 
 KEY = "id"
+HOST_KEY = "ssh_host_ed25519_key.pub"
 MASKED = (
     "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer", "e2scrub_all.timer",
     "e2scrub_reap.service", "systemd-timesyncd.service", "systemd-networkd-wait-online.service",
@@ -88,6 +89,11 @@ class Image(Struct):
     @property
     def initrd(self) -> Path:
         return self.folder / "initrd.img"
+
+    @property
+    def host_key(self) -> str:
+        """Fingerprint of the key that every guest shows, as `ssh-keygen -l` prints it."""
+        return _run("ssh-keygen", "-lf", str(self.folder / HOST_KEY)).split()[1]
 
     @property
     def key(self) -> Path:
@@ -141,6 +147,7 @@ def _make(image: Image, runtime: Sequence[str]) -> None:
         for name, target in (("vmlinuz", parts.kernel), ("initrd.img", parts.initrd)):
             (found,) = (tree / "boot").glob(f"{name}-*")
             shutil.copy(found, target)
+        shutil.copy(tree / "etc/ssh" / HOST_KEY, parts.folder / HOST_KEY)
         raw = scratch / "root.raw"
         with open(raw, "wb"):
             _run("truncate", "-s", DISK_SIZE, str(raw))
