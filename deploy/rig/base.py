@@ -76,7 +76,7 @@ class Rig(Protocol):
         ...
 
     def reset(self) -> None:
-        """Back to the clean state: that after `up`, or what was kept last where a driver can keep."""
+        """Back to the clean state: that after `up`, also of hosts that crashed, were cut off or frozen."""
         ...
 
     def down(self) -> None:
@@ -96,6 +96,10 @@ class KeepingRig(Rig, Protocol):
         """The host's address on a network of its own, by which it is reached while it is cut off."""
         ...
 
-    def keep(self) -> None:
-        """What all hosts are now, memory and disks, is what `reset` goes back to."""
+    def keep(self, state: str) -> None:
+        """Keeps what all hosts are now, memory and disks, under a name. `up` keeps `clean`."""
+        ...
+
+    def back_to(self, state: str) -> None:
+        """As `reset`, to what was kept under that name."""
         ...

@@ -16,7 +16,7 @@ from pathlib import Path
 from deploy.rig.programs import checked
 
 OPTIONS = (
-    "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=3",
+    "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=30",
     "ServerAliveInterval=5", "ServerAliveCountMax=6", "ControlMaster=auto", "ControlPersist=600",
     "BatchMode=yes", "IdentitiesOnly=yes",
 )  # fmt: skip

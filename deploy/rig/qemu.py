@@ -5,9 +5,9 @@ which alone `cut` takes away. Both end in bridges of one namespace, NAME-vm, whe
 machine outside of the fleet stands (10.77.0.1 and 10.78.0.1). All that a rig makes is found again by its name
 and its folder: `down` removes it, also after the end of the process that called `up`.
 
-`keep` makes the state that `reset` goes back to, memory and disks of all guests at one time, so that
+`keep` stores a state that `back_to` goes back to, memory and disks of all guests at one time, so that
 connections between guests go on. A guest's clock must come from a device whose time the kept state holds.
-The processor's counter never goes back in QEMU (cpu_get_ticks of softmmu/cpu-timers.c): after a reset it is
+The processor's counter never goes back in QEMU (cpu_get_ticks of softmmu/cpu-timers.c): afterwards it is
 ahead by all the time since, watchdogs and leases run out at once. Hence HPET.
 """
 
@@ -32,7 +32,7 @@ from deploy.rig.programs import as_fresh, ip, read_pid, wait_gone
 ROOT = Path("/var/tmp/flota-vm")  # noqa: S108 - a folder of root's, for disks that a reboot may take
 MANAGER = "10.77.0.1"
 OUTSIDE = "10.78.0.1"
-STATE = "kept"
+CLEAN = "clean"
 BOOT_DEADLINE = 300.0
 """Seconds from power to SSH: 25 for one guest on an idle machine, minutes for three on a busy one."""
 KERNEL_WORDS = (
@@ -82,6 +82,7 @@ class QemuRig:
             self._disk(name)
             self._start(name)
         _each(lambda name: self._shell.wait(management_address(name), BOOT_DEADLINE), names)
+        self.keep(CLEAN)
         return self.hosts
 
     def boot(self, host: str) -> None:
@@ -98,21 +99,22 @@ class QemuRig:
         ip("netns", "del", self._netns, check=False)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def keep(self) -> None:
-        """What the guests are now is what `reset` goes back to."""
+    def keep(self, state: str) -> None:
         names = self._names()
         _each(lambda name: self.exec(name, ["sync"]), names)
         for name in names:
             self._shell.forget(management_address(name))
         try:
             self._all("stop")
-            _each(lambda name: qmp.human(self._monitor(name), f"savevm {STATE}"), names)
+            _each(lambda name: qmp.human(self._monitor(name), f"savevm {state}"), names)
         finally:
             self._all("cont")
 
     def reset(self) -> None:
-        """Also of guests that crashed, were cut off or frozen. Raises RuntimeError when a guest doesn't go
-        back; the others do then."""
+        self.back_to(CLEAN)
+
+    def back_to(self, state: str) -> None:
+        """Raises RuntimeError when a guest doesn't go back; the others do then."""
         names = self._names()
         for name in names:
             self._shell.forget(management_address(name))
@@ -121,7 +123,7 @@ class QemuRig:
                 self._start(name, paused=True)
         try:
             self._all("stop")
-            _each(lambda name: qmp.human(self._monitor(name), f"loadvm {STATE}"), names)
+            _each(lambda name: qmp.human(self._monitor(name), f"loadvm {state}"), names)
         finally:
             self._all("cont")
         _each(self._set_clock, names)

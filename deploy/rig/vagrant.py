@@ -26,7 +26,7 @@ from deploy.rig.programs import checked, ip, read_pid, wait_gone
 FILES = Path(__file__).parents[1] / "vagrant"
 ROOT = Path("/var/tmp/flota-vagrant")  # noqa: S108 - a folder of root's, for disks that a reboot may take
 URI = "qemu:///system"
-STATE = "kept"
+CLEAN = "clean"
 BOX = "flota-rig"
 BRIDGE = re.compile(rb"bridge name='([^']+)'")
 QEMU_CONF = """user = "root"
@@ -96,6 +96,7 @@ class VagrantRig:
             self._libvirtd()
         self._vagrant("box", "add", "--force", "--name", BOX, str(self._box), timeout=300)
         self._vagrant("up", *(f"n{number}" for number in range(1, count + 1)), timeout=1200)
+        self.keep(CLEAN)
         return self.hosts
 
     def boot(self, host: str) -> None:
@@ -127,7 +128,7 @@ class VagrantRig:
             ip("netns", "del", self._netns)
         shutil.rmtree(self._folder)
 
-    def keep(self) -> None:
+    def keep(self, state: str) -> None:
         names = [host.name for host in self.hosts]
         for name in names:
             self.exec(name, ["sync"])
@@ -135,19 +136,22 @@ class VagrantRig:
             self._virsh("suspend", self._domain(name))
         try:
             for name in names:
-                if STATE in self._virsh("snapshot-list", self._domain(name), "--name").decode().split():
-                    self._virsh("snapshot-delete", self._domain(name), STATE)
-                self._virsh("snapshot-create-as", self._domain(name), STATE)
+                if state in self._virsh("snapshot-list", self._domain(name), "--name").decode().split():
+                    self._virsh("snapshot-delete", self._domain(name), state)
+                self._virsh("snapshot-create-as", self._domain(name), state)
         finally:
             for name in names:
                 self.thaw(name)
 
     def reset(self) -> None:
+        self.back_to(CLEAN)
+
+    def back_to(self, state: str) -> None:
         names = [host.name for host in self.hosts]
         for name in names:
             self._shell().forget(self.management(name))
         for name in names:
-            self._virsh("snapshot-revert", self._domain(name), STATE, "--paused", "--force")
+            self._virsh("snapshot-revert", self._domain(name), state, "--paused", "--force")
             self.heal(name)
         for name in names:
             self.thaw(name)
