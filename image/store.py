@@ -33,7 +33,7 @@ from image.drivers.base import StorageDriver
 from image.flights import Flights
 from image.layers import LayerStore
 from image.layertar import Changed
-from image.manifest import Configuration, parse_configuration, shown
+from image.manifest import MAX_LAYERS, Configuration, parse_configuration, shown
 from image.pull import LayerPull
 from image.reference import Reference, familiar, parse
 from image.registry.source import Source
@@ -223,10 +223,13 @@ class ImageStore:
     async def commit(self, container: str, wish: Commit) -> ImageRecord:
         image, chains = self._roots.of(container)
         names = (parse(wish.ref).name,) if wish.ref else ()
+        if len(chains) >= MAX_LAYERS:
+            raise Unsupported(f"its image has {len(chains)} layers already, and there can be {MAX_LAYERS}")
         base = parse_configuration(await in_thread(self._configs.get, image))
         changed = msgspec.structs.replace(self._roots.changed(container)[0], quiet=wish.quiet)
         with self._layers.hold(chains), self._collected_on_failure():
             async with self._layers.changed(changed, chains) as layer:
+                self._roots.of(container)  # removed meanwhile, it was read while it went
                 parsed = committed(base, wish, layer.diff)
                 made = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
                 return (await self._add([made]))[0]

@@ -59,6 +59,7 @@ class Files:
         async with self._place() as place:
             async for data in work.output(Job(verb="get", place=place, path=path)):
                 yield STDOUT, data
+        self._whole()
 
     async def put(self, path: str) -> PutSession:
         stack = AsyncExitStack()
@@ -78,6 +79,7 @@ class Files:
             place = Place(container=record.instance, name=self._name, folder=root.path)
             async for data in work.output(Job(verb="tree", place=place)):
                 yield STDOUT, data
+        self._whole()
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[Place]:
@@ -108,6 +110,10 @@ class Files:
             bounds.append(Bound(source=volumes.path(name), target=target, read_only=read_only))
         return tuple(sorted(bounds, key=lambda bound: bound.target.count("/")))
 
+    def _whole(self) -> None:
+        """What was read of a container that was removed meanwhile may lack anything. Raises NotFound."""
+        self._context.images.changed(self._record().instance)
+
     def _rooted(self) -> None:
         if not self._record().rooted:
             raise WrongState(f"container {self._name} has no files yet", hint="See `flota why`")
@@ -128,6 +134,7 @@ class Files:
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     yield msgspec.json.decode(line, type=Change)
+        self._whole()
 
     async def commit(self, request: CommitRequest) -> ImageRecord:
         """Raises InvalidInput before anything is done."""

@@ -40,13 +40,22 @@ def destination(path: str, container: str, *, read_only: bool) -> int:
         raise InvalidInput("extraction point is not a directory")
     os.close(top)
     top = openat2(root, path, _FOLDER)
-    in_root = os.fstat(top).st_dev == os.fstat(root).st_dev
+    in_root = _on_root(root, path)
     if in_root and read_only:
         raise InvalidInput("container rootfs is marked read-only")
     if os.fstatvfs(top).f_flag & os.ST_RDONLY:
         what = "container rootfs" if in_root else "mounted volume"
         raise InvalidInput(f"{what} is marked read-only")
     return top
+
+
+def _on_root(root: int, path: str) -> bool:
+    """Nothing is mounted on the way to it."""
+    try:
+        os.close(openat2(root, path, os.O_PATH, one_mount=True))
+    except OSError as error:
+        return error.errno != errno.EXDEV
+    return True
 
 
 class Placer:

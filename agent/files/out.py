@@ -57,11 +57,10 @@ def opened(folder: str, path: str, container: str) -> int:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             raise missing(path, container) from error
-        if error.errno == errno.ELOOP:
-            raise InvalidInput(
-                f"{path}: its links lead in a circle, or to another process's files"
-            ) from error
-        raise
+        if error.errno in (errno.ELOOP, errno.EACCES):
+            words = "its links lead in a circle, or to another process's files"
+            raise InvalidInput(f"{path}: {words}") from error
+        raise InvalidInput(f"{path}: {error.strerror}") from error
     finally:
         os.close(root)
 

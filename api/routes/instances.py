@@ -111,6 +111,10 @@ async def archive(call: ControllerCall) -> web.StreamResponse:
     return await proxy.to_instance(call, "archive", {"path": call.query_as(q.AtPath).path})
 
 
+async def extract(call: ControllerCall) -> web.StreamResponse:
+    return await archive(call)
+
+
 async def export(call: ControllerCall) -> web.StreamResponse:
     return await proxy.to_instance(call, "export", {})
 

@@ -68,7 +68,7 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", f"{_INSTANCE}/stat", instances.path_stat, "What a path in a container is", "watch",
        query=q.AtPath, reply=m.PathStat),
     _C("GET", f"{_INSTANCE}/archive", instances.archive, "A path of a container as a tar", "stream", query=q.AtPath),
-    _C("POST", f"{_INSTANCE}/archive", instances.archive, "A tar into a directory of a container", "stream",
+    _C("POST", f"{_INSTANCE}/archive", instances.extract, "A tar into a directory of a container", "stream",
        query=q.AtPath),
     _C("GET", f"{_INSTANCE}/export", instances.export, "A container's root as a tar", "stream"),
     _C("GET", f"{_INSTANCE}/changes", instances.changes, "What a container changed", "stream", reply=m.Change),

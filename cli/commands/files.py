@@ -238,7 +238,15 @@ def export(app: App, ref: str, output: str) -> None:
             os.unlink(aside)
 
 
-@click.command()
+class _Pausing(click.Command):
+    """Takes `--pause=false`, as hands know it, for `--no-pause`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = {"--pause=false": "--no-pause", "-p=false": "--no-pause", "--pause=true": "--pause"}
+        return super().parse_args(ctx, [words.get(arg, arg) for arg in args])
+
+
+@click.command(cls=_Pausing)
 @click.option("--author", "-a", default="", help='As "Ada <ada@example.org>"')
 @click.option("--message", "-m", default="", help="For the image's history")
 @click.option(
