@@ -94,7 +94,8 @@ class Client:
 
     async def push_blob(self, name: str, data: bytes) -> str:
         found = digest(data)
-        reply = await self.ask("PUT", f"{await self.begin(name)}?digest={found}", data)
+        where = await self.begin(name)
+        reply = await self.ask("PUT", f"{where}{'&' if '?' in where else '?'}digest={found}", data)
         assert reply.status == 201, reply
         return found
 

@@ -10,7 +10,7 @@ from aio.supervisor import in_thread
 from image.digest import of
 from image.manifest import MAX_DOCUMENT
 from image.registry.server.call import DIGEST, Call, answer, headers
-from image.registry.server.documents import parse
+from image.registry.server.documents import Document, parse
 from image.registry.server.grammar import is_tag
 from image.registry.server.index import Stored
 from image.registry.server.pace import too_slow
@@ -45,7 +45,8 @@ async def put(call: Call) -> web.StreamResponse:
     if tag and not is_tag(tag):
         raise Refusal("MANIFEST_INVALID", f"{tag[:80]!r} is neither a tag nor a sha256 digest")
     data = await _body(call)
-    document = parse(data, call.request.headers.get("Content-Type", ""))
+    kind = call.request.headers.get("Content-Type", "")
+    document: Document = await in_thread(parse, data, kind)
     if not tag and of(data) != reference:
         raise Refusal("DIGEST_INVALID", f"what came has the digest {document.digest}, not {reference}")
     await in_thread(call.registry.content.index.put, name, document, data, tag)

@@ -104,6 +104,7 @@ class Uploads:
                         "SIZE_INVALID", f"the body has more than the {most} bytes that were announced"
                     )
                 if session.size + len(held) + len(piece) > self._limits.blob:
+                    await self.drop(session)  # it can't become a blob any more
                     raise Refusal("SIZE_INVALID", f"a blob has at most {self._limits.blob} bytes", status=413)
                 held += piece
                 if len(held) >= PIECE:
