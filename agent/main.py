@@ -39,6 +39,7 @@ from api.listen import serve_unix
 from api.server import host_app, runner
 from image.drivers.choice import choose
 from image.registry.client import RegistryClient
+from image.registry.endpoints import settings
 from image.store import ImageStore
 from model.ids import HostId
 from net import backend
@@ -120,7 +121,7 @@ async def _context(
     images = ImageStore(
         state / "images",
         driver_choice=choose(state / "images"),
-        source=RegistryClient(insecure=config.insecure_registries),
+        source=RegistryClient(settings(insecure=config.insecure_registries, mirrors=config.registry_mirrors)),
     )
     await images.open()
     stack.push_async_callback(images.close)

@@ -17,6 +17,7 @@ from model.api import (
     CreateVolume,
     DisconnectNetwork,
     FleetInfo,
+    FoundImage,
     HostInfo,
     ImageInfo,
     ImageRemoved,
@@ -29,6 +30,7 @@ from model.api import (
     PolicyInfo,
     PolicyQuestion,
     ProcessTable,
+    RemoteImage,
     ServiceInfo,
     StatsSample,
     StopRequest,
@@ -52,6 +54,7 @@ from model.image import ImageRecord, Progress
 from model.leases import HostLeases
 from model.policy import PolicySpec
 from model.records import FleetSettings, Network
+from model.registries import Login
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
 from model.streams import ExecSpec, Exit
@@ -305,7 +308,17 @@ class HostPort(Protocol):
 
     def get_image(self, ref: str) -> ImageInfo: ...
 
-    def pull_image(self, ref: str, platform: str) -> AsyncIterator[Progress]: ...
+    def pull_image(self, ref: str, platform: str, login: Login) -> AsyncIterator[Progress]: ...
+
+    def push_image(self, ref: str, login: Login) -> AsyncIterator[Progress]: ...
+
+    def save_images(self, refs: Sequence[str]) -> AsyncIterator[bytes]: ...
+
+    async def remote_image(self, ref: str, login: Login) -> RemoteImage: ...
+
+    async def check_login(self, registry: str, login: Login) -> None: ...
+
+    async def search_images(self, term: str, limit: int, login: Login) -> Sequence[FoundImage]: ...
 
     def load_images(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]: ...
 

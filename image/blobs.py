@@ -32,14 +32,7 @@ class BlobStore:
     def put(self, data: bytes) -> str:
         """Its digest, once it is on disk."""
         digest = of(data)
-        path = self._path(digest)
-        aside = path.with_suffix(".new")
-        with open(aside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(aside, path)
-        sync_folder(self._folder)
+        replace_file(self._path(digest), data)
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -60,6 +53,17 @@ class BlobStore:
 
     def _path(self, digest: str) -> Path:
         return self._folder / encoded(digest)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """The old content or the new one, whenever the power goes; the new one when this returns."""
+    aside = path.with_suffix(".new")
+    with open(aside, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(aside, path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -19,6 +19,7 @@ import msgspec
 from image.compression import decompressed
 from image.extract import Extractor
 from image.lower import LowerLayers
+from image.packed import Packed, packing
 from image.part import Part, opened
 from image.tarstream import TarReader
 from model.errors import Damaged, ErrorBody, Exhausted, FlotaError, Internal
@@ -38,6 +39,8 @@ class Job(Struct):
     """False for a plain root file system, where `.wh.x` is a name like any other."""
     lower: tuple[str, ...] = ()
     """Directories of the layers below, top first."""
+    keep: str = ""
+    """Where its compressed blob goes; empty: nowhere."""
     max_bytes: int = 1 << 40
     """Of the uncompressed tar, and of all files with their holes."""
     max_files: int = 4_000_000
@@ -47,6 +50,7 @@ class Result(Struct):
     diff_id: str = ""
     size: int = 0
     files: int = 0
+    packed: Packed = Packed()
     error: ErrorBody | None = None
 
 
@@ -56,9 +60,9 @@ class _Hash(Protocol):
 
 def run(job: Job) -> Result:
     """Do the job in this process, which gives up its root for it."""
-    with opened(job.source) as source:
+    with opened(job.source) as source, packing(job.keep, source) as packer:
         hasher = hashlib.sha256()
-        reader = TarReader(_hashing(decompressed(source), hasher, job.max_bytes))
+        reader = TarReader(_hashing(decompressed(source), hasher, packer.feed, job.max_bytes))
         lower = LowerLayers(job.lower)
         _confine(job.target)
         extractor = Extractor(
@@ -67,9 +71,10 @@ def run(job: Job) -> Result:
         extractor.run(reader)
         reader.drain()
         diff_id = "sha256:" + hasher.hexdigest()
+        packed = packer.done()
     if job.diff_id and diff_id != job.diff_id:
         raise Damaged(f"layer content has digest {diff_id[:19]}…, not {job.diff_id[:19]}… as its image says")
-    return Result(diff_id=diff_id, size=extractor.size, files=extractor.files)
+    return Result(diff_id=diff_id, size=extractor.size, files=extractor.files, packed=packed)
 
 
 def _confine(target: str) -> None:
@@ -80,13 +85,16 @@ def _confine(target: str) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _hashing(read: Callable[[int], bytes], hasher: _Hash, limit: int) -> Callable[[int], bytes]:
+def _hashing(
+    read: Callable[[int], bytes], hasher: _Hash, feed: Callable[[bytes], None], limit: int
+) -> Callable[[int], bytes]:
     total = 0
 
     def inner(count: int) -> bytes:
         nonlocal total
         data = read(count)
         hasher.update(data)
+        feed(data)
         total += len(data)
         if total > limit:
             raise Exhausted(f"the layer unpacks to more than the {limit} bytes that there is room for")

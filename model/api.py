@@ -210,6 +210,26 @@ class ImageInfo(Struct):
     containers: int = 0
 
 
+class RemoteImage(Struct):
+    """What a reference names at its registry."""
+
+    ref: str
+    digest: str
+    media_type: str = ""
+    size: int = 0
+    document: str = ""
+    """The manifest or index, as it came."""
+    platforms: tuple[str, ...] = ()
+    """`os/arch[/variant]` of an index."""
+
+
+class FoundImage(Struct):
+    name: str
+    description: str = ""
+    stars: int = 0
+    official: bool = False
+
+
 class ImageRemoved(Struct):
     untagged: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()

@@ -117,6 +117,32 @@ class Pull(Struct):
     host: str = ""
 
 
+class Push(Struct):
+    ref: str
+    host: str = ""
+
+
+class Distribution(Struct):
+    ref: str
+    host: str = ""
+
+
+class Registry(Struct):
+    registry: str
+    host: str = ""
+
+
+class Search(Struct):
+    term: str
+    limit: int = 25
+    host: str = ""
+
+
+class Save(Struct):
+    ref: tuple[str, ...]
+    host: str = ""
+
+
 class Import(OnHost):
     ref: str = ""
     message: str = ""
