@@ -28,6 +28,7 @@ from image.catalog import Catalog, Entry
 from image.digest import chain_ids, of
 from image.drivers.base import StorageDriver
 from image.flights import Flights
+from image.incoming import Incoming, entry_of
 from image.layers import LayerStore
 from image.manifest import Configuration, shown
 from image.outbound import Outbound
@@ -42,21 +43,10 @@ from model.api import ImageRemoved
 from model.errors import InUse, InvalidInput, NotFound, Unsupported
 from model.image import HistoryEntry, ImageConfig, ImageRecord, Progress
 from model.registries import NOBODY, Login
-from model.spec import Struct
 from model.status import Platform
 
 log = logging.getLogger("flota.image")
 MAX_ARCHIVE = 1 << 40
-
-
-class Incoming(Struct):
-    """An image whose layers are here, before it is in the catalog."""
-
-    config: bytes
-    parsed: Configuration
-    names: tuple[str, ...] = ()
-    digests: tuple[str, ...] = ()
-    manifest: bytes = b""
 
 
 class ImageStore:
@@ -259,32 +249,10 @@ class ImageStore:
     async def _add(self, images: Sequence[Incoming]) -> Sequence[ImageRecord]:
         """Into the catalog, all or none; their layers are here and held."""
         async with self._changing:
-            entries = [self._entry(image) for image in images]
+            known = self._catalog.entries
+            entries = [entry_of(image, known.get(of(image.config)), self._layers.get) for image in images]
             await in_thread(self._keep, images, entries)
             return [entry.record for entry in entries]
-
-    def _entry(self, image: Incoming) -> Entry:
-        ident = of(image.config)
-        old = self._catalog.entries.get(ident)
-        names = (*(old.record.names if old else ()), *image.names)
-        pinned = (*(old.record.digests if old else ()), *image.digests)
-        parsed = image.parsed
-        chains = chain_ids(parsed.diff_ids)
-        sizes = tuple(layer.size if (layer := self._layers.get(chain)) else 0 for chain in chains)
-        record = ImageRecord(
-            id=ident,
-            names=tuple(dict.fromkeys(names)),
-            digests=tuple(dict.fromkeys(pinned)),
-            layers=parsed.diff_ids,
-            size=sum(sizes),
-            layer_sizes=sizes,
-            created=parsed.created,
-            platform=parsed.platform,
-            config=parsed.config,
-            history=parsed.history,
-        )
-        manifest = of(image.manifest) if image.manifest else old.manifest if old else ""
-        return Entry(record=record, chains=chains, manifest=manifest)
 
     def _keep(self, images: Sequence[Incoming], entries: Sequence[Entry]) -> None:
         """The documents' own bytes stay: they are what the image's id and digest are the digests of."""

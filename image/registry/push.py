@@ -12,7 +12,6 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import aiohttp
 from yarl import URL
@@ -152,9 +151,10 @@ class Push:
         }
         if content.size:
             headers["Content-Range"] = f"{begin}-{content.size - 1}"
-        response = await self._transport.once(
-            self._access, "PATCH", place, headers=headers, data=lambda: content.pieces(begin)
-        )
+        with content.opened() as read:
+            response = await self._transport.once(
+                self._access, "PATCH", place, headers=headers, data=lambda: content.pieces(read, begin)
+            )
         if response.status not in (202, 201, 204):
             raise _worth(response.status, await refusal(response, self._outgoing.reference))
         response.release()
@@ -206,33 +206,32 @@ class _Content:
         self._data = data
         self._say = say
 
-    async def pieces(self, begin: int) -> AsyncIterator[bytes]:
-        self.sent = begin
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[int], bytes]]:
+        """What reads a piece from an offset, until the block ends: whoever sends may forget a stream half
+        read. Raises Damaged for a file that is not as it was."""
         if self._path is None:
-            yield self._data[begin:]
+            yield lambda begin: self._data[begin : begin + PIECE]
             return
-        with _opened(self._path, self.size) as file:
-            await in_thread(file.seek, begin)
-            while piece := await in_thread(file.read, PIECE):
-                yield piece
-                self.sent += len(piece)
-                self._say(
-                    Progress(status="Pushing", id=_short(self.descriptor), current=self.sent, total=self.size)
-                )
+        hint = "Pull the image again"
+        try:
+            file = open(self._path, "rb", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise Damaged(f"a layer is missing on this host: {error.strerror}", hint=hint) from error
+        with file:
+            if os.fstat(file.fileno()).st_size != self.size:
+                words = f"layer {_short(self.descriptor)} on this host has another size than it had"
+                raise Damaged(words, hint=hint)
+            yield lambda begin: os.pread(file.fileno(), PIECE, begin)
 
-
-@contextmanager
-def _opened(path: Path, size: int) -> Iterator[BinaryIO]:
-    try:
-        file = open(path, "rb", buffering=0)  # noqa: SIM115
-    except OSError as error:
-        raise Damaged(
-            f"a layer is missing on this host: {error.strerror}", hint="Pull the image again"
-        ) from error
-    with file:
-        if os.fstat(file.fileno()).st_size != size:
-            raise Damaged("a layer on this host has another size than it had", hint="Pull the image again")
-        yield file
+    async def pieces(self, read: Callable[[int], bytes], begin: int) -> AsyncIterator[bytes]:
+        self.sent = begin
+        while piece := await in_thread(read, self.sent):
+            yield piece
+            self.sent += len(piece)
+            self._say(
+                Progress(status="Pushing", id=_short(self.descriptor), current=self.sent, total=self.size)
+            )
 
 
 def _worth(status: int, error: FlotaError) -> FlotaError:
