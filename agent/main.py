@@ -25,6 +25,7 @@ from agent.host import HostAgent
 from agent.hostapi import HostApi
 from agent.hostprocesses import SupervisedProcesses
 from agent.journal import Journal
+from agent.logins import asking
 from agent.logs import LogReader
 from agent.naming import NameService
 from agent.offload import OffloadProbe, remembered
@@ -64,6 +65,8 @@ async def run(config: AgentConfig, ready: asyncio.Event | None = None) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(journal.close)
         context = await _context(config, journal, enrollment, stack)
+        tls = join.client_context(enrollment, run_dir)
+        context.ask_login = asking(lambda: enrollment.controllers, tls)
         supervisor = await stack.enter_async_context(Supervisor("agent"))
         agent = HostAgent(context, journal, supervisor)
         _connect_volumes(context, agent)
@@ -76,7 +79,6 @@ async def run(config: AgentConfig, ready: asyncio.Event | None = None) -> None:
         agent.watch_logs(logs, rotator)
         app = host_app(HostApi(agent, runtime.cgroups, logs))
         served = await stack.enter_async_context(_serving(app, config.socket))
-        tls = join.client_context(enrollment, run_dir)
         server = served.server
         assert server is not None
         dialer = Dialer(lambda: list(enrollment.controllers), tls, server)

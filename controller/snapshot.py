@@ -20,6 +20,7 @@ from model.records import (
     Host,
     Instance,
     JoinToken,
+    KeptLogin,
     Network,
     Policy,
     Record,
@@ -29,7 +30,7 @@ from model.records import (
 from model.spec import Struct
 from net.host import INGRESS
 
-Kind = Literal["instance", "service", "host", "network", "block", "policy", "token", "settings"]
+Kind = Literal["instance", "service", "host", "network", "block", "policy", "token", "login", "settings"]
 TYPES: Mapping[Kind, type[Record]] = {
     "instance": Instance,
     "service": Service,
@@ -38,6 +39,7 @@ TYPES: Mapping[Kind, type[Record]] = {
     "block": Block,
     "policy": Policy,
     "token": JoinToken,
+    "login": KeptLogin,
     "settings": FleetSettings,
 }
 _KINDS: Mapping[type, Kind] = {type_: kind for kind, type_ in TYPES.items()}
@@ -94,6 +96,7 @@ class Cluster:
     blocks: Map[str, Block] = _NONE
     policies: Map[PolicyId, Policy] = _NONE
     tokens: Map[str, JoinToken] = _NONE
+    logins: Map[str, KeptLogin] = _NONE
     names: Map[str, InstanceId] = _NONE
     """Names of instances that are not being removed."""
     by_host: Map[HostId | None, Map[InstanceId, Instance]] = _NONE
@@ -167,6 +170,7 @@ _FIELDS: Mapping[Kind, str] = {
     "block": "blocks",
     "policy": "policies",
     "token": "tokens",
+    "login": "logins",
 }
 
 

@@ -76,6 +76,8 @@ class ServiceInfo(Struct):
     wanted: int
     instances: tuple[InstanceInfo, ...] = ()
     explanation: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """Of the command that made or changed it."""
 
 
 class HostInfo(Struct):
@@ -221,6 +223,13 @@ class RemoteImage(Struct):
     """The manifest or index, as it came."""
     platforms: tuple[str, ...] = ()
     """`os/arch[/variant]` of an index."""
+
+
+class PullLogin(Struct):
+    """Who a host is at the registry of an image that it is to pull."""
+
+    login: str = ""
+    """As in the header of requests (`model.registries`); empty: nobody."""
 
 
 class FoundImage(Struct):

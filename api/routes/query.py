@@ -93,6 +93,13 @@ class Stats(Struct):
     stream: bool = False
 
 
+class Resolve(Struct):
+    resolve: bool = False
+    """Find out the digest of its image first, so that all hosts run the same."""
+    keep_login: bool = False
+    """Keep the login that came with the request, for the hosts that pull."""
+
+
 class Scale(Struct):
     replicas: int
 

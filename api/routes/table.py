@@ -55,10 +55,12 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
        reply=HealthLog),
     _C("GET", "/v1/stats", stats.stats, "Resource figures", "stream", query=q.Stats, reply=list[m.StatsSample]),
     _C("GET", "/v1/services", services.list_, "Services", reply=list[m.ServiceInfo]),
-    _C("POST", "/v1/services", services.create, "Create a service", "command", body=ServiceSpec,
+    _C("POST", "/v1/services", services.create, "Create a service", "command", query=q.Resolve,
+       body=ServiceSpec,
        reply=m.ServiceInfo),
     _C("GET", "/v1/services/{ref}", services.get, "One service", reply=m.ServiceInfo),
-    _C("PUT", "/v1/services/{ref}", services.update, "Replace a service's spec", "command", body=m.UpdateService,
+    _C("PUT", "/v1/services/{ref}", services.update, "Replace a service's spec", "command", query=q.Resolve,
+       body=m.UpdateService,
        reply=m.ServiceInfo),
     _C("POST", "/v1/services/{ref}/rollback", services.rollback, "Bring a service's last spec back", "command",
        reply=m.ServiceInfo),
@@ -141,6 +143,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/version", fleet.version, "Versions", reply=dict[str, str]),
     _C("GET", "/v1/why/{ref}", fleet.why, "Why something is as it is", reply=m.Why),
     _C("GET", "/v1/agents/session", agents.session, "An agent's session (WebSocket)", "stream", "host"),
+    _C("GET", "/v1/agents/logins/{ref}", agents.login, "Who an agent is when it pulls for an instance",
+       role="host", reply=m.PullLogin),
     _C("GET", "/v1/agents/pipe", agents.pipe, "An agent offers a connection (upgrade)", "stream", "host"),
 )  # fmt: skip
 

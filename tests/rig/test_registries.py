@@ -3,6 +3,7 @@ own tools as peers, and secrets that are nowhere to be found."""
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import os
@@ -10,11 +11,12 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from deploy.busybox import root_tar
 from deploy.fleet import Fleet
 from tests.support import tokenserver
 from tests.support.waiting import wait_until
@@ -204,3 +206,73 @@ def test_a_saved_archive_is_read_by_others_in_both_forms(
     before = clean.json("images", "-f", "reference=box")[0]["image"]["id"]
     clean.flota("n1", "load", "-i", str(archive))
     assert {i["image"]["id"] for i in clean.json("images", "-f", "reference=box")} == {before}
+
+
+def _published(fleet: Fleet, host: str, name: str) -> str:
+    """An image of its own in the registry, and nowhere else."""
+    full = f"{host}/{name}"
+    fleet.flota("n1", "import", "--node", "n1", "-c", f"LABEL only={name}", "-", full, stdin=root_tar())
+    fleet.flota("n1", "push", "--node", "n1", full)
+    fleet.flota("n1", "rmi", "-f", "--node", "n1", full)
+    return full
+
+
+def _everything(fleet: Fleet) -> Iterator[tuple[str, bytes]]:
+    """All that flota wrote or says: files, API replies, command lines, environments."""
+    for host in fleet.rig.hosts:
+        pids = fleet.rig.processes(host.name)
+        for folder in ("var/lib/flota", "run/flota"):
+            for path in sorted(Path(f"/proc/{pids[0]}/root/{folder}").rglob("*")):
+                if path.is_file() and "layers" not in path.parts:
+                    with suppress(OSError):  # a namespace, or gone meanwhile
+                        yield str(path), path.read_bytes()
+        for pid in pids:
+            with suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if b"tokenserver" not in words:
+                    yield f"/proc/{pid}", words + Path(f"/proc/{pid}/environ").read_bytes()
+    for words in (("ps", "-a"), ("service", "ls"), ("events", "--since", "1h", "--until", "0s")):
+        yield " ".join(words), fleet.flota("n1", *words, "--format", "json").encode()
+    for one in (*fleet.json("ps", "-a"), *fleet.json("service", "ls")):
+        ident = (one.get("service") or one.get("instance"))["id"]
+        yield "inspect", fleet.flota("n1", "inspect", ident).encode()
+        yield "why", fleet.flota("n1", "why", ident).encode()
+
+
+def _secrets() -> list[bytes]:
+    pair = base64.b64encode(f"{USER}:{PASSWORD}".encode())
+    return [PASSWORD.encode(), pair, base64.b64encode(PASSWORD.encode())[:-3]]
+
+
+def test_a_service_pulls_by_the_login_that_it_was_given_which_is_nowhere_to_be_found(
+    clean: Fleet, logged_in: str
+) -> None:
+    name = _published(clean, logged_in, "svc/box:1")
+    here = ("--constraint", "node.hostname==n1", "--restart-condition", "none")
+    clean.flota("n1", "service", "create", "--name", "bare", *here, name, "sleep", "600")
+    info = clean.json("service", "ls")[0]["service"]["spec"]["container"]["image"]
+    assert info.startswith(f"{name}@sha256:")
+    wait_until(lambda: "denies access" in clean.flota("n1", "why", "bare"), deadline=30, what="a refusal")
+    clean.flota("n1", "service", "rm", "bare")
+    words = ("--with-registry-auth", "--name", "kept", *here, name, "sleep", "600")
+    clean.flota("n1", "service", "create", *words)
+
+    def runs() -> bool:
+        found = [one for one in clean.json("ps") if one["instance"].get("service_name") == "kept"]
+        return bool(found) and found[0]["status"]["phase"] == "running"
+
+    wait_until(runs, deadline=30, what="the service")
+    found = [where for where, data in _everything(clean) for secret in _secrets() if secret in data]
+    assert found == []
+    clean.flota("n1", "service", "rm", "kept")
+    ident = clean.json("images", "-f", "label=only=svc/box:1")[0]["image"]["id"]
+    wait_until(lambda: not clean.json("ps", "-a"), deadline=20, what="no container")
+    clean.flota("n1", "rmi", "-f", "--node", "n1", ident)
+
+
+def test_a_run_pulls_by_the_operators_login(clean: Fleet, logged_in: str) -> None:
+    name = _published(clean, logged_in, "run/box:1")
+    assert clean.flota("n1", "run", "--rm", "--node", "n1", name, "echo", "hi").strip() == "hi"
+    found = [where for where, data in _everything(clean) for secret in _secrets() if secret in data]
+    assert found == []
+    clean.flota("n1", "rmi", "-f", "--node", "n1", name)

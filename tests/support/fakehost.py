@@ -36,6 +36,8 @@ class FakeHost:
         record = ImageRecord(id=IMAGE_ID, names=("box:1",), size=1 << 20, config=ImageConfig(cmd=("sh",)))
         self.images: dict[str, ImageRecord] = {"box:1": record}
         self.volumes: dict[str, VolumeReport] = {}
+        self.remote: dict[str, str] = {}
+        """What registries have, by reference: digests."""
         self.uploads: list[bytes] = []
         self.logins: list[Login] = []
         """Of pulls, pushes and questions to registries."""
@@ -151,9 +153,9 @@ class FakeHost:
 
     async def remote_image(self, ref: str, login: Login) -> m.RemoteImage:
         self.logins.append(login)
-        if "missing" in ref:
+        if ref not in self.remote:
             raise NotFound(f"no such image: {ref}")
-        return m.RemoteImage(ref=ref, digest=IMAGE_ID, document='{"schemaVersion": 2}', size=20)
+        return m.RemoteImage(ref=ref, digest=self.remote[ref], document='{"schemaVersion": 2}', size=20)
 
     async def check_login(self, registry: str, login: Login) -> None:
         self.logins.append(login)

@@ -42,7 +42,8 @@ SOLE_IMPORTER: dict[str, str] = {
     "rich": r"cli/.*\.py",
     "yaml": r"cli/parse/yaml12\.py",
     "cryptography": r"(controller/pki\w*|agent/(join|keys)\w*|net/wireguard/keys|cli/commands/daemons)\.py",
-    "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|main|serve|unix)\w*|controller/main)\.py",
+    "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|logins|main|serve|unix)\w*|"
+    r"controller/main)\.py",
 }
 
 PURE = [
@@ -101,12 +102,15 @@ PURE = [
     "image/digest.py",
     "image/manifest.py",
     "image/config_blob.py",
+    "image/incoming.py",
+    "image/tarwriter.py",
     "image/healthcheck.py",
     "image/changes.py",
     "image/tarfields.py",
     "image/sparse.py",
     "image/zstdframes.py",
     "image/registry/auth.py",
+    "image/registry/endpoints.py",
     "agent/lifecycle.py",
     "agent/steps.py",
     "agent/assign.py",
@@ -127,6 +131,7 @@ PURE = [
     "controller/owned.py",
     "controller/short.py",
     "controller/liveness.py",
+    "controller/logins.py",
     "controller/addressing.py",
     "controller/reconcile/*.py",
     "controller/schedule/*.py",
