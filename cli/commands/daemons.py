@@ -62,6 +62,9 @@ AGENT = (
     click.option("--label", multiple=True, help="KEY=VALUE of this host, for constraints"),
     click.option("--cgroup-parent", default="", help="Cgroup of all containers; /flota without"),
     click.option("--insecure-registry", multiple=True, help="Registry host to speak plain HTTP to"),
+    click.option(
+        "--registry-mirror", multiple=True, help="[REGISTRY=]URL to pull from first; docker.io's without"
+    ),
 )
 DRIVERS = (click.option("--network-driver", multiple=True, help="A third party's, installed beside flota"),)
 CONTROLLER = (
@@ -163,6 +166,7 @@ def agent(root: str, run_: str, detach: bool, **flags: Any) -> None:
         cgroup_parent=flags["cgroup_parent"] or "/flota",
         labels=pairs(flags["label"]),
         insecure_registries=flags["insecure_registry"],
+        registry_mirrors=flags["registry_mirror"],
         network_drivers=tuple(flags["network_driver"]),
     )
     _as_daemon(run_, "agent", lambda: main(config))
@@ -238,6 +242,7 @@ def agent_words(flags: dict[str, Any]) -> list[str]:
     words += ["--cgroup-parent", flags["cgroup_parent"]]
     words += ["--behind-nat" if flags["behind_nat"] else "--no-behind-nat"]
     words += _each("--label", flags["label"]) + _each("--insecure-registry", flags["insecure_registry"])
+    words += _each("--registry-mirror", flags["registry_mirror"])
     return words + _each("--network-driver", flags["network_driver"])
 
 
