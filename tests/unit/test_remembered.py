@@ -14,7 +14,8 @@ from model.errors import InvalidInput
 
 BEFORE: dict[str, Any] = {
     "name": "n9", "address": "10.0.0.9", "behind_nat": True, "label": ["z=9"], "cgroup_parent": "/z",
-    "insecure_registry": ["z:5000"], "registry_mirror": ["https://z"], "network_driver": ["z"], "port": 7499, "listen": "10.0.0.9",
+    "insecure_registry": ["z:5000"], "registry_mirror": ["https://z"], "network_driver": ["z"],
+    "port": 7499, "listen": "10.0.0.9",
     "controller_address": "old.example.com",
 }  # fmt: skip
 AGENT: dict[str, Any] = {"name": "", "address": "", "behind_nat": False, "label": ()}
