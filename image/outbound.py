@@ -50,10 +50,13 @@ class Outbound:
         return entry, f"{reference.repository}@{digest}"
 
     def _named(self, name: str) -> Entry:
-        entry = self._catalog.find(name)
-        if name not in entry.record.names:
-            raise NotFound(f"an image does not exist locally with the tag: {familiar(name)}")
-        return entry
+        for entry in self._catalog.entries.values():
+            if name in entry.record.names:
+                return entry
+        raise NotFound(
+            f"an image does not exist locally with the tag: {familiar(name)}",
+            hint="Tag one: flota tag IMAGE NAME",
+        )
 
     def _prepare(self, ref: str, entry: Entry) -> Outgoing:
         config = self._configs.get(entry.record.id)

@@ -33,7 +33,7 @@ from image.registry.auth import scope_of
 from image.registry.endpoints import Endpoint, RegistrySettings, endpoints, own
 from image.registry.push import Push
 from image.registry.refusals import Hopeless
-from image.registry.sink import FLOOR, Sink, receive
+from image.registry.sink import FLOOR, WINDOW, Sink, receive
 from image.registry.source import Document, Outgoing, Remote
 from image.registry.transport import ATTEMPTS, Transport
 from image.registry.trust import context_for
@@ -48,10 +48,11 @@ MAX_NESTING = 3
 
 
 class RegistryClient:
-    """A Source, as this host's `settings` say."""
+    """A Source, as this host's `settings` say. `window`: seconds within which a floor of bytes must come."""
 
-    def __init__(self, settings: RegistrySettings | None = None) -> None:
+    def __init__(self, settings: RegistrySettings | None = None, *, window: float = WINDOW) -> None:
         self._settings = settings or RegistrySettings()
+        self._window = window
         self._transport = Transport()
 
     async def close(self) -> None:
@@ -209,6 +210,6 @@ class RegistryClient:
                     raise Damaged(f"registry {host} answers another range than was asked for")
             elif sink.size:
                 await in_thread(sink.restart)
-            await receive(response.content.iter_any(), sink)
+            await receive(response.content.iter_any(), sink, window=self._window)
         if not sink.complete:
             raise Unavailable(f"registry {host}: a layer ended after {sink.size} bytes")

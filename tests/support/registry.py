@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -109,6 +110,10 @@ class FakeRegistry:
         path, _, name = request.path.rpartition("/")
         if request.method == "PUT" and path.endswith("/manifests"):
             data = await request.read()
+            lacking = [part for part in _named_in(data) if part not in self.blobs]
+            if lacking:
+                error = {"code": "MANIFEST_BLOB_UNKNOWN", "message": f"no blob {lacking[0]}"}
+                return web.json_response({"errors": [error]}, status=400)
             known = (request.headers["Content-Type"], data)
             self.manifests[name] = self.manifests[digest(data)] = known
             return web.Response(status=201, headers={"Docker-Content-Digest": digest(data)})
@@ -182,6 +187,11 @@ class FakeRegistry:
         await response.write(data[start:])
         await response.write_eof()
         return response
+
+
+def _named_in(manifest: bytes) -> list[str]:
+    document = json.loads(manifest)
+    return [part["digest"] for part in (document["config"], *document["layers"])]
 
 
 @contextlib.asynccontextmanager
