@@ -17,7 +17,7 @@ from yarl import URL
 
 from image.reference import Reference
 from image.registry.auth import Challenge, Token, TokenReply, scopes
-from image.registry.endpoints import Endpoint, is_loopback
+from image.registry.endpoints import Endpoint, is_loopback_name
 from image.registry.refusals import MAX_REPLY, Hopeless, bounded, denied, refusal
 from model.errors import Unauthenticated, Unavailable
 from model.registries import NOBODY, Login
@@ -114,7 +114,8 @@ class Access:
             url = URL(challenge.realm)
         except ValueError:
             url = URL()
-        plain = self.origin.scheme == "http" and (url.host == self.origin.host or is_loopback(url.host or ""))
+        near = url.host == self.origin.host or is_loopback_name(url.host or "")
+        plain = self.origin.scheme == "http" and near
         safe = url.scheme == "https" or (url.scheme == "http" and plain)
         if not safe or not url.host or url.user is not None:
             raise Hopeless(

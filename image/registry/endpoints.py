@@ -84,6 +84,11 @@ def endpoints(registry: str, told: RegistrySettings) -> tuple[Endpoint, ...]:
 def is_loopback(host: str) -> bool:
     """Of `host` or `host:port`."""
     name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+    return is_loopback_name(name)
+
+
+def is_loopback_name(name: str) -> bool:
+    """Of a name or an address alone, without brackets."""
     if name == "localhost":
         return True
     try:

@@ -19,7 +19,7 @@ from yarl import URL
 from aio.backoff import delay
 from image.registry.access import Access
 from image.registry.auth import challenges, preferred
-from image.registry.endpoints import is_loopback
+from image.registry.endpoints import is_loopback_name
 from image.registry.refusals import Hopeless, bounded, refusal, retry_after, translated
 from model.errors import Unavailable
 
@@ -165,6 +165,6 @@ def redirected(url: URL, target: str) -> URL:
         raise Hopeless(f"{url.host} redirects to {target[:100]!r}")
     if url.scheme == "https" and new.scheme == "http":
         raise Hopeless(f"{url.host} redirects from HTTPS to plain HTTP", hint="That is not followed")
-    if is_loopback(host) and not is_loopback(url.host or ""):
+    if is_loopback_name(host) and not is_loopback_name(url.host or ""):
         raise Hopeless(f"{url.host} redirects to this host's own {host}", hint="That is not followed")
     return new

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -43,6 +44,8 @@ class FakeRegistry:
     identity: str = ""
     """An identity token that the token service takes (OAuth 2's POST)."""
     retry_after: str = ""
+    always_challenges: bool = False
+    """No token is ever good."""
     acts: list[tuple[str, str]] = field(default_factory=list)
     """(method, path) of each."""
     scopes: list[list[str]] = field(default_factory=list)
@@ -94,10 +97,10 @@ class FakeRegistry:
         return web.json_response({"errors": [error]}, status=404)
 
     def _challenge(self, authorization: str) -> str | None:
-        if self.token:
+        if self.token or self.always_challenges:
             wanted = f"Bearer {self.token}"
             realm = f'Bearer realm="http://{self.host}/token",service="fake",scope="repository:app:pull"'
-            return None if authorization == wanted else realm
+            return None if authorization == wanted and not self.always_challenges else realm
         if self.login is not None and authorization != self._basic():
             return 'Basic realm="fake"'
         return None
@@ -195,14 +198,14 @@ def _named_in(manifest: bytes) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def serving(registry: FakeRegistry) -> AsyncIterator[FakeRegistry]:
+async def serving(registry: FakeRegistry, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeRegistry]:
     """The registry on a free port of loopback."""
     app = web.Application(client_max_size=1 << 26)
     app.router.add_route("*", "/{path:.*}", registry.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         registry.port = runner.addresses[0][1]
         yield registry
