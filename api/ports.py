@@ -20,6 +20,7 @@ from model.api import (
     CreateVolume,
     DisconnectNetwork,
     FleetInfo,
+    FoundImage,
     HostAway,
     HostInfo,
     ImageInfo,
@@ -36,6 +37,7 @@ from model.api import (
     ProcessTable,
     RecoveryInfo,
     RegistryTokenCreated,
+    RemoteImage,
     ServiceInfo,
     StatsSample,
     StopRequest,
@@ -54,11 +56,12 @@ from model.api import (
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
 from model.health import HealthLog
-from model.ids import HostId
+from model.ids import HostId, InstanceId
 from model.image import ImageRecord, Progress
 from model.leases import HostLeases
 from model.policy import PolicySpec
 from model.records import FleetSettings, Network, RegistryToken
+from model.registries import NOBODY, Login
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
 from model.streams import ExecSpec, Exit
@@ -103,7 +106,13 @@ class ControllerPort(Protocol):
 
     def get_instance(self, ref: str) -> InstanceInfo: ...
 
-    async def create_instance(self, request: CreateInstance) -> InstanceInfo: ...
+    async def create_instance(self, request: CreateInstance, login: Login = NOBODY) -> InstanceInfo:
+        """`login` is kept, sealed, for pulls of its image, as long as there is the container."""
+        ...
+
+    def login_for_pull(self, host: HostId, instance: InstanceId) -> Login:
+        """Raises NotFound when the host has no such instance."""
+        ...
 
     async def start_instance(self, ref: str, *, hold: bool = False) -> InstanceInfo:
         """`hold`: one that has ended is only made ready for its next attempt, which a client attaches to
@@ -137,9 +146,11 @@ class ControllerPort(Protocol):
 
     def get_service(self, ref: str) -> ServiceInfo: ...
 
-    async def create_service(self, spec: ServiceSpec) -> ServiceInfo: ...
+    async def create_service(self, spec: ServiceSpec, login: Login = NOBODY) -> ServiceInfo: ...
 
-    async def update_service(self, ref: str, request: UpdateService) -> ServiceInfo: ...
+    async def update_service(
+        self, ref: str, request: UpdateService, login: Login = NOBODY
+    ) -> ServiceInfo: ...
 
     async def rollback_service(self, ref: str) -> ServiceInfo: ...
 
@@ -356,7 +367,17 @@ class HostPort(Protocol):
 
     def get_image(self, ref: str) -> ImageInfo: ...
 
-    def pull_image(self, ref: str, platform: str) -> AsyncIterator[Progress]: ...
+    def pull_image(self, ref: str, platform: str, login: Login) -> AsyncIterator[Progress]: ...
+
+    def push_image(self, ref: str, login: Login) -> AsyncIterator[Progress]: ...
+
+    def save_images(self, refs: Sequence[str]) -> AsyncIterator[bytes]: ...
+
+    async def remote_image(self, ref: str, login: Login) -> RemoteImage: ...
+
+    async def check_login(self, registry: str, login: Login) -> None: ...
+
+    async def search_images(self, term: str, limit: int, login: Login) -> Sequence[FoundImage]: ...
 
     def load_images(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]: ...
 

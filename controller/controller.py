@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from aio.release import running
 from api.ports import Channel, Pipe
-from controller import explain, queries
+from controller import explain, logins, queries
 from controller.attachments import network_named
 from controller.commands import connections, hosts, instances, networks, policies, services, settings
 from controller.commands.find import find_host, find_instance, find_policy, find_service
@@ -57,7 +57,7 @@ from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
 from model.policy import PolicySpec
 from model.records import FleetSettings, Instance, JoinToken, Network
-from model.release import VERSION
+from model.registries import NOBODY, Login
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import InstanceStatus
 
@@ -85,11 +85,14 @@ class Controller(Tokens, Restoring):
         cluster = self.snapshot()
         return queries.instance_info(cluster, find_instance(cluster, ref), self.world())
 
-    async def create_instance(self, request: CreateInstance) -> InstanceInfo:
+    async def create_instance(self, request: CreateInstance, login: Login = NOBODY) -> InstanceInfo:
         ident, now = InstanceId(self.ids()), self.clock.now()
-        return await self._on_instance(
-            lambda cluster: instances.create(cluster, request, self.world(), now=now, ident=ident)
-        )
+
+        def decide(cluster: Cluster) -> Plan:
+            plan = instances.create(cluster, request, self.world(), now=now, ident=ident)
+            return logins.with_login(cluster, plan, request.spec.image, login, self.authority.seal)
+
+        return await self._on_instance(decide)
 
     async def start_instance(self, ref: str, *, hold: bool = False) -> InstanceInfo:
         return await self._on_instance(
@@ -181,14 +184,24 @@ class Controller(Tokens, Restoring):
         cluster = self.snapshot()
         return queries.service_info(cluster, find_service(cluster, ref), self.world())
 
-    async def create_service(self, spec: ServiceSpec) -> ServiceInfo:
+    async def create_service(self, spec: ServiceSpec, login: Login = NOBODY) -> ServiceInfo:
         ident, now = ServiceId(self.ids()), self.clock.now()
-        await self._command(lambda c: services.create(c, spec, now=now, ident=ident))
+
+        def decide(cluster: Cluster) -> Plan:
+            plan = services.create(cluster, spec, now=now, ident=ident)
+            return logins.with_login(cluster, plan, spec.container.image, login, self.authority.seal)
+
+        await self._command(decide)
         return self.get_service(ident)
 
-    async def update_service(self, ref: str, request: UpdateService) -> ServiceInfo:
-        plan = await self._command(lambda c: services.update(c, ref, request, self.clock.now()))
-        return self.get_service(plan.subject)
+    async def update_service(self, ref: str, request: UpdateService, login: Login = NOBODY) -> ServiceInfo:
+        image = request.spec.container.image
+
+        def decide(cluster: Cluster) -> Plan:
+            plan = services.update(cluster, ref, request, self.clock.now())
+            return logins.with_login(cluster, plan, image, login, self.authority.seal)
+
+        return self.get_service((await self._command(decide)).subject)
 
     async def rollback_service(self, ref: str) -> ServiceInfo:
         plan = await self._command(lambda c: services.rollback(c, ref, self.clock.now()))

@@ -30,6 +30,7 @@ from controller.heartbeats import Heartbeats
 from controller.keys import all_keys, publishing_keys, short_keys, waiting_keys
 from controller.knocks import Knocks
 from controller.liveness import Policy
+from controller.logins import for_pull, plan_login
 from controller.loop import ReconcileLoop
 from controller.pipes import Pipes
 from controller.pki import Authority
@@ -51,6 +52,7 @@ from model.directory import Directory
 from model.errors import NotFound
 from model.ids import HostId, IdSource, InstanceId, NetworkId, ServiceId
 from model.records import FleetSettings, Host, Instance
+from model.registries import Login
 from model.reportrules import hello_problems, report_problems
 from model.spec import Struct
 from model.status import HostReport, HostState
@@ -146,6 +148,9 @@ class Core:
             strays=self.statuses.strays,
         )
 
+    def login_for_pull(self, host: HostId, instance: InstanceId) -> Login:
+        return for_pull(self.snapshot(), host, instance, self.authority.unseal)
+
     # -- what the loop asks ---------------------------------------------------------------------------
     def _found(self, cluster: Cluster) -> Plan:
         """The fleet's own record, made once."""
@@ -168,6 +173,8 @@ class Core:
             found = plan_network(cluster, network, now, short, reports)
             found = plan_keys(cluster, network, reports, now, found)
             return plan_ingress(cluster, now, found) if network == ingress.NETWORK else found
+        if key.kind == "login":
+            return plan_login(cluster, key.id)
         ident = InstanceId(key.id)
         return plan_instance(cluster, ident, self.statuses.get(ident), now)
 

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from aio.durable import write_file
+from controller import pkiseal
 from model.errors import Damaged, InvalidInput, Unauthenticated
 
 DAY = datetime.timedelta(days=1)
@@ -46,6 +47,7 @@ class Authority:
         self._certificate = certificate
         self._key = key
         self._fleet = fleet
+        self._sealing = pkiseal.derived(_pem_key(key), "flota secrets at rest")
         self.pem = certificate.public_bytes(serialization.Encoding.PEM)
 
     @classmethod
@@ -103,6 +105,14 @@ class Authority:
     def key_pem(self) -> bytes:
         """For a backup: whoever has it can make himself anybody of the fleet."""
         return _pem_key(self._key)
+
+    def seal(self, text: bytes, about: str) -> bytes:
+        """A secret as it may rest in the store."""
+        return pkiseal.seal(self._sealing, text, about)
+
+    def unseal(self, sealed: bytes, about: str) -> bytes:
+        """Raises Damaged for what was not sealed by this fleet's CA about the same."""
+        return pkiseal.unseal(self._sealing, sealed, about)
 
     @property
     def digest(self) -> str:

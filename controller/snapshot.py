@@ -20,6 +20,7 @@ from model.records import (
     Host,
     Instance,
     JoinToken,
+    KeptLogin,
     Network,
     Policy,
     Record,
@@ -31,7 +32,16 @@ from model.spec import Struct
 from net.host import INGRESS
 
 Kind = Literal[
-    "instance", "service", "host", "network", "block", "policy", "token", "registry-token", "settings"
+    "instance",
+    "service",
+    "host",
+    "network",
+    "block",
+    "policy",
+    "token",
+    "registry-token",
+    "login",
+    "settings",
 ]
 TYPES: Mapping[Kind, type[Record]] = {
     "instance": Instance,
@@ -42,6 +52,7 @@ TYPES: Mapping[Kind, type[Record]] = {
     "policy": Policy,
     "token": JoinToken,
     "registry-token": RegistryToken,
+    "login": KeptLogin,
     "settings": FleetSettings,
 }
 _KINDS: Mapping[type, Kind] = {type_: kind for kind, type_ in TYPES.items()}
@@ -99,6 +110,7 @@ class Cluster:
     policies: Map[PolicyId, Policy] = _NONE
     tokens: Map[str, JoinToken] = _NONE
     registry_tokens: Map[str, RegistryToken] = _NONE
+    logins: Map[str, KeptLogin] = _NONE
     names: Map[str, InstanceId] = _NONE
     """Names of instances that are not being removed."""
     by_host: Map[HostId | None, Map[InstanceId, Instance]] = _NONE
@@ -173,6 +185,7 @@ _FIELDS: Mapping[Kind, str] = {
     "policy": "policies",
     "token": "tokens",
     "registry-token": "registry_tokens",
+    "login": "logins",
 }
 
 

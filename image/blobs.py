@@ -32,8 +32,7 @@ class BlobStore:
     def put(self, data: bytes) -> str:
         """Its digest, once it is on disk."""
         digest = of(data)
-        path = self._path(digest)
-        write_file(path, data)
+        write_file(self._path(digest), data)
         return digest
 
     def get(self, digest: str) -> bytes:

@@ -23,6 +23,8 @@ class Entry(Struct):
     record: ImageRecord
     chains: tuple[str, ...]
     """Chain ids of its layers, bottom first."""
+    manifest: str = ""
+    """Digest of the manifest that it came with, whose bytes are kept beside its configuration."""
 
 
 class _File(Struct):

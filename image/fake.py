@@ -8,14 +8,16 @@ from pathlib import Path
 
 import msgspec
 
-from image.base import OnProgress, PullPolicy, Root
+from image.base import FindLogin, OnProgress, PullPolicy, Root, nobody
 from image.commit import Commit
 from image.digest import of
 from image.layertar import Changed
 from image.reference import parse
+from image.registry.source import NoSource, Source
 from model.api import ImageRemoved
 from model.errors import InUse, NotFound
 from model.image import ImageConfig, ImageRecord
+from model.registries import NOBODY, Login
 
 
 def record(name: str, config: ImageConfig | None = None) -> ImageRecord:
@@ -36,7 +38,10 @@ class FakeImages:
         self.made: dict[str, Root] = {}
         self.mounted: set[str] = set()
         self.failures: dict[str, Exception] = {}
+        self.logins: list[Login] = []
+        """Of pulls and pushes, in order."""
         self.driver = ("fake", "for tests")
+        self.source: Source = NoSource()
 
     def _fail(self, call: str) -> None:
         if (error := self.failures.pop(call, None)) is not None:
@@ -55,17 +60,22 @@ class FakeImages:
                 return image
         raise NotFound(f"no such image: {ref}")
 
-    async def ensure(self, ref: str, *, policy: PullPolicy, platform: str = "") -> ImageRecord:
+    async def ensure(
+        self, ref: str, *, policy: PullPolicy, platform: str = "", login: FindLogin = nobody
+    ) -> ImageRecord:
         self._fail("ensure")
         try:
             return self.find(ref)
         except NotFound:
             if policy == "never":
                 raise
-            return await self.pull(ref, platform=platform)
+            return await self.pull(ref, platform=platform, login=await login(ref))
 
-    async def pull(self, ref: str, *, platform: str = "", progress: OnProgress | None = None) -> ImageRecord:
+    async def pull(
+        self, ref: str, *, platform: str = "", progress: OnProgress | None = None, login: Login = NOBODY
+    ) -> ImageRecord:
         del platform, progress
+        self.logins.append(login)
         self._fail("pull")
         image = self.available.get(parse(ref).name)
         if image is None:
@@ -113,6 +123,20 @@ class FakeImages:
         if container not in self.made:
             raise NotFound(f"container {container} has no root")
         return self.made[container]
+
+    async def push(
+        self, ref: str, *, login: Login = NOBODY, progress: OnProgress | None = None
+    ) -> ImageRecord:
+        del progress
+        self._fail("push")
+        self.logins.append(login)
+        image = self.find(ref)
+        self.available[parse(ref).name] = image
+        return image
+
+    async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+        for ref in refs:
+            yield self.find(ref).names[0].encode()
 
     async def tag(self, ref: str, name: str) -> ImageRecord:
         image = self.find(ref)

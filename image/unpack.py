@@ -9,6 +9,7 @@ goes the same way as one that came from elsewhere: it is what every other host w
 from __future__ import annotations
 
 import hashlib
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from image.confine import die_with_parent, into_root
 from image.extract import Extractor
 from image.layertar import Changed, layer_of
 from image.lower import LowerLayers
+from image.packed import Packed, Packer, packing
 from image.part import Part, opened
 from image.tarstream import TarReader
 from model.errors import Damaged, ErrorBody, Exhausted, FlotaError, Internal
@@ -40,6 +42,8 @@ class Job(Struct):
     """False for a plain root file system, where `.wh.x` is a name like any other."""
     lower: tuple[str, ...] = ()
     """Directories of the layers below, top first."""
+    keep: str = ""
+    """Where its compressed blob goes; empty: nowhere."""
     max_bytes: int = 1 << 40
     """Of the uncompressed tar, and of all files with their holes."""
     max_files: int = 4_000_000
@@ -49,6 +53,7 @@ class Result(Struct):
     diff_id: str = ""
     size: int = 0
     files: int = 0
+    packed: Packed = Packed()
     error: ErrorBody | None = None
 
 
@@ -59,9 +64,9 @@ class _Hash(Protocol):
 def run(job: Job) -> Result:
     """Do the job in this process, which gives up its root for it."""
     lower = LowerLayers(job.lower)
-    with _opened(job, lower) as read:
+    with _opened(job, lower) as (read, packer):
         hasher = hashlib.sha256()
-        reader = TarReader(_hashing(read, hasher, job.max_bytes))
+        reader = TarReader(_hashing(read, hasher, packer.feed, job.max_bytes))
         into_root(job.target, trusted=True)
         extractor = Extractor(
             lower, whiteouts=job.whiteouts, max_bytes=job.max_bytes, max_files=job.max_files
@@ -69,29 +74,34 @@ def run(job: Job) -> Result:
         extractor.run(reader)
         reader.drain()
         diff_id = "sha256:" + hasher.hexdigest()
+        packed = packer.done()
     if job.diff_id and diff_id != job.diff_id:
         raise Damaged(f"layer content has digest {diff_id[:19]}…, not {job.diff_id[:19]}… as its image says")
-    return Result(diff_id=diff_id, size=extractor.size, files=extractor.files)
+    return Result(diff_id=diff_id, size=extractor.size, files=extractor.files, packed=packed)
 
 
 @contextmanager
-def _opened(job: Job, lower: LowerLayers) -> Iterator[Callable[[int], bytes]]:
-    """Its plain tar; all that it needs is open when the block begins."""
+def _opened(job: Job, lower: LowerLayers) -> Iterator[tuple[Callable[[int], bytes], Packer]]:
+    """Its plain tar, and what keeps it as it travels; all that they need is open when the block begins."""
     if job.changed is not None:
         pieces = layer_of(job.changed, lower)
-        yield lambda _: next(pieces, b"")
+        with packing(job.keep, io.BytesIO()) as packer:
+            yield lambda _: next(pieces, b""), packer
         return
-    with opened(job.source) as file:
-        yield decompressed(file)
+    with opened(job.source) as file, packing(job.keep, file) as packer:
+        yield decompressed(file), packer
 
 
-def _hashing(read: Callable[[int], bytes], hasher: _Hash, limit: int) -> Callable[[int], bytes]:
+def _hashing(
+    read: Callable[[int], bytes], hasher: _Hash, feed: Callable[[bytes], None], limit: int
+) -> Callable[[int], bytes]:
     total = 0
 
     def inner(count: int) -> bytes:
         nonlocal total
         data = read(count)
         hasher.update(data)
+        feed(data)
         total += len(data)
         if total > limit:
             raise Exhausted(f"the layer unpacks to more than the {limit} bytes that there is room for")

@@ -77,6 +77,8 @@ class ServiceInfo(Struct):
     wanted: int
     instances: tuple[InstanceInfo, ...] = ()
     explanation: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """Of the command that made or changed it."""
 
 
 class HostInfo(Struct):
@@ -216,6 +218,33 @@ class ImageInfo(Struct):
     image: ImageRecord
     host: str = ""
     containers: int = 0
+
+
+class RemoteImage(Struct):
+    """What a reference names at its registry."""
+
+    ref: str
+    digest: str
+    media_type: str = ""
+    size: int = 0
+    document: str = ""
+    """The manifest or index, as it came."""
+    platforms: tuple[str, ...] = ()
+    """`os/arch[/variant]` of an index."""
+
+
+class PullLogin(Struct):
+    """Who a host is at the registry of an image that it is to pull."""
+
+    login: str = ""
+    """As in the header of requests (`model.registries`); empty: nobody."""
+
+
+class FoundImage(Struct):
+    name: str
+    description: str = ""
+    stars: int = 0
+    official: bool = False
 
 
 class ImageRemoved(Struct):

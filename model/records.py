@@ -203,6 +203,17 @@ class Policy(Struct):
     revision: Revision = 0
 
 
+class KeptLogin(Struct):
+    """Who hosts are at a registry for one service's or plain container's sake. Only the controller can open
+    it, by a key that is not in the store, and it is in nothing that the API shows."""
+
+    id: str
+    """Its owner's: a service's or an instance's."""
+    registry: str
+    sealed: bytes
+    revision: Revision = 0
+
+
 class JoinToken(Struct):
     """Only the hash of a token is stored."""
 
@@ -268,4 +279,15 @@ class FleetSettings(Struct):
     revision: Revision = 0
 
 
-Record = Instance | Service | Host | Network | Block | Policy | JoinToken | RegistryToken | FleetSettings
+Record = (
+    Instance
+    | Service
+    | Host
+    | Network
+    | Block
+    | Policy
+    | JoinToken
+    | RegistryToken
+    | KeptLogin
+    | FleetSettings
+)

@@ -12,14 +12,16 @@ from api.hijack import require
 from api.routes import query as q
 from api.routes.images import upload_of
 from api.routes.route import HostCall
-from api.streaming import frames, lines
+from api.streaming import TAR, frames, lines, octets
 from model.api import (
     CommitRequest,
     CreateVolume,
+    FoundImage,
     ImageInfo,
     ImageRemoved,
     PathStat,
     ProcessTable,
+    RemoteImage,
     VolumeInfo,
 )
 from model.doctor import HostCheck
@@ -123,7 +125,28 @@ async def get_image(call: HostCall) -> ImageInfo:
 
 async def pull(call: HostCall) -> web.StreamResponse:
     query = call.query_as(q.Pull)
-    return await lines(call.request, call.port.pull_image(query.ref, query.platform))
+    return await lines(call.request, call.port.pull_image(query.ref, query.platform, call.login()))
+
+
+async def push(call: HostCall) -> web.StreamResponse:
+    return await lines(call.request, call.port.push_image(call.query_as(q.Push).ref, call.login()))
+
+
+async def save(call: HostCall) -> web.StreamResponse:
+    return await octets(call.request, call.port.save_images(call.query_as(q.Save).ref), TAR)
+
+
+async def distribution(call: HostCall) -> RemoteImage:
+    return await call.port.remote_image(call.query_as(q.Distribution).ref, call.login())
+
+
+async def check_login(call: HostCall) -> None:
+    await call.port.check_login(call.query_as(q.Registry).registry, call.login())
+
+
+async def search(call: HostCall) -> list[FoundImage]:
+    query = call.query_as(q.Search)
+    return list(await call.port.search_images(query.term, query.limit, call.login()))
 
 
 async def load(call: HostCall) -> web.StreamResponse:

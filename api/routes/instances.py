@@ -31,7 +31,7 @@ async def get(call: ControllerCall) -> InstanceInfo:
 
 
 async def create(call: ControllerCall) -> InstanceInfo:
-    return await call.port.create_instance(call.body_as(CreateInstance))
+    return await call.port.create_instance(call.body_as(CreateInstance), call.login())
 
 
 async def start(call: ControllerCall) -> InstanceInfo:

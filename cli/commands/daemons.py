@@ -71,6 +71,9 @@ AGENT = (
         "--cgroup-driver", default="", help="systemd or cgroupfs; systemd without, where it runs cgroup v2"
     ),
     click.option("--insecure-registry", multiple=True, help="Registry host to speak plain HTTP to"),
+    click.option(
+        "--registry-mirror", multiple=True, help="[REGISTRY=]URL to pull from first; docker.io's without"
+    ),
 )
 LOG = (
     click.option(
@@ -209,6 +212,7 @@ def _agent_config(root: str, run: str, flags: dict[str, Any]) -> AgentConfig:
         cgroup_driver=flags["cgroup_driver"],
         labels=pairs(flags["label"]),
         insecure_registries=tuple(flags["insecure_registry"]),
+        registry_mirrors=tuple(flags["registry_mirror"]),
         network_drivers=tuple(flags["network_driver"]),
         processes_unit=os.environ.get("FLOTA_PROCESSES_UNIT", ""),
         log_level=flags["log_level"],
@@ -340,6 +344,7 @@ def agent_words(flags: dict[str, Any]) -> list[str]:
     words += ["--cgroup-parent", flags["cgroup_parent"], "--cgroup-driver", flags["cgroup_driver"]]
     words += ["--behind-nat" if flags["behind_nat"] else "--no-behind-nat"]
     words += _each("--label", flags["label"]) + _each("--insecure-registry", flags["insecure_registry"])
+    words += _each("--registry-mirror", flags["registry_mirror"])
     words += ["--log-level", flags["log_level"]]
     return words + _each("--network-driver", flags["network_driver"])
 

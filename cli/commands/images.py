@@ -8,18 +8,14 @@ from typing import Any, BinaryIO
 import click
 
 from cli import render
-from cli.context import App, format_option, now, out, pass_app, segment, short, show
+from cli.commands.registries import history, push, save
+from cli.context import App, familiar, format_option, node_option, now, out, pass_app, segment, short, show
 from cli.progress import Display
 from cli.render import Column
 from model.api import ImageInfo
 from model.quantity import format_size
 
 CHUNK = 1 << 18
-node_option = click.option("--node", default="", help="Only on this host")
-
-
-def familiar(name: str) -> str:
-    return name.removeprefix("docker.io/").removeprefix("library/")
 
 
 def _rows(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -67,7 +63,8 @@ def images(app: App, quiet: bool, no_trunc: bool, filters: tuple[str, ...], node
 @pass_app
 def pull(app: App, ref: str, quiet: bool, platform: str, node: str) -> None:
     """Pull an image from its registry, on every host."""
-    lines = app.client.lines("POST", "/v1/images/pull", ref=ref, platform=platform, host=node)
+    login = app.login_for(ref)
+    lines = app.client.lines("POST", "/v1/images/pull", login=login, ref=ref, platform=platform, host=node)
     Display(quiet=quiet).run(lines)
 
 
@@ -162,6 +159,9 @@ for _name, _command in (
     ("import", import_),
     ("rm", rmi),
     ("tag", tag),
+    ("push", push),
+    ("save", save),
+    ("history", history),
 ):
     image.add_command(_command, _name)
 

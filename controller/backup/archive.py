@@ -19,8 +19,8 @@ from controller.store import sqlite_dump
 from controller.store.sqlite_schema import SCHEMA
 from model.codec import decode_json, encode_json
 from model.errors import Damaged, FlotaError, InvalidInput, Unsupported
-from model.release import VERSION
 from model.spec import Struct
+from model.version import VERSION
 
 FORMAT = 1
 MANIFEST, STORE, CERTIFICATE, KEY = "manifest.json", "store.db", "pki/ca.pem", "pki/ca.key"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from aio.durable import sync_folder
 from model.errors import Damaged, Unavailable, Unsupported
-from model.release import VERSION
 from model.spec import Struct
+from model.version import VERSION
 
 APPLICATION_ID = 0x666C6F74
 """`flot`: says whose file this is (SQLite's PRAGMA application_id)."""

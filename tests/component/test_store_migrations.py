@@ -17,7 +17,7 @@ from controller.store.sqlite import SqliteStore
 from controller.store.sqlite_file import put_all
 from controller.store.sqlite_schema import APPLICATION_ID, FIRST, SCHEMA, copies
 from model.errors import NotFound, Unavailable, Unsupported
-from model.release import VERSION
+from model.version import VERSION
 from tests.component.test_store_sqlite import service
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -116,7 +116,6 @@ class FakeHost:
     """Of those with a health check, when they start."""
     behind: bool = False
     """It does not say what it follows of the directory."""
-    protocol: int = PROTOCOL
     slow: bool = False
     """Nothing starts or stops until it is set back."""
     protocol: int = PROTOCOL

@@ -42,6 +42,7 @@ from model.records import (
     ResolvedAttachment,
     Service,
 )
+from model.registries import NOBODY, Login
 from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
 from model.validate import check, validate_container, validate_name, validate_service
@@ -75,6 +76,8 @@ class FakeFleet(FakePolicies):
         self.pipes: list[Pipe] = []
         """That `open_pipe` gave."""
         self.created: list[m.CreateInstance] = []
+        self.logins: list[Login] = []
+        """That containers and services were made or changed with."""
         self.stops: list[m.StopRequest] = []
         self.waits: list[str] = []
         self.on_their_way: set[str] = set()
@@ -94,6 +97,11 @@ class FakeFleet(FakePolicies):
         await self.tasks.close()
         for made in self.runners.values():
             await made.cleanup()
+
+    def login_for_pull(self, host: HostId, instance: InstanceId) -> Login:
+        del host
+        self._find(instance)
+        return next(filter(None, reversed(self.logins)), NOBODY)
 
     def _id(self) -> str:
         return hashlib.sha256(str(next(self._ids)).encode()).hexdigest()
@@ -115,10 +123,11 @@ class FakeFleet(FakePolicies):
     def get_instance(self, ref: str) -> m.InstanceInfo:
         return self._info(*self._find(ref))
 
-    async def create_instance(self, request: m.CreateInstance) -> m.InstanceInfo:
+    async def create_instance(self, request: m.CreateInstance, login: Login = NOBODY) -> m.InstanceInfo:
         problems = validate_name("container", request.name, "name") if request.name else []
         check("container", problems + validate_container(request.spec))
         self.created.append(request)
+        self.logins.append(login)
         ident = InstanceId(self._id())
         name = request.name or f"calm_{ident[:4]}"
         if any(c.instance.name == name for _, c in self._all().values()):
@@ -249,7 +258,8 @@ class FakeFleet(FakePolicies):
         running = sum(i.status.phase is Phase.RUNNING for i in infos)
         return m.ServiceInfo(service=service, running=running, wanted=wanted, instances=infos)
 
-    async def create_service(self, spec: ServiceSpec) -> m.ServiceInfo:
+    async def create_service(self, spec: ServiceSpec, login: Login = NOBODY) -> m.ServiceInfo:
+        self.logins.append(login)
         check("service", validate_service(spec))
         ident = ServiceId(self._id())
         self.services[ident] = Service(id=ident, spec=spec, created_at=time.time(), revision=1)
@@ -263,7 +273,10 @@ class FakeFleet(FakePolicies):
             )
         return self.get_service(ident)
 
-    async def update_service(self, ref: str, request: m.UpdateService) -> m.ServiceInfo:
+    async def update_service(
+        self, ref: str, request: m.UpdateService, login: Login = NOBODY
+    ) -> m.ServiceInfo:
+        self.logins.append(login)
         service = self._service(ref)
         if request.revision not in (0, service.revision):
             from model.errors import StaleRevision

@@ -45,7 +45,7 @@ SOLE_IMPORTER: dict[str, str] = {
     "yaml": r"cli/parse/yaml12\.py",
     "cryptography": r"(controller/(pki\w*|backup/seal)|agent/(join|keys)\w*|net/wireguard/keys"
     r"|cli/commands/daemons)\.py",
-    "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|main|serve|unix)\w*"
+    "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|logins|main|serve|unix)\w*"
     r"|controller/(main|registry))\.py",
 }
 
@@ -105,6 +105,8 @@ PURE = [
     "image/digest.py",
     "image/manifest.py",
     "image/config_blob.py",
+    "image/incoming.py",
+    "image/tarwriter.py",
     "image/healthcheck.py",
     "image/changes.py",
     "image/tarfields.py",
@@ -118,6 +120,7 @@ PURE = [
     "image/registry/server/pace.py",
     "image/registry/server/ranges.py",
     "image/registry/server/refusal.py",
+    "image/registry/endpoints.py",
     "agent/lifecycle.py",
     "agent/steps.py",
     "agent/assign.py",
@@ -140,6 +143,7 @@ PURE = [
     "controller/recall.py",
     "controller/recovery.py",
     "controller/liveness.py",
+    "controller/logins.py",
     "controller/addressing.py",
     "controller/reconcile/*.py",
     "controller/schedule/*.py",

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from image.blobs import sync_folder
+from aio.durable import sync_folder
 from image.digest import encoded
 from image.registry.server.limits import Limits
 from model.errors import Exhausted

@@ -1,3 +1,0 @@
-"""Which flota this is. Pure."""
-
-VERSION = "0.1.0"
