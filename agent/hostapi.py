@@ -19,15 +19,8 @@ from agent.record import Local
 from agent.streams import DetachedSession, HandleSession, last_of
 from agent.worker import Worker
 from api.ports import AttachSession
-from model.api import (
-    Change,
-    CommitRequest,
-    CreateVolume,
-    PathStat,
-    ProcessTable,
-    StatsSample,
-    VolumeInfo,
-)
+from model.api import CreateVolume, ProcessTable, StatsSample, VolumeInfo
+from model.containerfiles import Change, CommitRequest, PathStat
 from model.doctor import HostCheck
 from model.errors import WrongState
 from model.health import HealthLog

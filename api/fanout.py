@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from aio.supervisor import Supervisor
+from api.channels import Pipe
 from api.fanin import merge
 from api.hostcall import ask, ask_for, head, read_reply
-from api.ports import ControllerPort, Pipe
+from api.ports import ControllerPort
 from model.codec import decode_json
 from model.errors import ErrorBody, FlotaError, Internal, Unavailable
 from model.ids import HostId

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlencode
 
+from api.channels import Dropped, Pipe
 from api.http1 import ProtocolError, body_size, chunk_size
-from api.ports import ControllerPort, Dropped, Pipe
+from api.ports import ControllerPort
 from model.codec import decode_json
 from model.errors import ErrorBody, Internal, Unavailable
 from model.ids import HostId

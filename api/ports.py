@@ -6,13 +6,11 @@ synchronous reads of an immutable snapshot; commands return once the change is d
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
+from api.channels import Channel, Pipe
 from model.api import (
-    Change,
-    CommitRequest,
     ConnectNetwork,
     CreateInstance,
     CreateRegistryToken,
@@ -30,7 +28,6 @@ from model.api import (
     JoinRequest,
     NetworkInfo,
     NetworksPruned,
-    PathStat,
     PolicyExplanation,
     PolicyInfo,
     PolicyQuestion,
@@ -53,6 +50,7 @@ from model.api import (
     WaitResult,
     Why,
 )
+from model.containerfiles import Change, CommitRequest, PathStat
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
 from model.health import HealthLog
@@ -75,29 +73,6 @@ class Identity(Struct):
     """Host id for role `host`, user name for `admin`."""
     certificate: str = ""
     """Of role `host`: SHA-256 of the certificate, hex."""
-
-
-class Channel(Protocol):
-    """A message stream with an agent: a WebSocket, or an in-memory pair in tests."""
-
-    async def send(self, frame: bytes) -> None: ...
-
-    async def receive(self) -> bytes | None:
-        """None once the other side is gone."""
-        ...
-
-    async def close(self) -> None: ...
-
-
-class Pipe(Protocol):
-    """Raw bytes to a host's own API, over a connection which that host dialled."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-
-class Dropped(ConnectionResetError):
-    """What a pipe's reader raises once the fleet has given its host up, in words for people."""
 
 
 class ControllerPort(Protocol):

@@ -11,16 +11,16 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from aio.release import running
-from api.ports import Channel, Pipe
-from controller import explain, logins, queries
+from api.channels import Channel, Pipe
+from controller import logins, queries
 from controller.attachments import network_named
-from controller.commands import connections, hosts, instances, networks, policies, services, settings
-from controller.commands.find import find_host, find_instance, find_policy, find_service
+from controller.commands import connections, hosts, instances, networks, services, settings
+from controller.commands.find import find_host, find_instance, find_service
 from controller.committer import Decide
 from controller.pki import fingerprint, new_token, secret_hash, secret_of
 from controller.plan import Plan, put
+from controller.policing import Policing
 from controller.registrytokens import Tokens
-from controller.restoring import Restoring
 from controller.snapshot import Cluster
 from controller.waiting import Condition, answer
 from model.api import (
@@ -35,15 +35,11 @@ from model.api import (
     JoinRequest,
     NetworkInfo,
     NetworksPruned,
-    PolicyExplanation,
-    PolicyInfo,
-    PolicyQuestion,
     ServiceInfo,
     StopRequest,
     TokenCreated,
     UpdateBandwidth,
     UpdateHost,
-    UpdatePolicy,
     UpdatePorts,
     UpdateService,
     UpdateSettings,
@@ -54,8 +50,7 @@ from model.diagnosis import diagnose
 from model.doctor import CheckUp, HostCheck
 from model.errors import Forbidden, InvalidInput, NotFound, WrongState
 from model.events import Event
-from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
-from model.policy import PolicySpec
+from model.ids import HostId, InstanceId, NetworkId, ServiceId
 from model.records import FleetSettings, Instance, JoinToken, Network
 from model.registries import NOBODY, Login
 from model.spec import NetworkSpec, ServiceSpec
@@ -71,7 +66,7 @@ def _or_none(find: Callable[[Cluster, str], T], cluster: Cluster, ref: str) -> T
         return None
 
 
-class Controller(Tokens, Restoring):
+class Controller(Tokens, Policing):
     """Made by `controller.main`; in tests with a memory store and a virtual clock."""
 
     # -- plain containers -------------------------------------------------------------------------------
@@ -316,31 +311,6 @@ class Controller(Tokens, Restoring):
 
         await self._command(decide)
         return NetworksPruned(removed=names)
-
-    # -- policies ---------------------------------------------------------------------------------------
-    def list_policies(self) -> Sequence[PolicyInfo]:
-        cluster = self.snapshot()
-        ordered = sorted(cluster.policies.values(), key=lambda p: p.spec.name)
-        return [queries.policy_info(cluster, policy) for policy in ordered]
-
-    def get_policy(self, ref: str) -> PolicyInfo:
-        cluster = self.snapshot()
-        return queries.policy_info(cluster, find_policy(cluster, ref))
-
-    async def create_policy(self, spec: PolicySpec) -> PolicyInfo:
-        ident, now = PolicyId(self.ids()), self.clock.now()
-        await self._command(lambda c: policies.create(c, spec, now=now, ident=ident))
-        return self.get_policy(ident)
-
-    async def update_policy(self, ref: str, request: UpdatePolicy) -> PolicyInfo:
-        plan = await self._command(lambda c: policies.update(c, ref, request, self.clock.now()))
-        return self.get_policy(plan.subject)
-
-    async def remove_policy(self, ref: str) -> None:
-        await self._command(lambda c: policies.remove(c, ref, self.clock.now()))
-
-    def explain_policies(self, question: PolicyQuestion) -> PolicyExplanation:
-        return explain.explain(self.snapshot(), self.statuses.by_id, question)
 
     # -- the fleet --------------------------------------------------------------------------------------
     def info(self) -> FleetInfo:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from controller.core import Core
 from controller.plan import Plan, delete, put
+from controller.restoring import Restoring
 from controller.snapshot import Cluster
 from image.registry.server.access import Caller, Grant
 from image.registry.server.grammar import is_name
@@ -89,13 +89,13 @@ def _event(token: RegistryToken, action: str, now: float) -> Event:
     return Event(type="registry", action=action, id=token.id, name=token.name, at=now)
 
 
-class Tokens(Core):
+class Tokens(Restoring):
     """The registry's part of `api.ports.ControllerPort`."""
 
     async def create_registry_token(self, request: CreateRegistryToken) -> RegistryTokenCreated:
         secret, digest = new_secret()
         ident, now = self.ids(), self.clock.now()
-        await self.committer.run(lambda c: create(c, request, ident=ident, digest=digest, now=now))
+        await self._command(lambda c: create(c, request, ident=ident, digest=digest, now=now))
         return RegistryTokenCreated(
             token=_shown(self.snapshot().registry_tokens[ident]),
             secret=secret,
@@ -107,7 +107,7 @@ class Tokens(Core):
         return [_shown(token) for token in sorted(found, key=lambda token: token.name)]
 
     async def remove_registry_token(self, ref: str) -> None:
-        await self.committer.run(lambda c: remove(c, ref, self.clock.now()))
+        await self._command(lambda c: remove(c, ref, self.clock.now()))
 
 
 def _shown(token: RegistryToken) -> RegistryToken:

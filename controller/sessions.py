@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from aio.clock import Clock
 from aio.mailbox import Bell
-from api.ports import Channel
+from api.channels import Channel
 from controller.listener import Listener
 from controller.snapshot import Cluster
 from controller.told import Told

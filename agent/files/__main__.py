@@ -24,7 +24,7 @@ from image.confine import die_with_parent, into_root
 from image.layertar import changes_of, tree_of
 from image.lower import LowerLayers
 from image.tarstream import TarReader
-from model.api import Change
+from model.containerfiles import Change
 from model.errors import Damaged, ErrorBody, Exhausted, FlotaError, Internal
 
 

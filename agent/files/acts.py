@@ -19,7 +19,7 @@ from aio.piped import Piped
 from image import changes as instructions
 from image.commit import Commit
 from image.reference import parse
-from model.api import Change, CommitRequest, PathStat
+from model.containerfiles import Change, CommitRequest, PathStat
 from model.errors import ErrorBody, FlotaError, NotFound, WrongState
 from model.image import ImageRecord
 from model.records import Instance

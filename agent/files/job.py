@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from image.layertar import Changed
-from model.api import PathStat
+from model.containerfiles import PathStat
 from model.errors import ErrorBody
 from model.spec import Struct
 

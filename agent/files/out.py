@@ -17,7 +17,7 @@ from typing import NamedTuple
 from agent.inroot import openat2
 from image.pack import Packer
 from image.walk import Found, look, open_folder, walk
-from model.api import PathStat
+from model.containerfiles import PathStat
 from model.errors import InvalidInput, NotFound
 
 _MADE_UP = ("/proc", "/sys")

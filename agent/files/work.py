@@ -12,7 +12,7 @@ import msgspec
 
 from agent.files.job import Job, Result
 from aio.piped import Piped
-from model.api import PathStat
+from model.containerfiles import PathStat
 from model.errors import Internal, NotFound
 
 _ARGV = (sys.executable, "-P", "-m", "agent.files")

@@ -13,17 +13,8 @@ from api.routes import query as q
 from api.routes.images import upload_of
 from api.routes.route import HostCall
 from api.streaming import TAR, frames, lines, octets
-from model.api import (
-    CommitRequest,
-    CreateVolume,
-    FoundImage,
-    ImageInfo,
-    ImageRemoved,
-    PathStat,
-    ProcessTable,
-    RemoteImage,
-    VolumeInfo,
-)
+from model.api import CreateVolume, FoundImage, ImageInfo, ImageRemoved, ProcessTable, RemoteImage, VolumeInfo
+from model.containerfiles import CommitRequest, PathStat
 from model.doctor import HostCheck
 from model.health import HealthLog
 from model.image import Progress

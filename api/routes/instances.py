@@ -8,16 +8,9 @@ from api import proxy
 from api.filters import filter_instances
 from api.routes import query as q
 from api.routes.route import ControllerCall
-from model.api import (
-    CommitRequest,
-    CreateInstance,
-    InstanceInfo,
-    StopRequest,
-    UpdateBandwidth,
-    UpdatePorts,
-    WaitResult,
-)
+from model.api import CreateInstance, InstanceInfo, StopRequest, UpdateBandwidth, UpdatePorts, WaitResult
 from model.codec import encode_json
+from model.containerfiles import CommitRequest
 from model.streams import ExecSpec
 
 

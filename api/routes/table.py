@@ -20,6 +20,7 @@ from api.routes import (
 from api.routes import query as q
 from api.routes.route import ControllerRoute, HostRoute
 from model import api as m
+from model import containerfiles as files
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
 from model.health import HealthLog
@@ -66,14 +67,14 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", f"{_INSTANCE}/health", instances.health, "Last results of a container's health check", "watch",
        reply=HealthLog),
     _C("GET", f"{_INSTANCE}/stat", instances.path_stat, "What a path in a container is", "watch",
-       query=q.AtPath, reply=m.PathStat),
+       query=q.AtPath, reply=files.PathStat),
     _C("GET", f"{_INSTANCE}/archive", instances.archive, "A path of a container as a tar", "stream", query=q.AtPath),
     _C("POST", f"{_INSTANCE}/archive", instances.extract, "A tar into a directory of a container", "stream",
        query=q.AtPath),
     _C("GET", f"{_INSTANCE}/export", instances.export, "A container's root as a tar", "stream"),
-    _C("GET", f"{_INSTANCE}/changes", instances.changes, "What a container changed", "stream", reply=m.Change),
+    _C("GET", f"{_INSTANCE}/changes", instances.changes, "What a container changed", "stream", reply=files.Change),
     _C("POST", f"{_INSTANCE}/commit", instances.commit, "Make an image of a container", "stream",
-       body=m.CommitRequest, body_optional=True, reply=Progress),
+       body=files.CommitRequest, body_optional=True, reply=Progress),
     _C("GET", "/v1/stats", stats.stats, "Resource figures", "stream", query=q.Stats, reply=list[m.StatsSample]),
     _C("GET", "/v1/services", services.list_, "Services", reply=list[m.ServiceInfo]),
     _C("POST", "/v1/services", services.create, "Create a service", "command", query=q.Resolve,
@@ -191,14 +192,14 @@ HOST: tuple[HostRoute, ...] = (
     _H("GET", f"{_INSTANCE}/top", host.top, "A container's processes", "watch", reply=m.ProcessTable),
     _H("GET", f"{_INSTANCE}/health", host.health, "Last results of a container's health check", reply=HealthLog),
     _H("GET", f"{_INSTANCE}/stat", host.path_stat, "What a path in a container is", "watch", query=q.AtPath,
-       reply=m.PathStat),
+       reply=files.PathStat),
     _H("GET", f"{_INSTANCE}/archive", host.archive, "A path of a container as a tar", "stream", query=q.AtPath),
     _H("POST", f"{_INSTANCE}/archive", host.extract, "A tar into a directory of a container", "stream",
        query=q.AtPath),
     _H("GET", f"{_INSTANCE}/export", host.export, "A container's root as a tar", "stream"),
-    _H("GET", f"{_INSTANCE}/changes", host.changes, "What a container changed", "stream", reply=m.Change),
+    _H("GET", f"{_INSTANCE}/changes", host.changes, "What a container changed", "stream", reply=files.Change),
     _H("POST", f"{_INSTANCE}/commit", host.commit, "Make an image of a container", "stream",
-       body=m.CommitRequest, body_optional=True, reply=Progress),
+       body=files.CommitRequest, body_optional=True, reply=Progress),
     _H("POST", "/v1/networks/doctor", host.doctor, "Examine this host's networks", "watch", reply=HostCheck),
     _H("GET", "/v1/networks/leases", host.leases, "Addresses by this host's book", reply=HostLeases),
     _H("GET", "/v1/stats", host.stats, "Resource figures", "stream", query=q.Stats, reply=list[m.StatsSample]),

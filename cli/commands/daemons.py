@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +16,7 @@ from click.core import ParameterSource
 
 from cli import daemon, remembered, systemd
 from cli.context import out
+from cli.daemonwords import advertised, agent_words, controller_words
 from cli.parse.container import pairs
 from model.errors import AlreadyExists, Forbidden, InvalidInput
 from model.whereabouts import joined, parted
@@ -259,7 +260,7 @@ def _controller_config(root: str, run: str, flags: dict[str, Any]) -> Controller
         socket=f"{run}/flota.sock",
         listen=flags["listen"],
         port=flags["port"] or PORT,
-        advertise=_advertised(flags),
+        advertise=advertised(flags),
         names=("127.0.0.1", "localhost"),
         registry=flags["registry"],
         registry_anonymous_pull=flags["registry_anonymous_pull"],
@@ -326,37 +327,6 @@ def _start_unit(name: str, root: str, run: str, flags: dict[str, Any]) -> None:
                 asyncio.run(stop_supervisor(run))
         if not units.start(name) and changed:
             units.reload(name)
-
-
-def controller_words(flags: dict[str, Any]) -> list[str]:
-    """All that a controller can be told: what it isn't, it takes from what is remembered."""
-    words = ["--port", str(flags["port"]), "--listen", flags["listen"], "--address", _advertised(flags)]
-    words += ["--log-level", flags["log_level"]]
-    words += ["--registry", flags["registry"]]
-    open_ = flags["registry_anonymous_pull"]
-    words += ["--registry-anonymous-pull" if open_ else "--no-registry-anonymous-pull"]
-    return words + _each("--network-driver", flags["network_driver"])
-
-
-def agent_words(flags: dict[str, Any]) -> list[str]:
-    """All that an agent can be told, as `controller_words`."""
-    words = ["--name", flags["name"], "--address", flags["address"]]
-    words += ["--cgroup-parent", flags["cgroup_parent"], "--cgroup-driver", flags["cgroup_driver"]]
-    words += ["--behind-nat" if flags["behind_nat"] else "--no-behind-nat"]
-    words += _each("--label", flags["label"]) + _each("--insecure-registry", flags["insecure_registry"])
-    words += _each("--registry-mirror", flags["registry_mirror"])
-    words += ["--log-level", flags["log_level"]]
-    return words + _each("--network-driver", flags["network_driver"])
-
-
-def _advertised(flags: dict[str, Any]) -> str:
-    """Where hosts reach the controller: as it was told, or else at the address that this host has as one."""
-    return str(flags.get("controller_address") or flags.get("address") or "")
-
-
-def _each(option: str, values: Sequence[str]) -> list[str]:
-    """Also that there is none."""
-    return [word for value in values or ("",) for word in (option, value)]
 
 
 def _start_agent(root: str, run: str, flags: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import stat
 import tarfile
 from collections.abc import AsyncIterator
 
-from model.api import PathStat
+from model.containerfiles import PathStat
 from model.errors import NotFound
 from model.streams import STDOUT, Exit
 

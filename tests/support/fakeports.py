@@ -17,9 +17,9 @@ import msgspec
 from aiohttp import web
 
 from aio.supervisor import Supervisor
+from api.channels import Channel, Dropped, Pipe
 from api.hijack import Connection
 from api.listen import serve_connection
-from api.ports import Channel, Dropped, Pipe
 from api.server import host_app, runner
 from controller.backup import archive
 from controller.pki import Authority
