@@ -84,13 +84,14 @@ class Load:
     def __exit__(self, *_: object) -> None:
         for process in self._asking:
             process.kill()
-            process.wait()
+            process.communicate()
 
     def unharmed(self) -> None:
         for stop in self._stops:
             stop.touch()
-        for process in self._asking:
-            found: dict[str, Any] = json.loads(process.communicate(timeout=30)[0])
+        ended = [process.communicate(timeout=30)[0] for process in self._asking]
+        for said in ended:
+            found: dict[str, Any] = json.loads(said)
             assert found["failed"] == [] and found["done"]["quick"] > 50, found
             assert found["done"]["idle"] == 6, "connections that stood before stand still"
 
