@@ -268,7 +268,7 @@ async def _rm(app: App, ref: str, flags: dict[str, Any], table: Any) -> Any:
             packages=flags["packages"],
             drain_timeout=parse_duration(flags["drain_timeout"]),
         )
-        removed = await remove(to, known.name if known else "", fleet, OwnBundles(), wishes, table)
+        removed = await remove(to, known, fleet, OwnBundles(), wishes, table)
     finally:
         await to.close()
     if removed.ended:
