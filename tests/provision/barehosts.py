@@ -63,6 +63,7 @@ APT_GET = r"""#!/bin/sh
 echo "$*" >>/run/own/apt-get.log
 [ -e /run/own/apt-fails ] && { echo "E: Unable to locate package" >&2; exit 100; }
 case " $* " in *" install "*) ;; *) exit 0 ;; esac
+while [ -e /run/own/apt-hangs ]; do sleep 0.1; done
 while read -r path; do cp -a "/run/own/usr/$path" "/usr/$path"; done </run/own/lacked
 """
 
@@ -138,6 +139,13 @@ class BareHosts:
     def python(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[bytes]:
         """A program of the tests', in the operator's place."""
         return self.rig.outside([*self._operator(None), sys.executable, *words], timeout=timeout)
+
+    def began(self, *words: str) -> subprocess.Popen[bytes]:
+        """As `flota`, still running."""
+        argv = ["nsenter", f"--net=/run/netns/{self.rig.name}-sw", *self._operator(None), FLOTA, *words]
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
 
     def _operator(self, env: Mapping[str, str] | None) -> list[str]:
         own = {"HOME": str(self.home), "XDG_CACHE_HOME": str(OPERATORS_CACHE), **(env or {})}

@@ -18,7 +18,7 @@ from deploy.hostfacts import Facts
 from deploy.hostprobe import BEGIN, END
 from deploy.inventory import Target
 from deploy.provision import LAST_WORDS
-from deploy.software import INSTALL
+from deploy.software import INSTALL, RECORD
 from deploy.steps import FLOTA, FleetView, Node
 from deploy.transport import Finished
 from model.errors import Unavailable
@@ -33,6 +33,11 @@ class FakeFleet:
         self.nodes: dict[str, Node] = {}
         self.tokens: set[str] = set()
         self.made = 0
+        self.drained: list[str] = []
+        self.services: list[str] = []
+        """Containers of services that are on a drained host still; one goes at each look."""
+        self.others: tuple[str, ...] = ()
+        """Containers of no service."""
 
     async def view(self) -> FleetView:
         return FleetView(fleet_id=FLEET, nodes=tuple(self.nodes.values()))
@@ -45,13 +50,17 @@ class FakeFleet:
     async def remove(self, ref: str) -> None:
         self.nodes = {name: node for name, node in self.nodes.items() if ref not in (node.id, name)}
 
-    async def drain(self, ref: str) -> None: ...
+    async def drain(self, ref: str) -> None:
+        self.drained.append(ref)
 
     async def staying(self, ref: str) -> tuple[str, ...]:
-        return ()
+        found = tuple(self.services)
+        if self.services and self.services[0] != "stuck":
+            self.services.pop(0)
+        return found
 
     async def plain(self, ref: str) -> tuple[str, ...]:
-        return ()
+        return self.others
 
 
 class FakeSource:
@@ -125,6 +134,10 @@ class FakeHost:
             packages = set(words[5].split())
             self.installed |= packages
             self.programs |= packages
+        if words == ("cat", RECORD):
+            return Finished(code=0, out="\n".join(sorted(self.installed - {RELEASE})).encode())
+        if words[:1] == ("apt-get",) and "remove" in words:
+            self.installed -= set(words)
         if LAST_WORDS in words:
             return Finished(code=0, out=b"the agent: no such thing\n")
         return Finished(code=0)
@@ -136,6 +149,10 @@ class FakeHost:
         elif verb == "switch":
             assert RELEASE in self.installed
             self.current = RELEASE
+        elif verb == "remove":
+            assert not self.running, "in use"
+            self.current = ""
+            self.installed.discard(RELEASE)
         said = {"current": self.current, "present": RELEASE in self.installed}
         return Finished(code=0, out=json.dumps(said).encode())
 
@@ -146,6 +163,9 @@ class FakeHost:
             assert not any("secret" in word for word in words)
             self.fleet.tokens.remove(stdin.decode().strip())
             self.member = True
+        if words[1] == "down":
+            self.member = False
+            self.running.clear()
         if words[1] in ("join", "agent"):
             self.running.add("agent")
             node = Node(id=self.ident, name=self.name, state="ready" if self.ready else "joining")
