@@ -20,7 +20,7 @@ MOST_BYTES, MOST_LINES, MOST_EACH = 1 << 16, 600, 128
 
 _WORD = re.compile(r"[A-Za-z0-9_.+:/@~-]{1,200}\Z")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f]{0,400}\Z")
-_ID = re.compile(r"[0-9a-f]{32,64}\Z")
+_ID = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?\Z")
 _NUMBER = re.compile(r"[0-9]{1,15}\Z")
 _VERSION = re.compile(r"(\d{1,3})\.(\d{1,3})(?:[.\w+-]{0,30})\Z")
 

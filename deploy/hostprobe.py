@@ -144,8 +144,8 @@ field() { sed -n "s/.*\"$1\":\"\([A-Za-z0-9_.+-]*\)\".*/\1/p" "$2" 2>/dev/null |
 ours() {
   root=/opt/flota
   if [ -e "$root" ] || [ -L "$root" ]; then
-    if [ -d "$root/releases" ] || [ -z "$(ls -A "$root" 2>/dev/null)" ] || [ -e "$root/packages" ]; then
-      say opt ours
+    known=$(cd "$root" 2>/dev/null && ls -d releases incoming packages .lock 2>/dev/null)
+    if [ -n "$known" ] || [ -z "$(ls -A "$root" 2>/dev/null)" ]; then say opt ours
     else say opt foreign; fi
   fi
   [ -x "$root/current/bin/python" ] && say release "$(basename "$(readlink "$root/current")")"

@@ -9,6 +9,7 @@ from pathlib import Path
 from deploy import releases
 from deploy.bundles import BundleSource
 from deploy.hostfacts import Facts
+from deploy.hostlock import changing
 from deploy.releases import Installed
 from deploy.transport import Transport
 
@@ -45,5 +46,5 @@ class HostReleases:
 
     async def _run(self, words: Sequence[str]) -> Installed:
         script = await asyncio.to_thread(self._source.installer)
-        done = await self._to.run(words, stdin=script, timeout=DEADLINE)
+        done = await self._to.run(changing(words), stdin=script, timeout=DEADLINE)
         return releases.answer(self._to.host, done.code, done.out, done.err)

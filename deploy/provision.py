@@ -18,10 +18,10 @@ from deploy.bundles import BundleSource
 from deploy.findings import PYTHON
 from deploy.fleetport import FleetOverTransport, FleetPort
 from deploy.hostfacts import Facts
-from deploy.hostlock import locked
+from deploy.hostlock import changing, locked
 from deploy.hostreleases import HostReleases
 from deploy.inventory import HostWish, Target
-from deploy.software import PROOFS, needed
+from deploy.software import PROOFS, needed, recorded_by
 from deploy.steps import FleetView, Kind, Plan, Step, plan
 from deploy.transport import Transport, checked
 from model.errors import (
@@ -66,22 +66,31 @@ class Report(Protocol):
 
 
 class Provisioner:
-    """One run. `connect` opens transports; `source` makes bundles; `dry`: only plan."""
+    """One run. `connect` opens transports; `source` makes bundles; `dry`: only plan; `patience`: seconds for
+    which a host may take to become ready."""
 
     def __init__(
-        self, connect: Connect, source: BundleSource, report: Report, *, parallel: int = 8, dry: bool = False
+        self,
+        connect: Connect,
+        source: BundleSource,
+        report: Report,
+        *,
+        parallel: int = 8,
+        dry: bool = False,
+        patience: float = READY_DEADLINE,
     ) -> None:
         self._connect = connect
         self._source = source
         self._report = report
         self._turn = asyncio.Semaphore(parallel)
         self._dry = dry
+        self._patience = patience
         self._names: dict[str, str] = {}
 
     async def add(
         self, wishes: Sequence[HostWish], fleet: FleetPort | None, founded: Founded
     ) -> list[Outcome]:
-        """The hosts' outcomes, in order. The controller, if one is among them, is first, and the others join
+        """The hosts' outcomes; the controller, if one is among them, is first, and the others join
         it; `founded` is told of it. Without one they join `fleet`."""
         first = next((wish for wish in wishes if wish.controller), None)
         if first is None:
@@ -147,7 +156,7 @@ class Provisioner:
         if made.settled:
             self._report(where, "already", made.settled)
             return self._outcome(wish, "already", made, facts)
-        running = _Run(to, wish, made, facts, fleet, self._source)
+        running = _Run(to, made, facts, fleet, self._source, self._patience)
         for step in made.steps:
             self._report(where, "working", step.what)
             await running.do(step)
@@ -225,14 +234,14 @@ class _Run:
     def __init__(
         self,
         to: Transport,
-        wish: HostWish,
         made: Plan,
         facts: Facts,
         fleet: FleetPort | None,
         source: BundleSource,
+        patience: float,
     ) -> None:
         self._to = to
-        self._wish = wish
+        self._patience = patience
         self._plan = made
         self._facts = facts
         self._fleet: FleetPort = fleet if fleet is not None else FleetOverTransport(to)
@@ -255,15 +264,15 @@ class _Run:
 
     async def _commands(self, step: Step, timeout: float) -> None:
         for argv in step.commands:
-            await checked(self._to, argv, timeout=timeout, what=step.what)
+            await checked(self._to, changing(argv), timeout=timeout, what=step.what)
 
     async def _packages(self, step: Step) -> None:
         """Where the lists of packages can't be fetched, those of before may do."""
-        *refreshing, install, write_down = step.commands
+        *refreshing, install = step.commands
         for argv in refreshing:
-            await self._to.run(argv, timeout=PACKAGES_DEADLINE)
-        await checked(self._to, install, timeout=PACKAGES_DEADLINE, what=step.what)
-        await checked(self._to, write_down, timeout=STEP_DEADLINE, what=step.what)
+            await self._to.run(changing(argv), timeout=PACKAGES_DEADLINE)
+        words = changing(recorded_by(install, step.packages))
+        await checked(self._to, words, timeout=PACKAGES_DEADLINE, what=step.what)
 
     async def _release(self) -> None:
         await install_release(self._to, await self._python(), self._facts, self._source)
@@ -284,14 +293,14 @@ class _Run:
     async def _join(self, step: Step) -> None:
         invitation = await self._fleet.invite()
         (argv,) = step.commands
-        words = [*argv[:-1], invitation.address]
+        words = changing([*argv[:-1], invitation.address])
         await checked(
             self._to, words, stdin=f"{invitation.token}\n".encode(), timeout=STEP_DEADLINE, what=step.what
         )
 
     async def _ready(self) -> None:
         """Its fleet says so. Raises DeadlineExceeded with the agent's own last words."""
-        end = time.monotonic() + READY_DEADLINE
+        end = time.monotonic() + self._patience
         state = "unknown"
         while time.monotonic() < end:
             try:
@@ -306,7 +315,7 @@ class _Run:
         said = await self._to.run(["sh", "-c", LAST_WORDS], timeout=PROBE_DEADLINE)
         words = said.text.strip()[-800:] or "it has logged nothing"
         raise DeadlineExceeded(
-            f"{self._to.host}: {self._plan.name} is not ready after {READY_DEADLINE:g} s ({state}); "
+            f"{self._to.host}: {self._plan.name} is not ready after {self._patience:g} s ({state}); "
             f"its agent's last words:\n{words}",
             hint="Run it again once that is mended",
         )

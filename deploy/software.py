@@ -14,11 +14,15 @@ from deploy.hostfacts import Facts
 from deploy.steps import ROOT, Software
 
 RECORD = f"{ROOT}/packages"
-WRITE_DOWN = """set -e
-record=$1
-shift
-mkdir -p "$(dirname "$record")"
-for package; do grep -qxF "$package" "$record" 2>/dev/null || echo "$package" >>"$record"; done"""
+LOG = "/run/flota-packages.log"
+INSTALL = """record=$1 packages=$2 log=$3
+shift 3
+"$@" </dev/null >"$log" 2>&1 || { code=$?; tail -n 20 "$log" >&2; exit $code; }
+mkdir -p "$(dirname "$record")" || exit
+for package in $packages; do
+  grep -qxF "$package" "$record" 2>/dev/null || echo "$package" >>"$record"
+done"""
+"""Nothing of it hangs on our connection: a package manager that is cut leaves a host that nobody can use."""
 LOCK_WAIT = ("-o", "DPkg::Lock::Timeout=300")
 """A machine that has just booted may be upgrading itself."""
 _REMOVAL = {
@@ -43,8 +47,6 @@ def needed(facts: Facts) -> Software:
         (*(prefix if supply.environment else ()), command[0], *_waits(command), *command[1:])
         for command in supply.commands
     ]
-    if supply.packages:
-        commands.append(written_down(supply.packages))
     return Software(
         packages=supply.packages,
         commands=tuple(commands),
@@ -69,9 +71,9 @@ def _lacks(facts: Facts, supply: families.Supply) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def written_down(packages: Sequence[str]) -> tuple[str, ...]:
-    """The command that does so, once they are installed."""
-    return ("sh", "-c", WRITE_DOWN, "sh", RECORD, *packages)
+def recorded_by(command: Sequence[str], packages: Sequence[str]) -> tuple[str, ...]:
+    """The command that installs them, and writes them down."""
+    return ("sh", "-c", INSTALL, "sh", RECORD, " ".join(packages), LOG, *command)
 
 
 def recorded(said: str) -> tuple[str, ...]:

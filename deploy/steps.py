@@ -68,6 +68,7 @@ class Step(Struct):
     why: str
     commands: tuple[tuple[str, ...], ...] = ()
     """Run on the host as they stand. `release` runs what its bundle says."""
+    packages: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.what} ({self.why})"
@@ -174,6 +175,7 @@ def _steps(
             what=f"install packages {' '.join(software.packages)}",
             why="the host lacks them",
             commands=software.commands,
+            packages=software.packages,
         )
     if not facts.release or (release and facts.release != release and facts.member is None):
         yield Step(

@@ -1,7 +1,8 @@
 """An operator's machine that dies while it adds a host: run as `cutter.py SEEN after|during USER@HOST`.
 
-It dies at the first change of the host of a kind that is not in the file SEEN, once that change is done or while it
-goes on. Ends with 99 where it died, with 0 where nothing was left to die at and the host is a member.
+It dies at the first change of the host of a kind that is not in the file SEEN, once that change is done or
+while it goes on. Ends with 99 where it died, with 0 where nothing was left to die at and the host is a
+member.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ from cli.fleetapi import FleetOverApi
 from deploy.bundles import OwnBundles
 from deploy.inventory import HostWish, Target, parse_target
 from deploy.provision import Provisioner
-from deploy.software import WRITE_DOWN
 from deploy.transport import Finished, Transport
 
 DIED = 99
 HALFWAY = 0.15
 """Seconds into a change."""
-KINDS = ("update", "packages", "record", "put", "install", "switch", "join")
+KINDS = ("update", "packages", "put", "install", "switch", "join")
 
 
 def kind(argv: Sequence[str]) -> str:
@@ -33,8 +33,6 @@ def kind(argv: Sequence[str]) -> str:
     words = set(argv)
     if "apt-get" in words:
         return "packages" if "install" in words else "update"
-    if WRITE_DOWN in words:
-        return "record"
     return next((name for name in ("install", "switch", "join") if name in words), "")
 
 

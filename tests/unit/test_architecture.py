@@ -135,6 +135,12 @@ PURE = [
     "deploy/releases.py",
     "deploy/skew.py",
     "deploy/upgradeplan.py",
+    "deploy/inventory.py",
+    "deploy/hostprobe.py",
+    "deploy/hostfacts.py",
+    "deploy/findings.py",
+    "deploy/steps.py",
+    "deploy/software.py",
     "cli/render.py",
     "cli/parse/*.py",
 ]
