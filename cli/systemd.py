@@ -54,6 +54,8 @@ def program(of: str = sys.prefix) -> tuple[str, ...]:
 class Systemd:
     """`top` is what the units' paths are below, for tests."""
 
+    logs = "journalctl -u 'flota-*'"
+
     def __init__(self, root: str, run: str, *, call: Call = call, top: str = "/") -> None:
         self._root, self._run, self._call, self._top = root, run, call, top
 
