@@ -13,13 +13,17 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from deploy.bundle import Target, build
 from deploy.fleet import CommandLine
 from deploy.rig.base import KeepingRig
 from deploy.rig.image import CACHE
 from deploy.rig.programs import checked
 
 TREE = Path(__file__).resolve().parents[1]
+BUNDLE = """
+import pathlib, sys
+from deploy.bundle import Target, build
+build(Target(), pathlib.Path(sys.argv[1]))
+"""
 USERS: Mapping[str, str] = {"n2": "vagrant"}
 """Whom SSH logs in as, where not root: who may do all by sudo."""
 
@@ -35,26 +39,34 @@ class VmFleet(CommandLine[KeepingRig]):
 
     def provision(self, hosts: Sequence[str], *words: str, timeout: float = 900.0) -> str:
         """Makes these guests a fleet, or members of it. What the command said; raises RuntimeError."""
-        cached = self._cache / "flota/bundles"
-        build(Target(), cached)  # here, where an index of packages is reached
+        self.bundle()
         inventory = self._folder / "hosts.yaml"
         inventory.parent.mkdir(parents=True, exist_ok=True)
         inventory.write_text("\n".join(("hosts:", *self._entries(hosts), "")))
         done = self.operator("host", "add", "-f", str(inventory), *words, timeout=timeout)
         return checked(done).stdout.decode()
 
-    def operator(self, *words: str, timeout: float = 120.0) -> subprocess.CompletedProcess[bytes]:
-        """A flota command on the operator's machine."""
+    def bundle(self, tree: Path = TREE) -> None:
+        """What is to be installed, made here, where an index of packages is reached."""
+        argv = [*self._python(tree), "-c", BUNDLE, str(self._cache / "flota/bundles")]
+        checked(subprocess.run(argv, capture_output=True, timeout=900, check=False))
+
+    def operator(
+        self, *words: str, tree: Path = TREE, timeout: float = 120.0
+    ) -> subprocess.CompletedProcess[bytes]:
+        """A command on the operator's machine, of the flota in `tree`."""
+        return self.rig.outside([*self._python(tree), "-m", "cli.main", *words], timeout=timeout)
+
+    def _python(self, tree: Path) -> list[str]:
         settings = {
             "HOME": self._folder,
             "XDG_CACHE_HOME": self._cache,
             "XDG_CONFIG_HOME": self._folder,
-            "PYTHONPATH": TREE,
+            "PYTHONPATH": tree,
         }
         env = ["env", "-C", os.sep, "-u", "FLOTA_HOST", "-u", "FLOTA_CREDENTIALS"]
         env += [f"{name}={value}" for name, value in settings.items()]
-        argv = [*env, sys.executable, "-P", "-m", "cli.main", *words]
-        return self.rig.outside(argv, timeout=timeout)
+        return [*env, sys.executable, "-P"]
 
     def _entries(self, hosts: Sequence[str]) -> Iterable[str]:
         addresses = {host.name: host.address for host in self.rig.hosts}

@@ -98,6 +98,8 @@ class QemuRig:
             self.crash(host.name)
         ip("netns", "del", self._netns, check=False)
         shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):
+            self._folder.parent.rmdir()
 
     def keep(self, state: str) -> None:
         names = self._names()

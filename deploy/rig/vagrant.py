@@ -127,6 +127,8 @@ class VagrantRig:
         if self._enter():
             ip("netns", "del", self._netns)
         shutil.rmtree(self._folder)
+        with suppress(OSError):
+            self._folder.parent.rmdir()
 
     def keep(self, state: str) -> None:
         names = [host.name for host in self.hosts]

@@ -11,7 +11,7 @@ from deploy.vmfleet import VmFleet
 from tests.rig.test_overlay_table import BLOB_PORT, GIVER, KINDS, WHOLE
 from tests.support.talkers import PORT, SERVER
 from tests.support.waiting import wait_until
-from tests.vm.support import PATIENCE, container, inside, on, states, status
+from tests.vm.support import PATIENCE, container, inside, on, states, status, tried
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 WAYS = {"same host": "n1", "other host": "n2"}
@@ -19,6 +19,7 @@ SITE = ("--subnet", "10.78.0.0/24", "--gateway", "10.78.0.1", "--ip-range", "10.
 VLAN = ("--subnet", "10.79.0.0/24", "--gateway", "10.79.0.1", "--ip-range", "10.79.0.128/25")
 SITES = {
     "macvlan": ("--driver", "macvlan", *SITE, "--opt", "parent=eth1"),
+    "ipvlan": ("--driver", "ipvlan", *SITE, "--opt", "parent=eth1"),
     "vlan": ("--driver", "macvlan", *VLAN, "--opt", "parent=eth1.79"),
 }
 PROBE = """
@@ -44,6 +45,19 @@ for name, target in wanted:
         except OSError as error: failed.append([what, name, target, str(error)])
 print(json.dumps(failed))
 """.replace("PORT", str(PORT)).replace("BLOB", str(BLOB_PORT))
+SCTP_SERVER = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP) as s:
+    s.bind(("", 9001)); s.listen()
+    while True:
+        connection, _ = s.accept()
+        with connection: connection.sendall(b"here\\n")
+"""
+SCTP_CLIENT = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP) as s:
+    s.settimeout(10); s.connect((sys.argv[1], 9000)); print(s.recv(99).decode().strip())
+"""
 
 
 def serve(fleet: VmFleet, host: str, name: str) -> None:
@@ -100,6 +114,19 @@ def test_all_traffic_passes_between_containers_of_guests(fleet: VmFleet, kind: s
 def test_containers_stand_on_the_sites_own_network(fleet: VmFleet, kind: str) -> None:
     fleet.flota("n1", "network", "create", *SITES[kind], kind)
     assert failures(fleet, kind, WAYS) == []
+
+
+def test_a_published_sctp_port_answers_on_its_host(fleet: VmFleet) -> None:
+    on(fleet.rig, "n1", "modprobe sctp")
+    on(fleet.rig, "n2", "modprobe sctp")
+    container(fleet, "server", "n2", "-p", "9000:9001/sctp")
+    pid = status(fleet, "server")["pid"]
+    words = shlex.join(["nsenter", "-t", str(pid), "-n", "python3", "-c", SCTP_SERVER])
+    on(fleet.rig, "n2", f"systemd-run -q --unit sctp {words}")
+    ask = shlex.join(["python3", "-c", SCTP_CLIENT, "10.78.0.12"])
+    wait_until(
+        lambda: tried(fleet.rig, "n1", ask).stdout.strip() == b"here", deadline=60, what="SCTP", pause=1
+    )
 
 
 def test_a_link_that_delays_and_loses_makes_nobody_flap(fleet: VmFleet) -> None:
