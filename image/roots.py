@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -25,7 +25,7 @@ from image.drivers.base import StorageDriver
 from image.drivers.mounts import is_mounted
 from image.layertar import Changed
 from image.trash import Trash
-from model.errors import Damaged, NotFound
+from model.errors import Damaged, FlotaError, NotFound
 from model.spec import Struct
 
 
@@ -127,6 +127,16 @@ class Roots:
         layers = tuple(reversed(self._layers(container)))
         upper = self._driver.upper(path)
         return Changed(path=upper or os.path.join(path, "root"), whole=not upper), layers
+
+    @contextlib.contextmanager
+    def there(self, container: str) -> Iterator[None]:
+        """Work on a root: where it fails and the root was removed meanwhile, that is the reason. Raises
+        NotFound then."""
+        try:
+            yield
+        except FlotaError:
+            self._meta(container)
+            raise
 
     def of(self, container: str) -> tuple[str, tuple[str, ...]]:
         """(its image's id, chain ids of the layers below, bottom first)."""

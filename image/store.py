@@ -236,9 +236,9 @@ class ImageStore:
             raise Unsupported(f"its image has {len(chains)} layers already, and there can be {MAX_LAYERS}")
         base = parse_configuration(await in_thread(self._configs.get, image))
         changed = msgspec.structs.replace(self._roots.changed(container)[0], quiet=wish.quiet)
-        with self._layers.hold(chains), self._collected_on_failure():
+        with self._layers.hold(chains), self._collected_on_failure(), self._roots.there(container):
             async with self._layers.changed(changed, chains) as layer:
-                self._roots.of(container)  # removed meanwhile, it was read while it went
+                self._roots.of(container)  # removed meanwhile, anything may have been missing
                 parsed = committed(base, wish, layer.diff)
                 made = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
                 return (await self._add([made]))[0]

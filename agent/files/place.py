@@ -12,7 +12,7 @@ import os
 from agent.files.job import Bound, Place
 from agent.inroot import openat2
 from image.confine import into_root
-from model.errors import WrongState
+from model.errors import NotFound, WrongState
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNS = 0x20000
@@ -48,7 +48,10 @@ def _of_folder(place: Place) -> int:
             _bind(root, bound)
         finally:
             os.close(root)
-    return os.open(place.folder, _FOLDER)
+    try:
+        return os.open(place.folder, _FOLDER)
+    except FileNotFoundError as error:
+        raise NotFound(f"container {place.name} has no files any more") from error
 
 
 def _bind(root: int, bound: Bound) -> None:

@@ -23,7 +23,8 @@ from image.registry.client import RegistryClient
 from image.store import ImageStore
 from model.errors import InUse
 from model.image import ImageConfig, ImageRecord
-from tests.support.images import chunks, folder, link, member, tar
+from tests.kernel.test_image_oracles import described, layout, run
+from tests.support.images import chunks, folder, image, link, member, tar
 
 pytestmark = pytest.mark.kernel
 QUIET = ("dev", "etc", "etc/hosts", "proc")
@@ -155,17 +156,17 @@ def change_all(root: Path) -> None:
 
 async def test_container_of_a_committed_image_has_the_very_tree_that_was_committed(place: Place) -> None:
     change_all(place.root)
-    image = await place.commit(ref="made:1")
-    again = await place.container("d", image)
+    record = await place.commit(ref="made:1")
+    again = await place.container("d", record)
     assert seen(again) == seen(place.root)
-    assert image.layers[:-1] == place.image.layers and image.names == ("docker.io/library/made:1",)
+    assert record.layers[:-1] == place.image.layers and record.names == ("docker.io/library/made:1",)
 
 
 async def test_committed_layer_packed_again_is_the_same_bytes(place: Place) -> None:
     change_all(place.root)
-    image = await place.commit()
-    data = b"".join(packed(str(place.layer(image))))
-    assert "sha256:" + hashlib.sha256(data).hexdigest() == image.layers[-1]
+    record = await place.commit()
+    data = b"".join(packed(str(place.layer(record))))
+    assert "sha256:" + hashlib.sha256(data).hexdigest() == record.layers[-1]
 
 
 async def test_commit_of_the_same_changes_gives_the_same_layer_once(place: Place) -> None:
@@ -244,10 +245,22 @@ async def test_sparse_file_takes_no_room_in_the_tar_nor_in_the_layer(overlay: Pl
         file.truncate(1 << 30)
         file.seek(512 << 20)
         file.write(b"here")
-    image = await overlay.commit()
-    assert sum(map(len, packed(str(overlay.layer(image))))) < 1 << 20
-    made = overlay.layer(image) / "sparse"
+    record = await overlay.commit()
+    assert sum(map(len, packed(str(overlay.layer(record))))) < 1 << 20
+    made = overlay.layer(record) / "sparse"
     assert made.stat().st_blocks * 512 < 1 << 20 and made.stat().st_size == 1 << 30
     with open(made, "rb") as file:
         file.seek(512 << 20)
         assert file.read(5) == b"here\0"
+
+
+async def test_committed_image_is_the_tree_that_umoci_unpacks_of_it(place: Place, tmp_path: Path) -> None:
+    """umoci takes the two layers' tars as it would a registry's."""
+    change_all(place.root)
+    made = await place.commit()
+    upper = b"".join(packed(str(place.layer(made))))
+    path = await layout(tmp_path, image([BELOW, upper]))
+    await run("umoci", "raw", "unpack", "--image", f"{path}:it", tmp_path / "theirs")
+    ours, theirs = described(place.root), described(tmp_path / "theirs")
+    assert ours.keys() == theirs.keys()
+    assert [(name, ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]] == []

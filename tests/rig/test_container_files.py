@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import stat
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy.fleet import Fleet
+from deploy.fleet import FLOTA, Fleet
 from tests.rig.conftest import IMAGE
+from tests.rig.support import background
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
 NAME = "box"
@@ -132,9 +136,9 @@ def test_streams_are_copied_as_tars(clean: Fleet, box: str, here: Path) -> None:
     packed = subprocess.run(["tar", "-czC", here, "tree"], capture_output=True, check=True).stdout
     clean.flota("n1", "cp", "-", f"{box}:/d", stdin=packed)
     assert content(clean, "/d/tree/a") == {"a": b"a\n"}
-    done = clean.rig.exec("n1", ["flota", "cp", "-", f"{box}:/d/one"], check=False, stdin=packed)
+    done = clean.rig.exec("n1", [FLOTA, "cp", "-", f"{box}:/d/one"], check=False, stdin=packed)
     assert done.returncode == 1 and b"must be a directory" in done.stderr
-    done = clean.rig.exec("n1", ["flota", "cp", "-", f"{box}:/d"], check=False, stdin=b"no tar" * 500)
+    done = clean.rig.exec("n1", [FLOTA, "cp", "-", f"{box}:/d"], check=False, stdin=b"no tar" * 500)
     assert done.returncode == 1 and b"tar" in done.stderr
 
 
@@ -176,6 +180,74 @@ def test_committed_container_runs_as_an_image(clean: Fleet, box: str) -> None:
         assert found["image"]["history"][-1]["comment"] == "made by hand"
     finally:
         clean.flota("n1", "rmi", "made:1")
+
+
+TICK = "mkdir /m; while [ $((n+=1)) -lt 6000 ]; do echo $n >/m/$n; done; echo go; "
+TICK += "while :; do echo $((n+=1)) >/tick; usleep 5000; done"
+
+
+@pytest.fixture
+def ticking(clean: Fleet) -> Iterator[str]:
+    """A container whose commit takes a while, and whose processes write the time all the time."""
+    clean.flota(
+        "n1", "run", "-d", "--name", NAME, "--node", "n1", "--stop-signal", "KILL", IMAGE, "sh", "-c", TICK
+    )
+    wait_until(lambda: "go" in clean.flota("n1", "logs", NAME), deadline=60)
+    yield NAME
+
+
+def stands_still(fleet: Fleet) -> bool:
+    """By what its agent notes of it."""
+    return any(fleet.rig.run_folder("n1").glob("agent/c/*/frozen"))
+
+
+def ticks(fleet: Fleet) -> bool:
+    """Whether its processes run, by what they write."""
+    seen = [content(fleet, "/tick") for _ in range(2)]
+    return seen[0] != seen[1]
+
+
+def test_agent_killed_during_a_commit_leaves_the_container_running_and_no_image(
+    clean: Fleet, ticking: str
+) -> None:
+    before = clean.json("images")
+    with background(clean, "n1", FLOTA, "commit", ticking, "half:1") as committing:
+        wait_until(lambda: stands_still(clean), deadline=20, what="the container to stand still", pause=0.005)
+        os.kill(clean.pid("n1", "agent"), signal.SIGKILL)
+        assert committing.wait(30) == 1
+    clean.flota("n1", "agent", "--detach")
+    clean.wait_ready(3)
+    wait_until(lambda: ticks(clean), deadline=20, what="the container to go on")
+    assert clean.json("images") == before
+    clean.flota("n1", "commit", ticking, "whole:1")
+    assert ticks(clean)
+    clean.flota("n1", "rmi", "whole:1")
+
+
+def test_container_that_stands_still_for_a_commit_can_be_removed(clean: Fleet, ticking: str) -> None:
+    with background(clean, "n1", FLOTA, "commit", ticking, "late:1") as committing:
+        wait_until(lambda: stands_still(clean), deadline=20, what="the container to stand still", pause=0.005)
+        began = time.monotonic()
+        clean.flota("n1", "rm", "-f", ticking)
+        assert time.monotonic() - began < 10
+        said, _ = committing.communicate(timeout=30)
+        assert committing.returncode == 1 and b"no root file system" in said
+    assert not [image for image in clean.json("images") if "late" in str(image["image"]["names"])]
+
+
+def test_container_takes_execs_while_it_is_committed(clean: Fleet, ticking: str) -> None:
+    """Without a pause at once, with one when it is over; what a person paused stays so."""
+    for words in (("--pause=false", ticking, "moving:1"), (ticking, "still:1")):
+        with background(clean, "n1", FLOTA, "commit", *words) as committing:
+            while committing.poll() is None:
+                assert clean.flota("n1", "exec", ticking, "echo", "here") == "here\n"
+            assert committing.returncode == 0 and ticks(clean)
+    clean.flota("n1", "pause", ticking)
+    clean.flota("n1", "commit", ticking, "paused:1")
+    assert not ticks(clean)
+    clean.flota("n1", "unpause", ticking)
+    assert ticks(clean)
+    clean.flota("n1", "rmi", "moving:1", "still:1", "paused:1")
 
 
 def test_mounts_of_a_container_are_seen(clean: Fleet, here: Path) -> None:
