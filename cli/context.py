@@ -112,6 +112,12 @@ def familiar(name: str) -> str:
     return name.removeprefix("docker.io/").removeprefix("library/")
 
 
+def shown_image(name: str, whole: bool = False) -> str:
+    """As people wrote it: without the digest that a service's tag was resolved to."""
+    head, at, _ = name.partition("@")
+    return head if at and not whole and ":" in head.rpartition("/")[2] else name
+
+
 def segment(ref: str) -> str:
     """A name as one part of a path."""
     return quote(ref, safe="")

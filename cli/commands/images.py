@@ -23,17 +23,34 @@ def _rows(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for item in items:
         image = item["image"]
-        for name in image.get("names") or ["<none>:<none>"]:
+        for name in image.get("names") or _unnamed(image):
             row = rows.setdefault((name, image["id"]), {**item, "name": familiar(name), "hosts": []})
             row["hosts"].append(item.get("host", ""))
     return list(rows.values())
 
 
-def _columns(whole: bool) -> list[Column]:
+def _unnamed(image: dict[str, Any]) -> list[str]:
+    """One that is known by digests alone has its repositories, and no tag."""
+    repositories = dict.fromkeys(pinned.partition("@")[0] for pinned in image.get("digests", ()))
+    return [f"{repository}:<none>" for repository in repositories] or ["<none>:<none>"]
+
+
+def _digest(row: dict[str, Any]) -> str:
+    """By which its repository's registry knows it."""
+    repository = row["name"].rpartition(":")[0]
+    for pinned in row["image"].get("digests", ()):
+        name, _, digest = pinned.partition("@")
+        if familiar(name) == repository:
+            return str(digest)
+    return "<none>"
+
+
+def _columns(whole: bool, digests: bool = False) -> list[Column]:
     at = now()
     return [
         ("REPOSITORY", lambda r: r["name"].rpartition(":")[0]),
         ("TAG", lambda r: r["name"].rpartition(":")[2]),
+        *([("DIGEST", _digest)] if digests else []),
         ("IMAGE ID", lambda r: r["image"]["id"] if whole else short(r["image"]["id"])),
         ("CREATED", lambda r: render.age(r["image"].get("created", 0), at) or "N/A"),
         ("SIZE", lambda r: format_size(r["image"].get("size", 0))),
@@ -44,15 +61,17 @@ def _columns(whole: bool) -> list[Column]:
 @click.command()
 @click.option("--quiet", "-q", is_flag=True, help="Only ids")
 @click.option("--no-trunc", is_flag=True)
+@click.option("--digests", is_flag=True, help="Also the digests of their manifests")
 @click.option("--filter", "-f", "filters", multiple=True, help="reference= label= dangling=")
 @node_option
 @format_option
 @pass_app
-def images(app: App, quiet: bool, no_trunc: bool, filters: tuple[str, ...], node: str, format_: str) -> None:
+def images(app: App, quiet: bool, digests: bool, filters: tuple[str, ...], **flags: Any) -> None:
     """List images, of all hosts."""
-    items = app.call("GET", "/v1/images", filter=list(filters), host=node)
-    columns = _columns(no_trunc)
-    show(_rows(items), columns, of=ImageInfo, format_=format_, quiet=columns[2] if quiet else None)
+    items = app.call("GET", "/v1/images", filter=list(filters), host=flags["node"])
+    columns = _columns(flags["no_trunc"], digests)
+    ident = columns[3 if digests else 2] if quiet else None
+    show(_rows(items), columns, of=ImageInfo, format_=flags["format_"], quiet=ident)
 
 
 @click.command()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cli import render
-from cli.context import App, each, format_option, now, out, pass_app, segment, short, show
+from cli.context import App, each, format_option, now, out, pass_app, segment, short, show, shown_image
 from cli.options import (
     container_options,
     health_options,
@@ -157,7 +157,7 @@ def ls(app: App, quiet: bool, format_: str) -> None:
         ("NAME", lambda s: s["service"]["spec"]["name"]),
         ("MODE", lambda s: s["service"]["spec"].get("mode", {}).get("mode", "replicated")),
         ("REPLICAS", lambda s: f"{s.get('running', 0)}/{s.get('wanted', 0)}"),
-        ("IMAGE", lambda s: s["service"]["spec"]["container"]["image"]),
+        ("IMAGE", lambda s: shown_image(s["service"]["spec"]["container"]["image"])),
         ("PORTS", lambda s: render.published_text(s["service"].get("ingress", ()))),
         ("CONDITION", lambda s: "; ".join(c["message"] for c in s["service"].get("conditions", ()))),
     ]
@@ -183,7 +183,7 @@ def ps(app: App, refs: tuple[str, ...], quiet: bool, no_trunc: bool, format_: st
     columns: list[Column] = [
         ("ID", lambda i: short(i["instance"]["id"], no_trunc)),
         ("NAME", lambda i: i["instance"]["name"]),
-        ("IMAGE", lambda i: i["instance"]["spec"]["image"]),
+        ("IMAGE", lambda i: shown_image(i["instance"]["spec"]["image"])),
         ("NODE", lambda i: i.get("host_name", "")),
         ("DESIRED", lambda i: i["instance"].get("desired", "running")),
         ("STATE", lambda i: render.phase_text(i["status"], at)),

@@ -87,7 +87,7 @@ class RegistryClient:
         needed = [scope_of(reference.path, "pull", "push")]
         needed += [scope_of(path, "pull") for path in outgoing.mounts]
         access = await self._access(reference, own(reference.host, self._settings.insecure), login, *needed)
-        return await Push(self._transport, access, outgoing, say).run()
+        return await Push(self._transport, access, outgoing, say, self._window).run()
 
     async def check_login(self, registry: str, login: Login) -> None:
         await lookups.check_login(self._transport, await self._whole(registry, login))

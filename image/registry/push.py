@@ -22,7 +22,7 @@ from aio.together import together
 from image.digest import of
 from image.manifest import Descriptor
 from image.registry.access import Access
-from image.registry.refusals import Hopeless, Lost, refusal
+from image.registry.refusals import Hopeless, Lost, refusal, translated
 from image.registry.sink import FLOOR
 from image.registry.source import Blob, Outgoing
 from image.registry.transport import ATTEMPTS, Transport, redirected
@@ -30,7 +30,9 @@ from model.errors import Damaged, FlotaError, NotFound, Unavailable
 from model.image import Progress
 
 PARALLEL = 4
-PIECE = 1 << 20
+PIECE = 1 << 18
+COMMIT = 300.0
+"""Seconds for a registry to store a blob that it has all of: some copy it then."""
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})\Z", re.ASCII)
 
 
@@ -38,8 +40,15 @@ class Push:
     """One push by one access."""
 
     def __init__(
-        self, transport: Transport, access: Access, outgoing: Outgoing, say: Callable[[Progress], None]
+        self,
+        transport: Transport,
+        access: Access,
+        outgoing: Outgoing,
+        say: Callable[[Progress], None],
+        window: float,
     ) -> None:
+        """`window`: seconds within which the registry must take a piece."""
+        self._window = window
         self._transport = transport
         self._access = access
         self._outgoing = outgoing
@@ -135,12 +144,14 @@ class Push:
                 return
             except Hopeless:
                 raise
-            except (Unavailable, Lost) as error:
-                failures = 1 if content.sent - before >= FLOOR else failures + 1
+            except (Unavailable, Lost):
+                failures += 1
                 if failures >= ATTEMPTS:
-                    raise error
-                await asyncio.sleep(delay(failures, first=0.2, limit=10.0))
-                place = await self._resumed(content, place)
+                    raise
+            await asyncio.sleep(delay(failures, first=0.2, limit=10.0))
+            place = await self._resumed(content, place)
+            if content.sent - before >= FLOOR:  # what it says that it has: much may be lost on the way
+                failures = 1
 
     async def _patch(self, content: _Content, place: URL) -> URL:
         """All that is left in one piece."""
@@ -151,10 +162,17 @@ class Push:
         }
         if content.size:
             headers["Content-Range"] = f"{begin}-{content.size - 1}"
-        with content.opened() as read:
-            response = await self._transport.once(
-                self._access, "PATCH", place, headers=headers, data=lambda: content.pieces(read, begin)
-            )
+        with content.opened() as read, translated(self._access.endpoint.host):
+            async with asyncio.timeout(self._window) as patience:
+                content.taken = lambda: patience.reschedule(_now() + self._window)
+                response = await self._transport.once(
+                    self._access,
+                    "PATCH",
+                    place,
+                    headers=headers,
+                    data=lambda: content.pieces(read, begin),
+                    silence=COMMIT,
+                )
         if response.status not in (202, 201, 204):
             raise _worth(response.status, await refusal(response, self._outgoing.reference))
         response.release()
@@ -162,8 +180,11 @@ class Push:
         return _location(response)
 
     async def _finish(self, content: _Content, place: URL) -> None:
-        url = place.update_query(digest=content.digest)
-        response = await self._transport.once(self._access, "PUT", url, headers={"Content-Length": "0"})
+        mark = "&" if place.query_string else "?"
+        url = URL(f"{place}{mark}digest={content.digest}", encoded=True)  # what it says stays to the letter
+        response = await self._transport.once(
+            self._access, "PUT", url, headers={"Content-Length": "0"}, silence=COMMIT
+        )
         if response.status not in (201, 204):
             raise _worth(response.status, await refusal(response, self._outgoing.reference))
         response.release()
@@ -202,6 +223,8 @@ class _Content:
         self.digest = descriptor.digest
         self.size = descriptor.size
         self.sent = 0
+        self.taken: Callable[[], None] = lambda: None
+        """Told of each piece that has left."""
         self._path = path
         self._data = data
         self._say = say
@@ -229,6 +252,7 @@ class _Content:
         while piece := await in_thread(read, self.sent):
             yield piece
             self.sent += len(piece)
+            self.taken()
             self._say(
                 Progress(status="Pushing", id=_short(self.descriptor), current=self.sent, total=self.size)
             )
@@ -245,6 +269,10 @@ def _worth(status: int, error: FlotaError) -> FlotaError:
 def _location(response: aiohttp.ClientResponse) -> URL:
     """Where an upload goes on: another server's, it may be, which then gets no credential."""
     return redirected(response.url, response.headers.get("Location", ""))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _short(descriptor: Descriptor) -> str:

@@ -104,20 +104,34 @@ class Transport:
                 await asyncio.sleep(pause)
 
     async def once(
-        self, access: Access, method: str, url: URL, *, headers: Mapping[str, str] = {}, data: Body = None
+        self,
+        access: Access,
+        method: str,
+        url: URL,
+        *,
+        headers: Mapping[str, str] = {},
+        data: Body = None,
+        silence: float = SILENCE_DEADLINE,
     ) -> aiohttp.ClientResponse:
-        """Any answer but a redirect, and but a 401 that there is an answer to."""
+        """Any answer but a redirect, and but a 401 that there is an answer to; `silence` in seconds is for
+        servers that have work to do before they answer."""
         with translated(access.endpoint.host):
-            response, sent = await self._followed(access, method, url, headers, data)
+            response, sent = await self._followed(access, method, url, headers, data, silence)
             if response.status == 401 and response.url.origin() == access.origin:
                 offered = preferred(challenges(response.headers.getall("WWW-Authenticate", [])))
                 response.release()
                 await access.answer(self._client(), offered, sent)
-                response, _ = await self._followed(access, method, url, headers, data)
+                response, _ = await self._followed(access, method, url, headers, data, silence)
             return response
 
     async def _followed(
-        self, access: Access, method: str, url: URL, headers: Mapping[str, str], data: Body
+        self,
+        access: Access,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        data: Body,
+        silence: float,
     ) -> tuple[aiohttp.ClientResponse, str]:
         """The answer, and the Authorization that it was asked with."""
         for _ in range(MAX_REDIRECTS + 1):
@@ -130,6 +144,7 @@ class Transport:
                 headers=sent,
                 data=data() if callable(data) else data,
                 allow_redirects=False,
+                timeout=_timeout(silence),
                 ssl=access.ssl if url.origin() == access.origin else True,
             )
             if response.status not in _REDIRECTS:
@@ -144,14 +159,16 @@ class Transport:
             self._session = aiohttp.ClientSession(
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=CONNECT_DEADLINE, sock_read=SILENCE_DEADLINE
-                ),
+                timeout=_timeout(SILENCE_DEADLINE),
                 trust_env=False,
                 headers={"User-Agent": "flota", "Accept-Encoding": "identity"},
                 read_bufsize=1 << 20,
             )
         return self._session
+
+
+def _timeout(silence: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_DEADLINE, sock_read=silence)
 
 
 def redirected(url: URL, target: str) -> URL:

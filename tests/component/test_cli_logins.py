@@ -13,6 +13,7 @@ import pytest
 
 from cli import logins
 from model.errors import CommandFailed, InvalidInput
+from model.image import ImageRecord
 from model.registries import NOBODY, Login
 from tests.support.servedfleet import ServedFleet, served
 
@@ -221,3 +222,13 @@ def test_push_save_search_and_manifest_speak_with_one_host(fleet: ServedFleet, t
         host.remote["box:1"] = "sha256:" + "ab" * 32
     assert json.loads(fleet.ok("manifest", "inspect", "box:1")) == {"schemaVersion": 2}
     assert json.loads(fleet.ok("manifest", "inspect", "-v", "box:1"))["Descriptor"]["size"] == 20
+
+
+def test_images_show_their_digests_and_those_without_a_tag_their_repository(fleet: ServedFleet) -> None:
+    digest = "sha256:" + "ef" * 32
+    for host in fleet.fleet.hosts.values():
+        record = ImageRecord(id="sha256:" + "12" * 32, digests=(f"docker.io/library/pinned@{digest}",))
+        host.images["pinned"] = record
+    line = next(one for one in fleet.ok("images", "--digests").splitlines() if "pinned" in one)
+    assert line.split()[:3] == ["pinned", "<none>", digest]
+    assert digest not in fleet.ok("images")

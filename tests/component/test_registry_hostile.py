@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import email.utils
 import gzip
 import json
+import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,9 +20,12 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from image.digest import of
+from image.manifest import Descriptor
 from image.reference import parse
 from image.registry.client import RegistryClient
 from image.registry.endpoints import RegistrySettings
+from image.registry.source import Blob, Outgoing
 from image.registry.transport import redirected
 from model.errors import Damaged, FlotaError, NotFound, Unauthenticated, Unavailable
 from model.registries import Login
@@ -354,3 +360,55 @@ async def test_client_certificate_is_shown_to_the_registry_that_wants_it(
         async with using(told) as client:
             assert await pull(client, registry.host, tmp_path / "blob") == LAYER
             assert mirror.acts and registry.acts == []
+
+
+class Deaf:
+    """Opens uploads and reads no byte of them. In threads, as nothing of it is to be waited for."""
+
+    def __init__(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.held: list[socket.socket] = []
+        self.host = f"127.0.0.1:{self._listening.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._accept)
+
+    def __enter__(self) -> Deaf:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+        for one in self.held:
+            one.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                one = self._listening.accept()[0]
+                verb = one.recv(4096).split(b" ")[0]
+                if verb == b"PATCH":
+                    self.held.append(one)
+                    continue
+                status = b"202 A\r\nLocation: /v2/up" if verb == b"POST" else b"404 N"
+                one.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                one.close()
+
+
+async def test_registry_that_takes_nothing_is_given_up(client: RegistryClient, tmp_path: Path) -> None:
+    data = bytes(16 << 20)
+    path = tmp_path / "blob"
+    path.write_bytes(data)
+    blob = Blob(descriptor=Descriptor(digest=of(data), size=len(data)), path=path)
+    with Deaf() as deaf:
+        outgoing = Outgoing(
+            reference=parse(f"{deaf.host}/app:1"),
+            manifest=b"{}",
+            media_type="x",
+            config=b"{}",
+            layers=(blob,),
+        )
+        async with asyncio.timeout(30):
+            with pytest.raises(Unavailable, match="silent, or too slow"):
+                await client.push(outgoing)
+        assert len(deaf.held) == 5

@@ -41,6 +41,7 @@ class FakeRegistry:
     """Of a broken upload nothing is known any more."""
     mountable: set[str] = field(default_factory=set)
     """Repositories that have every blob."""
+    mounted: set[str] = field(default_factory=set)
     identity: str = ""
     """An identity token that the token service takes (OAuth 2's POST)."""
     retry_after: str = ""
@@ -113,7 +114,7 @@ class FakeRegistry:
         path, _, name = request.path.rpartition("/")
         if request.method == "PUT" and path.endswith("/manifests"):
             data = await request.read()
-            lacking = [part for part in _named_in(data) if part not in self.blobs]
+            lacking = [part for part in _named_in(data) if part not in {*self.blobs, *self.mounted}]
             if lacking:
                 error = {"code": "MANIFEST_BLOB_UNKNOWN", "message": f"no blob {lacking[0]}"}
                 return web.json_response({"errors": [error]}, status=400)
@@ -122,6 +123,7 @@ class FakeRegistry:
             return web.Response(status=201, headers={"Docker-Content-Digest": digest(data)})
         if request.method == "POST":
             if request.query.get("from") in self.mountable:
+                self.mounted.add(request.query["mount"])
                 return web.Response(status=201)
             name = f"u{len(self.uploads) + 1}"
             self.uploads[name] = bytearray()
