@@ -25,23 +25,11 @@ examples = settings(
 )
 DIGEST = of(b"x")
 PARTS = st.sampled_from(
-    [
-        "",
-        "v2",
-        "a",
-        "b-c",
-        "blobs",
-        "uploads",
-        "manifests",
-        "tags",
-        "list",
-        "referrers",
-        "_catalog",
-        "..",
-        ".",
-        "%2e",
-    ]
-    + ["A", "é", "\0", "\n", "latest", DIGEST, "0" * 32, "sha256:" + "g" * 64, "a" * 300, "-" * 5000 + "a"]
+    (
+        *("", "v2", "a", "b-c", "blobs", "uploads", "manifests", "tags", "list", "referrers", "_catalog"),
+        *("..", ".", "%2e", "A", "é", "\0", "\n", "latest", DIGEST, "0" * 32, "sha256:" + "g" * 64),
+        *("a" * 300, "-" * 5000 + "a"),
+    )
 )
 PATHS = st.builds("/".join, st.lists(PARTS, max_size=9)) | st.text(max_size=60)
 SEED = json.dumps(
