@@ -27,7 +27,9 @@ timeout "$4" flock "$3" true || { echo stuck; exit; }
 echo held
 while timeout 60 sh -c 'read -r _'; do :; done"""
 
-CHANGE = 'command -v flock >/dev/null && exec flock "$0" "$@"; exec "$@"'
+_CHANGE = 'command -v flock >/dev/null && exec flock "$0" "$@"; exec "$@"'
+
+_CHANGING = ("sh", "-c", _CHANGE, CHANGE_FILE)
 
 
 @contextlib.asynccontextmanager
@@ -55,4 +57,10 @@ async def locked(to: Transport) -> AsyncIterator[None]:
 
 def changing(argv: Sequence[str]) -> list[str]:
     """The words of a change: the next one to come waits for its end."""
-    return ["sh", "-c", CHANGE, CHANGE_FILE, *argv]
+    return [*_CHANGING, *argv]
+
+
+def changed_by(argv: Sequence[str]) -> list[str]:
+    """The words that `changing` was given; others are as they were."""
+    within = tuple(argv[: len(_CHANGING)]) == _CHANGING
+    return list(argv[len(_CHANGING) :] if within else argv)

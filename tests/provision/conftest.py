@@ -17,6 +17,13 @@ from tests.support import census
 RIG = os.environ.get("FLOTA_RIG", "pv")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Hosts are installed for real: on a busy machine the first one, with the bundle, takes minutes."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(600))
+
+
 @contextmanager
 def bare(folder: Path, count: int, name: str = "") -> Iterator[BareHosts]:
     """`name` sets one apart from another that stands at the same time."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from deploy.bundle import Bundle
 from deploy.fleetport import Invitation
 from deploy.hostfacts import Facts
+from deploy.hostlock import changed_by
 from deploy.hostprobe import BEGIN, END
 from deploy.inventory import Target
 from deploy.provision import LAST_WORDS
@@ -102,7 +103,7 @@ class FakeHost:
     async def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, root: bool = True
     ) -> Finished:
-        words = tuple(argv[4:] if argv[:2] == ["sh", "-c"] and len(argv) > 4 and "flock" in argv[2] else argv)
+        words = tuple(changed_by(argv))
         with self._call(words):
             failing = next((done for word, done in self.fails.items() if word in words), None)
             return failing or self._answer(words, stdin)
