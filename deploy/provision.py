@@ -114,7 +114,8 @@ class Provisioner:
                 else:
                     done += [self._waiting(wish, first) for wish in rest]
                 return done
-            await founded(transport)
+            if not self._dry:
+                await founded(transport)
             done += await together(self._host(wish, FleetOverTransport(transport)) for wish in rest)
             return done
         finally:

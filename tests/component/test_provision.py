@@ -162,3 +162,58 @@ async def test_no_more_hosts_than_asked_for_are_worked_on_at_once() -> None:
     run = Provisioner(connect, FakeSource(), Told(), parallel=3)
     outcomes = await run.add([wish(host.name) for host in hosts], fleet, no_founding)
     assert {one.result for one in outcomes} == {"added"} and connections.most == 3
+
+
+class Founding:
+    """A controller and two hosts, and what is done once the first runs."""
+
+    def __init__(self) -> None:
+        fleet = FakeFleet()
+        self.hosts = [FakeHost(name, fleet) for name in ("one", "two", "three")]
+        self.founded: list[str] = []
+
+    async def run(self, *, dry: bool = False) -> list[Outcome]:
+        async def founded(controller: Transport) -> None:
+            self.founded.append(controller.host)
+
+        run = Provisioner(FakeConnections(*self.hosts), FakeSource(), Told(), dry=dry)
+        wishes = [wish("two"), wish("one", controller=True), wish("three")]
+        return await run.add(wishes, None, founded)
+
+    @property
+    def state(self) -> list[tuple[object, ...]]:
+        return [state(host) for host in self.hosts]
+
+
+async def test_a_founded_fleet_has_its_controller_first_and_the_others_join_it() -> None:
+    founding = Founding()
+    outcomes = await founding.run()
+    assert [(one.name, one.result) for one in outcomes] == [
+        ("one", "added"), ("two", "added"), ("three", "added"),
+    ]  # fmt: skip
+    assert founding.founded == ["root@one"] and founding.hosts[0].fleet.tokens == set()
+    again = await founding.run()
+    assert {one.result for one in again} == {"already"}
+    founding.founded.clear()
+    assert {one.result for one in await founding.run(dry=True)} == {"already"} and founding.founded == []
+
+
+async def test_a_dry_run_of_a_founding_plans_every_host_and_founds_nothing() -> None:
+    founding = Founding()
+    assert {one.result for one in await founding.run(dry=True)} == {"planned"}
+    assert founding.founded == [] and all(len(host.calls) == 1 for host in founding.hosts)
+
+
+async def test_a_founding_that_is_cut_at_any_call_of_the_controllers_is_continued_to_the_same_end() -> None:
+    whole = Founding()
+    await whole.run()
+    for number in range(1, len(whole.hosts[0].calls) + 1):
+        for side in ("before", "after"):
+            founding = Founding()
+            first = founding.hosts[0]
+            first.cut = lambda n, s, at=(number, side): (n, s) == at  # type: ignore[misc]
+            await founding.run()
+            first.cut = lambda number, side: False
+            outcomes = await founding.run()
+            assert {one.result for one in outcomes} <= {"added", "already"}, (number, side, outcomes)
+            assert founding.state == whole.state, (number, side)

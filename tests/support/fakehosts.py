@@ -87,6 +87,7 @@ class FakeHost:
     current: str = ""
     incoming: bool = False
     member: bool = False
+    controls: bool = False
     running: set[str] = field(default_factory=set)
     ready: bool = True
     lock: str = "held"
@@ -159,6 +160,8 @@ class FakeHost:
 
     def _flota(self, words: tuple[str, ...], stdin: bytes) -> Finished:
         assert self.current, "no flota there"
+        if words[1] in ("info", "node", "token"):
+            return Finished(code=0, out=self._told(words[1]).encode())
         if words[1] == "join":
             assert not self.member, "it is a member already"
             assert not any("secret" in word for word in words)
@@ -167,11 +170,29 @@ class FakeHost:
         if words[1] == "down":
             self.member = False
             self.running.clear()
-        if words[1] in ("join", "agent"):
+        if words[1] == "up":
+            self.member = self.controls = True
+            self.running.add("controller")
+        if words[1] in ("join", "agent", "up"):
             self.running.add("agent")
             node = Node(id=self.ident, name=self.name, state="ready" if self.ready else "joining")
             self.fleet.nodes[self.name] = node
         return Finished(code=0)
+
+    def _told(self, what: str) -> str:
+        """What the controller's own command line says."""
+        assert "controller" in self.running, "no controller runs there"
+        if what == "info":
+            return json.dumps({"fleet_id": FLEET})
+        if what == "token":
+            self.fleet.made += 1
+            self.fleet.tokens.add(token := f"flota-1-secret-{self.fleet.made}")
+            return f"flota join {token} 192.0.2.1:7420\n"
+        nodes = self.fleet.nodes.values()
+        return "\n".join(
+            json.dumps({"host": {"id": one.id, "spec": {"name": one.name}, "state": one.state}})
+            for one in nodes
+        )
 
     @property
     def ident(self) -> str:
@@ -189,6 +210,8 @@ class FakeHost:
         ]  # fmt: skip
         if self.current:
             lines += ["opt ours", f"release {self.current}"]
+        if self.controls:
+            lines.append(f"controls {FLEET}")
         if self.member:
             lines.append(f"member {FLEET} {self.ident} {self.name}")
         return "\n".join((*lines, END, ""))
