@@ -155,6 +155,11 @@ async def _add(
     )
     if any(wish.controller for wish in wanted):
         return await run.add(wanted, None, founded), fleet_id
+    if not app.elsewhere and operators_fleet() == ("", ""):
+        raise InvalidInput(
+            "this machine knows of no fleet that hosts could be added to",
+            hint="Found one: flota host add --controller USER@HOST …; or set FLOTA_HOST",
+        )
     fleet = FleetOverApi(app)
     fleet_id = (await fleet.view()).fleet_id  # before any host is touched
     return await run.add(wanted, fleet, founded), fleet_id

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.context import operators_fleet
+from cli.main import run
 from deploy.inventory import Target
 from deploy.roster import KnownHost, Roster
 from model.errors import InvalidInput
@@ -54,6 +55,16 @@ def test_credentials_are_for_their_owner_alone_and_the_last_fleet_founded_is_the
     assert operators_fleet()[0] and not (Roster(ONE).folder / "admin.json").exists()
     Roster(TWO).end()
     assert operators_fleet() == ("", "")
+
+
+def test_hosts_are_not_added_to_no_fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in ("FLOTA_HOST", "FLOTA_CREDENTIALS"):
+        monkeypatch.delenv(name, raising=False)
+    assert run(["host", "add", "root@192.0.2.1"]) == 1
+    assert "knows of no fleet" in (said := capsys.readouterr().err) and "--controller" in said
 
 
 def test_a_file_that_was_spoilt_is_told_by_its_name_and_kept(tmp_path: Path) -> None:
