@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from api import client
 from cli.context import operators_fleet
 from cli.main import run
 from deploy.inventory import Target
@@ -63,6 +64,9 @@ def test_hosts_are_not_added_to_no_fleet(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     for name in ("FLOTA_HOST", "FLOTA_CREDENTIALS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(
+        client, "DEFAULT_ENDPOINTS", (f"unix://{tmp_path}/none",)
+    )  # this machine may have one
     assert run(["host", "add", "root@192.0.2.1"]) == 1
     assert "knows of no fleet" in (said := capsys.readouterr().err) and "--controller" in said
 
