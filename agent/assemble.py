@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from agent import etcfiles, inroot, ocispec
 from agent.context import Context
 from agent.endpoints import HOST, in_namespace, mode_of, owner
-from agent.oci import process, users
+from agent.oci import cgroups, process, users
 from agent.runtime.base import Bundle
 from aio.subprocess import Completed, run
 from aio.supervisor import in_thread
@@ -112,7 +112,8 @@ async def bundle(
     facts = ocispec.ContainerFacts(
         hostname=hostname,
         rootfs=root,
-        cgroups_path=f"{context.cgroup_parent}/{want.id}",
+        cgroups_path=cgroups.oci_path(context.cgroup_parent, want.id),
+        steering=cgroups.scope_properties(context.cgroup_parent, stop_grace=spec.stop_grace),
         netns=netns,
         etc=etc,
         mounts=mounts,

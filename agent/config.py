@@ -24,8 +24,15 @@ class AgentConfig(Struct):
     behind_nat: bool = False
     """Others reach it only by answering: it is on encrypted networks alone."""
     cgroup_parent: str = "/flota"
+    """A path, or a slice of systemd's."""
+    cgroup_driver: str = ""
+    """Of `agent.oci.cgroups.DRIVERS`; empty: systemd where it runs and cgroups are v2."""
     labels: Mapping[str, str] = {}
     insecure_registries: tuple[str, ...] = ()
     """Registry hosts that may be spoken to over plain HTTP; loopback always may."""
     network_drivers: tuple[str, ...] = ()
     """Third parties' (docs/drivers.md)."""
+    processes_unit: str = ""
+    """Unit of systemd that keeps the supervisor of what outlives the agent; empty: the agent does."""
+    log_level: str = ""
+    """Of `aio.service.LEVELS`; empty: info."""

@@ -43,6 +43,7 @@ class Context:
     limits: HostLimits
     seccomp: SeccompPolicy | None
     cgroup_parent: str
+    """As it was chosen: a slice's name or a path (`agent.oci.cgroups`)."""
     boot_id: str
     view: View = field(default_factory=View)
     addresses: Addresses = field(default_factory=Addresses)

@@ -31,7 +31,14 @@ SAFE_RUNC = (1, 2, 8)
 
 
 async def measure(
-    *, name: str, address: str, controller: str, driver: str, labels: Mapping[str, str], runc: str = "runc"
+    *,
+    name: str,
+    address: str,
+    controller: str,
+    driver: str,
+    labels: Mapping[str, str],
+    cgroup_driver: str = "",
+    runc: str = "runc",
 ) -> HostFacts:
     """`address` empty: the source address of the way to `controller`. Raises Unsupported without one."""
     where = address or source_address(controller)
@@ -45,6 +52,7 @@ async def measure(
         kernel=platform.release(),
         os_name=_os_name(),
         cgroup=_cgroup_mode(),
+        cgroup_driver=cgroup_driver,
         runtime=version,
         storage_driver=driver,
         version=VERSION,

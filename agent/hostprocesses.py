@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from agent import naming
 from aio.inotify import DirectoryBells
 from aio.supervisor import Supervisor
@@ -52,7 +54,8 @@ class HostProcesses(Protocol):
 
 class SupervisedProcesses:
     """`logs` is the folder for what they say; `proxy` who tells the proxy what to serve; `own_cgroup` the
-    cgroup that they move to, if any; `options` are for the resolver's command line."""
+    cgroup that they move to, if any; `unit` the service manager's that keeps the supervisor in our stead;
+    `options` are for the resolver's command line."""
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class SupervisedProcesses:
         *,
         proxy: ProxyFeed | None = None,
         own_cgroup: str = "",
+        unit: str = "",
         options: Sequence[str] = (),
     ) -> None:
         self.changed: Callable[[], None] = lambda: None
@@ -73,6 +77,8 @@ class SupervisedProcesses:
         self._keeper: Keeper | None = None
         words = ("--cgroup", own_cgroup) if own_cgroup else ()
         self._child = _child(run_dir, logs, "supervisor", "net.supervise", FOLDER, VERSION, *words)
+        if unit:
+            self._child = replace(self._child, argv=(), log=f"`systemctl status {unit}`")
         self._children = Children(
             children={
                 "resolver": _child(
@@ -119,6 +125,12 @@ class FakeProcesses:
 
     async def run(self) -> None:
         return
+
+
+async def stop_supervisor(run: str) -> None:
+    """End the one that an agent on this run folder (that of all sockets) started, for a service manager to
+    start the next; what it kept lives on. Idempotent."""
+    await stop_process(str(Path(run) / "agent" / FOLDER))
 
 
 async def stop(run_dir: Path) -> None:

@@ -8,16 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from msgspec.structs import replace
 
-from agent import facts, hostlimits, join
+from agent import cgroup, facts, hostlimits, join, purge
 from agent.config import AgentConfig
 from agent.context import Context
 from agent.dial import Dialer
@@ -25,8 +24,10 @@ from agent.host import HostAgent
 from agent.hostapi import HostApi
 from agent.hostprocesses import SupervisedProcesses
 from agent.journal import Journal
+from agent.livesettings import LiveSettings
 from agent.logs import LogReader
 from agent.naming import NameService
+from agent.oci import cgroups
 from agent.offload import OffloadProbe, remembered
 from agent.rotation import LogRotator
 from agent.runtime.conmon import ConmonRuntime
@@ -34,7 +35,10 @@ from agent.session import keep_session
 from agent.underlay import Underlay
 from agent.volumes import Volumes
 from aio.clock import SystemClock
-from aio.supervisor import Supervisor
+from aio.sdnotify import Notifier, booted
+from aio.service import Hooks, start_log, until_signalled
+from aio.subprocess import run as command
+from aio.supervisor import Supervisor, in_thread
 from api.listen import serve_unix
 from api.server import host_app, runner
 from image.drivers.choice import choose
@@ -53,16 +57,23 @@ BLOCKED = 0.1
 """Seconds of a blocked event loop that are worth a line in the log."""
 
 
-async def run(config: AgentConfig, ready: asyncio.Event | None = None) -> None:
-    """Be this host's agent until cancelled; `ready` is set once everything that ran is adopted. Raises
-    FlotaError when it can't start."""
+async def run(
+    config: AgentConfig,
+    ready: asyncio.Event | None = None,
+    *,
+    hooks: Hooks | None = None,
+    reread: Callable[[], AgentConfig] | None = None,
+) -> None:
+    """Be this host's agent until cancelled; `ready` is set once everything that ran is adopted. `reread`: the
+    settings as they are when `hooks` tell to reload them. Raises FlotaError when it can't start."""
     backend.add(load(config.network_drivers))
     state, run_dir = Path(config.state_dir), Path(config.run_dir)
     enrollment = join.load(state)
     journal = await Journal.open(state)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(journal.close)
-        context = await _context(config, journal, enrollment, stack)
+        registry = RegistryClient(insecure=config.insecure_registries)
+        context = await _context(config, journal, enrollment, registry, stack)
         supervisor = await stack.enter_async_context(Supervisor("agent"))
         agent = HostAgent(context, journal, supervisor)
         _connect_volumes(context, agent)
@@ -89,6 +100,10 @@ async def run(config: AgentConfig, ready: asyncio.Event | None = None) -> None:
         probe = OffloadProbe(context, journal, agent.replanned, agent.resettle, try_ways, agent.drifted)
         supervisor.start("offload", probe.run, restart=True)
         log.info("agent of host %s is ready", context.facts.hostname)
+        if hooks is not None:
+            live = LiveSettings(config, reread or (lambda: config), agent, registry.trust)
+            hooks.reload = live.reload
+            hooks.ready.set()
         if ready is not None:
             ready.set()
         epoch = await _next_epoch(journal)
@@ -112,20 +127,24 @@ async def _until_failure(journal: Journal, session: Coroutine[Any, Any, None]) -
 
 
 async def _context(
-    config: AgentConfig, journal: Journal, enrollment: join.Enrollment, stack: contextlib.AsyncExitStack
+    config: AgentConfig,
+    journal: Journal,
+    enrollment: join.Enrollment,
+    registry: RegistryClient,
+    stack: contextlib.AsyncExitStack,
 ) -> Context:
     state, run_dir = Path(config.state_dir), Path(config.run_dir)
     run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-    (run_dir / "cgroup-parent").write_text(config.cgroup_parent)  # for a purge without an agent
-    images = ImageStore(
-        state / "images",
-        driver_choice=choose(state / "images"),
-        source=RegistryClient(insecure=config.insecure_registries),
+    parent = cgroups.parent_of(
+        config.cgroup_driver, config.cgroup_parent, booted=booted(), unified=cgroup.is_unified()
     )
+    (run_dir / purge.PARENT_NOTE).write_text(parent)  # for a purge without an agent
+    lacking = await in_thread(cgroup.provide, parent)
+    images = ImageStore(state / "images", driver_choice=choose(state / "images"), source=registry)
     await images.open()
     stack.push_async_callback(images.close)
     proxy = ProxyFeed(run_dir)
-    processes_cgroup = f"{config.cgroup_parent}-processes"
+    processes_cgroup = await _processes_cgroup(config)
     kernel = host_kernel(run_dir, own_cgroup=processes_cgroup)
     network = NetReconciler(run_dir, kernel=kernel, proxy=proxy, controllers=lambda: _controllers(enrollment))
     stack.push_async_callback(network.close)
@@ -136,6 +155,7 @@ async def _context(
         controller=_controller(enrollment),
         driver=images.driver[0],
         labels=config.labels,
+        cgroup_driver=cgroups.driver_of(parent),
     )
     volumes = Volumes(state / "volumes", journal, dict)
     volumes.open()
@@ -144,22 +164,45 @@ async def _context(
         facts=remembered(
             journal,
             facts.boot_id(),
-            replace(measured, wireguard=kernel.encrypts, behind_nat=config.behind_nat),
+            replace(
+                measured,
+                wireguard=kernel.encrypts,
+                behind_nat=config.behind_nat,
+                warnings=(*measured.warnings, *lacking),
+            ),
         ),
         images=images,
-        runtime=ConmonRuntime(str(run_dir), cgroup_parent=config.cgroup_parent),
+        runtime=ConmonRuntime(str(run_dir), cgroup_parent=parent, former_parents=_former(config)),
         network=network,
         volumes=volumes,
         names=NameService(run_dir),
-        processes=SupervisedProcesses(run_dir, state, proxy=proxy, own_cgroup=processes_cgroup),
+        processes=SupervisedProcesses(
+            run_dir, state, proxy=proxy, own_cgroup=processes_cgroup, unit=config.processes_unit
+        ),
         clock=SystemClock(),
         state=state,
         run=run_dir,
         limits=limits,
         seccomp=hostlimits.load_seccomp(limits),
-        cgroup_parent=config.cgroup_parent,
+        cgroup_parent=parent,
         boot_id=facts.boot_id(),
     )
+
+
+async def _processes_cgroup(config: AgentConfig) -> str:
+    """Where those go that outlive us: into a unit's, which only systemd can say, or one beside the
+    containers'."""
+    unit = config.processes_unit
+    if not unit:
+        return cgroups.processes_place(config.cgroup_parent)
+    done = await command(["systemctl", "show", "--property=ControlGroup", "--value", unit], deadline=10)
+    return done.stdout.decode().strip() or f"/system.slice/{unit}"
+
+
+def _former(config: AgentConfig) -> tuple[str, ...]:
+    """Where the other driver, or an agent that knew but one, would have put containers that still run."""
+    wish = config.cgroup_parent
+    return () if cgroups.is_slice(wish) else (wish, f"{wish.strip('/').replace('/', '-')}.slice")
 
 
 def _controllers(enrollment: join.Enrollment) -> list[str]:
@@ -208,17 +251,14 @@ async def _watchdog() -> None:
             log.warning("the event loop was blocked for %.0f ms", late * 1000)
 
 
-def main(config: AgentConfig) -> None:
-    """As a process of its own: until SIGTERM or SIGINT. Logs go to standard error."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def main(config: AgentConfig, reread: Callable[[], AgentConfig] | None = None) -> None:
+    """As a process of its own: until SIGTERM or SIGINT; SIGHUP has `reread` called. Logs go to standard
+    error."""
+    notifier = Notifier.taken()
+    start_log(config.log_level)
 
-    async def until_signalled() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await run(config)
+    async def work(hooks: Hooks) -> None:
+        await run(config, hooks=hooks, reread=reread)
 
     asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
-    asyncio.run(until_signalled())
+    asyncio.run(until_signalled(work, notifier, "agent"))

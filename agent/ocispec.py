@@ -55,7 +55,7 @@ def container_config(
         "root": {"path": facts.rootfs, "readonly": spec.read_only or strict},
         "hostname": facts.hostname,
         "mounts": mounts.table(spec, facts, host),
-        "annotations": dict(resources.annotations_of(spec)),
+        "annotations": {**resources.annotations_of(spec), **facts.steering},
         "linux": _linux(spec, facts, host, seccomp=_filter(spec, held, seccomp, abi32=facts.abi32)),
     }
 

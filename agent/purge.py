@@ -13,12 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent import hostprocesses
-from agent.cgroup import CgroupFiles
+from agent.cgroup import is_unified
+from agent.oci.cgroups import is_slice
 from agent.runtime.base import Runtime
 from agent.runtime.conmon import ConmonRuntime
+from aio.subprocess import run as command
 from image.drivers.mounts import unmount
 from model.errors import CommandFailed, FlotaError
 from net.reconciler import NetReconciler
+
+PARENT_NOTE = "cgroup-parent"
+SLICE_DEADLINE = 60.0
 
 
 def purge(state: str, run: str) -> None:
@@ -33,7 +38,10 @@ async def _purge(state: Path, run: Path) -> None:
         with _told(failures):
             parent = cgroup_parent(run)
             await delete_all(ConmonRuntime(str(run), cgroup_parent=parent), failures)
-            remove_cgroups(parent)
+            if is_slice(parent):
+                (await command(["systemctl", "stop", parent], deadline=SLICE_DEADLINE)).check()
+            else:
+                remove_cgroups(parent)
         network = NetReconciler(run)
         await network.start()
         try:
@@ -70,17 +78,16 @@ async def delete_all(runtime: Runtime, failures: list[FlotaError]) -> None:
 
 
 def cgroup_parent(run: Path) -> str:
-    """What the last agent on this run folder was started with; it leaves a note."""
+    """What the last agent on this run folder had; it leaves a note."""
     try:
-        return (run / "cgroup-parent").read_text().strip()
+        return (run / PARENT_NOTE).read_text().strip()
     except FileNotFoundError:
         return "/flota"
 
 
 def remove_cgroups(parent: str, root: str = "/sys/fs/cgroup") -> None:
     """The empty cgroups of our parent, leaves first, in every hierarchy."""
-    unified = CgroupFiles(root, parent).unified
-    for hierarchy in [Path(root)] if unified else [p for p in Path(root).iterdir() if p.is_dir()]:
+    for hierarchy in [Path(root)] if is_unified(root) else [p for p in Path(root).iterdir() if p.is_dir()]:
         base = hierarchy / parent.strip("/")
         if base.is_dir():
             for path, _, _ in os.walk(base, topdown=False):

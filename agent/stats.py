@@ -38,7 +38,10 @@ def usage(files: CgroupFiles, container: str) -> Usage | None:
     """None when the container has no cgroup."""
     pids = files.number(container, "pids", "pids.current")
     if pids is None:
-        return None
+        found = len(files.pids(container))  # a host whose kernel, or whose v2 subtree, does not count them
+        if not found:
+            return None
+        pids = found
     read = _v2 if files.unified else _v1
     limit = files.number(container, "pids", "pids.max") or 0
     return read(files, container, pids, limit)

@@ -61,6 +61,7 @@ TABLE: dict[str, str] = {
     "down": "cli.commands.daemons:down",
     "agent": "cli.commands.daemons:agent",
     "controller": "cli.commands.daemons:controller",
+    "processes": "cli.commands.daemons:processes",
     "completion": "cli.commands.completion:completion",
 }
 

@@ -7,10 +7,11 @@ that the next one inherits.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 
@@ -61,6 +62,30 @@ def store(root: str, flags: Mapping[str, Any]) -> None:
     with open(f"{path}.new", "w") as file:
         json.dump(said, file, indent=1)
     os.rename(f"{path}.new", path)
+
+
+@contextlib.contextmanager
+def trial(root: str, flags: Mapping[str, Any]) -> Iterator[bool]:
+    """For a daemon that has no words but these: they are remembered, unless the block fails. Yields whether
+    they are others than before."""
+    try:
+        with open(_path(root), "rb") as file:
+            before = file.read()
+    except FileNotFoundError:
+        before = b""
+    known = load(root)
+    store(root, flags)
+    try:
+        yield load(root) != known
+    except BaseException:
+        if before:
+            with open(f"{_path(root)}.new", "wb") as file:
+                file.write(before)
+            os.rename(f"{_path(root)}.new", _path(root))
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(_path(root))
+        raise
 
 
 def _path(root: str) -> str:

@@ -34,6 +34,8 @@ class ControllerConfig(Struct):
     liveness: Policy = Policy()
     network_drivers: tuple[str, ...] = ()
     """Third parties' (docs/drivers.md)."""
+    log_level: str = ""
+    """Of `aio.service.LEVELS`; empty: info."""
 
 
 def check_config(config: ControllerConfig) -> ControllerConfig:

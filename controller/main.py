@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from aio.clock import SystemClock
+from aio.sdnotify import Notifier
+from aio.service import Hooks, set_level, start_log, until_signalled
 from aio.supervisor import in_thread
 from api.listen import serve_tls, serve_unix, server_context
 from api.server import controller_app, runner
@@ -45,9 +46,15 @@ class Credentials(Struct):
     key: str
 
 
-async def run(config: ControllerConfig, ready: asyncio.Event | None = None) -> None:
-    """Be the controller until cancelled; `ready` is set once the API answers. Raises FlotaError when it
-    can't start."""
+async def run(
+    config: ControllerConfig,
+    ready: asyncio.Event | None = None,
+    *,
+    hooks: Hooks | None = None,
+    reread: Callable[[], ControllerConfig] | None = None,
+) -> None:
+    """Be the controller until cancelled; `ready` is set once the API answers. `reread`: the settings as they
+    are when `hooks` tell to reload them. Raises FlotaError when it can't start."""
     check_config(config)
     backend.add(load(config.network_drivers))
     store = await open_store(config)
@@ -68,14 +75,33 @@ async def run(config: ControllerConfig, ready: asyncio.Event | None = None) -> N
             lambda fleet_id: Authority.open(keys, fleet_id),
             options,
         )
-        async with controller, serving(config, controller):
+        async with controller, serving(config, controller) as context:
             await in_thread(write_credentials, config, controller, address)
             log.info("the controller of fleet %s is ready", controller.info().name)
+            if hooks is not None:
+                hooks.heart = store.beat
+                hooks.reload = lambda: reload(config, (reread or (lambda: config))(), controller, context)
+                hooks.ready.set()
             if ready is not None:
                 ready.set()
             await asyncio.Event().wait()
     finally:
         await store.close()
+
+
+async def reload(
+    before: ControllerConfig, now: ControllerConfig, controller: Controller, context: ssl.SSLContext | None
+) -> str:
+    """A new server certificate, for connections from now on, and another log level; what became of it, in
+    words. Raises FlotaError."""
+    set_level(now.log_level)
+    if context is not None:
+        await in_thread(certify, before, controller.authority, context)
+    kept = [name for name in before.__struct_fields__ if name != "log_level"]
+    later = [name for name in kept if getattr(before, name) != getattr(now, name)]
+    said = "a new certificate" if context is not None else "log level"
+    words = ", ".join(name.replace("_", " ") for name in later)
+    return f"{said}; with the next start: {words}" if later else said
 
 
 async def open_store(config: ControllerConfig) -> Store:
@@ -87,11 +113,13 @@ async def open_store(config: ControllerConfig) -> Store:
 
 
 @contextlib.asynccontextmanager
-async def serving(config: ControllerConfig, controller: Controller) -> AsyncIterator[None]:
-    """The API over TLS if there is a port, and on the unix socket: who finds that finds all of it open."""
+async def serving(config: ControllerConfig, controller: Controller) -> AsyncIterator[ssl.SSLContext | None]:
+    """The API over TLS if there is a port, and on the unix socket: who finds that finds all of it open.
+    Yields what TLS connections are made of."""
     ca = controller.authority.pem.decode()
     app = runner(controller_app(controller, fleet_id=controller.info().fleet_id, ca=ca))
     await app.setup()
+    context = None
     try:
         if config.port:
             context = await in_thread(tls_context, config, controller.authority)
@@ -100,7 +128,7 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         await serve_unix(app, config.socket, group=config.socket_group)
         try:
-            yield
+            yield context
         finally:
             Path(config.socket).unlink(missing_ok=True)
     finally:
@@ -109,6 +137,17 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
 
 def tls_context(config: ControllerConfig, authority: Authority) -> ssl.SSLContext:
     """A fresh server certificate at each start, as names and addresses change."""
+    certificate, key = new_pair(config, authority)
+    return server_context(certificate=certificate, key=key, ca=str(Path(config.state_dir) / "pki" / "ca.pem"))
+
+
+def certify(config: ControllerConfig, authority: Authority, context: ssl.SSLContext) -> None:
+    """A fresh certificate for one that serves; connections that stand keep theirs."""
+    context.load_cert_chain(*new_pair(config, authority))
+
+
+def new_pair(config: ControllerConfig, authority: Authority) -> tuple[str, str]:
+    """Files of a certificate for the names and addresses that this host has now, and of its key."""
     folder = Path(config.state_dir) / "pki"
     local = ("localhost", "127.0.0.1", "::1", socket.gethostname())
     names = dict.fromkeys((advertised(config), *config.names, *local))
@@ -116,7 +155,7 @@ def tls_context(config: ControllerConfig, authority: Authority) -> ssl.SSLContex
     certificate, key = folder / "controller.pem", folder / "controller.key"
     write_private(key, pair.key)
     write_private(certificate, pair.certificate, mode=0o644)
-    return server_context(certificate=str(certificate), key=str(key), ca=str(folder / "ca.pem"))
+    return str(certificate), str(key)
 
 
 def advertised(config: ControllerConfig) -> str:
@@ -149,16 +188,13 @@ def write_credentials(config: ControllerConfig, controller: Controller, address:
     write_private(path, encode_json(credentials))
 
 
-def main(config: ControllerConfig) -> None:
-    """As a process of its own: until SIGTERM or SIGINT. Logs go to standard error."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def main(config: ControllerConfig, reread: Callable[[], ControllerConfig] | None = None) -> None:
+    """As a process of its own: until SIGTERM or SIGINT; SIGHUP has `reread` called. Logs go to standard
+    error."""
+    notifier = Notifier.taken()
+    start_log(config.log_level)
 
-    async def until_signalled() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await run(config)
+    async def work(hooks: Hooks) -> None:
+        await run(config, hooks=hooks, reread=reread)
 
-    asyncio.run(until_signalled())
+    asyncio.run(until_signalled(work, notifier, "controller"))

@@ -7,7 +7,7 @@ FLOTA_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 FLOTA_VENV=$FLOTA_HOME/.venv
 FLOTA_PACKAGES="runc conmon nftables libnftables1 iproute2 golang-github-containers-common tini wireguard-go"
 FLOTA_DEMO_PACKAGES="busybox-static"
-FLOTA_TEST_PACKAGES="busybox-static curl docker-registry haproxy skopeo umoci iperf3 strace procps ufw firewalld dbus-daemon openssh-server sudo"
+FLOTA_TEST_PACKAGES="busybox-static curl docker-registry haproxy skopeo umoci iperf3 strace procps ufw firewalld dbus-daemon openssh-server sudo systemd"
 FLOTA_FULL_TEST_PACKAGES="docker.io iptables"
 FLOTA_BENCH_PACKAGES="busybox-static docker.io haproxy iperf3 iptables procps containernetworking-plugins dnsmasq-base"
 

@@ -160,6 +160,8 @@ class HostFacts(Struct):
     os_name: str = ""
     cgroup: str = ""
     """v1, v2 or hybrid."""
+    cgroup_driver: str = ""
+    """Who makes containers' cgroups: `systemd`, or with `cgroupfs` the runtime itself."""
     runtime: str = ""
     storage_driver: str = ""
     version: str = ""

@@ -59,6 +59,8 @@ class ContainerFacts(Struct):
     passwd: bytes = b""
     """The image's /etc/passwd and /etc/group as far as the container's writable layer has them, bounded."""
     group: bytes = b""
+    steering: Mapping[str, str] = {}
+    """Annotations for the runtime (`agent.oci.cgroups.scope_properties`)."""
     profile: Profile = "default"
     abi32: bool = True
     """Programs of the host's 32-bit ABI may run in it (`agent.inroot.has_abi32`). Without, the seccomp filter

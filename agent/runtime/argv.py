@@ -15,15 +15,20 @@ SYNC_FD, START_FD, ATTACH_FD = 3, 4, 5
 
 
 class Programs(Struct):
-    """Absolute paths of what we run, and runc's state directory."""
+    """Absolute paths of what we run, runc's state directory, and its cgroup driver."""
 
     runc: str
     conmon: str
     root: str
+    systemd: bool = False
 
 
 def runc(programs: Programs, *words: str) -> list[str]:
-    return [programs.runc, "--root", programs.root, *words]
+    return [programs.runc, "--root", programs.root, *_driver(programs), *words]
+
+
+def _driver(programs: Programs) -> list[str]:
+    return ["--systemd-cgroup"] if programs.systemd else []
 
 
 def conmon_create(
@@ -77,6 +82,7 @@ def _conmon(programs: Programs, container: str, directory: str, *, bundle: str) 
         programs.conmon,
         *("--api-version", "1", "-c", container, "-u", container, "-n", container[:12]),
         *("-r", programs.runc, "--runtime-arg", f"--root={programs.root}"),
+        *(f"--runtime-arg={word}" for word in _driver(programs)),
         *("-b", bundle, "-P", f"{directory}/conmon.pid"),
         *("--exit-dir", directory, "--persist-dir", directory),
         *("--log-level", "error", "--full-attach", "--no-sync-log"),

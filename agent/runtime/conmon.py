@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from agent.cgroup import CgroupFiles
+from agent.oci.cgroups import is_slice
 from agent.runtime import argv, execfolder, exits
 from agent.runtime.argv import Programs
 from agent.runtime.attach import STDIN_ONCE, Attachment, control
@@ -44,8 +45,9 @@ DEADLINES = Deadlines()
 
 
 class ConmonRuntime:
-    """`run_root` holds runc's state (on a tmpfs: it must not outlive a boot). `cgroup_parent` is ours alone;
-    each container has the cgroup `<cgroup_parent>/<id>` and nothing else lives there."""
+    """`run_root` holds runc's state (on a tmpfs: it must not outlive a boot). `cgroup_parent`, a path or a
+    slice of systemd's, is ours alone, with a cgroup for each container; `former_parents` are those of earlier
+    starts."""
 
     def __init__(
         self,
@@ -54,17 +56,19 @@ class ConmonRuntime:
         runc: str = "runc",
         conmon: str = "conmon",
         cgroup_parent: str = "/flota",
+        former_parents: Sequence[str] = (),
         deadlines: Deadlines = DEADLINES,
         cgroup_root: str = "/sys/fs/cgroup",
     ) -> None:
         root = os.path.join(run_root, "runc")
         os.makedirs(root, mode=0o700, exist_ok=True)
-        self._programs = Programs(runc=_find(runc), conmon=_find(conmon), root=root)
+        systemd = is_slice(cgroup_parent)
+        self._programs = Programs(runc=_find(runc), conmon=_find(conmon), root=root, systemd=systemd)
         self._deadlines = deadlines
         self._env = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
         self._states = RuncState(root)
         self._turns = asyncio.Semaphore(2 * (os.cpu_count() or 1))
-        self.cgroups = CgroupFiles(cgroup_root, cgroup_parent)
+        self.cgroups = CgroupFiles(cgroup_root, cgroup_parent, former_parents)
 
     def cgroups_path(self, container: str) -> str:
         """What goes to `linux.cgroupsPath` of the container's configuration."""

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 
-from agent.cgroup import CgroupFiles
+from agent.cgroup import CgroupFiles, members
 from model.errors import DeadlineExceeded
 
 _PAUSE = 0.005
@@ -34,20 +34,26 @@ async def sweep(files: CgroupFiles, container: str, *, deadline: float) -> None:
 
 
 def _removed(leaf: str) -> bool:
+    """With those that the container made in it."""
     try:
-        os.rmdir(leaf)
+        for folder, _, _ in os.walk(leaf, topdown=False):
+            os.rmdir(folder)
         return True
     except FileNotFoundError:
-        return True
+        return not os.path.isdir(leaf)
     except OSError:
         _kill_all(leaf)
         return False
 
 
 def _kill_all(leaf: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        with open(os.path.join(leaf, "cgroup.procs"), encoding="ascii") as file:
-            pids = [int(line) for line in file]
-        for pid in pids:
+    """All at once where the kernel can (cgroup v2 from Linux 5.14 on): nobody can fork away."""
+    switch = os.path.join(leaf, "cgroup.kill")
+    if os.path.exists(switch):
+        with contextlib.suppress(OSError), open(switch, "w", encoding="ascii") as file:
+            file.write("1")
+        return
+    for folder, _, _ in os.walk(leaf):
+        for pid in members(folder):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

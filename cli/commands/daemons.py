@@ -9,19 +9,24 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from cli import daemon, remembered
+from cli import daemon, keptdaemons, remembered
 from cli.context import out
 from cli.parse.container import pairs
 from model.errors import AlreadyExists, Forbidden, InvalidInput
 from model.whereabouts import joined, parted
 
+if TYPE_CHECKING:
+    from agent.config import AgentConfig
+    from controller.config import ControllerConfig
+
 ROOT, RUN, PORT = "/var/lib/flota", "/run/flota", 7420
 DAEMONS = ("agent", "controller")
+LEVELS = ("debug", "info", "warning", "error")
 F = Callable[..., Any]
 
 
@@ -61,9 +66,18 @@ AGENT = (
         "--behind-nat/--no-behind-nat", default=False, help="Others can't begin to speak with this host"
     ),
     click.option("--label", multiple=True, help="KEY=VALUE of this host, for constraints"),
-    click.option("--cgroup-parent", default="", help="Cgroup of all containers; /flota without"),
+    click.option("--cgroup-parent", default="", help="Cgroup or slice of all containers; /flota without"),
+    click.option(
+        "--cgroup-driver", default="", help="systemd or cgroupfs; systemd without, where it runs cgroup v2"
+    ),
     click.option("--insecure-registry", multiple=True, help="Registry host to speak plain HTTP to"),
 )
+LOG = (
+    click.option(
+        "--log-level", default="", type=click.Choice(("", *LEVELS)), metavar="LEVEL",
+        help=f"What daemons write to their log: {', '.join(LEVELS)}; info without",
+    ),
+)  # fmt: skip
 DRIVERS = (click.option("--network-driver", multiple=True, help="A third party's, installed beside flota"),)
 CONTROLLER = (
     click.option("--port", default=0, type=click.IntRange(0, 65535), help=f"TCP port; {PORT} without"),
@@ -82,7 +96,7 @@ def _with(*groups: tuple[F, ...]) -> Callable[[F], F]:
 
 
 @click.command()
-@_with(PLACES, AGENT, CONTROLLER, DRIVERS)
+@_with(PLACES, AGENT, CONTROLLER, DRIVERS, LOG)
 def up(root: str, run_: str, **flags: Any) -> None:
     """Start a fleet on this host: a controller and an agent, nothing else needed."""
     _need_root()
@@ -96,7 +110,7 @@ def up(root: str, run_: str, **flags: Any) -> None:
         remembered.store(root, flags)
     _start_agent(root, run_, flags)
     remembered.store(root, flags)
-    out(f"The fleet is up: controller and agent run on this host (logs in {root}/log).")
+    out(f"The fleet is up: controller and agent run on this host ({keptdaemons.logs(root, run_)}).")
     out("")
     out("  flota node ls                      # the hosts")
     out("  flota run -it --rm IMAGE sh        # a container")
@@ -104,7 +118,7 @@ def up(root: str, run_: str, **flags: Any) -> None:
 
 
 @click.command()
-@_with(PLACES, AGENT, DRIVERS)
+@_with(PLACES, AGENT, DRIVERS, LOG)
 @click.argument("token")
 @click.argument("controller", metavar="ADDRESS:PORT")
 def join(root: str, run_: str, token: str, controller: str, **flags: Any) -> None:
@@ -138,8 +152,7 @@ def down(root: str, run_: str, purge: bool, only: str) -> None:
     _need_root()
     if only and purge:
         raise InvalidInput("what is purged is all of it", hint="Leave out --only")
-    names = (only,) if only else DAEMONS
-    stopped = [name for name in names if daemon.stop(run_, name)]
+    stopped = keptdaemons.stop(root, run_, (only,) if only else DAEMONS, for_good=purge)
     if purge:
         from agent.purge import purge as remove_everything
 
@@ -150,7 +163,7 @@ def down(root: str, run_: str, purge: bool, only: str) -> None:
 
 
 @click.command()
-@_with(PLACES, AGENT, DRIVERS)
+@_with(PLACES, AGENT, DRIVERS, LOG)
 @click.option("--detach", is_flag=True, help="In the background; return when it answers")
 def agent(root: str, run_: str, detach: bool, **flags: Any) -> None:
     """Be this host's agent (in the foreground), as `up` or `join` set it up."""
@@ -160,26 +173,49 @@ def agent(root: str, run_: str, detach: bool, **flags: Any) -> None:
         _start_agent(root, run_, flags)
         remembered.store(root, flags)
         return
-    from agent.config import AgentConfig
     from agent.main import main
 
-    config = AgentConfig(
+    again = _reread(root)
+    _as_daemon(
+        run_,
+        "agent",
+        lambda: main(_agent_config(root, run_, flags), lambda: _agent_config(root, run_, again())),
+    )
+
+
+def _agent_config(root: str, run: str, flags: dict[str, Any]) -> AgentConfig:
+    from agent.config import AgentConfig
+
+    return AgentConfig(
         state_dir=f"{root}/agent",
-        run_dir=f"{run_}/agent",
-        socket=f"{run_}/agent.sock",
+        run_dir=f"{run}/agent",
+        socket=f"{run}/agent.sock",
         name=flags["name"],
         address=flags["address"],
         behind_nat=flags["behind_nat"],
         cgroup_parent=flags["cgroup_parent"] or "/flota",
+        cgroup_driver=flags["cgroup_driver"],
         labels=pairs(flags["label"]),
-        insecure_registries=flags["insecure_registry"],
+        insecure_registries=tuple(flags["insecure_registry"]),
         network_drivers=tuple(flags["network_driver"]),
+        processes_unit=os.environ.get("FLOTA_PROCESSES_UNIT", ""),
+        log_level=flags["log_level"],
     )
-    _as_daemon(run_, "agent", lambda: main(config))
+
+
+@click.command(hidden=True)
+@_with(PLACES)
+def processes(root: str, run_: str) -> None:
+    """Be the supervisor of what outlives this host's agent (in the foreground), for a service manager."""
+    _need_root()
+    folder = f"{run_}/agent/supervise"
+    os.makedirs(f"{run_}/agent", mode=0o711, exist_ok=True)
+    os.makedirs(folder, mode=0o750, exist_ok=True)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "net.supervise", folder])  # noqa: S606
 
 
 @click.command()
-@_with(PLACES, CONTROLLER, DRIVERS)
+@_with(PLACES, CONTROLLER, DRIVERS, LOG)
 @click.option(
     "--address", "controller_address", default="", help="Name or address at which hosts reach this controller"
 )
@@ -192,19 +228,26 @@ def controller(root: str, run_: str, detach: bool, **flags: Any) -> None:
         _start_controller(root, run_, flags)
         remembered.store(root, flags)
         return
-    from controller.config import ControllerConfig
     from controller.main import main
 
-    config = ControllerConfig(
+    again = _reread(root)
+    config = _controller_config(root, run_, flags)
+    _as_daemon(run_, "controller", lambda: main(config, lambda: _controller_config(root, run_, again())))
+
+
+def _controller_config(root: str, run: str, flags: dict[str, Any]) -> ControllerConfig:
+    from controller.config import ControllerConfig
+
+    return ControllerConfig(
         state_dir=f"{root}/controller",
-        socket=f"{run_}/flota.sock",
+        socket=f"{run}/flota.sock",
         listen=flags["listen"],
         port=flags["port"] or PORT,
         advertise=_advertised(flags),
         names=("127.0.0.1", "localhost"),
         network_drivers=tuple(flags["network_driver"]),
+        log_level=flags["log_level"],
     )
-    _as_daemon(run_, "controller", lambda: main(config))
 
 
 def _as_daemon(run: str, name: str, serve: Callable[[], None]) -> None:
@@ -213,6 +256,7 @@ def _as_daemon(run: str, name: str, serve: Callable[[], None]) -> None:
     if owner and owner != os.getpid():
         raise AlreadyExists(f"a {name} runs already (pid {owner})", hint=f"Stop it first: kill {owner}")
     daemon.claim(run, name)
+    os.chdir(run)  # conmon leaves an empty `oom` where it was started
     try:
         serve()
     finally:
@@ -223,6 +267,14 @@ def _in_force(root: str, flags: dict[str, Any]) -> dict[str, Any]:
     return remembered.in_force(remembered.load(root), flags, said(click.get_current_context()))
 
 
+def _reread(root: str) -> Callable[[], dict[str, Any]]:
+    """What holds when the settings are read again: what was said to this process goes on holding."""
+    context = click.get_current_context()
+    places = ("root", "run_", "detach")
+    words, flags = said(context), {k: v for k, v in context.params.items() if k not in places}
+    return lambda: remembered.in_force(remembered.load(root), flags, words)
+
+
 def said(context: click.Context) -> set[str]:
     """Parameters that stand on the command line."""
     given = ParameterSource.COMMANDLINE
@@ -230,24 +282,23 @@ def said(context: click.Context) -> set[str]:
 
 
 def _start_controller(root: str, run: str, flags: dict[str, Any]) -> None:
-    if daemon.alive(run, "controller"):
-        return
-    words = ["controller", "--root", root, "--run", run, *controller_words(flags)]
-    daemon.start("controller", words, log=f"{root}/log/controller.log", socket=f"{run}/flota.sock")
+    keptdaemons.start("controller", root, run, flags, controller_words(flags), evict=lambda: None)
 
 
 def controller_words(flags: dict[str, Any]) -> list[str]:
     """All that a controller can be told: what it isn't, it takes from what is remembered."""
     words = ["--port", str(flags["port"]), "--listen", flags["listen"], "--address", _advertised(flags)]
+    words += ["--log-level", flags["log_level"]]
     return words + _each("--network-driver", flags["network_driver"])
 
 
 def agent_words(flags: dict[str, Any]) -> list[str]:
     """All that an agent can be told, as `controller_words`."""
     words = ["--name", flags["name"], "--address", flags["address"]]
-    words += ["--cgroup-parent", flags["cgroup_parent"]]
+    words += ["--cgroup-parent", flags["cgroup_parent"], "--cgroup-driver", flags["cgroup_driver"]]
     words += ["--behind-nat" if flags["behind_nat"] else "--no-behind-nat"]
     words += _each("--label", flags["label"]) + _each("--insecure-registry", flags["insecure_registry"])
+    words += ["--log-level", flags["log_level"]]
     return words + _each("--network-driver", flags["network_driver"])
 
 
@@ -262,10 +313,14 @@ def _each(option: str, values: Sequence[str]) -> list[str]:
 
 
 def _start_agent(root: str, run: str, flags: dict[str, Any]) -> None:
-    if daemon.alive(run, "agent"):
-        return
-    words = ["agent", "--root", root, "--run", run, *agent_words(flags)]
-    daemon.start("agent", words, log=f"{root}/log/agent.log", socket=f"{run}/agent.sock")
+    def evict() -> None:
+        import asyncio
+
+        from agent.hostprocesses import stop_supervisor
+
+        asyncio.run(stop_supervisor(run))
+
+    keptdaemons.start("agent", root, run, flags, agent_words(flags), evict=evict)
 
 
 def _enroll(root: str, token: str, address: str, flags: dict[str, Any]) -> None:

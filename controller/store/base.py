@@ -88,6 +88,11 @@ class Store(Protocol):
         """Every commit after revision `since`, in order, for ever."""
         ...
 
+    async def beat(self) -> None:
+        """Returns once whoever writes has come round to it; nothing is written. Raises Unavailable when no
+        more can be."""
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -40,5 +40,8 @@ class MemoryStore:
     def watch(self, since: Revision) -> AsyncIterator[Changes | Resync]:
         return self._log.watch(since)
 
+    async def beat(self) -> None:
+        return None
+
     async def close(self) -> None:
         return None

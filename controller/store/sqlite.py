@@ -32,11 +32,14 @@ GROUP = 256
 class _Work:
     """A transaction on its way through the writer thread, and how it ended."""
 
-    __slots__ = ("future", "outcome", "puts", "txn")
+    __slots__ = ("beat", "future", "outcome", "puts", "txn")
 
-    def __init__(self, txn: Txn | None, future: asyncio.Future[Revision | Conflict]) -> None:
+    def __init__(
+        self, txn: Txn | None, future: asyncio.Future[Revision | Conflict], *, beat: bool = False
+    ) -> None:
         self.txn = txn
-        """None: take the lead."""
+        """None: take the lead, or with `beat` nothing at all."""
+        self.beat = beat
         self.future = future
         self.puts: tuple[Record, ...] = ()
         self.outcome: Revision | Conflict | FlotaError = 0
@@ -85,6 +88,9 @@ class SqliteStore:
     def watch(self, since: Revision) -> AsyncIterator[Changes | Resync]:
         return self._log.watch(since)
 
+    async def beat(self) -> None:
+        await self._submit(None, beat=True)
+
     async def close(self) -> None:
         """Write what is queued, fold the WAL into the file, and let go of the folder."""
         if self._closed:
@@ -94,11 +100,11 @@ class SqliteStore:
         await in_thread(self._thread.join)
         self._lock.release()
 
-    async def _submit(self, txn: Txn | None) -> Revision | Conflict:
+    async def _submit(self, txn: Txn | None, *, beat: bool = False) -> Revision | Conflict:
         if self._closed:
             raise Unavailable("the store is closed")
         future: asyncio.Future[Revision | Conflict] = self._loop.create_future()
-        self._queue.put(_Work(txn, future))
+        self._queue.put(_Work(txn, future, beat=beat))
         return await future
 
     # -- the writer thread ----------------------------------------------------------------------------
@@ -129,6 +135,8 @@ class SqliteStore:
                 work.outcome = failure
 
     def _write_one(self, work: _Work) -> None:
+        if work.beat:
+            return
         if work.txn is None:
             work.outcome = self._database.raise_epoch()
             return

@@ -42,6 +42,10 @@ class RegistryClient:
     def __init__(self, *, logins: Logins | None = None, insecure: Collection[str] = ()) -> None:
         self._transport = Transport(logins=logins or _nobody, insecure=insecure)
 
+    def trust(self, insecure: Collection[str]) -> None:
+        """From now on speak plain HTTP to these."""
+        self._transport.insecure = frozenset(insecure)
+
     async def close(self) -> None:
         await self._transport.close()
 

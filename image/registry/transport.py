@@ -43,7 +43,7 @@ class Transport:
 
     def __init__(self, *, logins: Logins, insecure: Collection[str] = ()) -> None:
         self._logins = logins
-        self._insecure = frozenset(insecure)
+        self.insecure = frozenset(insecure)
         self._session: aiohttp.ClientSession | None = None
         self._tokens: dict[tuple[str, str], Token] = {}
         self._basic: set[str] = set()
@@ -58,7 +58,7 @@ class Transport:
         return URL(f"{self._scheme(host)}://{host}/v2/{reference.path}/{path}", encoded=True)
 
     def _scheme(self, host: str) -> str:
-        return "http" if host in self._insecure or is_loopback(host) else "https"
+        return "http" if host in self.insecure or is_loopback(host) else "https"
 
     @contextlib.asynccontextmanager
     async def get(

@@ -25,6 +25,8 @@ from net.supervise.state import Child
 
 log = logging.getLogger("flota.net")
 
+PATIENCE, PAUSE = 10.0, 0.1
+"""Seconds in which a service manager starts what it keeps, and between looks for it."""
 SETTLED = 60.0
 """Seconds after which a death is the first again."""
 STOP_DEADLINE = 5.0
@@ -57,7 +59,7 @@ class Keeper:
         while True:
             pidfd = await self._adopted()
             if pidfd is None:
-                pidfd = self._started()
+                pidfd = self._started() if self._child.argv else await self._appeared()
             began = loop.time()
             if pidfd is not None:
                 try:
@@ -93,6 +95,19 @@ class Keeper:
         log.info("the %s with pid %d is of version %s and replaced", self._name, claim.pid, claim.version)
         await stop(folder)
         return None
+
+    async def _appeared(self) -> int | None:
+        """A pidfd of one that somebody else starts, whatever its version: the next round sees to that."""
+        loop, folder = asyncio.get_running_loop(), self._child.folder
+        end = loop.time() + PATIENCE
+        while (pidfd := living(folder)) is None and loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(PAUSE)
+        if pidfd is None:
+            self._tell(f"the {self._name} does not run: {self._child.log} says why")
+        elif claim_of(folder).version != self._child.version:
+            os.close(pidfd)
+            return None
+        return pidfd
 
     def _started(self) -> int | None:
         child = self._child

@@ -7,12 +7,12 @@ next one adopts them. It has the capabilities that those need to start, and no o
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 
 from aio.inotify import DirectoryBells
 from aio.mailbox import Bell
+from aio.service import start_log
 from aio.supervisor import Supervisor
 from net.supervise import cgroup, drop
 from net.supervise.keep import Keeper, stop
@@ -78,7 +78,7 @@ class Processes:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0 at SIGTERM, 1 when it can't start, 2 for wrong words."""
     words = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    start_log("")
     own_cgroup = words.pop() if words[1:2] == ["--cgroup"] and len(words) == 3 else ""
     if len(words) != (2 if own_cgroup else 1):
         sys.stderr.write("usage: python -m net.supervise FOLDER [--cgroup PATH]\n")

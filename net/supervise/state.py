@@ -17,13 +17,13 @@ class Child(Struct):
     """A process that is to be kept running."""
 
     argv: tuple[str, ...]
-    """An absolute path first."""
+    """An absolute path first; empty: somebody else starts it, and again when it ends."""
     folder: str
     """Its place (`net.supervise.files`)."""
     version: str
     """One that runs with another is replaced."""
     log: str
-    """File that takes what it says."""
+    """File that takes what it says, or where else that is found."""
 
 
 class Children(Struct):

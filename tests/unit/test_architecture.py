@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 NARROW: dict[tuple[str, str], str] = {
     ("agent", "api"): r"agent/(main|hostapi|streams|serve|dial|unix)\w*\.py",
-    ("cli", "aio"): r"cli/(daemon|commands/fleet)\.py",
+    ("cli", "aio"): r"cli/(daemon|systemd|commands/fleet)\.py",
     ("cli", "agent"): r"cli/commands/daemons\.py",
     ("cli", "controller"): r"cli/commands/daemons\.py",
 }

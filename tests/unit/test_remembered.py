@@ -14,8 +14,9 @@ from model.errors import InvalidInput
 
 BEFORE: dict[str, Any] = {
     "name": "n9", "address": "10.0.0.9", "behind_nat": True, "label": ["z=9"], "cgroup_parent": "/z",
+    "cgroup_driver": "z",
     "insecure_registry": ["z:5000"], "network_driver": ["z"], "port": 7499, "listen": "10.0.0.9",
-    "controller_address": "old.example.com",
+    "controller_address": "old.example.com", "log_level": "debug",
 }  # fmt: skip
 AGENT: dict[str, Any] = {"name": "", "address": "", "behind_nat": False, "label": ()}
 
@@ -63,8 +64,8 @@ def test_settings_are_readable_json(tmp_path: Path) -> None:
 
 def test_daemon_in_the_background_is_told_all_whatever_is_remembered() -> None:
     none: dict[str, Any] = {
-        "name": "", "address": "", "behind_nat": False, "label": (), "cgroup_parent": "",
-        "insecure_registry": (), "network_driver": (),
+        "name": "", "address": "", "behind_nat": False, "label": (), "cgroup_parent": "", "cgroup_driver": "",
+        "insecure_registry": (), "network_driver": (), "log_level": "",
     }  # fmt: skip
     full = {**none, "name": "n1", "behind_nat": True, "label": ("a=b", "c=d"), "network_driver": ("x",)}
     for flags in (none, full):
@@ -75,7 +76,13 @@ def test_daemon_in_the_background_is_told_all_whatever_is_remembered() -> None:
 
 
 def test_controller_in_the_background_is_told_its_own_address_or_else_its_hosts() -> None:
-    flags: dict[str, Any] = {"port": 0, "listen": "", "network_driver": (), "controller_address": ""}
+    flags: dict[str, Any] = {
+        "port": 0,
+        "listen": "",
+        "network_driver": (),
+        "controller_address": "",
+        "log_level": "",
+    }
     for more, address in (
         ({}, ""),
         ({"address": "10.0.0.1"}, "10.0.0.1"),
