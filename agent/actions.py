@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from agent import assemble, endpoints
+from agent import assemble, endpoints, freeze
 from agent.context import Context
 from agent.probe import Watch, watch_of
 from agent.record import Local
@@ -28,6 +28,7 @@ from aio.together import together
 from model.errors import DeadlineExceeded, FlotaError, Internal, InvalidInput, NotFound, WrongState
 from model.image import ImageConfig
 from model.records import Instance
+from model.registries import Login
 from model.spec import Mount
 
 KILL_DEADLINE, PREPARE_DEADLINE = 10.0, 60.0
@@ -89,8 +90,15 @@ class Actions:
     # -- towards a start ----------------------------------------------------------------------------
     async def _root(self, want: Instance) -> Outcome:
         spec = want.spec
+
+        async def login(ref: str) -> Login:
+            del ref  # it is the instance's, and the controller knows its image
+            return await self._context.ask_login(want.id)
+
         try:
-            image = await self._context.images.ensure(spec.image, policy=spec.pull, platform=spec.platform)
+            image = await self._context.images.ensure(
+                spec.image, policy=spec.pull, platform=spec.platform, login=login
+            )
         except FlotaError as error:
             raise type(error)(f"image {spec.image}: {error.message}", hint=error.hint) from error
         await self._context.images.prepare_root(want.id, image.id)
@@ -173,7 +181,7 @@ class Actions:
     async def _signal(self, record: Local, number: int, *, everyone: bool = False) -> None:
         runtime = self._context.runtime
         await runtime.signal(record.instance, number, all_processes=everyone)
-        if record.paused or record.switching:
+        if record.paused or record.switching or freeze.is_still(self._context, record.instance):
             with contextlib.suppress(WrongState, NotFound):  # it is gone already
                 await runtime.resume(record.instance)
 

@@ -30,6 +30,8 @@ class AgentConfig(Struct):
     labels: Mapping[str, str] = {}
     insecure_registries: tuple[str, ...] = ()
     """Registry hosts that may be spoken to over plain HTTP; loopback always may."""
+    registry_mirrors: tuple[str, ...] = ()
+    """`[REGISTRY=]URL`, asked in order before the registry itself; docker.io's where none is named."""
     network_drivers: tuple[str, ...] = ()
     """Third parties' (docs/drivers.md)."""
     processes_unit: str = ""

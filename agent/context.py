@@ -9,6 +9,7 @@ from pathlib import Path
 from agent.addresses import Addresses
 from agent.dialing import Dial, dial
 from agent.hostprocesses import HostProcesses
+from agent.logins import AskLogin, no_login
 from agent.naming import Names
 from agent.oci.facts import HostLimits
 from agent.oci.seccomp import SeccompPolicy
@@ -49,6 +50,7 @@ class Context:
     addresses: Addresses = field(default_factory=Addresses)
     records: dict[InstanceId, Local] = field(default_factory=dict)
     dial: Dial = dial
+    ask_login: AskLogin = no_login
     tunnel_keys: TunnelKeys = field(init=False)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from agent import hostroutes
 from aio.release import running
 from aio.subprocess import run
-from image.store import host_platform
+from image.platforms import host_platform
 from model.errors import FlotaError, Unsupported
 from model.quantity import NANO
 from model.status import HostFacts

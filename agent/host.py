@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from agent import happenings, lifecycle, orphans, plans, tunnelkeys
+from agent import freeze, happenings, lifecycle, orphans, plans, tunnelkeys
 from agent.actions import Actions
 from agent.assign import assign
 from agent.context import Context
 from agent.journal import Journal
+from agent.leaders import Leaders
 from agent.logkeeper import LogKeeper
 from agent.logs import LogReader
 from agent.membership import Membership
@@ -62,6 +63,7 @@ class HostAgent:
         self._journal = journal
         self._views = ViewJournal(journal)
         self.membership = Membership(journal)
+        self.leaders = Leaders(journal)
         self._supervisor = supervisor
         self._names = NameKeeper(context, self.membership)
         self._ports = OpenPorts(context, journal)
@@ -133,6 +135,9 @@ class HostAgent:
         here = record.live and record.boot_id == context.boot_id
         if here:
             await context.runtime.adopt(str(context.bundle(record.instance)))
+            await freeze.thaw(context, record)
+        elif record.rooted and not record.making:
+            await context.images.unmount_root(record.instance)  # somebody may have looked into it
         if here and not record.started:
             state = await context.runtime.state(record.instance)
             let_go = state is not State.CREATED and self._actions.released(record)

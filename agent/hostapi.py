@@ -6,11 +6,12 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from agent import execs, stats
+from agent import execs, freeze, stats
 from agent.actions import signal_number
 from agent.cgroup import CgroupFiles
 from agent.doctor import examine
 from agent.endpoints import mode_of
+from agent.files.acts import Files
 from agent.host import HostAgent
 from agent.imageapi import ImageApi
 from agent.logs import LogQuery, LogReader
@@ -19,10 +20,12 @@ from agent.streams import DetachedSession, HandleSession, last_of
 from agent.worker import Worker
 from api.ports import AttachSession
 from model.api import CreateVolume, ProcessTable, StatsSample, VolumeInfo
+from model.containerfiles import Change, CommitRequest, PathStat
 from model.doctor import HostCheck
 from model.errors import WrongState
 from model.health import HealthLog
 from model.ids import InstanceId, is_id, resolve, short
+from model.image import Progress
 from model.leases import HostLeases
 from model.status import HostFacts
 from model.streams import STDERR, STDOUT, ExecSpec, Exit
@@ -79,6 +82,7 @@ class HostApi(ImageApi):
         context = self._agent.context
         if record.paused:
             raise WrongState(f"container {short(record.instance)} is paused", hint="Unpause it first")
+        await freeze.over(context, record.instance, patience=ARRIVAL)
         handle = await execs.start(context, record.instance, spec)
         if spec.detach:
             await handle.close()
@@ -142,6 +146,32 @@ class HostApi(ImageApi):
             host_memory=context.facts.memory,
             own_network=want is None or mode_of(want.spec) != "host",
         )
+
+    # -- files --------------------------------------------------------------------------------------
+    async def path_stat(self, ref: str, path: str) -> PathStat:
+        return await self._files(ref).stat(path)
+
+    def archive(self, ref: str, path: str) -> AsyncIterator[tuple[int, bytes]]:
+        return self._files(ref).get(path)
+
+    async def extract(self, ref: str, path: str) -> AttachSession:
+        return await self._files(ref).put(path)
+
+    def export(self, ref: str) -> AsyncIterator[tuple[int, bytes]]:
+        return self._files(ref).export()
+
+    def changes(self, ref: str) -> AsyncIterator[Change]:
+        return self._files(ref).changes()
+
+    async def commit(self, ref: str, request: CommitRequest) -> AsyncIterator[Progress]:
+        worker = self._worker(ref)
+        image = await self._files(ref).commit(request)
+        self._agent.happened(worker.record, worker.want, "commit")
+        yield Progress(status="done", image=image.id, host=self.facts().hostname)
+
+    def _files(self, ref: str) -> Files:
+        worker = self._worker(ref)
+        return Files(self._agent.context, lambda: worker.record, lambda: worker.want)
 
     # -- volumes ------------------------------------------------------------------------------------
     def list_volumes(self) -> Sequence[VolumeInfo]:

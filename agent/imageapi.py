@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+from msgspec.structs import replace
+
 from agent.host import HostAgent
 from aio.mailbox import Dropped, Feed
 from image.base import Images, OnProgress
-from image.reference import familiar
-from model.api import ImageInfo, ImageRemoved
+from image.manifest import Index
+from image.reference import familiar, parse
+from model.api import FoundImage, ImageInfo, ImageRemoved, RemoteImage
 from model.errors import FlotaError
 from model.events import Event
 from model.image import ImageRecord, Progress
+from model.registries import Login
 
 BACKLOG = 1000
 """Progress lines kept for a slow reader; the oldest go first, which loses nothing that matters."""
@@ -32,12 +36,44 @@ class ImageApi:
     def get_image(self, ref: str) -> ImageInfo:
         return self._info(self._images.find(ref))
 
-    async def pull_image(self, ref: str, platform: str) -> AsyncIterator[Progress]:
+    async def pull_image(self, ref: str, platform: str, login: Login) -> AsyncIterator[Progress]:
         async def work(say: OnProgress) -> Sequence[ImageRecord]:
-            return [await self._images.pull(ref, platform=platform, progress=say)]
+            return [await self._images.pull(ref, platform=platform, progress=say, login=login)]
 
         async for line in self._transfer("pull", work):
             yield line
+
+    async def push_image(self, ref: str, login: Login) -> AsyncIterator[Progress]:
+        async def work(say: OnProgress) -> Sequence[ImageRecord]:
+            image = await self._images.push(ref, login=login, progress=say)
+            return [replace(image, names=(ref,))]
+
+        async for line in self._transfer("push", work):
+            yield line
+
+    def save_images(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+        return self._images.save(refs)
+
+    async def remote_image(self, ref: str, login: Login) -> RemoteImage:
+        document = await self._images.source.document(parse(ref), login)
+        platforms: tuple[str, ...] = ()
+        if isinstance(document.parsed, Index):
+            found = (entry.platform for entry in document.parsed.manifests if entry.platform)
+            platforms = tuple("/".join(filter(None, (p.os, p.arch, p.variant))) for p in found)
+        return RemoteImage(
+            ref=ref,
+            digest=document.digest,
+            media_type=document.media_type,
+            size=len(document.data),
+            document=document.data.decode("utf-8"),
+            platforms=platforms,
+        )
+
+    async def check_login(self, registry: str, login: Login) -> None:
+        await self._images.source.check_login(registry, login)
+
+    async def search_images(self, term: str, limit: int, login: Login) -> Sequence[FoundImage]:
+        return await self._images.source.search(term, limit, login)
 
     async def load_images(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]:
         async def work(say: OnProgress) -> Sequence[ImageRecord]:
@@ -89,8 +125,6 @@ class ImageApi:
         return self._removed(await self._images.prune(all_unused=all_unused))
 
     def _removed(self, removed: ImageRemoved) -> ImageRemoved:
-        from msgspec.structs import replace
-
         for ident in removed.deleted:
             self._happened("delete", ImageRecord(id=ident))
         return replace(removed, host=self._agent.context.facts.hostname)

@@ -20,7 +20,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from msgspec.structs import replace
 
+from aio.durable import write_file
 from model.api import JoinReply, JoinRequest
 from model.codec import decode_json, encode_json
 from model.errors import ErrorBody, FlotaError, InvalidInput, NotFound, Unauthenticated, Unavailable
@@ -99,6 +101,36 @@ async def join(
     return enrollment
 
 
+async def follow(state: Path, run: Path, controller: str) -> None:
+    """Keep `host:port` as where the controller is, once a controller with the fleet's own CA answers there.
+    Raises NotFound, Unavailable; then all is as it was."""
+    enrollment = load(state)
+    url = f"https://{controller}"
+    context = client_context(enrollment, run)
+    try:
+        async with (
+            asyncio.timeout(DEADLINE),
+            aiohttp.ClientSession() as client,
+            client.get(f"{url}/v1/ca", ssl=context) as reply,
+        ):
+            await _body(reply)
+    except ssl.SSLError as error:
+        raise _not_ours(controller, error) from error
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        if isinstance(error, aiohttp.ClientSSLError):
+            raise _not_ours(controller, error) from error
+        words = str(error) or type(error).__name__
+        raise Unavailable(f"cannot reach a controller at {controller}: {words}") from error
+    _store(state, replace(enrollment, controllers=(url,)))
+
+
+def _not_ours(controller: str, error: Exception) -> Unavailable:
+    return Unavailable(
+        f"who answers at {controller} is not this fleet's controller: {error}",
+        hint="Start it with --address as hosts are to write it, for its certificate names that",
+    )
+
+
 def client_context(enrollment: Enrollment, folder: Path) -> ssl.SSLContext:
     """For connections to the controller. The ssl module reads keys from files only, so one is written to the
     run folder, 0600, and removed."""
@@ -170,10 +202,4 @@ async def _body(reply: aiohttp.ClientResponse) -> bytes:
 
 def _store(state: Path, enrollment: Enrollment) -> None:
     state.mkdir(mode=0o711, parents=True, exist_ok=True)
-    aside = state / "enrollment.new"
-    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(encode_json(enrollment))
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(state / "enrollment.json")
+    write_file(state / "enrollment.json", encode_json(enrollment))

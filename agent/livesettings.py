@@ -1,4 +1,4 @@
-"""An agent's settings that may change while it runs: labels, registries in plain HTTP, what its log says.
+"""An agent's settings that may change while it runs: labels, registries and mirrors, what its log says.
 
 Invariant: a setting that can't change now is told and left, and so is all of it where the settings can't be
 read.
@@ -6,7 +6,7 @@ read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import asdict, replace
 
@@ -14,7 +14,7 @@ from agent.config import AgentConfig
 from agent.host import HostAgent
 from aio.service import set_level
 
-LIVE = ("labels", "insecure_registries", "log_level")
+LIVE = ("labels", "insecure_registries", "registry_mirrors", "log_level")
 
 
 def differing(before: AgentConfig, now: AgentConfig) -> tuple[Sequence[str], Sequence[str]]:
@@ -25,14 +25,14 @@ def differing(before: AgentConfig, now: AgentConfig) -> tuple[Sequence[str], Seq
 
 
 class LiveSettings:
-    """`reread` gives the settings as they are now; `trust` takes registries in plain HTTP."""
+    """`reread` gives the settings as they are now; `trust` takes what they say of registries."""
 
     def __init__(
         self,
         config: AgentConfig,
         reread: Callable[[], AgentConfig],
         agent: HostAgent,
-        trust: Callable[[Collection[str]], None],
+        trust: Callable[[AgentConfig], None],
     ) -> None:
         self._config, self._reread, self._agent, self._trust = config, reread, agent, trust
 
@@ -40,8 +40,8 @@ class LiveSettings:
         """What became of it. Raises FlotaError, and then nothing changed."""
         now = self._reread()
         live, later = differing(self._config, now)
+        self._trust(now)
         set_level(now.log_level)
-        self._trust(now.insecure_registries)
         if "labels" in live:
             await self._agent.resettle(replace(self._agent.context.facts, labels=dict(now.labels)))
         taken = {name: getattr(now, name) for name in live}

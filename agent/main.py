@@ -25,6 +25,7 @@ from agent.hostapi import HostApi
 from agent.hostprocesses import SupervisedProcesses
 from agent.journal import Journal
 from agent.livesettings import LiveSettings
+from agent.logins import asking
 from agent.logs import LogReader
 from agent.naming import NameService
 from agent.oci import cgroups
@@ -43,6 +44,7 @@ from api.listen import serve_unix
 from api.server import host_app, runner
 from image.drivers.choice import choose
 from image.registry.client import RegistryClient
+from image.registry.endpoints import RegistrySettings, settings
 from image.store import ImageStore
 from model.ids import HostId
 from net import backend
@@ -72,8 +74,10 @@ async def run(
     journal = await Journal.open(state)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(journal.close)
-        registry = RegistryClient(insecure=config.insecure_registries)
+        registry = RegistryClient(_registries(config))
         context = await _context(config, journal, enrollment, registry, stack)
+        tls = join.client_context(enrollment, run_dir)
+        context.ask_login = asking(lambda: enrollment.controllers, tls)
         supervisor = await stack.enter_async_context(Supervisor("agent"))
         agent = HostAgent(context, journal, supervisor)
         _connect_volumes(context, agent)
@@ -86,7 +90,6 @@ async def run(
         agent.watch_logs(logs, rotator)
         app = host_app(HostApi(agent, runtime.cgroups, logs))
         served = await stack.enter_async_context(_serving(app, config.socket))
-        tls = join.client_context(enrollment, run_dir)
         server = served.server
         assert server is not None
         dialer = Dialer(lambda: list(enrollment.controllers), tls, server)
@@ -101,7 +104,9 @@ async def run(
         supervisor.start("offload", probe.run, restart=True)
         log.info("agent of host %s is ready", context.facts.hostname)
         if hooks is not None:
-            live = LiveSettings(config, reread or (lambda: config), agent, registry.trust)
+            live = LiveSettings(
+                config, reread or (lambda: config), agent, lambda now: registry.trust(_registries(now))
+            )
             hooks.reload = live.reload
             hooks.ready.set()
         if ready is not None:
@@ -110,6 +115,11 @@ async def run(
         urls = list(enrollment.controllers)
         session = keep_session(agent, epoch=epoch, urls=lambda: urls, context=tls, ended=dialer.renew)
         await _until_failure(journal, session)
+
+
+def _registries(config: AgentConfig) -> RegistrySettings:
+    """Raises InvalidInput."""
+    return settings(insecure=config.insecure_registries, mirrors=config.registry_mirrors)
 
 
 async def _until_failure(journal: Journal, session: Coroutine[Any, Any, None]) -> None:

@@ -13,7 +13,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from agent import endpoints, lifecycle, probing
+from agent import endpoints, freeze, lifecycle, probing
 from agent.context import Context
 from agent.probe import OPENING, OPENING_PAUSES, Check, HealthState, Watch, folded, pause, watch_of
 from agent.record import Local
@@ -82,7 +82,10 @@ class Prober:
             record = self._context.records.get(ident)
             if record is None or record.created != run:
                 return
+            await freeze.over(self._context, ident)
             result = await probing.probe(self._context, record, self._feet(record), check, shell)
+            if freeze.is_still(self._context, ident):  # it was made to stand still under the probe
+                continue
             log.append(result)
             after = folded(check, state, result, record.started_at)
             if after != state or record.health is None:

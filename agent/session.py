@@ -52,17 +52,30 @@ class Session:
         self._heard = 0.0
         self._silence = 30.0
         self._views: asyncio.Queue[View | ViewDelta] = asyncio.Queue(BACKLOG)
+        self._recalling = False
+        """The controller learns what this host knows: nothing here changes until it speaks again."""
 
     async def run(self, connection: Connection) -> None:
         """Until either side ends it. Raises Forbidden when the controller wants none of this host."""
         agent = self._agent
         await connection.send(encode_wire(self._hello()))
         welcome = await self._expect(connection, wire.Welcome)
+        gone_back = not welcome.recall and welcome.view.revision < agent.context.view.revision
+        if await agent.leaders.older(welcome.epoch) or gone_back:
+            raise _Ended(
+                "its state is older than what this host was told: epoch "
+                f"{welcome.epoch} after {agent.leaders.newest}, revision {welcome.view.revision} after "
+                f"{agent.context.view.revision}. What is put back by hand is to be restored: flota restore"
+            )
         self._silence = welcome.ping_every * SILENCE
         self._heard = asyncio.get_running_loop().time()
         agent.reporter.restart()
-        agent.membership.begin()
-        self._views.put_nowait(welcome.view)
+        if welcome.recall:
+            self._recalling = True
+            await connection.send(encode_wire(self._recall()))
+        else:
+            agent.membership.begin()
+            self._views.put_nowait(welcome.view)
         try:
             await together(self._sides(connection, welcome))
         finally:
@@ -88,6 +101,10 @@ class Session:
             report=self._agent.host_report(),
         )
 
+    def _recall(self) -> wire.Recall:
+        """Of what the journal has, as far as it was ever told anything."""
+        return wire.Recall(view=self._agent.context.view, statuses=tuple(self._agent.statuses()))
+
     async def _expect(self, connection: Connection, kind: type[wire.Welcome]) -> wire.Welcome:
         async with asyncio.timeout(CONNECT_DEADLINE):
             frame = await connection.receive()
@@ -108,6 +125,9 @@ class Session:
 
     async def _handle(self, connection: Connection, message: wire.ControllerMessage) -> None:
         agent = self._agent
+        if self._recalling and isinstance(message, wire.Membership | wire.FullView):
+            self._recalling = False
+            agent.membership.begin()
         match message:
             case wire.Ping(serial=serial):
                 await connection.send(encode_wire(wire.Pong(serial=serial)))

@@ -71,11 +71,12 @@ async def run(
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await _dead(process)
+            await dead(process)
     return Completed(tuple(argv), code, stdout, stderr)
 
 
-async def _dead(process: asyncio.subprocess.Process) -> None:
+async def dead(process: asyncio.subprocess.Process) -> None:
+    """Wait for one that was killed, unless it hangs in the kernel."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DYING):
             await process.wait()

@@ -32,27 +32,30 @@ class Client:
         """What the last reply lacks, and why: hosts that did not answer."""
 
     # -- calls --------------------------------------------------------------------------------------
-    def call(self, method: str, path: str, *, body: Any = None, **query: Any) -> Any:
-        """The decoded JSON reply; None for an empty one."""
-        reply = self._send(method, path, query, body)
+    def call(self, method: str, path: str, /, *, body: Any = None, login: str = "", **query: Any) -> Any:
+        """The decoded JSON reply; None for an empty one. `login` says who we are at a registry, as
+        `model.registries` encodes it."""
+        reply = self._send(method, path, query, body, login=login)
         data = self._next(reply.read)
         return json.loads(data) if data else None
 
-    def lines(self, method: str, path: str, *, body: Any = None, **query: Any) -> Iterator[dict[str, Any]]:
+    def lines(
+        self, method: str, path: str, /, *, body: Any = None, login: str = "", **query: Any
+    ) -> Iterator[dict[str, Any]]:
         """A newline-delimited reply, one value at a time; a line with `error` raises it."""
-        yield from self._values(self._send(method, path, query, body))
+        yield from self._values(self._send(method, path, query, body, login=login))
 
-    def upload(self, path: str, chunks: Iterable[bytes], **query: Any) -> Iterator[dict[str, Any]]:
+    def upload(self, path: str, chunks: Iterable[bytes], /, **query: Any) -> Iterator[dict[str, Any]]:
         """POST a stream of bytes; the reply's lines, or its one value."""
         yield from self._values(self._send("POST", path, query, chunks, kind="application/x-tar"))
 
-    def raw(self, method: str, path: str, **query: Any) -> Iterator[bytes]:
+    def raw(self, method: str, path: str, /, **query: Any) -> Iterator[bytes]:
         """The reply's bytes as they come, for streams of frames."""
         reply = self._send(method, path, query, None)
         while data := self._next(reply.read1):
             yield data
 
-    def hijack(self, path: str, *, body: Any = None, **query: Any) -> Upgraded:
+    def hijack(self, path: str, /, *, body: Any = None, **query: Any) -> Upgraded:
         """POST with an upgrade to a stream of frames; the connection's socket, and what came with the 101."""
         data = b"" if body is None else json.dumps(body).encode()
         headers = {"Connection": "Upgrade", "Upgrade": "flota-stream", "Content-Type": "application/json"}
@@ -89,9 +92,18 @@ class Client:
             ) from error
 
     def _send(
-        self, method: str, path: str, query: Mapping[str, Any], body: Any, *, kind: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any],
+        body: Any,
+        *,
+        kind: str = "application/json",
+        login: str = "",
     ) -> Reply:
         headers = {"Content-Type": kind} if body is not None else {}
+        if login:
+            headers["X-Registry-Auth"] = login
         data: Any = body
         if body is not None and kind == "application/json":
             data = json.dumps(body).encode()

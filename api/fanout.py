@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from aio.supervisor import Supervisor
+from api.channels import Pipe
 from api.fanin import merge
 from api.hostcall import ask, ask_for, head, read_reply
-from api.ports import ControllerPort, Pipe
+from api.ports import ControllerPort
 from model.codec import decode_json
 from model.errors import ErrorBody, FlotaError, Internal, Unavailable
 from model.ids import HostId
@@ -75,14 +76,17 @@ async def each(port: ControllerPort, hosts: Hosts, method: str, path: str, type_
     )
 
 
-def progress(port: ControllerPort, hosts: Hosts, path: str) -> AsyncIterator[Progress]:
-    """POST to each host; all lines of progress, each with its host's name. A failure is a line."""
-    return merge([_progress(port, host, name, path) for host, name in hosts])
+def progress(port: ControllerPort, hosts: Hosts, path: str, *, login: str = "") -> AsyncIterator[Progress]:
+    """POST to each host; all lines of progress, each with its host's name. A failure is a line. `login` as in
+    `ask`."""
+    return merge([_progress(port, host, name, path, login) for host, name in hosts])
 
 
-async def _progress(port: ControllerPort, host: HostId, name: str, path: str) -> AsyncIterator[Progress]:
+async def _progress(
+    port: ControllerPort, host: HostId, name: str, path: str, login: str
+) -> AsyncIterator[Progress]:
     try:
-        async with ask(port, host, "POST", path) as reply:
+        async with ask(port, host, "POST", path, login=login) as reply:
             async for line in reply.lines():
                 yield _named(line, name)
     except FlotaError as error:

@@ -11,11 +11,13 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 from urllib.parse import urlencode
 
+from api.channels import Dropped, Pipe
 from api.http1 import ProtocolError, body_size, chunk_size
-from api.ports import ControllerPort, Dropped, Pipe
+from api.ports import ControllerPort
 from model.codec import decode_json
 from model.errors import ErrorBody, Internal, Unavailable
 from model.ids import HostId
+from model.registries import HEADER
 
 T = TypeVar("T")
 QueryValue = str | bool | int | float | tuple[str, ...] | None
@@ -143,12 +145,21 @@ async def read_head(pipe: Pipe) -> tuple[bytes, Reply]:
 
 @asynccontextmanager
 async def ask(
-    port: ControllerPort, host: HostId, method: str, path: str, body: bytes = b""
+    port: ControllerPort,
+    host: HostId,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    *,
+    login: str = "",
 ) -> AsyncIterator[Reply]:
-    """One request to a host's API; an error status is raised as the error it carries."""
+    """One request to a host's API; an error status is raised as the error it carries. `login` is the header
+    that says who we are at a registry."""
     pipe = await port.open_pipe(host)
     try:
         headers = {"Connection": "close", "Content-Length": str(len(body))}
+        if login:
+            headers[HEADER] = login
         if body:
             headers["Content-Type"] = "application/json"
         pipe.writer.write(head(method, path, headers) + body)
@@ -158,10 +169,17 @@ async def ask(
 
 
 async def ask_for(
-    port: ControllerPort, host: HostId, method: str, path: str, type_: type[T], *, within: float = BODY_WITHIN
+    port: ControllerPort,
+    host: HostId,
+    method: str,
+    path: str,
+    type_: type[T],
+    *,
+    within: float = BODY_WITHIN,
+    login: str = "",
 ) -> T:
     """One request whose JSON reply is a `type_`. Raises Unavailable when its body does not come in time."""
-    async with ask(port, host, method, path) as reply:
+    async with ask(port, host, method, path, login=login) as reply:
         try:
             async with asyncio.timeout(within):
                 body = await reply.body()

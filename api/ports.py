@@ -6,17 +6,19 @@ synchronous reads of an immutable snapshot; commands return once the change is d
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
+from api.channels import Channel, Pipe
 from model.api import (
     ConnectNetwork,
     CreateInstance,
+    CreateRegistryToken,
     CreateToken,
     CreateVolume,
     DisconnectNetwork,
     FleetInfo,
+    FoundImage,
     HostAway,
     HostInfo,
     ImageInfo,
@@ -30,6 +32,9 @@ from model.api import (
     PolicyInfo,
     PolicyQuestion,
     ProcessTable,
+    RecoveryInfo,
+    RegistryTokenCreated,
+    RemoteImage,
     ServiceInfo,
     StatsSample,
     StopRequest,
@@ -45,14 +50,16 @@ from model.api import (
     WaitResult,
     Why,
 )
+from model.containerfiles import Change, CommitRequest, PathStat
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
 from model.health import HealthLog
-from model.ids import HostId
+from model.ids import HostId, InstanceId
 from model.image import ImageRecord, Progress
 from model.leases import HostLeases
 from model.policy import PolicySpec
-from model.records import FleetSettings, Network
+from model.records import FleetSettings, Network, RegistryToken
+from model.registries import NOBODY, Login
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
 from model.streams import ExecSpec, Exit
@@ -68,36 +75,19 @@ class Identity(Struct):
     """Of role `host`: SHA-256 of the certificate, hex."""
 
 
-class Channel(Protocol):
-    """A message stream with an agent: a WebSocket, or an in-memory pair in tests."""
-
-    async def send(self, frame: bytes) -> None: ...
-
-    async def receive(self) -> bytes | None:
-        """None once the other side is gone."""
-        ...
-
-    async def close(self) -> None: ...
-
-
-class Pipe(Protocol):
-    """Raw bytes to a host's own API, over a connection which that host dialled."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-
-class Dropped(ConnectionResetError):
-    """What a pipe's reader raises once the fleet has given its host up, in words for people."""
-
-
 class ControllerPort(Protocol):
     # -- plain containers ---------------------------------------------------------------------------
     def list_instances(self) -> Sequence[InstanceInfo]: ...
 
     def get_instance(self, ref: str) -> InstanceInfo: ...
 
-    async def create_instance(self, request: CreateInstance) -> InstanceInfo: ...
+    async def create_instance(self, request: CreateInstance, login: Login = NOBODY) -> InstanceInfo:
+        """`login` is kept, sealed, for pulls of its image, as long as there is the container."""
+        ...
+
+    def login_for_pull(self, host: HostId, instance: InstanceId) -> Login:
+        """Raises NotFound when the host has no such instance."""
+        ...
 
     async def start_instance(self, ref: str, *, hold: bool = False) -> InstanceInfo:
         """`hold`: one that has ended is only made ready for its next attempt, which a client attaches to
@@ -131,9 +121,11 @@ class ControllerPort(Protocol):
 
     def get_service(self, ref: str) -> ServiceInfo: ...
 
-    async def create_service(self, spec: ServiceSpec) -> ServiceInfo: ...
+    async def create_service(self, spec: ServiceSpec, login: Login = NOBODY) -> ServiceInfo: ...
 
-    async def update_service(self, ref: str, request: UpdateService) -> ServiceInfo: ...
+    async def update_service(
+        self, ref: str, request: UpdateService, login: Login = NOBODY
+    ) -> ServiceInfo: ...
 
     async def rollback_service(self, ref: str) -> ServiceInfo: ...
 
@@ -155,6 +147,13 @@ class ControllerPort(Protocol):
     async def create_token(self, request: CreateToken) -> TokenCreated: ...
 
     async def join(self, request: JoinRequest) -> JoinReply: ...
+
+    # -- the registry's logins ----------------------------------------------------------------------
+    async def create_registry_token(self, request: CreateRegistryToken) -> RegistryTokenCreated: ...
+
+    def list_registry_tokens(self) -> Sequence[RegistryToken]: ...
+
+    async def remove_registry_token(self, ref: str) -> None: ...
 
     # -- networks -----------------------------------------------------------------------------------
     def list_networks(self) -> Sequence[NetworkInfo]: ...
@@ -202,6 +201,20 @@ class ControllerPort(Protocol):
     def get_settings(self) -> FleetSettings: ...
 
     async def update_settings(self, request: UpdateSettings) -> FleetSettings: ...
+
+    def recovery(self) -> RecoveryInfo: ...
+
+    async def admit_host(self, ref: str) -> HostInfo:
+        """Let in a host that joined after the backup. Raises NotFound for one that does not knock."""
+        ...
+
+    async def settle(self) -> None:
+        """Go on without the hosts that a restored fleet waits for. Raises WrongState where it doesn't."""
+        ...
+
+    def backup(self) -> AsyncIterator[bytes]:
+        """An archive of all that the controller keeps, of one moment (`controller.backup`)."""
+        ...
 
     def why(self, ref: str) -> Why: ...
 
@@ -303,12 +316,43 @@ class HostPort(Protocol):
 
     def health(self, ref: str) -> HealthLog: ...
 
+    # -- files of containers ------------------------------------------------------------------------
+    async def path_stat(self, ref: str, path: str) -> PathStat: ...
+
+    def archive(self, ref: str, path: str) -> AsyncIterator[tuple[int, bytes]]:
+        """The path as a tar with one entry at its top, in pieces of kind STDOUT."""
+        ...
+
+    async def extract(self, ref: str, path: str) -> AttachSession:
+        """A tar, plain or compressed, into the directory `path`: written to the session."""
+        ...
+
+    def export(self, ref: str) -> AsyncIterator[tuple[int, bytes]]:
+        """The whole root as a tar, without what is mounted in it."""
+        ...
+
+    def changes(self, ref: str) -> AsyncIterator[Change]: ...
+
+    def commit(self, ref: str, request: CommitRequest) -> AsyncIterator[Progress]:
+        """An image of what it has become; the last line names it."""
+        ...
+
     # -- images -------------------------------------------------------------------------------------
     def list_images(self) -> Sequence[ImageInfo]: ...
 
     def get_image(self, ref: str) -> ImageInfo: ...
 
-    def pull_image(self, ref: str, platform: str) -> AsyncIterator[Progress]: ...
+    def pull_image(self, ref: str, platform: str, login: Login) -> AsyncIterator[Progress]: ...
+
+    def push_image(self, ref: str, login: Login) -> AsyncIterator[Progress]: ...
+
+    def save_images(self, refs: Sequence[str]) -> AsyncIterator[bytes]: ...
+
+    async def remote_image(self, ref: str, login: Login) -> RemoteImage: ...
+
+    async def check_login(self, registry: str, login: Login) -> None: ...
+
+    async def search_images(self, term: str, limit: int, login: Login) -> Sequence[FoundImage]: ...
 
     def load_images(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]: ...
 

@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from api.channels import Dropped, Pipe
 from api.edges import ChunkEdges, Edges, FrameEdges, NoEdges
 from api.hijack import Connection, Taken, asks_for, take_over
 from api.hostcall import QueryValue, Reply, head, read_head, read_reply, target
-from api.ports import Dropped, Pipe
 from api.routes.route import ControllerCall
 from api.streaming import FRAMES, error_body
 from model.codec import encode_json

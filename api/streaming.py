@@ -19,6 +19,7 @@ from model.streams import ERROR, pack
 log = logging.getLogger("flota.api")
 FRAMES = "application/vnd.flota.stream"
 NDJSON = "application/x-ndjson"
+TAR = "application/x-tar"
 
 
 def error_body(error: Exception) -> ErrorBody:
@@ -53,6 +54,16 @@ async def frames(request: web.Request, source: AsyncIterator[tuple[int, bytes]])
     return response
 
 
+async def chunks(request: web.Request, source: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Bytes as they come. They have no place for words of a failure: it breaks the connection off."""
+    response = await begin(request, "application/octet-stream")
+    async with aclosing(cast("AsyncGenerator[bytes, None]", source)) as parts:
+        async for part in parts:
+            await response.write(part)
+    await response.write_eof()
+    return response
+
+
 async def lines(request: web.Request, source: AsyncIterator[Any]) -> web.StreamResponse:
     """Values as lines of JSON."""
     response = await begin(request, NDJSON)
@@ -64,5 +75,27 @@ async def lines(request: web.Request, source: AsyncIterator[Any]) -> web.StreamR
             return response
         except Exception as error:
             await response.write(encode_json({"error": error_body(error)}) + b"\n")
+    await response.write_eof()
+    return response
+
+
+async def octets(request: web.Request, source: AsyncIterator[bytes], kind: str) -> web.StreamResponse:
+    """Plain bytes. What goes wrong before the first of them is the reply itself; later the connection is
+    broken off, as nothing else would tell a whole reply from a part."""
+    async with aclosing(cast("AsyncGenerator[bytes, None]", source)) as pieces:
+        first = await anext(pieces, b"")
+        response = await begin(request, kind)
+        try:
+            await response.write(first)
+            async for piece in pieces:
+                await response.write(piece)
+        except ConnectionError:
+            return response
+        except Exception as error:
+            body = error_body(error)
+            log.warning("a transfer is broken off: %s", body.message)
+            if request.transport is not None:
+                request.transport.abort()
+            return response
     await response.write_eof()
     return response

@@ -45,9 +45,9 @@ class App:
         """The next one has a connection of its own."""
         self._client = None
 
-    def call(self, method: str, path: str, *, body: Any = None, **query: Any) -> Any:
+    def call(self, method: str, path: str, /, *, body: Any = None, login: str = "", **query: Any) -> Any:
         """The decoded reply; hosts that are missing in it are named on stderr."""
-        value = self.client.call(method, path, body=body, **query)
+        value = self.client.call(method, path, body=body, login=login, **query)
         if self.client.warning:
             sys.stderr.write(f"flota: not complete: {render.clean(self.client.warning)}\n")
         return value
@@ -61,6 +61,14 @@ class App:
         if reply.get("phase") == "lost":
             raise Unavailable(reply.get("message") or "its host is lost", hint=hint)
         return reply
+
+    def login_for(self, image: str) -> str:
+        """Who the operator is at an image's registry, as `login` of a call; empty for nobody."""
+        from cli import logins
+        from model.registries import encode_header, registry_of
+
+        registry = registry_of(image)
+        return encode_header(logins.find(registry), registry)
 
     def await_removed(self, ident: str) -> None:
         """Until nothing is left of a container, or its host is lost, which is said."""
@@ -95,6 +103,19 @@ pass_app: Callable[[Callable[..., Any]], Callable[..., Any]] = click.make_pass_d
 format_option = click.option(
     "--format", "format_", default="", help="`json`, or a template such as '{{.Name}}' or 'table {{.Name}}'"
 )
+
+node_option = click.option("--node", default="", help="Only on this host")
+
+
+def familiar(name: str) -> str:
+    """An image's name as people write it."""
+    return name.removeprefix("docker.io/").removeprefix("library/")
+
+
+def shown_image(name: str, whole: bool = False) -> str:
+    """As people wrote it: without the digest that a service's tag was resolved to."""
+    head, at, _ = name.partition("@")
+    return head if at and not whole and ":" in head.rpartition("/")[2] else name
 
 
 def segment(ref: str) -> str:

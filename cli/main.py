@@ -34,6 +34,10 @@ TABLE: dict[str, str] = {
     "top": "cli.commands.containers:top",
     "port": "cli.commands.containers:port",
     "update": "cli.commands.update:update",
+    "cp": "cli.commands.files:cp",
+    "diff": "cli.commands.files:diff",
+    "export": "cli.commands.files:export",
+    "commit": "cli.commands.files:commit",
     "stats": "cli.commands.containers:stats",
     "container": "cli.commands.containers:container",
     "inspect": "cli.commands.inspect:inspect",
@@ -44,6 +48,13 @@ TABLE: dict[str, str] = {
     "import": "cli.commands.images:import_",
     "rmi": "cli.commands.images:rmi",
     "tag": "cli.commands.images:tag",
+    "push": "cli.commands.registries:push",
+    "save": "cli.commands.registries:save",
+    "history": "cli.commands.registries:history",
+    "search": "cli.commands.registries:search",
+    "login": "cli.commands.registries:login",
+    "logout": "cli.commands.registries:logout",
+    "manifest": "cli.commands.registries:manifest",
     "image": "cli.commands.images:image",
     "volume": "cli.commands.volumes:volume",
     "network": "cli.commands.networks:network",
@@ -52,6 +63,7 @@ TABLE: dict[str, str] = {
     "host": "cli.commands.hostwork:host",
     "node": "cli.commands.fleet:node",
     "token": "cli.commands.fleet:token",
+    "registry": "cli.commands.registry:registry",
     "fleet": "cli.commands.settings:fleet",
     "events": "cli.commands.fleet:events",
     "info": "cli.commands.fleet:info",
@@ -62,6 +74,9 @@ TABLE: dict[str, str] = {
     "agent": "cli.commands.daemons:agent",
     "controller": "cli.commands.daemons:controller",
     "processes": "cli.commands.daemons:processes",
+    "backup": "cli.commands.backup:backup",
+    "restore": "cli.commands.restore:restore",
+    "follow": "cli.commands.restore:follow",
     "completion": "cli.commands.completion:completion",
 }
 
@@ -101,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stderr.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    if TABLE.get(exits.verb(words), "").startswith("cli.commands.daemons"):
+    if TABLE.get(exits.verb(words), "").startswith(("cli.commands.daemons", "cli.commands.restore")):
         sys.exit(code)
     os._exit(code)
 

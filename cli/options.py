@@ -117,6 +117,14 @@ def policy_options(command: F) -> F:
     return command
 
 
+REGISTRY = (
+    click.option(
+        "--with-registry-auth", is_flag=True, help="Keep your login at the controller, for hosts that pull"
+    ),
+    click.option(
+        "--no-resolve-image", is_flag=True, help="Leave the tag: each host pulls what it then means"
+    ),
+)
 RESTART: tuple[Callable[[F], F], ...] = (
     click.option(
         "--restart-condition",
@@ -131,6 +139,12 @@ RESTART: tuple[Callable[[F], F], ...] = (
 
 def restart_options(command: F) -> F:
     for option in reversed(RESTART):
+        command = option(command)
+    return command
+
+
+def registry_options(command: F) -> F:
+    for option in reversed(REGISTRY):
         command = option(command)
     return command
 

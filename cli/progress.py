@@ -47,6 +47,8 @@ class Display:
             self._failures.append((host, line))
         elif line.get("image"):
             self._images.append(line["image"])
+        elif self._bars is not None and not line.get("id") and line.get("status"):
+            self._bars.print(clean(line["status"]), markup=False, highlight=False)
         elif self._bars is not None and line.get("id"):
             self._advance(f"{host} {line['id']}", line)
         elif not self._quiet and self._bars is None and line.get("status"):

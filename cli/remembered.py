@@ -14,6 +14,8 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from aio.durable import write_file
+
 
 def in_force(before: Mapping[str, Any], flags: Mapping[str, Any], said: Collection[str]) -> dict[str, Any]:
     """The flags; those that were not said now are as they were said last. One that is said empty is as if it
@@ -59,9 +61,7 @@ def store(root: str, flags: Mapping[str, Any]) -> None:
         return
     path = _path(root)
     os.makedirs(root, mode=0o711, exist_ok=True)
-    with open(f"{path}.new", "w") as file:
-        json.dump(said, file, indent=1)
-    os.rename(f"{path}.new", path)
+    write_file(path, json.dumps(said, indent=1).encode(), 0o644)
 
 
 @contextlib.contextmanager

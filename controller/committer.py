@@ -32,6 +32,10 @@ class Committer:
         self._turn = asyncio.Lock()
         self._epoch = 0
 
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
     async def lead(self) -> None:
         """Take the lead: from here on older controllers' writes are refused."""
         self._epoch = await self._store.lead()

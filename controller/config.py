@@ -7,6 +7,7 @@ import os
 from controller.liveness import Policy
 from model.errors import InvalidInput
 from model.spec import Struct
+from model.whereabouts import parted
 
 DEFAULT_STATE = "/var/lib/flota/controller"
 DEFAULT_SOCKET = "/run/flota/flota.sock"
@@ -32,6 +33,10 @@ class ControllerConfig(Struct):
     address_pools: tuple[str, ...] = ()
     ping_every: float = 0.5
     liveness: Policy = Policy()
+    registry: str = ""
+    """Serve the fleet's registry: `PORT`, or `ADDRESS:PORT` to listen on one address. Empty: none."""
+    registry_anonymous_pull: bool = False
+    """Whoever can connect to the registry may pull."""
     network_drivers: tuple[str, ...] = ()
     """Third parties' (docs/drivers.md)."""
     log_level: str = ""
@@ -48,6 +53,8 @@ def check_config(config: ControllerConfig) -> ControllerConfig:
         raise InvalidInput("liveness.lost_after can't be less than unknown_after")
     if config.store and config.store.partition(":")[0] not in ("sqlite", "memory"):
         raise InvalidInput(f"unknown store {config.store!r}", hint="Use sqlite:FOLDER or memory:")
+    if config.registry:
+        parted(config.registry if ":" in config.registry else f"any:{config.registry}", 0)
     if not os.path.isabs(config.state_dir) or not os.path.isabs(config.socket):
         raise InvalidInput("state_dir and socket must be absolute paths")
     return config

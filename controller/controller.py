@@ -11,15 +11,16 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from aio.release import running
-from api.ports import Channel, Pipe
-from controller import explain, queries
+from api.channels import Channel, Pipe
+from controller import logins, queries
 from controller.attachments import network_named
-from controller.commands import connections, hosts, instances, networks, policies, services, settings
-from controller.commands.find import find_host, find_instance, find_policy, find_service
+from controller.commands import connections, hosts, instances, networks, services, settings
+from controller.commands.find import find_host, find_instance, find_service
 from controller.committer import Decide
-from controller.core import Core
 from controller.pki import fingerprint, new_token, secret_hash, secret_of
 from controller.plan import Plan, put
+from controller.policing import Policing
+from controller.registrytokens import Tokens
 from controller.snapshot import Cluster
 from controller.waiting import Condition, answer
 from model.api import (
@@ -34,15 +35,11 @@ from model.api import (
     JoinRequest,
     NetworkInfo,
     NetworksPruned,
-    PolicyExplanation,
-    PolicyInfo,
-    PolicyQuestion,
     ServiceInfo,
     StopRequest,
     TokenCreated,
     UpdateBandwidth,
     UpdateHost,
-    UpdatePolicy,
     UpdatePorts,
     UpdateService,
     UpdateSettings,
@@ -53,9 +50,9 @@ from model.diagnosis import diagnose
 from model.doctor import CheckUp, HostCheck
 from model.errors import Forbidden, InvalidInput, NotFound, WrongState
 from model.events import Event
-from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
-from model.policy import PolicySpec
+from model.ids import HostId, InstanceId, NetworkId, ServiceId
 from model.records import FleetSettings, Instance, JoinToken, Network
+from model.registries import NOBODY, Login
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import InstanceStatus
 
@@ -69,7 +66,7 @@ def _or_none(find: Callable[[Cluster, str], T], cluster: Cluster, ref: str) -> T
         return None
 
 
-class Controller(Core):
+class Controller(Tokens, Policing):
     """Made by `controller.main`; in tests with a memory store and a virtual clock."""
 
     # -- plain containers -------------------------------------------------------------------------------
@@ -83,11 +80,14 @@ class Controller(Core):
         cluster = self.snapshot()
         return queries.instance_info(cluster, find_instance(cluster, ref), self.world())
 
-    async def create_instance(self, request: CreateInstance) -> InstanceInfo:
+    async def create_instance(self, request: CreateInstance, login: Login = NOBODY) -> InstanceInfo:
         ident, now = InstanceId(self.ids()), self.clock.now()
-        return await self._on_instance(
-            lambda cluster: instances.create(cluster, request, self.world(), now=now, ident=ident)
-        )
+
+        def decide(cluster: Cluster) -> Plan:
+            plan = instances.create(cluster, request, self.world(), now=now, ident=ident)
+            return logins.with_login(cluster, plan, request.spec.image, login, self.authority.seal)
+
+        return await self._on_instance(decide)
 
     async def start_instance(self, ref: str, *, hold: bool = False) -> InstanceInfo:
         return await self._on_instance(
@@ -161,7 +161,7 @@ class Controller(Core):
             seen = cluster.instances.get(InstanceId(plan.subject))
             return plan
 
-        return await self.committer.run(look), seen
+        return await self._command(look), seen
 
     def _status(self, cluster: Cluster, ref: str) -> InstanceStatus:
         return self._status_of(cluster, find_instance(cluster, ref))
@@ -179,25 +179,35 @@ class Controller(Core):
         cluster = self.snapshot()
         return queries.service_info(cluster, find_service(cluster, ref), self.world())
 
-    async def create_service(self, spec: ServiceSpec) -> ServiceInfo:
+    async def create_service(self, spec: ServiceSpec, login: Login = NOBODY) -> ServiceInfo:
         ident, now = ServiceId(self.ids()), self.clock.now()
-        await self.committer.run(lambda c: services.create(c, spec, now=now, ident=ident))
+
+        def decide(cluster: Cluster) -> Plan:
+            plan = services.create(cluster, spec, now=now, ident=ident)
+            return logins.with_login(cluster, plan, spec.container.image, login, self.authority.seal)
+
+        await self._command(decide)
         return self.get_service(ident)
 
-    async def update_service(self, ref: str, request: UpdateService) -> ServiceInfo:
-        plan = await self.committer.run(lambda c: services.update(c, ref, request, self.clock.now()))
-        return self.get_service(plan.subject)
+    async def update_service(self, ref: str, request: UpdateService, login: Login = NOBODY) -> ServiceInfo:
+        image = request.spec.container.image
+
+        def decide(cluster: Cluster) -> Plan:
+            plan = services.update(cluster, ref, request, self.clock.now())
+            return logins.with_login(cluster, plan, image, login, self.authority.seal)
+
+        return self.get_service((await self._command(decide)).subject)
 
     async def rollback_service(self, ref: str) -> ServiceInfo:
-        plan = await self.committer.run(lambda c: services.rollback(c, ref, self.clock.now()))
+        plan = await self._command(lambda c: services.rollback(c, ref, self.clock.now()))
         return self.get_service(plan.subject)
 
     async def scale_service(self, ref: str, replicas: int) -> ServiceInfo:
-        plan = await self.committer.run(lambda c: services.scale(c, ref, replicas, self.clock.now()))
+        plan = await self._command(lambda c: services.scale(c, ref, replicas, self.clock.now()))
         return self.get_service(plan.subject)
 
     async def remove_service(self, ref: str) -> None:
-        await self.committer.run(lambda c: services.remove(c, ref, self.clock.now()))
+        await self._command(lambda c: services.remove(c, ref, self.clock.now()))
 
     # -- hosts ------------------------------------------------------------------------------------------
     def list_hosts(self) -> Sequence[HostInfo]:
@@ -268,15 +278,15 @@ class Controller(Core):
 
     async def create_network(self, spec: NetworkSpec) -> NetworkInfo:
         ident, now = NetworkId(self.ids()), self.clock.now()
-        await self.committer.run(lambda c: networks.create(c, spec, now=now, ident=ident))
+        await self._command(lambda c: networks.create(c, spec, now=now, ident=ident))
         return self.get_network(ident)
 
     async def rotate_keys(self, ref: str) -> NetworkInfo:
-        plan = await self.committer.run(lambda c: networks.rotate_keys(c, ref, self.clock.now()))
+        plan = await self._command(lambda c: networks.rotate_keys(c, ref, self.clock.now()))
         return self.get_network(plan.subject)
 
     async def remove_network(self, ref: str) -> None:
-        await self.committer.run(lambda c: networks.remove(c, ref, self.clock.now()))
+        await self._command(lambda c: networks.remove(c, ref, self.clock.now()))
 
     async def connect_network(self, ref: str, request: ConnectNetwork) -> InstanceInfo:
         return await self._on_instance(
@@ -299,37 +309,18 @@ class Controller(Core):
             plan, names = networks.prune(cluster, chosen, self.clock.now())
             return plan
 
-        await self.committer.run(decide)
+        await self._command(decide)
         return NetworksPruned(removed=names)
-
-    # -- policies ---------------------------------------------------------------------------------------
-    def list_policies(self) -> Sequence[PolicyInfo]:
-        cluster = self.snapshot()
-        ordered = sorted(cluster.policies.values(), key=lambda p: p.spec.name)
-        return [queries.policy_info(cluster, policy) for policy in ordered]
-
-    def get_policy(self, ref: str) -> PolicyInfo:
-        cluster = self.snapshot()
-        return queries.policy_info(cluster, find_policy(cluster, ref))
-
-    async def create_policy(self, spec: PolicySpec) -> PolicyInfo:
-        ident, now = PolicyId(self.ids()), self.clock.now()
-        await self.committer.run(lambda c: policies.create(c, spec, now=now, ident=ident))
-        return self.get_policy(ident)
-
-    async def update_policy(self, ref: str, request: UpdatePolicy) -> PolicyInfo:
-        plan = await self.committer.run(lambda c: policies.update(c, ref, request, self.clock.now()))
-        return self.get_policy(plan.subject)
-
-    async def remove_policy(self, ref: str) -> None:
-        await self.committer.run(lambda c: policies.remove(c, ref, self.clock.now()))
-
-    def explain_policies(self, question: PolicyQuestion) -> PolicyExplanation:
-        return explain.explain(self.snapshot(), self.statuses.by_id, question)
 
     # -- the fleet --------------------------------------------------------------------------------------
     def info(self) -> FleetInfo:
-        return queries.fleet_info(self.snapshot(), self.world(), release=running(), store=self.store.url)
+        return queries.fleet_info(
+            self.snapshot(),
+            self.world(),
+            release=running(),
+            store=self.store.url,
+            registry=self.options.registry,
+        )
 
     def get_settings(self) -> FleetSettings:
         return self.snapshot().settings
@@ -378,7 +369,10 @@ class Controller(Core):
     async def serve_session(self, host: HostId, certificate: str, channel: Channel) -> None:
         def disowned() -> str:
             record = self.snapshot().hosts.get(host)
-            return hosts.disowned(record, certificate) if record is not None else ""
+            if record is None:
+                self.knocks.shown(host, certificate)
+                return ""
+            return hosts.disowned(record, certificate)
 
         await self.sessions.serve(host, channel, disowned)
 

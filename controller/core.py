@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from aio.alarm import Alarm
 from aio.clock import Clock
 from aio.supervisor import Supervisor
-from controller import ingress
+from controller import ingress, recovery
 from controller.arrivals import Arrivals
 from controller.commands import networks as network_commands
 from controller.commands.find import find_host
@@ -27,13 +27,16 @@ from controller.departures import Departures
 from controller.directory import Memberships, instances_of
 from controller.events import EventRing, shortened
 from controller.heartbeats import Heartbeats
-from controller.keys import publishing_keys, short_keys, waiting_keys
+from controller.keys import all_keys, publishing_keys, short_keys, waiting_keys
+from controller.knocks import Knocks
 from controller.liveness import Policy
+from controller.logins import for_pull, plan_login
 from controller.loop import ReconcileLoop
 from controller.pipes import Pipes
 from controller.pki import Authority
 from controller.placing import World
 from controller.plan import Plan, put
+from controller.recall import plan_recall
 from controller.reconcile.ingress import plan_ingress
 from controller.reconcile.keys import own_ends, plan_ends, plan_keys
 from controller.reconcile.network import plan_network
@@ -49,12 +52,13 @@ from model.directory import Directory
 from model.errors import NotFound
 from model.ids import HostId, IdSource, InstanceId, NetworkId, ServiceId
 from model.records import FleetSettings, Host, Instance
+from model.registries import Login
 from model.reportrules import hello_problems, report_problems
 from model.spec import Struct
 from model.status import HostReport, HostState
 from model.validate import check
 from model.view import View
-from model.wire import Hello, Report
+from model.wire import Hello, Recall, Report
 
 log = logging.getLogger("flota.controller")
 MOST_WORDS = 4
@@ -73,6 +77,8 @@ class Options(Struct):
     """Only read when the fleet is made; empty: the default."""
     advertise: str = ""
     """host:port under which hosts reach this controller, for join commands."""
+    registry: str = ""
+    """host:port of the fleet's registry, if there is one."""
 
 
 class Core:
@@ -89,6 +95,7 @@ class Core:
         self.memberships = Memberships()
         self.ring = EventRing(clock)
         self.pipes = Pipes()
+        self.knocks = Knocks()
         self.committer = Committer(store, self.ring)
         policy = options.liveness
         self.sessions = Sessions(self, clock, ping_every=options.ping_every, alive_for=policy.unknown_after)
@@ -141,6 +148,9 @@ class Core:
             strays=self.statuses.strays,
         )
 
+    def login_for_pull(self, host: HostId, instance: InstanceId) -> Login:
+        return for_pull(self.snapshot(), host, instance, self.authority.unseal)
+
     # -- what the loop asks ---------------------------------------------------------------------------
     def _found(self, cluster: Cluster) -> Plan:
         """The fleet's own record, made once."""
@@ -153,6 +163,8 @@ class Core:
 
     def _plan(self, cluster: Cluster, key: Key) -> Plan:
         now = self.clock.now()
+        if recovery.held(cluster):
+            return Plan()
         if key.kind == "service":
             return plan_service(cluster, ServiceId(key.id), self.world(), now, self.ids)
         if key.kind == "network":
@@ -161,6 +173,8 @@ class Core:
             found = plan_network(cluster, network, now, short, reports)
             found = plan_keys(cluster, network, reports, now, found)
             return plan_ingress(cluster, now, found) if network == ingress.NETWORK else found
+        if key.kind == "login":
+            return plan_login(cluster, key.id)
         ident = InstanceId(key.id)
         return plan_instance(cluster, ident, self.statuses.get(ident), now)
 
@@ -179,6 +193,8 @@ class Core:
         self._members_of(cluster, instances_of(cluster, changes))
         for change in changes:
             self.sessions.ring(affected(cluster, change))
+            if recovery.over(change.old, change.new):
+                self.loop.add(all_keys(cluster))
             if isinstance(change.old, Instance):
                 if change.new is None:
                     self.statuses.forget(change.old.id)
@@ -231,6 +247,8 @@ class Core:
         check("this host says of itself what cannot be", hello_problems(hello))
         cluster = self.snapshot()
         record = cluster.hosts.get(host)
+        if record is None and cluster.settings.restored_at:
+            raise self.knocks.heard(host, hello.facts, self.clock.now())
         if record is None:
             raise NotFound("this host is not in the fleet (any more)", hint="Join it again with `flota join`")
         self.heartbeats.hello(host, was_lost=record.state is HostState.LOST)
@@ -299,6 +317,31 @@ class Core:
             await self.committer.run(lambda fresh: plan_ends(fresh, host, report.tunnels))
         networks = self.snapshot().networks
         self.loop.add(Key("network", network) for network in report.tunnels if network in networks)
+
+    def leads(self) -> int:
+        return self.committer.epoch
+
+    def held(self) -> bool:
+        return recovery.held(self.snapshot())
+
+    def asks(self, host: HostId) -> bool:
+        return recovery.asks(self.snapshot(), host)
+
+    async def recalled(self, host: HostId, recall: Recall) -> None:
+        left_out: tuple[str, ...] = ()
+
+        def decide(cluster: Cluster) -> Plan:
+            nonlocal left_out
+            plan, left_out = plan_recall(cluster, host, recall, self.clock.now())
+            return plan
+
+        await self.committer.run(decide)
+        cluster = self.snapshot()
+        for words in left_out:
+            log.warning("host %s: %s", cluster.host_name(host), words)
+        news = self.statuses.take(cluster, host, recall.statuses)
+        self._members_of(cluster, news)
+        self.loop.reported(news)
 
     def ponged(self, host: HostId) -> None:
         record = self.snapshot().hosts.get(host)

@@ -1,6 +1,6 @@
 """Which keys a change concerns. Pure.
 
-Keys reuse the store's: `service`, `network`, and `instance` for plain containers.
+Keys reuse the store's: `service`, `network`, `login`, and `instance` for plain containers.
 Invariant: whatever can change a key's plan names that key; naming one too many costs a look.
 """
 
@@ -21,6 +21,7 @@ def all_keys(cluster: Cluster) -> Iterable[Key]:
     """Everything that can be planned."""
     yield from (Key("service", ident) for ident in cluster.services)
     yield from (Key("network", ident) for ident in {*cluster.networks, ingress.NETWORK})
+    yield from (Key("login", ident) for ident in cluster.logins)
     yield from (
         Key("instance", i.id)
         for i in cluster.instances.values()
@@ -46,6 +47,8 @@ def keys_of(cluster: Cluster, change: Change) -> set[Key]:
             keys |= _of_instance(cluster, record)
         elif isinstance(record, Host):
             keys |= _of_host(cluster, record, change)
+    if change.new is None and change.key.id in cluster.logins:
+        keys.add(Key("login", change.key.id))
     if _frees(change):
         keys |= waiting_keys(cluster)
     return keys

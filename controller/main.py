@@ -15,15 +15,17 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from aio.clock import SystemClock
+from aio.durable import write_file
 from aio.sdnotify import Notifier
 from aio.service import Hooks, set_level, start_log, until_signalled
 from aio.supervisor import in_thread
 from api.listen import serve_tls, serve_unix, server_context
 from api.server import controller_app, runner
+from controller import registry
 from controller.config import ControllerConfig, check_config
 from controller.controller import Controller
 from controller.core import Options
-from controller.pki import Authority, write_private
+from controller.pki import Authority
 from controller.store.base import Store
 from controller.store.memory import MemoryStore
 from controller.store.sqlite import SqliteStore
@@ -34,6 +36,7 @@ from net import backend
 from net.drivers import load
 
 log = logging.getLogger("flota.controller")
+EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
 class Credentials(Struct):
@@ -66,6 +69,7 @@ async def run(
             liveness=config.liveness,
             address_pools=config.address_pools,
             advertise=address if config.port else "",
+            registry=registry_address(config),
         )
         keys = Path(config.state_dir) / "pki"
         controller = Controller(
@@ -119,11 +123,15 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
     ca = controller.authority.pem.decode()
     app = runner(controller_app(controller, fleet_id=controller.info().fleet_id, ca=ca))
     await app.setup()
-    context = None
+    context: ssl.SSLContext | None = None
+    stack = contextlib.AsyncExitStack()
     try:
-        if config.port:
+        if config.port or config.registry:
             context = await in_thread(tls_context, config, controller.authority)
-            await serve_tls(app, config.listen, config.port, context)
+            if config.port:
+                await serve_tls(app, config.listen, config.port, context)
+            if config.registry:
+                await stack.enter_async_context(_registry(config, controller, context))
         folder = Path(config.socket).parent
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         await serve_unix(app, config.socket, group=config.socket_group)
@@ -132,7 +140,32 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
         finally:
             Path(config.socket).unlink(missing_ok=True)
     finally:
+        await stack.aclose()
         await app.cleanup()
+
+
+def _registry(
+    config: ControllerConfig, controller: Controller, context: ssl.SSLContext
+) -> contextlib.AbstractAsyncContextManager[object]:
+    listen, port = registry.place(config.registry)
+    return registry.serving(
+        Path(config.state_dir) / "registry",
+        controller,
+        SystemClock(),
+        listen=listen,
+        port=port,
+        context=context,
+        anonymous_pull=config.registry_anonymous_pull,
+    )
+
+
+def registry_address(config: ControllerConfig) -> str:
+    """The registry's name in references to images, host:port: where it listens, or where hosts reach the
+    controller. Empty without one."""
+    if not config.registry:
+        return ""
+    listen, port = registry.place(config.registry)
+    return joined(listen if listen not in EVERYWHERE else advertised(config), port)
 
 
 def tls_context(config: ControllerConfig, authority: Authority) -> ssl.SSLContext:
@@ -151,10 +184,12 @@ def new_pair(config: ControllerConfig, authority: Authority) -> tuple[str, str]:
     folder = Path(config.state_dir) / "pki"
     local = ("localhost", "127.0.0.1", "::1", socket.gethostname())
     names = dict.fromkeys((advertised(config), *config.names, *local))
+    if config.registry and (own := registry.place(config.registry)[0]) not in EVERYWHERE:
+        names[own] = None
     pair = authority.controller(tuple(names))
     certificate, key = folder / "controller.pem", folder / "controller.key"
-    write_private(key, pair.key)
-    write_private(certificate, pair.certificate, mode=0o644)
+    write_file(key, pair.key)
+    write_file(certificate, pair.certificate, mode=0o644)
     return str(certificate), str(key)
 
 
@@ -162,7 +197,7 @@ def advertised(config: ControllerConfig) -> str:
     """Where hosts reach us: as configured, the address we listen on, or the one that faces outwards."""
     if config.advertise:
         return config.advertise
-    if config.listen not in ("", "0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
+    if config.listen not in EVERYWHERE:
         return config.listen
     for family, anybody in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -185,7 +220,7 @@ def write_credentials(config: ControllerConfig, controller: Controller, address:
         certificate=pair.certificate.decode(),
         key=pair.key.decode(),
     )
-    write_private(path, encode_json(credentials))
+    write_file(path, encode_json(credentials))
 
 
 def main(config: ControllerConfig, reread: Callable[[], ControllerConfig] | None = None) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections import deque
 
-from api.ports import Dropped, Pipe
+from api.channels import Dropped, Pipe
 from model.errors import Unavailable
 from model.ids import HostId
 

@@ -1,6 +1,6 @@
 """Who is who: the fleet's own certificate authority, host, controller and admin certificates, join tokens.
 
-Invariants: the CA's key never leaves its folder (0600); an identity is a URI in the certificate
+Invariants: the CA's key leaves its folder (0600) in a backup alone; an identity is a URI in the certificate
 (`spiffe://<fleet>/host/<id>`, SPIFFE-ID) and never its common name; a token's secret is stored as a hash and
 compared in constant time; a token carries the digest of the CA so that a joining host knows whom it talks to.
 """
@@ -12,7 +12,6 @@ import datetime
 import hashlib
 import hmac
 import ipaddress
-import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +23,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from aio.durable import write_file
+from controller import pkiseal
 from model.errors import Damaged, InvalidInput, Unauthenticated
 
 DAY = datetime.timedelta(days=1)
@@ -46,6 +47,7 @@ class Authority:
         self._certificate = certificate
         self._key = key
         self._fleet = fleet
+        self._sealing = pkiseal.derived(_pem_key(key), "flota secrets at rest")
         self.pem = certificate.public_bytes(serialization.Encoding.PEM)
 
     @classmethod
@@ -55,17 +57,29 @@ class Authority:
         certificate_file, key_file = folder / "ca.pem", folder / "ca.key"
         if not certificate_file.exists() and not key_file.exists():
             made = cls.new(fleet_id)
-            write_private(key_file, _pem_key(made._key))
-            write_private(certificate_file, made.pem, mode=0o644)
+            write_file(key_file, _pem_key(made._key))
+            write_file(certificate_file, made.pem, mode=0o644)
             return made
         try:
-            certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
-            key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
-        except (OSError, ValueError) as error:
+            return cls.load(certificate_file.read_bytes(), key_file.read_bytes(), fleet_id)
+        except OSError as error:
             raise Damaged(f"the fleet's CA in {folder} can't be read: {error}") from error
+        except Damaged as error:
+            raise Damaged(f"{folder}: {error.message}", hint="Restore both from one backup") from error
+
+    @classmethod
+    def load(cls, certificate_pem: bytes, key_pem: bytes, fleet_id: str) -> Authority:
+        """Raises Damaged when these are not the CA of that fleet and its key."""
+        try:
+            certificate = x509.load_pem_x509_certificate(certificate_pem)
+            key = serialization.load_pem_private_key(key_pem, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise Damaged(f"the fleet's CA can't be read: {error}") from error
         name = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not name or name[0].value != _ca_name(fleet_id):
-            raise Damaged(f"the CA in {folder} belongs to another fleet", hint="Restore both from one backup")
+            raise Damaged("the CA belongs to another fleet")
+        if key.public_key() != certificate.public_key():
+            raise Damaged("the CA's key is not that of its certificate")
         return cls(certificate, key, fleet_id)
 
     @classmethod
@@ -87,6 +101,18 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
         return cls(builder.sign(key, hashes.SHA256()), key, fleet_id)
+
+    def key_pem(self) -> bytes:
+        """For a backup: whoever has it can make himself anybody of the fleet."""
+        return _pem_key(self._key)
+
+    def seal(self, text: bytes, about: str) -> bytes:
+        """A secret as it may rest in the store."""
+        return pkiseal.seal(self._sealing, text, about)
+
+    def unseal(self, sealed: bytes, about: str) -> bytes:
+        """Raises Damaged for what was not sealed by this fleet's CA about the same."""
+        return pkiseal.unseal(self._sealing, sealed, about)
 
     @property
     def digest(self) -> str:
@@ -178,18 +204,6 @@ def secret_of(token: str, authority: Authority) -> str:
 def fingerprint(certificate_pem: bytes) -> str:
     """SHA-256 of the leaf's DER, hex."""
     return x509.load_pem_x509_certificate(certificate_pem).fingerprint(hashes.SHA256()).hex()
-
-
-def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Whole or not at all, never readable by others in between."""
-    aside = path.with_name(f".{path.name}.new")
-    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.chmod(mode)
-    aside.rename(path)
 
 
 def _ca_name(fleet_id: str) -> str:

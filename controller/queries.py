@@ -183,7 +183,7 @@ def _place(address: str) -> tuple[int, int]:
     return found.version, int(found)
 
 
-def fleet_info(cluster: Cluster, world: World, *, release: str, store: str) -> FleetInfo:
+def fleet_info(cluster: Cluster, world: World, *, release: str, store: str, registry: str) -> FleetInfo:
     running = sum(
         s.phase is Phase.RUNNING and ident in cluster.instances for ident, s in world.statuses.items()
     )
@@ -199,6 +199,7 @@ def fleet_info(cluster: Cluster, world: World, *, release: str, store: str) -> F
         instances=len(cluster.instances),
         instances_running=running,
         store=store,
+        registry=registry,
     )
 
 

@@ -11,23 +11,23 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Protocol
 
 from aio.clock import Clock
 from aio.mailbox import Bell
-from api.ports import Channel
+from api.channels import Channel
+from controller.listener import Listener
 from controller.snapshot import Cluster
 from controller.told import Told
 from controller.views import view_of
 from model.codec import encode_wire
-from model.directory import Directory
-from model.errors import FlotaError, InvalidInput
+from model.errors import FlotaError, InvalidInput, Unsupported
 from model.ids import HostId, InstanceId, NetworkId
 from model.view import View, diff
 from model.wire import (
     WITH_ARRIVALS,
     WITH_DEPARTURES,
     WITH_DIRECTORY,
+    WITH_RECALL,
     Ack,
     Arrived,
     ControllerMessage,
@@ -40,6 +40,7 @@ from model.wire import (
     NeedView,
     Ping,
     Pong,
+    Recall,
     Report,
     Reported,
     Welcome,
@@ -50,34 +51,7 @@ from model.wire import (
 log = logging.getLogger("flota.controller")
 HELLO_WITHIN = 10.0
 SEND_WITHIN = 10.0
-
-
-class Listener(Protocol):
-    """What a session tells the controller."""
-
-    def snapshot(self) -> Cluster: ...
-
-    def directory(self, host: HostId, view: View) -> Directory:
-        """Who is on the networks of that View."""
-        ...
-
-    async def greeted(self, host: HostId, hello: Hello) -> None:
-        """A session begins; returns when what Hello changes is durable. Raises NotFound for no such host."""
-        ...
-
-    async def reported(self, host: HostId, report: Report) -> None:
-        """Returns when what it changes is durable."""
-        ...
-
-    def ponged(self, host: HostId) -> None: ...
-
-    def followed(self, host: HostId) -> None:
-        """It says that new connections go by more of what it was told."""
-        ...
-
-    def parted(self, host: HostId) -> None:
-        """The session ended, and none has taken its place."""
-        ...
+TOO_OLD = "the fleet is being restored from a backup, and this agent can't be asked what runs on its host"
 
 
 class Session:
@@ -100,6 +74,8 @@ class Session:
         self._arrived: set[InstanceId] = set()
         self._serial = 0
         self._goodbye: Goodbye | None = None
+        self._asked = False
+        """It is to say what it was told last, and is told nothing before."""
 
     async def send(self, message: ControllerMessage) -> None:
         async with asyncio.timeout(SEND_WITHIN):
@@ -108,9 +84,14 @@ class Session:
     async def receive(self) -> bytes | None:
         return await self._channel.receive()
 
-    async def welcome(self, view: View, ping_every: float) -> None:
-        self._sent = view
-        await self.send(Welcome(view=view, ping_every=ping_every))
+    async def welcome(self, view: View, ping_every: float, *, epoch: int, recall: bool) -> None:
+        self._sent, self._asked = view, recall
+        await self.send(Welcome(view=view, ping_every=ping_every, epoch=epoch, recall=recall))
+
+    def recalled(self) -> None:
+        """It said so: now it may be told all."""
+        self._asked = False
+        self.send_whole()
 
     def send_whole(self) -> None:
         self._whole = True
@@ -128,6 +109,8 @@ class Session:
             if self._goodbye is not None:
                 await self.end(self._goodbye.reason, retry=self._goodbye.retry)
                 return
+            if self._asked or listener.held():
+                continue  # whatever ends that rings
             view = self._looked_at(listener.snapshot())
             # Before the View: the last of a service's members on a host should not leave before its successor
             # elsewhere is known there.
@@ -274,7 +257,12 @@ class Sessions:
         self._replace(session)
         try:
             await self._listener.greeted(host, hello)
-            await session.welcome(view_of(self._listener.snapshot(), host), self._ping_every)
+            asks = self._listener.asks(host)
+            if asks and hello.protocol < WITH_RECALL and self._listener.held():
+                raise Unsupported(TOO_OLD, hint="Upgrade it")
+            asks = asks and hello.protocol >= WITH_RECALL
+            view, epoch = view_of(self._listener.snapshot(), host), self._listener.leads()
+            await session.welcome(view, self._ping_every, epoch=epoch, recall=asks)
             await self._converse(session)
         except FlotaError as error:
             await session.end(str(error), retry=error.code != "not_found")
@@ -362,6 +350,9 @@ class Sessions:
                 case Follows():
                     session.told.followed(message.serial)
                     self._listener.followed(session.host)
+                case Recall():
+                    await self._listener.recalled(session.host, message)
+                    session.recalled()
                 case Hello():
                     raise InvalidInput("a second Hello in one session")
 

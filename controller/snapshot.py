@@ -20,16 +20,29 @@ from model.records import (
     Host,
     Instance,
     JoinToken,
+    KeptLogin,
     Network,
     Policy,
     Record,
+    RegistryToken,
     Revision,
     Service,
 )
 from model.spec import Struct
 from net.host import INGRESS
 
-Kind = Literal["instance", "service", "host", "network", "block", "policy", "token", "settings"]
+Kind = Literal[
+    "instance",
+    "service",
+    "host",
+    "network",
+    "block",
+    "policy",
+    "token",
+    "registry-token",
+    "login",
+    "settings",
+]
 TYPES: Mapping[Kind, type[Record]] = {
     "instance": Instance,
     "service": Service,
@@ -38,6 +51,8 @@ TYPES: Mapping[Kind, type[Record]] = {
     "block": Block,
     "policy": Policy,
     "token": JoinToken,
+    "registry-token": RegistryToken,
+    "login": KeptLogin,
     "settings": FleetSettings,
 }
 _KINDS: Mapping[type, Kind] = {type_: kind for kind, type_ in TYPES.items()}
@@ -94,6 +109,8 @@ class Cluster:
     blocks: Map[str, Block] = _NONE
     policies: Map[PolicyId, Policy] = _NONE
     tokens: Map[str, JoinToken] = _NONE
+    registry_tokens: Map[str, RegistryToken] = _NONE
+    logins: Map[str, KeptLogin] = _NONE
     names: Map[str, InstanceId] = _NONE
     """Names of instances that are not being removed."""
     by_host: Map[HostId | None, Map[InstanceId, Instance]] = _NONE
@@ -167,6 +184,8 @@ _FIELDS: Mapping[Kind, str] = {
     "block": "blocks",
     "policy": "policies",
     "token": "tokens",
+    "registry-token": "registry_tokens",
+    "login": "logins",
 }
 
 

@@ -12,20 +12,60 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from deploy.rig.base import Rig
 from deploy.rig.netns import NetnsRig
 from model.whereabouts import joined
 
 FLOTA = str(Path(sys.executable).with_name("flota"))
 PORT = 7420
+R = TypeVar("R", bound=Rig)
 
 
-class Fleet:
-    """`rig` is up or will be by `start`. All waiting is for conditions, with deadlines."""
+class CommandLine(Generic[R]):
+    """`program` is where a rig's hosts have flota. All waiting is for conditions, with deadlines."""
+
+    def __init__(self, rig: R, program: str) -> None:
+        self.rig = rig
+        self._program = program
+
+    # -- use ----------------------------------------------------------------------------------------
+    def flota(self, host: str, *words: str, timeout: float = 60.0, stdin: bytes | None = None) -> str:
+        """Run a flota command on a host; its standard output. Raises RuntimeError with what it said."""
+        done = self.rig.exec(host, [self._program, *words], timeout=timeout, stdin=stdin)
+        return done.stdout.decode()
+
+    def attempt(self, host: str, *words: str, timeout: float = 60.0) -> subprocess.CompletedProcess[bytes]:
+        """As `flota`, but a failure is a result."""
+        return self.rig.exec(host, [self._program, *words], timeout=timeout, check=False)
+
+    def json(self, *words: str, host: str = "n1") -> list[dict[str, Any]]:
+        """A command's `--format json` lines, decoded."""
+        text = self.flota(host, *words, "--format", "json")
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+    def wait_ready(self, count: int, deadline: float = 30.0) -> None:
+        end = time.monotonic() + deadline
+        while True:
+            ready = [n for n in self.json("node", "ls") if n["state"] == "ready"]
+            if len(ready) >= count:
+                return
+            if time.monotonic() > end:
+                raise RuntimeError(f"{len(ready)} of {count} hosts are ready after {deadline:g} s")
+            time.sleep(0.1)
+
+    def load_everywhere(self, name: str, tar: bytes, *changes: str) -> None:
+        """Make an image of a root file system tar, on every host."""
+        words = [word for change in changes for word in ("--change", change)]
+        self.flota("n1", "import", *words, "-", name, stdin=tar)
+
+
+class Fleet(CommandLine[NetnsRig]):
+    """`rig` is up or will be by `start`."""
 
     def __init__(self, rig: NetnsRig) -> None:
-        self.rig = rig
+        super().__init__(rig, FLOTA)
 
     # -- life ---------------------------------------------------------------------------------------
     def start(self, count: int) -> None:
@@ -58,33 +98,9 @@ class Fleet:
         return "--cgroup-parent", f"/flota-{self.rig.name}-{host}"
 
     # -- use ----------------------------------------------------------------------------------------
-    def flota(self, host: str, *words: str, timeout: float = 60.0, stdin: bytes | None = None) -> str:
-        """Run a flota command on a host; its standard output. Raises RuntimeError with what it said."""
-        done = self.rig.exec(host, [FLOTA, *words], timeout=timeout, stdin=stdin)
-        return done.stdout.decode()
-
-    def attempt(self, host: str, *words: str, timeout: float = 60.0) -> subprocess.CompletedProcess[bytes]:
-        """As `flota`, but a failure is a result."""
-        return self.rig.exec(host, [FLOTA, *words], timeout=timeout, check=False)
-
-    def json(self, *words: str, host: str = "n1") -> list[dict[str, Any]]:
-        """A command's `--format json` lines, decoded."""
-        text = self.flota(host, *words, "--format", "json")
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-
     def socket(self, host: str = "n1") -> str:
         """Path, on this machine, of the controller's API socket."""
         return str(self.rig.run_folder(host) / "flota.sock")
-
-    def wait_ready(self, count: int, deadline: float = 30.0) -> None:
-        end = time.monotonic() + deadline
-        while True:
-            ready = [n for n in self.json("node", "ls") if n["state"] == "ready"]
-            if len(ready) >= count:
-                return
-            if time.monotonic() > end:
-                raise RuntimeError(f"{len(ready)} of {count} hosts are ready after {deadline:g} s")
-            time.sleep(0.1)
 
     def pid(self, host: str, daemon: str) -> int:
         """This machine's pid of a host's `agent` or `controller` daemon."""
@@ -96,11 +112,6 @@ class Fleet:
             if words[2:5] == [b"-m", b"cli.main", daemon.encode()]:
                 return pid
         raise RuntimeError(f"no {daemon} runs on {host}")
-
-    def load_everywhere(self, name: str, tar: bytes, *changes: str) -> None:
-        """Make an image of a root file system tar, on every host."""
-        words = [word for change in changes for word in ("--change", change)]
-        self.flota("n1", "import", *words, "-", name, stdin=tar)
 
 
 def _each(do: Callable[[str], None], hosts: Sequence[str]) -> None:

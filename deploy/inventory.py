@@ -160,7 +160,7 @@ def check(hosts: Iterable[HostWish]) -> None:
         seen_targets.add(where)
         seen_names.add(wish.name)
     if not asked:
-        problems.append(Problem(path="", message="no host is named"))
+        raise InvalidInput("no host is named", hint="Name some as user@host, or a file of them (-f)")
     if sum(wish.controller for wish in asked) > 1:
         problems.append(Problem(path="", message="one host is the controller, not several"))
     if problems:

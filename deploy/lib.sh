@@ -9,6 +9,9 @@ FLOTA_PACKAGES="runc conmon nftables libnftables1 iproute2 golang-github-contain
 FLOTA_DEMO_PACKAGES="busybox-static"
 FLOTA_TEST_PACKAGES="busybox-static curl docker-registry haproxy skopeo umoci iperf3 strace procps ufw firewalld dbus-daemon openssh-server sudo systemd"
 FLOTA_FULL_TEST_PACKAGES="docker.io iptables"
+FLOTA_VM_PACKAGES="mmdebstrap qemu-system-x86 qemu-utils e2fsprogs openssh-client iproute2 busybox-static vagrant vagrant-libvirt"
+FLOTA_BOX_PACKAGES="syslinux syslinux-common mtools dosfstools fdisk"
+FLOTA_VAGRANT_PACKAGES="libvirt-daemon-system libvirt-clients dnsmasq-base $FLOTA_BOX_PACKAGES"
 FLOTA_BENCH_PACKAGES="busybox-static docker.io haproxy iperf3 iptables procps containernetworking-plugins dnsmasq-base"
 
 die() { echo "error: $*" >&2; exit 1; }

@@ -202,8 +202,9 @@ class Provisioner:
         )
 
     def _failed(self, wish: HostWish, error: FlotaError) -> Outcome:
-        self._report(str(wish.target), "failed", error.message)
-        return Outcome(host=str(wish.target), target=wish.target, name=wish.name, error=str(error))
+        where = str(wish.target)
+        self._report(where, "failed", error.message.removeprefix(f"{where}: "))
+        return Outcome(host=where, target=wish.target, name=wish.name, error=str(error))
 
     def _waiting(self, wish: HostWish, first: HostWish) -> Outcome:
         where = str(wish.target)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import getpass
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,8 @@ def _entry(target: Target) -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, asyncssh.DisconnectError):
         return error.reason or type(error).__name__
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
+        return os.strerror(error.errno)  # asyncio's own words are those of a program
     return getattr(error, "strerror", "") or str(error) or type(error).__name__
 
 

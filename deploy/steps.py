@@ -196,7 +196,7 @@ def _membership(facts: Facts, wish: HostWish, name: str, controller: str) -> Ite
         yield Step(
             kind=Kind.UP,
             what="start controller and agent" if facts.controls else "found the fleet: controller and agent",
-            why="it is to be the controller, and they don't all run",
+            why="they don't all run" if facts.controls else "it is to be the controller",
             commands=((FLOTA, "up", *words, *labels),),
         )
     elif facts.member is None:

@@ -12,6 +12,8 @@ import posixpath
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from image.compression import decompressed, kind_of
 from image.digest import encoded, is_digest, of
 from image.manifest import (
@@ -45,6 +47,8 @@ class Found(Struct):
     parsed: Configuration
     blobs: tuple[Part, ...]
     names: tuple[str, ...] = ()
+    manifest: bytes = b""
+    """An OCI layout's, as it is in it."""
 
 
 class Archive:
@@ -132,17 +136,19 @@ class Archive:
         ours = [entry for entry in index.manifests if entry.platform in (None, platform)]
         found = []
         for entry in ours or index.manifests:
-            manifest = self._manifest(entry, platform, depth=0)
+            manifest, raw = self._manifest(entry, platform, depth=0)
             config = self._blob(manifest.config)
             layers = [self._blob_part(layer) for layer in manifest.layers]
             name = entry.annotations.get(DOCKER_NAME) or entry.annotations.get(REF_NAME) or ""
-            found.append(self._found(config, layers, [name] if _is_name(name) else []))
+            image = self._found(config, layers, [name] if _is_name(name) else [])
+            found.append(replace(image, manifest=raw))
         return found
 
-    def _manifest(self, entry: Descriptor, platform: Platform, depth: int) -> Manifest:
-        document = parse_document(self._blob(entry), entry.media_type)
+    def _manifest(self, entry: Descriptor, platform: Platform, depth: int) -> tuple[Manifest, bytes]:
+        raw = self._blob(entry)
+        document = parse_document(raw, entry.media_type)
         if isinstance(document, Manifest):
-            return document
+            return document, raw
         if depth >= 3:
             raise Damaged("indexes nested deeper than 3")
         return self._manifest(choose(document, platform), platform, depth + 1)

@@ -6,15 +6,27 @@ Invariant: an image in `list()` is complete and verified; nothing half-made is e
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
+from image.commit import Commit
+from image.layertar import Changed
+from image.registry.source import Source
 from model.api import ImageRemoved
 from model.image import ImageRecord, Progress
+from model.registries import NOBODY, Login
 from model.spec import Struct
 
 OnProgress = Callable[[Progress], None]
 PullPolicy = Literal["missing", "always", "never"]
+FindLogin = Callable[[str], Awaitable[Login]]
+"""Who we are at the registry of an image; asked only when something is to be pulled."""
+
+
+async def nobody(ref: str) -> Login:
+    del ref
+    return NOBODY
 
 
 class Root(Struct):
@@ -35,11 +47,15 @@ class Images(Protocol):
         """By id, unique id prefix, or reference (Docker's normalisation). Raises NotFound, Ambiguous."""
         ...
 
-    async def pull(self, ref: str, *, platform: str = "", progress: OnProgress | None = None) -> ImageRecord:
+    async def pull(
+        self, ref: str, *, platform: str = "", progress: OnProgress | None = None, login: Login = NOBODY
+    ) -> ImageRecord:
         """From its registry. Concurrent pulls of one reference share the work."""
         ...
 
-    async def ensure(self, ref: str, *, policy: PullPolicy, platform: str = "") -> ImageRecord:
+    async def ensure(
+        self, ref: str, *, policy: PullPolicy, platform: str = "", login: FindLogin = nobody
+    ) -> ImageRecord:
         """What a container start needs: find, else pull as the policy says; platform is checked."""
         ...
 
@@ -55,6 +71,21 @@ class Images(Protocol):
         """A root file system tar (plain, gzip, zstd, xz, bzip2) as an image of one layer.
         `changes` are Dockerfile instructions: CMD ENTRYPOINT ENV EXPOSE LABEL USER VOLUME WORKDIR
         STOPSIGNAL."""
+        ...
+
+    async def commit(self, container: str, wish: Commit) -> ImageRecord:
+        """What the container's root has become, as an image over its own. All or nothing."""
+        ...
+
+    async def push(
+        self, ref: str, *, login: Login = NOBODY, progress: OnProgress | None = None
+    ) -> ImageRecord:
+        """To the registry and tag that `ref` names, which must be a name of the image. The record has the
+        digest by which it can be pulled."""
+        ...
+
+    def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+        """A tar that `load` and Docker read. Raises NotFound before its first byte."""
         ...
 
     async def tag(self, ref: str, name: str) -> ImageRecord: ...
@@ -81,12 +112,26 @@ class Images(Protocol):
         """Unmount and delete the writable layer. Idempotent."""
         ...
 
+    def borrow_root(self, container: str) -> AbstractAsyncContextManager[Root]:
+        """Mounted until the block ends, whatever the container does meanwhile. Raises NotFound."""
+        ...
+
+    def changed(self, container: str) -> tuple[Changed, tuple[str, ...]]:
+        """Where the container's changes lie, and the directories of the image's layers, top first. Raises
+        NotFound."""
+        ...
+
     def roots(self) -> Sequence[Root]:
         """Every root that exists on disk, for adoption and clean-up after a crash."""
         ...
 
     async def root_usage(self, container: str) -> int:
         """Bytes on disk of the writable layer."""
+        ...
+
+    @property
+    def source(self) -> Source:
+        """Where they are pulled from and pushed to."""
         ...
 
     @property

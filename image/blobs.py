@@ -7,10 +7,10 @@ Invariant: a blob is visible only whole, on disk, and verified; it is verified a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 
+from aio.durable import write_file
 from image.digest import encoded, of
 from model.errors import Damaged, NotFound
 
@@ -32,14 +32,7 @@ class BlobStore:
     def put(self, data: bytes) -> str:
         """Its digest, once it is on disk."""
         digest = of(data)
-        path = self._path(digest)
-        aside = path.with_suffix(".new")
-        with open(aside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(aside, path)
-        sync_folder(self._folder)
+        write_file(self._path(digest), data)
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -60,12 +53,3 @@ class BlobStore:
 
     def _path(self, digest: str) -> Path:
         return self._folder / encoded(digest)
-
-
-def sync_folder(folder: Path) -> None:
-    """Names made or changed in `folder` are on disk when this returns."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -6,13 +6,12 @@ fsync, rename, fsync of the folder) is simpler than a database and can be read a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from image.blobs import sync_folder
+from aio.durable import write_file
 from image.digest import is_digest
 from image.reference import parse
 from model.errors import Ambiguous, Damaged, InvalidInput, NotFound
@@ -24,6 +23,8 @@ class Entry(Struct):
     record: ImageRecord
     chains: tuple[str, ...]
     """Chain ids of its layers, bottom first."""
+    manifest: str = ""
+    """Digest of the manifest that it came with, whose bytes are kept beside its configuration."""
 
 
 class _File(Struct):
@@ -98,13 +99,7 @@ class Catalog:
 
     def _commit(self, entries: dict[str, Entry]) -> None:
         data = msgspec.json.format(msgspec.json.encode(_File(images=tuple(entries.values()))), indent=1)
-        aside = self._path.with_suffix(".new")
-        with open(aside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(aside, self._path)
-        sync_folder(self._path.parent)
+        write_file(self._path, data)
         self._set(entries)
 
     def _set(self, entries: dict[str, Entry]) -> None:

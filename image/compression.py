@@ -9,6 +9,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable
+from io import BufferedReader
 from typing import BinaryIO, Protocol, cast
 
 from image.zstdframes import Frames
@@ -29,7 +30,15 @@ def decompressed(source: BinaryIO) -> Callable[[int], bytes]:
     """A reader of the plain bytes of `source`, which stands at its start and can seek."""
     head = source.read(6)
     source.seek(0)
-    kind = kind_of(head)
+    return _by(kind_of(head), source)
+
+
+def decompressed_stream(source: BufferedReader) -> Callable[[int], bytes]:
+    """As `decompressed`, of what can't seek. Waits for the first bytes."""
+    return _by(kind_of(source.peek(6)), source)
+
+
+def _by(kind: str, source: BinaryIO) -> Callable[[int], bytes]:
     if not kind:
         return source.read
     return _guarded(_opened(kind, source).read, kind)

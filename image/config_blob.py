@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from image import healthcheck
 from image.manifest import Configuration
+from model.image import HistoryEntry
 
 
 def encode(parsed: Configuration) -> bytes:
@@ -31,11 +33,24 @@ def encode(parsed: Configuration) -> bytes:
         "variant": parsed.platform.variant,
         "config": {key: value for key, value in run.items() if value},
         "rootfs": {"type": "layers", "diff_ids": list(parsed.diff_ids)},
-        "history": [
-            {"created_by": h.created_by, "comment": h.comment, "empty_layer": h.empty_layer}
-            for h in parsed.history
-        ],
+        "created": timestamp(parsed.created) if parsed.created else "",
+        "author": parsed.author,
+        "history": [_line(entry) for entry in parsed.history],
     }
     return json.dumps(
         {k: v for k, v in document.items() if v}, sort_keys=True, separators=(",", ":")
     ).encode()
+
+
+def _line(entry: HistoryEntry) -> dict[str, Any]:
+    told = {"created": entry.created, "author": entry.author}
+    return {key: value for key, value in told.items() if value} | {
+        "created_by": entry.created_by,
+        "comment": entry.comment,
+        "empty_layer": entry.empty_layer,
+    }
+
+
+def timestamp(at: float) -> str:
+    """Unix seconds as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -36,5 +36,10 @@ def chain_ids(diff_ids: tuple[str, ...]) -> tuple[str, ...]:
     """Chain id of each layer over those below it (OCI image-spec, config.md, "Layer ChainID")."""
     chain: list[str] = []
     for diff_id in diff_ids:
-        chain.append(check(diff_id) if not chain else of(f"{chain[-1]} {check(diff_id)}".encode()))
+        chain.append(over(chain[-1] if chain else "", check(diff_id)))
     return tuple(chain)
+
+
+def over(below: str, diff_id: str) -> str:
+    """Chain id of a layer over the one with the chain id `below`; empty: over none."""
+    return of(f"{below} {diff_id}".encode()) if below else diff_id

@@ -165,11 +165,11 @@ class Extractor:
         try:
             if member.regions is None:
                 for piece in reader.content():
-                    _write(fd, piece)
+                    write_all(fd, piece)
             else:
                 for offset, piece in placed(member, reader):
                     os.lseek(fd, offset, os.SEEK_SET)
-                    _write(fd, piece)
+                    write_all(fd, piece)
                 os.ftruncate(fd, member.size)
             self._attributes(fd, member)
         finally:
@@ -254,7 +254,8 @@ def placed(member: Member, reader: TarReader) -> Iterator[tuple[int, bytes]]:
             offset, length, piece = offset + len(part), length - len(part), piece[len(part) :]
 
 
-def _write(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
+    """All of it, in as many calls as it takes."""
     done = os.write(fd, data)
     while done < len(data):
         done += os.write(fd, data[done:])

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from image.base import OnProgress, PullPolicy, Root
+from image.base import FindLogin, OnProgress, PullPolicy, Root, nobody
+from image.commit import Commit
 from image.digest import of
+from image.layertar import Changed
 from image.reference import parse
+from image.registry.source import NoSource, Source
 from model.api import ImageRemoved
 from model.errors import InUse, NotFound
 from model.image import ImageConfig, ImageRecord
+from model.registries import NOBODY, Login
 
 
 def record(name: str, config: ImageConfig | None = None) -> ImageRecord:
@@ -33,7 +38,10 @@ class FakeImages:
         self.made: dict[str, Root] = {}
         self.mounted: set[str] = set()
         self.failures: dict[str, Exception] = {}
+        self.logins: list[Login] = []
+        """Of pulls and pushes, in order."""
         self.driver = ("fake", "for tests")
+        self.source: Source = NoSource()
 
     def _fail(self, call: str) -> None:
         if (error := self.failures.pop(call, None)) is not None:
@@ -52,17 +60,22 @@ class FakeImages:
                 return image
         raise NotFound(f"no such image: {ref}")
 
-    async def ensure(self, ref: str, *, policy: PullPolicy, platform: str = "") -> ImageRecord:
+    async def ensure(
+        self, ref: str, *, policy: PullPolicy, platform: str = "", login: FindLogin = nobody
+    ) -> ImageRecord:
         self._fail("ensure")
         try:
             return self.find(ref)
         except NotFound:
             if policy == "never":
                 raise
-            return await self.pull(ref, platform=platform)
+            return await self.pull(ref, platform=platform, login=await login(ref))
 
-    async def pull(self, ref: str, *, platform: str = "", progress: OnProgress | None = None) -> ImageRecord:
+    async def pull(
+        self, ref: str, *, platform: str = "", progress: OnProgress | None = None, login: Login = NOBODY
+    ) -> ImageRecord:
         del platform, progress
+        self.logins.append(login)
         self._fail("pull")
         image = self.available.get(parse(ref).name)
         if image is None:
@@ -87,6 +100,43 @@ class FakeImages:
         image = ImageRecord(id=of(data), names=(parse(ref).name,) if ref else ())
         self.images[image.id] = image
         return image
+
+    async def commit(self, container: str, wish: Commit) -> ImageRecord:
+        self._fail("commit")
+        self._root(container)
+        image = ImageRecord(
+            id=of(f"{container} {wish.ref}".encode()),
+            names=(parse(wish.ref).name,) if wish.ref else (),
+            config=wish.config,
+        )
+        self.images[image.id] = image
+        return image
+
+    @contextlib.asynccontextmanager
+    async def borrow_root(self, container: str) -> AsyncIterator[Root]:
+        yield self._root(container)
+
+    def changed(self, container: str) -> tuple[Changed, tuple[str, ...]]:
+        return Changed(path=self._root(container).path, whole=True), ()
+
+    def _root(self, container: str) -> Root:
+        if container not in self.made:
+            raise NotFound(f"container {container} has no root")
+        return self.made[container]
+
+    async def push(
+        self, ref: str, *, login: Login = NOBODY, progress: OnProgress | None = None
+    ) -> ImageRecord:
+        del progress
+        self._fail("push")
+        self.logins.append(login)
+        image = self.find(ref)
+        self.available[parse(ref).name] = image
+        return image
+
+    async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+        for ref in refs:
+            yield self.find(ref).names[0].encode()
 
     async def tag(self, ref: str, name: str) -> ImageRecord:
         image = self.find(ref)
@@ -114,10 +164,9 @@ class FakeImages:
 
     async def mount_root(self, container: str) -> Root:
         self._fail("mount_root")
-        if container not in self.made:
-            raise NotFound(f"container {container} has no root")
+        root = self._root(container)
         self.mounted.add(container)
-        return self.made[container]
+        return root
 
     async def unmount_root(self, container: str) -> None:
         self._fail("unmount_root")

@@ -1,7 +1,7 @@
 """Unpacked layers on disk, one directory per chain id, shared by every image and container that has them.
 
-    layers/<n>/fs       the files          layers/<n>/link   marker: complete; holds {chain, diff, size}
-    layers/tmp-*        half-made; thrown away at start
+    layers/<n>/fs       the files          layers/<n>/link   marker: complete; holds what `Layer` does
+    layers/<n>/blob     as it travels      layers/tmp-*      half-made; thrown away at start
 
 Directories have short numeric names, as mount options are bounded (overlayfs takes one page of them by
 mount(2)). Invariant: a layer with its marker is complete and on disk (syncfs before the marker, rename of
@@ -23,10 +23,12 @@ from pathlib import Path
 
 import msgspec
 
+from aio.durable import sync_folder, write_file
 from aio.subprocess import run
 from aio.supervisor import in_thread
-from image.blobs import sync_folder
-from image.digest import check
+from image.digest import check, over
+from image.layertar import Changed
+from image.packed import Packed
 from image.part import Part
 from image.trash import Trash
 from image.unpack import Job, Result
@@ -47,6 +49,8 @@ class Layer(Struct):
     diff: str
     size: int = 0
     number: int = 0
+    packed: Packed = Packed()
+    """The blob beside it; without a digest in a layer of an older release, which has none."""
 
 
 class LayerStore:
@@ -83,6 +87,13 @@ class LayerStore:
             raise Damaged(f"layer {chain[7:19]} is missing", hint="Pull or load its image again")
         return str(self._folder / str(layer.number) / "fs")
 
+    def blob(self, chain: str) -> tuple[Packed, Path] | None:
+        """The layer as it travels, and the file that holds it."""
+        layer = self._layers.get(chain)
+        if layer is None or not layer.packed.digest:
+            return None
+        return layer.packed, self._folder / str(layer.number) / "blob"
+
     def __iter__(self) -> Iterator[Layer]:
         return iter(self._layers.values())
 
@@ -96,19 +107,49 @@ class LayerStore:
             self._held.subtract(chains)
             self._held += Counter()  # drops what nobody holds
 
-    async def unpack(self, blob: Part, chain: str, diff: str, *, below: Sequence[str] = ()) -> Layer:
+    async def unpack(
+        self,
+        blob: Part,
+        chain: str,
+        diff: str,
+        *,
+        below: Sequence[str] = (),
+        packed: Packed | None = None,
+    ) -> Layer:
         """Make the layer from its blob; `below` are the chain ids under it, bottom first, already here.
-        Concurrent calls for one layer share the work. Raises Damaged, Exhausted; nothing is left of a failed
-        one."""
+        `packed` says that the blob is a file of its own, verified, which may be linked to. Concurrent calls
+        for one layer share the work. Raises Damaged, Exhausted; nothing is left of a failed one."""
         async with self._alone(chain):
-            if (have := self._layers.get(chain)) is not None:
+            have = self._layers.get(chain)
+            if have is not None and (have.packed.digest or packed is None):
                 return have
+            if have is not None and packed is not None:
+                await in_thread(self._complete, have, blob.path, packed)
+                return self._layers[chain]
             lower = tuple(self.path(other) for other in reversed(below))
             job = Job(source=blob, target="", diff_id=diff, lower=lower)
-            async with self._unpacked(job) as (work, result):
-                layer = Layer(chain=chain, diff=result.diff_id, size=result.size, number=_number(work))
+            async with self._unpacked(job, keep=packed is None) as (work, result):
+                if packed is not None:
+                    await in_thread(os.link, blob.path, work / "blob")
+                layer = Layer(
+                    chain=chain,
+                    diff=result.diff_id,
+                    size=result.size,
+                    number=_number(work),
+                    packed=packed or result.packed,
+                )
                 await in_thread(self._finish, work, layer)
             return layer
+
+    def _complete(self, layer: Layer, blob: str, packed: Packed) -> None:
+        """Give a layer of an older release its blob."""
+        folder = self._folder / str(layer.number)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(folder / "blob")
+        os.link(blob, folder / "blob")
+        whole = msgspec.structs.replace(layer, packed=packed)
+        write_file(folder / "link", msgspec.json.encode(whole))
+        self._layers[layer.chain] = whole
 
     @contextlib.asynccontextmanager
     async def root_layer(self, blob: Path) -> AsyncIterator[Layer]:
@@ -121,7 +162,34 @@ class LayerStore:
                 async with self._alone(chain):
                     layer = self._layers.get(chain)
                     if layer is None:
-                        layer = Layer(chain=chain, diff=chain, size=result.size, number=_number(work))
+                        layer = Layer(
+                            chain=chain,
+                            diff=chain,
+                            size=result.size,
+                            number=_number(work),
+                            packed=result.packed,
+                        )
+                        await in_thread(self._finish, work, layer)
+                yield layer
+
+    @contextlib.asynccontextmanager
+    async def changed(self, changed: Changed, below: Sequence[str]) -> AsyncIterator[Layer]:
+        """As `unpack`, of what a container changed over the layers `below`: its digest is found out. It is
+        held until the block ends."""
+        lower = tuple(self.path(other) for other in reversed(below))
+        async with self._unpacked(Job(changed=changed, target="", lower=lower)) as (work, result):
+            chain = over(below[-1] if below else "", check(result.diff_id))
+            with self.hold((chain,)):
+                async with self._alone(chain):
+                    layer = self._layers.get(chain)
+                    if layer is None:
+                        layer = Layer(
+                            chain=chain,
+                            diff=result.diff_id,
+                            size=result.size,
+                            number=_number(work),
+                            packed=result.packed,
+                        )
                         await in_thread(self._finish, work, layer)
                 yield layer
 
@@ -147,12 +215,13 @@ class LayerStore:
         return len(gone)
 
     @contextlib.asynccontextmanager
-    async def _unpacked(self, job: Job) -> AsyncIterator[tuple[Path, Result]]:
+    async def _unpacked(self, job: Job, *, keep: bool = True) -> AsyncIterator[tuple[Path, Result]]:
         """A fresh folder with the unpacked layer; it is thrown away unless it has been given its place."""
         work = self._folder / f"tmp-{self._next}"
         self._next += 1
         try:
-            job = msgspec.structs.replace(job, target=str(work / "fs"), **_limits(self._folder))
+            place = {"target": str(work / "fs"), "keep": str(work / "blob") if keep else ""}
+            job = msgspec.structs.replace(job, **place, **_limits(self._folder))
             yield work, await _unpack(job)
         finally:
             self._trash.put(work)

@@ -30,6 +30,11 @@ class LowerLayers:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         self._layers = [os.open(folder, flags) for folder in folders]
 
+    @property
+    def fds(self) -> Sequence[int]:
+        """The open directories, top first."""
+        return self._layers
+
     def close(self) -> None:
         for fd in self._layers:
             os.close(fd)

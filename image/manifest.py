@@ -58,6 +58,7 @@ class Configuration(Struct):
     diff_ids: tuple[str, ...]
     config: ImageConfig
     created: float = 0.0
+    author: str = ""
     history: tuple[HistoryEntry, ...] = ()
 
 
@@ -173,6 +174,7 @@ def parse_configuration(data: bytes) -> Configuration:
         diff_ids=diff_ids,
         config=_run_config(_object(raw, "config", "image configuration")),
         created=parse_time(_text(raw, "created", "image configuration")),
+        author=_text(raw, "author", "image configuration"),
         history=history,
     )
 
@@ -241,6 +243,7 @@ def _history(raw: Any) -> HistoryEntry:
         created=_text(raw, "created", "history"),
         created_by=_text(raw, "created_by", "history"),
         comment=_text(raw, "comment", "history"),
+        author=_text(raw, "author", "history"),
         empty_layer=raw.get("empty_layer") is True,
     )
 

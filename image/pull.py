@@ -12,6 +12,7 @@ from aio.supervisor import in_thread
 from image.digest import chain_ids
 from image.layers import LayerStore
 from image.manifest import Descriptor
+from image.packed import Packed
 from image.part import Part
 from image.registry.source import Remote, Source
 from model.errors import FlotaError
@@ -38,7 +39,7 @@ class LayerPull:
         chains = chain_ids(remote.parsed.diff_ids)
         missing = []
         for layer, chain in zip(remote.layers, chains, strict=True):
-            if self._layers.get(chain) is None:
+            if self._layers.blob(chain) is None:
                 missing.append(layer)
             else:
                 self._say(Progress(status="Already exists", id=layer.digest[7:19]))
@@ -77,7 +78,8 @@ class LayerPull:
             self._say(Progress(status="Extracting", id=short, total=layer.size))
             diff = remote.parsed.diff_ids[number]
             blob = Part(path=str(_blob(folder, layer)))
-            await self._layers.unpack(blob, chain, diff, below=chains[:number])
+            packed = Packed(digest=layer.digest, size=layer.size)
+            await self._layers.unpack(blob, chain, diff, below=chains[:number], packed=packed)
             self._say(Progress(status="Pull complete", id=short))
             if layer.digest not in left:
                 _blob(folder, layer).unlink()

@@ -11,9 +11,9 @@ import re
 
 from image.digest import is_digest
 from model.errors import InvalidInput
+from model.registries import DEFAULT_HOST, split_host
 from model.spec import Struct
 
-DEFAULT_HOST = "docker.io"
 DEFAULT_TAG = "latest"
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
@@ -62,7 +62,7 @@ def parse(text: str) -> Reference:
     last, colon, tag = tail.partition(":")
     if colon and not _TAG.match(tag):
         raise InvalidInput(f"invalid image reference {shown}: bad tag {tag[:40]!r}")
-    host, path = _split_host(f"{head}{slash}{last}")
+    host, path = split_host(f"{head}{slash}{last}")
     if not _HOST.match(host):
         raise InvalidInput(f"invalid image reference {shown}: bad registry host {host[:80]!r}")
     if not _PATH.match(path):
@@ -73,13 +73,6 @@ def parse(text: str) -> Reference:
     if host == DEFAULT_HOST and "/" not in path:
         path = f"library/{path}"
     return Reference(host=host, path=path, tag=tag or ("" if at else DEFAULT_TAG), digest=digest)
-
-
-def _split_host(name: str) -> tuple[str, str]:
-    first, slash, rest = name.partition("/")
-    if not slash or not (("." in first) or (":" in first) or first == "localhost" or first != first.lower()):
-        return DEFAULT_HOST, name
-    return (DEFAULT_HOST if first == "index.docker.io" else first), rest
 
 
 def familiar(name: str) -> str:

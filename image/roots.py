@@ -2,22 +2,30 @@
 
     roots/<container>/root.json + what the driver makes
 
-Invariant: a folder without root.json was half-made; it is removed at start.
+Invariants: a folder without root.json was half-made; it is removed at start. A root that somebody borrowed
+stays mounted until the last one has given it back, whatever the container does meanwhile.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import msgspec
 
 from aio.supervisor import in_thread
+from aio.together import to_its_end
 from image.base import Root
 from image.drivers.base import StorageDriver
+from image.drivers.mounts import is_mounted
+from image.layertar import Changed
 from image.trash import Trash
-from model.errors import Damaged, NotFound
+from model.errors import Damaged, FlotaError, NotFound
 from model.spec import Struct
 
 
@@ -39,6 +47,10 @@ class Roots:
         self._layer_path = layer_path
         self._known: dict[str, _Meta] = {}
         self._making: dict[str, _Meta] = {}
+        self._standing: set[str] = set()
+        """Mounted for their containers."""
+        self._borrowed: Counter[str] = Counter()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def open(self) -> None:
         """Read what there is; what is half-made goes. Raises Damaged for a record that can't be read: what a
@@ -59,6 +71,8 @@ class Roots:
                 raise Damaged(
                     f"{entry}/root.json can't be read: {error}", hint=f"Move {entry} away, then start again"
                 ) from error
+            if is_mounted(str(entry / "root")):
+                self._standing.add(entry.name)
 
     async def prepare(self, container: str, image: str, chains: tuple[str, ...]) -> Root:
         """`chains` are the ids of the image's layers, bottom first."""
@@ -71,13 +85,63 @@ class Roots:
         return self._root(container)
 
     async def mount(self, container: str) -> Root:
-        layers = [self._layer_path(chain) for chain in self._meta(container).chains]
-        await in_thread(self._driver.mount, self._path(container), layers)
+        self._meta(container)
+        self._standing.add(container)
+        return await self._mount(container)
+
+    async def _mount(self, container: str) -> Root:
+        layers = self._layers(container)
+        async with self._turn(container):
+            await in_thread(self._driver.mount, self._path(container), layers)
         return self._root(container)
 
+    def _turn(self, container: str) -> asyncio.Lock:
+        """One at a time mounts or unmounts; ends with the last who holds it."""
+        return self._turns.setdefault(container, asyncio.Lock())
+
     async def unmount(self, container: str) -> None:
-        if container in self._known:
-            await in_thread(self._driver.unmount, self._path(container))
+        self._standing.discard(container)
+        await self._unmount(container)
+
+    async def _unmount(self, container: str) -> None:
+        async with self._turn(container):
+            wanted = container in self._standing or self._borrowed[container]
+            if container in self._known and not wanted:
+                await in_thread(self._driver.unmount, self._path(container))
+
+    @contextlib.asynccontextmanager
+    async def borrow(self, container: str) -> AsyncIterator[Root]:
+        """Mounted until the block ends, also where nothing runs in it."""
+        self._meta(container)
+        self._borrowed[container] += 1
+        try:
+            yield await self._mount(container)
+        finally:
+            self._borrowed[container] -= 1
+            self._borrowed += Counter()  # drops what nobody has
+            await to_its_end(self._unmount(container))
+
+    def changed(self, container: str) -> tuple[Changed, tuple[str, ...]]:
+        """Where the container's changes lie, and the directories of the layers below, top first."""
+        path = self._path(container)
+        layers = tuple(reversed(self._layers(container)))
+        upper = self._driver.upper(path)
+        return Changed(path=upper or os.path.join(path, "root"), whole=not upper), layers
+
+    @contextlib.contextmanager
+    def there(self, container: str) -> Iterator[None]:
+        """Work on a root: where it fails and the root was removed meanwhile, that is the reason. Raises
+        NotFound then."""
+        try:
+            yield
+        except FlotaError:
+            self._meta(container)
+            raise
+
+    def of(self, container: str) -> tuple[str, tuple[str, ...]]:
+        """(its image's id, chain ids of the layers below, bottom first)."""
+        meta = self._meta(container)
+        return meta.image, meta.chains
 
     async def remove(self, container: str) -> None:
         if container in self._known:
@@ -118,6 +182,10 @@ class Roots:
         self._driver.unmount(path)
         self._trash.put(Path(path))
         self._known.pop(container, None)
+        self._standing.discard(container)
+
+    def _layers(self, container: str) -> list[str]:
+        return [self._layer_path(chain) for chain in self._meta(container).chains]
 
     def _meta(self, container: str) -> _Meta:
         if container not in self._known:

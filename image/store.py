@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import platform as machine
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import msgspec
@@ -23,14 +23,19 @@ from aio.supervisor import Supervisor, in_thread
 from image import changes as instructions
 from image import config_blob
 from image.archive import Archive, Found
-from image.base import OnProgress, PullPolicy, Root
+from image.base import FindLogin, OnProgress, PullPolicy, Root, nobody
 from image.blobs import BlobStore
 from image.catalog import Catalog, Entry
+from image.commit import Commit, committed
 from image.digest import chain_ids, of
 from image.drivers.base import StorageDriver
 from image.flights import Flights
+from image.incoming import Incoming, entry_of
 from image.layers import LayerStore
-from image.manifest import Configuration, shown
+from image.layertar import Changed
+from image.manifest import MAX_LAYERS, Configuration, parse_configuration, shown
+from image.outbound import Outbound
+from image.platforms import fits, host_platform, wanted_platform
 from image.pull import LayerPull
 from image.reference import Reference, familiar, parse
 from image.registry.source import Source
@@ -40,27 +45,11 @@ from image.trash import Trash
 from model.api import ImageRemoved
 from model.errors import InUse, InvalidInput, NotFound, Unsupported
 from model.image import HistoryEntry, ImageConfig, ImageRecord, Progress
-from model.spec import Struct
+from model.registries import NOBODY, Login
 from model.status import Platform
 
 log = logging.getLogger("flota.image")
 MAX_ARCHIVE = 1 << 40
-_ARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
-
-
-def host_platform() -> Platform:
-    """This machine's, in OCI's words."""
-    arch = machine.machine()
-    return Platform(os="linux", arch=_ARCH.get(arch, arch), variant="v7" if arch == "armv7l" else "")
-
-
-class Incoming(Struct):
-    """An image whose layers are here, before it is in the catalog."""
-
-    config: bytes
-    parsed: Configuration
-    names: tuple[str, ...] = ()
-    digests: tuple[str, ...] = ()
 
 
 class ImageStore:
@@ -80,6 +69,9 @@ class ImageStore:
         self._roots = Roots(
             root / "roots", driver=self._storage, trash=self._trash, layer_path=self._layers.path
         )
+        self._outbound = Outbound(
+            catalog=self._catalog, configs=self._configs, layers=self._layers, source=source
+        )
         self._pulls: Flights[ImageRecord] = Flights(self._supervisor)
         self._changing = asyncio.Lock()
         self._platform = host_platform()
@@ -98,7 +90,8 @@ class ImageStore:
         self._layers.open()
         self._roots.open()
         self._drop_incomplete()
-        self._configs.open(self._catalog.entries)
+        kept = {entry.manifest for entry in self._catalog.entries.values() if entry.manifest}
+        self._configs.open(kept | self._catalog.entries.keys())
         self._collect()
 
     def _drop_incomplete(self) -> None:
@@ -125,6 +118,10 @@ class ImageStore:
         await self._source.close()
 
     @property
+    def source(self) -> Source:
+        return self._source
+
+    @property
     def driver(self) -> tuple[str, str]:
         return self._storage.name, self._reason
 
@@ -136,44 +133,56 @@ class ImageStore:
         return self._catalog.find(ref).record
 
     # -- from elsewhere -----------------------------------------------------------------------------
-    async def ensure(self, ref: str, *, policy: PullPolicy, platform: str = "") -> ImageRecord:
-        wanted = self._wanted(platform)
+    async def ensure(
+        self, ref: str, *, policy: PullPolicy, platform: str = "", login: FindLogin = nobody
+    ) -> ImageRecord:
+        wanted = wanted_platform(platform, self._platform)
         try:
             record = self.find(ref)
         except NotFound:
             if policy == "never":
                 raise
-            record = await self.pull(ref, platform=platform)
+            record = await self.pull(ref, platform=platform, login=await login(ref))
         else:
             by_id = not _named(ref, record) and "@" not in ref
-            other = bool(platform) and not _fits(record.platform, wanted)
+            other = bool(platform) and not fits(record.platform, wanted)
             if not by_id and (policy == "always" or (policy == "missing" and other)):
-                record = await self.pull(ref, platform=platform)
-        if not _fits(record.platform, wanted):
+                record = await self.pull(ref, platform=platform, login=await login(ref))
+        if not fits(record.platform, wanted):
             raise Unsupported(
                 f"image {familiar(ref)} is made for {shown(record.platform)}, not {shown(wanted)}"
             )
         return record
 
-    async def pull(self, ref: str, *, platform: str = "", progress: OnProgress | None = None) -> ImageRecord:
+    async def pull(
+        self, ref: str, *, platform: str = "", progress: OnProgress | None = None, login: Login = NOBODY
+    ) -> ImageRecord:
         reference = parse(ref)
-        wanted = self._wanted(platform)
+        wanted = wanted_platform(platform, self._platform)
 
         async def work(say: OnProgress) -> ImageRecord:
-            return await self._pull(reference, wanted, say)
+            return await self._pull(reference, wanted, login, say)
 
         key = f"pull {reference.name} {reference.digest} {wanted.os}/{wanted.arch}/{wanted.variant}"
+        if login:
+            key += f" {hash(login):x}"  # another's refusal is not ours
         return await self._pulls.join(key, work, progress or _silent)
 
-    async def _pull(self, reference: Reference, wanted: Platform, say: OnProgress) -> ImageRecord:
+    async def _pull(
+        self, reference: Reference, wanted: Platform, login: Login, say: OnProgress
+    ) -> ImageRecord:
         say(Progress(status=f"Pulling from {reference.repository}"))
-        remote = await self._source.resolve(reference, wanted)
+        remote = await self._source.resolve(reference, wanted, login)
         chains = chain_ids(remote.parsed.diff_ids)
         with self._layers.hold(chains), self._collected_on_failure():
             await LayerPull(self._source, self._layers, self._tmp, say).run(remote)
             names = () if reference.digest else (reference.name,)
             image = Incoming(
-                config=remote.config, parsed=remote.parsed, names=names, digests=(remote.pinned,)
+                config=remote.config,
+                parsed=remote.parsed,
+                names=names,
+                digests=(remote.pinned,),
+                manifest=remote.manifest,
             )
             return (await self._add([image]))[0]
 
@@ -192,7 +201,10 @@ class ImageStore:
                 with self._layers.hold(held), self._collected_on_failure():
                     for image in found:
                         await self._unpack(image, say)
-                    incoming = [Incoming(config=f.config, parsed=f.parsed, names=f.names) for f in found]
+                    incoming = [
+                        Incoming(config=f.config, parsed=f.parsed, names=f.names, manifest=f.manifest)
+                        for f in found
+                    ]
                     return await self._add(incoming)
             finally:
                 self._trash.put(folder)
@@ -217,6 +229,20 @@ class ImageStore:
             with self._collected_on_failure():
                 return (await self._add([image]))[0]
 
+    async def commit(self, container: str, wish: Commit) -> ImageRecord:
+        image, chains = self._roots.of(container)
+        names = (parse(wish.ref).name,) if wish.ref else ()
+        if len(chains) >= MAX_LAYERS:
+            raise Unsupported(f"its image has {len(chains)} layers already, and there can be {MAX_LAYERS}")
+        base = parse_configuration(await in_thread(self._configs.get, image))
+        changed = msgspec.structs.replace(self._roots.changed(container)[0], quiet=wish.quiet)
+        with self._layers.hold(chains), self._collected_on_failure(), self._roots.there(container):
+            async with self._layers.changed(changed, chains) as layer:
+                self._roots.of(container)  # removed meanwhile, anything may have been missing
+                parsed = committed(base, wish, layer.diff)
+                made = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
+                return (await self._add([made]))[0]
+
     async def _unpack(self, image: Found, say: OnProgress) -> None:
         """All layers of an image of an archive, bottom first."""
         chains = chain_ids(image.parsed.diff_ids)
@@ -240,35 +266,34 @@ class ImageStore:
     async def _add(self, images: Sequence[Incoming]) -> Sequence[ImageRecord]:
         """Into the catalog, all or none; their layers are here and held."""
         async with self._changing:
-            entries = [self._entry(image) for image in images]
-            await in_thread(self._keep, [image.config for image in images], entries)
+            known = self._catalog.entries
+            entries = [entry_of(image, known.get(of(image.config)), self._layers.get) for image in images]
+            await in_thread(self._keep, images, entries)
             return [entry.record for entry in entries]
 
-    def _entry(self, image: Incoming) -> Entry:
-        ident = of(image.config)
-        old = self._catalog.entries.get(ident)
-        names = (*(old.record.names if old else ()), *image.names)
-        pinned = (*(old.record.digests if old else ()), *image.digests)
-        parsed = image.parsed
-        chains = chain_ids(parsed.diff_ids)
-        record = ImageRecord(
-            id=ident,
-            names=tuple(dict.fromkeys(names)),
-            digests=tuple(dict.fromkeys(pinned)),
-            layers=parsed.diff_ids,
-            size=sum(layer.size for chain in chains if (layer := self._layers.get(chain))),
-            created=parsed.created,
-            platform=parsed.platform,
-            config=parsed.config,
-            history=parsed.history,
-        )
-        return Entry(record=record, chains=chains)
-
-    def _keep(self, configs: Sequence[bytes], entries: Sequence[Entry]) -> None:
-        """The configuration's own bytes stay: they are what the image's id is the digest of."""
-        for config in configs:
-            self._configs.put(config)
+    def _keep(self, images: Sequence[Incoming], entries: Sequence[Entry]) -> None:
+        """The documents' own bytes stay: they are what the image's id and digest are the digests of."""
+        for image in images:
+            self._configs.put(image.config)
+            if image.manifest:
+                self._configs.put(image.manifest)
         self._catalog.put(*entries)
+
+    # -- to elsewhere -------------------------------------------------------------------------------
+    async def push(
+        self, ref: str, *, login: Login = NOBODY, progress: OnProgress | None = None
+    ) -> ImageRecord:
+        entry, pinned = await self._outbound.push(ref, login, progress or _silent)
+        async with self._changing:
+            now = self._catalog.entries.get(entry.record.id)
+            if now is None or pinned in now.record.digests:
+                return entry.record
+            record = msgspec.structs.replace(now.record, digests=(*now.record.digests, pinned))
+            await in_thread(self._catalog.put, msgspec.structs.replace(now, record=record))
+            return record
+
+    def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+        return self._outbound.save(refs)
 
     # -- names and removal --------------------------------------------------------------------------
     async def tag(self, ref: str, name: str) -> ImageRecord:
@@ -317,12 +342,14 @@ class ImageStore:
     async def _delete(self, entries: Sequence[Entry]) -> None:
         """The records first: an image whose layers are going must not be seen."""
         idents = [entry.record.id for entry in entries]
+        manifests = [entry.manifest for entry in entries if entry.manifest]
         try:
             if idents:
                 await in_thread(self._catalog.drop, *idents)
         finally:
-            for ident in set(idents) - self._catalog.entries.keys():
-                self._configs.remove(ident)
+            if not set(idents) & self._catalog.entries.keys():
+                for digest in (*idents, *manifests):
+                    self._configs.remove(digest)
             self._collect()
 
     # -- roots --------------------------------------------------------------------------------------
@@ -339,23 +366,17 @@ class ImageStore:
     async def remove_root(self, container: str) -> None:
         await self._roots.remove(container)
 
+    def borrow_root(self, container: str) -> AbstractAsyncContextManager[Root]:
+        return self._roots.borrow(container)
+
+    def changed(self, container: str) -> tuple[Changed, tuple[str, ...]]:
+        return self._roots.changed(container)
+
     def roots(self) -> Sequence[Root]:
         return self._roots.all()
 
     async def root_usage(self, container: str) -> int:
         return await self._roots.usage(container)
-
-    # -- platform -----------------------------------------------------------------------------------
-    def _wanted(self, text: str) -> Platform:
-        if not text:
-            return self._platform
-        os_name, _, rest = text.partition("/")
-        arch, _, variant = rest.partition("/")
-        return Platform(os=os_name, arch=arch or self._platform.arch, variant=variant)
-
-
-def _fits(have: Platform, wanted: Platform) -> bool:
-    return have.os == wanted.os and have.arch in ("", wanted.arch)
 
 
 def _named(ref: str, record: ImageRecord) -> str:

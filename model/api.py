@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 from model.events import Event
+from model.ids import HostId
 from model.image import ImageRecord
 from model.policy import PolicyProtocol, PolicySpec
-from model.records import Block, Condition, Host, Instance, Network, Policy, Service
+from model.records import Block, Condition, Host, Instance, Network, Policy, RegistryToken, Service
 from model.spec import (
     Availability,
     ContainerSpec,
@@ -76,6 +77,8 @@ class ServiceInfo(Struct):
     wanted: int
     instances: tuple[InstanceInfo, ...] = ()
     explanation: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """Of the command that made or changed it."""
 
 
 class HostInfo(Struct):
@@ -217,6 +220,33 @@ class ImageInfo(Struct):
     containers: int = 0
 
 
+class RemoteImage(Struct):
+    """What a reference names at its registry."""
+
+    ref: str
+    digest: str
+    media_type: str = ""
+    size: int = 0
+    document: str = ""
+    """The manifest or index, as it came."""
+    platforms: tuple[str, ...] = ()
+    """`os/arch[/variant]` of an index."""
+
+
+class PullLogin(Struct):
+    """Who a host is at the registry of an image that it is to pull."""
+
+    login: str = ""
+    """As in the header of requests (`model.registries`); empty: nobody."""
+
+
+class FoundImage(Struct):
+    name: str
+    description: str = ""
+    stars: int = 0
+    official: bool = False
+
+
 class ImageRemoved(Struct):
     untagged: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
@@ -236,6 +266,8 @@ class FleetInfo(Struct):
     store: str = ""
     release: str = ""
     """That the controller runs from; empty: it was not installed by flota."""
+    registry: str = ""
+    """The fleet's own, if it serves one: host:port."""
 
 
 class UpdateSettings(Struct):
@@ -248,11 +280,47 @@ class UpdateSettings(Struct):
     """Zeros: the kernel's choice."""
 
 
+class Knock(Struct):
+    """A host with a certificate of this fleet that a restored state does not know."""
+
+    id: HostId
+    name: str
+    address: str = ""
+    seen_at: float = 0.0
+
+
+class RecoveryInfo(Struct):
+    """How far a restored fleet is; names of hosts."""
+
+    restored_at: float = 0.0
+    """0: it never was."""
+    taken_at: float = 0.0
+    awaited: tuple[str, ...] = ()
+    unheard: tuple[str, ...] = ()
+    knocks: tuple[Knock, ...] = ()
+
+
 class CreateToken(Struct):
     ttl: float = 86400.0
     """Seconds; 0: does not expire."""
     once: bool = False
     """One host joins by it."""
+
+
+class CreateRegistryToken(Struct):
+    name: str
+    scope: Literal["pull", "push", "delete"] = "pull"
+    prefix: str = ""
+    ttl: float = 0.0
+    """Seconds; 0: does not expire."""
+
+
+class RegistryTokenCreated(Struct):
+    token: RegistryToken
+    secret: str
+    """The password of a login; any user name does. Shown once."""
+    registry: str = ""
+    """Where the registry is, if there is one: host:port."""
 
 
 class TokenCreated(Struct):

@@ -7,7 +7,9 @@ from typing import Literal
 
 from model.spec import Struct
 
-EventType = Literal["container", "service", "network", "volume", "image", "node", "fleet", "policy"]
+EventType = Literal[
+    "container", "service", "network", "volume", "image", "node", "fleet", "policy", "registry"
+]
 
 
 class Event(Struct):

@@ -32,6 +32,7 @@ class HistoryEntry(Struct):
     created: str = ""
     created_by: str = ""
     comment: str = ""
+    author: str = ""
     empty_layer: bool = False
 
 
@@ -48,6 +49,8 @@ class ImageRecord(Struct):
     """Diff ids, bottom first."""
     size: int = 0
     """Unpacked bytes of all layers."""
+    layer_sizes: tuple[int, ...] = ()
+    """Of each, bottom first; empty on a host of an older release."""
     created: float = 0.0
     """Unix seconds as the configuration says; 0 if it does not."""
     platform: Platform = Platform()

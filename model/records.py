@@ -203,6 +203,17 @@ class Policy(Struct):
     revision: Revision = 0
 
 
+class KeptLogin(Struct):
+    """Who hosts are at a registry for one service's or plain container's sake. Only the controller can open
+    it, by a key that is not in the store, and it is in nothing that the API shows."""
+
+    id: str
+    """Its owner's: a service's or an instance's."""
+    registry: str
+    sealed: bytes
+    revision: Revision = 0
+
+
 class JoinToken(Struct):
     """Only the hash of a token is stored."""
 
@@ -214,6 +225,35 @@ class JoinToken(Struct):
     once: bool = False
     """It goes with the first host that joins by it."""
     role: Literal["host"] = "host"
+    revision: Revision = 0
+
+
+class Recovery(Struct):
+    """The state came out of a backup: hosts may have been told more since."""
+
+    revision: int
+    """Of the backup."""
+    taken_at: float
+    restored_at: float
+    awaited: tuple[HostId, ...] = ()
+    """Until all of these have said what they were told last, nothing is decided and no host told anything."""
+    unheard: tuple[HostId, ...] = ()
+    """To be asked when they come, but nobody waits for them."""
+
+
+class RegistryToken(Struct):
+    """A login of the fleet's registry for programs that have no certificate. Only its hash is stored."""
+
+    id: str
+    name: str
+    secret_hash: str = ""
+    scope: Literal["pull", "push", "delete"] = "pull"
+    """Each includes the ones before it."""
+    prefix: str = ""
+    """The repository, and those below it, that it is for; empty: all."""
+    created_at: float = 0.0
+    expires_at: float = 0.0
+    """0: never."""
     revision: Revision = 0
 
 
@@ -232,7 +272,22 @@ class FleetSettings(Struct):
     """First and last UDP port that tunnels send from (RFC 7348, 5); zeros: the kernel's choice."""
     security_profile: Literal["docker", "default", "strict"] = "default"
     labels: Mapping[str, str] = {}
+    recovery: Recovery | None = None
+    """None: the state is its own controller's."""
+    restored_at: float = 0.0
+    """When it came out of a backup last: hosts that it doesn't know may have joined before that."""
     revision: Revision = 0
 
 
-Record = Instance | Service | Host | Network | Block | Policy | JoinToken | FleetSettings
+Record = (
+    Instance
+    | Service
+    | Host
+    | Network
+    | Block
+    | Policy
+    | JoinToken
+    | RegistryToken
+    | KeptLogin
+    | FleetSettings
+)

@@ -16,7 +16,7 @@ from model.spec import Struct
 from model.status import HostFacts, HostReport, InstanceStatus
 from model.view import View, ViewDelta
 
-PROTOCOL = 4
+PROTOCOL = 5
 OLDEST = 1
 """Agents of this protocol and later are spoken with: at least those of the release before this one. Newer
 ones than ours are not: a controller is upgraded before its agents."""
@@ -28,6 +28,9 @@ instance of theirs that is to go."""
 WITH_ARRIVALS = 4
 """Agents of this protocol and later say that they follow once policies do, too, and are told when the hosts
 that judge know an instance of theirs that is about to start."""
+WITH_RECALL = 5
+"""Agents of this protocol and later tell, when they are asked, what they were told last, and refuse a
+controller whose state is older than one that they have heard."""
 
 
 class Hello(Struct, tag="hello"):
@@ -77,7 +80,14 @@ class Follows(Struct, tag="follows"):
     serial: int
 
 
-AgentMessage = Hello | Report | Ack | NeedView | Pong | Follows
+class Recall(Struct, tag="recall"):
+    """Agent: what I was told last, and what is here; I go by that until a whole View comes."""
+
+    view: View
+    statuses: tuple[InstanceStatus, ...] = ()
+
+
+AgentMessage = Hello | Report | Ack | NeedView | Pong | Follows | Recall
 
 
 class Welcome(Struct, tag="welcome"):
@@ -85,6 +95,11 @@ class Welcome(Struct, tag="welcome"):
     ping_every: float
     """Seconds between pings; silence of 3 × this means: reconnect."""
     protocol: int = PROTOCOL
+    epoch: int = 0
+    """The leader's: it rises with every start of a controller on one state, and beyond all of them when that
+    is restored from a backup. 0: it doesn't say."""
+    recall: bool = False
+    """The state may be older than what you were told: don't act on this View, answer Recall."""
 
 
 class Delta(Struct, tag="delta"):

@@ -10,7 +10,9 @@ from aiohttp import ClientConnectionResetError, WSMsgType, web
 from aio.keepalive import keep_alive
 from api.hijack import Taken, require, take_over
 from api.routes.route import ControllerCall
-from model.ids import HostId
+from model.api import PullLogin
+from model.ids import HostId, InstanceId
+from model.registries import encode_header
 
 PIPE = "flota-pipe"
 """Value of the Upgrade header of an offered connection."""
@@ -51,6 +53,12 @@ async def session(call: ControllerCall) -> web.StreamResponse:
     finally:
         await channel.close()
     return socket
+
+
+async def login(call: ControllerCall) -> PullLogin:
+    """Not even for admins: it goes to the host that is to pull, and nowhere else."""
+    found = call.port.login_for_pull(HostId(call.identity.id), InstanceId(call.ref()))
+    return PullLogin(login=encode_header(found))
 
 
 async def pipe(call: ControllerCall) -> web.StreamResponse:

@@ -9,7 +9,7 @@ from aiohttp import web
 from api.filters import EVENT_FILTERS, event_fits, parse_filters
 from api.routes import query as q
 from api.routes.route import CA, ControllerCall
-from api.streaming import lines
+from api.streaming import chunks, lines
 from model.api import (
     CreateToken,
     FleetInfo,
@@ -17,6 +17,7 @@ from model.api import (
     HostInfo,
     JoinReply,
     JoinRequest,
+    RecoveryInfo,
     TokenCreated,
     UpdateHost,
     UpdateSettings,
@@ -69,6 +70,22 @@ async def get_settings(call: ControllerCall) -> FleetSettings:
 
 async def update_settings(call: ControllerCall) -> FleetSettings:
     return await call.port.update_settings(call.body_as(UpdateSettings))
+
+
+async def recovery(call: ControllerCall) -> RecoveryInfo:
+    return call.port.recovery()
+
+
+async def admit(call: ControllerCall) -> HostInfo:
+    return await call.port.admit_host(call.ref())
+
+
+async def settle(call: ControllerCall) -> None:
+    await call.port.settle()
+
+
+async def backup(call: ControllerCall) -> web.StreamResponse:
+    return await chunks(call.request, call.port.backup())
 
 
 async def version(call: ControllerCall) -> dict[str, str]:

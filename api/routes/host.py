@@ -12,8 +12,9 @@ from api.hijack import require
 from api.routes import query as q
 from api.routes.images import upload_of
 from api.routes.route import HostCall
-from api.streaming import frames, lines
-from model.api import CreateVolume, ImageInfo, ImageRemoved, ProcessTable, VolumeInfo
+from api.streaming import TAR, frames, lines, octets
+from model.api import CreateVolume, FoundImage, ImageInfo, ImageRemoved, ProcessTable, RemoteImage, VolumeInfo
+from model.containerfiles import CommitRequest, PathStat
 from model.doctor import HostCheck
 from model.health import HealthLog
 from model.image import Progress
@@ -79,6 +80,32 @@ async def health(call: HostCall) -> HealthLog:
     return call.port.health(call.ref())
 
 
+async def path_stat(call: HostCall) -> PathStat:
+    return await call.port.path_stat(call.ref(), call.query_as(q.AtPath).path)
+
+
+async def archive(call: HostCall) -> web.StreamResponse:
+    return await frames(call.request, call.port.archive(call.ref(), call.query_as(q.AtPath).path))
+
+
+async def extract(call: HostCall) -> web.StreamResponse:
+    require(call.request, PROTOCOL)
+    session = await call.port.extract(call.ref(), call.query_as(q.AtPath).path)
+    return await sessions.serve(call.request, session)
+
+
+async def export(call: HostCall) -> web.StreamResponse:
+    return await frames(call.request, call.port.export(call.ref()))
+
+
+async def changes(call: HostCall) -> web.StreamResponse:
+    return await lines(call.request, call.port.changes(call.ref()))
+
+
+async def commit(call: HostCall) -> web.StreamResponse:
+    return await lines(call.request, call.port.commit(call.ref(), call.body_as(CommitRequest)))
+
+
 async def list_images(call: HostCall) -> list[ImageInfo]:
     return filter_images(call.port.list_images(), call.query_as(q.ListImages).filter)
 
@@ -89,7 +116,28 @@ async def get_image(call: HostCall) -> ImageInfo:
 
 async def pull(call: HostCall) -> web.StreamResponse:
     query = call.query_as(q.Pull)
-    return await lines(call.request, call.port.pull_image(query.ref, query.platform))
+    return await lines(call.request, call.port.pull_image(query.ref, query.platform, call.login()))
+
+
+async def push(call: HostCall) -> web.StreamResponse:
+    return await lines(call.request, call.port.push_image(call.query_as(q.Push).ref, call.login()))
+
+
+async def save(call: HostCall) -> web.StreamResponse:
+    return await octets(call.request, call.port.save_images(call.query_as(q.Save).ref), TAR)
+
+
+async def distribution(call: HostCall) -> RemoteImage:
+    return await call.port.remote_image(call.query_as(q.Distribution).ref, call.login())
+
+
+async def check_login(call: HostCall) -> None:
+    await call.port.check_login(call.query_as(q.Registry).registry, call.login())
+
+
+async def search(call: HostCall) -> list[FoundImage]:
+    query = call.query_as(q.Search)
+    return list(await call.port.search_images(query.term, query.limit, call.login()))
 
 
 async def load(call: HostCall) -> web.StreamResponse:

@@ -10,13 +10,15 @@ from aiohttp import web
 
 from api import fanout
 from api.filters import filter_images
-from api.hostcall import QueryValue, target
+from api.hostcall import QueryValue, ask, ask_for, target
 from api.routes import query as q
 from api.routes.route import ControllerCall
-from api.streaming import lines
-from model.api import ImageInfo, ImageRemoved
+from api.streaming import TAR, lines, octets
+from model.api import FoundImage, ImageInfo, ImageRemoved, RemoteImage
 from model.codec import encode_json
-from model.errors import NotFound
+from model.errors import Ambiguous, InvalidInput, NotFound
+from model.ids import HostId
+from model.registries import encode_header
 
 
 async def list_(call: ControllerCall) -> web.StreamResponse:
@@ -43,7 +45,79 @@ async def pull(call: ControllerCall) -> web.StreamResponse:
     query = call.query_as(q.Pull)
     hosts = fanout.hosts_for(call.port, query.host)
     path = target("/v1/images/pull", {"ref": query.ref, "platform": query.platform})
-    return await lines(call.request, fanout.progress(call.port, hosts, path))
+    return await lines(call.request, fanout.progress(call.port, hosts, path, login=_login(call)))
+
+
+async def push(call: ControllerCall) -> web.StreamResponse:
+    """From one host that has it: every other one's would be the same."""
+    query = call.query_as(q.Push)
+    login = _login(call)
+    hosts = await _holding(call, query.ref, query.host)
+    path = target("/v1/images/push", {"ref": query.ref})
+    return await lines(call.request, fanout.progress(call.port, hosts[:1], path, login=login))
+
+
+async def save(call: ControllerCall) -> web.StreamResponse:
+    """From one host that has them all."""
+    query = call.query_as(q.Save)
+    if not query.ref:
+        raise InvalidInput("no image is named")
+    hosts = await _holding(call, query.ref[0], query.host)
+    for ref in query.ref[1:]:
+        more = dict(await _holding(call, ref, query.host))
+        hosts = [(host, name) for host, name in hosts if host in more]
+    if not hosts:
+        raise NotFound("no host has all these images", hint="Pull them on one host, or save them one by one")
+    path = target("/v1/images/save", {"ref": query.ref})
+
+    async def pieces() -> AsyncIterator[bytes]:
+        async with ask(call.port, hosts[0][0], "POST", path) as reply:
+            async for chunk in reply.chunks():
+                yield chunk
+
+    return await octets(call.request, pieces(), TAR)
+
+
+async def distribution(call: ControllerCall) -> RemoteImage:
+    """Asked by one host: any would do."""
+    query = call.query_as(q.Distribution)
+    login = _login(call)
+    host = fanout.hosts_for(call.port, query.host)[0][0]
+    path = target("/v1/distribution", {"ref": query.ref})
+    return await ask_for(call.port, host, "GET", path, RemoteImage, login=login)
+
+
+async def check_login(call: ControllerCall) -> None:
+    query = call.query_as(q.Registry)
+    login = _login(call)
+    host = fanout.hosts_for(call.port, query.host)[0][0]
+    path = target("/v1/registries/check", {"registry": query.registry})
+    async with ask(call.port, host, "POST", path, login=login) as reply:
+        await reply.body()
+
+
+async def search(call: ControllerCall) -> list[FoundImage]:
+    query = call.query_as(q.Search)
+    login = _login(call)
+    host = fanout.hosts_for(call.port, query.host)[0][0]
+    path = target("/v1/search", {"term": query.term, "limit": query.limit})
+    return await ask_for(call.port, host, "GET", path, list[FoundImage], login=login)
+
+
+async def _holding(call: ControllerCall, ref: str, host: str) -> list[tuple[HostId, str]]:
+    """Ready hosts that have the image. Raises NotFound, and Ambiguous where a name means several images."""
+    hosts = fanout.hosts_for(call.port, host)
+    outcome = await fanout.each(call.port, hosts, "GET", f"/v1/images/{quote(ref, safe='')}", ImageInfo)
+    found = {name: info.image.id for name, info in outcome.or_raise()}
+    if len(set(found.values())) > 1:
+        where = ", ".join(f"{name}: {ident[7:19]}" for name, ident in sorted(found.items()))
+        raise Ambiguous(f"{ref} is not the same image on every host ({where})", hint="Choose one by --node")
+    return [(ident, name) for ident, name in hosts if name in found]
+
+
+def _login(call: ControllerCall) -> str:
+    """The header as it goes on to a host. Raises InvalidInput when it holds no login."""
+    return encode_header(call.login())
 
 
 async def load(call: ControllerCall) -> web.StreamResponse:

@@ -10,6 +10,7 @@ from api.routes import query as q
 from api.routes.route import ControllerCall
 from model.api import CreateInstance, InstanceInfo, StopRequest, UpdateBandwidth, UpdatePorts, WaitResult
 from model.codec import encode_json
+from model.containerfiles import CommitRequest
 from model.streams import ExecSpec
 
 
@@ -23,7 +24,7 @@ async def get(call: ControllerCall) -> InstanceInfo:
 
 
 async def create(call: ControllerCall) -> InstanceInfo:
-    return await call.port.create_instance(call.body_as(CreateInstance))
+    return await call.port.create_instance(call.body_as(CreateInstance), call.login())
 
 
 async def start(call: ControllerCall) -> InstanceInfo:
@@ -93,3 +94,27 @@ async def top(call: ControllerCall) -> web.StreamResponse:
 
 async def health(call: ControllerCall) -> web.StreamResponse:
     return await proxy.to_instance(call, "health", {})
+
+
+async def path_stat(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "stat", {"path": call.query_as(q.AtPath).path})
+
+
+async def archive(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "archive", {"path": call.query_as(q.AtPath).path})
+
+
+async def extract(call: ControllerCall) -> web.StreamResponse:
+    return await archive(call)
+
+
+async def export(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "export", {})
+
+
+async def changes(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "changes", {})
+
+
+async def commit(call: ControllerCall) -> web.StreamResponse:
+    return await proxy.to_instance(call, "commit", {}, encode_json(call.body_as(CommitRequest)))

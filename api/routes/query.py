@@ -88,9 +88,21 @@ def logs_parameters(query: Logs) -> dict[str, str | bool | int | float | None]:
     }
 
 
+class AtPath(Struct):
+    path: str
+    """In the container, from its root."""
+
+
 class Stats(Struct):
     ref: tuple[str, ...] = ()
     stream: bool = False
+
+
+class Resolve(Struct):
+    resolve: bool = False
+    """Find out the digest of its image first, so that all hosts run the same."""
+    keep_login: bool = False
+    """Keep the login that came with the request, for the hosts that pull."""
 
 
 class Scale(Struct):
@@ -114,6 +126,32 @@ class Events(Filtered):
 class Pull(Struct):
     ref: str
     platform: str = ""
+    host: str = ""
+
+
+class Push(Struct):
+    ref: str
+    host: str = ""
+
+
+class Distribution(Struct):
+    ref: str
+    host: str = ""
+
+
+class Registry(Struct):
+    registry: str
+    host: str = ""
+
+
+class Search(Struct):
+    term: str
+    limit: int = 25
+    host: str = ""
+
+
+class Save(Struct):
+    ref: tuple[str, ...]
     host: str = ""
 
 

@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, TypeVar
 from aiohttp import web
 
 from api.ports import ControllerPort, HostPort, Identity
+from model.registries import HEADER, Login, decode_header
 from model.spec import Struct
 
 CA = web.AppKey("ca", str)
@@ -44,6 +45,10 @@ class Call(Generic[P]):
     def query_as(self, type_: type[T]) -> T:
         assert isinstance(self.query, type_)
         return self.query
+
+    def login(self) -> Login:
+        """Who the caller is at a registry, as its header says. Raises InvalidInput."""
+        return decode_header(self.request.headers.get(HEADER, ""))
 
     def body_as(self, type_: type[T]) -> T:
         assert isinstance(self.body, type_)

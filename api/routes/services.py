@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from aiohttp import web
+from msgspec.structs import replace
 
+from api.pinning import pinned
 from api.routes import query as q
 from api.routes.route import ControllerCall
 from api.servicelogs import merged
 from api.streaming import frames
 from model.api import ServiceInfo, UpdateService
+from model.registries import NOBODY
 from model.spec import ServiceSpec
 
 
@@ -21,11 +24,24 @@ async def get(call: ControllerCall) -> ServiceInfo:
 
 
 async def create(call: ControllerCall) -> ServiceInfo:
-    return await call.port.create_service(call.body_as(ServiceSpec))
+    spec, login = call.body_as(ServiceSpec), call.login()
+    warnings: tuple[str, ...] = ()
+    if call.query_as(q.Resolve).resolve:
+        image, warnings = await pinned(call.port, spec.container.image, login)
+        spec = replace(spec, container=replace(spec.container, image=image))
+    made = await call.port.create_service(spec, login if call.query_as(q.Resolve).keep_login else NOBODY)
+    return replace(made, warnings=warnings)
 
 
 async def update(call: ControllerCall) -> ServiceInfo:
-    return await call.port.update_service(call.ref(), call.body_as(UpdateService))
+    request, login = call.body_as(UpdateService), call.login()
+    warnings: tuple[str, ...] = ()
+    if call.query_as(q.Resolve).resolve:
+        image, warnings = await pinned(call.port, request.spec.container.image, login)
+        spec = replace(request.spec, container=replace(request.spec.container, image=image))
+        request = replace(request, spec=spec)
+    kept = login if call.query_as(q.Resolve).keep_login else NOBODY
+    return replace(await call.port.update_service(call.ref(), request, kept), warnings=warnings)
 
 
 async def rollback(call: ControllerCall) -> ServiceInfo:

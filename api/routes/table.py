@@ -4,17 +4,30 @@
 
 from __future__ import annotations
 
-from api.routes import agents, fleet, host, images, instances, networks, policies, services, stats, volumes
+from api.routes import (
+    agents,
+    fleet,
+    host,
+    images,
+    instances,
+    networks,
+    policies,
+    registry,
+    services,
+    stats,
+    volumes,
+)
 from api.routes import query as q
 from api.routes.route import ControllerRoute, HostRoute
 from model import api as m
+from model import containerfiles as files
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
 from model.health import HealthLog
 from model.image import Progress
 from model.leases import HostLeases
 from model.policy import PolicySpec
-from model.records import FleetSettings
+from model.records import FleetSettings, RegistryToken
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import HostFacts
 from model.streams import ExecSpec
@@ -53,12 +66,23 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", f"{_INSTANCE}/top", instances.top, "A container's processes", "watch", reply=m.ProcessTable),
     _C("GET", f"{_INSTANCE}/health", instances.health, "Last results of a container's health check", "watch",
        reply=HealthLog),
+    _C("GET", f"{_INSTANCE}/stat", instances.path_stat, "What a path in a container is", "watch",
+       query=q.AtPath, reply=files.PathStat),
+    _C("GET", f"{_INSTANCE}/archive", instances.archive, "A path of a container as a tar", "stream", query=q.AtPath),
+    _C("POST", f"{_INSTANCE}/archive", instances.extract, "A tar into a directory of a container", "stream",
+       query=q.AtPath),
+    _C("GET", f"{_INSTANCE}/export", instances.export, "A container's root as a tar", "stream"),
+    _C("GET", f"{_INSTANCE}/changes", instances.changes, "What a container changed", "stream", reply=files.Change),
+    _C("POST", f"{_INSTANCE}/commit", instances.commit, "Make an image of a container", "stream",
+       body=files.CommitRequest, body_optional=True, reply=Progress),
     _C("GET", "/v1/stats", stats.stats, "Resource figures", "stream", query=q.Stats, reply=list[m.StatsSample]),
     _C("GET", "/v1/services", services.list_, "Services", reply=list[m.ServiceInfo]),
-    _C("POST", "/v1/services", services.create, "Create a service", "command", body=ServiceSpec,
+    _C("POST", "/v1/services", services.create, "Create a service", "command", query=q.Resolve,
+       body=ServiceSpec,
        reply=m.ServiceInfo),
     _C("GET", "/v1/services/{ref}", services.get, "One service", reply=m.ServiceInfo),
-    _C("PUT", "/v1/services/{ref}", services.update, "Replace a service's spec", "command", body=m.UpdateService,
+    _C("PUT", "/v1/services/{ref}", services.update, "Replace a service's spec", "command", query=q.Resolve,
+       body=m.UpdateService,
        reply=m.ServiceInfo),
     _C("POST", "/v1/services/{ref}/rollback", services.rollback, "Bring a service's last spec back", "command",
        reply=m.ServiceInfo),
@@ -79,6 +103,11 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/ca", fleet.ca, "The fleet's certificate authority, PEM", "stream", "anonymous"),
     _C("POST", "/v1/join", fleet.join, "Join the fleet as a host", "command", role="anonymous",
        body=m.JoinRequest, reply=m.JoinReply),
+    _C("GET", "/v1/registry/tokens", registry.list_tokens, "Logins of the fleet's registry", reply=list[RegistryToken]),
+    _C("POST", "/v1/registry/tokens", registry.create_token, "A login of the fleet's registry", "command",
+       body=m.CreateRegistryToken, reply=m.RegistryTokenCreated),
+    _C("DELETE", "/v1/registry/tokens/{ref}", registry.remove_token, "Remove a login of the fleet's registry",
+       "command"),
     _C("GET", "/v1/networks", networks.list_, "Networks", query=q.Filtered, reply=list[m.NetworkInfo]),
     _C("POST", "/v1/networks", networks.create, "Create a network", "command", body=NetworkSpec,
        reply=m.NetworkInfo),
@@ -106,6 +135,14 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/images", images.list_, "Images, per host", "watch", query=q.ListImages,
        reply=list[m.ImageInfo]),
     _C("POST", "/v1/images/pull", images.pull, "Pull an image", "stream", query=q.Pull, reply=Progress),
+    _C("POST", "/v1/images/push", images.push, "Push an image", "stream", query=q.Push, reply=Progress),
+    _C("POST", "/v1/images/save", images.save, "Images as an archive", "stream", query=q.Save),
+    _C("POST", "/v1/registries/check", images.check_login, "Whether a registry takes a login", "watch",
+       query=q.Registry),
+    _C("GET", "/v1/search", images.search, "Images of a registry by words", "watch", query=q.Search,
+       reply=list[m.FoundImage]),
+    _C("GET", "/v1/distribution", images.distribution, "An image at its registry", "watch",
+       query=q.Distribution, reply=m.RemoteImage),
     _C("POST", "/v1/images/load", images.load, "Load images of an archive", "stream", query=q.OnHost,
        reply=Progress),
     _C("POST", "/v1/images/import", images.import_, "Make an image of a root file system", "stream",
@@ -132,9 +169,17 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/settings", fleet.get_settings, "The fleet's settings", reply=FleetSettings),
     _C("PATCH", "/v1/settings", fleet.update_settings, "Change the fleet's settings", "command",
        body=m.UpdateSettings, reply=FleetSettings),
+    _C("GET", "/v1/recovery", fleet.recovery, "How far a restored fleet is", reply=m.RecoveryInfo),
+    _C("POST", "/v1/recovery/admit/{ref}", fleet.admit, "Let in a host that joined after the backup", "command",
+       reply=m.HostInfo),
+    _C("POST", "/v1/recovery/settle", fleet.settle, "Go on without the hosts that a restored fleet waits for", "command"),
+    _C("GET", "/v1/backup", fleet.backup, "All that the controller keeps, its CA's key too, as a tar archive",
+       "stream"),
     _C("GET", "/v1/version", fleet.version, "Versions", reply=dict[str, str]),
     _C("GET", "/v1/why/{ref}", fleet.why, "Why something is as it is", reply=m.Why),
     _C("GET", "/v1/agents/session", agents.session, "An agent's session (WebSocket)", "stream", "host"),
+    _C("GET", "/v1/agents/logins/{ref}", agents.login, "Who an agent is when it pulls for an instance",
+       role="host", reply=m.PullLogin),
     _C("GET", "/v1/agents/pipe", agents.pipe, "An agent offers a connection (upgrade)", "stream", "host"),
 )  # fmt: skip
 
@@ -146,11 +191,28 @@ HOST: tuple[HostRoute, ...] = (
     _H("POST", f"{_INSTANCE}/exec", host.exec_, "One more process in a container", "stream", body=ExecSpec),
     _H("GET", f"{_INSTANCE}/top", host.top, "A container's processes", "watch", reply=m.ProcessTable),
     _H("GET", f"{_INSTANCE}/health", host.health, "Last results of a container's health check", reply=HealthLog),
+    _H("GET", f"{_INSTANCE}/stat", host.path_stat, "What a path in a container is", "watch", query=q.AtPath,
+       reply=files.PathStat),
+    _H("GET", f"{_INSTANCE}/archive", host.archive, "A path of a container as a tar", "stream", query=q.AtPath),
+    _H("POST", f"{_INSTANCE}/archive", host.extract, "A tar into a directory of a container", "stream",
+       query=q.AtPath),
+    _H("GET", f"{_INSTANCE}/export", host.export, "A container's root as a tar", "stream"),
+    _H("GET", f"{_INSTANCE}/changes", host.changes, "What a container changed", "stream", reply=files.Change),
+    _H("POST", f"{_INSTANCE}/commit", host.commit, "Make an image of a container", "stream",
+       body=files.CommitRequest, body_optional=True, reply=Progress),
     _H("POST", "/v1/networks/doctor", host.doctor, "Examine this host's networks", "watch", reply=HostCheck),
     _H("GET", "/v1/networks/leases", host.leases, "Addresses by this host's book", reply=HostLeases),
     _H("GET", "/v1/stats", host.stats, "Resource figures", "stream", query=q.Stats, reply=list[m.StatsSample]),
     _H("GET", "/v1/images", host.list_images, "Images", query=q.ListImages, reply=list[m.ImageInfo]),
     _H("POST", "/v1/images/pull", host.pull, "Pull an image", "stream", query=q.Pull, reply=Progress),
+    _H("POST", "/v1/images/push", host.push, "Push an image", "stream", query=q.Push, reply=Progress),
+    _H("POST", "/v1/images/save", host.save, "Images as an archive", "stream", query=q.Save),
+    _H("POST", "/v1/registries/check", host.check_login, "Whether a registry takes a login", "watch",
+       query=q.Registry),
+    _H("GET", "/v1/search", host.search, "Images of a registry by words", "watch", query=q.Search,
+       reply=list[m.FoundImage]),
+    _H("GET", "/v1/distribution", host.distribution, "An image at its registry", "watch",
+       query=q.Distribution, reply=m.RemoteImage),
     _H("POST", "/v1/images/load", host.load, "Load images of an archive", "stream", query=q.OnHost,
        reply=Progress),
     _H("POST", "/v1/images/import", host.import_, "Make an image of a root file system", "stream",

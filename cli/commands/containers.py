@@ -10,7 +10,19 @@ from typing import Any
 import click
 
 from cli import render
-from cli.context import UNSTARTED, App, each, format_option, now, out, pass_app, segment, short, show
+from cli.context import (
+    UNSTARTED,
+    App,
+    each,
+    format_option,
+    now,
+    out,
+    pass_app,
+    segment,
+    short,
+    show,
+    shown_image,
+)
 from cli.render import Column
 from model.api import InstanceInfo, StatsSample
 from model.errors import CommandFailed
@@ -28,7 +40,7 @@ def _columns(whole: bool) -> list[Column]:
 
     return [
         ("CONTAINER ID", lambda i: short(i["instance"]["id"], whole)),
-        ("IMAGE", lambda i: i["instance"]["spec"]["image"]),
+        ("IMAGE", lambda i: shown_image(i["instance"]["spec"]["image"], whole)),
         ("COMMAND", command),
         ("CREATED", lambda i: render.age(i["instance"].get("created_at", 0), at)),
         ("STATUS", lambda i: render.phase_text(i["status"], at)),
@@ -299,7 +311,7 @@ def _collect(app: App, query: dict[str, Any]) -> dict[str, Any]:
     return {sample["instance"]: sample for batch in batches for sample in batch}
 
 
-LONG_FORM = ("run", "create", "exec", "attach", "logs", "inspect")
+LONG_FORM = ("run", "create", "exec", "attach", "logs", "inspect", "cp", "diff", "export", "commit")
 """Verbs about containers that live in other modules."""
 
 

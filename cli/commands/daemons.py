@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +16,7 @@ from click.core import ParameterSource
 
 from cli import daemon, keptdaemons, remembered
 from cli.context import out
+from cli.daemonwords import advertised, agent_words, controller_words
 from cli.parse.container import pairs
 from model.errors import AlreadyExists, Forbidden, InvalidInput
 from model.whereabouts import joined, parted
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from controller.config import ControllerConfig
 
 ROOT, RUN, PORT = "/var/lib/flota", "/run/flota", 7420
-DAEMONS = ("agent", "controller")
 LEVELS = ("debug", "info", "warning", "error")
+DAEMONS = ("agent", "controller")
 F = Callable[..., Any]
 
 
@@ -71,6 +72,9 @@ AGENT = (
         "--cgroup-driver", default="", help="systemd or cgroupfs; systemd without, where it runs cgroup v2"
     ),
     click.option("--insecure-registry", multiple=True, help="Registry host to speak plain HTTP to"),
+    click.option(
+        "--registry-mirror", multiple=True, help="[REGISTRY=]URL to pull from first; docker.io's without"
+    ),
 )
 LOG = (
     click.option(
@@ -82,6 +86,12 @@ DRIVERS = (click.option("--network-driver", multiple=True, help="A third party's
 CONTROLLER = (
     click.option("--port", default=0, type=click.IntRange(0, 65535), help=f"TCP port; {PORT} without"),
     click.option("--listen", default="", help="Address to listen on; all without"),
+    click.option("--registry", default="", metavar="[ADDRESS:]PORT", help="Serve the fleet's registry"),
+    click.option(
+        "--registry-anonymous-pull/--no-registry-anonymous-pull",
+        default=False,
+        help="Whoever can connect may pull from it",
+    ),
 )
 
 
@@ -197,6 +207,7 @@ def _agent_config(root: str, run: str, flags: dict[str, Any]) -> AgentConfig:
         cgroup_driver=flags["cgroup_driver"],
         labels=pairs(flags["label"]),
         insecure_registries=tuple(flags["insecure_registry"]),
+        registry_mirrors=tuple(flags["registry_mirror"]),
         network_drivers=tuple(flags["network_driver"]),
         processes_unit=os.environ.get("FLOTA_PROCESSES_UNIT", ""),
         log_level=flags["log_level"],
@@ -243,8 +254,10 @@ def _controller_config(root: str, run: str, flags: dict[str, Any]) -> Controller
         socket=f"{run}/flota.sock",
         listen=flags["listen"],
         port=flags["port"] or PORT,
-        advertise=_advertised(flags),
+        advertise=advertised(flags),
         names=("127.0.0.1", "localhost"),
+        registry=flags["registry"],
+        registry_anonymous_pull=flags["registry_anonymous_pull"],
         network_drivers=tuple(flags["network_driver"]),
         log_level=flags["log_level"],
     )
@@ -283,33 +296,6 @@ def said(context: click.Context) -> set[str]:
 
 def _start_controller(root: str, run: str, flags: dict[str, Any]) -> None:
     keptdaemons.start("controller", root, run, flags, controller_words(flags), evict=lambda: None)
-
-
-def controller_words(flags: dict[str, Any]) -> list[str]:
-    """All that a controller can be told: what it isn't, it takes from what is remembered."""
-    words = ["--port", str(flags["port"]), "--listen", flags["listen"], "--address", _advertised(flags)]
-    words += ["--log-level", flags["log_level"]]
-    return words + _each("--network-driver", flags["network_driver"])
-
-
-def agent_words(flags: dict[str, Any]) -> list[str]:
-    """All that an agent can be told, as `controller_words`."""
-    words = ["--name", flags["name"], "--address", flags["address"]]
-    words += ["--cgroup-parent", flags["cgroup_parent"], "--cgroup-driver", flags["cgroup_driver"]]
-    words += ["--behind-nat" if flags["behind_nat"] else "--no-behind-nat"]
-    words += _each("--label", flags["label"]) + _each("--insecure-registry", flags["insecure_registry"])
-    words += ["--log-level", flags["log_level"]]
-    return words + _each("--network-driver", flags["network_driver"])
-
-
-def _advertised(flags: dict[str, Any]) -> str:
-    """Where hosts reach the controller: as it was told, or else at the address that this host has as one."""
-    return str(flags.get("controller_address") or flags.get("address") or "")
-
-
-def _each(option: str, values: Sequence[str]) -> list[str]:
-    """Also that there is none."""
-    return [word for value in values or ("",) for word in (option, value)]
 
 
 def _start_agent(root: str, run: str, flags: dict[str, Any]) -> None:
@@ -355,6 +341,7 @@ def _empty(folder: str) -> None:
     for name in (
         "agent",
         "controller",
+        "controller.restoring",
         "log",
         "settings.json",
         "flota.sock",

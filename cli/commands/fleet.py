@@ -108,7 +108,7 @@ def create(app: App, ttl: str, once: bool, quiet: bool) -> None:
 @pass_app
 def events(app: App, since: str, until: str, filters: tuple[str, ...], format_: str) -> None:
     """Show what happens in the fleet, as it happens."""
-    query = {**span(since, until), "filter": list(filters)}
+    query: dict[str, Any] = {**span(since, until), "filter": list(filters)}
     for event in app.client.lines("GET", "/v1/events", **query):
         text = render.json_lines([event]) if format_ == "json" else _event_line(event, format_)
         sys.stdout.write(text)

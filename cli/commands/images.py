@@ -8,18 +8,14 @@ from typing import Any, BinaryIO
 import click
 
 from cli import render
-from cli.context import App, format_option, now, out, pass_app, segment, short, show
+from cli.commands.registries import history, push, save
+from cli.context import App, familiar, format_option, node_option, now, out, pass_app, segment, short, show
 from cli.progress import Display
 from cli.render import Column
 from model.api import ImageInfo
 from model.quantity import format_size
 
 CHUNK = 1 << 18
-node_option = click.option("--node", default="", help="Only on this host")
-
-
-def familiar(name: str) -> str:
-    return name.removeprefix("docker.io/").removeprefix("library/")
 
 
 def _rows(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -27,17 +23,34 @@ def _rows(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for item in items:
         image = item["image"]
-        for name in image.get("names") or ["<none>:<none>"]:
+        for name in image.get("names") or _unnamed(image):
             row = rows.setdefault((name, image["id"]), {**item, "name": familiar(name), "hosts": []})
             row["hosts"].append(item.get("host", ""))
     return list(rows.values())
 
 
-def _columns(whole: bool) -> list[Column]:
+def _unnamed(image: dict[str, Any]) -> list[str]:
+    """One that is known by digests alone has its repositories, and no tag."""
+    repositories = dict.fromkeys(pinned.partition("@")[0] for pinned in image.get("digests", ()))
+    return [f"{repository}:<none>" for repository in repositories] or ["<none>:<none>"]
+
+
+def _digest(row: dict[str, Any]) -> str:
+    """By which its repository's registry knows it."""
+    repository = row["name"].rpartition(":")[0]
+    for pinned in row["image"].get("digests", ()):
+        name, _, digest = pinned.partition("@")
+        if familiar(name) == repository:
+            return str(digest)
+    return "<none>"
+
+
+def _columns(whole: bool, digests: bool = False) -> list[Column]:
     at = now()
     return [
         ("REPOSITORY", lambda r: r["name"].rpartition(":")[0]),
         ("TAG", lambda r: r["name"].rpartition(":")[2]),
+        *([("DIGEST", _digest)] if digests else []),
         ("IMAGE ID", lambda r: r["image"]["id"] if whole else short(r["image"]["id"])),
         ("CREATED", lambda r: render.age(r["image"].get("created", 0), at) or "N/A"),
         ("SIZE", lambda r: format_size(r["image"].get("size", 0))),
@@ -48,15 +61,17 @@ def _columns(whole: bool) -> list[Column]:
 @click.command()
 @click.option("--quiet", "-q", is_flag=True, help="Only ids")
 @click.option("--no-trunc", is_flag=True)
+@click.option("--digests", is_flag=True, help="Also the digests of their manifests")
 @click.option("--filter", "-f", "filters", multiple=True, help="reference= label= dangling=")
 @node_option
 @format_option
 @pass_app
-def images(app: App, quiet: bool, no_trunc: bool, filters: tuple[str, ...], node: str, format_: str) -> None:
+def images(app: App, quiet: bool, digests: bool, filters: tuple[str, ...], **flags: Any) -> None:
     """List images, of all hosts."""
-    items = app.call("GET", "/v1/images", filter=list(filters), host=node)
-    columns = _columns(no_trunc)
-    show(_rows(items), columns, of=ImageInfo, format_=format_, quiet=columns[2] if quiet else None)
+    items = app.call("GET", "/v1/images", filter=list(filters), host=flags["node"])
+    columns = _columns(flags["no_trunc"], digests)
+    ident = columns[3 if digests else 2] if quiet else None
+    show(_rows(items), columns, of=ImageInfo, format_=flags["format_"], quiet=ident)
 
 
 @click.command()
@@ -67,7 +82,8 @@ def images(app: App, quiet: bool, no_trunc: bool, filters: tuple[str, ...], node
 @pass_app
 def pull(app: App, ref: str, quiet: bool, platform: str, node: str) -> None:
     """Pull an image from its registry, on every host."""
-    lines = app.client.lines("POST", "/v1/images/pull", ref=ref, platform=platform, host=node)
+    login = app.login_for(ref)
+    lines = app.client.lines("POST", "/v1/images/pull", login=login, ref=ref, platform=platform, host=node)
     Display(quiet=quiet).run(lines)
 
 
@@ -162,6 +178,9 @@ for _name, _command in (
     ("import", import_),
     ("rm", rmi),
     ("tag", tag),
+    ("push", push),
+    ("save", save),
+    ("history", history),
 ):
     image.add_command(_command, _name)
 

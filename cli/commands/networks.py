@@ -198,7 +198,7 @@ def doctor(context: click.Context, format_: str, ways: bool) -> None:
     """Examine all networks on all hosts: every pair of hosts with small and large packets, every kernel
     against what should be. What is flota's own is set back; exit code 1 if anything else is wrong."""
     app: App = context.obj
-    found = app.call("POST", "/v1/networks/doctor", **({"ways": True} if ways else {}))
+    found = app.call("POST", "/v1/networks/doctor", ways=ways)
     findings = found.get("findings", [])
     well = all(finding["severity"] == "repaired" for finding in findings)
     columns: list[Column] = [

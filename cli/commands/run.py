@@ -72,7 +72,7 @@ def _create(app: App, image: str, args: tuple[str, ...], flags: dict[str, Any]) 
         placement=Placement(constraints=tuple(flags["constraint"])),
         host=flags["node"],
     )
-    return app.call("POST", "/v1/instances", body=to_plain(request))
+    return app.call("POST", "/v1/instances", body=to_plain(request), login=app.login_for(image))
 
 
 def _foreground(app: App, ident: str, flags: dict[str, Any]) -> int:

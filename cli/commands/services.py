@@ -9,8 +9,15 @@ from typing import Any
 import click
 
 from cli import render
-from cli.context import App, each, format_option, now, out, pass_app, segment, short, show
-from cli.options import container_options, health_options, policy_options, read_files, restart_options
+from cli.context import App, each, format_option, now, out, pass_app, segment, short, show, shown_image
+from cli.options import (
+    container_options,
+    health_options,
+    policy_options,
+    read_files,
+    registry_options,
+    restart_options,
+)
 from cli.parse.container import container_spec, environment, pairs
 from cli.parse.health import health_check
 from cli.parse.ports import parse_service_publish
@@ -68,6 +75,7 @@ def service() -> None:
 @click.option("--drain", default="", help="Time between its last new connection and the stop signal (1s)")
 @click.option("--container-label", multiple=True, help="KEY=VALUE on its containers")
 @click.option("--tty", "-t", is_flag=True)
+@registry_options
 @click.option("--detach", "-d", is_flag=True, help="As in docker; flota waits for nobody either way")
 @click.option("--quiet", "-q", is_flag=True, help="As in docker; no progress is shown either way")
 @container_options
@@ -76,8 +84,10 @@ def service() -> None:
 @pass_app
 def create(app: App, image: str, args: tuple[str, ...], **flags: Any) -> None:
     """Create a service."""
+    auth = {"keep_login": flags.pop("with_registry_auth"), "resolve": not flags.pop("no_resolve_image")}
     spec = _spec(image, args, flags)
-    made = app.call("POST", "/v1/services", body=to_plain(spec))
+    made = app.call("POST", "/v1/services", body=to_plain(spec), login=app.login_for(image), **auth)
+    _warn(made)
     out(made["service"]["id"])
 
 
@@ -147,7 +157,7 @@ def ls(app: App, quiet: bool, format_: str) -> None:
         ("NAME", lambda s: s["service"]["spec"]["name"]),
         ("MODE", lambda s: s["service"]["spec"].get("mode", {}).get("mode", "replicated")),
         ("REPLICAS", lambda s: f"{s.get('running', 0)}/{s.get('wanted', 0)}"),
-        ("IMAGE", lambda s: s["service"]["spec"]["container"]["image"]),
+        ("IMAGE", lambda s: shown_image(s["service"]["spec"]["container"]["image"])),
         ("PORTS", lambda s: render.published_text(s["service"].get("ingress", ()))),
         ("CONDITION", lambda s: "; ".join(c["message"] for c in s["service"].get("conditions", ()))),
     ]
@@ -173,7 +183,7 @@ def ps(app: App, refs: tuple[str, ...], quiet: bool, no_trunc: bool, format_: st
     columns: list[Column] = [
         ("ID", lambda i: short(i["instance"]["id"], no_trunc)),
         ("NAME", lambda i: i["instance"]["name"]),
-        ("IMAGE", lambda i: i["instance"]["spec"]["image"]),
+        ("IMAGE", lambda i: shown_image(i["instance"]["spec"]["image"])),
         ("NODE", lambda i: i.get("host_name", "")),
         ("DESIRED", lambda i: i["instance"].get("desired", "running")),
         ("STATE", lambda i: render.phase_text(i["status"], at)),
@@ -226,6 +236,7 @@ def _scaled(pair: str) -> tuple[str, int]:
 @click.option("--endpoint-mode", type=click.Choice(["vip", "dnsrr"]), help=ENDPOINT_MODE)
 @click.option("--balance", type=click.Choice(BALANCES), help=BALANCE)
 @health_options
+@registry_options
 @click.option("--force", is_flag=True, help="Replace all containers even if nothing changed")
 @click.option("--rollback", is_flag=True, help="As `service rollback`")
 @click.argument("ref", metavar="SERVICE")
@@ -237,11 +248,19 @@ def update(app: App, ref: str, rollback: bool, **flags: Any) -> None:
             raise InvalidInput("--rollback changes nothing else", hint="Leave the other options away")
         take_back(app, ref)
         return
+    keep, fixed = flags.pop("with_registry_auth"), flags.pop("no_resolve_image")
     current = app.call("GET", f"/v1/services/{segment(ref)}")["service"]
     spec = updated(convert_strict(current["spec"], ServiceSpec), flags)
     body = UpdateService(spec=spec, revision=current["revision"])
-    app.call("PUT", f"/v1/services/{segment(ref)}", body=to_plain(body))
+    auth: dict[str, Any] = {"keep_login": keep, "resolve": bool(flags["image"]) and not fixed}
+    login = app.login_for(spec.container.image) if any(auth.values()) else ""
+    _warn(app.call("PUT", f"/v1/services/{segment(ref)}", body=to_plain(body), login=login, **auth))
     out(ref)
+
+
+def _warn(made: dict[str, Any]) -> None:
+    for words in made.get("warnings", ()):
+        sys.stderr.write(f"flota: {render.clean(words)}\n")
 
 
 def updated(spec: ServiceSpec, flags: dict[str, Any]) -> ServiceSpec:

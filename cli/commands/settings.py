@@ -6,7 +6,9 @@ import json
 
 import click
 
-from cli.context import App, out, pass_app
+from cli.commands.fleetfiles import export, import_
+from cli.context import App, out, pass_app, segment
+from cli.render import clean
 from model.api import UpdateSettings
 from model.codec import to_plain
 from model.errors import InvalidInput
@@ -46,6 +48,48 @@ def update(app: App, vxlan_port: int | None, vni_range: str, vxlan_source_ports:
     if body == UpdateSettings():
         raise InvalidInput("nothing is to be changed", hint="See `flota fleet update --help`")
     app.call("PATCH", "/v1/settings", body=to_plain(body))
+
+
+@fleet.command("recovery")
+@click.option("--format", "format_", default="", help="`json`")
+@pass_app
+def recovery(app: App, format_: str) -> None:
+    """After a restore: which hosts have yet to tell what they know, and which knock that joined after the
+    backup."""
+    found = app.call("GET", "/v1/recovery")
+    if format_ == "json":
+        out(json.dumps(found))
+        return
+    if format_:
+        raise InvalidInput(f"unknown format {format_[:40]!r}", hint="There is json")
+    lines = [f"{name}: waited for" for name in found.get("awaited", ())]
+    lines += [f"{name}: asked when it comes" for name in found.get("unheard", ())]
+    lines += [
+        f"{knock['name']} ({knock['id'][:12]}, {knock.get('address', '')}): knocks; it is not in the backup"
+        for knock in found.get("knocks", ())
+    ]
+    for line in lines or ["all hosts have told what they know"]:
+        out(clean(line))
+
+
+@fleet.command("admit")
+@click.argument("ref", metavar="NAME|ID")
+@pass_app
+def admit(app: App, ref: str) -> None:
+    """After a restore: let in a host that joined after the backup. What runs there stays."""
+    app.call("POST", f"/v1/recovery/admit/{segment(ref)}")
+
+
+@fleet.command("settle")
+@pass_app
+def settle(app: App) -> None:
+    """After a restore: go on without the hosts that have not told what they know. What they tell later is
+    taken as far as nobody else has got it meanwhile."""
+    app.call("POST", "/v1/recovery/settle")
+
+
+fleet.add_command(export)
+fleet.add_command(import_)
 
 
 def _range(text: str) -> tuple[int, int] | None:

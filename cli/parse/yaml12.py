@@ -1,7 +1,9 @@
-"""YAML files of people to plain data: bounded, and without YAML 1.1's surprises. Pure.
+"""YAML files of people to plain data, and back: bounded, and without YAML 1.1's surprises. Pure.
 
 The core schema of YAML 1.2.2 (10.3), narrowed: `yes`, `on` and `22:22` are words, numbers whole and decimal.
 Refused: aliases and anchors (a few lines of them are gigabytes), tags, doubled keys, several documents.
+Where a file has fractions (`floats`), `1.5` is one; elsewhere it is a word, as a version is. Invariant: what
+`to_yaml` writes is read, with fractions, as what it was.
 """
 
 from __future__ import annotations
@@ -43,13 +45,68 @@ for _name, _pattern, _first in (
     _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(f"(?:{_pattern})\\Z"), _first)
 
 
-def parse_yaml(name: str, text: str) -> Any:
+class _WithFloats(_Loader):
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own
+        first: list(known) for first, known in _Loader.yaml_implicit_resolvers.items()
+    }
+
+
+_FLOAT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+][0-9]+)?\Z")
+_WithFloats.add_implicit_resolver(f"{_TAG}float", _FLOAT, list("-+0123456789"))
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """Quotes whatever any YAML could take for something else than a word."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: _Dumper, text: str) -> Any:
+    """Line breaks that YAML 1.1 alone knows come back only where they are escaped."""
+    style = '"' if re.search("[\x85\u2028\u2029\ufeff]", text) else None
+    return dumper.represent_scalar(f"{_TAG}str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def to_yaml(value: Any) -> str:
+    """Plain data as a document, its keys in their order."""
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=100
+    )
+    return text
+
+
+def line_of(text: str, path: str) -> int:
+    """The line, from 1, where what is at a path such as `spec.ports[0].target` begins; of a field that is not
+    there, its parent's. `text` is one that `parse_yaml` took."""
+    node: Any = yaml.compose(text, Loader=_Loader)
+    line = 1
+    for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
+        mark = None
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == key), None)
+            if found is not None:
+                mark, node = found[0].start_mark, found[1]
+        elif isinstance(node, yaml.SequenceNode) and index and int(index) < len(node.value):
+            node = node.value[int(index)]
+            mark = node.start_mark
+        if mark is None:
+            return line
+        line = mark.line + 1
+    return line
+
+
+def parse_yaml(name: str, text: str, *, floats: bool = False) -> Any:
     """The one document of `text`. Raises InvalidInput, with line and column."""
     if len(text) > MOST_BYTES:
         raise InvalidInput(f"{name[:80]} is larger than {MOST_BYTES >> 20} MiB")
+    loader = _WithFloats if floats else _Loader
     try:
         _check(name, text)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a safe loader
+        return yaml.load(text, Loader=loader)  # noqa: S506 - it is a safe loader
     except (yaml.YAMLError, ValueError) as error:
         raise InvalidInput(f"{name[:80]} is no YAML: {_words(error)}") from error
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from controller.commands.find import find_host
 from controller.plan import Item, Plan, delete, put
+from controller.recovery import heard
 from controller.snapshot import Cluster
 from model.api import HostAway, JoinRequest, UpdateHost
 from model.errors import AlreadyExists, Problem, Unauthenticated, WrongState
@@ -57,6 +58,9 @@ def remove(cluster: Cluster, ref: str, *, force: bool, now: float) -> Plan:
         raise WrongState(f"node {name} still has {len(plain)} containers", hint="Use --force to give them up")
     items: list[Item] = [delete(i, f"node {name} was removed") for i in plain]
     items.append(delete(host, "removed by hand"))
+    settings = heard(cluster.settings, (host.id,))
+    if settings != cluster.settings:
+        items.append(put(settings, f"{name} is not waited for any more"))
     return Plan(items=tuple(items), events=(_event(host, "remove", now),), subject=host.id)
 
 

@@ -17,7 +17,8 @@ from model.errors import AlreadyExists, InvalidInput, StaleRevision, WrongState
 from model.events import Event
 from model.ids import ServiceId, short
 from model.records import ResolvedAttachment, Rollout, Service
-from model.spec import Replicated, RestartPolicy, ServiceSpec
+from model.servicerules import kept_up
+from model.spec import Replicated, ServiceSpec
 from model.validate import check, validate_service
 
 
@@ -96,17 +97,13 @@ def remove(cluster: Cluster, ref: str, now: float) -> Plan:
 
 
 def _checked(cluster: Cluster, spec: ServiceSpec) -> tuple[ServiceSpec, tuple[ResolvedAttachment, ...]]:
-    """The spec as it is stored, and its networks. A service without a restart policy keeps its instances up,
-    by `always`, unless it says that they may end."""
+    """The spec as it is stored, and its networks."""
     check("invalid service", validate_service(spec))
     attachments = resolve_attachments(cluster, spec.container)
     check_published(cluster, attachments, spec.container.ports)
     if isinstance(spec.mode, Replicated) and spec.mode.replicas:
         fixed.of_replica(cluster, attachments, spec.mode.replicas)  # raises where the list is too short
-    if spec.may_end or spec.container.restart != RestartPolicy():
-        return spec, attachments
-    container = replace(spec.container, restart=RestartPolicy(condition="always"))
-    return replace(spec, container=container), attachments
+    return kept_up(spec), attachments
 
 
 def _living(cluster: Cluster, ref: str) -> Service:

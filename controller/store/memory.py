@@ -16,10 +16,11 @@ from model.records import Revision
 class MemoryStore:
     url = "memory:"
 
-    def __init__(self) -> None:
-        self._cluster = Cluster()
-        self._epoch = 0
-        self._log = ChangeLog(0)
+    def __init__(self, cluster: Cluster | None = None, epoch: int = 0) -> None:
+        """`cluster` and `epoch`: to begin with."""
+        self._cluster = cluster or Cluster()
+        self._epoch = epoch
+        self._log = ChangeLog(self._cluster.revision)
 
     def snapshot(self) -> Cluster:
         return self._cluster

@@ -17,28 +17,18 @@ from typing import cast
 
 import msgspec
 
+from aio.durable import sync_folder
 from controller.snapshot import TYPES, Cluster, Kind, key_of
 from controller.store.base import Conflict, Txn
+from controller.store.sqlite_schema import HINT, check_header, create, migrate
 from model.codec import decode_wire, encode_wire
 from model.errors import Damaged, InUse, InvalidInput, Unavailable, Unsupported
 from model.records import Record, Revision
 
-APPLICATION_ID = 0x666C6F74
-"""`flot`: says whose file this is (SQLite's PRAGMA application_id)."""
-SCHEMA = 1
-_TABLES = """
-CREATE TABLE records (
-    kind TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL, checksum INTEGER NOT NULL,
-    data BLOB NOT NULL, PRIMARY KEY (kind, key)
-) WITHOUT ROWID;
-CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO meta VALUES ('revision', 0), ('epoch', 0);
-"""
-_PUT = (
+PUT = (
     "INSERT INTO records VALUES (?, ?, ?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET"
     " revision = excluded.revision, checksum = excluded.checksum, data = excluded.data"
 )
-_HINT = "Stop the controller and restore the file from a backup, or move it away to begin an empty fleet"
 
 
 class FolderLock:
@@ -75,28 +65,29 @@ class Database:
         """Make the file if there is none; otherwise verify and read it."""
         if not path.exists():
             if path.with_name(path.name + "-wal").exists():
-                raise Damaged(f"{path} is missing, but its write-ahead log is there", hint=_HINT)
+                raise Damaged(f"{path} is missing, but its write-ahead log is there", hint=HINT)
             _make(path)
         try:
             return cls._open(path)
         except sqlite3.Error as error:
-            raise Damaged(f"{path} can't be read: {error}", hint=_HINT) from error
+            raise Damaged(f"{path} can't be read: {error}", hint=HINT) from error
 
     @classmethod
     def _open(cls, path: Path) -> tuple[Database, Cluster]:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             path.chmod(0o600)
-            _check_header(connection, path)
+            check_header(connection, path)
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            migrate(connection, path)
             meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
-            cluster = _load(connection, path, meta["revision"])
+            cluster = load(connection, path, meta["revision"])
             return cls(connection, meta["revision"], meta["epoch"]), cluster
         except KeyError as error:
             connection.close()
-            raise Damaged(f"{path} has lost its revision", hint=_HINT) from error
+            raise Damaged(f"{path} has lost its revision", hint=HINT) from error
         except BaseException:
             connection.close()
             raise
@@ -127,7 +118,7 @@ class Database:
         self._connection.execute("SAVEPOINT txn")
         try:
             self._connection.executemany("DELETE FROM records WHERE kind = ? AND key = ?", gone)
-            self._connection.executemany(_PUT, rows)
+            self._connection.executemany(PUT, rows)
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK TO txn")
@@ -167,6 +158,15 @@ def _row(record: Record, revision: Revision) -> tuple[str, str, int, int, bytes]
     return kind, key, revision, zlib.crc32(data), data
 
 
+def put_all(connection: sqlite3.Connection, cluster: Cluster, epoch: int) -> None:
+    """Fill an empty store, in one transaction; records keep their revisions."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(PUT, (_row(record, record.revision) for record in cluster.records()))
+    values = [(cluster.revision, "revision"), (epoch, "epoch")]
+    connection.executemany("UPDATE meta SET value = ? WHERE name = ?", values)
+    connection.execute("COMMIT")
+
+
 def _make(path: Path) -> None:
     """An empty store. It gets its name last, so that whatever ends us here, a file of that name is whole: one
     without its tables is damaged, and never taken for a new one. Raises Unavailable."""
@@ -178,60 +178,26 @@ def _make(path: Path) -> None:
         try:
             fresh.chmod(0o600)
             connection.execute("PRAGMA synchronous = FULL")
-            _create(connection)
+            create(connection)
         finally:
             connection.close()
         fresh.rename(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except (sqlite3.Error, OSError) as error:
         hint = "See that the folder can be written and its disk has room"
         raise Unavailable(f"{path} can't be made: {error}", hint=hint) from error
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in filter(str.strip, _TABLES.split(";")):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {SCHEMA}")
-    connection.execute("COMMIT")
-
-
-def _sync_folder(folder: Path) -> None:
-    """The new file's name must survive a power loss too."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _check_header(connection: sqlite3.Connection, path: Path) -> None:
-    try:
-        owner = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.OperationalError as error:
-        raise Unavailable(f"{path} can't be opened: {error}", hint="Check its owner and mode") from error
-    if owner != APPLICATION_ID:
-        raise Damaged(f"{path} is not a flota store", hint=_HINT)
-    if version > SCHEMA:
-        raise Unsupported(
-            f"{path} has schema {version}, this flota knows {SCHEMA}", hint="Start the newer flota again"
-        )
-    problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if problem != "ok":
-        raise Damaged(f"{path} is damaged: {problem}", hint=_HINT)
-
-
-def _load(connection: sqlite3.Connection, path: Path, revision: Revision) -> Cluster:
+def load(connection: sqlite3.Connection, path: Path | str, revision: Revision) -> Cluster:
+    """All records, verified. `path` is its name for people. Raises Damaged, Unsupported."""
     records: list[Record] = []
     for kind, key, checksum, data in connection.execute("SELECT kind, key, checksum, data FROM records"):
         if zlib.crc32(data) != checksum:
-            raise Damaged(f"{path} is damaged: {kind} {key[:12]} does not match its checksum", hint=_HINT)
+            raise Damaged(f"{path} is damaged: {kind} {key[:12]} does not match its checksum", hint=HINT)
         if kind not in TYPES:
-            raise Unsupported(f"{path} holds a {kind!r}, which this flota does not know", hint=_HINT)
+            raise Unsupported(f"{path} holds a {kind!r}, which this flota does not know", hint=HINT)
         try:
             records.append(decode_wire(data, TYPES[cast(Kind, kind)]))
         except InvalidInput as error:
-            raise Damaged(f"{path} is damaged: {kind} {key[:12]}: {error.message}", hint=_HINT) from error
+            raise Damaged(f"{path} is damaged: {kind} {key[:12]}: {error.message}", hint=HINT) from error
     return Cluster().apply(records, (), revision)[0]

@@ -1,6 +1,7 @@
 """The Rig seam: hosts that can be started, cut off, frozen and killed, whatever they are made of.
 
-Drivers: `netns` (namespaces on this machine, in seconds). A host has a name, a cluster address, its own
+Drivers: `netns` (namespaces on this machine, in seconds), `qemu` (virtual machines, in a minute), `vagrant`
+(virtual machines of libvirt, as people have them). A host has a name, a cluster address, its own
 /var/lib/flota and /run/flota, its own processes; `crash` is a power loss: everything that ran is gone, the
 disk stays.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from model.spec import Struct
@@ -70,9 +72,34 @@ class Rig(Protocol):
         ...
 
     def boot(self, host: str) -> None:
-        """Power back, same disk, new boot id; nothing of flota is started by itself."""
+        """Power back, same disk, new boot id. Starts of flota what the host's own system starts."""
+        ...
+
+    def reset(self) -> None:
+        """Back to the clean state: that after `up`, also of hosts that crashed, were cut off or frozen."""
         ...
 
     def down(self) -> None:
         """All hosts and all they left on this machine go. Idempotent."""
+        ...
+
+
+class KeepingRig(Rig, Protocol):
+    """Hosts whose memory can be kept: virtual machines."""
+
+    @property
+    def key(self) -> Path:
+        """Private SSH key that root and the hosts' users accept."""
+        ...
+
+    def management(self, host: str) -> str:
+        """The host's address on a network of its own, by which it is reached while it is cut off."""
+        ...
+
+    def keep(self, state: str) -> None:
+        """Keeps what all hosts are now, memory and disks, under a name. `up` keeps `clean`."""
+        ...
+
+    def back_to(self, state: str) -> None:
+        """As `reset`, to what was kept under that name."""
         ...

@@ -8,7 +8,6 @@ removes it, also after a crash of the process that called `up` (state is re-foun
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from deploy.rig.base import RigHost
+from deploy.rig.programs import as_fresh, checked, ip, read_pid, wait_gone
 
 INIT = Path(__file__).with_name("init.py")
 NETNS_FOLDER = "/run/netns"
@@ -26,8 +26,6 @@ MADE_FOLDER = "made-netns-folder"
 """Marks that iproute2's folder of namespaces was not there before us, so that `down` takes it away again."""
 OUTSIDE_ADDRESS = "198.18.0.1"
 OUTSIDE_ADDRESS6 = "fd18:0:0:1::1"
-FRESH = """cd /proc/sys/net; echo 0 >ipv4/ip_forward
-for name in ip ip6 arp; do f=bridge/bridge-nf-call-${name}tables; test ! -e $f || echo 0 >$f; done"""
 ROUTES = "cd /proc/sys/net; echo 1 >ipv4/ip_forward; echo 1 >ipv6/conf/all/forwarding"
 FLOW_TABLE = Path("/proc/sys/net/core/rps_sock_flow_entries")
 SITE_ROUTER, SITE_ROUTER6 = "198.18.64.1", "fd18:64::1"
@@ -129,18 +127,24 @@ class NetnsRig:
         pid = self._pid(host)
         if pid:
             os.kill(pid, signal.SIGKILL)
-        _wait_gone(pid)
+        wait_gone(pid)
         if (holder := self._holders.pop(host, None)) is not None:
             holder.wait(10)
         self._unplug(host)
         (self._run / host / "pid").unlink(missing_ok=True)
 
+    def reset(self) -> None:
+        for host in self.hosts:
+            self.crash(host.name)
+            shutil.rmtree(self._disk / host.name)
+            self.boot(host.name)
+
     def down(self) -> None:
         for host in self.hosts:
             with contextlib.suppress(ProcessLookupError):
                 self.crash(host.name)
-        _ip("link", "del", f"{self.name}0", check=False)
-        _ip("netns", "del", self._netns("sw"), check=False)
+        ip("link", "del", f"{self.name}0", check=False)
+        ip("netns", "del", self._netns("sw"), check=False)
         remove_cgroups(self.name)
         if (self._run / MADE_FLOW_TABLE).exists():
             FLOW_TABLE.write_text("0")
@@ -169,7 +173,7 @@ class NetnsRig:
             env={**os.environ, **(env or {})},
             check=False,
         )
-        return _checked(done) if check else done
+        return checked(done) if check else done
 
     def spawn(self, host: str, argv: Sequence[str], *, log: str) -> subprocess.Popen[bytes]:
         with open(log, "ab") as output:
@@ -205,10 +209,10 @@ class NetnsRig:
 
     # -- faults -------------------------------------------------------------------------------------
     def cut(self, host: str) -> None:
-        _ip("-n", self._netns("sw"), "link", "set", host, "down")
+        ip("-n", self._netns("sw"), "link", "set", host, "down")
 
     def heal(self, host: str) -> None:
-        _ip("-n", self._netns("sw"), "link", "set", host, "up")
+        ip("-n", self._netns("sw"), "link", "set", host, "up")
 
     def freeze(self, host: str) -> None:
         for pid in self.processes(host):
@@ -228,22 +232,22 @@ class NetnsRig:
         switch = self._netns("sw")
         if not os.path.ismount(NETNS_FOLDER):
             (self._run / MADE_FOLDER).touch()
-        _ip("netns", "add", switch)
-        _as_fresh(switch)
-        _ip("-n", switch, "link", "add", "br0", "type", "bridge")
-        _ip("-n", switch, "link", "set", "br0", "up")
-        _ip("-n", switch, "link", "set", "lo", "up")
+        ip("netns", "add", switch)
+        as_fresh(switch)
+        ip("-n", switch, "link", "add", "br0", "type", "bridge")
+        ip("-n", switch, "link", "set", "br0", "up")
+        ip("-n", switch, "link", "set", "lo", "up")
         if self._site:
-            _ip("-n", switch, "link", "add", "br1", "type", "bridge")
-            _ip("-n", switch, "link", "set", "br1", "up")
-            _ip("-n", switch, "address", "add", f"{SITE_ROUTER}/24", "dev", "br1")
-            _ip("-n", switch, "address", "add", f"{SITE_ROUTER6}/64", "dev", "br1", "nodad")
+            ip("-n", switch, "link", "add", "br1", "type", "bridge")
+            ip("-n", switch, "link", "set", "br1", "up")
+            ip("-n", switch, "address", "add", f"{SITE_ROUTER}/24", "dev", "br1")
+            ip("-n", switch, "address", "add", f"{SITE_ROUTER6}/64", "dev", "br1", "nodad")
         if self._reachable:
             port = f"{self.name}0"
-            _ip("link", "add", port, "type", "veth", "peer", "name", "up0", "netns", switch)
-            _ip("-n", switch, "link", "set", "up0", "master", "br0", "up")
-            _ip("address", "add", f"{OUTSIDE_ADDRESS}/24", "dev", port)
-            _ip("link", "set", port, "up")
+            ip("link", "add", port, "type", "veth", "peer", "name", "up0", "netns", switch)
+            ip("-n", switch, "link", "set", "up0", "master", "br0", "up")
+            ip("address", "add", f"{OUTSIDE_ADDRESS}/24", "dev", port)
+            ip("link", "set", port, "up")
         else:
             self._own(switch, OUTSIDE_ADDRESS6 if self._family == 6 else OUTSIDE_ADDRESS, "br0")
 
@@ -254,43 +258,43 @@ class NetnsRig:
 
     def _plug(self, host: str) -> None:
         netns, switch = self._netns(host), self._netns("sw")
-        _ip("netns", "add", netns)
-        _as_fresh(netns)
-        _ip("-n", switch, "link", "add", host, "mtu", str(self._mtu), "type", "veth",
+        ip("netns", "add", netns)
+        as_fresh(netns)
+        ip("-n", switch, "link", "add", host, "mtu", str(self._mtu), "type", "veth",
             "peer", "name", "eth0", "mtu", str(self._mtu), "netns", netns)  # fmt: skip
         gateway = OUTSIDE_ADDRESS6 if self._family == 6 else OUTSIDE_ADDRESS
         if host in self._remote:
             gateway = gateway6_of(host) if self._family == 6 else gateway_of(host)
             self._own(switch, gateway, host)
-            _ip("-n", switch, "link", "set", host, "up")
-            _ip("netns", "exec", switch, "sh", "-ec", ROUTES)
+            ip("-n", switch, "link", "set", host, "up")
+            ip("netns", "exec", switch, "sh", "-ec", ROUTES)
             if host in self.nat:
-                _ip("netns", "exec", switch, "nft", _translation(host))
+                ip("netns", "exec", switch, "nft", _translation(host))
         else:
-            _ip("-n", switch, "link", "set", host, "master", "br0", "up")
+            ip("-n", switch, "link", "set", host, "master", "br0", "up")
         self._own(netns, self._address_of(host), "eth0")
-        _ip("-n", netns, "link", "set", "eth0", "up")
-        _ip("-n", netns, "route", "add", "default", "via", gateway)
+        ip("-n", netns, "link", "set", "eth0", "up")
+        ip("-n", netns, "route", "add", "default", "via", gateway)
         if self._site:
             port, (four, six) = f"{host}s", site_addresses_of(host)
-            _ip("-n", switch, "link", "add", port, "type", "veth", "peer", "name", "eth1", "netns", netns)
-            _ip("-n", switch, "link", "set", port, "master", "br1", "up")
-            _ip("-n", netns, "address", "add", f"{four}/24", "dev", "eth1")
-            _ip("-n", netns, "address", "add", f"{six}/64", "dev", "eth1", "nodad")
-            _ip("-n", netns, "link", "set", "eth1", "up")
+            ip("-n", switch, "link", "add", port, "type", "veth", "peer", "name", "eth1", "netns", netns)
+            ip("-n", switch, "link", "set", port, "master", "br1", "up")
+            ip("-n", netns, "address", "add", f"{four}/24", "dev", "eth1")
+            ip("-n", netns, "address", "add", f"{six}/64", "dev", "eth1", "nodad")
+            ip("-n", netns, "link", "set", "eth1", "up")
 
     @staticmethod
     def _own(netns: str, address: str, link: str) -> None:
         words = (f"{address}/64", "nodad") if ":" in address else (f"{address}/24",)
-        _ip("-n", netns, "address", "add", *words, "dev", link)
+        ip("-n", netns, "address", "add", *words, "dev", link)
 
     def _unplug(self, host: str) -> None:
-        _ip("-n", self._netns("sw"), "link", "del", host, check=False)
-        _ip("-n", self._netns("sw"), "link", "del", f"{host}s", check=False)
-        _ip("netns", "del", self._netns(host), check=False)
+        ip("-n", self._netns("sw"), "link", "del", host, check=False)
+        ip("-n", self._netns("sw"), "link", "del", f"{host}s", check=False)
+        ip("netns", "del", self._netns(host), check=False)
 
     def _pid(self, host: str) -> int:
-        return _read_pid(self._run / host / "pid")
+        return read_pid(self._run / host / "pid")
 
     def processes(self, host: str) -> list[int]:
         """All of the host's processes but its init, by their pid namespace or one below it."""
@@ -344,33 +348,6 @@ def remove_cgroups(name: str) -> None:
                 os.rmdir(path)
 
 
-def _as_fresh(netns: str) -> None:
-    """As on a fresh Debian host, whatever this machine is, whose ip_forward a new namespace takes over. There
-    br_netfilter is not loaded; where a kernel has it built in, each namespace begins with it switched on."""
-    _ip("netns", "exec", netns, "sh", "-ec", FRESH)
-
-
-def _ip(*argv: str, check: bool = True) -> str:
-    done = subprocess.run(["ip", *argv], capture_output=True, text=True, check=False)
-    if check and done.returncode:
-        raise RuntimeError(f"ip {' '.join(argv)}: {done.stderr.strip()}")
-    return done.stdout
-
-
-def _checked(done: subprocess.CompletedProcess[bytes]) -> subprocess.CompletedProcess[bytes]:
-    if done.returncode:
-        words = (done.stderr or done.stdout).decode(errors="replace").strip()[-2000:]
-        raise RuntimeError(f"{json.dumps(done.args)} ended with {done.returncode}: {words}")
-    return done
-
-
-def _read_pid(path: Path) -> int:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return 0
-
-
 def _only_child(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
@@ -386,15 +363,3 @@ def _descends(pid: int, ancestor: int) -> bool:
             return False
         pid = int(stat.rpartition(")")[2].split()[1])
     return False
-
-
-def _wait_gone(pid: int, deadline: float = 10.0) -> None:
-    end = time.monotonic() + deadline
-    while pid and os.path.exists(f"/proc/{pid}") and time.monotonic() < end:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return
-        if state == "Z":
-            return
-        time.sleep(0.005)

@@ -2,8 +2,9 @@
 
 Mounted by fsopen and `lowerdir+`, one call per layer (Linux 6.7), so that neither mount(2)'s page of options
 nor the length of paths bounds the number of layers. Older kernels get mount(2) from a thread whose working
-directory is the store, with paths relative to it. Invariant: `index=off`, as an upper directory outlives the
-numbers that its lower layers had.
+directory is the store, with paths relative to it. Invariants: `index=off`, as an upper directory outlives the
+numbers that its lower layers had; `metacopy=off` and `redirect_dir=off`, so that an upper directory holds all
+that changed, and becomes a layer without a look at what is below.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _AT_FDCWD = -100
 _CLONE_FS = 0x200
 _MAX_STRING = 255
 """Bytes that fsconfig takes as one value (fs/fsopen.c)."""
+SWITCHED_OFF = (b"index", b"metacopy", b"redirect_dir")
 MAX_LOWER = 500
 """OVL_MAX_STACK of fs/overlayfs."""
 
@@ -101,7 +103,8 @@ def _mount_appending(folder: str, root: str, lower: Sequence[str]) -> None:
     try:
         for key, path in zip(keys, paths, strict=True):
             _set(context, key, _short(path, held))
-        _set(context, b"index", b"off")
+        for key in SWITCHED_OFF:
+            _set(context, key, b"off")
         _call(_SYS_FSCONFIG, context, _CMD_CREATE, None, None, 0)
         mount = _call(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, 0)
         try:
@@ -128,7 +131,8 @@ def _mount_by_options(folder: str, root: str, lower: Sequence[str]) -> None:
     base = os.path.commonpath([folder, *lower])
     names = [_escaped(os.path.relpath(path, base)) for path in lower]
     upper, work = (_escaped(os.path.relpath(os.path.join(folder, p), base)) for p in ("upper", "work"))
-    options = f"lowerdir={':'.join(names)},upperdir={upper},workdir={work},index=off"
+    options = f"lowerdir={':'.join(names)},upperdir={upper},workdir={work}"
+    options += "".join(f",{key.decode()}=off" for key in SWITCHED_OFF)
     if len(os.fsencode(options)) >= os.sysconf("SC_PAGE_SIZE"):
         raise Unsupported(f"{len(lower)} layers need more mount options than this kernel takes")
     failures: list[OSError] = []

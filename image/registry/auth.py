@@ -7,33 +7,17 @@ least as safe; never to a host that a redirect leads to.
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from model.spec import Struct
 
 MIN_LIFE = 60.0
 """Seconds that a token lives when its service does not say (the token specification's default)."""
 MAX_LIFE = 3600.0
+MAX_SCOPES = 8
 _SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9_-]*)\s+(?=[A-Za-z])")
 _PARAMETER = re.compile(r'\s*,?\s*([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]*))')
-
-
-class Login(Struct):
-    """A user of one registry."""
-
-    user: str
-    password: str
-
-    @property
-    def header(self) -> str:
-        text = f"{self.user}:{self.password}".encode()
-        return "Basic " + base64.b64encode(text).decode("ascii")
-
-
-Logins = Callable[[str], Login | None]
-"""The login for a registry host, if there is one."""
 
 
 class Challenge(Struct):
@@ -57,6 +41,7 @@ class TokenReply(Struct):
     token: str = ""
     access_token: str = ""
     expires_in: float = MIN_LIFE
+    refresh_token: str = ""
 
     @property
     def value(self) -> str:
@@ -97,3 +82,14 @@ def preferred(offered: Sequence[Challenge]) -> Challenge | None:
     """Bearer before Basic: a token says what it is for and dies soon."""
     by_scheme = {challenge.scheme: challenge for challenge in reversed(offered)}
     return by_scheme.get("bearer") or by_scheme.get("basic")
+
+
+def scope_of(path: str, *actions: str) -> str:
+    """The token specification's words for acts on a repository."""
+    return f"repository:{path}:{','.join(actions)}"
+
+
+def scopes(challenged: str, wanted: Sequence[str]) -> tuple[str, ...]:
+    """All that a token is asked for: what the registry named for this request, and what the transfer will
+    need, so that one token serves all of it."""
+    return tuple(dict.fromkeys((*challenged.split(), *wanted)))[:MAX_SCOPES]

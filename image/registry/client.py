@@ -7,10 +7,12 @@ blob is never longer than it was announced.
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from aio.backoff import delay
 from aio.supervisor import in_thread
@@ -25,45 +27,105 @@ from image.manifest import (
     parse_document,
 )
 from image.reference import Reference
-from image.registry.auth import Logins
-from image.registry.source import Remote
-from image.registry.transport import ATTEMPTS, Hopeless, Transport
-from model.errors import Damaged, Exhausted, Unavailable
+from image.registry import lookups
+from image.registry.access import Access
+from image.registry.auth import scope_of
+from image.registry.endpoints import Endpoint, RegistrySettings, endpoints, own
+from image.registry.push import Push
+from image.registry.refusals import Hopeless
+from image.registry.sink import FLOOR, WINDOW, Sink, receive
+from image.registry.source import Document, Outgoing, Remote
+from image.registry.transport import ATTEMPTS, Transport
+from image.registry.trust import context_for
+from model.api import FoundImage
+from model.errors import Damaged, FlotaError, Unavailable
+from model.image import Progress
+from model.registries import NOBODY, Login, normal_host, split_host
 from model.status import Platform
 
+log = logging.getLogger("flota.image")
 MAX_NESTING = 3
-GROUP = 1 << 20
-"""Bytes that are hashed and written by one hop into a thread."""
 
 
 class RegistryClient:
-    """A Source. See `Transport` for the arguments."""
+    """A Source, as this host's `settings` say. `window`: seconds within which a floor of bytes must come."""
 
-    def __init__(self, *, logins: Logins | None = None, insecure: Collection[str] = ()) -> None:
-        self._transport = Transport(logins=logins or _nobody, insecure=insecure)
+    def __init__(self, settings: RegistrySettings | None = None, *, window: float = WINDOW) -> None:
+        self._settings = settings or RegistrySettings()
+        self._window = window
+        self._transport = Transport()
 
-    def trust(self, insecure: Collection[str]) -> None:
-        """From now on speak plain HTTP to these."""
-        self._transport.insecure = frozenset(insecure)
+    def trust(self, settings: RegistrySettings) -> None:
+        """From now on; what goes on goes on as it began."""
+        self._settings = settings
 
     async def close(self) -> None:
         await self._transport.close()
 
-    async def resolve(self, reference: Reference, platform: Platform) -> Remote:
-        data, digest = await self._document(reference, reference.digest or reference.tag, reference.digest)
-        named = digest
-        media_type = ""
+    async def resolve(self, reference: Reference, platform: Platform, login: Login = NOBODY) -> Remote:
+        """From the first mirror that has it, else from the registry itself."""
+        *mirrors, registry = endpoints(reference.host, self._settings)
+        for mirror in mirrors:
+            try:
+                found = await self._resolve(await self._access(reference, mirror, login), platform)
+                return replace(found, login=login)
+            except FlotaError as error:
+                log.info("mirror %s: %s; trying the next", mirror.base, error)
+        return await self._resolve(await self._access(reference, registry, login), platform)
+
+    async def document(self, reference: Reference, login: Login = NOBODY) -> Document:
+        """What a reference names at its registry, manifest or index, verified."""
+        access = await self._access(reference, own(reference.host, self._settings.insecure), login)
+        data, digest, said = await self._document(access, reference.digest or reference.tag, reference.digest)
+        parsed = parse_document(data, said)
+        return Document(data=data, digest=digest, media_type=said, parsed=parsed)
+
+    async def push(
+        self, outgoing: Outgoing, login: Login = NOBODY, say: Callable[[Progress], None] = lambda _: None
+    ) -> str:
+        reference = outgoing.reference
+        needed = [scope_of(reference.path, "pull", "push")]
+        needed += [scope_of(path, "pull") for path in outgoing.mounts]
+        access = await self._access(reference, own(reference.host, self._settings.insecure), login, *needed)
+        return await Push(self._transport, access, outgoing, say, self._window).run()
+
+    async def check_login(self, registry: str, login: Login) -> None:
+        await lookups.check_login(self._transport, await self._whole(registry, login))
+
+    async def search(self, term: str, limit: int, login: Login = NOBODY) -> Sequence[FoundImage]:
+        registry, word = split_host(term)
+        access = await self._whole(registry, login, "registry:catalog:*")
+        return await lookups.search(self._transport, access, word, limit)
+
+    async def _whole(self, registry: str, login: Login, *scopes: str) -> Access:
+        """To a registry, not to a repository of it."""
+        host = normal_host(registry)
+        endpoint = own(host, self._settings.insecure)
+        trusted = await in_thread(context_for, endpoint.host, self._settings.certificates)
+        return Access(Reference(host=host, path=""), endpoint, login=login, scopes=scopes, ssl=trusted)
+
+    async def _access(self, reference: Reference, endpoint: Endpoint, login: Login, *scopes: str) -> Access:
+        trusted = await in_thread(context_for, endpoint.host, self._settings.certificates)
+        needed = scopes or (scope_of(reference.path, "pull"),)
+        return Access(reference, endpoint, login=login, scopes=needed, ssl=trusted)
+
+    # -- documents ----------------------------------------------------------------------------------
+    async def _resolve(self, access: Access, platform: Platform) -> Remote:
+        reference = access.reference
+        data, digest, said = await self._document(access, reference.digest or reference.tag, reference.digest)
+        named, media_type = digest, said
         for _ in range(MAX_NESTING):
-            document = parse_document(data, media_type)
-            if isinstance(document, Manifest):
-                return await self._remote(reference, document, named)
-            entry = choose(document, platform)
-            data, digest = await self._document(reference, entry.digest, entry.digest)
-            media_type = entry.media_type
+            parsed = parse_document(data, media_type)
+            if isinstance(parsed, Manifest):
+                return await self._remote(access, parsed, named, data)
+            entry = choose(parsed, platform)
+            data, digest, said = await self._document(access, entry.digest, entry.digest)
+            media_type = entry.media_type or said
         raise Damaged(f"{reference.familiar}: indexes nested deeper than {MAX_NESTING}")
 
-    async def _remote(self, reference: Reference, manifest: Manifest, named: str) -> Remote:
-        config = await self._config(reference, manifest.config)
+    async def _remote(self, access: Access, manifest: Manifest, named: str, data: bytes) -> Remote:
+        reference = access.reference
+        config = await self._config(access, manifest.config)
         parsed = parse_configuration(config)
         if len(parsed.diff_ids) != len(manifest.layers):
             raise Damaged(
@@ -76,120 +138,82 @@ class RegistryClient:
             parsed=parsed,
             layers=manifest.layers,
             pinned=f"{reference.repository}@{named}",
+            manifest=data,
+            access=access,
         )
 
-    async def _document(self, reference: Reference, name: str, digest: str) -> tuple[bytes, str]:
-        """A manifest's bytes and digest; `digest`, if given, is what it must have."""
+    async def _document(self, access: Access, name: str, digest: str) -> tuple[bytes, str, str]:
+        """A manifest's bytes, digest and media type; `digest`, if given, is what it must have."""
         data, headers = await self._transport.document(
-            reference, f"manifests/{name}", accept=", ".join(ACCEPTED), limit=MAX_DOCUMENT
+            access, f"manifests/{name}", accept=", ".join(ACCEPTED), limit=MAX_DOCUMENT
         )
         said = headers.get("Docker-Content-Digest", "")
         actual = of(data)
         wanted = digest or (said if said.startswith("sha256:") else "")
         if wanted and check(wanted) != actual:
-            raise Damaged(f"registry {reference.host}: manifest {name[:71]} does not match its digest")
-        return data, actual
+            raise Damaged(f"registry {access.endpoint.host}: manifest {name[:71]} does not match its digest")
+        media_type = headers.get("Content-Type", "").partition(";")[0].strip()
+        return data, actual, media_type if media_type in ACCEPTED else ""
 
-    async def _config(self, reference: Reference, descriptor: Descriptor) -> bytes:
+    async def _config(self, access: Access, descriptor: Descriptor) -> bytes:
         if descriptor.size > MAX_DOCUMENT:
-            raise Damaged(f"{reference.familiar}: a configuration of {descriptor.size} bytes")
-        data, _ = await self._transport.document(reference, f"blobs/{descriptor.digest}", limit=MAX_DOCUMENT)
+            raise Damaged(f"{access.reference.familiar}: a configuration of {descriptor.size} bytes")
+        data, _ = await self._transport.document(access, f"blobs/{descriptor.digest}", limit=MAX_DOCUMENT)
         if len(data) != descriptor.size or of(data) != descriptor.digest:
-            raise Damaged(f"registry {reference.host}: the image's configuration does not match its digest")
+            raise Damaged(
+                f"registry {access.endpoint.host}: the image's configuration does not match its digest"
+            )
         return data
 
+    # -- layers -------------------------------------------------------------------------------------
     async def download(
         self, remote: Remote, layer: Descriptor, path: Path, progress: Callable[[int], None]
     ) -> None:
-        """A broken transfer goes on where it broke; it fails after some tries in a row without a byte."""
+        """A broken transfer goes on where it broke; it fails after some tries in a row that brought next to
+        nothing. What a mirror fails to give, the registry is asked for."""
+        access = remote.access
+        assert isinstance(access, Access)
+        if access.endpoint.mirror:
+            try:
+                await self._download(access, layer, path, progress)
+                return
+            except FlotaError as error:
+                log.warning("mirror %s: %s; asking the registry itself", access.endpoint.base, error)
+            registry = own(remote.reference.host, self._settings.insecure)
+            access = await self._access(remote.reference, registry, remote.login)
+        await self._download(access, layer, path, progress)
+
+    async def _download(
+        self, access: Access, layer: Descriptor, path: Path, progress: Callable[[int], None]
+    ) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            sink = _Sink(fd, layer, progress)
+            sink = Sink(fd, layer, progress)
             failures = 0
             while not sink.complete:
                 before = sink.size
                 try:
-                    await self._piece(remote.reference, sink)
+                    await self._piece(access, sink)
                 except Hopeless:
                     raise
                 except Unavailable:
-                    failures = 1 if sink.size > before else failures + 1
+                    failures = 1 if sink.size - before >= FLOOR else failures + 1
                     if failures >= ATTEMPTS:
                         raise
                     await asyncio.sleep(delay(failures, first=0.2, limit=10.0))
-            sink.verify(remote.reference.host)
+            sink.verify(access.endpoint.host)
         finally:
             os.close(fd)
 
-    async def _piece(self, reference: Reference, sink: _Sink) -> None:
+    async def _piece(self, access: Access, sink: Sink) -> None:
         headers = {"Range": f"bytes={sink.size}-"} if sink.size else {}
-        path = f"blobs/{sink.layer.digest}"
-        async with self._transport.get(reference, path, headers) as response:
+        host = access.endpoint.host
+        async with self._transport.get(access, f"blobs/{sink.layer.digest}", headers) as response:
             if response.status == 206:
                 if not response.headers.get("Content-Range", "").startswith(f"bytes {sink.size}-"):
-                    raise Damaged(f"registry {reference.host} answers another range than was asked for")
+                    raise Damaged(f"registry {host} answers another range than was asked for")
             elif sink.size:
                 await in_thread(sink.restart)
-            await _receive(response.content.iter_any(), sink)
+            await receive(response.content.iter_any(), sink, window=self._window)
         if not sink.complete:
-            raise Unavailable(f"registry {reference.host}: a layer ended after {sink.size} bytes")
-
-
-class _Sink:
-    """A blob on its way into a file."""
-
-    def __init__(self, fd: int, layer: Descriptor, progress: Callable[[int], None]) -> None:
-        self._fd = fd
-        self.layer = layer
-        self.progress = progress
-        self.size = 0
-        self._hasher = hashlib.sha256()
-
-    @property
-    def complete(self) -> bool:
-        return self.size == self.layer.size
-
-    def take(self, data: bytes) -> None:
-        if self.size + len(data) > self.layer.size:
-            raise Damaged(
-                f"layer {self.layer.digest[7:19]} is longer than the {self.layer.size} bytes announced"
-            )
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(self._fd, view) :]
-        except OSError as error:
-            raise Exhausted(f"no space for layer {self.layer.digest[7:19]}: {error.strerror}") from error
-        self._hasher.update(data)
-        self.size += len(data)
-
-    def restart(self) -> None:
-        """The registry can't resume: from the first byte again."""
-        os.ftruncate(self._fd, 0)
-        os.lseek(self._fd, 0, os.SEEK_SET)
-        self._hasher = hashlib.sha256()
-        self.size = 0
-
-    def verify(self, host: str) -> None:
-        if "sha256:" + self._hasher.hexdigest() != self.layer.digest:
-            raise Damaged(f"registry {host}: layer {self.layer.digest[7:19]} does not match its digest")
-
-
-async def _receive(pieces: AsyncIterator[bytes], sink: _Sink) -> None:
-    """Also what came before the connection broke is kept."""
-    held = bytearray()
-    try:
-        async for piece in pieces:
-            held += piece
-            if len(held) >= GROUP:
-                group = bytes(held)
-                held.clear()
-                await in_thread(sink.take, group)
-                sink.progress(sink.size)
-    finally:
-        sink.take(bytes(held))
-    sink.progress(sink.size)
-
-
-def _nobody(host: str) -> None:
-    del host
+            raise Unavailable(f"registry {host}: a layer ended after {sink.size} bytes")

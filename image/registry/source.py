@@ -1,4 +1,4 @@
-"""Where images are pulled from: the Source seam, and the answer of a host that may not pull.
+"""Where images come from and go to: the Source seam, and the answer of a host that may not.
 
 A pull is two steps, so that only layers that are not here yet are moved: `resolve` fetches the documents,
 `download` one layer.
@@ -6,13 +6,16 @@ A pull is two steps, so that only layers that are not here yet are moved: `resol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from image.manifest import Configuration, Descriptor
+from image.manifest import Configuration, Descriptor, Index, Manifest
 from image.reference import Reference
+from model.api import FoundImage
 from model.errors import NotFound
+from model.image import Progress
+from model.registries import NOBODY, Login
 from model.spec import Struct
 from model.status import Platform
 
@@ -26,10 +29,43 @@ class Remote(Struct):
     layers: tuple[Descriptor, ...]
     pinned: str
     """`repository@digest` of the manifest (or index) that the reference named."""
+    manifest: bytes = b""
+    """The platform's own, as it came."""
+    login: Login = NOBODY
+    access: object = None
+    """The source's own: how it reached the image."""
+
+
+class Document(Struct):
+    """A manifest or an index at its registry, as it came."""
+
+    data: bytes
+    digest: str
+    media_type: str
+    parsed: Manifest | Index
+
+
+class Blob(Struct):
+    """A layer as it travels, in a file of ours."""
+
+    descriptor: Descriptor
+    path: Path
+
+
+class Outgoing(Struct):
+    """An image that is to be pushed as `reference`: `layers` bottom first."""
+
+    reference: Reference
+    manifest: bytes
+    media_type: str
+    config: bytes
+    layers: tuple[Blob, ...]
+    mounts: tuple[str, ...] = ()
+    """Repositories of the same registry that may have its layers already."""
 
 
 class Source(Protocol):
-    async def resolve(self, reference: Reference, platform: Platform) -> Remote:
+    async def resolve(self, reference: Reference, platform: Platform, login: Login = NOBODY) -> Remote:
         """Raises NotFound, Unavailable, Unauthenticated, Damaged, Unsupported."""
         ...
 
@@ -40,19 +76,51 @@ class Source(Protocol):
         `resolve`, and Exhausted without space."""
         ...
 
+    async def document(self, reference: Reference, login: Login = NOBODY) -> Document:
+        """What a reference names at its registry, with nothing else fetched. Raises as `resolve`."""
+        ...
+
+    async def push(
+        self, outgoing: Outgoing, login: Login = NOBODY, say: Callable[[Progress], None] = ...
+    ) -> str:
+        """The digest of its manifest, once the registry has all of it. Raises as `resolve`."""
+        ...
+
+    async def check_login(self, registry: str, login: Login) -> None:
+        """Raises Unauthenticated when the registry does not take it."""
+        ...
+
+    async def search(self, term: str, limit: int, login: Login = NOBODY) -> Sequence[FoundImage]:
+        """Raises Unsupported where a registry can't be searched."""
+        ...
+
     async def close(self) -> None: ...
 
 
 class NoSource:
     """For hosts and tests without any registry."""
 
-    async def resolve(self, reference: Reference, platform: Platform) -> Remote:
+    async def resolve(self, reference: Reference, platform: Platform, login: Login = NOBODY) -> Remote:
         raise NotFound(f"no such image: {reference.familiar}", hint="This host pulls from no registry")
 
     async def download(
         self, remote: Remote, layer: Descriptor, path: Path, progress: Callable[[int], None]
     ) -> None:
         raise NotFound(f"no such layer: {layer.digest}")
+
+    async def document(self, reference: Reference, login: Login = NOBODY) -> Document:
+        raise NotFound(f"no such image: {reference.familiar}", hint="This host knows no registry")
+
+    async def push(
+        self, outgoing: Outgoing, login: Login = NOBODY, say: Callable[[Progress], None] = lambda _: None
+    ) -> str:
+        raise NotFound(f"no registry {outgoing.reference.host}", hint="This host knows no registry")
+
+    async def check_login(self, registry: str, login: Login) -> None:
+        raise NotFound(f"no registry {registry}", hint="This host knows no registry")
+
+    async def search(self, term: str, limit: int, login: Login = NOBODY) -> Sequence[FoundImage]:
+        raise NotFound(f"no registry to search for {term}", hint="This host knows no registry")
 
     async def close(self) -> None:
         return

@@ -8,11 +8,11 @@ a file, for from then on the host forwards, whoever asks.
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from aio.durable import write_file
 from model.codec import decode_json, encode_json
 from model.errors import InvalidInput
 from net.kernel import sysctl
@@ -58,6 +58,4 @@ def _read(file: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _write(file: Path, known: Mapping[str, tuple[str, ...]]) -> None:
-    aside = file.with_suffix(".new")
-    aside.write_bytes(encode_json(known))
-    os.replace(aside, file)
+    write_file(file, encode_json(known))

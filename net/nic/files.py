@@ -10,6 +10,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 
+from aio.durable import write_file
 from net.nic.state import Journal, decode, encode
 
 JOURNAL, LOCK = ".json", ".lock"
@@ -37,19 +38,13 @@ def read(folder: str, bridge: str) -> Journal | None:
 
 def write(folder: str, journal: Journal) -> None:
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    path = _path(folder, journal.wish.bridge, JOURNAL)
-    with open(f"{path}.new", "wb") as file:
-        file.write(encode(journal))
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(f"{path}.new", path)
+    write_file(_path(folder, journal.wish.bridge, JOURNAL), encode(journal))
 
 
 def forget(folder: str, bridge: str) -> None:
     """Idempotent."""
-    for suffix in (f"{JOURNAL}.new", JOURNAL):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(_path(folder, bridge, suffix))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_path(folder, bridge, JOURNAL))
 
 
 @contextlib.contextmanager

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from aio.durable import write_file
 from model.errors import CommandFailed
 
 LENGTH = 32
@@ -22,14 +22,7 @@ class Unreadable(CommandFailed):
 def make(path: Path) -> str:
     """A new private key in `path` (mode 0600, whole or not at all); the public one. Raises OSError."""
     private = X25519PrivateKey.generate()
-    aside = path.with_name(f"{path.name}.new")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(base64.b64encode(private.private_bytes_raw()) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    write_file(path, base64.b64encode(private.private_bytes_raw()) + b"\n")
     return text_of(private.public_key().public_bytes_raw())
 
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from aio.clock import VirtualClock
-from api.ports import Dropped
+from api.channels import Dropped
 from controller.plan import Plan, put
 from controller.snapshot import Cluster
 from controller.store.base import ChangeLog, Txn

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from aio.clock import VirtualClock
-from api.ports import Pipe
+from api.channels import Pipe
 from controller.events import KEPT, EventRing
 from controller.pipes import Pipes
 from model.errors import Unavailable

@@ -79,7 +79,10 @@ async def test_a_host_that_fails_leaves_the_others_alone_and_is_told_in_a_paragr
     fleet = FakeFleet()
     good, bad = FakeHost("good", fleet), FakeHost("bad", fleet)
     bad.fails["install"] = Finished(code=100, err=b"noise\nE: Unable to locate package runc\n")
-    first, second, third = await add(good, bad, wishes=[wish("good"), wish("bad"), wish("away")])
+    told = Told()
+    asked = [wish("good"), wish("bad"), wish("away")]
+    first, second, third = await add(good, bad, wishes=asked, told=told)
+    assert ("root@away", "failed", "nobody answers there") in told.lines
     assert first.result == "added"
     assert second.error == "root@bad: install packages runc failed: E: Unable to locate package runc"
     assert third.error == "root@away: nobody answers there"

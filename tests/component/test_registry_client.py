@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 from image.reference import parse
-from image.registry.auth import Login
 from image.registry.client import RegistryClient
 from image.registry.source import Remote
 from model.errors import Damaged, NotFound, Unauthenticated, Unavailable, Unsupported
+from model.registries import Login
 from model.status import Platform
 from tests.support.images import digest, image, index, member, tar
 from tests.support.registry import FakeRegistry, serving
 
 AMD64 = Platform(os="linux", arch="amd64")
+ADA = Login(user="ada", password="secret")
 LAYER = tar(member("bin/tool", bytes(range(256)) * 4096))
 
 
@@ -34,13 +35,13 @@ async def registry() -> AsyncIterator[FakeRegistry]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[RegistryClient]:
-    client = RegistryClient(logins=lambda host: Login(user="ada", password="secret"))
+    client = RegistryClient()
     yield client
     await client.close()
 
 
 async def resolve(client: RegistryClient, registry: FakeRegistry, name: str = "app:1") -> Remote:
-    return await client.resolve(parse(f"{registry.host}/{name}"), AMD64)
+    return await client.resolve(parse(f"{registry.host}/{name}"), AMD64, ADA)
 
 
 async def fetch(client: RegistryClient, remote: Remote, path: Path) -> bytes:

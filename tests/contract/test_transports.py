@@ -234,7 +234,7 @@ async def test_ssh_to_nobody_and_over_a_connection_that_broke_is_unavailable(ser
         await over.run(["true"], timeout=5)
     await over.close()
     await server.stop()
-    with pytest.raises(Unavailable, match="SSH can't be had there"):
+    with pytest.raises(Unavailable, match="SSH can't be had there: Connection refused"):
         await connect(server.target(), server.settings)
     await server.start()
 

@@ -9,10 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -30,6 +27,7 @@ from tests.support.imagestores import (
     reopened,
     tree,
 )
+from tests.support.killedsteps import CutsShort
 from tests.support.registry import FakeRegistry
 from tests.support.waiting import until
 
@@ -82,21 +80,6 @@ async def test_load_that_is_cancelled_leaves_nothing_half_made(
     if not complete:
         await until(lambda: layers_on_disk(tmp_path) == [], deadline=5)
     assert os.listdir(tmp_path / "images/tmp") == []
-
-
-class CutsShort(ThreadPoolExecutor):
-    """Calls `cut` while its so many-th piece of work is done."""
-
-    def __init__(self, at: int, cut: Callable[[], object]) -> None:
-        super().__init__()
-        self.left, self.cut = at, cut
-        self.loop = asyncio.get_running_loop()
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **words: Any) -> Future[Any]:
-        if self.left == 0:
-            self.loop.call_soon(self.cut)
-        self.left -= 1
-        return super().submit(fn, *args, **words)
 
 
 @pytest.mark.parametrize("how", ["load", "pull"])

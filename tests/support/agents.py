@@ -36,6 +36,7 @@ from model.wire import (
     NeedView,
     Ping,
     Pong,
+    Recall,
     Report,
     Reported,
     Welcome,
@@ -119,6 +120,8 @@ class FakeHost:
     """Nothing starts or stops until it is set back."""
     protocol: int = PROTOCOL
     """That its agent's release speaks."""
+    view: View = field(default_factory=View)
+    """What it was told last; it outlives the agent, as a journal does."""
 
     def host_report(self) -> HostReport:
         return self.report or HostReport(host=self.id)
@@ -160,8 +163,10 @@ class FakeAgent:
 
     async def _take(self, message: object) -> None:
         match message:
+            case Welcome(recall=True):
+                await self.send(Recall(view=self.host.view, statuses=tuple(self.host.statuses.values())))
             case Welcome(view=view) | FullView(view=view):
-                self.view = view
+                self.view = self.host.view = view
                 self.welcomed.set()
                 await self.send(Ack(revision=view.revision))
                 await self.work()
@@ -170,7 +175,7 @@ class FakeAgent:
                 if applied is None:
                     await self.send(NeedView(have=self.view.revision))
                     return
-                self.view = applied
+                self.view = self.host.view = applied
                 await self.send(Ack(revision=applied.revision))
                 await self.work()
             case Membership(delta=delta, whole=whole, serial=serial):

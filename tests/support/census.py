@@ -22,7 +22,9 @@ from tests.support.waiting import wait_until
 
 Census = frozenset[str]
 
-_NEEDED = re.compile(r"(^|/)(runc|conmon|dnsmasq|iperf3|docker-registry|etcd)$")
+_NEEDED = re.compile(
+    r"(^|/)(runc|conmon|dnsmasq|iperf3|docker-registry|etcd|qemu-system-x86_64|libvirtd|virtlogd)$"
+)
 """What we run of others': whoever started it, as conmon gets an environment of its own."""
 
 _COMMAND = re.compile(r"(^|/)flota$")

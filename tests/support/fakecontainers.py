@@ -15,6 +15,7 @@ import msgspec
 from model.records import Instance
 from model.status import InstanceStatus, Phase
 from model.streams import STDERR, STDOUT, Exit
+from tests.support.fakefiles import FakeFiles
 
 TERM, KILL, INT = 15, 9, 2
 
@@ -134,6 +135,7 @@ class FakeContainer:
         self.sessions: list[Session] = []
         self.changed = asyncio.Condition()
         self.exits = 0
+        self.files = FakeFiles()
 
     @property
     def made(self) -> bool:

@@ -12,14 +12,16 @@ import msgspec
 from aio.supervisor import Supervisor
 from model import api as m
 from model.doctor import HostCheck, PathCheck
-from model.errors import CommandFailed, InUse, NotFound, WrongState
+from model.errors import CommandFailed, InUse, NotFound, Unauthenticated, WrongState
 from model.health import HealthLog, ProbeResult
 from model.ids import HostId, resolve
 from model.image import ImageConfig, ImageRecord, Progress
 from model.leases import HostLeases
+from model.registries import Login
 from model.status import HostFacts, Phase, VolumeReport
 from model.streams import ExecSpec
 from tests.support.fakecontainers import FakeContainer, Program, Session
+from tests.support.fakefiles import Put
 
 IMAGE_ID = "sha256:" + "ab" * 32
 
@@ -35,9 +37,14 @@ class FakeHost:
         record = ImageRecord(id=IMAGE_ID, names=("box:1",), size=1 << 20, config=ImageConfig(cmd=("sh",)))
         self.images: dict[str, ImageRecord] = {"box:1": record}
         self.volumes: dict[str, VolumeReport] = {}
+        self.remote: dict[str, str] = {}
+        """What registries have, by reference: digests."""
         self.uploads: list[bytes] = []
+        self.logins: list[Login] = []
+        """Of pulls, pushes and questions to registries."""
         self.signals: list[tuple[str, str]] = []
         self.execs: list[ExecSpec] = []
+        self.commits: list[m.CommitRequest] = []
         self.paths: tuple[PathCheck, ...] = ()
         """What a check-up finds."""
         self.told = HostLeases()
@@ -115,6 +122,28 @@ class FakeHost:
         result = ProbeResult(start=1, end=2, exit_code=0, output="fine")
         return HealthLog(status=self._find(ref).status.health, log=(result,))
 
+    async def path_stat(self, ref: str, path: str) -> m.PathStat:
+        return await self._find(ref).files.stat(path)
+
+    def archive(self, ref: str, path: str) -> AsyncIterator[tuple[int, bytes]]:
+        return self._find(ref).files.get(path)
+
+    async def extract(self, ref: str, path: str) -> Put:
+        return self._find(ref).files.put(path)
+
+    def export(self, ref: str) -> AsyncIterator[tuple[int, bytes]]:
+        return self._find(ref).files.get("/.")
+
+    async def changes(self, ref: str) -> AsyncIterator[m.Change]:
+        self._find(ref)
+        yield m.Change(kind="C", path="/etc")
+        yield m.Change(kind="A", path="/etc/new\x1b")
+
+    async def commit(self, ref: str, request: m.CommitRequest) -> AsyncIterator[Progress]:
+        self._find(ref)
+        self.commits.append(request)
+        yield Progress(status="done", image=self._add(request.ref or "committed:1").id)
+
     def list_images(self) -> Sequence[m.ImageInfo]:
         return [m.ImageInfo(image=image) for image in {i.id: i for i in self.images.values()}.values()]
 
@@ -127,12 +156,39 @@ class FakeHost:
                 return image
         raise NotFound(f"no such image: {ref}")
 
-    async def pull_image(self, ref: str, platform: str) -> AsyncIterator[Progress]:
+    async def pull_image(self, ref: str, platform: str, login: Login) -> AsyncIterator[Progress]:
+        self.logins.append(login)
         yield Progress(status="pulling", id="0123", current=1, total=2)
         if "missing" in ref:
             raise NotFound(f"no such image: {ref}")
         self._add(ref)
         yield Progress(status="done", image=ref)
+
+    async def push_image(self, ref: str, login: Login) -> AsyncIterator[Progress]:
+        self.logins.append(login)
+        self._image(ref)
+        yield Progress(status="Pushed", id="0123", current=2, total=2)
+        yield Progress(status=f"1: digest: {IMAGE_ID} size: 3")
+        yield Progress(status="done", image=ref)
+
+    async def save_images(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+        for ref in refs:
+            yield f"archive of {self._image(ref).id}\n".encode()
+
+    async def remote_image(self, ref: str, login: Login) -> m.RemoteImage:
+        self.logins.append(login)
+        if ref not in self.remote:
+            raise NotFound(f"no such image: {ref}")
+        return m.RemoteImage(ref=ref, digest=self.remote[ref], document='{"schemaVersion": 2}', size=20)
+
+    async def check_login(self, registry: str, login: Login) -> None:
+        self.logins.append(login)
+        if login.password == "wrong":
+            raise Unauthenticated(f"registry {registry}: the user name or the password is wrong")
+
+    async def search_images(self, term: str, limit: int, login: Login) -> Sequence[m.FoundImage]:
+        self.logins.append(login)
+        return [m.FoundImage(name=f"{term}-{n}", description="a box", stars=n) for n in range(limit)][:2]
 
     def _add(self, ref: str) -> ImageRecord:
         ident = "sha256:" + hashlib.sha256(ref.encode()).hexdigest()

@@ -17,19 +17,32 @@ import msgspec
 from aiohttp import web
 
 from aio.supervisor import Supervisor
+from api.channels import Channel, Dropped, Pipe
 from api.hijack import Connection
 from api.listen import serve_connection
-from api.ports import Channel, Dropped, Pipe
 from api.server import host_app, runner
+from controller.backup import archive
+from controller.pki import Authority
+from controller.snapshot import Cluster
 from model import api as m
 from model.diagnosis import diagnose
 from model.doctor import CheckUp, HostCheck
-from model.errors import AlreadyExists, Unauthenticated, Unavailable, WrongState
+from model.errors import AlreadyExists, NotFound, Unauthenticated, Unavailable, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId, resolve
 from model.netoptions import encrypted
 from model.networkrules import validate_network
-from model.records import Desired, FleetSettings, Host, Instance, Network, ResolvedAttachment, Service
+from model.records import (
+    Desired,
+    FleetSettings,
+    Host,
+    Instance,
+    Network,
+    RegistryToken,
+    ResolvedAttachment,
+    Service,
+)
+from model.registries import NOBODY, Login
 from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
 from model.validate import check, validate_container, validate_name, validate_service
@@ -53,6 +66,7 @@ class FakeFleet(FakePolicies):
         self.services: dict[ServiceId, Service] = {}
         self.networks: dict[NetworkId, Network] = {}
         self.settings = FleetSettings()
+        self.registry_tokens: dict[str, RegistryToken] = {}
         self.specs: dict[HostId, HostSpec] = {}
         self.ended: list[Event] = []
         self.silent: set[HostId] = set()
@@ -62,6 +76,8 @@ class FakeFleet(FakePolicies):
         self.pipes: list[Pipe] = []
         """That `open_pipe` gave."""
         self.created: list[m.CreateInstance] = []
+        self.logins: list[Login] = []
+        """That containers and services were made or changed with."""
         self.stops: list[m.StopRequest] = []
         self.waits: list[str] = []
         self.on_their_way: set[str] = set()
@@ -81,6 +97,11 @@ class FakeFleet(FakePolicies):
         await self.tasks.close()
         for made in self.runners.values():
             await made.cleanup()
+
+    def login_for_pull(self, host: HostId, instance: InstanceId) -> Login:
+        del host
+        self._find(instance)
+        return next(filter(None, reversed(self.logins)), NOBODY)
 
     def _id(self) -> str:
         return hashlib.sha256(str(next(self._ids)).encode()).hexdigest()
@@ -102,10 +123,11 @@ class FakeFleet(FakePolicies):
     def get_instance(self, ref: str) -> m.InstanceInfo:
         return self._info(*self._find(ref))
 
-    async def create_instance(self, request: m.CreateInstance) -> m.InstanceInfo:
+    async def create_instance(self, request: m.CreateInstance, login: Login = NOBODY) -> m.InstanceInfo:
         problems = validate_name("container", request.name, "name") if request.name else []
         check("container", problems + validate_container(request.spec))
         self.created.append(request)
+        self.logins.append(login)
         ident = InstanceId(self._id())
         name = request.name or f"calm_{ident[:4]}"
         if any(c.instance.name == name for _, c in self._all().values()):
@@ -236,7 +258,8 @@ class FakeFleet(FakePolicies):
         running = sum(i.status.phase is Phase.RUNNING for i in infos)
         return m.ServiceInfo(service=service, running=running, wanted=wanted, instances=infos)
 
-    async def create_service(self, spec: ServiceSpec) -> m.ServiceInfo:
+    async def create_service(self, spec: ServiceSpec, login: Login = NOBODY) -> m.ServiceInfo:
+        self.logins.append(login)
         check("service", validate_service(spec))
         ident = ServiceId(self._id())
         self.services[ident] = Service(id=ident, spec=spec, created_at=time.time(), revision=1)
@@ -250,7 +273,10 @@ class FakeFleet(FakePolicies):
             )
         return self.get_service(ident)
 
-    async def update_service(self, ref: str, request: m.UpdateService) -> m.ServiceInfo:
+    async def update_service(
+        self, ref: str, request: m.UpdateService, login: Login = NOBODY
+    ) -> m.ServiceInfo:
+        self.logins.append(login)
         service = self._service(ref)
         if request.revision not in (0, service.revision):
             from model.errors import StaleRevision
@@ -319,6 +345,18 @@ class FakeFleet(FakePolicies):
             raise Unauthenticated("the join token is not valid")
         return m.JoinReply(host_id=self._id(), fleet_id="fleet", certificate="", ca="")
 
+    async def create_registry_token(self, request: m.CreateRegistryToken) -> m.RegistryTokenCreated:
+        token = RegistryToken(id=self._id(), name=request.name, scope=request.scope, prefix=request.prefix)
+        self.registry_tokens[token.id] = token
+        return m.RegistryTokenCreated(token=token, secret="flota-registry-x", registry="127.0.0.1:5000")
+
+    def list_registry_tokens(self) -> Sequence[RegistryToken]:
+        return list(self.registry_tokens.values())
+
+    async def remove_registry_token(self, ref: str) -> None:
+        names = [(t.id, t.name) for t in self.registry_tokens.values()]
+        del self.registry_tokens[resolve("registry token", ref, names)]
+
     # -- networks
     def list_networks(self) -> Sequence[m.NetworkInfo]:
         return [m.NetworkInfo(network=n) for n in self.networks.values()]
@@ -380,6 +418,20 @@ class FakeFleet(FakePolicies):
     # -- fleet
     def get_settings(self) -> FleetSettings:
         return self.settings
+
+    def recovery(self) -> m.RecoveryInfo:
+        return m.RecoveryInfo()
+
+    async def admit_host(self, ref: str) -> m.HostInfo:
+        raise NotFound(f"no such knocking host: {ref}")
+
+    async def settle(self) -> None:
+        raise WrongState("no host is waited for")
+
+    def backup(self) -> AsyncIterator[bytes]:
+        settings = msgspec.structs.replace(self.settings, fleet_id="fleet", revision=1)
+        cluster, _ = Cluster().apply((settings, *self.services.values()), (), 1)
+        return archive.stream(cluster, 1, Authority.new("fleet"), "", time.time())
 
     async def update_settings(self, request: m.UpdateSettings) -> FleetSettings:
         port = request.vxlan_port or self.settings.vxlan_port

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.channels import Dropped
 from api.edges import ChunkEdges, Edges, FrameEdges, NoEdges
 from api.hijack import Connection
-from api.ports import Dropped
 from api.proxy import join
 from model.codec import decode_json
 from model.errors import ErrorBody

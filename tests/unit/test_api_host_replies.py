@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
+from api.channels import Dropped
 from api.hijack import Connection
 from api.hostcall import MAX_LINE, MAX_REPLY, Reply, ask_for, read_head
 from api.http1 import ProtocolError, body_size, chunk_size
-from api.ports import Dropped
 from model.errors import Internal, Unavailable
 from model.ids import HostId
 from tests.support.fakeports import FakeFleet

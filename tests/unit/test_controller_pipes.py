@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from aio.supervisor import Supervisor
-from api.ports import Dropped, Pipe
+from api.channels import Dropped, Pipe
 from controller.pipes import Pipes
 from model.errors import Unavailable
 from model.ids import HostId

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from image.registry.auth import Challenge, Login, TokenReply, challenges, preferred
-from image.registry.transport import is_loopback
+from image.registry.auth import Challenge, TokenReply, challenges, preferred
+from image.registry.endpoints import is_loopback
+from model.registries import Login
 
 
 def test_bearer_challenge_is_read_with_its_quoted_commas() -> None:
@@ -41,7 +42,7 @@ def test_what_can_not_be_answered_is_none(headers: list[str]) -> None:
 
 
 def test_login_is_basic_in_utf_8() -> None:
-    assert Login(user="ada", password="pässword").header == "Basic YWRhOnDDpHNzd29yZA=="
+    assert Login(user="ada", password="pässword").basic == "Basic YWRhOnDDpHNzd29yZA=="
 
 
 def test_token_lives_as_long_as_it_is_said_within_bounds() -> None:

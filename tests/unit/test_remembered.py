@@ -15,8 +15,8 @@ from model.errors import InvalidInput
 BEFORE: dict[str, Any] = {
     "name": "n9", "address": "10.0.0.9", "behind_nat": True, "label": ["z=9"], "cgroup_parent": "/z",
     "cgroup_driver": "z",
-    "insecure_registry": ["z:5000"], "network_driver": ["z"], "port": 7499, "listen": "10.0.0.9",
-    "controller_address": "old.example.com", "log_level": "debug",
+    "insecure_registry": ["z:5000"], "registry_mirror": ["https://z"], "network_driver": ["z"],
+    "port": 7499, "listen": "10.0.0.9", "controller_address": "old.example.com", "log_level": "debug",
 }  # fmt: skip
 AGENT: dict[str, Any] = {"name": "", "address": "", "behind_nat": False, "label": ()}
 
@@ -65,7 +65,7 @@ def test_settings_are_readable_json(tmp_path: Path) -> None:
 def test_daemon_in_the_background_is_told_all_whatever_is_remembered() -> None:
     none: dict[str, Any] = {
         "name": "", "address": "", "behind_nat": False, "label": (), "cgroup_parent": "", "cgroup_driver": "",
-        "insecure_registry": (), "network_driver": (), "log_level": "",
+        "insecure_registry": (), "registry_mirror": (), "network_driver": (), "log_level": "",
     }  # fmt: skip
     full = {**none, "name": "n1", "behind_nat": True, "label": ("a=b", "c=d"), "network_driver": ("x",)}
     for flags in (none, full):
@@ -82,17 +82,21 @@ def test_controller_in_the_background_is_told_its_own_address_or_else_its_hosts(
         "network_driver": (),
         "controller_address": "",
         "log_level": "",
+        "registry": "",
+        "registry_anonymous_pull": False,
     }
     for more, address in (
         ({}, ""),
         ({"address": "10.0.0.1"}, "10.0.0.1"),
+        ({"registry": "10.0.0.1:5000", "registry_anonymous_pull": True}, ""),
         ({"address": "10.0.0.1", "controller_address": "fleet.example.com"}, "fleet.example.com"),
     ):
         words = daemons.controller_words({**flags, **more})
         with daemons.controller.make_context("controller", words) as context:
             given = {key: context.params[key] for key in flags}
             found = in_force(BEFORE, given, daemons.said(context))
-        assert {key: found[key] for key in flags} == {**flags, "controller_address": address}
+        told = {key: value for key, value in more.items() if key in flags}
+        assert {key: found[key] for key in flags} == {**flags, **told, "controller_address": address}
 
 
 @pytest.mark.parametrize(("said", "known"), [("", ""), ("192.0.2.1", "192.0.2.1"), ("FD00:0::1", "fd00::1")])

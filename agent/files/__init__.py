@@ -1,0 +1,1 @@
+"""Files of containers: copied in and out, compared, exported."""

@@ -1,0 +1,19 @@
+"""Routes of the fleet's registry: its logins. Its content is spoken for at its own port."""
+
+from __future__ import annotations
+
+from api.routes.route import ControllerCall
+from model.api import CreateRegistryToken, RegistryTokenCreated
+from model.records import RegistryToken
+
+
+async def create_token(call: ControllerCall) -> RegistryTokenCreated:
+    return await call.port.create_registry_token(call.body_as(CreateRegistryToken))
+
+
+async def list_tokens(call: ControllerCall) -> list[RegistryToken]:
+    return list(call.port.list_registry_tokens())
+
+
+async def remove_token(call: ControllerCall) -> None:
+    await call.port.remove_registry_token(call.ref())

@@ -1,0 +1,210 @@
+"""What a host was told last, taken into a state that is older than that. Pure.
+
+A View's entries are copies of records, with their revisions: of an instance the newer one is the truth.
+Invariant: a host is believed of itself alone, as one that was taken over might say anything: its own
+instances and its own shares, networks that meet none that is known; what doesn't fit is left out and told.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from controller.addressing import spans_hosts
+from controller.fixed import holder_of
+from controller.plan import Item, Plan, delete, put
+from controller.recovery import heard, told
+from controller.snapshot import Cluster
+from model.errors import FlotaError
+from model.events import Event
+from model.ids import HostId, InstanceId, is_id
+from model.netoptions import encrypted
+from model.networkrules import validate_network
+from model.records import Block, Desired, Instance, Network, Record
+from model.status import Phase
+from model.validate import range_of, validate_container, validate_name
+from model.view import NetworkView
+from model.wire import Recall
+from net.ipam import overlap, parse_range
+
+MOST_NAME, SHORT = 128, 6
+"""Characters of a name, and of its id behind the name of an instance whose name somebody else has."""
+
+
+def plan_recall(cluster: Cluster, host: HostId, recall: Recall, now: float) -> tuple[Plan, tuple[str, ...]]:
+    """What to write, and what was left out, in words. The host is heard then; with the last one decisions
+    begin again."""
+    recovery = cluster.settings.recovery
+    record = cluster.hosts.get(host)
+    if recovery is None or record is None:
+        return Plan(), ()
+    merge = _Merge(cluster, host, recall, now)
+    merge.run()
+    settings = heard(cluster.settings, (host,))
+    items, events = list(merge.items.values()), tuple[Event, ...]()
+    if settings != cluster.settings:
+        items.append(put(settings, f"{record.spec.name} said what it knows"))
+    if settings.recovery is None or (recovery.awaited and not settings.recovery.awaited):
+        events = (told(settings, "all hosts said what they know", now),)
+    return Plan(items=tuple(items), events=events), tuple(merge.left_out)
+
+
+class _Merge:
+    """Lives as long as the decision. `cluster` is as if all `items` were written."""
+
+    def __init__(self, cluster: Cluster, host: HostId, recall: Recall, now: float) -> None:
+        self.cluster = cluster
+        self.host = host
+        self.view = recall.view
+        self.there = {s.instance for s in recall.statuses if s.phase is not Phase.REMOVED}
+        self.now = now
+        self.items: dict[tuple[str, str], Item] = {}
+        self.left_out: list[str] = []
+
+    def run(self) -> None:
+        if self.view.fleet_id not in ("", self.cluster.settings.fleet_id):
+            self.left_out.append("what it knows is of another fleet")
+            return
+        for _, network in sorted(self.view.networks.items()):
+            self._network(network)
+        self._instances()
+        for _, network in sorted(self.view.networks.items()):
+            if network.id in self.cluster.networks:
+                self._shares(network)
+
+    def _write(self, record: Record, reason: str, *, gone: bool = False) -> None:
+        item = delete(record, reason) if gone else put(record, reason)
+        kind = type(record).__name__
+        self.items[kind, record.key if isinstance(record, Block) else record.id] = item
+        puts, deletes = ((), (record,)) if gone else ((record,), ())
+        self.cluster, _ = self.cluster.apply(puts, deletes, self.cluster.revision)
+
+    def _skip(self, what: str, why: str) -> None:
+        self.left_out.append(f"{what} is left out: {why}")
+
+    # -- networks -----------------------------------------------------------------------------------
+    def _network(self, told: NetworkView) -> None:
+        known = self.cluster.networks.get(told.id)
+        if known is not None:
+            if encrypted(known.spec.options) and told.keys.newest > known.keys.newest:
+                self._write(replace(known, keys=told.keys), "hosts have newer keys of it")
+            return
+        if why := next(self._network_faults(told), ""):
+            self._skip(f"network {told.spec.name[:80]}", why)
+            return
+        made = Network(
+            id=told.id,
+            spec=told.spec,
+            vni=told.vni,
+            vip_ranges=told.vip_ranges,
+            keys=told.keys,
+            created_at=self.now,
+            keyed_at=self.now,
+        )
+        self._write(made, "made after the backup, a host has it")
+
+    def _network_faults(self, told: NetworkView) -> Iterator[str]:
+        yield from (str(problem) for problem in validate_network(told.spec))
+        others = self.cluster.networks.values()
+        yield from (f"{o.spec.name} is another one" for o in others if o.spec.name == told.spec.name)
+        yield from (f"{o.spec.name} has its number" for o in others if told.vni and o.vni == told.vni)
+        try:
+            mine = [parse_range(text) for text in (*(s.cidr for s in told.spec.subnets), *told.vip_ranges)]
+        except FlotaError as error:
+            yield error.message
+            return
+        for other in others:
+            for text in (*(s.cidr for s in other.spec.subnets), *other.vip_ranges):
+                if any(overlap(range_, ipaddress.ip_network(text)) for range_ in mine):
+                    yield f"it overlaps {text} of {other.spec.name}"
+
+    def _shares(self, told: NetworkView) -> None:
+        network = self.cluster.networks[told.id]
+        if not spans_hosts(network):
+            return
+        for cidr in told.blocks:
+            lease = Block(network=network.id, cidr=cidr, host=self.host, leased_at=self.now)
+            self._lease(network, lease)
+        holders = {address: who for fixed in (told.fixed, told.fixed6) for who, address in fixed.items()}
+        for cidr in told.singles:
+            instance = self.cluster.instances.get(holders.get(cidr.partition("/")[0], InstanceId("")))
+            if instance is not None and instance.host == self.host:
+                lease = Block(network=network.id, cidr=cidr, host=self.host, leased_at=self.now)
+                self._lease(network, replace(lease, holder=holder_of(instance, self.host)))
+
+    def _lease(self, network: Network, lease: Block) -> None:
+        """A share that is new here, unless it is of somebody else or nowhere in the network."""
+        known = self.cluster.blocks.get(lease.key)
+        what = f"{lease.cidr[:60]} of {network.spec.name}"
+        if known is not None:
+            if known.host != self.host:
+                self._skip(what, f"it is {self.cluster.host_name(known.host)}'s in the backup")
+            elif known.quarantined_until:
+                self._write(replace(known, quarantined_until=0.0), "its host has it")
+            return
+        range_ = range_of(lease.cidr)
+        if range_ is None or not any(_within(range_, s.cidr) for s in network.spec.subnets):
+            self._skip(what, "it is in none of its subnets")
+            return
+        for other in self.cluster.blocks_of(network.id).values():
+            same_kind = bool(other.holder) is bool(lease.holder)
+            if same_kind and overlap(range_, ipaddress.ip_network(other.cidr)):
+                self._skip(what, f"it overlaps {other.cidr} of {self.cluster.host_name(other.host)}")
+                return
+        self._write(lease, "leased after the backup, its host has it")
+
+    # -- instances ----------------------------------------------------------------------------------
+    def _instances(self) -> None:
+        for _, instance in sorted(self.view.instances.items()):
+            known = self.cluster.instances.get(instance.id)
+            if why := next(self._instance_faults(instance, known), ""):
+                self._skip(f"container {instance.name[:80]}", why)
+            elif known is None:
+                self._unknown(instance)
+            elif instance.revision > known.revision:
+                self._newer(instance, known)
+        for ident, known in sorted(self.cluster.on_host(self.host).items()):
+            here = ident in self.view.instances or ident in self.there
+            if not here and 0 < known.revision <= self.view.revision:
+                self._write(known, "removed after the backup, its host does not have it", gone=True)
+
+    def _instance_faults(self, told: Instance, known: Instance | None) -> Iterator[str]:
+        if not is_id(told.id):
+            yield "it has no id"
+        if told.host != self.host or (known is not None and known.host not in (None, self.host)):
+            yield "it is another host's"
+        yield from (str(p) for p in validate_name("container", told.name, "name"))
+        of_service = told.service is not None
+        yield from (str(p) for p in validate_container(told.spec, of_service=of_service))
+
+    def _unknown(self, told: Instance) -> None:
+        if told.desired is Desired.REMOVED and told.id not in self.there:
+            return
+        made, reason = replace(told, revision=0), "made after the backup, its host has it"
+        if told.service is not None and told.service not in self.cluster.services:
+            made = replace(made, service=None, service_name="", slot=0, generation=0)
+            reason += f"; its service {told.service_name[:80]} is not in the backup"
+        known = tuple(a for a in told.attachments if a.network in self.cluster.networks)
+        self._write(replace(made, name=self._name(told), attachments=known, reason=reason), reason)
+
+    def _name(self, told: Instance) -> str:
+        """Its own, unless somebody else has that."""
+        holder = self.cluster.names.get(told.name)
+        if holder in (None, told.id) or told.desired is Desired.REMOVED:
+            return told.name
+        return f"{told.name[: MOST_NAME - SHORT - 1]}-{told.id[:SHORT]}"
+
+    def _newer(self, told: Instance, known: Instance) -> None:
+        if told.desired is Desired.REMOVED and told.id not in self.there:
+            self._write(known, "removed after the backup, its host does not have it", gone=True)
+            return
+        attached = tuple(a for a in told.attachments if a.network in self.cluster.networks)
+        newer = replace(told, revision=known.revision, service=known.service, attachments=attached)
+        self._write(replace(newer, name=self._name(told)), "changed after the backup, its host knows how")
+
+
+def _within(range_: ipaddress.IPv4Network | ipaddress.IPv6Network, cidr: str) -> bool:
+    whole = ipaddress.ip_network(cidr)
+    return range_.version == whole.version and range_.subnet_of(whole)  # type: ignore[arg-type]

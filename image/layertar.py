@@ -1,0 +1,79 @@
+"""A container's changes as a layer's tar, as a list, or its whole tree as a tar.
+
+Everything is read by directories that were opened before: these run on after the process has given up its
+root. Invariant: the tar of a layer made here, packed again from the layer's directory, is the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+from image.difference import Difference
+from image.lower import LowerLayers
+from image.pack import Packer
+from image.walk import Found, visible, walk
+from model.spec import Struct
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Changed(Struct):
+    """A container's directory over its image: an overlay's upper one, or the `whole` tree."""
+
+    path: str
+    whole: bool = False
+    quiet: tuple[str, ...] = ()
+    """Places without a leading slash where the runtime makes mount points, which are nobody's change."""
+
+
+def layer_of(changed: Changed, lower: LowerLayers) -> Iterator[bytes]:
+    """The layer that the container would add to its image. Opens what it needs at once."""
+    top = os.open(changed.path, _FOLDER)
+    if changed.whole:
+        difference = Difference(lower.fds, upper=False)
+        found = _with_top(top, difference.run(top))
+    else:
+        found = walk(top, upper=True)
+    return Packer(upper=not changed.whole).run(visible(found, _quiet(changed), _touched(lower)))
+
+
+def packed(folder: str) -> Iterator[bytes]:
+    """A layer's tar again, from its directory."""
+    return Packer(upper=True).run(walk(os.open(folder, _FOLDER), upper=True))
+
+
+def tree_of(top: int) -> Iterator[bytes]:
+    """All below an open directory; what is mounted in it is left out."""
+    device = os.fstat(top).st_dev
+    return Packer().run(walk(top, upper=False, foreign=lambda other: other != device))
+
+
+def changes_of(changed: Changed, lower: LowerLayers) -> Iterator[Found]:
+    top = os.open(changed.path, _FOLDER)
+    difference = Difference(lower.fds, upper=not changed.whole)
+    return visible(difference.run(top), _quiet(changed), _touched(lower))
+
+
+def _with_top(top: int, found: Iterator[Found]) -> Iterator[Found]:
+    yield Found("A", b"", top, b".", os.fstat(top), top)
+    yield from found
+
+
+def _quiet(changed: Changed) -> frozenset[bytes]:
+    return frozenset(os.fsencode(place) for place in changed.quiet)
+
+
+def _touched(lower: LowerLayers) -> Callable[[Found], bool]:
+    """Whether a directory's own mode or owner are others than below."""
+
+    def touched(found: Found) -> bool:
+        if not found.is_folder:
+            return False
+        below = lower.find(b"/" + found.path)
+        if below is None:
+            return False
+        new, old = found.status, below.status
+        return (new.st_mode, new.st_uid, new.st_gid) != (old.st_mode, old.st_uid, old.st_gid)
+
+    return touched

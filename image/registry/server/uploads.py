@@ -1,0 +1,181 @@
+"""Uploads in progress: one writer each, hashed as they come, dropped when nobody goes on with them.
+
+Invariant: what is confirmed to a client was written, and `size` of the session is its end; a session that
+fails for want of room is dropped, and its bytes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+
+from aio.clock import Clock
+from aio.supervisor import in_thread
+from image.registry.server.files import PIECE, append, hashed, settle
+from image.registry.server.index import Begun
+from image.registry.server.pace import Pace, too_slow
+from image.registry.server.refusal import Refusal
+from image.registry.server.store import Content
+from model.errors import Exhausted
+
+
+class Session:
+    """One upload. `hasher` is None where the bytes came before this process began."""
+
+    def __init__(self, begun: Begun, size: int, hasher: hashlib._Hash | None, now: float) -> None:
+        self.begun = begun
+        self.size = size
+        self.hasher = hasher
+        self.touched = now
+        self.busy = False
+
+
+class Uploads:
+    def __init__(self, content: Content, clock: Clock) -> None:
+        self._content = content
+        self._clock = clock
+        self._limits = content.limits
+        self._sessions: dict[str, Session] = {}
+        self._bodies = 0
+
+    async def open(self) -> None:
+        """Those that an earlier process began can be gone on with."""
+        for begun, size in await in_thread(self._found):
+            self._sessions[begun.id] = Session(begun, size, None, self._clock.monotonic())
+
+    def _found(self) -> list[tuple[Begun, int]]:
+        sizes = []
+        for begun in self._content.index.begun():
+            path = self._content.files.upload(begun.id)
+            sizes.append((begun, path.stat().st_size if path.exists() else 0))
+        return sizes
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __contains__(self, ident: object) -> bool:
+        return ident in self._sessions
+
+    async def begin(self, name: str) -> Session:
+        if len(self._sessions) >= self._limits.uploads:
+            words = f"{len(self._sessions)} uploads are open already"
+            raise Refusal("TOOMANYREQUESTS", words, headers={"Retry-After": "30"})
+        await in_thread(self._content.files.check_room, 0)
+        begun: Begun = await in_thread(self._content.begin, name)
+        session = Session(begun, 0, hashlib.sha256(), self._clock.monotonic())
+        self._sessions[begun.id] = session
+        return session
+
+    def get(self, name: str, ident: str) -> Session:
+        """Raises Refusal."""
+        session = self._sessions.get(ident)
+        if session is None or session.begun.repository != name:
+            raise Refusal("BLOB_UPLOAD_UNKNOWN", "there is no such upload", hint="Begin it again with POST")
+        return session
+
+    @contextlib.contextmanager
+    def writing(self, session: Session) -> Iterator[None]:
+        """Raises Refusal while somebody else does."""
+        if session.busy:
+            raise Refusal("BLOB_UPLOAD_INVALID", "another request writes to this upload", status=409)
+        if self._bodies >= self._limits.bodies:
+            words = f"{self._bodies} clients send already"
+            raise Refusal("TOOMANYREQUESTS", words, headers={"Retry-After": "5"})
+        session.busy, self._bodies = True, self._bodies + 1
+        try:
+            yield
+        finally:
+            session.busy, self._bodies = False, self._bodies - 1
+            session.touched = self._clock.monotonic()
+
+    async def receive(self, session: Session, body: AsyncIterator[bytes], *, most: int | None = None) -> None:
+        """Append a body. Raises Refusal (also where it has more than `most` bytes), Exhausted."""
+        held, came = bytearray(), 0
+        pace = Pace(self._limits, self._clock.monotonic())
+        source = aiter(body)
+        try:
+            while (piece := await self._next(source)) is not None:
+                pace.fed(len(piece), self._clock.monotonic())
+                came += len(piece)
+                if most is not None and came > most:
+                    raise Refusal(
+                        "SIZE_INVALID", f"the body has more than the {most} bytes that were announced"
+                    )
+                if session.size + len(held) + len(piece) > self._limits.blob:
+                    await self.drop(session)  # it can't become a blob any more
+                    raise Refusal("SIZE_INVALID", f"a blob has at most {self._limits.blob} bytes", status=413)
+                held += piece
+                if len(held) >= PIECE:
+                    await self._take(session, held)
+        finally:
+            if held and session.begun.id in self._sessions:
+                await self._take(session, held)
+
+    async def _next(self, source: AsyncIterator[bytes]) -> bytes | None:
+        try:
+            async with asyncio.timeout(self._limits.silence):
+                return await anext(source, None)
+        except TimeoutError as error:
+            raise too_slow(f"nothing came for {self._limits.silence:g} s") from error
+
+    async def _take(self, session: Session, held: bytearray) -> None:
+        data = bytes(held)
+        held.clear()
+        session.touched = self._clock.monotonic()
+        try:
+            await in_thread(self._append, session, data)
+        except Exhausted:
+            await self.drop(session)
+            raise
+
+    def _append(self, session: Session, data: bytes) -> None:
+        self._content.files.check_room(len(data))
+        append(self._content.files.upload(session.begun.id), session.size, data)
+        if session.hasher is not None:
+            session.hasher.update(data)
+        session.size += len(data)
+
+    async def finish(self, session: Session, digest: str) -> None:
+        """It is a blob of its repository once this returns. Raises Refusal where it has another digest: then
+        the upload is over too."""
+        try:
+            await in_thread(self._finish, session, digest)
+        except (Refusal, Exhausted):
+            await self.drop(session)
+            raise
+        self._sessions.pop(session.begun.id, None)
+
+    def _finish(self, session: Session, digest: str) -> None:
+        path = self._content.files.upload(session.begun.id)
+        if session.hasher is None:
+            session.hasher = hashed(path, session.size)
+        found = f"sha256:{session.hasher.hexdigest()}"
+        if found != digest:
+            raise Refusal(
+                "DIGEST_INVALID",
+                f"what came has the digest {found}, not {digest}",
+                hint="Push it again",
+                detail={"digest": digest},
+            )
+        settle(path, session.size)
+        self._content.publish(session.begun, digest, session.size)
+
+    async def drop(self, session: Session) -> None:
+        self._sessions.pop(session.begun.id, None)
+        await in_thread(self._content.drop, session.begun.id)
+
+    async def expire(self) -> int:
+        """Drop those that nobody goes on with, or that are too old; how many."""
+        now, wall = self._clock.monotonic(), self._clock.now()
+        old = [
+            session
+            for session in self._sessions.values()
+            if not session.busy
+            and (now - session.touched > self._limits.idle or wall - session.begun.started > self._limits.age)
+        ]
+        for session in old:
+            if not session.busy:
+                await self.drop(session)
+        return len(old)

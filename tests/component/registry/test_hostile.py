@@ -1,0 +1,203 @@
+"""Clients that mean harm, or are broken: each is refused within bounds, and others are served meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from image.registry.server.limits import Limits
+from tests.support.fleetregistry import Served, serving
+from tests.support.images import MANIFEST, digest, image, member, tar
+from tests.support.waiting import until
+
+BUILT = image([tar(member("a", b"a"))])
+DATA = b"d" * 50_000
+
+
+async def endless(size: int = 100_000) -> AsyncIterator[bytes]:
+    while True:
+        yield b"z" * size
+
+
+@contextlib.asynccontextmanager
+async def raw(served: Served, head: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    try:
+        writer.write(head.replace("\n", "\r\n").encode())
+        await writer.drain()
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def test_endless_blob_is_413_and_its_bytes_go(tmp_path: Path) -> None:
+    async with serving(tmp_path / "registry", limits=Limits(reserve=0, blob=3 << 20)) as served:
+        where = await served.client.begin("app")
+        reply = await served.client.ask("PATCH", where, endless())
+        assert (reply.status, reply.code) == (413, "SIZE_INVALID")
+        assert (await served.client.ask("GET", where)).status == 404
+        assert served.registry.content.files.uploads() == []
+
+
+async def test_chunk_longer_than_announced_is_refused(served: Served) -> None:
+    where = await served.client.begin("app")
+    reply = await served.client.ask("PATCH", where, endless(), Content_Range="0-9999")
+    assert (reply.status, reply.code) == (400, "SIZE_INVALID")
+
+
+async def test_endless_manifest_is_413(served: Served) -> None:
+    reply = await served.client.ask("PUT", "/v2/app/manifests/1", endless(), Content_Type=MANIFEST)
+    assert reply.status == 413
+
+
+async def test_sender_that_falls_silent_is_408_and_can_go_on(tmp_path: Path) -> None:
+    async with serving(tmp_path / "registry", limits=Limits(reserve=0, silence=0.3)) as served:
+        where = await served.client.begin("app")
+        head = f"PATCH {where} HTTP/1.1\nHost: x\nContent-Length: {len(DATA)}\n\n"
+        async with raw(served, head) as (reader, writer):
+            writer.write(DATA[:1000])
+            said = await asyncio.wait_for(reader.read(4096), 10)
+        assert said.startswith(b"HTTP/1.1 408")
+        assert (await served.client.ask("GET", where)).headers["Range"] == "0-999"
+        reply = await served.client.ask("PUT", f"{where}?digest={digest(DATA)}", DATA[1000:])
+        assert reply.status == 201
+
+
+async def test_sender_that_drips_is_408(tmp_path: Path) -> None:
+    limits = Limits(reserve=0, silence=5.0, window=0.5, slowest=10_000)
+    async with serving(tmp_path / "registry", limits=limits) as served:
+        where = await served.client.begin("app")
+        head = f"PATCH {where} HTTP/1.1\nHost: x\nContent-Length: {len(DATA)}\n\n"
+        async with raw(served, head) as (reader, writer):
+            answer = asyncio.create_task(reader.read(4096))
+            while not answer.done():
+                writer.write(b"x")
+                await asyncio.sleep(0.05)
+            assert (await answer).startswith(b"HTTP/1.1 408")
+
+
+async def test_reader_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
+    async with serving(tmp_path / "registry", limits=Limits(reserve=0, window=0.3)) as served:
+        found = await served.client.push_blob("app", os.urandom(1 << 20) * 24)
+        async with raw(served, f"GET /v2/app/blobs/{found} HTTP/1.1\nHost: x\n\n") as (reader, _):
+            began = time.monotonic()
+            await asyncio.sleep(1.5)
+            with contextlib.suppress(ConnectionError):
+                assert len(await reader.read(-1)) < 24 << 20
+            assert time.monotonic() - began < 20
+
+
+async def test_connection_that_breaks_leaves_an_upload_that_can_go_on(served: Served) -> None:
+    where = await served.client.begin("app")
+    head = f"PATCH {where} HTTP/1.1\nHost: x\nContent-Length: {len(DATA)}\n\n"
+    async with raw(served, head) as (_, writer):
+        writer.write(DATA[:20_000])
+        await writer.drain()
+
+    async def settled() -> bool:
+        reply = await served.client.ask("GET", where)
+        return reply.headers["Range"] == "0-19999"
+
+    await until(settled, deadline=10)
+    reply = await served.client.ask("PATCH", where, DATA[20_000:], Content_Range="20000-49999")
+    assert reply.status == 202
+    assert (await served.client.ask("PUT", f"{where}?digest={digest(DATA)}")).status == 201
+
+
+async def test_two_writers_of_one_upload_do_not_mix(served: Served) -> None:
+    where = await served.client.begin("app")
+    head = f"PATCH {where} HTTP/1.1\nHost: x\nContent-Length: {len(DATA)}\n\n"
+    async with raw(served, head) as (reader, writer):
+        session = served.registry.uploads.get("app", where.rpartition("/")[2])
+        await until(lambda: session.busy, deadline=10)
+        for method, path in (("PATCH", where), ("PUT", f"{where}?digest={digest(b'')}"), ("DELETE", where)):
+            reply = await served.client.ask(method, path, b"other" if method == "PATCH" else None)
+            assert (reply.status, reply.code) == (409, "BLOB_UPLOAD_INVALID")
+        writer.write(DATA)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 202")
+    assert (await served.client.ask("PUT", f"{where}?digest={digest(DATA)}")).status == 201
+
+
+async def test_more_uploads_than_there_may_be_are_429(tmp_path: Path) -> None:
+    async with serving(tmp_path / "registry", limits=Limits(reserve=0, uploads=20)) as served:
+        places = [await served.client.begin("app") for _ in range(20)]
+        reply = await served.client.ask("POST", "/v2/app/blobs/uploads/")
+        assert (reply.status, reply.code) == (429, "TOOMANYREQUESTS") and reply.headers["Retry-After"]
+        await served.client.ask("DELETE", places[0])
+        await served.client.push_blob("app", DATA)
+
+
+async def test_more_senders_than_there_may_be_are_429(tmp_path: Path) -> None:
+    async with serving(tmp_path / "registry", limits=Limits(reserve=0, bodies=2)) as served:
+        places = [await served.client.begin("app") for _ in range(3)]
+        async with contextlib.AsyncExitStack() as stack:
+            for where in places[:2]:
+                head = f"PATCH {where} HTTP/1.1\nHost: x\nContent-Length: 10\n\n"
+                await stack.enter_async_context(raw(served, head))
+                session = served.registry.uploads.get("app", where.rpartition("/")[2])
+                await until(lambda one=session: one.busy, deadline=10)
+            reply = await served.client.ask("PATCH", places[2], b"x")
+            assert (reply.status, reply.code) == (429, "TOOMANYREQUESTS")
+        await until(lambda: not session.busy, deadline=10)
+
+
+async def test_list_of_very_many_tags_is_paged_and_quick(served: Served) -> None:
+    await served.client.push("app", BUILT, "1")
+    index = served.registry.content.index
+    with index.change() as connection:
+        ident = index.repository("app")
+        rows = [(ident, f"t{number:06}", BUILT.digest) for number in range(50_000)]
+        connection.executemany("INSERT INTO tags VALUES (?, ?, ?)", rows)
+    reply = await served.client.ask("GET", "/v2/app/tags/list")
+    assert len(reply.json["tags"]) == 10_000 and "next" in reply.headers["Link"]
+    reply = await served.client.ask("GET", "/v2/app/tags/list?last=t049990")
+    assert reply.json["tags"] == [f"t{number:06}" for number in range(49_991, 50_000)]
+    assert (await served.client.ask("DELETE", f"/v2/app/manifests/{BUILT.digest}")).status == 202
+    assert (await served.client.ask("GET", "/v2/app/tags/list")).json["tags"] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/../../etc/passwd/manifests/1",
+        "/v2/%2e%2e/%2e%2e/etc/manifests/1",
+        "/v2/a/blobs/../../../index.db",
+        "/v2/a%2f..%2f..%2fb/tags/list",
+        "/v2/a/blobs/sha256:..%2f..%2findex.db",
+        "/v2/a/manifests/..%2f..%2findex.db",
+        "/v2/a\\..\\b/tags/list",
+        "/v2/a/blobs/uploads/..%2f..%2findex.db",
+        "/v2/" + "a/" * 4000 + "tags/list",
+        "/v2/%ff%fe/tags/list",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+async def test_path_that_leads_out_finds_nothing(served: Served, path: str, method: str) -> None:
+    head = f"{method} {path} HTTP/1.1\nHost: x\nConnection: close\nContent-Length: 0\n\n"
+    async with raw(served, head) as (reader, _):
+        said = await asyncio.wait_for(reader.read(), 10)
+    assert said.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404", b"HTTP/1.1 405")), said
+    assert b"Traceback" not in said
+    assert served.registry.content.index.totals()[0] == 0
+
+
+async def test_others_are_served_while_the_largest_manifest_is_read(served: Served) -> None:
+    await served.client.push("app", BUILT, "1")
+    entry = {"digest": BUILT.id, "size": 1}
+    data = json.dumps({"schemaVersion": 2, "config": entry, "layers": [entry] * 40_000}).encode()
+    assert len(data) < 4 << 20
+    pushes = asyncio.create_task(served.client.push_manifest("app", "big", data))
+    slowest = 0.0
+    while not pushes.done():
+        began = time.monotonic()
+        assert (await served.client.ask("HEAD", f"/v2/app/blobs/{BUILT.id}")).status == 200
+        slowest = max(slowest, time.monotonic() - began)
+    assert (await pushes).status == 201
+    assert slowest < 2.0

@@ -1,0 +1,215 @@
+"""What a host recalls after a restore: the newer truth is taken, a lie about others is not."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from controller import recovery
+from controller.recall import plan_recall
+from controller.snapshot import Cluster
+from model.errors import WrongState
+from model.ids import HostId, InstanceId, NetworkId, ServiceId
+from model.records import (
+    Block,
+    Desired,
+    FleetSettings,
+    Host,
+    Instance,
+    JoinToken,
+    Network,
+    Record,
+    ResolvedAttachment,
+    Service,
+)
+from model.spec import ContainerSpec, HostSpec, NetworkSpec, ServiceSpec, Subnet
+from model.status import HostFacts, HostState, InstanceStatus, Phase
+from model.view import NetworkView, View
+from model.wire import Recall
+
+A, B = HostId("a" * 64), HostId("b" * 64)
+N = NetworkId("1" * 64)
+WEB = ServiceId("2" * 64)
+BACKUP = 50
+SPEC = NetworkSpec(name="net", subnets=(Subnet(cidr="10.128.0.0/16"),))
+
+
+def host(ident: HostId, state: HostState = HostState.READY) -> Host:
+    return Host(
+        id=ident,
+        spec=HostSpec(name=ident[:1]),
+        facts=HostFacts(hostname="h", address="192.0.2.1"),
+        state=state,
+        revision=2,
+    )
+
+
+def container(number: int, host: HostId | None = A, revision: int = 10) -> Instance:
+    return Instance(
+        id=InstanceId(f"{number:064x}"),
+        name=f"c{number}",
+        spec=ContainerSpec(image="box:1"),
+        host=host,
+        attachments=(ResolvedAttachment(network=N),),
+        revision=revision,
+    )
+
+
+def fleet(*records: Record, awaited: tuple[Host, ...] = (host(A), host(B))) -> Cluster:
+    """Restored from a backup with these."""
+    settings = FleetSettings(fleet_id="f", revision=1)
+    network = Network(id=N, spec=SPEC, vni=4096, vip_ranges=("10.200.0.0/20",), revision=3)
+    share = Block(network=N, cidr="10.128.0.0/24", host=B, revision=4)
+    backup, _ = Cluster().apply((settings, network, share, *awaited, *records), (), BACKUP)
+    return recovery.restored(backup, taken_at=1.0, now=2.0)
+
+
+def view(*instances: Instance, blocks: tuple[str, ...] = (), revision: int = 80) -> View:
+    network = NetworkView(id=N, spec=SPEC, vni=4096, blocks=blocks)
+    return View(
+        revision=revision, fleet_id="f", instances={i.id: i for i in instances}, networks={N: network}
+    )
+
+
+def recalled(
+    cluster: Cluster, told: View, *there: Instance, of: HostId = A
+) -> tuple[Cluster, tuple[str, ...]]:
+    """The state after that host's word, and what was left out of it."""
+    statuses = tuple(InstanceStatus(instance=i.id, phase=Phase.RUNNING) for i in there)
+    plan, words = plan_recall(cluster, of, Recall(view=told, statuses=statuses), 9.0)
+    puts = tuple(item.record for item in plan.items if not item.delete)
+    gone = tuple(item.record for item in plan.items if item.delete)
+    for record in (*puts, *gone):
+        known = cluster.get(next(c.key for c in Cluster().apply((record,), (), 1)[1]))
+        assert record.revision == (known.revision if known is not None else 0), "a commit would conflict"
+    return cluster.apply(puts, gone, cluster.revision + 1)[0], words
+
+
+def test_restored_state_waits_for_all_hosts_but_the_lost_and_has_no_tokens() -> None:
+    token = JoinToken(id="t", secret_hash="x", revision=5)
+    found = fleet(token, awaited=(host(A), host(B, HostState.LOST)))
+    assert found.settings.recovery is not None
+    assert (found.settings.recovery.awaited, found.settings.recovery.unheard) == ((A,), (B,))
+    assert not found.tokens
+    assert found.revision > BACKUP + 1_000_000
+    assert recovery.held(found) and recovery.asks(found, B)
+
+
+def test_restored_state_without_hosts_waits_for_nobody() -> None:
+    found = fleet(awaited=())
+    assert found.settings.recovery is None
+    assert recovery.settled(found) is found
+
+
+def test_epoch_after_a_restore_is_beyond_every_start_of_the_lost_controller() -> None:
+    assert recovery.epoch_of(7, 1_700_000_000.5) == 1_700_000_000
+    assert recovery.epoch_of(1_700_000_000, 1_700_000_000.0) == 1_700_000_001
+
+
+def test_container_of_after_the_backup_is_taken_with_its_share() -> None:
+    late = container(1)
+    found, words = recalled(fleet(), view(late, blocks=("10.128.1.0/24",)), late)
+    assert found.instances[late.id] == replace(late, reason=found.instances[late.id].reason, revision=0)
+    assert found.blocks[f"{N}/10.128.1.0/24"].host == A
+    assert not words
+    assert found.settings.recovery is not None and found.settings.recovery.awaited == (B,)
+    done, _ = recalled(found, view(), of=B)
+    assert done.settings.recovery is None
+
+
+def test_container_that_was_stopped_after_the_backup_stays_stopped() -> None:
+    old = container(1)
+    newer = replace(old, desired=Desired.STOPPED, attempt=4, revision=70)
+    found, _ = recalled(fleet(old), view(newer), old)
+    assert (found.instances[old.id].desired, found.instances[old.id].attempt) == (Desired.STOPPED, 4)
+
+
+def test_container_that_the_hosts_newer_view_does_not_have_was_removed() -> None:
+    old = container(1)
+    assert old.id not in recalled(fleet(old), view())[0].instances
+
+
+def test_container_of_a_host_that_was_emptied_is_made_again() -> None:
+    old = container(1)
+    found, _ = recalled(fleet(old), View())
+    assert found.instances[old.id].desired is Desired.RUNNING
+
+
+def test_container_whose_removal_is_under_way_is_removed_to_the_end() -> None:
+    old = container(1)
+    going = replace(old, desired=Desired.REMOVED, revision=70)
+    found, _ = recalled(fleet(old), view(going), old)
+    assert found.instances[old.id].desired is Desired.REMOVED
+    found, _ = recalled(fleet(old), view(going))
+    assert old.id not in found.instances
+
+
+def test_replica_of_a_known_service_stays_its_replica_and_of_an_unknown_one_becomes_a_container() -> None:
+    spec = ServiceSpec(name="web", container=ContainerSpec(image="box:1"))
+    service = Service(id=WEB, spec=spec, revision=5)
+    mine = replace(container(1), service=WEB, service_name="web", slot=1)
+    other = replace(container(2), service=ServiceId("9" * 64), service_name="late", slot=1)
+    found, _ = recalled(fleet(service), view(mine, other), mine, other)
+    assert found.instances[mine.id].service == WEB
+    kept = found.instances[other.id]
+    assert (kept.service, kept.slot) == (None, 0)
+    assert "service late is not in the backup" in kept.reason
+
+
+def test_network_of_after_the_backup_is_taken_unless_it_meets_another() -> None:
+    def told(name: str, cidr: str, vni: int) -> View:
+        spec = NetworkSpec(name=name, subnets=(Subnet(cidr=cidr),))
+        ident = NetworkId("7" * 64)
+        network = NetworkView(id=ident, spec=spec, vni=vni, blocks=(cidr,))
+        return View(revision=80, fleet_id="f", networks={ident: network})
+
+    found, words = recalled(fleet(), told("late", "10.9.0.0/16", 4100))
+    assert found.networks[NetworkId("7" * 64)].vni == 4100 and not words
+    for name, cidr, vni, why in (
+        ("net", "10.9.0.0/16", 4100, "net is another one"),
+        ("late", "10.9.0.0/16", 4096, "net has its number"),
+        ("late", "10.128.7.0/24", 4100, "overlaps 10.128.0.0/16 of net"),
+        ("late", "10.200.0.0/24", 4100, "overlaps 10.200.0.0/20 of net"),
+    ):
+        found, words = recalled(fleet(), told(name, cidr, vni))
+        assert len(found.networks) == 1
+        assert why in words[0]
+
+
+def test_name_that_somebody_else_has_is_kept_by_him() -> None:
+    late, old = container(1), replace(container(2, host=B), name="c1")
+    found, _ = recalled(fleet(old), view(late), late)
+    assert found.names["c1"] == old.id
+    assert found.instances[late.id].name == f"c1-{late.id[:6]}"
+
+
+def test_host_that_lies_gets_nothing_of_others() -> None:
+    theirs, bad = container(1, host=B), replace(container(2), name="../x")
+    stolen = replace(theirs, host=A, revision=99)
+    claims = view(stolen, bad, blocks=("10.128.0.0/24", "10.128.0.0/20", "10.77.0.0/24", "x", "10.128.0.1/8"))
+    before = fleet(theirs)
+    found, words = recalled(before, claims, stolen, bad)
+    assert found.instances == before.instances
+    assert found.blocks == before.blocks
+    assert len(words) == 7
+    foreign = replace(view(container(3)), fleet_id="another")
+    found, words = recalled(before, foreign)
+    assert not found.on_host(A) and words == ("what it knows is of another fleet",)
+
+
+def test_settling_goes_on_without_hosts_and_asks_them_when_they_come() -> None:
+    plan = recovery.plan_settle(fleet(), 9.0)
+    (item,) = plan.items
+    assert isinstance(item.record, FleetSettings)
+    before = fleet()
+    after, _ = before.apply((item.record,), (), before.revision + 1)
+    assert not recovery.held(after) and recovery.asks(after, A) and recovery.asks(after, B)
+    assert recovery.over(before.settings, after.settings)
+    late = container(1)
+    found, _ = recalled(after, view(late), late)
+    assert late.id in found.instances
+    try:
+        recovery.plan_settle(after, 9.0)
+    except WrongState as refusal:
+        assert "no host is waited for" in refusal.message
+    else:
+        raise AssertionError("settled twice")
