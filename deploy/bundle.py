@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -95,7 +95,7 @@ def build(target: Target, cache: Path) -> Bundle:
         with open(cache / ".lock", "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the second one finds what the first has made
             if not path.exists():
-                _make(target, release, path, _wheels(target, cache))
+                _make(target, release, path, _libraries(target, cache))
         return Bundle(path=path, release=release, sha256=_digest(path))
     except OSError as error:
         hint = "See that it can be written and its disk has room"
@@ -163,17 +163,15 @@ def _why(target: Target, said: str) -> FlotaError:
     )
 
 
-def _make(target: Target, release: str, path: Path, wheels: Sequence[Path]) -> None:
+def _make(target: Target, release: str, path: Path, libraries: Path) -> None:
     work, aside = path.with_name(f".{path.name}.d"), path.with_name(f".{path.name}")
     shutil.rmtree(work, ignore_errors=True)
     try:
         site = work / "site"
-        for wheel in wheels:
-            _unzip(wheel, site)
+        shutil.copytree(libraries, site, copy_function=os.link)
         _lay_out(site)
-        compiled = target.python == "{}.{}".format(*sys.version_info[:2])
-        if compiled:
-            _compile(site)
+        if compiled := _compiles(target):
+            _compile(site, *PACKAGES)
         manifest = Manifest(
             release=release,
             version=VERSION,
@@ -191,6 +189,28 @@ def _make(target: Target, release: str, path: Path, wheels: Sequence[Path]) -> N
     finally:
         shutil.rmtree(work, ignore_errors=True)
         aside.unlink(missing_ok=True)
+
+
+def _libraries(target: Target, cache: Path) -> Path:
+    """The dependencies unpacked, and compiled where that can be done here: made once for all releases."""
+    wheels = _wheels(target, cache)
+    folder = cache / "libraries" / f"{wheels[0].parent.name}{'-compiled' * _compiles(target)}"
+    if not folder.exists():
+        aside = folder.with_name(f".{folder.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            for wheel in wheels:
+                _unzip(wheel, aside)
+            if _compiles(target):
+                _compile(aside)
+            aside.rename(folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def _compiles(target: Target) -> bool:
+    return target.python == "{}.{}".format(*sys.version_info[:2])
 
 
 def _unzip(wheel: Path, site: Path) -> None:
@@ -231,10 +251,11 @@ def _lay_out(site: Path) -> None:
     (about / "entry_points.txt").write_text("[console_scripts]\nflota = cli.main:main\n")
 
 
-def _compile(site: Path) -> None:
+def _compile(site: Path, *folders: str) -> None:
     """For the target's own Python, which is ours too; it never looks at the source's time."""
     words = [sys.executable, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
-    done = subprocess.run([*words, "-s", str(site), str(site)], check=False, capture_output=True, text=True)
+    words += ["-s", str(site), *(str(site / name) for name in folders or (".",))]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
     if done.returncode:
         raise Damaged(f"the bundle can't be compiled: {(done.stdout or done.stderr).strip()[-300:]}")
 

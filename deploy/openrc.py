@@ -78,6 +78,6 @@ start_pre() {{
 }}
 
 reload() {{
-	supervise-daemon "$RC_SVCNAME" --signal HUP
+	read -r pid _ <{shlex.quote(f"{options.run}/{verb}.pid")} && kill -HUP "$pid"
 }}
 """

@@ -19,7 +19,7 @@ from deploy import hostdaemons
 from deploy.bundles import BundleSource
 from deploy.findings import PYTHON
 from deploy.hostfacts import Facts
-from deploy.hostlock import locked
+from deploy.hostlock import changing, locked
 from deploy.hostreleases import HostReleases
 from deploy.inventory import Target
 from deploy.provision import Report, look
@@ -229,7 +229,9 @@ class Upgrader:
         await self._ready(host, move, move.after)
         if move.daemon == "controller":
             words = hostdaemons.upgraded(move.before)
-            await checked(host.to, words, timeout=WORDS_DEADLINE, what="keeping the copy of the store")
+            await checked(
+                host.to, changing(words), timeout=WORDS_DEADLINE, what="keeping the copy of the store"
+            )
 
     async def _back(self, host: _Host, move: Move, error: FlotaError) -> Moved:
         """To what it was, after that error."""
@@ -259,10 +261,12 @@ class Upgrader:
             with contextlib.suppress(FlotaError):
                 await self._start_again(host, move)
                 words = hostdaemons.upgraded(move.after)
-                await checked(host.to, words, timeout=WORDS_DEADLINE, what="keeping the copy of the store")
+                await checked(
+                    host.to, changing(words), timeout=WORDS_DEADLINE, what="keeping the copy of the store"
+                )
                 return ""
         words = hostdaemons.put_back()
-        await checked(host.to, words, timeout=RESTART_DEADLINE, what="putting the store back")
+        await checked(host.to, changing(words), timeout=RESTART_DEADLINE, what="putting the store back")
         await self._start_again(host, move)
         return ", with the store as it was before"
 
@@ -285,7 +289,7 @@ class Upgrader:
             ):  # a controller that can't be asked finds nothing lost either
                 await self._watch.expect_away(move.name, RESTART_DEADLINE)
         words = hostdaemons.restart(move.daemon, copy_for=copy_for)
-        await checked(host.to, words, timeout=RESTART_DEADLINE, what=f"starting the {move.daemon}")
+        await checked(host.to, changing(words), timeout=RESTART_DEADLINE, what=f"starting the {move.daemon}")
 
     async def _ready(self, host: _Host, move: Move, release: str) -> None:
         """The fleet says that it runs that release. Raises DeadlineExceeded, with the daemon's last words."""

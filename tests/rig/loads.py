@@ -1,5 +1,6 @@
-"""A client that runs in a container's network: `loads.py ADDRESS STOP` asks port 80 of ADDRESS until the file
-STOP is there, prints `up` once the idle connections stand, and at the end what became of all as JSON.
+"""A client that runs in a container's network: `loads.py ADDRESS STOP [SOURCE]` asks port 80 of ADDRESS (from
+its own address SOURCE) until the file STOP is there, prints `up` once the idle connections stand, and at the
+end what became of all as JSON.
 
 quick: one short request after the other. slow: requests of a second each. idle: connections that say nothing
 until the end, when those that still stand are asked.
@@ -20,8 +21,9 @@ REQUEST = b"GET / HTTP/1.0\r\n\r\n"
 
 
 class Load:
-    def __init__(self, address: str, stop: str) -> None:
+    def __init__(self, address: str, stop: str, source: str = "") -> None:
         self.address, self.stop = address, stop
+        self.source = (source, 0) if source else None
         self.done = {"quick": 0, "slow": 0, "idle": 0}
         self.failed: list[str] = []
         self.closed: list[float] = []
@@ -33,7 +35,7 @@ class Load:
         return os.path.exists(self.stop)
 
     def connect(self) -> socket.socket:
-        return socket.create_connection((self.address, 80), timeout=5)
+        return socket.create_connection((self.address, 80), timeout=5, source_address=self.source)
 
     def finish(self, kind: str, connection: socket.socket, request: bytes) -> None:
         connection.sendall(request)
@@ -70,7 +72,7 @@ class Load:
 
 
 def main() -> None:
-    load = Load(sys.argv[1], sys.argv[2])
+    load = Load(*sys.argv[1:])
     threads = [threading.Thread(target=load.idle) for _ in range(IDLE)]
     threads += [threading.Thread(target=load.ask, args=("slow", 1.0)) for _ in range(SLOW)]
     threads.append(threading.Thread(target=load.ask, args=("quick", 0.0)))
