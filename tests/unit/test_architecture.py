@@ -130,6 +130,8 @@ PURE = [
     "controller/addressing.py",
     "controller/reconcile/*.py",
     "controller/schedule/*.py",
+    "deploy/units.py",
+    "deploy/openrc.py",
     "cli/render.py",
     "cli/parse/*.py",
 ]
