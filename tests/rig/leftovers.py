@@ -6,7 +6,9 @@ from pathlib import Path
 
 from deploy.rig.netns import NetnsRig
 from tests.rig.conftest import RIG
+from tests.support.systemdhost import end_left
 
 if __name__ == "__main__":
     run = Path(f"/run/flota-{RIG}")
     NetnsRig(RIG, disk=run / "no-disk", run=run).down()
+    end_left(RIG)
