@@ -36,7 +36,8 @@ from agent.session import keep_session
 from agent.underlay import Underlay
 from agent.volumes import Volumes
 from aio.clock import SystemClock
-from aio.sdnotify import Notifier, booted
+from aio.processes import booted
+from aio.sdnotify import Notifier
 from aio.service import Hooks, start_log, until_signalled
 from aio.subprocess import run as command
 from aio.supervisor import Supervisor, in_thread

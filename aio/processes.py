@@ -1,4 +1,5 @@
-"""Processes by (pid, start time): a pid alone is reused, the pair is not within a boot."""
+"""Processes by (pid, start time): a pid alone is reused, the pair is not within a boot. And the
+first of them all, the init."""
 
 from __future__ import annotations
 
@@ -27,3 +28,14 @@ def open_process(pid: int, started: int) -> int | None:
         os.close(pidfd)
         return None
     return pidfd
+
+
+def booted(root: str = "/") -> bool:
+    """Whether systemd is this host's init, as seen from here (sd_booted(3)): a container, or a rig's host in
+    a namespace, may see its folder and have another init."""
+    try:
+        with open(os.path.join(root, "proc/1/comm"), "rb") as file:
+            first = file.read().strip()
+    except OSError:
+        return False
+    return first == b"systemd" and os.path.isdir(os.path.join(root, "run/systemd/system"))

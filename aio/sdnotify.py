@@ -16,17 +16,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 _GIVEN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
-def booted(root: str = "/") -> bool:
-    """Whether systemd is this host's init, as seen from here (sd_booted(3)): a container, or a rig's host in
-    a namespace, may see its folder and have another init."""
-    try:
-        with open(os.path.join(root, "proc/1/comm"), "rb") as file:
-            first = file.read().strip()
-    except OSError:
-        return False
-    return first == b"systemd" and os.path.isdir(os.path.join(root, "run/systemd/system"))
-
-
 class Notifier:
     """`address` is a path, or with a leading @ an abstract one; empty: nobody asked. `watchdog` is the number
     of seconds after which we are taken for dead, 0: never."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from aio.sdnotify import booted
+from aio.processes import booted
 from deploy import units
 from model.errors import CommandFailed, InUse, Unavailable
 
@@ -102,11 +102,10 @@ class Systemd:
 
     def stop(self, names: Sequence[str]) -> list[str]:
         """Those that ran as our units and were stopped; they come back with the next boot."""
-        stopped = []
-        for name in names:
-            if self.active(name):
-                self._systemctl("stop", _unit(name))
-                stopped.append(name)
+        ours = [name for name in names if self._installed(_unit(name))]
+        stopped = [name for name in ours if self.active(name)]
+        for name in ours:
+            self._systemctl("stop", _unit(name))  # also one that waits for its next start
         return stopped
 
     def remove(self) -> None:

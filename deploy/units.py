@@ -78,13 +78,14 @@ def _head(options: Options, description: str, *lines: str) -> str:
 
 def _service(options: Options, verb: str) -> list[str]:
     """What all of them have: they come back whatever happens, slower and slower where systemd can."""
-    slower = ("RestartSteps=6", "RestartMaxDelaySec=30") if options.systemd >= BACKS_OFF else ()
+    slower: tuple[str, ...] = ("RestartSec=2",)
+    if options.systemd >= BACKS_OFF:
+        slower = ("RestartSec=500ms", "RestartSteps=6", "RestartMaxDelaySec=30")
     return [
         "",
         "[Service]",
         f"ExecStart={_command(options, verb)}",
         "Restart=always",
-        "RestartSec=1",
         *slower,
         *_run_folder(options),
         "OOMPolicy=continue",

@@ -16,6 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from aio.service import Hooks
+from aio.supervisor import Supervisor
 from controller.config import ControllerConfig, check_config
 from controller.main import run
 from model.errors import FlotaError, InUse, InvalidInput
@@ -73,6 +75,31 @@ async def test_api_answers_on_the_socket_and_the_fleet_survives_a_restart(tmp_pa
     assert isinstance(first, dict) and isinstance(second, dict) and isinstance(found, list)
     assert second["fleet_id"] == first["fleet_id"]
     assert {n["network"]["spec"]["name"] for n in found} == {"blue", "bridge"}
+
+
+async def certificate_of(settings: ControllerConfig) -> bytes:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection("127.0.0.1", settings.port, ssl=context)
+    found: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return found
+
+
+async def test_reload_has_new_connections_served_with_a_new_certificate(tmp_path: Path) -> None:
+    settings = config(tmp_path, free_port())
+    hooks = Hooks()
+    changed = msgspec.structs.replace(settings, listen="127.0.0.2")
+    async with Supervisor("test") as supervisor:
+        supervisor.start("controller", lambda: run(settings, hooks=hooks, reread=lambda: changed))
+        await asyncio.wait_for(hooks.ready.wait(), 60)
+        before = await certificate_of(settings)
+        assert hooks.reload is not None
+        assert await hooks.reload() == "a new certificate; with the next start: listen"
+        assert await certificate_of(settings) != before
+        await asyncio.wait_for(hooks.heart(), 10)
 
 
 async def test_second_controller_on_one_folder_is_refused(tmp_path: Path) -> None:

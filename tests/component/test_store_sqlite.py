@@ -125,6 +125,8 @@ async def test_writer_that_meets_the_unforeseen_refuses_all_and_can_be_closed(tm
         for _ in range(2):
             with pytest.raises(Unavailable, match="store failed: never seen before"):
                 await store.commit(Txn(puts=(service("a"),)))
+        with pytest.raises(Unavailable, match="store failed"):
+            await store.beat()  # the watchdog hears no more of it
         await store.close()
 
 

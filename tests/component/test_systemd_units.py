@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aio.sdnotify import booted
+from aio.processes import booted
 from cli import remembered
 from cli.systemd import Systemd, program
 from deploy import units
@@ -148,6 +148,8 @@ def test_down_stops_what_is_ours_and_purge_takes_it_away(host: Host) -> None:
     host.units.start("agent")
     host.units.start("controller")
     assert host.units.stop(["agent", "controller"]) == ["agent", "controller"]
+    host.systemctl.said.clear()
+    assert host.units.stop(["agent"]) == [] and f"stop {AGENT}" in host.systemctl.said, "it may be restarting"
     assert host.systemctl.enabled == {AGENT, CONTROLLER} and host.systemctl.active == {PROCESSES}
     host.units.remove()
     assert host.systemctl.enabled == host.systemctl.active == set()

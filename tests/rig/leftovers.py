@@ -9,6 +9,7 @@ from deploy.rig.qemu import QemuRig
 from deploy.rig.vagrant import VagrantRig
 from tests.provision.conftest import RIG as BARE_RIG
 from tests.rig.conftest import RIG
+from tests.support.systemdhost import end_left
 
 if __name__ == "__main__":
     for name in {RIG, BARE_RIG}:
@@ -16,3 +17,4 @@ if __name__ == "__main__":
         NetnsRig(name, disk=run / "no-disk", run=run).down()
     QemuRig(RIG, image=None).down()
     VagrantRig(RIG, image=None, box=None).down()
+    end_left(RIG)

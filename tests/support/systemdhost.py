@@ -67,7 +67,7 @@ class SystemdHost:
 
     def __init__(self, name: str, disk: Path) -> None:
         self._name, self._disk = name, disk
-        self._cgroup = Path(_hierarchy(), f"flota-{name}")
+        self._cgroup = cgroup_of_host(name)
         self._process: subprocess.Popen[bytes] | None = None
         self._init = 0
 
@@ -84,7 +84,8 @@ class SystemdHost:
             _DROPIN.format(tree=tree, mark=mark, files=files)
         )
         (self._disk / "units/multi-user.target").write_text(_TARGET)
-        self._cgroup.mkdir(exist_ok=True)
+        end_left(self._name)
+        self._cgroup.mkdir()
         script = (
             f"echo $$ >{self._cgroup}/cgroup.procs; exec unshare --mount --pid --uts --ipc --net --cgroup"
         )
@@ -106,7 +107,7 @@ class SystemdHost:
             os.kill(self._init, signal.SIGKILL)
         self._process.wait(20)
         self._process = None
-        wait_until(self._empty, deadline=20, what="the cgroups' end")
+        end_left(self._name)
 
     def run(self, *argv: str, check: bool = True, timeout: float = 120.0) -> str:
         """A program's output on the host."""
@@ -150,12 +151,6 @@ class SystemdHost:
             raise AssertionError(f"systemd ended: {(self._disk / 'boot.log').read_text()[-2000:]}")
         return self.run("systemctl", "is-system-running", check=False).strip() in ("running", "degraded")
 
-    def _empty(self) -> bool:
-        for path, _, _ in os.walk(self._cgroup, topdown=False):
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
-        return not self._cgroup.exists()
-
 
 @contextlib.contextmanager
 def systemd_host(name: str, disk: Path) -> Iterator[SystemdHost]:
@@ -168,8 +163,25 @@ def systemd_host(name: str, disk: Path) -> Iterator[SystemdHost]:
         host.crash()
 
 
-def _hierarchy() -> str:
-    return next(path for path in HIERARCHIES if os.path.exists(f"{path}/cgroup.procs"))
+def cgroup_of_host(name: str) -> Path:
+    top = next(path for path in HIERARCHIES if os.path.exists(f"{path}/cgroup.procs"))
+    return Path(top, f"flota-{name}-init")
+
+
+def end_left(name: str) -> None:
+    """What is left of a host, of this run or one that was stopped: all its processes, and their cgroups."""
+    cgroup = cgroup_of_host(name)
+    if not cgroup.exists():
+        return
+    (cgroup / "cgroup.kill").write_text("1")
+
+    def gone() -> bool:
+        for path, _, _ in os.walk(cgroup, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+        return not cgroup.exists()
+
+    wait_until(gone, deadline=20, what="the end of its cgroups")
 
 
 def _only_child(process: subprocess.Popen[bytes] | None) -> int:

@@ -162,6 +162,8 @@ PURE = [
     "deploy/findings.py",
     "deploy/steps.py",
     "deploy/software.py",
+    "deploy/units.py",
+    "deploy/openrc.py",
     "cli/render.py",
     "cli/parse/*.py",
 ]

@@ -4,7 +4,6 @@ after a reboot."""
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -15,18 +14,19 @@ import pytest
 
 from deploy.busybox import root_tar
 from deploy.units import AGENT, CONTROLLER, PROCESSES
+from tests.rig.conftest import RIG
+from tests.support import census
 from tests.support.systemdhost import SystemdHost, systemd_host
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(300)]
 FLOTA = str(Path(sys.executable).with_name("flota"))
-RIG = os.environ.get("FLOTA_RIG", "sd")
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemdHost]:
     folder = tmp_path_factory.mktemp("systemd")
-    with systemd_host(f"{RIG}-init", folder) as host:
+    with census.unchanged(), systemd_host(RIG, folder) as host:
         host.flota("up", "--name", "sd1")
         tar = folder / "lib" / "root.tar"
         tar.write_bytes(root_tar())
@@ -264,6 +264,12 @@ def test_supervisor_that_an_agent_had_started_makes_way_for_the_unit(host: Syste
     assert host.run("cat", "/run/flota/agent/names/pid") == resolver
 
 
+def assert_works(host: SystemdHost, run: str) -> None:
+    for unit in (AGENT, CONTROLLER, PROCESSES):
+        assert host.show(unit, "ActiveState") == "active"
+    assert "ready" in host.run(FLOTA, "-H", f"unix://{run}/flota.sock", "node", "ls")
+
+
 @pytest.mark.parametrize(
     ("root", "run"), [("/var/lib/flota/a b%", "/run/x/flota"), ("/var/lib/flota/c", "/tmp/run")]
 )
@@ -271,12 +277,10 @@ def test_folders_of_ones_own_choice_are_good_over_a_reboot(host: SystemdHost, ro
     host.flota("down", "--purge")
     places = ("--root", root, "--run", run)
     host.flota("up", "--name", "sd1", *places)
-    for _ in range(2):
-        for unit in (AGENT, CONTROLLER, PROCESSES):
-            assert host.show(unit, "ActiveState") == "active"
-        assert "ready" in host.run(FLOTA, "-H", f"unix://{run}/flota.sock", "node", "ls")
-        host.crash()
-        host.boot()
+    assert_works(host, run)
+    host.crash()
+    host.boot()
+    assert_works(host, run)
     said = host.flota("up", check=False)
     assert "flota-controller.service serves" in said and root in said
     host.flota("down", "--purge", *places)
