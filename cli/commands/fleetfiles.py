@@ -1,4 +1,7 @@
-"""`flota fleet export` and `import`: a fleet's specs as files that people keep under version control."""
+"""What `flota fleet export` and `import` do: a fleet's specs as files, kept under version control.
+
+Loaded when one of them runs: all specs and their rules are a tenth of a second.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
-
 from cli import render
-from cli.context import App, out, pass_app, segment
+from cli.context import App, out, segment
 from cli.parse.fleetfiles import (
     MARK,
     Change,
@@ -49,12 +50,8 @@ INGRESS = "ingress"
 MOST = 64 << 20
 
 
-@click.command("export")
-@click.argument("where", metavar="[DIR|-]", required=False, default="-")
-@pass_app
 def export(app: App, where: str) -> None:
-    """Write what people asked this fleet for (settings, networks, volumes, policies, services, containers
-    that are labelled flota.export) as YAML: a file each in the folder DIR, or all to stdout."""
+    """Write them to a folder, or with `-` to stdout."""
     found = _present(app)
     if where == "-":
         sys.stdout.write(document(found))
@@ -70,13 +67,9 @@ def export(app: App, where: str) -> None:
         sys.stderr.write(f"flota: {render.clean(words)}\n")
 
 
-@click.command("import")
-@click.option("--dry-run", is_flag=True, help="Only show what would change")
-@click.argument("where", metavar="DIR|-")
-@pass_app
-def import_(app: App, where: str, dry_run: bool) -> None:
-    """Make this fleet as the files say: what is missing is made, what differs is changed, what they don't
-    name is left alone. Done twice, the second time changes nothing."""
+def import_(app: App, where: str, *, dry_run: bool) -> None:
+    """Make the fleet as the files of a folder say, or with `-` stdin. Raises InvalidInput with all that is
+    wrong; nothing is done then."""
     stdin = where == "-"
     want = from_document("stdin", sys.stdin.read()) if stdin else from_files(_read_folder(Path(where)))
     have = _present(app, every=True)

@@ -6,7 +6,6 @@ import json
 
 import click
 
-from cli.commands.fleetfiles import export, import_
 from cli.context import App, out, pass_app, segment
 from cli.render import clean
 from model.api import UpdateSettings
@@ -88,8 +87,27 @@ def settle(app: App) -> None:
     app.call("POST", "/v1/recovery/settle")
 
 
-fleet.add_command(export)
-fleet.add_command(import_)
+@fleet.command("export")
+@click.argument("where", metavar="[DIR|-]", required=False, default="-")
+@pass_app
+def export(app: App, where: str) -> None:
+    """Write what people asked this fleet for (settings, networks, volumes, policies, services, containers
+    that are labelled flota.export) as YAML: a file each in the folder DIR, or all to stdout."""
+    from cli.commands import fleetfiles
+
+    fleetfiles.export(app, where)
+
+
+@fleet.command("import")
+@click.option("--dry-run", is_flag=True, help="Only show what would change")
+@click.argument("where", metavar="DIR|-")
+@pass_app
+def import_(app: App, where: str, dry_run: bool) -> None:
+    """Make this fleet as the files say: what is missing is made, what differs is changed, what they don't
+    name is left alone. Done twice, the second time changes nothing."""
+    from cli.commands import fleetfiles
+
+    fleetfiles.import_(app, where, dry_run=dry_run)
 
 
 def _range(text: str) -> tuple[int, int] | None:

@@ -108,6 +108,14 @@ def test_backup_to_a_folder_keeps_the_newest_of_this_fleet_and_what_is_none(
     assert b"is no folder" in refused.stderr
 
 
+def test_fleet_that_was_never_restored_waits_for_nobody(fleet: ServedFleet) -> None:
+    assert fleet.ok("fleet", "recovery") == "all hosts have told what they know\n"
+    assert fleet.ok("fleet", "recovery", "--format", "json") == "{}\n"
+    for words in (("settle",), ("admit", "n9"), ("recovery", "--format", "xml")):
+        refused = fleet.flota("fleet", *words)
+        assert refused.returncode == 1 and refused.stderr.startswith(b"flota: ")
+
+
 def test_restore_makes_a_state_once_and_touches_none_that_is_there(tmp_path: Path) -> None:
     backup, folder = made(tmp_path), tmp_path / "root" / "controller"
     told = restore(backup, folder, 5e9)

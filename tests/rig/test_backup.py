@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from bench.http import Api
+from deploy.busybox import root_tar
 from deploy.fleet import PORT, Fleet
 from model.whereabouts import joined
 from tests.rig.conftest import IMAGE, running
@@ -165,6 +166,31 @@ def test_a_restored_controller_keeps_what_stands_on_hosts_though_it_is_newer(
     assert own.flota("n2", "exec", "beside", "wget", "-qO-", f"http://{target}/").strip() == "ok"
     made = own.flota("n2", "run", "-d", "--name", "fresh", "--network", "new", "--node", "n3", IMAGE, *SLEEP)
     assert made.strip()
+
+
+def test_a_controller_whose_disk_is_lost_is_restored_in_its_place(own: Fleet, tmp_path: Path) -> None:
+    """Agents find it where it was; `up` is all that is left to do. A host that joined since knocks."""
+    file = str(tmp_path / "plain")
+    own.flota("n1", "backup", "--insecure-plain", file)
+    own.rig.boot("n4")
+    own.join("n4")
+    own.wait_ready(4)
+    own.flota("n1", "run", "-d", "--name", "fresh", "--node", "n3", "--network", "old", IMAGE, *SLEEP)
+    own.load_everywhere(IMAGE, root_tar())
+    own.flota("n1", "run", "-d", "--name", "joined", "--node", "n4", IMAGE, *SLEEP)
+    before = runs(own, "n1")
+    kill_controller(own, "n1")
+    own.rig.exec("n1", ["rm", "-r", "/var/lib/flota/controller"])
+    own.flota("n1", "restore", file)
+    own.flota("n1", "up")
+    wait_until(
+        lambda: "n4 (" in own.flota("n1", "fleet", "recovery"), deadline=30, what="the host that is not in it"
+    )
+    own.flota("n1", "fleet", "admit", "n4")
+    wait_until(lambda: runs(own, "n1") == before, deadline=30, what="all that ran")
+    own.wait_ready(4)
+    assert "all hosts have told what they know" in own.flota("n1", "fleet", "recovery")
+    assert "all hosts have told" not in refusal(own, "n1", "fleet", "settle")
 
 
 def test_a_controller_of_older_state_is_obeyed_by_no_host(own: Fleet, tmp_path: Path) -> None:
