@@ -46,6 +46,11 @@ class VmFleet(CommandLine[KeepingRig]):
         done = self.operator("host", "add", "-f", str(inventory), *words, timeout=timeout)
         return checked(done).stdout.decode()
 
+    def patient(self, lost_after: float) -> None:
+        """The controller bears with hosts as slow as emulated ones on a busy machine."""
+        self.flota("n1", "up", "--lost-after", str(lost_after), timeout=300)
+        self.rig.exec("n1", ["systemctl", "restart", "flota-controller"], timeout=300)
+
     def bundle(self, tree: Path = TREE) -> None:
         """What is to be installed, made here, where an index of packages is reached."""
         argv = [*self._python(tree), "-c", BUNDLE, str(self._cache / "flota/bundles")]

@@ -82,6 +82,13 @@ DRIVERS = (click.option("--network-driver", multiple=True, help="A third party's
 CONTROLLER = (
     click.option("--port", default=0, type=click.IntRange(0, 65535), help=f"TCP port; {PORT} without"),
     click.option("--listen", default="", help="Address to listen on; all without"),
+    click.option(
+        "--lost-after",
+        default=0.0,
+        type=click.FloatRange(0, 3600),
+        metavar="SECONDS",
+        help="A host silent for so long is lost: its services are replaced; 3 without",
+    ),
 )
 
 
@@ -240,6 +247,7 @@ def controller(root: str, run_: str, detach: bool, **flags: Any) -> None:
 
 def _controller_config(root: str, run: str, flags: dict[str, Any]) -> ControllerConfig:
     from controller.config import ControllerConfig
+    from controller.liveness import patient
 
     return ControllerConfig(
         state_dir=f"{root}/controller",
@@ -250,6 +258,7 @@ def _controller_config(root: str, run: str, flags: dict[str, Any]) -> Controller
         names=("127.0.0.1", "localhost"),
         network_drivers=tuple(flags["network_driver"]),
         log_level=flags["log_level"],
+        liveness=patient(flags["lost_after"]),
     )
 
 
@@ -310,7 +319,7 @@ def _start_unit(name: str, root: str, run: str, flags: dict[str, Any]) -> None:
 def controller_words(flags: dict[str, Any]) -> list[str]:
     """All that a controller can be told: what it isn't, it takes from what is remembered."""
     words = ["--port", str(flags["port"]), "--listen", flags["listen"], "--address", _advertised(flags)]
-    words += ["--log-level", flags["log_level"]]
+    words += ["--log-level", flags["log_level"], "--lost-after", str(flags["lost_after"])]
     return words + _each("--network-driver", flags["network_driver"])
 
 

@@ -82,6 +82,7 @@ def test_controller_in_the_background_is_told_its_own_address_or_else_its_hosts(
         "network_driver": (),
         "controller_address": "",
         "log_level": "",
+        "lost_after": 20.0,
     }
     for more, address in (
         ({}, ""),

@@ -26,6 +26,8 @@ RIG = os.environ.get("FLOTA_RIG", "rt")
 DRIVER = os.environ.get("FLOTA_VM_RIG", "qemu")
 BOX = Path(os.environ.get("FLOTA_VM_BOX", "/var/cache/flota-rig/flota-rig.box"))
 FLEET = "fleet"
+LOST_AFTER = 20.0
+"""Seconds: an emulated host on a busy machine may well say nothing for three."""
 STANDING = os.environ.get("FLOTA_VM_STANDING", "")
 
 
@@ -85,6 +87,8 @@ def provisioned(
     done = folder / "provisioned"
     if not done.exists():
         guests.reset()
+        made.provision(HOSTS[:1])
+        made.patient(LOST_AFTER)
         made.provision(HOSTS)
         wait_states(made, **dict.fromkeys(HOSTS, "ready"))
         made.load_everywhere(IMAGE, root_tar())
