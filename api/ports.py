@@ -17,6 +17,7 @@ from model.api import (
     CreateVolume,
     DisconnectNetwork,
     FleetInfo,
+    HostAway,
     HostInfo,
     ImageInfo,
     ImageRemoved,
@@ -146,6 +147,8 @@ class ControllerPort(Protocol):
     def get_host(self, ref: str) -> HostInfo: ...
 
     async def update_host(self, ref: str, request: UpdateHost) -> HostInfo: ...
+
+    async def expect_away(self, ref: str, request: HostAway) -> None: ...
 
     async def remove_host(self, ref: str, *, force: bool) -> None: ...
 

@@ -27,9 +27,14 @@ class App:
         self._client: Client | None = None
 
     @property
+    def elsewhere(self) -> str:
+        """The endpoint that commands are for in place of the operator's own fleet; empty: for that."""
+        return self._host or default_endpoint()
+
+    @property
     def client(self) -> Client:
         if self._client is None:
-            endpoint, credentials = self._host or default_endpoint(), self._credentials
+            endpoint, credentials = self.elsewhere, self._credentials
             if not endpoint:
                 endpoint, own = operators_fleet()
                 credentials = credentials or own

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from api.client import Client
-from cli.context import App
+from cli.context import App, segment
 from deploy.upgrade import FleetNow, NodeNow
 from model.errors import Unavailable
 
@@ -32,19 +31,19 @@ class FleetWatch:
         }
         return FleetNow(controller=info.get("release", ""), nodes=nodes)
 
+    async def expect_away(self, name: str, seconds: float) -> None:
+        await self._call(f"/v1/hosts/{segment(name)}/away", method="POST", body={"seconds": seconds})
+
     async def processes(self, name: str) -> Mapping[str, int]:
         found = await self._call("/v1/instances", filter=[f"node={name}"])
         pids = ((one["instance"]["id"], one.get("status", {}).get("pid", 0)) for one in found)
         return {ident: pid for ident, pid in pids if pid}
 
-    async def _call(self, path: str, **query: Any) -> Any:
+    async def _call(self, path: str, *, method: str = "GET", **query: Any) -> Any:
         async with self._turn:
             try:
                 async with asyncio.timeout(DEADLINE):
-                    return await asyncio.to_thread(self._client().call, "GET", path, **query)
+                    return await asyncio.to_thread(self._app.client.call, method, path, **query)
             except TimeoutError:
                 self._app.forget_client()  # its connection hangs, with a thread that waits on it
                 raise Unavailable(f"the fleet does not answer within {DEADLINE:g} s") from None
-
-    def _client(self) -> Client:
-        return self._app.client

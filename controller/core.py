@@ -20,6 +20,8 @@ from aio.supervisor import Supervisor
 from controller import ingress
 from controller.arrivals import Arrivals
 from controller.commands import networks as network_commands
+from controller.commands.find import find_host
+from controller.commands.hosts import away_problems
 from controller.committer import Committer
 from controller.departures import Departures
 from controller.directory import Memberships, instances_of
@@ -42,6 +44,7 @@ from controller.snapshot import Change, Cluster, Key
 from controller.statuses import Statuses
 from controller.store.base import Store
 from controller.views import affected, carriers
+from model.api import HostAway
 from model.directory import Directory
 from model.errors import NotFound
 from model.ids import HostId, IdSource, InstanceId, NetworkId, ServiceId
@@ -243,6 +246,11 @@ class Core:
             await self._tunnels_of(host, hello.report)
         finally:  # said again, they are no news
             self.loop.reported(news)
+
+    async def expect_away(self, ref: str, request: HostAway) -> None:
+        """Not durable: a controller that starts meanwhile gives every host a fresh term."""
+        check("this is no time to be away", away_problems(request))
+        self.heartbeats.excuse(find_host(self.snapshot(), ref).id, request.seconds)
 
     async def reported(self, host: HostId, report: Report) -> None:
         check("this host reports what cannot be", report_problems(report))

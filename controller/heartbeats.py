@@ -56,7 +56,7 @@ class Heartbeats:
         now = self._clock.monotonic()
         known = self.contacts.get(host, Contact(seen=now))
         back = now if was_lost else known.back_at
-        self.contacts[host] = replace(known, seen=now, connected=True, back_at=back)
+        self.contacts[host] = replace(known, seen=now, connected=True, back_at=back, excused_until=0.0)
         self._bell.ring()
 
     def pong(self, host: HostId, *, recorded: HostState) -> None:
@@ -65,6 +65,13 @@ class Heartbeats:
             self.contacts[host] = replace(known, seen=self._clock.monotonic())
             if recorded is HostState.UNKNOWN:
                 self._bell.ring()
+
+    def excuse(self, host: HostId, seconds: float) -> None:
+        """It will be silent for so long at most, while its agent is started again; that is no loss."""
+        now = self._clock.monotonic()
+        known = self.contacts.get(host, Contact(seen=now))
+        self.contacts[host] = replace(known, excused_until=now + seconds)
+        self._bell.ring()
 
     def gone(self, host: HostId) -> None:
         """Its connection ended."""

@@ -52,6 +52,11 @@ class Contact(Struct):
     """When it was found lost, within the flap window."""
     back_at: float = 0.0
     """When it last came back from being lost."""
+    excused_until: float = 0.0
+    """Its silence until then was announced: its agent is started again. A new session ends that."""
+
+
+NOBODY = Contact(seen=0.0)
 
 
 class Verdict(Struct):
@@ -80,8 +85,11 @@ def assess(
     judged = {host: record for host, record in hosts.items() if record.state is not HostState.JOINING}
     silence = {host: _silence(contacts.get(host), policy, now, began) for host in judged}
     standing = [host for host in judged if judged[host].state is not HostState.LOST]
-    over = sorted(host for host in standing if silence[host] >= policy.lost_after)
-    vanishing = [host for host in standing if _away(contacts.get(host), silence[host], policy)]
+    excused = {host for host in standing if contacts.get(host, NOBODY).excused_until > now}
+    over = sorted(host for host in standing if silence[host] >= policy.lost_after and host not in excused)
+    vanishing = [
+        host for host in standing if _away(contacts.get(host), silence[host], policy) and host not in excused
+    ]
     held = _held(over, vanishing, standing, silence, policy)
     verdicts: list[Verdict] = []
     due: list[float] = []
@@ -91,12 +99,15 @@ def assess(
     for host in sorted(judged):
         if fresh and host not in contacts:
             continue  # its agent has not had the time to come back to us
-        verdict = _verdict(host, contacts.get(host), silence[host], policy, may_lose=not held)
+        may_lose = not held and host not in excused
+        verdict = _verdict(host, contacts.get(host), silence[host], policy, may_lose=may_lose)
         if verdict.state is not judged[host].state and _moves(judged[host].state, verdict.state):
             verdicts.append(verdict)
         for limit in (policy.unknown_after, policy.lost_after):
             if silence[host] < limit:
                 due.append(now + limit - silence[host])
+        if host in excused:
+            due.append(contacts[host].excused_until)
     if held and len(vanishing) < len(standing):
         due.append(now + policy.lost_after + policy.hold_for - max(silence[host] for host in over))
     return Assessment(verdicts=tuple(verdicts), next_at=min(due, default=None), held=held)

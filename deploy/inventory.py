@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from model.errors import InvalidInput, Problem
-from model.factrules import label_problems
+from model.factrules import address_fault, label_problems
 from model.spec import Struct
 from model.validate import validate_name
 from model.whereabouts import joined, parted
@@ -151,6 +151,8 @@ def check(hosts: Iterable[HostWish]) -> None:
         if wish.name:
             problems += validate_name("host", wish.name, f"{where}: name")
         problems += label_problems(wish.labels, f"{where}: labels")
+        if wish.address and (fault := address_fault(wish.address)):
+            problems.append(Problem(path=f"{where}: address", message=fault))
         if where in seen_targets:
             problems.append(Problem(path=where, message="it is named twice"))
         if wish.name and wish.name in seen_names:

@@ -66,22 +66,31 @@ class Report(Protocol):
 
 
 class Provisioner:
-    """One run. `connect` opens transports; `source` makes bundles; `dry`: only plan."""
+    """One run. `connect` opens transports; `source` makes bundles; `dry`: only plan; `patience`: seconds for
+    which a host may take to become ready."""
 
     def __init__(
-        self, connect: Connect, source: BundleSource, report: Report, *, parallel: int = 8, dry: bool = False
+        self,
+        connect: Connect,
+        source: BundleSource,
+        report: Report,
+        *,
+        parallel: int = 8,
+        dry: bool = False,
+        patience: float = READY_DEADLINE,
     ) -> None:
         self._connect = connect
         self._source = source
         self._report = report
         self._turn = asyncio.Semaphore(parallel)
         self._dry = dry
+        self._patience = patience
         self._names: dict[str, str] = {}
 
     async def add(
         self, wishes: Sequence[HostWish], fleet: FleetPort | None, founded: Founded
     ) -> list[Outcome]:
-        """The hosts' outcomes, in order. The controller, if one is among them, is first, and the others join
+        """The hosts' outcomes; the controller, if one is among them, is first, and the others join
         it; `founded` is told of it. Without one they join `fleet`."""
         first = next((wish for wish in wishes if wish.controller), None)
         if first is None:
@@ -147,7 +156,7 @@ class Provisioner:
         if made.settled:
             self._report(where, "already", made.settled)
             return self._outcome(wish, "already", made, facts)
-        running = _Run(to, wish, made, facts, fleet, self._source)
+        running = _Run(to, made, facts, fleet, self._source, self._patience)
         for step in made.steps:
             self._report(where, "working", step.what)
             await running.do(step)
@@ -225,14 +234,14 @@ class _Run:
     def __init__(
         self,
         to: Transport,
-        wish: HostWish,
         made: Plan,
         facts: Facts,
         fleet: FleetPort | None,
         source: BundleSource,
+        patience: float,
     ) -> None:
         self._to = to
-        self._wish = wish
+        self._patience = patience
         self._plan = made
         self._facts = facts
         self._fleet: FleetPort = fleet if fleet is not None else FleetOverTransport(to)
@@ -291,7 +300,7 @@ class _Run:
 
     async def _ready(self) -> None:
         """Its fleet says so. Raises DeadlineExceeded with the agent's own last words."""
-        end = time.monotonic() + READY_DEADLINE
+        end = time.monotonic() + self._patience
         state = "unknown"
         while time.monotonic() < end:
             try:
@@ -306,7 +315,7 @@ class _Run:
         said = await self._to.run(["sh", "-c", LAST_WORDS], timeout=PROBE_DEADLINE)
         words = said.text.strip()[-800:] or "it has logged nothing"
         raise DeadlineExceeded(
-            f"{self._to.host}: {self._plan.name} is not ready after {READY_DEADLINE:g} s ({state}); "
+            f"{self._to.host}: {self._plan.name} is not ready after {self._patience:g} s ({state}); "
             f"its agent's last words:\n{words}",
             hint="Run it again once that is mended",
         )

@@ -17,6 +17,7 @@ from deploy.fleetport import FleetPort
 from deploy.hostfacts import Facts
 from deploy.hostlock import changing, locked
 from deploy.provision import LOOK_EVERY, Report, look
+from deploy.roster import KnownHost
 from deploy.software import RECORD, recorded, removal
 from deploy.steps import FLOTA, FleetView, Node
 from deploy.transport import Transport, checked
@@ -31,6 +32,8 @@ class Removed(Struct):
     name: str
     packages: tuple[str, ...] = ()
     """That were installed for flota, and are there still."""
+    ended: bool = False
+    """It was the controller: there is no fleet any more."""
 
 
 class Wishes(Struct):
@@ -44,14 +47,19 @@ class Wishes(Struct):
 
 
 async def remove(
-    to: Transport, name: str, fleet: FleetPort, source: BundleSource, wishes: Wishes, report: Report
+    to: Transport,
+    known: KnownHost | None,
+    fleet: FleetPort,
+    source: BundleSource,
+    wishes: Wishes,
+    report: Report,
 ) -> Removed:
-    """`name`: as the fleet knows it; empty: as the host says. Raises FlotaError, with the host's name."""
+    """`known`: who it is; None: who it says that it is. Raises FlotaError, with the host's name."""
     async with locked(to):
         facts = await look(to)
         view = await fleet.view()
-        node = _node(to.host, facts, view, name)
-        name = node.name if node is not None else name
+        node = _node(to.host, facts, view, known)
+        name = node.name if node is not None else known.name if known is not None else ""
         if facts.controls:
             _may_end(to.host, view, wishes)
         elif node is not None:
@@ -61,13 +69,14 @@ async def remove(
             report(to.host, "working", f"the fleet forgets {node.name}")
             await fleet.remove(node.id)
         report(to.host, "removed", f"{name} is no member any more")
-        return Removed(name=name, packages=packages)
+        return Removed(name=name, packages=packages, ended=bool(facts.controls))
 
 
-def _node(host: str, facts: Facts, view: FleetView, name: str) -> Node | None:
-    """None: the fleet knows it no more, but the host has something of flota still."""
+def _node(host: str, facts: Facts, view: FleetView, known: KnownHost | None) -> Node | None:
+    """None: the fleet knows it no more, but the host has something of flota still. A host that is known can't
+    have another one drained and forgotten in its place."""
     if facts.member is None:
-        node = view.node(name) if name else None
+        node = view.node(known.host_id) if known is not None else None
         if node is None and not facts.release and not facts.opt:
             raise NotFound(f"{host}: it is no member of a fleet, and has nothing of flota")
         return node
@@ -75,6 +84,11 @@ def _node(host: str, facts: Facts, view: FleetView, name: str) -> Node | None:
         raise WrongState(
             f"{host}: it belongs to another fleet ({short(facts.member.fleet_id) or 'unknown'})",
             hint="Point FLOTA_HOST at that fleet, or run `flota down --purge` on the host",
+        )
+    if known is not None and facts.member.host_id != known.host_id:
+        raise WrongState(
+            f"{host}: it says that it is {facts.member.name or 'another host'}, not {known.name}",
+            hint="Is another machine at that address now? Say it as user@host, or: flota node rm",
         )
     return view.node(facts.member.host_id)
 

@@ -39,7 +39,8 @@ class Roster:
 
     def __init__(self, fleet_id: str, home: Path | None = None) -> None:
         self._home = home or Path(operator_home())
-        self.folder = self._home / "fleets" / short(fleet_id)
+        self._fleet = Path("fleets") / short(fleet_id)
+        self.folder = self._home / self._fleet
         self._path = self.folder / "hosts.json"
 
     @classmethod
@@ -74,6 +75,15 @@ class Roster:
         with self._changing() as before:
             self._store(host for host in before if host.name != name)
 
+    def end(self) -> None:
+        """There is no such fleet any more."""
+        link = self._home / "current"
+        with self._changing():
+            if link.is_symlink() and link.readlink() == self._fleet:
+                link.unlink()
+            for path in (self._path, self.folder / "admin.json"):
+                path.unlink(missing_ok=True)
+
     def keep_credentials(self, admin: bytes) -> None:
         """And point commands at this fleet."""
         with self._changing():
@@ -81,7 +91,7 @@ class Roster:
             link = self._home / "current"
             aside = self._home / ".current"
             aside.unlink(missing_ok=True)
-            aside.symlink_to(Path("fleets") / self.folder.name)
+            aside.symlink_to(self._fleet)
             aside.rename(link)
 
     @contextlib.contextmanager

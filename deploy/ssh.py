@@ -88,7 +88,7 @@ async def _open(
     if target.user or not settings.config:
         options["username"] = target.user or getpass.getuser()
     if target.identity:
-        options["client_keys"] = [os.path.expanduser(name) for name in target.identity]
+        options["client_keys"] = [_readable(where, os.path.expanduser(name)) for name in target.identity]
     try:
         async with asyncio.timeout(CONNECT_DEADLINE + LOGIN_DEADLINE):
             return await asyncssh.connect(target.host, **options)
@@ -107,6 +107,14 @@ async def _open(
         raise Unavailable(f"{where}: SSH can't be had there: {_reason(error)}", hint=_REACH) from error
     except ValueError as error:  # known_hosts with a line that is none
         raise InvalidInput(f"{where}: known_hosts: {error}") from error
+
+
+def _readable(where: str, identity: str) -> str:
+    try:
+        with open(identity, "rb"):
+            return identity
+    except OSError as error:
+        raise InvalidInput(f"{where}: the key {identity}: {error.strerror}") from error
 
 
 _REACH = "Check the address and the port, and that sshd runs there"
@@ -270,6 +278,8 @@ class SshTransport:
         try:
             yield
         except asyncssh.ChannelOpenError as error:
+            if self._connection.is_closed():
+                raise Unavailable(f"{self.host}: the connection broke") from error
             raise CommandFailed(f"{self.host}: sshd opens no session: {error.reason}") from error
         except (asyncssh.Error, ConnectionError) as error:
             raise Unavailable(f"{self.host}: the connection broke: {_reason(error)}") from error

@@ -20,6 +20,7 @@ from model.spec import Struct
 OUTPUT_CAP = 1 << 20
 """Bytes of each stream of a program that are kept; a host may send more."""
 CHUNK = 1 << 16
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 PUT = """set -e
 part="$1.$$"
@@ -96,8 +97,8 @@ BEAT = 10.0
 
 def shell_line(argv: Sequence[str], *, sudo: bool) -> str:
     """What a POSIX shell reads as exactly these words; in the C locale, so that what programs say can be
-    read."""
-    return shlex.join([*(("sudo", "-n", "--") if sudo else ()), "env", "LC_ALL=C", *argv])
+    read, and with the system's folders on the path: daemons started by it have it for good."""
+    return shlex.join([*(("sudo", "-n", "--") if sudo else ()), "env", "LC_ALL=C", f"PATH={PATH}", *argv])
 
 
 def put_argv(target: str, mode: int, sha256: str) -> list[str]:

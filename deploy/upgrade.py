@@ -54,6 +54,10 @@ class Watch(Protocol):
 
     async def look(self) -> FleetNow: ...
 
+    async def expect_away(self, name: str, seconds: float) -> None:
+        """The silence of that host is no loss: nothing is replaced."""
+        ...
+
     async def processes(self, name: str) -> Mapping[str, int]:
         """Running containers of a host → their processes."""
         ...
@@ -275,6 +279,11 @@ class Upgrader:
             return False
 
     async def _restart(self, host: _Host, move: Move, *, copy_for: str = "") -> None:
+        if move.daemon == "agent":
+            with contextlib.suppress(
+                FlotaError
+            ):  # a controller that can't be asked finds nothing lost either
+                await self._watch.expect_away(move.name, RESTART_DEADLINE)
         words = hostdaemons.restart(move.daemon, copy_for=copy_for)
         await checked(host.to, words, timeout=RESTART_DEADLINE, what=f"starting the {move.daemon}")
 

@@ -92,6 +92,13 @@ class UpdateHost(Struct):
     labels_remove: tuple[str, ...] = ()
 
 
+class HostAway(Struct):
+    """A host's agent is about to be started again."""
+
+    seconds: float
+    """For which its silence is no loss; 600 at most. Its next session ends that."""
+
+
 class BlockUsage(Struct):
     """How full a host's share of a subnet is. An IPv6 share has 65536 usable addresses at most."""
 

@@ -13,6 +13,7 @@ from api.streaming import lines
 from model.api import (
     CreateToken,
     FleetInfo,
+    HostAway,
     HostInfo,
     JoinReply,
     JoinRequest,
@@ -35,6 +36,10 @@ async def get_host(call: ControllerCall) -> HostInfo:
 
 async def update_host(call: ControllerCall) -> HostInfo:
     return await call.port.update_host(call.ref(), call.body_as(UpdateHost))
+
+
+async def expect_away(call: ControllerCall) -> None:
+    await call.port.expect_away(call.ref(), call.body_as(HostAway))
 
 
 async def remove_host(call: ControllerCall) -> None:

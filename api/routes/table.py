@@ -71,6 +71,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/hosts/{ref}", fleet.get_host, "One host", reply=m.HostInfo),
     _C("PATCH", "/v1/hosts/{ref}", fleet.update_host, "Change a host's availability or labels", "command",
        body=m.UpdateHost, reply=m.HostInfo),
+    _C("POST", "/v1/hosts/{ref}/away", fleet.expect_away, "Announce that a host's agent is started again",
+       "command", body=m.HostAway),
     _C("DELETE", "/v1/hosts/{ref}", fleet.remove_host, "Remove a host from the fleet", "command", query=q.Force),
     _C("POST", "/v1/tokens", fleet.create_token, "A token for hosts to join with", "command", body=m.CreateToken,
        body_optional=True, reply=m.TokenCreated),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import render
-from cli.context import App, format_option, out, pass_app, show
+from cli.context import App, format_option, operators_fleet, out, pass_app, show
 from cli.render import Column
 from model.errors import CommandFailed, InvalidInput, NotFound
 from model.spec import Struct
@@ -102,7 +102,16 @@ def add(app: App, hosts: tuple[str, ...], **flags: Any) -> None:
     _tell(outcomes, flags["format_"])
     _end(outcomes)
     if not flags["dry_run"] and any(wish.controller for wish in wanted) and not flags["format_"]:
-        out("The fleet is up, and commands of this machine are for it: flota node ls")
+        out(_founded(app))
+
+
+def _founded(app: App) -> str:
+    """What to type next."""
+    endpoint, credentials = operators_fleet()
+    if app.elsewhere:
+        words = f"flota -H {endpoint} --credentials {credentials} node ls"
+        return f"The fleet is up. Commands of this machine are for {app.elsewhere} still; for it: {words}"
+    return "The fleet is up, and commands of this machine are for it: flota node ls"
 
 
 def _wanted(hosts: Sequence[str], flags: dict[str, Any]) -> tuple[HostWish, ...]:
@@ -259,10 +268,13 @@ async def _rm(app: App, ref: str, flags: dict[str, Any], table: Any) -> Any:
             packages=flags["packages"],
             drain_timeout=parse_duration(flags["drain_timeout"]),
         )
-        removed = await remove(to, known.name if known else "", fleet, OwnBundles(), wishes, table)
+        removed = await remove(to, known, fleet, OwnBundles(), wishes, table)
     finally:
         await to.close()
-    roster.forget(removed.name)
+    if removed.ended:
+        roster.end()
+    else:
+        roster.forget(removed.name)
     return removed
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from controller.commands.find import find_host
 from controller.plan import Item, Plan, delete, put
 from controller.snapshot import Cluster
-from model.api import JoinRequest, UpdateHost
+from model.api import HostAway, JoinRequest, UpdateHost
 from model.errors import AlreadyExists, Problem, Unauthenticated, WrongState
 from model.events import Event
 from model.factrules import address_fault, label_problems
@@ -18,6 +18,8 @@ from model.records import Host, JoinToken
 from model.spec import HostSpec
 from model.status import HostFacts, HostState
 from model.validate import check, validate_name
+
+MOST_AWAY = 600.0
 
 
 def update(cluster: Cluster, ref: str, request: UpdateHost, now: float) -> Plan:
@@ -33,6 +35,11 @@ def update(cluster: Cluster, ref: str, request: UpdateHost, now: float) -> Plan:
         return Plan(subject=host.id)
     event = _event(host, "update", now, availability=str(availability))
     return Plan(items=(put(replace(host, spec=spec), "changed by hand"),), events=(event,), subject=host.id)
+
+
+def away_problems(request: HostAway) -> Iterator[Problem]:
+    if not 0 <= request.seconds <= MOST_AWAY:
+        yield Problem(path="seconds", message=f"{request.seconds:g} is not between 0 and {MOST_AWAY:g}")
 
 
 def remove(cluster: Cluster, ref: str, *, force: bool, now: float) -> Plan:

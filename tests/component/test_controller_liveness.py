@@ -13,8 +13,8 @@ from controller.plan import Plan, put
 from controller.snapshot import Cluster
 from controller.store.base import ChangeLog, Txn
 from controller.store.memory import MemoryStore
-from model.api import CreateInstance
-from model.errors import Forbidden
+from model.api import CreateInstance, HostAway
+from model.errors import Forbidden, InvalidInput
 from model.ids import HostId
 from model.records import Desired
 from model.spec import ContainerSpec, Replicated, ServiceSpec
@@ -136,6 +136,26 @@ async def serving_four(clock: VirtualClock, f: Fleet) -> None:
     await clock.advance(0.2)
     await f.controller.create_service(SPEC)
     await clock.advance(1.0)
+
+
+async def test_host_whose_absence_was_announced_keeps_its_containers_and_its_return_ends_that() -> None:
+    clock = VirtualClock()
+    async with fleet(*(make_host(n) for n in (1, 2, 3, 4)), clock=clock) as f:
+        await serving_four(clock, f)
+        host = f.controller.locate_host("host4")
+        before = set(f.controller.snapshot().instances)
+        await f.controller.expect_away("host4", HostAway(seconds=60))
+        await f.agents[host].channel.close()
+        await clock.advance(30)
+        assert state(f, 4) is HostState.UNKNOWN
+        await f.connect(host)
+        await clock.advance(1)
+        assert state(f, 4) is HostState.READY and set(f.controller.snapshot().instances) == before
+        await f.agents[host].channel.close()
+        await clock.advance(4)
+        assert state(f, 4) is HostState.LOST, "of that once alone it was told"
+        with pytest.raises(InvalidInput, match="seconds: 601 is not between"):
+            await f.controller.expect_away("host4", HostAway(seconds=601))
 
 
 async def test_second_machine_with_a_hosts_certificate_is_turned_away_while_the_first_answers() -> None:

@@ -31,7 +31,7 @@ mkdir -p /run/own /run/sshd
 mount -t tmpfs -o mode=755 own /run/own
 mkdir /run/own/usr
 mount --bind /usr /run/own/usr
-for dir in etc usr var/lib/dpkg var/lib/apt; do
+for dir in etc usr var/lib/dpkg var/lib/apt var/cache var/log; do
   mkdir -p "/run/own/upper/$dir" "/run/own/work/$dir"
   mount -t overlay -o "lowerdir=/$dir,upperdir=/run/own/upper/$dir,workdir=/run/own/work/$dir" own "/$dir"
 done
@@ -63,6 +63,7 @@ APT_GET = r"""#!/bin/sh
 echo "$*" >>/run/own/apt-get.log
 [ -e /run/own/apt-fails ] && { echo "E: Unable to locate package" >&2; exit 100; }
 case " $* " in *" install "*) ;; *) exit 0 ;; esac
+while [ -e /run/own/apt-hangs ]; do sleep 0.1; done
 while read -r path; do cp -a "/run/own/usr/$path" "/usr/$path"; done </run/own/lacked
 """
 
@@ -143,7 +144,7 @@ class BareHosts:
         """As `flota`, still running."""
         argv = ["nsenter", f"--net=/run/netns/{self.rig.name}-sw", *self._operator(None), FLOTA, *words]
         return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
 
     def _operator(self, env: Mapping[str, str] | None) -> list[str]:
@@ -161,6 +162,12 @@ class BareHosts:
             f"flota {shlex.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
         )
         return done.stdout
+
+    def outside(self, *argv: str) -> str:
+        """What a program says on the operator's machine."""
+        done = self.rig.outside(argv)
+        assert done.returncode == 0, f"{shlex.join(argv)}: {done.returncode} {done.stderr.decode()}"
+        return done.stdout.decode()
 
     def nodes(self) -> dict[str, dict[str, Any]]:
         """What the operator's fleet says of its hosts, by name."""

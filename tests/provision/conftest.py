@@ -18,9 +18,10 @@ RIG = os.environ.get("FLOTA_RIG", "pv")
 
 
 @contextmanager
-def bare(folder: Path, count: int) -> Iterator[BareHosts]:
-    run = Path(f"/run/flota-{RIG}")
-    rig = NetnsRig(RIG, disk=folder / "disk", run=run)
+def bare(folder: Path, count: int, name: str = "") -> Iterator[BareHosts]:
+    """`name` sets one apart from another that stands at the same time."""
+    run = Path(f"/run/flota-{RIG}{name}")
+    rig = NetnsRig(f"{RIG}{name}", disk=folder / "disk", run=run)
     rig.down()
     home = folder / "operator"
     home.mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from deploy.bundle import Bundle
 from tests.provision.barehosts import LACKED, BareHosts
 from tests.provision.cutter import DIED, KINDS
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
 PYTHON = ("bin/python3", "bin/python3.11")
@@ -159,3 +161,43 @@ def test_add_of_eight_hosts_at_once_makes_them_all_members(fleet: BareHosts) -> 
     assert results == dict.fromkeys(names, "added")
     nodes = fleet.nodes()
     assert {nodes[name]["host"]["state"] for name in names} == {"ready"}
+
+
+@pytest.mark.slow
+def test_add_over_a_link_that_dies_is_told_soon_and_goes_on_when_it_is_back(fleet: BareHosts) -> None:
+    (host,) = fleet.another()
+    fleet.bereave(host)
+    fleet.sh(host, "touch /run/own/apt-hangs")
+    first = fleet.began("host", "add", fleet.root(host))
+    log = "cat /run/own/apt-get.log"
+    wait_until(lambda: "install" in fleet.sh(host, log, check=False), deadline=60, what="apt-get")
+    fleet.rig.cut(host)
+    _, said = first.communicate(timeout=90)
+    assert first.returncode == 1 and b"the connection broke" in said
+    fleet.rig.heal(host)
+    done = fleet.flota("host", "add", fleet.root(host))
+    assert done.returncode == 1 and "is provisioning this host now" in done.stderr
+    fleet.sh(host, "rm /run/own/apt-hangs")
+    wait_until(
+        lambda: fleet.flota("host", "add", fleet.root(host)).returncode == 0,
+        deadline=90,
+        what="the lock's end",
+        pause=2.0,
+    )
+    assert fleet.nodes()[host]["host"]["state"] == "ready"
+    installs = [line for line in fleet.sh(host, log).splitlines() if "install" in line]
+    assert len(installs) == 1
+
+
+def test_add_that_is_interrupted_ends_at_once_and_quietly(fleet: BareHosts) -> None:
+    (host,) = fleet.another()
+    fleet.bereave(host)
+    fleet.sh(host, "touch /run/own/apt-hangs")
+    running = fleet.began("host", "add", fleet.root(host))
+    log = "cat /run/own/apt-get.log"
+    wait_until(lambda: "install" in fleet.sh(host, log, check=False), deadline=60, what="apt-get")
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=20)
+    assert running.returncode == 130 and b"Traceback" not in said
+    fleet.sh(host, "rm /run/own/apt-hangs")
+    fleet.ok("host", "add", fleet.root(host))

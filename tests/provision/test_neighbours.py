@@ -74,6 +74,9 @@ def test_add_of_another_fleets_host_is_refused_and_it_stays_there(fleet: BareHos
     done = fleet.flota("host", "rm", host, env=elsewhere)
     assert done.returncode == 1 and "the fleet ends with it" in done.stderr
     assert fleet.sh(host, pids) == before
+    done = fleet.flota("host", "rm", "--force", host, env=elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert fleet.sh(host, "ls -A /opt").strip() == "" and not (tmp_path / "flota" / "current").exists()
 
 
 def test_add_while_another_operator_is_at_it_is_refused_with_his_name(fleet: BareHosts) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ pytestmark = [pytest.mark.rig, pytest.mark.timeout(400)]
 LOADS = Path(__file__).parents[1] / "rig" / "loads.py"
 SERVE = "trap 'exit 0' TERM; echo page > /www/index.html; httpd -f -p 80 -h /www & wait"
 NAMES = ("n1", "n2", "n3")
+PATIENCE_OF_HTTPD = 55
 
 
 class Site:
@@ -68,6 +70,7 @@ class Load:
     """Requests of a stranger's to the hosts' port 80 (tests/rig/loads.py)."""
 
     def __init__(self, site: Site, folder: Path) -> None:
+        self._began = 0.0
         self._stops, self._asking = [], []
         for name in NAMES:
             stop = folder / f"stop-{name}"
@@ -77,6 +80,7 @@ class Load:
             self._asking.append(subprocess.Popen(argv, stdout=subprocess.PIPE, text=True))
 
     def __enter__(self) -> Load:
+        self._began = time.time()
         for process in self._asking:
             assert process.stdout is not None and process.stdout.readline() == "up\n"
         return self
@@ -84,15 +88,19 @@ class Load:
     def __exit__(self, *_: object) -> None:
         for process in self._asking:
             process.kill()
-            process.wait()
+            process.communicate()
 
     def unharmed(self) -> None:
         for stop in self._stops:
             stop.touch()
-        for process in self._asking:
-            found: dict[str, Any] = json.loads(process.communicate(timeout=30)[0])
-            assert found["failed"] == [] and found["done"]["quick"] > 50, found
-            assert found["done"]["idle"] == 6, "connections that stood before stand still"
+        ended = [process.communicate(timeout=30)[0] for process in self._asking]
+        for said in ended:
+            found: dict[str, Any] = json.loads(said)
+            failed = [words for words in found["failed"] if not words.startswith("idle")]
+            assert failed == [] and found["done"]["quick"] > 50 and found["done"]["slow"] > 10, found
+            # a connection that says nothing is ended by busybox itself, after a minute
+            ended_early = [at for at in found["closed"] if at < self._began + PATIENCE_OF_HTTPD]
+            assert ended_early == [], "connections that stood before stand still"
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +188,7 @@ def test_release_whose_agent_does_not_start_goes_back_and_the_rest_is_not_touche
 
 
 def test_release_whose_controller_does_not_start_goes_back_with_its_store(site: Site) -> None:
-    site.done(site.tree("0.5.0"), "--all")
+    site.done(site.tree("0.3.0"), "--all")
     before, was = site.pids(), site.releases()
     site.hosts.ok("network", "create", "kept")
     done = site.upgrade(site.tree("0.6.0", "controller/main.py"), "--all")

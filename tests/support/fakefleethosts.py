@@ -93,6 +93,10 @@ class Place:
         away = not machine.agent or ("agent", machine.agent) in self.never_ready
         return NodeNow(state="lost" if away else "ready", release=machine.agent)
 
+    async def expect_away(self, name: str, seconds: float) -> None:
+        await self.look()
+        self.acts.append((name, "away"))
+
     async def processes(self, name: str) -> Mapping[str, int]:
         await self.look()
         return dict(self.machines[name].pids)

@@ -292,6 +292,9 @@ class FakeFleet(FakePolicies):
         record = Host(id=host.id, spec=self.specs[host.id], facts=host.facts(), state=state)
         return m.HostInfo(host=record, connected=host.id not in self.silent, instances=len(host.containers))
 
+    async def expect_away(self, ref: str, request: m.HostAway) -> None:
+        self.get_host(ref)
+
     async def update_host(self, ref: str, request: m.UpdateHost) -> m.HostInfo:
         ident = self.locate_host(ref)
         labels = {**self.specs[ident].labels, **request.labels_set}

@@ -52,6 +52,23 @@ def test_ended_connection_is_unknown_at_once_and_lost_only_by_silence() -> None:
     assert states(made, contacts, 2000) == {"a": HostState.UNKNOWN}
 
 
+def test_announced_silence_is_no_loss_until_it_has_lasted_longer() -> None:
+    made = hosts(a=HostState.READY, b=HostState.READY, c=HostState.READY)
+    for now, verdict in ((2059.9, HostState.UNKNOWN), (2060.0, HostState.LOST)):
+        away = Contact(seen=2000, connected=False, excused_until=2060)
+        contacts = {**heard(now, b=0, c=0), HostId("a"): away}
+        assert states(made, contacts, now) == {"a": verdict}
+    found = assess(made, {**heard(2010, b=0, c=0), HostId("a"): away}, POLICY, now=2010, began=BEGAN)
+    assert found.next_at is not None and found.next_at <= 2060
+
+
+def test_announced_silences_hold_nobody_elses_loss_back() -> None:
+    made = hosts(a=HostState.READY, b=HostState.READY, c=HostState.READY)
+    away = Contact(seen=1990, connected=False, excused_until=2060)
+    contacts = {**heard(2000, b=3, c=0), HostId("a"): away}
+    assert states(made, contacts, 2000) == {"a": HostState.UNKNOWN, "b": HostState.LOST}
+
+
 def test_one_of_three_lost_proceeds_and_two_of_three_are_held() -> None:
     made = hosts(a=HostState.READY, b=HostState.READY, c=HostState.READY)
     assert states(made, heard(2000, a=3, b=0, c=0), 2000) == {"a": HostState.LOST}

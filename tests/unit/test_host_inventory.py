@@ -52,6 +52,7 @@ def test_words_make_the_controller_the_first_host_and_share_how_they_are_reached
         (["a"], "", {"host_key": ("MD5:aa",)}, "is no fingerprint"),
         (["a"], "", {"jump": "-x"}, "jump"),
         (["a"], "", {"name": "no name"}, "invalid host name"),
+        (["a"], "", {"address": "--purge"}, "is no address"),
     ],
 )
 def test_words_that_do_not_go_together_are_refused(

@@ -1,0 +1,109 @@
+"""The words that start a host's daemons again, run by a real shell with a program in flota's place."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from deploy import hostdaemons
+
+FLOTA = """#!/bin/sh
+echo "$*" >>"{log}"
+[ ! -e "{folder}/refuses-$1" ] || {{ echo "flota: the $1 did not start: it is broken" >&2; exit 1; }}
+"""
+
+
+class Host:
+    def __init__(self, folder: Path) -> None:
+        self.log, self.flota, self.state = folder / "log", folder / "flota", folder / "controller"
+        self.folder = folder
+        self.flota.write_text(FLOTA.format(log=self.log, folder=folder))
+        self.flota.chmod(0o755)
+        self.state.mkdir()
+
+    def run(self, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
+    def restart(self, copy_for: str = "", daemon: str = "controller") -> subprocess.CompletedProcess[str]:
+        self.log.unlink(missing_ok=True)
+        places = {"flota": str(self.flota), "state": str(self.state)}
+        return self.run(hostdaemons.restart(daemon, copy_for=copy_for, **places))  # type: ignore[arg-type]
+
+    def store(self, text: str, wal: str = "") -> None:
+        (self.state / "store.db").write_text(text)
+        (self.state / "store.db-wal").unlink(missing_ok=True)
+        if wal:
+            (self.state / "store.db-wal").write_text(wal)
+
+    def files(self) -> dict[str, str]:
+        found = (p for p in self.state.rglob("*") if p.is_file())
+        return {p.relative_to(self.state).as_posix(): p.read_text().strip() for p in found}
+
+    def put_back(self) -> None:
+        done = self.run(hostdaemons.put_back(flota=str(self.flota), state=str(self.state)))
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_restart_stops_that_daemon_alone_and_starts_it(host: Host) -> None:
+    assert host.restart(daemon="agent").returncode == 0
+    assert host.log.read_text().splitlines() == ["down --only agent", "agent --detach"]
+    assert host.files() == {}
+
+
+def test_restart_of_a_daemon_that_does_not_start_ends_in_its_words(host: Host) -> None:
+    (host.folder / "refuses-agent").touch()
+    done = host.restart(daemon="agent")
+    assert done.returncode == 1 and done.stderr.endswith("the agent did not start: it is broken\n")
+
+
+def test_daemon_that_does_not_stop_is_not_started_again(host: Host) -> None:
+    (host.folder / "refuses-down").touch()
+    assert host.restart("2-new").returncode == 1
+    assert host.log.read_text().splitlines() == ["down --only controller"] and host.files() == {}
+
+
+def test_store_is_copied_between_stop_and_start_and_kept_under_the_old_release(host: Host) -> None:
+    host.store("old", wal="log")
+    assert host.restart("2-new").returncode == 0
+    host.store("new")
+    copy = {"store.upgrading/store.db": "old", "store.upgrading/store.db-wal": "log"}
+    assert host.files() == {"store.db": "new", "store.upgrading/to": "2-new", **copy}
+    for before in ("0-older", "1-old"):
+        (host.state / "store.before-0-older").mkdir(exist_ok=True)
+        assert host.run(hostdaemons.upgraded(before, state=str(host.state))).returncode == 0
+        kept = [p.name for p in host.state.glob("store.*-*") if p.is_dir()]
+        assert kept == ["store.before-0-older"], "the second time nothing is under way"
+
+
+def test_run_that_was_cut_keeps_the_copy_of_before_the_first_attempt(host: Host) -> None:
+    host.store("old")
+    host.restart("2-new")
+    host.store("written by the new one")
+    host.restart("2-new")
+    assert host.files()["store.upgrading/store.db"] == "old"
+    host.restart("3-newer")
+    assert host.files()["store.upgrading/store.db"] == "written by the new one"
+
+
+def test_store_that_is_put_back_is_the_copy_and_nothing_of_the_new_one(host: Host) -> None:
+    host.store("old")
+    host.restart("2-new")
+    host.store("new", wal="new log")
+    (host.state / "store.db-shm").touch()
+    host.put_back()
+    assert host.files() == {"store.db": "old"}
+    assert host.log.read_text().splitlines()[-1] == "down --only controller"
+    host.put_back()
+    assert host.files() == {"store.db": "old"}, "without a copy it stays"
+
+
+def test_controller_without_a_file_of_its_own_is_started_all_the_same(host: Host) -> None:
+    assert host.restart("2-new").returncode == 0 and host.files() == {}
