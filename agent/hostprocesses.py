@@ -127,6 +127,12 @@ class FakeProcesses:
         return
 
 
+async def stop_supervisor(run: str) -> None:
+    """End the one that an agent on this run folder (that of all sockets) started, for a service manager to
+    start the next; what it kept lives on. Idempotent."""
+    await stop_process(str(Path(run) / "agent" / FOLDER))
+
+
 async def stop(run_dir: Path) -> None:
     """End the supervisor of this run folder, then what it kept, and remove their cgroup. Idempotent. Raises
     CommandFailed."""

@@ -63,7 +63,7 @@ def start(name: str, words: Sequence[str], *, log: str, socket: str) -> None:
             close_fds=True,
         )
     end = time.monotonic() + START_DEADLINE
-    while not _answers(socket):
+    while not answers(socket):
         if process.poll() is not None:
             raise Unavailable(f"the {name} did not start: {_last_words(log, begin)}")
         if time.monotonic() > end:
@@ -86,7 +86,7 @@ def stop(run: str, name: str) -> bool:
     return True
 
 
-def _answers(path: str) -> bool:
+def answers(path: str) -> bool:
     import socket
 
     with socket.socket(socket.AF_UNIX) as probe:
@@ -98,8 +98,20 @@ def _answers(path: str) -> bool:
 
 
 def _last_words(log: str, begin: int) -> str:
-    with open(log, "rb") as file:
-        file.seek(begin)
-        lines = file.read().decode(errors="replace").strip().splitlines()
-    said = [line.removeprefix("flota: ") for line in lines if line.startswith("flota: ")]
-    return (said or lines or ["it said nothing"])[-1]
+    lines = _lines(log, begin)
+    return own_words(log, begin) or (lines or ["it said nothing"])[-1]
+
+
+def own_words(log: str, begin: int) -> str:
+    """The last that flota itself said in a log from `begin` on as it gave up; empty if it did not."""
+    said = [line.removeprefix("flota: ") for line in _lines(log, begin) if line.startswith("flota: ")]
+    return said[-1] if said else ""
+
+
+def _lines(log: str, begin: int) -> list[str]:
+    try:
+        with open(log, "rb") as file:
+            file.seek(begin)
+            return file.read().decode(errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        return []

@@ -14,14 +14,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from aio.sdnotify import booted as runs
+from aio.sdnotify import booted
 from deploy import units
 from model.errors import CommandFailed, InUse, Unavailable
 
 START_DEADLINE = 150.0
 """Seconds; systemd itself gives up on a start after TimeoutStartSec."""
 COMMAND_DEADLINE = 60.0
-__all__ = ["Systemd", "program", "runs", "version"]
 Call = Callable[[Sequence[str], float], "subprocess.CompletedProcess[str]"]
 """Runs a program for at most so many seconds."""
 
@@ -34,6 +33,11 @@ def call(argv: Sequence[str], deadline: float) -> subprocess.CompletedProcess[st
         raise Unavailable(f"`{' '.join(argv)}` does not end within {deadline:g} s") from error
     except OSError as error:
         raise Unavailable(f"{argv[0]} cannot be run: {error.strerror}") from error
+
+
+def runs() -> bool:
+    """Whether daemons are to be units: systemd is the init, and nobody has said that they should not be."""
+    return os.environ.get("FLOTA_SYSTEMD", "") != "0" and booted()
 
 
 def program(of: str = sys.prefix) -> tuple[str, ...]:
@@ -49,6 +53,8 @@ def program(of: str = sys.prefix) -> tuple[str, ...]:
 
 class Systemd:
     """`top` is what the units' paths are below, for tests."""
+
+    logs = "journalctl -u 'flota-*'"
 
     def __init__(self, root: str, run: str, *, call: Call = call, top: str = "/") -> None:
         self._root, self._run, self._call, self._top = root, run, call, top
@@ -84,6 +90,10 @@ class Systemd:
 
     def active(self, name: str) -> bool:
         return self._installed(_unit(name)) and self._asked("is-active", _unit(name))
+
+    def keeps(self) -> bool:
+        """Whether the supervisor of what outlives the agent is ours to start already."""
+        return self._installed(units.PROCESSES) and self._asked("is-active", units.PROCESSES)
 
     def reload(self, name: str) -> None:
         """Have a daemon that runs as our unit read its settings again."""

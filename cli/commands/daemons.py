@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from cli import daemon, remembered, systemd
+from cli import daemon, keptdaemons, remembered
 from cli.context import out
 from cli.parse.container import pairs
 from model.errors import AlreadyExists, Forbidden, InvalidInput
@@ -117,8 +117,7 @@ def up(root: str, run_: str, **flags: Any) -> None:
         remembered.store(root, flags)
     _start_agent(root, run_, flags)
     remembered.store(root, flags)
-    logs = "journalctl -u 'flota-*'" if systemd.runs() else f"logs in {root}/log"
-    out(f"The fleet is up: controller and agent run on this host ({logs}).")
+    out(f"The fleet is up: controller and agent run on this host ({keptdaemons.logs(root, run_)}).")
     out("")
     out("  flota node ls                      # the hosts")
     out("  flota run -it --rm IMAGE sh        # a container")
@@ -160,13 +159,8 @@ def down(root: str, run_: str, purge: bool, only: str) -> None:
     _need_root()
     if only and purge:
         raise InvalidInput("what is purged is all of it", hint="Leave out --only")
-    names = (only,) if only else DAEMONS
-    units = systemd.Systemd(root, run_) if systemd.runs() else None
-    stopped = units.stop(names) if units is not None else []
-    stopped += [name for name in names if daemon.stop(run_, name)]
+    stopped = keptdaemons.stop(root, run_, (only,) if only else DAEMONS, for_good=purge)
     if purge:
-        if units is not None:
-            units.remove()
         from agent.purge import purge as remove_everything
 
         remove_everything(f"{root}/agent", f"{run_}/agent")
@@ -221,7 +215,10 @@ def _agent_config(root: str, run: str, flags: dict[str, Any]) -> AgentConfig:
 def processes(root: str, run_: str) -> None:
     """Be the supervisor of what outlives this host's agent (in the foreground), for a service manager."""
     _need_root()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "net.supervise", f"{run_}/agent/supervise"])  # noqa: S606
+    folder = f"{run_}/agent/supervise"
+    os.makedirs(f"{run_}/agent", mode=0o711, exist_ok=True)
+    os.makedirs(folder, mode=0o750, exist_ok=True)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "net.supervise", folder])  # noqa: S606
 
 
 @click.command()
@@ -282,10 +279,8 @@ def _in_force(root: str, flags: dict[str, Any]) -> dict[str, Any]:
 def _reread(root: str) -> Callable[[], dict[str, Any]]:
     """What holds when the settings are read again: what was said to this process goes on holding."""
     context = click.get_current_context()
-    words, flags = (
-        said(context),
-        {k: v for k, v in context.params.items() if k not in ("root", "run_", "detach")},
-    )
+    places = ("root", "run_", "detach")
+    words, flags = said(context), {k: v for k, v in context.params.items() if k not in places}
     return lambda: remembered.in_force(remembered.load(root), flags, words)
 
 
@@ -296,24 +291,7 @@ def said(context: click.Context) -> set[str]:
 
 
 def _start_controller(root: str, run: str, flags: dict[str, Any]) -> None:
-    if systemd.runs():
-        _start_unit("controller", root, run, flags)
-        return
-    if daemon.alive(run, "controller"):
-        return
-    words = ["controller", "--root", root, "--run", run, *controller_words(flags)]
-    daemon.start("controller", words, log=f"{root}/log/controller.log", socket=f"{run}/flota.sock")
-
-
-def _start_unit(name: str, root: str, run: str, flags: dict[str, Any]) -> None:
-    """Under systemd a daemon has no words but what is remembered. One that was started otherwise makes way;
-    one that runs takes in what may change while it does."""
-    units = systemd.Systemd(root, run)
-    with remembered.trial(root, flags) as changed:
-        if not units.active(name):
-            daemon.stop(run, name)
-        if not units.start(name) and changed:
-            units.reload(name)
+    keptdaemons.start("controller", root, run, flags, controller_words(flags), evict=lambda: None)
 
 
 def controller_words(flags: dict[str, Any]) -> list[str]:
@@ -344,13 +322,14 @@ def _each(option: str, values: Sequence[str]) -> list[str]:
 
 
 def _start_agent(root: str, run: str, flags: dict[str, Any]) -> None:
-    if systemd.runs():
-        _start_unit("agent", root, run, flags)
-        return
-    if daemon.alive(run, "agent"):
-        return
-    words = ["agent", "--root", root, "--run", run, *agent_words(flags)]
-    daemon.start("agent", words, log=f"{root}/log/agent.log", socket=f"{run}/agent.sock")
+    def evict() -> None:
+        import asyncio
+
+        from agent.hostprocesses import stop_supervisor
+
+        asyncio.run(stop_supervisor(run))
+
+    keptdaemons.start("agent", root, run, flags, agent_words(flags), evict=evict)
 
 
 def _enroll(root: str, token: str, address: str, flags: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ next one adopts them. It has the capabilities that those need to start, and no o
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -85,8 +84,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("usage: python -m net.supervise FOLDER [--cgroup PATH]\n")
         return 2
     try:
-        os.makedirs(os.path.dirname(words[0]), mode=0o711, exist_ok=True)
-        os.makedirs(words[0], mode=0o750, exist_ok=True)
         place = Place(words[0], VERSION)
         troubles = cgroup.join(own_cgroup) if own_cgroup else []
         drop.confine(*NEEDED)

@@ -20,7 +20,7 @@ NOWHERE = "127.0.0.1:1"
 
 def flota(folder: Path, command: str, *words: str) -> subprocess.CompletedProcess[bytes]:
     places = ("--root", str(folder / "root"), "--run", str(folder / "run"))
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("FLOTA_")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("FLOTA_")} | {"FLOTA_SYSTEMD": "0"}
     return subprocess.run(
         [sys.executable, "-m", "cli.main", command, *places, *words],
         capture_output=True, timeout=30, check=False, env=kept,

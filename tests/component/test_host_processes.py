@@ -49,13 +49,14 @@ class Host:
         self.run.mkdir(parents=True)
         self.names_folder, self.own_folder = (str(self.run / name) for name in (naming.FOLDER, FOLDER))
         self.processes: SupervisedProcesses | None = None
+        self.unit = ""
 
     @contextlib.asynccontextmanager
     async def agent(self) -> AsyncIterator[NameService]:
         """Leaving it ends the agent, nothing else."""
         service = NameService(self.run)
         options = ("--port", str(self.port))
-        self.processes = SupervisedProcesses(self.run, self.logs, options=options)
+        self.processes = SupervisedProcesses(self.run, self.logs, unit=self.unit, options=options)
         async with Supervisor("agent") as supervisor:
             supervisor.start("verdicts", service.run)
             supervisor.start("processes", self.processes.run)
@@ -148,6 +149,35 @@ async def test_supervisor_that_died_is_started_again_and_its_processes_go_on(hos
         assert host.pid == first and host.ask("web") == ["10.1.0.1"]
         os.kill(first, signal.SIGKILL)
         await host.other(first)
+
+
+async def test_supervisor_that_a_unit_keeps_is_waited_for_and_never_started(host: Host) -> None:
+    """What systemd does is done here by hand."""
+    host.unit = "flota-processes.service"
+    words = (sys.executable, "-P", "-m", "net.supervise", host.own_folder)
+    async with host.agent() as names:
+        assert host.processes is not None
+        processes = host.processes
+        names.update(state(web=("10.1.0.1",)))
+        assert not await names.served(0.3) and host.supervisor == 0
+        first = await asyncio.create_subprocess_exec(*words)
+        assert await names.served(10) and host.ask("web") == ["10.1.0.1"]
+        resolver = host.pid
+        first.kill()
+        await first.wait()
+        await until(lambda: any("systemctl status" in word for word in processes.troubles), deadline=10)
+        claim = claim_of(host.own_folder)
+        assert claim.pid == first.pid, "nobody else started one"
+        second = await asyncio.create_subprocess_exec(*words)
+        await until(lambda: not processes.troubles, deadline=20, what="no trouble any more")
+        claim = claim_of(host.own_folder)
+        assert claim.pid == second.pid and host.pid == resolver
+    async with host.agent():
+        old = Claim(pid=second.pid, started=claim.started, version="0@00000000")
+        (host.run / FOLDER / PID).write_bytes(old.words())
+    async with host.agent():
+        await until(lambda: process_started(second.pid) is None, deadline=10, what="the end of the old one")
+    await second.wait()
 
 
 async def test_resolver_of_another_version_is_replaced(host: Host) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from aio.sdnotify import booted
 from cli import remembered
-from cli.systemd import Systemd, program, runs
+from cli.systemd import Systemd, program
+from deploy import units
 from deploy.units import AGENT, CONTROLLER, FOLDER, PROCESSES
 from model.errors import CommandFailed, InUse, Unavailable
 
@@ -155,15 +157,39 @@ def test_down_stops_what_is_ours_and_purge_takes_it_away(host: Host) -> None:
     assert len(host.systemctl.said) == said
 
 
+@pytest.mark.parametrize("places", [{}, {"root": "/srv/a b%", "run": "/srv/run"}])
+def test_systemd_itself_understands_every_line(tmp_path: Path, places: dict[str, str]) -> None:
+    options = units.Options(program=("/bin/sh",), **places)
+    made = {**units.agent_units(options), **units.controller_units(options)}
+    paths = [tmp_path / Path(path).name for path in made]
+    for path, text in zip(paths, made.values(), strict=True):
+        path.write_text(text)
+    words = ("systemd-analyze", "verify", "--man=no", *map(str, paths))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    own = [line for line in done.stderr.splitlines() if "flota" in line]
+    assert done.returncode == 0 and own == []
+
+
+@pytest.mark.parametrize(("unit", "most"), [(CONTROLLER, 3.0), (PROCESSES, 3.0)])
+def test_who_starts_no_container_is_shut_in(tmp_path: Path, unit: str, most: float) -> None:
+    options = units.Options(program=("/bin/sh",))
+    made = {**units.agent_units(options), **units.controller_units(options)}
+    path = tmp_path / unit
+    path.write_text(made[f"{FOLDER}/{unit}"])
+    words = ("systemd-analyze", "security", "--offline=true", f"--threshold={int(most * 10)}", str(path))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout[-300:]
+
+
 def test_systemd_runs_only_where_it_is_the_first_process(tmp_path: Path) -> None:
     (tmp_path / "proc/1").mkdir(parents=True)
     comm = tmp_path / "proc/1/comm"
     comm.write_text("systemd\n")
-    assert not runs(str(tmp_path))
+    assert not booted(str(tmp_path))
     (tmp_path / "run/systemd/system").mkdir(parents=True)
-    assert runs(str(tmp_path))
+    assert booted(str(tmp_path))
     comm.write_text("python3\n")
-    assert not runs(str(tmp_path))
+    assert not booted(str(tmp_path))
 
 
 def test_release_in_use_is_started_by_way_of_current(tmp_path: Path) -> None:

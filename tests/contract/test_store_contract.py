@@ -97,6 +97,14 @@ async def test_older_leader_is_refused_after_a_newer_one(store: Store) -> None:
     assert isinstance(await store.commit(Txn(puts=(service("a"),), epoch=new)), int)
 
 
+async def test_heart_beats_between_commits_and_writes_nothing(store: Store) -> None:
+    epoch = await store.lead()
+    await asyncio.gather(store.beat(), store.commit(Txn(puts=(service("a"),), epoch=epoch)), store.beat())
+    assert store.snapshot().revision == 1
+    await store.beat()
+    assert store.snapshot().revision == 1 and await store.lead() == epoch + 1
+
+
 async def test_concurrent_writers_of_one_record_have_one_winner(store: Store) -> None:
     epoch = await store.lead()
     outcomes = await asyncio.gather(

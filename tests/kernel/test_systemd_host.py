@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from tests.support.systemdhost import SystemdHost, systemd_host
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
+FLOTA = str(Path(sys.executable).with_name("flota"))
 RIG = os.environ.get("FLOTA_RIG", "sd")
 
 
@@ -83,6 +86,26 @@ def test_container_is_a_scope_of_systemds_that_ends_after_the_agent(
     host.flota("rm", "-f", "c1")
     assert host.show(scope, "LoadState") == "not-found"
     assert scope not in host.run("ls", "/sys/fs/cgroup/flota.slice")
+
+
+def test_hosts_end_stops_the_agent_first_and_then_containers_within_their_grace(host: SystemdHost) -> None:
+    """As shutdown.target does, but that here one job comes first into the queue. A shell that is process 1
+    ignores SIGTERM; systemd's own patience is 90 s."""
+    stubborn = ("--restart", "always", "--stop-timeout", "1", "box", "sh", "-c", "while :; do sleep 1; done")
+    host.flota("run", "-d", "--name", "last", *stubborn)
+    scope = f"flota-{json.loads(host.flota('inspect', 'last'))[0]['instance']['id']}.scope"
+    began = time.monotonic()
+    host.run("systemctl", "stop", AGENT, scope)
+    assert time.monotonic() - began < 30
+    lines = host.journal("*").splitlines()
+    agent = max(at for at, line in enumerate(lines) if f"Stopped {AGENT}" in line)
+    stopping = max(at for at, line in enumerate(lines) if f"Stopping {scope}" in line)
+    assert agent < stopping, "\n".join(lines[-20:])
+    host.run("systemctl", "start", AGENT)
+    wait_until(
+        lambda: in_session(host) and state(host, "last")["restarts"] == 1, deadline=60, what="its restart"
+    )
+    host.flota("rm", "-f", "last")
 
 
 def test_container_of_the_other_driver_goes_on_under_the_agent_that_has_this_one(host: SystemdHost) -> None:
@@ -216,6 +239,49 @@ def test_reboot_brings_the_daemons_and_containers_back_by_their_policy(
     assert state(host)["endpoints"][0]["ipv4"] in host.flota("exec", "c1", "ip", "-4", "address")
     for unit in (AGENT, CONTROLLER, PROCESSES):
         assert host.show(unit, "ActiveState") == "active"
+
+
+def test_supervisor_that_an_agent_had_started_makes_way_for_the_unit(host: SystemdHost) -> None:
+    """As on a host whose daemons ran without units before."""
+    host.flota("down")
+    host.run("systemctl", "stop", PROCESSES)
+    resolver = host.run("cat", "/run/flota/agent/names/pid")
+    tree, python = Path(__file__).parents[2], sys.executable
+    start = (
+        f"PYTHONPATH={tree} setsid {python} -P -m net.supervise /run/flota/agent/supervise >/dev/null 2>&1 &"
+    )
+    host.run("sh", "-c", start)
+
+    def pid() -> int:
+        return int(host.run("cat", "/run/flota/agent/supervise/pid").split()[0])
+
+    def lives() -> bool:
+        return host.run("sh", "-c", f"test -d /proc/{pid()} && echo yes || true") != ""
+
+    wait_until(lives, deadline=10, what="a supervisor that is no unit's")
+    host.flota("up")
+    wait_until(lambda: pid() == main_pid(host, PROCESSES), deadline=30, what="the unit's supervisor")
+    assert host.run("cat", "/run/flota/agent/names/pid") == resolver
+
+
+@pytest.mark.parametrize(
+    ("root", "run"), [("/var/lib/flota/a b%", "/run/x/flota"), ("/var/lib/flota/c", "/tmp/run")]
+)
+def test_folders_of_ones_own_choice_are_good_over_a_reboot(host: SystemdHost, root: str, run: str) -> None:
+    host.flota("down", "--purge")
+    places = ("--root", root, "--run", run)
+    host.flota("up", "--name", "sd1", *places)
+    for _ in range(2):
+        for unit in (AGENT, CONTROLLER, PROCESSES):
+            assert host.show(unit, "ActiveState") == "active"
+        assert "ready" in host.run(FLOTA, "-H", f"unix://{run}/flota.sock", "node", "ls")
+        host.crash()
+        host.boot()
+    said = host.flota("up", check=False)
+    assert "flota-controller.service serves" in said and root in said
+    host.flota("down", "--purge", *places)
+    host.flota("up", "--name", "sd1")
+    host.flota("import", "/var/lib/flota/root.tar", "box")
 
 
 def test_purge_leaves_no_unit_and_no_process(host: SystemdHost, container: str) -> None:
