@@ -29,11 +29,10 @@ USERS: Mapping[str, str] = {"n2": "vagrant"}
 
 
 class VmFleet(CommandLine[KeepingRig]):
-    """`host_key`: fingerprint that all guests show. `folder`: of the operator's settings."""
+    """`folder`: of the operator's settings."""
 
-    def __init__(self, rig: KeepingRig, *, host_key: str, folder: Path, cache: Path = CACHE) -> None:
+    def __init__(self, rig: KeepingRig, *, folder: Path, cache: Path = CACHE) -> None:
         super().__init__(rig, "flota")
-        self._host_key = host_key
         self._folder = folder
         self._cache = cache
 
@@ -80,6 +79,6 @@ class VmFleet(CommandLine[KeepingRig]):
             yield f"    name: {name}"
             yield f"    address: {addresses[name]}"
             yield f"    identity: {self.rig.key}"
-            yield f'    host_key: "{self._host_key}"'
+            yield f'    host_key: "{self.rig.host_key}"'
             if name == "n1":
                 yield "    controller: true"

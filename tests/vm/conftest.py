@@ -74,16 +74,10 @@ def bare(guests: KeepingRig) -> KeepingRig:
     return guests
 
 
-def operated(guests: KeepingRig, image: Image, folder: Path) -> VmFleet:
-    return VmFleet(guests, host_key=image.host_key, folder=folder)
-
-
 @pytest.fixture(scope="session")
-def provisioned(
-    guests: KeepingRig, image: Image, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[VmFleet]:
+def provisioned(guests: KeepingRig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VmFleet]:
     folder = Path(STANDING) if STANDING else tmp_path_factory.mktemp("operator")
-    made = operated(guests, image, folder)
+    made = VmFleet(guests, folder=folder)
     done = folder / "provisioned"
     if not done.exists():
         guests.reset()
