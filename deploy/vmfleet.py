@@ -18,6 +18,8 @@ from deploy.rig.base import KeepingRig
 from deploy.rig.image import CACHE
 from deploy.rig.programs import checked
 
+PATIENCE = 180.0
+"""Seconds that a command may take on an emulated host, on a busy machine."""
 TREE = Path(__file__).resolve().parents[1]
 BUNDLE = """
 import pathlib, sys
@@ -32,7 +34,7 @@ class VmFleet(CommandLine[KeepingRig]):
     """`folder`: of the operator's settings."""
 
     def __init__(self, rig: KeepingRig, *, folder: Path, cache: Path = CACHE) -> None:
-        super().__init__(rig, "flota")
+        super().__init__(rig, "flota", patience=PATIENCE)
         self._folder = folder
         self._cache = cache
 
