@@ -24,7 +24,8 @@ MOST_NUMBER = (1 << 63) - 1
 _LINK = re.compile(r"[^\s/:\x00-\x1f\x7f]{1,15}\Z")
 """As Linux has it (dev_valid_name)."""
 _TEXTS = (
-    "kernel", "os_name", "cgroup", "cgroup_driver", "runtime", "storage_driver", "version", "release", "wireguard",
+    "kernel", "os_name", "cgroup", "cgroup_driver", "runtime", "storage_driver", "version", "release",
+    "wireguard",
 )  # fmt: skip
 _RANGES = ("links", "routes", "onlink")
 _UNWRITTEN = tuple(ipaddress.IPv6Network(cidr) for cidr in ("::/96", "::ffff:0:0/96"))
