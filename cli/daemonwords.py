@@ -12,7 +12,7 @@ from typing import Any
 def controller_words(flags: dict[str, Any]) -> list[str]:
     """All that a controller can be told: what it isn't, it takes from what is remembered."""
     words = ["--port", str(flags["port"]), "--listen", flags["listen"], "--address", advertised(flags)]
-    words += ["--log-level", flags["log_level"]]
+    words += ["--log-level", flags["log_level"], "--lost-after", str(flags["lost_after"])]
     words += ["--registry", flags["registry"]]
     open_ = flags["registry_anonymous_pull"]
     words += ["--registry-anonymous-pull" if open_ else "--no-registry-anonymous-pull"]

@@ -30,6 +30,18 @@ class Policy(Struct):
     settle_limit: float = 300.0
 
 
+def patient(lost_after: float) -> Policy:
+    """The usual policy where a host is lost after so long, and unknown after half of it; 0: the usual one."""
+    if not lost_after:
+        return Policy()
+    usual = Policy()
+    return Policy(
+        unknown_after=max(1.0, lost_after / 2),
+        lost_after=max(1.0, lost_after),
+        start_term=max(usual.start_term, 3 * lost_after),
+    )
+
+
 class Contact(Struct):
     """What this controller has heard of a host."""
 

@@ -24,21 +24,23 @@ R = TypeVar("R", bound=Rig)
 
 
 class CommandLine(Generic[R]):
-    """`program` is where a rig's hosts have flota. All waiting is for conditions, with deadlines."""
+    """`program` is where a rig's hosts have flota; a command has `patience` seconds unless said otherwise.
+    All waiting is for conditions, with deadlines."""
 
-    def __init__(self, rig: R, program: str) -> None:
+    def __init__(self, rig: R, program: str, *, patience: float = 60.0) -> None:
         self.rig = rig
         self._program = program
+        self._patience = patience
 
     # -- use ----------------------------------------------------------------------------------------
-    def flota(self, host: str, *words: str, timeout: float = 60.0, stdin: bytes | None = None) -> str:
+    def flota(self, host: str, *words: str, timeout: float = 0.0, stdin: bytes | None = None) -> str:
         """Run a flota command on a host; its standard output. Raises RuntimeError with what it said."""
-        done = self.rig.exec(host, [self._program, *words], timeout=timeout, stdin=stdin)
+        done = self.rig.exec(host, [self._program, *words], timeout=timeout or self._patience, stdin=stdin)
         return done.stdout.decode()
 
-    def attempt(self, host: str, *words: str, timeout: float = 60.0) -> subprocess.CompletedProcess[bytes]:
+    def attempt(self, host: str, *words: str, timeout: float = 0.0) -> subprocess.CompletedProcess[bytes]:
         """As `flota`, but a failure is a result."""
-        return self.rig.exec(host, [self._program, *words], timeout=timeout, check=False)
+        return self.rig.exec(host, [self._program, *words], timeout=timeout or self._patience, check=False)
 
     def json(self, *words: str, host: str = "n1") -> list[dict[str, Any]]:
         """A command's `--format json` lines, decoded."""

@@ -18,6 +18,8 @@ from deploy.rig.base import KeepingRig
 from deploy.rig.image import CACHE
 from deploy.rig.programs import checked
 
+PATIENCE = 180.0
+"""Seconds that a command may take on an emulated host, on a busy machine."""
 TREE = Path(__file__).resolve().parents[1]
 BUNDLE = """
 import pathlib, sys
@@ -29,11 +31,10 @@ USERS: Mapping[str, str] = {"n2": "vagrant"}
 
 
 class VmFleet(CommandLine[KeepingRig]):
-    """`host_key`: fingerprint that all guests show. `folder`: of the operator's settings."""
+    """`folder`: of the operator's settings."""
 
-    def __init__(self, rig: KeepingRig, *, host_key: str, folder: Path, cache: Path = CACHE) -> None:
-        super().__init__(rig, "flota")
-        self._host_key = host_key
+    def __init__(self, rig: KeepingRig, *, folder: Path, cache: Path = CACHE) -> None:
+        super().__init__(rig, "flota", patience=PATIENCE)
         self._folder = folder
         self._cache = cache
 
@@ -45,6 +46,11 @@ class VmFleet(CommandLine[KeepingRig]):
         inventory.write_text("\n".join(("hosts:", *self._entries(hosts), "")))
         done = self.operator("host", "add", "-f", str(inventory), *words, timeout=timeout)
         return checked(done).stdout.decode()
+
+    def patient(self, lost_after: float) -> None:
+        """The controller bears with hosts as slow as emulated ones on a busy machine."""
+        self.flota("n1", "up", "--lost-after", str(lost_after), timeout=300)
+        self.rig.exec("n1", ["systemctl", "restart", "flota-controller"], timeout=300)
 
     def bundle(self, tree: Path = TREE) -> None:
         """What is to be installed, made here, where an index of packages is reached."""
@@ -75,6 +81,6 @@ class VmFleet(CommandLine[KeepingRig]):
             yield f"    name: {name}"
             yield f"    address: {addresses[name]}"
             yield f"    identity: {self.rig.key}"
-            yield f'    host_key: "{self._host_key}"'
+            yield f'    host_key: "{self.rig.host_key}"'
             if name == "n1":
                 yield "    controller: true"

@@ -92,6 +92,13 @@ CONTROLLER = (
         default=False,
         help="Whoever can connect may pull from it",
     ),
+    click.option(
+        "--lost-after",
+        default=0.0,
+        type=click.FloatRange(0, 3600),
+        metavar="SECONDS",
+        help="A host silent for so long is lost: its services are replaced; 3 without",
+    ),
 )
 
 
@@ -248,6 +255,7 @@ def controller(root: str, run_: str, detach: bool, **flags: Any) -> None:
 
 def _controller_config(root: str, run: str, flags: dict[str, Any]) -> ControllerConfig:
     from controller.config import ControllerConfig
+    from controller.liveness import patient
 
     return ControllerConfig(
         state_dir=f"{root}/controller",
@@ -260,6 +268,7 @@ def _controller_config(root: str, run: str, flags: dict[str, Any]) -> Controller
         registry_anonymous_pull=flags["registry_anonymous_pull"],
         network_drivers=tuple(flags["network_driver"]),
         log_level=flags["log_level"],
+        liveness=patient(flags["lost_after"]),
     )
 
 

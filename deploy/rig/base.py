@@ -92,6 +92,11 @@ class KeepingRig(Rig, Protocol):
         """Private SSH key that root and the hosts' users accept."""
         ...
 
+    @property
+    def host_key(self) -> str:
+        """Fingerprint of the key that every host shows, as `ssh-keygen -l` prints it."""
+        ...
+
     def management(self, host: str) -> str:
         """The host's address on a network of its own, by which it is reached while it is cut off."""
         ...

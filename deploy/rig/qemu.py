@@ -66,6 +66,10 @@ class QemuRig:
         """Private SSH key that root and the guests' users accept."""
         return self._folder / "key"
 
+    @property
+    def host_key(self) -> str:
+        return (self._folder / "host_key").read_text()
+
     def management(self, host: str) -> str:
         return management_address(host)
 
@@ -76,6 +80,7 @@ class QemuRig:
         self._folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(self._image.key, self.key)
         self.key.chmod(0o600)
+        (self._folder / "host_key").write_text(self._image.host_key)
         self._switch()
         names = [f"n{number}" for number in range(1, count + 1)]
         for name in names:

@@ -75,6 +75,10 @@ class VagrantRig:
     def key(self) -> Path:
         return self._folder / "key"
 
+    @property
+    def host_key(self) -> str:
+        return (self._folder / "host_key").read_text()
+
     def management(self, host: str) -> str:
         """What libvirt leased to the host's first link."""
         if host not in self._addresses:
@@ -92,6 +96,7 @@ class VagrantRig:
         self._folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(self._image.key, self.key)
         self.key.chmod(0o600)
+        (self._folder / "host_key").write_text(self._image.host_key)
         if not self._answers(()):
             self._libvirtd()
         self._vagrant("box", "add", "--force", "--name", BOX, str(self._box), timeout=300)

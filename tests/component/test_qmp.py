@@ -62,7 +62,7 @@ def test_command_that_is_refused_raises_the_monitors_words(tmp_path: Path) -> No
 def test_human_command_that_prints_something_has_failed(tmp_path: Path) -> None:
     path = tmp_path / "qmp"
     said = {"return": "Error: Snapshot 'kept' does not exist\r\n"}
-    with monitor(path, [said]), pytest.raises(MonitorError, match="loadvm kept: .*does not exist"):
+    with monitor(path, [said]), pytest.raises(MonitorError, match=r"loadvm kept: .*does not exist"):
         human(path, "loadvm kept")
 
 

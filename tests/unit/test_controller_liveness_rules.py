@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.liveness import Contact, Policy, assess, settling
+from controller.liveness import Contact, Policy, assess, patient, settling
 from model.ids import HostId
 from model.records import Host
 from model.spec import HostSpec
@@ -141,3 +141,10 @@ def test_next_look_is_in_the_future_and_verdicts_are_differences(
     for verdict in found.verdicts:
         assert made[verdict.host].state is not verdict.state
         assert made[verdict.host].state not in (HostState.JOINING, HostState.LOST)
+
+
+def test_patience_with_slow_hosts_keeps_the_order_of_verdicts_and_none_is_the_usual() -> None:
+    assert patient(0) == Policy()
+    slow = patient(20)
+    assert (slow.unknown_after, slow.lost_after, slow.start_term) == (10, 20, 60)
+    assert patient(0.1).unknown_after <= patient(0.1).lost_after

@@ -84,6 +84,7 @@ def test_controller_in_the_background_is_told_its_own_address_or_else_its_hosts(
         "log_level": "",
         "registry": "",
         "registry_anonymous_pull": False,
+        "lost_after": 20.0,
     }
     for more, address in (
         ({}, ""),

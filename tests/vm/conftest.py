@@ -26,6 +26,8 @@ RIG = os.environ.get("FLOTA_RIG", "rt")
 DRIVER = os.environ.get("FLOTA_VM_RIG", "qemu")
 BOX = Path(os.environ.get("FLOTA_VM_BOX", "/var/cache/flota-rig/flota-rig.box"))
 FLEET = "fleet"
+LOST_AFTER = 20.0
+"""Seconds: an emulated host on a busy machine may well say nothing for three."""
 STANDING = os.environ.get("FLOTA_VM_STANDING", "")
 
 
@@ -72,19 +74,15 @@ def bare(guests: KeepingRig) -> KeepingRig:
     return guests
 
 
-def operated(guests: KeepingRig, image: Image, folder: Path) -> VmFleet:
-    return VmFleet(guests, host_key=image.host_key, folder=folder)
-
-
 @pytest.fixture(scope="session")
-def provisioned(
-    guests: KeepingRig, image: Image, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[VmFleet]:
+def provisioned(guests: KeepingRig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VmFleet]:
     folder = Path(STANDING) if STANDING else tmp_path_factory.mktemp("operator")
-    made = operated(guests, image, folder)
+    made = VmFleet(guests, folder=folder)
     done = folder / "provisioned"
     if not done.exists():
         guests.reset()
+        made.provision(HOSTS[:1])
+        made.patient(LOST_AFTER)
         made.provision(HOSTS)
         wait_states(made, **dict.fromkeys(HOSTS, "ready"))
         made.load_everywhere(IMAGE, root_tar())

@@ -39,7 +39,6 @@ def container(fleet: VmFleet, name: str, host: str, *words: str, command: tuple[
     told = command or ("sleep", "100000")
     return fleet.flota(
         "n1", "run", "-d", "--name", name, "--node", host, "--stop-signal", "KILL", *words, IMAGE, *told,
-        timeout=PATIENCE,
     ).strip()  # fmt: skip
 
 
@@ -52,7 +51,7 @@ def ipv4(fleet: VmFleet, name: str) -> str:
     return str(status(fleet, name)["endpoints"][0]["ipv4"])
 
 
-def inside(fleet: VmFleet, name: str, script: str, timeout: float = 60.0) -> str:
+def inside(fleet: VmFleet, name: str, script: str, timeout: float = PATIENCE) -> str:
     """What a shell script says that runs in a container."""
     return fleet.flota("n1", "exec", name, "sh", "-c", script, timeout=timeout)
 
@@ -74,13 +73,13 @@ def wait_replicas(
     return wait_until(found, deadline=deadline, what=f"{count} of {service}", pause=0.5)
 
 
-def on(rig: KeepingRig, host: str, script: str, timeout: float = 60.0) -> str:
+def on(rig: KeepingRig, host: str, script: str, timeout: float = PATIENCE) -> str:
     """What a shell script says on a guest."""
     return rig.exec(host, ["sh", "-ec", script], timeout=timeout).stdout.decode()
 
 
 def tried(rig: KeepingRig, host: str, script: str) -> subprocess.CompletedProcess[bytes]:
-    return rig.exec(host, ["sh", "-ec", script], check=False)
+    return rig.exec(host, ["sh", "-ec", script], check=False, timeout=PATIENCE)
 
 
 def boot_id(rig: KeepingRig, host: str) -> str:
@@ -91,7 +90,7 @@ def reboot(rig: KeepingRig, host: str) -> None:
     """As an administrator does it; returns once the guest is back."""
     before = boot_id(rig, host)
     assert before
-    rig.exec(host, ["systemctl", "reboot"], check=False)
+    rig.exec(host, ["systemctl", "reboot"], check=False, timeout=PATIENCE)
     wait_until(
         lambda: boot_id(rig, host) not in ("", before), deadline=PATIENCE * 2, what=f"{host} again", pause=1
     )

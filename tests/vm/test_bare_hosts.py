@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from deploy.rig.base import KeepingRig
-from deploy.rig.image import Image
 from deploy.rig.programs import checked
-from tests.vm.conftest import operated
+from deploy.vmfleet import VmFleet
 from tests.vm.support import on, tried
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
@@ -51,11 +50,11 @@ def test_a_guest_cut_off_reaches_no_other_and_is_still_managed(bare: KeepingRig)
 
 @pytest.mark.parametrize("case", ["wrong host key", "no sudo", "wrong key"])
 def test_a_host_that_lets_nobody_in_is_named_and_left_as_it_was(
-    bare: KeepingRig, image: Image, tmp_path: Path, case: str
+    bare: KeepingRig, tmp_path: Path, case: str
 ) -> None:
     before = on(bare, "n1", TRACES)
-    fleet = operated(bare, image, tmp_path)
-    key, user, pin = bare.key, "root", image.host_key
+    fleet = VmFleet(bare, folder=tmp_path)
+    key, user, pin = bare.key, "root", bare.host_key
     if case == "wrong host key":
         pin = f"SHA256:{'A' * 43}"
     elif case == "no sudo":

@@ -32,7 +32,7 @@ def test_a_service_on_an_overlay_answers_by_name_from_three_hosts(fleet: VmFleet
     fleet.flota("n1", "network", "create", "net1")
     fleet.flota(
         "n1", "service", "create", "--name", "web", "--replicas", "3", "--replicas-max-per-node", "1",
-        "--network", "net1", IMAGE, "sh", "-c", SERVE, timeout=PATIENCE,
+        "--network", "net1", IMAGE, "sh", "-c", SERVE
     )  # fmt: skip
     placed = wait_replicas(fleet, "web", 3)
     assert {one["node"] for one in placed} == set(HOSTS)
@@ -51,5 +51,5 @@ def test_limits_are_the_kernels_cgroup_v2_files_in_a_scope_of_systemds(fleet: Vm
     assert len(found) == 1
     assert on(fleet.rig, "n2", f"cat {found[0]}/memory.max").strip() == "67108864"
     eat = "tail /dev/zero; echo $?"
-    assert inside(fleet, "tight", eat, timeout=PATIENCE).strip() == "137"
+    assert inside(fleet, "tight", eat).strip() == "137"
     assert "oom_kill 0" not in on(fleet.rig, "n2", f"cat {found[0]}/memory.events")

@@ -11,7 +11,7 @@ from deploy.vmfleet import VmFleet
 from tests.rig.test_overlay_table import BLOB_PORT, GIVER, KINDS, WHOLE
 from tests.support.talkers import PORT, SERVER
 from tests.support.waiting import wait_until
-from tests.vm.support import PATIENCE, container, inside, on, states, status, tried
+from tests.vm.support import container, inside, on, states, status, tried
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 WAYS = {"same host": "n1", "other host": "n2"}
@@ -82,7 +82,7 @@ def failures(fleet: VmFleet, network: str, ways: dict[str, str]) -> list[list[st
     words = ["nsenter", "-t", str(pid), "-n", "python3", "-c", PROBE, json.dumps(wanted), WHOLE]
 
     def found() -> list[list[str]]:
-        done = fleet.rig.exec("n1", words, timeout=PATIENCE)
+        done = fleet.rig.exec("n1", words)
         return list(json.loads(done.stdout))
 
     last: list[list[str]] = []

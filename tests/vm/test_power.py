@@ -66,7 +66,7 @@ def test_what_was_acknowledged_outlives_a_loss_of_the_controllers_power(fleet: V
 
 def test_a_host_that_was_frozen_gives_up_what_was_replaced_meanwhile(fleet: VmFleet) -> None:
     words = ("--name", "web", "--replicas", "3", "--replicas-max-per-node", "2", "--stop-grace-period", "1s")
-    fleet.flota("n1", "service", "create", *words, IMAGE, "sleep", "100000", timeout=PATIENCE)
+    fleet.flota("n1", "service", "create", *words, IMAGE, "sleep", "100000")
     before = {one["instance"]["id"] for one in wait_replicas(fleet, "web", 3)}
     fleet.rig.freeze("n3")
     wait_states(fleet, n3="lost")
