@@ -4,7 +4,7 @@ The image is a stack of layer directories as overlayfs shows it. Of an overlay o
 walked, and each of its entries looked up below: the image's size does not matter. Where a driver keeps a
 whole copy, both trees are walked together. Invariants: what is the same in kind, mode, owner, size, time and
 attributes is no change, whoever wrote it; a directory whose content changed is one; a parent is told before
-what is in it.
+what is in it. As in Docker's list a directory's time alone is no change; in a layer it is.
 """
 
 from __future__ import annotations
@@ -73,11 +73,12 @@ class Level:
 
 class Difference:
     """`layers` are open directories, top first, which stay open. `upper`: `top` is an overlay's upper
-    directory; otherwise it is the whole tree."""
+    directory; otherwise it is the whole tree. `times`: of directories count too."""
 
-    def __init__(self, layers: Sequence[int], *, upper: bool) -> None:
+    def __init__(self, layers: Sequence[int], *, upper: bool, times: bool) -> None:
         self._layers = layers
         self._upper = upper
+        self._times = times
         self._pending: list[Found] = []
 
     def run(self, top: int) -> Iterator[Found]:
@@ -106,7 +107,7 @@ class Difference:
                 continue
             found = Found("A" if entry is None else "C", where, here, name, status)
             if not stat.S_ISDIR(status.st_mode):
-                if entry is None or not same(found, entry):
+                if entry is None or not same(found, entry, times=True):
                     yield from self._told(found)
                 continue
             yield from self._inner(found, entry, below, depth)
@@ -120,7 +121,7 @@ class Difference:
         found = found._replace(fd=fd)
         count = len(self._pending)
         try:
-            if entry is None or not same(found, entry):
+            if entry is None or not same(found, entry, times=self._times):
                 yield from self._told(found)
             else:
                 self._pending.append(found)
@@ -138,15 +139,12 @@ class Difference:
         yield found
 
 
-def same(found: Found, entry: _Entry) -> bool:
+def same(found: Found, entry: _Entry, *, times: bool) -> bool:
     """By all but content, which differs where size and times are the same only by somebody's will."""
     new, old = found.status, entry.status
-    if (new.st_mode, new.st_uid, new.st_gid, new.st_mtime_ns) != (
-        old.st_mode,
-        old.st_uid,
-        old.st_gid,
-        old.st_mtime_ns,
-    ):
+    if (new.st_mode, new.st_uid, new.st_gid) != (old.st_mode, old.st_uid, old.st_gid):
+        return False
+    if times and new.st_mtime_ns != old.st_mtime_ns:
         return False
     kind = stat.S_IFMT(new.st_mode)
     if kind == stat.S_IFLNK:

@@ -31,7 +31,7 @@ def layer_of(changed: Changed, lower: LowerLayers) -> Iterator[bytes]:
     """The layer that the container would add to its image. Opens what it needs at once."""
     top = os.open(changed.path, _FOLDER)
     if changed.whole:
-        difference = Difference(lower.fds, upper=False)
+        difference = Difference(lower.fds, upper=False, times=True)
         found = _with_top(top, difference.run(top))
     else:
         found = walk(top, upper=True)
@@ -51,7 +51,7 @@ def tree_of(top: int) -> Iterator[bytes]:
 
 def changes_of(changed: Changed, lower: LowerLayers) -> Iterator[Found]:
     top = os.open(changed.path, _FOLDER)
-    difference = Difference(lower.fds, upper=not changed.whole)
+    difference = Difference(lower.fds, upper=not changed.whole, times=False)
     return visible(difference.run(top), _quiet(changed), _touched(lower))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.figures import (
+    commit,
     encrypted,
     firstpacket,
     hostgw,
@@ -24,6 +25,7 @@ Measure = Callable[[Stage, int], Samples]
 
 FIGURES: tuple[tuple[Figure, Measure], ...] = (
     *start.FIGURES,
+    *commit.FIGURES,
     *schedule.FIGURES,
     *site.FIGURES,
     *overlay.FIGURES,

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from cli.context import App, out, pass_app, segment
-from cli.parse.copies import Argument, End, Plan, argument, followed, plan, split
+from cli.parse.copies import Argument, End, Plan, argument, followed, is_asserted, plan, split
 from cli.progress import Display
 from cli.render import clean
 from model.codec import decode_json
@@ -108,7 +108,9 @@ def _check_output(path: str) -> None:
 def _local_target(path: str) -> End:
     """A link there is followed, as it would be for a write."""
     real = os.path.realpath(path)
-    ending = "/" if path.endswith("/") or path.split("/")[-1] == "." else ""
+    if is_asserted(path) and os.path.exists(real) and not os.path.isdir(real):
+        raise InvalidInput(f"{path}: not a directory")
+    ending = "/" if is_asserted(path) else ""
     return End(real + ending, exists=os.path.exists(real), is_dir=os.path.isdir(real))
 
 
