@@ -14,7 +14,8 @@ import aiohttp
 import msgspec
 
 from model.api import PullLogin
-from model.errors import FlotaError
+from model.codec import decode_json
+from model.errors import Damaged, ErrorBody, FlotaError
 from model.ids import InstanceId
 from model.registries import NOBODY, Login, decode_header
 
@@ -32,14 +33,17 @@ async def no_login(instance: InstanceId) -> Login:
 
 
 def asking(controllers: Callable[[], Sequence[str]], tls: ssl.SSLContext) -> AskLogin:
-    """Asks the first of the controllers that answers."""
+    """Asks the first of the controllers that answers. Raises Damaged for a login that the controller can't
+    open any more: to pull as nobody would only be refused, and nobody would know why."""
 
     async def ask(instance: InstanceId) -> Login:
         for url in controllers():
             try:
                 return await _asked(f"{url}/v1/agents/logins/{instance}", tls)
+            except Damaged:
+                raise
             except (aiohttp.ClientError, OSError, TimeoutError, FlotaError, msgspec.DecodeError) as error:
-                log.info("no login from %s: %s", url, type(error).__name__)
+                log.info("no login from %s: %s", url, str(error) or type(error).__name__)
         return NOBODY
 
     return ask
@@ -48,7 +52,7 @@ def asking(controllers: Callable[[], Sequence[str]], tls: ssl.SSLContext) -> Ask
 async def _asked(url: str, tls: ssl.SSLContext) -> Login:
     timeout = aiohttp.ClientTimeout(total=WITHIN)
     async with aiohttp.ClientSession(timeout=timeout) as client, client.get(url, ssl=tls) as reply:
-        if reply.status != 200:
-            return NOBODY
         data = await reply.content.read(MAX_REPLY)
+        if reply.status != 200:
+            raise decode_json(data, ErrorBody, "the controller's reply").to_error()
     return decode_header(msgspec.json.decode(data, type=PullLogin).login)

@@ -11,6 +11,7 @@ import pytest
 
 from model.api import CreateInstance, InstanceInfo
 from model.errors import WrongState
+from model.registries import NOBODY, Login
 from tests.support.servedfleet import ServedFleet, served
 from tests.support.waiting import wait_until
 
@@ -40,8 +41,8 @@ def test_container_on_a_lost_host_is_not_told_of_as_done(fleet: ServedFleet, wor
 def test_detached_run_whose_host_is_lost_meanwhile_fails_as_an_engine(fleet: ServedFleet) -> None:
     create = fleet.fleet.create_instance
 
-    async def then_lost(request: CreateInstance) -> InstanceInfo:
-        made = await create(request)
+    async def then_lost(request: CreateInstance, login: Login = NOBODY) -> InstanceInfo:
+        made = await create(request, login)
         await fleet.fleet.lose(made.instance.id)
         return made
 

@@ -144,6 +144,7 @@ def test_what_is_pushed_is_what_others_pull(
     skopeo("copy", "--src-creds", f"{USER}:{PASSWORD}", f"docker://{name}", layout)
     subprocess.run(["umoci", "unpack", "--image", f"{tmp_path}/oci:1", f"{tmp_path}/bundle"], check=True)
     assert (tmp_path / "bundle/rootfs/bin/sh").exists()
+    assert f"{logged_in}/team/box" in clean.flota("n1", "search", "--node", "n1", f"{logged_in}/box")
     shown = json.loads(clean.flota("n1", "manifest", "inspect", "-v", "--node", "n1", name))
     assert shown["Descriptor"]["digest"] == found["Digest"]
     clean.flota("n1", "rmi", "-f", "--node", "n1", name)

@@ -42,6 +42,8 @@ class FakeRegistry:
     mountable: set[str] = field(default_factory=set)
     """Repositories that have every blob."""
     mounted: set[str] = field(default_factory=set)
+    names: list[str] = field(default_factory=list)
+    """Sorted, of its repositories; empty: it tells nobody."""
     identity: str = ""
     """An identity token that the token service takes (OAuth 2's POST)."""
     retry_after: str = ""
@@ -82,6 +84,9 @@ class FakeRegistry:
             return web.Response(status=401, headers={"WWW-Authenticate": challenge})
         if request.path == "/v2/":
             return web.Response()
+        if request.path == "/v2/_catalog" and self.names:
+            after = [name for name in self.names if name > request.query.get("last", "")]
+            return web.json_response({"repositories": after[: int(request.query["n"])]})
         if request.method not in ("GET", "HEAD") or "/uploads/" in request.path:
             return await self._pushed(request)
         kind, _, name = request.path.rpartition("/")
