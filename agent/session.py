@@ -16,8 +16,10 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from agent import fleetregistry
 from agent.dial import ANSWER_DEADLINE, pause
 from agent.host import HostAgent
+from aio.supervisor import in_thread
 from aio.together import together
 from model import wire
 from model.codec import encode_wire
@@ -60,6 +62,7 @@ class Session:
         welcome = await self._expect(connection, wire.Welcome)
         self._silence = welcome.ping_every * SILENCE
         self._heard = asyncio.get_running_loop().time()
+        await in_thread(fleetregistry.trust, agent.context.state, welcome.registry)
         agent.reporter.restart()
         agent.membership.begin()
         self._views.put_nowait(welcome.view)

@@ -108,9 +108,9 @@ class Session:
     async def receive(self) -> bytes | None:
         return await self._channel.receive()
 
-    async def welcome(self, view: View, ping_every: float) -> None:
+    async def welcome(self, view: View, ping_every: float, registry: str) -> None:
         self._sent = view
-        await self.send(Welcome(view=view, ping_every=ping_every))
+        await self.send(Welcome(view=view, ping_every=ping_every, registry=registry))
 
     def send_whole(self) -> None:
         self._whole = True
@@ -195,13 +195,17 @@ class Session:
 
 
 class Sessions:
-    """All sessions; `ping_every` seconds between pings, `alive_for` seconds an answer counts as life."""
+    """All sessions; `ping_every` seconds between pings, `alive_for` seconds an answer counts as life;
+    `registry` is the fleet's."""
 
-    def __init__(self, listener: Listener, clock: Clock, *, ping_every: float, alive_for: float) -> None:
+    def __init__(
+        self, listener: Listener, clock: Clock, *, ping_every: float, alive_for: float, registry: str = ""
+    ) -> None:
         self._listener = listener
         self._clock = clock
         self._ping_every = ping_every
         self._alive_for = alive_for
+        self._registry = registry
         self._by_host: dict[HostId, Session] = {}
         self._last: dict[HostId, tuple[int, int]] = {}
         """(epoch, sequence) of the last report taken."""
@@ -268,7 +272,8 @@ class Sessions:
         self._replace(session)
         try:
             await self._listener.greeted(host, hello)
-            await session.welcome(view_of(self._listener.snapshot(), host), self._ping_every)
+            view = view_of(self._listener.snapshot(), host)
+            await session.welcome(view, self._ping_every, self._registry)
             await self._converse(session)
         except FlotaError as error:
             await session.end(str(error), retry=error.code != "not_found")

@@ -82,6 +82,8 @@ class Welcome(Struct, tag="welcome"):
     ping_every: float
     """Seconds between pings; silence of 3 × this means: reconnect."""
     protocol: int = PROTOCOL
+    registry: str = ""
+    """host:port of the fleet's own, if there is one."""
 
 
 class Delta(Struct, tag="delta"):
