@@ -16,8 +16,10 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from agent import fleetregistry
 from agent.dial import ANSWER_DEADLINE, pause
 from agent.host import HostAgent
+from aio.supervisor import in_thread
 from aio.together import together
 from model import wire
 from model.codec import encode_wire
@@ -69,6 +71,7 @@ class Session:
             )
         self._silence = welcome.ping_every * SILENCE
         self._heard = asyncio.get_running_loop().time()
+        await in_thread(fleetregistry.trust, agent.context.state, welcome.registry)
         agent.reporter.restart()
         if welcome.recall:
             self._recalling = True

@@ -98,7 +98,13 @@ class Core:
         self.knocks = Knocks()
         self.committer = Committer(store, self.ring)
         policy = options.liveness
-        self.sessions = Sessions(self, clock, ping_every=options.ping_every, alive_for=policy.unknown_after)
+        self.sessions = Sessions(
+            self,
+            clock,
+            ping_every=options.ping_every,
+            alive_for=policy.unknown_after,
+            registry=options.registry,
+        )
         self.departures = Departures(self.sessions.avoids, self.sessions.departing)
         self.arrivals = Arrivals(self.sessions.knows, self.sessions.arrived)
         self._alarm: Alarm[str] = Alarm(clock, lambda _: self.heartbeats.wake())

@@ -84,9 +84,9 @@ class Session:
     async def receive(self) -> bytes | None:
         return await self._channel.receive()
 
-    async def welcome(self, view: View, ping_every: float, *, epoch: int, recall: bool) -> None:
-        self._sent, self._asked = view, recall
-        await self.send(Welcome(view=view, ping_every=ping_every, epoch=epoch, recall=recall))
+    async def welcome(self, welcome: Welcome) -> None:
+        self._sent, self._asked = welcome.view, welcome.recall
+        await self.send(welcome)
 
     def recalled(self) -> None:
         """It said so: now it may be told all."""
@@ -178,13 +178,17 @@ class Session:
 
 
 class Sessions:
-    """All sessions; `ping_every` seconds between pings, `alive_for` seconds an answer counts as life."""
+    """All sessions; `ping_every` seconds between pings, `alive_for` seconds an answer counts as life;
+    `registry` is the fleet's."""
 
-    def __init__(self, listener: Listener, clock: Clock, *, ping_every: float, alive_for: float) -> None:
+    def __init__(
+        self, listener: Listener, clock: Clock, *, ping_every: float, alive_for: float, registry: str = ""
+    ) -> None:
         self._listener = listener
         self._clock = clock
         self._ping_every = ping_every
         self._alive_for = alive_for
+        self._registry = registry
         self._by_host: dict[HostId, Session] = {}
         self._last: dict[HostId, tuple[int, int]] = {}
         """(epoch, sequence) of the last report taken."""
@@ -260,9 +264,15 @@ class Sessions:
             asks = self._listener.asks(host)
             if asks and hello.protocol < WITH_RECALL and self._listener.held():
                 raise Unsupported(TOO_OLD, hint="Upgrade it")
-            asks = asks and hello.protocol >= WITH_RECALL
-            view, epoch = view_of(self._listener.snapshot(), host), self._listener.leads()
-            await session.welcome(view, self._ping_every, epoch=epoch, recall=asks)
+            await session.welcome(
+                Welcome(
+                    view=view_of(self._listener.snapshot(), host),
+                    ping_every=self._ping_every,
+                    epoch=self._listener.leads(),
+                    recall=asks and hello.protocol >= WITH_RECALL,
+                    registry=self._registry,
+                )
+            )
             await self._converse(session)
         except FlotaError as error:
             await session.end(str(error), retry=error.code != "not_found")

@@ -100,6 +100,8 @@ class Welcome(Struct, tag="welcome"):
     is restored from a backup. 0: it doesn't say."""
     recall: bool = False
     """The state may be older than what you were told: don't act on this View, answer Recall."""
+    registry: str = ""
+    """host:port of the fleet's own, if there is one."""
 
 
 class Delta(Struct, tag="delta"):
