@@ -16,7 +16,7 @@ import shutil
 from pathlib import Path
 
 from agent import join
-from image.blobs import sync_folder
+from aio.durable import sync_folder
 from model.errors import FlotaError, InvalidInput
 
 log = logging.getLogger("flota.agent")

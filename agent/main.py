@@ -20,6 +20,7 @@ from agent import cgroup, facts, hostlimits, join, purge
 from agent.config import AgentConfig
 from agent.context import Context
 from agent.dial import Dialer
+from agent.fleetregistry import certificates
 from agent.host import HostAgent
 from agent.hostapi import HostApi
 from agent.hostprocesses import SupervisedProcesses
@@ -120,7 +121,11 @@ async def run(
 
 def _registries(config: AgentConfig) -> RegistrySettings:
     """Raises InvalidInput."""
-    return settings(insecure=config.insecure_registries, mirrors=config.registry_mirrors)
+    return settings(
+        insecure=config.insecure_registries,
+        mirrors=config.registry_mirrors,
+        certificates=(str(certificates(Path(config.state_dir))),),
+    )
 
 
 async def _until_failure(journal: Journal, session: Coroutine[Any, Any, None]) -> None:

@@ -43,15 +43,21 @@ class RegistrySettings(Struct):
     certificates: tuple[str, ...] = CERTIFICATES
 
 
-def settings(*, insecure: Sequence[str] = (), mirrors: Sequence[str] = ()) -> RegistrySettings:
-    """Of the words of options: `HOST[:PORT]`, and `[REGISTRY=]URL` (docker.io's without). Raises
-    InvalidInput."""
+def settings(
+    *, insecure: Sequence[str] = (), mirrors: Sequence[str] = (), certificates: Sequence[str] = ()
+) -> RegistrySettings:
+    """Of the words of options: `HOST[:PORT]`, and `[REGISTRY=]URL` (docker.io's without); `certificates` are
+    folders that are looked into before those of an administrator. Raises InvalidInput."""
     by_host: dict[str, tuple[str, ...]] = {}
     for word in mirrors:
         head, equals, url = word.partition("=")
         registry, url = (normal_host(head), url) if equals and "://" not in head else (DEFAULT_HOST, word)
         by_host[registry] = (*by_host.get(registry, ()), _base(url, word))
-    return RegistrySettings(insecure=tuple(normal_host(word) for word in insecure), mirrors=by_host)
+    return RegistrySettings(
+        insecure=tuple(normal_host(word) for word in insecure),
+        mirrors=by_host,
+        certificates=(*certificates, *CERTIFICATES),
+    )
 
 
 def _base(url: str, word: str) -> str:
