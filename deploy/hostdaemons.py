@@ -37,12 +37,14 @@ _PUT_BACK = r"""set -e
 cd "$2"
 [ -e store.upgrading/store.db ] || exit 0
 cp -p store.upgrading/store.db store.putting
+[ ! -e store.upgrading/store.db-wal ] || cp -p store.upgrading/store.db-wal store.putting-wal
 sync
 rm -f store.db-wal store.db-shm
 mv store.putting store.db
-[ ! -e store.upgrading/store.db-wal ] || cp -p store.upgrading/store.db-wal store.db-wal
+[ ! -e store.putting-wal ] || mv store.putting-wal store.db-wal
 sync
-rm -rf store.upgrading"""
+rm -rf store.upgrading
+echo put back"""
 
 _DONE = r"""set -e
 cd "$1"
@@ -62,7 +64,8 @@ def restart(daemon: Daemon, *, copy_for: str = "", flota: str = FLOTA, state: st
 
 
 def put_back(*, flota: str = FLOTA, state: str = STATE) -> tuple[str, ...]:
-    """Stop the controller, and make its store again what it was before the upgrade that is under way."""
+    """Stop the controller, and make its store again what it was before the upgrade that is under way; says
+    `put back` where there is one."""
     return ("sh", "-c", _PUT_BACK, "sh", flota, state)
 
 

@@ -266,9 +266,11 @@ class Upgrader:
                 )
                 return ""
         words = hostdaemons.put_back()
-        await checked(host.to, changing(words), timeout=RESTART_DEADLINE, what="putting the store back")
+        done = await checked(
+            host.to, changing(words), timeout=RESTART_DEADLINE, what="putting the store back"
+        )
         await self._start_again(host, move)
-        return ", with the store as it was before"
+        return ", with the store as it was before" if "put back" in done.text else ""
 
     async def _start_again(self, host: _Host, move: Move) -> None:
         await host.at.switch(move.before)

@@ -42,9 +42,10 @@ class Host:
         found = (p for p in self.state.rglob("*") if p.is_file())
         return {p.relative_to(self.state).as_posix(): p.read_text().strip() for p in found}
 
-    def put_back(self) -> None:
+    def put_back(self) -> str:
         done = self.run(hostdaemons.put_back(flota=str(self.flota), state=str(self.state)))
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 @pytest.fixture
@@ -94,15 +95,15 @@ def test_run_that_was_cut_keeps_the_copy_of_before_the_first_attempt(host: Host)
 
 
 def test_store_that_is_put_back_is_the_copy_and_nothing_of_the_new_one(host: Host) -> None:
-    host.store("old")
-    host.restart("2-new")
-    host.store("new", wal="new log")
-    (host.state / "store.db-shm").touch()
-    host.put_back()
-    assert host.files() == {"store.db": "old"}
-    assert host.log.read_text().splitlines()[-1] == "down --only controller"
-    host.put_back()
-    assert host.files() == {"store.db": "old"}, "without a copy it stays"
+    for log in ("", "old log"):
+        host.store("old", wal=log)
+        host.restart("2-new")
+        host.store("new", wal="new log")
+        (host.state / "store.db-shm").touch()
+        assert host.put_back() == "put back\n"
+        assert host.files() == {"store.db": "old", **({"store.db-wal": log} if log else {})}
+        assert host.log.read_text().splitlines()[-1] == "down --only controller"
+    assert host.put_back() == "" and host.files()["store.db"] == "old", "without a copy it stays"
 
 
 def test_controller_without_a_file_of_its_own_is_started_all_the_same(host: Host) -> None:

@@ -237,6 +237,15 @@ async def test_rollback_goes_back_and_forwards_again() -> None:
     assert place.machines["h3"].agent == NEW
 
 
+async def test_rollback_of_a_controller_that_can_not_read_the_store_any_more_leaves_the_new_one() -> None:
+    place = Place()
+    await run(place)
+    place.does_not_start.add(("controller", OLD))
+    failed = (await run(place, back=True)).moved[-1]
+    assert failed.back and "did not start: no such thing. It is back on 2-new; hosts" in failed.error
+    assert runs(place) == dict.fromkeys(("h1", "h2", "h3"), OLD) and place.machines["h1"].control == NEW
+
+
 async def test_rollback_that_is_not_possible_changes_nothing() -> None:
     place = Place()
     place.machines["h2"].previous = ""
