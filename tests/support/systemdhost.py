@@ -148,7 +148,9 @@ class SystemdHost:
     def _started(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
-            raise AssertionError(f"systemd ended: {(self._disk / 'boot.log').read_text()[-2000:]}")
+            said = (self._disk / "boot.log").read_text()[-2000:]
+            hint = "it needs inotify instances: fs.inotify.max_user_instances may be used up"
+            raise AssertionError(f"systemd ended: {said or hint}")
         return self.run("systemctl", "is-system-running", check=False).strip() in ("running", "degraded")
 
 
