@@ -96,6 +96,8 @@ class Core:
         self.ring = EventRing(clock)
         self.pipes = Pipes()
         self.knocks = Knocks()
+        self._recalls: dict[HostId, Recall] = {}
+        """All that hosts told since this controller started, as long as the fleet is being restored."""
         self.committer = Committer(store, self.ring)
         policy = options.liveness
         self.sessions = Sessions(
@@ -335,14 +337,17 @@ class Core:
 
     async def recalled(self, host: HostId, recall: Recall) -> None:
         left_out: tuple[str, ...] = ()
+        self._recalls[host] = recall
 
         def decide(cluster: Cluster) -> Plan:
             nonlocal left_out
-            plan, left_out = plan_recall(cluster, host, recall, self.clock.now())
+            plan, left_out = plan_recall(cluster, host, self._recalls, self.clock.now())
             return plan
 
         await self.committer.run(decide)
         cluster = self.snapshot()
+        if cluster.settings.recovery is None:
+            self._recalls.clear()
         for words in left_out:
             log.warning("host %s: %s", cluster.host_name(host), words)
         news = self.statuses.take(cluster, host, recall.statuses)

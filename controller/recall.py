@@ -8,7 +8,7 @@ instances and its own shares, networks that meet none that is known; what doesn'
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from msgspec.structs import replace
 
@@ -17,7 +17,7 @@ from controller.fixed import holder_of
 from controller.plan import Item, Plan, delete, put
 from controller.recovery import heard, told
 from controller.snapshot import Cluster
-from model.errors import FlotaError
+from model.addressrules import without_addresses
 from model.events import Event
 from model.ids import HostId, InstanceId, is_id
 from model.netoptions import encrypted
@@ -25,47 +25,60 @@ from model.networkrules import validate_network
 from model.records import Block, Desired, Instance, Network, Record
 from model.status import Phase
 from model.validate import range_of, validate_container, validate_name
-from model.view import NetworkView
+from model.view import NetworkView, View
 from model.wire import Recall
-from net.ipam import overlap, parse_range
+from net.ipam import overlap
 
 MOST_NAME, SHORT = 128, 6
 """Characters of a name, and of its id behind the name of an instance whose name somebody else has."""
 
 
-def plan_recall(cluster: Cluster, host: HostId, recall: Recall, now: float) -> tuple[Plan, tuple[str, ...]]:
-    """What to write, and what was left out, in words. The host is heard then; with the last one decisions
-    begin again."""
+def plan_recall(
+    cluster: Cluster, host: HostId, recalls: Mapping[HostId, Recall], now: float
+) -> tuple[Plan, tuple[str, ...]]:
+    """What to write now that `host` has told, and what of it was left out, in words. `recalls` is all that
+    was told so far, its own too: what one has may be free only by another's word. The host is heard then;
+    with the last one decisions begin again."""
     recovery = cluster.settings.recovery
     record = cluster.hosts.get(host)
     if recovery is None or record is None:
         return Plan(), ()
-    merge = _Merge(cluster, host, recall, now)
-    merge.run()
+    merge = _Merge(cluster, {h: r for h, r in recalls.items() if h in cluster.hosts}, now)
+    merge.run(sorted(merge.recalls) if recovery.awaited else [host])
     settings = heard(cluster.settings, (host,))
     items, events = list(merge.items.values()), tuple[Event, ...]()
     if settings != cluster.settings:
         items.append(put(settings, f"{record.spec.name} said what it knows"))
     if settings.recovery is None or (recovery.awaited and not settings.recovery.awaited):
         events = (told(settings, "all hosts said what they know", now),)
-    return Plan(items=tuple(items), events=events), tuple(merge.left_out)
+    return Plan(items=tuple(items), events=events), tuple(merge.left_out.get(host, ()))
 
 
 class _Merge:
     """Lives as long as the decision. `cluster` is as if all `items` were written."""
 
-    def __init__(self, cluster: Cluster, host: HostId, recall: Recall, now: float) -> None:
+    def __init__(self, cluster: Cluster, recalls: Mapping[HostId, Recall], now: float) -> None:
         self.cluster = cluster
-        self.host = host
-        self.view = recall.view
-        self.there = {s.instance for s in recall.statuses if s.phase is not Phase.REMOVED}
+        self.recalls = recalls
         self.now = now
         self.items: dict[tuple[str, str], Item] = {}
-        self.left_out: list[str] = []
+        self.left_out: dict[HostId, list[str]] = {}
+        self.host, self.view = HostId(""), View()
+        self.there: Set[InstanceId] = frozenset()
 
-    def run(self) -> None:
+    def run(self, hosts: Iterable[HostId]) -> None:
+        """Take what these told. Twice: what was in the way may have been given up by a later one's word. As
+        long as nothing is decided all can be taken again; afterwards what one told is old."""
+        for _ in range(2):
+            self.left_out = {}
+            for host in hosts:
+                self._take(host, self.recalls[host])
+
+    def _take(self, host: HostId, recall: Recall) -> None:
+        self.host, self.view = host, recall.view
+        self.there = {s.instance for s in recall.statuses if s.phase is not Phase.REMOVED}
         if self.view.fleet_id not in ("", self.cluster.settings.fleet_id):
-            self.left_out.append("what it knows is of another fleet")
+            self.left_out[host] = ["what it knows is of another fleet"]
             return
         for _, network in sorted(self.view.networks.items()):
             self._network(network)
@@ -75,14 +88,17 @@ class _Merge:
                 self._shares(network)
 
     def _write(self, record: Record, reason: str, *, gone: bool = False) -> None:
-        item = delete(record, reason) if gone else put(record, reason)
         kind = type(record).__name__
-        self.items[kind, record.key if isinstance(record, Block) else record.id] = item
+        key = kind, record.key if isinstance(record, Block) else record.id
+        before = self.items.get(key)
+        if before is not None and before.delete:  # it is replaced by another one of its name
+            record = replace(record, revision=before.record.revision)
+        self.items[key] = delete(record, reason) if gone else put(record, reason)
         puts, deletes = ((), (record,)) if gone else ((record,), ())
         self.cluster, _ = self.cluster.apply(puts, deletes, self.cluster.revision)
 
     def _skip(self, what: str, why: str) -> None:
-        self.left_out.append(f"{what} is left out: {why}")
+        self.left_out.setdefault(self.host, []).append(f"{what} is left out: {why}")
 
     # -- networks -----------------------------------------------------------------------------------
     def _network(self, told: NetworkView) -> None:
@@ -91,9 +107,16 @@ class _Merge:
             if encrypted(known.spec.options) and told.keys.newest > known.keys.newest:
                 self._write(replace(known, keys=told.keys), "hosts have newer keys of it")
             return
-        if why := next(self._network_faults(told), ""):
-            self._skip(f"network {told.spec.name[:80]}", why)
+        rivals = list(self._rivals(told))
+        why = [str(problem) for problem in validate_network(told.spec)]
+        why += [words for other, words in rivals if not self._given_up(other)]
+        if why:
+            self._skip(f"network {told.spec.name[:80]}", why[0])
             return
+        for other in {other.id: other for other, _ in rivals}.values():
+            for block in self.cluster.blocks_of(other.id).values():
+                self._write(block, f"network {other.spec.name} is no more", gone=True)
+            self._write(other, f"removed after the backup: {told.spec.name} has its place", gone=True)
         made = Network(
             id=told.id,
             spec=told.spec,
@@ -105,20 +128,30 @@ class _Merge:
         )
         self._write(made, "made after the backup, a host has it")
 
-    def _network_faults(self, told: NetworkView) -> Iterator[str]:
-        yield from (str(problem) for problem in validate_network(told.spec))
-        others = self.cluster.networks.values()
-        yield from (f"{o.spec.name} is another one" for o in others if o.spec.name == told.spec.name)
-        yield from (f"{o.spec.name} has its number" for o in others if told.vni and o.vni == told.vni)
-        try:
-            mine = [parse_range(text) for text in (*(s.cidr for s in told.spec.subnets), *told.vip_ranges)]
-        except FlotaError as error:
-            yield error.message
-            return
-        for other in others:
+    def _rivals(self, told: NetworkView) -> Iterator[tuple[Network, str]]:
+        """Networks beside which it can't be, and why."""
+        found = (range_of(text) for text in (*(s.cidr for s in told.spec.subnets), *told.vip_ranges))
+        mine = [range_ for range_ in found if range_ is not None]
+        for other in self.cluster.networks.values():
+            if other.spec.name == told.spec.name:
+                yield other, f"{other.spec.name} is another one"
+            if told.vni and other.vni == told.vni:
+                yield other, f"{other.spec.name} has its number"
             for text in (*(s.cidr for s in other.spec.subnets), *other.vip_ranges):
                 if any(overlap(range_, ipaddress.ip_network(text)) for range_ in mine):
-                    yield f"it overlaps {text} of {other.spec.name}"
+                    yield other, f"it overlaps {text} of {other.spec.name}"
+
+    def _given_up(self, other: Network) -> bool:
+        """Whether a network of the backup is surely no more: nobody is on it, and each host that had a share
+        of it has been heard and does not carry it."""
+        views = [recall.view for recall in self.recalls.values()]
+        return (
+            other.revision > 0
+            and not other.predefined
+            and not self.cluster.on_network(other.id)
+            and all(block.host in self.recalls for block in self.cluster.blocks_of(other.id).values())
+            and not any(other.id in view.networks for view in views)
+        )
 
     def _shares(self, told: NetworkView) -> None:
         network = self.cluster.networks[told.id]
@@ -138,22 +171,36 @@ class _Merge:
         """A share that is new here, unless it is of somebody else or nowhere in the network."""
         known = self.cluster.blocks.get(lease.key)
         what = f"{lease.cidr[:60]} of {network.spec.name}"
-        if known is not None:
-            if known.host != self.host:
-                self._skip(what, f"it is {self.cluster.host_name(known.host)}'s in the backup")
-            elif known.quarantined_until:
+        range_ = range_of(lease.cidr)
+        if known is not None and known.host == self.host:
+            if known.quarantined_until:
                 self._write(replace(known, quarantined_until=0.0), "its host has it")
             return
-        range_ = range_of(lease.cidr)
         if range_ is None or not any(_within(range_, s.cidr) for s in network.spec.subnets):
             self._skip(what, "it is in none of its subnets")
             return
-        for other in self.cluster.blocks_of(network.id).values():
-            same_kind = bool(other.holder) is bool(lease.holder)
-            if same_kind and overlap(range_, ipaddress.ip_network(other.cidr)):
-                self._skip(what, f"it overlaps {other.cidr} of {self.cluster.host_name(other.host)}")
-                return
+        others = [
+            other
+            for other in self.cluster.blocks_of(network.id).values()
+            if other.key == lease.key
+            or (
+                bool(other.holder) is bool(lease.holder) and overlap(range_, ipaddress.ip_network(other.cidr))
+            )
+        ]
+        if kept := [other for other in others if not self._let_go(other)]:
+            self._skip(what, f"{kept[0].cidr} is {self.cluster.host_name(kept[0].host)}'s in the backup")
+            return
+        for other in others:
+            self._write(other, "given back after the backup", gone=True)
         self._write(lease, "leased after the backup, its host has it")
+
+    def _let_go(self, lease: Block) -> bool:
+        """Whether its host was told after the backup that it has it no more, by its own word."""
+        recall = self.recalls.get(lease.host)
+        if recall is None or not 0 < lease.revision <= recall.view.revision:
+            return False
+        known = recall.view.networks.get(lease.network)
+        return known is None or lease.cidr not in known.held
 
     # -- instances ----------------------------------------------------------------------------------
     def _instances(self) -> None:
@@ -163,7 +210,7 @@ class _Merge:
                 self._skip(f"container {instance.name[:80]}", why)
             elif known is None:
                 self._unknown(instance)
-            elif instance.revision > known.revision:
+            elif 0 < known.revision < instance.revision:
                 self._newer(instance, known)
         for ident, known in sorted(self.cluster.on_host(self.host).items()):
             here = ident in self.view.instances or ident in self.there
@@ -177,7 +224,8 @@ class _Merge:
             yield "it is another host's"
         yield from (str(p) for p in validate_name("container", told.name, "name"))
         of_service = told.service is not None
-        yield from (str(p) for p in validate_container(told.spec, of_service=of_service))
+        spec = without_addresses(told.spec) if of_service else told.spec
+        yield from (str(p) for p in validate_container(spec, of_service=of_service))
 
     def _unknown(self, told: Instance) -> None:
         if told.desired is Desired.REMOVED and told.id not in self.there:
@@ -185,6 +233,7 @@ class _Merge:
         made, reason = replace(told, revision=0), "made after the backup, its host has it"
         if told.service is not None and told.service not in self.cluster.services:
             made = replace(made, service=None, service_name="", slot=0, generation=0)
+            made = replace(made, spec=without_addresses(made.spec))
             reason += f"; its service {told.service_name[:80]} is not in the backup"
         known = tuple(a for a in told.attachments if a.network in self.cluster.networks)
         self._write(replace(made, name=self._name(told), attachments=known, reason=reason), reason)

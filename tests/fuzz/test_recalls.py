@@ -102,7 +102,7 @@ def test_host_that_recalls_anything_changes_nothing_of_others(recall: Recall) ->
     message = decode_agent(encode_wire(recall))
     assert isinstance(message, Recall)
     cluster = before()
-    plan, _ = plan_recall(cluster, A, message, 9.0)
+    plan, _ = plan_recall(cluster, A, {A: message}, 9.0)
     for item in plan.items:
         old = cluster.get(key_of(item.record))
         assert item.record.revision == (old.revision if old is not None else 0)

@@ -51,8 +51,8 @@ class Restoring:
         await self.fleet.controller.create_network(NETWORK)
         await self.serve("web")
 
-    async def serve(self, name: str) -> None:
-        container = ContainerSpec(image="v0", networks=(Attachment(network="n0"),))
+    async def serve(self, name: str, *, keep: bool = False) -> None:
+        container = ContainerSpec(image="v0", networks=(Attachment(network="n0", keep_address=keep),))
         await self.fleet.controller.create_service(
             ServiceSpec(name=name, container=container, mode=Replicated(replicas=2))
         )
@@ -61,7 +61,7 @@ class Restoring:
     async def work(self, steps: int) -> None:
         acts = (self.create, self.create, self.remove, self.stop, self.scale, self.update, self.network)
         for _ in range(steps):
-            await self.random.choice((*acts, self.service))()
+            await self.random.choice((*acts, self.service, self.end_service, self.end_network))()
             await self.clock.advance(self.random.choice((0.0, 0.1, 3.0)))
         await self.clock.advance(30)
 
@@ -101,7 +101,17 @@ class Restoring:
 
     async def service(self) -> None:
         self.count += 1
-        await self.serve(f"s{self.count}")
+        await self.serve(f"s{self.count}", keep=self.random.random() < 0.5)
+
+    async def end_service(self) -> None:
+        names = sorted(s.spec.name for s in self.cluster.services.values() if not s.removed)
+        if len(names) > 1:
+            await self.fleet.controller.remove_service(self.random.choice([n for n in names if n != "web"]))
+
+    async def end_network(self) -> None:
+        unused = [n for n in self.cluster.networks.values() if not self.cluster.on_network(n.id)]
+        for network in [n for n in unused if not n.predefined and n.spec.name != "n0"][:1]:
+            await self.fleet.controller.remove_network(network.id)
 
     # -- the loss ---------------------------------------------------------------------------------------
     @property

@@ -71,11 +71,16 @@ def view(*instances: Instance, blocks: tuple[str, ...] = (), revision: int = 80)
 
 
 def recalled(
-    cluster: Cluster, told: View, *there: Instance, of: HostId = A
+    cluster: Cluster,
+    told: View,
+    *there: Instance,
+    of: HostId = A,
+    also: dict[HostId, Recall] | None = None,
 ) -> tuple[Cluster, tuple[str, ...]]:
     """The state after that host's word, and what was left out of it."""
     statuses = tuple(InstanceStatus(instance=i.id, phase=Phase.RUNNING) for i in there)
-    plan, words = plan_recall(cluster, of, Recall(view=told, statuses=statuses), 9.0)
+    recall = Recall(view=told, statuses=statuses)
+    plan, words = plan_recall(cluster, of, {**(also or {}), of: recall}, 9.0)
     puts = tuple(item.record for item in plan.items if not item.delete)
     gone = tuple(item.record for item in plan.items if item.delete)
     for record in (*puts, *gone):
@@ -173,6 +178,44 @@ def test_network_of_after_the_backup_is_taken_unless_it_meets_another() -> None:
         found, words = recalled(fleet(), told(name, cidr, vni))
         assert len(found.networks) == 1
         assert why in words[0]
+
+
+def test_network_of_the_backup_gives_way_once_each_host_that_had_a_share_does_not_carry_it() -> None:
+    spec = NetworkSpec(name="late", subnets=(Subnet(cidr="10.9.0.0/16"),))
+    ident = NetworkId("7" * 64)
+    late = NetworkView(id=ident, spec=spec, vni=4096, blocks=("10.9.0.0/24",))
+    told = View(revision=80, fleet_id="f", networks={ident: late})
+    found, words = recalled(fleet(), told)
+    assert ident not in found.networks and "net has its number" in words[0], "b may carry it"
+    carries = {B: Recall(view=view(blocks=("10.128.0.0/24",)))}
+    assert ident not in recalled(fleet(), told, also=carries)[0].networks
+    gone = {B: Recall(view=View(revision=80, fleet_id="f"))}
+    assert ident not in recalled(fleet(container(1)), told, container(1), also=gone)[0].networks, "it is used"
+    found, words = recalled(fleet(), told, also=gone)
+    assert set(found.networks) == {ident} and not words
+    assert set(found.blocks) == {f"{ident}/10.9.0.0/24"}
+
+
+def test_share_of_the_backup_goes_to_who_has_it_once_its_host_says_that_it_has_not() -> None:
+    late = container(1)
+    told = view(late, blocks=("10.128.0.0/24",))
+    key = f"{N}/10.128.0.0/24"
+    found, words = recalled(fleet(), told, late)
+    assert found.blocks[key].host == B and "b's in the backup" in words[0]
+    found, words = recalled(fleet(), told, late, also={B: Recall(view=view(blocks=("10.128.4.0/24",)))})
+    assert found.blocks[key].host == A and not words
+    assert found.blocks[f"{N}/10.128.4.0/24"].host == B
+    emptied = {B: Recall(view=View())}
+    assert recalled(fleet(), told, late, also=emptied)[0].blocks[key].host == B
+
+
+def test_what_was_told_while_all_waited_is_not_taken_again_afterwards() -> None:
+    """It is old by then: people have gone on."""
+    (item,) = recovery.plan_settle(fleet(), 9.0).items
+    settled = fleet().apply((item.record,), (), fleet().revision + 1)[0]
+    late, gone = container(1), container(2, host=B)
+    found, _ = recalled(settled, view(late), late, also={B: Recall(view=view(gone))})
+    assert late.id in found.instances and gone.id not in found.instances
 
 
 def test_name_that_somebody_else_has_is_kept_by_him() -> None:
