@@ -142,6 +142,8 @@ def _local_source(path: str, *, follow: bool) -> tuple[str, str]:
         place, label = os.path.realpath(path), os.path.basename(os.path.realpath(path))
     if not os.path.lexists(place):
         raise NotFound(f"lstat {path}: no such file or directory")
+    if is_asserted(path) and not os.path.isdir(place):
+        raise InvalidInput(f"lstat {path}: not a directory")
     return place, label
 
 

@@ -60,6 +60,8 @@ def test_file_goes_in_as_a_tar_that_is_roots(fleet: ServedFleet, tmp_path: Path)
         (("box:/nope", "x"), 1, "Could not find the file /nope in container box"),
         (("nobody:/etc", "x"), 1, "nobody"),
         (("/no/such/file", "box:/etc"), 1, "no such file or directory"),
+        (("/etc/passwd/", "box:/etc"), 1, "lstat /etc/passwd/: not a directory"),
+        (("box:/etc/motd", "/etc/passwd/"), 1, "not a directory"),
         (("-", "box:/etc/motd"), 1, 'destination "box:/etc/motd" must be a directory'),
         (("box:/etc", "/no/such/folder"), 1, 'directory "/no/such" does not exist'),
     ],

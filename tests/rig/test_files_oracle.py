@@ -18,6 +18,8 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.rig, pytest.mark.slow]
 SOCKET = "/run/flota/docker.sock"
 DOCKER, OURS = ("docker", "-H", f"unix://{SOCKET}"), (FLOTA,)
+HERE = {"docker": (), "flota": ("--node", "n1")}
+"""Where the other's containers are."""
 BOTH = {"docker": DOCKER, "flota": OURS}
 CHANGES = """
 mkdir -p /new/deep && echo 1 >/new/deep/file && echo 2 >/etc/passwd && rm /etc/group
@@ -54,7 +56,8 @@ def on(fleet: Fleet, engine: str, *words: str, stdin: bytes | None = None) -> by
 def boxes(engines: Fleet) -> Iterator[Fleet]:
     """The same container under each."""
     for engine in BOTH:
-        on(engines, engine, "run", "-d", "--name", "twin", "--network", "none", IMAGE, "sh", "-c", CHANGES)
+        words = ("-d", "--name", "twin", *HERE[engine], "--network", "none", IMAGE, "sh", "-c", CHANGES)
+        on(engines, engine, "run", *words)
         wait_until(lambda engine=engine: b"done" in on(engines, engine, "logs", "twin"), deadline=20)  # type: ignore[misc]
     yield engines
     for engine in BOTH:
@@ -97,7 +100,7 @@ def test_export_and_committed_tree_are_dockers(boxes: Fleet) -> None:
     committed = {}
     for engine in BOTH:
         on(boxes, engine, "commit", "twin", "twin:1")
-        on(boxes, engine, "run", "--name", "again", "--network", "none", "twin:1", "true")
+        on(boxes, engine, "run", "--name", "again", *HERE[engine], "--network", "none", "twin:1", "true")
         committed[engine] = tree(on(boxes, engine, "export", "again"))
         on(boxes, engine, "rm", "again")
         on(boxes, engine, "rmi", "twin:1")
