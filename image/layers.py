@@ -121,7 +121,7 @@ class LayerStore:
         for one layer share the work. Raises Damaged, Exhausted; nothing is left of a failed one."""
         async with self._alone(chain):
             have = self._layers.get(chain)
-            if have is not None and (have.packed.digest or packed is None):
+            if have is not None and have.packed.digest:
                 return have
             if have is not None and packed is not None:
                 await in_thread(self._complete, have, blob.path, packed)
@@ -129,6 +129,9 @@ class LayerStore:
             lower = tuple(self.path(other) for other in reversed(below))
             job = Job(source=blob, target="", diff_id=diff, lower=lower)
             async with self._unpacked(job, keep=packed is None) as (work, result):
+                if have is not None:
+                    await in_thread(self._complete, have, str(work / "blob"), result.packed)
+                    return self._layers[chain]
                 if packed is not None:
                     await in_thread(os.link, blob.path, work / "blob")
                 layer = Layer(
@@ -147,6 +150,8 @@ class LayerStore:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(folder / "blob")
         os.link(blob, folder / "blob")
+        with open(folder / "blob", "rb") as file:
+            os.fsync(file.fileno())  # before the marker that says that it is there
         whole = msgspec.structs.replace(layer, packed=packed)
         write_file(folder / "link", msgspec.json.encode(whole))
         self._layers[layer.chain] = whole
@@ -170,6 +175,9 @@ class LayerStore:
                             packed=result.packed,
                         )
                         await in_thread(self._finish, work, layer)
+                    elif not layer.packed.digest:
+                        await in_thread(self._complete, layer, str(work / "blob"), result.packed)
+                        layer = self._layers[chain]
                 yield layer
 
     @contextlib.asynccontextmanager

@@ -249,7 +249,7 @@ class ImageStore:
         for number, (chain, diff, blob) in enumerate(
             zip(chains, image.parsed.diff_ids, image.blobs, strict=True)
         ):
-            if self._layers.get(chain) is None:
+            if self._layers.blob(chain) is None:
                 say(Progress(status="Extracting", id=diff[7:19]))
                 await self._layers.unpack(blob, chain, diff, below=chains[:number])
             say(Progress(status="Complete", id=diff[7:19]))

@@ -7,6 +7,7 @@ push that is cut at any moment leaves the tag as it was. Source: OCI distributio
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -177,7 +178,7 @@ class Push:
             raise _worth(response.status, await refusal(response, self._outgoing.reference))
         response.release()
         content.sent = content.size
-        return _location(response)
+        return _location(response) if "Location" in response.headers else place
 
     async def _finish(self, content: _Content, place: URL) -> None:
         mark = "&" if place.query_string else "?"
@@ -186,7 +187,10 @@ class Push:
             self._access, "PUT", url, headers={"Content-Length": "0"}, silence=COMMIT
         )
         if response.status not in (201, 204):
-            raise _worth(response.status, await refusal(response, self._outgoing.reference))
+            error = _worth(response.status, await refusal(response, self._outgoing.reference))
+            if isinstance(error, Hopeless):
+                await in_thread(content.verify)  # whose fault is it?
+            raise error
         response.release()
 
     async def _resumed(self, content: _Content, place: URL) -> URL:
@@ -246,6 +250,19 @@ class _Content:
                 words = f"layer {_short(self.descriptor)} on this host has another size than it had"
                 raise Damaged(words, hint=hint)
             yield lambda begin: os.pread(file.fileno(), PIECE, begin)
+
+    def verify(self) -> None:
+        """Raises Damaged when the file does not hold any more what its digest says."""
+        with self.opened():
+            if self._path is None:
+                return
+            with open(self._path, "rb") as file:
+                digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != self.digest:
+            raise Damaged(
+                f"layer {_short(self.descriptor)} on this host does not match its digest any more",
+                hint="The disk may be failing; remove the image and pull it again",
+            )
 
     async def pieces(self, read: Callable[[int], bytes], begin: int) -> AsyncIterator[bytes]:
         self.sent = begin

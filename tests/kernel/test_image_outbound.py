@@ -111,10 +111,11 @@ async def test_push_of_a_name_that_the_image_does_not_have_is_refused(
     assert registry.acts == []
 
 
-async def test_image_of_an_older_release_is_pushed_once_it_was_pulled_again(
-    store: ImageStore, registry: FakeRegistry, tmp_path: Path
+@pytest.mark.parametrize("source", [pulled, loaded_layout])
+async def test_image_of_an_older_release_is_pushed_once_it_was_fetched_again(
+    store: ImageStore, registry: FakeRegistry, tmp_path: Path, source: Source
 ) -> None:
-    await pulled(store, registry)
+    await source(store, registry)
     await store.close()
     for link in (tmp_path / "images/layers").glob("*/link"):
         marker = json.loads(link.read_bytes())
@@ -125,7 +126,7 @@ async def test_image_of_an_older_release_is_pushed_once_it_was_pulled_again(
         before = layers_on_disk(tmp_path)
         with pytest.raises(NotFound, match="older release"):
             await later.push(f"{registry.host}/sent:1")
-        await later.pull(f"{registry.host}/app:1")
+        await source(later, registry)
         assert layers_on_disk(tmp_path) == before
         record = await later.push(f"{registry.host}/sent:1")
         assert f"{registry.host}/sent@{BUILT.digest}" in record.digests

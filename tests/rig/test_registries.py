@@ -151,6 +151,7 @@ def test_what_is_pushed_is_what_others_pull(
     assert clean.flota("n1", "run", "--rm", "--node", "n1", "box:1", "echo", "there").strip() == "there"
 
 
+@pytest.mark.parametrize("private", ["token"], indirect=True)
 def test_an_image_keeps_its_digest_and_annotations_through_pull_and_push(
     clean: Fleet, logged_in: str, skopeo: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -182,6 +183,7 @@ def _flota() -> list[str]:
     return [FLOTA]
 
 
+@pytest.mark.parametrize("private", ["token"], indirect=True)
 def test_without_a_login_nothing_is_pulled_or_pushed(clean: Fleet, private: str) -> None:
     for words in (("pull", "--node", "n1", f"{private}/team/box:1"),):
         done = clean.attempt("n1", *words)
@@ -252,6 +254,7 @@ def _found(fleet: Fleet) -> list[str]:
     return [where for where, data in _everything(fleet) for secret in _secrets() if secret in data]
 
 
+@pytest.mark.parametrize("private", ["htpasswd"], indirect=True)
 def test_a_service_pulls_by_the_login_that_it_was_given_which_is_nowhere_to_be_found(
     clean: Fleet, logged_in: str
 ) -> None:
@@ -277,6 +280,7 @@ def test_a_service_pulls_by_the_login_that_it_was_given_which_is_nowhere_to_be_f
     clean.flota("n1", "rmi", "-f", "--node", "n1", ident)
 
 
+@pytest.mark.parametrize("private", ["token"], indirect=True)
 def test_a_run_pulls_by_the_operators_login(clean: Fleet, logged_in: str) -> None:
     name = _published(clean, logged_in, "run/box:1")
     assert clean.flota("n1", "run", "--rm", "--node", "n1", name, "echo", "hi").strip() == "hi"
