@@ -325,13 +325,8 @@ class Controller(Tokens):
 
     # -- the fleet --------------------------------------------------------------------------------------
     def info(self) -> FleetInfo:
-        return queries.fleet_info(
-            self.snapshot(),
-            self.world(),
-            version=VERSION,
-            store=self.store.url,
-            registry=self.options.registry,
-        )
+        found = queries.fleet_info(self.snapshot(), self.world(), version=VERSION, store=self.store.url)
+        return replace(found, registry=self.options.registry)
 
     def get_settings(self) -> FleetSettings:
         return self.snapshot().settings

@@ -180,7 +180,7 @@ def _place(address: str) -> tuple[int, int]:
     return found.version, int(found)
 
 
-def fleet_info(cluster: Cluster, world: World, *, version: str, store: str, registry: str) -> FleetInfo:
+def fleet_info(cluster: Cluster, world: World, *, version: str, store: str) -> FleetInfo:
     running = sum(
         s.phase is Phase.RUNNING and ident in cluster.instances for ident, s in world.statuses.items()
     )
@@ -195,7 +195,6 @@ def fleet_info(cluster: Cluster, world: World, *, version: str, store: str, regi
         instances=len(cluster.instances),
         instances_running=running,
         store=store,
-        registry=registry,
     )
 
 
