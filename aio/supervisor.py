@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
@@ -97,9 +98,10 @@ class Supervisor:
             await asyncio.wait(tasks)
 
 
-async def in_thread(call: Callable[..., Any], *args: Any) -> Any:
-    """Run a short blocking call in a thread. Cancelling waits for it: a thread can't be abandoned safely."""
-    future = asyncio.get_running_loop().run_in_executor(None, call, *args)
+async def in_thread(call: Callable[..., Any], *args: Any, pool: ThreadPoolExecutor | None = None) -> Any:
+    """Run a short blocking call in a thread, of everybody's pool without one. Cancelling waits for it: a
+    thread can't be abandoned safely."""
+    future = asyncio.get_running_loop().run_in_executor(pool, call, *args)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

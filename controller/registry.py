@@ -83,7 +83,7 @@ class Gate:
             return Caller(name=f"host {host.spec.name}", grants=(Grant(action="push"),))
         asks_only = request.path.rstrip("/") != "/v2"  # clients learn there how to log in
         grants = (ANYBODY,) if self._anonymous_pull and asks_only else ()
-        return Caller(name="nobody", grants=grants, anonymous=True)
+        return Caller(name="an anonymous client", grants=grants, anonymous=True)
 
     def _with_login(self, word: str) -> Caller:
         try:
@@ -136,7 +136,7 @@ class Gate:
         if expires <= now:
             raise Unauthenticated("the token has expired")
         if not ident:
-            return Caller(name="nobody", grants=(ANYBODY,) if self._anonymous_pull else ())
+            return Caller(name="an anonymous client", grants=(ANYBODY,) if self._anonymous_pull else ())
         cluster = self._controller.snapshot()
         return caller_of(cluster, cluster.registry_tokens.get(ident), now)
 

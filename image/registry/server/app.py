@@ -89,7 +89,8 @@ def _check(caller: Caller, target: Target, method: str) -> None:
         return
     if caller.anonymous:
         raise Refusal("UNAUTHORIZED", "a login is needed", hint="Make one: flota registry token create")
-    raise Refusal("DENIED", f"{caller.name} may not {action or 'read'} {target.name or 'anything here'}")
+    words = f"{caller.name} may not {action or 'use'} {target.name or 'this registry'}"
+    raise Refusal("DENIED", words, hint="See `flota registry token create --help`")
 
 
 def _errors(challenge: Challenge) -> Any:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from aiohttp import web
 
-from aio.supervisor import in_thread
 from image.registry.server import ranges
 from image.registry.server.call import DIGEST, Call, answer, headers
 from image.registry.server.files import pieces
@@ -23,7 +22,7 @@ from image.registry.server.refusal import Refusal
 
 async def get(call: Call) -> web.StreamResponse:
     name, digest = call.target.name, call.target.reference
-    size: int | None = await in_thread(call.registry.content.find, name, digest)
+    size: int | None = await call.registry.run(call.registry.content.find, name, digest)
     if size is None:
         raise unknown(name, digest)
     about = headers(
@@ -50,11 +49,11 @@ async def _send(call: Call, response: web.StreamResponse, span: Span, *, whole: 
     path: Path = registry.content.files.blob(digest)
     source, hasher, sent = pieces(path, span.start, span.end), hashlib.sha256(), 0
     while sent < span.size:
-        piece: bytes = await in_thread(_next, source, hasher if whole else None)
+        piece: bytes = await call.registry.run(_next, source, hasher if whole else None)
         sent += len(piece)
         last = sent == span.size
         if not piece or (last and whole and f"sha256:{hasher.hexdigest()}" != digest):
-            await in_thread(registry.content.spoiled, digest)
+            await call.registry.run(registry.content.spoiled, digest)
             if call.request.transport is not None:
                 call.request.transport.abort()  # a length was promised that is not kept
             return
@@ -80,7 +79,7 @@ def _next(source: Iterator[bytes], hasher: hashlib._Hash | None) -> bytes:
 
 async def delete(call: Call) -> web.StreamResponse:
     name, digest = call.target.name, call.target.reference
-    if not await in_thread(call.registry.content.index.unlink, name, digest):
+    if not await call.registry.run(call.registry.content.index.unlink, name, digest):
         raise unknown(name, digest)
     return answer(202)
 

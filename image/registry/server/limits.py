@@ -14,8 +14,12 @@ class Limits(Struct):
     """Left free on the disk, which may be the controller's too; never more than a twentieth of it."""
     uploads: int = 1000
     """Sessions at a time."""
-    bodies: int = 64
+    uploads_each: int = 250
+    """By one caller."""
+    bodies: int = 128
     """Requests that send at a time."""
+    bodies_each: int = 32
+    """By one caller."""
     idle: float = 3600.0
     """After which an upload that nobody goes on with is dropped."""
     age: float = 86400.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from aio.supervisor import in_thread
 from image.manifest import MAX_DOCUMENT, OCI_INDEX
 from image.registry.server import ranges
 from image.registry.server.access import may
@@ -24,7 +23,7 @@ async def base(call: Call) -> web.StreamResponse:
 async def tags(call: Call) -> web.StreamResponse:
     name = call.target.name
     wanted = ranges.page(call.request.query, call.registry.limits.tags)
-    found: list[str] | None = await in_thread(call.registry.content.index.tags, name, wanted)
+    found: list[str] | None = await call.registry.run(call.registry.content.index.tags, name, wanted)
     if found is None:
         raise Refusal("NAME_UNKNOWN", f"there is no repository {name}", detail={"name": name})
     kept, following = ranges.cut(found, wanted)
@@ -41,7 +40,7 @@ async def catalog(call: Call) -> web.StreamResponse:
     found: list[str] = []
     after = wanted.last
     while len(found) <= wanted.number:
-        names: list[str] = await in_thread(call.registry.content.index.names, after, _BATCH)
+        names: list[str] = await call.registry.run(call.registry.content.index.names, after, _BATCH)
         found += [name for name in names if may(call.caller, "pull", name)]
         if len(names) < _BATCH:
             break
@@ -58,7 +57,7 @@ async def referrers(call: Call) -> web.StreamResponse:
     name, subject = call.target.name, call.target.reference
     kind, after = call.request.query.get("artifactType", ""), call.request.query.get("last", "")
     most = call.registry.limits.referrers
-    found: list[tuple[str, bytes]] = await in_thread(
+    found: list[tuple[str, bytes]] = await call.registry.run(
         call.registry.content.index.referrers, name, subject, kind, after, most + 1
     )
     entries: list[msgspec.Raw] = []

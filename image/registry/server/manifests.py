@@ -6,7 +6,6 @@ import asyncio
 
 from aiohttp import ClientPayloadError, web
 
-from aio.supervisor import in_thread
 from image.digest import of
 from image.manifest import MAX_DOCUMENT
 from image.registry.server.call import DIGEST, Call, answer, headers
@@ -28,9 +27,9 @@ async def get(call: Call) -> web.StreamResponse:
 async def _found(call: Call) -> Stored:
     name, reference = call.target.name, call.target.reference
     if call.target.by_digest:
-        stored = await in_thread(call.registry.content.index.manifest, name, "", reference)
+        stored = await call.registry.run(call.registry.content.index.manifest, name, "", reference)
     elif is_tag(reference):
-        stored = await in_thread(call.registry.content.index.manifest, name, reference, "")
+        stored = await call.registry.run(call.registry.content.index.manifest, name, reference, "")
     else:
         stored = None
     if stored is None:
@@ -46,10 +45,10 @@ async def put(call: Call) -> web.StreamResponse:
         raise Refusal("MANIFEST_INVALID", f"{tag[:80]!r} is neither a tag nor a sha256 digest")
     data = await _body(call)
     kind = call.request.headers.get("Content-Type", "")
-    document: Document = await in_thread(parse, data, kind)
+    document: Document = await call.registry.run(parse, data, kind)
     if not tag and of(data) != reference:
         raise Refusal("DIGEST_INVALID", f"what came has the digest {document.digest}, not {reference}")
-    await in_thread(call.registry.content.index.put, name, document, data, tag)
+    await call.registry.run(call.registry.content.index.put, name, document, data, tag)
     more = {DIGEST: document.digest, "Location": f"/v2/{name}/manifests/{reference}"}
     if document.subject:
         more["OCI-Subject"] = document.subject
@@ -76,9 +75,9 @@ async def _body(call: Call) -> bytes:
 async def delete(call: Call) -> web.StreamResponse:
     name, reference, index = call.target.name, call.target.reference, call.registry.content.index
     if call.target.by_digest:
-        gone = await in_thread(index.remove, name, reference)
+        gone = await call.registry.run(index.remove, name, reference)
     else:
-        gone = is_tag(reference) and await in_thread(index.untag, name, reference)
+        gone = is_tag(reference) and await call.registry.run(index.untag, name, reference)
     if not gone:
         raise unknown(call)
     return answer(202)

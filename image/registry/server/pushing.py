@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 
 from aiohttp import ClientPayloadError, web
 
-from aio.supervisor import in_thread
 from image.registry.server import ranges
 from image.registry.server.access import may
 from image.registry.server.call import DIGEST, Call, answer
@@ -31,7 +30,7 @@ async def begin(call: Call) -> web.StreamResponse:
     at_once = "digest" in query and "mount" not in query
     if at_once:
         check_digest(query["digest"])
-    session = await call.registry.uploads.begin(call.target.name)
+    session = await call.registry.uploads.begin(call.target.name, call.caller.name)
     if at_once:
         try:
             return await _finished(call, session, query["digest"])
@@ -45,9 +44,11 @@ async def _mounted(call: Call, digest: str, source: str) -> bool:
     if source:
         sources = [source] if is_name(source) else []
     else:
-        sources = await in_thread(content.index.repositories_with, digest, MOST_SOURCES)
+        sources = await call.registry.run(content.index.repositories_with, digest, MOST_SOURCES)
     for name in sources:
-        if may(call.caller, "pull", name) and await in_thread(content.mount, call.target.name, digest, name):
+        if may(call.caller, "pull", name) and await call.registry.run(
+            content.mount, call.target.name, digest, name
+        ):
             return True
     return False
 
@@ -59,7 +60,7 @@ async def status(call: Call) -> web.StreamResponse:
 
 async def patch(call: Call) -> web.StreamResponse:
     session = _session(call)
-    with call.registry.uploads.writing(session):
+    with call.registry.uploads.writing(session, call.caller.name):
         await _append(call, session)
     return _accepted(call, session)
 
@@ -72,13 +73,13 @@ async def put(call: Call) -> web.StreamResponse:
 
 async def cancel(call: Call) -> web.StreamResponse:
     session = _session(call)
-    with call.registry.uploads.writing(session):
+    with call.registry.uploads.writing(session, call.caller.name):
         await call.registry.uploads.drop(session)
     return answer(204)
 
 
 async def _finished(call: Call, session: Session, digest: str) -> web.StreamResponse:
-    with call.registry.uploads.writing(session):
+    with call.registry.uploads.writing(session, call.caller.name):
         await _append(call, session)
         await call.registry.uploads.finish(session, digest)
     return _blob_made(call, digest)

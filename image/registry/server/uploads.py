@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 from aio.clock import Clock
-from aio.supervisor import in_thread
 from image.registry.server.files import PIECE, append, hashed, settle
 from image.registry.server.index import Begun
 from image.registry.server.pace import Pace, too_slow
@@ -20,29 +20,40 @@ from image.registry.server.refusal import Refusal
 from image.registry.server.store import Content
 from model.errors import Exhausted
 
+Run = Callable[..., Awaitable[Any]]
+"""Run a blocking call with its arguments in a thread."""
+
 
 class Session:
-    """One upload. `hasher` is None where the bytes came before this process began."""
+    """One upload. `hasher` is None where the bytes came before this process began, and `owner` empty."""
 
-    def __init__(self, begun: Begun, size: int, hasher: hashlib._Hash | None, now: float) -> None:
+    def __init__(
+        self, begun: Begun, size: int, hasher: hashlib._Hash | None, now: float, owner: str = ""
+    ) -> None:
         self.begun = begun
         self.size = size
         self.hasher = hasher
         self.touched = now
-        self.busy = False
+        self.owner = owner
+        self.sender = ""
+        """Who writes to it now."""
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.sender)
 
 
 class Uploads:
-    def __init__(self, content: Content, clock: Clock) -> None:
+    def __init__(self, content: Content, clock: Clock, run: Run) -> None:
         self._content = content
+        self._run = run
         self._clock = clock
         self._limits = content.limits
         self._sessions: dict[str, Session] = {}
-        self._bodies = 0
 
     async def open(self) -> None:
         """Those that an earlier process began can be gone on with."""
-        for begun, size in await in_thread(self._found):
+        for begun, size in await self._run(self._found):
             self._sessions[begun.id] = Session(begun, size, None, self._clock.monotonic())
 
     def _found(self) -> list[tuple[Begun, int]]:
@@ -58,13 +69,15 @@ class Uploads:
     def __contains__(self, ident: object) -> bool:
         return ident in self._sessions
 
-    async def begin(self, name: str) -> Session:
-        if len(self._sessions) >= self._limits.uploads:
-            words = f"{len(self._sessions)} uploads are open already"
+    async def begin(self, name: str, owner: str) -> Session:
+        """Raises Refusal (429), Exhausted."""
+        theirs = sum(session.owner == owner for session in self._sessions.values())
+        if len(self._sessions) >= self._limits.uploads or theirs >= self._limits.uploads_each:
+            words = f"{len(self._sessions)} uploads are open already, {theirs} of them by {owner}"
             raise Refusal("TOOMANYREQUESTS", words, headers={"Retry-After": "30"})
-        await in_thread(self._content.files.check_room, 0)
-        begun: Begun = await in_thread(self._content.begin, name)
-        session = Session(begun, 0, hashlib.sha256(), self._clock.monotonic())
+        await self._run(self._content.files.check_room, 0)
+        begun: Begun = await self._run(self._content.begin, name)
+        session = Session(begun, 0, hashlib.sha256(), self._clock.monotonic(), owner)
         self._sessions[begun.id] = session
         return session
 
@@ -76,18 +89,20 @@ class Uploads:
         return session
 
     @contextlib.contextmanager
-    def writing(self, session: Session) -> Iterator[None]:
-        """Raises Refusal while somebody else does."""
+    def writing(self, session: Session, sender: str) -> Iterator[None]:
+        """Raises Refusal while somebody else does (409), or too many do to others (429)."""
         if session.busy:
             raise Refusal("BLOB_UPLOAD_INVALID", "another request writes to this upload", status=409)
-        if self._bodies >= self._limits.bodies:
-            words = f"{self._bodies} clients send already"
+        senders = [other.sender for other in self._sessions.values() if other.busy]
+        theirs = senders.count(sender)
+        if len(senders) >= self._limits.bodies or theirs >= self._limits.bodies_each:
+            words = f"{len(senders)} requests send already, {theirs} of them by {sender}"
             raise Refusal("TOOMANYREQUESTS", words, headers={"Retry-After": "5"})
-        session.busy, self._bodies = True, self._bodies + 1
+        session.sender = sender
         try:
             yield
         finally:
-            session.busy, self._bodies = False, self._bodies - 1
+            session.sender = ""
             session.touched = self._clock.monotonic()
 
     async def receive(self, session: Session, body: AsyncIterator[bytes], *, most: int | None = None) -> None:
@@ -98,6 +113,9 @@ class Uploads:
         try:
             while (piece := await self._next(source)) is not None:
                 pace.fed(len(piece), self._clock.monotonic())
+                if self._too_old(session):
+                    await self.drop(session)
+                    raise too_slow(f"an upload has {self._limits.age:g} s to its end")
                 came += len(piece)
                 if most is not None and came > most:
                     raise Refusal(
@@ -125,7 +143,7 @@ class Uploads:
         held.clear()
         session.touched = self._clock.monotonic()
         try:
-            await in_thread(self._append, session, data)
+            await self._run(self._append, session, data)
         except Exhausted:
             await self.drop(session)
             raise
@@ -141,7 +159,7 @@ class Uploads:
         """It is a blob of its repository once this returns. Raises Refusal where it has another digest: then
         the upload is over too."""
         try:
-            await in_thread(self._finish, session, digest)
+            await self._run(self._finish, session, digest)
         except (Refusal, Exhausted):
             await self.drop(session)
             raise
@@ -164,18 +182,20 @@ class Uploads:
 
     async def drop(self, session: Session) -> None:
         self._sessions.pop(session.begun.id, None)
-        await in_thread(self._content.drop, session.begun.id)
+        await self._run(self._content.drop, session.begun.id)
 
     async def expire(self) -> int:
         """Drop those that nobody goes on with, or that are too old; how many."""
-        now, wall = self._clock.monotonic(), self._clock.now()
+        now = self._clock.monotonic()
         old = [
             session
             for session in self._sessions.values()
-            if not session.busy
-            and (now - session.touched > self._limits.idle or wall - session.begun.started > self._limits.age)
+            if not session.busy and (now - session.touched > self._limits.idle or self._too_old(session))
         ]
         for session in old:
             if not session.busy:
                 await self.drop(session)
         return len(old)
+
+    def _too_old(self, session: Session) -> bool:
+        return self._clock.now() - session.begun.started > self._limits.age

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from aio.clock import VirtualClock
 from image.registry.server.limits import Limits
 from tests.support.fleetregistry import Served, serving
 from tests.support.images import MANIFEST, digest, image, member, tar
@@ -123,6 +124,38 @@ async def test_two_writers_of_one_upload_do_not_mix(served: Served) -> None:
         writer.write(DATA)
         assert (await reader.readline()).startswith(b"HTTP/1.1 202")
     assert (await served.client.ask("PUT", f"{where}?digest={digest(DATA)}")).status == 201
+
+
+async def test_one_caller_leaves_room_for_others(tmp_path: Path) -> None:
+    limits = Limits(reserve=0, uploads_each=5, bodies_each=1)
+    async with serving(tmp_path / "registry", limits=limits) as served:
+        writer = served.client.who("writer")
+        where = await writer.begin("app")
+        head = f"PATCH {where} HTTP/1.1\nHost: x\nContent-Length: 10\nAuthorization: Basic d3JpdGVyOng=\n\n"
+        async with raw(served, head):
+            session = served.registry.uploads.get("app", where.rpartition("/")[2])
+            await until(lambda: session.busy, deadline=10)
+            for _ in range(4):
+                other = await writer.begin("app")
+            assert (await writer.ask("PATCH", other, b"x")).status == 429
+            assert (await writer.ask("POST", "/v2/app/blobs/uploads/")).status == 429
+            await served.client.push_blob("app", DATA)
+        await until(lambda: not session.busy, deadline=10)
+        assert (await writer.ask("PATCH", other, b"x")).status == 202
+
+
+async def test_upload_that_is_sent_for_ever_ends_at_its_age(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    async with serving(tmp_path / "registry", limits=Limits(reserve=0, age=100.0), clock=clock) as served:
+        where = await served.client.begin("app")
+
+        async def body() -> AsyncIterator[bytes]:
+            for _ in range(30):
+                yield b"x" * 100_000
+                await clock.advance(10)
+
+        reply = await served.client.ask("PATCH", where, body())
+        assert reply.status == 408 and served.registry.content.files.uploads() == []
 
 
 async def test_more_uploads_than_there_may_be_are_429(tmp_path: Path) -> None:
