@@ -23,7 +23,7 @@ REQUIRED = {
     "login": {"id", "registry", "sealed"},
     "settings": set[str](),
 }
-"""The first release that had the record wrote none without. One more here would make its stores unreadable."""
+"""The first release that had a record wrote none without. One more would make its stores unreadable."""
 
 
 @pytest.mark.parametrize("kind", TYPES)
