@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from cli import daemon
+from cli import daemon, keptdaemons
 from cli.commands.backup import opened, passphrase_option
 from cli.commands.daemons import PLACES, PORT
 from cli.context import out
@@ -67,7 +67,7 @@ def follow(root: str, run_: str, controller: str) -> None:
 
     where = joined(*parted(controller, PORT))
     asyncio.run(point(Path(root) / "agent", Path(run_) / "agent", where))
-    if daemon.stop(run_, "agent"):
+    if keptdaemons.stop(root, run_, ("agent",), for_good=False):
         words = [sys.executable, "-P", "-m", "cli.main", "agent", "--root", root, "--run", run_, "--detach"]
         done = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:

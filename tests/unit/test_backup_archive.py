@@ -104,3 +104,13 @@ def test_archive_cut_off_anywhere_or_of_nonsense_is_damaged(authority: Authority
     for nonsense in (b"x" * 4096, b"\0" * 10240, packed({"manifest.json": b"{}"})):
         with pytest.raises(Damaged):
             archive.read(nonsense)
+
+
+def test_archive_with_a_hole_of_a_terabyte_is_refused_unread() -> None:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo(archive.STORE)
+        info.pax_headers = {"GNU.sparse.size": str(1 << 40), "GNU.sparse.map": f"{1 << 40},0"}
+        tar.addfile(info)
+    with pytest.raises(Damaged, match="no backup has"):
+        archive.read(file.getvalue())
