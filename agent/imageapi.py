@@ -72,6 +72,9 @@ class ImageApi:
     async def check_login(self, registry: str, login: Login) -> None:
         await self._images.source.check_login(registry, login)
 
+    async def remote_tags(self, ref: str, login: Login) -> Sequence[str]:
+        return await self._images.source.tags(parse(ref), login)
+
     async def search_images(self, term: str, limit: int, login: Login) -> Sequence[FoundImage]:
         return await self._images.source.search(term, limit, login)
 

@@ -135,6 +135,10 @@ async def check_login(call: HostCall) -> None:
     await call.port.check_login(call.query_as(q.Registry).registry, call.login())
 
 
+async def tags(call: HostCall) -> list[str]:
+    return list(await call.port.remote_tags(call.query_as(q.Distribution).ref, call.login()))
+
+
 async def search(call: HostCall) -> list[FoundImage]:
     query = call.query_as(q.Search)
     return list(await call.port.search_images(query.term, query.limit, call.login()))

@@ -96,6 +96,14 @@ async def check_login(call: ControllerCall) -> None:
         await reply.body()
 
 
+async def tags(call: ControllerCall) -> list[str]:
+    query = call.query_as(q.Distribution)
+    login = _login(call)
+    host = fanout.hosts_for(call.port, query.host)[0][0]
+    path = target("/v1/registries/tags", {"ref": query.ref})
+    return await ask_for(call.port, host, "GET", path, list[str], login=login)
+
+
 async def search(call: ControllerCall) -> list[FoundImage]:
     query = call.query_as(q.Search)
     login = _login(call)

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import click
 
 from cli import render
-from cli.commands.registries import history, push, save
+from cli.commands.registries import history, push, save, untagged
 from cli.context import App, familiar, format_option, node_option, now, out, pass_app, segment, short, show
 from cli.progress import Display
 from cli.render import Column
@@ -76,15 +76,22 @@ def images(app: App, quiet: bool, digests: bool, filters: tuple[str, ...], **fla
 
 @click.command()
 @click.option("--quiet", "-q", is_flag=True, help="Only the result")
+@click.option("--all-tags", "-a", is_flag=True, help="All tags of the repository")
 @click.option("--platform", default="", help="os/arch")
 @node_option
 @click.argument("ref", metavar="IMAGE")
 @pass_app
-def pull(app: App, ref: str, quiet: bool, platform: str, node: str) -> None:
+def pull(app: App, ref: str, quiet: bool, all_tags: bool, platform: str, node: str) -> None:
     """Pull an image from its registry, on every host."""
     login = app.login_for(ref)
-    lines = app.client.lines("POST", "/v1/images/pull", login=login, ref=ref, platform=platform, host=node)
-    Display(quiet=quiet).run(lines)
+    refs = [ref]
+    if all_tags:
+        untagged(ref)
+        tags = app.call("GET", "/v1/registries/tags", login=login, ref=ref, host=node)
+        refs = [f"{ref}:{tag}" for tag in tags]
+    for one in refs:
+        query = {"ref": one, "platform": platform, "host": node}
+        Display(quiet=quiet).run(app.client.lines("POST", "/v1/images/pull", login=login, **query))
 
 
 @click.command()

@@ -104,12 +104,17 @@ def push(app: App, ref: str, quiet: bool, all_tags: bool, node: str) -> None:
         Display(quiet=quiet).run(lines)
 
 
+def untagged(repository: str) -> None:
+    """Raises InvalidInput for a name with a tag or a digest."""
+    if ":" in repository.rpartition("/")[2] or "@" in repository:
+        raise InvalidInput(f"{repository}: --all-tags goes without a tag")
+
+
 def _tags_of(app: App, repository: str, node: str) -> list[str]:
     """Names of images here, in this repository."""
     from model.errors import NotFound
 
-    if ":" in repository.rpartition("/")[2]:
-        raise InvalidInput(f"{repository}: --all-tags goes without a tag")
+    untagged(repository)
     items = app.call("GET", "/v1/images", host=node)
     names = {name for item in items for name in item["image"].get("names", ())}
     wanted = familiar(repository)

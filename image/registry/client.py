@@ -92,6 +92,10 @@ class RegistryClient:
     async def check_login(self, registry: str, login: Login) -> None:
         await lookups.check_login(self._transport, await self._whole(registry, login))
 
+    async def tags(self, reference: Reference, login: Login = NOBODY) -> Sequence[str]:
+        access = await self._access(reference, own(reference.host, self._settings.insecure), login)
+        return await lookups.tags(self._transport, access)
+
     async def search(self, term: str, limit: int, login: Login = NOBODY) -> Sequence[FoundImage]:
         registry, word = split_host(term)
         access = await self._whole(registry, login, "registry:catalog:*")

@@ -17,7 +17,7 @@ from image.registry.endpoints import Endpoint
 from image.registry.refusals import bounded, translated
 from image.registry.transport import Transport
 from model.api import FoundImage
-from model.errors import NotFound, Unauthenticated, Unavailable, Unsupported
+from model.errors import Damaged, NotFound, Unauthenticated, Unavailable, Unsupported
 from model.registries import DEFAULT_HOST, NOBODY
 
 MAX_REPLY = 4 << 20
@@ -28,6 +28,10 @@ _HUB = "https://index.docker.io/v1/search"
 
 class _Catalog(msgspec.Struct):
     repositories: list[str] | None = None
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None = None
 
 
 class _Hit(msgspec.Struct):
@@ -96,6 +100,26 @@ async def _catalog(transport: Transport, access: Access, word: str, limit: int) 
             break
         last = names[-1]
     return found[:limit]
+
+
+async def tags(transport: Transport, access: Access) -> Sequence[str]:
+    """Of the access's repository, in the registry's order. Raises NotFound, Damaged."""
+    found: dict[str, None] = {}
+    last = ""
+    for _ in range(PAGES):
+        query = {"n": str(PAGE), **({"last": last} if last else {})}
+        data = await _read(transport, access, access.url("tags/list").with_query(query))
+        try:
+            page = msgspec.json.decode(data, type=_Tags).tags or []
+        except msgspec.DecodeError as error:
+            raise Damaged(
+                f"registry {access.reference.host} answers nonsense for its tags: {error}"
+            ) from error
+        found |= dict.fromkeys(page)
+        if len(page) < PAGE or page[-1] == last:
+            break
+        last = page[-1]
+    return tuple(found)
 
 
 async def _read(transport: Transport, access: Access, url: URL) -> bytes:

@@ -90,6 +90,10 @@ class Source(Protocol):
         """Raises Unauthenticated when the registry does not take it."""
         ...
 
+    async def tags(self, reference: Reference, login: Login = NOBODY) -> Sequence[str]:
+        """Of the reference's repository. Raises as `resolve`."""
+        ...
+
     async def search(self, term: str, limit: int, login: Login = NOBODY) -> Sequence[FoundImage]:
         """Raises Unsupported where a registry can't be searched."""
         ...
@@ -118,6 +122,9 @@ class NoSource:
 
     async def check_login(self, registry: str, login: Login) -> None:
         raise NotFound(f"no registry {registry}", hint="This host knows no registry")
+
+    async def tags(self, reference: Reference, login: Login = NOBODY) -> Sequence[str]:
+        raise NotFound(f"no such repository: {reference.familiar}", hint="This host knows no registry")
 
     async def search(self, term: str, limit: int, login: Login = NOBODY) -> Sequence[FoundImage]:
         raise NotFound(f"no registry to search for {term}", hint="This host knows no registry")

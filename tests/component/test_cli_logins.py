@@ -232,3 +232,11 @@ def test_images_show_their_digests_and_those_without_a_tag_their_repository(flee
     line = next(one for one in fleet.ok("images", "--digests").splitlines() if "pinned" in one)
     assert line.split()[:3] == ["pinned", "<none>", digest]
     assert digest not in fleet.ok("images")
+
+
+def test_all_tags_of_a_repository_are_pulled(fleet: ServedFleet) -> None:
+    for host in fleet.fleet.hosts.values():
+        host.remote |= {"a.example/app:1": "x", "a.example/app:2": "x", "a.example/other:3": "x"}
+    assert fleet.ok("pull", "-q", "-a", "a.example/app").split() == ["a.example/app:1", "a.example/app:2"]
+    done = fleet.flota("pull", "-a", "a.example/app:1")
+    assert done.returncode == 1 and b"goes without a tag" in done.stderr

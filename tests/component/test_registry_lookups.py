@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from image.reference import parse
 from image.registry.client import RegistryClient
 from image.registry.lookups import PAGE
-from model.errors import Unauthenticated, Unavailable, Unsupported
+from model.errors import NotFound, Unauthenticated, Unavailable, Unsupported
 from model.registries import NOBODY, Login
 from tests.support.registry import FakeRegistry, serving
 
@@ -69,3 +70,11 @@ async def test_search_of_a_registry_that_tells_nobody_says_so(
     registry.login = ("ada", "secret")
     with pytest.raises(Unsupported):
         await client.search(f"{registry.host}/app", 25, NOBODY)
+
+
+async def test_tags_are_read_page_after_page(client: RegistryClient, registry: FakeRegistry) -> None:
+    registry.names = [f"t{number:05}" for number in range(PAGE + 3)]
+    assert list(await client.tags(parse(f"{registry.host}/app"), NOBODY)) == registry.names
+    registry.names = []
+    with pytest.raises(NotFound):
+        await client.tags(parse(f"{registry.host}/app"), NOBODY)

@@ -186,6 +186,10 @@ class FakeHost:
         if login.password == "wrong":
             raise Unauthenticated(f"registry {registry}: the user name or the password is wrong")
 
+    async def remote_tags(self, ref: str, login: Login) -> Sequence[str]:
+        self.logins.append(login)
+        return [name.rpartition(":")[2] for name in self.remote if name.rpartition(":")[0] == ref]
+
     async def search_images(self, term: str, limit: int, login: Login) -> Sequence[m.FoundImage]:
         self.logins.append(login)
         return [m.FoundImage(name=f"{term}-{n}", description="a box", stars=n) for n in range(limit)][:2]

@@ -43,7 +43,7 @@ class FakeRegistry:
     """Repositories that have every blob."""
     mounted: set[str] = field(default_factory=set)
     names: list[str] = field(default_factory=list)
-    """Sorted, of its repositories; empty: it tells nobody."""
+    """Sorted, of its repositories, and of each one's tags; empty: it tells nobody."""
     identity: str = ""
     """An identity token that the token service takes (OAuth 2's POST)."""
     retry_after: str = ""
@@ -89,6 +89,9 @@ class FakeRegistry:
             return web.json_response({"repositories": after[: int(request.query["n"])]})
         if request.method not in ("GET", "HEAD") or "/uploads/" in request.path:
             return await self._pushed(request)
+        if request.path.endswith("/tags/list") and self.names:
+            after = [name for name in self.names if name > request.query.get("last", "")]
+            return web.json_response({"name": "app", "tags": after[: int(request.query["n"])]})
         kind, _, name = request.path.rpartition("/")
         if kind.endswith("/manifests") and name in self.manifests:
             media_type, data = self.manifests[name]
