@@ -54,7 +54,19 @@ def check_config(config: ControllerConfig) -> ControllerConfig:
     if config.store and config.store.partition(":")[0] not in ("sqlite", "memory"):
         raise InvalidInput(f"unknown store {config.store!r}", hint="Use sqlite:FOLDER or memory:")
     if config.registry:
-        parted(config.registry if ":" in config.registry else f"any:{config.registry}", 0)
+        registry_place(config.registry)
     if not os.path.isabs(config.state_dir) or not os.path.isabs(config.socket):
         raise InvalidInput("state_dir and socket must be absolute paths")
     return config
+
+
+def registry_place(text: str) -> tuple[str, int]:
+    """(address to listen on, empty: all; port) of `PORT` or `ADDRESS:PORT`. Raises InvalidInput."""
+    try:
+        address, port = parted(f"any:{text}" if text.isascii() and text.isdecimal() else text, 0)
+    except InvalidInput:
+        address, port = "", 0
+    if not port:
+        hint = "Write for example 5000, 192.0.2.10:5000 or [fd00::1]:5000"
+        raise InvalidInput(f"registry {text[:80]!r}: that is no port and no ADDRESS:PORT", hint=hint)
+    return "" if text.isdecimal() else address, port

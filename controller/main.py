@@ -22,7 +22,7 @@ from aio.supervisor import in_thread
 from api.listen import serve_tls, serve_unix, server_context
 from api.server import controller_app, runner
 from controller import registry
-from controller.config import ControllerConfig, check_config
+from controller.config import ControllerConfig, check_config, registry_place
 from controller.controller import Controller
 from controller.core import Options
 from controller.pki import Authority
@@ -147,7 +147,7 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
 def _registry(
     config: ControllerConfig, controller: Controller, context: ssl.SSLContext
 ) -> contextlib.AbstractAsyncContextManager[object]:
-    listen, port = registry.place(config.registry)
+    listen, port = registry_place(config.registry)
     return registry.serving(
         Path(config.state_dir) / "registry",
         controller,
@@ -164,7 +164,7 @@ def registry_address(config: ControllerConfig) -> str:
     controller. Empty without one."""
     if not config.registry:
         return ""
-    listen, port = registry.place(config.registry)
+    listen, port = registry_place(config.registry)
     return joined(listen if listen not in EVERYWHERE else advertised(config), port)
 
 
@@ -184,7 +184,7 @@ def new_pair(config: ControllerConfig, authority: Authority) -> tuple[str, str]:
     folder = Path(config.state_dir) / "pki"
     local = ("localhost", "127.0.0.1", "::1", socket.gethostname())
     names = dict.fromkeys((advertised(config), *config.names, *local))
-    if config.registry and (own := registry.place(config.registry)[0]) not in EVERYWHERE:
+    if config.registry and (own := registry_place(config.registry)[0]) not in EVERYWHERE:
         names[own] = None
     pair = authority.controller(tuple(names))
     certificate, key = folder / "controller.pem", folder / "controller.key"

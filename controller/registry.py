@@ -33,20 +33,11 @@ from image.registry.server.limits import Limits
 from image.registry.server.registry import Registry, opened
 from model.errors import Forbidden, Unauthenticated
 from model.ids import HostId
-from model.whereabouts import parted
 
-PORT = 5000
 TOKEN_PATH = "/token"  # noqa: S105 (a path)
 TOKEN_LIFE = 300
 """Seconds that a bearer token is good for."""
 ANYBODY = Grant(action="pull")
-
-
-def place(text: str) -> tuple[str, int]:
-    """(address to listen on, empty: all; port) of `PORT` or `ADDRESS:PORT`. Raises InvalidInput."""
-    if text.isascii() and text.isdecimal():
-        return "", parted(f"any:{text}", PORT)[1]
-    return parted(text, PORT)
 
 
 class Gate:

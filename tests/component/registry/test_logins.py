@@ -8,8 +8,12 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
+from controller.config import ControllerConfig, check_config, registry_place
+from controller.main import run
 from controller.pki import Authority
+from model.errors import AlreadyExists, InvalidInput
 from tests.support.fleetregistry import Client
 from tests.support.images import digest, image, member, tar
 from tests.support.servedregistry import Controlled, controlled
@@ -187,6 +191,30 @@ async def test_images_and_tokens_survive_a_restart_of_the_controller(tmp_path: P
         assert (await client.ask("GET", f"/v2/app/blobs/{BUILT.id}")).body == BUILT.config
         _, info = await fleet.api("GET", "/v1/info")
         assert info["registry"] == fleet.host
+
+
+@pytest.mark.parametrize(
+    "place", ["x", "0", "70000", "a:b", ":50", "192.0.2.1:", "192.0.2.1", "fd00::1", "-1"]
+)
+async def test_place_of_a_registry_that_is_none_starts_nothing(tmp_path: Path, place: str) -> None:
+    settings = ControllerConfig(state_dir=str(tmp_path / "state"), socket=str(tmp_path / "s"), registry=place)
+    with pytest.raises(InvalidInput, match=r"no port and no ADDRESS:PORT"):
+        check_config(settings)
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [("5000", ("", 5000)), ("192.0.2.1:5000", ("192.0.2.1", 5000)), ("[fd00::1]:443", ("fd00::1", 443))],
+)
+def test_place_of_a_registry_is_a_port_or_an_address_too(place: str, expected: tuple[str, int]) -> None:
+    assert registry_place(place) == expected
+
+
+async def test_registrys_port_that_is_taken_is_said(fleet: Controlled, tmp_path: Path) -> None:
+    settings = replace(fleet.settings, state_dir=str(tmp_path / "other"), socket=str(tmp_path / "other.sock"))
+    with pytest.raises(AlreadyExists, match=fleet.host.rpartition(":")[2]):
+        await run(settings)
+    assert not Path(settings.socket).exists()
 
 
 async def test_plain_http_on_the_registrys_port_gets_no_answer_of_it(filled: Controlled) -> None:
