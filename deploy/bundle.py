@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -48,6 +48,8 @@ PLATFORMS = {
 }
 """Oldest C library: that of Debian 10 and RHEL 8; Alpine 3.13."""
 DOWNLOAD_DEADLINE = 600.0
+KEPT = 12
+"""Bundles that stay in the cache: those used last. A change of flota's code makes a new one."""
 LEVEL = 6
 """Of gzip: a host on the same floor waits for the disk, one far away for the line."""
 
@@ -96,10 +98,18 @@ def build(target: Target, cache: Path) -> Bundle:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the second one finds what the first has made
             if not path.exists():
                 _make(target, release, path, _libraries(target, cache))
+                _forget(cache.glob("flota-*.tar.gz"))
+            os.utime(path)
         return Bundle(path=path, release=release, sha256=_digest(path))
     except OSError as error:
         hint = "See that it can be written and its disk has room"
         raise Unavailable(f"{error.filename or cache}: {error.strerror}", hint=hint) from error
+
+
+def _forget(bundles: Iterable[Path]) -> None:
+    """The older ones. Who is sending one has it open."""
+    for old in sorted(bundles, key=lambda p: p.stat().st_mtime)[:-KEPT]:
+        old.unlink(missing_ok=True)
 
 
 def _check(target: Target) -> None:

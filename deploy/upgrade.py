@@ -247,6 +247,8 @@ class Upgrader:
                 store = ""
                 await self._start_again(host, move)
         except FlotaError as second:
+            with contextlib.suppress(FlotaError):  # now its silence is a loss like anybody's
+                await self._watch.expect_away(move.name, 0.0)
             words = f"{error.message}; and going back to {move.before} failed: {second.message}"
             self._report(move.name, "failed", words)
             return Moved(move=move, error=f"{words}. {by_hand}")

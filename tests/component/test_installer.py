@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from deploy import releases
-from deploy.bundle import HOME, Bundle, build
+from deploy.bundle import HOME, KEPT, Bundle, build
 from deploy.releases import Installed
 from model.errors import Damaged, Exhausted, FlotaError, InUse, NotFound, Unavailable
 from tests.support import wheels
@@ -100,7 +100,15 @@ def test_bundle_made_again_is_the_same_to_the_byte(bundle: Bundle, tmp_path: Pat
         head = one.stdout.read(512)
         one.kill()
     assert head.startswith(b"release.json\0")
+    old = [tmp_path / f"flota-0.0.{number}-py3.11-x86_64-gnu.tar.gz" for number in range(KEPT + 3)]
+    for number, path in enumerate(old):
+        path.touch()
+        os.utime(path, (number, number))
     assert build(wheels.HERE, tmp_path) == again, "the second time it comes from the cache"
+    again.path.unlink()
+    assert build(wheels.HERE, tmp_path) == again
+    kept = set(tmp_path.glob("*.tar.gz"))
+    assert kept == {again.path, *old[-KEPT + 1 :]}, "those used last"
 
 
 def test_installed_release_runs_from_its_own_folder_and_is_told(bundle: Bundle, host: Host) -> None:

@@ -54,6 +54,8 @@ class Place:
         """(Daemon, release)."""
         self.never_ready: set[tuple[str, str]] = set()
         self.restarts_containers = False
+        self.excused: dict[str, float] = {}
+        """Host → seconds for which its silence was announced last."""
         self.acts: list[tuple[str, ...]] = []
         self.cut_after = -1
         """So many acts from now on the line is cut; -1: never."""
@@ -97,6 +99,7 @@ class Place:
     async def expect_away(self, name: str, seconds: float) -> None:
         await self.look()
         self.acts.append((name, "away"))
+        self.excused[name] = seconds
 
     async def processes(self, name: str) -> Mapping[str, int]:
         await self.look()
