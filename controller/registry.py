@@ -53,7 +53,7 @@ class Gate:
         """Raises Unauthenticated, Forbidden."""
         scheme, _, word = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "basic":
-            return self._with_login(word)
+            return self._with_login(word)[0]
         if scheme.lower() == "bearer":
             return self._with_bearer(word.strip())
         if scheme:
@@ -76,7 +76,8 @@ class Gate:
         grants = (ANYBODY,) if self._anonymous_pull and asks_only else ()
         return Caller(name="an anonymous client", grants=grants, anonymous=True)
 
-    def _with_login(self, word: str) -> Caller:
+    def _with_login(self, word: str) -> tuple[Caller, str]:
+        """And the id of the token."""
         try:
             _, colon, secret = base64.b64decode(word, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
@@ -84,7 +85,8 @@ class Gate:
         if not colon:
             raise Unauthenticated("the login can't be read")
         cluster = self._controller.snapshot()
-        return caller_of(cluster, with_secret(cluster, secret), self._clock.now())
+        token = with_secret(cluster, secret)
+        return caller_of(cluster, token, self._clock.now()), token.id if token else ""
 
     # -- bearer tokens, for anonymous pulls by clients that log in everywhere ---------------------------
     def challenge(self, request: web.Request) -> str:
@@ -102,12 +104,7 @@ class Gate:
         if not self._anonymous_pull:
             raise web.HTTPNotFound()
         scheme, _, word = request.headers.get("Authorization", "").partition(" ")
-        ident = ""
-        if scheme.lower() == "basic":
-            self._with_login(word)
-            secret = base64.b64decode(word).decode().partition(":")[2]
-            found = with_secret(self._controller.snapshot(), secret)
-            ident = found.id if found else ""
+        ident = self._with_login(word)[1] if scheme.lower() == "basic" else ""
         token = self._signed(ident, int(self._clock.now()) + TOKEN_LIFE)
         return web.json_response({"token": token, "access_token": token, "expires_in": TOKEN_LIFE})
 

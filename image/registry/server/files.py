@@ -18,7 +18,7 @@ from pathlib import Path
 from aio.durable import sync_folder
 from image.digest import encoded
 from image.registry.server.limits import Limits
-from model.errors import Exhausted
+from model.errors import Damaged, Exhausted
 
 PIECE = 1 << 20
 """Bytes that are read or written by one hop into a thread."""
@@ -110,9 +110,12 @@ def append(path: Path, offset: int, data: bytes) -> None:
 
 
 def settle(path: Path, size: int) -> None:
-    """The file's bytes are on disk, and none beyond `size`."""
+    """The file's bytes are on disk, and none beyond `size`. Raises Damaged where it hasn't as many; one of
+    none is made."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        if os.fstat(fd).st_size < size:
+            raise Damaged("bytes of the upload are gone", hint="Push it again")
         os.ftruncate(fd, size)
         os.fsync(fd)
     finally:

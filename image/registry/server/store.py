@@ -9,7 +9,6 @@ start removes; collecting never takes what an upload, a mount or a question for 
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,10 +101,10 @@ class Content:
             self.files.remove_blob(digest)
 
     # -- uploads ------------------------------------------------------------------------------------
-    def begin(self, name: str) -> Begun:
-        begun = Begun(id=secrets.token_hex(16), repository=name, started=self._now())
+    def begin(self, begun: Begun) -> None:
+        """Raises Exhausted."""
+        self.files.check_room(0)
         self.index.begin(begun)
-        return begun
 
     def drop(self, ident: str) -> None:
         """An upload that is given up. Idempotent."""

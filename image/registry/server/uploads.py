@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from image.registry.server.index import Begun
 from image.registry.server.pace import Pace, too_slow
 from image.registry.server.refusal import Refusal
 from image.registry.server.store import Content
-from model.errors import Exhausted
+from model.errors import Exhausted, FlotaError
 
 Run = Callable[..., Awaitable[Any]]
 """Run a blocking call with its arguments in a thread."""
@@ -35,6 +36,7 @@ class Session:
         self.hasher = hasher
         self.touched = now
         self.owner = owner
+        self.published = False
         self.sender = ""
         """Who writes to it now."""
 
@@ -75,10 +77,14 @@ class Uploads:
         if len(self._sessions) >= self._limits.uploads or theirs >= self._limits.uploads_each:
             words = f"{len(self._sessions)} uploads are open already, {theirs} of them by {owner}"
             raise Refusal("TOOMANYREQUESTS", words, headers={"Retry-After": "30"})
-        await self._run(self._content.files.check_room, 0)
-        begun: Begun = await self._run(self._content.begin, name)
+        begun = Begun(id=secrets.token_hex(16), repository=name, started=self._clock.now())
         session = Session(begun, 0, hashlib.sha256(), self._clock.monotonic(), owner)
-        self._sessions[begun.id] = session
+        self._sessions[begun.id] = session  # before its record: a client that goes now leaves none behind
+        try:
+            await self._run(self._content.begin, begun)
+        except FlotaError:
+            del self._sessions[begun.id]
+            raise
         return session
 
     def get(self, name: str, ident: str) -> Session:
@@ -160,10 +166,12 @@ class Uploads:
         the upload is over too."""
         try:
             await self._run(self._finish, session, digest)
-        except (Refusal, Exhausted):
+        except FlotaError:
             await self.drop(session)
             raise
-        self._sessions.pop(session.begun.id, None)
+        finally:  # also where the client has gone meanwhile: the thread went on to its end
+            if session.published:
+                self._sessions.pop(session.begun.id, None)
 
     def _finish(self, session: Session, digest: str) -> None:
         path = self._content.files.upload(session.begun.id)
@@ -179,6 +187,7 @@ class Uploads:
             )
         settle(path, session.size)
         self._content.publish(session.begun, digest, session.size)
+        session.published = True
 
     async def drop(self, session: Session) -> None:
         self._sessions.pop(session.begun.id, None)

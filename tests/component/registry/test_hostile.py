@@ -15,7 +15,7 @@ import pytest
 from aio.clock import VirtualClock
 from image.registry.server.limits import Limits
 from tests.support.fleetregistry import Served, serving
-from tests.support.images import MANIFEST, digest, image, member, tar
+from tests.support.images import MANIFEST, chunks, digest, image, member, tar
 from tests.support.waiting import until
 
 BUILT = image([tar(member("a", b"a"))])
@@ -110,6 +110,47 @@ async def test_connection_that_breaks_leaves_an_upload_that_can_go_on(served: Se
     reply = await served.client.ask("PATCH", where, DATA[20_000:], Content_Range="20000-49999")
     assert reply.status == 202
     assert (await served.client.ask("PUT", f"{where}?digest={digest(DATA)}")).status == 201
+
+
+async def test_clients_that_begin_and_go_leave_nothing_uncounted(served: Served) -> None:
+    for pause in (0.0, 0.0005, 0.001, 0.002, 0.004) * 8:
+        async with raw(served, "POST /v2/app/blobs/uploads/ HTTP/1.1\nHost: x\nContent-Length: 0\n\n"):
+            await asyncio.sleep(pause)
+    await served.client.push_blob("app", DATA)
+
+    def settled() -> bool:
+        begun = {upload.id for upload in served.registry.content.index.begun()}
+        return all(ident in served.registry.uploads for ident in begun)
+
+    await until(settled, deadline=10)
+
+
+async def test_blob_whose_client_goes_at_the_last_moment_is_whole_or_still_to_be_sent(served: Served) -> None:
+    """Its upload is over once it is a blob, whether or not anybody heard of it."""
+    uploads, content = served.registry.uploads, served.registry.content
+    for turns in range(40):
+        data = DATA + b"%d" % turns
+        session = await uploads.begin("app", "writer")
+        await uploads.receive(session, chunks(data))
+        finishing = asyncio.create_task(uploads.finish(session, digest(data)))
+        for _ in range(turns % 8):
+            await asyncio.sleep(0)
+        finishing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await finishing
+        known, made = session.begun.id in uploads, content.find("app", digest(data)) is not None
+        assert known != made
+        assert content.files.upload(session.begun.id).exists() == known
+
+
+async def test_upload_whose_file_is_gone_never_becomes_a_blob(served: Served) -> None:
+    where = await served.client.begin("app")
+    await served.client.ask("PATCH", where, DATA)
+    served.registry.content.files.upload(where.rpartition("/")[2]).unlink()
+    reply = await served.client.ask("PUT", f"{where}?digest={digest(DATA)}")
+    assert reply.status == 500 and b"gone" in reply.body
+    assert (await served.client.ask("HEAD", f"/v2/app/blobs/{digest(DATA)}")).status == 404
+    assert served.registry.content.files.uploads() == []
 
 
 async def test_two_writers_of_one_upload_do_not_mix(served: Served) -> None:
