@@ -23,11 +23,16 @@ def programs(tmp_path: Path) -> Iterator[dict[str, int]]:
     (tmp_path / "cli" / "__init__.py").touch()
     (tmp_path / "cli" / "main.py").write_text("import sys\nprint(flush=True)\nsys.stdin.read()\n")
     (tmp_path / "flota").write_text("import cli.main\n")
+    machine = tmp_path / "qemu-system-x86_64"
+    machine.symlink_to("/bin/sh")
+    wait = ["-c", "echo; read -r _"]
     plain = {key: value for key, value in os.environ.items() if key != census.TREE}
     starts = {
         "module": ([sys.executable, "-m", "cli.main", "agent"], {**plain, census.TREE: OURS}),
         "command": ([sys.executable, str(tmp_path / "flota"), "ps"], {**plain, census.TREE: OURS}),
         "another tree's": ([sys.executable, "-m", "cli.main", "agent"], {**plain, census.TREE: THEIRS}),
+        "machine": ([str(machine), *wait], {**plain, census.TREE: OURS}),
+        "another's machine": ([str(machine), *wait], plain),
         "installed": ([sys.executable, str(tmp_path / "flota"), "ps"], plain),
     }
     with ExitStack() as stack:
@@ -51,7 +56,7 @@ def counted(programs: dict[str, int], tree: str) -> set[str]:
 def test_flota_of_another_tree_and_an_installed_one_are_not_held_against_the_tests(
     programs: dict[str, int],
 ) -> None:
-    assert counted(programs, OURS) == {"module", "command"}
+    assert counted(programs, OURS) == {"module", "command", "machine"}
 
 
 def test_everybodys_flota_counts_where_no_tree_is_named(programs: dict[str, int]) -> None:

@@ -22,10 +22,11 @@ from tests.support.waiting import wait_until
 
 Census = frozenset[str]
 
-_NEEDED = re.compile(
-    r"(^|/)(runc|conmon|dnsmasq|iperf3|docker-registry|etcd|qemu-system-x86_64|libvirtd|virtlogd)$"
-)
+_NEEDED = re.compile(r"(^|/)(runc|conmon|dnsmasq|iperf3|docker-registry|etcd)$")
 """What we run of others': whoever started it, as conmon gets an environment of its own."""
+
+_MACHINES = re.compile(r"(^|/)(qemu-system-\w+|libvirtd|virtlogd)$")
+"""Of a rig's: others on the machine may have theirs."""
 
 _COMMAND = re.compile(r"(^|/)flota$")
 
@@ -113,7 +114,9 @@ def _of(tree: str, pid: str, words: list[str]) -> bool:
 
 
 def _is_flota(words: list[str]) -> bool:
-    """Whether a command line is one of flota's programs."""
+    """Whether a command line is one of flota's programs, or of its rigs' machines."""
+    if _MACHINES.search(words[0]):
+        return True
     return any(_COMMAND.search(word) for word in words[:2]) or not _MODULES.isdisjoint(words[1:4])
 
 

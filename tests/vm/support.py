@@ -25,7 +25,7 @@ def looked(fleet: VmFleet, *words: str, host: str = "n1") -> list[dict[str, Any]
 
 
 def states(fleet: VmFleet) -> dict[str, str]:
-    return {node["name"]: node["state"] for node in looked(fleet, "node", "ls")}
+    return {node["host"]["spec"]["name"]: node["state"] for node in looked(fleet, "node", "ls")}
 
 
 def wait_states(fleet: VmFleet, deadline: float = PATIENCE, **wanted: str) -> None:
@@ -67,7 +67,7 @@ def wait_replicas(
     """So many that run, none of them on the host `but`."""
 
     def found() -> list[dict[str, Any]] | None:
-        running = [one for one in replicas(fleet, service) if one["node"] != but]
+        running = [one for one in replicas(fleet, service) if one["host_name"] != but]
         return running if len(running) == count else None
 
     return wait_until(found, deadline=deadline, what=f"{count} of {service}", pause=0.5)

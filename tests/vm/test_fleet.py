@@ -35,7 +35,7 @@ def test_a_service_on_an_overlay_answers_by_name_from_three_hosts(fleet: VmFleet
         "--network", "net1", IMAGE, "sh", "-c", SERVE
     )  # fmt: skip
     placed = wait_replicas(fleet, "web", 3)
-    assert {one["node"] for one in placed} == set(HOSTS)
+    assert {one["host_name"] for one in placed} == set(HOSTS)
     container(fleet, "asker", "n3", "--network", "net1")
     ask = "for i in 1 2 3 4 5 6 7 8 9; do wget -T 5 -qO- http://web/; done; true"
     wait_until(

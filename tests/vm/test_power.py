@@ -58,8 +58,8 @@ def test_what_was_acknowledged_outlives_a_loss_of_the_controllers_power(fleet: V
     fleet.rig.crash("n1")
     fleet.rig.boot("n1")
     wait_states(fleet, **dict.fromkeys(HOSTS, "ready"))
-    assert {one["name"] for one in looked(fleet, "service", "ls")} == set(names)
-    assert "net1" in {one["name"] for one in looked(fleet, "network", "ls")}
+    assert {one["service"]["spec"]["name"] for one in looked(fleet, "service", "ls")} == set(names)
+    assert "net1" in {one["network"]["spec"]["name"] for one in looked(fleet, "network", "ls")}
     wait_until(lambda: _runs(fleet, "far"), deadline=PATIENCE, what="what ran elsewhere")
     assert status(fleet, "far")["pid"] == pid
 
