@@ -6,7 +6,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -38,18 +38,19 @@ def level() -> Iterator[None]:
 
 @pytest.mark.usefixtures("level")
 async def test_labels_registries_and_log_level_are_taken_in(tmp_path: Path) -> None:
-    trusted: list[Collection[str]] = []
-    wanted = [replace(CONFIG, labels={"disk": "ssd"}, insecure_registries=("b:5000",), log_level="error")]
+    trusted: list[AgentConfig] = []
+    more = {"insecure_registries": ("b:5000",), "registry_mirrors": ("https://m",)}
+    wanted = [replace(CONFIG, labels={"disk": "ssd"}, log_level="error", **more)]
     async with AgentLab(tmp_path).agent() as agent:
         live = LiveSettings(CONFIG, lambda: wanted[0], agent, trusted.append)
-        assert await live.reload() == "changed: labels, insecure registries, log level"
-        assert agent.context.facts.labels == {"disk": "ssd"} and trusted == [("b:5000",)]
+        assert await live.reload() == "changed: labels, insecure registries, registry mirrors, log level"
+        assert agent.context.facts.labels == {"disk": "ssd"} and trusted == wanted
         assert logging.getLogger().level == logging.ERROR
         assert await live.reload() == "nothing changed"
 
 
 async def test_settings_that_cannot_be_read_change_nothing(tmp_path: Path) -> None:
-    trusted: list[Collection[str]] = []
+    trusted: list[AgentConfig] = []
 
     def broken() -> AgentConfig:
         raise InvalidInput("label: KEY=VALUE is missing its =")

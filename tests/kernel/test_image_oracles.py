@@ -20,11 +20,11 @@ from deploy.busybox import root_tar
 from image.drivers.base import StorageDriver
 from image.drivers.overlay import OverlayDriver
 from image.drivers.vfs import VfsDriver
-from image.registry.auth import Login
 from image.registry.client import RegistryClient
 from image.store import ImageStore
 from model.errors import Damaged, NotFound, Unauthenticated
 from model.image import ImageRecord
+from model.registries import Login
 from tests.support.images import Built, chunks, digest, folder, image, link, member, oci_archive, tar
 from tests.support.ports import free_port
 from tests.support.waiting import until
@@ -96,10 +96,7 @@ class Lab:
 
     def __init__(self, folder: Path, driver: StorageDriver) -> None:
         self.folder = folder
-        logins = {"ada": Login(user="ada", password="secret")}
-        self.client = RegistryClient(logins=lambda host: logins.get(self.user))
-        self.user = ""
-        self.store = ImageStore(folder / "images", driver_choice=(driver, "test"), source=self.client)
+        self.store = ImageStore(folder / "images", driver_choice=(driver, "test"), source=RegistryClient())
 
     async def root(self, record: ImageRecord) -> Path:
         await self.store.prepare_root("c", record.id)
@@ -271,6 +268,6 @@ async def test_registry_with_a_password_wants_the_right_one(lab: Lab, tmp_path: 
         registry = Registry(f"127.0.0.1:{port}", storage)
         with pytest.raises(Unauthenticated, match="denies access"):
             await lab.store.pull(f"{registry.host}/some/app:1")
-        lab.user = "ada"
         name = await push(lab, registry, image(BUSYBOX), "--dest-creds=ada:secret")
-        assert (await lab.store.pull(name)).names == (name,)
+        login = Login(user="ada", password="secret")
+        assert (await lab.store.pull(name, login=login)).names == (name,)

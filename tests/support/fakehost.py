@@ -11,6 +11,7 @@ import msgspec
 
 from aio.supervisor import Supervisor
 from model import api as m
+from model import containerfiles as files
 from model.doctor import HostCheck, PathCheck
 from model.errors import CommandFailed, InUse, NotFound, Unauthenticated, WrongState
 from model.health import HealthLog, ProbeResult
@@ -44,7 +45,7 @@ class FakeHost:
         """Of pulls, pushes and questions to registries."""
         self.signals: list[tuple[str, str]] = []
         self.execs: list[ExecSpec] = []
-        self.commits: list[m.CommitRequest] = []
+        self.commits: list[files.CommitRequest] = []
         self.paths: tuple[PathCheck, ...] = ()
         """What a check-up finds."""
         self.told = HostLeases()
@@ -122,7 +123,7 @@ class FakeHost:
         result = ProbeResult(start=1, end=2, exit_code=0, output="fine")
         return HealthLog(status=self._find(ref).status.health, log=(result,))
 
-    async def path_stat(self, ref: str, path: str) -> m.PathStat:
+    async def path_stat(self, ref: str, path: str) -> files.PathStat:
         return await self._find(ref).files.stat(path)
 
     def archive(self, ref: str, path: str) -> AsyncIterator[tuple[int, bytes]]:
@@ -134,12 +135,12 @@ class FakeHost:
     def export(self, ref: str) -> AsyncIterator[tuple[int, bytes]]:
         return self._find(ref).files.get("/.")
 
-    async def changes(self, ref: str) -> AsyncIterator[m.Change]:
+    async def changes(self, ref: str) -> AsyncIterator[files.Change]:
         self._find(ref)
-        yield m.Change(kind="C", path="/etc")
-        yield m.Change(kind="A", path="/etc/new\x1b")
+        yield files.Change(kind="C", path="/etc")
+        yield files.Change(kind="A", path="/etc/new\x1b")
 
-    async def commit(self, ref: str, request: m.CommitRequest) -> AsyncIterator[Progress]:
+    async def commit(self, ref: str, request: files.CommitRequest) -> AsyncIterator[Progress]:
         self._find(ref)
         self.commits.append(request)
         yield Progress(status="done", image=self._add(request.ref or "committed:1").id)
