@@ -12,9 +12,9 @@ from tests.rig.conftest import RIG
 from tests.support.systemdhost import end_left
 
 if __name__ == "__main__":
+    end_left(RIG)  # first: its init keeps a cgroup of the rig's
     for name in {RIG, BARE_RIG}:
         run = Path(f"/run/flota-{name}")
         NetnsRig(name, disk=run / "no-disk", run=run).down()
     QemuRig(RIG, image=None).down()
     VagrantRig(RIG, image=None, box=None).down()
-    end_left(RIG)
