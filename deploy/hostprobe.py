@@ -162,7 +162,8 @@ ours() {
   for name in agent controller; do
     pid=$(awk '{ print $1; exit }' "/run/flota/$name.pid" 2>/dev/null)
     case $pid in '' | *[!0-9]*) continue ;; esac
-    if [ -d "/proc/$pid" ] && grep -qE "cli\.main|/bin/flota" "/proc/$pid/cmdline" 2>/dev/null; then say running "$name"; fi
+    if [ -d "/proc/$pid" ] && grep -qE "cli\.main|/bin/flota" "/proc/$pid/cmdline" 2>/dev/null
+    then say running "$name"; fi
   done
 }
 
