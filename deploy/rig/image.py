@@ -240,6 +240,8 @@ def _forget_unused(cache: Path) -> None:
 
 
 def _run(*argv: str) -> str:
+    if not shutil.which(argv[0]):
+        raise RuntimeError(f"there is no {argv[0]}; install lib.sh's FLOTA_VM_PACKAGES")
     done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise RuntimeError(f"{argv[0]} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
