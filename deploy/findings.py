@@ -145,5 +145,6 @@ def _neighbours(facts: Facts) -> Iterator[Finding]:
         yield warning("SELinux is enforcing", "Containers are not labelled; bind mounts may be denied")
     if not facts.init:
         yield note(
-            "no systemd there: flota must be started again by hand after a boot (`flota agent --detach`)"
+            "neither systemd nor OpenRC runs there: after a boot flota must be started by hand",
+            "flota agent --detach",
         )
