@@ -48,7 +48,11 @@ def test_a_guest_cut_off_reaches_no_other_and_is_still_managed(bare: KeepingRig)
     on(bare, "n1", ping)
 
 
-@pytest.mark.parametrize("case", ["wrong host key", "no sudo", "wrong key"])
+@pytest.mark.parametrize("case", [
+    "no sudo",
+    pytest.param("wrong host key", marks=pytest.mark.slow),
+    pytest.param("wrong key", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_a_host_that_lets_nobody_in_is_named_and_left_as_it_was(
     bare: KeepingRig, tmp_path: Path, case: str
 ) -> None:

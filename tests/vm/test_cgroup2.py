@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.timeout(1800)]
 PATIENCE = 180.0
 BUSY = ("sh", "-c", "while :; do :; done")
 

@@ -116,6 +116,7 @@ def test_containers_stand_on_the_sites_own_network(fleet: VmFleet, kind: str) ->
     assert failures(fleet, kind, WAYS) == []
 
 
+@pytest.mark.slow
 def test_a_published_sctp_port_answers_on_its_host(fleet: VmFleet) -> None:
     on(fleet.rig, "n1", "modprobe sctp")
     on(fleet.rig, "n2", "modprobe sctp")
@@ -129,10 +130,11 @@ def test_a_published_sctp_port_answers_on_its_host(fleet: VmFleet) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_link_that_delays_and_loses_makes_nobody_flap(fleet: VmFleet) -> None:
     """1 % lost and 20 ms of delay, for half a minute: nobody is found lost, and who asks is answered."""
     for host in ("n1", "n2", "n3"):
-        on(fleet.rig, host, "modprobe sch_netem; tc qdisc add dev eth1 root netem delay 20ms 5ms loss 1%")
+        on(fleet.rig, host, "modprobe sch_netem; tc qdisc replace dev eth1 root netem delay 20ms 5ms loss 1%")
     seen = set()
     for _ in range(15):
         on(fleet.rig, "n1", "sleep 2")

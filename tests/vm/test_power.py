@@ -28,6 +28,7 @@ def _runs(fleet: VmFleet, name: str) -> bool:
     return status(fleet, name).get("phase") == "running"
 
 
+@pytest.mark.slow
 def test_a_rebooted_host_starts_its_containers_by_their_policy_and_is_reached_again(fleet: VmFleet) -> None:
     fleet.flota("n1", "network", "create", "net1")
     container(fleet, "always", "n2", "--restart", "always", "--network", "net1")

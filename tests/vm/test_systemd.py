@@ -12,6 +12,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 MAIN_PID = "systemctl show -p MainPID --value flota-agent"
 
 
+@pytest.mark.slow
 def test_a_restart_by_systemd_keeps_containers(fleet: VmFleet) -> None:
     container(fleet, "kept", "n2")
     pid = status(fleet, "kept")["pid"]
