@@ -25,7 +25,7 @@ from image.layertar import changes_of, tree_of
 from image.lower import LowerLayers
 from image.tarstream import TarReader
 from model.containerfiles import Change
-from model.errors import Damaged, ErrorBody, Exhausted, FlotaError, Internal
+from model.errors import Damaged, ErrorBody, Exhausted, FlotaError, Internal, NotFound
 
 
 def run(job: Job, stdin: BufferedReader, stdout: BinaryIO) -> Result:
@@ -82,6 +82,9 @@ def main(stdin: BufferedReader, stdout: BinaryIO, stderr: BinaryIO) -> int:
         result = Result(error=ErrorBody.of(Internal("nobody reads any more")))
     except UnicodeError:
         result = Result(error=ErrorBody.of(Damaged("a name that can't be read")))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        # It was there a moment ago: the container is at it, too.
+        result = Result(error=ErrorBody.of(NotFound(f"{error.filename or 'a path'} went while it was read")))
     except OSError as error:
         result = Result(error=ErrorBody.of(Internal(f"a container's files: {error}")))
     stderr.write(msgspec.json.encode(result) + b"\n")
