@@ -39,10 +39,9 @@ def chosen(app: App, refs: Sequence[str], everyone: bool, flags: dict[str, Any])
     try:
         roster = Roster(app.call("GET", "/v1/info")["fleet_id"])
     except Unavailable as error:
-        roster = Roster.of_folder(
-            current_fleet()
-        )  # a controller that does not answer may be what is to be mended
-        if not roster.hosts():
+        # a controller that does not answer may be what is to be mended; another fleet's is not
+        roster = Roster.of_folder(current_fleet())
+        if not _is_current(app.client.endpoint) or not roster.hosts():
             raise
         sys.stderr.write(render.clean(f"flota: {error.message}; going by what this machine remembers\n"))
     known = roster.hosts()
@@ -60,6 +59,27 @@ def chosen(app: App, refs: Sequence[str], everyone: bool, flags: dict[str, Any])
     reached = {key: flags[key] for key in ("identity", "jump", "host_key")}
     picked = {one.name: one for one in (found if refs else known)}
     return tuple(replace(one, target=with_flags(one.target, **reached)) for one in picked.values())
+
+
+def _is_current(endpoint: str) -> bool:
+    """Whether commands for that endpoint are for the fleet that this machine founded last: by its address, or
+    as this host's own controller."""
+    import json
+
+    from api.client import DEFAULT_ENDPOINTS
+    from cli.commands.daemons import ROOT
+    from cli.context import operators_fleet
+    from deploy.operatorhome import current_fleet
+    from deploy.roster import Roster
+
+    if endpoint == operators_fleet()[0]:
+        return True
+    try:
+        with open(f"{ROOT}/controller/admin.json") as file:
+            own = Roster(json.load(file)["fleet_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return endpoint in DEFAULT_ENDPOINTS and own.folder == Roster.of_folder(current_fleet()).folder
 
 
 def all_option(command: Any) -> Any:
