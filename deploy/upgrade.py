@@ -129,6 +129,7 @@ class Upgrader:
                 return Run(plan=plan)
             if not back:
                 await self._ship(plan)
+                await self._keep_copy(plan)
             return Run(plan=plan, moved=await self._move_all(plan.moves))
 
     # -- before ------------------------------------------------------------------------------------
@@ -192,6 +193,17 @@ class Upgrader:
 
         await together(one(name) for name in dict.fromkeys(move.name for move in plan.moves))
 
+    async def _keep_copy(self, plan: UpgradePlan) -> None:
+        """A controller that runs the release already needs no more the copy of a run that was cut."""
+        moving = {move.name for move in plan.moves if move.daemon == "controller"}
+        for name, host in self._hosts.items():
+            if host.now.controller and name not in moving:
+                await self._copy_kept(host, host.now.installed.previous)
+
+    async def _copy_kept(self, host: _Host, release: str) -> None:
+        words = hostdaemons.upgraded(release)
+        await checked(host.to, changing(words), timeout=WORDS_DEADLINE, what="keeping the copy of the store")
+
     # -- moves -------------------------------------------------------------------------------------
     async def _move_all(self, moves: Sequence[Move]) -> tuple[Moved, ...]:
         """In order; agents some at a time; no further ones after a failure."""
@@ -228,10 +240,7 @@ class Upgrader:
         await self._restart(host, move, copy_for=move.after if forwards else "")
         await self._ready(host, move, move.after)
         if move.daemon == "controller":
-            words = hostdaemons.upgraded(move.before)
-            await checked(
-                host.to, changing(words), timeout=WORDS_DEADLINE, what="keeping the copy of the store"
-            )
+            await self._copy_kept(host, move.before)
 
     async def _back(self, host: _Host, move: Move, error: FlotaError) -> Moved:
         """To what it was, after that error."""
@@ -262,12 +271,9 @@ class Upgrader:
         if await self._answered(move.after):
             with contextlib.suppress(FlotaError):
                 await self._start_again(host, move)
-                words = hostdaemons.upgraded(move.after)
-                await checked(
-                    host.to, changing(words), timeout=WORDS_DEADLINE, what="keeping the copy of the store"
-                )
+                await self._copy_kept(host, move.after)
                 return ""
-        words = hostdaemons.put_back()
+        words = hostdaemons.put_back(move.after)
         done = await checked(
             host.to, changing(words), timeout=RESTART_DEADLINE, what="putting the store back"
         )

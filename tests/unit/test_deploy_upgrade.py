@@ -248,6 +248,24 @@ async def test_rollback_of_a_controller_that_can_not_read_the_store_any_more_lea
     assert runs(place) == dict.fromkeys(("h1", "h2", "h3"), OLD) and place.machines["h1"].control == NEW
 
 
+async def test_rollback_after_an_upgrade_that_was_cut_keeps_what_was_stored_since() -> None:
+    place = Place()
+    await run(place)
+    head = place.machines["h1"]
+    head.copy, head.store = (NEW, "of old"), "weeks of new"
+    place.does_not_start.add(("controller", OLD))
+    failed = (await run(place, back=True)).moved[-1]
+    assert failed.back and "as it was before" not in failed.error
+    assert head.copy == (NEW, "of old") and head.store != "of old"
+
+
+async def test_copy_of_a_run_that_was_cut_is_of_no_use_once_the_controller_is_there() -> None:
+    place = Place()
+    await run(place)
+    place.machines["h1"].copy = (NEW, "of old")
+    assert (await run(place)).plan.settled and place.machines["h1"].copy is None
+
+
 async def test_rollback_that_is_not_possible_changes_nothing() -> None:
     place = Place()
     place.machines["h2"].previous = ""
