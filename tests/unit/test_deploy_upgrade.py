@@ -94,6 +94,22 @@ def test_rollback_without_a_release_before_is_refused() -> None:
     assert plan.moves == () and "h2 has no release before 1-old" in plan.fatal[0].what
 
 
+def test_rollback_leaves_hosts_that_are_back_already_where_they_are() -> None:
+    gone_back = Installed(current=OLD, previous=NEW, protocols=INSTALLED.protocols)
+    hosts = [
+        host("h1", controller=True, installed=gone_back),  # its agent is back, its controller is not
+        host("h2", installed=gone_back),  # by a run that was cut, or an upgrade that failed there
+        host("h3"),  # that upgrade never came to it
+        host("h4", installed=Installed(current=OLD)),
+        host("h5", installed=MOVED, agent=NEW),
+    ]
+    fleet = Fleet(controller=NEW, agents={h.name: h.agent for h in hosts})
+    assert order(rollback(hosts, fleet)) == [("h5", "agent", NEW, OLD), ("h1", "controller", NEW, OLD)]
+    assert rollback(hosts[1:2], fleet).settled == ("h2",)
+    back = rollback(hosts[:2], Fleet(controller=OLD, agents={"h1": OLD, "h2": OLD}))
+    assert back.moves == () and "2-new, which the fleet ran before, is newer" in back.fatal[0].what
+
+
 # -- the engine ------------------------------------------------------------------------------------
 
 
@@ -237,6 +253,19 @@ async def test_rollback_goes_back_and_forwards_again() -> None:
     assert runs(place) == dict.fromkeys(("h1", "h2", "h3"), OLD) and place.machines["h1"].control == OLD
     await run(place)
     assert place.machines["h3"].agent == NEW
+
+
+@pytest.mark.parametrize("cut", range(7))
+async def test_rollback_that_is_cut_before_the_controller_is_continued_by_the_next(cut: int) -> None:
+    place = Place()
+    await run(place)
+    place.cut_after = cut
+    with pytest.raises(AssertionError):
+        assert not [one.error for one in (await run(place, back=True)).moved if one.error]
+    place.cut_after = -1
+    done = await run(place, back=True)
+    assert not [one.error for one in done.moved if one.error]
+    assert runs(place) == dict.fromkeys(("h1", "h2", "h3"), OLD) and place.machines["h1"].control == OLD
 
 
 async def test_rollback_of_a_controller_that_can_not_read_the_store_any_more_leaves_the_new_one() -> None:
