@@ -168,7 +168,9 @@ class Upgrader:
             host=to.host,
             name=known.name,
             state=node.state,
-            controller=bool(facts.controls),
+            # one whose controller was restored elsewhere has its state still, and must not start it
+            controller=bool(facts.controls)
+            and ("controller" in facts.running or not self._before.controller),
             installed=await at.facts(self._source.release),
             agent=node.release,
         )
@@ -176,6 +178,11 @@ class Upgrader:
 
     def _plan(self, back: bool) -> UpgradePlan:
         hosts = [host.now for host in self._hosts.values()]
+        if len(heads := sorted(host.name for host in hosts if host.controller)) > 1:
+            raise WrongState(
+                f"{', '.join(heads)} all have a controller's state; nothing was changed",
+                hint="Stop those that the fleet does not obey, and move /var/lib/flota/controller away there",
+            )
         agents = {name: node.release for name, node in self._before.nodes.items()}
         fleet = Fleet(controller=self._before.controller, agents=agents)
         if back:

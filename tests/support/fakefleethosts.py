@@ -182,6 +182,7 @@ class FakeTransport:
         lines = [hostprobe.BEGIN, "machine x86_64", "libc gnu", "python /usr/bin/python3 3.11.2"]
         lines += [f"time {0}", f"release {self._machine.current}"]
         lines += [f"controls {'f' * 64}"] if self._machine.controller else []
+        lines += ["running controller"] if self._machine.control else []
         return "\n".join([*lines, hostprobe.END, ""]).encode()
 
     async def put(self, source: Path, target: str, mode: int) -> None:

@@ -160,6 +160,19 @@ async def test_host_that_can_not_be_reached_stops_all_before_anything_is_changed
     assert place.acts == []
 
 
+async def test_controller_that_was_restored_elsewhere_is_not_started_again() -> None:
+    place = Place()
+    place.machines["h2"].controller = True  # its state is there still
+    done = await run(place)
+    assert not [one.error for one in done.moved if one.error]
+    assert [words[0] for words in place.moves() if words[1] == "controller"] == ["h1"]
+    place.machines["h2"].control = NEW
+    place.acts.clear()
+    with pytest.raises(WrongState, match="h1, h2 all have a controller's state"):
+        await run(place)
+    assert place.acts == []
+
+
 @pytest.mark.parametrize("how", ["does_not_start", "never_ready"])
 async def test_agent_that_does_not_come_back_goes_back_and_stops_the_rest(how: str) -> None:
     place = Place()
