@@ -269,6 +269,11 @@ class Upgrader:
             self._report(move.name, "failed", words)
             return Moved(move=move, error=f"{words}. {by_hand}")
         words = f"{error.message}. It is back on {move.before}{store}; hosts after it were not touched"
+        if move.daemon == "agent" and host.now.controller and self._source.release == move.after:
+            words += (
+                f". The controller there runs {move.after} until its next start, which is by {move.before}: "
+                "run this again, or go back with --rollback --all, before that host is started again"
+            )
         self._report(move.name, "failed", words)
         return Moved(move=move, error=words, back=True)
 

@@ -183,7 +183,12 @@ async def test_agent_that_does_not_come_back_goes_back_and_stops_the_rest(how: s
     assert "It is back on 1-old" in failed.error
     assert ("did not start: no such thing" if how == "does_not_start" else "I am lost") in failed.error
     assert runs(place) == dict.fromkeys(("h1", "h2", "h3"), OLD)
-    assert place.machines["h1"].current == OLD
+    assert place.machines["h1"].current == OLD and place.machines["h1"].control == NEW
+    assert "The controller there runs 2-new until its next start, which is by 1-old" in failed.error
+    place.does_not_start.clear()
+    place.never_ready.clear()
+    assert not [one.error for one in (await run(place, back=True)).moved if one.error]
+    assert runs(place) == dict.fromkeys(("h1", "h2", "h3"), OLD) and place.machines["h1"].control == OLD
 
 
 async def test_controller_that_does_not_start_goes_back_with_its_store() -> None:
