@@ -115,6 +115,8 @@ class Upgrader:
         self._parallel = parallel
         self._hosts: dict[str, _Host] = {}
         self._before = FleetNow()
+        self._answering: set[str] = set()
+        """Releases of controllers that answered."""
 
     async def run(self, hosts: Sequence[KnownHost], *, back: bool = False, dry: bool = False) -> Run:
         """Raises FlotaError, with all that is wrong, where nothing was changed."""
@@ -298,7 +300,10 @@ class Upgrader:
         await self._ready(host, move, move.before)
 
     async def _answered(self, release: str) -> bool:
-        """A controller of that release takes commands: what it has stored since counts."""
+        """A controller of that release takes commands, or did: what it has stored since counts, and hosts
+        obey none that knows less."""
+        if release in self._answering:
+            return True
         try:
             return (await self._watch.look()).controller == release
         except FlotaError:
@@ -335,6 +340,7 @@ class Upgrader:
             now = await self._watch.look()
         except (Unavailable, CommandFailed) as error:
             return f"the controller does not answer ({error.message})"
+        self._answering.add(now.controller)
         if move.daemon == "agent":
             node = now.nodes.get(move.name, NodeNow())
             if node.state == "ready" and node.release == release:

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from deploy.releases import Installed
-from deploy.upgrade import Run, Upgrader
+from deploy.upgrade import FleetNow, Run, Upgrader
 from deploy.upgradeplan import Fleet, HostNow, Wanted, rollback, upgrade, way_back
 from model.errors import FlotaError, Unavailable, WrongState
 from tests.support.fakefleethosts import NEW, OLD, OLDER, FakeBundles, Place
@@ -215,6 +215,25 @@ async def test_controller_that_answers_and_lost_hosts_goes_back_with_what_it_sto
     assert done.moved[-1].back and "h1, h2, h3 did not come back to it" in done.moved[-1].error
     assert ("h1", "put-back") not in place.acts
     assert place.machines["h1"].control == OLD and place.machines["h1"].copy is None
+
+
+async def test_controller_that_answered_and_died_goes_back_with_what_it_stored() -> None:
+    place = Place()
+    plain, answers = place.look, ["once"]
+
+    async def look() -> FleetNow:
+        now = await plain()
+        if now.controller == NEW:
+            if not answers:
+                raise Unavailable("nobody answers")
+            answers.pop()
+            return replace(now, nodes={})
+        return now
+
+    place.look = look  # type: ignore[method-assign]
+    done = await run(place)
+    assert done.moved[-1].back and not answers
+    assert ("h1", "put-back") not in place.acts and place.machines["h1"].control == OLD
 
 
 async def test_way_back_that_fails_too_is_told_whole() -> None:
