@@ -106,7 +106,10 @@ def _hierarchies(root: str) -> list[Path]:
 
 
 def remove_cgroups(parent: str, root: str = "/sys/fs/cgroup") -> None:
-    """The empty cgroups of our parent, leaves first, in every hierarchy."""
+    """The empty cgroups of our parent, leaves first, in every hierarchy. The top is nobody's parent: what is
+    below it is others', too."""
+    if not parent.strip("/"):
+        return
     for hierarchy in _hierarchies(root):
         base = hierarchy / parent.strip("/")
         if base.is_dir():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.purge import delete_all, remove_slice
+from agent.purge import delete_all, remove_cgroups, remove_slice
 from agent.runtime.base import Bundle
 from agent.runtime.fake import FakeRuntime
 from model.errors import DeadlineExceeded, FlotaError
@@ -50,3 +50,12 @@ async def test_purge_stops_no_slice_that_somebody_else_is_in(
         (root / {"a-b.slice": "a.slice/a-b.slice"}.get(name, name) / folder).mkdir(parents=True)
     await remove_slice(name, str(root))
     assert (log.read_text().splitlines() if log.exists() else []) == stopped
+
+
+def test_purge_takes_no_cgroup_of_others_from_the_top(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").touch()
+    for name in ("others/empty", "flota/aa"):
+        (tmp_path / name).mkdir(parents=True)
+    remove_cgroups("/", str(tmp_path))
+    remove_cgroups("/flota", str(tmp_path))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["cgroup.controllers", "empty", "others"]
