@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent import hostprocesses
 from agent.cgroup import is_unified
-from agent.oci.cgroups import is_slice
+from agent.oci.cgroups import PREFIX, is_slice, slice_place
 from agent.runtime.base import Runtime
 from agent.runtime.conmon import ConmonRuntime
 from aio.subprocess import run as command
@@ -24,6 +24,8 @@ from net.reconciler import NetReconciler
 
 PARENT_NOTE = "cgroup-parent"
 SLICE_DEADLINE = 60.0
+NOT_LOADED = 5
+"""What systemctl ends with where a unit is gone already."""
 
 
 def purge(state: str, run: str) -> None:
@@ -39,7 +41,7 @@ async def _purge(state: Path, run: Path) -> None:
             parent = cgroup_parent(run)
             await delete_all(ConmonRuntime(str(run), cgroup_parent=parent), failures)
             if is_slice(parent):
-                (await command(["systemctl", "stop", parent], deadline=SLICE_DEADLINE)).check()
+                await remove_slice(parent)
             else:
                 remove_cgroups(parent)
         network = NetReconciler(run)
@@ -85,9 +87,30 @@ def cgroup_parent(run: Path) -> str:
         return "/flota"
 
 
+async def remove_slice(name: str, root: str = "/sys/fs/cgroup") -> None:
+    """Stop our scopes in it, and it too unless somebody else has units in it: the parent may be a slice of
+    the host's own, as system.slice, and what stops that stops the host. Raises CommandFailed."""
+    folders = [place for top in _hierarchies(root) if (place := top / slice_place(name)).is_dir()]
+    inside = {entry.name for folder in folders for entry in folder.iterdir() if entry.is_dir()}
+    ours = sorted(entry for entry in inside if entry.startswith(f"{PREFIX}-") and entry.endswith(".scope"))
+    alone = bool(folders) and len(ours) == len(inside)
+    units = [*ours, *([name] if alone else [])]
+    if units:
+        done = await command(["systemctl", "stop", "--", *units], deadline=SLICE_DEADLINE)
+        if done.code != NOT_LOADED:
+            done.check()
+
+
+def _hierarchies(root: str) -> list[Path]:
+    return [Path(root)] if is_unified(root) else [p for p in Path(root).iterdir() if p.is_dir()]
+
+
 def remove_cgroups(parent: str, root: str = "/sys/fs/cgroup") -> None:
-    """The empty cgroups of our parent, leaves first, in every hierarchy."""
-    for hierarchy in [Path(root)] if is_unified(root) else [p for p in Path(root).iterdir() if p.is_dir()]:
+    """The empty cgroups of our parent, leaves first, in every hierarchy. The top is nobody's parent: what is
+    below it is others', too."""
+    if not parent.strip("/"):
+        return
+    for hierarchy in _hierarchies(root):
         base = hierarchy / parent.strip("/")
         if base.is_dir():
             for path, _, _ in os.walk(base, topdown=False):

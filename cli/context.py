@@ -45,6 +45,10 @@ class App:
         """The next one has a connection of its own."""
         self._client = None
 
+    def turn_to(self, endpoint: str, credentials: str) -> None:
+        """Commands are for that one from now on."""
+        self._host, self._credentials, self._client = endpoint, credentials, None
+
     def call(self, method: str, path: str, /, *, body: Any = None, login: str = "", **query: Any) -> Any:
         """The decoded reply; hosts that are missing in it are named on stderr."""
         value = self.client.call(method, path, body=body, login=login, **query)

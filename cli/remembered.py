@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from aio.durable import write_file
+from model.errors import InvalidInput
 
 
 def in_force(before: Mapping[str, Any], flags: Mapping[str, Any], said: Collection[str]) -> dict[str, Any]:
@@ -46,11 +47,27 @@ def _is_address(text: Any) -> bool:
     return True
 
 
-def load(root: str) -> dict[str, Any]:
+def read(root: str) -> dict[str, Any]:
+    """Raises InvalidInput for a file that a person has spoilt, say: a daemon that has no other words would
+    take it for none, and lose its labels, registries, port."""
     try:
         with open(_path(root)) as file:
-            return understood(json.load(file))
-    except (OSError, ValueError):
+            found = json.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise InvalidInput(f"{_path(root)}: {why}", hint="Mend it, or remove it and say all again") from error
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{_path(root)}: that is no object of JSON", hint="Mend it, or remove it")
+    return understood(found)
+
+
+def load(root: str) -> dict[str, Any]:
+    """As `read`, but a spoilt file says nothing: to be replaced."""
+    try:
+        return read(root)
+    except InvalidInput:
         return {}
 
 
@@ -79,9 +96,7 @@ def trial(root: str, flags: Mapping[str, Any]) -> Iterator[bool]:
         yield load(root) != known
     except BaseException:
         if before:
-            with open(f"{_path(root)}.new", "wb") as file:
-                file.write(before)
-            os.rename(f"{_path(root)}.new", _path(root))
+            write_file(_path(root), before, 0o644)
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(_path(root))

@@ -35,6 +35,8 @@ HOME = Path(__file__).resolve().parents[1]
 LOCK = Path(__file__).with_name("requirements.lock")
 PACKAGES = ("model", "aio", "net", "image", "agent", "controller", "api", "cli", "deploy", "bench")
 """As the wheel has them."""
+MACHINES = "deploy/vagrant"
+"""Stays here: where vagrant was run, its machines' private keys and disks are there."""
 PLATFORMS = {
     "gnu": (
         "manylinux_2_28",
@@ -124,8 +126,10 @@ def _own_files() -> Iterator[tuple[str, Path]]:
     """(Path in site-packages, file), in order."""
     for package in sorted(PACKAGES):
         for path in sorted((HOME / package).rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("."):
-                yield path.relative_to(HOME).as_posix(), path
+            name = path.relative_to(HOME)
+            hidden = any(part == "__pycache__" or part.startswith(".") for part in name.parts)
+            if path.is_file() and not hidden and not name.is_relative_to(MACHINES):
+                yield name.as_posix(), path
 
 
 def _wheels(target: Target, cache: Path) -> list[Path]:

@@ -35,6 +35,7 @@ mv store.copying store.upgrading"""
 _PUT_BACK = r"""set -e
 "$1" down --only controller >&2
 cd "$2"
+[ "$(cat store.upgrading/to 2>/dev/null)" = "$3" ] || exit 0
 [ -e store.upgrading/store.db ] || exit 0
 cp -p store.upgrading/store.db store.putting
 [ ! -e store.upgrading/store.db-wal ] || cp -p store.upgrading/store.db-wal store.putting-wal
@@ -63,10 +64,11 @@ def restart(daemon: Daemon, *, copy_for: str = "", flota: str = FLOTA, state: st
     return ("sh", "-c", _RESTART, "sh", flota, daemon, copy_for, _KEEP, state)
 
 
-def put_back(*, flota: str = FLOTA, state: str = STATE) -> tuple[str, ...]:
-    """Stop the controller, and make its store again what it was before the upgrade that is under way; says
-    `put back` where there is one."""
-    return ("sh", "-c", _PUT_BACK, "sh", flota, state)
+def put_back(release: str, *, flota: str = FLOTA, state: str = STATE) -> tuple[str, ...]:
+    """Stop the controller, and make its store again what it was before the upgrade to that release; says
+    `put back` where there is one under way. The copy for another one's sake, of a run that was cut, may be
+    old: what was stored since counts."""
+    return ("sh", "-c", _PUT_BACK, "sh", flota, state, release)
 
 
 def upgraded(before: str, *, state: str = STATE) -> tuple[str, ...]:

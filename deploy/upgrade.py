@@ -115,6 +115,8 @@ class Upgrader:
         self._parallel = parallel
         self._hosts: dict[str, _Host] = {}
         self._before = FleetNow()
+        self._answering: set[str] = set()
+        """Releases of controllers that answered."""
 
     async def run(self, hosts: Sequence[KnownHost], *, back: bool = False, dry: bool = False) -> Run:
         """Raises FlotaError, with all that is wrong, where nothing was changed."""
@@ -129,6 +131,7 @@ class Upgrader:
                 return Run(plan=plan)
             if not back:
                 await self._ship(plan)
+                await self._keep_copy(plan)
             return Run(plan=plan, moved=await self._move_all(plan.moves))
 
     # -- before ------------------------------------------------------------------------------------
@@ -167,7 +170,9 @@ class Upgrader:
             host=to.host,
             name=known.name,
             state=node.state,
-            controller=bool(facts.controls),
+            # one whose controller was restored elsewhere has its state still, and must not start it
+            controller=bool(facts.controls)
+            and ("controller" in facts.running or not self._before.controller),
             installed=await at.facts(self._source.release),
             agent=node.release,
         )
@@ -175,6 +180,11 @@ class Upgrader:
 
     def _plan(self, back: bool) -> UpgradePlan:
         hosts = [host.now for host in self._hosts.values()]
+        if len(heads := sorted(host.name for host in hosts if host.controller)) > 1:
+            raise WrongState(
+                f"{', '.join(heads)} all have a controller's state; nothing was changed",
+                hint="Stop those that the fleet does not obey, and move /var/lib/flota/controller away there",
+            )
         agents = {name: node.release for name, node in self._before.nodes.items()}
         fleet = Fleet(controller=self._before.controller, agents=agents)
         if back:
@@ -191,6 +201,17 @@ class Upgrader:
                 await host.at.ship(host.facts)
 
         await together(one(name) for name in dict.fromkeys(move.name for move in plan.moves))
+
+    async def _keep_copy(self, plan: UpgradePlan) -> None:
+        """A controller that runs the release already needs no more the copy of a run that was cut."""
+        moving = {move.name for move in plan.moves if move.daemon == "controller"}
+        for name, host in self._hosts.items():
+            if host.now.controller and name not in moving:
+                await self._copy_kept(host, host.now.installed.previous)
+
+    async def _copy_kept(self, host: _Host, release: str) -> None:
+        words = hostdaemons.upgraded(release)
+        await checked(host.to, changing(words), timeout=WORDS_DEADLINE, what="keeping the copy of the store")
 
     # -- moves -------------------------------------------------------------------------------------
     async def _move_all(self, moves: Sequence[Move]) -> tuple[Moved, ...]:
@@ -228,10 +249,7 @@ class Upgrader:
         await self._restart(host, move, copy_for=move.after if forwards else "")
         await self._ready(host, move, move.after)
         if move.daemon == "controller":
-            words = hostdaemons.upgraded(move.before)
-            await checked(
-                host.to, changing(words), timeout=WORDS_DEADLINE, what="keeping the copy of the store"
-            )
+            await self._copy_kept(host, move.before)
 
     async def _back(self, host: _Host, move: Move, error: FlotaError) -> Moved:
         """To what it was, after that error."""
@@ -253,6 +271,11 @@ class Upgrader:
             self._report(move.name, "failed", words)
             return Moved(move=move, error=f"{words}. {by_hand}")
         words = f"{error.message}. It is back on {move.before}{store}; hosts after it were not touched"
+        if move.daemon == "agent" and host.now.controller and self._source.release == move.after:
+            words += (
+                f". The controller there runs {move.after} until its next start, which is by {move.before}: "
+                "run this again, or go back with --rollback --all, before that host is started again"
+            )
         self._report(move.name, "failed", words)
         return Moved(move=move, error=words, back=True)
 
@@ -262,12 +285,9 @@ class Upgrader:
         if await self._answered(move.after):
             with contextlib.suppress(FlotaError):
                 await self._start_again(host, move)
-                words = hostdaemons.upgraded(move.after)
-                await checked(
-                    host.to, changing(words), timeout=WORDS_DEADLINE, what="keeping the copy of the store"
-                )
+                await self._copy_kept(host, move.after)
                 return ""
-        words = hostdaemons.put_back()
+        words = hostdaemons.put_back(move.after)
         done = await checked(
             host.to, changing(words), timeout=RESTART_DEADLINE, what="putting the store back"
         )
@@ -280,7 +300,10 @@ class Upgrader:
         await self._ready(host, move, move.before)
 
     async def _answered(self, release: str) -> bool:
-        """A controller of that release takes commands: what it has stored since counts."""
+        """A controller of that release takes commands, or did: what it has stored since counts, and hosts
+        obey none that knows less."""
+        if release in self._answering:
+            return True
         try:
             return (await self._watch.look()).controller == release
         except FlotaError:
@@ -317,6 +340,7 @@ class Upgrader:
             now = await self._watch.look()
         except (Unavailable, CommandFailed) as error:
             return f"the controller does not answer ({error.message})"
+        self._answering.add(now.controller)
         if move.daemon == "agent":
             node = now.nodes.get(move.name, NodeNow())
             if node.state == "ready" and node.release == release:

@@ -87,20 +87,38 @@ def upgrade(hosts: Sequence[HostNow], fleet: Fleet, wanted: Wanted) -> UpgradePl
 
 
 def rollback(hosts: Sequence[HostNow], fleet: Fleet) -> UpgradePlan:
-    """Each of these hosts to its release before; the controller last."""
+    """Each of these hosts to its release before; the controller last. One that is back already, by a run that
+    was cut or an upgrade that failed there, stays."""
     found: list[Finding] = []
     moves: list[Move] = []
+    head = next((host for host in hosts if host.controller), None)
+    goal = _before(head, fleet) if head is not None else ""
     for host in sorted(hosts, key=lambda h: (h.controller, h.name)):
-        if not host.installed.previous:
+        back = goal if goal and goal == host.installed.current else _before(host, fleet)
+        if not back:
             found.append(fatal(f"{host.name} has no release before {host.installed.current or 'its own'}"))
             continue
-        moves += _agent(host, host.installed.previous, "it goes back before its controller")
-    for host in hosts:
-        if host.controller and host.installed.previous:
-            back = host.installed.previous
-            moves += _controller(host, fleet, back)
-            found += _left_ahead(hosts, fleet, back)
+        moves += _agent(host, back, "it goes back before its controller")
+    if head is not None and goal:
+        moves += _controller(head, fleet, goal)
+        found += _left_ahead(hosts, fleet, goal)
+        found += _forwards(head, fleet, goal)
     return _made(hosts, moves, found)
+
+
+def _before(host: HostNow, fleet: Fleet) -> str:
+    """The release that it is to go back to, or has gone back to from that of the controller."""
+    now = host.installed
+    return (
+        now.current if fleet.controller and fleet.controller == now.previous != now.current else now.previous
+    )
+
+
+def _forwards(head: HostNow, fleet: Fleet, goal: str) -> Iterator[Finding]:
+    speaks = head.installed.protocols
+    if speaks.get(goal, 0) > speaks.get(fleet.controller, speaks.get(goal, 0)):
+        words = f"{goal}, which the fleet ran before, is newer than the controller's {fleet.controller}"
+        yield fatal(words, "It is back already; forwards: flota host upgrade --all")
 
 
 def way_back(host: HostNow, wanted: str) -> str:

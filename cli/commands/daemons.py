@@ -286,7 +286,7 @@ def _as_daemon(run: str, name: str, serve: Callable[[], None]) -> None:
 
 
 def _in_force(root: str, flags: dict[str, Any]) -> dict[str, Any]:
-    return remembered.in_force(remembered.load(root), flags, said(click.get_current_context()))
+    return remembered.in_force(remembered.read(root), flags, said(click.get_current_context()))
 
 
 def _reread(root: str) -> Callable[[], dict[str, Any]]:
@@ -294,7 +294,7 @@ def _reread(root: str) -> Callable[[], dict[str, Any]]:
     context = click.get_current_context()
     places = ("root", "run_", "detach")
     words, flags = said(context), {k: v for k, v in context.params.items() if k not in places}
-    return lambda: remembered.in_force(remembered.load(root), flags, words)
+    return lambda: remembered.in_force(remembered.read(root), flags, words)
 
 
 def said(context: click.Context) -> set[str]:

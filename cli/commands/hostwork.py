@@ -29,6 +29,7 @@ def chosen(app: App, refs: Sequence[str], everyone: bool, flags: dict[str, Any])
     """The hosts that are meant, as this machine reaches them. Raises InvalidInput, NotFound."""
     from msgspec.structs import replace
 
+    from cli.context import operators_fleet
     from cli.parse.inventory import with_flags
     from deploy.operatorhome import current_fleet
     from deploy.roster import Roster
@@ -37,13 +38,18 @@ def chosen(app: App, refs: Sequence[str], everyone: bool, flags: dict[str, Any])
     if bool(refs) is everyone:
         raise InvalidInput("name hosts, or all of them with --all", hint="See `flota host ls`")
     try:
-        roster = Roster(app.call("GET", "/v1/info")["fleet_id"])
+        info = app.call("GET", "/v1/info")
+        if "fleet_id" not in info:  # a host's own socket answers where its controller is stopped
+            words = f"{app.client.endpoint} is a host's agent, not the fleet's controller"
+            raise Unavailable(words, hint="Set FLOTA_HOST to the controller's address")
+        roster = Roster(info["fleet_id"])
     except Unavailable as error:
-        roster = Roster.of_folder(
-            current_fleet()
-        )  # a controller that does not answer may be what is to be mended
-        if not roster.hosts():
+        # a controller that does not answer may be what is to be mended; another fleet's is not
+        roster = Roster.of_folder(current_fleet())
+        if not _is_current(app.client.endpoint) or not roster.hosts():
             raise
+        if (own := operators_fleet())[0] not in ("", app.client.endpoint):
+            app.turn_to(*own)
         sys.stderr.write(render.clean(f"flota: {error.message}; going by what this machine remembers\n"))
     known = roster.hosts()
     if not known:
@@ -60,6 +66,27 @@ def chosen(app: App, refs: Sequence[str], everyone: bool, flags: dict[str, Any])
     reached = {key: flags[key] for key in ("identity", "jump", "host_key")}
     picked = {one.name: one for one in (found if refs else known)}
     return tuple(replace(one, target=with_flags(one.target, **reached)) for one in picked.values())
+
+
+def _is_current(endpoint: str) -> bool:
+    """Whether commands for that endpoint are for the fleet that this machine founded last: by its address, or
+    as this is the host of its controller."""
+    import json
+
+    from api.client import DEFAULT_ENDPOINTS
+    from cli.commands.daemons import ROOT
+    from cli.context import operators_fleet
+    from deploy.operatorhome import current_fleet
+    from deploy.roster import Roster
+
+    if endpoint == operators_fleet()[0]:
+        return True
+    try:
+        with open(f"{ROOT}/controller/admin.json") as file:
+            own = Roster(json.load(file)["fleet_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return endpoint in DEFAULT_ENDPOINTS and own.folder == Roster.of_folder(current_fleet()).folder
 
 
 def all_option(command: Any) -> Any:

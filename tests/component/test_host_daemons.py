@@ -42,8 +42,8 @@ class Host:
         found = (p for p in self.state.rglob("*") if p.is_file())
         return {p.relative_to(self.state).as_posix(): p.read_text().strip() for p in found}
 
-    def put_back(self) -> str:
-        done = self.run(hostdaemons.put_back(flota=str(self.flota), state=str(self.state)))
+    def put_back(self, release: str = "2-new") -> str:
+        done = self.run(hostdaemons.put_back(release, flota=str(self.flota), state=str(self.state)))
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -104,6 +104,13 @@ def test_store_that_is_put_back_is_the_copy_and_nothing_of_the_new_one(host: Hos
         assert host.files() == {"store.db": "old", **({"store.db-wal": log} if log else {})}
         assert host.log.read_text().splitlines()[-1] == "down --only controller"
     assert host.put_back() == "" and host.files()["store.db"] == "old", "without a copy it stays"
+
+
+def test_copy_of_another_upgrade_that_was_cut_is_not_put_back(host: Host) -> None:
+    host.store("old")
+    host.restart("2-new")
+    host.store("weeks of the new one")
+    assert host.put_back("1-old") == "" and host.files()["store.db"] == "weeks of the new one"
 
 
 def test_controller_without_a_file_of_its_own_is_started_all_the_same(host: Host) -> None:

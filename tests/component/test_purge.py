@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.purge import delete_all
+import pytest
+
+from agent.purge import delete_all, remove_cgroups, remove_slice
 from agent.runtime.base import Bundle
 from agent.runtime.fake import FakeRuntime
 from model.errors import DeadlineExceeded, FlotaError
@@ -21,3 +23,39 @@ async def test_purge_goes_on_after_a_container_that_does_not_die(tmp_path: Path)
     runtime.fail("delete", stuck)
     await delete_all(runtime, failures)
     assert failures == [stuck] and list(await runtime.list()) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "folders", "stopped"),
+    [
+        ("system.slice", ("ssh.service", "flota-aa.scope"), ["stop -- flota-aa.scope"]),
+        ("system.slice", ("ssh.service",), []),
+        ("a-b.slice", ("flota-aa.scope",), ["stop -- flota-aa.scope a-b.slice"]),
+        ("flota.slice", ("",), ["stop -- flota.slice"]),
+        ("flota.slice", (), []),
+    ],
+)
+async def test_purge_stops_no_slice_that_somebody_else_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, folders: tuple[str, ...], stopped: list[str]
+) -> None:
+    program, log = tmp_path / "bin/systemctl", tmp_path / "log"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$*" >>{log}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    root = tmp_path / "cgroup"
+    root.mkdir()
+    (root / "cgroup.controllers").touch()
+    for folder in folders:
+        (root / {"a-b.slice": "a.slice/a-b.slice"}.get(name, name) / folder).mkdir(parents=True)
+    await remove_slice(name, str(root))
+    assert (log.read_text().splitlines() if log.exists() else []) == stopped
+
+
+def test_purge_takes_no_cgroup_of_others_from_the_top(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").touch()
+    for name in ("others/empty", "flota/aa"):
+        (tmp_path / name).mkdir(parents=True)
+    remove_cgroups("/", str(tmp_path))
+    remove_cgroups("/flota", str(tmp_path))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["cgroup.controllers", "empty", "others"]

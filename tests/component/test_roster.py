@@ -8,14 +8,30 @@ from pathlib import Path
 import pytest
 
 from api import client
-from cli.context import operators_fleet
+from cli.commands import daemons
+from cli.commands.hostwork import chosen
+from cli.context import App, operators_fleet
 from cli.main import run
 from deploy.inventory import Target
 from deploy.roster import KnownHost, Roster
-from model.errors import InvalidInput
+from model.errors import InvalidInput, Unavailable
 
 ONE, TWO = "1" * 32, "2" * 32
 ADMIN = b'{"address": "192.0.2.1:7420"}'
+
+
+class Silent(App):
+    """Of a controller that does not answer."""
+
+    def call(self, method: str, path: str, /, **words: object) -> object:
+        raise Unavailable("nobody answers")
+
+
+class Agents(App):
+    """A host's own."""
+
+    def call(self, method: str, path: str, /, **words: object) -> object:
+        return {"hostname": "n1", "release": "2-new"}
 
 
 def known(name: str, ident: str = "a") -> KnownHost:
@@ -69,6 +85,47 @@ def test_hosts_are_not_added_to_no_fleet(
     )  # this machine may have one
     assert run(["host", "add", "root@192.0.2.1"]) == 1
     assert "knows of no fleet" in (said := capsys.readouterr().err) and "--controller" in said
+
+
+def test_only_the_fleet_that_commands_are_for_is_gone_by_when_its_controller_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("FLOTA_HOST", raising=False)
+    monkeypatch.setattr(client, "DEFAULT_ENDPOINTS", (f"unix://{tmp_path}/none",))
+    roster = Roster(ONE)
+    roster.keep_credentials(ADMIN)
+    roster.remember([known("web")])
+    flags = {"identity": "", "jump": "", "host_key": ()}
+    for same in ("https://192.0.2.1:7420", ""):
+        assert [one.name for one in chosen(Silent(same), (), True, flags)] == ["web"]
+    assert "going by what this machine remembers" in capsys.readouterr().err
+    for other in (f"unix://{tmp_path}/none", "https://192.0.2.2:7420"):
+        with pytest.raises(Unavailable):
+            chosen(Silent(other), (), True, flags)
+
+
+def test_socket_of_an_agent_is_no_controller_but_on_the_controllers_own_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr(daemons, "ROOT", str(tmp_path / "root"))
+    endpoint = f"unix://{tmp_path}/agent.sock"
+    monkeypatch.setattr(client, "DEFAULT_ENDPOINTS", (f"unix://{tmp_path}/none", endpoint))
+    Roster(ONE).keep_credentials(ADMIN)
+    Roster(ONE).remember([known("web")])
+    flags = {"identity": "", "jump": "", "host_key": ()}
+    app = Agents(endpoint)
+    with pytest.raises(Unavailable, match="is a host's agent"):
+        chosen(app, (), True, flags)
+    admin = tmp_path / "root/controller/admin.json"
+    admin.parent.mkdir(parents=True)
+    admin.write_text(f'{{"fleet_id": "{TWO}"}}')
+    with pytest.raises(Unavailable):
+        chosen(app, (), True, flags)
+    admin.write_text(f'{{"fleet_id": "{ONE}"}}')
+    assert [one.name for one in chosen(app, (), True, flags)] == ["web"]
+    assert app.client.endpoint == "https://192.0.2.1:7420"
 
 
 def test_a_file_that_was_spoilt_is_told_by_its_name_and_kept(tmp_path: Path) -> None:

@@ -125,10 +125,10 @@ class FakeTransport:
         if argv[1] == "-":
             return self._installer(list(argv[2:]))
         words = tuple(argv)
-        if words == hostdaemons.put_back():
+        if words[:-1] == hostdaemons.put_back("")[:-1]:
             self._place.act(machine.name, "put-back")
             machine.control = ""
-            if machine.copy is None:
+            if machine.copy is None or machine.copy[0] != words[-1]:
                 return Finished(code=0)
             machine.store, machine.copy = machine.copy[1], None
             return Finished(code=0, out=b"put back\n")
@@ -182,6 +182,7 @@ class FakeTransport:
         lines = [hostprobe.BEGIN, "machine x86_64", "libc gnu", "python /usr/bin/python3 3.11.2"]
         lines += [f"time {0}", f"release {self._machine.current}"]
         lines += [f"controls {'f' * 64}"] if self._machine.controller else []
+        lines += ["running controller"] if self._machine.control else []
         return "\n".join([*lines, hostprobe.END, ""]).encode()
 
     async def put(self, source: Path, target: str, mode: int) -> None:

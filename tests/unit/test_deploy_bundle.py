@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import releases
+from deploy import bundle, releases
 from deploy.bundle import HOME, LOCK, PACKAGES, Target, _why, build, release_name
 from model.errors import Exhausted, InUse, InvalidInput, Unavailable, Unsupported
 from model.version import VERSION
@@ -51,6 +51,23 @@ def test_lock_has_every_dependency_in_the_version_that_is_tested() -> None:
 def test_release_name_is_version_and_content() -> None:
     assert re.fullmatch(re.escape(VERSION) + r"-[0-9a-f]{12}", release_name())
     assert release_name() == release_name()
+
+
+def test_what_vagrant_leaves_in_a_clone_is_in_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "HOME", tmp_path)
+    kept = ("cli/main.py", "deploy/rig/qemu.py")
+    left = (
+        "deploy/vagrant/x.key",
+        "deploy/vagrant/x.box",
+        "deploy/vagrant/.vagrant/private_key",
+        "cli/.a/b.py",
+    )
+    for name in (*kept, *left):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [name for name, _ in bundle._own_files()] == list(kept)
 
 
 @pytest.mark.parametrize(

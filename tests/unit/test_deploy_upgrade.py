@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from deploy.releases import Installed
-from deploy.upgrade import Run, Upgrader
+from deploy.upgrade import FleetNow, Run, Upgrader
 from deploy.upgradeplan import Fleet, HostNow, Wanted, rollback, upgrade, way_back
 from model.errors import FlotaError, Unavailable, WrongState
 from tests.support.fakefleethosts import NEW, OLD, OLDER, FakeBundles, Place
@@ -94,6 +94,22 @@ def test_rollback_without_a_release_before_is_refused() -> None:
     assert plan.moves == () and "h2 has no release before 1-old" in plan.fatal[0].what
 
 
+def test_rollback_leaves_hosts_that_are_back_already_where_they_are() -> None:
+    gone_back = Installed(current=OLD, previous=NEW, protocols=INSTALLED.protocols)
+    hosts = [
+        host("h1", controller=True, installed=gone_back),  # its agent is back, its controller is not
+        host("h2", installed=gone_back),  # by a run that was cut, or an upgrade that failed there
+        host("h3"),  # that upgrade never came to it
+        host("h4", installed=Installed(current=OLD)),
+        host("h5", installed=MOVED, agent=NEW),
+    ]
+    fleet = Fleet(controller=NEW, agents={h.name: h.agent for h in hosts})
+    assert order(rollback(hosts, fleet)) == [("h5", "agent", NEW, OLD), ("h1", "controller", NEW, OLD)]
+    assert rollback(hosts[1:2], fleet).settled == ("h2",)
+    back = rollback(hosts[:2], Fleet(controller=OLD, agents={"h1": OLD, "h2": OLD}))
+    assert back.moves == () and "2-new, which the fleet ran before, is newer" in back.fatal[0].what
+
+
 # -- the engine ------------------------------------------------------------------------------------
 
 
@@ -144,6 +160,19 @@ async def test_host_that_can_not_be_reached_stops_all_before_anything_is_changed
     assert place.acts == []
 
 
+async def test_controller_that_was_restored_elsewhere_is_not_started_again() -> None:
+    place = Place()
+    place.machines["h2"].controller = True  # its state is there still
+    done = await run(place)
+    assert not [one.error for one in done.moved if one.error]
+    assert [words[0] for words in place.moves() if words[1] == "controller"] == ["h1"]
+    place.machines["h2"].control = NEW
+    place.acts.clear()
+    with pytest.raises(WrongState, match="h1, h2 all have a controller's state"):
+        await run(place)
+    assert place.acts == []
+
+
 @pytest.mark.parametrize("how", ["does_not_start", "never_ready"])
 async def test_agent_that_does_not_come_back_goes_back_and_stops_the_rest(how: str) -> None:
     place = Place()
@@ -154,7 +183,12 @@ async def test_agent_that_does_not_come_back_goes_back_and_stops_the_rest(how: s
     assert "It is back on 1-old" in failed.error
     assert ("did not start: no such thing" if how == "does_not_start" else "I am lost") in failed.error
     assert runs(place) == dict.fromkeys(("h1", "h2", "h3"), OLD)
-    assert place.machines["h1"].current == OLD
+    assert place.machines["h1"].current == OLD and place.machines["h1"].control == NEW
+    assert "The controller there runs 2-new until its next start, which is by 1-old" in failed.error
+    place.does_not_start.clear()
+    place.never_ready.clear()
+    assert not [one.error for one in (await run(place, back=True)).moved if one.error]
+    assert runs(place) == dict.fromkeys(("h1", "h2", "h3"), OLD) and place.machines["h1"].control == OLD
 
 
 async def test_controller_that_does_not_start_goes_back_with_its_store() -> None:
@@ -181,6 +215,25 @@ async def test_controller_that_answers_and_lost_hosts_goes_back_with_what_it_sto
     assert done.moved[-1].back and "h1, h2, h3 did not come back to it" in done.moved[-1].error
     assert ("h1", "put-back") not in place.acts
     assert place.machines["h1"].control == OLD and place.machines["h1"].copy is None
+
+
+async def test_controller_that_answered_and_died_goes_back_with_what_it_stored() -> None:
+    place = Place()
+    plain, answers = place.look, ["once"]
+
+    async def look() -> FleetNow:
+        now = await plain()
+        if now.controller == NEW:
+            if not answers:
+                raise Unavailable("nobody answers")
+            answers.pop()
+            return replace(now, nodes={})
+        return now
+
+    place.look = look  # type: ignore[method-assign]
+    done = await run(place)
+    assert done.moved[-1].back and not answers
+    assert ("h1", "put-back") not in place.acts and place.machines["h1"].control == OLD
 
 
 async def test_way_back_that_fails_too_is_told_whole() -> None:
@@ -239,6 +292,19 @@ async def test_rollback_goes_back_and_forwards_again() -> None:
     assert place.machines["h3"].agent == NEW
 
 
+@pytest.mark.parametrize("cut", range(7))
+async def test_rollback_that_is_cut_before_the_controller_is_continued_by_the_next(cut: int) -> None:
+    place = Place()
+    await run(place)
+    place.cut_after = cut
+    with pytest.raises(AssertionError):
+        assert not [one.error for one in (await run(place, back=True)).moved if one.error]
+    place.cut_after = -1
+    done = await run(place, back=True)
+    assert not [one.error for one in done.moved if one.error]
+    assert runs(place) == dict.fromkeys(("h1", "h2", "h3"), OLD) and place.machines["h1"].control == OLD
+
+
 async def test_rollback_of_a_controller_that_can_not_read_the_store_any_more_leaves_the_new_one() -> None:
     place = Place()
     await run(place)
@@ -246,6 +312,24 @@ async def test_rollback_of_a_controller_that_can_not_read_the_store_any_more_lea
     failed = (await run(place, back=True)).moved[-1]
     assert failed.back and "did not start: no such thing. It is back on 2-new; hosts" in failed.error
     assert runs(place) == dict.fromkeys(("h1", "h2", "h3"), OLD) and place.machines["h1"].control == NEW
+
+
+async def test_rollback_after_an_upgrade_that_was_cut_keeps_what_was_stored_since() -> None:
+    place = Place()
+    await run(place)
+    head = place.machines["h1"]
+    head.copy, head.store = (NEW, "of old"), "weeks of new"
+    place.does_not_start.add(("controller", OLD))
+    failed = (await run(place, back=True)).moved[-1]
+    assert failed.back and "as it was before" not in failed.error
+    assert head.copy == (NEW, "of old") and head.store != "of old"
+
+
+async def test_copy_of_a_run_that_was_cut_is_of_no_use_once_the_controller_is_there() -> None:
+    place = Place()
+    await run(place)
+    place.machines["h1"].copy = (NEW, "of old")
+    assert (await run(place)).plan.settled and place.machines["h1"].copy is None
 
 
 async def test_rollback_that_is_not_possible_changes_nothing() -> None:

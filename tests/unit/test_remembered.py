@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cli.commands import daemons
-from cli.remembered import in_force, load, store, understood
+from cli.remembered import in_force, load, read, store, understood
 from model.errors import InvalidInput
 
 BEFORE: dict[str, Any] = {
@@ -51,9 +51,23 @@ def test_address_of_an_old_file_that_is_a_name_is_the_controllers() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"'])
-def test_settings_that_make_no_sense_are_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "settings.json").write_text(text)
-    assert load(str(tmp_path)) == {}
+def test_settings_that_make_no_sense_are_told_to_daemons_and_replaced_by_commands(
+    tmp_path: Path, text: str
+) -> None:
+    assert read(str(tmp_path)) == {}
+    path, root = tmp_path / "settings.json", str(tmp_path)
+    path.write_text('{"label": ["disk=ssd"]}')
+    with daemons.agent.make_context("agent", ["--root", root]):
+        again = daemons._reread(root)
+        assert again()["label"] == ["disk=ssd"]
+        path.write_text(text)
+        with pytest.raises(InvalidInput, match=r"settings\.json"):
+            again()
+        with pytest.raises(InvalidInput, match=r"settings\.json"):
+            daemons._in_force(root, {"label": ()})
+    assert load(root) == {}
+    store(root, {"name": "n1"})
+    assert read(root) == {"name": "n1"}
 
 
 def test_settings_are_readable_json(tmp_path: Path) -> None:
