@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from controller import recovery
@@ -21,6 +22,7 @@ from model.records import (
     ResolvedAttachment,
     Service,
 )
+from model.reportrules import recall_problems
 from model.spec import ContainerSpec, HostSpec, NetworkSpec, ServiceSpec, Subnet
 from model.status import HostFacts, HostState, InstanceStatus, Phase
 from model.view import NetworkView, View
@@ -216,6 +218,27 @@ def test_what_was_told_while_all_waited_is_not_taken_again_afterwards() -> None:
     late, gone = container(1), container(2, host=B)
     found, _ = recalled(settled, view(late), late, also={B: Recall(view=view(gone))})
     assert late.id in found.instances and gone.id not in found.instances
+
+
+def test_host_that_was_heard_is_not_believed_again_while_others_are_yet_to_come() -> None:
+    """Nobody asks it then: what it says of its own accord is no memory of before the restore."""
+    record = recovery.plan_settle(fleet(), 9.0).items[0].record
+    settled = fleet().apply((record,), (), fleet().revision + 1)[0]
+    heard, _ = recalled(settled, view())
+    assert heard.settings.recovery is not None and heard.settings.recovery.unheard == (B,)
+    late = container(1, revision=1 << 40)
+    found, words = recalled(heard, view(late, revision=1 << 40), late)
+    assert late.id not in found.instances and not words
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_recall_that_nobody_could_be_shown_is_refused(number: float) -> None:
+    good = Recall(view=view(container(1)), statuses=(InstanceStatus(instance=container(1).id),))
+    assert not [*recall_problems(good)]
+    at = replace(container(1), created_at=number)
+    assert [*recall_problems(replace(good, view=view(at)))]
+    status = InstanceStatus(instance=at.id, created_at=number)
+    assert [*recall_problems(replace(good, statuses=(status,)))]
 
 
 def test_name_that_somebody_else_has_is_kept_by_him() -> None:
