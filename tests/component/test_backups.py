@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from controller.backup import archive
-from controller.backup.restore import before_upgrade, restore
+from controller.backup.restore import before_upgrade, in_place, restore
 from controller.pki import Authority
 from controller.store.sqlite import SqliteStore
 from model.errors import AlreadyExists, InUse, NotFound
@@ -194,3 +194,26 @@ def test_restore_of_before_an_upgrade_brings_it_back_and_keeps_what_was_there(tm
     assert told.kept == str(folder / "store.db.schema-2")
     again = asyncio.run(opened(folder))
     assert again.services == before.services  # type: ignore[attr-defined]
+
+
+async def test_file_that_was_copied_back_is_restored_where_it_is_with_its_log(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "controller", tmp_path / "copy"
+    with pytest.raises(NotFound, match="no controller's state"):
+        in_place(folder, 6e9)
+    restore(made(tmp_path), folder, 5e9)
+    store = await SqliteStore.open(folder)
+    assert await store.lead() == 5_000_000_001
+    with pytest.raises(InUse):
+        in_place(folder, 6e9)
+    copy.mkdir()
+    for name in ("store.db", "store.db-wal"):  # as a controller that was killed left them
+        (copy / name).write_bytes((folder / name).read_bytes())
+    await store.close()
+    told = in_place(copy, 6e9)
+    assert told.kept == str(copy / "store.db.schema-2")
+    again = await SqliteStore.open(copy)
+    assert await again.lead() == 6_000_000_001, "beyond all that the one that is left can have led with"
+    found = again.snapshot()
+    assert found.services == state().services and found.revision > store.snapshot().revision
+    assert found.settings.restored_at == 6e9
+    await again.close()
