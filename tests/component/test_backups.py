@@ -108,6 +108,20 @@ def test_backup_to_a_folder_keeps_the_newest_of_this_fleet_and_what_is_none(
     assert b"is no folder" in refused.stderr
 
 
+def test_backup_replaces_no_device_and_no_link(fleet: ServedFleet, tmp_path: Path) -> None:
+    """As /dev/null and /dev/stdout are."""
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target"
+    os.mkfifo(pipe)
+    for where in (pipe, tmp_path):
+        refused = fleet.flota("backup", "--insecure-plain", str(where))
+        assert refused.returncode == 1 and b"is no file" in refused.stderr
+    assert pipe.is_fifo()
+    target.touch()
+    link.symlink_to(target)
+    fleet.ok("backup", "--insecure-plain", str(link))
+    assert link.is_symlink() and archive.read(target.read_bytes())
+
+
 def test_fleet_that_was_never_restored_waits_for_nobody(fleet: ServedFleet) -> None:
     assert fleet.ok("fleet", "recovery") == "all hosts have told what they know\n"
     assert fleet.ok("fleet", "recovery", "--format", "json") == "{}\n"
