@@ -101,6 +101,13 @@ def test_restored_state_waits_for_all_hosts_but_the_lost_and_has_no_tokens() -> 
     assert recovery.held(found) and recovery.asks(found, B)
 
 
+def test_backup_that_is_restored_again_begins_beyond_what_the_first_restore_wrote() -> None:
+    backup, _ = Cluster().apply((FleetSettings(fleet_id="f", revision=1), host(A)), (), BACKUP)
+    first, again = (recovery.restored(backup, taken_at=1.0, now=1.8e9 + hours * 3600) for hours in (0, 1))
+    assert again.revision > first.revision + 1_000_000_000
+    assert again.revision < 1 << 53, "JSON of browsers has no greater numbers"
+
+
 def test_restored_state_without_hosts_waits_for_nobody() -> None:
     found = fleet(awaited=())
     assert found.settings.recovery is None
