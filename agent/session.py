@@ -67,7 +67,8 @@ class Session:
             raise _Ended(
                 "its state is older than what this host was told: epoch "
                 f"{welcome.epoch} after {agent.leaders.newest}, revision {welcome.view.revision} after "
-                f"{agent.context.view.revision}. What is put back by hand is to be restored: flota restore"
+                f"{agent.context.view.revision}. What is put back by hand is to be restored: "
+                "flota restore --in-place"
             )
         self._silence = welcome.ping_every * SILENCE
         self._heard = asyncio.get_running_loop().time()

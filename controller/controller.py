@@ -372,7 +372,11 @@ class Controller(Tokens, Policing):
             if record is None:
                 self.knocks.shown(host, certificate)
                 return ""
-            return hosts.disowned(record, certificate)
+            words = hosts.disowned(record, certificate)
+            if words and self.asks(host):
+                name = record.spec.name
+                words += f". If after the backup: flota node rm --force {name}, then flota fleet admit"
+            return words
 
         await self.sessions.serve(host, channel, disowned)
 

@@ -53,7 +53,7 @@ from model.errors import NotFound
 from model.ids import HostId, IdSource, InstanceId, NetworkId, ServiceId
 from model.records import FleetSettings, Host, Instance
 from model.registries import Login
-from model.reportrules import hello_problems, report_problems
+from model.reportrules import hello_problems, recall_problems, report_problems
 from model.spec import Struct
 from model.status import HostReport, HostState
 from model.validate import check
@@ -336,6 +336,9 @@ class Core:
         return recovery.asks(self.snapshot(), host)
 
     async def recalled(self, host: HostId, recall: Recall) -> None:
+        check("this host recalls what cannot be", recall_problems(recall))
+        if not self.asks(host):
+            return  # the waiting is over, or nobody had asked it
         left_out: tuple[str, ...] = ()
         self._recalls[host] = recall
 

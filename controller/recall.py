@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from controller.addressing import spans_hosts
 from controller.fixed import holder_of
 from controller.plan import Item, Plan, delete, put
-from controller.recovery import heard, told
+from controller.recovery import asks, heard, told
 from controller.snapshot import Cluster
 from model.addressrules import without_addresses
 from model.events import Event
@@ -41,7 +41,7 @@ def plan_recall(
     with the last one decisions begin again."""
     recovery = cluster.settings.recovery
     record = cluster.hosts.get(host)
-    if recovery is None or record is None:
+    if recovery is None or record is None or not asks(cluster, host):
         return Plan(), ()
     merge = _Merge(cluster, {h: r for h, r in recalls.items() if h in cluster.hosts}, now)
     merge.run(sorted(merge.recalls) if recovery.awaited else [host])

@@ -23,6 +23,8 @@ from model.validate import check, validate_name
 
 LEAP = 1 << 30
 """Revisions that a restored store is ahead of its backup: more than the lost controller can have written."""
+PER_SECOND = 1 << 20
+"""More than any can write in a second: what was restored of one backup before is older in revisions, too."""
 
 
 def restored(cluster: Cluster, *, taken_at: float, now: float) -> Cluster:
@@ -37,7 +39,7 @@ def restored(cluster: Cluster, *, taken_at: float, now: float) -> Cluster:
         unheard=tuple(host.id for host in hosts if host.state is HostState.LOST),
     )
     kept = [record for record in cluster.records() if not isinstance(record, JoinToken | FleetSettings)]
-    revision = cluster.revision + LEAP
+    revision = max(cluster.revision + LEAP, int(now) * PER_SECOND)
     begun = replace(settings, revision=revision, recovery=_or_none(recovery), restored_at=now)
     return Cluster().apply((*kept, begun), (), revision)[0]
 

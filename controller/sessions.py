@@ -242,7 +242,8 @@ class Sessions:
 
     async def serve(self, host: HostId, channel: Channel, disowned: Callable[[], str]) -> None:
         """Speak with an agent until either side ends. `disowned`: why it is not the host's (any more), asked
-        once it has said Hello, which may be a while after it came in; one that isn't shall not come back."""
+        once it has said Hello, which may be a while after it came in; one that isn't shall not come back,
+        unless the host may have joined again after the backup that the fleet came out of."""
         hello = await self._hello(channel)
         if hello is None:
             await channel.close()
@@ -250,7 +251,7 @@ class Sessions:
         session = Session(host, channel, hello, self._clock.monotonic())
         if words := disowned():
             log.warning("host %s: %s", host[:12], words)
-            await session.end(words, retry=False)
+            await session.end(words, retry=self._listener.asks(host))
             return
         refusal = self._refused(session)
         if refusal:

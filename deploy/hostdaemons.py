@@ -37,6 +37,9 @@ _PUT_BACK = r"""set -e
 cd "$2"
 [ "$(cat store.upgrading/to 2>/dev/null)" = "$3" ] || exit 0
 [ -e store.upgrading/store.db ] || exit 0
+rm -rf store.left
+mkdir -m 700 store.left
+for file in store.db store.db-wal; do [ ! -e "$file" ] || ln "$file" store.left/; done
 cp -p store.upgrading/store.db store.putting
 [ ! -e store.upgrading/store.db-wal ] || cp -p store.upgrading/store.db-wal store.putting-wal
 sync
@@ -46,6 +49,13 @@ mv store.putting store.db
 sync
 rm -rf store.upgrading
 echo put back"""
+"""flota, folder of the state, release that is left: the copy of another upgrade is not this one's. What that
+release stored is kept in store.left."""
+
+_IN_PLACE = r"""set -e
+"$1" restore --help 2>/dev/null | grep -q -e --in-place || exit 0
+exec "$1" restore --in-place --root "${2%/*}" """
+"""flota, folder of the state. A flota without that word has agents that need none."""
 
 _DONE = r"""set -e
 cd "$1"
@@ -64,11 +74,16 @@ def restart(daemon: Daemon, *, copy_for: str = "", flota: str = FLOTA, state: st
     return ("sh", "-c", _RESTART, "sh", flota, daemon, copy_for, _KEEP, state)
 
 
-def put_back(release: str, *, flota: str = FLOTA, state: str = STATE) -> tuple[str, ...]:
-    """Stop the controller, and make its store again what it was before the upgrade to that release; says
-    `put back` where there is one under way. The copy for another one's sake, of a run that was cut, may be
-    old: what was stored since counts."""
-    return ("sh", "-c", _PUT_BACK, "sh", flota, state, release)
+def put_back(left: str, *, flota: str = FLOTA, state: str = STATE) -> tuple[str, ...]:
+    """Stop the controller, and make its store again what it was before the upgrade to `left` that is under
+    way; says `put back` where there is one."""
+    return ("sh", "-c", _PUT_BACK, "sh", flota, state, left)
+
+
+def in_place(*, flota: str = FLOTA, state: str = STATE) -> tuple[str, ...]:
+    """Have the release that is current again restore what was put back: agents obey no store that is older
+    than what they heard, and are asked for what they were told since."""
+    return ("sh", "-c", _IN_PLACE, "sh", flota, state)
 
 
 def upgraded(before: str, *, state: str = STATE) -> tuple[str, ...]:

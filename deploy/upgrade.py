@@ -291,11 +291,15 @@ class Upgrader:
         done = await checked(
             host.to, changing(words), timeout=RESTART_DEADLINE, what="putting the store back"
         )
-        await self._start_again(host, move)
-        return ", with the store as it was before" if "put back" in done.text else ""
+        older = "put back" in done.text
+        await self._start_again(host, move, older=older)
+        return ", with the store as it was before" if older else ""
 
-    async def _start_again(self, host: _Host, move: Move) -> None:
+    async def _start_again(self, host: _Host, move: Move, *, older: bool = False) -> None:
         await host.at.switch(move.before)
+        if older:
+            words = changing(hostdaemons.in_place())
+            await checked(host.to, words, timeout=RESTART_DEADLINE, what="restoring the store")
         await self._restart(host, move)
         await self._ready(host, move, move.before)
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from model.errors import Problem
+from model.codec import decode_json, encode_json
+from model.errors import InvalidInput, Problem
 from model.events import Event
 from model.factrules import facts_problems
 from model.status import HostReport, InstanceStatus
-from model.wire import Hello, Report
+from model.view import View
+from model.wire import Hello, Recall, Report
 
 LATEST = 253402300799.0
 """The last second that dates have a word for: that of the year 9999."""
@@ -27,6 +29,15 @@ def report_problems(report: Report) -> Iterator[Problem]:
     if report.facts is not None:
         yield from facts_problems(report.facts)
     yield from _times(report.statuses, report.report, report.events)
+
+
+def recall_problems(recall: Recall) -> Iterator[Problem]:
+    """Its records are kept, and shown to people in JSON, which has no word for some numbers."""
+    yield from _times(recall.statuses, None, ())
+    try:
+        decode_json(encode_json(recall.view), View)
+    except InvalidInput as error:
+        yield Problem(path="view", message=error.message)
 
 
 def _times(

@@ -57,6 +57,9 @@ def create(app: App, file: str, passphrase_file: str, insecure_plain: bool, keep
         )
     if keep is not None and not os.path.isdir(file):
         raise InvalidInput(f"{file} is no folder", hint="With --keep, name the folder that holds the backups")
+    if keep is None and file != "-" and os.path.exists(file) and not os.path.isfile(file):
+        hint = "Write to - for standard output; a folder takes --keep"
+        raise InvalidInput(f"{file} is no file, and would be replaced by one", hint=hint)
     phrase = b"" if insecure_plain else passphrase(passphrase_file)
     from controller.backup import archive, seal
 
@@ -70,7 +73,7 @@ def create(app: App, file: str, passphrase_file: str, insecure_plain: bool, keep
     path = file if keep is None else os.path.join(file, _name(manifest.name, manifest.taken_at))
     from aio.durable import write_file
 
-    write_file(path, sealed)
+    write_file(os.path.realpath(path), sealed)
     for old in _older(file, manifest.name, keep) if keep is not None else ():
         os.unlink(old)
     out(path)

@@ -184,7 +184,7 @@ def _refuse(app: App, found: tuple[Change, ...], want: FleetFiles) -> None:
             path=f"{c.kind}/{c.name}", message=f"it can't be changed ({'; '.join(c.fields)}): remove it first"
         )
         for c in found
-        if not c.new and c.kind in ("networks", "containers")
+        if not c.new and (c.kind in ("networks", "containers") or _relabelled(c))
     ]
     for kind, name, spec in want.each():
         wanted = spec.hosts if isinstance(spec, VolumeFile) else ()
@@ -194,6 +194,11 @@ def _refuse(app: App, found: tuple[Change, ...], want: FleetFiles) -> None:
                 problems.append(Problem(path=f"{kind}/{name}", message=f"there is no host {host[:80]!r}"))
     if problems:
         raise InvalidInput.of("nothing was imported", tuple(problems))
+
+
+def _relabelled(change: Change) -> bool:
+    """A volume's labels are those that it was made with."""
+    return change.kind == "volumes" and any(field.startswith("labels") for field in change.fields)
 
 
 def _do(app: App, change: Change, have: FleetFiles, want: FleetFiles) -> None:

@@ -22,21 +22,27 @@ _root, _run = PLACES
 @click.command()
 @passphrase_option
 @click.option("--before-upgrade", is_flag=True, help="No FILE: this host's own state of before an upgrade")
+@click.option("--in-place", is_flag=True, help="No FILE: this host's own store.db, which was copied back")
 @_root
 @_run
 @click.argument("file", metavar="FILE|-", required=False, default="")
-def restore(file: str, passphrase_file: str, before_upgrade: bool, root: str, run_: str) -> None:
+def restore(
+    file: str, passphrase_file: str, before_upgrade: bool, in_place: bool, root: str, run_: str
+) -> None:
     """Make this host's controller state of a backup; start it then with `flota up`, or `flota controller`."""
     from controller.backup import restore as state
 
-    if bool(file) is before_upgrade:
-        raise InvalidInput("give the backup's FILE, or --before-upgrade")
+    if bool(file) + before_upgrade + in_place != 1:
+        raise InvalidInput("give the backup's FILE, or --before-upgrade, or --in-place")
     if pid := daemon.alive(run_, "controller"):
         raise InUse(f"a controller runs here (pid {pid})", hint="Restore on another host, or stop it first")
     folder = Path(root) / "controller"
     if before_upgrade:
         done = state.before_upgrade(folder, time.time())
         out(f"The state of before the upgrade is in {folder}; what was there is {done.kept}.")
+    elif in_place:
+        done = state.in_place(folder, time.time())
+        out(f"The state in {folder} is what was copied back; the file as it was is {done.kept}.")
     else:
         backup = opened(file, passphrase_file)
         done = state.restore(backup, folder, time.time())

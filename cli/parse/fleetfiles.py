@@ -243,6 +243,8 @@ def changes(have: FleetFiles, want: FleetFiles) -> tuple[Change, ...]:
         known = have.objects.get(kind, {}).get(name)
         if isinstance(spec, NetworkSpec) and isinstance(known, NetworkSpec):
             spec = _filled(spec, known)
+        if isinstance(spec, VolumeFile) and isinstance(known, VolumeFile):  # none is taken from a host
+            spec = replace(spec, hosts=tuple(dict.fromkeys((*known.hosts, *spec.hosts))))
         if known is None:
             found.append(Change(kind=kind, name=name, new=True))
         elif known != spec:

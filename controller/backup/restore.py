@@ -1,4 +1,5 @@
-"""A controller's state folder out of a backup, on a host that has none; or its own from before an upgrade.
+"""A controller's state folder out of a backup, on a host that has none; or its own from before an upgrade, or
+as somebody copied it back.
 
 Blocking. Invariants: the folder is there whole or not at all; none that is there is touched, nor one that is
 in use. The state begins in recovery (`controller.recovery`), with an epoch beyond all that the lost
@@ -67,6 +68,26 @@ def before_upgrade(folder: Path, now: float) -> Restored:
     try:
         copy, before, epoch = sqlite_dump.before_upgrade(path)
         cluster = recovery.restored(before, taken_at=copy.stat().st_mtime, now=now)
+        kept = sqlite_dump.put_back(path, sqlite_dump.dump(cluster, recovery.epoch_of(epoch, now)))
+    except OSError as error:
+        raise _failed(folder, error) from error
+    finally:
+        lock.release()
+    words = _words(cluster)
+    return Restored(awaited=words.awaited, unheard=words.unheard, kept=str(kept))
+
+
+def in_place(folder: Path, now: float) -> Restored:
+    """Go on with a file that was copied back, as with a backup: hosts obey it only then, and are asked for
+    what they were told since. Raises NotFound, InUse, Damaged."""
+    path = folder / "store.db"
+    if not path.exists():
+        raise NotFound(f"there is no controller's state in {folder}")
+    lock = FolderLock(folder)
+    try:
+        taken_at = path.stat().st_mtime
+        before, epoch = sqlite_dump.read(sqlite_dump.whole(path), str(path))
+        cluster = recovery.restored(before, taken_at=taken_at, now=now)
         kept = sqlite_dump.put_back(path, sqlite_dump.dump(cluster, recovery.epoch_of(epoch, now)))
     except OSError as error:
         raise _failed(folder, error) from error

@@ -123,20 +123,21 @@ class SqliteStore:
         self._database.close()
 
     def _write_group(self, works: list[_Work]) -> None:
+        writes = [work for work in works if not work.beat]
         try:
             if self._broken is not None:
                 raise self._broken
+            if not writes:
+                return
             with self._database.group():
-                for work in works:
+                for work in writes:
                     self._write_one(work)
         except Exception as error:  # the thread must outlive it: nobody else answers those who wait
             failure = self._failure(error)
-            for work in works:
+            for work in works if failure is self._broken else writes:  # who finds a disk full lives on
                 work.outcome = failure
 
     def _write_one(self, work: _Work) -> None:
-        if work.beat:
-            return
         if work.txn is None:
             work.outcome = self._database.raise_epoch()
             return

@@ -66,19 +66,31 @@ def before_upgrade(path: Path) -> tuple[Path, Cluster, int]:
     )
 
 
+def whole(path: Path) -> bytes:
+    """A store's file with all that is in its log, which it has no more then. Raises Damaged, OSError."""
+    _fold(path)
+    return path.read_bytes()
+
+
 def put_back(path: Path, data: bytes) -> Path:
     """Replace a store's file, which stays beside it under the name that is returned. Raises Damaged,
     OSError."""
-    with _opened(path) as connection:  # its log belongs to it, and would be taken for the new one's
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.execute("PRAGMA journal_mode = DELETE")
+    version = _fold(path)  # its log belongs to it, and would be taken for the new one's
     kept = path.with_name(f"{path.name}.schema-{version}")
     kept.unlink(missing_ok=True)
     os.link(path, kept)
     sync_folder(path.parent)
     write_file(path, data)
     return kept
+
+
+def _fold(path: Path) -> int:
+    """Its schema."""
+    with _opened(path) as connection:
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("PRAGMA journal_mode = DELETE")
+    return version
 
 
 @contextlib.contextmanager

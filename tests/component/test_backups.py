@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from controller.backup import archive
-from controller.backup.restore import before_upgrade, restore
+from controller.backup.restore import before_upgrade, in_place, restore
 from controller.pki import Authority
 from controller.store.sqlite import SqliteStore
 from model.errors import AlreadyExists, InUse, NotFound
@@ -108,6 +108,20 @@ def test_backup_to_a_folder_keeps_the_newest_of_this_fleet_and_what_is_none(
     assert b"is no folder" in refused.stderr
 
 
+def test_backup_replaces_no_device_and_no_link(fleet: ServedFleet, tmp_path: Path) -> None:
+    """As /dev/null and /dev/stdout are."""
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target"
+    os.mkfifo(pipe)
+    for where in (pipe, tmp_path):
+        refused = fleet.flota("backup", "--insecure-plain", str(where))
+        assert refused.returncode == 1 and b"is no file" in refused.stderr
+    assert pipe.is_fifo()
+    target.touch()
+    link.symlink_to(target)
+    fleet.ok("backup", "--insecure-plain", str(link))
+    assert link.is_symlink() and archive.read(target.read_bytes())
+
+
 def test_fleet_that_was_never_restored_waits_for_nobody(fleet: ServedFleet) -> None:
     assert fleet.ok("fleet", "recovery") == "all hosts have told what they know\n"
     assert fleet.ok("fleet", "recovery", "--format", "json") == "{}\n"
@@ -194,3 +208,26 @@ def test_restore_of_before_an_upgrade_brings_it_back_and_keeps_what_was_there(tm
     assert told.kept == str(folder / "store.db.schema-2")
     again = asyncio.run(opened(folder))
     assert again.services == before.services  # type: ignore[attr-defined]
+
+
+async def test_file_that_was_copied_back_is_restored_where_it_is_with_its_log(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "controller", tmp_path / "copy"
+    with pytest.raises(NotFound, match="no controller's state"):
+        in_place(folder, 6e9)
+    restore(made(tmp_path), folder, 5e9)
+    store = await SqliteStore.open(folder)
+    assert await store.lead() == 5_000_000_001
+    with pytest.raises(InUse):
+        in_place(folder, 6e9)
+    copy.mkdir()
+    for name in ("store.db", "store.db-wal"):  # as a controller that was killed left them
+        (copy / name).write_bytes((folder / name).read_bytes())
+    await store.close()
+    told = in_place(copy, 6e9)
+    assert told.kept == str(copy / "store.db.schema-2")
+    again = await SqliteStore.open(copy)
+    assert await again.lead() == 6_000_000_001, "beyond all that the one that is left can have led with"
+    found = again.snapshot()
+    assert found.services == state().services and found.revision > store.snapshot().revision
+    assert found.settings.restored_at == 6e9
+    await again.close()

@@ -42,8 +42,8 @@ class Host:
         found = (p for p in self.state.rglob("*") if p.is_file())
         return {p.relative_to(self.state).as_posix(): p.read_text().strip() for p in found}
 
-    def put_back(self, release: str = "2-new") -> str:
-        done = self.run(hostdaemons.put_back(release, flota=str(self.flota), state=str(self.state)))
+    def put_back(self, left: str = "2-new") -> str:
+        done = self.run(hostdaemons.put_back(left, flota=str(self.flota), state=str(self.state)))
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -101,16 +101,33 @@ def test_store_that_is_put_back_is_the_copy_and_nothing_of_the_new_one(host: Hos
         host.store("new", wal="new log")
         (host.state / "store.db-shm").touch()
         assert host.put_back() == "put back\n"
-        assert host.files() == {"store.db": "old", **({"store.db-wal": log} if log else {})}
+        left = {"store.left/store.db": "new", "store.left/store.db-wal": "new log"}
+        assert host.files() == {"store.db": "old", **({"store.db-wal": log} if log else {}), **left}
         assert host.log.read_text().splitlines()[-1] == "down --only controller"
     assert host.put_back() == "" and host.files()["store.db"] == "old", "without a copy it stays"
 
 
-def test_copy_of_another_upgrade_that_was_cut_is_not_put_back(host: Host) -> None:
+def test_copy_of_another_upgrade_is_not_put_back(host: Host) -> None:
+    """One whose run was cut, after which the fleet went on: the way back from it fails days later."""
     host.store("old")
     host.restart("2-new")
-    host.store("weeks of the new one")
-    assert host.put_back("1-old") == "" and host.files()["store.db"] == "weeks of the new one"
+    host.store("of days")
+    assert host.put_back("1-old") == ""
+    assert host.files()["store.db"] == "of days"
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_store_that_was_put_back_is_restored_in_place_by_a_flota_that_knows_how(
+    host: Host, knows: bool
+) -> None:
+    host.flota.write_text(
+        f'#!/bin/sh\n[ "$2" != --help ] || {{ echo "  --{"in-place" if knows else "x"}"; exit; }}\n'
+        f'echo "$*" >>"{host.log}"\n'
+    )
+    done = host.run(hostdaemons.in_place(flota=str(host.flota), state=str(host.state)))
+    assert done.returncode == 0, done.stderr
+    told = host.log.read_text().splitlines() if host.log.exists() else []
+    assert told == ([f"restore --in-place --root {host.folder}"] if knows else [])
 
 
 def test_controller_without_a_file_of_its_own_is_started_all_the_same(host: Host) -> None:

@@ -17,7 +17,7 @@ from controller.snapshot import Cluster
 from controller.store.base import Txn
 from controller.store.sqlite import SqliteStore
 from controller.store.sqlite_file import FolderLock
-from model.errors import Damaged, FlotaError, Internal, InUse, Unavailable, Unsupported
+from model.errors import Damaged, Exhausted, FlotaError, Internal, InUse, Unavailable, Unsupported
 from model.ids import ServiceId
 from model.records import Service
 from model.spec import ContainerSpec, ServiceSpec
@@ -127,6 +127,30 @@ async def test_writer_that_meets_the_unforeseen_refuses_all_and_can_be_closed(tm
                 await store.commit(Txn(puts=(service("a"),)))
         with pytest.raises(Unavailable, match="store failed"):
             await store.beat()  # the watchdog hears no more of it
+        await store.close()
+
+
+class Full:
+    """A file whose disk has no room for one page more."""
+
+    def group(self) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorname = "SQLITE_FULL"
+        raise error
+
+    def close(self) -> None:
+        return None
+
+
+async def test_heart_beats_on_while_the_disk_is_full(tmp_path: Path) -> None:
+    """Else the watchdog ends a controller that works, and can't be started again before there is room."""
+    database: Any = Full()
+    store = SqliteStore(tmp_path / "store.db", FolderLock(tmp_path), database, Cluster())
+    async with asyncio.timeout(30):
+        commit = asyncio.ensure_future(store.commit(Txn(puts=(service("a"),))))
+        await asyncio.gather(*(store.beat() for _ in range(20)))
+        with pytest.raises(Exhausted, match="full"):
+            await commit
         await store.close()
 
 

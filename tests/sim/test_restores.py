@@ -241,6 +241,43 @@ async def test_host_that_joined_after_the_backup_is_let_in_by_a_person_and_keeps
     await fleet.close()
 
 
+async def test_host_that_joined_again_after_the_backup_is_let_in_and_keeps_what_it_has() -> None:
+    """The backup knows an older certificate of it."""
+    simulation = Restoring(3)
+    await simulation.begin()
+    fleet, clock = simulation.fleet, simulation.clock
+    again = sorted(fleet.hosts)[0]
+    spec = ContainerSpec(image="busybox", networks=(Attachment(network="n0"),))
+    name = fleet.hosts[again].facts.hostname
+    await fleet.controller.create_instance(CreateInstance(spec=spec, start=True, name="there", host=name))
+    await clock.advance(5)
+    simulation.before = simulation.running()
+    await fleet.kill()
+    backup = simulation.cluster
+    known = replace(backup.hosts[again], certificate="old")
+    backup, now = backup.apply((known,), (), backup.revision)[0], clock.now()
+    fleet.store = MemoryStore(recovery.restored(backup, taken_at=now, now=now), recovery.epoch_of(1, now))
+    await fleet.start()
+    for host in sorted(fleet.hosts):
+        await fleet.connect(host, "new" if host == again else "")
+        await clock.advance(1)
+    goodbye = fleet.agents[again].goodbye
+    assert goodbye is not None and goodbye.retry, "an agent that ends can't be asked any more"
+    assert f"flota node rm --force {name}, then flota fleet admit" in goodbye.reason
+    assert fleet.controller.recovery().awaited == (name,)
+    await fleet.controller.remove_host(name, force=True)
+    await fleet.connect(again, "new")
+    await clock.advance(1)
+    await fleet.controller.admit_host(name)
+    await fleet.connect(again, "new")
+    await clock.advance(30)
+    assert fleet.controller.get_instance("there").instance.host == again
+    running = simulation.running()
+    plain = fleet.controller.get_instance("there").instance.id
+    assert running[plain] == simulation.before[plain]
+    await fleet.close()
+
+
 async def test_agent_that_cannot_be_asked_is_kept_waiting_while_the_fleet_waits() -> None:
     simulation = Restoring(2)
     await simulation.begin()

@@ -125,13 +125,12 @@ class FakeTransport:
         if argv[1] == "-":
             return self._installer(list(argv[2:]))
         words = tuple(argv)
-        if words[:-1] == hostdaemons.put_back("")[:-1]:
-            self._place.act(machine.name, "put-back")
-            machine.control = ""
-            if machine.copy is None or machine.copy[0] != words[-1]:
-                return Finished(code=0)
-            machine.store, machine.copy = machine.copy[1], None
-            return Finished(code=0, out=b"put back\n")
+        if words == hostdaemons.in_place():
+            self._place.act(machine.name, "in-place", machine.current)
+            return Finished(code=0)
+        for left in (OLD, NEW):
+            if words == hostdaemons.put_back(left):
+                return self._put_back(left)
         for daemon in ("agent", "controller"):
             for release in ("", NEW):
                 if words == hostdaemons.restart(daemon, copy_for=release):  # type: ignore[arg-type]
@@ -140,6 +139,15 @@ class FakeTransport:
                 return Finished(code=0, out=b"I am lost\n")
         machine.copy = None
         return Finished(code=0)
+
+    def _put_back(self, left: str) -> Finished:
+        machine = self._machine
+        self._place.act(machine.name, "put-back")
+        machine.control = ""
+        if machine.copy is None or machine.copy[0] != left:
+            return Finished(code=0)
+        machine.store, machine.copy = machine.copy[1], None
+        return Finished(code=0, out=b"put back\n")
 
     def _restart(self, daemon: str, copy_for: str) -> Finished:
         machine, place = self._machine, self._place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from controller import recovery
@@ -21,6 +22,7 @@ from model.records import (
     ResolvedAttachment,
     Service,
 )
+from model.reportrules import recall_problems
 from model.spec import ContainerSpec, HostSpec, NetworkSpec, ServiceSpec, Subnet
 from model.status import HostFacts, HostState, InstanceStatus, Phase
 from model.view import NetworkView, View
@@ -97,6 +99,13 @@ def test_restored_state_waits_for_all_hosts_but_the_lost_and_has_no_tokens() -> 
     assert not found.tokens
     assert found.revision > BACKUP + 1_000_000
     assert recovery.held(found) and recovery.asks(found, B)
+
+
+def test_backup_that_is_restored_again_begins_beyond_what_the_first_restore_wrote() -> None:
+    backup, _ = Cluster().apply((FleetSettings(fleet_id="f", revision=1), host(A)), (), BACKUP)
+    first, again = (recovery.restored(backup, taken_at=1.0, now=1.8e9 + hours * 3600) for hours in (0, 1))
+    assert again.revision > first.revision + 1_000_000_000
+    assert again.revision < 1 << 53, "JSON of browsers has no greater numbers"
 
 
 def test_restored_state_without_hosts_waits_for_nobody() -> None:
@@ -216,6 +225,27 @@ def test_what_was_told_while_all_waited_is_not_taken_again_afterwards() -> None:
     late, gone = container(1), container(2, host=B)
     found, _ = recalled(settled, view(late), late, also={B: Recall(view=view(gone))})
     assert late.id in found.instances and gone.id not in found.instances
+
+
+def test_host_that_was_heard_is_not_believed_again_while_others_are_yet_to_come() -> None:
+    """Nobody asks it then: what it says of its own accord is no memory of before the restore."""
+    record = recovery.plan_settle(fleet(), 9.0).items[0].record
+    settled = fleet().apply((record,), (), fleet().revision + 1)[0]
+    heard, _ = recalled(settled, view())
+    assert heard.settings.recovery is not None and heard.settings.recovery.unheard == (B,)
+    late = container(1, revision=1 << 40)
+    found, words = recalled(heard, view(late, revision=1 << 40), late)
+    assert late.id not in found.instances and not words
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_recall_that_nobody_could_be_shown_is_refused(number: float) -> None:
+    good = Recall(view=view(container(1)), statuses=(InstanceStatus(instance=container(1).id),))
+    assert not [*recall_problems(good)]
+    at = replace(container(1), created_at=number)
+    assert [*recall_problems(replace(good, view=view(at)))]
+    status = InstanceStatus(instance=at.id, created_at=number)
+    assert [*recall_problems(replace(good, statuses=(status,)))]
 
 
 def test_name_that_somebody_else_has_is_kept_by_him() -> None:

@@ -198,7 +198,12 @@ async def test_controller_that_does_not_start_goes_back_with_its_store() -> None
     head = place.machines["h1"]
     assert done.moved[-1].back and "with the store as it was before" in done.moved[-1].error
     assert (head.control, head.current, head.copy) == (OLD, OLD, None)
-    assert ("h1", "put-back") in place.acts
+    at = place.acts.index(("h1", "put-back"))
+    assert place.acts[at + 1 :] == [
+        ("h1", "switch", OLD),
+        ("h1", "in-place", OLD),
+        ("h1", "controller", OLD),
+    ]
     assert [words[1] for words in place.moves()] == ["controller", "controller"], "no agent was touched"
 
 

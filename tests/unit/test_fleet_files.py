@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli.commands.fleetfiles import _refuse
 from cli.parse.fleetfiles import (
     ContainerFile,
     FleetFiles,
@@ -204,3 +206,17 @@ def test_network_whose_subnet_the_fleet_chose_is_as_its_file_says() -> None:
     assert changes(WHOLE, from_files({"networks/net.yaml": "name: net\noptions: {mtu: '1400'}\n"})) == ()
     (change,) = changes(WHOLE, from_files({"networks/net.yaml": "name: net\ninternal: true\n"}))
     assert "internal: - → True" in change.fields
+
+
+def test_volume_is_made_on_hosts_that_lack_it_and_nothing_else_of_it_changes() -> None:
+    text = "name: data\nlabels: {{a: {}}}\nhosts: [{}]\n"
+    assert changes(WHOLE, from_files({"volumes/data.yaml": text.format("b", "n2, n1")})) == ()
+    assert changes(WHOLE, from_files({"volumes/data.yaml": text.format("b", "n2")})) == ()
+    (change,) = changes(WHOLE, from_files({"volumes/data.yaml": text.format("b", "n3, n1")}))
+    assert change.fields == ("hosts[2]: - → n3",)
+    relabelled = from_files({"volumes/data.yaml": text.format("c", "n1")})
+    hosts: Any = SimpleNamespace(call=lambda *_: [{"host": {"spec": {"name": "n1"}}}])
+    with pytest.raises(InvalidInput) as refusal:
+        _refuse(hosts, changes(WHOLE, relabelled), relabelled)
+    (problem,) = refusal.value.problems
+    assert str(problem) == "volumes/data: it can't be changed (labels.a: b → c): remove it first"
