@@ -209,6 +209,11 @@ async def test_ssh_to_a_host_that_is_not_known_tells_its_key_and_how_to_say_it(s
     await over.close()
 
 
+async def test_ssh_to_a_name_that_is_not_known_tells_its_key(server: Server) -> None:
+    server.known_hosts.write_text("")
+    assert "not known yet" in await refused(server, Unauthenticated, host="localhost")
+
+
 async def test_ssh_with_a_key_that_is_not_taken_or_is_none_says_what_to_do(
     server: Server, tmp_path: Path
 ) -> None:
