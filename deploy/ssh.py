@@ -82,6 +82,7 @@ async def _open(
         "keepalive_interval": KEEPALIVE,
         "keepalive_count_max": UNANSWERED,
         "preferred_auth": "publickey",
+        "agent_forwarding": False,
         "compression_algs": None,
     }
     if target.port:

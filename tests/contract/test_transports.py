@@ -214,6 +214,20 @@ async def test_ssh_to_a_name_that_is_not_known_tells_its_key(server: Server) -> 
     assert "not known yet" in await refused(server, Unauthenticated, host="localhost")
 
 
+async def test_ssh_forwards_no_agent_whatever_the_settings_say(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config"
+    config.write_text("Host *\n  ForwardAgent yes\n")
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    over = await connect(
+        server.target(), SshSettings(known_hosts=(str(server.known_hosts),), config=str(config))
+    )
+    assert (await over.run(["true"], timeout=10)).code == 0
+    assert [made.get_agent_path() for made in server.connections] == [None]
+    await over.close()
+
+
 async def test_ssh_with_a_key_that_is_not_taken_or_is_none_says_what_to_do(
     server: Server, tmp_path: Path
 ) -> None:
