@@ -189,6 +189,17 @@ async def test_held_that_ends_or_says_nothing_is_told(to: Transport) -> None:
             raise AssertionError
 
 
+async def test_local_programs_hear_nothing_of_the_fleet_that_our_commands_are_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FLOTA_HOST", "https://another.example.org:7420")
+    monkeypatch.setenv("FLOTA_CREDENTIALS", "/another")
+    to, words = LocalTransport(), ["sh", "-c", 'echo "<$FLOTA_HOST$FLOTA_CREDENTIALS>"']
+    assert (await to.run(words, timeout=10)).text == "<>\n"
+    async with to.held(words, timeout=10) as said:
+        assert said == "<>"
+
+
 # -- what is SSH's alone --------------------------------------------------------------------------------
 async def refused(server: Server, kind: type[Exception], **words: object) -> str:
     with pytest.raises(kind) as told:
