@@ -12,15 +12,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deploy.inventory import Target
 from deploy.operatorhome import operator_home
 from model.codec import decode_json, encode_json
-from model.errors import Unavailable
+from model.errors import Ambiguous, InvalidInput, Unavailable
 from model.ids import short
 from model.spec import Struct
+
+_SHORT_ID = re.compile(r"[0-9a-f]{12}\Z")
 
 
 class KnownHost(Struct):
@@ -39,7 +42,8 @@ class Roster:
 
     def __init__(self, fleet_id: str, home: Path | None = None) -> None:
         self._home = home or Path(operator_home())
-        self._fleet = Path("fleets") / short(fleet_id)
+        self._id = short(fleet_id)
+        self._fleet = Path("fleets") / self._id
         self.folder = self._home / self._fleet
         self._path = self.folder / "hosts.json"
 
@@ -57,11 +61,15 @@ class Roster:
         return decode_json(data, _Hosts, str(self._path)).hosts
 
     def find(self, ref: str) -> KnownHost | None:
-        """By name, id, or how it is reached."""
+        """By name, id, or how it is reached. Raises Ambiguous: they may be taken out by that."""
         known = self.hosts()
         by_name = [one for one in known if ref in (one.name, one.host_id)]
-        by_target = [one for one in known if ref in (str(one.target), one.target.host)]
-        return next(iter((*by_name, *by_target)), None)
+        by_target = [one for one in known if ref == str(one.target)]
+        found = by_name[:1] or by_target or [one for one in known if ref == one.target.host]
+        if len(found) > 1:
+            names = ", ".join(one.name for one in found)
+            raise Ambiguous(f"several hosts are reached by {ref[:80]!r}: {names}", hint="Say it by its name")
+        return next(iter(found), None)
 
     def remember(self, hosts: Iterable[KnownHost]) -> None:
         new = {host.name: host for host in hosts}
@@ -96,6 +104,8 @@ class Roster:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[tuple[KnownHost, ...]]:
+        if not _SHORT_ID.match(self._id):  # a controller's word, and a folder of ours
+            raise InvalidInput(f"{self._id!r} is no id of a fleet")
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with open(self.folder / ".lock", "a") as lock:
