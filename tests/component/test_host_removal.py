@@ -8,7 +8,7 @@ from deploy.inventory import Target
 from deploy.provision import Provisioner
 from deploy.removal import Removed, Wishes, remove
 from deploy.roster import KnownHost
-from deploy.steps import Node
+from deploy.steps import FleetView, Node
 from model.errors import DeadlineExceeded, InUse, NotFound, Unavailable, WrongState
 from tests.component.test_provision import Told, no_founding, wish
 from tests.support.fakehosts import FakeConnections, FakeFleet, FakeHost, FakeSource
@@ -87,6 +87,28 @@ async def test_a_host_that_claims_to_be_another_is_not_believed() -> None:
     with pytest.raises(WrongState, match="it says that it is web, not db"):
         await out(host, other)
     assert host.fleet.drained == [] and len(host.fleet.nodes) == 2
+
+
+async def test_a_member_without_the_program_that_empties_it_is_left_as_it_is() -> None:
+    host = await member()
+    host.current = ""  # its Python is gone, or flota runs from elsewhere there
+    with pytest.raises(WrongState, match=r"no whole flota in /opt/flota"):
+        await out(host, known(host), force=True)
+    assert host.fleet.drained == [] and "web" in host.fleet.nodes and host.member
+
+
+async def test_the_controller_of_another_fleet_is_not_ended_as_ours() -> None:
+    host = await member()
+    host.controls, host.member = True, False
+    other = FakeFleet()
+    other.view = elsewhere  # type: ignore[method-assign]
+    with pytest.raises(WrongState, match="the controller of another fleet"):
+        await remove(host, None, other, FakeSource(), Wishes(force=True), Told())
+    assert host.current
+
+
+async def elsewhere() -> FleetView:
+    return FleetView(fleet_id="e" * 32)
 
 
 async def test_a_host_that_has_nothing_of_flota_is_told_so() -> None:
