@@ -26,11 +26,12 @@ done"""
 LOCK_WAIT = ("-o", "DPkg::Lock::Timeout=300")
 """A machine that has just booted may be upgrading itself."""
 _REMOVAL = {
-    families.DEBIAN: ("apt-get", *LOCK_WAIT, "remove", "-y", "-q", "--"),
-    families.FEDORA: ("dnf", "remove", "-y", "-q", "--"),
-    families.RHEL: ("dnf", "remove", "-y", "-q", "--"),
+    families.DEBIAN: ("dpkg", "--remove", "--"),
+    families.FEDORA: ("rpm", "-e", "--"),
+    families.RHEL: ("rpm", "-e", "--"),
     families.ALPINE: ("apk", "del", "--"),
 }
+"""They refuse what somebody else's package needs by now; apt-get and dnf would take that along."""
 
 PROOFS = (families.PROGRAMS, families.FILES)
 """Programs and files that the probe is to look for."""

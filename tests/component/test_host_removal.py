@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 
+from deploy.hostfacts import Facts
 from deploy.inventory import Target
 from deploy.provision import Provisioner
 from deploy.removal import Removed, Wishes, remove
 from deploy.roster import KnownHost
+from deploy.software import removal
 from deploy.steps import FleetView, Node
 from model.errors import DeadlineExceeded, InUse, NotFound, Unavailable, WrongState
 from tests.component.test_provision import Told, no_founding, wish
@@ -41,6 +47,25 @@ async def test_a_host_is_drained_emptied_and_forgotten_and_its_packages_are_name
 async def test_packages_go_where_that_was_asked_for() -> None:
     host = await member()
     assert (await out(host, packages=True)).packages == () and host.installed == set()
+
+
+def test_packages_that_others_need_by_now_stay(tmp_path: Path) -> None:
+    for name in ("info", "updates"):
+        (tmp_path / name).mkdir()
+    about = "Status: install ok installed\nVersion: 1\nArchitecture: all\nMaintainer: a\nDescription: a\n"
+    (tmp_path / "status").write_text(
+        f"Package: runc\n{about}\nPackage: conmon\n{about}\nPackage: docker.io\nDepends: runc\n{about}"
+    )
+    first, *rest = removal(Facts(os_id="debian"), ("runc", "conmon"))
+    done = subprocess.run(
+        [first, "--simulate", *rest],
+        env={**os.environ, "DPKG_ADMINDIR": str(tmp_path), "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode and "docker.io depends on runc" in done.stderr
+    assert removal(Facts(os_id="fedora"), ("runc",))[0] == "rpm", "dnf takes what needs it along, too"
 
 
 async def test_services_are_waited_for_and_after_the_deadline_named() -> None:
