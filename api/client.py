@@ -128,6 +128,8 @@ class Client:
             raise self._unreachable(error) from error
 
     def _connect(self) -> Connection:
+        if self._connection is not None and not self._connection.closed and self._connection.ended():
+            self._connection.close()
         if self._connection is None or self._connection.closed:
             try:
                 self._connection = Connection(self._new_socket())
