@@ -7,6 +7,7 @@ reached is Unavailable with its address. Values are plain dicts and lists.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -70,6 +71,12 @@ class Client:
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+
+    def abort(self) -> None:
+        """Of another thread's call: it ends as one whose connection broke."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self._connection.sock, socket.SHUT_RDWR)
 
     # -- parts --------------------------------------------------------------------------------------
     def _values(self, reply: Reply) -> Iterator[Any]:
