@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from deploy.inventory import Target
+from deploy.inventory import SSH_PORT, Target
 from deploy.operatorhome import operator_home
 from model.codec import decode_json, encode_json
 from model.errors import Ambiguous, InvalidInput, Unavailable
@@ -71,13 +71,17 @@ class Roster:
             raise Ambiguous(f"several hosts are reached by {ref[:80]!r}: {names}", hint="Say it by its name")
         return next(iter(found), None)
 
-    def remember(self, hosts: Iterable[KnownHost]) -> None:
-        new = {host.name: host for host in hosts}
+    def remember(self, hosts: Iterable[KnownHost]) -> tuple[KnownHost, ...]:
+        """Those that were not believed: who a host is, it says itself."""
+        asked = tuple(hosts)
         with self._changing() as before:
+            doubted = tuple(host for host in asked if _is_another(host, before))
+            new = {host.name: host for host in asked if host not in doubted}
             kept = {
                 host.name: host for host in before if host.host_id not in {h.host_id for h in new.values()}
             }
             self._store({**kept, **new}.values())
+        return doubted
 
     def forget(self, name: str) -> None:
         with self._changing() as before:
@@ -119,6 +123,17 @@ class Roster:
     def _store(self, hosts: Iterable[KnownHost]) -> None:
         ordered = tuple(sorted(hosts, key=lambda host: host.name))
         _write(self._path, encode_json(_Hosts(hosts=ordered)))
+
+
+def _is_another(new: KnownHost, before: Iterable[KnownHost]) -> bool:
+    """Where one host was reached, another answers now that is reached elsewhere, as far as we know."""
+    elsewhere = any(_place(old) != _place(new) for old in before if old.host_id == new.host_id)
+    taken = any(_place(old) == _place(new) for old in before if old.host_id != new.host_id)
+    return elsewhere and taken
+
+
+def _place(known: KnownHost) -> tuple[str, int, str]:
+    return known.target.host, known.target.port or SSH_PORT, known.target.jump
 
 
 def _write(path: Path, data: bytes) -> None:

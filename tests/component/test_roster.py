@@ -45,6 +45,17 @@ def test_two_hosts_at_one_address_are_told_apart_or_not_taken_for_each_other(tmp
         roster.find("gate")
 
 
+def test_a_host_that_says_it_is_another_known_one_does_not_take_its_place(tmp_path: Path) -> None:
+    roster = Roster(ONE, tmp_path)
+    web, db = known("web"), known("db", "b")
+    roster.remember([web, db])
+    liar = replace(web, target=replace(db.target, user="ana"))
+    assert roster.remember([liar, known("new", "c")]) == (liar,)
+    assert roster.find("web") == web and roster.find("db") == db and roster.find("new")
+    moved = replace(web, target=Target(host="192.0.2.9"))
+    assert roster.remember([moved]) == () and roster.find("web") == moved
+
+
 @pytest.mark.parametrize("spoilt", ["../../../etc", "/dev/null/ab", "", "..", "F" * 32])
 def test_a_fleet_whose_id_is_none_gets_no_folder(tmp_path: Path, spoilt: str) -> None:
     home = tmp_path / "a" / "b" / "c"
