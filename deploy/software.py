@@ -17,12 +17,14 @@ RECORD = f"{ROOT}/packages"
 LOG = "/run/flota-packages.log"
 INSTALL = """record=$1 packages=$2 log=$3
 shift 3
+command -v setsid >/dev/null && set -- setsid "$@"
 "$@" </dev/null >"$log" 2>&1 || { code=$?; tail -n 20 "$log" >&2; exit $code; }
 mkdir -p "$(dirname "$record")" || exit
 for package in $packages; do
   grep -qxF "$package" "$record" 2>/dev/null || echo "$package" >>"$record"
 done"""
-"""Nothing of it hangs on our connection: a package manager that is cut leaves a host that nobody can use."""
+"""Nothing of it hangs on our connection or process group: a package manager that is cut leaves a host that
+nobody can use."""
 LOCK_WAIT = ("-o", "DPkg::Lock::Timeout=300")
 """A machine that has just booted may be upgrading itself."""
 _REMOVAL = {

@@ -17,6 +17,7 @@ import pytest
 from aio.together import together
 from deploy.inventory import Target
 from deploy.local import LocalTransport
+from deploy.software import INSTALL
 from deploy.ssh import SshSettings, connect
 from deploy.transport import OUTPUT_CAP, Transport, file_digest
 from model.errors import CommandFailed, DeadlineExceeded, InvalidInput, Unauthenticated, Unavailable
@@ -198,6 +199,17 @@ async def test_local_programs_hear_nothing_of_the_fleet_that_our_commands_are_fo
     assert (await to.run(words, timeout=10)).text == "<>\n"
     async with to.held(words, timeout=10) as said:
         assert said == "<>"
+
+
+async def test_a_package_manager_is_not_cut_when_we_are(to: Transport, tmp_path: Path) -> None:
+    script = 'cd "$1"; touch begun; for i in $(seq 400); do [ -e go ] && break; sleep 0.05; done; touch done'
+    words = ["sh", "-c", INSTALL, "sh", str(tmp_path / "record"), "runc", str(tmp_path / "log")]
+    work = asyncio.ensure_future(to.run([*words, "sh", "-c", script, "sh", str(tmp_path)], timeout=30))
+    await until(lambda: (tmp_path / "begun").exists(), deadline=10)
+    work.cancel()
+    await asyncio.wait({work})
+    (tmp_path / "go").touch()
+    await until(lambda: (tmp_path / "done").exists(), deadline=10, what="its end")
 
 
 # -- what is SSH's alone --------------------------------------------------------------------------------
