@@ -7,6 +7,7 @@ reached is Unavailable with its address. Values are plain dicts and lists.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -71,6 +72,12 @@ class Client:
         if self._connection is not None:
             self._connection.close()
 
+    def abort(self) -> None:
+        """Of another thread's call: it ends as one whose connection broke."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self._connection.sock, socket.SHUT_RDWR)
+
     # -- parts --------------------------------------------------------------------------------------
     def _values(self, reply: Reply) -> Iterator[Any]:
         while line := self._next(reply.readline):
@@ -128,6 +135,8 @@ class Client:
             raise self._unreachable(error) from error
 
     def _connect(self) -> Connection:
+        if self._connection is not None and not self._connection.closed and self._connection.ended():
+            self._connection.close()
         if self._connection is None or self._connection.closed:
             try:
                 self._connection = Connection(self._new_socket())

@@ -7,6 +7,7 @@ chunk are is read here for both sides: `api.hostcall` asks too.
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterable, Mapping
 
@@ -112,6 +113,12 @@ class Connection:
     def close(self) -> None:
         self.closed = True
         self.sock.close()
+
+    def ended(self) -> bool:
+        """Between requests: the server has said something, which can only be that it keeps us no longer."""
+        idle = select.poll()
+        idle.register(self.sock, select.POLLIN)
+        return bool(idle.poll(0))
 
     def request(
         self,

@@ -42,7 +42,9 @@ class App:
         return self._client
 
     def forget_client(self) -> None:
-        """The next one has a connection of its own."""
+        """The next one has a connection of its own; who waits on this one's waits no more."""
+        if self._client is not None:
+            self._client.abort()
         self._client = None
 
     def turn_to(self, endpoint: str, credentials: str) -> None:

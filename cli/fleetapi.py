@@ -10,15 +10,17 @@ from deploy.fleetport import Invitation, invitation, named, node_of
 from deploy.steps import FleetView
 from model.api import CreateToken
 from model.codec import to_plain
+from model.errors import Unavailable
 
-TTL = 600.0
+TTL, DEADLINE = 600.0, 60.0
 
 
 class FleetOverApi:
     """See `deploy.fleetport.FleetPort`. Calls take turns: the client has one connection."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, deadline: float = DEADLINE) -> None:
         self._app = app
+        self._deadline = deadline
         self._turn = asyncio.Lock()
 
     async def view(self) -> FleetView:
@@ -46,4 +48,9 @@ class FleetOverApi:
 
     async def _call(self, method: str, path: str, **words: Any) -> Any:
         async with self._turn:
-            return await asyncio.to_thread(self._app.client.call, method, path, **words)
+            try:
+                async with asyncio.timeout(self._deadline):
+                    return await asyncio.to_thread(self._app.client.call, method, path, **words)
+            except TimeoutError:
+                self._app.forget_client()  # its connection hangs, with a thread that waits on it
+                raise Unavailable(f"the fleet does not answer within {self._deadline:g} s") from None

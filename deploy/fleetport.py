@@ -6,6 +6,7 @@ The command line has another one, over the API of the fleet that it is pointed a
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from model.errors import CommandFailed, Unavailable
 from model.spec import Struct
 
 DEADLINE = 60.0
+AT_ONCE = 8
+"""Questions; sshd opens 10 sessions on a connection, unless it is told otherwise (MaxSessions)."""
 
 
 class Invitation(Struct):
@@ -53,6 +56,7 @@ class FleetOverTransport:
 
     def __init__(self, to: Transport) -> None:
         self._to = to
+        self._turn = asyncio.Semaphore(AT_ONCE)
 
     async def view(self) -> FleetView:
         info = (await self._json("info"))[0]
@@ -75,9 +79,10 @@ class FleetOverTransport:
         return named(await self._json("ps", "--all", "--filter", f"node={ref}"), of_service=False)
 
     async def _said(self, *words: str) -> str:
-        done = await checked(
-            self._to, [FLOTA, *words], timeout=DEADLINE, what=f"`flota {' '.join(words[:2])}`"
-        )
+        async with self._turn:
+            done = await checked(
+                self._to, [FLOTA, *words], timeout=DEADLINE, what=f"`flota {' '.join(words[:2])}`"
+            )
         return done.text
 
     async def _json(self, *words: str) -> list[dict[str, Any]]:

@@ -271,6 +271,7 @@ def switch(place: Place, name: str, command: str) -> None:
     found by everybody; one that is somebody else's stays."""
     if not fits(place, name):
         raise Refused("not_found", f"release {name} is not on this host")
+    os.chmod(place.root, 0o755)  # noqa: S103 - `put` may have made it, for root alone
     before = place.points("current")
     if before != name:
         if before:

@@ -87,7 +87,9 @@ class LocalTransport:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "LC_ALL": "C"}
+    """Our own, but for the fleet that our commands are for: `flota` there is asked about this machine's."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("FLOTA_HOST", "FLOTA_CREDENTIALS")}
+    return {**kept, "LC_ALL": "C"}
 
 
 async def _beat(process: asyncio.subprocess.Process) -> None:

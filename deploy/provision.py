@@ -116,7 +116,8 @@ class Provisioner:
                 return done
             if not self._dry:
                 await founded(transport)
-            done += await together(self._host(wish, FleetOverTransport(transport)) for wish in rest)
+            port = FleetOverTransport(transport)
+            done += await together(self._host(wish, port) for wish in rest)
             return done
         finally:
             await transport.close()

@@ -19,7 +19,7 @@ from deploy.hostlock import changing, locked
 from deploy.provision import LOOK_EVERY, Report, look
 from deploy.roster import KnownHost
 from deploy.software import RECORD, recorded, removal
-from deploy.steps import FLOTA, FleetView, Node
+from deploy.steps import FLOTA, ROOT, FleetView, Node
 from deploy.transport import Transport, checked
 from model.errors import DeadlineExceeded, InUse, NotFound, WrongState
 from model.ids import short
@@ -75,6 +75,11 @@ async def remove(
 def _node(host: str, facts: Facts, view: FleetView, known: KnownHost | None) -> Node | None:
     """None: the fleet knows it no more, but the host has something of flota still. A host that is known can't
     have another one drained and forgotten in its place."""
+    if facts.controls and facts.controls != view.fleet_id:
+        raise WrongState(
+            f"{host}: it is the controller of another fleet ({short(facts.controls)})",
+            hint="Point FLOTA_HOST at that fleet, or run `flota down --purge` on the host",
+        )
     if facts.member is None:
         node = view.node(known.host_id) if known is not None else None
         if node is None and not facts.release and not facts.opt:
@@ -89,6 +94,11 @@ def _node(host: str, facts: Facts, view: FleetView, known: KnownHost | None) -> 
         raise WrongState(
             f"{host}: it says that it is {facts.member.name or 'another host'}, not {known.name}",
             hint="Is another machine at that address now? Say it as user@host, or: flota node rm",
+        )
+    if not facts.release:
+        raise WrongState(
+            f"{host}: there is no whole flota in {ROOT} that could empty it",
+            hint="Run `flota down --purge` on it, then: flota node rm; or mend it first: flota host add",
         )
     return view.node(facts.member.host_id)
 

@@ -12,15 +12,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from deploy.inventory import Target
+from deploy.inventory import SSH_PORT, Target
 from deploy.operatorhome import operator_home
 from model.codec import decode_json, encode_json
-from model.errors import Unavailable
+from model.errors import Ambiguous, InvalidInput, Unavailable
 from model.ids import short
 from model.spec import Struct
+
+_SHORT_ID = re.compile(r"[0-9a-f]{12}\Z")
 
 
 class KnownHost(Struct):
@@ -39,7 +42,8 @@ class Roster:
 
     def __init__(self, fleet_id: str, home: Path | None = None) -> None:
         self._home = home or Path(operator_home())
-        self._fleet = Path("fleets") / short(fleet_id)
+        self._id = short(fleet_id)
+        self._fleet = Path("fleets") / self._id
         self.folder = self._home / self._fleet
         self._path = self.folder / "hosts.json"
 
@@ -57,19 +61,27 @@ class Roster:
         return decode_json(data, _Hosts, str(self._path)).hosts
 
     def find(self, ref: str) -> KnownHost | None:
-        """By name, id, or how it is reached."""
+        """By name, id, or how it is reached. Raises Ambiguous: they may be taken out by that."""
         known = self.hosts()
         by_name = [one for one in known if ref in (one.name, one.host_id)]
-        by_target = [one for one in known if ref in (str(one.target), one.target.host)]
-        return next(iter((*by_name, *by_target)), None)
+        by_target = [one for one in known if ref == str(one.target)]
+        found = by_name[:1] or by_target or [one for one in known if ref == one.target.host]
+        if len(found) > 1:
+            names = ", ".join(one.name for one in found)
+            raise Ambiguous(f"several hosts are reached by {ref[:80]!r}: {names}", hint="Say it by its name")
+        return next(iter(found), None)
 
-    def remember(self, hosts: Iterable[KnownHost]) -> None:
-        new = {host.name: host for host in hosts}
+    def remember(self, hosts: Iterable[KnownHost]) -> tuple[KnownHost, ...]:
+        """Those that were not believed: who a host is, it says itself."""
+        asked = tuple(hosts)
         with self._changing() as before:
+            doubted = tuple(host for host in asked if _is_another(host, before))
+            new = {host.name: host for host in asked if host not in doubted}
             kept = {
                 host.name: host for host in before if host.host_id not in {h.host_id for h in new.values()}
             }
             self._store({**kept, **new}.values())
+        return doubted
 
     def forget(self, name: str) -> None:
         with self._changing() as before:
@@ -96,6 +108,8 @@ class Roster:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[tuple[KnownHost, ...]]:
+        if not _SHORT_ID.match(self._id):  # a controller's word, and a folder of ours
+            raise InvalidInput(f"{self._id!r} is no id of a fleet")
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with open(self.folder / ".lock", "a") as lock:
@@ -109,6 +123,17 @@ class Roster:
     def _store(self, hosts: Iterable[KnownHost]) -> None:
         ordered = tuple(sorted(hosts, key=lambda host: host.name))
         _write(self._path, encode_json(_Hosts(hosts=ordered)))
+
+
+def _is_another(new: KnownHost, before: Iterable[KnownHost]) -> bool:
+    """Where one host was reached, another answers now that is reached elsewhere, as far as we know."""
+    elsewhere = any(_place(old) != _place(new) for old in before if old.host_id == new.host_id)
+    taken = any(_place(old) == _place(new) for old in before if old.host_id != new.host_id)
+    return elsewhere and taken
+
+
+def _place(known: KnownHost) -> tuple[str, int, str]:
+    return known.target.host, known.target.port or SSH_PORT, known.target.jump
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -17,20 +17,23 @@ RECORD = f"{ROOT}/packages"
 LOG = "/run/flota-packages.log"
 INSTALL = """record=$1 packages=$2 log=$3
 shift 3
+command -v setsid >/dev/null && set -- setsid "$@"
 "$@" </dev/null >"$log" 2>&1 || { code=$?; tail -n 20 "$log" >&2; exit $code; }
 mkdir -p "$(dirname "$record")" || exit
 for package in $packages; do
   grep -qxF "$package" "$record" 2>/dev/null || echo "$package" >>"$record"
 done"""
-"""Nothing of it hangs on our connection: a package manager that is cut leaves a host that nobody can use."""
+"""Nothing of it hangs on our connection or process group: a package manager that is cut leaves a host that
+nobody can use."""
 LOCK_WAIT = ("-o", "DPkg::Lock::Timeout=300")
 """A machine that has just booted may be upgrading itself."""
 _REMOVAL = {
-    families.DEBIAN: ("apt-get", *LOCK_WAIT, "remove", "-y", "-q", "--"),
-    families.FEDORA: ("dnf", "remove", "-y", "-q", "--"),
-    families.RHEL: ("dnf", "remove", "-y", "-q", "--"),
+    families.DEBIAN: ("dpkg", "--remove", "--"),
+    families.FEDORA: ("rpm", "-e", "--"),
+    families.RHEL: ("rpm", "-e", "--"),
     families.ALPINE: ("apk", "del", "--"),
 }
+"""They refuse what somebody else's package needs by now; apt-get and dnf would take that along."""
 
 PROOFS = (families.PROGRAMS, families.FILES)
 """Programs and files that the probe is to look for."""

@@ -82,6 +82,7 @@ async def _open(
         "keepalive_interval": KEEPALIVE,
         "keepalive_count_max": UNANSWERED,
         "preferred_auth": "publickey",
+        "agent_forwarding": False,
         "compression_algs": None,
     }
     if target.port:
@@ -150,7 +151,7 @@ def _stranger(target: Target, settings: SshSettings, watch: _KeyWatch, error: Ex
             hint="Another machine answers there, or the fingerprint is of another of its keys",
         )
     port = target.port if target.port != SSH_PORT else 0
-    trusted = asyncssh.match_known_hosts(_known_hosts(settings), target.host, target.host, port or None)
+    trusted = asyncssh.match_known_hosts(_known_hosts(settings), target.host, "", port or None)
     if not watch.shown:
         return Unauthenticated(f"{where}: its key can't be verified: {_reason(error)}")
     if trusted[0]:

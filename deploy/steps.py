@@ -100,7 +100,9 @@ def plan(
 ) -> Plan:
     """`fleet` is None while it is to be founded. `controller`: where hosts join it, ADDRESS:PORT; `release`:
     the name of ours, empty where it has not been made."""
-    name = facts.member.name if facts.member and facts.member.name else wish.name or facts.hostname
+    node = fleet.node(facts.member.host_id) if facts.member and fleet else None
+    said = facts.member.name if facts.member else ""
+    name = node.name if node else said or wish.name or facts.hostname
     if settled := _settled(facts, fleet, name):
         found = (*_other_release(facts, name, release), *_other_name(wish, name))
         return Plan(name=name, settled=settled, findings=found)

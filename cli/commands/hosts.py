@@ -186,7 +186,8 @@ def _remember(fleet_id: str, wanted: Sequence[HostWish], outcomes: Sequence[Outc
 
     good = [one for one in outcomes if one.result in ("added", "already") and one.host_id]
     controllers = {wish.target for wish in wanted if wish.controller}
-    Roster(fleet_id).remember(
+    roster = Roster(fleet_id)
+    doubted = roster.remember(
         KnownHost(
             name=one.name,
             host_id=one.host_id,
@@ -195,6 +196,11 @@ def _remember(fleet_id: str, wanted: Sequence[HostWish], outcomes: Sequence[Outc
         )
         for one in good
     )
+    for one in doubted:
+        words = (
+            f"{one.target}: it says that it is {one.name}, which is reached elsewhere: not remembered as that"
+        )
+        sys.stderr.write(render.clean(f"flota: {words}. If it has moved, mend {roster.folder}/hosts.json\n"))
 
 
 def _tell(outcomes: Sequence[Outcome], format_: str) -> None:

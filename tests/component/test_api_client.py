@@ -60,6 +60,34 @@ async def test_calls_over_mutual_tls_keep_their_connection(tls: tuple[FakeFleet,
     await asyncio.to_thread(calls)
 
 
+def test_call_after_the_server_has_ended_an_idle_connection_makes_another(tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        for _ in range(2):
+            with listening.accept()[0] as peer:
+                peer.settimeout(DEADLINE)
+                peer.recv(65536)
+                peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            ended.set()  # as after the 75 s for which a server keeps it
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "sock"))
+        listening.listen()
+        listening.settimeout(DEADLINE)
+        server = threading.Thread(target=serve, args=(listening,))
+        server.start()
+        client = Client(f"unix://{tmp_path}/sock")
+        assert client.call("GET", "/v1/info") == {}
+        assert ended.wait(DEADLINE)
+        try:
+            assert client.call("POST", "/v1/tokens", body={}) == {}
+        finally:
+            client.close()
+            listening.shutdown(socket.SHUT_RDWR)
+            server.join(DEADLINE)
+
+
 async def test_stream_over_tls_carries_more_than_one_record(tls: tuple[FakeFleet, str, str]) -> None:
     fleet, endpoint, credentials = tls
     spec = ContainerSpec(image="box:1", args=("cat",), stdin=True)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 
+from deploy.hostfacts import Facts
 from deploy.inventory import Target
 from deploy.provision import Provisioner
 from deploy.removal import Removed, Wishes, remove
 from deploy.roster import KnownHost
-from deploy.steps import Node
+from deploy.software import removal
+from deploy.steps import FleetView, Node
 from model.errors import DeadlineExceeded, InUse, NotFound, Unavailable, WrongState
 from tests.component.test_provision import Told, no_founding, wish
 from tests.support.fakehosts import FakeConnections, FakeFleet, FakeHost, FakeSource
@@ -41,6 +47,25 @@ async def test_a_host_is_drained_emptied_and_forgotten_and_its_packages_are_name
 async def test_packages_go_where_that_was_asked_for() -> None:
     host = await member()
     assert (await out(host, packages=True)).packages == () and host.installed == set()
+
+
+def test_packages_that_others_need_by_now_stay(tmp_path: Path) -> None:
+    for name in ("info", "updates"):
+        (tmp_path / name).mkdir()
+    about = "Status: install ok installed\nVersion: 1\nArchitecture: all\nMaintainer: a\nDescription: a\n"
+    (tmp_path / "status").write_text(
+        f"Package: runc\n{about}\nPackage: conmon\n{about}\nPackage: docker.io\nDepends: runc\n{about}"
+    )
+    first, *rest = removal(Facts(os_id="debian"), ("runc", "conmon"))
+    done = subprocess.run(
+        [first, "--simulate", *rest],
+        env={**os.environ, "DPKG_ADMINDIR": str(tmp_path), "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode and "docker.io depends on runc" in done.stderr
+    assert removal(Facts(os_id="fedora"), ("runc",))[0] == "rpm", "dnf takes what needs it along, too"
 
 
 async def test_services_are_waited_for_and_after_the_deadline_named() -> None:
@@ -87,6 +112,28 @@ async def test_a_host_that_claims_to_be_another_is_not_believed() -> None:
     with pytest.raises(WrongState, match="it says that it is web, not db"):
         await out(host, other)
     assert host.fleet.drained == [] and len(host.fleet.nodes) == 2
+
+
+async def test_a_member_without_the_program_that_empties_it_is_left_as_it_is() -> None:
+    host = await member()
+    host.current = ""  # its Python is gone, or flota runs from elsewhere there
+    with pytest.raises(WrongState, match=r"no whole flota in /opt/flota"):
+        await out(host, known(host), force=True)
+    assert host.fleet.drained == [] and "web" in host.fleet.nodes and host.member
+
+
+async def test_the_controller_of_another_fleet_is_not_ended_as_ours() -> None:
+    host = await member()
+    host.controls, host.member = True, False
+    other = FakeFleet()
+    other.view = elsewhere  # type: ignore[method-assign]
+    with pytest.raises(WrongState, match="the controller of another fleet"):
+        await remove(host, None, other, FakeSource(), Wishes(force=True), Told())
+    assert host.current
+
+
+async def elsewhere() -> FleetView:
+    return FleetView(fleet_id="e" * 32)
 
 
 async def test_a_host_that_has_nothing_of_flota_is_told_so() -> None:

@@ -131,6 +131,14 @@ def test_installed_release_runs_from_its_own_folder_and_is_told(bundle: Bundle, 
     assert module.startswith(str(python.parents[1])) and release == bundle.release
 
 
+def test_current_release_is_everybodys_though_its_folder_was_made_for_root_alone(
+    bundle: Bundle, ready: Host
+) -> None:
+    ready.root.chmod(0o700)  # by what put the archive there, or root's umask
+    ready.switch(bundle.release)
+    assert ready.root.stat().st_mode & 0o777 == 0o755
+
+
 def test_install_and_switch_again_change_nothing(bundle: Bundle, ready: Host) -> None:
     host = ready
     host.switch(bundle.release)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from deploy.inventory import HostWish, Target
 from deploy.provision import Outcome, Provisioner
 from deploy.transport import Finished, Transport
+from model.errors import CommandFailed
 from tests.support.fakehosts import RELEASE, FakeConnections, FakeFleet, FakeHost, FakeSource
 
 
@@ -217,3 +218,32 @@ async def test_a_founding_that_is_cut_at_any_call_of_the_controllers_is_continue
             outcomes = await founding.run()
             assert {one.result for one in outcomes} <= {"added", "already"}, (number, side, outcomes)
             assert founding.state == whole.state, (number, side)
+
+
+class OneOfFewSessions(FakeHost):
+    """Its sshd opens 10 sessions on a connection, as OpenSSH's does unless told otherwise."""
+
+    sessions = 0
+
+    async def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, root: bool = True
+    ) -> Finished:
+        if self.sessions == 10:
+            raise CommandFailed(f"{self.host}: sshd opens no session: open failed")
+        self.sessions += 1
+        try:
+            await asyncio.sleep(0.001)
+            return await super().run(argv, stdin=stdin, timeout=timeout, root=root)
+        finally:
+            self.sessions -= 1
+
+
+async def test_many_hosts_at_once_ask_a_new_controller_over_no_more_sessions_than_sshd_opens() -> None:
+    fleet = FakeFleet()
+    hosts = [OneOfFewSessions("one", fleet), *(FakeHost(f"h{number}", fleet) for number in range(30))]
+    run = Provisioner(FakeConnections(*hosts), FakeSource(), Told(), parallel=30)
+
+    async def founded(controller: Transport) -> None: ...
+
+    wishes = [wish(host.name, controller=host is hosts[0]) for host in hosts]
+    assert {one.result: one.error for one in await run.add(wishes, None, founded)} == {"added": ""}

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from api import client
 from cli.commands import daemons
@@ -14,7 +15,7 @@ from cli.context import App, operators_fleet
 from cli.main import run
 from deploy.inventory import Target
 from deploy.roster import KnownHost, Roster
-from model.errors import InvalidInput, Unavailable
+from model.errors import Ambiguous, InvalidInput, Unavailable
 
 ONE, TWO = "1" * 32, "2" * 32
 ADMIN = b'{"address": "192.0.2.1:7420"}'
@@ -46,6 +47,37 @@ def test_hosts_are_found_by_name_id_and_how_they_are_reached(tmp_path: Path) -> 
         assert roster.find(ref) == known("web"), ref
     assert [host.name for host in roster.hosts()] == ["db", "web"]
     assert Roster(TWO, tmp_path).hosts() == ()
+
+
+def test_two_hosts_at_one_address_are_told_apart_or_not_taken_for_each_other(tmp_path: Path) -> None:
+    roster = Roster(ONE, tmp_path)
+    one, two = (
+        replace(known(name, ident), target=Target(host="gate", port=port))
+        for name, ident, port in (("web", "a", 2201), ("db", "b", 2202))
+    )
+    roster.remember([one, two])
+    assert (roster.find("gate:2201"), roster.find("gate:2202")) == (one, two)
+    with pytest.raises(Ambiguous, match="db, web"):
+        roster.find("gate")
+
+
+def test_a_host_that_says_it_is_another_known_one_does_not_take_its_place(tmp_path: Path) -> None:
+    roster = Roster(ONE, tmp_path)
+    web, db = known("web"), known("db", "b")
+    roster.remember([web, db])
+    liar = replace(web, target=replace(db.target, user="ana"))
+    assert roster.remember([liar, known("new", "c")]) == (liar,)
+    assert roster.find("web") == web and roster.find("db") == db and roster.find("new")
+    moved = replace(web, target=Target(host="192.0.2.9"))
+    assert roster.remember([moved]) == () and roster.find("web") == moved
+
+
+@pytest.mark.parametrize("spoilt", ["../../../etc", "/dev/null/ab", "", "..", "F" * 32])
+def test_a_fleet_whose_id_is_none_gets_no_folder(tmp_path: Path, spoilt: str) -> None:
+    home = tmp_path / "a" / "b" / "c"
+    with pytest.raises(InvalidInput, match="no id of a fleet"):
+        Roster(spoilt, home).keep_credentials(ADMIN)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_host_under_a_new_name_is_remembered_once_and_a_forgotten_one_not_at_all(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from aio.together import together
 from deploy.inventory import Target
 from deploy.local import LocalTransport
+from deploy.software import INSTALL
 from deploy.ssh import SshSettings, connect
 from deploy.transport import OUTPUT_CAP, Transport, file_digest
 from model.errors import CommandFailed, DeadlineExceeded, InvalidInput, Unauthenticated, Unavailable
@@ -189,6 +190,28 @@ async def test_held_that_ends_or_says_nothing_is_told(to: Transport) -> None:
             raise AssertionError
 
 
+async def test_local_programs_hear_nothing_of_the_fleet_that_our_commands_are_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FLOTA_HOST", "https://another.example.org:7420")
+    monkeypatch.setenv("FLOTA_CREDENTIALS", "/another")
+    to, words = LocalTransport(), ["sh", "-c", 'echo "<$FLOTA_HOST$FLOTA_CREDENTIALS>"']
+    assert (await to.run(words, timeout=10)).text == "<>\n"
+    async with to.held(words, timeout=10) as said:
+        assert said == "<>"
+
+
+async def test_a_package_manager_is_not_cut_when_we_are(to: Transport, tmp_path: Path) -> None:
+    script = 'cd "$1"; touch begun; for i in $(seq 400); do [ -e go ] && break; sleep 0.05; done; touch done'
+    words = ["sh", "-c", INSTALL, "sh", str(tmp_path / "record"), "runc", str(tmp_path / "log")]
+    work = asyncio.ensure_future(to.run([*words, "sh", "-c", script, "sh", str(tmp_path)], timeout=30))
+    await until(lambda: (tmp_path / "begun").exists(), deadline=10)
+    work.cancel()
+    await asyncio.wait({work})
+    (tmp_path / "go").touch()
+    await until(lambda: (tmp_path / "done").exists(), deadline=10, what="its end")
+
+
 # -- what is SSH's alone --------------------------------------------------------------------------------
 async def refused(server: Server, kind: type[Exception], **words: object) -> str:
     with pytest.raises(kind) as told:
@@ -206,6 +229,25 @@ async def test_ssh_to_a_host_that_is_not_known_tells_its_key_and_how_to_say_it(s
     assert "not the key SHA256:x" in await refused(server, Unauthenticated, host_key="SHA256:x")
     over = await connect(server.target(host_key=shown), server.settings)
     assert (await over.run(["true"], timeout=10)).code == 0
+    await over.close()
+
+
+async def test_ssh_to_a_name_that_is_not_known_tells_its_key(server: Server) -> None:
+    server.known_hosts.write_text("")
+    assert "not known yet" in await refused(server, Unauthenticated, host="localhost")
+
+
+async def test_ssh_forwards_no_agent_whatever_the_settings_say(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config"
+    config.write_text("Host *\n  ForwardAgent yes\n")
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    over = await connect(
+        server.target(), SshSettings(known_hosts=(str(server.known_hosts),), config=str(config))
+    )
+    assert (await over.run(["true"], timeout=10)).code == 0
+    assert [made.get_agent_path() for made in server.connections] == [None]
     await over.close()
 
 

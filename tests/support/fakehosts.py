@@ -138,7 +138,7 @@ class FakeHost:
             self.programs |= packages
         if words == ("cat", RECORD):
             return Finished(code=0, out="\n".join(sorted(self.installed - {RELEASE})).encode())
-        if words[:1] == ("apt-get",) and "remove" in words:
+        if words[:2] == ("dpkg", "--remove"):
             self.installed -= set(words)
         if LAST_WORDS in words:
             return Finished(code=0, out=b"the agent: no such thing\n")

@@ -76,6 +76,12 @@ def test_a_member_that_is_ready_gets_nothing_and_an_upgrade_is_offered() -> None
     assert "flota host upgrade web-1" in str(done.findings[0])
 
 
+def test_a_members_name_is_what_its_fleet_calls_it_not_what_it_says() -> None:
+    says = replace(GOOD, member=replace(HERE, name="n1"), release="r1")
+    for facts in (says, replace(says, running=frozenset({"agent"}))):
+        assert made(facts, view=with_node("ready")).name == "web-1"
+
+
 @pytest.mark.parametrize(
     ("change", "wish", "view", "wanted"),
     [
