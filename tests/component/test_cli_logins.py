@@ -205,6 +205,28 @@ def test_service_is_pinned_to_the_digest_that_its_registry_says(fleet: ServedFle
     assert images["away"] == pinned
 
 
+@pytest.mark.parametrize(
+    ("image", "repository", "asked"),
+    [
+        ("team/app:1", "a.example/app", False),  # pushed there from here: Docker Hub's team is somebody else
+        ("team/app:1", "docker.io/team/app", True),
+        ("app", "docker.io/library/app", True),
+        ("a.example:5000/app", "a.example:5000/app", True),
+    ],
+)
+def test_service_is_pinned_only_where_its_names_registry_is_known_to_have_it(
+    fleet: ServedFleet, image: str, repository: str, asked: bool
+) -> None:
+    digest = "sha256:" + "cd" * 32
+    for host in fleet.fleet.hosts.values():
+        record = ImageRecord(id="sha256:" + "12" * 32, names=(image,), digests=(f"{repository}@{digest}",))
+        host.images[image], host.remote[image] = record, digest
+    fleet.ok("service", "create", "--name", "web", image, "sleep")
+    assert images_of(fleet)["web"].endswith(f"@{digest}") is asked
+    if not asked:
+        assert images_of(fleet)["web"] == image
+
+
 def test_push_save_search_and_manifest_speak_with_one_host(fleet: ServedFleet, tmp_path: Path) -> None:
     logins.store("docker.io", ADA)
     done = fleet.flota("push", "box:1")
