@@ -133,7 +133,7 @@ class FakeRegistry:
             if request.query.get("from") in self.mountable:
                 self.mounted.add(request.query["mount"])
                 return web.Response(status=201)
-            name = f"u{len(self.uploads) + 1}"
+            name = f"u{len(self.acts)}"
             self.uploads[name] = bytearray()
             return web.Response(status=202, headers={"Location": f"{path}/{name}?state=1"})
         if name not in self.uploads:
