@@ -78,3 +78,11 @@ async def test_tags_are_read_page_after_page(client: RegistryClient, registry: F
     registry.names = []
     with pytest.raises(NotFound):
         await client.tags(parse(f"{registry.host}/app"), NOBODY)
+
+
+async def test_pages_shorter_than_asked_for_are_followed_at_the_same_registry(
+    client: RegistryClient, registry: FakeRegistry
+) -> None:
+    registry.names, registry.shortest = [f"t{number:02}" for number in range(25)], 10
+    assert list(await client.tags(parse(f"{registry.host}/app"), NOBODY)) == registry.names
+    assert len(await client.search(f"{registry.host}/t", 25, NOBODY)) == 25
