@@ -15,7 +15,7 @@ from yarl import URL
 from image.reference import Reference
 from image.registry.access import Access
 from image.registry.endpoints import Endpoint
-from image.registry.refusals import bounded, translated
+from image.registry.refusals import bounded, refusal, translated
 from image.registry.transport import Transport
 from model.api import FoundImage
 from model.errors import Damaged, NotFound, Unauthenticated, Unavailable, Unsupported
@@ -52,6 +52,11 @@ async def check_login(transport: Transport, access: Access) -> None:
     try:
         url = URL(f"{access.endpoint.base}/v2/", encoded=True)
         response = await transport.patiently(access, "GET", url, good=(200,))
+        if access.volunteer(url):  # it lets us in by a certificate, or everybody: it has not seen the login
+            response.release()
+            response = await transport.once(access, "GET", url)
+            if response.status in (401, 403):
+                raise await refusal(response, access.reference)
     except Unauthenticated as error:
         raise Unauthenticated(
             f"registry {access.reference.host}: the user name or the password is wrong",

@@ -48,6 +48,18 @@ async def test_login_that_is_refused_is_said_to_be_wrong(
         await client.check_login(registry.host, Login(user="ada", password="other"))
 
 
+@pytest.mark.parametrize("token", ["", "t0k3n"])
+async def test_login_is_tried_though_nobody_asks_for_it(
+    client: RegistryClient, registry: FakeRegistry, token: str
+) -> None:
+    registry.login, registry.token, registry.open = ("ada", "secret"), token, True
+    await client.check_login(registry.host, ADA)
+    with pytest.raises(Unauthenticated, match="password is wrong"):
+        await client.check_login(registry.host, Login(user="ada", password="other"))
+    registry.login, registry.token = None, ""
+    await client.check_login(registry.host, ADA)
+
+
 async def test_server_that_is_no_registry_is_told(client: RegistryClient, registry: FakeRegistry) -> None:
     registry.statuses = [404]
     with pytest.raises(Unavailable, match="is no registry"):

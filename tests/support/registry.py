@@ -23,6 +23,8 @@ class FakeRegistry:
     login: tuple[str, str] | None = None
     """Needed by Basic, or by the token service when `token` is set."""
     token: str = ""
+    open: bool = False
+    """Whoever shows no login comes in, too."""
     cut_after: list[int] = field(default_factory=list)
     """Each blob request takes one: the connection breaks after so many bytes."""
     statuses: list[int] = field(default_factory=list)
@@ -114,6 +116,8 @@ class FakeRegistry:
         return web.json_response({"name": "app", what: page}, headers=headers)
 
     def _challenge(self, authorization: str) -> str | None:
+        if self.open and not authorization:
+            return None
         if self.token or self.always_challenges:
             wanted = f"Bearer {self.token}"
             realm = f'Bearer realm="http://{self.host}/token",service="fake",scope="repository:app:pull"'
