@@ -177,6 +177,21 @@ def test_runs_and_services_bring_the_login_of_their_registry(fleet: ServedFleet,
     assert ADA in fleet.fleet.logins[2:]
 
 
+@pytest.mark.parametrize("config", ['{"credsStore": "absent-helper"}', "{oops"])
+def test_file_that_can_not_be_used_hinders_nothing_that_needs_no_login(
+    fleet: ServedFleet, file: Path, config: str
+) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(config)
+    done = fleet.flota("run", "-d", "box:1", "sleep")
+    assert done.returncode == 0 and b"without a login: " in done.stderr
+    assert fleet.flota("service", "create", "--name", "web", "box:1", "sleep").returncode == 0
+    words = ("service", "create", "--with-registry-auth", "--name", "kept", "box:1", "sleep")
+    done = fleet.flota(*words)
+    assert done.returncode == 1 and b"without a login" not in done.stderr
+    assert set(images_of(fleet)) == {"web"}
+
+
 def images_of(fleet: ServedFleet) -> dict[str, str]:
     specs = [one["service"]["spec"] for one in fleet.json("service", "ls")]
     return {spec["name"]: spec["container"]["image"] for spec in specs}
