@@ -89,6 +89,15 @@ def test_docker_hubs_login_has_dockers_key(file: Path) -> None:
     assert logins.erase("index.docker.io") and not logins.erase("docker.io")
 
 
+def test_login_that_is_stored_counts_before_what_others_wrote_for_the_registry(file: Path) -> None:
+    others = {"docker.io": {"auth": "b2xkOm9sZA=="}, "https://index.docker.io/v1/access-token": {}}
+    write(file, {"auths": others})
+    assert logins.find("docker.io") == Login(user="old", password="old")
+    logins.store("docker.io", ADA)
+    assert logins.find("docker.io") == ADA
+    assert json.loads(file.read_text())["auths"]["docker.io"] == others["docker.io"]
+
+
 def test_identity_token_is_preferred_to_the_password(file: Path) -> None:
     write(file, {"auths": {"a.example": {"auth": base64.b64encode(b"ada:").decode(), "identitytoken": "t"}}})
     assert logins.find("a.example") == Login(user="ada", identity="t")
