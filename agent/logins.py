@@ -52,7 +52,9 @@ def asking(controllers: Callable[[], Sequence[str]], tls: ssl.SSLContext) -> Ask
 async def _asked(url: str, tls: ssl.SSLContext) -> Login:
     timeout = aiohttp.ClientTimeout(total=WITHIN)
     async with aiohttp.ClientSession(timeout=timeout) as client, client.get(url, ssl=tls) as reply:
-        data = await reply.content.read(MAX_REPLY)
+        data = bytearray()
+        while chunk := await reply.content.read(MAX_REPLY - len(data)):
+            data += chunk
         if reply.status != 200:
             raise decode_json(data, ErrorBody, "the controller's reply").to_error()
     return decode_header(msgspec.json.decode(data, type=PullLogin).login)

@@ -1,7 +1,7 @@
 """One image for all hosts: a service's tag is resolved once, to the digest that every host then runs.
 
-Invariant: an image that only hosts have (loaded, imported, committed) is left as it is; so is one whose
-registry can't be asked, which is said.
+Invariant: an image that only hosts have (loaded, imported, committed, or by a name that its registry does not
+know) is left as it is; so is one whose registry can't be asked, which is said.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from api.hostcall import ask_for, target
 from api.ports import ControllerPort
 from model.api import ImageInfo, RemoteImage
 from model.errors import FlotaError, Unavailable
-from model.registries import Login, encode_header
+from model.registries import DEFAULT_HOST, Login, encode_header, split_host
 
 WITHIN = 10.0
 """Seconds for the registry."""
@@ -52,8 +52,18 @@ async def _asked(port: ControllerPort, hosts: fanout.Hosts, image: str, login: s
 
 
 def _local(info: ImageInfo, image: str) -> bool:
-    """No registry is known to have it, or it is named by its id, which is one image everywhere."""
-    return not info.image.digests or info.image.id.removeprefix("sha256:").startswith(image)
+    """Its name's registry is not known to have it (another's may, under another name: who has the same name
+    there is a stranger), or it is named by its id, which is one image everywhere."""
+    known = {pinned.partition("@")[0] for pinned in info.image.digests}
+    return _repository(image) not in known or info.image.id.removeprefix("sha256:").startswith(image)
+
+
+def _repository(image: str) -> str:
+    """In full, as records of images have it."""
+    head, slash, last = image.rpartition("/")
+    host, path = split_host(f"{head}{slash}{last.partition(':')[0]}")
+    inner = "library/" if host == DEFAULT_HOST and "/" not in path else ""
+    return f"{host}/{inner}{path}"
 
 
 def _tagged(image: str) -> str:

@@ -68,13 +68,22 @@ class App:
             raise Unavailable(reply.get("message") or "its host is lost", hint=hint)
         return reply
 
-    def login_for(self, image: str) -> str:
-        """Who the operator is at an image's registry, as `login` of a call; empty for nobody."""
+    def login_for(self, image: str, *, needed: bool = False) -> str:
+        """Who the operator is at an image's registry, as `login` of a call; empty for nobody. Where Docker's
+        file or its helper can't be used, that is said: most images need no login. Raises it if one is
+        `needed`."""
         from cli import logins
+        from model.errors import FlotaError
         from model.registries import encode_header, registry_of
 
         registry = registry_of(image)
-        return encode_header(logins.find(registry), registry)
+        try:
+            return encode_header(logins.find(registry), registry)
+        except FlotaError as error:
+            if needed:
+                raise
+            sys.stderr.write(f"flota: without a login: {render.clean(str(error))}\n")
+            return ""
 
     def await_removed(self, ident: str) -> None:
         """Until nothing is left of a container, or its host is lost, which is said."""

@@ -38,9 +38,11 @@ def find(registry: str) -> Login:
     if helper:
         return _asked(helper, host)
     entries = config.get("auths")
-    for key, entry in (entries if isinstance(entries, dict) else {}).items():
-        if normal_host(key) == host and isinstance(entry, dict):
-            return _read(entry, host)
+    found = dict(entries) if isinstance(entries, dict) else {}
+    own = {_key(host): found.pop(_key(host), None)}  # what `store` writes comes before others' spellings
+    for key, entry in (own | found).items():
+        if normal_host(key) == host and isinstance(entry, dict) and (login := _read(entry, host)):
+            return login
     return NOBODY
 
 

@@ -47,7 +47,7 @@ class Authority:
         self._certificate = certificate
         self._key = key
         self._fleet = fleet
-        self._sealing = pkiseal.derived(_pem_key(key), "flota secrets at rest")
+        self._sealing = pkiseal.derived(_scalar(key), "flota secrets at rest")
         self.pem = certificate.public_bytes(serialization.Encoding.PEM)
 
     @classmethod
@@ -208,6 +208,11 @@ def fingerprint(certificate_pem: bytes) -> str:
 
 def _ca_name(fleet_id: str) -> str:
     return f"flota fleet {fleet_id[:32]}"
+
+
+def _scalar(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The private number itself: the same whatever a library writes around it."""
+    return key.private_numbers().private_value.to_bytes((key.key_size + 7) // 8, "big")
 
 
 def _pem_key(key: ec.EllipticCurvePrivateKey) -> bytes:

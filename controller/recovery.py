@@ -16,7 +16,7 @@ from model.api import Knock, RecoveryInfo
 from model.errors import AlreadyExists, WrongState
 from model.events import Event
 from model.ids import HostId
-from model.records import FleetSettings, Host, JoinToken, Record, Recovery
+from model.records import FleetSettings, Host, JoinToken, Record, Recovery, RegistryToken
 from model.spec import HostSpec
 from model.status import HostFacts, HostState
 from model.validate import check, validate_name
@@ -28,8 +28,8 @@ PER_SECOND = 1 << 20
 
 
 def restored(cluster: Cluster, *, taken_at: float, now: float) -> Cluster:
-    """The state to begin with. Join tokens are gone: one that was taken back since would be good again. Hosts
-    that were lost when the backup was made are not waited for."""
+    """The state to begin with. Tokens, of joining and of the registry, are gone: one that was taken back
+    since would be good again. Hosts that were lost when the backup was made are not waited for."""
     settings, hosts = cluster.settings, sorted(cluster.hosts.values(), key=lambda host: host.id)
     recovery = Recovery(
         revision=cluster.revision,
@@ -38,7 +38,8 @@ def restored(cluster: Cluster, *, taken_at: float, now: float) -> Cluster:
         awaited=tuple(host.id for host in hosts if host.state is not HostState.LOST),
         unheard=tuple(host.id for host in hosts if host.state is HostState.LOST),
     )
-    kept = [record for record in cluster.records() if not isinstance(record, JoinToken | FleetSettings)]
+    gone = JoinToken | RegistryToken | FleetSettings
+    kept = [record for record in cluster.records() if not isinstance(record, gone)]
     revision = max(cluster.revision + LEAP, int(now) * PER_SECOND)
     begun = replace(settings, revision=revision, recovery=_or_none(recovery), restored_at=now)
     return Cluster().apply((*kept, begun), (), revision)[0]

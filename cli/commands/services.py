@@ -85,8 +85,9 @@ def service() -> None:
 def create(app: App, image: str, args: tuple[str, ...], **flags: Any) -> None:
     """Create a service."""
     auth = {"keep_login": flags.pop("with_registry_auth"), "resolve": not flags.pop("no_resolve_image")}
+    login = app.login_for(image, needed=auth["keep_login"])
     spec = _spec(image, args, flags)
-    made = app.call("POST", "/v1/services", body=to_plain(spec), login=app.login_for(image), **auth)
+    made = app.call("POST", "/v1/services", body=to_plain(spec), login=login, **auth)
     _warn(made)
     out(made["service"]["id"])
 
@@ -253,7 +254,7 @@ def update(app: App, ref: str, rollback: bool, **flags: Any) -> None:
     spec = updated(convert_strict(current["spec"], ServiceSpec), flags)
     body = UpdateService(spec=spec, revision=current["revision"])
     auth: dict[str, Any] = {"keep_login": keep, "resolve": bool(flags["image"]) and not fixed}
-    login = app.login_for(spec.container.image) if any(auth.values()) else ""
+    login = app.login_for(spec.container.image, needed=keep) if any(auth.values()) else ""
     _warn(app.call("PUT", f"/v1/services/{segment(ref)}", body=to_plain(body), login=login, **auth))
     out(ref)
 

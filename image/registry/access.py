@@ -60,6 +60,13 @@ class Access:
             return f"Bearer {self._token.value}"
         return self._login.basic if self._basic else ""
 
+    def volunteer(self, url: URL) -> bool:
+        """From now on the password is sent unasked; False where it was sent already, or there is none."""
+        if self.authorization(url) or not self._login.basic:
+            return False
+        self._basic = True
+        return True
+
     async def answer(self, session: aiohttp.ClientSession, offered: Challenge | None, sent: str) -> None:
         """After a 401 to a request that carried `sent`: find out what to send instead. Raises
         Unauthenticated when there is nothing better."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -104,14 +105,23 @@ class RegistryClient:
     async def _whole(self, registry: str, login: Login, *scopes: str) -> Access:
         """To a registry, not to a repository of it."""
         host = normal_host(registry)
-        endpoint = own(host, self._settings.insecure)
-        trusted = await in_thread(context_for, endpoint.host, self._settings.certificates)
+        endpoint, trusted = await self._trusted(own(host, self._settings.insecure))
         return Access(Reference(host=host, path=""), endpoint, login=login, scopes=scopes, ssl=trusted)
 
     async def _access(self, reference: Reference, endpoint: Endpoint, login: Login, *scopes: str) -> Access:
-        trusted = await in_thread(context_for, endpoint.host, self._settings.certificates)
+        endpoint, trusted = await self._trusted(endpoint)
         needed = scopes or (scope_of(reference.path, "pull"),)
         return Access(reference, endpoint, login=login, scopes=needed, ssl=trusted)
+
+    async def _trusted(self, endpoint: Endpoint) -> tuple[Endpoint, ssl.SSLContext | bool]:
+        """And whom it is trusted to be. A registry on loopback that certificates are laid down for (a single
+        host's fleet has one) speaks TLS."""
+        told, host = self._settings, endpoint.host
+        trusted = await in_thread(context_for, host, told.certificates)
+        plain = endpoint.mirror or endpoint.registry in told.insecure or host in told.insecure
+        if trusted is not True and not plain:
+            endpoint = replace(endpoint, base=f"https://{host}")
+        return endpoint, trusted
 
     # -- documents ----------------------------------------------------------------------------------
     async def _resolve(self, access: Access, platform: Platform) -> Remote:

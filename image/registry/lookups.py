@@ -6,6 +6,7 @@ first API, the only one that needs no account.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -14,7 +15,7 @@ from yarl import URL
 from image.reference import Reference
 from image.registry.access import Access
 from image.registry.endpoints import Endpoint
-from image.registry.refusals import bounded, translated
+from image.registry.refusals import bounded, refusal, translated
 from image.registry.transport import Transport
 from model.api import FoundImage
 from model.errors import Damaged, NotFound, Unauthenticated, Unavailable, Unsupported
@@ -23,6 +24,7 @@ from model.registries import DEFAULT_HOST, NOBODY
 MAX_REPLY = 4 << 20
 MAX_FOUND = 100
 PAGES, PAGE = 50, 1000
+_LINK = re.compile(r'\s*<(?:https?://[^/<>]*)?(/(?!/)[^<>]{1,4000})>\s*;\s*rel="?next"?', re.ASCII)
 _HUB = "https://index.docker.io/v1/search"
 
 
@@ -50,6 +52,11 @@ async def check_login(transport: Transport, access: Access) -> None:
     try:
         url = URL(f"{access.endpoint.base}/v2/", encoded=True)
         response = await transport.patiently(access, "GET", url, good=(200,))
+        if access.volunteer(url):  # it lets us in by a certificate, or everybody: it has not seen the login
+            response.release()
+            response = await transport.once(access, "GET", url)
+            if response.status in (401, 403):
+                raise await refusal(response, access.reference)
     except Unauthenticated as error:
         raise Unauthenticated(
             f"registry {access.reference.host}: the user name or the password is wrong",
@@ -83,11 +90,11 @@ async def _hub(transport: Transport, access: Access, word: str, limit: int) -> S
 async def _catalog(transport: Transport, access: Access, word: str, limit: int) -> Sequence[FoundImage]:
     found: list[FoundImage] = []
     last = ""
+    first = URL(f"{access.endpoint.base}/v2/_catalog", encoded=True)
+    url = first.with_query({"n": str(PAGE)})
     for _ in range(PAGES):
-        url = URL(f"{access.endpoint.base}/v2/_catalog", encoded=True)
-        query = {"n": str(PAGE), **({"last": last} if last else {})}
         try:
-            data = await _read(transport, access, url.with_query(query))
+            data, following = await _page(transport, access, url)
             names = msgspec.json.decode(data, type=_Catalog).repositories or []
         except (NotFound, Unauthenticated, msgspec.DecodeError) as error:
             raise Unsupported(
@@ -96,9 +103,10 @@ async def _catalog(transport: Transport, access: Access, word: str, limit: int) 
             ) from error
         host = access.reference.host
         found += [FoundImage(name=f"{host}/{name}"[:300]) for name in names if word in name]
-        if len(found) >= limit or len(names) < PAGE or names[-1] == last:
+        if len(found) >= limit or (following is None and (len(names) < PAGE or names[-1] == last)):
             break
-        last = names[-1]
+        last = names[-1] if names else last
+        url = following or first.with_query({"n": str(PAGE), "last": last})
     return found[:limit]
 
 
@@ -106,9 +114,9 @@ async def tags(transport: Transport, access: Access) -> Sequence[str]:
     """Of the access's repository, in the registry's order. Raises NotFound, Damaged."""
     found: dict[str, None] = {}
     last = ""
+    url = access.url("tags/list").with_query({"n": str(PAGE)})
     for _ in range(PAGES):
-        query = {"n": str(PAGE), **({"last": last} if last else {})}
-        data = await _read(transport, access, access.url("tags/list").with_query(query))
+        data, following = await _page(transport, access, url)
         try:
             page = msgspec.json.decode(data, type=_Tags).tags or []
         except msgspec.DecodeError as error:
@@ -116,16 +124,32 @@ async def tags(transport: Transport, access: Access) -> Sequence[str]:
                 f"registry {access.reference.host} answers nonsense for its tags: {error}"
             ) from error
         found |= dict.fromkeys(page)
-        if len(page) < PAGE or page[-1] == last:
+        if following is None and (len(page) < PAGE or page[-1] == last):
             break
-        last = page[-1]
+        last = page[-1] if page else last
+        url = following or access.url("tags/list").with_query({"n": str(PAGE), "last": last})
     return tuple(found)
 
 
 async def _read(transport: Transport, access: Access, url: URL) -> bytes:
+    return (await _page(transport, access, url))[0]
+
+
+async def _page(transport: Transport, access: Access, url: URL) -> tuple[bytes, URL | None]:
+    """And where the next one is, if the registry says so: some have shorter pages than they are asked for."""
     response = await transport.patiently(access, "GET", url, good=(200,))
     try:
         with translated(access.endpoint.host):
-            return await bounded(response, MAX_REPLY)
+            data = await bounded(response, MAX_REPLY)
+        return data, _next(response.headers.get("Link", ""), url)
     finally:
         response.release()
+
+
+def _next(link: str, url: URL) -> URL | None:
+    """Of a Link header (RFC 8288), at the server that was asked, whatever it says."""
+    found = _LINK.match(link)
+    try:
+        return url.join(URL(found[1], encoded=True)) if found else None
+    except ValueError:
+        return None

@@ -5,6 +5,7 @@ Invariant: nothing of what a registry says is shown unless it is short and print
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import email.utils
 import time
@@ -19,6 +20,8 @@ from model.errors import Damaged, FlotaError, NotFound, Unauthenticated, Unavail
 MAX_REPLY = 1 << 16
 MAX_WAIT = 300.0
 """Seconds that a registry may make us wait before the next try."""
+DOCUMENT_DEADLINE = 120.0
+"""Seconds for the whole of a document, however it drips."""
 
 
 class Hopeless(Unavailable):
@@ -29,13 +32,17 @@ class Lost(NotFound):
     """An upload that the registry has forgotten."""
 
 
-async def bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The whole body. Raises Damaged when it has more than `limit` bytes."""
+async def bounded(
+    response: aiohttp.ClientResponse, limit: int, *, within: float = DOCUMENT_DEADLINE
+) -> bytes:
+    """The whole body. Raises Damaged when it has more than `limit` bytes, TimeoutError when it is not here
+    `within` seconds."""
     body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > limit:
-            raise Damaged(f"{response.url.host} answers with more than {limit} bytes")
+    async with asyncio.timeout(within):
+        async for piece in response.content.iter_any():
+            body += piece
+            if len(body) > limit:
+                raise Damaged(f"{response.url.host} answers with more than {limit} bytes")
     return bytes(body)
 
 

@@ -26,8 +26,8 @@ from model.errors import Unavailable
 log = logging.getLogger("flota.image")
 ATTEMPTS = 5
 MAX_REDIRECTS = 5
-CONNECT_DEADLINE, SILENCE_DEADLINE, DOCUMENT_DEADLINE = 10.0, 30.0, 120.0
-"""Seconds to connect, between two pieces of an answer, and for the whole of a document."""
+CONNECT_DEADLINE, SILENCE_DEADLINE, ANSWER_DEADLINE = 10.0, 30.0, 120.0
+"""Seconds to connect, between two pieces of an answer, and until it begins, redirects and tokens included."""
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 Body = Callable[[], AsyncIterator[bytes]] | bytes | None
@@ -35,7 +35,9 @@ Body = Callable[[], AsyncIterator[bytes]] | bytes | None
 
 
 class Transport:
-    def __init__(self) -> None:
+    def __init__(self, *, deadline: float = ANSWER_DEADLINE) -> None:
+        """`deadline`: seconds until an answer begins."""
+        self._deadline = deadline
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -65,8 +67,7 @@ class Transport:
             async with self.get(access, path, {"Accept": accept}) as response:
                 try:
                     with translated(access.endpoint.host):
-                        async with asyncio.timeout(DOCUMENT_DEADLINE):
-                            return await bounded(response, limit), response.headers
+                        return await bounded(response, limit), response.headers
                 except Unavailable as error:
                     if attempt >= ATTEMPTS:
                         raise
@@ -114,15 +115,28 @@ class Transport:
         silence: float = SILENCE_DEADLINE,
     ) -> aiohttp.ClientResponse:
         """Any answer but a redirect, and but a 401 that there is an answer to; `silence` in seconds is for
-        servers that have work to do before they answer."""
+        servers that have work to do before they answer. Whoever sends a stream sees to its pace."""
+        patience = None if callable(data) else self._deadline + silence - SILENCE_DEADLINE
         with translated(access.endpoint.host):
-            response, sent = await self._followed(access, method, url, headers, data, silence)
-            if response.status == 401 and response.url.origin() == access.origin:
-                offered = preferred(challenges(response.headers.getall("WWW-Authenticate", [])))
-                response.release()
-                await access.answer(self._client(), offered, sent)
-                response, _ = await self._followed(access, method, url, headers, data, silence)
-            return response
+            async with asyncio.timeout(patience):
+                return await self._answered(access, method, url, headers, data, silence)
+
+    async def _answered(
+        self,
+        access: Access,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        data: Body,
+        silence: float,
+    ) -> aiohttp.ClientResponse:
+        response, sent = await self._followed(access, method, url, headers, data, silence)
+        if response.status == 401 and response.url.origin() == access.origin:
+            offered = preferred(challenges(response.headers.getall("WWW-Authenticate", [])))
+            response.release()
+            await access.answer(self._client(), offered, sent)
+            response, _ = await self._followed(access, method, url, headers, data, silence)
+        return response
 
     async def _followed(
         self,

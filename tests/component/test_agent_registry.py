@@ -11,7 +11,11 @@ import pytest
 
 from agent.fleetregistry import certificates, trust
 from agent.join import Enrollment
+from image.registry.client import RegistryClient
+from image.registry.endpoints import settings
 from model.codec import encode_json
+from model.errors import Unauthenticated
+from model.registries import NOBODY, Login
 from tests.support.servedregistry import controlled
 
 NAME = "192.0.2.1:5000"
@@ -99,3 +103,11 @@ async def test_host_that_joined_gets_in_by_what_was_laid_down(tmp_path: Path) ->
             session.get(f"https://{fleet.host}/v2/", ssl=context) as reply,
         ):
             assert (reply.status, json.loads(await reply.read())) == (200, {})
+        client = RegistryClient(settings(certificates=(str(certificates(state)),)))
+        try:  # the host's own way in, also on loopback
+            await client.check_login(fleet.host, NOBODY)
+            with pytest.raises(Unauthenticated, match="password is wrong"):
+                await client.check_login(fleet.host, Login(user="ci", password="wrong"))
+            await client.check_login(fleet.host, Login(user="ci", password=await fleet.token("ci")))
+        finally:
+            await client.close()

@@ -89,6 +89,15 @@ def test_docker_hubs_login_has_dockers_key(file: Path) -> None:
     assert logins.erase("index.docker.io") and not logins.erase("docker.io")
 
 
+def test_login_that_is_stored_counts_before_what_others_wrote_for_the_registry(file: Path) -> None:
+    others = {"docker.io": {"auth": "b2xkOm9sZA=="}, "https://index.docker.io/v1/access-token": {}}
+    write(file, {"auths": others})
+    assert logins.find("docker.io") == Login(user="old", password="old")
+    logins.store("docker.io", ADA)
+    assert logins.find("docker.io") == ADA
+    assert json.loads(file.read_text())["auths"]["docker.io"] == others["docker.io"]
+
+
 def test_identity_token_is_preferred_to_the_password(file: Path) -> None:
     write(file, {"auths": {"a.example": {"auth": base64.b64encode(b"ada:").decode(), "identitytoken": "t"}}})
     assert logins.find("a.example") == Login(user="ada", identity="t")
@@ -177,6 +186,21 @@ def test_runs_and_services_bring_the_login_of_their_registry(fleet: ServedFleet,
     assert ADA in fleet.fleet.logins[2:]
 
 
+@pytest.mark.parametrize("config", ['{"credsStore": "absent-helper"}', "{oops"])
+def test_file_that_can_not_be_used_hinders_nothing_that_needs_no_login(
+    fleet: ServedFleet, file: Path, config: str
+) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(config)
+    done = fleet.flota("run", "-d", "box:1", "sleep")
+    assert done.returncode == 0 and b"without a login: " in done.stderr
+    assert fleet.flota("service", "create", "--name", "web", "box:1", "sleep").returncode == 0
+    words = ("service", "create", "--with-registry-auth", "--name", "kept", "box:1", "sleep")
+    done = fleet.flota(*words)
+    assert done.returncode == 1 and b"without a login" not in done.stderr
+    assert set(images_of(fleet)) == {"web"}
+
+
 def images_of(fleet: ServedFleet) -> dict[str, str]:
     specs = [one["service"]["spec"] for one in fleet.json("service", "ls")]
     return {spec["name"]: spec["container"]["image"] for spec in specs}
@@ -203,6 +227,28 @@ def test_service_is_pinned_to_the_digest_that_its_registry_says(fleet: ServedFle
         for s in fleet.json("service", "ls")
     }
     assert images["away"] == pinned
+
+
+@pytest.mark.parametrize(
+    ("image", "repository", "asked"),
+    [
+        ("team/app:1", "a.example/app", False),  # pushed there from here: Docker Hub's team is somebody else
+        ("team/app:1", "docker.io/team/app", True),
+        ("app", "docker.io/library/app", True),
+        ("a.example:5000/app", "a.example:5000/app", True),
+    ],
+)
+def test_service_is_pinned_only_where_its_names_registry_is_known_to_have_it(
+    fleet: ServedFleet, image: str, repository: str, asked: bool
+) -> None:
+    digest = "sha256:" + "cd" * 32
+    for host in fleet.fleet.hosts.values():
+        record = ImageRecord(id="sha256:" + "12" * 32, names=(image,), digests=(f"{repository}@{digest}",))
+        host.images[image], host.remote[image] = record, digest
+    fleet.ok("service", "create", "--name", "web", image, "sleep")
+    assert images_of(fleet)["web"].endswith(f"@{digest}") is asked
+    if not asked:
+        assert images_of(fleet)["web"] == image
 
 
 def test_push_save_search_and_manifest_speak_with_one_host(fleet: ServedFleet, tmp_path: Path) -> None:

@@ -48,6 +48,18 @@ async def test_login_that_is_refused_is_said_to_be_wrong(
         await client.check_login(registry.host, Login(user="ada", password="other"))
 
 
+@pytest.mark.parametrize("token", ["", "t0k3n"])
+async def test_login_is_tried_though_nobody_asks_for_it(
+    client: RegistryClient, registry: FakeRegistry, token: str
+) -> None:
+    registry.login, registry.token, registry.open = ("ada", "secret"), token, True
+    await client.check_login(registry.host, ADA)
+    with pytest.raises(Unauthenticated, match="password is wrong"):
+        await client.check_login(registry.host, Login(user="ada", password="other"))
+    registry.login, registry.token = None, ""
+    await client.check_login(registry.host, ADA)
+
+
 async def test_server_that_is_no_registry_is_told(client: RegistryClient, registry: FakeRegistry) -> None:
     registry.statuses = [404]
     with pytest.raises(Unavailable, match="is no registry"):
@@ -78,3 +90,11 @@ async def test_tags_are_read_page_after_page(client: RegistryClient, registry: F
     registry.names = []
     with pytest.raises(NotFound):
         await client.tags(parse(f"{registry.host}/app"), NOBODY)
+
+
+async def test_pages_shorter_than_asked_for_are_followed_at_the_same_registry(
+    client: RegistryClient, registry: FakeRegistry
+) -> None:
+    registry.names, registry.shortest = [f"t{number:02}" for number in range(25)], 10
+    assert list(await client.tags(parse(f"{registry.host}/app"), NOBODY)) == registry.names
+    assert len(await client.search(f"{registry.host}/t", 25, NOBODY)) == 25

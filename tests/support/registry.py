@@ -23,6 +23,8 @@ class FakeRegistry:
     login: tuple[str, str] | None = None
     """Needed by Basic, or by the token service when `token` is set."""
     token: str = ""
+    open: bool = False
+    """Whoever shows no login comes in, too."""
     cut_after: list[int] = field(default_factory=list)
     """Each blob request takes one: the connection breaks after so many bytes."""
     statuses: list[int] = field(default_factory=list)
@@ -44,6 +46,8 @@ class FakeRegistry:
     mounted: set[str] = field(default_factory=set)
     names: list[str] = field(default_factory=list)
     """Sorted, of its repositories, and of each one's tags; empty: it tells nobody."""
+    shortest: int = 0
+    """Pages have no more names than that, whatever is asked for, and a Link to the next; 0: as asked for."""
     identity: str = ""
     """An identity token that the token service takes (OAuth 2's POST)."""
     retry_after: str = ""
@@ -85,13 +89,11 @@ class FakeRegistry:
         if request.path == "/v2/":
             return web.Response()
         if request.path == "/v2/_catalog" and self.names:
-            after = [name for name in self.names if name > request.query.get("last", "")]
-            return web.json_response({"repositories": after[: int(request.query["n"])]})
+            return self._page(request, "repositories")
         if request.method not in ("GET", "HEAD") or "/uploads/" in request.path:
             return await self._pushed(request)
         if request.path.endswith("/tags/list") and self.names:
-            after = [name for name in self.names if name > request.query.get("last", "")]
-            return web.json_response({"name": "app", "tags": after[: int(request.query["n"])]})
+            return self._page(request, "tags")
         kind, _, name = request.path.rpartition("/")
         if kind.endswith("/manifests") and name in self.manifests:
             media_type, data = self.manifests[name]
@@ -105,7 +107,17 @@ class FakeRegistry:
         error = {"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}
         return web.json_response({"errors": [error]}, status=404)
 
+    def _page(self, request: web.Request, what: str) -> web.Response:
+        after = [name for name in self.names if name > request.query.get("last", "")]
+        page = after[: self.shortest or int(request.query["n"])]
+        headers = {}
+        if self.shortest and len(page) < len(after):
+            headers["Link"] = f'<http://elsewhere.example{request.path}?last={page[-1]}>; rel="next"'
+        return web.json_response({"name": "app", what: page}, headers=headers)
+
     def _challenge(self, authorization: str) -> str | None:
+        if self.open and not authorization:
+            return None
         if self.token or self.always_challenges:
             wanted = f"Bearer {self.token}"
             realm = f'Bearer realm="http://{self.host}/token",service="fake",scope="repository:app:pull"'
@@ -133,7 +145,7 @@ class FakeRegistry:
             if request.query.get("from") in self.mountable:
                 self.mounted.add(request.query["mount"])
                 return web.Response(status=201)
-            name = f"u{len(self.uploads) + 1}"
+            name = f"u{len(self.acts)}"
             self.uploads[name] = bytearray()
             return web.Response(status=202, headers={"Location": f"{path}/{name}?state=1"})
         if name not in self.uploads:

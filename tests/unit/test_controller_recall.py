@@ -19,6 +19,7 @@ from model.records import (
     JoinToken,
     Network,
     Record,
+    RegistryToken,
     ResolvedAttachment,
     Service,
 )
@@ -93,10 +94,11 @@ def recalled(
 
 def test_restored_state_waits_for_all_hosts_but_the_lost_and_has_no_tokens() -> None:
     token = JoinToken(id="t", secret_hash="x", revision=5)
-    found = fleet(token, awaited=(host(A), host(B, HostState.LOST)))
+    login = RegistryToken(id="r", name="ci", secret_hash="y", revision=5)
+    found = fleet(token, login, awaited=(host(A), host(B, HostState.LOST)))
     assert found.settings.recovery is not None
     assert (found.settings.recovery.awaited, found.settings.recovery.unheard) == ((A,), (B,))
-    assert not found.tokens
+    assert not found.tokens and not found.registry_tokens
     assert found.revision > BACKUP + 1_000_000
     assert recovery.held(found) and recovery.asks(found, B)
 

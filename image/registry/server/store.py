@@ -15,6 +15,7 @@ from pathlib import Path
 from image.registry.server.files import PREFIXES, Files
 from image.registry.server.index import Begun, Index
 from image.registry.server.limits import Limits
+from model.errors import Exhausted, Unavailable
 
 log = logging.getLogger("flota.registry")
 
@@ -72,7 +73,10 @@ class Content:
                 self.spoiled(digest)
                 return None
             if touched < self._now() - self.limits.grace / 2:
-                self.index.link(name, digest, self._now())
+                try:
+                    self.index.link(name, digest, self._now())
+                except (Exhausted, Unavailable) as error:  # where nothing is written nothing is collected
+                    log.warning("that blob %s was asked for is not noted: %s", digest, error)
             return size
 
     def mount(self, name: str, digest: str, source: str) -> bool:

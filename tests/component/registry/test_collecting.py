@@ -101,6 +101,17 @@ async def test_blob_that_a_push_has_made_sure_of_is_there_for_its_manifest(
     assert files(served) == set(BUILT.blobs)
 
 
+async def test_blob_is_sent_though_nothing_can_be_written(served: Served, clock: VirtualClock) -> None:
+    await served.client.push("app", BUILT, "1")
+    await clock.advance(LIMITS.grace)
+    index = served.registry.content.index
+    index.rows("PRAGMA query_only = ON")  # as on a disk that is full, or turned read-only
+    for _ in range(2):
+        assert (await served.client.ask("GET", f"/v2/app/blobs/{BUILT.id}")).body == BUILT.config
+    index.rows("PRAGMA query_only = OFF")
+    await served.client.push("app", BUILT, "2")
+
+
 async def test_upload_that_nobody_goes_on_with_is_dropped(served: Served, clock: VirtualClock) -> None:
     where, kept = await served.client.begin("app"), await served.client.begin("app")
     await served.client.ask("PATCH", where, b"x" * 1000)
