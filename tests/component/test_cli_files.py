@@ -4,6 +4,8 @@ codes."""
 from __future__ import annotations
 
 import io
+import os
+import stat
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +85,20 @@ def test_export_is_a_whole_file_or_none(fleet: ServedFleet, tmp_path: Path) -> N
     assert "etc/motd" in names((tmp_path / "out.tar").read_bytes())
     assert fleet.flota("export", "-o", str(tmp_path / "none.tar"), "nobody").returncode == 1
     assert sorted(path.name for path in tmp_path.glob("*.tar*")) == ["out.tar"]
+
+
+def test_device_and_pipe_are_not_replaced_by_a_copy(fleet: ServedFleet, tmp_path: Path) -> None:
+    place, told = tmp_path / "null", tmp_path / "told"
+    os.mkfifo(place)
+    told.symlink_to(tmp_path / "real.tar")
+    (tmp_path / "real.tar").touch()
+    for words in (("cp", "box:/etc/motd"), ("export", "box", "-o"), ("save", "box:1", "-o")):
+        done = fleet.flota(*words, str(place))
+        assert done.returncode == 1 and b"must be a directory or a regular file" in done.stderr
+        assert stat.S_ISFIFO(os.lstat(place).st_mode)
+    fleet.ok("export", "-o", str(told), "box")
+    assert told.is_symlink() and "etc/motd" in names((tmp_path / "real.tar").read_bytes())
+    assert sorted(path.name for path in tmp_path.glob("*part*")) == []
 
 
 def test_commit_sends_what_was_asked_for(fleet: ServedFleet) -> None:
