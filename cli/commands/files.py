@@ -72,8 +72,9 @@ def _fetch(app: App, source: Argument, target: str, *, owners: bool, follow: boo
         raise NotFound(f"Could not find the file {source.path} in container {source.container}")
     is_dir = stat.S_ISDIR(found.get("mode", 0)) or wanted.endswith(("/", "/."))
     wish = plan(End(wanted, exists=True, is_dir=is_dir), _local_target(target))
-    if label and not wish.new:
-        wish = Plan(wish.folder, split(wanted)[1], label)
+    base = split(wanted)[1]
+    if not wish.new and (label or base not in (".", "..", "/")):
+        wish = Plan(wish.folder, base, label or base)
     from cli.tars import Stream, unpack
 
     stream = Stream(_pieces(app, source.container, wanted))

@@ -42,6 +42,14 @@ def test_file_comes_out_onto_a_name_into_a_directory_and_as_a_tar(fleet: ServedF
     assert names(fleet.flota("cp", "box:/etc/motd", "-").stdout) == ["motd"]
 
 
+def test_host_that_lies_puts_nothing_beside_what_was_asked_for(fleet: ServedFleet, tmp_path: Path) -> None:
+    box(fleet).files.paths["/etc/../.profile"] = b"evil"
+    for target in (tmp_path, tmp_path / "new"):
+        done = fleet.flota("cp", "box:/etc", str(target))
+        assert done.returncode == 1 and b"which nobody asked for" in done.stderr
+        assert not (tmp_path / ".profile").exists()
+
+
 def test_file_goes_in_as_a_tar_that_is_roots(fleet: ServedFleet, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * 3_000_000)
     fleet.ok("cp", str(tmp_path / "file"), "box:/etc")
