@@ -204,7 +204,7 @@ def _place(
 def _write(parent: int, base: str, info: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
     content = archive.extractfile(info)
     with os.fdopen(os.open(base, _NEW, 0o600, dir_fd=parent), "wb") as file:
-        raw = cast(io.BufferedReader, content).raw  # its buffer can't seek in a stream
+        raw = cast(io.RawIOBase, cast(io.BufferedReader, content).raw)  # a buffer seeks in no stream
         for offset, left in _regions(info):
             raw.seek(offset)
             file.seek(offset)
