@@ -34,6 +34,8 @@ def _of_process(place: Place) -> int:
             member = holds(file, place.container)
         if not member:
             raise ProcessLookupError
+        # Held to this process's end: a container that ends would take its volumes away under us.
+        os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
         return os.open("root", _FOLDER, dir_fd=process)
     except (FileNotFoundError, ProcessLookupError) as error:
         raise WrongState(f"container {place.name} ended just now", hint="Try again") from error
