@@ -24,7 +24,9 @@ LOOK = 0.02
 
 @contextlib.asynccontextmanager
 async def still(context: Context, record: Callable[[], Local]) -> AsyncIterator[None]:
-    """Until the block ends, if it runs and is not paused already."""
+    """Until the block ends, if it runs and is not paused already. One after the other: whoever is done first
+    would let it go on under the next."""
+    await over(context, record().instance)
     before = record()
     if not before.running or before.paused or before.switching:
         yield

@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
-from aio.subprocess import OUTPUT_CAP, Completed, dead
+from aio.subprocess import DYING, OUTPUT_CAP, Completed, dead
 from model.errors import CommandFailed
 
 PIECE = 1 << 18
@@ -71,8 +71,19 @@ class Piped:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._said.cancel()
+        await asyncio.wait((self._said,))
         self.close_stdin()
+        await self._emptied()
         await dead(self._process)
+
+    async def _emptied(self) -> None:
+        """Read what nobody wanted: a pipe that is full is not seen to be over, and stays open."""
+        for stream in (self._process.stdout, self._process.stderr):
+            assert stream is not None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DYING):
+                    while await stream.read(PIECE):
+                        pass
 
     async def _listen(self) -> bytes:
         assert self._process.stderr is not None

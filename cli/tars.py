@@ -7,6 +7,7 @@ link below it is followed, no device is made, and no file becomes setuid unless 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import tarfile
@@ -119,7 +120,7 @@ def unpack(source: Stream, wish: Plan, *, owners: bool, skipped: Callable[[str],
     try:
         with tarfile.open(fileobj=cast(IO[bytes], source), mode="r|", errors="surrogateescape") as archive:
             for info in archive:
-                name = _inside(renamed(info.name, wish))
+                name = _asked_for(info.name, wish)
                 if not name:
                     continue
                 if info.ischr() or info.isblk():
@@ -139,10 +140,15 @@ def unpack(source: Stream, wish: Plan, *, owners: bool, skipped: Callable[[str],
         os.close(top)
 
 
-def _inside(name: str) -> str:
-    if ".." in name.split("/"):
-        raise Damaged(f"{name[:200]!r} leaves the directory")
-    return name
+def _asked_for(name: str, wish: Plan) -> str:
+    """As it is to be called here. Beside the topmost entry, which is the path that was asked for, a host that
+    lies could put anything: into somebody's home directory a `.profile`."""
+    made = renamed(name, wish)
+    if ".." in made.split("/"):
+        raise Damaged(f"{made[:200]!r} leaves the directory")
+    if wish.new and made.split("/")[0] != wish.new:
+        raise Damaged(f"the container's host sent {name[:200]!r}, which nobody asked for")
+    return made
 
 
 @contextlib.contextmanager
@@ -185,7 +191,7 @@ def _place(
         elif info.issym():
             os.symlink(info.linkname, base, dir_fd=parent)
         elif info.islnk():
-            with _parent(top, _inside(renamed(info.linkname, wish))) as (other, twin):
+            with _parent(top, _asked_for(info.linkname, wish)) as (other, twin):
                 os.link(twin, base, src_dir_fd=other, dst_dir_fd=parent, follow_symlinks=False)
             return
         elif info.isfifo():
@@ -198,12 +204,20 @@ def _place(
 def _write(parent: int, base: str, info: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
     content = archive.extractfile(info)
     with os.fdopen(os.open(base, _NEW, 0o600, dir_fd=parent), "wb") as file:
-        while content is not None and (data := content.read(PIECE)):
-            if info.issparse() and not data.strip(b"\0"):
-                file.seek(len(data), os.SEEK_CUR)
-            else:
+        raw = cast(io.RawIOBase, cast(io.BufferedReader, content).raw)  # a buffer seeks in no stream
+        for offset, left in _regions(info):
+            raw.seek(offset)
+            file.seek(offset)
+            while left and (data := raw.read(min(left, PIECE))):
                 file.write(data)
+                left -= len(data)
         file.truncate(info.size)
+
+
+def _regions(info: tarfile.TarInfo) -> list[tuple[int, int]]:
+    """Where it has data: its holes may be as long as a stranger likes, and are not read."""
+    sparse: list[tuple[int, int]] | None = getattr(info, "sparse", None)
+    return [(0, info.size)] if sparse is None else sparse
 
 
 def _attributes(parent: int, base: str, info: tarfile.TarInfo, *, owners: bool) -> None:

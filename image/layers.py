@@ -123,17 +123,14 @@ class LayerStore:
             have = self._layers.get(chain)
             if have is not None and have.packed.digest:
                 return have
-            if have is not None and packed is not None:
-                await in_thread(self._complete, have, blob.path, packed)
-                return self._layers[chain]
             lower = tuple(self.path(other) for other in reversed(below))
             job = Job(source=blob, target="", diff_id=diff, lower=lower)
             async with self._unpacked(job, keep=packed is None) as (work, result):
-                if have is not None:
-                    await in_thread(self._complete, have, str(work / "blob"), result.packed)
-                    return self._layers[chain]
                 if packed is not None:
                     await in_thread(os.link, blob.path, work / "blob")
+                if have is not None:  # unpacked all the same: a stranger says that the blob is this layer's
+                    await in_thread(self._complete, have, str(work / "blob"), packed or result.packed)
+                    return self._layers[chain]
                 layer = Layer(
                     chain=chain,
                     diff=result.diff_id,

@@ -5,6 +5,7 @@ Invariant: what is sent is held, so that nobody removes a layer under it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
 
@@ -61,7 +62,9 @@ class Outbound:
 
     def _prepare(self, ref: str, entry: Entry) -> Outgoing:
         config = self._configs.get(entry.record.id)
-        manifest = self._configs.get(entry.manifest) if entry.manifest else b""
+        manifest = b""
+        with contextlib.suppress(NotFound):  # an older release that ran in between threw it away
+            manifest = self._configs.get(entry.manifest) if entry.manifest else b""
         return outgoing(parse(ref), entry, config, manifest, blobs(entry, self._layers))
 
     # -- archives -----------------------------------------------------------------------------------

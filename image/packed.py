@@ -27,6 +27,11 @@ class Packed(Struct):
 
 
 class Packer(Protocol):
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        ...
+
     def feed(self, data: bytes) -> None:
         """The next bytes of the uncompressed tar."""
         ...
@@ -35,16 +40,16 @@ class Packer(Protocol):
 
 
 @contextmanager
-def packing(path: str, source: BinaryIO) -> Iterator[Packer]:
-    """Of `source`, which stands at its start and still does, into a new file `path`; empty: nowhere. Raises
-    Exhausted."""
+def packing(path: str, source: BinaryIO, limit: int) -> Iterator[Packer]:
+    """Of `source`, which stands at its start and still does, into a new file `path` of at most `limit` bytes;
+    empty: nowhere. Raises Exhausted."""
     if not path:
         yield _Nowhere()
         return
     kind = kind_of(source.read(6))
     source.seek(0)
     with open(path, "xb", buffering=0) as file:
-        sink = _Sink(file)
+        sink = _Sink(file, limit)
         if kind in KEPT:
             while data := source.read(PIECE):
                 sink.write(data)
@@ -63,12 +68,15 @@ class _File(Protocol):
 class _Sink:
     """Counts and hashes what is written."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, limit: int) -> None:
         self._file = file
+        self._limit = limit
         self._hasher = hashlib.sha256()
         self.size = 0
 
     def write(self, data: bytes) -> int:
+        if self.size + len(data) > self._limit:
+            raise Exhausted(f"the layer needs more than the {self._limit} bytes that there is room for")
         view = memoryview(data)
         try:
             while view:
@@ -87,6 +95,8 @@ class _Sink:
 
 
 class _Nowhere:
+    size = 0
+
     def feed(self, data: bytes) -> None:
         del data
 
@@ -94,9 +104,13 @@ class _Nowhere:
         return Packed()
 
 
-class _Copied(_Nowhere):
+class _Copied:
     def __init__(self, sink: _Sink) -> None:
         self._sink = sink
+        self.size = sink.size
+
+    def feed(self, data: bytes) -> None:
+        del data
 
     def done(self) -> Packed:
         return self._sink.packed()
@@ -109,6 +123,10 @@ class _Compressed:
         self._sink = sink
         gzip_file: Callable[..., _File] = igzip.IGzipFile
         self._file = gzip_file(filename="", mode="wb", compresslevel=LEVEL, fileobj=sink, mtime=0)
+
+    @property
+    def size(self) -> int:
+        return self._sink.size
 
     def feed(self, data: bytes) -> None:
         self._file.write(data)

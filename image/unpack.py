@@ -45,7 +45,7 @@ class Job(Struct):
     keep: str = ""
     """Where its compressed blob goes; empty: nowhere."""
     max_bytes: int = 1 << 40
-    """Of the uncompressed tar, and of all files with their holes."""
+    """Of the uncompressed tar and what is kept of it; and of all files with their holes."""
     max_files: int = 4_000_000
 
 
@@ -66,7 +66,7 @@ def run(job: Job) -> Result:
     lower = LowerLayers(job.lower)
     with _opened(job, lower) as (read, packer):
         hasher = hashlib.sha256()
-        reader = TarReader(_hashing(read, hasher, packer.feed, job.max_bytes))
+        reader = TarReader(_hashing(read, hasher, packer, job.max_bytes))
         into_root(job.target, trusted=True)
         extractor = Extractor(
             lower, whiteouts=job.whiteouts, max_bytes=job.max_bytes, max_files=job.max_files
@@ -85,15 +85,15 @@ def _opened(job: Job, lower: LowerLayers) -> Iterator[tuple[Callable[[int], byte
     """Its plain tar, and what keeps it as it travels; all that they need is open when the block begins."""
     if job.changed is not None:
         pieces = layer_of(job.changed, lower)
-        with packing(job.keep, io.BytesIO()) as packer:
+        with packing(job.keep, io.BytesIO(), job.max_bytes) as packer:
             yield lambda _: next(pieces, b""), packer
         return
-    with opened(job.source) as file, packing(job.keep, file) as packer:
+    with opened(job.source) as file, packing(job.keep, file, job.max_bytes) as packer:
         yield decompressed(file), packer
 
 
 def _hashing(
-    read: Callable[[int], bytes], hasher: _Hash, feed: Callable[[bytes], None], limit: int
+    read: Callable[[int], bytes], hasher: _Hash, packer: Packer, limit: int
 ) -> Callable[[int], bytes]:
     total = 0
 
@@ -101,9 +101,9 @@ def _hashing(
         nonlocal total
         data = read(count)
         hasher.update(data)
-        feed(data)
+        packer.feed(data)
         total += len(data)
-        if total > limit:
+        if total + packer.size > limit:
             raise Exhausted(f"the layer unpacks to more than the {limit} bytes that there is room for")
         return data
 

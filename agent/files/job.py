@@ -19,7 +19,7 @@ class Bound(Struct):
 
 
 class Place(Struct):
-    """A container's root: of the process `pid`, whose cgroup is named `container`, with all that is mounted
+    """A container's root: of the process `pid`, whose cgroup is that of `container`, with all that is mounted
     there; or, where none runs, a mounted `folder` with `mounts` put into it, for one process's eyes alone."""
 
     container: str

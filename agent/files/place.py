@@ -11,6 +11,7 @@ import os
 
 from agent.files.job import Bound, Place
 from agent.inroot import openat2
+from agent.oci.cgroups import holds
 from image.confine import into_root
 from model.errors import NotFound, WrongState
 
@@ -30,9 +31,11 @@ def _of_process(place: Place) -> int:
     try:
         process = os.open(f"/proc/{place.pid}", _FOLDER)
         with open(os.open("cgroup", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)) as file:
-            member = any(place.container in line.rstrip("\n").rpartition(":")[2].split("/") for line in file)
+            member = holds(file, place.container)
         if not member:
             raise ProcessLookupError
+        # Held to this process's end: a container that ends would take its volumes away under us.
+        os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
         return os.open("root", _FOLDER, dir_fd=process)
     except (FileNotFoundError, ProcessLookupError) as error:
         raise WrongState(f"container {place.name} ended just now", hint="Try again") from error

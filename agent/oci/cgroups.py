@@ -9,7 +9,7 @@ slices end in `.slice`. Sources: systemd.slice(5), runc docs/systemd.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from model.errors import InvalidInput, Unsupported
 
@@ -63,6 +63,12 @@ def place(parent: str, container: str) -> str:
     if is_slice(parent):
         return f"{slice_place(parent)}/{PREFIX}-{container}.scope"
     return f"{parent.strip('/')}/{container}"
+
+
+def holds(lines: Iterable[str], container: str) -> bool:
+    """Whether /proc/PID/cgroup (cgroups(7)) is of a process in the container's cgroup, or in one below it."""
+    own = {container, f"{PREFIX}-{container}.scope"}
+    return any(own.intersection(line.rstrip("\n").rpartition(":")[2].split("/")) for line in lines)
 
 
 def slice_place(name: str) -> str:

@@ -55,7 +55,7 @@ def _fetch(app: App, source: Argument, target: str, *, owners: bool, follow: boo
     wanted = source.path
     label = ""
     if target != "-":
-        _check_output(target)
+        checked_output(target)
     if follow:
         found = _stat(app, source)
         if found and found.get("link_target"):
@@ -72,8 +72,9 @@ def _fetch(app: App, source: Argument, target: str, *, owners: bool, follow: boo
         raise NotFound(f"Could not find the file {source.path} in container {source.container}")
     is_dir = stat.S_ISDIR(found.get("mode", 0)) or wanted.endswith(("/", "/."))
     wish = plan(End(wanted, exists=True, is_dir=is_dir), _local_target(target))
-    if label and not wish.new:
-        wish = Plan(wish.folder, split(wanted)[1], label)
+    base = split(wanted)[1]
+    if not wish.new and (label or base not in (".", "..", "/")):
+        wish = Plan(wish.folder, base, label or base)
     from cli.tars import Stream, unpack
 
     stream = Stream(_pieces(app, source.container, wanted))
@@ -99,10 +100,15 @@ def _unframed(pieces: Iterable[bytes]) -> Iterator[bytes]:
                 yield payload
 
 
-def _check_output(path: str) -> None:
+def checked_output(path: str) -> str:
+    """Where it really is, links followed. Raises InvalidInput: what is written takes the place of a file, and
+    would take /dev/null's."""
     folder = os.path.dirname(os.path.normpath(path)) or "."
     if not os.path.exists(folder):
         raise InvalidInput(f'invalid output path: directory "{folder}" does not exist')
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise InvalidInput(f'invalid output path: "{path}" must be a directory or a regular file')
+    return os.path.realpath(path)
 
 
 def _local_target(path: str) -> End:
@@ -224,7 +230,7 @@ def export(app: App, ref: str, output: str) -> None:
     if not output and sys.stdout.isatty():
         raise InvalidInput("cowardly refusing to save to a terminal", hint="Use -o FILE, or redirect")
     if output:
-        _check_output(output)
+        output = checked_output(output)
     pieces = _unframed(app.client.raw("GET", f"/v1/instances/{segment(ref)}/export"))
     if not output:
         for data in pieces:

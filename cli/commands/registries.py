@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from cli import render
+from cli.commands.files import checked_output
 from cli.context import App, familiar, format_option, node_option, now, out, pass_app, segment, short, show
 from cli.progress import Display
 from cli.render import Column
@@ -133,6 +134,8 @@ def save(app: App, refs: tuple[str, ...], output: str, node: str) -> None:
     """Save images as one archive, which `flota load` and Docker read."""
     if not output and sys.stdout.isatty():
         raise InvalidInput("an archive is nothing for a terminal", hint="Use -o FILE, or redirect it")
+    if output:
+        output = checked_output(output)
     pieces = app.client.raw("POST", "/v1/images/save", ref=list(refs), host=node)
     if not output:
         for piece in pieces:

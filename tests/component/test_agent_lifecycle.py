@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 
+from agent import freeze
 from agent.runtime.base import State
 from agent.runtime.fake import Program
 from model.errors import CommandFailed
@@ -258,3 +261,27 @@ async def test_a_first_view_that_is_empty_removes_what_is_known(tmp_path: Path) 
         await agent.take_view(View(revision=2))
         await gone(agent, 1)
     assert lab.leaks() == {}
+
+
+async def test_two_who_hold_a_container_still_do_so_one_after_the_other(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        await agent.take_view(view(instance()))
+        await phase(agent, 1, Phase.RUNNING)
+        worker = agent.workers[ident(1)]
+        let_go = asyncio.Event()
+
+        async def second() -> State | None:
+            async with freeze.still(agent.context, lambda: worker.record):
+                let_go.set()
+                return await lab.runtime.state(ident(1))
+
+        async with asyncio.TaskGroup() as group, freeze.still(agent.context, lambda: worker.record):
+            waiting = group.create_task(second())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(freeze.LOOK * 3):
+                    await let_go.wait()
+            assert not let_go.is_set() and await lab.runtime.state(ident(1)) is State.PAUSED
+        assert waiting.result() is State.PAUSED
+        assert await lab.runtime.state(ident(1)) is State.RUNNING
+        assert not freeze.is_still(agent.context, ident(1))

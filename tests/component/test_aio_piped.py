@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 
 import pytest
 
-from aio.piped import Piped
+from aio.piped import PIECE, Piped
+from aio.subprocess import DYING
 from model.errors import CommandFailed
 from tests.support.waiting import until
 
@@ -53,3 +55,16 @@ async def test_input_that_nobody_reads_is_no_error_but_the_end_tells() -> None:
 async def test_program_that_is_not_there_is_named() -> None:
     with pytest.raises(CommandFailed, match="/no/such"):
         await Piped.start(["/no/such"], ENV)
+
+
+async def test_output_that_nobody_reads_leaves_no_descriptor() -> None:
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        piped = await Piped.start(["sh", "-c", "exec cat /dev/zero"], ENV)
+        assert await piped.read()
+        held = piped._process.stdout._buffer  # type: ignore[union-attr,attr-defined]
+        await until(lambda held=held: len(held) > PIECE * 2, deadline=5)
+        began = time.monotonic()
+        await piped.close()
+        assert time.monotonic() - began < DYING
+    await until(lambda: len(os.listdir("/proc/self/fd")) == len(before), deadline=5)

@@ -4,6 +4,8 @@ codes."""
 from __future__ import annotations
 
 import io
+import os
+import stat
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +40,14 @@ def test_file_comes_out_onto_a_name_into_a_directory_and_as_a_tar(fleet: ServedF
     assert fleet.flota("cp", "-q", "box:/etc", str(tmp_path)).stderr == b""
     assert (tmp_path / "etc/motd").read_bytes() == b"hello\n"
     assert names(fleet.flota("cp", "box:/etc/motd", "-").stdout) == ["motd"]
+
+
+def test_host_that_lies_puts_nothing_beside_what_was_asked_for(fleet: ServedFleet, tmp_path: Path) -> None:
+    box(fleet).files.paths["/etc/../.profile"] = b"evil"
+    for target in (tmp_path, tmp_path / "new"):
+        done = fleet.flota("cp", "box:/etc", str(target))
+        assert done.returncode == 1 and b"which nobody asked for" in done.stderr
+        assert not (tmp_path / ".profile").exists()
 
 
 def test_file_goes_in_as_a_tar_that_is_roots(fleet: ServedFleet, tmp_path: Path) -> None:
@@ -83,6 +93,20 @@ def test_export_is_a_whole_file_or_none(fleet: ServedFleet, tmp_path: Path) -> N
     assert "etc/motd" in names((tmp_path / "out.tar").read_bytes())
     assert fleet.flota("export", "-o", str(tmp_path / "none.tar"), "nobody").returncode == 1
     assert sorted(path.name for path in tmp_path.glob("*.tar*")) == ["out.tar"]
+
+
+def test_device_and_pipe_are_not_replaced_by_a_copy(fleet: ServedFleet, tmp_path: Path) -> None:
+    place, told = tmp_path / "null", tmp_path / "told"
+    os.mkfifo(place)
+    told.symlink_to(tmp_path / "real.tar")
+    (tmp_path / "real.tar").touch()
+    for words in (("cp", "box:/etc/motd"), ("export", "box", "-o"), ("save", "box:1", "-o")):
+        done = fleet.flota(*words, str(place))
+        assert done.returncode == 1 and b"must be a directory or a regular file" in done.stderr
+        assert stat.S_ISFIFO(os.lstat(place).st_mode)
+    fleet.ok("export", "-o", str(told), "box")
+    assert told.is_symlink() and "etc/motd" in names((tmp_path / "real.tar").read_bytes())
+    assert sorted(path.name for path in tmp_path.glob("*part*")) == []
 
 
 def test_commit_sends_what_was_asked_for(fleet: ServedFleet) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from cli.parse.copies import Plan
 from cli.tars import Stream, packed, unpack
+from image.tarstream import Member
+from image.tarwriter import END, header, padding
 from model.errors import Damaged, FlotaError, InvalidInput
 from tests.support.images import folder, link, member, tar
 
@@ -80,6 +82,28 @@ def test_kinds_are_not_exchanged(place: Path) -> None:
         unpacked(place, member("d", b"x"))
     with pytest.raises(InvalidInput, match="cannot overwrite non-directory f with directory"):
         unpacked(place, folder("f"))
+
+
+@pytest.mark.parametrize("stray", [member(".profile", b"x"), link("d/x", ".profile", hard=True)])
+def test_entry_beside_what_was_asked_for_is_refused(
+    place: Path, stray: tuple[tarfile.TarInfo, bytes]
+) -> None:
+    (place / ".profile").write_bytes(b"mine")
+    wish = Plan(str(place), "d", "data")
+    with pytest.raises(Damaged, match="nobody asked for"):
+        unpack(Stream([tar(folder("d"), stray)]), wish, owners=False, skipped=print)
+    assert (place / ".profile").read_bytes() == b"mine" and os.listdir(place / "data") == []
+
+
+def test_file_with_a_hole_without_end_is_here_at_once(place: Path) -> None:
+    size, at = 1 << 43, 1 << 42
+    head = Member(b"f", "file", 0o644, 0, 0, size, 0, b"", (0, 0), {}, ((0, 600), (at, 4), (size - 2, 2)))
+    content = b"a" * 600 + b"hereto"
+    data = header(head) + content + padding(len(content)) + END
+    unpack(Stream([data]), Plan(str(place)), owners=False, skipped=print)
+    with open(place / "f", "rb") as file:
+        seen = [os.pread(file.fileno(), 4, where) for where in (598, at, at - 2, size - 2)]
+    assert seen == [b"aa\0\0", b"here", b"\0\0he", b"to"] and os.stat(place / "f").st_size == size
 
 
 def test_what_is_no_tar_is_said_to_be_none(place: Path) -> None:

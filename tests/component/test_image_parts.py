@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import os
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +17,9 @@ from image.blobs import BlobStore
 from image.catalog import Catalog, Entry
 from image.digest import of
 from image.flights import Flights, Say
+from image.layers import LayerStore
+from image.outbound import Outbound
+from image.registry.source import NoSource
 from image.spool import spool
 from image.trash import Trash, deletion
 from model.errors import Damaged, Exhausted, NotFound
@@ -287,3 +293,20 @@ async def test_stream_that_fails_leaves_nothing(tmp_path: Path) -> None:
         async with spool(broken(), tmp_path, limit=10):
             raise AssertionError("it does not begin")
     assert os.listdir(tmp_path) == []
+
+
+# -- outbound -------------------------------------------------------------------------------------------
+async def test_image_whose_manifest_an_older_release_threw_away_is_saved_under_a_new_one(
+    tmp_path: Path,
+) -> None:
+    catalog, configs = Catalog(tmp_path / "images.json"), BlobStore(tmp_path / "configs")
+    configs.open(())
+    ident = configs.put(b'{"architecture": "amd64", "os": "linux"}')
+    catalog.put(Entry(record=ImageRecord(id=ident), chains=(), manifest=of(b"gone")))
+    layers = LayerStore(tmp_path / "layers", Trash(tmp_path / "trash"))
+    outbound = Outbound(catalog=catalog, configs=configs, layers=layers, source=NoSource())
+    data = b"".join([piece async for piece in outbound.save([ident])])
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        index = json.load(archive.extractfile("index.json"))  # type: ignore[arg-type]
+        made = json.load(archive.extractfile(f"blobs/sha256/{index['manifests'][0]['digest'][7:]}"))  # type: ignore[arg-type]
+    assert made["config"]["digest"] == ident and made["layers"] == []

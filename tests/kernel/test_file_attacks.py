@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import os
 import stat
+import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import AsyncIterator
@@ -21,6 +23,7 @@ from model.errors import Damaged, FlotaError, InvalidInput, NotFound, WrongState
 from model.spec import ContainerSpec
 from tests.support.containers import Lab
 from tests.support.images import folder, link, member, tar
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.kernel
 SECRET = b"of the host alone"
@@ -212,6 +215,49 @@ async def test_whole_root_of_a_running_container_is_copied_without_the_kernels_f
 ) -> None:
     names = files(await get(hostile.place, "/"))
     assert "bin/busybox" in names and not [n for n in names if n.startswith(("proc/", "sys/", "dev/"))]
+
+
+WITH_A_MOUNT = """
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+root = os.fsencode(sys.argv[1])
+assert libc.unshare(0x20000) == 0  # CLONE_NEWNS
+assert libc.mount(None, b"/", None, 1 << 14 | 1 << 18, None) == 0  # MS_REC | MS_PRIVATE
+assert libc.mount(root, root, None, 1 << 12, None) == 0  # MS_BIND
+assert libc.mount(os.fsencode(sys.argv[2]), root + b"/v", None, 1 << 12, None) == 0
+os.chroot(root)
+print("ready", flush=True)
+time.sleep(1000)
+"""
+
+
+def mounted(root: Path, volume: Path) -> subprocess.Popen[bytes]:
+    """A process with a root that has a volume of its own eyes alone at /v."""
+    argv = [sys.executable, "-c", WITH_A_MOUNT, str(root), str(volume)]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    return process
+
+
+async def test_copy_into_a_container_that_ends_still_goes_to_its_volumes(root: Path, tmp_path: Path) -> None:
+    (root / "v").mkdir()
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    data = tar(member("v/new", b"x"))
+    with mounted(root, volume) as process:
+        place = Place(container="", name="box", pid=process.pid)
+        async with work.started(Job(verb="put", place=place, path="/")) as piped:
+            await piped.write(data[:512])
+            entered = f"/proc/{piped._process.pid}/root"
+            await until(lambda: os.readlink(entered) != "/", deadline=20)
+            process.kill()
+            process.wait()
+            await piped.write(data[512:])
+            piped.close_stdin()
+            while await piped.read():
+                pass
+            await work.ended(piped)
+    assert os.listdir(volume) == ["new"] and os.listdir(root / "v") == []
 
 
 async def test_another_process_is_never_taken_for_the_container(hostile: Hostile) -> None:

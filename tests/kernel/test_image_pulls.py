@@ -24,6 +24,7 @@ from tests.support.imagestores import (
     BUILT,
     OTHER,
     layers_on_disk,
+    reopened,
     tree,
 )
 from tests.support.registry import FakeRegistry
@@ -122,6 +123,34 @@ async def test_layer_whose_content_is_not_its_diff_id_is_refused(
     registry.push(honest, "lying")
     with pytest.raises(Damaged, match="as its image says"):
         await store.pull(f"{registry.host}/app:lying")
+
+
+async def test_blob_of_a_layer_of_an_older_release_is_believed_only_unpacked(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    honest, lying = image([BASE]), image([OTHER])
+    manifest = json.loads(lying.manifest)
+    manifest["config"] = json.loads(honest.manifest)["config"]
+    lying.manifest = json.dumps(manifest).encode()
+    lying.blobs |= honest.blobs
+    registry.push(honest, "honest")
+    registry.push(lying, "lying")
+    async with reopened(tmp_path) as store:
+        await store.pull(f"{registry.host}/app:honest")
+    [marker] = (tmp_path / "images/layers").glob("*/link")
+    known = json.loads(marker.read_bytes())
+    marker.write_text(json.dumps({key: known[key] for key in known if key != "packed"}))
+    (marker.parent / "blob").unlink()
+    async with reopened(tmp_path) as store:
+        with pytest.raises(NotFound, match="unpacked by an older release"):
+            [_ async for _ in store.save([honest.id])]
+        with pytest.raises(Damaged, match="as its image says"):
+            await store.pull(f"{registry.host}/app:lying")
+        with pytest.raises(NotFound, match="unpacked by an older release"):
+            [_ async for _ in store.save([honest.id])]
+        await store.pull(f"{registry.host}/app:honest")
+        assert [_ async for _ in store.save([honest.id])]
+    assert json.loads(marker.read_bytes()) == known
 
 
 async def test_ensure_pulls_as_its_policy_says(store: ImageStore, registry: FakeRegistry) -> None:

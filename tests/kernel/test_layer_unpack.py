@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -345,6 +345,21 @@ def test_bombs_end_at_the_limit(place: Place) -> None:
         cwd=place.base.parent, capture_output=True, check=True,
     ).stdout  # fmt: skip
     assert bounded(place, holes, max_bytes=16 << 20)["error"]["code"] == "exhausted"
+
+
+@pytest.mark.parametrize("pack", [bytes, lambda data: gzip.compress(data, 1)], ids=["made", "copied"])
+def test_what_is_kept_of_a_layer_counts_too(place: Place, pack: Callable[[bytes], bytes]) -> None:
+    data, keep = pack(tar(member("noise", os.urandom(10 << 20)))), place.base.parent / "kept"
+    assert place.unpack(data, max_bytes=16 << 20, keep=str(keep))["error"]["code"] == "exhausted"
+    assert os.stat(keep).st_size <= 11 << 20
+    for entry in (keep, *place.target.iterdir()):
+        entry.unlink()
+    assert "error" not in place.unpack(data, max_bytes=32 << 20, keep=str(keep))
+    keep.unlink()
+    for entry in place.target.iterdir():
+        entry.unlink()
+    assert place.unpack(data, max_bytes=1 << 20, keep=str(keep))["error"]["code"] == "exhausted"
+    assert os.stat(keep).st_size <= 1 << 20
 
 
 def test_too_many_files_end_at_the_limit(place: Place) -> None:

@@ -77,3 +77,13 @@ def test_runtime_is_told_of_systemds_driver_and_of_no_other() -> None:
     words = {"log_path": "/l", "tty": False, "stdin": False, "once": False}
     assert "--runtime-arg=--systemd-cgroup" in conmon_create(theirs, "x", "/d", **words)  # type: ignore[arg-type]
     assert not any("systemd" in word for word in conmon_create(plain, "x", "/d", **words))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("parent", ["/flota", "/a/b", "flota.slice", "flota-a.slice"])
+def test_process_is_known_by_its_cgroup_under_either_driver(parent: str) -> None:
+    own, other = "c" * 64, "d" * 64
+    place = f"/{cgroups.place(parent, own)}"
+    assert cgroups.holds([f"0::{place}\n"], own)
+    assert cgroups.holds(["12:pids:/elsewhere\n", f"4:cpu,cpuacct:{place}/init.scope\n"], own)
+    assert not cgroups.holds([f"0::{place}\n"], other)
+    assert not cgroups.holds(["0::/\n", f"0::{place}x\n", f"0::/x{own}\n"], own)
