@@ -56,5 +56,5 @@ async def _asked(url: str, tls: ssl.SSLContext) -> Login:
         while chunk := await reply.content.read(MAX_REPLY - len(data)):
             data += chunk
         if reply.status != 200:
-            raise decode_json(data, ErrorBody, "the controller's reply").to_error()
+            raise decode_json(bytes(data), ErrorBody, "the controller's reply").to_error()
     return decode_header(msgspec.json.decode(data, type=PullLogin).login)
