@@ -221,3 +221,10 @@ async def test_plain_http_on_the_registrys_port_gets_no_answer_of_it(filled: Con
     with pytest.raises(aiohttp.ClientError):
         async with aiohttp.ClientSession() as session, session.get(f"http://{filled.host}/v2/") as reply:
             await reply.read()
+
+
+@pytest.mark.parametrize("login", ["Basic ä", "Bearer ä.ä", "Bearer x", "Basic", "Digest x"])
+async def test_login_that_nobody_can_read_is_refused(filled: Controlled, login: str) -> None:
+    async with filled.client() as client:
+        answer = await client.ask("GET", "/v2/", Authorization=login)
+        assert answer.status == 401
