@@ -70,7 +70,7 @@ def test_add_of_another_fleets_host_is_refused_and_it_stays_there(fleet: BareHos
     assert "flota down --purge" in done.stderr
     assert fleet.sh(host, pids) == before
     done = fleet.flota("host", "rm", f"root@{fleet.address(host)}")
-    assert done.returncode == 1 and "belongs to another fleet" in done.stderr
+    assert done.returncode == 1 and "the controller of another fleet" in done.stderr
     done = fleet.flota("host", "rm", host, env=elsewhere)
     assert done.returncode == 1 and "the fleet ends with it" in done.stderr
     assert fleet.sh(host, pids) == before
