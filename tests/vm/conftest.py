@@ -81,7 +81,6 @@ def provisioned(guests: KeepingRig, tmp_path_factory: pytest.TempPathFactory) ->
     done = folder / "provisioned"
     if not done.exists():
         guests.reset()
-        made.provision(HOSTS[:1])
         made.patient(LOST_AFTER)
         made.provision(HOSTS)
         wait_states(made, **dict.fromkeys(HOSTS, "ready"))

@@ -28,6 +28,7 @@ def test_guests_have_the_kernel_and_the_cgroups_that_flota_uses(bare: KeepingRig
     assert {"cpu", "memory", "io", "pids", "cpuset"} <= set(controllers)
 
 
+@pytest.mark.slow
 def test_a_guest_taken_back_has_its_files_and_its_monotonic_clock_of_then(bare: KeepingRig) -> None:
     uptime = "cut -d. -f1 /proc/uptime"
     kept = int(on(bare, "n1", uptime))

@@ -15,12 +15,16 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 SERVE = "trap 'exit 0' TERM; echo $HOSTNAME > /www/index.html; httpd -f -p 80 -h /www & wait"
 
 
-def test_provisioning_installs_packages_and_units_and_done_again_changes_nothing(fleet: VmFleet) -> None:
+def test_provisioning_installs_packages_and_units(fleet: VmFleet) -> None:
     for host in HOSTS:
         assert on(fleet.rig, host, "dpkg-query -W -f '${Status}' runc conmon").count("ok installed") == 2
         assert on(fleet.rig, host, "systemctl is-active flota-agent; systemctl is-enabled flota-agent") == (
             "active\nenabled\n"
         )
+
+
+@pytest.mark.slow
+def test_provisioning_done_again_changes_nothing(fleet: VmFleet) -> None:
     starts = "systemctl show -p NRestarts,ActiveEnterTimestampMonotonic flota-agent"
     before = [on(fleet.rig, host, starts) for host in HOSTS]
     results = [json.loads(line) for line in fleet.provision(HOSTS, "--format", "json").splitlines()]

@@ -99,7 +99,7 @@ def failures(fleet: VmFleet, network: str, ways: dict[str, str]) -> list[list[st
 
 
 @pytest.mark.parametrize("kind", [
-    pytest.param(kind, marks=() if kind in ("routed", "encrypted") else pytest.mark.slow) for kind in KINDS
+    pytest.param(kind, marks=() if kind == "encrypted" else pytest.mark.slow) for kind in KINDS
 ])  # fmt: skip
 def test_all_traffic_passes_between_containers_of_guests(fleet: VmFleet, kind: str) -> None:
     fleet.flota("n1", "network", "create", "--ipv6", *KINDS[kind], kind)

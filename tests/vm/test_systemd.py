@@ -24,6 +24,7 @@ def test_a_restart_by_systemd_keeps_containers(fleet: VmFleet) -> None:
     assert status(fleet, "kept")["pid"] == pid
 
 
+@pytest.mark.slow
 def test_an_agent_that_hangs_is_ended_by_the_watchdog_and_its_containers_live_on(fleet: VmFleet) -> None:
     container(fleet, "kept", "n3")
     pid = status(fleet, "kept")["pid"]
