@@ -115,8 +115,9 @@ def clean(fleet: Fleet) -> Iterator[Fleet]:
 
 def cleared(fleet: Fleet) -> None:
     """Services, containers and networks are gone."""
-    if services := [one["service"]["spec"]["name"] for one in told(fleet, "/v1/services")]:
-        fleet.flota("n1", "service", "rm", *services)
+    services = [one["service"]["spec"]["name"] for one in told(fleet, "/v1/services")]
+    if services and fleet.attempt("n1", "service", "rm", *services).returncode:
+        wait_until(lambda: not told(fleet, "/v1/services"), deadline=30, what="those that went by themselves")
     containers = [one["instance"]["id"] for one in told(fleet, CONTAINERS)]
     if containers and fleet.attempt("n1", "rm", "-f", "-v", *containers).returncode:
         wait_until(lambda: not told(fleet, CONTAINERS), deadline=30, what="those that went by themselves")
