@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from aio.durable import write_file
 from cli import daemon
 from cli.systemd import COMMAND_DEADLINE, Call, call, program
 from deploy import openrc
@@ -136,11 +137,7 @@ class OpenRc:
     def _put(self, path: str, text: str) -> None:
         target = self._path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.new")
-        with open(aside, "w") as file:
-            os.fchmod(file.fileno(), 0o755)
-            file.write(text)
-        os.rename(aside, target)
+        write_file(target, text.encode(), 0o755)
 
     def _path(self, path: str) -> Path:
         return Path(self._top, path.lstrip("/"))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from aio.durable import write_file
 from aio.processes import booted
 from deploy import units
 from model.errors import CommandFailed, InUse, Unavailable
@@ -168,13 +169,7 @@ class Systemd:
     def _put(self, path: str, text: str) -> None:
         target = self._path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.new")
-        with open(aside, "w") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(aside, target)
+        write_file(target, text.encode(), 0o644)
 
     def _path(self, path: str) -> Path:
         return Path(self._top, path.lstrip("/"))
