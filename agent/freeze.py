@@ -19,8 +19,8 @@ from model.ids import InstanceId, short
 
 FROZEN = "frozen"
 """In the bundle, on a tmpfs as all there, so it ends with the boot."""
-PATIENCE = 10.0
-"""Seconds that a process which is to enter waits: what changed is read in less, unless it is very much."""
+PATIENCE = 30.0
+"""Seconds that a process which is to enter waits, less than who asked for it waits for an answer."""
 
 
 @contextlib.asynccontextmanager
