@@ -108,7 +108,8 @@ def test_installer_words_say_only_what_is_meant() -> None:
         *("python3", "-", "install", "--root", "/o"),
         *("--archive", "/o/incoming/1-a.tar.gz", "--sha256", "00"),
     )
-    assert releases.switch("1-a", command="", python="python3.12")[-2:] == ("--release", "1-a")
+    said = releases.switch("1-a", ("agent", "controller"), command="", python="python3.12")
+    assert said[-4:] == ("--release", "1-a", "--daemons", "agent,controller")
 
 
 def test_installers_answer_is_read_whatever_stands_before_it() -> None:
