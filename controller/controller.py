@@ -221,11 +221,11 @@ class Controller(Tokens, Policing):
         return queries.host_info(cluster, host, self.world(), connected=connected, refused=refused)
 
     async def update_host(self, ref: str, request: UpdateHost) -> HostInfo:
-        plan = await self.committer.run(lambda c: hosts.update(c, ref, request, self.clock.now()))
+        plan = await self._order(lambda c: hosts.update(c, ref, request, self.clock.now()))
         return self.get_host(plan.subject)
 
     async def remove_host(self, ref: str, *, force: bool) -> None:
-        await self.committer.run(lambda c: hosts.remove(c, ref, force=force, now=self.clock.now()))
+        await self._order(lambda c: hosts.remove(c, ref, force=force, now=self.clock.now()))
 
     async def create_token(self, request: CreateToken) -> TokenCreated:
         if not 0 <= request.ttl <= 10 * 365 * 86400:
@@ -236,7 +236,7 @@ class Controller(Tokens, Policing):
         record = JoinToken(
             id=self.ids(), secret_hash=digest, created_at=now, expires_at=expires, once=request.once
         )
-        await self.committer.run(lambda _: Plan(items=(put(record, "a token was asked for"),)))
+        await self._order(lambda _: Plan(items=(put(record, "a token was asked for"),)))
         command = f"flota join {token} {self.options.advertise}".rstrip()
         return TokenCreated(id=record.id, token=token, expires_at=expires, join_command=command)
 
@@ -256,7 +256,7 @@ class Controller(Tokens, Policing):
             made = hosts.admit(fresh, request, now=now, ident=ident, fingerprint=print_, connected=connected)
             return hosts.used(made, token)
 
-        await self.committer.run(decide)
+        await self._order(decide)
         return JoinReply(
             host_id=ident,
             fleet_id=cluster.settings.fleet_id,
@@ -326,7 +326,7 @@ class Controller(Tokens, Policing):
         return self.snapshot().settings
 
     async def update_settings(self, request: UpdateSettings) -> FleetSettings:
-        await self.committer.run(lambda c: settings.update(c, request, self.clock.now()))
+        await self._order(lambda c: settings.update(c, request, self.clock.now()))
         return self.get_settings()
 
     def why(self, ref: str) -> Why:

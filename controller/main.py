@@ -16,6 +16,7 @@ from pathlib import Path
 
 from aio.clock import SystemClock
 from aio.durable import write_file
+from aio.release import running
 from aio.sdnotify import Notifier
 from aio.service import Hooks, set_level, start_log, until_signalled
 from aio.supervisor import in_thread
@@ -29,6 +30,7 @@ from controller.pki import Authority
 from controller.store.base import Store
 from controller.store.memory import MemoryStore
 from controller.store.sqlite import SqliteStore
+from controller.trial import Trial
 from model.codec import encode_json
 from model.spec import Struct
 from model.whereabouts import joined
@@ -78,6 +80,7 @@ async def run(
             lambda: secrets.token_hex(32),
             lambda fleet_id: Authority.open(keys, fleet_id),
             options,
+            Trial(Path(config.state_dir), running()),
         )
         async with controller, serving(config, controller) as context:
             await in_thread(write_credentials, config, controller, address)
