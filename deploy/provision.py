@@ -297,7 +297,7 @@ class _Run:
         return found.path
 
     async def _join(self, step: Step) -> None:
-        invitation = await self._fleet.invite()
+        invitation = await self._fleet.invite(self._plan.replaces)
         (argv,) = step.commands
         words = changing([*argv[:-1], invitation.address])
         await checked(

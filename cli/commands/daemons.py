@@ -114,15 +114,14 @@ def _with(*groups: tuple[F, ...]) -> Callable[[F], F]:
 
 @click.command()
 @_with(PLACES, AGENT, CONTROLLER, DRIVERS, LOG)
-def up(root: str, run_: str, **flags: Any) -> None:
+@click.option("--replace", is_flag=True, help="This host takes the place of the one of its name that is gone")
+def up(root: str, run_: str, replace: bool, **flags: Any) -> None:
     """Start a fleet on this host: a controller and an agent, nothing else needed."""
     _need_root()
     flags = _in_force(root, flags)
     _start_controller(root, run_, flags)
     if not os.path.exists(f"{root}/agent/enrollment.json"):
-        from api.client import Client
-
-        token = Client(f"unix://{run_}/flota.sock").call("POST", "/v1/tokens", body={"ttl": 600})["token"]
+        token = _own_token(f"unix://{run_}/flota.sock", flags["name"], replace)
         _enroll(root, token, f"127.0.0.1:{flags['port'] or PORT}", flags)
         remembered.store(root, flags)
     _start_agent(root, run_, flags)
@@ -140,18 +139,20 @@ def up(root: str, run_: str, **flags: Any) -> None:
 @click.argument("controller", metavar="ADDRESS:PORT")
 def join(root: str, run_: str, token: str, controller: str, **flags: Any) -> None:
     """Make this host a member of a fleet, by a token of `flota token create`; TOKEN `-`: from standard
-    input."""
+    input. One that is a member of that fleet gets a new certificate: its key says who it is."""
     _need_root()
-    from agent.join import parse_token
+    from pathlib import Path
+
+    from agent.join import known, parse_token
 
     if token == "-":  # noqa: S105 - no password
         token = sys.stdin.readline().strip()
     parse_token(token)
-    if os.path.exists(f"{root}/agent/enrollment.json"):
-        raise AlreadyExists(
-            "this host is a member of a fleet already", hint="Leave it with `flota down --purge`"
-        )
     flags = _in_force(root, flags)
+    before = known(Path(root) / "agent", token)
+    if before is not None:
+        flags["name"] = flags["name"] or before.name
+        keptdaemons.stop(root, run_, ("agent",), for_good=False)
     _enroll(root, token, joined(*parted(controller, PORT)), flags)
     remembered.store(root, flags)
     _start_agent(root, run_, flags)
@@ -316,6 +317,24 @@ def _start_agent(root: str, run: str, flags: dict[str, Any]) -> None:
         asyncio.run(stop_supervisor(run))
 
     keptdaemons.start("agent", root, run, flags, agent_words(flags), evict=evict)
+
+
+def _own_token(endpoint: str, name: str, replace: bool) -> str:
+    """By which the controller's own host joins; as the host of its name, if that was never seen (a run that
+    was cut) or is to be replaced."""
+    import socket
+
+    from api.client import Client
+    from model.api import CreateToken
+    from model.codec import sparing
+
+    client = Client(endpoint)
+    own = name or socket.gethostname()
+    hosts = {one["host"]["spec"]["name"]: one["host"] for one in client.call("GET", "/v1/hosts")}
+    known = hosts.get(own)
+    again = known is not None and (replace or known.get("state", "joining") == "joining")
+    body = sparing(CreateToken(ttl=600.0, once=True, replaces=known["id"] if known and again else ""))
+    return str(client.call("POST", "/v1/tokens", body=body)["token"])
 
 
 def _enroll(root: str, token: str, address: str, flags: dict[str, Any]) -> None:

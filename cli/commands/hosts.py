@@ -83,6 +83,7 @@ def host() -> None:
 @click.option("--name", default="", help="Its name in the fleet (its host name)")
 @click.option("--address", default="", help="Address at which its peers reach it")
 @click.option("--label", multiple=True, help="KEY=VALUE of the hosts, for constraints")
+@click.option("--replace", is_flag=True, help="It takes the place of the host of its name that is gone")
 @reached_options
 @click.option("--parallel", default=8, type=click.IntRange(1, 64), show_default=True, help="Hosts at a time")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done")
@@ -120,8 +121,8 @@ def _wanted(hosts: Sequence[str], flags: dict[str, Any]) -> tuple[HostWish, ...]
     reached = {key: flags[key] for key in ("identity", "jump", "host_key")}
     if flags["file"] is None:
         names = {key: flags[key] for key in ("name", "address", "label")}
-        return parse_words(hosts, flags["controller"], **names, **reached)
-    if hosts or any(flags[key] for key in ("controller", "name", "address", "label")):
+        return parse_words(hosts, flags["controller"], replace_=flags["replace"], **names, **reached)
+    if hosts or any(flags[key] for key in ("controller", "name", "address", "label", "replace")):
         raise InvalidInput("hosts are named by the file or by words, not both", hint="Say it in the file")
     from msgspec.structs import replace
 

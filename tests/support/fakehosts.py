@@ -34,6 +34,8 @@ class FakeFleet:
         self.nodes: dict[str, Node] = {}
         self.tokens: set[str] = set()
         self.made = 0
+        self.replaced: list[str] = []
+        """Of each token: the host whose place it is for."""
         self.drained: list[str] = []
         self.services: list[str] = []
         """Containers of services that are on a drained host still; one goes at each look."""
@@ -43,8 +45,9 @@ class FakeFleet:
     async def view(self) -> FleetView:
         return FleetView(fleet_id=FLEET, nodes=tuple(self.nodes.values()))
 
-    async def invite(self) -> Invitation:
+    async def invite(self, replaces: str = "") -> Invitation:
         self.made += 1
+        self.replaced.append(replaces)
         self.tokens.add(token := f"flota-1-secret-{self.made}")
         return Invitation(token=token, address="192.0.2.1:7420")
 
