@@ -161,13 +161,20 @@ def join(root: str, run_: str, token: str, controller: str, **flags: Any) -> Non
 
 @click.command()
 @_with(PLACES)
-@click.option("--purge", is_flag=True, help="Remove all containers, networks, images and state of this host")
+@click.option(
+    "--purge", is_flag=True, help="Remove all containers, networks, images, volumes and state of this host"
+)
+@click.option(
+    "--keep-volumes", is_flag=True, help="Purge all but volumes; a later agent here finds them again"
+)
 @click.option(
     "--only", default="", type=click.Choice(["", *DAEMONS]), metavar="DAEMON", help="This one alone"
 )
-def down(root: str, run_: str, purge: bool, only: str) -> None:
+def down(root: str, run_: str, purge: bool, keep_volumes: bool, only: str) -> None:
     """Stop the daemons of this host; containers go on running, unless purged."""
     _need_root()
+    if keep_volumes and not purge:
+        raise InvalidInput("--keep-volumes is about a purge", hint="Nothing is removed without --purge")
     if only and purge:
         raise InvalidInput("what is purged is all of it", hint="Leave out --only")
     stopped = keptdaemons.stop(root, run_, (only,) if only else DAEMONS, for_good=purge)
@@ -175,9 +182,11 @@ def down(root: str, run_: str, purge: bool, only: str) -> None:
         from agent.purge import purge as remove_everything
 
         remove_everything(f"{root}/agent", f"{run_}/agent")
+        kept = f"{root}/agent/volumes" if keep_volumes and os.path.isdir(f"{root}/agent/volumes") else ""
         for folder in (root, run_):
-            _empty(folder)
-    out(f"stopped: {', '.join(stopped) or 'nothing ran'}{'; everything removed' if purge else ''}")
+            _empty(folder, kept)
+        words = f"; everything removed but {kept}" if kept else "; everything removed"
+    out(f"stopped: {', '.join(stopped) or 'nothing ran'}{words if purge else ''}")
 
 
 @click.command()
@@ -364,8 +373,8 @@ def _need_root() -> None:
         raise Forbidden("this needs root", hint=f"sudo flota {' '.join(sys.argv[1:2])}")
 
 
-def _empty(folder: str) -> None:
-    """What is ours in a folder that may itself be a mount point."""
+def _empty(folder: str, kept: str = "") -> None:
+    """What is ours in a folder that may itself be a mount point, but `kept`."""
     for name in (
         "agent",
         "controller",
@@ -378,7 +387,11 @@ def _empty(folder: str) -> None:
         "controller.pid",
     ):
         path = os.path.join(folder, name)
-        if os.path.isdir(path):
+        if os.path.dirname(kept) == path and os.path.isdir(path):
+            others = (entry for entry in os.scandir(path) if entry.path != kept)
+            for entry in others:
+                shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+        elif os.path.isdir(path):
             shutil.rmtree(path)
         elif os.path.lexists(path):
             os.unlink(path)

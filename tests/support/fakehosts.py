@@ -19,6 +19,7 @@ from deploy.hostlock import changed_by
 from deploy.hostprobe import BEGIN, END
 from deploy.inventory import Target
 from deploy.provision import LAST_WORDS
+from deploy.removal import KEEP, VOLUMES
 from deploy.software import INSTALL, RECORD
 from deploy.steps import FLOTA, FleetView, Node
 from deploy.transport import Finished
@@ -90,6 +91,9 @@ class FakeHost:
     current: str = ""
     incoming: bool = False
     member: bool = False
+    volumes: list[str] = field(default_factory=list)
+    keeps: bool = True
+    """Its flota knows how to keep volumes."""
     controls: bool = False
     running: set[str] = field(default_factory=set)
     ready: bool = True
@@ -139,6 +143,8 @@ class FakeHost:
             packages = set(words[5].split())
             self.installed |= packages
             self.programs |= packages
+        if words == ("ls", VOLUMES):
+            return Finished(code=0 if self.volumes else 2, out="\n".join(self.volumes).encode())
         if words == ("cat", RECORD):
             return Finished(code=0, out="\n".join(sorted(self.installed - {RELEASE})).encode())
         if words[:2] == ("dpkg", "--remove"):
@@ -170,7 +176,11 @@ class FakeHost:
             assert not any("secret" in word for word in words)
             self.fleet.tokens.remove(stdin.decode().strip())
             self.member = True
+        if words[1:] == ("down", "--help"):
+            return Finished(code=0, out=f"  --purge  All\n  {KEEP if self.keeps else ''}\n".encode())
         if words[1] == "down":
+            assert self.keeps or KEEP not in words, "no such option"
+            self.volumes = self.volumes if KEEP in words else []
             self.member = False
             self.running.clear()
         if words[1] == "up":
