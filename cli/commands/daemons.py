@@ -178,6 +178,7 @@ def down(root: str, run_: str, purge: bool, keep_volumes: bool, only: str) -> No
     if only and purge:
         raise InvalidInput("what is purged is all of it", hint="Leave out --only")
     stopped = keptdaemons.stop(root, run_, (only,) if only else DAEMONS, for_good=purge)
+    words = ""
     if purge:
         from agent.purge import purge as remove_everything
 
@@ -186,7 +187,7 @@ def down(root: str, run_: str, purge: bool, keep_volumes: bool, only: str) -> No
         for folder in (root, run_):
             _empty(folder, kept)
         words = f"; everything removed but {kept}" if kept else "; everything removed"
-    out(f"stopped: {', '.join(stopped) or 'nothing ran'}{words if purge else ''}")
+    out(f"stopped: {', '.join(stopped) or 'nothing ran'}{words}")
 
 
 @click.command()

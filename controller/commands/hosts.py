@@ -84,7 +84,7 @@ def admit(
     check("invalid host", _join_problems(request))
     known = host_named(cluster, request.name)
     if replaces and (known is None or known.id != replaces):
-        its = cluster.hosts.get(replaces)
+        its = cluster.hosts.get(HostId(replaces))
         raise AlreadyExists(
             f"this token is for {its.spec.name if its else 'a host that is gone'} alone, not {request.name}",
             hint="Join by that name (--name), or with a token of its own: flota token create",
