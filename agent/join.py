@@ -25,7 +25,16 @@ from msgspec.structs import replace
 from aio.durable import write_file
 from model.api import JoinReply, JoinRequest
 from model.codec import decode_json, encode_json
-from model.errors import ErrorBody, FlotaError, InvalidInput, NotFound, Unauthenticated, Unavailable
+from model.errors import (
+    AlreadyExists,
+    Damaged,
+    ErrorBody,
+    FlotaError,
+    InvalidInput,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
 from model.spec import Struct
 
 PREFIX = "flota-1-"
@@ -71,13 +80,22 @@ def parse_token(token: str) -> tuple[str, str]:
 async def join(
     token: str, controller: str, *, state: Path, name: str, address: str, labels: Mapping[str, str]
 ) -> Enrollment:
-    """Enroll with the controller at `host:port`. Raises Unauthenticated for a wrong token or CA."""
+    """Enroll with the controller at `host:port`. A member of that fleet proves by its key who it is, and
+    keeps its record. Raises Unauthenticated for a wrong token or CA, AlreadyExists for a member of another
+    fleet or by another name."""
     digest, secret = parse_token(token)
     url = f"https://{controller}"
     key = ec.generate_private_key(ec.SECP256R1())
-    request = JoinRequest(
-        secret=secret, csr=_request(key, name), name=name, address=address, labels=dict(labels)
-    )
+    csr = _request(key, name)
+    request = JoinRequest(secret=secret, csr=csr, name=name, address=address, labels=dict(labels))
+    before = known(state, token)
+    if before is not None:
+        if before.name and before.name != name:
+            raise AlreadyExists(
+                f"this host is {before.name} in that fleet, not {name}",
+                hint="Leave out --name; or leave the fleet with `flota down --purge`",
+            )
+        request = replace(request, certificate=before.certificate, proof=_proof(before.key, csr))
     try:
         async with asyncio.timeout(DEADLINE):
             ca = await _fetch_ca(url, digest)
@@ -99,6 +117,42 @@ async def join(
     )
     _store(state, enrollment)
     return enrollment
+
+
+def known(state: Path, token: str) -> Enrollment | None:
+    """What this host has of the fleet that the token is of; None of one that is no member. Raises
+    AlreadyExists for a member of another fleet."""
+    try:
+        before = load(state)
+    except NotFound:
+        return None
+    try:
+        own = _digest(before.ca.encode())
+    except ValueError as error:
+        raise Damaged(
+            f"{state}/enrollment.json: {error}", hint="flota down --purge, and join anew"
+        ) from error
+    if own != parse_token(token)[0].lower():
+        raise AlreadyExists(
+            "this host is a member of another fleet already", hint="Leave it with `flota down --purge`"
+        )
+    return before
+
+
+def _proof(key_pem: str, text: str) -> str:
+    try:
+        key = serialization.load_pem_private_key(key_pem.encode(), password=None)
+    except (ValueError, TypeError) as error:
+        raise Damaged(f"the key in enrollment.json can't be read: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise Damaged("the key in enrollment.json is no elliptic curve's")
+    return base64.b64encode(key.sign(text.encode(), ec.ECDSA(hashes.SHA256()))).decode()
+
+
+def _digest(pem: bytes) -> str:
+    """Base32 of the SHA-256 of the DER, as tokens have it. Raises ValueError."""
+    der = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+    return base64.b32encode(hashlib.sha256(der).digest()).decode().rstrip("=").lower()
 
 
 async def follow(state: Path, run: Path, controller: str) -> None:
@@ -162,10 +216,9 @@ async def _fetch_ca(url: str, digest: str) -> str:
     async with aiohttp.ClientSession() as client, client.get(f"{url}/v1/ca", ssl=unverified) as reply:
         pem = await _body(reply)
     try:
-        der = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+        found = _digest(pem)
     except ValueError as error:
         raise Unavailable(f"{url} is no flota controller") from error
-    found = base64.b32encode(hashlib.sha256(der).digest()).decode().rstrip("=").lower()
     if found != digest.lower():
         raise Unauthenticated(
             f"the controller at {url} has another CA than the token says",

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aio.processes import process_started
+from cli.pinned import pinned
 from model.errors import DeadlineExceeded, Unavailable
 
 START_DEADLINE = 30.0
@@ -46,15 +47,17 @@ def release(run: str, name: str) -> None:
 
 
 def start(name: str, words: Sequence[str], *, log: str, socket: str) -> None:
-    """Run `flota WORDS…` as a daemon of its own session and wait until it answers on `socket`. Raises what it
-    said when it ended instead. It works in its run folder (conmon leaves an empty `oom` where it was started)
-    and, as root may stand in anybody's folder now, imports nothing from there."""
+    """Run `flota WORDS…`, of the release that the daemon is pinned to, as a daemon of its own session and
+    wait until it answers on `socket`. Raises what it said when it ended instead. It works in its run folder
+    (conmon leaves an empty `oom` where it was started) and, as root may stand in anybody's folder now,
+    imports nothing from there."""
     os.makedirs(os.path.dirname(log), mode=0o755, exist_ok=True)
     os.makedirs(os.path.dirname(socket), mode=0o755, exist_ok=True)
+    own = pinned(name)
     with open(log, "ab") as output:
         begin = output.tell()
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "cli.main", *words],
+            [*([own] if own else [sys.executable, "-P", "-m", "cli.main"]), *words],
             cwd=os.path.dirname(socket),
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -9,7 +9,7 @@ from cli.context import App, segment
 from deploy.fleetport import Invitation, invitation, named, node_of
 from deploy.steps import FleetView
 from model.api import CreateToken
-from model.codec import to_plain
+from model.codec import sparing
 from model.errors import Unavailable
 
 TTL, DEADLINE = 600.0, 60.0
@@ -28,8 +28,8 @@ class FleetOverApi:
         nodes = await self._call("GET", "/v1/hosts")
         return FleetView(fleet_id=info["fleet_id"], nodes=tuple(map(node_of, nodes)))
 
-    async def invite(self) -> Invitation:
-        body = to_plain(CreateToken(ttl=TTL, once=True))
+    async def invite(self, replaces: str = "") -> Invitation:
+        body = sparing(CreateToken(ttl=TTL, once=True, replaces=replaces))
         made = await self._call("POST", "/v1/tokens", body=body)
         return invitation(made.get("join_command", ""), "the fleet")
 

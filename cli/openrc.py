@@ -14,7 +14,8 @@ from pathlib import Path
 
 from aio.durable import write_file
 from cli import daemon
-from cli.systemd import COMMAND_DEADLINE, Call, call, program
+from cli.pinned import program
+from cli.systemd import COMMAND_DEADLINE, Call, call
 from deploy import openrc
 from deploy.units import Options
 from model.errors import CommandFailed, InUse, Unavailable
@@ -51,7 +52,7 @@ class OpenRc:
 
     def start(self, name: str) -> bool:
         """As `Systemd.start`."""
-        options = Options(program=program(), root=self._root, run=self._run)
+        options = Options(program=program(name), root=self._root, run=self._run)
         ((path, text),) = openrc.services(options, name).items()
         before = self._text(path)
         if before is not None and openrc.folders(before) != (self._root, self._run):

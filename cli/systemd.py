@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from aio.durable import write_file
 from aio.processes import booted
+from cli.pinned import program
 from deploy import units
 from model.errors import CommandFailed, InUse, Unavailable
 
@@ -39,17 +39,6 @@ def call(argv: Sequence[str], deadline: float) -> subprocess.CompletedProcess[st
 def runs() -> bool:
     """Whether daemons are to be units: systemd is the init, and nobody has said that they should not be."""
     return os.environ.get("FLOTA_SYSTEMD", "") != "0" and booted()
-
-
-def program(of: str = sys.prefix) -> tuple[str, ...]:
-    """The words that start flota, by way of `current` if this is the release that is it."""
-    prefix = Path(of)
-    current = prefix.parent.parent / "current"
-    with contextlib.suppress(OSError):
-        if prefix.parent.name == "releases" and current.resolve() == prefix.resolve():
-            prefix = current
-    script = prefix / "bin" / "flota"
-    return (str(script),) if script.exists() else (sys.executable, "-P", "-m", "cli.main")
 
 
 class Systemd:
@@ -122,7 +111,10 @@ class Systemd:
     # -- files --------------------------------------------------------------------------------------
     def _units(self, name: str) -> Mapping[str, str]:
         options = units.Options(
-            program=program(), root=self._root, run=self._run, systemd=version(self._systemctl("--version"))
+            program=program(name),
+            root=self._root,
+            run=self._run,
+            systemd=version(self._systemctl("--version")),
         )
         return units.agent_units(options) if name == "agent" else units.controller_units(options)
 

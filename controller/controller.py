@@ -17,8 +17,8 @@ from controller.attachments import network_named
 from controller.commands import connections, hosts, instances, networks, services, settings
 from controller.commands.find import find_host, find_instance, find_service
 from controller.committer import Decide
-from controller.pki import fingerprint, new_token, secret_hash, secret_of
-from controller.plan import Plan, put
+from controller.joining import Joining
+from controller.plan import Plan
 from controller.policing import Policing
 from controller.registrytokens import Tokens
 from controller.snapshot import Cluster
@@ -26,18 +26,14 @@ from controller.waiting import Condition, answer
 from model.api import (
     ConnectNetwork,
     CreateInstance,
-    CreateToken,
     DisconnectNetwork,
     FleetInfo,
     HostInfo,
     InstanceInfo,
-    JoinReply,
-    JoinRequest,
     NetworkInfo,
     NetworksPruned,
     ServiceInfo,
     StopRequest,
-    TokenCreated,
     UpdateBandwidth,
     UpdateHost,
     UpdatePorts,
@@ -48,10 +44,10 @@ from model.api import (
 )
 from model.diagnosis import diagnose
 from model.doctor import CheckUp, HostCheck
-from model.errors import Forbidden, InvalidInput, NotFound, WrongState
+from model.errors import Forbidden, NotFound, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId
-from model.records import FleetSettings, Instance, JoinToken, Network
+from model.records import FleetSettings, Instance, Network
 from model.registries import NOBODY, Login
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import InstanceStatus
@@ -66,7 +62,7 @@ def _or_none(find: Callable[[Cluster, str], T], cluster: Cluster, ref: str) -> T
         return None
 
 
-class Controller(Tokens, Policing):
+class Controller(Tokens, Joining, Policing):
     """Made by `controller.main`; in tests with a memory store and a virtual clock."""
 
     # -- plain containers -------------------------------------------------------------------------------
@@ -221,48 +217,11 @@ class Controller(Tokens, Policing):
         return queries.host_info(cluster, host, self.world(), connected=connected, refused=refused)
 
     async def update_host(self, ref: str, request: UpdateHost) -> HostInfo:
-        plan = await self.committer.run(lambda c: hosts.update(c, ref, request, self.clock.now()))
+        plan = await self._order(lambda c: hosts.update(c, ref, request, self.clock.now()))
         return self.get_host(plan.subject)
 
     async def remove_host(self, ref: str, *, force: bool) -> None:
-        await self.committer.run(lambda c: hosts.remove(c, ref, force=force, now=self.clock.now()))
-
-    async def create_token(self, request: CreateToken) -> TokenCreated:
-        if not 0 <= request.ttl <= 10 * 365 * 86400:
-            raise InvalidInput(f"invalid time to live {request.ttl:g} s", hint="0 means without end")
-        token, digest = new_token(self.authority)
-        now = self.clock.now()
-        expires = now + request.ttl if request.ttl else 0.0
-        record = JoinToken(
-            id=self.ids(), secret_hash=digest, created_at=now, expires_at=expires, once=request.once
-        )
-        await self.committer.run(lambda _: Plan(items=(put(record, "a token was asked for"),)))
-        command = f"flota join {token} {self.options.advertise}".rstrip()
-        return TokenCreated(id=record.id, token=token, expires_at=expires, join_command=command)
-
-    async def join(self, request: JoinRequest) -> JoinReply:
-        now = self.clock.now()
-        digest = secret_hash(secret_of(request.secret, self.authority))
-        cluster = self.snapshot()
-        hosts.token_for(cluster, digest, now)
-        known = hosts.host_named(cluster, request.name)
-        ident = known.id if known is not None else HostId(self.ids())
-        pair = self.authority.host(request.csr, ident)
-
-        def decide(fresh: Cluster) -> Plan:
-            token = hosts.token_for(fresh, digest, now)
-            connected = self.sessions.connected(ident)
-            print_ = fingerprint(pair.certificate)
-            made = hosts.admit(fresh, request, now=now, ident=ident, fingerprint=print_, connected=connected)
-            return hosts.used(made, token)
-
-        await self.committer.run(decide)
-        return JoinReply(
-            host_id=ident,
-            fleet_id=cluster.settings.fleet_id,
-            certificate=pair.certificate.decode(),
-            ca=self.authority.pem.decode(),
-        )
+        await self._order(lambda c: hosts.remove(c, ref, force=force, now=self.clock.now()))
 
     # -- networks ---------------------------------------------------------------------------------------
     def list_networks(self) -> Sequence[NetworkInfo]:
@@ -326,7 +285,7 @@ class Controller(Tokens, Policing):
         return self.snapshot().settings
 
     async def update_settings(self, request: UpdateSettings) -> FleetSettings:
-        await self.committer.run(lambda c: settings.update(c, request, self.clock.now()))
+        await self._order(lambda c: settings.update(c, request, self.clock.now()))
         return self.get_settings()
 
     def why(self, ref: str) -> Why:

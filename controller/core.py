@@ -22,7 +22,7 @@ from controller.arrivals import Arrivals
 from controller.commands import networks as network_commands
 from controller.commands.find import find_host
 from controller.commands.hosts import away_problems
-from controller.committer import Committer
+from controller.committer import Committer, Decide
 from controller.departures import Departures
 from controller.directory import Memberships, instances_of
 from controller.events import EventRing, shortened
@@ -46,6 +46,7 @@ from controller.sessions import Sessions
 from controller.snapshot import Change, Cluster, Key
 from controller.statuses import Statuses
 from controller.store.base import Store
+from controller.trial import Trial
 from controller.views import affected, carriers
 from model.api import HostAway
 from model.directory import Directory
@@ -85,7 +86,13 @@ class Core:
     """An asynchronous context: inside it the fleet is run. One per store."""
 
     def __init__(
-        self, store: Store, clock: Clock, ids: IdSource, make_authority: MakeAuthority, options: Options
+        self,
+        store: Store,
+        clock: Clock,
+        ids: IdSource,
+        make_authority: MakeAuthority,
+        options: Options,
+        trial: Trial | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -123,6 +130,7 @@ class Core:
         """As they were last looked at: what follows from a change is found though it was missed."""
         self._make_authority = make_authority
         self._authority: Authority | None = None
+        self._trial = trial or Trial()
         self._children = Supervisor("controller")
 
     async def __aenter__(self) -> Self:
@@ -131,6 +139,7 @@ class Core:
         await self.committer.run(lambda cluster: network_commands.predefined(cluster, self.clock.now()))
         self._authority = self._make_authority(self.snapshot().settings.fleet_id)
         self._children.start("loop", self.loop.run, restart=True)
+        self._children.start("trial", lambda: self._trial.run(self.clock), restart=True)
         self._children.start("alarm", self._alarm.run, restart=True)
         self._children.start("heartbeats", self.heartbeats.run, restart=True)
         return self
@@ -146,6 +155,12 @@ class Core:
     def authority(self) -> Authority:
         assert self._authority is not None, "the controller has not started"
         return self._authority
+
+    async def _order(self, decide: Decide) -> Plan:
+        """Commit what a person, or a host that joins, asks for. Raises Unavailable while this release is on
+        trial: nothing is acknowledged that a way back would lose."""
+        self._trial.check()
+        return await self.committer.run(decide)
 
     def world(self) -> World:
         """What hosts say, now."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -204,6 +204,20 @@ def secret_of(token: str, authority: Authority) -> str:
 def fingerprint(certificate_pem: bytes) -> str:
     """SHA-256 of the leaf's DER, hex."""
     return x509.load_pem_x509_certificate(certificate_pem).fingerprint(hashes.SHA256()).hex()
+
+
+def identity_of(certificate_pem: str, signed: str, proof: str) -> str:
+    """Fingerprint of a host's certificate, whose key has signed that text (`proof`: ECDSA with SHA-256, in
+    base64). Also of one that has expired. Raises Unauthenticated."""
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+        public = certificate.public_key()
+        if not isinstance(public, ec.EllipticCurvePublicKey):
+            raise ValueError("another kind of key")
+        public.verify(base64.b64decode(proof, validate=True), signed.encode(), ec.ECDSA(hashes.SHA256()))
+    except (ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise Unauthenticated("this host does not prove that it has the key of its certificate") from error
+    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def _ca_name(fleet_id: str) -> str:

@@ -16,8 +16,8 @@ class Restoring(Core):
     """`controller.controller.Controller` is one."""
 
     async def _command(self, decide: Decide) -> Plan:
-        """Raises WrongState while the fleet is being restored."""
-        return await self.committer.run(lambda cluster: decide(recovery.settled(cluster)))
+        """Raises WrongState while the fleet is being restored, and as `_order`."""
+        return await self._order(lambda cluster: decide(recovery.settled(cluster)))
 
     def recovery(self) -> RecoveryInfo:
         cluster = self.snapshot()
@@ -25,13 +25,13 @@ class Restoring(Core):
 
     async def admit_host(self, ref: str) -> HostInfo:
         found, now = self.knocks.find(ref, self.snapshot().hosts), self.clock.now()
-        await self.committer.run(lambda c: recovery.plan_admit(c, *found, now))
+        await self._order(lambda c: recovery.plan_admit(c, *found, now))
         cluster = self.snapshot()
         host = cluster.hosts[found.knock.id]
         return queries.host_info(cluster, host, self.world(), connected=self.sessions.connected(host.id))
 
     async def settle(self) -> None:
-        await self.committer.run(lambda c: recovery.plan_settle(c, self.clock.now()))
+        await self._order(lambda c: recovery.plan_settle(c, self.clock.now()))
 
     def backup(self) -> AsyncIterator[bytes]:
         epoch, address = self.committer.epoch, self.options.advertise

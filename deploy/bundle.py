@@ -1,10 +1,10 @@
 """Bundles: one file with all of flota that a host needs to run it, made on the operator's machine.
 
 A bundle holds this very flota, as it runs here (from a clone or installed), and its dependencies for the
-host's Python, machine and C library, in the versions of `requirements.lock`. The host needs neither the
-internet nor pip. Invariant: a release's name says its content: version, dash, twelve digits of a digest of
-flota's own files, the lock among them; it is the same for all targets. What is in the cache under a bundle's
-name is whole.
+host's Python, machine and C library: files whose digests are in `requirements.lock`. The host needs neither
+the internet nor pip. Invariant: a release's name says its content: version, dash, twelve digits of a digest
+of flota's own files, the lock among them; it is the same for all targets. What is in the cache under a
+bundle's name is whole.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _download(target: Target, folder: Path) -> None:
     words = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--quiet"]
     words += ["--no-deps", "--only-binary=:all:", "--implementation=cp", f"--python-version={target.python}"]
     words += [f"--platform={name}_{target.machine}" for name in PLATFORMS[target.libc]]
-    words += ["--requirement", str(LOCK), "--dest", str(folder)]
+    words += ["--require-hashes", "--requirement", str(LOCK), "--dest", str(folder)]
     try:
         done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=DOWNLOAD_DEADLINE)
     except subprocess.TimeoutExpired as error:
@@ -168,6 +168,11 @@ def _why(target: Target, said: str) -> FlotaError:
     if "No module named pip" in said:
         hint = "Install it: `python3 -m ensurepip`, or your distribution's python3-pip"
         return Unsupported(f"a bundle is made by pip, which {sys.executable} lacks", hint=hint)
+    if "DO NOT MATCH THE HASHES" in said:
+        names = ", ".join(re.findall(r"^ +(\S+==\S+|\S+) from ", said, re.MULTILINE)[:3]) or "a dependency"
+        return Damaged(
+            f"{names} of the index is not the file that flota was made with", hint="Use another index"
+        )
     if "No space left" in said:
         return Exhausted("no room for the dependencies", hint="Make room, or set XDG_CACHE_HOME")
     if "No matching distribution" in words and "connection" not in said.lower():

@@ -32,7 +32,9 @@ class Invitation(Struct):
 class FleetPort(Protocol):
     async def view(self) -> FleetView: ...
 
-    async def invite(self) -> Invitation: ...
+    async def invite(self, replaces: str = "") -> Invitation:
+        """`replaces`: id of the host whose place it takes."""
+        ...
 
     async def remove(self, ref: str) -> None:
         """Forget a host."""
@@ -63,8 +65,9 @@ class FleetOverTransport:
         nodes = await self._json("node", "ls")
         return FleetView(fleet_id=str(info.get("fleet_id", "")), nodes=tuple(map(node_of, nodes)))
 
-    async def invite(self) -> Invitation:
-        return invitation(await self._said("token", "create", "--once", "--ttl", "10m"), self._to.host)
+    async def invite(self, replaces: str = "") -> Invitation:
+        words = ("token", "create", "--once", "--ttl", "10m", *(("--replace", replaces) if replaces else ()))
+        return invitation(await self._said(*words), self._to.host)
 
     async def remove(self, ref: str) -> None:
         await self._said("node", "rm", "--force", "--", ref)

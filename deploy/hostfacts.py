@@ -82,6 +82,8 @@ class Facts(Struct):
     """/opt/flota: ours, foreign; empty: there is none."""
     release: str = ""
     """The one that is current; empty: none that is whole."""
+    pinned: Mapping[str, str] = {}
+    """Daemon → release that it is started from; one that is missing is started from `release`."""
     command: str = ""
     """/usr/local/bin/flota: ours, foreign; empty: there is none."""
     member: Membership | None = None
@@ -141,6 +143,7 @@ def parse(said: bytes, *, host: str, asked_at: float, answered_at: float) -> Fac
         files=frozenset(filter(_TEXT.match, values.get("file", []))),
         opt=one.among("opt", "ours", "foreign"),
         release=one.word("release"),
+        pinned=_pinned(values.get("pinned", [])),
         command=one.among("command", "ours", "foreign"),
         member=_member(values.get("member", [])),
         controls=_id(one.text("controls")),
@@ -221,6 +224,11 @@ def _address(value: str) -> Address | None:
     except ValueError:
         return None
     return Address(link=parts[0], address=parts[1], mtu=int(parts[2]) if _NUMBER.match(parts[2]) else 0)
+
+
+def _pinned(values: list[str]) -> dict[str, str]:
+    pairs = (value.partition(" ") for value in values)
+    return {name: to for name, _, to in pairs if name in ("agent", "controller") and _WORD.match(to)}
 
 
 def _member(values: list[str]) -> Membership | None:

@@ -149,6 +149,9 @@ ours() {
     else say opt foreign; fi
   fi
   [ -x "$root/current/bin/python" ] && say release "$(basename "$(readlink "$root/current")")"
+  for name in agent controller; do
+    [ -x "$root/$name/bin/python" ] && say pinned "$name $(basename "$(readlink "$root/$name")")"
+  done
   command=/usr/local/bin/flota
   if [ -L "$command" ] && case $(readlink "$command") in "$root"/*) true ;; *) false ;; esac
   then say command ours

@@ -37,12 +37,12 @@ class HostReleases:
         await self._to.put(Path(bundle.path), releases.incoming(name), 0o600)
         return await self._run(releases.install(name, bundle.sha256, python=self._python))
 
-    async def switch(self, release: str) -> Installed:
-        """It is the current one from now on."""
-        return await self._run(releases.switch(release, python=self._python))
+    async def switch(self, release: str, daemons: Sequence[str]) -> Installed:
+        """These are started from it from now on."""
+        return await self._run(releases.switch(release, daemons, python=self._python))
 
-    async def prune(self) -> Installed:
-        return await self._run(releases.prune(python=self._python))
+    async def prune(self, daemons: Sequence[str]) -> Installed:
+        return await self._run(releases.prune(daemons, python=self._python))
 
     async def _run(self, words: Sequence[str]) -> Installed:
         script = await asyncio.to_thread(self._source.installer)

@@ -1,10 +1,13 @@
-"""Runs on a host, by whatever Python it has: unpacks releases of flota, makes one of them the current one,
+"""Runs on a host, by whatever Python it has: unpacks releases of flota, has its daemons run one of them,
 tells what is there. Standard library alone, and syntax of old Pythons too, so that one says that it is too
 old.
 
     python3 - VERB --root /opt/flota … <installer.py        one line of JSON on standard output
 
-Invariant: what has its name under `releases/` is whole and on the disk; `current` is changed by one rename; a
+Each daemon has a link of its own to its release, and one to that before: `agent`, `agent.previous`, and so
+on. `current` and `previous`, the command's, go with the agent's. Older hosts have the latter two alone.
+
+Invariant: what has its name under `releases/` is whole and on the disk; a link is changed by one rename; a
 release that a process runs from is never removed. Whatever ends this, the next run goes on from there.
 """
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
 LEAST = (3, 11)
+DAEMONS = ("agent", "controller")
+LINKS = ("current", "previous", *(link for name in DAEMONS for link in (name, name + ".previous")))
 HERE = "{}.{}".format(*sys.version_info[:2])
 SPARE = 64 << 20
 """Bytes of the disk that are left to others."""
@@ -55,7 +60,7 @@ class Place:
         return os.path.join(self.releases, name)
 
     def points(self, link: str) -> str:
-        """The release that `current` or `previous` means; empty: none."""
+        """The release that a link means; empty: none."""
         try:
             return os.path.basename(os.readlink(os.path.join(self.root, link)))
         except OSError:
@@ -68,6 +73,11 @@ class Place:
         os.symlink(os.path.join("releases", name), path + ".new")
         os.rename(path + ".new", path)
         _sync(self.root)
+
+    def pins(self) -> "dict[str, dict[str, str]]":
+        """Of the daemons that have a link."""
+        both = {name: (self.points(name), self.points(name + ".previous")) for name in DAEMONS}
+        return {name: {"now": now, "before": before} for name, (now, before) in both.items() if now}
 
     def names(self) -> "list[str]":
         try:
@@ -97,6 +107,8 @@ def facts(place: Place, release: str = "") -> "dict[str, object]":
     return {
         "current": place.points("current"),
         "previous": place.points("previous"),
+        "pins": place.pins(),
+        "aim": read_json(os.path.join(place.root, "upgrade.json")) or None,
         "releases": sorted(name for name in made if made[name]),
         "protocols": {name: made[name].get("protocol", 0) for name in made if made[name]},
         "running": sorted(running(place)),
@@ -106,8 +118,13 @@ def facts(place: Place, release: str = "") -> "dict[str, object]":
 
 
 def manifest(folder: str) -> "dict[str, Any]":
+    return read_json(os.path.join(folder, "release.json"))
+
+
+def read_json(path: str) -> "dict[str, Any]":
+    """Empty where there is nothing that can be read."""
     try:
-        with open(os.path.join(folder, "release.json")) as file:
+        with open(path) as file:
             found = json.load(file)
     except (OSError, ValueError):
         return {}
@@ -266,26 +283,37 @@ def sync_all(folder: str) -> None:
         os.close(fd)
 
 
-def switch(place: Place, name: str, command: str) -> None:
-    """Make it the current release; what was so before is the way back. `command`: where `flota` is to be
-    found by everybody; one that is somebody else's stays."""
+def switch(place: Place, name: str, command: str, daemons: "list[str]") -> None:
+    """Have these daemons run that release, from their next start on; what they ran is the way back.
+    `command`: where `flota` is to be found by everybody; one that is somebody else's stays."""
     if not fits(place, name):
         raise Refused("not_found", f"release {name} is not on this host")
     os.chmod(place.root, 0o755)  # noqa: S103 - `put` may have made it, for root alone
-    before = place.points("current")
-    if before != name:
-        if before:
-            place.point("previous", before)
-        place.point("current", name)
+    ways = [(daemon, daemon + ".previous") for daemon in daemons]
+    for link, back in [*ways, *([("current", "previous")] if "agent" in daemons else [])]:
+        before = place.points(link)
+        if not before:
+            before, older = place.points("current"), place.points("previous")
+            if older:
+                place.point(back, older)
+        if before and before != name:
+            place.point(back, before)
+        if place.points(link) != name:
+            place.point(link, name)
     ours = os.path.join(place.root, "current", "bin", "flota")
     if command and not os.path.lexists(command):
         os.makedirs(os.path.dirname(command), mode=0o755, exist_ok=True)
         os.symlink(ours, command)
 
 
-def prune(place: Place) -> None:
-    """All but the current release, the one before and those that still run."""
-    kept = {place.points("current"), place.points("previous")} | running(place)
+def prune(place: Place, daemons: "list[str]") -> None:
+    """All but what a link means and what still runs. The host has these daemons: the links of another, which
+    it had once, go."""
+    for daemon in set(DAEMONS) - set(daemons or DAEMONS):
+        for link in (daemon, daemon + ".previous"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(place.root, link))
+    kept = {place.points(link) for link in LINKS} | running(place)
     for name in os.listdir(place.releases):
         if name not in kept:
             shutil.rmtree(os.path.join(place.releases, name), ignore_errors=True)
@@ -332,9 +360,9 @@ def act(words: argparse.Namespace) -> "dict[str, object]":
         if words.verb == "install":
             name = install(place, words.archive, words.sha256)
         elif words.verb == "switch":
-            switch(place, name, words.command)
+            switch(place, name, words.command, words.daemons.split(",") if words.daemons else list(DAEMONS))
         elif words.verb == "prune":
-            prune(place)
+            prune(place, words.daemons.split(",") if words.daemons else [])
         elif words.verb == "remove":
             remove(place, words.command)
             return {}
@@ -344,7 +372,7 @@ def act(words: argparse.Namespace) -> "dict[str, object]":
 def main(argv: "list[str]") -> int:
     parser = argparse.ArgumentParser(prog="flota installer")
     parser.add_argument("verb", choices=("facts", "prepare", "install", "switch", "prune", "remove"))
-    for option in ("--root", "--release", "--archive", "--sha256", "--command"):
+    for option in ("--root", "--release", "--archive", "--sha256", "--command", "--daemons"):
         parser.add_argument(option, default="")
     words = parser.parse_args(argv)
     os.umask(0o022)

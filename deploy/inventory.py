@@ -56,6 +56,8 @@ class HostWish(Struct):
     """Where its peers reach it; empty: the address that leads to the controller."""
     labels: Mapping[str, str] = {}
     controller: bool = False
+    replace: bool = False
+    """It takes the place of the host that the fleet knows by its name."""
 
 
 class InventoryHost(Struct):

@@ -278,7 +278,10 @@ class _Run:
         await checked(self._to, words, timeout=PACKAGES_DEADLINE, what=step.what)
 
     async def _release(self) -> None:
-        await install_release(self._to, await self._python(), self._facts, self._source)
+        found = {step.kind for step in self._plan.steps}
+        await install_release(
+            self._to, await self._python(), self._facts, self._source, controls=Kind.UP in found
+        )
 
     async def _python(self) -> str:
         """The host's own, also one that came a step ago."""
@@ -294,7 +297,7 @@ class _Run:
         return found.path
 
     async def _join(self, step: Step) -> None:
-        invitation = await self._fleet.invite()
+        invitation = await self._fleet.invite(self._plan.replaces)
         (argv,) = step.commands
         words = changing([*argv[:-1], invitation.address])
         await checked(
@@ -324,11 +327,14 @@ class _Run:
         )
 
 
-async def install_release(to: Transport, python: str, facts: Facts, source: BundleSource) -> str:
-    """Make our release the host's current one. Its name. Does nothing twice."""
+async def install_release(
+    to: Transport, python: str, facts: Facts, source: BundleSource, *, controls: bool
+) -> str:
+    """Have the host's daemons run our release. Its name. `controls`: a controller is one of them. Does
+    nothing twice."""
     at = HostReleases(to, python, source)
     await at.ship(facts)
-    await at.switch(source.release)
+    await at.switch(source.release, ("agent", "controller") if controls else ("agent",))
     return source.release
 
 

@@ -5,7 +5,7 @@ The installer (`deploy.installer`) comes by standard input: nothing of flota nee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -32,13 +32,33 @@ class Manifest(Struct):
     """Bytes on a disk."""
 
 
+class Pin(Struct):
+    """The release that a daemon is started from, and the one before: its way back. Empty: none."""
+
+    now: str = ""
+    before: str = ""
+
+
+class Aim(Struct):
+    """Of a run that was cut: where it was going. `upgrade.json` on a host, from first change to end."""
+
+    release: str
+    back: bool = False
+    """It was a rollback."""
+    before: Mapping[str, str] = {}
+    """Daemon → what it was started from, before the first attempt."""
+
+
 class Installed(Struct):
     """What of flota is on a host."""
 
     current: str = ""
     """The release that is run by `flota` there; empty: none."""
     previous: str = ""
-    """The one before: the way back."""
+    """The one before."""
+    pins: Mapping[str, Pin] = {}
+    """By daemon. A host of before there were pins has none: both are started from the current release."""
+    aim: Aim | None = None
     releases: tuple[str, ...] = ()
     running: tuple[str, ...] = ()
     """Releases that processes run from."""
@@ -48,6 +68,9 @@ class Installed(Struct):
     """Bytes."""
     protocols: Mapping[str, int] = {}
     """Of those releases."""
+
+    def pin(self, daemon: str) -> Pin:
+        return self.pins.get(daemon) or Pin(now=self.current, before=self.previous)
 
 
 class _Refusal(Struct):
@@ -76,20 +99,26 @@ def incoming(release: str, *, root: str = ROOT) -> str:
 
 
 def install(release: str, sha256: str, *, root: str = ROOT, python: str = "python3") -> tuple[str, ...]:
-    """Unpack what was put there, which is gone then. The current release stays what it is."""
+    """Unpack what was put there, which is gone then. Nothing is started from it."""
     return _words("install", root, python, archive=incoming(release, root=root), sha256=sha256)
 
 
 def switch(
-    release: str, *, root: str = ROOT, command: str = COMMAND, python: str = "python3"
+    release: str,
+    daemons: Sequence[str],
+    *,
+    root: str = ROOT,
+    command: str = COMMAND,
+    python: str = "python3",
 ) -> tuple[str, ...]:
-    """It is the current one from now on, for what is started from now on."""
-    return _words("switch", root, python, release=release, command=command)
+    """These daemons are started from it from now on; the command goes with the agent."""
+    return _words("switch", root, python, release=release, command=command, daemons=",".join(daemons))
 
 
-def prune(*, root: str = ROOT, python: str = "python3") -> tuple[str, ...]:
-    """Give back the room of releases that are neither the current one nor the one before, nor run."""
-    return _words("prune", root, python)
+def prune(daemons: Sequence[str], *, root: str = ROOT, python: str = "python3") -> tuple[str, ...]:
+    """Give back the room of releases that are none of these daemons', now or before, nor run. `daemons`: all
+    that the host has."""
+    return _words("prune", root, python, daemons=",".join(daemons))
 
 
 def remove(*, root: str = ROOT, command: str = COMMAND, python: str = "python3") -> tuple[str, ...]:

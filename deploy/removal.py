@@ -2,7 +2,7 @@
 done.
 
 Invariant: nothing is taken from the host before what it carries is elsewhere, or was given up by `force`;
-packages stay unless asked for.
+volumes and packages stay unless asked for.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from deploy.roster import KnownHost
 from deploy.software import RECORD, recorded, removal
 from deploy.steps import FLOTA, ROOT, FleetView, Node
 from deploy.transport import Transport, checked
-from model.errors import DeadlineExceeded, InUse, NotFound, WrongState
+from model.errors import DeadlineExceeded, InUse, NotFound, Unsupported, WrongState
 from model.ids import short
 from model.spec import Struct
 
+VOLUMES = "/var/lib/flota/agent/volumes"
+KEEP = "--keep-volumes"
 PURGE_DEADLINE, PACKAGES_DEADLINE, PROBE_DEADLINE = 300.0, 600.0, 30.0
 
 
@@ -34,6 +36,8 @@ class Removed(Struct):
     """That were installed for flota, and are there still."""
     ended: bool = False
     """It was the controller: there is no fleet any more."""
+    volumes: tuple[str, ...] = ()
+    """That are in `VOLUMES` there still."""
 
 
 class Wishes(Struct):
@@ -43,6 +47,8 @@ class Wishes(Struct):
     """Give up its containers."""
     packages: bool = False
     """Also the packages that were installed for flota."""
+    volumes: bool = False
+    """Also its volumes."""
     drain_timeout: float = 120.0
 
 
@@ -60,16 +66,35 @@ async def remove(
         view = await fleet.view()
         node = _node(to.host, facts, view, known)
         name = node.name if node is not None else known.name if known is not None else ""
+        if facts.release and not wishes.volumes:
+            await _may_keep(to)
         if facts.controls:
             _may_end(to.host, view, wishes)
         elif node is not None:
             await _drained(to.host, node, fleet, wishes, report)
         packages = await _emptied(to, facts, source, wishes, report)
+        left = () if wishes.volumes else await volumes(to)
         if node is not None and not facts.controls:
             report(to.host, "working", f"the fleet forgets {node.name}")
             await fleet.remove(node.id)
         report(to.host, "removed", f"{name} is no member any more")
-        return Removed(name=name, packages=packages, ended=bool(facts.controls))
+        return Removed(name=name, packages=packages, ended=bool(facts.controls), volumes=left)
+
+
+async def volumes(to: Transport) -> tuple[str, ...]:
+    """Names of a host's volumes."""
+    done = await to.run(["ls", VOLUMES], timeout=PROBE_DEADLINE)
+    return tuple(sorted(done.text.split())) if not done.code else ()
+
+
+async def _may_keep(to: Transport) -> None:
+    """Raises Unsupported for a flota of before volumes could be kept, on a host that has some."""
+    said = await to.run([FLOTA, "down", "--help"], timeout=PROBE_DEADLINE)
+    if KEEP not in said.text and (found := await volumes(to)):
+        raise Unsupported(
+            f"{to.host}: its flota would remove its {len(found)} volumes too ({', '.join(found[:5])})",
+            hint="First: flota host upgrade; or give them up with --volumes",
+        )
 
 
 def _node(host: str, facts: Facts, view: FleetView, known: KnownHost | None) -> Node | None:
@@ -143,7 +168,8 @@ async def _emptied(
     packages = recorded((await to.run(["cat", RECORD], timeout=PROBE_DEADLINE)).text)
     if facts.release:
         report(to.host, "working", "containers, networks and state are removed")
-        words = changing([FLOTA, "down", "--purge"])
+        keeps = [] if wishes.volumes or not await volumes(to) else [KEEP]
+        words = changing([FLOTA, "down", "--purge", *keeps])
         await checked(to, words, timeout=PURGE_DEADLINE, what="`flota down --purge`")
     python = facts.python(PYTHON)
     if facts.opt == "ours" and python is not None:

@@ -53,10 +53,12 @@ def _mtus(hosts: Sequence[Seen]) -> Iterator[tuple[str, Finding]]:
 
 def _releases(hosts: Sequence[Seen], controller: str) -> Iterator[tuple[str, Finding]]:
     for host in hosts:
-        current = host.facts.release
-        if host.agent and current and host.agent != current:
-            words = f"its agent runs {host.agent}, the current release there is {current}"
-            yield host.name, warning(words, f"Finish it: flota host upgrade {host.name}")
+        its = controller if host.facts.controls and "controller" in host.facts.running else ""
+        for daemon, runs in (("agent", host.agent), ("controller", its)):
+            pinned = host.facts.pinned.get(daemon, host.facts.release)
+            if runs and pinned and runs != pinned:
+                words = f"its {daemon} runs {runs}, and is started from {pinned} the next time"
+                yield host.name, warning(words, f"Finish it: flota host upgrade {host.name}")
     others = sorted(host.name for host in hosts if controller and host.agent and host.agent != controller)
     if others:
         words = f"the controller runs {controller}, the agents of {', '.join(others[:5])} another release"

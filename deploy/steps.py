@@ -83,6 +83,8 @@ class Plan(Struct):
     findings: tuple[Finding, ...] = ()
     settled: str = ""
     """Why nothing is to be done; empty: something is."""
+    replaces: str = ""
+    """Id of the host whose record it takes over."""
 
     @property
     def fatal(self) -> tuple[Finding, ...]:
@@ -110,8 +112,12 @@ def plan(
     found = (*found, *software.findings, *_python(facts, software))
     if any(one.level is Level.FATAL for one in found):
         return Plan(name=name, findings=found)
+    same = fleet.node(name) if fleet and not facts.member and not facts.controls else None
     return Plan(
-        name=name, findings=found, steps=tuple(_steps(facts, wish, software, name, controller, release))
+        name=name,
+        findings=found,
+        steps=tuple(_steps(facts, wish, software, name, controller, release)),
+        replaces=same.id if same is not None else "",
     )
 
 
@@ -150,10 +156,12 @@ def _belonging(facts: Facts, wish: HostWish, fleet: FleetView | None, name: str)
         yield fatal("its fleet has removed it, and it has not left", leave)
     elif not facts.member and fleet is not None and not facts.controls:
         node = fleet.node(name)
-        if node is not None and node.state != "joining":
+        # one that never came was added by a run that was cut
+        if node is not None and node.state != "joining" and (node.state == "ready" or not wish.replace):
             yield fatal(
                 f"a node named {name} is in the fleet ({node.state})",
-                f"Give this host another name (--name), or remove that one: flota node rm {name}",
+                "Give this host another name (--name); if it is that one, installed anew, say --replace, "
+                f"or remove that one: flota node rm {name}",
             )
     if not NAME.match(name) or name in NO_NAMES:
         yield fatal(f"its host name {name[:60]!r} is no name for it in the fleet", "Give it one with --name")
@@ -199,13 +207,13 @@ def _membership(facts: Facts, wish: HostWish, name: str, controller: str) -> Ite
             kind=Kind.UP,
             what="start controller and agent" if facts.controls else "found the fleet: controller and agent",
             why="they don't all run" if facts.controls else "it is to be the controller",
-            commands=((FLOTA, "up", *words, *labels),),
+            commands=((FLOTA, "up", *words, *labels, *(("--replace",) if wish.replace else ())),),
         )
     elif facts.member is None:
         yield Step(
             kind=Kind.JOIN,
             what=f"join the fleet{f' at {controller}' if controller else ''} as {name}",
-            why="it is no member",
+            why="it takes that one's place" if wish.replace else "it is no member",
             commands=((FLOTA, "join", *words, *labels, "-", controller or "ADDRESS:PORT"),),
         )
     elif "agent" not in facts.running:

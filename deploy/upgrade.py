@@ -25,7 +25,7 @@ from deploy.inventory import Target
 from deploy.provision import Report, look
 from deploy.roster import KnownHost
 from deploy.transport import Transport, checked
-from deploy.upgradeplan import Fleet, HostNow, Move, UpgradePlan, Wanted, rollback, upgrade
+from deploy.upgradeplan import Daemon, Fleet, HostNow, Move, UpgradePlan, Wanted, aim, rollback, upgrade
 from model.errors import CommandFailed, DeadlineExceeded, FlotaError, Unavailable, Unsupported, WrongState
 from model.spec import Struct
 from model.wire import OLDEST
@@ -132,7 +132,11 @@ class Upgrader:
             if not back:
                 await self._ship(plan)
                 await self._keep_copy(plan)
-            return Run(plan=plan, moved=await self._move_all(plan.moves))
+            await self._begin(plan, back=back)
+            moved = await self._move_all(plan.moves)
+            if all(one.back or not one.error for one in moved):
+                await self._end()
+            return Run(plan=plan, moved=moved)
 
     # -- before ------------------------------------------------------------------------------------
     async def _look_at(
@@ -202,12 +206,31 @@ class Upgrader:
 
         await together(one(name) for name in dict.fromkeys(move.name for move in plan.moves))
 
+    async def _begin(self, plan: UpgradePlan, *, back: bool) -> None:
+        """Hosts know where this goes before the first one is changed: the run may be cut."""
+
+        async def one(name: str, release: str) -> None:
+            host = self._hosts[name]
+            words = hostdaemons.begin(aim(host.now, release, back=back))
+            await checked(host.to, changing(words), timeout=WORDS_DEADLINE, what="noting what is to come")
+
+        await together(one(name, to) for name, to in {move.name: move.after for move in plan.moves}.items())
+
+    async def _end(self) -> None:
+        """What stands on hosts says all again."""
+
+        async def one(host: _Host) -> None:
+            with contextlib.suppress(FlotaError):  # a note that stays says where all are already
+                await host.to.run(changing(hostdaemons.end()), timeout=WORDS_DEADLINE)
+
+        await together(one(host) for host in self._hosts.values())
+
     async def _keep_copy(self, plan: UpgradePlan) -> None:
         """A controller that runs the release already needs no more the copy of a run that was cut."""
         moving = {move.name for move in plan.moves if move.daemon == "controller"}
         for name, host in self._hosts.items():
             if host.now.controller and name not in moving:
-                await self._copy_kept(host, host.now.installed.previous)
+                await self._copy_kept(host, host.now.installed.pin("controller").before)
 
     async def _copy_kept(self, host: _Host, release: str) -> None:
         words = hostdaemons.upgraded(release)
@@ -225,7 +248,8 @@ class Upgrader:
             waiting = waiting[len(turn) :]
         for name in dict.fromkeys(one.move.name for one in done if not one.error):
             with contextlib.suppress(FlotaError):  # room that is not given back now is so by the next upgrade
-                await self._hosts[name].at.prune()
+                host = self._hosts[name]
+                await host.at.prune(_daemons(host.now))
         return tuple(done)
 
     async def _moved(self, move: Move) -> Moved:
@@ -245,7 +269,7 @@ class Upgrader:
 
     async def _go(self, host: _Host, move: Move) -> None:
         forwards = move.daemon == "controller" and move.after == self._source.release
-        await host.at.switch(move.after)
+        await host.at.switch(move.after, (move.daemon,))
         await self._restart(host, move, copy_for=move.after if forwards else "")
         await self._ready(host, move, move.after)
         if move.daemon == "controller":
@@ -271,11 +295,6 @@ class Upgrader:
             self._report(move.name, "failed", words)
             return Moved(move=move, error=f"{words}. {by_hand}")
         words = f"{error.message}. It is back on {move.before}{store}; hosts after it were not touched"
-        if move.daemon == "agent" and host.now.controller and self._source.release == move.after:
-            words += (
-                f". The controller there runs {move.after} until its next start, which is by {move.before}: "
-                "run this again, or go back with --rollback --all, before that host is started again"
-            )
         self._report(move.name, "failed", words)
         return Moved(move=move, error=words, back=True)
 
@@ -291,12 +310,20 @@ class Upgrader:
         done = await checked(
             host.to, changing(words), timeout=RESTART_DEADLINE, what="putting the store back"
         )
-        older = "put back" in done.text
-        await self._start_again(host, move, older=older)
+        older = hostdaemons.PUT_BACK in done.text
+        try:
+            await self._start_again(host, move, older=older)
+        except FlotaError as error:
+            if hostdaemons.TAKEN not in done.text:
+                raise
+            await host.at.switch(move.after, (move.daemon,))
+            await self._restart(host, move)
+            words_ = f"{move.after} has taken commands, and {move.before} can't read what they stored"
+            raise WrongState(f"{words_} ({error.message}); {move.after} is started again") from error
         return ", with the store as it was before" if older else ""
 
     async def _start_again(self, host: _Host, move: Move, *, older: bool = False) -> None:
-        await host.at.switch(move.before)
+        await host.at.switch(move.before, (move.daemon,))
         if older:
             words = changing(hostdaemons.in_place())
             await checked(host.to, words, timeout=RESTART_DEADLINE, what="restoring the store")
@@ -361,6 +388,10 @@ class Upgrader:
             return await self._watch.processes(name)
         except FlotaError:
             return {}  # no controller: nobody to compare with
+
+
+def _daemons(now: HostNow) -> tuple[Daemon, ...]:
+    return ("agent", "controller") if now.controller else ("agent",)
 
 
 def _changed(before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:

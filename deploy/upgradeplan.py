@@ -1,7 +1,8 @@
 """Which daemons are moved to which release, in which order, and what speaks against it. Pure.
 
 Invariant: a controller is never older than its agents: it moves first forwards, last backwards. What a host
-runs counts, not only what is current there, so that a run which was cut is continued by the next.
+runs counts, not only what is to be started there, so that a run which was cut is continued by the next; the
+direction of a rollback that was cut is what the hosts have noted, whoever runs or not.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from deploy.findings import Finding, Level, fatal, note, warning
-from deploy.releases import Installed
+from deploy.releases import Aim, Installed
 from model.spec import Struct
 
 Daemon = Literal["controller", "agent"]
@@ -92,12 +93,15 @@ def rollback(hosts: Sequence[HostNow], fleet: Fleet) -> UpgradePlan:
     found: list[Finding] = []
     moves: list[Move] = []
     head = next((host for host in hosts if host.controller), None)
-    goal = _before(head, fleet) if head is not None else ""
+    goal = _before(head, "controller", fleet) if head is not None else ""
     for host in sorted(hosts, key=lambda h: (h.controller, h.name)):
-        back = goal if goal and goal == host.installed.current else _before(host, fleet)
+        now = host.installed.pin("agent").now
+        back = goal if goal and goal == now else _before(host, "agent", fleet)
         if not back:
-            found.append(fatal(f"{host.name} has no release before {host.installed.current or 'its own'}"))
+            found.append(fatal(f"{host.name} has no release before {now or 'its own'}"))
             continue
+        if back == now and not fleet.controller and _going_back(host):
+            continue  # it was ready before its controller was stopped, which can't tell now
         moves += _agent(host, back, "it goes back before its controller")
     if head is not None and goal:
         moves += _controller(head, fleet, goal)
@@ -106,12 +110,28 @@ def rollback(hosts: Sequence[HostNow], fleet: Fleet) -> UpgradePlan:
     return _made(hosts, moves, found)
 
 
-def _before(host: HostNow, fleet: Fleet) -> str:
+def _before(host: HostNow, daemon: Daemon, fleet: Fleet) -> str:
     """The release that it is to go back to, or has gone back to from that of the controller."""
-    now = host.installed
-    return (
-        now.current if fleet.controller and fleet.controller == now.previous != now.current else now.previous
-    )
+    pin, aim = host.installed.pin(daemon), host.installed.aim
+    if aim is not None:
+        noted = aim.release if aim.back else aim.before.get(daemon, "")
+        if noted in host.installed.releases:
+            return noted
+    back_already = fleet.controller and fleet.controller == pin.before != pin.now
+    return pin.now if back_already else pin.before
+
+
+def _going_back(host: HostNow) -> bool:
+    return host.installed.aim is not None and host.installed.aim.back
+
+
+def aim(host: HostNow, release: str, *, back: bool) -> Aim:
+    """What is noted on a host before its first change; one that goes on keeps what it began from."""
+    known = host.installed.aim
+    if known is not None and (known.release, known.back) == (release, back):
+        return known
+    daemons: tuple[Daemon, ...] = ("agent", "controller")
+    return Aim(release=release, back=back, before={d: host.installed.pin(d).now for d in daemons})
 
 
 def _forwards(head: HostNow, fleet: Fleet, goal: str) -> Iterator[Finding]:
@@ -121,10 +141,13 @@ def _forwards(head: HostNow, fleet: Fleet, goal: str) -> Iterator[Finding]:
         yield fatal(words, "It is back already; forwards: flota host upgrade --all")
 
 
-def way_back(host: HostNow, wanted: str) -> str:
-    """The release to return to when `wanted` does not run; empty: there is none."""
-    now = host.installed
-    return now.previous if now.current == wanted else now.current
+def way_back(host: HostNow, daemon: Daemon, wanted: str, runs: str) -> str:
+    """The release to return to when `wanted` does not run: what `runs` now, if it is known. Empty: there is
+    none."""
+    if runs != wanted and runs in host.installed.releases:
+        return runs
+    pin = host.installed.pin(daemon)
+    return pin.before if pin.now == wanted else pin.now
 
 
 def _made(hosts: Sequence[HostNow], moves: Sequence[Move], found: Sequence[Finding]) -> UpgradePlan:
@@ -136,27 +159,28 @@ def _made(hosts: Sequence[HostNow], moves: Sequence[Move], found: Sequence[Findi
 
 
 def _controller(host: HostNow, fleet: Fleet, wanted: str) -> Iterator[Move]:
-    if fleet.controller != wanted or host.installed.current != wanted:
+    if fleet.controller != wanted or host.installed.pin("controller").now != wanted:
         yield Move(
             host=host.host,
             name=host.name,
             daemon="controller",
-            before=way_back(host, wanted),
+            before=way_back(host, "controller", wanted, fleet.controller),
             after=wanted,
             why="it speaks with agents of the release before",
         )
 
 
 def _agent(host: HostNow, wanted: str, why: str) -> Iterator[Move]:
-    if host.agent == wanted == host.installed.current and host.state == "ready":
+    pinned = host.installed.pin("agent").now
+    if host.agent == wanted == pinned and host.state == "ready":
         return
-    if host.agent == wanted == host.installed.current:
+    if host.agent == wanted == pinned:
         why = f"it is {host.state or 'unknown'}"
     yield Move(
         host=host.host,
         name=host.name,
         daemon="agent",
-        before=way_back(host, wanted),
+        before=way_back(host, "agent", wanted, host.agent),
         after=wanted,
         why=why,
     )
@@ -180,8 +204,13 @@ def _upgrade_findings(hosts: Sequence[HostNow], wanted: Wanted, *, ahead: bool) 
                 f"{host.name} was not made by `flota host add`: there is no release on it",
                 "Upgrade it as it was installed",
             )
-        elif not way_back(host, wanted.release):
+        elif not way_back(host, "agent", wanted.release, host.agent):
             yield warning(f"{host.name} has no release to go back to, should this one not run there")
+        if _going_back(host):
+            yield note(
+                f"a rollback of {host.name} was cut; this one goes forwards, to {wanted.release}",
+                "To go on with it: flota host upgrade --rollback --all",
+            )
         if host.state != "ready":
             yield note(f"{host.name} is {host.state or 'unknown'} now")
 

@@ -305,6 +305,8 @@ class CreateToken(Struct):
     """Seconds; 0: does not expire."""
     once: bool = False
     """One host joins by it."""
+    replaces: str = ""
+    """Name or id of a host whose place the one that joins takes; it is good once, for that name alone."""
 
 
 class CreateRegistryToken(Struct):
@@ -339,6 +341,10 @@ class JoinRequest(Struct):
     name: str
     address: str = ""
     labels: Mapping[str, str] = {}
+    certificate: str = ""
+    """PEM: of a host that was a member as `name` before."""
+    proof: str = ""
+    """Base64: `csr`, signed by the key of that certificate."""
 
 
 class JoinReply(Struct):

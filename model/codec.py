@@ -94,6 +94,11 @@ def to_plain(value: Any) -> Any:
     return _known(value)
 
 
+def sparing(value: Any) -> Any:
+    """As `to_plain`, without what is as by default: so that a peer of before a field understands it."""
+    return msgspec.to_builtins(value)
+
+
 def _known(value: Any) -> Any:
     """As msgspec.to_builtins, but keeps fields that equal their default."""
     if isinstance(value, msgspec.Struct):

@@ -224,6 +224,8 @@ class JoinToken(Struct):
     """0: never."""
     once: bool = False
     """It goes with the first host that joins by it."""
+    replaces: HostId = HostId("")
+    """The host whose record it is for; empty: a new one's."""
     role: Literal["host"] = "host"
     revision: Revision = 0
 

@@ -83,13 +83,15 @@ class Files:
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[Place]:
-        """Of a container that lives what it sees itself; else its root and what would be mounted there."""
+        """Of a container that lives what it sees itself; else its root and what would be mounted there. Also
+        the root of one that lives is borrowed: should it start again while this goes on, its old mount is
+        held to the end, and a new one beside it would write to the same layer."""
         self._rooted()
-        record, want = self._record(), self._want()
-        if record.live and record.created is not None:
-            yield Place(container=record.instance, name=self._name, pid=record.created.pid)
-            return
-        async with self._context.images.borrow_root(record.instance) as root:
+        async with self._context.images.borrow_root(self._record().instance) as root:
+            record, want = self._record(), self._want()
+            if record.live and record.created is not None:
+                yield Place(container=record.instance, name=self._name, pid=record.created.pid)
+                return
             yield Place(
                 container=record.instance,
                 name=self._name,

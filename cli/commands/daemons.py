@@ -114,15 +114,14 @@ def _with(*groups: tuple[F, ...]) -> Callable[[F], F]:
 
 @click.command()
 @_with(PLACES, AGENT, CONTROLLER, DRIVERS, LOG)
-def up(root: str, run_: str, **flags: Any) -> None:
+@click.option("--replace", is_flag=True, help="This host takes the place of the one of its name that is gone")
+def up(root: str, run_: str, replace: bool, **flags: Any) -> None:
     """Start a fleet on this host: a controller and an agent, nothing else needed."""
     _need_root()
     flags = _in_force(root, flags)
     _start_controller(root, run_, flags)
     if not os.path.exists(f"{root}/agent/enrollment.json"):
-        from api.client import Client
-
-        token = Client(f"unix://{run_}/flota.sock").call("POST", "/v1/tokens", body={"ttl": 600})["token"]
+        token = _own_token(f"unix://{run_}/flota.sock", flags["name"], replace)
         _enroll(root, token, f"127.0.0.1:{flags['port'] or PORT}", flags)
         remembered.store(root, flags)
     _start_agent(root, run_, flags)
@@ -140,18 +139,20 @@ def up(root: str, run_: str, **flags: Any) -> None:
 @click.argument("controller", metavar="ADDRESS:PORT")
 def join(root: str, run_: str, token: str, controller: str, **flags: Any) -> None:
     """Make this host a member of a fleet, by a token of `flota token create`; TOKEN `-`: from standard
-    input."""
+    input. One that is a member of that fleet gets a new certificate: its key says who it is."""
     _need_root()
-    from agent.join import parse_token
+    from pathlib import Path
+
+    from agent.join import known, parse_token
 
     if token == "-":  # noqa: S105 - no password
         token = sys.stdin.readline().strip()
     parse_token(token)
-    if os.path.exists(f"{root}/agent/enrollment.json"):
-        raise AlreadyExists(
-            "this host is a member of a fleet already", hint="Leave it with `flota down --purge`"
-        )
     flags = _in_force(root, flags)
+    before = known(Path(root) / "agent", token)
+    if before is not None:
+        flags["name"] = flags["name"] or before.name
+        keptdaemons.stop(root, run_, ("agent",), for_good=False)
     _enroll(root, token, joined(*parted(controller, PORT)), flags)
     remembered.store(root, flags)
     _start_agent(root, run_, flags)
@@ -160,23 +161,33 @@ def join(root: str, run_: str, token: str, controller: str, **flags: Any) -> Non
 
 @click.command()
 @_with(PLACES)
-@click.option("--purge", is_flag=True, help="Remove all containers, networks, images and state of this host")
+@click.option(
+    "--purge", is_flag=True, help="Remove all containers, networks, images, volumes and state of this host"
+)
+@click.option(
+    "--keep-volumes", is_flag=True, help="Purge all but volumes; a later agent here finds them again"
+)
 @click.option(
     "--only", default="", type=click.Choice(["", *DAEMONS]), metavar="DAEMON", help="This one alone"
 )
-def down(root: str, run_: str, purge: bool, only: str) -> None:
+def down(root: str, run_: str, purge: bool, keep_volumes: bool, only: str) -> None:
     """Stop the daemons of this host; containers go on running, unless purged."""
     _need_root()
+    if keep_volumes and not purge:
+        raise InvalidInput("--keep-volumes is about a purge", hint="Nothing is removed without --purge")
     if only and purge:
         raise InvalidInput("what is purged is all of it", hint="Leave out --only")
     stopped = keptdaemons.stop(root, run_, (only,) if only else DAEMONS, for_good=purge)
+    words = ""
     if purge:
         from agent.purge import purge as remove_everything
 
         remove_everything(f"{root}/agent", f"{run_}/agent")
+        kept = f"{root}/agent/volumes" if keep_volumes and os.path.isdir(f"{root}/agent/volumes") else ""
         for folder in (root, run_):
-            _empty(folder)
-    out(f"stopped: {', '.join(stopped) or 'nothing ran'}{'; everything removed' if purge else ''}")
+            _empty(folder, kept)
+        words = f"; everything removed but {kept}" if kept else "; everything removed"
+    out(f"stopped: {', '.join(stopped) or 'nothing ran'}{words}")
 
 
 @click.command()
@@ -286,7 +297,8 @@ def _as_daemon(run: str, name: str, serve: Callable[[], None]) -> None:
 
 
 def _in_force(root: str, flags: dict[str, Any]) -> dict[str, Any]:
-    return remembered.in_force(remembered.read(root), flags, said(click.get_current_context()))
+    context = click.get_current_context()
+    return remembered.in_force(remembered.read(root, context.command.params), flags, said(context))
 
 
 def _reread(root: str) -> Callable[[], dict[str, Any]]:
@@ -294,7 +306,8 @@ def _reread(root: str) -> Callable[[], dict[str, Any]]:
     context = click.get_current_context()
     places = ("root", "run_", "detach")
     words, flags = said(context), {k: v for k, v in context.params.items() if k not in places}
-    return lambda: remembered.in_force(remembered.read(root), flags, words)
+    params = context.command.params
+    return lambda: remembered.in_force(remembered.read(root, params), flags, words)
 
 
 def said(context: click.Context) -> set[str]:
@@ -316,6 +329,24 @@ def _start_agent(root: str, run: str, flags: dict[str, Any]) -> None:
         asyncio.run(stop_supervisor(run))
 
     keptdaemons.start("agent", root, run, flags, agent_words(flags), evict=evict)
+
+
+def _own_token(endpoint: str, name: str, replace: bool) -> str:
+    """By which the controller's own host joins; as the host of its name, if that was never seen (a run that
+    was cut) or is to be replaced."""
+    import socket
+
+    from api.client import Client
+    from model.api import CreateToken
+    from model.codec import sparing
+
+    client = Client(endpoint)
+    own = name or socket.gethostname()
+    hosts = {one["host"]["spec"]["name"]: one["host"] for one in client.call("GET", "/v1/hosts")}
+    known = hosts.get(own)
+    again = known is not None and (replace or known.get("state", "joining") == "joining")
+    body = sparing(CreateToken(ttl=600.0, once=True, replaces=known["id"] if known and again else ""))
+    return str(client.call("POST", "/v1/tokens", body=body)["token"])
 
 
 def _enroll(root: str, token: str, address: str, flags: dict[str, Any]) -> None:
@@ -345,8 +376,8 @@ def _need_root() -> None:
         raise Forbidden("this needs root", hint=f"sudo flota {' '.join(sys.argv[1:2])}")
 
 
-def _empty(folder: str) -> None:
-    """What is ours in a folder that may itself be a mount point."""
+def _empty(folder: str, kept: str = "") -> None:
+    """What is ours in a folder that may itself be a mount point, but `kept`."""
     for name in (
         "agent",
         "controller",
@@ -359,7 +390,11 @@ def _empty(folder: str) -> None:
         "controller.pid",
     ):
         path = os.path.join(folder, name)
-        if os.path.isdir(path):
+        if os.path.dirname(kept) == path and os.path.isdir(path):
+            others = (entry for entry in os.scandir(path) if entry.path != kept)
+            for entry in others:
+                shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+        elif os.path.isdir(path):
             shutil.rmtree(path)
         elif os.path.lexists(path):
             os.unlink(path)

@@ -13,7 +13,7 @@ from cli.context import App, each, format_option, out, pass_app, segment, short,
 from cli.parse.container import pairs
 from cli.render import Column
 from model.api import CreateToken, FleetInfo, HostInfo, UpdateHost
-from model.codec import to_plain
+from model.codec import sparing, to_plain
 from model.quantity import NANO, format_bytes, parse_duration
 from model.spec import Availability
 
@@ -92,11 +92,13 @@ def token() -> None:
 @token.command("create")
 @click.option("--ttl", default="24h", help="How long it is good; 0: for ever")
 @click.option("--once", is_flag=True, help="Good for one host")
+@click.option("--replace", default="", metavar="NODE", help="For a machine that takes this host's place")
 @click.option("--quiet", "-q", is_flag=True, help="Only the token")
 @pass_app
-def create(app: App, ttl: str, once: bool, quiet: bool) -> None:
+def create(app: App, ttl: str, once: bool, replace: str, quiet: bool) -> None:
     """Make a token; it is shown once."""
-    made = app.call("POST", "/v1/tokens", body=to_plain(CreateToken(ttl=parse_duration(ttl), once=once)))
+    wanted = CreateToken(ttl=parse_duration(ttl), once=once, replaces=replace)
+    made = app.call("POST", "/v1/tokens", body=sparing(wanted))
     out(made["token"] if quiet or not made.get("join_command") else made["join_command"])
 
 

@@ -83,6 +83,7 @@ def host() -> None:
 @click.option("--name", default="", help="Its name in the fleet (its host name)")
 @click.option("--address", default="", help="Address at which its peers reach it")
 @click.option("--label", multiple=True, help="KEY=VALUE of the hosts, for constraints")
+@click.option("--replace", is_flag=True, help="It takes the place of the host of its name that is gone")
 @reached_options
 @click.option("--parallel", default=8, type=click.IntRange(1, 64), show_default=True, help="Hosts at a time")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done")
@@ -120,8 +121,8 @@ def _wanted(hosts: Sequence[str], flags: dict[str, Any]) -> tuple[HostWish, ...]
     reached = {key: flags[key] for key in ("identity", "jump", "host_key")}
     if flags["file"] is None:
         names = {key: flags[key] for key in ("name", "address", "label")}
-        return parse_words(hosts, flags["controller"], **names, **reached)
-    if hosts or any(flags[key] for key in ("controller", "name", "address", "label")):
+        return parse_words(hosts, flags["controller"], replace_=flags["replace"], **names, **reached)
+    if hosts or any(flags[key] for key in ("controller", "name", "address", "label", "replace")):
         raise InvalidInput("hosts are named by the file or by words, not both", hint="Say it in the file")
     from msgspec.structs import replace
 
@@ -246,6 +247,11 @@ def _end(outcomes: Sequence[Outcome]) -> None:
 @host.command("rm")
 @click.option("--force", is_flag=True, help="Give up its containers; also the controller, if it is the last")
 @click.option("--packages", is_flag=True, help="Also the packages that were installed for flota")
+@click.option(
+    "--volumes/--keep-volumes",
+    default=None,
+    help="Also its volumes; a terminal is asked, without one they stay on the host",
+)
 @click.option("--drain-timeout", default="2m", help="How long services may take to move", show_default=True)
 @reached_options
 @click.argument("ref", metavar="NAME|USER@HOST")
@@ -253,8 +259,12 @@ def _end(outcomes: Sequence[Outcome]) -> None:
 def rm(app: App, ref: str, **flags: Any) -> None:
     """Take a host out of the fleet, and flota off the host: containers, networks, images, state, program."""
     from cli.hosttable import HostTable
+    from deploy.removal import VOLUMES
 
     removed = asyncio.run(_rm(app, ref, flags, HostTable([])))
+    if removed.volumes:
+        words = f"{len(removed.volumes)} volumes stay on {removed.name or ref}, in {VOLUMES}"
+        sys.stderr.write(render.clean(f"flota: {words}: {', '.join(removed.volumes[:5])}\n"))
     if removed.packages:
         words = " ".join(removed.packages)
         sys.stderr.write(f"flota: packages that were installed for flota stay: {render.clean(words)}\n")
@@ -264,7 +274,7 @@ def rm(app: App, ref: str, **flags: Any) -> None:
 async def _rm(app: App, ref: str, flags: dict[str, Any], table: Any) -> Any:
     from cli.fleetapi import FleetOverApi
     from deploy.bundles import OwnBundles
-    from deploy.removal import Wishes, remove
+    from deploy.removal import Wishes, remove, volumes
     from deploy.roster import Roster
     from model.quantity import parse_duration
 
@@ -274,9 +284,15 @@ async def _rm(app: App, ref: str, flags: dict[str, Any], table: Any) -> Any:
     target = _target(ref, known, flags)
     to = await connector(flags["ssh_config"])(target)
     try:
+        gone = flags["volumes"]
+        if gone is None and sys.stdin.isatty() and (found := await volumes(to)):
+            names = render.clean(", ".join(found[:5]))
+            words = f"{ref} has {len(found)} volumes ({names}). Remove them and all that is in them, too?"
+            gone = await asyncio.to_thread(click.confirm, words, default=False, err=True)
         wishes = Wishes(
             force=flags["force"],
             packages=flags["packages"],
+            volumes=bool(gone),
             drain_timeout=parse_duration(flags["drain_timeout"]),
         )
         removed = await remove(to, known, fleet, OwnBundles(), wishes, table)

@@ -26,13 +26,14 @@ def parse_words(
     name: str = "",
     address: str = "",
     label: Sequence[str] = (),
+    replace_: bool = False,
     **reached: Any,
 ) -> tuple[HostWish, ...]:
     """The controller first. Raises InvalidInput."""
     targets = [*([controller] if controller else []), *hosts]
-    if (name or address) and len(targets) != 1:
+    if (name or address or replace_) and len(targets) != 1:
         raise InvalidInput(
-            "--name and --address are for one host", hint="Name several in an inventory file (-f)"
+            "--name, --address and --replace are for one host", hint="Name several in an inventory file (-f)"
         )
     found = tuple(
         HostWish(
@@ -41,6 +42,7 @@ def parse_words(
             address=address,
             labels=pairs(label),
             controller=bool(controller) and index == 0,
+            replace=replace_,
         )
         for index, text in enumerate(targets)
     )

@@ -65,25 +65,36 @@ def remove(cluster: Cluster, ref: str, *, force: bool, now: float) -> Plan:
 
 
 def admit(
-    cluster: Cluster, request: JoinRequest, *, now: float, ident: HostId, fingerprint: str, connected: bool
+    cluster: Cluster,
+    request: JoinRequest,
+    *,
+    now: float,
+    ident: HostId,
+    fingerprint: str,
+    connected: bool,
+    replaces: str = "",
+    proven: str = "",
 ) -> Plan:
     """A host with a good token: a new record, or a new certificate for the host of that name.
 
-    `ident` is the id that its certificate names: that of the host of this name, or a new one. Raises
-    AlreadyExists for a name that another host has got since.
+    `ident` is the id that its certificate names: that of the host of this name, or a new one. A host that is
+    known is given to a token that `replaces` it, or to whom its certificate (SHA-256 in `proven`) is. Raises
+    AlreadyExists for a name that is another host's.
     """
     check("invalid host", _join_problems(request))
     known = host_named(cluster, request.name)
+    if replaces and (known is None or known.id != replaces):
+        its = cluster.hosts.get(HostId(replaces))
+        raise AlreadyExists(
+            f"this token is for {its.spec.name if its else 'a host that is gone'} alone, not {request.name}",
+            hint="Join by that name (--name), or with a token of its own: flota token create",
+        )
     if known is not None and known.id != ident:
         raise AlreadyExists(
             f"another host has just joined as {request.name}", hint="Choose another name with --name"
         )
     if known is not None:
-        if connected:
-            raise AlreadyExists(
-                f"a node named {request.name} is in the fleet and connected",
-                hint="Choose another name with --name",
-            )
+        _may_have(known, connected=connected, theirs=replaces == known.id or _is(known, proven))
         again = replace(known, certificate=fingerprint)
         return Plan(items=(put(again, "it joined again"),), subject=ident)
     host = Host(
@@ -94,6 +105,24 @@ def admit(
         certificate=fingerprint,
     )
     return Plan(items=(put(host, "it joined"),), events=(_event(host, "join", now),), subject=ident)
+
+
+def _is(known: Host, proven: str) -> bool:
+    return bool(proven) and proven == known.certificate
+
+
+def _may_have(known: Host, *, connected: bool, theirs: bool) -> None:
+    name = known.spec.name
+    if connected:
+        raise AlreadyExists(
+            f"a node named {name} is in the fleet and connected", hint="Choose another name with --name"
+        )
+    if not theirs:
+        raise AlreadyExists(
+            f"a node named {name} is in the fleet ({known.state}), and this is not known to be it",
+            hint="Choose another name with --name. If this machine is to take its place: "
+            f"flota token create --replace {name}, or first: flota node rm {name}",
+        )
 
 
 def _join_problems(request: JoinRequest) -> Iterator[Problem]:

@@ -29,7 +29,7 @@ class Host:
 
     def restart(self, copy_for: str = "", daemon: str = "controller") -> subprocess.CompletedProcess[str]:
         self.log.unlink(missing_ok=True)
-        places = {"flota": str(self.flota), "state": str(self.state)}
+        places = {"program": str(self.flota), "state": str(self.state)}
         return self.run(hostdaemons.restart(daemon, copy_for=copy_for, **places))  # type: ignore[arg-type]
 
     def store(self, text: str, wal: str = "") -> None:
@@ -43,7 +43,7 @@ class Host:
         return {p.relative_to(self.state).as_posix(): p.read_text().strip() for p in found}
 
     def put_back(self, left: str = "2-new") -> str:
-        done = self.run(hostdaemons.put_back(left, flota=str(self.flota), state=str(self.state)))
+        done = self.run(hostdaemons.put_back(left, program=str(self.flota), state=str(self.state)))
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -116,6 +116,24 @@ def test_copy_of_another_upgrade_is_not_put_back(host: Host) -> None:
     assert host.files()["store.db"] == "of days"
 
 
+def test_store_that_a_command_has_changed_is_not_put_back_and_copied_anew_by_the_next_attempt(
+    host: Host,
+) -> None:
+    host.store("old")
+    host.restart("2-new")
+    host.store("with a command of the new one")
+    (host.state / "store.upgrading" / "confirmed").touch()
+    assert host.put_back() == "taken\n" and host.files()["store.db"] == "with a command of the new one"
+    host.restart("2-new")
+    assert host.files()["store.upgrading/store.db"] == "with a command of the new one"
+    assert "store.upgrading/confirmed" not in host.files()
+
+
+def test_controller_that_was_never_switched_is_not_stopped_to_be_put_back(host: Host) -> None:
+    host.flota.unlink()
+    assert host.put_back() == ""
+
+
 @pytest.mark.parametrize("knows", [True, False])
 def test_store_that_was_put_back_is_restored_in_place_by_a_flota_that_knows_how(
     host: Host, knows: bool
@@ -124,7 +142,7 @@ def test_store_that_was_put_back_is_restored_in_place_by_a_flota_that_knows_how(
         f'#!/bin/sh\n[ "$2" != --help ] || {{ echo "  --{"in-place" if knows else "x"}"; exit; }}\n'
         f'echo "$*" >>"{host.log}"\n'
     )
-    done = host.run(hostdaemons.in_place(flota=str(host.flota), state=str(host.state)))
+    done = host.run(hostdaemons.in_place(program=str(host.flota), state=str(host.state)))
     assert done.returncode == 0, done.stderr
     told = host.log.read_text().splitlines() if host.log.exists() else []
     assert told == ([f"restore --in-place --root {host.folder}"] if knows else [])

@@ -15,7 +15,7 @@ from deploy.removal import Removed, Wishes, remove
 from deploy.roster import KnownHost
 from deploy.software import removal
 from deploy.steps import FleetView, Node
-from model.errors import DeadlineExceeded, InUse, NotFound, Unavailable, WrongState
+from model.errors import DeadlineExceeded, InUse, NotFound, Unavailable, Unsupported, WrongState
 from tests.component.test_provision import Told, no_founding, wish
 from tests.support.fakehosts import FakeConnections, FakeFleet, FakeHost, FakeSource
 
@@ -89,6 +89,30 @@ async def test_a_host_with_containers_of_its_own_is_neither_drained_nor_touched(
     assert host.fleet.drained == [] and host.member
     await out(host, force=True)
     assert not host.member
+
+
+async def test_volumes_stay_unless_they_are_given_up_and_are_named() -> None:
+    host = await member()
+    host.volumes = ["data", "db"]
+    removed = await out(host, known(host), force=True)
+    assert removed.volumes == ("data", "db") and host.volumes == ["data", "db"] and not host.member
+    host = await member()
+    host.volumes = ["data"]
+    assert (await out(host, known(host), volumes=True)).volumes == () and host.volumes == []
+
+
+async def test_host_whose_flota_would_take_volumes_along_is_left_as_it_is() -> None:
+    host = await member()
+    host.volumes, host.keeps = ["data"], False
+    with pytest.raises(Unsupported, match=r"would remove its 1 volumes too \(data\)") as refused:
+        await out(host, known(host))
+    assert "--volumes" in refused.value.hint and host.member and host.fleet.drained == []
+    await out(host, known(host), volumes=True)
+    assert not host.member
+    host = await member()
+    host.keeps = False
+    await out(host, known(host))
+    assert not host.member, "one without volumes has none to lose"
 
 
 async def test_a_removal_that_is_cut_at_any_call_is_continued_by_the_next() -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy import releases
+from deploy import hostdaemons, releases
 from deploy.bundle import HOME, KEPT, Bundle, build
-from deploy.releases import Installed
+from deploy.releases import Aim, Installed, Pin
 from model.errors import Damaged, Exhausted, FlotaError, InUse, NotFound, Unavailable
 from tests.support import wheels
 from tests.support.waiting import wait_until
@@ -55,10 +55,12 @@ class Host:
     def install_words(self, bundle: Bundle) -> tuple[str, ...]:
         return releases.install(bundle.release, bundle.sha256, root=str(self.root), python=PYTHON)
 
-    def switch(self, release: str) -> Installed:
-        return self.run(
-            releases.switch(release, root=str(self.root), command=str(self.command), python=PYTHON)
-        )
+    def switch(self, release: str, *daemons: str) -> Installed:
+        places = {"root": str(self.root), "command": str(self.command), "python": PYTHON}
+        return self.run(releases.switch(release, daemons or ("agent",), **places))
+
+    def prune(self, *daemons: str) -> Installed:
+        return self.run(releases.prune(daemons or ("agent",), root=str(self.root), python=PYTHON))
 
     def facts(self, release: str = "") -> Installed:
         return self.run(releases.facts(release, root=str(self.root), python=PYTHON))
@@ -158,17 +160,67 @@ def test_switch_keeps_the_way_back_and_prune_what_is_needed(bundle: Bundle, read
     with subprocess.Popen([runner, "-c", "input()"], stdin=subprocess.PIPE) as process:
         try:
             wait_until(lambda: host.facts().running == (first,), deadline=10)
-            found = host.run(releases.prune(root=str(host.root), python=PYTHON))
+            found = host.prune()
             assert found.releases == tuple(sorted((first, second, third))), "the first one still runs"
             assert fourth not in found.releases
             with pytest.raises(InUse, match="processes run from"):
                 host.run(releases.remove(root=str(host.root), command=str(host.command), python=PYTHON))
         finally:
             process.kill()
-    assert host.run(releases.prune(root=str(host.root), python=PYTHON)).releases == (second, third)
+    assert host.prune().releases == (second, third)
     assert (found.current, found.previous) == (third, second)
     host.run(releases.remove(root=str(host.root), command=str(host.command), python=PYTHON))
     assert not host.root.exists() and not os.path.lexists(host.command)
+
+
+def test_daemons_are_switched_each_for_itself_and_the_command_goes_with_the_agent(
+    bundle: Bundle, ready: Host
+) -> None:
+    host, first = ready, bundle.release
+    second = host.twin(first, "2-b")
+    host.switch(first, "agent", "controller")
+    found = host.switch(second, "controller")
+    assert found.pins == {"agent": Pin(now=first), "controller": Pin(now=second, before=first)}
+    assert (found.current, found.previous) == (first, "")
+    found = host.switch(second, "agent")
+    assert found.pins["agent"] == Pin(now=second, before=first) and found.current == second
+    found = host.switch(first, "agent")
+    assert found.pins["controller"] == Pin(now=second, before=first), "the way back is each one's own"
+    assert (found.current, found.previous) == (first, second)
+
+
+def test_host_of_the_layout_before_has_one_way_for_both_daemons(bundle: Bundle, ready: Host) -> None:
+    host, first = ready, bundle.release
+    second, third = host.twin(first, "2-b"), host.twin(first, "3-c")
+    (host.root / "current").symlink_to(f"releases/{second}")
+    (host.root / "previous").symlink_to(f"releases/{first}")
+    found = host.facts()
+    assert found.pins == {} and found.pin("agent") == found.pin("controller") == Pin(now=second, before=first)
+    assert host.switch(second, "controller").pins == {"controller": Pin(now=second, before=first)}
+    found = host.switch(third, "controller")
+    assert found.pins == {"controller": Pin(now=third, before=second)} and found.current == second
+    assert host.switch(third, "agent").pins["agent"] == Pin(now=third, before=second)
+
+
+def test_controller_that_a_host_had_once_holds_no_release(bundle: Bundle, ready: Host) -> None:
+    host, first = ready, bundle.release
+    second, third = host.twin(first, "2-b"), host.twin(first, "3-c")
+    host.switch(first, "agent", "controller")
+    for release in (second, third):
+        host.switch(release, "agent")
+    found = host.prune("agent", "controller")
+    assert found.releases == tuple(sorted((first, second, third)))
+    found = host.prune("agent")
+    assert found.releases == (second, third) and set(found.pins) == {"agent"}
+
+
+def test_direction_of_a_run_is_on_the_disk_until_its_end(host: Host) -> None:
+    host.root.mkdir(parents=True)
+    aim = Aim(release="1-a", back=True, before={"agent": "2-b"})
+    for words in (hostdaemons.begin(aim, root=str(host.root)), hostdaemons.end(root=str(host.root))):
+        subprocess.run(words, check=True)
+        assert host.facts().aim == (aim if "printf" in words[2] else None)
+    subprocess.run(hostdaemons.end(root=str(host.root)), check=True)
 
 
 def test_command_of_somebody_else_stays(bundle: Bundle, ready: Host) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from aio.processes import booted
 from cli import remembered
-from cli.systemd import Systemd, program
+from cli.pinned import pinned, program
+from cli.systemd import Systemd
 from deploy import units
 from deploy.units import AGENT, CONTROLLER, FOLDER, PROCESSES
 from model.errors import CommandFailed, InUse, Unavailable
@@ -194,13 +195,22 @@ def test_systemd_runs_only_where_it_is_the_first_process(tmp_path: Path) -> None
     assert not booted(str(tmp_path))
 
 
-def test_release_in_use_is_started_by_way_of_current(tmp_path: Path) -> None:
-    release = tmp_path / "releases/1"
-    (release / "bin").mkdir(parents=True)
-    (release / "bin/flota").touch()
-    assert program(str(release)) == (str(release / "bin/flota"),)
+def test_daemon_is_started_by_way_of_its_own_link_whoever_asks(tmp_path: Path) -> None:
+    mine, other = tmp_path / "releases/1", tmp_path / "releases/2"
+    for release in (mine, other):
+        (release / "bin").mkdir(parents=True)
+        (release / "bin/flota").touch()
+    assert program("agent", str(mine)) == (str(mine / "bin/flota"),)
     (tmp_path / "current").symlink_to("releases/1")
-    assert program(str(release)) == (str(tmp_path / "current/bin/flota"),)
+    assert program("agent", str(mine)) == (str(tmp_path / "current/bin/flota"),)
+    (tmp_path / "controller").symlink_to("releases/2")
+    assert program("agent", str(mine)) == (str(tmp_path / "current/bin/flota"),)
+    assert program("controller", str(mine)) == (str(tmp_path / "controller/bin/flota"),)
+    assert pinned("controller", str(mine)) == str(tmp_path / "controller/bin/flota")
+    assert pinned("controller", str(tmp_path / "venv")) == "", "no release of a host"
+    (tmp_path / "controller").unlink()
+    (tmp_path / "controller").symlink_to("releases/3")
+    assert pinned("controller", str(mine)) == "", "one that is gone"
 
 
 def test_settings_on_trial_are_kept_only_when_they_worked(tmp_path: Path) -> None:

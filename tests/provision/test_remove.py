@@ -75,6 +75,24 @@ def test_rm_that_was_cut_goes_on_where_it_was(fleet: BareHosts) -> None:
     assert fleet.sh(host, "ls -A /opt").strip() == ""
 
 
+def test_volumes_stay_on_a_host_that_is_taken_out_and_are_found_again(fleet: BareHosts) -> None:
+    (host,) = fleet.another()
+    fleet.ok("host", "add", fleet.root(host))
+    load(fleet, "volumes:1")
+    run = ("run", "--rm", "--node", host, "-v", "data:/data", "volumes:1", "sh", "-c")
+    fleet.ok(*run, "echo mine >/data/file")
+    done = fleet.flota("host", "rm", host)
+    assert done.returncode == 0, done.stderr
+    assert f"1 volumes stay on {host}, in /var/lib/flota/agent/volumes: data" in done.stderr
+    assert fleet.sh(host, "cat /var/lib/flota/agent/volumes/data/_data/file") == "mine\n"
+    assert fleet.sh(host, "ls -A /var/lib/flota /var/lib/flota/agent").split()[1::2] == ["agent", "volumes"]
+    fleet.ok("host", "add", fleet.root(host))
+    load(fleet, "volumes:1")
+    assert fleet.ok(*run, "cat /data/file") == "mine\n"
+    fleet.ok("host", "rm", "--volumes", host)
+    assert fleet.sh(host, "ls -A /var/lib/flota").strip() == ""
+
+
 def test_rm_of_a_host_nobody_knows_how_to_reach_says_what_to_do(fleet: BareHosts) -> None:
     done = fleet.flota("host", "rm", "nobody")
     assert done.returncode == 1 and "Say it as user@host" in done.stderr

@@ -186,6 +186,9 @@ def test_release_whose_agent_does_not_start_goes_back_and_the_rest_is_not_touche
     wait_until(site.ready, deadline=20)
     assert site.pids() == before
     assert os.path.basename(site.hosts.sh("n2", "readlink /opt/flota/current")).startswith(was["n2"])
+    pinned = site.hosts.sh("n1", "cd /opt/flota; readlink agent controller current").split()
+    versions = [one.removeprefix("releases/").partition("-")[0] for one in pinned]
+    assert versions == [was["n1"], "0.4.0", was["n1"]], "neither takes the other's next start along"
     said = site.hosts.flota("host", "doctor")
     assert said.returncode == 1 and "the controller runs 0.4.0-" in said.stdout, said.stdout
 

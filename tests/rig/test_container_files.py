@@ -255,6 +255,27 @@ def test_container_takes_execs_while_it_is_committed(clean: Fleet, ticking: str)
     clean.flota("n1", "rmi", "moving:1", "still:1", "paused:1")
 
 
+def test_container_that_starts_again_under_an_open_copy_has_the_one_mount_of_its_layer(
+    clean: Fleet,
+) -> None:
+    """Two overlays above one upper directory would each have their own view of what is written."""
+    words = ("sh", "-c", "[ -e /big ] || dd if=/dev/zero of=/big bs=1M count=64; echo go; sleep 1000")
+    clean.flota("n1", "run", "-d", "--name", NAME, "--node", "n1", "--stop-signal", "KILL", IMAGE, *words)
+    wait_until(lambda: "go" in clean.flota("n1", "logs", NAME), deadline=60)
+    before = clean.flota("n1", "exec", NAME, "stat", "-c", "%d", "/")
+    with background(clean, "n1", FLOTA, "cp", f"{NAME}:/big", "-") as copying:
+        assert copying.stdout is not None and copying.stdout.read(1 << 16)
+        clean.flota("n1", "restart", NAME)
+        wait_until(lambda: clean.flota("n1", "logs", NAME).count("go") == 2, deadline=30)
+        assert copying.poll() is None, "the copy is open still"
+        assert clean.flota("n1", "exec", NAME, "stat", "-c", "%d", "/") == before
+        copying.kill()
+    clean.flota("n1", "exec", NAME, "sh", "-c", "echo after >/after")
+    assert clean.flota("n1", "exec", NAME, "cat", "/after") == "after\n"
+    clean.flota("n1", "stop", NAME)
+    assert content(clean, "/after") == {"after": b"after\n"}
+
+
 def test_mounts_of_a_container_are_seen(clean: Fleet, here: Path) -> None:
     """Volumes, binds and, while it runs, a tmpfs; read-only ones refuse."""
     mounts = ("-v", "kept:/v", "-v", f"{here}:/bound:ro", "--tmpfs", "/t", "--read-only")

@@ -1,7 +1,7 @@
 """Hosts with releases and daemons, as `deploy.upgrade` reaches them: a transport and a fleet in memory.
 
-A daemon runs the release that was current when it was started; some releases don't start, some start and
-never come back to the fleet.
+A daemon runs the release that it was pinned to when it was started; some releases don't start, some start
+and never come back to the fleet.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from deploy.bundle import Bundle
 from deploy.hostfacts import Facts
 from deploy.hostlock import changed_by
 from deploy.inventory import Target
+from deploy.releases import Aim
 from deploy.roster import KnownHost
 from deploy.transport import Finished, Transport
 from deploy.upgrade import FleetNow, NodeNow
@@ -31,6 +32,9 @@ class Machine:
     controller: bool = False
     current: str = OLD
     previous: str = OLDER
+    pins: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Daemon → (release that it is started from, the one before); one that is missing: current, previous."""
+    aim: dict[str, object] | None = None
     releases: list[str] = field(default_factory=lambda: [OLDER, OLD])
     agent: str = OLD
     """Release that runs; empty: none does."""
@@ -38,8 +42,18 @@ class Machine:
     store: str = "of old"
     copy: tuple[str, str] | None = None
     """(For the sake of which release, the store)."""
+    taken: bool = False
+    """The controller took commands while it was on trial."""
     pids: dict[str, int] = field(default_factory=dict)
     unreachable: bool = False
+
+    def pin(self, daemon: str) -> tuple[str, str]:
+        return self.pins.get(daemon, (self.current, self.previous))
+
+    def reboot(self) -> None:
+        """Its daemons start from what they are pinned to."""
+        self.agent = self.pin("agent")[0]
+        self.control = self.pin("controller")[0] if self.controller else ""
 
 
 class Place:
@@ -126,7 +140,15 @@ class FakeTransport:
             return self._installer(list(argv[2:]))
         words = tuple(argv)
         if words == hostdaemons.in_place():
-            self._place.act(machine.name, "in-place", machine.current)
+            self._place.act(machine.name, "in-place", machine.pin("controller")[0])
+            return Finished(code=0)
+        if words[:3] == hostdaemons.begin(Aim(release=""))[:3]:
+            self._place.act(machine.name, "begin")
+            machine.aim = json.loads(words[-1])
+            return Finished(code=0)
+        if words == hostdaemons.end():
+            self._place.act(machine.name, "end")
+            machine.aim = None
             return Finished(code=0)
         for left in (OLD, NEW):
             if words == hostdaemons.put_back(left):
@@ -146,22 +168,29 @@ class FakeTransport:
         machine.control = ""
         if machine.copy is None or machine.copy[0] != left:
             return Finished(code=0)
+        if machine.taken:
+            return Finished(code=0, out=b"taken\n")
         machine.store, machine.copy = machine.copy[1], None
         return Finished(code=0, out=b"put back\n")
 
     def _restart(self, daemon: str, copy_for: str) -> Finished:
         machine, place = self._machine, self._place
-        place.act(machine.name, daemon, machine.current)
+        release = machine.pin(daemon)[0]
+        try:
+            place.act(machine.name, daemon, release)
+        except Unavailable:  # it was stopped, and the line was cut
+            setattr(machine, "agent" if daemon == "agent" else "control", "")
+            raise
         if copy_for and (machine.copy is None or machine.copy[0] != copy_for):
             machine.copy = (copy_for, machine.store)
-        starts = (daemon, machine.current) not in place.does_not_start
+        starts = (daemon, release) not in place.does_not_start
         if daemon == "agent":
-            machine.agent = machine.current if starts else ""
+            machine.agent = release if starts else ""
             if place.restarts_containers:
                 machine.pids = {ident: pid + 1 for ident, pid in machine.pids.items()}
         else:
-            machine.control = machine.current if starts else ""
-            machine.store = f"of {machine.current}"
+            machine.control = release if starts else ""
+            machine.store = f"of {release}"
         said = f"flota: the {daemon} did not start: no such thing".encode()
         return Finished(code=0) if starts else Finished(code=1, err=said)
 
@@ -171,20 +200,33 @@ class FakeTransport:
         if verb == "install":
             self._place.act(machine.name, "install")
             machine.releases.append(NEW)
-        elif verb == "switch" and machine.current != options["--release"]:
-            self._place.act(machine.name, "switch", options["--release"])
-            machine.previous, machine.current = machine.current, options["--release"]
+        elif verb == "switch":
+            self._switch(options["--release"], options["--daemons"].split(","))
         elif verb == "prune":
-            kept = {machine.current, machine.previous, machine.agent, machine.control}
+            pinned = {release for daemon in machine.pins for release in machine.pin(daemon)}
+            kept = {machine.current, machine.previous, machine.agent, machine.control, *pinned}
             machine.releases = [r for r in machine.releases if r in kept]
         said = {
             "current": machine.current,
             "previous": machine.previous,
+            "pins": {daemon: {"now": now, "before": old} for daemon, (now, old) in machine.pins.items()},
+            "aim": machine.aim,
             "releases": sorted(machine.releases),
             "present": options.get("--release") in machine.releases,
             "protocols": {OLDER: 3, OLD: 4, NEW: 5},
         }
         return Finished(code=0, out=json.dumps(said).encode())
+
+    def _switch(self, release: str, daemons: list[str]) -> None:
+        machine = self._machine
+        if all(machine.pins.get(daemon, ("",))[0] == release for daemon in daemons):
+            return
+        self._place.act(machine.name, "switch", release)
+        for daemon in daemons:
+            now, before = machine.pin(daemon)
+            machine.pins[daemon] = (release, before if now == release else now)
+        if "agent" in daemons and machine.current != release:
+            machine.previous, machine.current = machine.current, release
 
     def _facts(self) -> bytes:
         lines = [hostprobe.BEGIN, "machine x86_64", "libc gnu", "python /usr/bin/python3 3.11.2"]

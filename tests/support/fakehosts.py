@@ -19,6 +19,7 @@ from deploy.hostlock import changed_by
 from deploy.hostprobe import BEGIN, END
 from deploy.inventory import Target
 from deploy.provision import LAST_WORDS
+from deploy.removal import KEEP, VOLUMES
 from deploy.software import INSTALL, RECORD
 from deploy.steps import FLOTA, FleetView, Node
 from deploy.transport import Finished
@@ -34,6 +35,8 @@ class FakeFleet:
         self.nodes: dict[str, Node] = {}
         self.tokens: set[str] = set()
         self.made = 0
+        self.replaced: list[str] = []
+        """Of each token: the host whose place it is for."""
         self.drained: list[str] = []
         self.services: list[str] = []
         """Containers of services that are on a drained host still; one goes at each look."""
@@ -43,8 +46,9 @@ class FakeFleet:
     async def view(self) -> FleetView:
         return FleetView(fleet_id=FLEET, nodes=tuple(self.nodes.values()))
 
-    async def invite(self) -> Invitation:
+    async def invite(self, replaces: str = "") -> Invitation:
         self.made += 1
+        self.replaced.append(replaces)
         self.tokens.add(token := f"flota-1-secret-{self.made}")
         return Invitation(token=token, address="192.0.2.1:7420")
 
@@ -87,6 +91,9 @@ class FakeHost:
     current: str = ""
     incoming: bool = False
     member: bool = False
+    volumes: list[str] = field(default_factory=list)
+    keeps: bool = True
+    """Its flota knows how to keep volumes."""
     controls: bool = False
     running: set[str] = field(default_factory=set)
     ready: bool = True
@@ -136,6 +143,8 @@ class FakeHost:
             packages = set(words[5].split())
             self.installed |= packages
             self.programs |= packages
+        if words == ("ls", VOLUMES):
+            return Finished(code=0 if self.volumes else 2, out="\n".join(self.volumes).encode())
         if words == ("cat", RECORD):
             return Finished(code=0, out="\n".join(sorted(self.installed - {RELEASE})).encode())
         if words[:2] == ("dpkg", "--remove"):
@@ -167,7 +176,11 @@ class FakeHost:
             assert not any("secret" in word for word in words)
             self.fleet.tokens.remove(stdin.decode().strip())
             self.member = True
+        if words[1:] == ("down", "--help"):
+            return Finished(code=0, out=f"  --purge  All\n  {KEEP if self.keeps else ''}\n".encode())
         if words[1] == "down":
+            assert self.keeps or KEEP not in words, "no such option"
+            self.volumes = self.volumes if KEEP in words else []
             self.member = False
             self.running.clear()
         if words[1] == "up":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 import zipfile
 from importlib.metadata import distribution
@@ -18,7 +19,7 @@ def fill(cache: Path, target: Target = HERE) -> None:
     key = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
     folder = cache / "wheels" / f"{key}-{target}"
     folder.mkdir(parents=True)
-    for line in LOCK.read_text().split():
+    for line in re.findall(r"^\S+==\S+", LOCK.read_text(), re.MULTILINE):
         name = line.partition("==")[0]
         with zipfile.ZipFile(folder / f"{line.replace('==', '-')}-py3-none-any.whl", "w") as wheel:
             for file in distribution(name).files or ():

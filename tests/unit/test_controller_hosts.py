@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -12,14 +14,31 @@ from model.api import JoinRequest
 from model.errors import AlreadyExists, Unauthenticated
 from model.ids import HostId
 from model.records import JoinToken
+from model.status import HostState
 
 ONE, TWO = HostId("1" * 64), HostId("2" * 64)
 REQUEST = JoinRequest(secret="s", csr="", name="web", address="192.0.2.1", labels={})
 
 
-def joins(cluster: Cluster, ident: HostId, *, connected: bool = False, name: str = "web") -> Plan:
-    request = replace(REQUEST, name=name)
-    return admit(cluster, request, now=1.0, ident=ident, fingerprint=f"of {ident}", connected=connected)
+def joins(
+    cluster: Cluster,
+    ident: HostId,
+    *,
+    connected: bool = False,
+    name: str = "web",
+    replaces: str = "",
+    proven: str = "",
+) -> Plan:
+    return admit(
+        cluster,
+        replace(REQUEST, name=name),
+        now=1.0,
+        ident=ident,
+        fingerprint=f"of {ident}",
+        connected=connected,
+        replaces=replaces,
+        proven=proven,
+    )
 
 
 def after(cluster: Cluster, plan: Plan) -> Cluster:
@@ -34,14 +53,40 @@ def test_second_of_two_hosts_that_join_at_once_under_one_name_is_refused() -> No
     assert len(after(cluster, joins(cluster, TWO, name="other")).hosts) == 2
 
 
-def test_host_that_joins_again_keeps_its_record_and_has_a_new_certificate() -> None:
+def known(certificate: str = "an older one", state: HostState = HostState.LOST) -> Cluster:
+    """A fleet that knows a host `web`, which is away."""
     cluster = after(Cluster(), joins(Cluster(), ONE))
+    return cluster.apply([replace(cluster.hosts[ONE], certificate=certificate, state=state)], (), 2)[0]
+
+
+@pytest.mark.parametrize("state", list(HostState))
+def test_token_alone_gives_nobody_the_place_of_a_host_that_is_known(state: HostState) -> None:
+    cluster = known(state=state)
+    for words in ({}, {"proven": "another's"}):
+        with pytest.raises(AlreadyExists, match=rf"web is in the fleet \({state}\)") as refusal:
+            joins(cluster, ONE, **words)
+        assert "flota token create --replace web" in refusal.value.hint
+        assert "flota node rm web" in refusal.value.hint
+    with pytest.raises(AlreadyExists):
+        joins(known(certificate=""), ONE, proven="")  # one of which nothing was recorded
+
+
+@pytest.mark.parametrize("words", [{"proven": "an older one"}, {"replaces": ONE}])
+def test_host_that_is_known_as_itself_keeps_its_record_and_has_a_new_certificate(words: Any) -> None:
+    cluster = known()
     with pytest.raises(AlreadyExists, match="is in the fleet and connected"):
-        joins(cluster, ONE, connected=True)
-    stale = cluster.apply([replace(cluster.hosts[ONE], certificate="an older one")], (), 2)[0]
-    again = after(stale, joins(stale, ONE))
-    found = host_named(again, "web")
+        joins(cluster, ONE, connected=True, **words)
+    found = host_named(after(cluster, joins(cluster, ONE, **words)), "web")
     assert found is not None and (found.id, found.certificate) == (ONE, f"of {ONE}")
+
+
+def test_token_for_one_hosts_place_is_for_no_other_and_no_new_one() -> None:
+    cluster = after(known(), joins(known(), TWO, name="db"))
+    for ident, name in ((TWO, "db"), (HostId("3" * 64), "new")):
+        with pytest.raises(AlreadyExists, match=f"this token is for web alone, not {name}"):
+            joins(cluster, ident, name=name, replaces=ONE)
+    with pytest.raises(AlreadyExists, match="a host that is gone alone"):
+        joins(Cluster(), TWO, replaces=ONE)
 
 
 def test_only_the_newest_certificate_is_the_hosts() -> None:

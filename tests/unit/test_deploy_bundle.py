@@ -11,19 +11,27 @@ import pytest
 
 from deploy import bundle, releases
 from deploy.bundle import HOME, LOCK, PACKAGES, Target, _why, build, release_name
-from model.errors import Exhausted, InUse, InvalidInput, Unavailable, Unsupported
+from model.errors import Damaged, Exhausted, InUse, InvalidInput, Unavailable, Unsupported
 from model.version import VERSION
 
 PROJECT = tomllib.loads((HOME / "pyproject.toml").read_text())
 
 
 def locked(text: str) -> dict[str, str]:
-    pairs = (line.partition("==") for line in text.split())
+    pairs = (line.partition("==") for line in re.findall(r"^\S+==\S+", text, re.MULTILINE))
     return {re.sub(r"[-_.]+", "-", name).lower(): version for name, _, version in pairs}
 
 
 def test_version_is_that_of_the_project() -> None:
     assert PROJECT["project"]["version"] == VERSION
+
+
+def test_lock_has_digests_of_every_dependency() -> None:
+    entries = re.split(
+        r"^(?=\S+==)", re.sub(r"^#.*\n", "", LOCK.read_text(), flags=re.MULTILINE), flags=re.MULTILINE
+    )
+    for entry in filter(None, entries):
+        assert re.fullmatch(r"\S+==\S+( \\\n +--hash=sha256:[0-9a-f]{64})+\n", entry), entry[:60]
 
 
 def test_packages_are_those_of_the_wheel() -> None:
@@ -93,6 +101,13 @@ def test_target_that_no_host_is_of_is_refused(target: Target, tmp_path: Path) ->
             Unavailable,
             "fetched",
         ),
+        (
+            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. If you have…\n"
+            "    idna==3.20 from https://index/idna.whl#sha256=ab (from -r lock (line 1)):\n"
+            "        Expected sha256 00\n",
+            Damaged,
+            "idna==3.20: the index has another file",
+        ),
         ("ERROR: Could not install: [Errno 28] No space left on device", Exhausted, "room"),
         ("", Unavailable, "nothing"),
     ],
@@ -108,7 +123,8 @@ def test_installer_words_say_only_what_is_meant() -> None:
         *("python3", "-", "install", "--root", "/o"),
         *("--archive", "/o/incoming/1-a.tar.gz", "--sha256", "00"),
     )
-    assert releases.switch("1-a", command="", python="python3.12")[-2:] == ("--release", "1-a")
+    said = releases.switch("1-a", ("agent", "controller"), command="", python="python3.12")
+    assert said[-4:] == ("--release", "1-a", "--daemons", "agent,controller")
 
 
 def test_installers_answer_is_read_whatever_stands_before_it() -> None:

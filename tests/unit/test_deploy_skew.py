@@ -50,8 +50,17 @@ def test_links_of_different_mtu_are_a_note() -> None:
 def test_upgrade_that_was_left_halfway_is_told_by_host_and_by_fleet() -> None:
     half = seen("n2", agent="0.0.9-aaaaaaaaaaaa")
     found = said(seen("n1"), half)
-    assert found[0][0] == "n2" and "the current release there is 0.1.0-0123456789ab" in found[0][2]
+    assert found[0][0] == "n2" and "is started from 0.1.0-0123456789ab the next time" in found[0][2]
     assert found[1][0] == "the fleet" and "the agents of n2 another release" in found[1][2]
+
+
+def test_daemons_are_each_compared_with_what_they_are_pinned_to() -> None:
+    other = "0.2.0-bbbbbbbbbbbb"
+    pinned = {"agent": RELEASE, "controller": other}
+    head = seen("n1", controls="f" * 32, running=frozenset({"controller"}), pinned=pinned)
+    words = [what for where, _, what in said(head, seen("n2"), controller=RELEASE)]
+    assert words == [f"its controller runs {RELEASE}, and is started from {other} the next time"]
+    assert all(where == "the fleet" for where, _, _ in said(head, seen("n2"), controller=other))
 
 
 @pytest.mark.parametrize(("codes", "ended"), [((0, 0), 0), ((0, 3, 4), 3), ((255, 0), 255)])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from msgspec.structs import replace
 
-from deploy.releases import Installed
+from deploy.releases import Aim, Installed
 from deploy.upgrade import FleetNow, Run, Upgrader
 from deploy.upgradeplan import Fleet, HostNow, Wanted, rollback, upgrade, way_back
 from model.errors import FlotaError, Unavailable, WrongState
@@ -52,7 +54,7 @@ def test_upgrade_that_was_cut_after_the_switch_goes_on_and_knows_the_way_back() 
         ("h2", "agent", OLD, NEW),
     ]
     assert plan.moves[-1].why == "it is lost"
-    assert way_back(hosts[0], NEW) == OLD
+    assert way_back(hosts[0], "controller", NEW, "") == OLD
 
 
 def test_upgrade_of_agents_alone_waits_for_the_controller() -> None:
@@ -183,8 +185,10 @@ async def test_agent_that_does_not_come_back_goes_back_and_stops_the_rest(how: s
     assert "It is back on 1-old" in failed.error
     assert ("did not start: no such thing" if how == "does_not_start" else "I am lost") in failed.error
     assert runs(place) == dict.fromkeys(("h1", "h2", "h3"), OLD)
-    assert place.machines["h1"].current == OLD and place.machines["h1"].control == NEW
-    assert "The controller there runs 2-new until its next start, which is by 1-old" in failed.error
+    head = place.machines["h1"]
+    assert head.current == OLD and head.control == NEW
+    head.reboot()
+    assert (head.agent, head.control) == (OLD, NEW), "neither takes the other along"
     place.does_not_start.clear()
     place.never_ready.clear()
     assert not [one.error for one in (await run(place, back=True)).moved if one.error]
@@ -197,9 +201,9 @@ async def test_controller_that_does_not_start_goes_back_with_its_store() -> None
     done = await run(place)
     head = place.machines["h1"]
     assert done.moved[-1].back and "with the store as it was before" in done.moved[-1].error
-    assert (head.control, head.current, head.copy) == (OLD, OLD, None)
+    assert (head.control, head.pin("controller")[0], head.current, head.copy) == (OLD, OLD, OLD, None)
     at = place.acts.index(("h1", "put-back"))
-    assert place.acts[at + 1 :] == [
+    assert place.acts[at + 1 : at + 4] == [
         ("h1", "switch", OLD),
         ("h1", "in-place", OLD),
         ("h1", "controller", OLD),
@@ -258,7 +262,7 @@ async def test_containers_that_were_started_again_stop_the_rest() -> None:
     assert runs(place) == {"h1": NEW, "h2": OLD, "h3": OLD}
 
 
-@pytest.mark.parametrize("cut", range(20))
+@pytest.mark.parametrize("cut", range(26))
 async def test_run_that_is_cut_anywhere_is_continued_by_the_next(cut: int) -> None:
     place = Place()
     place.cut_after = cut
@@ -273,6 +277,7 @@ async def test_run_that_is_cut_anywhere_is_continued_by_the_next(cut: int) -> No
     assert not [one.error for one in done.moved if one.error]
     assert runs(place) == dict.fromkeys(("h1", "h2", "h3"), NEW) and place.machines["h1"].control == NEW
     assert all(m.previous == OLD for m in place.machines.values())
+    assert all(m.aim is None for m in place.machines.values())
 
 
 async def test_parallel_moves_so_many_agents_and_stops_after_the_turn_that_failed() -> None:
@@ -297,17 +302,73 @@ async def test_rollback_goes_back_and_forwards_again() -> None:
     assert place.machines["h3"].agent == NEW
 
 
-@pytest.mark.parametrize("cut", range(7))
-async def test_rollback_that_is_cut_before_the_controller_is_continued_by_the_next(cut: int) -> None:
+@pytest.mark.parametrize("cut", range(14))
+async def test_rollback_that_is_cut_anywhere_goes_on_backwards(cut: int) -> None:
     place = Place()
     await run(place)
     place.cut_after = cut
-    with pytest.raises(AssertionError):
-        assert not [one.error for one in (await run(place, back=True)).moved if one.error]
+    with contextlib.suppress(FlotaError):
+        await run(place, back=True)
     place.cut_after = -1
-    done = await run(place, back=True)
-    assert not [one.error for one in done.moved if one.error]
+    with contextlib.suppress(WrongState):  # all that was left is its end
+        done = await run(place, back=True)
+        assert not [one.error for one in done.moved if one.error]
     assert runs(place) == dict.fromkeys(("h1", "h2", "h3"), OLD) and place.machines["h1"].control == OLD
+
+
+async def test_rollback_that_was_cut_with_the_controller_stopped_starts_the_one_before() -> None:
+    place = Place()
+    await run(place)
+    plain = place.act
+
+    def act(*words: str) -> None:
+        if words == ("h1", "controller", OLD):
+            place.cut_after = 0
+        plain(*words)
+
+    place.act = act  # type: ignore[method-assign]
+    await run(place, back=True)
+    assert place.machines["h1"].control == ""
+    place.act, place.cut_after = plain, -1  # type: ignore[method-assign]
+    place.acts.clear()
+    done = await run(place, back=True)
+    assert [str(one.move.daemon) for one in done.moved] == ["controller"]
+    assert place.moves() == [("h1", "controller", OLD)] and place.machines["h1"].control == OLD
+    assert place.machines["h1"].aim is None
+
+
+async def test_rollback_after_an_upgrade_that_was_cut_goes_to_what_ran_before_it() -> None:
+    place = Place()
+    place.cut_after = 9  # the release is on all hosts, and none was changed yet
+    assert (await run(place)).moved[-1].error
+    place.cut_after = -1
+    assert place.machines["h1"].aim and place.machines["h1"].control == OLD
+    assert (await run(place, back=True)).moved == (), "not to the release before that"
+
+
+async def test_upgrade_after_a_rollback_that_was_cut_says_so() -> None:
+    aim = Aim(release=OLD, back=True)
+    hosts = [replace(h, installed=replace(INSTALLED, aim=aim)) for h in HOSTS]
+    notes = [str(one) for one in upgrade(hosts, FLEET, Wanted(release=NEW)).findings]
+    assert any("a rollback of h1 was cut; this one goes forwards, to 2-new" in one for one in notes)
+
+
+async def test_controller_that_took_commands_is_not_put_back_under_them() -> None:
+    place = Place()
+    head, plain = place.machines["h1"], place.look
+
+    async def look() -> FleetNow:
+        now = await plain()
+        if now.controller == NEW:
+            head.taken = True
+            return replace(now, nodes={})
+        return now
+
+    place.look = look  # type: ignore[method-assign]
+    place.does_not_start.add(("controller", OLD))
+    done = await run(place)
+    assert "2-new has taken commands, and 1-old can't read what they stored" in done.moved[-1].error
+    assert not done.moved[-1].back and head.control == NEW and head.pin("controller")[0] == NEW
 
 
 async def test_rollback_of_a_controller_that_can_not_read_the_store_any_more_leaves_the_new_one() -> None:

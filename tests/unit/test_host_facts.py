@@ -46,6 +46,9 @@ program runc
 file /usr/share/containers/seccomp.json
 opt ours
 release 0.1.0-0123456789ab
+pinned agent 0.1.0-0123456789ab
+pinned controller ../../x
+pinned shell 1
 command foreign
 member {FLEET} {HOST} web-1
 running agent
@@ -74,6 +77,7 @@ def test_facts_of_a_whole_answer_are_all_read() -> None:
     assert facts.ports == ("7420/tcp",) and facts.running == {"agent"}
     assert facts.member == Membership(fleet_id=FLEET, host_id=HOST, name="web-1")
     assert (facts.opt, facts.command, facts.release) == ("ours", "foreign", "0.1.0-0123456789ab")
+    assert facts.pinned["agent"] == facts.release and "shell" not in facts.pinned
 
 
 def test_clock_of_a_host_is_compared_with_the_middle_of_the_question() -> None:

@@ -106,6 +106,24 @@ def test_a_host_whose_addition_was_cut_gets_what_is_left(
     assert kinds(made(replace(GOOD, **change), wish, view, release="r1")) == wanted
 
 
+def test_machine_installed_anew_takes_its_hosts_place_only_when_that_is_said() -> None:
+    facts = replace(GOOD, hostname="n1", release="r1")
+    view = FleetView(fleet_id=FLEET, nodes=(Node(id="b" * 64, name="n1", state="lost"),))
+    refused = made(facts, view=view, release="r1")
+    assert refused.steps == () and "--replace" in refused.fatal[0].hint
+    done = made(facts, replace(JOIN, replace=True), view, release="r1")
+    assert kinds(done) == [Kind.JOIN, Kind.READY] and done.replaces == "b" * 64
+    ready = made(facts, replace(JOIN, replace=True), VIEW, release="r1")
+    assert "is in the fleet (ready)" in ready.fatal[0].what, "that one is there"
+
+
+def test_host_that_joined_and_never_came_is_joined_again_without_a_word() -> None:
+    view = FleetView(fleet_id=FLEET, nodes=(Node(id="b" * 64, name="n1", state="joining"),))
+    done = made(replace(GOOD, hostname="n1", release="r1"), view=view, release="r1")
+    assert kinds(done) == [Kind.JOIN, Kind.READY] and done.replaces == "b" * 64
+    assert made(replace(GOOD, hostname="n9", release="r1"), view=view, release="r1").replaces == ""
+
+
 @pytest.mark.parametrize(
     ("change", "wish", "view", "words"),
     [
