@@ -66,6 +66,11 @@ class VmFleet(CommandLine[KeepingRig]):
         """A command on the operator's machine, of the flota in `tree`."""
         return self.rig.outside([*self._python(tree), "-m", "cli.main", *words], timeout=timeout)
 
+    def ask(self, *words: str, timeout: float = PATIENCE) -> str:
+        """As `flota`, on the operator's machine: at that machine's speed, by what `flota host add` has noted
+        there of the fleet."""
+        return checked(self.operator(*words, timeout=timeout)).stdout.decode()
+
     def _python(self, tree: Path) -> list[str]:
         settings = {
             "HOME": self._folder,

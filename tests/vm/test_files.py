@@ -45,7 +45,7 @@ def test_a_container_stands_still_while_it_is_made_an_image_and_goes_on(fleet: V
     )
     scope = f"/sys/fs/cgroup/flota.slice/flota-{ident}.scope"
     on(fleet.rig, "n2", f"systemd-run -q --unit watch sh -c '{WATCH.format(scope)}'")
-    fleet.flota("n1", "commit", "box", "still:1")
+    fleet.ask("commit", "box", "still:1")
     on(fleet.rig, "n2", "test -e /root/stood-still")
     assert "frozen 0" in on(fleet.rig, "n2", f"cat {scope}/cgroup.events")
     before = int(inside(fleet, "box", "cat /count").strip() or 0)

@@ -30,7 +30,7 @@ def _runs(fleet: VmFleet, name: str) -> bool:
 
 @pytest.mark.slow
 def test_a_rebooted_host_starts_its_containers_by_their_policy_and_is_reached_again(fleet: VmFleet) -> None:
-    fleet.flota("n1", "network", "create", "net1")
+    fleet.ask("network", "create", "net1")
     container(fleet, "always", "n2", "--restart", "always", "--network", "net1")
     container(fleet, "never", "n2", "--network", "net1")
     container(fleet, "asker", "n1", "--network", "net1")
@@ -48,12 +48,12 @@ def test_a_rebooted_host_starts_its_containers_by_their_policy_and_is_reached_ag
 
 
 def test_what_was_acknowledged_outlives_a_loss_of_the_controllers_power(fleet: VmFleet) -> None:
-    fleet.flota("n1", "network", "create", "net1")
+    fleet.ask("network", "create", "net1")
     names = []
     for number in range(5):
         names.append(f"svc{number}")
         words = ("--name", names[-1], "--replicas", "0", "--network", "net1")
-        fleet.flota("n1", "service", "create", *words, IMAGE, "true")
+        fleet.ask("service", "create", *words, IMAGE, "true")
     container(fleet, "far", "n3")
     pid = status(fleet, "far")["pid"]
     fleet.rig.crash("n1")
@@ -67,7 +67,7 @@ def test_what_was_acknowledged_outlives_a_loss_of_the_controllers_power(fleet: V
 
 def test_a_host_that_was_frozen_gives_up_what_was_replaced_meanwhile(fleet: VmFleet) -> None:
     words = ("--name", "web", "--replicas", "3", "--replicas-max-per-node", "2", "--stop-grace-period", "1s")
-    fleet.flota("n1", "service", "create", *words, IMAGE, "sleep", "100000")
+    fleet.ask("service", "create", *words, IMAGE, "sleep", "100000")
     before = {one["instance"]["id"] for one in wait_replicas(fleet, "web", 3)}
     fleet.rig.freeze("n3")
     wait_states(fleet, n3="lost")
