@@ -66,15 +66,19 @@ class VmFleet(CommandLine[KeepingRig]):
         """A command on the operator's machine, of the flota in `tree`."""
         return self.rig.outside([*self._python(tree), "-m", "cli.main", *words], timeout=timeout)
 
+    def ask(self, *words: str, timeout: float = PATIENCE) -> str:
+        """As `flota`, on the operator's machine: at that machine's speed, by what `flota host add` has noted
+        there of the fleet."""
+        return checked(self.operator(*words, timeout=timeout)).stdout.decode()
+
+    def environment(self, tree: Path = TREE) -> Mapping[str, str]:
+        """In which the operator's flota is that of `tree`, and has its settings in this fleet's folder."""
+        folders = {"HOME": self._folder, "XDG_CACHE_HOME": self._cache, "XDG_CONFIG_HOME": self._folder}
+        return {name: str(path) for name, path in {**folders, "PYTHONPATH": tree}.items()}
+
     def _python(self, tree: Path) -> list[str]:
-        settings = {
-            "HOME": self._folder,
-            "XDG_CACHE_HOME": self._cache,
-            "XDG_CONFIG_HOME": self._folder,
-            "PYTHONPATH": tree,
-        }
         env = ["env", "-C", os.sep, "-u", "FLOTA_HOST", "-u", "FLOTA_CREDENTIALS"]
-        env += [f"{name}={value}" for name, value in settings.items()]
+        env += [f"{name}={value}" for name, value in self.environment(tree).items()]
         return [*env, sys.executable, "-P"]
 
     def _entries(self, hosts: Sequence[str]) -> Iterable[str]:

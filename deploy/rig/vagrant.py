@@ -104,6 +104,11 @@ class VagrantRig:
         self.keep(CLEAN)
         return self.hosts
 
+    def members(self, env: Mapping[str, str]) -> None:
+        """`vagrant up` as people do it, whose trigger makes a fleet of the machines. `env`: FLOTA, and where
+        that keeps its settings. Raises RuntimeError with its last words."""
+        self._vagrant("up", timeout=1800, env={**env, "FLOTA_BARE": None})
+
     def boot(self, host: str) -> None:
         self._virsh("start", self._domain(host))
         self._shell().wait(self.management(host), 300)
@@ -247,10 +252,10 @@ class VagrantRig:
                 raise RuntimeError("libvirtd was started and doesn't answer after 30 s")
             time.sleep(0.1)
 
-    def _vagrant(self, *words: str, timeout: float) -> None:
+    def _vagrant(self, *words: str, timeout: float, env: Mapping[str, str | None] | None = None) -> None:
         """Its thousands of lines of progress go to a file; an error tells the last of them."""
         log = self._folder / "vagrant.log"
-        settings = {
+        settings: dict[str, str | None] = {
             "VAGRANT_HOME": str(self._folder / "home"),
             "VAGRANT_DOTFILE_PATH": str(self._folder / "dot"),
             "VAGRANT_DEFAULT_PROVIDER": "libvirt",
@@ -260,12 +265,13 @@ class VagrantRig:
             "FLOTA_VM_DRIVER": self._driver,
             "FLOTA_VM_KEY": str(self.key),
             "FLOTA_VM_PREFIX": f"{self.name}-",
+            **(env or {}),
         }
         with open(log, "ab") as output:
             done = subprocess.run(
                 [*self._enter(), "vagrant", *words],
                 cwd=FILES,
-                env={**os.environ, **settings},
+                env={name: value for name, value in {**os.environ, **settings}.items() if value is not None},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from deploy.busybox import root_tar
+from deploy.fleet import FLOTA
 from deploy.rig import qemu, vagrant
 from deploy.rig.base import KeepingRig
 from deploy.rig.image import Image, kept, runtime_packages
@@ -82,7 +83,11 @@ def provisioned(guests: KeepingRig, tmp_path_factory: pytest.TempPathFactory) ->
     if not done.exists():
         guests.reset()
         made.patient(LOST_AFTER)
-        made.provision(HOSTS)
+        if isinstance(guests, vagrant.VagrantRig):
+            made.bundle()
+            guests.members({**made.environment(), "FLOTA": FLOTA})
+        else:
+            made.provision(HOSTS)
         wait_states(made, **dict.fromkeys(HOSTS, "ready"))
         made.load_everywhere(IMAGE, root_tar())
         guests.keep(FLEET)

@@ -16,9 +16,9 @@ PATIENCE = 180.0
 """Seconds that what is right has at most, on a busy machine."""
 
 
-def looked(fleet: VmFleet, *words: str, host: str = "n1") -> list[dict[str, Any]]:
+def looked(fleet: VmFleet, *words: str) -> list[dict[str, Any]]:
     """A command's `--format json` lines; none while nobody answers."""
-    done = fleet.attempt(host, *words, "--format", "json")
+    done = fleet.operator(*words, "--format", "json")
     if done.returncode:
         return []
     return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
@@ -37,8 +37,8 @@ def wait_states(fleet: VmFleet, deadline: float = PATIENCE, **wanted: str) -> No
 def container(fleet: VmFleet, name: str, host: str, *words: str, command: tuple[str, ...] = ()) -> str:
     """Its id."""
     told = command or ("sleep", "100000")
-    return fleet.flota(
-        "n1", "run", "-d", "--name", name, "--node", host, "--stop-signal", "KILL", *words, IMAGE, *told,
+    return fleet.ask(
+        "run", "-d", "--name", name, "--node", host, "--stop-signal", "KILL", *words, IMAGE, *told,
     ).strip()  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def ipv4(fleet: VmFleet, name: str) -> str:
 
 def inside(fleet: VmFleet, name: str, script: str, timeout: float = PATIENCE) -> str:
     """What a shell script says that runs in a container."""
-    return fleet.flota("n1", "exec", name, "sh", "-c", script, timeout=timeout)
+    return fleet.ask("exec", name, "sh", "-c", script, timeout=timeout)
 
 
 def replicas(fleet: VmFleet, service: str) -> list[dict[str, Any]]:

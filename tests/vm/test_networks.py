@@ -102,7 +102,7 @@ def failures(fleet: VmFleet, network: str, ways: dict[str, str]) -> list[list[st
     pytest.param(kind, marks=() if kind == "encrypted" else pytest.mark.slow) for kind in KINDS
 ])  # fmt: skip
 def test_all_traffic_passes_between_containers_of_guests(fleet: VmFleet, kind: str) -> None:
-    fleet.flota("n1", "network", "create", "--ipv6", *KINDS[kind], kind)
+    fleet.ask("network", "create", "--ipv6", *KINDS[kind], kind)
     assert failures(fleet, kind, WAYS) == []
     if kind == "encrypted":
         assert on(fleet.rig, "n1", "ip -br link show type wireguard").strip()
@@ -112,7 +112,7 @@ def test_all_traffic_passes_between_containers_of_guests(fleet: VmFleet, kind: s
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SITES)
 def test_containers_stand_on_the_sites_own_network(fleet: VmFleet, kind: str) -> None:
-    fleet.flota("n1", "network", "create", *SITES[kind], kind)
+    fleet.ask("network", "create", *SITES[kind], kind)
     assert failures(fleet, kind, WAYS) == []
 
 

@@ -37,7 +37,7 @@ def test_rolling_upgrade_under_load_fails_no_request_and_keeps_every_process(
     fleet: VmFleet, tmp_path: Path
 ) -> None:
     words = ("--name", "web", "--mode", "global", "-p", "80:80")
-    fleet.flota("n1", "service", "create", *words, IMAGE, "sh", "-c", SERVE)
+    fleet.ask("service", "create", *words, IMAGE, "sh", "-c", SERVE)
     before = {one["status"]["pid"] for one in wait_replicas(fleet, "web", 3)}
     tree = releasetrees.copy(tmp_path, NEXT)
     fleet.bundle(tree)
