@@ -41,6 +41,7 @@ class Extractor:
         self._max_files = max_files
         self.size = 0
         self.files = 0
+        self._hides_all = False
         self._parent = (b"/", b"/")
         """The folder that was last seen to be one: as members name it, and where it is."""
         self._times: dict[bytes, tuple[int, int]] = {}
@@ -58,6 +59,9 @@ class Extractor:
                 raise Exhausted(f"the layer has more than the {self._max_files} files that there is room for")
             with _named(member.name):
                 self._apply(member, reader)
+        if self._hides_all:
+            for name in self._lower.names():
+                _hide(b"/" + name)
         for path, (inode, mtime) in self._times.items():
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 if os.lstat(path).st_ino == inode:
@@ -160,19 +164,17 @@ class Extractor:
 
     def _whiteout(self, folder: bytes, name: bytes) -> None:
         if name == HIDE_ALL:
-            os.setxattr(folder, OPAQUE, b"y", follow_symlinks=False)
+            if folder == b"/":  # where overlayfs does not look for the attribute
+                self._hides_all = True
+            else:
+                os.setxattr(folder, OPAQUE, b"y", follow_symlinks=False)
             return
         if name.startswith(META):
             return
         hidden = name[len(WHITEOUT) :]
         if hidden in (b"", b".", b".."):
             raise Damaged(f"layer: a whiteout of {hidden.decode()!r}")
-        target = os.path.join(folder, hidden)
-        try:
-            os.mknod(target, stat.S_IFCHR | 0o600, os.makedev(0, 0))
-        except FileExistsError:
-            if stat.S_ISDIR(os.lstat(target).st_mode):
-                os.setxattr(target, OPAQUE, b"y", follow_symlinks=False)
+        _hide(os.path.join(folder, hidden))
 
     # -- files --------------------------------------------------------------------------------------
     def _file(self, path: bytes, member: Member, reader: TarReader) -> None:
@@ -294,6 +296,15 @@ def _set_xattr(where: bytes | int, key: str, value: bytes, follow: bool) -> None
         if error.errno in _FULL and len(value) < 1024:
             raise
         raise Damaged(f"layer: attribute {key[:80]!r} of {len(value)} bytes: {error.strerror}") from error
+
+
+def _hide(path: bytes) -> None:
+    """What the layers below have of that name."""
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(0, 0))
+    except FileExistsError:
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            os.setxattr(path, OPAQUE, b"y", follow_symlinks=False)
 
 
 def _mode(path: bytes) -> int:
