@@ -23,6 +23,8 @@ WHITEOUT = b".wh."
 HIDE_ALL = b".wh..wh..opq"
 META = b".wh..wh."
 MAX_DEPTH = 512
+MAX_PART = 255
+"""Bytes of one name; that of a whiteout may hold such a name."""
 MAX_LINKS = 40
 """That a name may lead through: path_resolution(7)."""
 MAX_ID = (1 << 32) - 2
@@ -263,8 +265,8 @@ def place(name: bytes) -> bytes:
                 raise Damaged(f"layer: {_shown(name)} leaves the layer")
             parts.pop()
             continue
-        if len(part) > 255:
-            raise Damaged("layer: a name of more than 255 bytes")
+        if len(part) > MAX_PART and not (part.startswith(WHITEOUT) and len(part) <= MAX_PART + len(WHITEOUT)):
+            raise Damaged(f"layer: a name of more than {MAX_PART} bytes")
         parts.append(part)
     return b"/" + b"/".join(parts)
 

@@ -190,6 +190,14 @@ def test_whiteouts_become_what_overlayfs_understands(place: LayerPlace) -> None:
     assert os.listdir(place.target / "f") == []
 
 
+def test_whiteout_of_the_longest_name_hides_it(place: LayerPlace) -> None:
+    name = "n" * 255
+    assert "error" not in place.unpack(tar(member(f".wh.{name}")))
+    assert os.lstat(place.target / name).st_rdev == 0
+    for longer in (f".wh.{name}n", f".wh.{name}/x"):
+        assert "name" in place.unpack(tar(member(longer)))["error"]["message"]
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_whiteout_and_folder_of_one_name_make_it_opaque(place: LayerPlace, order: int) -> None:
     parts = [[member(".wh.d")], [folder("d"), member("d/new")]][::order]

@@ -85,7 +85,7 @@ class Wild:
                 "empty",
             )
         )
-        files = [p for p in self._all() if not stat.S_ISDIR(os.lstat(p).st_mode)]
+        files = [p for p in self._all() if stat.S_IFMT(os.lstat(p).st_mode) in (stat.S_IFREG, stat.S_IFLNK)]
         if kind == "hard" and files:
             os.link(self._random.choice(files), path, follow_symlinks=False)
             return
