@@ -107,10 +107,15 @@ class Difference:
                 continue
             found = Found("A" if entry is None else "C", where, here, name, status)
             if not stat.S_ISDIR(status.st_mode):
-                if entry is None or not same(found, entry, times=True):
+                if entry is None or self._linked(status, entry) or not same(found, entry, times=True):
                     yield from self._told(found)
                 continue
             yield from self._inner(found, entry, below, depth)
+
+    def _linked(self, status: os.stat_result, entry: _Entry) -> bool:
+        """Whether a file of a whole tree may have got a new name, which only a layer that has both can tell.
+        In an upper directory it would be there for it."""
+        return self._times and not self._upper and 1 < status.st_nlink != entry.status.st_nlink
 
     def _inner(self, found: Found, entry: _Entry | None, below: Level | None, depth: int) -> Iterator[Found]:
         """A directory and what is in it."""

@@ -1,9 +1,10 @@
 """Members of a layer as files below the current root directory.
 
 Whiteouts become what overlayfs understands: a 0:0 character device, an opaque xattr (OCI image-spec,
-layer.md; kernel doc filesystems/overlayfs.rst). Invariants: nothing is written through a link: a link where a
-parent should be gives way to a directory; of two members with one name the later stands; a whiteout hides
-only what the layers below have, whatever its place in the archive.
+layer.md; kernel doc filesystems/overlayfs.rst). Invariants: a link of the layer itself where a parent should
+be is followed, below the current root alone, as containerd and umoci do; the last part of a name is never
+followed; of two members with one name the later stands; a whiteout hides only what the layers below have,
+whatever its place in the archive.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ WHITEOUT = b".wh."
 HIDE_ALL = b".wh..wh..opq"
 META = b".wh..wh."
 MAX_DEPTH = 512
+MAX_PART = 255
+"""Bytes of one name; that of a whiteout may hold such a name."""
+MAX_LINKS = 40
+"""That a name may lead through: path_resolution(7)."""
 MAX_ID = (1 << 32) - 2
 """The largest user or group; 2^32 - 1 means "leave it" to chown."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,8 +43,9 @@ class Extractor:
         self._max_files = max_files
         self.size = 0
         self.files = 0
-        self._parent = b"/"
-        """The folder that was last seen to be one."""
+        self._hides_all = False
+        self._parent = (b"/", b"/")
+        """The folder that was last seen to be one: as members name it, and where it is."""
         self._times: dict[bytes, tuple[int, int]] = {}
         """Of folders, set last: (inode, ns)."""
 
@@ -55,6 +61,9 @@ class Extractor:
                 raise Exhausted(f"the layer has more than the {self._max_files} files that there is room for")
             with _named(member.name):
                 self._apply(member, reader)
+        if self._hides_all:
+            for name in self._lower.names():
+                _hide(b"/" + name)
         for path, (inode, mtime) in self._times.items():
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 if os.lstat(path).st_ino == inode:
@@ -68,7 +77,8 @@ class Extractor:
             self._attributes(path, member)
             return
         folder, name = os.path.split(path)
-        self._parents(folder)
+        folder = self._folder(folder)
+        path = os.path.join(folder, name)
         if self._whiteouts and name.startswith(WHITEOUT):
             self._whiteout(folder, name)
         elif member.kind == "file":
@@ -80,28 +90,43 @@ class Extractor:
             self._special(path, member)
 
     # -- folders ------------------------------------------------------------------------------------
-    def _parents(self, folder: bytes) -> None:
-        """Make missing parents with the attributes that they have in the layers below."""
-        if folder == self._parent:
-            return
-        if folder.count(b"/") > MAX_DEPTH:
+    def _folder(self, named: bytes) -> bytes:
+        """Where a folder is, by no more links; what is missing of it is made."""
+        if named == self._parent[0]:
+            return self._parent[1]
+        here, rest, links = b"", named.split(b"/")[::-1], 0
+        while rest:
+            part = rest.pop()
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                here = here.rpartition(b"/")[0]
+                continue
+            path = here + b"/" + part
+            mode = _mode(path)
+            if stat.S_ISLNK(mode):
+                links += 1
+                if links > MAX_LINKS:
+                    raise Damaged(f"layer: a folder behind more than {MAX_LINKS} links")
+                target = os.readlink(path)
+                rest += target.split(b"/")[::-1]
+                here = b"" if target.startswith(b"/") else here
+                continue
+            if not stat.S_ISDIR(mode):
+                self._imply(path)
+            here = path
+        self._parent = (named, here or b"/")
+        return here or b"/"
+
+    def _imply(self, path: bytes) -> None:
+        """Make a missing folder with the attributes that it has in the layers below."""
+        if path.count(b"/") > MAX_DEPTH:
             raise Damaged(f"layer: deeper than {MAX_DEPTH} folders")
-        at = 0
-        while at != len(folder) and folder != b"/":
-            at = folder.find(b"/", at + 1)
-            at = len(folder) if at < 0 else at
-            path = folder[:at]
-            try:
-                if stat.S_ISDIR(os.lstat(path).st_mode):
-                    continue
-            except FileNotFoundError:
-                pass
-            self._make_folder(path)
-            below = self._lower.find(path)
-            if below is not None:
-                copy_attributes(below, path)
-                self._times[path] = (os.lstat(path).st_ino, below.status.st_mtime_ns)
-        self._parent = folder
+        self._make_folder(path)
+        below = self._lower.find(path)
+        if below is not None:
+            copy_attributes(below, path)
+            self._times[path] = (os.lstat(path).st_ino, below.status.st_mtime_ns)
 
     def _make_folder(self, path: bytes) -> None:
         """A folder that is one already keeps its content; over a whiteout it hides what is below."""
@@ -112,7 +137,7 @@ class Extractor:
             status = os.lstat(path)
         if stat.S_ISDIR(status.st_mode):
             return
-        os.unlink(path)
+        self._unlink(path)
         os.mkdir(path, 0o755)
         if _is_whiteout(status):
             os.setxattr(path, OPAQUE, b"y", follow_symlinks=False)
@@ -120,9 +145,9 @@ class Extractor:
     def _make_room(self, path: bytes) -> None:
         """A later member replaces an earlier one."""
         if not stat.S_ISDIR(os.lstat(path).st_mode):
-            os.unlink(path)
+            self._unlink(path)
             return
-        self._parent = b"/"
+        self._parent = (b"/", b"/")
         for base, folders, files, fd in os.fwalk(path, topdown=False):
             del base
             for name in files:
@@ -134,21 +159,24 @@ class Extractor:
                     os.rmdir(name, dir_fd=fd)
         os.rmdir(path)
 
+    def _unlink(self, path: bytes) -> None:
+        """What is no folder; it may be a link by which one was reached."""
+        self._parent = (b"/", b"/")
+        os.unlink(path)
+
     def _whiteout(self, folder: bytes, name: bytes) -> None:
         if name == HIDE_ALL:
-            os.setxattr(folder, OPAQUE, b"y", follow_symlinks=False)
+            if folder == b"/":  # where overlayfs does not look for the attribute
+                self._hides_all = True
+            else:
+                os.setxattr(folder, OPAQUE, b"y", follow_symlinks=False)
             return
         if name.startswith(META):
             return
         hidden = name[len(WHITEOUT) :]
         if hidden in (b"", b".", b".."):
             raise Damaged(f"layer: a whiteout of {hidden.decode()!r}")
-        target = os.path.join(folder, hidden)
-        try:
-            os.mknod(target, stat.S_IFCHR | 0o600, os.makedev(0, 0))
-        except FileExistsError:
-            if stat.S_ISDIR(os.lstat(target).st_mode):
-                os.setxattr(target, OPAQUE, b"y", follow_symlinks=False)
+        _hide(os.path.join(folder, hidden))
 
     # -- files --------------------------------------------------------------------------------------
     def _file(self, path: bytes, member: Member, reader: TarReader) -> None:
@@ -191,6 +219,8 @@ class Extractor:
             target = place(member.link)
             if target == path:
                 raise Damaged("layer: a hard link to itself")
+            if _is_whiteout(os.lstat(target)):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             os.link(target, path, follow_symlinks=False)
         elif member.kind == "fifo":
             os.mkfifo(path)
@@ -235,8 +265,8 @@ def place(name: bytes) -> bytes:
                 raise Damaged(f"layer: {_shown(name)} leaves the layer")
             parts.pop()
             continue
-        if len(part) > 255:
-            raise Damaged("layer: a name of more than 255 bytes")
+        if len(part) > MAX_PART and not (part.startswith(WHITEOUT) and len(part) <= MAX_PART + len(WHITEOUT)):
+            raise Damaged(f"layer: a name of more than {MAX_PART} bytes")
         parts.append(part)
     return b"/" + b"/".join(parts)
 
@@ -268,6 +298,23 @@ def _set_xattr(where: bytes | int, key: str, value: bytes, follow: bool) -> None
         if error.errno in _FULL and len(value) < 1024:
             raise
         raise Damaged(f"layer: attribute {key[:80]!r} of {len(value)} bytes: {error.strerror}") from error
+
+
+def _hide(path: bytes) -> None:
+    """What the layers below have of that name."""
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(0, 0))
+    except FileExistsError:
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            os.setxattr(path, OPAQUE, b"y", follow_symlinks=False)
+
+
+def _mode(path: bytes) -> int:
+    """Its kind among others; 0 of what is not there."""
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def _is_whiteout(status: os.stat_result) -> bool:

@@ -35,6 +35,10 @@ class LowerLayers:
         """The open directories, top first."""
         return self._layers
 
+    def names(self) -> set[bytes]:
+        """Of all that lies at the layers' tops, whiteouts too."""
+        return {os.fsencode(name) for layer in self._layers for name in os.listdir(layer)}
+
     def close(self) -> None:
         for fd in self._layers:
             os.close(fd)

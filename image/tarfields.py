@@ -12,6 +12,7 @@ from model.errors import Damaged
 
 LIMIT = 1 << 62
 """No size, owner or offset reaches this, so that sums of two stay below 2^63."""
+_SPARSE = "GNU.sparse."
 _SPARSE_PAIR = ("GNU.sparse.offset", "GNU.sparse.numbytes")
 
 
@@ -42,8 +43,9 @@ def number(field: bytes, what: str, at: int, *, signed: bool = False) -> int:
 
 
 def pax(data: bytes) -> dict[str, bytes]:
-    """Records `length key=value\\n`. Raises Damaged. A key given twice keeps the last, as POSIX says; but the
-    repeated pairs of GNU sparse 0.0 become one `GNU.sparse.map`, as in 0.1."""
+    """Records `length key=value\\n`. Raises Damaged. A key given twice keeps the last, one without a value is
+    as if never given, as POSIX says; but the repeated pairs of GNU sparse 0.0 become one `GNU.sparse.map`, as
+    in 0.1."""
     records: dict[str, bytes] = {}
     pairs: list[bytes] = []
     position = 0
@@ -61,7 +63,10 @@ def pax(data: bytes) -> dict[str, bytes]:
             if name != _SPARSE_PAIR[len(pairs) % 2]:
                 raise Damaged("tar: malformed sparse map")
             pairs.append(value)
-        records[name] = value
+        if value or name.startswith(_SPARSE):
+            records[name] = value
+        else:
+            records.pop(name, None)
         position = end
     if pairs:
         records["GNU.sparse.map"] = b",".join(pairs)

@@ -144,4 +144,5 @@ def xattr_key(key: str) -> bool:
 
 
 def xattrs_of(values: Mapping[str, bytes]) -> dict[str, bytes]:
-    return {key: values[key] for key in sorted(values) if xattr_key(key)}
+    """What a layer can tell of them: a pax record without a value means none."""
+    return {key: values[key] for key in sorted(values) if xattr_key(key) and values[key]}

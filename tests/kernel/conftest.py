@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from image.store import ImageStore
 from tests.support.containers import Lab, network_namespace
 from tests.support.imagestores import BUILT, made
+from tests.support.layerplaces import LayerPlace
 from tests.support.registry import FakeRegistry, serving
 
 
@@ -30,6 +31,15 @@ async def store(tmp_path: Path) -> AsyncIterator[ImageStore]:
     for root in store.roots():
         await store.remove_root(root.container)
     await store.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[LayerPlace]:
+    (tmp_path / "base").mkdir()
+    place = LayerPlace(tmp_path / "base")
+    before = place.census()
+    yield place
+    assert place.census() == before
 
 
 @pytest.fixture

@@ -115,6 +115,13 @@ def test_last_of_two_pax_records_stands() -> None:
     assert found.name == b"two"
 
 
+def test_pax_record_without_a_value_is_as_if_never_given() -> None:
+    """Else our readers and Go's would see two names of one member."""
+    records = (b"path=", b"linkpath=x", b"linkpath=", b"size=", b"SCHILY.xattr.user.x=")
+    [(found, content)] = read(pax(*records) + header(size=b"00000000005\0") + b"hello" + bytes(507) + END)
+    assert (found.name, found.link, found.xattrs, content) == (b"file", b"", {}, b"hello")
+
+
 def test_global_pax_header_changes_nothing() -> None:
     [(found, _)] = read(pax(b"path=evil", b"uid=7", kind=b"g") + header() + END)
     assert (found.name, found.uid) == (b"file", 0)

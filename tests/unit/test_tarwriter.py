@@ -18,7 +18,9 @@ names = st.binary(min_size=1, max_size=400).filter(lambda n: b"\0" not in n and 
 ids = st.integers(0, (1 << 32) - 2)
 times = st.integers(-(1 << 31) * 10**9, (1 << 33) * 10**9)
 xattrs = st.dictionaries(
-    st.text("abc.é", min_size=1, max_size=9).map(lambda t: f"user.{t}"), st.binary(max_size=60), max_size=3
+    st.text("abc.é", min_size=1, max_size=9).map(lambda t: f"user.{t}"),
+    st.binary(min_size=1, max_size=60),
+    max_size=3,
 )
 regions = st.lists(st.tuples(st.integers(0, 999), st.integers(1, 999)), max_size=5).map(
     lambda pairs: tuple((number * 2000 + start, length) for number, (start, length) in enumerate(pairs))
