@@ -331,9 +331,9 @@ class Index:
             return gone.rowcount > 0
 
     def blobs(self, prefix: str) -> dict[str, int]:
-        """digest → size of all whose hex digits begin so."""
+        """digest → size of all that begin so."""
         query = "SELECT digest, size FROM blobs WHERE digest >= ? AND digest < ?"
-        return dict(self.rows(query, f"sha256:{prefix}", f"sha256:{prefix}g"))
+        return dict(self.rows(query, prefix, f"{prefix}g"))
 
     def totals(self) -> tuple[int, int, int]:
         """(repositories, blobs, their bytes)."""

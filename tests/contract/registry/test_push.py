@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -267,3 +268,34 @@ async def test_registry_conformance_push_25_parameters_of_the_content_type_are_i
     await registry.push_blob(name, DATA)
     reply = await registry.push_manifest(name, "1", manifest(), f"{MANIFEST}; charset=utf-8")
     assert reply.status == 201
+
+
+@pytest.mark.parametrize("query", ["", "?digest-algorithm=sha512"])
+async def test_registry_conformance_push_26_blob_of_another_algorithm_is_201_and_pullable_by_it(
+    registry: Client, name: str, query: str
+) -> None:
+    found = f"sha512:{hashlib.sha512(DATA).hexdigest()}"
+    where = (await registry.ask("POST", f"/v2/{name}/blobs/uploads/{query}")).headers["Location"]
+    first = await registry.ask("PATCH", where, DATA[:100], Content_Range="0-99")
+    reply = await registry.ask("PUT", closing(first.headers["Location"], found), DATA[100:])
+    assert reply.status == 201
+    got = await registry.ask("GET", f"/v2/{name}/blobs/{found}")
+    assert (got.status, got.body, got.headers["Docker-Content-Digest"]) == (200, DATA, found)
+
+
+async def test_registry_conformance_push_27_manifest_of_another_algorithm_is_201_and_pullable_by_it(
+    registry: Client, name: str
+) -> None:
+    await registry.push_blob(name, DATA)
+    found = f"sha512:{hashlib.sha512(manifest()).hexdigest()}"
+    reply = await registry.push_manifest(name, found, manifest())
+    assert (reply.status, reply.headers["Docker-Content-Digest"]) == (201, found)
+    got = await registry.ask("GET", f"/v2/{name}/manifests/{found}", Accept=MANIFEST)
+    assert (got.status, got.body, got.headers["Docker-Content-Digest"]) == (200, manifest(), found)
+
+
+async def test_registry_conformance_push_28_algorithm_that_is_none_is_400(
+    registry: Client, name: str
+) -> None:
+    reply = await registry.ask("POST", f"/v2/{name}/blobs/uploads/?digest-algorithm=md5")
+    assert reply.status == 400
