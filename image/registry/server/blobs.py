@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from image.registry.server import ranges
+from image.registry.server import digests, ranges
 from image.registry.server.call import DIGEST, Call, answer, headers
 from image.registry.server.files import pieces
 from image.registry.server.ranges import Span
@@ -47,12 +47,12 @@ async def get(call: Call) -> web.StreamResponse:
 async def _send(call: Call, response: web.StreamResponse, span: Span, *, whole: bool) -> None:
     registry, digest = call.registry, call.target.reference
     path: Path = registry.content.files.blob(digest)
-    source, hasher, sent = pieces(path, span.start, span.end), hashlib.sha256(), 0
+    source, hasher, sent = pieces(path, span.start, span.end), hashlib.new(digests.algorithm(digest)), 0
     while sent < span.size:
         piece: bytes = await call.registry.run(_next, source, hasher if whole else None)
         sent += len(piece)
         last = sent == span.size
-        if not piece or (last and whole and f"sha256:{hasher.hexdigest()}" != digest):
+        if not piece or (last and whole and digests.text(hasher) != digest):
             await call.registry.run(registry.content.spoiled, digest)
             if call.request.transport is not None:
                 call.request.transport.abort()  # a length was promised that is not kept

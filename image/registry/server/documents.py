@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from image.digest import is_digest, of
 from image.manifest import (
     ACCEPTED,
     DOCKER_INDEX,
@@ -20,6 +19,7 @@ from image.manifest import (
     OCI_MANIFEST,
     load_object,
 )
+from image.registry.server.digests import SHA256, is_digest, of
 from image.registry.server.refusal import Refusal
 from model.errors import Damaged
 from model.spec import Struct
@@ -51,8 +51,8 @@ class Document(Struct):
         return found
 
 
-def parse(data: bytes, content_type: str) -> Document:
-    """Of a pushed document's bytes. Raises Refusal (MANIFEST_INVALID, 413)."""
+def parse(data: bytes, content_type: str, algorithm: str = SHA256) -> Document:
+    """Of a pushed document's bytes; its digest is of `algorithm`. Raises Refusal (MANIFEST_INVALID, 413)."""
     if len(data) > MAX_DOCUMENT:
         raise Refusal("MANIFEST_INVALID", f"a manifest has at most {MAX_DOCUMENT} bytes", status=413)
     said = content_type.partition(";")[0].strip()
@@ -72,7 +72,7 @@ def parse(data: bytes, content_type: str) -> Document:
         blobs += [_digest(e, f"layers[{i}]") for i, e in enumerate(_list(raw, "layers")) if not _elsewhere(e)]
         kind = kind or _text(config, "mediaType")
     return Document(
-        digest=of(data),
+        digest=of(data, algorithm),
         size=len(data),
         media_type=said,
         blobs=tuple(dict.fromkeys(blobs)),
@@ -111,7 +111,7 @@ def _digest(raw: Any, where: str) -> str:
         raise _invalid(f"{where} is no descriptor")
     digest, size = raw.get("digest"), raw.get("size")
     if not isinstance(digest, str) or not is_digest(digest):
-        raise _invalid(f"{where}.digest {str(digest)[:80]!r} is no sha256 digest")
+        raise _invalid(f"{where}.digest {str(digest)[:80]!r} is no sha256 or sha512 digest")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_BLOB:
         raise _invalid(f"{where}.size is {str(size)[:40]}")
     if not isinstance(raw.get("mediaType", ""), str):

@@ -1,6 +1,6 @@
 """The bytes of blobs and of uploads, in files. Every call blocks.
 
-    <folder>/blobs/sha256/<2 digits>/<64 digits>     whole, verified, on disk
+    <folder>/blobs/<algorithm>/<2 digits>/<digits>   whole, verified, on disk
     <folder>/uploads/<32 digits>                     what has come so far
 
 Invariant: a blob gets its name once its bytes are on disk and have that digest; nothing writes to it after.
@@ -16,33 +16,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aio.durable import sync_folder
-from image.digest import encoded
+from image.registry.server.digests import DIGITS, SHA256, is_digest
 from image.registry.server.limits import Limits
 from model.errors import Damaged, Exhausted
 
 PIECE = 1 << 20
 """Bytes that are read or written by one hop into a thread."""
-PREFIXES = tuple(f"{number:02x}" for number in range(256))
+PREFIXES = tuple(f"{name}:{number:02x}" for name in DIGITS for number in range(256))
+"""How a digest may begin; each has a folder of its own."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Files:
     def __init__(self, folder: Path, limits: Limits) -> None:
         self._folder = folder
-        self._blobs = folder / "blobs" / "sha256"
+        self._blobs = folder / "blobs"
         self._uploads = folder / "uploads"
         self._limits = limits
 
     def open(self) -> None:
         for prefix in PREFIXES:
-            (self._blobs / prefix).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._shelf(prefix).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._uploads.mkdir(mode=0o700, exist_ok=True)
-        for folder in (self._folder, self._blobs.parent, self._blobs):
+        for folder in (self._folder, self._blobs, *(self._blobs / name for name in DIGITS)):
             sync_folder(folder)
 
     def blob(self, digest: str) -> Path:
-        digits = encoded(digest)
-        return self._blobs / digits[:2] / digits
+        algorithm, _, digits = digest.partition(":")
+        return self._shelf(f"{algorithm}:{digits[:2]}") / digits
+
+    def _shelf(self, prefix: str) -> Path:
+        algorithm, _, digits = prefix.partition(":")
+        return self._blobs / algorithm / digits
 
     def upload(self, ident: str) -> Path:
         return self._uploads / ident
@@ -69,9 +74,10 @@ class Files:
     def blobs(self, prefix: str) -> list[str]:
         """Digests of the files whose names begin so; what is no blob is removed."""
         found = []
-        for entry in (self._blobs / prefix).iterdir():
-            if len(entry.name) == 64:
-                found.append(f"sha256:{entry.name}")
+        algorithm = prefix.partition(":")[0]
+        for entry in self._shelf(prefix).iterdir():
+            if is_digest(digest := f"{algorithm}:{entry.name}"):
+                found.append(digest)
             else:
                 entry.unlink()
         return found
@@ -122,9 +128,9 @@ def settle(path: Path, size: int) -> None:
         os.close(fd)
 
 
-def hashed(path: Path, size: int) -> hashlib._Hash:
-    """SHA-256 of a file's first bytes."""
-    hasher = hashlib.sha256()
+def hashed(path: Path, size: int, algorithm: str = SHA256) -> hashlib._Hash:
+    """The hash of a file's first bytes."""
+    hasher = hashlib.new(algorithm)
     left = size
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         while left and (piece := file.read(min(PIECE, left))):

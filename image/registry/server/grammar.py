@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from image.digest import is_digest
+from image.registry.server.digests import is_digest
 from image.registry.server.refusal import Refusal
 from model.spec import Struct
 
@@ -94,7 +94,7 @@ def check_name(name: str) -> str:
 
 def check_digest(digest: str) -> str:
     if not is_digest(digest):
-        raise Refusal("DIGEST_INVALID", f"{digest[:80]!r} is no sha256 digest")
+        raise Refusal("DIGEST_INVALID", f"{digest[:80]!r} is no sha256 or sha512 digest")
     return digest
 
 

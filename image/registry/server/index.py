@@ -20,31 +20,12 @@ import msgspec
 from image.registry.server.documents import Document
 from image.registry.server.ranges import Page
 from image.registry.server.refusal import Refusal
+from image.registry.server.tables import ADDED, SCHEMA, TABLES
 from model.errors import Damaged, Exhausted, InUse, Unavailable, Unsupported
 from model.spec import Struct
 
 APPLICATION_ID = 0x666C7267
 """`flrg` (SQLite's PRAGMA application_id)."""
-SCHEMA = 1
-# Columns in the order of their primary key: else quick_check of some SQLite (3.40) finds NULLs that are none.
-_TABLES = """
-CREATE TABLE repositories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE blobs (digest TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE links (repository INTEGER NOT NULL, digest TEXT NOT NULL, touched REAL NOT NULL,
-    PRIMARY KEY (repository, digest)) WITHOUT ROWID;
-CREATE INDEX links_of_blob ON links (digest);
-CREATE TABLE manifests (repository INTEGER NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL,
-    subject TEXT NOT NULL, artifact_type TEXT NOT NULL, descriptor BLOB NOT NULL, data BLOB NOT NULL,
-    PRIMARY KEY (repository, digest));
-CREATE INDEX referrers ON manifests (repository, subject, digest) WHERE subject != '';
-CREATE TABLE holds (repository INTEGER NOT NULL, digest TEXT NOT NULL, manifest TEXT NOT NULL,
-    PRIMARY KEY (repository, digest, manifest)) WITHOUT ROWID;
-CREATE INDEX holds_of_manifest ON holds (repository, manifest);
-CREATE TABLE tags (repository INTEGER NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL,
-    PRIMARY KEY (repository, name)) WITHOUT ROWID;
-CREATE INDEX tags_of_manifest ON tags (repository, digest);
-CREATE TABLE uploads (id TEXT PRIMARY KEY, repository TEXT NOT NULL, started REAL NOT NULL) WITHOUT ROWID;
-"""
 _HINT = "Restore the registry's folder from a backup, or move it away to begin an empty one"
 
 
@@ -82,6 +63,8 @@ class Index:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             _check(connection, path)
+            for statement in ADDED:
+                connection.execute(statement)
         except sqlite3.OperationalError as error:
             connection.close()
             if "locked" in str(error):
@@ -136,7 +119,8 @@ class Index:
         found: int | None = self._value("SELECT id FROM repositories WHERE name = ?", name)
         return found
 
-    def _made(self, connection: sqlite3.Connection, name: str) -> int:
+    def made(self, connection: sqlite3.Connection, name: str) -> int:
+        """The repository, which is made with its first content, within a change."""
         connection.execute("INSERT OR IGNORE INTO repositories (name) VALUES (?)", (name,))
         found = connection.execute("SELECT id FROM repositories WHERE name = ?", (name,)).fetchone()
         return int(found[0])
@@ -170,7 +154,8 @@ class Index:
         with self.change() as connection:
             if size is not None:
                 connection.execute("INSERT OR REPLACE INTO blobs VALUES (?, ?)", (digest, size))
-            ident = self._made(connection, name)
+                connection.execute("DELETE FROM lost WHERE digest = ?", (digest,))
+            ident = self.made(connection, name)
             connection.execute("INSERT OR REPLACE INTO links VALUES (?, ?, ?)", (ident, digest, now))
             if upload:
                 connection.execute("DELETE FROM uploads WHERE id = ?", (upload,))
@@ -185,18 +170,22 @@ class Index:
             )
             return gone.rowcount > 0
 
-    def forget(self, digest: str) -> None:
-        """The blob is no more, in any repository."""
+    def lose(self, digest: str) -> None:
+        """Its file is no more: no repository has it until it is pushed again, or comes back from a copy."""
         with self.change() as connection:
-            connection.execute("DELETE FROM links WHERE digest = ?", (digest,))
+            connection.execute(
+                "INSERT OR REPLACE INTO lost SELECT digest, size FROM blobs WHERE digest = ?", (digest,)
+            )
             connection.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
 
     # -- manifests and tags -------------------------------------------------------------------------
     def put(self, name: str, document: Document, data: bytes, tag: str = "") -> None:
         """Raises Refusal (MANIFEST_BLOB_UNKNOWN) where the repository lacks what it holds."""
         with self.change() as connection:
-            ident = self._made(connection, name)
-            missing = [d for d in document.blobs if not _has(connection, "links", ident, d)]
+            ident = self.made(connection, name)
+            missing = [
+                d for d in document.blobs if not _has(connection, "links JOIN blobs USING (digest)", ident, d)
+            ]
             missing += [d for d in document.manifests if not _has(connection, "manifests", ident, d)]
             if missing:
                 raise Refusal(
@@ -316,6 +305,9 @@ class Index:
                 "DELETE FROM repositories WHERE NOT EXISTS (SELECT 1 FROM links WHERE repository = id)"
                 " AND NOT EXISTS (SELECT 1 FROM manifests WHERE repository = id)"
             )
+            connection.execute(
+                "DELETE FROM lost WHERE NOT EXISTS (SELECT 1 FROM links WHERE digest = lost.digest)"
+            )
             query = (
                 "SELECT digest FROM blobs WHERE NOT EXISTS (SELECT 1 FROM links WHERE digest = blobs.digest)"
             )
@@ -331,9 +323,9 @@ class Index:
             return gone.rowcount > 0
 
     def blobs(self, prefix: str) -> dict[str, int]:
-        """digest → size of all whose hex digits begin so."""
+        """digest → size of all that begin so."""
         query = "SELECT digest, size FROM blobs WHERE digest >= ? AND digest < ?"
-        return dict(self.rows(query, f"sha256:{prefix}", f"sha256:{prefix}g"))
+        return dict(self.rows(query, prefix, f"{prefix}g"))
 
     def totals(self) -> tuple[int, int, int]:
         """(repositories, blobs, their bytes)."""
@@ -352,7 +344,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     empty = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0] == 0
     if empty and not owner:
         connection.execute("BEGIN IMMEDIATE")
-        for statement in filter(str.strip, _TABLES.split(";")):
+        for statement in filter(str.strip, TABLES.split(";")):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA}")

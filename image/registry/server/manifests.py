@@ -6,9 +6,9 @@ import asyncio
 
 from aiohttp import ClientPayloadError, web
 
-from image.digest import of
 from image.manifest import MAX_DOCUMENT
 from image.registry.server.call import DIGEST, Call, answer, headers
+from image.registry.server.digests import SHA256, algorithm
 from image.registry.server.documents import Document, parse
 from image.registry.server.grammar import is_tag
 from image.registry.server.index import Stored
@@ -42,11 +42,12 @@ async def put(call: Call) -> web.StreamResponse:
     name, reference = call.target.name, call.target.reference
     tag = "" if call.target.by_digest else reference
     if tag and not is_tag(tag):
-        raise Refusal("MANIFEST_INVALID", f"{tag[:80]!r} is neither a tag nor a sha256 digest")
+        raise Refusal("MANIFEST_INVALID", f"{tag[:80]!r} is neither a tag nor a sha256 or sha512 digest")
     data = await _body(call)
     kind = call.request.headers.get("Content-Type", "")
-    document: Document = await call.registry.run(parse, data, kind)
-    if not tag and of(data) != reference:
+    hashed_by = SHA256 if tag else algorithm(reference)
+    document: Document = await call.registry.run(parse, data, kind, hashed_by)
+    if not tag and document.digest != reference:
         raise Refusal("DIGEST_INVALID", f"what came has the digest {document.digest}, not {reference}")
     await call.registry.run(call.registry.content.index.put, name, document, data, tag)
     more = {DIGEST: document.digest, "Location": f"/v2/{name}/manifests/{reference}"}

@@ -12,6 +12,7 @@ from aiohttp import ClientPayloadError, web
 from image.registry.server import ranges
 from image.registry.server.access import may
 from image.registry.server.call import DIGEST, Call, answer
+from image.registry.server.digests import DIGITS, SHA256, algorithm
 from image.registry.server.grammar import check_digest, is_name
 from image.registry.server.refusal import Refusal
 from image.registry.server.uploads import Session
@@ -30,7 +31,10 @@ async def begin(call: Call) -> web.StreamResponse:
     at_once = "digest" in query and "mount" not in query
     if at_once:
         check_digest(query["digest"])
-    session = await call.registry.uploads.begin(call.target.name, call.caller.name)
+    named = algorithm(query["digest"]) if at_once else query.get("digest-algorithm", SHA256)
+    if named not in DIGITS:
+        raise Refusal("DIGEST_INVALID", f"{named[:40]!r} is none of the algorithms {', '.join(DIGITS)}")
+    session = await call.registry.uploads.begin(call.target.name, call.caller.name, named)
     if at_once:
         try:
             return await _finished(call, session, query["digest"])

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from image.registry.server import copies
 from image.registry.server.files import PREFIXES, Files
 from image.registry.server.index import Begun, Index
 from image.registry.server.limits import Limits
@@ -54,8 +55,8 @@ class Content:
             for digest in found - recorded.keys():
                 self.files.remove_blob(digest)
             for digest in recorded.keys() - found:
-                log.error("blob %s is lost: its file is missing; it has to be pushed again", digest)
-                self.index.forget(digest)
+                log.error("blob %s is lost: its file is missing", digest)
+                self.index.lose(digest)
         begun = {upload.id for upload in self.index.begun()}
         for ident in set(self.files.uploads()) - begun:
             self.files.remove_upload(ident)
@@ -98,11 +99,20 @@ class Content:
             self.index.link(upload.repository, digest, self._now(), size=size, upload=upload.id)
 
     def spoiled(self, digest: str) -> None:
-        """A blob's file is not what it was: it is gone, until somebody pushes it again."""
-        log.error("blob %s is damaged on disk; it has to be pushed again", digest)
+        """A blob's file is not what it was: it is gone, until somebody pushes it again or a copy is sent."""
+        log.error("blob %s is damaged on disk: it is lost", digest)
         with self.index.lock:
-            self.index.forget(digest)
+            self.index.lose(digest)
             self.files.remove_blob(digest)
+
+    def come_back(self, ident: str, digest: str) -> bool:
+        """A verified file among the uploads' is a blob that was lost; False: nobody waits for it."""
+        with self.index.lock:
+            if digest not in copies.lost(self.index):
+                self.files.remove_upload(ident)
+                return False
+            self.files.publish(ident, digest)
+            return copies.came_back(self.index, digest)
 
     # -- uploads ------------------------------------------------------------------------------------
     def begin(self, begun: Begun) -> None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from aio.clock import Clock
+from image.registry.server.digests import SHA256, algorithm, text
 from image.registry.server.files import PIECE, append, hashed, settle
 from image.registry.server.index import Begun
 from image.registry.server.pace import Pace, too_slow
@@ -71,14 +72,14 @@ class Uploads:
     def __contains__(self, ident: object) -> bool:
         return ident in self._sessions
 
-    async def begin(self, name: str, owner: str) -> Session:
-        """Raises Refusal (429), Exhausted."""
+    async def begin(self, name: str, owner: str, hashed_by: str = SHA256) -> Session:
+        """`hashed_by` is the algorithm that its digest is expected of. Raises Refusal (429), Exhausted."""
         theirs = sum(session.owner == owner for session in self._sessions.values())
         if len(self._sessions) >= self._limits.uploads or theirs >= self._limits.uploads_each:
             words = f"{len(self._sessions)} uploads are open already, {theirs} of them by {owner}"
             raise Refusal("TOOMANYREQUESTS", words, headers={"Retry-After": "30"})
         begun = Begun(id=secrets.token_hex(16), repository=name, started=self._clock.now())
-        session = Session(begun, 0, hashlib.sha256(), self._clock.monotonic(), owner)
+        session = Session(begun, 0, hashlib.new(hashed_by), self._clock.monotonic(), owner)
         self._sessions[begun.id] = session  # before its record: a client that goes now leaves none behind
         try:
             await self._run(self._content.begin, begun)
@@ -175,9 +176,9 @@ class Uploads:
 
     def _finish(self, session: Session, digest: str) -> None:
         path = self._content.files.upload(session.begun.id)
-        if session.hasher is None:
-            session.hasher = hashed(path, session.size)
-        found = f"sha256:{session.hasher.hexdigest()}"
+        if session.hasher is None or session.hasher.name != algorithm(digest):
+            session.hasher = hashed(path, session.size, algorithm(digest))
+        found = text(session.hasher)
         if found != digest:
             raise Refusal(
                 "DIGEST_INVALID",

@@ -50,9 +50,9 @@ async def test_end10_blob_that_is_deleted_is_404_there_alone(pushed: Client) -> 
     assert (again.status, again.code) == (404, "BLOB_UNKNOWN")
 
 
-@pytest.mark.parametrize("digest_", ["sha256:x", "latest", "sha256:" + "A" * 64, "sha512:" + "0" * 128])
+@pytest.mark.parametrize("digest_", ["sha256:x", "latest", "sha256:" + "A" * 64, "sha512:" + "0" * 127])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
-async def test_blob_of_no_sha256_digest_is_400(pushed: Client, method: str, digest_: str) -> None:
+async def test_blob_of_no_digest_is_400(pushed: Client, method: str, digest_: str) -> None:
     assert (await pushed.ask(method, f"/v2/{NAME}/blobs/{digest_}")).status == 400
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.support.dockerregistry import docker_registry
 from tests.support.fleetregistry import Answer, Client, Served, serving
 from tests.support.images import (
     INDEX,
@@ -25,9 +26,7 @@ from tests.support.images import (
     oci_archive,
     tar,
 )
-from tests.support.ports import free_port
 from tests.support.servedregistry import Controlled, controlled
-from tests.support.waiting import until
 
 LAYERS = [tar(member("a", b"a" * 200_000)), tar(member("b", b"b" * 50))]
 BUILT = image(LAYERS)
@@ -158,40 +157,12 @@ async def test_skopeo_pulls_without_a_login_where_anybody_may_and_pushes_with_on
 
 
 # -- the same requests to both -------------------------------------------------------------------------
-CONFIG = """\
-version: 0.1
-log: {{level: error}}
-storage:
-  filesystem: {{rootdirectory: {folder}}}
-  delete: {{enabled: true}}
-http:
-  addr: 127.0.0.1:{port}
-"""
-
-
 @pytest.fixture
 async def oracle(tmp_path: Path) -> AsyncIterator[Client]:
     """Debian's docker-registry."""
-    port, config = free_port(), tmp_path / "config.yml"
-    config.write_text(CONFIG.format(folder=tmp_path / "oracle", port=port))
-    process = await asyncio.create_subprocess_exec(
-        "docker-registry", "serve", str(config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    async with aiohttp.ClientSession(auto_decompress=False) as session:
-        client = Client(f"http://127.0.0.1:{port}", session)
-
-        async def answers() -> bool:
-            try:
-                return (await client.ask("GET", "/v2/")).status == 200
-            except aiohttp.ClientError:
-                return False
-
-        try:
-            await until(answers, deadline=20, what="docker-registry answers")
-            yield client
-        finally:
-            process.terminate()
-            await process.wait()
+    with docker_registry(tmp_path / "oracle") as port:
+        async with aiohttp.ClientSession(auto_decompress=False) as session:
+            yield Client(f"http://127.0.0.1:{port}", session)
 
 
 CHECKED = ("Docker-Content-Digest", "Content-Range", "Content-Length", "Docker-Distribution-Api-Version")

@@ -272,7 +272,7 @@ def altered(**changes: object) -> bytes:
         altered(layers=[{"digest": "sha256:x", "size": 1}]),
         altered(layers=[{"digest": FOUND, "size": -1}]),
         altered(layers=[{"digest": FOUND, "size": "1"}]),
-        altered(layers=[{"digest": "sha512:" + "0" * 128, "size": 1}]),
+        altered(layers=[{"digest": "sha384:" + "0" * 96, "size": 1}]),
         altered(subject="x"),
         altered(annotations={"a": 1}),
         b'{"schemaVersion":2,"config":' * 2000,

@@ -1,0 +1,54 @@
+"""Debian's docker-registry on a port of loopback: the field's registry, as an oracle."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
+
+_CONFIG = """\
+version: 0.1
+log: {{level: error}}
+storage:
+  filesystem: {{rootdirectory: {folder}}}
+  delete: {{enabled: true}}
+http:
+  addr: 127.0.0.1:{port}
+{more}"""
+
+
+@contextlib.contextmanager
+def docker_registry(folder: Path, *, htpasswd: str = "") -> Iterator[int]:
+    """Its port. `htpasswd` is the text of a file of logins (bcrypt); empty: everybody may do all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port, more = free_port(), ""
+    if htpasswd:
+        (folder / "htpasswd").write_text(htpasswd)
+        more = f"auth:\n  htpasswd: {{realm: oracle, path: {folder / 'htpasswd'}}}\n"
+    config = folder / "config.yml"
+    config.write_text(_CONFIG.format(folder=folder / "data", port=port, more=more))
+    process = subprocess.Popen(
+        ["docker-registry", "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until(lambda: _answers(port), deadline=20, what="docker-registry answers")
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/v2/")
+        return connection.getresponse().status in (200, 401)
+    except OSError:
+        return False
+    finally:
+        connection.close()
