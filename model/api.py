@@ -251,6 +251,10 @@ class ImageRemoved(Struct):
     untagged: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
     host: str = ""
+    freed: int = 0
+    """Bytes on disk, about, that went with them."""
+    spared: Mapping[str, str] = {}
+    """Images that would have gone, and why each stays."""
 
 
 class FleetInfo(Struct):
