@@ -282,6 +282,11 @@ class UpdateSettings(Struct):
     """First and last; of new networks."""
     source_ports: tuple[int, int] | None = None
     """Zeros: the kernel's choice."""
+    image_gc_high: int | None = None
+    image_gc_low: int | None = None
+    image_keep: int | None = None
+    image_min_age: float | None = None
+    """These as in `model.image.ImageKeeping`."""
 
 
 class Knock(Struct):
