@@ -7,6 +7,8 @@ root needs stays, also when its image is gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +19,7 @@ from image.base import Choice
 from image.blobs import BlobStore
 from image.catalog import Catalog, Entry
 from image.collection import Stored, victims
+from image.full import Ballast, told_when_full
 from image.layers import LayerStore
 from image.leases import Leases
 from image.reference import familiar, parse
@@ -27,6 +30,7 @@ from model.disk import DiskUse
 from model.errors import Ambiguous, InUse, InvalidInput, NotFound
 from model.image import ImageRecord
 
+log = logging.getLogger("flota.image")
 LEASED = "it is being sent, read or made just now"
 
 
@@ -44,15 +48,35 @@ class Removal:
     """`changing` is held by whoever changes the catalog; `now` tells the time."""
 
     def __init__(
-        self, parts: Parts, leases: Leases, uses: Uses, *, changing: asyncio.Lock, now: Callable[[], float]
+        self,
+        parts: Parts,
+        leases: Leases,
+        uses: Uses,
+        *,
+        changing: asyncio.Lock,
+        now: Callable[[], float],
+        ballast: Ballast,
     ) -> None:
         self._parts = parts
         self._leases = leases
         self._uses = uses
         self._changing = changing
         self._now = now
+        self._ballast = ballast
         self._doomed: set[str] = set()
         """Documents whose images are gone."""
+
+    def drop_incomplete(self) -> None:
+        """A layer can be lost to a damaged disk; its images must then be fetched again, not run."""
+        lost = [
+            ident
+            for ident, entry in self._parts.catalog.entries.items()
+            if any(self._parts.layers.get(chain) is None for chain in entry.chains)
+        ]
+        for ident in lost:
+            log.warning("image %s lacks a layer and is dropped; pull or load it again", ident[7:19])
+        if lost:
+            self._parts.catalog.drop(*lost)
 
     def collect(self) -> int:
         """Layers and documents that neither an image, a root nor a lease needs go; their bytes, about."""
@@ -107,7 +131,8 @@ class Removal:
             used = self._parts.roots.images()
             for ident in used:
                 self._uses.used(ident, now)
-            await in_thread(self._uses.write, set(entries), now)
+            with contextlib.suppress(OSError):  # a full disk takes no notes, and needs room the more
+                await in_thread(self._uses.write, set(entries), now)
             roots, why = self._parts.roots.chains(), self._spared(spare)
             sizes = {
                 layer.chain: 0 if layer.chain in roots or layer.chain in self._leases else layer.on_disk
@@ -156,7 +181,9 @@ class Removal:
     async def _untag(self, entry: Entry, name: str) -> ImageRemoved:
         names = tuple(n for n in entry.record.names if n != name)
         record = msgspec.structs.replace(entry.record, names=names)
-        await in_thread(self._parts.catalog.put, msgspec.structs.replace(entry, record=record))
+        changed = msgspec.structs.replace(entry, record=record)
+        with told_when_full("the list of images"):
+            await in_thread(self._ballast.write, lambda: self._parts.catalog.put(changed))
         return ImageRemoved(untagged=(name,))
 
     async def _delete(self, entries: Sequence[Entry]) -> ImageRemoved:
@@ -165,11 +192,13 @@ class Removal:
         freed = 0
         try:
             if idents:
-                await in_thread(self._parts.catalog.drop, *idents)
+                with told_when_full("the list of images"):
+                    await in_thread(self._ballast.write, lambda: self._parts.catalog.drop(*idents))
         finally:
             if not set(idents) & self._parts.catalog.entries.keys():
                 self._doomed.update(digest for entry in entries for digest in entry.documents)
             freed = self.collect()
+            await in_thread(self._ballast.lay)
         names = tuple(name for entry in entries for name in entry.record.names)
         return ImageRemoved(untagged=names, deleted=tuple(idents), freed=freed)
 

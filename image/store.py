@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from image.commit import Commit, committed
 from image.digest import chain_ids, of
 from image.drivers.base import StorageDriver
 from image.flights import Flights
+from image.full import Ballast, told_when_full
 from image.incoming import Incoming, entry_of
 from image.layers import LayerStore
 from image.layertar import Changed
@@ -55,7 +55,6 @@ from model.image import HistoryEntry, ImageConfig, ImageRecord, Progress
 from model.registries import NOBODY, Login
 from model.status import Platform
 
-log = logging.getLogger("flota.image")
 MAX_ARCHIVE = 1 << 40
 
 
@@ -95,12 +94,14 @@ class ImageStore:
         self._pulls: Flights[ImageRecord] = Flights(self._supervisor)
         self._changing = asyncio.Lock()
         self._clock = clock or SystemClock()
+        self._ballast = Ballast(root / "ballast")
         self._removal = Removal(
             Parts(self._catalog, self._configs, self._layers, self._roots),
             self._leases,
             self._uses,
             changing=self._changing,
             now=self._clock.now,
+            ballast=self._ballast,
         )
         self._platform = host_platform()
 
@@ -118,22 +119,10 @@ class ImageStore:
         self._uses.open()
         self._layers.open()
         self._roots.open()
-        self._drop_incomplete()
-        kept = {entry.manifest for entry in self._catalog.entries.values() if entry.manifest}
-        self._configs.open(kept | self._catalog.entries.keys())
+        self._removal.drop_incomplete()
+        self._configs.open({digest for entry in self._catalog.entries.values() for digest in entry.documents})
         self._removal.collect()
-
-    def _drop_incomplete(self) -> None:
-        """A layer can be lost to a damaged disk; its images must then be fetched again, not run."""
-        lost = [
-            ident
-            for ident, entry in self._catalog.entries.items()
-            if any(self._layers.get(chain) is None for chain in entry.chains)
-        ]
-        for ident in lost:
-            log.warning("image %s lacks a layer and is dropped; pull or load it again", ident[7:19])
-        if lost:
-            self._catalog.drop(*lost)
+        self._ballast.lay()
 
     async def close(self) -> None:
         self._trash.stop()
@@ -281,7 +270,8 @@ class ImageStore:
     def _collected_on_failure(self) -> Iterator[None]:
         """What a failed transfer unpacked goes when nobody else holds it."""
         try:
-            yield
+            with told_when_full("the image"):
+                yield
         except BaseException:
             self._collect_soon()
             raise
@@ -332,7 +322,8 @@ class ImageStore:
             full = parse(name).name
             names = tuple(dict.fromkeys((*entry.record.names, full)))
             record = msgspec.structs.replace(entry.record, names=names)
-            await in_thread(self._catalog.put, msgspec.structs.replace(entry, record=record))
+            with told_when_full("the list of images"):
+                await in_thread(self._catalog.put, msgspec.structs.replace(entry, record=record))
             return record
 
     async def remove(self, ref: str, *, force: bool = False) -> ImageRemoved:
@@ -346,6 +337,7 @@ class ImageStore:
     async def free(self, need: int, *, spare: Mapping[str, str], unused_for: float) -> ImageRemoved:
         removed = await self._removal.free(need, spare=spare, unused_for=unused_for)
         await self._trash.emptied()
+        await in_thread(self._ballast.lay)
         return removed
 
     def disk(self) -> Disk:
