@@ -102,6 +102,7 @@ class Actions:
         except FlotaError as error:
             raise type(error)(f"image {spec.image}: {error.message}", hint=error.hint) from error
         await self._context.images.prepare_root(want.id, image.id)
+        self._context.room.bell.ring()
         return Outcome(image_id=image.id)
 
     async def _prepare(self, record: Local, want: Instance) -> Outcome:

@@ -9,6 +9,7 @@ from pathlib import Path
 from agent.addresses import Addresses
 from agent.dialing import Dial, dial
 from agent.hostprocesses import HostProcesses
+from agent.imageroom import ImageRoom
 from agent.logins import AskLogin, no_login
 from agent.naming import Names
 from agent.oci.facts import HostLimits
@@ -55,10 +56,14 @@ class Context:
     dial: Dial = dial
     ask_login: AskLogin = no_login
     tunnel_keys: TunnelKeys = field(init=False)
+    room: ImageRoom = field(init=False)
 
     def __post_init__(self) -> None:
         self.tunnel_keys = TunnelKeys(
             self.state / "wireguard", lambda but: self.network.free_port("udp", "", but=but, within=PORTS)
+        )
+        self.room = ImageRoom(
+            self.images, lambda: self.view if self.view.fleet_id else None, self.records.values
         )
 
     def bundle(self, instance: InstanceId) -> Path:

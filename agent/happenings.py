@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from agent.context import Context
 from agent.record import Local
+from image.reference import familiar
 from model.events import Event, EventType
+from model.image import ImageRecord
 from model.records import Instance
 from model.status import Endpoint, Stranger
 from net.host import Drift
@@ -46,6 +48,12 @@ def of_stranger(context: Context, stranger: Stranger) -> Event:
     name = network.spec.name if network is not None else ""
     attributes = {"address": stranger.address, "mac": stranger.mac}
     return _event(context, "network", "address-taken", stranger.network, name, attributes)
+
+
+def of_image(context: Context, action: str, image: ImageRecord, reason: str = "") -> Event:
+    """Something became of an image here; `reason` where nobody said it by hand."""
+    name = familiar(image.names[0]) if image.names else ""
+    return _event(context, "image", action, image.id, name, {"reason": reason} if reason else {})
 
 
 def _event(

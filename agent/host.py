@@ -120,11 +120,13 @@ class HostAgent:
         if self._has_view:
             self._bury()
             self._assign()
-        context.names.changed = context.processes.changed = self.report_host
+        context.names.changed = context.processes.changed = context.room.changed = self.report_host
+        context.room.told = lambda *words: self.reporter.event(happenings.of_image(context, *words))
         self._services.changed = self._policies.changed = self.report_host
         self._supervisor.start("services", self._services.run, restart=True)
         self._supervisor.start("policies", self._policies.run, restart=True)
         self._supervisor.start("names", self._names.run, restart=True)
+        self._supervisor.start("room", context.room.run, restart=True)
         self._supervisor.start("verdicts", context.names.run, restart=True)
         self._supervisor.start("processes", context.processes.run, restart=True)
         self.report_host()
@@ -364,7 +366,7 @@ class HostAgent:
     def host_report(self) -> HostReport:
         context = self.context
         troubles = (*context.network.troubles, *context.names.troubles, *context.processes.troubles)
-        troubles = (*troubles, *self._leftovers)
+        troubles = (*troubles, *self._leftovers, *context.room.troubles)
         return HostReport(
             host=context.host,
             volumes=tuple(context.volumes.all()),

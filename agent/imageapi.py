@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
 
+from agent import diskuse, happenings
 from agent.host import HostAgent
 from aio.mailbox import Dropped, Feed
 from image.base import Images, OnProgress
 from image.manifest import Index
 from image.reference import familiar, parse
 from model.api import FoundImage, ImageInfo, ImageRemoved, RemoteImage
+from model.disk import HostDisk
 from model.errors import FlotaError
-from model.events import Event
 from model.image import ImageRecord, Progress
 from model.registries import Login
 
@@ -122,14 +123,21 @@ class ImageApi:
         return self._info(image)
 
     async def remove_image(self, ref: str, *, force: bool) -> ImageRemoved:
-        return self._removed(await self._images.remove(ref, force=force))
-
-    async def prune_images(self, *, all_unused: bool) -> ImageRemoved:
-        return self._removed(await self._images.prune(all_unused=all_unused))
-
-    def _removed(self, removed: ImageRemoved) -> ImageRemoved:
+        removed = await self._images.remove(ref, force=force)
         for ident in removed.deleted:
             self._happened("delete", ImageRecord(id=ident))
+        return self._here(removed)
+
+    async def prune_images(self, *, all_unused: bool, chosen: Callable[[ImageRecord], bool]) -> ImageRemoved:
+        return self._here(await self._agent.context.room.prune(all_unused=all_unused, chosen=chosen))
+
+    async def make_room(self, to: int | None) -> ImageRemoved:
+        return self._here(await self._agent.context.room.tidy(to))
+
+    async def disk_use(self) -> HostDisk:
+        return await diskuse.measure(self._agent.context)
+
+    def _here(self, removed: ImageRemoved) -> ImageRemoved:
         return replace(removed, host=self._agent.context.facts.hostname)
 
     def _info(self, image: ImageRecord) -> ImageInfo:
@@ -138,13 +146,5 @@ class ImageApi:
 
     def _happened(self, action: str, image: ImageRecord) -> None:
         context = self._agent.context
-        self._agent.reporter.event(
-            Event(
-                type="image",
-                action=action,
-                id=image.id,
-                name=familiar(image.names[0]) if image.names else "",
-                host=context.facts.hostname,
-                at=context.clock.now(),
-            )
-        )
+        self._agent.reporter.event(happenings.of_image(context, action, image))
+        context.room.bell.ring()

@@ -11,7 +11,8 @@ import asyncio
 from agent.journal import Journal, Write
 from model import view as views
 from model.codec import encode_wire
-from model.ids import HostId, InstanceId, NetworkId, PolicyId
+from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
+from model.image import ImageKeeping, KeptImages
 from model.policy import PolicySpec
 from model.records import Instance
 from model.spec import Struct
@@ -25,6 +26,7 @@ class _Head(Struct):
     security_profile: str
     address_pools: tuple[str, ...]
     source_ports: tuple[int, int] = (0, 0)
+    keeping: ImageKeeping = ImageKeeping()
 
 
 class ViewJournal:
@@ -41,6 +43,7 @@ class ViewJournal:
         networks = {NetworkId(k): v for k, v in self._journal.read("network", NetworkView).items()}
         peers = {HostId(k): v for k, v in self._journal.read("peer", Peer).items()}
         services = self._journal.read("service", ServiceView)
+        kept_images = {ServiceId(k): v for k, v in self._journal.read("kept-images", KeptImages).items()}
         policies = {PolicyId(k): v for k, v in self._journal.read("policy", PolicySpec).items()}
         self._durable = View(
             revision=head.revision,
@@ -54,6 +57,8 @@ class ViewJournal:
             peers=peers,
             services=services,
             policies=policies,
+            keeping=head.keeping,
+            kept_images=kept_images,
         )
         return self._durable
 
@@ -67,6 +72,7 @@ class ViewJournal:
             source_ports=view.source_ports,
             security_profile=view.security_profile,
             address_pools=view.address_pools,
+            keeping=view.keeping,
         )
         writes: list[Write] = [("view", "head", encode_wire(head))]
         for kind, put, gone in (
@@ -75,6 +81,7 @@ class ViewJournal:
             ("peer", delta.peers, delta.gone_peers),
             ("service", delta.services, delta.gone_services),
             ("policy", delta.policies, delta.gone_policies),
+            ("kept-images", delta.kept_images, delta.gone_kept_images),
         ):
             writes += [(kind, key, encode_wire(value)) for key, value in put.items()]
             writes += [(kind, key, None) for key in gone]

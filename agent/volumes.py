@@ -21,6 +21,7 @@ from agent.journal import Journal
 from agent.trees import remove_tree
 from aio.subprocess import run
 from aio.supervisor import in_thread
+from model.disk import DiskUse
 from model.errors import InUse, NotFound, Unsupported, WrongState
 from model.ids import check_name
 from model.spec import VolumeSpec
@@ -148,6 +149,18 @@ class Volumes:
                 await self.remove(volume.name)
         return freed
 
+    async def disk_use(self) -> DiskUse:
+        """Of all."""
+        sizes = {v.name: await in_thread(_usage, self._folder / v.name) for v in self.all()}
+        loose = [name for name in sizes if not self.used_by(name)]
+        return DiskUse(
+            kind="volumes",
+            total=len(sizes),
+            active=len(sizes) - len(loose),
+            size=sum(sizes.values()),
+            reclaimable=sum(sizes[name] for name in loose),
+        )
+
     async def fill(self, name: str, source: str) -> None:
         """Copy what an image has at the mount point into a volume that is still empty, owners and modes kept
         (`source` is inside a root that no process runs in yet, its links resolved). Others may have the
@@ -198,5 +211,9 @@ def _copy_owner(source: str | Path, target: Path) -> None:
 def _usage(folder: Path) -> int:
     total = 0
     for base, _, files in os.walk(folder):
-        total += sum(os.lstat(os.path.join(base, name)).st_blocks * 512 for name in files)
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(base, name)).st_blocks * 512
+            except FileNotFoundError:  # somebody uses it, and removed it just now
+                continue
     return total

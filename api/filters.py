@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from model.api import ImageInfo, InstanceInfo, NetworkInfo, VolumeInfo
 from model.errors import InvalidInput
 from model.events import Event
+from model.image import ImageRecord
 from model.quantity import BOOLS, parse_bool
 from model.records import Desired, Network
 from model.status import Phase
@@ -164,6 +165,27 @@ def _seconds(text: str) -> float:
         return float(text)
     except ValueError:
         raise InvalidInput(f"filter until={text[:40]}: not a time in seconds") from None
+
+
+def image_chooser(texts: Sequence[str]) -> Callable[[ImageRecord], bool]:
+    """What `image prune` may take: `until=SECONDS` (created before then, unix time), `label=…`, `label!=…`.
+    All must hold, as in Docker."""
+    wanted: list[Callable[[ImageRecord], bool]] = []
+    for key, values in parse_filters(texts, ("until", "label", "label!")).items():
+        for value in values:
+            if key == "until":
+                wanted.append(partial(_created_before, _seconds(value)))
+            else:
+                wanted.append(partial(_image_labelled, value, key == "label"))
+    return lambda image: all(fits(image) for fits in wanted)
+
+
+def _created_before(at: float, image: ImageRecord) -> bool:
+    return image.created < at
+
+
+def _image_labelled(wish: str, has: bool, image: ImageRecord) -> bool:
+    return label_fits(image.config.labels, wish) is has
 
 
 def filter_images(infos: Sequence[ImageInfo], texts: Sequence[str]) -> list[ImageInfo]:

@@ -51,6 +51,7 @@ from model.api import (
     Why,
 )
 from model.containerfiles import Change, CommitRequest, PathStat
+from model.disk import HostDisk
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
 from model.health import HealthLog
@@ -366,7 +367,15 @@ class HostPort(Protocol):
 
     async def remove_image(self, ref: str, *, force: bool) -> ImageRemoved: ...
 
-    async def prune_images(self, *, all_unused: bool) -> ImageRemoved: ...
+    async def prune_images(self, *, all_unused: bool, chosen: Callable[[ImageRecord], bool]) -> ImageRemoved:
+        """The nameless ones, or all, that nothing here or in the fleet needs."""
+        ...
+
+    async def make_room(self, to: int | None) -> ImageRemoved:
+        """Images go as if the disk were looked at just now, or until it is `to` percent full at most."""
+        ...
+
+    async def disk_use(self) -> HostDisk: ...
 
     # -- volumes ------------------------------------------------------------------------------------
     def list_volumes(self) -> Sequence[VolumeInfo]: ...

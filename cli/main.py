@@ -56,6 +56,7 @@ TABLE: dict[str, str] = {
     "logout": "cli.commands.registries:logout",
     "manifest": "cli.commands.registries:manifest",
     "image": "cli.commands.images:image",
+    "df": "cli.commands.imagespace:df",
     "volume": "cli.commands.volumes:volume",
     "network": "cli.commands.networks:network",
     "policy": "cli.commands.policies:policy",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from controller import ingress
+from controller import ingress, keptimages
 from controller.attachments import resolve_attachments
 from controller.snapshot import Cluster
 from controller.vips import vips_of
@@ -32,6 +32,7 @@ def revised(
         spec=spec,
         ingress=ingress.numbered(cluster, service.id, spec.container, service.ingress),
         vips=vips_of(cluster, service.id, spec, attachments, service.vips),
+        former_images=keptimages.formerly(service, spec.container.image),
         previous=previous,
         rollout=rollout,
         generation=generation,

@@ -7,11 +7,12 @@ the size of the change and not of the fleet. A Cluster can be kept, compared and
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from immutables import Map
 
+from controller import keptimages
 from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
 from model.records import (
     Block,
@@ -122,6 +123,8 @@ class Cluster:
     usage: Map[HostId, Usage] = _NONE
     blocks_by_network: Map[NetworkId, Map[str, Block]] = _NONE
     blocks_by_host: Map[HostId, Map[str, Block]] = _NONE
+    kept_images: keptimages.Kept = field(default_factory=dict)
+    """For services, on every host; the same value until an image of a service is another."""
 
     def get(self, key: Key) -> Record | None:
         """The record of that key, if there is one."""
@@ -173,7 +176,13 @@ class Cluster:
             if old is not None:
                 cluster = _unindexed(cluster, old)
             cluster = _indexed(_store(cluster, old, record), record)
-        return cluster, tuple(changes)
+        kept = keptimages.following(
+            self.kept_images,
+            [(change.old, change.new) for change in changes],
+            cluster.services.values(),
+            cluster.settings.images.keep,
+        )
+        return replace(cluster, kept_images=kept), tuple(changes)
 
 
 _FIELDS: Mapping[Kind, str] = {

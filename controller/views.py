@@ -13,6 +13,7 @@ from immutables import Map
 from controller import ingress
 from controller.addressing import spans_hosts
 from controller.fixed import mark
+from controller.keptimages import kept
 from controller.parents import site_parent
 from controller.policies import selecting_on
 from controller.snapshot import Change, Cluster
@@ -51,6 +52,8 @@ def view_of(cluster: Cluster, host: HostId) -> View:
         },
         policies=selecting_on(cluster, host),
         judged=bool(cluster.policies),
+        keeping=settings.images,
+        kept_images=cluster.kept_images,
     )
 
 
@@ -68,7 +71,7 @@ def affected(cluster: Cluster, change: Change) -> set[HostId] | None:
         elif isinstance(record, FleetSettings | Policy):
             return None
     if isinstance(change.old, Service) or isinstance(change.new, Service):
-        return _told_of(cluster, change)
+        return None if _keeps_others(cluster, change) else _told_of(cluster, change)
     if isinstance(change.old, Host) or isinstance(change.new, Host):
         return hosts | _met_by(cluster, change)
     return hosts
@@ -102,6 +105,13 @@ def carriers(cluster: Cluster, network: NetworkId) -> set[HostId]:
     """The hosts that have the network in their View."""
     used = {i.host for i in cluster.on_network(network).values() if i.host is not None}
     return used | _holders(cluster, network)
+
+
+def _keeps_others(cluster: Cluster, change: Change) -> bool:
+    """Whether hosts are to keep other images for the service."""
+    keep = cluster.settings.images.keep
+    old, new = (kept(s, keep) if isinstance(s, Service) else None for s in (change.old, change.new))
+    return old != new
 
 
 def _told_of(cluster: Cluster, change: Change) -> set[HostId]:

@@ -6,14 +6,16 @@ Invariant: an image in `list()` is complete and verified; nothing half-made is e
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Literal, Protocol
 
+from image.collection import Disk
 from image.commit import Commit
 from image.layertar import Changed
 from image.registry.source import Source
 from model.api import ImageRemoved
+from model.disk import DiskUse
 from model.image import ImageRecord, Progress
 from model.registries import NOBODY, Login
 from model.spec import Struct
@@ -22,6 +24,14 @@ OnProgress = Callable[[Progress], None]
 PullPolicy = Literal["missing", "always", "never"]
 FindLogin = Callable[[str], Awaitable[Login]]
 """Who we are at the registry of an image; asked only when something is to be pulled."""
+Choice = Callable[[ImageRecord], bool]
+NOTHING: Mapping[str, str] = {}
+
+
+def anything(image: ImageRecord) -> bool:
+    """The choice of all."""
+    del image
+    return True
 
 
 async def nobody(ref: str) -> Login:
@@ -94,7 +104,29 @@ class Images(Protocol):
         """Untag, and delete what nothing refers to any more. Raises InUse when a container root needs it."""
         ...
 
-    async def prune(self, *, all_unused: bool = False) -> ImageRemoved: ...
+    async def prune(
+        self, *, all_unused: bool = False, chosen: Choice = anything, spare: Mapping[str, str] = NOTHING
+    ) -> ImageRemoved:
+        """Of the images that no root needs and `chosen` fits: the nameless ones, or all. `spare` are
+        references of images that stay, each with its reason."""
+        ...
+
+    async def free(self, need: int, *, spare: Mapping[str, str], unused_for: float) -> ImageRemoved:
+        """Make about `need` bytes of room, as far as images allow that nothing needs, that are not spared and
+        that nobody used for so many seconds; longest unused first. It is made when this returns."""
+        ...
+
+    def lease(self, ref: str) -> AbstractContextManager[ImageRecord]:
+        """Until the block ends its layers and documents stay, whoever removes it. Raises as `find`."""
+        ...
+
+    def disk(self) -> Disk:
+        """The file system that images lie on."""
+        ...
+
+    def usage(self, spare: Mapping[str, str]) -> DiskUse:
+        """Of all images; `spare` as in `prune`."""
+        ...
 
     async def prepare_root(self, container: str, image_id: str) -> Root:
         """Make the writable layer over the image. Idempotent per container; not yet mounted."""

@@ -25,6 +25,13 @@ class Entry(Struct):
     """Chain ids of its layers, bottom first."""
     manifest: str = ""
     """Digest of the manifest that it came with, whose bytes are kept beside its configuration."""
+    arrived: float = 0.0
+    """Unix seconds of when it came here last; 0 on a host of an older release."""
+
+    @property
+    def documents(self) -> tuple[str, ...]:
+        """Digests of those that are kept for it."""
+        return (self.record.id, self.manifest) if self.manifest else (self.record.id,)
 
 
 class _File(Struct):

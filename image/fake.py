@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from image.base import FindLogin, OnProgress, PullPolicy, Root, nobody
+from image.base import NOTHING, Choice, FindLogin, OnProgress, PullPolicy, Root, anything, nobody
+from image.collection import Disk
 from image.commit import Commit
 from image.digest import of
 from image.layertar import Changed
 from image.reference import parse
 from image.registry.source import NoSource, Source
 from model.api import ImageRemoved
+from model.disk import DiskUse
 from model.errors import InUse, NotFound
 from model.image import ImageConfig, ImageRecord
 from model.registries import NOBODY, Login
@@ -40,6 +42,10 @@ class FakeImages:
         self.failures: dict[str, Exception] = {}
         self.logins: list[Login] = []
         """Of pulls and pushes, in order."""
+        self.spared: dict[str, str] = {}
+        """What the last removal by policy was told to spare."""
+        self.room = Disk(capacity=100, free=50)
+        """What a removal frees is added to it."""
         self.driver = ("fake", "for tests")
         self.source: Source = NoSource()
 
@@ -152,9 +158,52 @@ class FakeImages:
         del self.images[image.id]
         return ImageRemoved(untagged=image.names, deleted=(image.id,))
 
-    async def prune(self, *, all_unused: bool = False) -> ImageRemoved:
-        del all_unused
-        return ImageRemoved()
+    def _unused(self, spare: Mapping[str, str]) -> Sequence[ImageRecord]:
+        spared = {image.id for image in self.images.values() if {image.id, *image.names} & spare.keys()}
+        used = {root.image for root in self.made.values()} | spared
+        return [image for image in self.images.values() if image.id not in used]
+
+    async def prune(
+        self, *, all_unused: bool = False, chosen: Choice = anything, spare: Mapping[str, str] = NOTHING
+    ) -> ImageRemoved:
+        self.spared = dict(spare)
+        gone = [i for i in self._unused(spare) if (all_unused or not i.names) and chosen(i)]
+        return self._gone(gone)
+
+    async def free(self, need: int, *, spare: Mapping[str, str], unused_for: float) -> ImageRemoved:
+        del unused_for
+        self.spared = dict(spare)
+        gone = list[ImageRecord]()
+        for image in self._unused(spare):
+            if sum(i.size for i in gone) < need:
+                gone.append(image)
+        return self._gone(gone)
+
+    def _gone(self, gone: Sequence[ImageRecord]) -> ImageRemoved:
+        for image in gone:
+            del self.images[image.id]
+        freed = sum(image.size for image in gone)
+        self.room = Disk(capacity=self.room.capacity, free=self.room.free + freed)
+        return ImageRemoved(deleted=tuple(image.id for image in gone), freed=freed)
+
+    @contextlib.contextmanager
+    def lease(self, ref: str) -> Iterator[ImageRecord]:
+        yield self.find(ref)
+
+    def disk(self) -> Disk:
+        return self.room
+
+    def usage(self, spare: Mapping[str, str]) -> DiskUse:
+        size = sum(image.size for image in self.images.values())
+        loose = self._unused(spare)
+        used = {root.image for root in self.made.values()}
+        return DiskUse(
+            kind="images",
+            total=len(self.images),
+            active=len(used),
+            size=size,
+            reclaimable=sum(image.size for image in loose),
+        )
 
     async def prepare_root(self, container: str, image_id: str) -> Root:
         self._fail("prepare_root")

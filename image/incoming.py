@@ -22,7 +22,9 @@ class Incoming(Struct):
     manifest: bytes = b""
 
 
-def entry_of(image: Incoming, old: Entry | None, layer: Callable[[str], Layer | None]) -> Entry:
+def entry_of(
+    image: Incoming, old: Entry | None, layer: Callable[[str], Layer | None], now: float = 0.0
+) -> Entry:
     """`old` is what the catalog has of the same image: names and digests add up."""
     names = (*(old.record.names if old else ()), *image.names)
     pinned = (*(old.record.digests if old else ()), *image.digests)
@@ -42,4 +44,4 @@ def entry_of(image: Incoming, old: Entry | None, layer: Callable[[str], Layer | 
         history=parsed.history,
     )
     manifest = of(image.manifest) if image.manifest else old.manifest if old else ""
-    return Entry(record=record, chains=chains, manifest=manifest)
+    return Entry(record=record, chains=chains, manifest=manifest, arrived=now)

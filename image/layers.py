@@ -28,6 +28,7 @@ from aio.subprocess import run
 from aio.supervisor import in_thread
 from image.digest import check, over
 from image.layertar import Changed
+from image.leases import Leases
 from image.packed import Packed
 from image.part import Part
 from image.trash import Trash
@@ -52,18 +53,23 @@ class Layer(Struct):
     packed: Packed = Packed()
     """The blob beside it; without a digest in a layer of an older release, which has none."""
 
+    @property
+    def on_disk(self) -> int:
+        """Bytes, about: of its files and its blob."""
+        return self.size + self.packed.size
+
 
 class LayerStore:
     """`folder` must be on a file system that overlayfs can use as a lower layer."""
 
-    def __init__(self, folder: Path, trash: Trash) -> None:
+    def __init__(self, folder: Path, trash: Trash, leases: Leases | None = None) -> None:
         self._folder = folder
         self._trash = trash
+        self._leases = leases or Leases()
         self._layers: dict[str, Layer] = {}
         self._next = 1
         self._busy: dict[str, asyncio.Lock] = {}
         self._waiting: Counter[str] = Counter()
-        self._held: Counter[str] = Counter()
 
     def open(self) -> None:
         """Read the markers; what has none was half-made and goes."""
@@ -97,15 +103,9 @@ class LayerStore:
     def __iter__(self) -> Iterator[Layer]:
         return iter(self._layers.values())
 
-    @contextlib.contextmanager
-    def hold(self, chains: Sequence[str]) -> Iterator[None]:
+    def hold(self, chains: Sequence[str]) -> contextlib.AbstractContextManager[None]:
         """Until the block ends these layers stay, whether or not an image refers to them already."""
-        self._held.update(chains)
-        try:
-            yield
-        finally:
-            self._held.subtract(chains)
-            self._held += Counter()  # drops what nobody holds
+        return self._leases.hold(chains)
 
     async def unpack(
         self,
@@ -212,12 +212,15 @@ class LayerStore:
                 del self._busy[chain], self._waiting[chain]
 
     def collect(self, used: Callable[[str], bool]) -> int:
-        """Throw away the layers that nobody holds or uses; how many."""
-        gone = [chain for chain in self._layers if not self._held[chain] and not used(chain)]
+        """Throw away the layers that nobody holds or uses; the bytes that they had on disk."""
+        gone = [chain for chain in self._layers if not used(chain) and not self._leases.keeps(chain)]
+        freed = 0
         for chain in gone:
-            self._trash.put(self._folder / str(self._layers.pop(chain).number))
+            layer = self._layers.pop(chain)
+            freed += layer.on_disk
+            self._trash.put(self._folder / str(layer.number))
         self._trash.wake()
-        return len(gone)
+        return freed
 
     @contextlib.asynccontextmanager
     async def _unpacked(self, job: Job, *, keep: bool = True) -> AsyncIterator[tuple[Path, Result]]:

@@ -6,6 +6,7 @@ Invariant: what is sent is held, so that nobody removes a layer under it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
 
@@ -15,13 +16,14 @@ from image.blobs import BlobStore
 from image.catalog import Catalog, Entry
 from image.digest import encoded, of
 from image.layers import LayerStore
+from image.leases import Leases
 from image.manifest import OCI_INDEX
 from image.outgoing import blobs, outgoing
 from image.reference import familiar, parse
 from image.registry.source import Outgoing, Source
 from image.tarstream import Member
 from image.tarwriter import END, header, padding
-from model.errors import InvalidInput, NotFound
+from model.errors import Damaged, InvalidInput, NotFound
 from model.image import Progress
 from model.registries import Login
 
@@ -31,11 +33,14 @@ LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 class Outbound:
-    def __init__(self, *, catalog: Catalog, configs: BlobStore, layers: LayerStore, source: Source) -> None:
+    def __init__(
+        self, *, catalog: Catalog, configs: BlobStore, layers: LayerStore, source: Source, leases: Leases
+    ) -> None:
         self._catalog = catalog
         self._configs = configs
         self._layers = layers
         self._source = source
+        self._leases = leases
 
     async def push(self, ref: str, login: Login, say: OnProgress) -> tuple[Entry, str]:
         """The image, and the reference by digest under which the registry has it now."""
@@ -43,7 +48,7 @@ class Outbound:
         if reference.digest:
             raise InvalidInput(f"{ref}: a push goes to a tag, not to a digest")
         entry = self._named(reference.name)
-        with self._layers.hold(entry.chains):
+        with self._leases.hold((*entry.documents, *entry.chains)):
             sent = await in_thread(self._prepare, ref, entry)
             say(Progress(status=f"The push refers to repository [{reference.repository}]"))
             digest = await self._source.push(sent, login, say)
@@ -72,8 +77,8 @@ class Outbound:
         """A tar that is an OCI layout and a docker-archive in one, as `docker save` writes it. Fails before
         its first byte or not at all, but for a disk's fault."""
         entries = [(ref, self._catalog.find(ref)) for ref in refs]
-        chains = [chain for _, entry in entries for chain in entry.chains]
-        with self._layers.hold(chains):
+        used = [digest for _, entry in entries for digest in (*entry.documents, *entry.chains)]
+        with self._leases.hold(used):
             images = [(await in_thread(self._saved, ref, entry), _tags(ref, entry)) for ref, entry in entries]
             async for piece in _archive(images):
                 yield piece
@@ -104,9 +109,16 @@ async def _archive(images: Sequence[tuple[Outgoing, tuple[str, ...]]]) -> AsyncI
                 continue
             written.add(blob.descriptor.digest)
             yield _header(_place(blob.descriptor.digest), blob.descriptor.size)
+            hasher = hashlib.sha256()
             with open(blob.path, "rb", buffering=0) as file:
                 while piece := await in_thread(file.read, PIECE):
+                    hasher.update(piece)
                     yield piece
+            if hasher.hexdigest() != encoded(blob.descriptor.digest):
+                raise Damaged(
+                    f"layer {blob.descriptor.digest[:19]} does not match its digest any more",
+                    hint="Pull or load its image again",
+                )
             yield padding(blob.descriptor.size)
     yield _member("oci-layout", LAYOUT)
     yield _member("index.json", _index(images))

@@ -158,6 +158,10 @@ class Roots:
         metas = (*self._known.values(), *self._making.values())
         return {chain for meta in metas for chain in meta.chains}
 
+    def images(self) -> set[str]:
+        """Ids of those that a root stands on."""
+        return {meta.image for meta in (*self._known.values(), *self._making.values())}
+
     def of_image(self, image: str) -> list[str]:
         """Containers whose root stands on the image."""
         return [c for c, meta in (*self._known.items(), *self._making.items()) if meta.image == image]

@@ -11,44 +11,50 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import os
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import msgspec
 
+from aio.clock import Clock, SystemClock
 from aio.supervisor import Supervisor, in_thread
 from image import changes as instructions
 from image import config_blob
 from image.archive import Archive, Found
-from image.base import FindLogin, OnProgress, PullPolicy, Root, nobody
+from image.base import NOTHING, Choice, FindLogin, OnProgress, PullPolicy, Root, anything, nobody
 from image.blobs import BlobStore
 from image.catalog import Catalog, Entry
+from image.collection import Disk
 from image.commit import Commit, committed
 from image.digest import chain_ids, of
 from image.drivers.base import StorageDriver
 from image.flights import Flights
+from image.full import Ballast, told_when_full
 from image.incoming import Incoming, entry_of
 from image.layers import LayerStore
 from image.layertar import Changed
+from image.leases import Leases
 from image.manifest import MAX_LAYERS, Configuration, parse_configuration, shown
 from image.outbound import Outbound
 from image.platforms import fits, host_platform, wanted_platform
 from image.pull import LayerPull
 from image.reference import Reference, familiar, parse
 from image.registry.source import Source
+from image.removal import Parts, Removal, named
 from image.roots import Roots
 from image.spool import spool
 from image.trash import Trash
+from image.uses import Uses
 from model.api import ImageRemoved
-from model.errors import InUse, InvalidInput, NotFound, Unsupported
+from model.disk import DiskUse
+from model.errors import NotFound, Unsupported
 from model.image import HistoryEntry, ImageConfig, ImageRecord, Progress
 from model.registries import NOBODY, Login
 from model.status import Platform
 
-log = logging.getLogger("flota.image")
 MAX_ARCHIVE = 1 << 40
 
 
@@ -56,7 +62,14 @@ class ImageStore:
     """`driver_choice` is the storage driver and why it was chosen; `source` is where `pull` gets images
     from."""
 
-    def __init__(self, root: Path, *, driver_choice: tuple[StorageDriver, str], source: Source) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        driver_choice: tuple[StorageDriver, str],
+        source: Source,
+        clock: Clock | None = None,
+    ) -> None:
         self._root = root
         self._tmp = root / "tmp"
         self._storage, self._reason = driver_choice
@@ -65,15 +78,31 @@ class ImageStore:
         self._trash = Trash(root / "trash")
         self._catalog = Catalog(root / "images.json")
         self._configs = BlobStore(root / "configs")
-        self._layers = LayerStore(root / "layers", self._trash)
+        self._uses = Uses(root / "used.json")
+        self._leases = Leases(self._collect_soon)
+        self._layers = LayerStore(root / "layers", self._trash, self._leases)
         self._roots = Roots(
             root / "roots", driver=self._storage, trash=self._trash, layer_path=self._layers.path
         )
         self._outbound = Outbound(
-            catalog=self._catalog, configs=self._configs, layers=self._layers, source=source
+            catalog=self._catalog,
+            configs=self._configs,
+            layers=self._layers,
+            source=source,
+            leases=self._leases,
         )
         self._pulls: Flights[ImageRecord] = Flights(self._supervisor)
         self._changing = asyncio.Lock()
+        self._clock = clock or SystemClock()
+        self._ballast = Ballast(root / "ballast")
+        self._removal = Removal(
+            Parts(self._catalog, self._configs, self._layers, self._roots),
+            self._leases,
+            self._uses,
+            changing=self._changing,
+            now=self._clock.now,
+            ballast=self._ballast,
+        )
         self._platform = host_platform()
 
     async def open(self) -> None:
@@ -87,30 +116,13 @@ class ImageStore:
         self._trash.put(self._tmp)
         self._tmp.mkdir(mode=0o700)
         self._catalog.open()
+        self._uses.open()
         self._layers.open()
         self._roots.open()
-        self._drop_incomplete()
-        kept = {entry.manifest for entry in self._catalog.entries.values() if entry.manifest}
-        self._configs.open(kept | self._catalog.entries.keys())
-        self._collect()
-
-    def _drop_incomplete(self) -> None:
-        """A layer can be lost to a damaged disk; its images must then be fetched again, not run."""
-        lost = [
-            ident
-            for ident, entry in self._catalog.entries.items()
-            if any(self._layers.get(chain) is None for chain in entry.chains)
-        ]
-        for ident in lost:
-            log.warning("image %s lacks a layer and is dropped; pull or load it again", ident[7:19])
-        if lost:
-            self._catalog.drop(*lost)
-
-    def _collect(self) -> None:
-        """Layers that neither an image nor a root needs go."""
-        used = {chain for entry in self._catalog.entries.values() for chain in entry.chains}
-        used |= self._roots.chains()
-        self._layers.collect(used.__contains__)
+        self._removal.drop_incomplete()
+        self._configs.open({digest for entry in self._catalog.entries.values() for digest in entry.documents})
+        self._removal.collect()
+        self._ballast.lay()
 
     async def close(self) -> None:
         self._trash.stop()
@@ -144,7 +156,7 @@ class ImageStore:
                 raise
             record = await self.pull(ref, platform=platform, login=await login(ref))
         else:
-            by_id = not _named(ref, record) and "@" not in ref
+            by_id = not named(ref, record) and "@" not in ref
             other = bool(platform) and not fits(record.platform, wanted)
             if not by_id and (policy == "always" or (policy == "missing" and other)):
                 record = await self.pull(ref, platform=platform, login=await login(ref))
@@ -258,17 +270,25 @@ class ImageStore:
     def _collected_on_failure(self) -> Iterator[None]:
         """What a failed transfer unpacked goes when nobody else holds it."""
         try:
-            yield
+            with told_when_full("the image"):
+                yield
         except BaseException:
-            asyncio.get_running_loop().call_soon(self._collect)
+            self._collect_soon()
             raise
+
+    def _collect_soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self._removal.collect)
 
     async def _add(self, images: Sequence[Incoming]) -> Sequence[ImageRecord]:
         """Into the catalog, all or none; their layers are here and held."""
         async with self._changing:
             known = self._catalog.entries
-            entries = [entry_of(image, known.get(of(image.config)), self._layers.get) for image in images]
-            await in_thread(self._keep, images, entries)
+            now = self._clock.now()
+            entries = [
+                entry_of(image, known.get(of(image.config)), self._layers.get, now) for image in images
+            ]
+            with self._leases.hold(digest for entry in entries for digest in entry.documents):
+                await in_thread(self._keep, images, entries)
             return [entry.record for entry in entries]
 
     def _keep(self, images: Sequence[Incoming], entries: Sequence[Entry]) -> None:
@@ -302,59 +322,42 @@ class ImageStore:
             full = parse(name).name
             names = tuple(dict.fromkeys((*entry.record.names, full)))
             record = msgspec.structs.replace(entry.record, names=names)
-            await in_thread(self._catalog.put, msgspec.structs.replace(entry, record=record))
+            with told_when_full("the list of images"):
+                await in_thread(self._catalog.put, msgspec.structs.replace(entry, record=record))
             return record
 
     async def remove(self, ref: str, *, force: bool = False) -> ImageRemoved:
-        async with self._changing:
-            entry = self._catalog.find(ref)
-            record = entry.record
-            name = _named(ref, record)
-            if name and len(record.names) > 1:
-                return await self._untag(entry, name)
-            if not name and len(record.names) > 1 and not force:
-                raise InUse(f"image {ref} has {len(record.names)} names", hint="Remove them, or use --force")
-            users = self._roots.of_image(record.id)
-            if users:
-                raise InUse(
-                    f"image {familiar(ref)} is used by container {users[0][:12]}", hint="Remove that first"
-                )
-            await self._delete([entry])
-            return ImageRemoved(untagged=record.names, deleted=(record.id,))
+        return await self._removal.remove(ref, force=force)
 
-    async def prune(self, *, all_unused: bool = False) -> ImageRemoved:
-        async with self._changing:
-            gone = [
-                entry
-                for entry in list(self._catalog.entries.values())
-                if (all_unused or not entry.record.names) and not self._roots.of_image(entry.record.id)
-            ]
-            await self._delete(gone)
-            names = tuple(name for entry in gone for name in entry.record.names)
-            return ImageRemoved(untagged=names, deleted=tuple(entry.record.id for entry in gone))
+    async def prune(
+        self, *, all_unused: bool = False, chosen: Choice = anything, spare: Mapping[str, str] = NOTHING
+    ) -> ImageRemoved:
+        return await self._removal.prune(all_unused=all_unused, chosen=chosen, spare=spare)
 
-    async def _untag(self, entry: Entry, name: str) -> ImageRemoved:
-        names = tuple(n for n in entry.record.names if n != name)
-        record = msgspec.structs.replace(entry.record, names=names)
-        await in_thread(self._catalog.put, msgspec.structs.replace(entry, record=record))
-        return ImageRemoved(untagged=(name,))
+    async def free(self, need: int, *, spare: Mapping[str, str], unused_for: float) -> ImageRemoved:
+        removed = await self._removal.free(need, spare=spare, unused_for=unused_for)
+        await self._trash.emptied()
+        await in_thread(self._ballast.lay)
+        return removed
 
-    async def _delete(self, entries: Sequence[Entry]) -> None:
-        """The records first: an image whose layers are going must not be seen."""
-        idents = [entry.record.id for entry in entries]
-        manifests = [entry.manifest for entry in entries if entry.manifest]
-        try:
-            if idents:
-                await in_thread(self._catalog.drop, *idents)
-        finally:
-            if not set(idents) & self._catalog.entries.keys():
-                for digest in (*idents, *manifests):
-                    self._configs.remove(digest)
-            self._collect()
+    def disk(self) -> Disk:
+        found = os.statvfs(self._root)
+        return Disk(capacity=found.f_blocks * found.f_frsize, free=found.f_bavail * found.f_frsize)
+
+    def usage(self, spare: Mapping[str, str]) -> DiskUse:
+        return self._removal.usage(spare)
+
+    @contextlib.contextmanager
+    def lease(self, ref: str) -> Iterator[ImageRecord]:
+        entry = self._catalog.find(ref)
+        self._uses.used(entry.record.id, self._clock.now())
+        with self._leases.hold((*entry.documents, *entry.chains)):
+            yield entry.record
 
     # -- roots --------------------------------------------------------------------------------------
     async def prepare_root(self, container: str, image_id: str) -> Root:
         entry = self._catalog.find(image_id)
+        self._uses.used(entry.record.id, self._clock.now())
         return await self._roots.prepare(container, entry.record.id, entry.chains)
 
     async def mount_root(self, container: str) -> Root:
@@ -364,6 +367,8 @@ class ImageStore:
         await self._roots.unmount(container)
 
     async def remove_root(self, container: str) -> None:
+        with contextlib.suppress(NotFound):
+            self._uses.used(self._roots.of(container)[0], self._clock.now())
         await self._roots.remove(container)
 
     def borrow_root(self, container: str) -> AbstractAsyncContextManager[Root]:
@@ -377,15 +382,6 @@ class ImageStore:
 
     async def root_usage(self, container: str) -> int:
         return await self._roots.usage(container)
-
-
-def _named(ref: str, record: ImageRecord) -> str:
-    """The name of the image that `ref` is; empty when it was found by id or digest."""
-    try:
-        name = parse(ref).name
-    except InvalidInput:
-        return ""
-    return name if name in record.names else ""
 
 
 def _silent(progress: Progress) -> None:

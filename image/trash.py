@@ -24,6 +24,7 @@ class Trash:
         self._folder = folder
         self._stop = threading.Event()
         self._filled = asyncio.Event()
+        self._idle = asyncio.Event()
         self._numbers = itertools.count(1)
 
     def open(self) -> None:
@@ -50,13 +51,24 @@ class Trash:
 
     def wake(self) -> None:
         """Something was put in; from the event loop's thread."""
+        self._idle.clear()
         self._filled.set()
+
+    async def emptied(self) -> None:
+        """What was put in before the last `wake` is deleted."""
+        await self._idle.wait()
 
     async def _run(self) -> None:
         while True:
             await self._filled.wait()
             self._filled.clear()
-            await in_thread(self._empty)
+            try:
+                await in_thread(self._empty)
+            except OSError:
+                self._filled.set()  # tried again after a while
+                raise
+            if not self._filled.is_set():
+                self._idle.set()
 
     def _empty(self) -> None:
         for name in sorted(os.listdir(self._folder)):

@@ -251,6 +251,10 @@ class ImageRemoved(Struct):
     untagged: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
     host: str = ""
+    freed: int = 0
+    """Bytes on disk, about, that went with them."""
+    spared: Mapping[str, str] = {}
+    """Images that would have gone, and why each stays."""
 
 
 class FleetInfo(Struct):
@@ -278,6 +282,11 @@ class UpdateSettings(Struct):
     """First and last; of new networks."""
     source_ports: tuple[int, int] | None = None
     """Zeros: the kernel's choice."""
+    image_gc_high: int | None = None
+    image_gc_low: int | None = None
+    image_keep: int | None = None
+    image_min_age: float | None = None
+    """These as in `model.image.ImageKeeping`."""
 
 
 class Knock(Struct):

@@ -58,6 +58,27 @@ class ImageRecord(Struct):
     history: tuple[HistoryEntry, ...] = ()
 
 
+class ImageKeeping(Struct):
+    """When hosts make room by themselves, and what they leave."""
+
+    gc_high: int = 85
+    """Percent of the disk's space in use at which images go; 100: never by themselves."""
+    gc_low: int = 75
+    """Percent at which that ends."""
+    keep: int = 3
+    """So many of the images that each service had last stay, the present one among them."""
+    min_age: float = 120.0
+    """Seconds that an image stays after its last use or its arrival."""
+
+
+class KeptImages(Struct):
+    """Of one service: references that every host keeps if it has them, the present one first."""
+
+    service: str
+    """Its name."""
+    images: tuple[str, ...]
+
+
 class Progress(Struct):
     """One line of progress of a pull, load, import or push. `id` is the layer's short digest, or empty."""
 

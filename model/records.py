@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Literal
 
 from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
+from model.image import ImageKeeping
 from model.policy import PolicySpec
 from model.spec import (
     ContainerSpec,
@@ -115,6 +116,8 @@ class Service(Struct):
     vips: Mapping[NetworkId, Vip] = {}
     ingress: tuple[Publish, ...] = ()
     """Its ports of that mode, each with its number."""
+    former_images: tuple[str, ...] = ()
+    """That it was made of before, the last one first; bounded."""
     generation: int = 1
     previous: ServiceSpec | None = None
     """What `rollback` brings back."""
@@ -274,6 +277,7 @@ class FleetSettings(Struct):
     """First and last UDP port that tunnels send from (RFC 7348, 5); zeros: the kernel's choice."""
     security_profile: Literal["docker", "default", "strict"] = "default"
     labels: Mapping[str, str] = {}
+    images: ImageKeeping = ImageKeeping()
     recovery: Recovery | None = None
     """None: the state is its own controller's."""
     restored_at: float = 0.0

@@ -4,10 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
+from model.api import UpdateSettings
 from model.errors import Problem
+from model.image import ImageKeeping
 from model.records import FleetSettings
 
 LAST_VNI, LAST_PORT, FIRST_FREE = (1 << 24) - 1, 65535, 1024
+MOST_KEPT = 20
+"""Images of a service: more of them are not remembered."""
+LONGEST = 366 * 86400.0
+
+
+def changed(settings: FleetSettings, request: UpdateSettings) -> FleetSettings:
+    """With what is given in place of what was; unchecked."""
+    now = settings.images
+    first, last = request.vni_range or (settings.vni_first, settings.vni_last)
+    return replace(
+        settings,
+        vxlan_port=settings.vxlan_port if request.vxlan_port is None else request.vxlan_port,
+        source_ports=settings.source_ports if request.source_ports is None else request.source_ports,
+        vni_first=first,
+        vni_last=last,
+        images=ImageKeeping(
+            gc_high=now.gc_high if request.image_gc_high is None else request.image_gc_high,
+            gc_low=now.gc_low if request.image_gc_low is None else request.image_gc_low,
+            keep=now.keep if request.image_keep is None else request.image_keep,
+            min_age=now.min_age if request.image_min_age is None else request.image_min_age,
+        ),
+    )
 
 
 def settings_problems(settings: FleetSettings) -> Iterator[Problem]:
@@ -21,3 +47,16 @@ def settings_problems(settings: FleetSettings) -> Iterator[Problem]:
     if (first, last) != (0, 0) and not FIRST_FREE <= first <= last <= LAST_PORT:
         words = f"{first}-{last} is no range of source ports ({FIRST_FREE} to {LAST_PORT})"
         yield Problem(path="source_ports", message=words)
+    yield from _image_problems(settings.images)
+
+
+def _image_problems(images: ImageKeeping) -> Iterator[Problem]:
+    if not 1 <= images.gc_high <= 100:
+        yield Problem(path="image_gc_high", message=f"{images.gc_high} is no percentage (1 to 100)")
+    elif not 0 <= images.gc_low <= images.gc_high:
+        words = f"{images.gc_low} % is not below the {images.gc_high} % at which images begin to go"
+        yield Problem(path="image_gc_low", message=words)
+    if not 1 <= images.keep <= MOST_KEPT:
+        yield Problem(path="image_keep", message=f"{images.keep} is not from 1 to {MOST_KEPT}")
+    if not 0 <= images.min_age <= LONGEST:
+        yield Problem(path="image_min_age", message=f"{images.min_age:g} is not from 0 seconds to a year")

@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
+from model.image import ImageKeeping, KeptImages
 from model.policy import PolicySpec
 from model.records import Instance
 from model.spec import Balance, NetworkSpec, Publish, Struct
@@ -111,6 +112,9 @@ class View(Struct):
     """Those that select an instance of this host."""
     judged: bool = False
     """There are policies in the fleet: instances start once the hosts that judge know them (wire.Arrived)."""
+    keeping: ImageKeeping = ImageKeeping()
+    kept_images: Mapping[ServiceId, KeptImages] = {}
+    """For services, whether or not they run here."""
 
 
 class ViewDelta(Struct):
@@ -129,11 +133,14 @@ class ViewDelta(Struct):
     services: Mapping[str, ServiceView] = {}
     policies: Mapping[PolicyId, PolicySpec] = {}
     judged: bool | None = None
+    keeping: ImageKeeping | None = None
+    kept_images: Mapping[ServiceId, KeptImages] = {}
     gone_instances: tuple[InstanceId, ...] = ()
     gone_networks: tuple[NetworkId, ...] = ()
     gone_peers: tuple[HostId, ...] = ()
     gone_services: tuple[str, ...] = ()
     gone_policies: tuple[PolicyId, ...] = ()
+    gone_kept_images: tuple[ServiceId, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -150,6 +157,7 @@ def diff(old: View, new: View) -> ViewDelta:
     peers, gone_peers = _diff(old.peers, new.peers)
     services, gone_services = _diff(old.services, new.services)
     policies, gone_policies = _diff(old.policies, new.policies)
+    kept_images, gone_kept_images = _diff(old.kept_images, new.kept_images)
     return ViewDelta(
         from_revision=old.revision,
         to_revision=new.revision,
@@ -164,11 +172,14 @@ def diff(old: View, new: View) -> ViewDelta:
         services=services,
         policies=policies,
         judged=new.judged if new.judged != old.judged else None,
+        keeping=new.keeping if new.keeping != old.keeping else None,
+        kept_images=kept_images,
         gone_instances=gone_instances,
         gone_networks=gone_networks,
         gone_peers=gone_peers,
         gone_services=gone_services,
         gone_policies=gone_policies,
+        gone_kept_images=gone_kept_images,
     )
 
 
@@ -189,13 +200,19 @@ def apply(delta: ViewDelta, view: View) -> View | None:
         services=_apply(view.services, delta.services, delta.gone_services),
         policies=_apply(view.policies, delta.policies, delta.gone_policies),
         judged=view.judged if delta.judged is None else delta.judged,
+        keeping=view.keeping if delta.keeping is None else delta.keeping,
+        kept_images=_apply(view.kept_images, delta.kept_images, delta.gone_kept_images),
     )
 
 
 def _diff(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[dict[K, V], tuple[K, ...]]:
+    if old is new:
+        return {}, ()
     changed = {key: value for key, value in new.items() if key not in old or old[key] != value}
     return changed, tuple(sorted(key for key in old if key not in new))
 
 
-def _apply(old: Mapping[K, V], put: Mapping[K, V], gone: tuple[K, ...]) -> dict[K, V]:
+def _apply(old: Mapping[K, V], put: Mapping[K, V], gone: tuple[K, ...]) -> Mapping[K, V]:
+    if not put and not gone:
+        return old
     return {key: value for key, value in {**old, **put}.items() if key not in gone}

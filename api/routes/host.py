@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from api import sessions
-from api.filters import filter_images, filter_volumes
+from api.filters import filter_images, filter_volumes, image_chooser
 from api.hijack import require
 from api.routes import query as q
 from api.routes.images import upload_of
+from api.routes.query import percent
 from api.routes.route import HostCall
 from api.streaming import TAR, frames, lines, octets
 from model.api import CreateVolume, FoundImage, ImageInfo, ImageRemoved, ProcessTable, RemoteImage, VolumeInfo
 from model.containerfiles import CommitRequest, PathStat
+from model.disk import HostDisk
 from model.doctor import HostCheck
 from model.health import HealthLog
 from model.image import Progress
@@ -170,7 +172,16 @@ async def remove_image(call: HostCall) -> ImageRemoved:
 
 
 async def prune_images(call: HostCall) -> ImageRemoved:
-    return await call.port.prune_images(all_unused=call.query_as(q.Prune).all)
+    query = call.query_as(q.PruneImages)
+    return await call.port.prune_images(all_unused=query.all, chosen=image_chooser(query.filter))
+
+
+async def make_room(call: HostCall) -> ImageRemoved:
+    return await call.port.make_room(percent(call.query_as(q.MakeRoom).to))
+
+
+async def disk_use(call: HostCall) -> HostDisk:
+    return await call.port.disk_use()
 
 
 async def list_volumes(call: HostCall) -> list[VolumeInfo]:

@@ -9,13 +9,15 @@ import msgspec
 from aiohttp import web
 
 from api import fanout
-from api.filters import filter_images
+from api.filters import filter_images, image_chooser
 from api.hostcall import QueryValue, ask, ask_for, target
 from api.routes import query as q
+from api.routes.query import percent
 from api.routes.route import ControllerCall
 from api.streaming import TAR, lines, octets
 from model.api import FoundImage, ImageInfo, ImageRemoved, RemoteImage
 from model.codec import encode_json
+from model.disk import HostDisk
 from model.errors import Ambiguous, InvalidInput, NotFound
 from model.ids import HostId
 from model.registries import encode_header
@@ -175,12 +177,30 @@ async def remove(call: ControllerCall) -> list[ImageRemoved]:
     return [msgspec.structs.replace(removed, host=name) for name, removed in outcome.or_raise()]
 
 
-async def prune(call: ControllerCall) -> list[ImageRemoved]:
-    query = call.query_as(q.Prune)
+async def prune(call: ControllerCall) -> web.StreamResponse:
+    query = call.query_as(q.PruneImages)
+    image_chooser(query.filter)  # refused here, once
     hosts = fanout.hosts_for(call.port, query.host)
-    path = target("/v1/images/prune", {"all": query.all})
+    return await _removed(call, hosts, target("/v1/images/prune", {"all": query.all, "filter": query.filter}))
+
+
+async def make_room(call: ControllerCall) -> web.StreamResponse:
+    query = call.query_as(q.MakeRoom)
+    hosts = fanout.hosts_for(call.port, query.host)
+    return await _removed(call, hosts, target("/v1/images/gc", {"to": percent(query.to)}))
+
+
+async def _removed(call: ControllerCall, hosts: fanout.Hosts, path: str) -> web.StreamResponse:
     outcome = await fanout.each(call.port, hosts, "POST", path, ImageRemoved)
-    return [msgspec.structs.replace(removed, host=name) for name, removed in outcome.or_raise()]
+    found = [msgspec.structs.replace(removed, host=name) for name, removed in outcome.or_raise()]
+    return joined(found, outcome)
+
+
+async def disk_use(call: ControllerCall) -> web.StreamResponse:
+    hosts = fanout.hosts_for(call.port, call.query_as(q.OnHost).host)
+    outcome = await fanout.each(call.port, hosts, "GET", "/v1/disk", HostDisk)
+    found = [msgspec.structs.replace(disk, host=name) for name, disk in outcome.or_raise()]
+    return joined(found, outcome)
 
 
 def _ref(call: ControllerCall) -> str:

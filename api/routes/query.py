@@ -178,12 +178,29 @@ class Prune(OnHost):
     all: bool = False
 
 
+class PruneImages(Prune):
+    filter: tuple[str, ...] = ()
+    """`until=SECONDS`, `label=…`, `label!=…`; all must hold."""
+
+
+class MakeRoom(OnHost):
+    to: int | None = None
+    """Percent of the disk that may be used in the end; without: what the fleet's settings say."""
+
+
 class RemoveVolume(OnHost):
     force: bool = False
 
 
 class ListVolumes(Filtered):
     host: str = ""
+
+
+def percent(value: int | None) -> int | None:
+    """As it is. Raises InvalidInput when it is no share of a disk."""
+    if value is not None and not 0 <= value <= 100:
+        raise InvalidInput(f"to={value} is no percentage", hint="It goes from 0 to 100")
+    return value
 
 
 def parse_query(values: MultiMapping[str], type_: type[Struct]) -> Struct:

@@ -21,6 +21,7 @@ from api.routes import query as q
 from api.routes.route import ControllerRoute, HostRoute
 from model import api as m
 from model import containerfiles as files
+from model.disk import HostDisk
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
 from model.health import HealthLog
@@ -149,8 +150,12 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
        reply=Progress),
     _C("POST", "/v1/images/import", images.import_, "Make an image of a root file system", "stream",
        query=q.Import, reply=Progress),
-    _C("POST", "/v1/images/prune", images.prune, "Remove unused images", "command", query=q.Prune,
+    _C("POST", "/v1/images/prune", images.prune, "Remove unused images", "command", query=q.PruneImages,
        reply=list[m.ImageRemoved]),
+    _C("POST", "/v1/images/gc", images.make_room, "Make room for images", "command", query=q.MakeRoom,
+       reply=list[m.ImageRemoved]),
+    _C("GET", "/v1/disk", images.disk_use, "What is on hosts' disks", "watch", query=q.OnHost,
+       reply=list[HostDisk]),
     _C("GET", "/v1/images/{ref}", images.get, "One image, on each host that has it", "watch", query=q.OnHost,
        reply=list[m.ImageInfo]),
     _C("POST", "/v1/images/{ref}/tag", images.tag, "Give an image one more name", "command", query=q.Tag,
@@ -221,8 +226,11 @@ HOST: tuple[HostRoute, ...] = (
        reply=Progress),
     _H("POST", "/v1/images/import", host.import_, "Make an image of a root file system", "stream",
        query=q.Import, reply=Progress),
-    _H("POST", "/v1/images/prune", host.prune_images, "Remove unused images", "command", query=q.Prune,
+    _H("POST", "/v1/images/prune", host.prune_images, "Remove unused images", "command", query=q.PruneImages,
        reply=m.ImageRemoved),
+    _H("POST", "/v1/images/gc", host.make_room, "Make room for images", "command", query=q.MakeRoom,
+       reply=m.ImageRemoved),
+    _H("GET", "/v1/disk", host.disk_use, "What is on its disk", "watch", reply=HostDisk),
     _H("GET", "/v1/images/{ref}", host.get_image, "One image", reply=m.ImageInfo),
     _H("POST", "/v1/images/{ref}/tag", host.tag, "Give an image one more name", "command", query=q.Tag,
        reply=m.ImageInfo),

@@ -130,6 +130,10 @@ def _present(app: App, *, every: bool = False) -> FleetFiles:
             vxlan_port=settings.vxlan_port,
             vni_range=(settings.vni_first, settings.vni_last),
             source_ports=settings.source_ports,
+            image_gc_high=settings.images.gc_high,
+            image_gc_low=settings.images.gc_low,
+            image_keep=settings.images.keep,
+            image_min_age=settings.images.min_age,
         ),
         objects={kind: {spec.name: spec for spec in specs} for kind, specs in found.items() if specs},
     )

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import click
 
 from cli import render
+from cli.commands.imagespace import gc, prune
 from cli.commands.registries import history, push, save, untagged
 from cli.context import App, familiar, format_option, node_option, now, out, pass_app, segment, short, show
 from cli.progress import Display
@@ -152,20 +153,6 @@ def image() -> None:
     """Commands about images, in docker's long form."""
 
 
-@image.command("prune")
-@click.option("--all", "-a", "all_", is_flag=True, help="All that no container uses")
-@click.option("--force", "-f", is_flag=True, help="Do not ask")
-@node_option
-@pass_app
-def prune(app: App, all_: bool, force: bool, node: str) -> None:
-    """Remove unused images, on every host."""
-    if not force:
-        click.confirm("Remove unused images on every host?", abort=True)
-    for removed in app.call("POST", "/v1/images/prune", all=all_, host=node):
-        for ident in removed.get("deleted", ()):
-            out(f"{removed.get('host', '')}: {ident}")
-
-
 @image.command("inspect")
 @click.argument("refs", nargs=-1, required=True)
 @pass_app
@@ -188,6 +175,8 @@ for _name, _command in (
     ("push", push),
     ("save", save),
     ("history", history),
+    ("prune", prune),
+    ("gc", gc),
 ):
     image.add_command(_command, _name)
 

@@ -6,11 +6,13 @@ import json
 
 import click
 
+from cli.commands.imagespace import percent
 from cli.context import App, out, pass_app, segment
 from cli.render import clean
 from model.api import UpdateSettings
 from model.codec import to_plain
 from model.errors import InvalidInput
+from model.quantity import parse_duration
 
 
 @click.group()
@@ -34,8 +36,21 @@ def inspect(app: App) -> None:
     metavar="FIRST-LAST",
     help="UDP ports tunnels send from; auto: the kernel's",
 )
+@click.option("--image-gc-high", default="", metavar="PERCENT", help="Images go from a disk so full (85%)")
+@click.option("--image-gc-low", default="", metavar="PERCENT", help="… until it is at most so full (75%)")
+@click.option("--image-gc-min-age", default="", metavar="TIME", help="Not those used within (2m)")
+@click.option("--image-keep", type=int, help="Images of each service that stay, for going back (3)")
 @pass_app
-def update(app: App, vxlan_port: int | None, vni_range: str, vxlan_source_ports: str) -> None:
+def update(
+    app: App,
+    vxlan_port: int | None,
+    vni_range: str,
+    vxlan_source_ports: str,
+    image_gc_high: str,
+    image_gc_low: str,
+    image_gc_min_age: str,
+    image_keep: int | None,
+) -> None:
     """Change the fleet's settings. Another port or other source ports rebuild all tunnels: containers stay,
     what they send each other is lost for a moment."""
     auto = vxlan_source_ports == "auto"
@@ -43,6 +58,10 @@ def update(app: App, vxlan_port: int | None, vni_range: str, vxlan_source_ports:
         vxlan_port=vxlan_port,
         vni_range=_range(vni_range),
         source_ports=(0, 0) if auto else _range(vxlan_source_ports),
+        image_gc_high=percent(image_gc_high, "--image-gc-high"),
+        image_gc_low=percent(image_gc_low, "--image-gc-low"),
+        image_keep=image_keep,
+        image_min_age=parse_duration(image_gc_min_age) if image_gc_min_age else None,
     )
     if body == UpdateSettings():
         raise InvalidInput("nothing is to be changed", hint="See `flota fleet update --help`")

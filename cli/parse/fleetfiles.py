@@ -24,7 +24,7 @@ from model.policy import PolicySpec
 from model.policyrules import validate_policy
 from model.records import FleetSettings
 from model.servicerules import kept_up
-from model.settingrules import settings_problems
+from model.settingrules import changed, settings_problems
 from model.spec import ContainerSpec, NetworkSpec, Placement, ServiceSpec, Struct
 from model.validate import validate_container, validate_name, validate_placement, validate_service
 
@@ -129,14 +129,7 @@ class _Reader:
         except InvalidInput as error:
             self._tell(error.problems, file, text, at)
             return
-        first, last = self.settings.vni_range or (4096, 4096)
-        whole = FleetSettings(
-            vxlan_port=self.settings.vxlan_port if self.settings.vxlan_port is not None else 4789,
-            vni_first=first,
-            vni_last=last,
-            source_ports=self.settings.source_ports or (0, 0),
-        )
-        self._tell(settings_problems(whole), file, text, at)
+        self._tell(settings_problems(changed(FleetSettings(), self.settings)), file, text, at)
 
     def parse(self, file: str, text: str) -> Any:
         try:

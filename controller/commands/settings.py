@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from controller.plan import Plan, put
 from controller.snapshot import Cluster
 from model.api import UpdateSettings
 from model.errors import InUse
 from model.events import Event
-from model.settingrules import settings_problems
+from model.settingrules import changed, settings_problems
 from model.validate import check
 
 
 def update(cluster: Cluster, request: UpdateSettings, now: float) -> Plan:
     """Change what is given. Hosts rebuild their tunnels for another port; networks keep their numbers."""
     settings = cluster.settings
-    wanted = replace(
-        settings,
-        vxlan_port=settings.vxlan_port if request.vxlan_port is None else request.vxlan_port,
-        source_ports=settings.source_ports if request.source_ports is None else request.source_ports,
-    )
-    if request.vni_range is not None:
-        first, last = request.vni_range
-        wanted = replace(wanted, vni_first=first, vni_last=last)
+    wanted = changed(settings, request)
     check("invalid settings", settings_problems(wanted))
     if wanted == settings:
         return Plan()

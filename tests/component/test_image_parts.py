@@ -18,6 +18,7 @@ from image.catalog import Catalog, Entry
 from image.digest import of
 from image.flights import Flights, Say
 from image.layers import LayerStore
+from image.leases import Leases
 from image.outbound import Outbound
 from image.registry.source import NoSource
 from image.spool import spool
@@ -304,7 +305,7 @@ async def test_image_whose_manifest_an_older_release_threw_away_is_saved_under_a
     ident = configs.put(b'{"architecture": "amd64", "os": "linux"}')
     catalog.put(Entry(record=ImageRecord(id=ident), chains=(), manifest=of(b"gone")))
     layers = LayerStore(tmp_path / "layers", Trash(tmp_path / "trash"))
-    outbound = Outbound(catalog=catalog, configs=configs, layers=layers, source=NoSource())
+    outbound = Outbound(catalog=catalog, configs=configs, layers=layers, source=NoSource(), leases=Leases())
     data = b"".join([piece async for piece in outbound.save([ident])])
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         index = json.load(archive.extractfile("index.json"))  # type: ignore[arg-type]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import msgspec
 
 from aio.supervisor import Supervisor
 from model import api as m
 from model import containerfiles as files
+from model.disk import DiskUse, HostDisk
 from model.doctor import HostCheck, PathCheck
 from model.errors import CommandFailed, InUse, NotFound, Unauthenticated, WrongState
 from model.health import HealthLog, ProbeResult
@@ -230,8 +231,27 @@ class FakeHost:
             del self.images[name]
         return m.ImageRemoved(untagged=tuple(names), deleted=(image.id,))
 
-    async def prune_images(self, *, all_unused: bool) -> m.ImageRemoved:
-        return m.ImageRemoved()
+    async def prune_images(
+        self, *, all_unused: bool, chosen: Callable[[ImageRecord], bool]
+    ) -> m.ImageRemoved:
+        if not all_unused:
+            return m.ImageRemoved()
+        used = {c.instance.spec.image for c in self.containers.values()}
+        gone = {name: image for name, image in self.images.items() if name not in used and chosen(image)}
+        for name in gone:
+            del self.images[name]
+        spared = {name: "a container is made of it" for name in self.images if name in used}
+        ids = dict.fromkeys(image.id for image in gone.values())
+        return m.ImageRemoved(untagged=tuple(gone), deleted=tuple(ids), freed=10 * len(ids), spared=spared)
+
+    async def make_room(self, to: int | None) -> m.ImageRemoved:
+        if to is None:
+            return m.ImageRemoved()
+        return await self.prune_images(all_unused=True, chosen=lambda _: True)
+
+    async def disk_use(self) -> HostDisk:
+        use = DiskUse(kind="images", total=len(self.images), active=0, size=1000, reclaimable=250)
+        return HostDisk(uses=(use,), capacity=4000, free=1000)
 
     def list_volumes(self) -> Sequence[m.VolumeInfo]:
         return [m.VolumeInfo(volume=v, host=self.name) for v in self.volumes.values()]

@@ -43,6 +43,7 @@ from model.records import (
     Service,
 )
 from model.registries import NOBODY, Login
+from model.settingrules import changed
 from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
 from model.validate import check, validate_container, validate_name, validate_service
@@ -434,8 +435,7 @@ class FakeFleet(FakePolicies):
         return archive.stream(cluster, 1, Authority.new("fleet"), "", time.time())
 
     async def update_settings(self, request: m.UpdateSettings) -> FleetSettings:
-        port = request.vxlan_port or self.settings.vxlan_port
-        self.settings = msgspec.structs.replace(self.settings, vxlan_port=port)
+        self.settings = changed(self.settings, request)
         return self.settings
 
     def info(self) -> m.FleetInfo:

@@ -104,6 +104,7 @@ PURE = [
     "image/reference.py",
     "image/digest.py",
     "image/manifest.py",
+    "image/collection.py",
     "image/commit.py",
     "image/config_blob.py",
     "image/incoming.py",

@@ -1,0 +1,50 @@
+"""When each image of a host was used last.
+
+    <root>/used.json    {image id: unix seconds}
+
+A start of a container must not wait for a disk: the times are in memory and written now and then. What a
+crash loses makes an image look longer unused than it is, never younger; its arrival is in the catalog.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+import msgspec
+
+from aio.durable import write_file
+
+log = logging.getLogger("flota.image")
+
+
+class Uses:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at: dict[str, float] = {}
+        self._written: dict[str, float] = {}
+
+    def open(self) -> None:
+        """What can't be read is told and begun anew: nothing but an order rests on it."""
+        try:
+            self._at = msgspec.json.decode(self._path.read_bytes(), type=dict[str, float])
+        except FileNotFoundError:
+            return
+        except msgspec.DecodeError as error:
+            log.warning("%s can't be read; images count as unused since they came: %s", self._path, error)
+        self._written = dict(self._at)
+
+    def used(self, image: str, now: float) -> None:
+        self._at[image] = now
+
+    def last(self, image: str, arrived: float, now: float) -> float:
+        """Never in the future: after a clock that went back, an image ages all the same."""
+        return min(max(self._at.get(image, 0.0), arrived), now)
+
+    def write(self, images: Collection[str], now: float) -> None:
+        """Blocks for a write if anything changed; what is not in `images` is forgotten."""
+        self._at = {image: min(at, now) for image, at in self._at.items() if image in images}
+        if self._at != self._written:
+            write_file(self._path, msgspec.json.encode(self._at))
+            self._written = dict(self._at)

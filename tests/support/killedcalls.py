@@ -1,0 +1,95 @@
+"""Works of an image store in processes that are killed before a certain change of theirs to the disk.
+
+`python -m tests.support.killedcalls ROOT` reads lines `VERB NUMBER` and answers each with the wait status
+of the process that did it: 9 for one that was killed, 0 for one that came to its end. What changes a disk is
+told by the interpreter's own audit events (PEP 578), so that no step of it is missed or named here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from image.commit import Commit
+from image.store import ImageStore
+from model.image import ImageConfig
+from tests.support.images import chunks
+from tests.support.imagestores import ARCHIVE, OTHER, made
+
+CHANGES = frozenset({"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod"})
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+class DiesBefore:
+    """An audit hook: the so many-th change never happens."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        writes = event == "open" and isinstance(args[2], int) and args[2] & WRITES
+        if event not in CHANGES and not writes:
+            return
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.left -= 1
+
+
+async def load(store: ImageStore) -> None:
+    await store.load(chunks(ARCHIVE))
+
+
+async def imported(store: ImageStore) -> None:
+    await store.import_tar(chunks(OTHER), ref="other")
+
+
+async def commit(store: ImageStore) -> None:
+    await store.commit("c", Commit(config=ImageConfig(), ref="made:1", at=1.0))
+
+
+async def prune(store: ImageStore) -> None:
+    await store.prune(all_unused=True)
+
+
+async def free(store: ImageStore) -> None:
+    await store.free(1 << 40, spare={}, unused_for=0)
+
+
+async def remove(store: ImageStore) -> None:
+    await store.remove("other")
+
+
+WORKS: Mapping[str, Callable[[ImageStore], Awaitable[None]]] = {
+    "load": load,
+    "import": imported,
+    "commit": commit,
+    "prune": prune,
+    "free": free,
+    "remove": remove,
+}
+
+
+async def work(root: Path, verb: str, at: int) -> None:
+    store = made(root)
+    await store.open()
+    sys.addaudithook(DiesBefore(at))
+    await WORKS[verb](store)
+
+
+def main(root: Path) -> None:
+    for line in sys.stdin:
+        verb, at = line.split()
+        pid = os.fork()
+        if pid == 0:
+            asyncio.run(work(root, verb, int(at)))
+            os._exit(0)
+        print(os.waitpid(pid, 0)[1], flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
