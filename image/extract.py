@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from image.lower import OPAQUE, LowerLayers, copy_attributes
+from image.lower import OPAQUE
 from image.tarstream import Member, TarReader
 from model.errors import Damaged, Exhausted
 
@@ -31,8 +31,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class Extractor:
     """`max_bytes` bounds the sum of the files' sizes."""
 
-    def __init__(self, lower: LowerLayers, *, whiteouts: bool, max_bytes: int, max_files: int) -> None:
-        self._lower = lower
+    def __init__(self, *, whiteouts: bool, max_bytes: int, max_files: int) -> None:
         self._whiteouts = whiteouts
         self._max_bytes = max_bytes
         self._max_files = max_files
@@ -42,13 +41,13 @@ class Extractor:
         """The folder that was last seen to be one."""
         self._times: dict[bytes, tuple[int, int]] = {}
         """Of folders, set last: (inode, ns)."""
+        self.implied: dict[bytes, None] = {}
+        """Folders that no member describes, a parent before what is in it; some may be gone again."""
 
     def run(self, reader: TarReader) -> None:
         """Raises Damaged, Exhausted."""
-        below = self._lower.find(b"/")
-        if below is not None:
-            copy_attributes(below, b"/")
-        self._times[b"/"] = (os.lstat(b"/").st_ino, below.status.st_mtime_ns if below is not None else 0)
+        self.implied[b"/"] = None
+        self._times[b"/"] = (os.lstat(b"/").st_ino, 0)
         for member in reader:
             self.files += 1
             if self.files > self._max_files:
@@ -81,7 +80,7 @@ class Extractor:
 
     # -- folders ------------------------------------------------------------------------------------
     def _parents(self, folder: bytes) -> None:
-        """Make missing parents with the attributes that they have in the layers below."""
+        """Make missing parents."""
         if folder == self._parent:
             return
         if folder.count(b"/") > MAX_DEPTH:
@@ -97,10 +96,7 @@ class Extractor:
             except FileNotFoundError:
                 pass
             self._make_folder(path)
-            below = self._lower.find(path)
-            if below is not None:
-                copy_attributes(below, path)
-                self._times[path] = (os.lstat(path).st_ino, below.status.st_mtime_ns)
+            self.implied[path] = None
         self._parent = folder
 
     def _make_folder(self, path: bytes) -> None:
@@ -219,6 +215,7 @@ class Extractor:
         mtime = max(-(1 << 31) * 10**9, min(member.mtime_ns, (1 << 33) * 10**9))
         if member.kind == "dir" and isinstance(where, bytes):
             self._times[where] = (os.lstat(where).st_ino, mtime)
+            self.implied.pop(where, None)
         else:
             os.utime(where, ns=(mtime, mtime), follow_symlinks=follow)
 
