@@ -10,10 +10,11 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import random
 import tarfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,46 @@ def make(folder: Path, sizes: tuple[int, ...] = SIZES) -> int:
     blobs.mkdir(parents=True)
     with ProcessPoolExecutor() as pool:
         made = list(pool.map(_layer, range(len(sizes)), sizes, [blobs] * len(sizes)))
+    _layout(folder, blobs, made, TAG)
+    return sum(path.stat().st_size for path in blobs.iterdir())
+
+
+def variant(folder: Path, base: Path, tag: str) -> Path:
+    """The image of the layout `base` with a file more in each layer, so that nobody has any of it: the blobs
+    begin with a gzip member of their own (RFC 1952, 2.2). As layout in a new `folder`, tagged `tag`."""
+    blobs, old = folder / "blobs/sha256", base / "blobs/sha256"
+    blobs.mkdir(parents=True)
+    named = json.loads((base / "index.json").read_bytes())["manifests"][0]
+    manifest = json.loads((old / _encoded(named)).read_bytes())
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = list(pool.map(lambda layer: _varied(blobs, old / _encoded(layer), tag), manifest["layers"]))
+    _layout(folder, blobs, made, tag)
+    return folder
+
+
+def _varied(blobs: Path, blob: Path, tag: str) -> tuple[dict[str, Any], str]:
+    header = _info(f"variant-{tag}", tarfile.REGTYPE, 0o644, 0).tobuf(tarfile.PAX_FORMAT)
+    old = blob.read_bytes()
+    diff = hashlib.sha256(header)
+    with gzip.open(blob) as plain:
+        while piece := plain.read(1 << 20):
+            diff.update(piece)
+    return _blob(blobs, gzip.compress(header, 6, mtime=0) + old), "sha256:" + diff.hexdigest()
+
+
+def _encoded(descriptor: dict[str, Any]) -> str:
+    return str(descriptor["digest"]).removeprefix("sha256:")
+
+
+def _layout(folder: Path, blobs: Path, made: list[tuple[dict[str, Any], str]], tag: str) -> None:
     rootfs = {"type": "layers", "diff_ids": [diff for _, diff in made]}
     config = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"]}, "rootfs": rootfs}
     layers = [layer for layer, _ in made]
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": _put(blobs, config, CONFIG),
-        "layers": layers,
-    }
-    named = {**_put(blobs, manifest, MANIFEST), "annotations": {"org.opencontainers.image.ref.name": TAG}}
+    described = _put(blobs, config, CONFIG)
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers}
+    named = {**_put(blobs, manifest, MANIFEST), "annotations": {"org.opencontainers.image.ref.name": tag}}
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [named]}))
     (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-    return sum(path.stat().st_size for path in blobs.iterdir())
 
 
 def _put(blobs: Path, document: object, kind: str) -> dict[str, Any]:
@@ -63,11 +91,13 @@ def _layer(number: int, megabytes: int, blobs: Path) -> tuple[dict[str, Any], st
         for info, content in files(number, megabytes << 20):
             archive.addfile(info, io.BytesIO(content))
     plain = buffer.getvalue()
-    packed = gzip.compress(plain, 6, mtime=0)
-    name = hashlib.sha256(packed).hexdigest()
-    (blobs / name).write_bytes(packed)
-    descriptor = {"mediaType": LAYER, "digest": f"sha256:{name}", "size": len(packed)}
-    return descriptor, "sha256:" + hashlib.sha256(plain).hexdigest()
+    return _blob(blobs, gzip.compress(plain, 6, mtime=0)), "sha256:" + hashlib.sha256(plain).hexdigest()
+
+
+def _blob(blobs: Path, data: bytes) -> dict[str, Any]:
+    name = hashlib.sha256(data).hexdigest()
+    (blobs / name).write_bytes(data)
+    return {"mediaType": LAYER, "digest": f"sha256:{name}", "size": len(data)}
 
 
 def files(number: int, total: int) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
