@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from image.lower import OPAQUE, LowerLayers, copy_attributes
+from image.lower import OPAQUE
 from image.tarstream import Member, TarReader
 from model.errors import Damaged, Exhausted
 
@@ -36,34 +36,30 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class Extractor:
     """`max_bytes` bounds the sum of the files' sizes."""
 
-    def __init__(self, lower: LowerLayers, *, whiteouts: bool, max_bytes: int, max_files: int) -> None:
-        self._lower = lower
+    def __init__(self, *, whiteouts: bool, max_bytes: int, max_files: int) -> None:
         self._whiteouts = whiteouts
         self._max_bytes = max_bytes
         self._max_files = max_files
         self.size = 0
         self.files = 0
-        self._hides_all = False
         self._parent = (b"/", b"/")
         """The folder that was last seen to be one: as members name it, and where it is."""
         self._times: dict[bytes, tuple[int, int]] = {}
         """Of folders, set last: (inode, ns)."""
+        self.implied: dict[bytes, None] = {}
+        """Folders that no member describes, a parent before what is in it; some may be gone again. `HIDE_ALL`
+        where all below is hidden. What it takes of the layers below is for `image.implied`."""
 
     def run(self, reader: TarReader) -> None:
         """Raises Damaged, Exhausted."""
-        below = self._lower.find(b"/")
-        if below is not None:
-            copy_attributes(below, b"/")
-        self._times[b"/"] = (os.lstat(b"/").st_ino, below.status.st_mtime_ns if below is not None else 0)
+        self.implied[b"/"] = None
+        self._times[b"/"] = (os.lstat(b"/").st_ino, 0)
         for member in reader:
             self.files += 1
             if self.files > self._max_files:
                 raise Exhausted(f"the layer has more than the {self._max_files} files that there is room for")
             with _named(member.name):
                 self._apply(member, reader)
-        if self._hides_all:
-            for name in self._lower.names():
-                _hide(b"/" + name)
         for path, (inode, mtime) in self._times.items():
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 if os.lstat(path).st_ino == inode:
@@ -119,14 +115,11 @@ class Extractor:
         return here or b"/"
 
     def _imply(self, path: bytes) -> None:
-        """Make a missing folder with the attributes that it has in the layers below."""
+        """Make a missing folder."""
         if path.count(b"/") > MAX_DEPTH:
             raise Damaged(f"layer: deeper than {MAX_DEPTH} folders")
         self._make_folder(path)
-        below = self._lower.find(path)
-        if below is not None:
-            copy_attributes(below, path)
-            self._times[path] = (os.lstat(path).st_ino, below.status.st_mtime_ns)
+        self.implied[path] = None
 
     def _make_folder(self, path: bytes) -> None:
         """A folder that is one already keeps its content; over a whiteout it hides what is below."""
@@ -167,7 +160,7 @@ class Extractor:
     def _whiteout(self, folder: bytes, name: bytes) -> None:
         if name == HIDE_ALL:
             if folder == b"/":  # where overlayfs does not look for the attribute
-                self._hides_all = True
+                self.implied[HIDE_ALL] = None
             else:
                 os.setxattr(folder, OPAQUE, b"y", follow_symlinks=False)
             return
@@ -176,7 +169,7 @@ class Extractor:
         hidden = name[len(WHITEOUT) :]
         if hidden in (b"", b".", b".."):
             raise Damaged(f"layer: a whiteout of {hidden.decode()!r}")
-        _hide(os.path.join(folder, hidden))
+        hide(os.path.join(folder, hidden))
 
     # -- files --------------------------------------------------------------------------------------
     def _file(self, path: bytes, member: Member, reader: TarReader) -> None:
@@ -249,6 +242,7 @@ class Extractor:
         mtime = max(-(1 << 31) * 10**9, min(member.mtime_ns, (1 << 33) * 10**9))
         if member.kind == "dir" and isinstance(where, bytes):
             self._times[where] = (os.lstat(where).st_ino, mtime)
+            self.implied.pop(where, None)
         else:
             os.utime(where, ns=(mtime, mtime), follow_symlinks=follow)
 
@@ -300,13 +294,18 @@ def _set_xattr(where: bytes | int, key: str, value: bytes, follow: bool) -> None
         raise Damaged(f"layer: attribute {key[:80]!r} of {len(value)} bytes: {error.strerror}") from error
 
 
-def _hide(path: bytes) -> None:
-    """What the layers below have of that name."""
+def hide(path: bytes, *, within: int | None = None) -> None:
+    """What the layers below have of that name, which leads through no link; `within`: an open directory."""
     try:
-        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(0, 0))
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(0, 0), dir_fd=within)
     except FileExistsError:
-        if stat.S_ISDIR(os.lstat(path).st_mode):
-            os.setxattr(path, OPAQUE, b"y", follow_symlinks=False)
+        if not stat.S_ISDIR(os.lstat(path, dir_fd=within).st_mode):
+            return
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=within)
+        try:
+            os.setxattr(fd, OPAQUE, b"y")
+        finally:
+            os.close(fd)
 
 
 def _mode(path: bytes) -> int:

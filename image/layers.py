@@ -4,19 +4,17 @@
     layers/<n>/blob     as it travels      layers/tmp-*      half-made; thrown away at start
 
 Directories have short numeric names, as mount options are bounded (overlayfs takes one page of them by
-mount(2)). Invariant: a layer with its marker is complete and on disk (syncfs before the marker, rename of
-the marker last).
+mount(2)). Invariant: a layer with its marker is complete, and on disk (syncfs before the marker, rename of
+the marker last) unless the marker names this boot of the machine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import logging
 import os
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,25 +22,23 @@ from pathlib import Path
 import msgspec
 
 from aio.durable import sync_folder, write_file
-from aio.subprocess import run
-from aio.supervisor import in_thread
+from aio.supervisor import Supervisor, in_thread
+from image import implied
 from image.digest import check, over
 from image.layertar import Changed
 from image.leases import Leases
+from image.lower import LowerLayers
 from image.packed import Packed
 from image.part import Part
 from image.trash import Trash
 from image.unpack import Job, Result
-from model.errors import Damaged, Internal
+from image.unpacking import InVain, Transit, followed, limits, unpacked
+from image.writeback import Writeback, boot, sync_file_system
+from model.errors import Damaged
 from model.spec import Struct
 
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS, _FS_TOPDIR_FL = 0x80086601, 0x40086602, 0x00020000
-UNPACK_DEADLINE = 3600.0
-MAX_BYTES, MAX_FILES = 1 << 38, 4_000_000
-RESERVE = 64 << 20
-"""Bytes that stay free whatever a layer holds."""
 log = logging.getLogger("flota.image")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Layer(Struct):
@@ -52,6 +48,8 @@ class Layer(Struct):
     number: int = 0
     packed: Packed = Packed()
     """The blob beside it; without a digest in a layer of an older release, which has none."""
+    boot: str = ""
+    """While it may not be on disk yet: the boot of the machine whose page cache has it."""
 
     @property
     def on_disk(self) -> int:
@@ -70,18 +68,32 @@ class LayerStore:
         self._next = 1
         self._busy: dict[str, asyncio.Lock] = {}
         self._waiting: Counter[str] = Counter()
+        self._boot = ""
+        self._writeback = Writeback(folder, self._settled)
 
     def open(self) -> None:
         """Read the markers; what has none was half-made and goes."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _spread_inodes(self._folder)
+        self._boot = boot()
         for entry in list(self._folder.iterdir()):
             layer = _marked(entry)
-            if layer is None:
+            if layer is None or layer.boot not in ("", self._boot):
                 self._trash.put(entry)
-            else:
-                self._layers[layer.chain] = layer
-                self._next = max(self._next, layer.number + 1)
+                continue
+            self._layers[layer.chain] = layer
+            self._next = max(self._next, layer.number + 1)
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Begin to bring to disk what was pulled."""
+        for chain, layer in self._layers.items():
+            if layer.boot:
+                self._writeback.put(chain)
+        self._writeback.start(supervisor)
+
+    async def flushed(self, chains: Sequence[str]) -> None:
+        """Until these layers are on disk. Raises Damaged when it fails."""
+        await self._writeback.flushed(chains)
 
     def get(self, chain: str) -> Layer | None:
         return self._layers.get(chain)
@@ -115,31 +127,56 @@ class LayerStore:
         *,
         below: Sequence[str] = (),
         packed: Packed | None = None,
+        transit: Transit | None = None,
     ) -> Layer:
         """Make the layer from its blob; `below` are the chain ids under it, bottom first, already here.
         `packed` says that the blob is a file of its own, verified, which may be linked to. Concurrent calls
-        for one layer share the work. Raises Damaged, Exhausted; nothing is left of a failed one."""
+        for one layer share the work. With `transit` neither the blob nor the layers below need be here yet,
+        and the layer may reach the disk later. Raises Damaged, Exhausted; nothing is left of a failed one."""
         async with self._alone(chain):
             have = self._layers.get(chain)
             if have is not None and have.packed.digest:
                 return have
-            lower = tuple(self.path(other) for other in reversed(below))
-            job = Job(source=blob, target="", diff_id=diff, lower=lower)
-            async with self._unpacked(job, keep=packed is None) as (work, result):
-                if packed is not None:
-                    await in_thread(os.link, blob.path, work / "blob")
-                if have is not None:  # unpacked all the same: a stranger says that the blob is this layer's
-                    await in_thread(self._complete, have, str(work / "blob"), packed or result.packed)
-                    return self._layers[chain]
-                layer = Layer(
-                    chain=chain,
-                    diff=result.diff_id,
-                    size=result.size,
-                    number=_number(work),
-                    packed=packed or result.packed,
-                )
-                await in_thread(self._finish, work, layer)
-            return layer
+            if transit is not None:
+                with contextlib.suppress(InVain):
+                    return await self._make(blob, chain, diff, below, packed, have, transit)
+                await transit.below()
+            return await self._make(blob, chain, diff, below, packed, have, None)
+
+    async def _make(
+        self,
+        blob: Part,
+        chain: str,
+        diff: str,
+        below: Sequence[str],
+        packed: Packed | None,
+        have: Layer | None,
+        transit: Transit | None,
+    ) -> Layer:
+        job = Job(source=blob, target="", diff_id=diff)
+        if transit is None:
+            job = msgspec.structs.replace(job, lower=self._paths(below))
+        async with self._unpacked(job, keep=packed is None, transit=transit) as (work, result):
+            packed = packed or result.packed
+            if not result.packed.digest:
+                await in_thread(os.link, blob.path, work / "blob")
+            if have is not None:  # unpacked all the same: a stranger says that the blob is this layer's
+                await in_thread(self._complete, have, str(work / "blob"), packed)
+                return self._layers[chain]
+            if transit is not None:
+                await transit.below()
+                await in_thread(_settle, work, self._paths(below))
+            layer = Layer(
+                chain=chain, diff=result.diff_id, size=result.size, number=_number(work), packed=packed
+            )
+            await in_thread(self._finish, work, layer, transit is None)
+            if transit is not None:
+                self._writeback.put(chain)
+            return self._layers[chain]
+
+    def _paths(self, below: Sequence[str]) -> tuple[str, ...]:
+        """Of layers, top first."""
+        return tuple(self.path(other) for other in reversed(below))
 
     def _complete(self, layer: Layer, blob: str, packed: Packed) -> None:
         """Give a layer of an older release its blob."""
@@ -181,8 +218,10 @@ class LayerStore:
     async def changed(self, changed: Changed, below: Sequence[str]) -> AsyncIterator[Layer]:
         """As `unpack`, of what a container changed over the layers `below`: its digest is found out. It is
         held until the block ends."""
-        lower = tuple(self.path(other) for other in reversed(below))
-        async with self._unpacked(Job(changed=changed, target="", lower=lower)) as (work, result):
+        async with self._unpacked(Job(changed=changed, target="", lower=self._paths(below))) as (
+            work,
+            result,
+        ):
             chain = over(below[-1] if below else "", check(result.diff_id))
             with self.hold((chain,)):
                 async with self._alone(chain):
@@ -223,63 +262,62 @@ class LayerStore:
         return freed
 
     @contextlib.asynccontextmanager
-    async def _unpacked(self, job: Job, *, keep: bool = True) -> AsyncIterator[tuple[Path, Result]]:
+    async def _unpacked(
+        self, job: Job, *, keep: bool = True, transit: Transit | None = None
+    ) -> AsyncIterator[tuple[Path, Result]]:
         """A fresh folder with the unpacked layer; it is thrown away unless it has been given its place."""
         work = self._folder / f"tmp-{self._next}"
         self._next += 1
         try:
             place = {"target": str(work / "fs"), "keep": str(work / "blob") if keep else ""}
-            job = msgspec.structs.replace(job, **place, **_limits(self._folder))
-            yield work, await _unpack(job)
+            job = msgspec.structs.replace(job, **place, **limits(self._folder))
+            if transit is None:
+                yield work, await unpacked(job)
+            else:
+                job = msgspec.structs.replace(job, implied=str(work / "implied"))
+                yield work, await followed(job, transit)
         finally:
             self._trash.put(work)
             self._trash.wake()
 
-    def _finish(self, work: Path, layer: Layer) -> None:
+    def _finish(self, work: Path, layer: Layer, durable: bool = True) -> None:
         """Everything on disk, then the marker, then the name. The layer is known when this returns, also to a
-        caller who was cancelled meanwhile."""
-        folder = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            if _libc.syncfs(folder) != 0:
-                raise OSError(ctypes.get_errno(), f"syncfs of layer {layer.number}")
-            marker = os.open(work / "link", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(marker, msgspec.json.encode(layer))
-                os.fsync(marker)
-            finally:
-                os.close(marker)
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        caller who was cancelled meanwhile. If not `durable`, it is on disk once it is written back."""
+        if durable:
+            sync_file_system(work)
+            write_file(work / "link", msgspec.json.encode(layer))
+        else:
+            layer = msgspec.structs.replace(layer, boot=self._boot)
+            (work / "link").write_bytes(msgspec.json.encode(layer))
         os.rename(work, self._folder / str(layer.number))
-        sync_folder(self._folder)
+        if durable:
+            sync_folder(self._folder)
         self._layers[layer.chain] = layer
 
+    def _settled(self, chain: str) -> None:
+        """Its files are on disk."""
+        layer = self._layers.get(chain)
+        if layer is None or not layer.boot:
+            return
+        whole = msgspec.structs.replace(layer, boot="")
+        try:
+            write_file(self._folder / str(layer.number) / "link", msgspec.json.encode(whole))
+        except FileNotFoundError:  # thrown away meanwhile
+            return
+        if chain in self._layers:
+            self._layers[chain] = whole
 
-async def _unpack(job: Job) -> Result:
-    """In a process of its own: unpacking is bound by the CPU, and its input is a stranger's."""
-    Path(job.target).mkdir(mode=0o755, parents=True)
-    argv = [sys.executable, "-P", "-m", "image.unpack"]
-    env = {"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": os.environ.get("PATH", "")}
-    done = await run(argv, deadline=UNPACK_DEADLINE, stdin=msgspec.json.encode(job), env=env)
+
+def _settle(work: Path, lower: Sequence[str]) -> None:
+    """What the layer implies takes over what the layers below say."""
+    layers = LowerLayers(lower)
+    top = os.open(work / "fs", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        result = msgspec.json.decode(done.stdout, type=Result)
-    except msgspec.DecodeError:
-        words = done.stderr.decode(errors="replace").strip()[-300:]
-        if done.code < 0:
-            raise Damaged(f"the layer's unpacking was killed by signal {-done.code}") from None
-        raise Internal(f"the layer's unpacking failed: {words}") from None
-    if result.error is not None:
-        raise result.error.to_error()
-    return result
-
-
-def _limits(folder: Path) -> dict[str, int]:
-    """How much one layer may take: what is free, less a reserve, so that a bomb ends before the disk does."""
-    free = os.statvfs(folder)
-    room = (free.f_bavail * 95 // 100 - RESERVE // free.f_frsize) * free.f_frsize
-    files = free.f_favail * 95 // 100 if free.f_files else MAX_FILES
-    return {"max_bytes": max(min(room, MAX_BYTES), 0), "max_files": min(files, MAX_FILES)}
+        implied.settle(top, implied.read(work / "implied"), layers)
+    finally:
+        os.close(top)
+        layers.close()
+    (work / "implied").unlink()
 
 
 def _marked(folder: Path) -> Layer | None:

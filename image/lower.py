@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 OPAQUE = "trusted.overlay.opaque"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Folder(NamedTuple):
@@ -53,15 +54,25 @@ class LowerLayers:
         return None
 
 
+def enter(top: int, parts: Sequence[bytes]) -> int:
+    """Open the directory that `parts` lead to from the open directory `top`. Raises OSError."""
+    here = os.dup(top)
+    for part in parts:
+        try:
+            below = os.open(part, _FOLDER, dir_fd=here)
+        finally:
+            os.close(here)
+        here = below
+    return here
+
+
 def _walk(layer: int, parts: Sequence[bytes]) -> tuple[Folder | None, bool]:
     """(the directory, whether this layer hides what is below it)."""
     here, hides = os.dup(layer), False
     try:
         for part in parts:
             try:
-                below = os.open(
-                    part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here
-                )
+                below = enter(here, (part,))
             except FileNotFoundError:
                 return None, hides
             except OSError:  # a whiteout, a link or a file: no directory, and none below shows through
@@ -75,9 +86,11 @@ def _walk(layer: int, parts: Sequence[bytes]) -> tuple[Folder | None, bool]:
         os.close(here)
 
 
-def copy_attributes(folder: Folder, path: bytes) -> None:
-    """Give them to the directory `path`; times are the caller's, as filling it changes them."""
-    os.chown(path, folder.status.st_uid, folder.status.st_gid, follow_symlinks=False)
+def copy_attributes(folder: Folder, fd: int) -> None:
+    """Give them to an open directory: owner first, times last. Raises OSError."""
+    status = folder.status
+    os.chown(fd, status.st_uid, status.st_gid)
     for key, value in folder.xattrs.items():
-        os.setxattr(path, key, value, follow_symlinks=False)
-    os.chmod(path, stat.S_IMODE(folder.status.st_mode))
+        os.setxattr(fd, key, value)
+    os.chmod(fd, stat.S_IMODE(status.st_mode))
+    os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))

@@ -1,25 +1,33 @@
-"""An image's missing layers from its registry: several at a time, unpacked bottom first while others come."""
+"""An image's missing layers from its registry: several at a time, each unpacked while it comes.
+
+A layer is complete once its blob is verified, its content has its diff id, and the layers below are complete.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from aio.supervisor import in_thread
+from image.arrival import Arrival
 from image.digest import chain_ids
 from image.layers import LayerStore
 from image.manifest import Descriptor
 from image.packed import Packed
 from image.part import Part
 from image.registry.source import Remote, Source
+from image.unpacking import Transit
 from model.errors import FlotaError
 from model.image import Progress
 
 PARALLEL = 3
 """Layers on their way at once, as Docker does; more seldom makes one registry faster."""
+PROCESSES = max(2, min(4, os.cpu_count() or 1))
+"""Of one pull, that unpack at once: of some 30 MB each."""
 Say = Callable[[Progress], None]
 
 
@@ -32,57 +40,73 @@ class LayerPull:
         self._tmp = tmp
         self._say = say
         self._slots = asyncio.Semaphore(PARALLEL)
-        self._arrived: dict[str, asyncio.Event] = {}
+        self._processes = asyncio.Semaphore(PROCESSES)
+        self._arrivals: dict[str, Arrival] = {}
 
     async def run(self, remote: Remote) -> None:
         """All layers of the image are on this host when this returns. Raises as `Source` and `LayerStore`."""
         chains = chain_ids(remote.parsed.diff_ids)
-        missing = []
-        for layer, chain in zip(remote.layers, chains, strict=True):
-            if self._layers.blob(chain) is None:
-                missing.append(layer)
-            else:
+        missing = [number for number, chain in enumerate(chains) if self._layers.blob(chain) is None]
+        for number, layer in enumerate(remote.layers):
+            if number not in missing:
                 self._say(Progress(status="Already exists", id=layer.digest[7:19]))
         folder = self._tmp / f"pull-{secrets.token_hex(8)}"
         try:  # named before it is made: whoever is cut short while it is made takes it away
             await in_thread(folder.mkdir, 0o700)
             async with asyncio.TaskGroup() as group:
-                for layer in {layer.digest: layer for layer in missing}.values():
-                    self._arrived[layer.digest] = asyncio.Event()
+                wanted = [remote.layers[number] for number in missing]
+                for layer in {layer.digest: layer for layer in wanted}.values():
+                    self._arrivals[layer.digest] = Arrival(layer.size)
                     group.create_task(self._download(remote, layer, folder))
-                await self._unpack(remote, chains, folder)
+                done = {number: asyncio.Event() for number in missing}
+                for number in missing:
+                    group.create_task(self._unpack(remote, chains, number, folder, done))
         except ExceptionGroup as failures:
             raise _first(failures) from failures
         finally:
             await in_thread(shutil.rmtree, folder, True)
 
     async def _download(self, remote: Remote, layer: Descriptor, folder: Path) -> None:
-        short = layer.digest[7:19]
+        short, arrival = layer.digest[7:19], self._arrivals[layer.digest]
 
         def hear(size: int) -> None:
+            arrival.hear(size)
             self._say(Progress(status="Downloading", id=short, current=size, total=layer.size))
 
         async with self._slots:
             await self._source.download(remote, layer, _blob(folder, layer), hear)
         self._say(Progress(status="Download complete", id=short))
-        self._arrived[layer.digest].set()
+        arrival.verified()
 
-    async def _unpack(self, remote: Remote, chains: tuple[str, ...], folder: Path) -> None:
-        left = [layer.digest for layer in remote.layers]
-        for number, (layer, chain) in enumerate(zip(remote.layers, chains, strict=True)):
-            left.remove(layer.digest)
-            if layer.digest not in self._arrived:
-                continue
-            await self._arrived[layer.digest].wait()
-            short = layer.digest[7:19]
-            self._say(Progress(status="Extracting", id=short, total=layer.size))
-            diff = remote.parsed.diff_ids[number]
-            blob = Part(path=str(_blob(folder, layer)))
-            packed = Packed(digest=layer.digest, size=layer.size)
-            await self._layers.unpack(blob, chain, diff, below=chains[:number], packed=packed)
-            self._say(Progress(status="Pull complete", id=short))
-            if layer.digest not in left:
-                _blob(folder, layer).unlink()
+    async def _unpack(
+        self,
+        remote: Remote,
+        chains: tuple[str, ...],
+        number: int,
+        folder: Path,
+        done: dict[int, asyncio.Event],
+    ) -> None:
+        """Layer `number`; `done` says which of the missing ones are complete."""
+        layer, chain, short = remote.layers[number], chains[number], remote.layers[number].digest[7:19]
+
+        async def below() -> None:
+            if number - 1 in done:
+                await done[number - 1].wait()
+
+        arrival = self._arrivals[layer.digest]
+        await arrival.begun()
+        self._say(Progress(status="Extracting", id=short, total=layer.size))
+        await self._layers.unpack(
+            Part(path=str(_blob(folder, layer))),
+            chain,
+            remote.parsed.diff_ids[number],
+            below=chains[:number],
+            packed=Packed(digest=layer.digest, size=layer.size),
+            transit=Transit(arrival, below, self._processes),
+        )
+        await below()
+        done[number].set()
+        self._say(Progress(status="Pull complete", id=short))
 
 
 def _blob(folder: Path, layer: Descriptor) -> Path:

@@ -109,6 +109,7 @@ class ImageStore:
         """Read what there is, remove what was half-made. Raises Damaged when records can't be read."""
         await in_thread(self._open)
         self._trash.start(self._supervisor)
+        self._layers.start(self._supervisor)
 
     def _open(self) -> None:
         self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -217,6 +218,7 @@ class ImageStore:
                         Incoming(config=f.config, parsed=f.parsed, names=f.names, manifest=f.manifest)
                         for f in found
                     ]
+                    await self._layers.flushed(held)
                     return await self._add(incoming)
             finally:
                 self._trash.put(folder)
@@ -253,6 +255,7 @@ class ImageStore:
                 self._roots.of(container)  # removed meanwhile, anything may have been missing
                 parsed = committed(base, wish, layer.diff)
                 made = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
+                await self._layers.flushed(chains)
                 return (await self._add([made]))[0]
 
     async def _unpack(self, image: Found, say: OnProgress) -> None:

@@ -1,15 +1,17 @@
 """A layer's tar, or what a container changed, into a directory, in a process of its own whose root that is.
 
-Runs as `python -m image.unpack`, told by one JSON line on stdin. Before the first member is read the
-process has changed its root: whatever links the layer holds, nothing outside can be named. Invariant: a
-digest that does not fit, and a stream longer than allowed, are failures. A layer of a container's changes
-goes the same way as one that came from elsewhere: it is what every other host will make of its tar.
+Runs as `python -m image.unpack`, told by one JSON line on stdin, and by further lines how many bytes there
+are of a blob that is coming. Before the first member is read the process has changed its root: whatever links
+the layer holds, nothing outside can be named. Invariant: a digest that does not fit, and a stream longer than
+allowed, are failures. A layer of a container's changes goes the same way as one that came from elsewhere: it
+is what every other host will make of its tar.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ import msgspec
 from image.compression import decompressed
 from image.confine import die_with_parent, into_root
 from image.extract import Extractor
+from image.implied import settle, written
 from image.layertar import Changed, layer_of
 from image.lower import LowerLayers
 from image.packed import Packed, Packer, packing
@@ -42,6 +45,9 @@ class Job(Struct):
     """False for a plain root file system, where `.wh.x` is a name like any other."""
     lower: tuple[str, ...] = ()
     """Directories of the layers below, top first."""
+    implied: str = ""
+    """A file for the paths of implied directories, where those of the layers below are not there yet; empty:
+    they take over here what `lower` says of them."""
     keep: str = ""
     """Where its compressed blob goes; empty: nowhere."""
     max_bytes: int = 1 << 40
@@ -61,34 +67,51 @@ class _Hash(Protocol):
     def update(self, data: bytes, /) -> None: ...
 
 
-def run(job: Job) -> Result:
-    """Do the job in this process, which gives up its root for it."""
+def run(job: Job, counts: Iterator[int] | None = None) -> Result:
+    """Do the job in this process, which gives up its root for it. `counts`: of a source that is coming."""
     lower = LowerLayers(job.lower)
-    with _opened(job, lower) as (read, packer):
+    with _opened(job, lower, counts) as (read, packer), _list(job.implied) as implied:
         hasher = hashlib.sha256()
         reader = TarReader(_hashing(read, hasher, packer, job.max_bytes))
         into_root(job.target, trusted=True)
-        extractor = Extractor(
-            lower, whiteouts=job.whiteouts, max_bytes=job.max_bytes, max_files=job.max_files
-        )
+        extractor = Extractor(whiteouts=job.whiteouts, max_bytes=job.max_bytes, max_files=job.max_files)
         extractor.run(reader)
         reader.drain()
         diff_id = "sha256:" + hasher.hexdigest()
         packed = packer.done()
+        if implied >= 0:
+            written(extractor.implied, implied)
+        else:
+            settle(os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), extractor.implied, lower)
     if job.diff_id and diff_id != job.diff_id:
         raise Damaged(f"layer content has digest {diff_id[:19]}…, not {job.diff_id[:19]}… as its image says")
     return Result(diff_id=diff_id, size=extractor.size, files=extractor.files, packed=packed)
 
 
 @contextmanager
-def _opened(job: Job, lower: LowerLayers) -> Iterator[tuple[Callable[[int], bytes], Packer]]:
+def _list(path: str) -> Iterator[int]:
+    """A new file, open; -1 for an empty name."""
+    if not path:
+        yield -1
+        return
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _opened(
+    job: Job, lower: LowerLayers, counts: Iterator[int] | None
+) -> Iterator[tuple[Callable[[int], bytes], Packer]]:
     """Its plain tar, and what keeps it as it travels; all that they need is open when the block begins."""
     if job.changed is not None:
         pieces = layer_of(job.changed, lower)
         with packing(job.keep, io.BytesIO(), job.max_bytes) as packer:
             yield lambda _: next(pieces, b""), packer
         return
-    with opened(job.source) as file, packing(job.keep, file, job.max_bytes) as packer:
+    with opened(job.source, counts) as file, packing(job.keep, file, job.max_bytes) as packer:
         yield decompressed(file), packer
 
 
@@ -112,9 +135,9 @@ def _hashing(
 
 def main(stdin: BinaryIO, stdout: BinaryIO) -> int:
     die_with_parent()
-    job = msgspec.json.decode(stdin.read(), type=Job)
+    job = msgspec.json.decode(stdin.readline(), type=Job)
     try:
-        result = run(job)
+        result = run(job, map(int, iter(stdin.readline, b"")))
     except FlotaError as error:
         result = Result(error=ErrorBody.of(error))
     except MemoryError:

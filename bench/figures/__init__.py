@@ -9,6 +9,7 @@ from bench.figures import (
     encrypted,
     firstpacket,
     hostgw,
+    images,
     lb,
     names,
     net,
@@ -26,6 +27,7 @@ Measure = Callable[[Stage, int], Samples]
 FIGURES: tuple[tuple[Figure, Measure], ...] = (
     *start.FIGURES,
     *commit.FIGURES,
+    *images.FIGURES,
     *schedule.FIGURES,
     *site.FIGURES,
     *overlay.FIGURES,

@@ -200,6 +200,7 @@ class RegistryClient:
     async def _download(
         self, access: Access, layer: Descriptor, path: Path, progress: Callable[[int], None]
     ) -> None:
+        progress(0)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             sink = Sink(fd, layer, progress)
@@ -227,6 +228,7 @@ class RegistryClient:
                 if not response.headers.get("Content-Range", "").startswith(f"bytes {sink.size}-"):
                     raise Damaged(f"registry {host} answers another range than was asked for")
             elif sink.size:
+                sink.progress(0)
                 await in_thread(sink.restart)
             await receive(response.content.iter_any(), sink, window=self._window)
         if not sink.complete:

@@ -72,8 +72,9 @@ class Source(Protocol):
     async def download(
         self, remote: Remote, layer: Descriptor, path: Path, progress: Callable[[int], None]
     ) -> None:
-        """The layer's blob into the file `path`, verified; `progress` hears the bytes so far. Raises as
-        `resolve`, and Exhausted without space."""
+        """The layer's blob into the file `path`, verified; `progress` hears how many of its first bytes are
+        there: fewer than before, before any of them changes. Raises as `resolve`, and Exhausted without
+        space."""
         ...
 
     async def document(self, reference: Reference, login: Login = NOBODY) -> Document:

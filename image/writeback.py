@@ -1,0 +1,88 @@
+"""Layers that were pulled but may not be on disk yet, brought there by and by.
+
+A pull need not wait for the disk: what a power loss takes can be pulled again. Until its files are on disk a
+layer is marked with the boot of the machine whose page cache has them; in any other boot it counts as
+half-made. What has no registry to come from again is waited for (`flushed`). Invariant: a layer whose marker
+names no boot is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from aio.supervisor import Supervisor, in_thread
+from model.errors import Damaged
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+log = logging.getLogger("flota.image")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Writeback:
+    """`folder` is on the layers' file system; `settled` says on disk that a layer, by its chain id, is there.
+    It blocks."""
+
+    def __init__(self, folder: Path, settled: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._settled = settled
+        self._pending: dict[str, None] = {}
+        self._lost: set[str] = set()
+        self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Begin writing, also what is left from before."""
+        supervisor.start("writeback", self._run, restart=True)
+
+    def put(self, chain: str) -> None:
+        """From the event loop's thread."""
+        self._lost.discard(chain)
+        self._pending[chain] = None
+        self._filled.set()
+
+    async def flushed(self, chains: Iterable[str]) -> None:
+        """Until these are on disk, as far as they were put. Raises Damaged when the disk has failed."""
+        wanted = set(chains)
+        while wanted & self._pending.keys():
+            await self._emptied.wait()
+        if wanted & self._lost:
+            raise Damaged("the disk failed to take the image's layers", hint="See the kernel's log")
+
+    async def _run(self) -> None:
+        while True:
+            if not self._pending:
+                self._filled.clear()
+                await self._filled.wait()
+            chains = tuple(self._pending)
+            try:
+                await in_thread(sync_file_system, self._folder)
+            except OSError as error:  # told once: a later success would say nothing about these
+                log.error("writing layers to disk failed: %s", error)
+                self._lost.update(chains)
+            else:
+                for chain in chains:
+                    await in_thread(self._settled, chain)
+            for chain in chains:
+                del self._pending[chain]
+            self._emptied.set()
+            self._emptied = asyncio.Event()
+
+
+def sync_file_system(folder: Path) -> None:
+    """All that was written to the file system of `folder` is on disk when this returns. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(fd) != 0:
+            raise OSError(ctypes.get_errno(), f"syncfs of {folder}")
+    finally:
+        os.close(fd)
+
+
+def boot() -> str:
+    """Which boot of the machine this is."""
+    return BOOT.read_text().strip()
