@@ -190,6 +190,14 @@ def span(since: str, until: str) -> dict[str, float | None]:
     }
 
 
+def in_seconds(filter_: str, at: float) -> str:
+    """`until=24h` (ago) and `until=2026-01-31T12:00:00Z` in unix seconds, as the API has it."""
+    from model.quantity import parse_moment
+
+    key, _, value = filter_.partition("=")
+    return f"until={parse_moment(value, at)}" if key == "until" else filter_
+
+
 def each(refs: Sequence[str], act: Any) -> None:
     """Do `act` for every ref, print those that went well, and fail at the end with the first failure's words,
     after having told the others on stderr."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cli.context import App, each, format_option, now, out, pass_app, segment, short, show
+from cli.context import App, each, format_option, in_seconds, now, out, pass_app, segment, short, show
 from cli.exits import FAILED
 from cli.parse.container import pairs
 from cli.parse.networks import aux_addresses, endpoint
@@ -15,7 +15,6 @@ from model.api import ConnectNetwork, DisconnectNetwork, NetworkInfo
 from model.codec import to_plain
 from model.doctor import Finding, Way
 from model.errors import CommandFailed, InvalidInput
-from model.quantity import parse_moment
 from model.spec import NetworkSpec, Subnet
 
 WAYS: list[Column] = [
@@ -226,13 +225,7 @@ def prune(app: App, force: bool, filters: tuple[str, ...]) -> None:
     """Remove networks that no container or service uses."""
     if not force:
         click.confirm("All networks that nobody uses will be removed. Go on?", abort=True)
-    wanted = [_in_seconds(text, now()) for text in filters]
+    wanted = [in_seconds(text, now()) for text in filters]
     removed = app.call("POST", "/v1/networks/prune", filter=wanted)["removed"]
     if removed:
         out("\n".join(("Deleted Networks:", *removed)))
-
-
-def _in_seconds(filter_: str, at: float) -> str:
-    """`until=24h` (ago) and `until=2026-01-31T12:00:00Z` in unix seconds, as the API has it."""
-    key, _, value = filter_.partition("=")
-    return f"until={parse_moment(value, at)}" if key == "until" else filter_
