@@ -27,6 +27,8 @@ class AgentConfig(Struct):
     """A path, or a slice of systemd's."""
     cgroup_driver: str = ""
     """Of `agent.oci.cgroups.DRIVERS`; empty: systemd where it runs and cgroups are v2."""
+    storage_driver: str = ""
+    """Of `image.drivers.choice.DRIVERS`; empty: the best that works."""
     labels: Mapping[str, str] = {}
     insecure_registries: tuple[str, ...] = ()
     """Registry hosts that may be spoken to over plain HTTP; loopback always may."""

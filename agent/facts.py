@@ -35,12 +35,13 @@ async def measure(
     name: str,
     address: str,
     controller: str,
-    driver: str,
+    driver: tuple[str, str],
     labels: Mapping[str, str],
     cgroup_driver: str = "",
     runc: str = "runc",
 ) -> HostFacts:
-    """`address` empty: the source address of the way to `controller`. Raises Unsupported without one."""
+    """`driver` is the storage driver and why it was chosen; `address` empty: the source address of the way to
+    `controller`. Raises Unsupported without one."""
     where = address or source_address(controller)
     version = await _runc_version(runc)
     known = HostFacts(
@@ -54,7 +55,8 @@ async def measure(
         cgroup=_cgroup_mode(),
         cgroup_driver=cgroup_driver,
         runtime=version,
-        storage_driver=driver,
+        storage_driver=driver[0],
+        storage_reason=driver[1],
         version=VERSION,
         release=running(),
         warnings=tuple(_warnings(version)),

@@ -156,7 +156,8 @@ async def _context(
     )
     (run_dir / purge.PARENT_NOTE).write_text(parent)  # for a purge without an agent
     lacking = await in_thread(cgroup.provide, parent)
-    images = ImageStore(state / "images", driver_choice=choose(state / "images"), source=registry)
+    choice = choose(state / "images", config.storage_driver)
+    images = ImageStore(state / "images", driver_choice=choice, source=registry)
     await images.open()
     stack.push_async_callback(images.close)
     proxy = ProxyFeed(run_dir)
@@ -169,7 +170,7 @@ async def _context(
         name=config.name or enrollment.name,
         address=config.address,
         controller=_controller(enrollment),
-        driver=images.driver[0],
+        driver=images.driver,
         labels=config.labels,
         cgroup_driver=cgroups.driver_of(parent),
     )

@@ -1,20 +1,20 @@
-"""Filters of lists, `key=value`: values of one key are alternatives, different keys must all hold. Pure."""
+"""Filters of lists, `key=value`: values of one key are alternatives, but for labels, which must all hold, as
+must different keys. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
-from msgspec.structs import replace
-
-from model.api import ImageInfo, InstanceInfo, NetworkInfo, VolumeInfo
+from model.api import InstanceInfo, NetworkInfo, VolumeInfo
 from model.errors import InvalidInput
 from model.events import Event
-from model.image import ImageRecord
 from model.quantity import BOOLS, parse_bool
 from model.records import Desired, Network
 from model.status import Phase
 
+T = TypeVar("T")
 Filters = Mapping[str, Sequence[str]]
 _GONE = (Desired.CREATED, Desired.STOPPED, Desired.REMOVED)
 _STATUS: Mapping[str, str] = {"dead": "failed", "stopped": "exited"}
@@ -35,6 +35,14 @@ def parse_filters(texts: Sequence[str], known: Sequence[str]) -> dict[str, tuple
             parse_bool(value, "filter dangling")
         found[key] = (*found.get(key, ()), value)
     return found
+
+
+def hold(table: Mapping[str, Callable[[T, str], bool]], item: T, filters: Filters) -> bool:
+    """Whether parsed filters let an item through; `table` says what fits."""
+    return all(
+        (all if key == "label" else any)(table[key](item, value) for value in values)
+        for key, values in filters.items()
+    )
 
 
 def label_fits(labels: Mapping[str, str], wish: str) -> bool:
@@ -83,10 +91,7 @@ def filter_instances(
     filters = parse_filters(texts, tuple(INSTANCE_FILTERS))
     everything = all_ or limit or "status" in filters or "exited" in filters
     kept = [
-        info
-        for info in infos
-        if (everything or is_shown(info))
-        and all(any(INSTANCE_FILTERS[key](info, v) for v in values) for key, values in filters.items())
+        info for info in infos if (everything or is_shown(info)) and hold(INSTANCE_FILTERS, info, filters)
     ]
     return kept[:limit] if limit else kept
 
@@ -108,14 +113,8 @@ EVENT_FILTERS: Mapping[str, Callable[[Event, str], bool]] = {
 
 def event_fits(event: Event, filters: Filters) -> bool:
     """`filters` are parsed ones, of EVENT_FILTERS."""
-    return all(any(EVENT_FILTERS[k](event, v) for v in values) for k, values in filters.items())
+    return hold(EVENT_FILTERS, event, filters)
 
-
-IMAGE_FILTERS: Mapping[str, Callable[[ImageInfo, str], bool]] = {
-    "label": lambda i, v: label_fits(i.image.config.labels, v),
-    "reference": lambda i, v: any(image_fits(name, v) for name in i.image.names),
-    "dangling": lambda i, v: (not i.image.names) == BOOLS[v],
-}
 
 VOLUME_FILTERS: Mapping[str, Callable[[VolumeInfo, str], bool]] = {
     "name": lambda i, v: v in i.volume.name,
@@ -136,7 +135,7 @@ NETWORK_FILTERS: Mapping[str, Callable[[NetworkInfo, str], bool]] = {
 
 def filter_networks(infos: Sequence[NetworkInfo], texts: Sequence[str]) -> list[NetworkInfo]:
     filters = parse_filters(texts, tuple(NETWORK_FILTERS))
-    return [i for i in infos if all(any(NETWORK_FILTERS[k](i, v) for v in vs) for k, vs in filters.items())]
+    return [i for i in infos if hold(NETWORK_FILTERS, i, filters)]
 
 
 def network_chooser(texts: Sequence[str]) -> Callable[[Network], bool]:
@@ -167,40 +166,6 @@ def _seconds(text: str) -> float:
         raise InvalidInput(f"filter until={text[:40]}: not a time in seconds") from None
 
 
-def image_chooser(texts: Sequence[str]) -> Callable[[ImageRecord], bool]:
-    """What `image prune` may take: `until=SECONDS` (created before then, unix time), `label=…`, `label!=…`.
-    All must hold, as in Docker."""
-    wanted: list[Callable[[ImageRecord], bool]] = []
-    for key, values in parse_filters(texts, ("until", "label", "label!")).items():
-        for value in values:
-            if key == "until":
-                wanted.append(partial(_created_before, _seconds(value)))
-            else:
-                wanted.append(partial(_image_labelled, value, key == "label"))
-    return lambda image: all(fits(image) for fits in wanted)
-
-
-def _created_before(at: float, image: ImageRecord) -> bool:
-    return image.created < at
-
-
-def _image_labelled(wish: str, has: bool, image: ImageRecord) -> bool:
-    return label_fits(image.config.labels, wish) is has
-
-
-def filter_images(infos: Sequence[ImageInfo], texts: Sequence[str]) -> list[ImageInfo]:
-    """Of an image that is found by reference only the names that fit are shown, as in Docker."""
-    filters = parse_filters(texts, tuple(IMAGE_FILTERS))
-    kept = [i for i in infos if all(any(IMAGE_FILTERS[k](i, v) for v in vs) for k, vs in filters.items())]
-    wanted = filters.get("reference")
-    return [_named(info, wanted) for info in kept] if wanted else kept
-
-
-def _named(info: ImageInfo, references: Sequence[str]) -> ImageInfo:
-    names = tuple(name for name in info.image.names if any(image_fits(name, r) for r in references))
-    return replace(info, image=replace(info.image, names=names))
-
-
 def filter_volumes(infos: Sequence[VolumeInfo], texts: Sequence[str]) -> list[VolumeInfo]:
     filters = parse_filters(texts, tuple(VOLUME_FILTERS))
-    return [i for i in infos if all(any(VOLUME_FILTERS[k](i, v) for v in vs) for k, vs in filters.items())]
+    return [i for i in infos if hold(VOLUME_FILTERS, i, filters)]

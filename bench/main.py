@@ -1,4 +1,7 @@
-"""`deploy/bench [NAME…] [--json | --markdown] [--runs N] [--list]`: figures against peers, a row each."""
+"""`deploy/bench [NAME…] [--json | --markdown] [--runs N] [--list]`: figures against peers, a row each.
+
+`deploy/bench drivers` measures the storage drivers, which have no peer but each other (docs/drivers.md).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import traceback
 
 import msgspec
 
+from bench import drivers
 from bench.figures import FIGURES, Measure
 from bench.stage import Stage
 from bench.table import Figure, Row, failed, markdown, render, row
@@ -23,6 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--list", action="store_true", help="names and what they are, without measuring")
     options = parser.parse_args(argv)
+    if options.names == ["drivers"]:
+        drivers.main()
+        return 0
     chosen = [(f, m) for f, m in FIGURES if not options.names or f.name.startswith(tuple(options.names))]
     if not chosen:
         parser.error(f"no figure begins with {' or '.join(options.names)}; see --list")

@@ -23,6 +23,7 @@ def agent_words(flags: dict[str, Any]) -> list[str]:
     """All that an agent can be told, as `controller_words`."""
     words = ["--name", flags["name"], "--address", flags["address"]]
     words += ["--cgroup-parent", flags["cgroup_parent"], "--cgroup-driver", flags["cgroup_driver"]]
+    words += ["--storage-driver", flags["storage_driver"]]
     words += ["--behind-nat" if flags["behind_nat"] else "--no-behind-nat"]
     words += _each("--label", flags["label"]) + _each("--insecure-registry", flags["insecure_registry"])
     words += _each("--registry-mirror", flags["registry_mirror"])

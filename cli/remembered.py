@@ -56,7 +56,7 @@ def _fault(value: Any, param: click.Parameter) -> str:
     return ""
 
 
-def _kind(type_: click.ParamType) -> tuple[type | tuple[type, ...], str]:
+def _kind(type_: Any) -> tuple[type | tuple[type, ...], str]:
     if isinstance(type_, click.types.BoolParamType):
         return bool, "true or false"
     if isinstance(type_, click.types.FloatParamType):
@@ -87,8 +87,8 @@ def _is_address(text: Any) -> bool:
 
 
 def read(root: str, params: Iterable[click.Parameter] = ()) -> dict[str, Any]:
-    """`params`: the options that it is for. Raises InvalidInput for a file that a person has spoilt, say: a daemon that has no other words would
-    take it for none, and lose its labels, registries, port."""
+    """`params`: the options that it is for. Raises InvalidInput for a file that a person has spoilt, say: a
+    daemon that has no other words would take it for none, and lose its labels, registries, port."""
     try:
         with open(_path(root)) as file:
             found = json.load(file)

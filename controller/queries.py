@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from bisect import bisect_right
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
 from controller.condition import status_of
 from controller.placing import World
@@ -200,7 +201,31 @@ def fleet_info(cluster: Cluster, world: World, *, release: str, store: str, regi
         instances_running=running,
         store=store,
         registry=registry,
+        storage_drivers=storage_drivers(cluster.hosts.values()),
     )
+
+
+MOST_NAMED = 5
+"""Hosts that a line names one by one."""
+
+
+def storage_drivers(hosts: Iterable[Host]) -> tuple[str, ...]:
+    """A line for each driver and reason there is, the most frequent first."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for host in hosts:
+        if host.facts.storage_driver:
+            found.setdefault((host.facts.storage_driver, host.facts.storage_reason), []).append(
+                host.facts.hostname
+            )
+    return tuple(
+        f"{driver} on {_named(sorted(names))}{f': {why}' if why else ''}"
+        for (driver, why), names in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    )
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def why_instance(cluster: Cluster, instance: Instance, world: World, events: tuple[Event, ...]) -> Why:

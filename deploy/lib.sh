@@ -7,12 +7,12 @@ FLOTA_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 FLOTA_VENV=$FLOTA_HOME/.venv
 FLOTA_PACKAGES="runc conmon nftables libnftables1 iproute2 golang-github-containers-common tini wireguard-go"
 FLOTA_DEMO_PACKAGES="busybox-static"
-FLOTA_TEST_PACKAGES="busybox-static curl ethtool docker-registry haproxy skopeo umoci podman buildah docker.io oci-image-tool golang-github-opencontainers-image-spec-dev iperf3 strace procps ufw firewalld dbus-daemon openssh-server sudo systemd"
+FLOTA_TEST_PACKAGES="busybox-static curl ethtool docker-registry haproxy skopeo umoci podman buildah docker.io oci-image-tool golang-github-opencontainers-image-spec-dev iperf3 strace procps ufw firewalld dbus-daemon openssh-server sudo systemd btrfs-progs"
 FLOTA_FULL_TEST_PACKAGES="iptables mmdebstrap debootstrap"
 FLOTA_VM_PACKAGES="mmdebstrap qemu-system-x86 qemu-utils e2fsprogs openssh-client iproute2 busybox-static vagrant vagrant-libvirt"
 FLOTA_BOX_PACKAGES="syslinux syslinux-common mtools dosfstools fdisk"
 FLOTA_VAGRANT_PACKAGES="libvirt-daemon-system libvirt-clients dnsmasq-base $FLOTA_BOX_PACKAGES"
-FLOTA_BENCH_PACKAGES="busybox-static docker.io haproxy iperf3 iptables procps containernetworking-plugins dnsmasq-base"
+FLOTA_BENCH_PACKAGES="busybox-static docker.io haproxy iperf3 iptables procps containernetworking-plugins dnsmasq-base btrfs-progs"
 
 die() { echo "error: $*" >&2; exit 1; }
 

@@ -40,7 +40,11 @@ def layer_of(changed: Changed, lower: LowerLayers) -> Iterator[bytes]:
 
 def packed(folder: str) -> Iterator[bytes]:
     """A layer's tar again, from its directory."""
-    return Packer(upper=True).run(walk(os.open(folder, _FOLDER), upper=True))
+    top = os.open(folder, _FOLDER)
+    try:
+        yield from Packer(upper=True).run(walk(top, upper=True))
+    finally:
+        os.close(top)
 
 
 def tree_of(top: int) -> Iterator[bytes]:

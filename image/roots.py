@@ -184,6 +184,7 @@ class Roots:
     def _drop(self, container: str) -> None:
         path = self._path(container)
         self._driver.unmount(path)
+        self._driver.discard(path)
         self._trash.put(Path(path))
         self._known.pop(container, None)
         self._standing.discard(container)

@@ -272,6 +272,8 @@ class FleetInfo(Struct):
     """That the controller runs from; empty: it was not installed by flota."""
     registry: str = ""
     """The fleet's own, if it serves one: host:port."""
+    storage_drivers: tuple[str, ...] = ()
+    """`DRIVER on HOST, HOST: why`."""
 
 
 class UpdateSettings(Struct):

@@ -25,7 +25,7 @@ _LINK = re.compile(r"[^\s/:\x00-\x1f\x7f]{1,15}\Z")
 """As Linux has it (dev_valid_name)."""
 _TEXTS = (
     *("kernel", "os_name", "cgroup", "cgroup_driver", "runtime", "storage_driver"),
-    *("version", "release", "wireguard"),
+    *("storage_reason", "version", "release", "wireguard"),
 )
 _RANGES = ("links", "routes", "onlink")
 _UNWRITTEN = tuple(ipaddress.IPv6Network(cidr) for cidr in ("::/96", "::ffff:0:0/96"))

@@ -164,6 +164,8 @@ class HostFacts(Struct):
     """Who makes containers' cgroups: `systemd`, or with `cgroupfs` the runtime itself."""
     runtime: str = ""
     storage_driver: str = ""
+    storage_reason: str = ""
+    """Why that one."""
     version: str = ""
     """flota's."""
     release: str = ""

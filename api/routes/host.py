@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from api import sessions
-from api.filters import filter_images, filter_volumes, image_chooser
+from api.filters import filter_volumes
 from api.hijack import require
+from api.imagefilters import filter_images, image_chooser
 from api.routes import query as q
 from api.routes.images import upload_of
 from api.routes.query import percent

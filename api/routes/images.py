@@ -9,8 +9,8 @@ import msgspec
 from aiohttp import web
 
 from api import fanout
-from api.filters import filter_images, image_chooser
 from api.hostcall import QueryValue, ask, ask_for, target
+from api.imagefilters import filter_found, filter_images, image_chooser
 from api.routes import query as q
 from api.routes.query import percent
 from api.routes.route import ControllerCall
@@ -110,8 +110,10 @@ async def search(call: ControllerCall) -> list[FoundImage]:
     query = call.query_as(q.Search)
     login = _login(call)
     host = fanout.hosts_for(call.port, query.host)[0][0]
+    filter_found((), query.filter)  # a fault in them is told before anybody is asked
     path = target("/v1/search", {"term": query.term, "limit": query.limit})
-    return await ask_for(call.port, host, "GET", path, list[FoundImage], login=login)
+    found = await ask_for(call.port, host, "GET", path, list[FoundImage], login=login)
+    return filter_found(found, query.filter)
 
 
 async def _holding(call: ControllerCall, ref: str, host: str) -> list[tuple[HostId, str]]:

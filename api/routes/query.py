@@ -17,7 +17,7 @@ MAX_TAIL = 10_000_000
 
 
 class Filtered(Struct):
-    """`filter=key=value`, repeatable: values of one key are alternatives, keys must all hold."""
+    """`filter=key=value`, repeatable: see `api.filters`."""
 
     filter: tuple[str, ...] = ()
 
@@ -148,6 +148,7 @@ class Search(Struct):
     term: str
     limit: int = 25
     host: str = ""
+    filter: tuple[str, ...] = ()
 
 
 class Save(Struct):

@@ -71,6 +71,9 @@ AGENT = (
     click.option(
         "--cgroup-driver", default="", help="systemd or cgroupfs; systemd without, where it runs cgroup v2"
     ),
+    click.option(
+        "--storage-driver", default="", help="overlay2, btrfs or vfs; the best that works here without"
+    ),
     click.option("--insecure-registry", multiple=True, help="Registry host to speak plain HTTP to"),
     click.option(
         "--registry-mirror", multiple=True, help="[REGISTRY=]URL to pull from first; docker.io's without"
@@ -223,6 +226,7 @@ def _agent_config(root: str, run: str, flags: dict[str, Any]) -> AgentConfig:
         behind_nat=flags["behind_nat"],
         cgroup_parent=flags["cgroup_parent"] or "/flota",
         cgroup_driver=flags["cgroup_driver"],
+        storage_driver=flags["storage_driver"],
         labels=pairs(flags["label"]),
         insecure_registries=tuple(flags["insecure_registry"]),
         registry_mirrors=tuple(flags["registry_mirror"]),

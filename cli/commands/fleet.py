@@ -139,7 +139,8 @@ def info(app: App, format_: str) -> None:
         sys.stdout.write(render.template(format_, (), [value]))
         return
     for key, item in value.items():
-        out(f"{key.replace('_', ' ').capitalize()}: {item}")
+        words = "; ".join(item) if isinstance(item, list) else item
+        out(f"{key.replace('_', ' ').capitalize()}: {words}")
 
 
 @click.command()

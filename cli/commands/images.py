@@ -10,7 +10,19 @@ import click
 from cli import render
 from cli.commands.imagespace import gc, prune
 from cli.commands.registries import history, push, save, untagged
-from cli.context import App, familiar, format_option, node_option, now, out, pass_app, segment, short, show
+from cli.context import (
+    App,
+    familiar,
+    filter_in_seconds,
+    format_option,
+    node_option,
+    now,
+    out,
+    pass_app,
+    segment,
+    short,
+    show,
+)
 from cli.progress import Display
 from cli.render import Column
 from model.api import ImageInfo
@@ -63,13 +75,21 @@ def _columns(whole: bool, digests: bool = False) -> list[Column]:
 @click.option("--quiet", "-q", is_flag=True, help="Only ids")
 @click.option("--no-trunc", is_flag=True)
 @click.option("--digests", is_flag=True, help="Also the digests of their manifests")
-@click.option("--filter", "-f", "filters", multiple=True, help="reference= label= dangling=")
+@click.option("--all", "-a", "all_", is_flag=True, help="Docker's word; no image is ever hidden")
+@click.option(
+    "--filter", "-f", "filters", multiple=True, help="reference= label= dangling= before= since= until="
+)
 @node_option
 @format_option
+@click.argument("reference", required=False, default="", metavar="[REPOSITORY[:TAG]]")
 @pass_app
-def images(app: App, quiet: bool, digests: bool, filters: tuple[str, ...], **flags: Any) -> None:
+def images(
+    app: App, reference: str, quiet: bool, digests: bool, filters: tuple[str, ...], **flags: Any
+) -> None:
     """List images, of all hosts."""
-    items = app.call("GET", "/v1/images", filter=list(filters), host=flags["node"])
+    words = [filter_in_seconds(text) for text in filters]
+    words += [f"reference={reference}"] if reference else []
+    items = app.call("GET", "/v1/images", filter=words, host=flags["node"])
     columns = _columns(flags["no_trunc"], digests)
     ident = columns[3 if digests else 2] if quiet else None
     show(_rows(items), columns, of=ImageInfo, format_=flags["format_"], quiet=ident)

@@ -229,20 +229,22 @@ def _cut(text: str, whole: bool) -> str:
 @click.command()
 @click.option("--limit", default=25, type=click.IntRange(1, 100), show_default=True)
 @click.option("--no-trunc", is_flag=True)
+@click.option("--filter", "-f", "filters", multiple=True, help="stars=N is-official=true")
 @node_option
 @format_option
 @click.argument("term", metavar="[REGISTRY/]TERM")
 @pass_app
-def search(app: App, term: str, limit: int, no_trunc: bool, node: str, format_: str) -> None:
+def search(app: App, term: str, limit: int, no_trunc: bool, filters: tuple[str, ...], **flags: Any) -> None:
     """Search a registry for images: Docker Hub, or one that lists what it has."""
-    found = app.call("GET", "/v1/search", login=app.login_for(term), term=term, limit=limit, host=node)
+    query = {"term": term, "limit": limit, "filter": list(filters), "host": flags["node"]}
+    found = app.call("GET", "/v1/search", login=app.login_for(term), **query)
     columns: list[Column] = [
         ("NAME", lambda r: r["name"]),
         ("DESCRIPTION", lambda r: _cut(r.get("description", ""), no_trunc)),
         ("STARS", lambda r: str(r.get("stars", 0))),
         ("OFFICIAL", lambda r: "[OK]" if r.get("official") else ""),
     ]
-    show(found, columns, of=FoundImage, format_=format_)
+    show(found, columns, of=FoundImage, format_=flags["format_"])
 
 
 @click.group()

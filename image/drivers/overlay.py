@@ -53,6 +53,9 @@ class OverlayDriver:
             if part == "upper" and layers:
                 _like(layers[-1], self.upper(folder))
 
+    def made(self, folder: str) -> bool:
+        return os.path.isdir(self.upper(folder))
+
     def upper(self, folder: str) -> str:
         return os.path.join(folder, "upper")
 
@@ -84,6 +87,9 @@ class OverlayDriver:
 
     def unmount(self, folder: str) -> None:
         unmount(os.path.join(folder, "root"))
+
+    def discard(self, folder: str) -> None:
+        del folder
 
 
 def _like(layer: str, upper: str) -> None:

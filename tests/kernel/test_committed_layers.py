@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from image.commit import Commit
 from image.drivers.base import StorageDriver
+from image.drivers.btrfs import BtrfsDriver
 from image.drivers.overlay import OverlayDriver
 from image.drivers.vfs import VfsDriver
 from image.layertar import packed
@@ -24,6 +26,7 @@ from image.store import ImageStore
 from model.errors import InUse
 from model.image import ImageConfig, ImageRecord
 from tests.kernel.test_image_oracles import described, layout, run
+from tests.support import btrfs
 from tests.support.images import chunks, folder, image, link, member, tar
 
 pytestmark = pytest.mark.kernel
@@ -83,12 +86,14 @@ class Place:
         await self.store.close()
 
 
-@pytest.fixture(params=[OverlayDriver, VfsDriver], ids=["overlay", "vfs"])
+@pytest.fixture(params=[OverlayDriver, BtrfsDriver, VfsDriver], ids=["overlay", "btrfs", "vfs"])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    place = Place(tmp_path, request.param())
-    await place.open()
-    yield place
-    await place.close()
+    driver: StorageDriver = request.param()
+    with btrfs.mounted(tmp_path) if driver.name == "btrfs" else nullcontext(tmp_path) as base:
+        place = Place(base, driver)
+        await place.open()
+        yield place
+        await place.close()
 
 
 @pytest.fixture

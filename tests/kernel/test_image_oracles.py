@@ -11,6 +11,7 @@ import stat
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 from deploy.busybox import root_tar
 from image.drivers.base import StorageDriver
+from image.drivers.btrfs import BtrfsDriver
 from image.drivers.overlay import OverlayDriver
 from image.drivers.vfs import VfsDriver
 from image.registry.client import RegistryClient
@@ -25,6 +27,7 @@ from image.store import ImageStore
 from model.errors import Damaged, NotFound, Unauthenticated
 from model.image import ImageRecord
 from model.registries import Login
+from tests.support import btrfs
 from tests.support.images import Built, chunks, digest, folder, image, link, member, oci_archive, tar
 from tests.support.ports import free_port
 from tests.support.waiting import until
@@ -108,12 +111,14 @@ class Lab:
         await self.store.close()
 
 
-@pytest.fixture(params=[OverlayDriver, VfsDriver], ids=["overlay", "vfs"])
+@pytest.fixture(params=[OverlayDriver, BtrfsDriver, VfsDriver], ids=["overlay", "btrfs", "vfs"])
 async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lab]:
-    lab = Lab(tmp_path, request.param())
-    await lab.store.open()
-    yield lab
-    await lab.close()
+    driver: StorageDriver = request.param()
+    with btrfs.mounted(tmp_path) if driver.name == "btrfs" else nullcontext(tmp_path) as base:
+        lab = Lab(base, driver)
+        await lab.store.open()
+        yield lab
+        await lab.close()
 
 
 async def run(*argv: str | Path) -> bytes:

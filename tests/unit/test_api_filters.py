@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from api.filters import (
-    filter_images,
     filter_instances,
     filter_networks,
     filter_volumes,
@@ -18,6 +17,7 @@ from api.filters import (
     label_fits,
     parse_filters,
 )
+from api.imagefilters import filter_images
 from api.routes import query as q
 from api.routes.query import parse_query
 from api.routes.table import CONTROLLER

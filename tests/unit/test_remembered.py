@@ -14,7 +14,7 @@ from model.errors import InvalidInput
 
 BEFORE: dict[str, Any] = {
     "name": "n9", "address": "10.0.0.9", "behind_nat": True, "label": ["z=9"], "cgroup_parent": "/z",
-    "cgroup_driver": "z",
+    "cgroup_driver": "z", "storage_driver": "vfs",
     "insecure_registry": ["z:5000"], "registry_mirror": ["https://z"], "network_driver": ["z"],
     "port": 7499, "listen": "10.0.0.9", "controller_address": "old.example.com", "log_level": "debug",
 }  # fmt: skip
@@ -80,6 +80,7 @@ def test_daemon_in_the_background_is_told_all_whatever_is_remembered() -> None:
     none: dict[str, Any] = {
         "name": "", "address": "", "behind_nat": False, "label": (), "cgroup_parent": "", "cgroup_driver": "",
         "insecure_registry": (), "registry_mirror": (), "network_driver": (), "log_level": "",
+        "storage_driver": "",
     }  # fmt: skip
     full = {**none, "name": "n1", "behind_nat": True, "label": ("a=b", "c=d"), "network_driver": ("x",)}
     for flags in (none, full):
