@@ -50,6 +50,7 @@ from model.api import (
     WaitResult,
     Why,
 )
+from model.blobs import BlobPeers, BlobWord
 from model.containerfiles import Change, CommitRequest, PathStat
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
@@ -239,6 +240,10 @@ class ControllerPort(Protocol):
     # -- agents -------------------------------------------------------------------------------------
     async def serve_session(self, host: HostId, certificate: str, channel: Channel) -> None:
         """Speak `model.wire` with an agent until either side ends. `certificate`: see `Identity`."""
+        ...
+
+    def share_blob(self, host: HostId, certificate: str, word: BlobWord) -> BlobPeers:
+        """What a host should do about a blob that it speaks of. Raises as `accept_pipe`."""
         ...
 
     async def accept_pipe(self, host: HostId, certificate: str, pipe: Pipe) -> None:

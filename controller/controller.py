@@ -21,6 +21,7 @@ from controller.pki import fingerprint, new_token, secret_hash, secret_of
 from controller.plan import Plan, put
 from controller.policing import Policing
 from controller.registrytokens import Tokens
+from controller.sharing import Sharing
 from controller.snapshot import Cluster
 from controller.waiting import Condition, answer
 from model.api import (
@@ -66,7 +67,7 @@ def _or_none(find: Callable[[Cluster, str], T], cluster: Cluster, ref: str) -> T
         return None
 
 
-class Controller(Tokens, Policing):
+class Controller(Tokens, Policing, Sharing):
     """Made by `controller.main`; in tests with a memory store and a virtual clock."""
 
     # -- plain containers -------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ from controller.sessions import Sessions
 from controller.snapshot import Change, Cluster, Key
 from controller.statuses import Statuses
 from controller.store.base import Store
+from controller.swarms import Swarms
 from controller.views import affected, carriers
 from model.api import HostAway
 from model.directory import Directory
@@ -92,6 +93,7 @@ class Core:
         self.ids = ids
         self.options = options
         self.statuses = Statuses()
+        self.swarms = Swarms()
         self.memberships = Memberships()
         self.ring = EventRing(clock)
         self.pipes = Pipes()
@@ -234,6 +236,7 @@ class Core:
         self.pipes.drop(host.id, f"host {host.spec.name} was removed from the fleet")
         self.heartbeats.forget(host.id)
         self.statuses.forget_host(host.id)
+        self.swarms.forget(host.id)
 
     def _lost(self, host: HostId) -> None:
         self.sessions.dismiss(host, "this host was silent for too long", retry=True)
@@ -281,6 +284,8 @@ class Core:
     async def reported(self, host: HostId, report: Report) -> None:
         check("this host reports what cannot be", report_problems(report))
         cluster = self.snapshot()
+        if report.blobs is not None:
+            self.swarms.told(host, report.blobs)
         news = self.statuses.take(cluster, host, report.statuses)
         self._members_of(cluster, news)
         try:

@@ -35,6 +35,7 @@ from image.layers import LayerStore
 from image.layertar import Changed
 from image.manifest import MAX_LAYERS, Configuration, parse_configuration, shown
 from image.outbound import Outbound
+from image.peers.shelf import Shelf
 from image.platforms import fits, host_platform, wanted_platform
 from image.pull import LayerPull
 from image.reference import Reference, familiar, parse
@@ -75,6 +76,10 @@ class ImageStore:
         self._pulls: Flights[ImageRecord] = Flights(self._supervisor)
         self._changing = asyncio.Lock()
         self._platform = host_platform()
+
+    def shelf(self, indexes: BlobStore) -> Shelf:
+        """What of these images other hosts may be given."""
+        return Shelf(self._catalog, self._configs, self._layers, indexes)
 
     async def open(self) -> None:
         """Read what there is, remove what was half-made. Raises Damaged when records can't be read."""

@@ -21,6 +21,7 @@ from api.routes import query as q
 from api.routes.route import ControllerRoute, HostRoute
 from model import api as m
 from model import containerfiles as files
+from model.blobs import BlobPeers, BlobWord
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
 from model.health import HealthLog
@@ -182,6 +183,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/agents/session", agents.session, "An agent's session (WebSocket)", "stream", "host"),
     _C("GET", "/v1/agents/logins/{ref}", agents.login, "Who an agent is when it pulls for an instance",
        role="host", reply=m.PullLogin),
+    _C("POST", "/v1/agents/blobs", agents.blob, "Which hosts give a layer", role="host", body=BlobWord,
+       reply=BlobPeers),
     _C("GET", "/v1/agents/pipe", agents.pipe, "An agent offers a connection (upgrade)", "stream", "host"),
 )  # fmt: skip
 

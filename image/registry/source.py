@@ -31,6 +31,8 @@ class Remote(Struct):
     """`repository@digest` of the manifest (or index) that the reference named."""
     manifest: bytes = b""
     """The platform's own, as it came."""
+    indexes: tuple[bytes, ...] = ()
+    """Those that led from the reference to it, in order, as they came."""
     login: Login = NOBODY
     access: object = None
     """The source's own: how it reached the image."""
@@ -72,8 +74,9 @@ class Source(Protocol):
     async def download(
         self, remote: Remote, layer: Descriptor, path: Path, progress: Callable[[int], None]
     ) -> None:
-        """The layer's blob into the file `path`, verified; `progress` hears the bytes so far. Raises as
-        `resolve`, and Exhausted without space."""
+        """The layer's blob into the file `path`, verified once this returns; `progress` hears how many bytes
+        from its start are there, fewer than before when it begins anew. Raises as `resolve`, and Exhausted
+        without space."""
         ...
 
     async def document(self, reference: Reference, login: Login = NOBODY) -> Document:
