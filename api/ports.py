@@ -50,7 +50,7 @@ from model.api import (
     WaitResult,
     Why,
 )
-from model.blobs import BlobPeers, BlobWord
+from model.blobs import BlobPeers, BlobWord, CopyImage
 from model.containerfiles import Change, CommitRequest, PathStat
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
@@ -246,6 +246,10 @@ class ControllerPort(Protocol):
         """What a host should do about a blob that it speaks of. Raises as `accept_pipe`."""
         ...
 
+    def peers_for(self, host: HostId, digest: str, sources: Sequence[HostId]) -> BlobPeers:
+        """Those hosts, which have this image, and a ticket for `host` to get it there. Raises NotFound."""
+        ...
+
     async def accept_pipe(self, host: HostId, certificate: str, pipe: Pipe) -> None:
         """A host offers a connection for later use by `open_pipe`; returns when it is used up or gone. Raises
         NotFound, Forbidden for one that the fleet does not know (any more)."""
@@ -348,6 +352,8 @@ class HostPort(Protocol):
     def get_image(self, ref: str) -> ImageInfo: ...
 
     def pull_image(self, ref: str, platform: str, login: Login) -> AsyncIterator[Progress]: ...
+
+    def copy_image(self, request: CopyImage) -> AsyncIterator[Progress]: ...
 
     def push_image(self, ref: str, login: Login) -> AsyncIterator[Progress]: ...
 

@@ -5,17 +5,21 @@ Invariant: nothing of it is written; a controller that starts knows nothing, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from controller.commands.hosts import disowned
 from controller.core import Core
 from controller.snapshot import Cluster
-from controller.swarms import Place
+from controller.swarms import MOST_PEERS, Place
 from model.blobs import MAX_WITHOUT, BlobPeer, BlobPeers, BlobWord, Ticket, to_sign, write_ticket
 from model.errors import Forbidden, InvalidInput, NotFound
 from model.ids import HostId
 from model.reportrules import is_blob
 
+COPY_LIFE = 6 * 3600.0
+"""Seconds that a copy which a person asked for may take."""
 TICKET_LIFE = 600.0
 """Seconds; also how long a host that was removed may still be given what it knows of."""
 
@@ -40,19 +44,26 @@ class Sharing(Core):
         images = (word.image.partition("@")[2],) if may_have(cluster, host, word.image) else ()
         return msgspec.structs.replace(reply, ticket=self.ticket(host, certificate, *images))
 
-    def ticket(self, host: HostId, certificate: str, *images: str) -> str:
-        until = self.clock.now() + TICKET_LIFE
+    def peers_for(self, host: HostId, digest: str, sources: Sequence[HostId]) -> BlobPeers:
+        """Those of `sources` that give blobs, and the ticket by which `host` gets the image there. Raises
+        NotFound."""
+        cluster = self.snapshot()
+        record = cluster.hosts.get(host)
+        if record is None:
+            raise NotFound("no such host")
+        places = self._places(cluster)
+        peers = tuple(
+            BlobPeer(host=source, address=places[source].address, port=places[source].port, whole=True)
+            for source in sources
+            if source in places and source != host
+        )
+        ticket = self.ticket(host, record.certificate, digest, life=COPY_LIFE)
+        return BlobPeers(peers=peers[:MOST_PEERS], ticket=ticket)
+
+    def ticket(self, host: HostId, certificate: str, *images: str, life: float = TICKET_LIFE) -> str:
+        until = self.clock.now() + life
         ticket = Ticket(host=host, certificate=certificate, until=until, images=images)
         return write_ticket(ticket, self.authority.sign(to_sign(msgspec.json.encode(ticket))))
-
-    def peers_with(self, digest: str) -> tuple[BlobPeer, ...]:
-        """Hosts that have this whole and give it."""
-        places = self._places(self.snapshot())
-        return tuple(
-            BlobPeer(host=h, address=places[h].address, port=places[h].port, whole=True)
-            for h in self.swarms.holders(digest)
-            if h in places
-        )
 
     def _places(self, cluster: Cluster) -> dict[HostId, Place]:
         found = {}

@@ -186,7 +186,7 @@ class ImageStore:
                 config=remote.config,
                 parsed=remote.parsed,
                 names=names,
-                digests=(remote.pinned,),
+                digests=tuple(filter(None, (remote.pinned,))),
                 manifest=remote.manifest,
             )
             return (await self._add([image]))[0]

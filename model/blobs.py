@@ -54,6 +54,14 @@ class BlobPeers(Struct):
     """What peers want to see."""
 
 
+class CopyImage(Struct):
+    """To a host: get the image that `digest` means from those of `answer`, and call it `ref`."""
+
+    ref: str
+    digest: str
+    answer: BlobPeers
+
+
 class Ticket(Struct):
     """The controller says to peers: this host is of the fleet, by this certificate (SHA-256, hex)."""
 

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import click
 
 from cli import render
+from cli.commands.copying import copy
 from cli.commands.registries import history, push, save, untagged
 from cli.context import App, familiar, format_option, node_option, now, out, pass_app, segment, short, show
 from cli.progress import Display
@@ -188,6 +189,7 @@ for _name, _command in (
     ("push", push),
     ("save", save),
     ("history", history),
+    ("copy", copy),
 ):
     image.add_command(_command, _name)
 

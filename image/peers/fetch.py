@@ -65,11 +65,14 @@ class Outcome(Enum):
 class Fetch:
     """Of one blob. `without` grows; `gave` tells from whom each piece came."""
 
-    def __init__(self, partial: Partial, swarm: Swarm, client: PeerClient, image: str) -> None:
+    def __init__(
+        self, partial: Partial, swarm: Swarm, client: PeerClient, image: str, offer: BlobPeers | None = None
+    ) -> None:
         self._partial = partial
         self._swarm = swarm
         self._client = client
         self._image = image
+        self._offer = offer or BlobPeers()
         self.without: dict[HostId, str] = {}
         self.gave: dict[int, HostId] = {}
         self._peers: dict[HostId, BlobPeer] = {}
@@ -109,14 +112,17 @@ class Fetch:
                 return Outcome.COMPLETE
             word = BlobWord(digest=self._partial.layer.digest, without=tuple(self.without), image=self._image)
             reply = await self._swarm.ask(word)
-            if reply is None:
+            offered = [peer for peer in self._offer.peers if peer.host not in self.without]
+            if reply is None and not offered:
                 return Outcome.ALONE
-            if reply.outside:
+            reply = reply or BlobPeers()
+            if reply.outside and not offered:
                 return Outcome.NOBODY if outside_failed else Outcome.OUTSIDE
             self._papers = Papers(
-                ticket=reply.ticket, proof=proof(self._partial.remote.manifest, self._swarm.own)
+                ticket=self._offer.ticket or reply.ticket,
+                proof=proof(self._partial.remote.manifest, self._swarm.own),
             )
-            for peer in reply.peers:
+            for peer in {peer.host: peer for peer in (*reply.peers, *offered)}.values():
                 if peer.host not in self.without and peer != self._peers.get(peer.host):
                     for task in tasks.pop(peer.host, ()):
                         task.cancel()

@@ -9,20 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 from aio.supervisor import in_thread
+from image.digest import of
 from image.manifest import Descriptor
 from image.peers.chain import checked
 from image.peers.client import Papers, PeerClient
 from image.peers.fetch import Fetch, Outcome, Swarm
 from image.peers.partial import Partial, Partials
 from image.peers.shelf import Shelf
-from image.reference import Reference
+from image.reference import Reference, parse
 from image.registry.source import Document, Outgoing, Remote, Source
 from model.api import FoundImage
-from model.blobs import BlobPeers, BlobWord
+from model.blobs import BlobPeers, BlobWord, CopyImage
 from model.errors import FlotaError, Unavailable
 from model.ids import HostId
 from model.image import Progress
@@ -30,6 +31,8 @@ from model.registries import NOBODY, Login
 from model.status import Platform
 
 log = logging.getLogger("flota.image")
+REGISTRY_WITHIN = 8.0
+"""Seconds that a registry has for the documents of an image that another host may give as well."""
 RENEW_EVERY = 4.0
 """Seconds between two words to the controller while a blob comes from outside."""
 SHUNNED = 600.0
@@ -48,6 +51,7 @@ class PeerSource:
         self._client = client
         self._partials = partials
         self._shunned: dict[HostId, float] = {}
+        self._offered: dict[str, tuple[str, BlobPeers]] = {}
 
     async def close(self) -> None:
         self._partials.close()
@@ -56,34 +60,66 @@ class PeerSource:
 
     # -- documents ----------------------------------------------------------------------------------
     async def resolve(self, reference: Reference, platform: Platform, login: Login = NOBODY) -> Remote:
-        """At the registry; one that is named by its digest, where the registry can't be reached, from a host
-        that has it."""
+        """At the registry; one that is named by its digest, where the registry does not answer soon, from a
+        host that has it; one that is offered, from those that offer it."""
+        if reference.name in self._offered:
+            return await self._as_offered(reference, platform)
         try:
-            found = await self._registry.resolve(reference, platform, login)
-        except Unavailable as error:
-            if not reference.digest:
+            async with asyncio.timeout(REGISTRY_WITHIN if reference.digest else None):
+                found = await self._registry.resolve(reference, platform, login)
+        except (Unavailable, TimeoutError) as error:
+            remote = await self.given(reference, platform) if reference.digest else None
+            if remote is None and isinstance(error, Unavailable):
                 raise
-            remote = await self._from_peers(reference, platform)
             if remote is None:
-                raise
-            log.warning("%s; the image's documents come from another host", error)
+                return await self._registry.resolve(reference, platform, login)
+            log.warning(
+                "%s: its documents come from another host, its registry does not answer", reference.name
+            )
             return remote
         await in_thread(self.shelf.keep_indexes, found.indexes)
         return found
 
-    async def _from_peers(self, reference: Reference, platform: Platform) -> Remote | None:
-        return await self.given(reference, reference.digest, platform)
+    @contextlib.contextmanager
+    def offered(self, copy: CopyImage) -> Iterator[None]:
+        """Until the block ends, `resolve` finds what is offered under that name."""
+        name = parse(copy.ref).name
+        self._offered[name] = (copy.digest, copy.answer)
+        try:
+            yield
+        finally:
+            self._offered.pop(name, None)
 
-    async def given(
-        self, reference: Reference, digest: str, platform: Platform, answer: BlobPeers | None = None
-    ) -> Remote | None:
-        """The image that `digest` means, as a host of the fleet has it, called `reference`; None where none
-        gives it. `answer`: whom to ask, and by what ticket; the controller's without."""
-        pinned = f"{reference.repository}@{digest}"
+    async def _as_offered(self, reference: Reference, platform: Platform) -> Remote:
+        """Raises Unavailable."""
+        digest, answer = self._offered[reference.name]
+        found = await self._of_peers(reference, digest, platform, answer, offer=answer)
+        if found is None:
+            raise Unavailable(
+                f"no host gives {reference.familiar}",
+                hint="Hosts reach each other at their --peer-port; the agent's log says more",
+            )
+        return found
+
+    async def given(self, reference: Reference, platform: Platform) -> Remote | None:
+        """The image that the reference's digest means, as a host of the fleet has it; None where none gives
+        it."""
+        pinned = f"{reference.repository}@{reference.digest}"
+        answer = await self._swarm.ask(BlobWord(digest=reference.digest, image=pinned))
         if answer is None:
-            answer = await self._swarm.ask(BlobWord(digest=digest, image=pinned))
-        for peer in answer.peers if answer is not None else ():
-            if not peer.whole or answer is None:
+            return None
+        return await self._of_peers(reference, reference.digest, platform, answer)
+
+    async def _of_peers(
+        self,
+        reference: Reference,
+        digest: str,
+        platform: Platform,
+        answer: BlobPeers,
+        offer: BlobPeers | None = None,
+    ) -> Remote | None:
+        for peer in answer.peers:
+            if not peer.whole:
                 continue
             try:
                 found = await self._client.documents(peer, digest, Papers(ticket=answer.ticket))
@@ -91,6 +127,8 @@ class PeerSource:
             except FlotaError as error:
                 log.info("image %s: not from host %s: %s", digest[7:19], peer.host[:12], error)
                 continue
+            by_config = of(found.config) == digest
+            pinned = "" if by_config else f"{reference.repository}@{digest}"
             await in_thread(self.shelf.keep_indexes, chain.indexes)
             return Remote(
                 reference=reference,
@@ -100,7 +138,7 @@ class PeerSource:
                 pinned=pinned,
                 manifest=chain.data,
                 indexes=chain.indexes,
-                access=Elsewhere(platform),
+                access=Elsewhere(platform, offer),
             )
         return None
 
@@ -118,7 +156,9 @@ class PeerSource:
             await self._say(BlobWord(digest=layer.digest, state="here"))
 
     async def _download(self, partial: Partial, path: Path) -> None:
-        fetch = Fetch(partial, self._swarm, self._client, remote_image(partial.remote))
+        access = partial.remote.access
+        offer = access.offer if isinstance(access, Elsewhere) else None
+        fetch = Fetch(partial, self._swarm, self._client, remote_image(partial.remote), offer)
         fetch.without.update(dict.fromkeys(self._shunned_now(), "it gave wrong bytes"))
         failure: FlotaError | None = None
         while True:
@@ -217,8 +257,10 @@ class PeerSource:
 class Elsewhere:
     """How an image was reached whose documents came from a host: its registry is asked anew when it must."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, offer: BlobPeers | None) -> None:
         self.platform = platform
+        self.offer = offer
+        """Hosts that have all of it, with a ticket for it; None: the controller is asked for each layer."""
 
 
 def remote_image(remote: Remote) -> str:

@@ -162,3 +162,21 @@ def test_a_host_that_dies_while_it_fetches_for_all_is_replaced(
     clean.flota("n2", "agent", "--detach")
     clean.wait_ready(3)
     assert holders(clean, big) == ["n3"]
+
+
+def test_an_image_made_on_one_host_is_copied_to_others_without_a_registry(
+    clean: Fleet, outside: Outside
+) -> None:
+    clean.flota(
+        "n1", "import", "--node", "n2", "--change", 'CMD ["true"]', "-", "own:1", stdin=noisy_tar(SIZE)
+    )
+    before = outside.sent()
+    assert "own:1" in clean.flota("n1", "image", "copy", "--to", "n3", "own:1")
+    assert "own:1" in clean.flota("n1", "image", "copy", "--all", "own:1")
+    found = [i for i in told(clean, "/v1/images") if "docker.io/library/own:1" in i["image"].get("names", ())]
+    assert sorted(i["host"] for i in found) == ["n1", "n2", "n3"]
+    assert len({i["image"]["id"] for i in found}) == 1
+    assert not any("digests" in i["image"] for i in found)
+    assert clean.flota("n1", "run", "--rm", "--node", "n3", "own:1", "echo", "here").strip() == "here"
+    assert outside.sent() == before
+    clean.flota("n1", "rmi", "own:1")

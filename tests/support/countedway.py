@@ -24,7 +24,7 @@ class Way:
         os.pwrite(self._fd, b"0".rjust(20), 0)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), contextlib.closing(writer):
             there, back = await asyncio.open_connection(self._host, self._port)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._copy(reader, back, counted=False))
