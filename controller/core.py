@@ -30,16 +30,18 @@ from controller.heartbeats import Heartbeats
 from controller.keys import all_keys, publishing_keys, short_keys, waiting_keys
 from controller.knocks import Knocks
 from controller.liveness import Policy
-from controller.logins import for_pull, plan_login
+from controller.logins import for_pull, of_owner, plan_login
 from controller.loop import ReconcileLoop
 from controller.pipes import Pipes
 from controller.pki import Authority
 from controller.placing import World
 from controller.plan import Plan, put
+from controller.prepulling import Prepulling, pulled
 from controller.recall import plan_recall
 from controller.reconcile.ingress import plan_ingress
 from controller.reconcile.keys import own_ends, plan_ends, plan_keys
 from controller.reconcile.network import plan_network
+from controller.reconcile.prepull import Prepull
 from controller.reconcile.removal import plan_facts, plan_forgotten, plan_hello, plan_instance
 from controller.reconcile.service import plan_service
 from controller.sessions import Sessions
@@ -94,6 +96,7 @@ class Core:
         self.options = options
         self.statuses = Statuses()
         self.swarms = Swarms()
+        self._children = Supervisor("controller")
         self.memberships = Memberships()
         self.ring = EventRing(clock)
         self.pipes = Pipes()
@@ -121,11 +124,15 @@ class Core:
             settled=self._settled,
         )
         self.loop = ReconcileLoop(store, self.committer, clock, plan=self._plan, changed=self._changed)
+        self.prepulls = Prepulling(
+            self._children,
+            self._prepull,
+            lambda service: self.loop.add({Key("service", service)}),
+        )
         self._hosts: dict[HostId, Host] = {}
         """As they were last looked at: what follows from a change is found though it was missed."""
         self._make_authority = make_authority
         self._authority: Authority | None = None
-        self._children = Supervisor("controller")
 
     async def __aenter__(self) -> Self:
         await self.committer.lead()
@@ -156,10 +163,18 @@ class Core:
             reports=self.statuses.reports,
             settling=self.heartbeats.settling(),
             strays=self.statuses.strays,
+            prepulls=self.prepulls.known,
         )
 
     def login_for_pull(self, host: HostId, instance: InstanceId) -> Login:
         return for_pull(self.snapshot(), host, instance, self.authority.unseal)
+
+    async def _prepull(self, pull: Prepull) -> str:
+        cluster = self.snapshot()
+        if pull.host in self.swarms.holders(pull.image.partition("@")[2]):
+            return ""
+        login = of_owner(cluster, pull.service, pull.image, self.authority.unseal)
+        return await pulled(self.pipes, pull, cluster.host_name(pull.host), login)
 
     # -- what the loop asks ---------------------------------------------------------------------------
     def _found(self, cluster: Cluster) -> Plan:
@@ -176,6 +191,7 @@ class Core:
         if recovery.held(cluster):
             return Plan()
         if key.kind == "service":
+            self.prepulls.look(cluster, ServiceId(key.id))
             return plan_service(cluster, ServiceId(key.id), self.world(), now, self.ids)
         if key.kind == "network":
             network = NetworkId(key.id)

@@ -16,7 +16,7 @@ import pytest
 
 from deploy.busybox import root_tar
 from deploy.fleet import Fleet
-from tests.rig.support import told
+from tests.rig.support import AT_ONCE, replicas, told, wait_replicas
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
@@ -167,9 +167,8 @@ def test_a_host_that_dies_while_it_fetches_for_all_is_replaced(
 def test_an_image_made_on_one_host_is_copied_to_others_without_a_registry(
     clean: Fleet, outside: Outside
 ) -> None:
-    clean.flota(
-        "n1", "import", "--node", "n2", "--change", 'CMD ["true"]', "-", "own:1", stdin=noisy_tar(SIZE)
-    )
+    tar = noisy_tar(SIZE)
+    clean.flota("n1", "import", "--node", "n2", "--change", 'CMD ["true"]', "-", "own:1", stdin=tar)
     before = outside.sent()
     assert "own:1" in clean.flota("n1", "image", "copy", "--to", "n3", "own:1")
     assert "own:1" in clean.flota("n1", "image", "copy", "--all", "own:1")
@@ -180,3 +179,21 @@ def test_an_image_made_on_one_host_is_copied_to_others_without_a_registry(
     assert clean.flota("n1", "run", "--rm", "--node", "n3", "own:1", "echo", "here").strip() == "here"
     assert outside.sent() == before
     clean.flota("n1", "rmi", "own:1")
+
+
+def test_a_roll_stops_nothing_before_the_new_image_is_there(clean: Fleet, outside: Outside, big: str) -> None:
+    create = ("service", "create", "--name", "web", "--mode", "global", "--update-parallelism", "0")
+    clean.flota("n1", *create, *AT_ONCE, "box:1", "sleep", "3600")
+    wait_replicas(clean, "web", 3)
+    before = outside.sent()
+    clean.flota("n1", "service", "update", "--detach", "--image", big, "web")
+
+    def old_ones() -> list[str]:
+        return [r for r in replicas(clean, "web") if "big" not in r["instance"]["spec"]["image"]]
+
+    wait_until(lambda: outside.sent() - before > SIZE // 4, deadline=30, what="the pulls")
+    while big not in str(told(clean, "/v1/images")):
+        assert len(old_ones()) == 3
+    wait_until(lambda: not old_ones() and len(replicas(clean, "web")) == 3, deadline=60, what="the roll")
+    assert outside.sent() - before < 1.3 * SIZE
+    clean.flota("n1", "service", "rm", "web")
