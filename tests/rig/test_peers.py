@@ -186,7 +186,7 @@ def test_a_roll_stops_nothing_before_the_new_image_is_there(clean: Fleet, outsid
     clean.flota("n1", *create, *AT_ONCE, "box:1", "sleep", "3600")
     wait_replicas(clean, "web", 3)
     before = outside.sent()
-    clean.flota("n1", "service", "update", "--detach", "--image", big, "web")
+    clean.flota("n1", "service", "update", "--image", big, "web")
 
     def old_ones() -> list[str]:
         return [r for r in replicas(clean, "web") if "big" not in r["instance"]["spec"]["image"]]
