@@ -113,13 +113,14 @@ class Fetch:
             word = BlobWord(digest=self._partial.layer.digest, without=tuple(self.without), image=self._image)
             reply = await self._swarm.ask(word)
             offered = [peer for peer in self._offer.peers if peer.host not in self.without]
+            offered = offered or [peer for peer in self._peers.values() if self._brings(peer)]
             if reply is None and not offered:
                 return Outcome.ALONE
             reply = reply or BlobPeers()
             if reply.outside and not offered:
                 return Outcome.NOBODY if outside_failed else Outcome.OUTSIDE
             self._papers = Papers(
-                ticket=self._offer.ticket or reply.ticket,
+                ticket=self._offer.ticket or reply.ticket or self._papers.ticket,
                 proof=proof(self._partial.remote.manifest, self._swarm.own),
             )
             for peer in {peer.host: peer for peer in (*reply.peers, *offered)}.values():
@@ -131,6 +132,10 @@ class Fetch:
                 return Outcome.ALONE
             asked += 1
             await self._news.wait(delay(asked, first=ASK_FIRST, limit=ASK_LAST))
+
+    def _brings(self, peer: BlobPeer) -> bool:
+        """Whether it has what is missing here: a controller that was started anew may not know that."""
+        return bool(self._offers.get(peer.host, 0) & self._partial.missing)
 
     def _stalled(self) -> bool:
         """Whether that happened too often; those that brought nothing are left out."""

@@ -91,7 +91,7 @@ class PeerServer:
         digest, shown = _digest(request), request.headers.get(PROOF, "")
         for entry, kept in self._shelf.having(digest):
             allowed = not self._shelf.names(entry).isdisjoint(ticket.images)
-            if not allowed and named(shown) == entry.manifest:
+            if not allowed and entry.manifest and named(shown) == entry.manifest:
                 manifest = self._shelf.manifest(entry.manifest)
                 allowed = manifest is not None and holds(shown, manifest, host)
             if allowed:
@@ -99,7 +99,8 @@ class PeerServer:
         partial = self._partials.find(digest)
         if partial is not None:
             pinned = partial.remote.pinned.partition("@")[2]
-            if pinned in ticket.images or holds(shown, partial.remote.manifest, host):
+            manifest = partial.remote.manifest
+            if pinned in ticket.images or (manifest and holds(shown, manifest, host)):
                 return host, Part(partial)
         raise NotFound("there is no such blob here for you")
 

@@ -23,6 +23,7 @@ from model.ids import HostId
 from model.status import Platform
 from tests.support.images import Built, digest, image
 from tests.support.peerhosts import Fleet, PeerHost, listening
+from tests.support.waiting import until
 
 AMD64 = Platform(os="linux", arch="amd64")
 PIECES = 5
@@ -70,9 +71,9 @@ def remote_of(data: bytes, manifest: bytes = b"{}") -> Remote:
 
 
 @contextlib.asynccontextmanager
-async def hosts(fleet: Fleet, registry: NoSource, count: int) -> AsyncIterator[list[PeerHost]]:
+async def hosts(fleet: Fleet, registry: NoSource, count: int, rate: int = 0) -> AsyncIterator[list[PeerHost]]:
     async with contextlib.AsyncExitStack() as stack:
-        made = [PeerHost(fleet, number + 1, registry) for number in range(count)]
+        made = [PeerHost(fleet, number + 1, registry, rate=rate) for number in range(count)]
         yield [await stack.enter_async_context(one.serving()) for one in made]
 
 
@@ -218,6 +219,33 @@ async def test_another_host_that_answers_at_a_peers_address_is_not_believed(
         papers = Papers(ticket=fleet.ticket(two.enrolled), proof=proof(b"{}", two.own))
         with pytest.raises(Exception, match="another host answers"):
             await two.client.piece(peer, digest(data), len(data), 0, papers)
+
+
+async def test_a_controller_that_goes_away_midway_sends_nobody_outside(tmp_path: Path, data: bytes) -> None:
+    fleet, registry = Fleet(tmp_path), SlowRegistry(data)
+    async with hosts(fleet, registry, 2, rate=2 << 20) as (one, two):
+        assert await get(one, remote_of(data)) == data
+        going = asyncio.ensure_future(get(two, remote_of(data)))
+        try:
+            await until(lambda: one.server.given > 0, deadline=10)
+            fleet.away = True
+            assert await going == data
+        finally:
+            going.cancel()
+    assert registry.sent == len(data)
+
+
+async def test_an_image_without_a_manifest_is_given_by_a_ticket_alone(tmp_path: Path, data: bytes) -> None:
+    fleet, registry = Fleet(tmp_path), SlowRegistry(data)
+    async with hosts(fleet, registry, 2) as (one, two):
+        await get(one, remote_of(data, b""))
+        place = fleet.places[one.own]
+        peer = BlobPeer(host=one.own, address=place.address, port=place.port, whole=True)
+        papers = Papers(ticket=fleet.ticket(two.enrolled), proof=proof(b"", two.own))
+        with pytest.raises(Unavailable, match="404"):
+            await two.client.have(peer, digest(data), len(data), 0, papers)
+        named = Papers(ticket=fleet.ticket(two.enrolled, digest(b"")))
+        assert await two.client.have(peer, digest(data), len(data), 0, named)
 
 
 async def test_a_registry_that_breaks_before_anybody_has_all_fails_the_pull_with_its_words(
