@@ -34,6 +34,10 @@ class AgentConfig(Struct):
     """Registry hosts that may be spoken to over plain HTTP; loopback always may."""
     registry_mirrors: tuple[str, ...] = ()
     """`[REGISTRY=]URL`, asked in order before the registry itself; docker.io's where none is named."""
+    peer_port: int = 7421
+    """TCP, at the underlay address, where other hosts get layers; 0: they get none."""
+    peer_rate: int = 0
+    """Bytes a second that they get, all together; 0: as fast as it goes."""
     network_drivers: tuple[str, ...] = ()
     """Third parties' (docs/drivers.md)."""
     processes_unit: str = ""

@@ -12,10 +12,12 @@ from agent.host import HostAgent
 from aio.mailbox import Dropped, Feed
 from image.base import Images, OnProgress
 from image.manifest import Index
+from image.peers.source import PeerSource
 from image.reference import familiar, parse
 from model.api import FoundImage, ImageInfo, ImageRemoved, RemoteImage
+from model.blobs import CopyImage
 from model.disk import HostDisk
-from model.errors import FlotaError
+from model.errors import FlotaError, Unsupported
 from model.image import ImageRecord, Progress
 from model.registries import Login
 
@@ -40,6 +42,19 @@ class ImageApi:
     async def pull_image(self, ref: str, platform: str, login: Login) -> AsyncIterator[Progress]:
         async def work(say: OnProgress) -> Sequence[ImageRecord]:
             return [await self._images.pull(ref, platform=platform, progress=say, login=login)]
+
+        async for line in self._transfer("pull", work):
+            yield line
+
+    async def copy_image(self, request: CopyImage) -> AsyncIterator[Progress]:
+        source = self._images.source
+        if not isinstance(source, PeerSource):
+            raise Unsupported("this host gets no images from others")
+        peers = source
+
+        async def work(say: OnProgress) -> Sequence[ImageRecord]:
+            with peers.offered(request):
+                return [await self._images.pull(request.ref, progress=say)]
 
         async for line in self._transfer("pull", work):
             yield line

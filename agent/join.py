@@ -189,6 +189,22 @@ def client_context(enrollment: Enrollment, folder: Path) -> ssl.SSLContext:
     """For connections to the controller. The ssl module reads keys from files only, so one is written to the
     run folder, 0600, and removed."""
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=enrollment.ca)
+    return _as_ourselves(context, enrollment, folder)
+
+
+def peer_contexts(enrollment: Enrollment, folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """For connections to other hosts of the fleet, and from them: both ends show certificates. A host's names
+    its id and no address: whoever calls compares that."""
+    calling = client_context(enrollment, folder)
+    calling.check_hostname = False
+    called = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    called.load_verify_locations(cadata=enrollment.ca)
+    called.verify_mode = ssl.CERT_REQUIRED
+    called.verify_flags |= ssl.VERIFY_X509_STRICT
+    return calling, _as_ourselves(called, enrollment, folder)
+
+
+def _as_ourselves(context: ssl.SSLContext, enrollment: Enrollment, folder: Path) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / "client.pem"

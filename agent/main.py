@@ -33,6 +33,7 @@ from agent.oci import cgroups
 from agent.offload import OffloadProbe, remembered
 from agent.rotation import LogRotator
 from agent.runtime.conmon import ConmonRuntime
+from agent.servepeers import Sharing
 from agent.session import keep_session
 from agent.underlay import Underlay
 from agent.volumes import Volumes
@@ -44,7 +45,9 @@ from aio.subprocess import run as command
 from aio.supervisor import Supervisor, in_thread
 from api.listen import serve_unix
 from api.server import host_app, runner
+from image.blobs import BlobStore
 from image.drivers.choice import choose
+from image.peers.source import PeerSource
 from image.registry.client import RegistryClient
 from image.registry.endpoints import RegistrySettings, settings
 from image.store import ImageStore
@@ -77,7 +80,9 @@ async def run(
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(journal.close)
         registry = RegistryClient(_registries(config))
-        context = await _context(config, journal, enrollment, registry, stack)
+        sharing = Sharing(enrollment, run_dir, registry)
+        stack.push_async_callback(sharing.swarm.close)
+        context = await _context(config, journal, enrollment, sharing.source, stack)
         tls = join.client_context(enrollment, run_dir)
         context.ask_login = asking(lambda: enrollment.controllers, tls)
         supervisor = await stack.enter_async_context(Supervisor("agent"))
@@ -104,6 +109,7 @@ async def run(
         supervisor.start("underlay", underlay.run, restart=True)
         probe = OffloadProbe(context, journal, agent.replanned, agent.resettle, try_ways, agent.drifted)
         supervisor.start("offload", probe.run, restart=True)
+        await sharing.serve(agent, supervisor, stack, port=config.peer_port, rate=config.peer_rate)
         log.info("agent of host %s is ready", context.facts.hostname)
         if hooks is not None:
             live = LiveSettings(
@@ -146,7 +152,7 @@ async def _context(
     config: AgentConfig,
     journal: Journal,
     enrollment: join.Enrollment,
-    registry: RegistryClient,
+    source: PeerSource,
     stack: contextlib.AsyncExitStack,
 ) -> Context:
     state, run_dir = Path(config.state_dir), Path(config.run_dir)
@@ -157,8 +163,10 @@ async def _context(
     (run_dir / purge.PARENT_NOTE).write_text(parent)  # for a purge without an agent
     lacking = await in_thread(cgroup.provide, parent)
     choice = choose(state / "images", config.storage_driver)
-    images = ImageStore(state / "images", driver_choice=choice, source=registry)
+    images = ImageStore(state / "images", driver_choice=choice, source=source)
     await images.open()
+    source.shelf = images.shelf(BlobStore(state / "images" / "indexes"))
+    await in_thread(source.shelf.open)
     stack.push_async_callback(images.close)
     proxy = ProxyFeed(run_dir)
     processes_cgroup = await _processes_cgroup(config)

@@ -24,6 +24,8 @@ class Reporter:
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._report: HostReport | None = None
         self._facts: HostFacts | None = None
+        self._blobs: tuple[str, ...] | None = None
+        self._blobs_told = True
         self._sequence = 0
         self._sent: Report | None = None
         self._bell = Bell()
@@ -57,13 +59,18 @@ class Reporter:
                 self._forgotten.setdefault(instance)
             self._events.extendleft(reversed(self._sent.events))
         self._sent = None
+        self._blobs_told = self._blobs is None
         self._bell.ring()
+
+    def blobs(self, blobs: tuple[str, ...]) -> None:
+        """All that this host gives to others."""
+        if blobs != self._blobs:
+            self._blobs, self._blobs_told = blobs, False
+            self._bell.ring()
 
     async def next(self) -> Report:
         """The next report: waits until something is new and the last one was taken."""
-        while self._sent is not None or not (
-            self._statuses or self._forgotten or self._events or self._report or self._facts
-        ):
+        while self._sent is not None or not self._has_news():
             await self._bell.wait()
         self._sequence += 1
         report = Report(
@@ -73,11 +80,17 @@ class Reporter:
             report=self._report,
             events=tuple(self._events),
             facts=self._facts,
+            blobs=None if self._blobs_told else self._blobs,
         )
+        self._blobs_told = True
         self._statuses, self._forgotten, self._report, self._facts = {}, {}, None, None
         self._events.clear()
         self._sent = report
         return report
+
+    def _has_news(self) -> bool:
+        told = self._statuses or self._forgotten or self._events or self._report or self._facts
+        return bool(told) or not self._blobs_told
 
     def taken(self, sequence: int) -> None:
         """The controller has this report."""

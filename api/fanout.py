@@ -79,14 +79,15 @@ async def each(port: ControllerPort, hosts: Hosts, method: str, path: str, type_
 def progress(port: ControllerPort, hosts: Hosts, path: str, *, login: str = "") -> AsyncIterator[Progress]:
     """POST to each host; all lines of progress, each with its host's name. A failure is a line. `login` as in
     `ask`."""
-    return merge([_progress(port, host, name, path, login) for host, name in hosts])
+    return merge([told(port, host, name, path, login) for host, name in hosts])
 
 
-async def _progress(
-    port: ControllerPort, host: HostId, name: str, path: str, login: str
+async def told(
+    port: ControllerPort, host: HostId, name: str, path: str, login: str = "", body: bytes = b""
 ) -> AsyncIterator[Progress]:
+    """Of one host."""
     try:
-        async with ask(port, host, "POST", path, login=login) as reply:
+        async with ask(port, host, "POST", path, body, login=login) as reply:
             async for line in reply.lines():
                 yield _named(line, name)
     except FlotaError as error:

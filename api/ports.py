@@ -50,6 +50,7 @@ from model.api import (
     WaitResult,
     Why,
 )
+from model.blobs import BlobPeers, BlobWord, CopyImage
 from model.containerfiles import Change, CommitRequest, PathStat
 from model.disk import HostDisk
 from model.doctor import CheckUp, HostCheck
@@ -242,6 +243,14 @@ class ControllerPort(Protocol):
         """Speak `model.wire` with an agent until either side ends. `certificate`: see `Identity`."""
         ...
 
+    def share_blob(self, host: HostId, certificate: str, word: BlobWord) -> BlobPeers:
+        """What a host should do about a blob that it speaks of. Raises as `accept_pipe`."""
+        ...
+
+    def peers_for(self, host: HostId, digest: str, sources: Sequence[HostId]) -> BlobPeers:
+        """Those hosts, which have this image, and a ticket for `host` to get it there. Raises NotFound."""
+        ...
+
     async def accept_pipe(self, host: HostId, certificate: str, pipe: Pipe) -> None:
         """A host offers a connection for later use by `open_pipe`; returns when it is used up or gone. Raises
         NotFound, Forbidden for one that the fleet does not know (any more)."""
@@ -344,6 +353,8 @@ class HostPort(Protocol):
     def get_image(self, ref: str) -> ImageInfo: ...
 
     def pull_image(self, ref: str, platform: str, login: Login) -> AsyncIterator[Progress]: ...
+
+    def copy_image(self, request: CopyImage) -> AsyncIterator[Progress]: ...
 
     def push_image(self, ref: str, login: Login) -> AsyncIterator[Progress]: ...
 

@@ -27,6 +27,7 @@ def agent_words(flags: dict[str, Any]) -> list[str]:
     words += ["--behind-nat" if flags["behind_nat"] else "--no-behind-nat"]
     words += _each("--label", flags["label"]) + _each("--insecure-registry", flags["insecure_registry"])
     words += _each("--registry-mirror", flags["registry_mirror"])
+    words += ["--peer-port", flags["peer_port"], "--peer-rate", flags["peer_rate"]]
     words += ["--log-level", flags["log_level"]]
     return words + _each("--network-driver", flags["network_driver"])
 

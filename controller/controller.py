@@ -21,6 +21,7 @@ from controller.joining import Joining
 from controller.plan import Plan
 from controller.policing import Policing
 from controller.registrytokens import Tokens
+from controller.sharing import Sharing
 from controller.snapshot import Cluster
 from controller.waiting import Condition, answer
 from model.api import (
@@ -62,7 +63,7 @@ def _or_none(find: Callable[[Cluster, str], T], cluster: Cluster, ref: str) -> T
         return None
 
 
-class Controller(Tokens, Joining, Policing):
+class Controller(Tokens, Joining, Policing, Sharing):
     """Made by `controller.main`; in tests with a memory store and a virtual clock."""
 
     # -- plain containers -------------------------------------------------------------------------------

@@ -30,22 +30,25 @@ from controller.heartbeats import Heartbeats
 from controller.keys import all_keys, publishing_keys, short_keys, waiting_keys
 from controller.knocks import Knocks
 from controller.liveness import Policy
-from controller.logins import for_pull, plan_login
+from controller.logins import for_pull, of_owner, plan_login
 from controller.loop import ReconcileLoop
 from controller.pipes import Pipes
 from controller.pki import Authority
 from controller.placing import World
 from controller.plan import Plan, put
+from controller.prepulling import Prepulling, pulled
 from controller.recall import plan_recall
 from controller.reconcile.ingress import plan_ingress
 from controller.reconcile.keys import own_ends, plan_ends, plan_keys
 from controller.reconcile.network import plan_network
+from controller.reconcile.prepull import Prepull
 from controller.reconcile.removal import plan_facts, plan_forgotten, plan_hello, plan_instance
 from controller.reconcile.service import plan_service
 from controller.sessions import Sessions
 from controller.snapshot import Change, Cluster, Key
 from controller.statuses import Statuses
 from controller.store.base import Store
+from controller.swarms import Swarms
 from controller.trial import Trial
 from controller.views import affected, carriers
 from model.api import HostAway
@@ -99,6 +102,8 @@ class Core:
         self.ids = ids
         self.options = options
         self.statuses = Statuses()
+        self.swarms = Swarms()
+        self._children = Supervisor("controller")
         self.memberships = Memberships()
         self.ring = EventRing(clock)
         self.pipes = Pipes()
@@ -126,12 +131,16 @@ class Core:
             settled=self._settled,
         )
         self.loop = ReconcileLoop(store, self.committer, clock, plan=self._plan, changed=self._changed)
+        self.prepulls = Prepulling(
+            self._children,
+            self._prepull,
+            lambda service: self.loop.add({Key("service", service)}),
+        )
         self._hosts: dict[HostId, Host] = {}
         """As they were last looked at: what follows from a change is found though it was missed."""
         self._make_authority = make_authority
         self._authority: Authority | None = None
         self._trial = trial or Trial()
-        self._children = Supervisor("controller")
 
     async def __aenter__(self) -> Self:
         await self.committer.lead()
@@ -169,10 +178,18 @@ class Core:
             reports=self.statuses.reports,
             settling=self.heartbeats.settling(),
             strays=self.statuses.strays,
+            prepulls=self.prepulls.known,
         )
 
     def login_for_pull(self, host: HostId, instance: InstanceId) -> Login:
         return for_pull(self.snapshot(), host, instance, self.authority.unseal)
+
+    async def _prepull(self, pull: Prepull) -> str:
+        cluster = self.snapshot()
+        if pull.host in self.swarms.holders(pull.image.partition("@")[2]):
+            return ""
+        login = of_owner(cluster, pull.service, pull.image, self.authority.unseal)
+        return await pulled(self.pipes, pull, cluster.host_name(pull.host), login)
 
     # -- what the loop asks ---------------------------------------------------------------------------
     def _found(self, cluster: Cluster) -> Plan:
@@ -189,6 +206,7 @@ class Core:
         if recovery.held(cluster):
             return Plan()
         if key.kind == "service":
+            self.prepulls.look(cluster, ServiceId(key.id))
             return plan_service(cluster, ServiceId(key.id), self.world(), now, self.ids)
         if key.kind == "network":
             network = NetworkId(key.id)
@@ -249,6 +267,7 @@ class Core:
         self.pipes.drop(host.id, f"host {host.spec.name} was removed from the fleet")
         self.heartbeats.forget(host.id)
         self.statuses.forget_host(host.id)
+        self.swarms.forget(host.id)
 
     def _lost(self, host: HostId) -> None:
         self.sessions.dismiss(host, "this host was silent for too long", retry=True)
@@ -296,6 +315,8 @@ class Core:
     async def reported(self, host: HostId, report: Report) -> None:
         check("this host reports what cannot be", report_problems(report))
         cluster = self.snapshot()
+        if report.blobs is not None:
+            self.swarms.told(host, report.blobs)
         news = self.statuses.take(cluster, host, report.statuses)
         self._members_of(cluster, news)
         try:

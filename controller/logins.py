@@ -45,8 +45,13 @@ def for_pull(cluster: Cluster, host: HostId, ident: InstanceId, unseal: Seal) ->
     instance = cluster.instances.get(ident)
     if instance is None or instance.host != host:
         raise NotFound(f"no container {ident[:12]} on this host")
-    kept = cluster.logins.get(_owner(instance))
-    if kept is None or kept.registry != registry_of(instance.spec.image):
+    return of_owner(cluster, _owner(instance), instance.spec.image, unseal)
+
+
+def of_owner(cluster: Cluster, owner: str, image: str, unseal: Seal) -> Login:
+    """What is kept for a service or a plain container, if it is for that image's registry; else nobody."""
+    kept = cluster.logins.get(owner)
+    if kept is None or kept.registry != registry_of(image):
         return NOBODY
     return msgspec.json.decode(unseal(kept.sealed, _about(kept.id, kept.registry)), type=Login)
 

@@ -114,6 +114,10 @@ class Authority:
         """Raises Damaged for what was not sealed by this fleet's CA about the same."""
         return pkiseal.unseal(self._sealing, sealed, about)
 
+    def sign(self, data: bytes) -> bytes:
+        """What hosts are to believe: ECDSA over SHA-256, DER. `data` begins so that it is no certificate."""
+        return self._key.sign(data, ec.ECDSA(hashes.SHA256()))
+
     @property
     def digest(self) -> str:
         """Base32 of the SHA-256 of the CA's DER, lower case, as in join tokens."""

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from controller import fixed
 from controller.addressing import Leases
+from controller.reconcile.prepull import Prepull
 from controller.schedule.filters import Refusal
 from controller.schedule.fleet import Demand, Fleet, demand_of
 from controller.schedule.place import Explanation, place
@@ -31,6 +32,8 @@ class World(Struct):
     settling: frozenset[HostId] = frozenset()
     strays: Mapping[InstanceId, str] = {}
     """Addresses that hosts reported and that are not theirs, in words."""
+    prepulls: Mapping[Prepull, str | None] = {}
+    """As `controller.reconcile.prepull` says."""
 
 
 class Assigned(Struct):

@@ -39,6 +39,7 @@ from image.layertar import Changed
 from image.leases import Leases
 from image.manifest import MAX_LAYERS, Configuration, parse_configuration, shown
 from image.outbound import Outbound
+from image.peers.shelf import Shelf
 from image.platforms import fits, host_platform, wanted_platform
 from image.pull import LayerPull
 from image.reference import Reference, familiar, parse
@@ -104,6 +105,10 @@ class ImageStore:
             ballast=self._ballast,
         )
         self._platform = host_platform()
+
+    def shelf(self, indexes: BlobStore) -> Shelf:
+        """What of these images other hosts may be given."""
+        return Shelf(self._catalog, self._configs, self._layers, indexes)
 
     async def open(self) -> None:
         """Read what there is, remove what was half-made. Raises Damaged when records can't be read."""
@@ -194,7 +199,7 @@ class ImageStore:
                 config=remote.config,
                 parsed=remote.parsed,
                 names=names,
-                digests=(remote.pinned,),
+                digests=tuple(filter(None, (remote.pinned,))),
                 manifest=remote.manifest,
             )
             return (await self._add([image]))[0]

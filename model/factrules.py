@@ -77,6 +77,8 @@ def facts_problems(facts: HostFacts) -> Iterator[Problem]:
     for field in ("nano_cpus", "memory"):
         if not 0 <= getattr(facts, field) <= MOST_NUMBER:
             yield Problem(path=field, message="is below 0 or above all measure")
+    if not 0 <= facts.peer_port < 1 << 16:
+        yield Problem(path="peer_port", message=f"{facts.peer_port} is no port")
     yield from _links(facts)
     yield from label_problems(facts.labels, "labels")
     yield from _texts(facts)

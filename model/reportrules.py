@@ -6,8 +6,10 @@ for it takes the fleet's records (`controller.owned`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
+from model.blobs import MAX_BLOBS
 from model.codec import decode_json, encode_json
 from model.errors import InvalidInput, Problem
 from model.events import Event
@@ -16,6 +18,7 @@ from model.status import HostReport, InstanceStatus
 from model.view import View
 from model.wire import Hello, Recall, Report
 
+_BLOB = re.compile(r"sha256:[0-9a-f]{64}\Z")
 LATEST = 253402300799.0
 """The last second that dates have a word for: that of the year 9999."""
 
@@ -29,6 +32,14 @@ def report_problems(report: Report) -> Iterator[Problem]:
     if report.facts is not None:
         yield from facts_problems(report.facts)
     yield from _times(report.statuses, report.report, report.events)
+    if report.blobs is not None and len(report.blobs) > MAX_BLOBS:
+        yield Problem(path="blobs", message=f"{len(report.blobs)} are more than {MAX_BLOBS}")
+    elif not all(map(is_blob, report.blobs or ())):
+        yield Problem(path="blobs", message="a digest is none")
+
+
+def is_blob(digest: str) -> bool:
+    return _BLOB.match(digest) is not None
 
 
 def recall_problems(recall: Recall) -> Iterator[Problem]:

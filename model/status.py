@@ -195,6 +195,8 @@ class HostFacts(Struct):
     """Ranges that are reached on that link without a router."""
     link_local: str = ""
     """Its IPv6 address there that is good on the link only (RFC 4291, 2.5.6)."""
+    peer_port: int = 0
+    """TCP, at `address`, where it gives layers to others; 0: nowhere."""
 
 
 class HostState(StrEnum):

@@ -56,6 +56,8 @@ class Report(Struct, tag="report"):
     events: tuple[Event, ...] = ()
     facts: HostFacts | None = None
     """Something of the host itself is another than Hello said."""
+    blobs: tuple[str, ...] | None = None
+    """Digests of all that it gives to others: layers, and what images are named by; None: as before."""
 
 
 class Ack(Struct, tag="ack"):

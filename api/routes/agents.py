@@ -11,6 +11,7 @@ from aio.keepalive import keep_alive
 from api.hijack import Taken, require, take_over
 from api.routes.route import ControllerCall
 from model.api import PullLogin
+from model.blobs import BlobPeers, BlobWord
 from model.ids import HostId, InstanceId
 from model.registries import encode_header
 
@@ -59,6 +60,11 @@ async def login(call: ControllerCall) -> PullLogin:
     """Not even for admins: it goes to the host that is to pull, and nowhere else."""
     found = call.port.login_for_pull(HostId(call.identity.id), InstanceId(call.ref()))
     return PullLogin(login=encode_header(found))
+
+
+async def blob(call: ControllerCall) -> BlobPeers:
+    host, certificate = HostId(call.identity.id), call.identity.certificate
+    return call.port.share_blob(host, certificate, call.body_as(BlobWord))
 
 
 async def pipe(call: ControllerCall) -> web.StreamResponse:

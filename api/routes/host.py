@@ -16,6 +16,7 @@ from api.routes.query import percent
 from api.routes.route import HostCall
 from api.streaming import TAR, frames, lines, octets
 from model.api import CreateVolume, FoundImage, ImageInfo, ImageRemoved, ProcessTable, RemoteImage, VolumeInfo
+from model.blobs import CopyImage
 from model.containerfiles import CommitRequest, PathStat
 from model.disk import HostDisk
 from model.doctor import HostCheck
@@ -120,6 +121,10 @@ async def get_image(call: HostCall) -> ImageInfo:
 async def pull(call: HostCall) -> web.StreamResponse:
     query = call.query_as(q.Pull)
     return await lines(call.request, call.port.pull_image(query.ref, query.platform, call.login()))
+
+
+async def copy(call: HostCall) -> web.StreamResponse:
+    return await lines(call.request, call.port.copy_image(call.body_as(CopyImage)))
 
 
 async def push(call: HostCall) -> web.StreamResponse:

@@ -129,6 +129,14 @@ class Pull(Struct):
     host: str = ""
 
 
+class Copy(Struct):
+    ref: str
+    to: tuple[str, ...] = ()
+    """Ids or names; none: every ready host."""
+    host: str = ""
+    """That it is copied from; empty: any that has it."""
+
+
 class Push(Struct):
     ref: str
     host: str = ""

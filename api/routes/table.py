@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from api.routes import (
     agents,
+    copying,
     fleet,
     host,
     images,
@@ -21,6 +22,7 @@ from api.routes import query as q
 from api.routes.route import ControllerRoute, HostRoute
 from model import api as m
 from model import containerfiles as files
+from model.blobs import BlobPeers, BlobWord, CopyImage
 from model.disk import HostDisk
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
@@ -136,6 +138,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/images", images.list_, "Images, per host", "watch", query=q.ListImages,
        reply=list[m.ImageInfo]),
     _C("POST", "/v1/images/pull", images.pull, "Pull an image", "stream", query=q.Pull, reply=Progress),
+    _C("POST", "/v1/images/copy", copying.copy, "Copy an image from hosts that have it to others", "stream",
+       query=q.Copy, reply=Progress),
     _C("POST", "/v1/images/push", images.push, "Push an image", "stream", query=q.Push, reply=Progress),
     _C("POST", "/v1/images/save", images.save, "Images as an archive", "stream", query=q.Save),
     _C("POST", "/v1/registries/check", images.check_login, "Whether a registry takes a login", "watch",
@@ -187,6 +191,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/agents/session", agents.session, "An agent's session (WebSocket)", "stream", "host"),
     _C("GET", "/v1/agents/logins/{ref}", agents.login, "Who an agent is when it pulls for an instance",
        role="host", reply=m.PullLogin),
+    _C("POST", "/v1/agents/blobs", agents.blob, "Which hosts give a layer", "watch", "host", body=BlobWord,
+       reply=BlobPeers),
     _C("GET", "/v1/agents/pipe", agents.pipe, "An agent offers a connection (upgrade)", "stream", "host"),
 )  # fmt: skip
 
@@ -212,6 +218,8 @@ HOST: tuple[HostRoute, ...] = (
     _H("GET", "/v1/stats", host.stats, "Resource figures", "stream", query=q.Stats, reply=list[m.StatsSample]),
     _H("GET", "/v1/images", host.list_images, "Images", query=q.ListImages, reply=list[m.ImageInfo]),
     _H("POST", "/v1/images/pull", host.pull, "Pull an image", "stream", query=q.Pull, reply=Progress),
+    _H("POST", "/v1/images/copy", host.copy, "Get an image from other hosts", "stream", body=CopyImage,
+       reply=Progress),
     _H("POST", "/v1/images/push", host.push, "Push an image", "stream", query=q.Push, reply=Progress),
     _H("POST", "/v1/images/save", host.save, "Images as an archive", "stream", query=q.Save),
     _H("POST", "/v1/registries/check", host.check_login, "Whether a registry takes a login", "watch",

@@ -19,6 +19,7 @@ from cli.context import out
 from cli.daemonwords import advertised, agent_words, controller_words
 from cli.parse.container import pairs
 from model.errors import AlreadyExists, Forbidden, InvalidInput
+from model.quantity import parse_rate
 from model.whereabouts import joined, parted
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from controller.config import ControllerConfig
 
 ROOT, RUN, PORT = "/var/lib/flota", "/run/flota", 7420
+PEER_PORT = 7421
 LEVELS = ("debug", "info", "warning", "error")
 DAEMONS = ("agent", "controller")
 F = Callable[..., Any]
@@ -74,11 +76,16 @@ AGENT = (
     click.option(
         "--storage-driver", default="", help="overlay2, btrfs or vfs; the best that works here without"
     ),
+    click.option(
+        "--peer-port", default="", metavar="PORT",
+        help=f"TCP port where other hosts get layers; {PEER_PORT} without, 0: they get none",
+    ),
+    click.option("--peer-rate", default="", metavar="RATE", help="How fast they get them, as 500mbit"),
     click.option("--insecure-registry", multiple=True, help="Registry host to speak plain HTTP to"),
     click.option(
         "--registry-mirror", multiple=True, help="[REGISTRY=]URL to pull from first; docker.io's without"
     ),
-)
+)  # fmt: skip
 LOG = (
     click.option(
         "--log-level", default="", type=click.Choice(("", *LEVELS)), metavar="LEVEL",
@@ -214,6 +221,12 @@ def agent(root: str, run_: str, detach: bool, **flags: Any) -> None:
     )
 
 
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise InvalidInput(f"--peer-port {text[:20]}: that is no port", hint="Write 0 for none")
+    return int(text)
+
+
 def _agent_config(root: str, run: str, flags: dict[str, Any]) -> AgentConfig:
     from agent.config import AgentConfig
 
@@ -230,6 +243,8 @@ def _agent_config(root: str, run: str, flags: dict[str, Any]) -> AgentConfig:
         labels=pairs(flags["label"]),
         insecure_registries=tuple(flags["insecure_registry"]),
         registry_mirrors=tuple(flags["registry_mirror"]),
+        peer_port=_port(flags["peer_port"]) if flags["peer_port"] else PEER_PORT,
+        peer_rate=parse_rate(flags["peer_rate"] or "0") // 8,
         network_drivers=tuple(flags["network_driver"]),
         processes_unit=os.environ.get("FLOTA_PROCESSES_UNIT", ""),
         log_level=flags["log_level"],

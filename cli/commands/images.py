@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import click
 
 from cli import render
+from cli.commands.copying import copy
 from cli.commands.imagespace import gc, prune
 from cli.commands.registries import history, push, save, untagged
 from cli.context import (
@@ -197,6 +198,7 @@ for _name, _command in (
     ("history", history),
     ("prune", prune),
     ("gc", gc),
+    ("copy", copy),
 ):
     image.add_command(_command, _name)
 

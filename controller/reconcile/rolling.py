@@ -3,7 +3,7 @@
 Invariants: a seat that serves is given up only while fewer than `parallelism` others are on their way, by
 start-first only once its successor serves, and not at all while the rollout is paused. What serves is ready
 (`InstanceStatus.ready`), so with a health check the next seat waits until the last one is well, and the pause
-between them begins then.
+between them begins then. By stop-first nothing that serves goes while its host still gets the new image.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def roll(
         if (at := due_at(service, occupants, now.now)) > now.now:
             due.append(at)
             continue
+        if serving and update.order == "stop-first" and now.prepulled(service, occupants.outdated)[0]:
+            continue  # its end wakes us
         budget -= serving
         reason = f"the service changed (generation {service.generation})"
         if update.order == "stop-first" or not serving:

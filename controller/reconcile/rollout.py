@@ -53,7 +53,7 @@ def judged(
 
 
 def _failed(service: Service, occupants: Occupants, rollout: Rollout, now: Situation) -> str:
-    """Why a new instance of this seat failed; empty if none did."""
+    """Why a new instance of this seat failed, or would; empty if none did."""
     for instance in _fresh(service, (*occupants.history, *occupants.current), rollout):
         if instance.desired is Desired.STOPPED:
             return instance.reason
@@ -62,7 +62,7 @@ def _failed(service: Service, occupants: Occupants, rollout: Rollout, now: Situa
             return f"it did not stay up: {status.message}".removesuffix(": ")
         if why := failure(instance, status):
             return why
-    return ""
+    return now.prepulled(service, occupants.outdated)[1]
 
 
 def _fresh(service: Service, instances: Iterable[Instance], rollout: Rollout) -> Iterable[Instance]:

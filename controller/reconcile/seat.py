@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aio.backoff import delay
 from controller.condition import status_of
 from controller.ingress import container_of
+from controller.reconcile.prepull import Prepull, prepull_of
 from model.ids import HostId, InstanceId
 from model.records import Desired, Host, Instance, Rollout, Service
 from model.spec import Availability, Struct
@@ -69,6 +70,21 @@ class Situation(Struct):
     hosts: Mapping[HostId, Host]
     statuses: Mapping[InstanceId, InstanceStatus]
     now: float
+    prepulls: Mapping[Prepull, str | None] = {}
+
+    def prepulled(self, service: Service, instances: Iterable[Instance]) -> tuple[bool, str]:
+        """Whether the new image still comes to a host of these, and why it can't be had on one; empty:
+        nothing is known against it."""
+        found = [
+            (i, self.prepulls[pull])
+            for i in instances
+            if (pull := prepull_of(service, i.host)) is not None and pull in self.prepulls
+        ]
+        failed = next(((i, why) for i, why in found if why), None)
+        if failed is not None:
+            host = self.hosts.get(failed[0].host) if failed[0].host is not None else None
+            return False, f"host {host.spec.name if host else '?'} can't get the image: {failed[1]}"
+        return any(why is None for _, why in found), ""
 
     def status(self, instance: Instance) -> InstanceStatus:
         host = self.hosts.get(instance.host) if instance.host is not None else None

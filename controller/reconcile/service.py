@@ -45,7 +45,7 @@ def plan_service(cluster: Cluster, ident: ServiceId, world: World, now: float, i
         return Plan(items=(delete(service, "its last instance is gone"),), events=(event,))
     fleet = fleet_of(cluster, world.reports, world.settling)
     count_service(fleet, ident, instances)
-    situation = Situation(hosts=cluster.hosts, statuses=world.statuses, now=now)
+    situation = Situation(hosts=cluster.hosts, statuses=world.statuses, now=now, prepulls=world.prepulls)
     if isinstance(service.spec.mode, Replicated):
         outcome = replicated.reconcile(service, instances, situation)
     else:

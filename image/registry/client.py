@@ -128,10 +128,12 @@ class RegistryClient:
         reference = access.reference
         data, digest, said = await self._document(access, reference.digest or reference.tag, reference.digest)
         named, media_type = digest, said
+        indexes: tuple[bytes, ...] = ()
         for _ in range(MAX_NESTING):
             parsed = parse_document(data, media_type)
             if isinstance(parsed, Manifest):
-                return await self._remote(access, parsed, named, data)
+                return replace(await self._remote(access, parsed, named, data), indexes=indexes)
+            indexes = (*indexes, data)
             entry = choose(parsed, platform)
             data, digest, said = await self._document(access, entry.digest, entry.digest)
             media_type = entry.media_type or said

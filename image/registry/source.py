@@ -31,6 +31,8 @@ class Remote(Struct):
     """`repository@digest` of the manifest (or index) that the reference named."""
     manifest: bytes = b""
     """The platform's own, as it came."""
+    indexes: tuple[bytes, ...] = ()
+    """Those that led from the reference to it, in order, as they came."""
     login: Login = NOBODY
     access: object = None
     """The source's own: how it reached the image."""

@@ -215,6 +215,24 @@ async def test_images_are_pulled_on_all_hosts_or_on_one_with_progress(api: Api) 
     assert lines[-1]["host"] == "n2" and lines[-1]["error_code"] == "not_found"
 
 
+async def test_an_image_is_copied_to_hosts_that_lack_it_with_a_ticket_for_each(api: Api) -> None:
+    hosts = list(api.fleet.hosts.values())
+    await api.session.post("http://flota/v1/images/pull?ref=alpine:3&host=n1")
+    async with api.session.post("http://flota/v1/images/copy?ref=alpine:3&to=n1&to=n3") as reply:
+        lines = [json.loads(line) async for line in reply.content]
+    assert {line["host"] for line in lines if line.get("image")} == {"n1", "n3"}
+    assert [len(host.copies) for host in hosts] == [0, 0, 1]
+    [copy] = hosts[2].copies
+    assert [peer.host for peer in copy.answer.peers] == [hosts[0].id]
+    assert copy.answer.ticket.split() == [hosts[2].id[:4], copy.digest[:11]]
+
+
+async def test_a_copy_of_what_nobody_has_changes_nothing(api: Api) -> None:
+    async with api.session.post("http://flota/v1/images/copy?ref=nowhere:1") as reply:
+        assert reply.status == 404 and "nowhere:1" in await reply.text()
+    assert not any(host.copies for host in api.fleet.hosts.values())
+
+
 async def test_upload_is_copied_to_every_host(api: Api) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for number in range(40):

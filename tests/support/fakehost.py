@@ -12,6 +12,7 @@ import msgspec
 from aio.supervisor import Supervisor
 from model import api as m
 from model import containerfiles as files
+from model.blobs import CopyImage
 from model.disk import DiskUse, HostDisk
 from model.doctor import HostCheck, PathCheck
 from model.errors import CommandFailed, InUse, NotFound, Unauthenticated, WrongState
@@ -43,6 +44,7 @@ class FakeHost:
         """What registries have, by reference: digests."""
         self.uploads: list[bytes] = []
         self.logins: list[Login] = []
+        self.copies: list[CopyImage] = []
         """Of pulls, pushes and questions to registries."""
         self.signals: list[tuple[str, str]] = []
         self.execs: list[ExecSpec] = []
@@ -157,6 +159,11 @@ class FakeHost:
             if ref in (name, image.id) or image.id.removeprefix("sha256:").startswith(ref):
                 return image
         raise NotFound(f"no such image: {ref}")
+
+    async def copy_image(self, request: CopyImage) -> AsyncIterator[Progress]:
+        self.copies.append(request)
+        self._add(request.ref)
+        yield Progress(status="done", image=request.ref)
 
     async def pull_image(self, ref: str, platform: str, login: Login) -> AsyncIterator[Progress]:
         self.logins.append(login)

@@ -25,6 +25,7 @@ from controller.backup import archive
 from controller.pki import Authority
 from controller.snapshot import Cluster
 from model import api as m
+from model.blobs import BlobPeer, BlobPeers, BlobWord
 from model.diagnosis import diagnose
 from model.doctor import CheckUp, HostCheck
 from model.errors import AlreadyExists, NotFound, Unauthenticated, Unavailable, WrongState
@@ -74,6 +75,7 @@ class FakeFleet(FakePolicies):
         """Hosts that offer no pipe."""
         self.sessions: list[tuple[HostId, bytes]] = []
         self.offered: dict[HostId, Pipe] = {}
+        self.words: list[tuple[HostId, BlobWord]] = []
         self.pipes: list[Pipe] = []
         """That `open_pipe` gave."""
         self.created: list[m.CreateInstance] = []
@@ -493,6 +495,14 @@ class FakeFleet(FakePolicies):
         while (frame := await channel.receive()) is not None:
             self.sessions.append((host, frame))
             await channel.send(b"re:" + frame)
+
+    def share_blob(self, host: HostId, certificate: str, word: BlobWord) -> BlobPeers:
+        self.words.append((host, word))
+        return BlobPeers(outside=True)
+
+    def peers_for(self, host: HostId, digest: str, sources: Sequence[HostId]) -> BlobPeers:
+        peers = tuple(BlobPeer(host=one, address="192.0.2.1", port=7421, whole=True) for one in sources)
+        return BlobPeers(peers=peers, ticket=f"{host[:4]} {digest[:11]}")
 
     async def accept_pipe(self, host: HostId, certificate: str, pipe: Pipe) -> None:
         self.offered[host] = pipe

@@ -11,6 +11,7 @@ import msgspec
 from controller.commands.services import update
 from controller.placing import World
 from controller.plan import Plan
+from controller.reconcile.prepull import Prepull
 from controller.reconcile.service import plan_service
 from controller.snapshot import Cluster
 from model.api import UpdateService
@@ -59,6 +60,7 @@ class Rig:
         self.now = 1000.0
         self._ids = count(1)
         self.statuses: dict[InstanceId, InstanceStatus] = {}
+        self.prepulls: dict[Prepull, str | None] = {}
         record = Service(id=WEB, spec=service)
         self.cluster = Cluster().apply((record, BRIDGE, *hosts), (), 1)[0]
 
@@ -76,7 +78,7 @@ class Rig:
         )
 
     def plan(self) -> Plan:
-        world = World(statuses=self.statuses)
+        world = World(statuses=self.statuses, prepulls=self.prepulls)
         return plan_service(self.cluster, WEB, world, self.now, lambda: f"{next(self._ids):064x}")
 
     def step(self) -> Plan:

@@ -15,7 +15,8 @@ from api.server import allow
 from model.errors import Forbidden, Unauthenticated
 
 ANYBODY = {("GET", "/v1/ca"), ("POST", "/v1/join")}
-AGENTS = {("GET", "/v1/agents/logins/{ref}"), ("GET", "/v1/agents/session"), ("GET", "/v1/agents/pipe")}
+AGENTS = {("GET", "/v1/agents/logins/{ref}"), ("GET", "/v1/agents/session"), ("GET", "/v1/agents/pipe"),
+          ("POST", "/v1/agents/blobs")}  # fmt: skip
 IDS = [f"{r.method} {r.path}" for r in CONTROLLER]
 HOST_ID = "0" * 63 + "1"
 

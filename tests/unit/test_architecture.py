@@ -45,7 +45,7 @@ SOLE_IMPORTER: dict[str, str] = {
     "yaml": r"cli/parse/yaml12\.py",
     "cryptography": r"(controller/(pki\w*|backup/seal)|agent/(join|keys)\w*|net/wireguard/keys"
     r"|cli/commands/daemons)\.py",
-    "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|logins|main|serve|unix)\w*"
+    "aiohttp": r"(api/.*|image/(registry|peers)/.*|agent/(session|dial|join|logins|main|serve|unix)\w*"
     r"|controller/(main|registry))\.py",
 }
 
@@ -126,6 +126,10 @@ PURE = [
     "image/registry/server/refusal.py",
     "image/registry/server/tables.py",
     "image/registry/endpoints.py",
+    "image/peers/chain.py",
+    "image/peers/choice.py",
+    "image/peers/chunks.py",
+    "image/peers/proof.py",
     "agent/lifecycle.py",
     "agent/steps.py",
     "agent/assign.py",
@@ -149,6 +153,7 @@ PURE = [
     "controller/short.py",
     "controller/recall.py",
     "controller/recovery.py",
+    "controller/swarms.py",
     "controller/liveness.py",
     "controller/logins.py",
     "controller/addressing.py",

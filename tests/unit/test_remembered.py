@@ -81,6 +81,7 @@ def test_daemon_in_the_background_is_told_all_whatever_is_remembered() -> None:
         "name": "", "address": "", "behind_nat": False, "label": (), "cgroup_parent": "", "cgroup_driver": "",
         "insecure_registry": (), "registry_mirror": (), "network_driver": (), "log_level": "",
         "storage_driver": "",
+        "peer_port": "", "peer_rate": "",
     }  # fmt: skip
     full = {**none, "name": "n1", "behind_nat": True, "label": ("a=b", "c=d"), "network_driver": ("x",)}
     for flags in (none, full):

@@ -1,0 +1,42 @@
+"""Images that hosts get before a roll gives up what serves there. Pure.
+
+What becomes of one: None, it goes on; empty, the image is there, or that can't be found out; else why it
+can't be had. Invariant: a pull is known by the rollout that it is for, so that an update that is asked for
+again tries again; what nobody pulls is not waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from model.ids import HostId, ServiceId
+from model.records import Desired, Instance, Service
+from model.spec import Struct
+
+ROLLS = ("updating", "rollback_started")
+
+
+class Prepull(Struct):
+    service: ServiceId
+    rollout: float
+    """When it began."""
+    image: str
+    host: HostId
+
+
+def prepull_of(service: Service, host: HostId | None) -> Prepull | None:
+    """Of a service that changes; only an image that is named by its digest stays the same until it is
+    needed."""
+    rollout, image = service.rollout, service.spec.container.image
+    if host is None or rollout is None or rollout.state not in ROLLS:
+        return None
+    if service.removed or "@" not in image:
+        return None
+    return Prepull(service=service.id, rollout=rollout.started_at, image=image, host=host)
+
+
+def wanted(service: Service, instances: Iterable[Instance]) -> set[Prepull]:
+    """On every host where something runs that is to be replaced."""
+    image = service.spec.container.image
+    old = (i.host for i in instances if i.desired is Desired.RUNNING and i.spec.image != image)
+    return {found for host in old if (found := prepull_of(service, host)) is not None}

@@ -1,0 +1,181 @@
+"""Asking another host of the fleet for blobs and images, over mutual TLS.
+
+Invariant: what comes is no longer than was asked for, and comes from the very host that was asked: its
+certificate names it. Whether it is right only its digest tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+
+from image.manifest import MAX_DOCUMENT
+from image.peers import chunks
+from model.blobs import BlobPeer
+from model.codec import decode_json
+from model.errors import Damaged, ErrorBody, FlotaError, Unavailable
+from model.ids import HostId
+from model.spec import Struct
+from model.whereabouts import joined
+
+TICKET, PROOF = "Flota-Ticket", "Flota-Proof"
+CONNECT_WITHIN = 2.0
+PIECE_WITHIN = 5.0
+"""Seconds for a piece: a peer that is slower holds the blob up more than it helps."""
+HAVE_WITHIN = 10.0
+MAX_ERROR = 1 << 16
+Names = Callable[[dict[str, Any]], str]
+"""Of a verified certificate (`ssl.SSLSocket.getpeercert()`): the id of the host that it names. Raises
+Forbidden."""
+
+
+class Busy(Unavailable):
+    """Ask again soon."""
+
+
+class Have(Struct):
+    """A set of pieces, in hex (`chunks`)."""
+
+    have: str
+
+
+class ImageDocuments(Struct):
+    """Of an image: the documents that lead from the digest that was asked for to its platform's manifest,
+    that one last, and its configuration."""
+
+    documents: tuple[bytes, ...]
+    config: bytes
+    names: tuple[str, ...] = ()
+
+
+class Papers(Struct):
+    """What a host shows when it asks: empty where it has none."""
+
+    ticket: str = ""
+    proof: str = ""
+
+    def headers(self) -> dict[str, str]:
+        shown = {TICKET: self.ticket, PROOF: self.proof}
+        return {name: value for name, value in shown.items() if value}
+
+
+class PeerClient:
+    """`context` is who we are, and whom we trust; it becomes this object's own. `names` reads a peer's
+    certificate."""
+
+    def __init__(self, context: ssl.SSLContext, names: Names) -> None:
+        self._context = context
+        context.sslobject_class = _checking(names)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def have(self, peer: BlobPeer, digest: str, size: int, known: int, papers: Papers) -> int:
+        """The pieces that it has; waits a while for more than `known` of them. Raises Unavailable, and what
+        the peer answers."""
+        query = f"/v1/blobs/{digest}/have?known={known}"
+        async with self._get(peer, query, papers, HAVE_WITHIN) as reply:
+            data = await _bounded(reply, MAX_ERROR)
+        return chunks.decode(decode_json(data, Have, "a peer's answer").have, size)
+
+    async def piece(self, peer: BlobPeer, digest: str, size: int, number: int, papers: Papers) -> bytes:
+        """Raises as `have`, and Damaged for one of another length."""
+        offset, length = chunks.span(number, size)
+        wanted = {"Range": f"bytes={offset}-{offset + length - 1}"}
+        async with self._get(peer, f"/v1/blobs/{digest}", papers, PIECE_WITHIN, wanted) as reply:
+            if reply.status != 206:
+                raise Damaged(f"it answers {reply.status} to a request for a part")
+            data = await _bounded(reply, length)
+        if len(data) != length:
+            raise Damaged(f"it gives {len(data)} of {length} bytes")
+        return data
+
+    async def documents(self, peer: BlobPeer, digest: str, papers: Papers) -> ImageDocuments:
+        """Raises as `have`. Unverified."""
+        async with self._get(peer, f"/v1/images/{digest}", papers, HAVE_WITHIN) as reply:
+            data = await _bounded(reply, 6 * MAX_DOCUMENT)
+        return decode_json(data, ImageDocuments, "a peer's answer")
+
+    @contextlib.asynccontextmanager
+    async def _get(
+        self, peer: BlobPeer, path: str, papers: Papers, within: float, more: dict[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        session = self._opened()
+        url = f"https://{joined(peer.address, peer.port)}{path}"
+        headers = {**papers.headers(), **(more or {})}
+        try:
+            async with (
+                asyncio.timeout(within),
+                session.get(
+                    url,
+                    headers=headers,
+                    ssl=self._context,
+                    server_hostname=_wanted(peer.host),
+                    allow_redirects=False,
+                ) as reply,
+            ):
+                if reply.status >= 400:
+                    raise _error(await _bounded(reply, MAX_ERROR), reply.status)
+                yield reply
+        except TimeoutError as error:
+            raise Unavailable(f"it does not answer within {within:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(str(error) or type(error).__name__) from error
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN)
+            connector = aiohttp.TCPConnector(limit=64, limit_per_host=8)
+            self._session = aiohttp.ClientSession(
+                timeout=timeout,
+                connector=connector,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+
+def _wanted(host: HostId) -> str:
+    """A host's id where TLS has a server's name, whose parts have 63 characters at most."""
+    return f"{host[:32]}.{host[32:]}"
+
+
+def _checking(names: Names) -> type[ssl.SSLObject]:
+    """Connections that stand only once the other side's certificate names the host that was called."""
+
+    class Checking(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            found = names(self.getpeercert() or {})
+            if _wanted(HostId(found)) != self.server_hostname:
+                raise ssl.SSLCertVerificationError("another host answers there")
+
+    return Checking
+
+
+async def _bounded(reply: aiohttp.ClientResponse, most: int) -> bytes:
+    """Raises Damaged for more."""
+    data = bytearray()
+    async for part in reply.content.iter_any():
+        data += part
+        if len(data) > most:
+            raise Damaged(f"it answers with more than {most} bytes")
+    return bytes(data)
+
+
+def _error(data: bytes, status: int) -> FlotaError:
+    """In the peer's words, but never of a kind that means something here."""
+    if status == 429:
+        return Busy("it has too many callers")
+    try:
+        words = decode_json(data, ErrorBody, "a peer's answer").to_error().message
+    except FlotaError:
+        words = ""
+    return Unavailable(f"it answers {status}{': ' if words else ''}{words[:200]}")
