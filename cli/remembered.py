@@ -11,11 +11,13 @@ import contextlib
 import ipaddress
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+import click
+
 from aio.durable import write_file
-from model.errors import InvalidInput
+from model.errors import InvalidInput, Problem
 
 
 def in_force(before: Mapping[str, Any], flags: Mapping[str, Any], said: Collection[str]) -> dict[str, Any]:
@@ -23,6 +25,43 @@ def in_force(before: Mapping[str, Any], flags: Mapping[str, Any], said: Collecti
     had never been said. Pure."""
     kept = {key: value for key, value in before.items() if key not in said}
     return {**{key: _filled(value) for key, value in flags.items()}, **kept}
+
+
+def check(found: Mapping[str, Any], params: Iterable[click.Parameter], path: str) -> None:
+    """Raises InvalidInput, with the keys, for what the options of a command could not have said: another
+    type, a number out of range. Keys of other commands and releases are none of its business. Pure."""
+    problems = []
+    for param in params:
+        name = param.name or ""
+        if name in found and (fault := _fault(found[name], param)):
+            problems.append(Problem(path=name, message=fault))
+    if problems:
+        words = "; ".join(map(str, problems))
+        hint = "Mend it, or remove it and say all again"
+        raise InvalidInput(f"{path}: {words}", hint=hint, problems=tuple(problems))
+
+
+def _fault(value: Any, param: click.Parameter) -> str:
+    if param.multiple:
+        good = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        return "" if good else f"{json.dumps(value)[:80]} is no list of texts"
+    kind, name = _kind(param.type)
+    # JSON's true is no number, though Python's is
+    if isinstance(value, bool) is not (kind is bool) or not isinstance(value, kind):
+        return f"{json.dumps(value)[:80]} is no {name}"
+    try:
+        param.type.convert(value, param, None)
+    except click.BadParameter as error:
+        return error.message
+    return ""
+
+
+def _kind(type_: Any) -> tuple[type | tuple[type, ...], str]:
+    if isinstance(type_, click.types.BoolParamType):
+        return bool, "true or false"
+    if isinstance(type_, click.types.FloatParamType):
+        return (int, float), "number"
+    return (int, "whole number") if isinstance(type_, click.types.IntParamType) else (str, "text")
 
 
 def _filled(value: Any) -> Any:
@@ -47,9 +86,9 @@ def _is_address(text: Any) -> bool:
     return True
 
 
-def read(root: str) -> dict[str, Any]:
-    """Raises InvalidInput for a file that a person has spoilt, say: a daemon that has no other words would
-    take it for none, and lose its labels, registries, port."""
+def read(root: str, params: Iterable[click.Parameter] = ()) -> dict[str, Any]:
+    """`params`: the options that it is for. Raises InvalidInput for a file that a person has spoilt, say: a
+    daemon that has no other words would take it for none, and lose its labels, registries, port."""
     try:
         with open(_path(root)) as file:
             found = json.load(file)
@@ -60,7 +99,9 @@ def read(root: str) -> dict[str, Any]:
         raise InvalidInput(f"{_path(root)}: {why}", hint="Mend it, or remove it and say all again") from error
     if not isinstance(found, dict):
         raise InvalidInput(f"{_path(root)}: that is no object of JSON", hint="Mend it, or remove it")
-    return understood(found)
+    settings = understood(found)
+    check(settings, params, _path(root))
+    return settings
 
 
 def load(root: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from aio.service import Hooks, set_level, start_log, until_signalled
 from aio.supervisor import in_thread
 from api.listen import serve_tls, serve_unix, server_context
 from api.server import controller_app, runner
-from controller import registry
+from controller import noregistry, registry
 from controller.config import ControllerConfig, check_config, registry_place
 from controller.controller import Controller
 from controller.core import Options
@@ -32,6 +32,7 @@ from controller.store.memory import MemoryStore
 from controller.store.sqlite import SqliteStore
 from controller.trial import Trial
 from model.codec import encode_json
+from model.errors import Damaged, Unavailable, Unsupported
 from model.spec import Struct
 from model.whereabouts import joined
 from net import backend
@@ -134,7 +135,7 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
             if config.port:
                 await serve_tls(app, config.listen, config.port, context)
             if config.registry:
-                await stack.enter_async_context(_registry(config, controller, context))
+                await _serve_registry(config, controller, context, stack)
         folder = Path(config.socket).parent
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         await serve_unix(app, config.socket, group=config.socket_group)
@@ -145,6 +146,21 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
     finally:
         await stack.aclose()
         await app.cleanup()
+
+
+async def _serve_registry(
+    config: ControllerConfig,
+    controller: Controller,
+    context: ssl.SSLContext,
+    stack: contextlib.AsyncExitStack,
+) -> None:
+    """Or in its place why there is none: images that can't be had are no reason to run no fleet."""
+    try:
+        await stack.enter_async_context(_registry(config, controller, context))
+    except (Damaged, Unsupported, Unavailable) as error:
+        log.error("the controller starts without its registry: %s", error)
+        listen, port = registry_place(config.registry)
+        await stack.enter_async_context(noregistry.serving(error, listen=listen, port=port, context=context))
 
 
 def _registry(

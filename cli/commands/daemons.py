@@ -297,7 +297,8 @@ def _as_daemon(run: str, name: str, serve: Callable[[], None]) -> None:
 
 
 def _in_force(root: str, flags: dict[str, Any]) -> dict[str, Any]:
-    return remembered.in_force(remembered.read(root), flags, said(click.get_current_context()))
+    context = click.get_current_context()
+    return remembered.in_force(remembered.read(root, context.command.params), flags, said(context))
 
 
 def _reread(root: str) -> Callable[[], dict[str, Any]]:
@@ -305,7 +306,8 @@ def _reread(root: str) -> Callable[[], dict[str, Any]]:
     context = click.get_current_context()
     places = ("root", "run_", "detach")
     words, flags = said(context), {k: v for k, v in context.params.items() if k not in places}
-    return lambda: remembered.in_force(remembered.read(root), flags, words)
+    params = context.command.params
+    return lambda: remembered.in_force(remembered.read(root, params), flags, words)
 
 
 def said(context: click.Context) -> set[str]:

@@ -210,3 +210,23 @@ async def test_remote_admin_with_the_credentials_file_may_ask(tmp_path: Path) ->
 def test_wrong_configuration_is_refused(wrong: ControllerConfig) -> None:
     with pytest.raises(InvalidInput):
         check_config(wrong)
+
+
+@pytest.mark.parametrize("content", [b"SQLite format 3\0" + bytes(4080), b"no database at all"])
+async def test_damaged_registry_is_told_on_its_port_and_the_controller_starts_without(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = msgspec.structs.replace(config(tmp_path, free_port()), registry=f"127.0.0.1:{free_port()}")
+    async with running(settings):
+        pass
+    index = next((tmp_path / "state" / "registry").glob("*.db"))
+    index.write_bytes(content)
+    async with running(settings):
+        await ask(settings, "POST", "/v1/networks", {"name": "blue"})
+        authority = ssl.create_default_context(cafile=str(tmp_path / "state" / "pki" / "ca.pem"))
+        url = f"https://{settings.registry}/v2/a/manifests/1"
+        async with aiohttp.ClientSession() as session, session.get(url, ssl=authority) as reply:
+            said = await reply.json()
+    assert reply.status == 503 and "this registry is not served" in said["errors"][0]["message"]
+    assert str(index) in said["errors"][0]["message"] and index.read_bytes() == content
+    assert "the controller starts without its registry" in caplog.text

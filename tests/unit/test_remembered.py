@@ -124,3 +124,36 @@ def test_own_address_is_known_as_other_hosts_write_it(said: str, known: str) -> 
 def test_own_address_that_is_none_is_refused_by_name(said: str) -> None:
     with pytest.raises(InvalidInput, match=f"--address {said}"):
         daemons.agent.make_context("agent", ["--address", said])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"port": "7420"}', 'port: "7420" is no whole number'),
+        ('{"port": true}', "port: true is no whole number"),
+        ('{"port": 99999}', "port: 99999 is not in the range"),
+        ('{"label": "disk=ssd"}', 'label: "disk=ssd" is no list of texts'),
+        ('{"label": [1]}', "label: [1] is no list of texts"),
+        ('{"behind_nat": "no"}', 'behind_nat: "no" is no true or false'),
+        ('{"lost_after": [3]}', "lost_after: [3] is no number"),
+        ('{"name": 7, "log_level": "loud"}', "name: 7 is no text; log_level: 'loud' is not one of"),
+        ('{"address": {}}', "address: {} is no text"),
+    ],
+)
+def test_setting_that_no_option_could_have_said_is_told_with_file_and_key(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(text)
+    with pytest.raises(InvalidInput) as refused:
+        read(str(tmp_path), daemons.up.params)
+    assert refused.value.message.startswith(f"{path}: ") and words in refused.value.message
+    assert path.read_text() == text
+
+
+def test_settings_that_daemons_wrote_are_read_by_every_command_and_unknown_keys_are_left(
+    tmp_path: Path,
+) -> None:
+    store(str(tmp_path), {**BEFORE, "lost_after": 20, "of_a_newer_release": 1})
+    for command in (daemons.up, daemons.agent, daemons.controller, daemons.join):
+        assert read(str(tmp_path), command.params)["lost_after"] == 20
