@@ -11,12 +11,14 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from model.errors import CommandFailed, DeadlineExceeded
 
 OUTPUT_CAP = 1 << 20
+Heard = Callable[[int, bytes], None]
+"""1: of standard output, 2: of standard error; bytes as they come, cut anywhere."""
 DYING = 2.0
 """Seconds for which a killed program is waited for."""
 
@@ -45,9 +47,11 @@ async def run(
     stdin: bytes | AsyncIterator[bytes] | None = None,
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
+    heard: Heard | None = None,
 ) -> Completed:
     """Run to its end. What comes by an iterator is written piece by piece, while the program listens. Raises
-    DeadlineExceeded after `deadline` s, CommandFailed if it can't start."""
+    DeadlineExceeded after `deadline` s, CommandFailed if it can't start. What it says is kept, or `heard` is
+    told of it as it comes."""
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
@@ -64,7 +68,7 @@ async def run(
         ) from error
     try:
         async with asyncio.timeout(deadline):
-            stdout, stderr = await _communicate(process, stdin)
+            stdout, stderr = await _communicate(process, stdin, heard)
             code = await process.wait()
     except TimeoutError as error:
         raise DeadlineExceeded(f"{os.path.basename(argv[0])} did not end within {deadline:g} s") from error
@@ -84,13 +88,15 @@ async def dead(process: asyncio.subprocess.Process) -> None:
 
 
 async def _communicate(
-    process: asyncio.subprocess.Process, stdin: bytes | AsyncIterator[bytes] | None
+    process: asyncio.subprocess.Process,
+    stdin: bytes | AsyncIterator[bytes] | None,
+    heard: Heard | None,
 ) -> tuple[bytes, bytes]:
     async with asyncio.TaskGroup() as group:
         feed = group.create_task(_feed(process, stdin)) if stdin is not None else None
         assert process.stdout is not None and process.stderr is not None
-        out = group.create_task(_drain(process.stdout))
-        err = group.create_task(_drain(process.stderr))
+        out = group.create_task(_drain(process.stdout, 1, heard))
+        err = group.create_task(_drain(process.stderr, 2, heard))
         await asyncio.wait((out, err))
         if feed is not None:
             feed.cancel()
@@ -110,9 +116,11 @@ async def _feed(process: asyncio.subprocess.Process, data: bytes | AsyncIterator
     process.stdin.close()
 
 
-async def _drain(stream: asyncio.StreamReader) -> bytes:
+async def _drain(stream: asyncio.StreamReader, number: int, heard: Heard | None) -> bytes:
     kept = bytearray()
     while chunk := await stream.read(65536):
-        if len(kept) < OUTPUT_CAP:
+        if heard is not None:
+            heard(number, chunk)
+        elif len(kept) < OUTPUT_CAP:
             kept += chunk[: OUTPUT_CAP - len(kept)]
     return bytes(kept)

@@ -169,10 +169,9 @@ def _why(target: Target, said: str) -> FlotaError:
         hint = "Install it: `python3 -m ensurepip`, or your distribution's python3-pip"
         return Unsupported(f"a bundle is made by pip, which {sys.executable} lacks", hint=hint)
     if "DO NOT MATCH THE HASHES" in said:
-        names = ", ".join(re.findall(r"^ +(\S+==\S+|\S+) from ", said, re.MULTILINE)[:3]) or "a dependency"
-        return Damaged(
-            f"{names} of the index is not the file that flota was made with", hint="Use another index"
-        )
+        names = ", ".join(re.findall(r"^ +(\S+) from ", said, re.MULTILINE)[:3]) or "a dependency"
+        hint = "Somebody may have changed it: see what index pip is set up for"
+        return Damaged(f"{names}: the index has another file than flota was tested with", hint=hint)
     if "No space left" in said:
         return Exhausted("no room for the dependencies", hint="Make room, or set XDG_CACHE_HOME")
     if "No matching distribution" in words and "connection" not in said.lower():

@@ -6,15 +6,17 @@ Invariant: a host that can't be reached is an answer of its own, and keeps nobod
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from aio.together import together
 from deploy.findings import Finding, fatal, findings
 from deploy.hostfacts import Facts
+from deploy.inventory import Target
 from deploy.provision import look
 from deploy.roster import KnownHost
 from deploy.skew import Seen, compare
 from deploy.software import needed
+from deploy.transport import Streaming
 from deploy.upgrade import AT_ONCE, Connect, Watch
 from model.errors import FlotaError
 from model.spec import Struct
@@ -23,44 +25,81 @@ UNREACHED = 255
 """Exit code, as ssh(1) has it."""
 
 
+MOST_LINE = 1 << 16
+"""Bytes after which a line that does not end is told as one."""
+
+
 class Ran(Struct):
     """A program's end on one host."""
 
     name: str
     code: int
-    out: str = ""
-    err: str = ""
-    error: str = ""
-    """It did not run, or nobody knows how it ended."""
+
+
+class Line(Struct):
+    """That a program has said, or why it did not run."""
+
+    name: str
+    """Of the host."""
+    text: str
+    stream: int = 1
+    """2: to standard error."""
+
+
+class Lines:
+    """Bytes as they come → whole lines; what is left at the end is one, too."""
+
+    def __init__(self, name: str, told: Callable[[Line], None]) -> None:
+        self._name = name
+        self._told = told
+        self._rest = {1: b"", 2: b""}
+
+    def heard(self, stream: int, data: bytes) -> None:
+        *lines, rest = (self._rest[stream] + data).split(b"\n")
+        if len(rest) > MOST_LINE:
+            lines, rest = [*lines, rest], b""
+        self._rest[stream] = rest
+        for line in lines:
+            self._tell(stream, line)
+
+    def end(self) -> None:
+        for stream, rest in self._rest.items():
+            if rest:
+                self._tell(stream, rest)
+        self._rest = {1: b"", 2: b""}
+
+    def _tell(self, stream: int, line: bytes) -> None:
+        text = line.removesuffix(b"\r").decode(errors="replace")
+        self._told(Line(name=self._name, text=text, stream=stream))
 
 
 async def run_everywhere(
-    connect: Connect,
+    connect: Callable[[Target], Awaitable[Streaming]],
     hosts: Sequence[KnownHost],
     words: Sequence[str],
     *,
     root: bool,
     timeout: float,
     parallel: int,
-    told: Callable[[Ran], None],
+    told: Callable[[Line], None],
 ) -> tuple[Ran, ...]:
-    """In order of the hosts; `told` of each as it ends."""
+    """In order of the hosts; `told` of each line as it comes."""
     turn = asyncio.Semaphore(parallel)
 
     async def one(known: KnownHost) -> Ran:
+        lines = Lines(known.name, told)
         async with turn:
             try:
                 to = await connect(known.target)
                 try:
-                    done = await to.run(words, timeout=timeout, root=root)
+                    code = await to.stream(words, timeout=timeout, root=root, heard=lines.heard)
                 finally:
+                    lines.end()
                     await to.close()
-                err = done.err.decode(errors="replace")
-                ran = Ran(name=known.name, code=done.code, out=done.text, err=err)
             except FlotaError as error:
-                ran = Ran(name=known.name, code=UNREACHED, error=str(error))
-            told(ran)
-            return ran
+                told(Line(name=known.name, text=str(error), stream=2))
+                return Ran(name=known.name, code=UNREACHED)
+            return Ran(name=known.name, code=code)
 
     return await together(one(known) for known in hosts)
 

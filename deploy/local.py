@@ -8,13 +8,15 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from aio.subprocess import run
+from aio.subprocess import Heard, run
 from aio.supervisor import Supervisor
 from deploy import transport as t
 from deploy.inventory import LOCAL
 from model.errors import CommandFailed, DeadlineExceeded
 
 PUT_DEADLINE = 300.0
+CAN_NOT_RUN = 127
+"""As a shell has it."""
 
 
 class LocalTransport:
@@ -30,13 +32,23 @@ class LocalTransport:
     async def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, root: bool = True
     ) -> t.Finished:
-        words = await self._words(argv, root)
+        return await self._run(await self._words(argv, root), stdin, timeout, None)
+
+    async def stream(self, argv: Sequence[str], *, timeout: float, root: bool = True, heard: Heard) -> int:
+        done = await self._run(await self._words(argv, root), None, timeout, heard)
+        if done.code == CAN_NOT_RUN and done.err:
+            heard(2, done.err + b"\n")
+        return done.code
+
+    async def _run(
+        self, words: list[str], stdin: bytes | None, timeout: float, heard: Heard | None
+    ) -> t.Finished:
         try:
-            done = await run(words, deadline=timeout, stdin=stdin, env=_environment())
+            done = await run(words, deadline=timeout, stdin=stdin, env=_environment(), heard=heard)
         except DeadlineExceeded as error:
             raise DeadlineExceeded(f"{LOCAL}: {error.message}") from error
         except CommandFailed as error:
-            return t.Finished(code=127, err=error.message.encode())
+            return t.Finished(code=CAN_NOT_RUN, err=error.message.encode())
         return t.Finished(
             code=done.code if done.code >= 0 else 128 - done.code, out=done.stdout, err=done.stderr
         )

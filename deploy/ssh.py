@@ -18,6 +18,7 @@ from typing import Any
 
 import asyncssh
 
+from aio.subprocess import Heard
 from aio.supervisor import Supervisor
 from aio.together import together
 from deploy import transport as t
@@ -203,6 +204,13 @@ class SshTransport:
         line = t.shell_line(argv, sudo=root and await self._needs_sudo())
         return await self._run(line, feed, timeout, os.path.basename(argv[0]))
 
+    async def stream(self, argv: Sequence[str], *, timeout: float, root: bool = True, heard: Heard) -> int:
+        line = t.shell_line(argv, sudo=root and await self._needs_sudo())
+        done = await self._run(line, None, timeout, os.path.basename(argv[0]), heard)
+        if done.err:
+            heard(2, done.err + b"\n")
+        return done.code
+
     async def put(self, source: Path, target: str, mode: int) -> None:
         digest = await asyncio.to_thread(t.file_digest, source)
 
@@ -250,25 +258,32 @@ class SshTransport:
         return self._sudo
 
     async def _run(
-        self, line: str, feed: Callable[[Any], Any] | None, timeout: float, what: str
+        self,
+        line: str,
+        feed: Callable[[Any], Any] | None,
+        timeout: float,
+        what: str,
+        heard: Heard | None = None,
     ) -> t.Finished:
         with self._told():
             try:
                 async with asyncio.timeout(timeout):
                     process = await self._connection.create_process(line, encoding=None)
                     try:
-                        return await self._finished(process, feed)
+                        return await self._finished(process, feed, heard)
                     finally:
                         process.close()
             except TimeoutError:
                 raise DeadlineExceeded(f"{self.host}: {what} did not end within {timeout:g} s") from None
 
     async def _finished(
-        self, process: asyncssh.SSHClientProcess[bytes], feed: Callable[[Any], Any] | None
+        self,
+        process: asyncssh.SSHClientProcess[bytes],
+        feed: Callable[[Any], Any] | None,
+        heard: Heard | None,
     ) -> t.Finished:
-        _, (out, err) = await together(
-            (_fed(process.stdin, feed), together((_drained(process.stdout), _drained(process.stderr))))
-        )
+        both = (_drained(process.stdout, 1, heard), _drained(process.stderr, 2, heard))
+        _, (out, err) = await together((_fed(process.stdin, feed), together(both)))
         await process.wait_closed()
         if process.exit_signal is not None:
             return t.Finished(code=128, out=out, err=err or f"ended by {process.exit_signal[0]}".encode())
@@ -298,10 +313,12 @@ async def _fed(pipe: asyncssh.SSHWriter[bytes], feed: Callable[[Any], Any] | Non
         pipe.write_eof()
 
 
-async def _drained(stream: asyncssh.SSHReader[bytes]) -> bytes:
+async def _drained(stream: asyncssh.SSHReader[bytes], number: int, heard: Heard | None) -> bytes:
     kept = bytearray()
     while chunk := await stream.read(t.CHUNK):
-        if len(kept) < t.OUTPUT_CAP:
+        if heard is not None:
+            heard(number, chunk)
+        elif len(kept) < t.OUTPUT_CAP:
             kept += chunk[: t.OUTPUT_CAP - len(kept)]
     return bytes(kept)
 

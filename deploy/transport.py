@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
+from aio.subprocess import Heard
 from model.errors import CommandFailed, Exhausted, FlotaError, Forbidden
 from model.spec import Struct
 
@@ -90,6 +91,14 @@ class Transport(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Streaming(Transport, Protocol):
+    """One that tells of output as it comes: for people who watch."""
+
+    async def stream(self, argv: Sequence[str], *, timeout: float, root: bool = True, heard: Heard) -> int:
+        """As `run`, but `heard` is told all that the program says, however much. Its exit code."""
+        ...
 
 
 BEAT = 10.0

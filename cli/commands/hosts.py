@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from deploy.inventory import HostWish, Target
     from deploy.provision import Outcome
     from deploy.roster import KnownHost, Roster
-    from deploy.transport import Transport
+    from deploy.transport import Streaming, Transport
 
 F = Callable[..., Any]
 
@@ -166,12 +166,12 @@ async def _add(
     return await run.add(wanted, fleet, founded), fleet_id
 
 
-def connector(ssh_config: str = "") -> Callable[[Target], Awaitable[Transport]]:
+def connector(ssh_config: str = "") -> Callable[[Target], Awaitable[Streaming]]:
     """Opens the transport to a host; the word `local` is this machine."""
     from deploy.inventory import LOCAL
     from deploy.local import LocalTransport
 
-    async def connect(target: Target) -> Transport:
+    async def connect(target: Target) -> Streaming:
         if target.host == LOCAL and not target.user and not target.port:
             return LocalTransport()
         from deploy.ssh import SshSettings

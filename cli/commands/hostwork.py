@@ -18,7 +18,7 @@ from model.errors import CommandFailed, FlotaError, InvalidInput, NotFound
 from model.spec import Struct
 
 if TYPE_CHECKING:
-    from deploy.hostwork import Ran
+    from deploy.hostwork import Line
     from deploy.roster import KnownHost
     from deploy.upgrade import Run
 
@@ -189,7 +189,8 @@ class ExecCommand(click.Command):
 @click.argument("hosts", nargs=-1, metavar="[HOST…] -- PROGRAM [WORD…]")
 @click.pass_context
 def exec_(context: click.Context, /, hosts: tuple[str, ...], everyone: bool, root: bool, **flags: Any) -> int:
-    """Run a program on hosts. Lines bear their host's name; ends as the first one that failed."""
+    """Run a program on hosts. Lines come as they are said and bear their host's name; ends as the first one
+    that failed."""
     from deploy.hostwork import exit_code, run_everywhere
     from model.quantity import parse_duration
 
@@ -199,11 +200,10 @@ def exec_(context: click.Context, /, hosts: tuple[str, ...], everyone: bool, roo
     known = chosen(context.obj, hosts, everyone, flags)
     width = max(len(one.name) for one in known)
 
-    def told(one: Ran) -> None:
-        for text, stream in ((one.out, sys.stdout), (one.err or one.error, sys.stderr)):
-            for line in text.splitlines():
-                stream.write(f"{one.name:<{width}} | {render.clean(line)}\n")
-            stream.flush()
+    def told(line: Line) -> None:
+        stream = sys.stdout if line.stream == 1 else sys.stderr
+        stream.write(f"{line.name:<{width}} | {render.clean(line.text)}\n")
+        stream.flush()
 
     ran = asyncio.run(
         run_everywhere(

@@ -19,7 +19,7 @@ from deploy.inventory import Target
 from deploy.local import LocalTransport
 from deploy.software import INSTALL
 from deploy.ssh import SshSettings, connect
-from deploy.transport import OUTPUT_CAP, Transport, file_digest
+from deploy.transport import OUTPUT_CAP, Streaming, Transport, file_digest
 from model.errors import CommandFailed, DeadlineExceeded, InvalidInput, Unauthenticated, Unavailable
 from tests.support.waiting import until
 
@@ -120,8 +120,8 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 
 @pytest.fixture(params=["ssh", "local"])
-async def to(request: pytest.FixtureRequest, server: Server) -> AsyncIterator[Transport]:
-    over: Transport = LocalTransport()
+async def to(request: pytest.FixtureRequest, server: Server) -> AsyncIterator[Streaming]:
+    over: Streaming = LocalTransport()
     if request.param == "ssh":
         over = await connect(server.target(), server.settings)
     yield over
@@ -150,6 +150,30 @@ async def test_run_that_takes_too_long_is_ended_and_said_so(to: Transport) -> No
     with pytest.raises(DeadlineExceeded, match="did not end within") as told:
         await to.run(["sleep", "60"], timeout=0.2)
     assert to.host in str(told.value)
+
+
+async def test_stream_tells_all_as_it_comes_and_how_it_ended(to: Streaming, tmp_path: Path) -> None:
+    said = {1: b"", 2: b""}
+
+    def heard(stream: int, data: bytes) -> None:
+        said[stream] += data
+
+    script = (
+        'echo one; echo two >&2; until [ -e "$1" ]; do sleep 0.02; done; head -c 3000000 /dev/zero; exit 7'
+    )
+    words = ["sh", "-c", script, "sh", str(tmp_path / "go")]
+    running = asyncio.create_task(to.stream(words, timeout=60, heard=heard))
+    try:
+        await until(lambda: said == {1: b"one\n", 2: b"two\n"}, deadline=30, what="its first words")
+        (tmp_path / "go").touch()
+        assert await running == 7
+    finally:
+        running.cancel()
+    assert len(said[1]) == 3_000_004 > OUTPUT_CAP, "nothing of it is left out"
+    assert await to.stream(["/no/such/program"], timeout=10, heard=heard) == 127
+    assert b"no/such/program" in said[2]
+    with pytest.raises(DeadlineExceeded, match="did not end within"):
+        await to.stream(["sleep", "60"], timeout=0.2, heard=heard)
 
 
 async def test_put_makes_the_file_whole_with_its_mode_and_folder(to: Transport, tmp_path: Path) -> None:

@@ -207,6 +207,23 @@ def test_release_whose_controller_does_not_start_goes_back_with_its_store(site: 
     assert "store.upgrading" not in site.hosts.sh("n1", "ls /var/lib/flota/controller")
 
 
+def test_hosts_of_the_layout_before_are_upgraded_and_go_back(site: Site) -> None:
+    """They have `current` and `previous` alone, which counted for both daemons."""
+    before, was = site.pids(), site.releases()
+    for name in NAMES:
+        site.hosts.sh(name, "cd /opt/flota; rm -f agent agent.previous controller controller.previous")
+    site.done(site.tree("0.7.0"), "--all")
+    assert site.releases() == dict.fromkeys((*NAMES, "controller"), "0.7.0") and site.pids() == before
+    links = "cd /opt/flota; readlink agent agent.previous; readlink controller controller.previous"
+    for name in NAMES:
+        pinned = [
+            one.split("/")[1].partition("-")[0] for one in site.hosts.sh(name, links, check=False).split()
+        ]
+        assert pinned == ["0.7.0", was[name]] * (2 if name == "n1" else 1)
+    site.done(site.tree("0.7.0"), "--all", "--rollback")
+    assert site.releases() == was and site.pids() == before
+
+
 def test_exec_on_all_hosts_bears_their_names_and_ends_as_the_first_that_failed(site: Site) -> None:
     done = site.hosts.flota("host", "exec", "--all", "--", "sh", "-c", 'hostname; test "$(hostname)" != n2')
     assert sorted(done.stdout.splitlines()) == ["n1 | n1", "n2 | n2", "n3 | n3"]
