@@ -238,7 +238,7 @@ class QemuRig:
         )
         return [
             "qemu-system-x86_64", "-name", f"{self.name}-{host}", "-nodefaults", "-no-user-config",
-            "-display", "none", "-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max",
+            "-display", "none", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max",
             "-M", "pc,vmport=off,hpet=on,graphics=off", "-m", str(self._memory), "-smp", "1",
             "-kernel", str(image.kernel), "-initrd", str(image.initrd),
             "-append", f"{KERNEL_WORDS} {addresses}",
