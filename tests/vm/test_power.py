@@ -22,6 +22,7 @@ from tests.vm.support import (
 )
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
+SERVE = ("sh", "-c", "echo there >/www/index.html; exec httpd -f -p 80 -h /www")
 
 
 def _runs(fleet: VmFleet, name: str) -> bool:
@@ -31,7 +32,7 @@ def _runs(fleet: VmFleet, name: str) -> bool:
 @pytest.mark.slow
 def test_a_rebooted_host_starts_its_containers_by_their_policy_and_is_reached_again(fleet: VmFleet) -> None:
     fleet.ask("network", "create", "net1")
-    container(fleet, "always", "n2", "--restart", "always", "--network", "net1")
+    container(fleet, "always", "n2", "--restart", "always", "--network", "net1", command=SERVE)
     container(fleet, "never", "n2", "--network", "net1")
     container(fleet, "asker", "n1", "--network", "net1")
     before = status(fleet, "always")["started_at"]
@@ -53,8 +54,8 @@ def test_a_rebooted_host_starts_its_containers_by_their_policy_and_is_reached_ag
 
     def reached() -> bool:
         """By the address that it has now: its old one may rest for a while."""
-        ping = f"ping -c1 -W2 {ipv4(fleet, 'always')} >/dev/null && echo there || true"
-        return inside(fleet, "asker", ping).strip() == "there"
+        get = rf"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 5 {ipv4(fleet, 'always')} 80 | tail -n 1"
+        return inside(fleet, "asker", get).strip() == "there"
 
     wait_until(reached, deadline=PATIENCE, what="its address", pause=0.5)
     assert ipv4(fleet, "always") != ipv4(fleet, "asker")
