@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from image.compression import decompressed
 from image.confine import die_with_parent, into_root
 from image.extract import Extractor
 from image.layertar import Changed, layer_of
-from image.lower import LowerLayers
+from image.lower import LowerLayers, hide_below
 from image.packed import Packed, Packer, packing
 from image.part import Part, opened
 from image.tarstream import TarReader
@@ -73,6 +74,7 @@ def run(job: Job) -> Result:
         )
         extractor.run(reader)
         reader.drain()
+        hide_below(os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), lower)
         diff_id = "sha256:" + hasher.hexdigest()
         packed = packer.done()
     if job.diff_id and diff_id != job.diff_id:
