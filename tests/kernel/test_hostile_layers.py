@@ -1,5 +1,5 @@
 """Layers that mean harm by their amount, or by what a container would do with them: each is refused, or
-unpacked inside, within 256 MiB and 10 s of the processor. What else there is: `tests/support/hostileinputs.py`.
+unpacked inside, within 256 MiB and 10 s of the processor. `tests/support/hostileinputs.py` tells of others.
 """
 
 from __future__ import annotations
