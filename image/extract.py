@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Iterator
 
+from image.folders import Folders
 from image.lower import OPAQUE
 from image.tarstream import Member, TarReader
 from model.errors import Damaged, Exhausted
@@ -25,8 +26,9 @@ META = b".wh..wh."
 MAX_DEPTH = 512
 MAX_PART = 255
 """Bytes of one name; that of a whiteout may hold such a name."""
-MAX_LINKS = 40
-"""That a name may lead through: path_resolution(7)."""
+MAX_REMEMBERED = 128 << 20
+"""Bytes for the folders' times: 400,000 folders of an honest layer."""
+_ENTRY = 250
 MAX_ID = (1 << 32) - 2
 """The largest user or group; 2^32 - 1 means "leave it" to chown."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -42,13 +44,12 @@ class Extractor:
         self._max_files = max_files
         self.size = 0
         self.files = 0
-        self._parent = (b"/", b"/")
-        """The folder that was last seen to be one: as members name it, and where it is."""
+        self._folders = Folders(self._imply)
         self._times: dict[bytes, tuple[int, int]] = {}
         """Of folders, set last: (inode, ns)."""
         self.implied: dict[bytes, None] = {}
-        """Folders that no member describes, a parent before what is in it; some may be gone again. `HIDE_ALL`
-        where all below is hidden. What it takes of the layers below is for `image.implied`."""
+        """Folders that no member describes, a parent before what is in it; some may be gone again."""
+        self._remembered = 0
 
     def run(self, reader: TarReader) -> None:
         """Raises Damaged, Exhausted."""
@@ -73,7 +74,7 @@ class Extractor:
             self._attributes(path, member)
             return
         folder, name = os.path.split(path)
-        folder = self._folder(folder)
+        folder = self._folders.find(folder)
         path = os.path.join(folder, name)
         if self._whiteouts and name.startswith(WHITEOUT):
             self._whiteout(folder, name)
@@ -86,40 +87,20 @@ class Extractor:
             self._special(path, member)
 
     # -- folders ------------------------------------------------------------------------------------
-    def _folder(self, named: bytes) -> bytes:
-        """Where a folder is, by no more links; what is missing of it is made."""
-        if named == self._parent[0]:
-            return self._parent[1]
-        here, rest, links = b"", named.split(b"/")[::-1], 0
-        while rest:
-            part = rest.pop()
-            if part in (b"", b"."):
-                continue
-            if part == b"..":
-                here = here.rpartition(b"/")[0]
-                continue
-            path = here + b"/" + part
-            mode = _mode(path)
-            if stat.S_ISLNK(mode):
-                links += 1
-                if links > MAX_LINKS:
-                    raise Damaged(f"layer: a folder behind more than {MAX_LINKS} links")
-                target = os.readlink(path)
-                rest += target.split(b"/")[::-1]
-                here = b"" if target.startswith(b"/") else here
-                continue
-            if not stat.S_ISDIR(mode):
-                self._imply(path)
-            here = path
-        self._parent = (named, here or b"/")
-        return here or b"/"
-
     def _imply(self, path: bytes) -> None:
         """Make a missing folder."""
         if path.count(b"/") > MAX_DEPTH:
             raise Damaged(f"layer: deeper than {MAX_DEPTH} folders")
         self._make_folder(path)
+        self._remember(path)
         self.implied[path] = None
+
+    def _remember(self, path: bytes) -> None:
+        if path in self._times or path in self.implied:
+            return
+        self._remembered += len(path) + _ENTRY
+        if self._remembered > MAX_REMEMBERED:
+            raise Damaged("layer: more folders, with longer names, than an honest one has")
 
     def _make_folder(self, path: bytes) -> None:
         """A folder that is one already keeps its content; over a whiteout it hides what is below."""
@@ -130,17 +111,19 @@ class Extractor:
             status = os.lstat(path)
         if stat.S_ISDIR(status.st_mode):
             return
-        self._unlink(path)
+        os.unlink(path)
+        self._folders.forget(path, status.st_mode)
         os.mkdir(path, 0o755)
         if _is_whiteout(status):
             os.setxattr(path, OPAQUE, b"y", follow_symlinks=False)
 
     def _make_room(self, path: bytes) -> None:
         """A later member replaces an earlier one."""
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
-            self._unlink(path)
+        mode = os.lstat(path).st_mode
+        self._folders.forget(path, mode)
+        if not stat.S_ISDIR(mode):
+            os.unlink(path)
             return
-        self._parent = (b"/", b"/")
         for base, folders, files, fd in os.fwalk(path, topdown=False):
             del base
             for name in files:
@@ -152,24 +135,21 @@ class Extractor:
                     os.rmdir(name, dir_fd=fd)
         os.rmdir(path)
 
-    def _unlink(self, path: bytes) -> None:
-        """What is no folder; it may be a link by which one was reached."""
-        self._parent = (b"/", b"/")
-        os.unlink(path)
-
     def _whiteout(self, folder: bytes, name: bytes) -> None:
         if name == HIDE_ALL:
-            if folder == b"/":  # where overlayfs does not look for the attribute
-                self.implied[HIDE_ALL] = None
-            else:
-                os.setxattr(folder, OPAQUE, b"y", follow_symlinks=False)
+            os.setxattr(folder, OPAQUE, b"y", follow_symlinks=False)
             return
         if name.startswith(META):
             return
         hidden = name[len(WHITEOUT) :]
         if hidden in (b"", b".", b".."):
             raise Damaged(f"layer: a whiteout of {hidden.decode()!r}")
-        hide(os.path.join(folder, hidden))
+        target = os.path.join(folder, hidden)
+        try:
+            os.mknod(target, stat.S_IFCHR | 0o600, os.makedev(0, 0))
+        except FileExistsError:
+            if stat.S_ISDIR(os.lstat(target).st_mode):
+                os.setxattr(target, OPAQUE, b"y", follow_symlinks=False)
 
     # -- files --------------------------------------------------------------------------------------
     def _file(self, path: bytes, member: Member, reader: TarReader) -> None:
@@ -241,6 +221,7 @@ class Extractor:
             os.chmod(where, member.mode)
         mtime = max(-(1 << 31) * 10**9, min(member.mtime_ns, (1 << 33) * 10**9))
         if member.kind == "dir" and isinstance(where, bytes):
+            self._remember(where)
             self._times[where] = (os.lstat(where).st_ino, mtime)
             self.implied.pop(where, None)
         else:
@@ -292,28 +273,6 @@ def _set_xattr(where: bytes | int, key: str, value: bytes, follow: bool) -> None
         if error.errno in _FULL and len(value) < 1024:
             raise
         raise Damaged(f"layer: attribute {key[:80]!r} of {len(value)} bytes: {error.strerror}") from error
-
-
-def hide(path: bytes, *, within: int | None = None) -> None:
-    """What the layers below have of that name, which leads through no link; `within`: an open directory."""
-    try:
-        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(0, 0), dir_fd=within)
-    except FileExistsError:
-        if not stat.S_ISDIR(os.lstat(path, dir_fd=within).st_mode):
-            return
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=within)
-        try:
-            os.setxattr(fd, OPAQUE, b"y")
-        finally:
-            os.close(fd)
-
-
-def _mode(path: bytes) -> int:
-    """Its kind among others; 0 of what is not there."""
-    try:
-        return os.lstat(path).st_mode
-    except FileNotFoundError:
-        return 0
 
 
 def _is_whiteout(status: os.stat_result) -> bool:

@@ -12,8 +12,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 
-from image.extract import HIDE_ALL, hide
-from image.lower import LowerLayers, copy_attributes, enter
+from image.lower import LowerLayers, copy_attributes, enter, hide_below
 from model.errors import Damaged, Exhausted
 
 PIECE = 1 << 16
@@ -22,10 +21,9 @@ PIECE = 1 << 16
 def settle(top: int, implied: Iterable[bytes], lower: LowerLayers) -> None:
     """`implied` are paths below the open directory `top`. One that is none any more is passed over. Raises
     Damaged, Exhausted."""
+    with _told(b"/"):
+        hide_below(top, lower)
     for path in implied:
-        if path == HIDE_ALL:
-            _hide_all(top, lower)
-            continue
         below = lower.find(path)
         if below is None:
             continue
@@ -38,14 +36,6 @@ def settle(top: int, implied: Iterable[bytes], lower: LowerLayers) -> None:
                 copy_attributes(below, fd)
             finally:
                 os.close(fd)
-
-
-def _hide_all(top: int, lower: LowerLayers) -> None:
-    status = os.fstat(top)
-    for name in lower.names():
-        with _told(name):
-            hide(name, within=top)
-    os.utime(top, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 @contextlib.contextmanager

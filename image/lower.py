@@ -2,7 +2,7 @@
 
 A layer may hold `tmp/x` without `tmp/`. The directory that it needs covers the one below, so it must take
 over that one's owner, mode, times and attributes, or /tmp would lose its sticky bit. Invariant: no link is
-followed; nothing is written.
+followed; nothing is written to them.
 """
 
 from __future__ import annotations
@@ -84,6 +84,32 @@ def _walk(layer: int, parts: Sequence[bytes]) -> tuple[Folder | None, bool]:
         return Folder(status=os.fstat(here), xattrs=xattrs), hides
     finally:
         os.close(here)
+
+
+def hide_below(top: int, lower: LowerLayers) -> None:
+    """Make a layer's open directory that hides all below it do so: overlayfs looks for the attribute in every
+    directory but the top one, so that gets a whiteout for each name."""
+    if OPAQUE not in os.listxattr(top):
+        return
+    status = os.fstat(top)
+    for name in lower.names():
+        try:
+            os.mknod(name, stat.S_IFCHR | 0o600, os.makedev(0, 0), dir_fd=top)
+        except FileExistsError:
+            _make_opaque(top, name)
+    os.utime(top, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _make_opaque(top: int, name: bytes) -> None:
+    """If it is a directory."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+    except OSError:
+        return
+    try:
+        os.setxattr(fd, OPAQUE, b"y")
+    finally:
+        os.close(fd)
 
 
 def copy_attributes(folder: Folder, fd: int) -> None:

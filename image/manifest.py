@@ -83,6 +83,10 @@ def load_object(data: bytes, what: str) -> dict[str, Any]:
     value = load_json(data, what)
     if not isinstance(value, dict):
         raise Damaged(f"{what} is not a JSON object")
+    return _unambiguous(value, what)
+
+
+def _unambiguous(value: dict[str, Any], what: str) -> dict[str, Any]:
     if len({key.lower() for key in value}) != len(value):
         raise Damaged(f"{what} has keys that differ by case alone")
     return value
@@ -159,7 +163,7 @@ def shown(platform: Platform) -> str:
 
 def parse_configuration(data: bytes) -> Configuration:
     raw = load_object(data, "image configuration")
-    rootfs = _object(raw, "rootfs", "image configuration")
+    rootfs = _unambiguous(_object(raw, "rootfs", "image configuration"), "rootfs")
     diff_ids = tuple(check(str(d), "diff_id") for d in _list(rootfs, "diff_ids", "rootfs"))
     if len(diff_ids) > MAX_LAYERS:
         raise Unsupported(f"the image has {len(diff_ids)} layers, more than {MAX_LAYERS}")
@@ -187,7 +191,8 @@ def parse_time(text: str) -> float:
         return 0.0
 
 
-def _run_config(raw: Mapping[str, Any]) -> ImageConfig:
+def _run_config(raw: dict[str, Any]) -> ImageConfig:
+    _unambiguous(raw, "config")
     workdir = _text(raw, "WorkingDir", "config")
     return ImageConfig(
         env=tuple(entry for entry in _strings(raw, "Env") or () if entry.find("=") > 0),
@@ -251,6 +256,7 @@ def _history(raw: Any) -> HistoryEntry:
 def _descriptor(raw: Any, where: str) -> Descriptor:
     if not isinstance(raw, dict):
         raise Damaged(f"manifest: {where} is no object")
+    _unambiguous(raw, f"manifest: {where}")
     size = raw.get("size")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_BLOB:
         raise Damaged(f"manifest: {where}.size is {str(size)[:40]}")

@@ -69,7 +69,7 @@ class LayerPlace:
         blob.write_bytes(data)
         order = {"source": {"path": str(blob)}, "target": str(self.target), **job}
         done = subprocess.run(
-            [sys.executable, *program], input=json.dumps(order).encode(), capture_output=True, timeout=100
+            [sys.executable, *program], input=json.dumps(order).encode(), capture_output=True, timeout=600
         )
         blob.unlink()
         result: dict[str, Any] = json.loads(done.stdout)

@@ -116,6 +116,13 @@ def test_time_of_creation_that_is_none_is_not_known(created: str | None) -> None
     assert parse_configuration(dump({**IMAGE, "created": created})).created == 0
 
 
+def test_history_of_another_length_than_the_layers_is_only_told() -> None:
+    """B74."""
+    history = [{"created": "garbage", "created_by": f"step {n}"} for n in range(5)]
+    parsed = parse_configuration(dump({**IMAGE, "history": history}))
+    assert parsed.diff_ids == (D,) and [entry.created_by for entry in parsed.history][-1] == "step 4"
+
+
 def test_configuration_of_nulls_is_an_empty_one() -> None:
     nulls = dict.fromkeys(["Env", "Cmd", "Entrypoint", "Volumes", "ExposedPorts", "Labels", "User"])
     parsed = parse_configuration(dump({**IMAGE, "config": nulls, "history": None}))
@@ -197,6 +204,7 @@ BAD_MANIFESTS: dict[str, bytes] = {
     "index and manifest": dump({**GOOD, "manifests": []}),
     "manifest that says index": dump({**GOOD, "mediaType": OCI_INDEX}),
     "index that says manifest": dump({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "manifests": []}),
+    "layer of two cases": dump({**GOOD, "layers": [{**LAYER, "Digest": "sha256:" + "b" * 64}]}),
     "no config": dump({"schemaVersion": 2, "layers": []}),
     "artifact": dump({**GOOD, "config": {**CONFIG, "mediaType": "application/vnd.cncf.helm.config.v1+json"}}),
     "encrypted": dump({**GOOD, "layers": [{**LAYER, "mediaType": f"{LAYER['mediaType']}+encrypted"}]}),
@@ -254,6 +262,8 @@ BAD_CONFIGS: dict[str, bytes] = {
     "volume at the root": run(Volumes={"/a/..": {}}),
     "volume with NUL": run(Volumes={"/a\0": {}}),
     "very many volumes": run(Volumes={f"/v{n}": {} for n in range(20_000)}),
+    "command of two cases": run(Cmd=["a"], cmd=["b"]),
+    "diff ids of two cases": dump({**IMAGE, "rootfs": {"diff_ids": [D], "Diff_IDs": []}}),
     "config a list": dump({**IMAGE, "config": []}),
     "diff ids no digests": dump({**IMAGE, "rootfs": {"diff_ids": ["x"]}}),
     "diff ids of null": dump({**IMAGE, "rootfs": {"diff_ids": [None]}}),

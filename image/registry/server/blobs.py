@@ -31,7 +31,9 @@ async def get(call: Call) -> web.StreamResponse:
     if call.request.if_none_match and digest in {tag.value for tag in call.request.if_none_match}:
         return web.Response(status=304, headers=about)
     head = call.request.method == "HEAD"
-    wanted = None if head else ranges.of_blob(call.request.headers.get("Range", ""), size)
+    # A part is wanted of the client's own state alone (RFC 9110, section 13.1.5).
+    same = call.request.headers.get("If-Range", about["ETag"]) == about["ETag"]
+    wanted = ranges.of_blob(call.request.headers.get("Range", ""), size) if same and not head else None
     span = wanted or Span(start=0, end=size)
     response = web.StreamResponse(status=200 if wanted is None else 206, headers=about)
     response.content_type = "application/octet-stream"
