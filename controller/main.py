@@ -26,6 +26,7 @@ from controller.config import ControllerConfig, check_config, registry_place
 from controller.controller import Controller
 from controller.core import Options
 from controller.pki import Authority
+from controller.registrycopies import Copies
 from controller.store.base import Store
 from controller.store.memory import MemoryStore
 from controller.store.sqlite import SqliteStore
@@ -131,7 +132,8 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
             if config.port:
                 await serve_tls(app, config.listen, config.port, context)
             if config.registry:
-                await stack.enter_async_context(_registry(config, controller, context))
+                kept = await stack.enter_async_context(_registry(config, controller, context))
+                controller.registry = kept
         folder = Path(config.socket).parent
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         await serve_unix(app, config.socket, group=config.socket_group)
@@ -146,7 +148,7 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
 
 def _registry(
     config: ControllerConfig, controller: Controller, context: ssl.SSLContext
-) -> contextlib.AbstractAsyncContextManager[object]:
+) -> contextlib.AbstractAsyncContextManager[Copies]:
     listen, port = registry_place(config.registry)
     return registry.serving(
         Path(config.state_dir) / "registry",
@@ -156,6 +158,8 @@ def _registry(
         port=port,
         context=context,
         anonymous_pull=config.registry_anonymous_pull,
+        replicas=config.registry_replicas,
+        own=frozenset({advertised(config), listen}),
     )
 
 

@@ -45,8 +45,8 @@ SOLE_IMPORTER: dict[str, str] = {
     "yaml": r"cli/parse/yaml12\.py",
     "cryptography": r"(controller/(pki\w*|backup/seal)|agent/(join|keys)\w*|net/wireguard/keys"
     r"|cli/commands/daemons)\.py",
-    "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|logins|main|serve|unix)\w*"
-    r"|controller/(main|registry))\.py",
+    "aiohttp": r"(api/.*|image/registry/.*|agent/(session|dial|join|logins|main|registrycopies|serve|unix)\w*"
+    r"|controller/(main|registry(copies)?))\.py",
 }
 
 PURE = [
@@ -138,6 +138,7 @@ PURE = [
     "agent/files/job.py",
     "agent/oci/*.py",
     "agent/runtime/argv.py",
+    "controller/copyplan.py",
     "controller/snapshot.py",
     "controller/plan.py",
     "controller/views.py",
