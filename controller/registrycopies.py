@@ -24,6 +24,7 @@ from image.registry.server.copies import Head, Snapshot
 from image.registry.server.digests import algorithm, text
 from image.registry.server.files import PIECE, append, pieces, settle
 from image.registry.server.grammar import check_digest
+from image.registry.server.index import Index
 from image.registry.server.refusal import Refusal
 from image.registry.server.registry import Registry
 from model.codec import decode_json
@@ -242,7 +243,7 @@ class Copies:
         ]
 
 
-def _content(index: copies.Index) -> Content:
+def _content(index: Index) -> Content:
     with index.lock:
         head = copies.head(index)
         return Content(

@@ -30,11 +30,11 @@ def repositories(app: App, quiet: bool, format_: str) -> None:
     """List repositories, and on how many other hosts all of each is."""
     columns: list[Column] = [
         ("REPOSITORY", lambda r: r["name"]),
-        ("TAGS", lambda r: r["tags"]),
-        ("MANIFESTS", lambda r: r["manifests"]),
+        ("TAGS", lambda r: str(r["tags"])),
+        ("MANIFESTS", lambda r: str(r["manifests"])),
         ("SIZE", lambda r: format_size(r["bytes"])),
-        ("COPIES", lambda r: r["copies"]),
-        ("LOST", lambda r: r.get("lost", 0)),
+        ("COPIES", lambda r: str(r["copies"])),
+        ("LOST", lambda r: str(r.get("lost", 0))),
     ]
     items = app.call("GET", "/v1/registry/repositories")
     show(items, columns, of=RepositoryInfo, format_=format_, quiet=columns[0] if quiet else None)
@@ -57,7 +57,7 @@ def status(app: App, format_: str) -> None:
         columns: list[Column] = [
             ("HOST", lambda h: h["name"]),
             ("COPY", _copy),
-            ("BLOBS", lambda h: h["blobs"]),
+            ("BLOBS", lambda h: str(h["blobs"])),
             ("SIZE", lambda h: format_size(h["bytes"])),
             ("HEARD", lambda h: _moment(h["heard"])),
         ]
