@@ -132,7 +132,8 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
             if config.port:
                 await serve_tls(app, config.listen, config.port, context)
             if config.registry:
-                kept = await stack.enter_async_context(_registry(config, controller, context))
+                own = await in_thread(_own_addresses, config)
+                kept = await stack.enter_async_context(_registry(config, controller, context, own))
                 controller.registry = kept
         folder = Path(config.socket).parent
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -146,8 +147,19 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
         await app.cleanup()
 
 
+def _own_addresses(config: ControllerConfig) -> frozenset[str]:
+    """By which a host is known that may have its disk in common with us. Blocks for a look-up of the name
+    that hosts reach us by, if it is a name."""
+    names = {advertised(config), registry_place(config.registry)[0], socket.gethostname()} - {*EVERYWHERE}
+    found = set(names)
+    for name in names:
+        with contextlib.suppress(OSError):  # a name that is not known here is of no use in the comparison
+            found |= {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}
+    return frozenset(found)
+
+
 def _registry(
-    config: ControllerConfig, controller: Controller, context: ssl.SSLContext
+    config: ControllerConfig, controller: Controller, context: ssl.SSLContext, own: frozenset[str]
 ) -> contextlib.AbstractAsyncContextManager[Copies]:
     listen, port = registry_place(config.registry)
     return registry.serving(
@@ -159,7 +171,7 @@ def _registry(
         context=context,
         anonymous_pull=config.registry_anonymous_pull,
         replicas=config.registry_replicas,
-        own=frozenset({advertised(config), listen}),
+        own=own,
     )
 
 

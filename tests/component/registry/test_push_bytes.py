@@ -1,4 +1,4 @@
-"""What a push to the fleet's registry costs on the wire: the bytes of layers that it hasn't, and no others."""
+"""What a push to the fleet's registry costs on the wire: the bytes of layers that it hasn't, and no more."""
 
 from __future__ import annotations
 
