@@ -16,7 +16,7 @@ from deploy.fleet import FLOTA, Fleet
 from tests.support.images import image, member, oci_archive, tar
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.rig
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(300)]
 PORT = 5000
 BUILT = image([tar(member("a", b"a" * 100_000)), tar(member("b", b"b"))])
 
