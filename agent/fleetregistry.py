@@ -28,6 +28,15 @@ def certificates(state: Path) -> Path:
     return state / "certs.d"
 
 
+def named(state: Path) -> str:
+    """host:port of the fleet's registry, as the controller last named it; empty: there is none."""
+    try:
+        places = [entry for entry in os.listdir(certificates(state)) if _PLACE.match(entry)]
+    except FileNotFoundError:
+        return ""
+    return places[0] if places else ""
+
+
 def trust(state: Path, registry: str) -> None:
     """The fleet's registry is `registry` (host:port), or there is none (empty). Blocks for some writes. A
     host that can't do this is a member of the fleet all the same: it is told in the log."""

@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 from msgspec.structs import replace
 
-from agent import cgroup, facts, hostlimits, join, purge
+from agent import cgroup, facts, fleetregistry, hostlimits, join, purge
 from agent.config import AgentConfig
 from agent.context import Context
 from agent.dial import Dialer
@@ -31,6 +31,7 @@ from agent.logs import LogReader
 from agent.naming import NameService
 from agent.oci import cgroups
 from agent.offload import OffloadProbe, remembered
+from agent.registrycopies import CopyStore, RegistryCopies
 from agent.rotation import LogRotator
 from agent.runtime.conmon import ConmonRuntime
 from agent.servepeers import Sharing
@@ -50,6 +51,7 @@ from image.drivers.choice import choose
 from image.peers.source import PeerSource
 from image.registry.client import RegistryClient
 from image.registry.endpoints import RegistrySettings, settings
+from image.registry.server.limits import Limits
 from image.store import ImageStore
 from model.ids import HostId
 from net import backend
@@ -101,6 +103,10 @@ async def run(
         assert server is not None
         dialer = Dialer(lambda: list(enrollment.controllers), tls, server)
         supervisor.start("dialer", dialer.run, restart=True)
+        copies = RegistryCopies(
+            CopyStore(state / "registry-copy", Limits()), lambda: fleetregistry.named(state), tls
+        )
+        supervisor.start("registry copies", copies.run, restart=True)
         supervisor.start("rotator", rotator.run, restart=True)
         supervisor.start("watchdog", _watchdog, restart=True)
         underlay = Underlay(

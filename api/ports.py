@@ -62,6 +62,7 @@ from model.leases import HostLeases
 from model.policy import PolicySpec
 from model.records import FleetSettings, Network, RegistryToken
 from model.registries import NOBODY, Login
+from model.registrycopies import RegistryStatus, RepositoryInfo
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
 from model.streams import ExecSpec, Exit
@@ -150,7 +151,11 @@ class ControllerPort(Protocol):
 
     async def join(self, request: JoinRequest) -> JoinReply: ...
 
-    # -- the registry's logins ----------------------------------------------------------------------
+    # -- the registry, and its logins -----------------------------------------------------------------
+    async def registry_status(self) -> RegistryStatus: ...
+
+    async def list_repositories(self) -> Sequence[RepositoryInfo]: ...
+
     async def create_registry_token(self, request: CreateRegistryToken) -> RegistryTokenCreated: ...
 
     def list_registry_tokens(self) -> Sequence[RegistryToken]: ...

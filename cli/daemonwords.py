@@ -14,6 +14,7 @@ def controller_words(flags: dict[str, Any]) -> list[str]:
     words = ["--port", str(flags["port"]), "--listen", flags["listen"], "--address", advertised(flags)]
     words += ["--log-level", flags["log_level"], "--lost-after", str(flags["lost_after"])]
     words += ["--registry", flags["registry"]]
+    words += ["--registry-replicas", str(flags["registry_replicas"])]
     open_ = flags["registry_anonymous_pull"]
     words += ["--registry-anonymous-pull" if open_ else "--no-registry-anonymous-pull"]
     return words + _each("--network-driver", flags["network_driver"])

@@ -35,6 +35,8 @@ class ControllerConfig(Struct):
     liveness: Policy = Policy()
     registry: str = ""
     """Serve the fleet's registry: `PORT`, or `ADDRESS:PORT` to listen on one address. Empty: none."""
+    registry_replicas: int = 2
+    """Hosts, besides the controller's, that keep a copy of what the registry holds."""
     registry_anonymous_pull: bool = False
     """Whoever can connect to the registry may pull."""
     network_drivers: tuple[str, ...] = ()

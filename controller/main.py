@@ -27,6 +27,7 @@ from controller.config import ControllerConfig, check_config, registry_place
 from controller.controller import Controller
 from controller.core import Options
 from controller.pki import Authority
+from controller.registrycopies import Copies
 from controller.store.base import Store
 from controller.store.memory import MemoryStore
 from controller.store.sqlite import SqliteStore
@@ -156,16 +157,28 @@ async def _serve_registry(
 ) -> None:
     """Or in its place why there is none: images that can't be had are no reason to run no fleet."""
     try:
-        await stack.enter_async_context(_registry(config, controller, context))
+        own = await in_thread(_own_addresses, config)
+        controller.registry = await stack.enter_async_context(_registry(config, controller, context, own))
     except (Damaged, Unsupported, Unavailable) as error:
         log.error("the controller starts without its registry: %s", error)
         listen, port = registry_place(config.registry)
         await stack.enter_async_context(noregistry.serving(error, listen=listen, port=port, context=context))
 
 
+def _own_addresses(config: ControllerConfig) -> frozenset[str]:
+    """By which a host is known that may have its disk in common with us. Blocks for a look-up of the name
+    that hosts reach us by, if it is a name."""
+    names = {advertised(config), registry_place(config.registry)[0], socket.gethostname()} - {*EVERYWHERE}
+    found = set(names)
+    for name in names:
+        with contextlib.suppress(OSError):  # a name that is not known here is of no use in the comparison
+            found |= {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}
+    return frozenset(found)
+
+
 def _registry(
-    config: ControllerConfig, controller: Controller, context: ssl.SSLContext
-) -> contextlib.AbstractAsyncContextManager[object]:
+    config: ControllerConfig, controller: Controller, context: ssl.SSLContext, own: frozenset[str]
+) -> contextlib.AbstractAsyncContextManager[Copies]:
     listen, port = registry_place(config.registry)
     return registry.serving(
         Path(config.state_dir) / "registry",
@@ -175,6 +188,8 @@ def _registry(
         port=port,
         context=context,
         anonymous_pull=config.registry_anonymous_pull,
+        replicas=config.registry_replicas,
+        own=own,
     )
 
 

@@ -25,11 +25,12 @@ from api.listen import heard, serve_tls
 from api.server import runner
 from controller.commands.hosts import disowned
 from controller.controller import Controller
+from controller.registrycopies import Copies
 from controller.registrytokens import caller_of, with_secret
 from image.registry.server.access import Caller, Grant
 from image.registry.server.app import basic_challenge, registry_app
 from image.registry.server.limits import Limits
-from image.registry.server.registry import Registry, opened
+from image.registry.server.registry import opened
 from model.errors import Forbidden, Unauthenticated
 from model.ids import HostId
 
@@ -87,6 +88,16 @@ class Gate:
         token = with_secret(cluster, secret)
         return caller_of(cluster, token, self._clock.now()), token.id if token else ""
 
+    def host(self, request: web.Request) -> HostId:
+        """Whose copy this is about: only hosts keep any. Raises Forbidden."""
+        identity = of_connection(request, self._controller.info().fleet_id)
+        found = self._controller.snapshot().hosts.get(HostId(identity.id))
+        if identity.role != "host" or found is None:
+            raise Forbidden("only hosts of the fleet keep copies of its registry")
+        if why := disowned(found, identity.certificate):
+            raise Forbidden(why)
+        return found.id
+
     # -- bearer tokens, for anonymous pulls by clients that log in everywhere ---------------------------
     def challenge(self, request: web.Request) -> str:
         """The plain one, unless there are anonymous pulls: clients whose user has no login take a Basic
@@ -139,23 +150,38 @@ async def serving(
     context: ssl.SSLContext,
     anonymous_pull: bool,
     limits: Limits = Limits(),  # noqa: B008 (frozen)
-) -> AsyncIterator[Registry]:
-    """Raises AlreadyExists when the port is in use, and as `opened`."""
+    replicas: int = 0,
+    own: frozenset[str] = frozenset(),
+) -> AsyncIterator[Copies]:
+    """`replicas` hosts keep a copy of what it holds, none of those at an address of `own`. Raises
+    AlreadyExists when the port is in use, and as `opened`."""
     gate = Gate(controller, clock, anonymous_pull=anonymous_pull)
     async with opened(folder, clock, limits) as registry:
+        authority = controller.authority
+        copies = Copies(
+            registry,
+            clock,
+            controller.snapshot,
+            gate.host,
+            seal=authority.seal,
+            unseal=authority.unseal,
+            number=replicas,
+            own=own,
+        )
+        await copies.open()
         app = runner(
             registry_app(
                 registry,
                 gate.caller,
                 challenge=gate.challenge,
                 middlewares=[_heard],
-                routes=[web.get(TOKEN_PATH, gate.issue)],
+                routes=[web.get(TOKEN_PATH, gate.issue), *copies.routes()],
             )
         )
         await app.setup()
         try:
             await serve_tls(app, listen, port, context)
-            yield registry
+            yield copies
         finally:
             await app.cleanup()
 

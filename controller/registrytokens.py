@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -17,10 +18,11 @@ from controller.snapshot import Cluster
 from image.registry.server.access import Caller, Grant
 from image.registry.server.grammar import is_name
 from model.api import CreateRegistryToken, RegistryTokenCreated
-from model.errors import AlreadyExists, InvalidInput, Unauthenticated
+from model.errors import AlreadyExists, InvalidInput, NotFound, Unauthenticated
 from model.events import Event
 from model.ids import check_name, resolve
 from model.records import RegistryToken
+from model.registrycopies import RegistryStatus, RepositoryInfo
 
 MARK = "flota-registry-"
 MAX_TTL = 10 * 365 * 86400
@@ -89,8 +91,31 @@ def _event(token: RegistryToken, action: str, now: float) -> Event:
     return Event(type="registry", action=action, id=token.id, name=token.name, at=now)
 
 
+class Served(Protocol):
+    """What a registry that is served tells of itself."""
+
+    async def status(self, address: str) -> RegistryStatus: ...
+
+    async def repositories(self) -> Sequence[RepositoryInfo]: ...
+
+
 class Tokens(Restoring):
     """The registry's part of `api.ports.ControllerPort`."""
+
+    registry: Served | None = None
+    """Where it is served, once it is."""
+
+    async def registry_status(self) -> RegistryStatus:
+        """Of an empty address where the fleet has none."""
+        if self.registry is None:
+            return RegistryStatus(address="")
+        return await self.registry.status(self.options.registry)
+
+    async def list_repositories(self) -> Sequence[RepositoryInfo]:
+        """Raises NotFound where the fleet has no registry."""
+        if self.registry is None:
+            raise NotFound("the fleet serves no registry", hint="flota controller --registry PORT")
+        return await self.registry.repositories()
 
     async def create_registry_token(self, request: CreateRegistryToken) -> RegistryTokenCreated:
         secret, digest = new_secret()

@@ -1,10 +1,20 @@
-"""Routes of the fleet's registry: its logins. Its content is spoken for at its own port."""
+"""Routes of the fleet's registry: its logins, and what is to be told of it. Its content is spoken for at
+its own port."""
 
 from __future__ import annotations
 
 from api.routes.route import ControllerCall
 from model.api import CreateRegistryToken, RegistryTokenCreated
 from model.records import RegistryToken
+from model.registrycopies import RegistryStatus, RepositoryInfo
+
+
+async def status(call: ControllerCall) -> RegistryStatus:
+    return await call.port.registry_status()
+
+
+async def repositories(call: ControllerCall) -> list[RepositoryInfo]:
+    return list(await call.port.list_repositories())
 
 
 async def create_token(call: ControllerCall) -> RegistryTokenCreated:

@@ -31,6 +31,7 @@ from model.image import Progress
 from model.leases import HostLeases
 from model.policy import PolicySpec
 from model.records import FleetSettings, RegistryToken
+from model.registrycopies import RegistryStatus, RepositoryInfo
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import HostFacts
 from model.streams import ExecSpec
@@ -106,6 +107,9 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/ca", fleet.ca, "The fleet's certificate authority, PEM", "stream", "anonymous"),
     _C("POST", "/v1/join", fleet.join, "Join the fleet as a host", "command", role="anonymous",
        body=m.JoinRequest, reply=m.JoinReply),
+    _C("GET", "/v1/registry", registry.status, "The fleet's registry and its copies", reply=RegistryStatus),
+    _C("GET", "/v1/registry/repositories", registry.repositories, "Repositories of the fleet's registry",
+       reply=list[RepositoryInfo]),
     _C("GET", "/v1/registry/tokens", registry.list_tokens, "Logins of the fleet's registry", reply=list[RegistryToken]),
     _C("POST", "/v1/registry/tokens", registry.create_token, "A login of the fleet's registry", "command",
        body=m.CreateRegistryToken, reply=m.RegistryTokenCreated),

@@ -98,6 +98,13 @@ CONTROLLER = (
     click.option("--listen", default="", help="Address to listen on; all without"),
     click.option("--registry", default="", metavar="[ADDRESS:]PORT", help="Serve the fleet's registry"),
     click.option(
+        "--registry-replicas",
+        type=click.IntRange(0, 16),
+        default=2,
+        show_default=True,
+        help="Other hosts that keep a copy of what the registry holds",
+    ),
+    click.option(
         "--registry-anonymous-pull/--no-registry-anonymous-pull",
         default=False,
         help="Whoever can connect may pull from it",
@@ -295,6 +302,7 @@ def _controller_config(root: str, run: str, flags: dict[str, Any]) -> Controller
         advertise=advertised(flags),
         names=("127.0.0.1", "localhost"),
         registry=flags["registry"],
+        registry_replicas=flags["registry_replicas"],
         registry_anonymous_pull=flags["registry_anonymous_pull"],
         network_drivers=tuple(flags["network_driver"]),
         log_level=flags["log_level"],

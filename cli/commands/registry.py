@@ -1,8 +1,10 @@
-"""Commands about the fleet's own registry: the logins of programs that have no certificate."""
+"""Commands about the fleet's own registry: what it holds and where, the logins of programs that have no
+certificate."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
@@ -10,13 +12,82 @@ from cli.context import App, each, format_option, out, pass_app, segment, short,
 from cli.render import Column
 from model.api import CreateRegistryToken
 from model.codec import to_plain
-from model.quantity import parse_duration
+from model.quantity import format_size, parse_duration
 from model.records import RegistryToken
+from model.registrycopies import CopyHost, RegistryStatus, RepositoryInfo
 
 
 @click.group()
 def registry() -> None:
     """The fleet's own registry (`flota up --registry`)."""
+
+
+@registry.command("ls")
+@click.option("--quiet", "-q", is_flag=True, help="Only names")
+@format_option
+@pass_app
+def repositories(app: App, quiet: bool, format_: str) -> None:
+    """List repositories, and on how many other hosts all of each is."""
+    columns: list[Column] = [
+        ("REPOSITORY", lambda r: r["name"]),
+        ("TAGS", lambda r: str(r["tags"])),
+        ("MANIFESTS", lambda r: str(r["manifests"])),
+        ("SIZE", lambda r: format_size(r["bytes"])),
+        ("COPIES", lambda r: str(r["copies"])),
+        ("LOST", lambda r: str(r.get("lost", 0))),
+    ]
+    items = app.call("GET", "/v1/registry/repositories")
+    show(items, columns, of=RepositoryInfo, format_=format_, quiet=columns[0] if quiet else None)
+
+
+@registry.command()
+@format_option
+@pass_app
+def status(app: App, format_: str) -> None:
+    """What it holds, and whether that would survive the loss of the controller's disk."""
+    found = app.call("GET", "/v1/registry")
+    if format_:
+        show([found], [], of=RegistryStatus, format_=format_)
+        return
+    from msgspec import convert
+
+    out("\n".join(told(convert(found, RegistryStatus))))
+    hosts = found.get("hosts", [])
+    if hosts:
+        columns: list[Column] = [
+            ("HOST", lambda h: h["name"]),
+            ("COPY", _copy),
+            ("BLOBS", lambda h: str(h["blobs"])),
+            ("SIZE", lambda h: format_size(h["bytes"])),
+            ("HEARD", lambda h: _moment(h["heard"])),
+        ]
+        show(hosts, columns, of=CopyHost)
+
+
+def told(status: RegistryStatus) -> list[str]:
+    """Of a registry, in words."""
+    if not status.address:
+        return ["The fleet serves no registry: flota controller --registry PORT"]
+    size = format_size(status.bytes)
+    lines = [f"Registry: {status.address}"]
+    lines.append(f"Content: {status.repositories} repositories, {status.blobs} blobs, {size}")
+    if status.lost:
+        lines.append(
+            f"Lost: {status.lost} blobs, until a host that has them is back or they are pushed again"
+        )
+    if not status.wanted:
+        lines.append("Copies: none are wanted (--registry-replicas 0)")
+    elif status.whole >= status.wanted:
+        lines.append(f"Copies: {status.whole} of {status.wanted} hosts have all of it")
+    else:
+        lines.append(f"Copies: only {status.whole} of {status.wanted} hosts have all of it by now")
+    return lines
+
+
+def _copy(host: dict[str, Any]) -> str:
+    if host["complete"]:
+        return "whole"
+    return "growing" if host["chosen"] else "going"
 
 
 @registry.group()

@@ -47,3 +47,15 @@ def test_registry_token_words_that_are_wrong_are_refused_in_a_line(
     done = fleet.flota("registry", "token", *words)
     assert done.returncode != 0 and done.stderr and b"Traceback" not in done.stderr
     assert fleet.json("registry", "token", "ls") == []
+
+
+def test_registry_status_and_repositories_tell_what_is_copied(fleet: ServedFleet) -> None:
+    told = fleet.ok("registry", "status").splitlines()
+    assert told[0] == "Registry: 127.0.0.1:5000"
+    assert told[1].startswith("Content: 1 repositories, 2 blobs, 30")
+    assert told[2] == "Copies: only 0 of 2 hosts have all of it by now"
+    assert fleet.json("registry", "status")[0]["wanted"] == 2
+    table = fleet.ok("registry", "ls").splitlines()
+    assert table[0].split() == ["REPOSITORY", "TAGS", "MANIFESTS", "SIZE", "COPIES", "LOST"]
+    assert table[1].split()[:3] == ["team/app", "1", "1"]
+    assert fleet.ok("registry", "ls", "-q") == "team/app\n"

@@ -150,7 +150,7 @@ async def test_blob_of_a_layer_of_an_older_release_is_believed_only_unpacked(
             [_ async for _ in store.save([honest.id])]
         await store.pull(f"{registry.host}/app:honest")
         assert [_ async for _ in store.save([honest.id])]
-    assert json.loads(marker.read_bytes()) == known
+    assert {**json.loads(marker.read_bytes()), "boot": ""} == {**known, "boot": ""}
 
 
 async def test_ensure_pulls_as_its_policy_says(store: ImageStore, registry: FakeRegistry) -> None:

@@ -128,17 +128,22 @@ async def store(site: Site) -> AsyncIterator[ImageStore]:
     await store.close()
 
 
+def local(tool: str) -> str:
+    """What it calls an image that was loaded as box:1."""
+    return "box:1" if tool == "docker" else "localhost/box:1"
+
+
 async def loaded(site: Site, tool: str, name: str) -> None:
     """The image is the tool's, by that name."""
     if tool == "buildah":
         await site.run(tool, "pull", f"docker-archive:{site.folder / 'box.tar'}")
     else:
         await site.run(tool, "load", "-i", str(site.folder / "box.tar"))
-    await site.run(tool, "tag", "docker.io/library/box:1" if tool != "docker" else "box:1", name)
+    await site.run(tool, "tag", local(tool), name)
 
 
 async def removed(site: Site, tool: str, name: str) -> None:
-    for each in (name, "docker.io/library/box:1"):
+    for each in (name, local(tool)):
         await site.run(tool, "rmi", each)
 
 

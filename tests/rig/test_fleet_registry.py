@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from deploy.fleet import FLOTA, Fleet
 from tests.support.images import image, member, oci_archive, tar
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.rig
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(300)]
 PORT = 5000
 BUILT = image([tar(member("a", b"a" * 100_000)), tar(member("b", b"b"))])
 
@@ -91,3 +92,39 @@ def test_tool_without_a_certificate_needs_a_token(
     assert done.returncode == 0, done.stderr
     assert clean.flota("n1", "registry", "token", "rm", "ci").strip() == "ci"
     assert skopeo(clean, "n2", *words).returncode != 0
+
+
+def status(fleet: Fleet) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(fleet.flota("n1", "registry", "status", "--format", "json"))
+    return found
+
+
+def whole(fleet: Fleet) -> bool:
+    found = status(fleet)
+    return found["whole"] == 2 and not found["lost"]
+
+
+def test_lost_disk_of_the_registry_is_filled_again_from_the_other_hosts(
+    clean: Fleet, registry: str, archive: str, tmp_path: Path
+) -> None:
+    own = f"/var/lib/flota/agent/certs.d/{registry}"
+    wait_until(lambda: trusted(clean, "n2") == [registry], deadline=20, what="certificates")
+    pushed = skopeo(clean, "n2", "--dest-cert-dir", own, archive, f"docker://{registry}/team/kept:1")
+    assert pushed.returncode == 0, pushed.stderr
+    wait_until(lambda: whole(clean), deadline=60, what="two hosts have all of it")
+    assert {host["name"] for host in status(clean)["hosts"] if host["complete"]} == {"n2", "n3"}
+    (row,) = [r for r in clean.json("registry", "ls") if r["name"] == "team/kept"]
+    assert row["copies"] == 2
+    pid = clean.pid("n1", "controller")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: pid not in clean.rig.processes("n1"), deadline=20, what="the controller ends")
+    clean.rig.exec("n1", ["rm", "-r", "/var/lib/flota/controller/registry"])
+    clean.rig.exec("n1", [FLOTA, "controller", "--detach"], timeout=60)
+    clean.wait_ready(3)
+    wait_until(lambda: whole(clean), deadline=60, what="all is back")
+    pulled = skopeo(
+        clean, "n3", "--src-cert-dir", own, f"docker://{registry}/team/kept:1", f"dir:{tmp_path / 'n3'}"
+    )
+    assert pulled.returncode == 0, pulled.stderr
+    for found, blob in BUILT.blobs.items():
+        assert (tmp_path / "n3" / found.removeprefix("sha256:")).read_bytes() == blob

@@ -44,6 +44,7 @@ from model.records import (
     Service,
 )
 from model.registries import NOBODY, Login
+from model.registrycopies import RegistryStatus, RepositoryInfo
 from model.settingrules import changed
 from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
@@ -347,6 +348,12 @@ class FakeFleet(FakePolicies):
         if request.secret != "good":
             raise Unauthenticated("the join token is not valid")
         return m.JoinReply(host_id=self._id(), fleet_id="fleet", certificate="", ca="")
+
+    async def registry_status(self) -> RegistryStatus:
+        return RegistryStatus(address="127.0.0.1:5000", repositories=1, blobs=2, bytes=30, wanted=2)
+
+    async def list_repositories(self) -> Sequence[RepositoryInfo]:
+        return [RepositoryInfo(name="team/app", tags=1, manifests=1, bytes=30, copies=0)]
 
     async def create_registry_token(self, request: m.CreateRegistryToken) -> m.RegistryTokenCreated:
         token = RegistryToken(id=self._id(), name=request.name, scope=request.scope, prefix=request.prefix)

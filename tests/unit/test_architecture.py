@@ -45,8 +45,9 @@ SOLE_IMPORTER: dict[str, str] = {
     "yaml": r"cli/parse/yaml12\.py",
     "cryptography": r"(controller/(pki\w*|backup/seal)|agent/(join|keys)\w*|net/wireguard/keys"
     r"|cli/commands/daemons)\.py",
-    "aiohttp": r"(api/.*|image/(registry|peers)/.*|agent/(session|dial|join|logins|main|serve|unix)\w*"
-    r"|controller/(main|registry))\.py",
+    "aiohttp": r"(api/.*|image/(registry|peers)/.*"
+    r"|agent/(session|dial|join|logins|main|registrycopies|serve|unix)\w*"
+    r"|controller/(main|registry(copies)?|noregistry))\.py",
 }
 
 PURE = [
@@ -143,6 +144,7 @@ PURE = [
     "agent/files/job.py",
     "agent/oci/*.py",
     "agent/runtime/argv.py",
+    "controller/copyplan.py",
     "controller/snapshot.py",
     "controller/plan.py",
     "controller/views.py",

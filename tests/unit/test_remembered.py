@@ -99,13 +99,14 @@ def test_controller_in_the_background_is_told_its_own_address_or_else_its_hosts(
         "controller_address": "",
         "log_level": "",
         "registry": "",
+        "registry_replicas": 2,
         "registry_anonymous_pull": False,
         "lost_after": 20.0,
     }
     for more, address in (
         ({}, ""),
         ({"address": "10.0.0.1"}, "10.0.0.1"),
-        ({"registry": "10.0.0.1:5000", "registry_anonymous_pull": True}, ""),
+        ({"registry": "10.0.0.1:5000", "registry_replicas": 3, "registry_anonymous_pull": True}, ""),
         ({"address": "10.0.0.1", "controller_address": "fleet.example.com"}, "fleet.example.com"),
     ):
         words = daemons.controller_words({**flags, **more})

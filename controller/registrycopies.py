@@ -1,0 +1,279 @@
+"""Copies of the fleet's registry on its hosts: hosts report, are told what to do next, fetch and send.
+
+Invariant: what a host sends is taken only where the registry waits for it: a blob that is lost and has that
+digest, a state that this fleet's CA sealed. All connections are the hosts'; nothing here waits for any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+import msgspec
+from aiohttp import ClientPayloadError, web
+from msgspec.structs import replace
+
+from aio.clock import Clock
+from controller.copyplan import Content, Holder, chosen, news, orders, whole
+from controller.snapshot import Cluster
+from image.registry.server import copies
+from image.registry.server.copies import Head, Snapshot
+from image.registry.server.digests import algorithm, text
+from image.registry.server.files import PIECE, append, pieces, settle
+from image.registry.server.grammar import check_digest
+from image.registry.server.index import Index
+from image.registry.server.refusal import Refusal
+from image.registry.server.registry import Registry
+from model.codec import decode_json
+from model.errors import Damaged, FlotaError, NotFound
+from model.ids import HostId
+from model.registrycopies import PATH, CopyHost, CopyOrders, CopyReport, RegistryStatus, RepositoryInfo
+
+log = logging.getLogger("flota.registry")
+MOST_REPORT = 64 << 20
+"""Bytes: 800,000 digests."""
+MOST_INDEX = 1 << 30
+SETTLE = 5.0
+"""Seconds after a start in which none but those that have copies already are heard: else others would be
+chosen in their place."""
+Seal = Callable[[bytes, str], bytes]
+ABOUT = "the registry's state"
+
+
+class Copies:
+    """`number`: hosts that are to have a copy, `own` the addresses of the controller's host, whose disk may
+    be the registry's; `host` says whose certificate a request shows."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        clock: Clock,
+        cluster: Callable[[], Cluster],
+        host: Callable[[web.Request], HostId],
+        *,
+        seal: Seal,
+        unseal: Seal,
+        number: int,
+        own: frozenset[str],
+    ) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._cluster = cluster
+        self._host = host
+        self._seal = seal
+        self._unseal = unseal
+        self._number = number
+        self._own = own
+        self._said: dict[HostId, Holder] = {}
+        self._document: tuple[Head, bytes] | None = None
+        self._since = clock.monotonic()
+        self._opened: Head | None = None
+        """The state with which this registry was opened, until something changes it."""
+
+    async def open(self) -> None:
+        self._opened = await self._registry.run(copies.head, self._registry.content.index)
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post(PATH, self._report),
+            web.get(f"{PATH}/index", self._give_index),
+            web.put(f"{PATH}/index", self._take_index),
+            web.get(f"{PATH}/blobs/{{digest}}", self._give_blob),
+            web.put(f"{PATH}/blobs/{{digest}}", self._take_blob),
+        ]
+
+    # -- what hosts say and are told ----------------------------------------------------------------
+    async def _report(self, request: web.Request) -> web.Response:
+        host = self._host(request)
+        report = decode_json(await _body(request, MOST_REPORT), CopyReport, "report")
+        self._said[host] = Holder(
+            id=host,
+            name="",
+            fit=True,
+            heard=self._clock.now(),
+            have=frozenset(report.have),
+            lineage=report.lineage,
+            generation=report.generation,
+        )
+        content = await self.content()
+        if not report.lineage and self._clock.monotonic() - self._since < SETTLE:
+            return web.json_response(body=msgspec.json.encode(CopyOrders(wait=SETTLE / 5)))
+        told = orders(host, self.holders(), content, self._number, self._clock.now())
+        return web.json_response(body=msgspec.json.encode(told))
+
+    def holders(self) -> list[Holder]:
+        """All hosts of the fleet."""
+        found = []
+        for ident, host in self._cluster().hosts.items():
+            said = self._said.get(ident) or Holder(id=ident, name="", fit=True, heard=0.0)
+            fit = host.facts.address not in self._own
+            found.append(replace(said, name=host.spec.name, fit=fit))
+        return found
+
+    async def content(self) -> Content:
+        index = self._registry.content.index
+        found: Content = await self._registry.run(_content, index)
+        return found
+
+    # -- states -------------------------------------------------------------------------------------
+    async def _give_index(self, request: web.Request) -> web.Response:
+        self._host(request)
+        head: Head = await self._registry.run(copies.head, self._registry.content.index)
+        if self._document is None or self._document[0] != head:
+            self._document = await self._registry.run(self._made)
+        head, sealed = self._document
+        about = {"Flota-Lineage": head.lineage, "Flota-Generation": str(head.generation)}
+        return web.Response(body=sealed, headers=about, content_type="application/octet-stream")
+
+    def _made(self) -> tuple[Head, bytes]:
+        told = copies.snapshot(self._registry.content.index)
+        return told.head, self._seal(msgspec.msgpack.encode(told), ABOUT)
+
+    async def _take_index(self, request: web.Request) -> web.Response:
+        host = self._host(request)
+        said = self._said.get(host)
+        if said is None or not news(said, await self.content()):
+            raise Refusal("DENIED", "this state is not waited for")
+        sealed = await _body(request, MOST_INDEX)
+        try:
+            told = msgspec.msgpack.decode(self._unseal(sealed, ABOUT), type=Snapshot)
+            await self._registry.run(self._take_in, told)
+        except (msgspec.DecodeError, FlotaError) as error:
+            raise Refusal(
+                "MANIFEST_INVALID", f"the state that {host} keeps can't be taken in: {error}"
+            ) from error
+        lost = len(await self._registry.run(copies.lost, self._registry.content.index))
+        name = self._cluster().host_name(host)
+        log.warning("the registry has the state that host %s kept; %d blobs are to come back", name, lost)
+        return web.Response(status=204)
+
+    def _take_in(self, told: Snapshot) -> None:
+        index = self._registry.content.index
+        with index.lock:
+            unchanged = copies.head(index) == self._opened
+            copies.take_in(index, told, self._clock.now(), unchanged=unchanged)
+
+    # -- blobs --------------------------------------------------------------------------------------
+    async def _give_blob(self, request: web.Request) -> web.StreamResponse:
+        self._host(request)
+        digest = check_digest(request.match_info["digest"])
+        size = await self._registry.run(self._registry.content.index.blob, digest)
+        if size is None:
+            raise NotFound(f"there is no blob {digest}")
+        response = web.StreamResponse()
+        response.content_length = size
+        await response.prepare(request)
+        source = pieces(self._registry.content.files.blob(digest), 0, size)
+        while piece := await self._registry.run(partial(next, source, b"")):
+            await response.write(piece)
+        await response.write_eof()
+        return response
+
+    async def _take_blob(self, request: web.Request) -> web.Response:
+        self._host(request)
+        digest = check_digest(request.match_info["digest"])
+        size = (await self._registry.run(copies.lost, self._registry.content.index)).get(digest)
+        if size is None:
+            return web.Response(status=204)  # another host was quicker
+        ident, content = secrets.token_hex(16), self._registry.content
+        hasher, at = hashlib.new(algorithm(digest)), 0
+        try:
+            async for piece in _pieces(request):
+                await self._registry.run(append, content.files.upload(ident), at, piece)
+                hasher.update(piece)
+                at += len(piece)
+                if at > size:
+                    break
+            if (at, text(hasher)) != (size, digest):
+                raise Damaged(f"what came is not {digest}")
+            await self._registry.run(settle, content.files.upload(ident), size)
+            await self._registry.run(content.come_back, ident, digest)
+        finally:
+            await self._registry.run(content.files.remove_upload, ident)
+        log.info("blob %s has come back", digest)
+        return web.Response(status=204)
+
+    # -- for people ---------------------------------------------------------------------------------
+    async def status(self, address: str) -> RegistryStatus:
+        index = self._registry.content.index
+        repositories, _, _ = await self._registry.run(index.totals)
+        content, now = await self.content(), self._clock.now()
+        holders = self.holders()
+        picked = chosen(holders, content, self._number, now)
+        hosts = [
+            CopyHost(
+                name=holder.name,
+                chosen=holder.id in picked,
+                blobs=len(holder.have & content.held.keys()),
+                bytes=sum(content.held[d] for d in holder.have & content.held.keys()),
+                complete=whole(holder, content),
+                heard=holder.heard,
+            )
+            for holder in holders
+            if holder.have or holder.id in picked
+        ]
+        return RegistryStatus(
+            address=address,
+            repositories=repositories,
+            blobs=len(content.held),
+            bytes=sum(content.held.values()),
+            lost=len(content.lost),
+            wanted=self._number,
+            whole=sum(host.complete for host in hosts),
+            hosts=tuple(sorted(hosts, key=lambda host: host.name)),
+        )
+
+    async def repositories(self) -> list[RepositoryInfo]:
+        told: Snapshot = await self._registry.run(copies.snapshot, self._registry.content.index)
+        content, holders = await self.content(), self.holders()
+        current = [h for h in holders if (h.lineage, h.generation) == (content.lineage, content.generation)]
+        return [
+            RepositoryInfo(
+                name=name,
+                tags=len(found.tags),
+                manifests=len(found.manifests),
+                bytes=sum(told.blobs[digest] for digest in found.blobs),
+                copies=sum(all(d in h.have for d in found.blobs) for h in current),
+                lost=sum(digest in content.lost for digest in found.blobs),
+            )
+            for name, found in sorted(told.repositories.items())
+        ]
+
+
+def _content(index: Index) -> Content:
+    with index.lock:
+        head = copies.head(index)
+        return Content(
+            lineage=head.lineage,
+            generation=head.generation,
+            known=copies.lineages(index),
+            held=copies.held(index),
+            lost=copies.lost(index),
+        )
+
+
+async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+    """In large ones. Raises Damaged where the connection breaks."""
+    held = bytearray()
+    try:
+        async for piece in request.content.iter_any():
+            held += piece
+            if len(held) >= PIECE:
+                yield bytes(held)
+                held.clear()
+    except (ClientPayloadError, ConnectionError) as error:
+        raise Damaged("the body broke off") from error
+    if held:
+        yield bytes(held)
+
+
+async def _body(request: web.Request, most: int) -> bytes:
+    data = bytearray()
+    async for piece in _pieces(request):
+        data += piece
+        if len(data) > most:
+            raise Refusal("SIZE_INVALID", f"the body has more than {most} bytes", status=413)
+    return bytes(data)

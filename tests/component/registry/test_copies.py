@@ -1,0 +1,166 @@
+"""The registry's content on other hosts: a real controller's registry over TLS, hosts by their certificates;
+its disk is lost, and all of it comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent.registrycopies import CopyStore, RegistryCopies
+from image.registry.server.limits import Limits
+from model.registrycopies import PATH
+from tests.support.fleetregistry import Client
+from tests.support.images import digest, image, member, tar
+from tests.support.servedregistry import Controlled, controlled
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.timeout(120)
+BUILT = image([tar(member("a", b"a" * 3_000_000)), tar(member("b", b"b"))])
+OTHER = image([tar(member("c", b"c"))])
+NAMES = ("n1", "n2", "n3")
+
+
+@dataclass
+class Hosts:
+    """Copies of hosts that have joined, each in a folder of its own."""
+
+    fleet: Controlled
+    folder: Path
+    pairs: dict[str, tuple[Path, Path]]
+
+    def store(self, name: str) -> CopyStore:
+        return CopyStore(self.folder / name, Limits(reserve=0))
+
+    @contextlib.asynccontextmanager
+    async def there(self, *names: str) -> AsyncIterator[None]:
+        running = [
+            asyncio.create_task(
+                RegistryCopies(
+                    self.store(name), lambda: self.fleet.host, self.fleet.context(*self.pairs[name])
+                ).run()
+            )
+            for name in names
+        ]
+        try:
+            yield
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+
+    async def status(self) -> dict[str, object]:
+        status, found = await self.fleet.api("GET", "/v1/registry")
+        assert status == 200, found
+        return dict(found)
+
+    async def whole(self) -> bool:
+        found = await self.status()
+        return found.get("whole", 0) == 2 and not found.get("lost", 0)
+
+
+@contextlib.asynccontextmanager
+async def site(folder: Path) -> AsyncIterator[tuple[Hosts, Client]]:
+    async with controlled(folder / "fleet") as fleet:
+        pairs = {}
+        for name in NAMES:
+            pairs[name] = (fleet.folder / f"{name}.pem", fleet.folder / f"{name}.key")
+            if not pairs[name][0].exists():
+                await fleet.joined(name)
+        async with fleet.client(*fleet.admin) as client:
+            yield Hosts(fleet, folder / "hosts", pairs), client
+
+
+def lose_disk(folder: Path) -> None:
+    """Of the registry; the controller's store and CA are as a restored backup has them."""
+    shutil.rmtree(folder / "fleet/state/registry")
+
+
+async def test_content_comes_back_to_an_empty_disk_from_hosts_that_kept_it(tmp_path: Path) -> None:
+    async with site(tmp_path) as (hosts, client), hosts.there(*NAMES):
+        await client.push("team/box", BUILT, "1", "2")
+        await client.push("team/other", OTHER, "1")
+        await until(hosts.whole, deadline=40, what="two copies")
+        await client.ask("DELETE", "/v2/team/box/manifests/2")
+        await until(hosts.whole, deadline=20, what="the state after a deletion")
+        found = await hosts.status()
+        assert found["wanted"] == 2 and len([h for h in found["hosts"] if h["chosen"]]) == 2  # type: ignore[attr-defined]
+    lose_disk(tmp_path)
+    async with site(tmp_path) as (hosts, client):
+        assert (await client.ask("GET", "/v2/team/box/manifests/1")).status == 404
+        async with hosts.there(*NAMES):
+            await until(hosts.whole, deadline=40, what="all is back")
+        assert (await client.ask("GET", "/v2/team/box/manifests/1")).body == BUILT.manifest
+        assert (await client.ask("GET", "/v2/team/box/manifests/2")).status == 404
+        assert (await client.ask("GET", "/v2/team/other/tags/list")).json["tags"] == ["1"]
+        for found_, data in BUILT.blobs.items():
+            assert (await client.ask("GET", f"/v2/team/box/blobs/{found_}")).body == data
+
+
+async def test_what_was_pushed_before_the_copies_came_back_stays(tmp_path: Path) -> None:
+    async with site(tmp_path) as (hosts, client), hosts.there("n1", "n2"):
+        await client.push("team/box", BUILT, "1")
+        await until(hosts.whole, deadline=40, what="two copies")
+    lose_disk(tmp_path)
+    async with site(tmp_path) as (hosts, client):
+        await client.push("team/box", OTHER, "1", "new")
+        async with hosts.there("n1", "n2"):
+            await until(hosts.whole, deadline=40, what="both are there")
+        assert (await client.ask("GET", "/v2/team/box/manifests/1")).body == OTHER.manifest
+        reply = await client.ask("GET", f"/v2/team/box/manifests/{BUILT.digest}")
+        assert reply.body == BUILT.manifest
+        for found, data in BUILT.blobs.items():
+            assert (await client.ask("GET", f"/v2/team/box/blobs/{found}")).body == data
+
+
+async def test_blob_that_the_disk_damaged_is_mended_from_a_copy(tmp_path: Path) -> None:
+    async with site(tmp_path) as (hosts, client), hosts.there("n1", "n2"):
+        await client.push("team/box", BUILT, "1")
+        await until(hosts.whole, deadline=40, what="two copies")
+        layer = max(BUILT.blobs, key=lambda found: len(BUILT.blobs[found]))
+        blobs = tmp_path / "fleet/state/registry/blobs/sha256"
+        (blobs / layer[7:9] / layer[7:]).write_bytes(b"x" * len(BUILT.blobs[layer]))
+        with contextlib.suppress(Exception):
+            await client.ask("GET", f"/v2/team/box/blobs/{layer}")
+
+        async def mended() -> bool:
+            reply = await client.ask("HEAD", f"/v2/team/box/blobs/{layer}")
+            return reply.status == 200
+
+        await until(mended, deadline=30, what="the blob is back")
+        assert (await client.ask("GET", f"/v2/team/box/blobs/{layer}")).body == BUILT.blobs[layer]
+
+
+async def test_host_drops_what_the_registry_does_not_hold_and_hashes_what_it_fetches(tmp_path: Path) -> None:
+    async with site(tmp_path) as (hosts, client):
+        await client.push("team/box", BUILT, "1")
+        store = hosts.store("n1")
+        store.open()
+        waste = store.files.blob(digest(b"waste"))
+        waste.write_bytes(b"waste")
+        async with hosts.there("n1", "n2"):
+            await until(hosts.whole, deadline=40, what="two copies")
+            await until(lambda: not waste.exists(), deadline=20, what="waste is gone")
+        assert set(store.report().have) == set(BUILT.blobs)
+        for found, data in BUILT.blobs.items():
+            assert store.files.blob(found).read_bytes() == data
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "PUT"])
+async def test_only_hosts_speak_of_copies(tmp_path: Path, method: str) -> None:
+    async with site(tmp_path) as (hosts, admin):
+        path = PATH if method == "POST" else f"{PATH}/blobs/{digest(b'x')}"
+        assert (await admin.ask(method, path, b"{}")).status == 403
+        async with hosts.fleet.client() as nobody:
+            assert (await nobody.ask(method, path, b"{}")).status in (401, 403)
+        async with hosts.fleet.client(*hosts.pairs["n1"]) as host:
+            reply = await host.ask("PUT", f"{PATH}/blobs/{digest(b'x')}", b"x")
+            assert reply.status == 204
+            assert (await host.ask("GET", f"{PATH}/blobs/{digest(b'x')}")).status == 404
+            assert (await host.ask("PUT", f"{PATH}/index", b"forged")).status == 403
+            assert (await host.ask("POST", PATH, b"nonsense")).status == 400
