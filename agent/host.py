@@ -268,6 +268,7 @@ class HostAgent:
 
     def _assign(self) -> None:
         self._members_changed()
+        self.context.room.bell.ring()
         named = self.context.view.instances
         for ident in [ident for ident in self._tombstones if ident not in named]:
             del self._tombstones[ident]

@@ -35,7 +35,9 @@ async def prepared(root: Path) -> None:
 
 
 async def empty(root: Path) -> None:
-    await made(root).open()
+    store = made(root)
+    await store.open()
+    await store.close()
 
 
 async def whole(store: ImageStore, root: Path) -> set[str]:
@@ -79,7 +81,7 @@ async def test_store_killed_before_any_change_of_the_disk_is_whole(tmp_path: Pat
         for at in range(MOST):
             shutil.rmtree(root / "images", ignore_errors=True)
             await asyncio.to_thread(copied, start / "images", root / "images")
-            process.stdin.write(f"{verb} {at}\n".encode())
+            process.stdin.write(f"{verb} {at} kill\n".encode())
             status = int(await process.stdout.readline())
             assert status in (0, signal.SIGKILL)
             async with reopened(root) as store:

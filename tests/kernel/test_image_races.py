@@ -4,6 +4,7 @@ vanishes, nothing unused stays."""
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,14 +34,16 @@ def built(number: int) -> Built:
 class Chaos:
     """One seed's worth of work on one store."""
 
-    def __init__(self, store: ImageStore, registry: FakeRegistry, seed: int) -> None:
+    def __init__(self, store: ImageStore, registry: FakeRegistry, seed: int, folder: Path) -> None:
         self.store = store
+        self.folder = folder
         self.registry = registry
         self.random = random.Random(seed)
         self.roots = 0
 
     async def worker(self) -> None:
         acts = [self.load, self.pull, self.pull, self.imported, self.remove, self.prune, self.root]
+        acts += [self.free, self.save, self.push, self.leased]
         for _ in range(STEPS):
             act = self.random.choice(acts)
             try:
@@ -83,6 +86,42 @@ class Chaos:
     async def prune(self) -> None:
         await self.store.prune(all_unused=self.random.random() < 0.5)
 
+    async def free(self) -> None:
+        await self.store.free(self.random.randrange(1 << 20), spare={}, unused_for=0)
+
+    async def save(self) -> None:
+        """An archive that was begun is whole, whatever is removed meanwhile."""
+        images = self.store.list()
+        if images:
+            record = self.random.choice(images)
+            data = b"".join([piece async for piece in self.store.save([record.id])])
+            assert data.endswith(bytes(1024)) and record.id[7:].encode() in data
+
+    async def push(self) -> None:
+        images = [image for image in self.store.list() if image.names]
+        if images:
+            record = self.random.choice(images)
+            name = f"{self.registry.host}/sent:{record.id[7:19]}"
+            await self.store.tag(record.id, name)
+            await self.store.push(name)
+
+    async def leased(self) -> None:
+        """Its layers are on disk to the lease's end."""
+        images = self.store.list()
+        if not images:
+            return
+        record = self.random.choice(images)
+        with self.store.lease(record.id):
+            for _ in range(3):
+                await self.store.prune(all_unused=True)
+                assert set(record.layers) <= self.on_disk()
+                await asyncio.sleep(0.01)
+
+    def on_disk(self) -> set[str]:
+        """Diff ids of the layers that are there."""
+        markers = (self.folder / "layers").glob("[0-9]*/link")
+        return {json.loads(marker.read_bytes())["diff"] for marker in markers}
+
     async def root(self) -> None:
         """A container's life: its root is whole from the first to the last moment."""
         images = self.store.list()
@@ -120,7 +159,7 @@ async def test_everything_at_once_leaves_exactly_what_is_used(
 ) -> None:
     store = made(tmp_path / "images")
     await store.open()
-    chaos = Chaos(store, registry, seed)
+    chaos = Chaos(store, registry, seed, tmp_path / "images")
     layers = tmp_path / "images/layers"
 
     def used() -> int:

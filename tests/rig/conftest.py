@@ -45,6 +45,7 @@ def running(
         made = Fleet(rig)
         try:
             made.start(count)
+            made.flota("n1", "fleet", "update", "--image-gc-high", "100")  # whatever this machine's disk
             made.load_everywhere(IMAGE, root_tar())
             yield made
         finally:

@@ -1,13 +1,14 @@
 """Works of an image store in processes that are killed before a certain change of theirs to the disk.
 
-`python -m tests.support.killedcalls ROOT` reads lines `VERB NUMBER` and answers each with the wait status
-of the process that did it: 9 for one that was killed, 0 for one that came to its end. What changes a disk is
-told by the interpreter's own audit events (PEP 578), so that no step of it is missed or named here.
+`python -m tests.support.killedcalls ROOT` reads lines `VERB NUMBER kill|power` and answers each with the wait
+status of the process that did it: 9 for one that was killed, 0 for one that came to its end. What changes a
+disk is told by the interpreter's own audit events (PEP 578), so that no step is missed or named here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import sys
@@ -25,17 +26,34 @@ CHANGES = frozenset({"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir"
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-class DiesBefore:
-    """An audit hook: the so many-th change never happens."""
+SHUTDOWN, WITHOUT_LOG = 0x8004587D, 2
+"""EXT4_IOC_SHUTDOWN and EXT4_GOING_FLAGS_NOLOGFLUSH (linux/ext4.h): what xfstests' godown does."""
 
-    def __init__(self, at: int) -> None:
+
+def power_off(place: Path) -> None:
+    """What its file system has not written by now is lost, its journal's open part too."""
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.ioctl(fd, SHUTDOWN, WITHOUT_LOG.to_bytes(4, sys.byteorder))
+    finally:
+        os.close(fd)
+
+
+class DiesBefore:
+    """An audit hook: the so many-th change never happens. With `power` the disk's power goes first."""
+
+    def __init__(self, at: int, power: Path | None) -> None:
         self.left = at
+        self.power = power
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
         writes = event == "open" and isinstance(args[2], int) and args[2] & WRITES
         if event not in CHANGES and not writes:
             return
         if self.left == 0:
+            if self.power is not None:
+                self.left = -1  # the hook hears of its own acts too
+                power_off(self.power)
             os.kill(os.getpid(), signal.SIGKILL)
         self.left -= 1
 
@@ -74,19 +92,21 @@ WORKS: Mapping[str, Callable[[ImageStore], Awaitable[None]]] = {
 }
 
 
-async def work(root: Path, verb: str, at: int) -> None:
+async def work(root: Path, verb: str, at: int, power: Path | None) -> None:
     store = made(root)
     await store.open()
-    sys.addaudithook(DiesBefore(at))
+    sys.addaudithook(DiesBefore(at, power))
     await WORKS[verb](store)
+    if power is not None:
+        power_off(power)
 
 
 def main(root: Path) -> None:
     for line in sys.stdin:
-        verb, at = line.split()
+        verb, at, how = line.split()
         pid = os.fork()
         if pid == 0:
-            asyncio.run(work(root, verb, int(at)))
+            asyncio.run(work(root, verb, int(at), root if how == "power" else None))
             os._exit(0)
         print(os.waitpid(pid, 0)[1], flush=True)
 
