@@ -20,6 +20,8 @@ from model.whereabouts import joined
 
 FLOTA = str(Path(sys.executable).with_name("flota"))
 PORT = 7420
+PURGE = 300.0
+"""Seconds: images of many files take their time to delete."""
 R = TypeVar("R", bound=Rig)
 
 
@@ -94,7 +96,7 @@ class Fleet(CommandLine[NetnsRig]):
         self.rig.down()
 
     def _purge(self, host: str) -> None:
-        self.rig.exec(host, [FLOTA, "down", "--purge"], check=False)
+        self.rig.exec(host, [FLOTA, "down", "--purge"], check=False, timeout=PURGE)
 
     def _cgroup(self, host: str) -> tuple[str, str]:
         return "--cgroup-parent", f"/flota-{self.rig.name}-{host}"

@@ -31,7 +31,7 @@ from image.packed import Packed
 from image.part import Part
 from image.trash import Trash
 from image.unpack import Job, Result
-from image.unpacking import InVain, Transit, followed, limits, unpacked
+from image.unpacking import InVain, Transit, followed, limits, unpacked, workers
 from image.writeback import Writeback, boot, sync_file_system
 from model.errors import Damaged
 from model.spec import Struct
@@ -63,6 +63,7 @@ class LayerStore:
         self._waiting: Counter[str] = Counter()
         self._held: Counter[str] = Counter()
         self._boot = ""
+        self._workers = workers()
         self._writeback = Writeback(folder, self._settled)
 
     def open(self) -> None:
@@ -84,6 +85,10 @@ class LayerStore:
             if layer.boot:
                 self._writeback.put(chain)
         self._writeback.start(supervisor)
+
+    async def close(self) -> None:
+        """When nothing is unpacked any more."""
+        await self._workers.close()
 
     async def flushed(self, chains: Sequence[str]) -> None:
         """Until these layers are on disk. Raises Damaged when it fails."""
@@ -269,10 +274,10 @@ class LayerStore:
             place = {"target": str(work / "fs"), "keep": str(work / "blob") if keep else ""}
             job = msgspec.structs.replace(job, **place, **limits(self._folder))
             if transit is None:
-                yield work, await unpacked(job)
+                yield work, await unpacked(self._workers, job)
             else:
                 job = msgspec.structs.replace(job, implied=str(work / "implied"))
-                yield work, await followed(job, transit)
+                yield work, await followed(self._workers, job, transit)
         finally:
             self._trash.put(work)
             self._trash.wake()

@@ -15,10 +15,12 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from aio.subprocess import run
 from aio.supervisor import Supervisor, in_thread
-from model.errors import Damaged
+from model.errors import CommandFailed, Damaged
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+DEADLINE = 3600.0
 log = logging.getLogger("flota.image")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -60,8 +62,8 @@ class Writeback:
                 await self._filled.wait()
             chains = tuple(self._pending)
             try:
-                await in_thread(sync_file_system, self._folder)
-            except OSError as error:  # told once: a later success would say nothing about these
+                await self._sync()
+            except CommandFailed as error:  # told once: a later success would say nothing about these
                 log.error("writing layers to disk failed: %s", error)
                 self._lost.update(chains)
             else:
@@ -71,6 +73,11 @@ class Writeback:
                 del self._pending[chain]
             self._emptied.set()
             self._emptied = asyncio.Event()
+
+    async def _sync(self) -> None:
+        """syncfs in a program of its own: a thread that waits for a slow disk would hold up our end."""
+        done = await run(["sync", "-f", str(self._folder)], deadline=DEADLINE)
+        done.check()
 
 
 def sync_file_system(folder: Path) -> None:
