@@ -66,10 +66,11 @@ class CommandLine(Generic[R]):
 
 
 class Fleet(CommandLine[NetnsRig]):
-    """`rig` is up or will be by `start`."""
+    """`rig` is up or will be by `start`. `flags` are said to every host that is made or joins."""
 
-    def __init__(self, rig: NetnsRig) -> None:
+    def __init__(self, rig: NetnsRig, *flags: str) -> None:
         super().__init__(rig, FLOTA)
+        self._flags = flags
 
     # -- life ---------------------------------------------------------------------------------------
     def start(self, count: int) -> None:
@@ -81,14 +82,14 @@ class Fleet(CommandLine[NetnsRig]):
 
     def up(self, host: str) -> None:
         address = next(h.address for h in self.rig.hosts if h.name == host)
-        self.flota(host, "up", "--name", host, "--address", address, *self._cgroup(host))
+        self.flota(host, "up", "--name", host, "--address", address, *self._cgroup(host), *self._flags)
 
     def join(self, host: str) -> None:
         token = self.flota("n1", "token", "create", "--quiet").strip()
         controller = next(h.address for h in self.rig.hosts if h.name == "n1")
         words = ("join", token, joined(controller, PORT), "--name", host)
         nat = ("--behind-nat",) if host in self.rig.nat else ()
-        self.flota(host, *words, *nat, *self._cgroup(host))
+        self.flota(host, *words, *nat, *self._cgroup(host), *self._flags)
 
     def stop(self) -> None:
         """Every container and network goes, then the daemons, then the hosts; on all hosts at once."""

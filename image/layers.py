@@ -32,7 +32,7 @@ from image.part import Part
 from image.trash import Trash
 from image.unpack import Job, Result
 from image.unpacking import InVain, Transit, followed, limits, unpacked, workers
-from image.writeback import Writeback, boot, sync_file_system
+from image.writeback import Writeback, boot, to_disk
 from model.errors import Damaged
 from model.spec import Struct
 
@@ -286,7 +286,7 @@ class LayerStore:
         """Everything on disk, then the marker, then the name. The layer is known when this returns, also to a
         caller who was cancelled meanwhile. If not `durable`, it is on disk once it is written back."""
         if durable:
-            sync_file_system(work)
+            to_disk(work)
             write_file(work / "link", msgspec.json.encode(layer))
         else:
             layer = msgspec.structs.replace(layer, boot=self._boot)
