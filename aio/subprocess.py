@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from model.errors import CommandFailed, DeadlineExceeded
@@ -44,14 +44,13 @@ async def run(
     argv: Sequence[str],
     *,
     deadline: float,
-    stdin: bytes | AsyncIterator[bytes] | None = None,
+    stdin: bytes | None = None,
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
     heard: Heard | None = None,
 ) -> Completed:
-    """Run to its end. What comes by an iterator is written piece by piece, while the program listens. Raises
-    DeadlineExceeded after `deadline` s, CommandFailed if it can't start. What it says is kept, or `heard` is
-    told of it as it comes."""
+    """Run to its end. Raises DeadlineExceeded after `deadline` s, CommandFailed if it can't start. What it
+    says is kept, or `heard` is told of it as it comes."""
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
@@ -88,31 +87,22 @@ async def dead(process: asyncio.subprocess.Process) -> None:
 
 
 async def _communicate(
-    process: asyncio.subprocess.Process,
-    stdin: bytes | AsyncIterator[bytes] | None,
-    heard: Heard | None,
+    process: asyncio.subprocess.Process, stdin: bytes | None, heard: Heard | None
 ) -> tuple[bytes, bytes]:
     async with asyncio.TaskGroup() as group:
-        feed = group.create_task(_feed(process, stdin)) if stdin is not None else None
+        if stdin is not None:
+            group.create_task(_feed(process, stdin))
         assert process.stdout is not None and process.stderr is not None
         out = group.create_task(_drain(process.stdout, 1, heard))
         err = group.create_task(_drain(process.stderr, 2, heard))
-        await asyncio.wait((out, err))
-        if feed is not None:
-            feed.cancel()
     return out.result(), err.result()
 
 
-async def _feed(process: asyncio.subprocess.Process, data: bytes | AsyncIterator[bytes]) -> None:
+async def _feed(process: asyncio.subprocess.Process, data: bytes) -> None:
     assert process.stdin is not None
     with contextlib.suppress(ConnectionError):
-        if isinstance(data, bytes):
-            process.stdin.write(data)
-            await process.stdin.drain()
-        else:
-            async for piece in data:
-                process.stdin.write(piece)
-                await process.stdin.drain()
+        process.stdin.write(data)
+        await process.stdin.drain()
     process.stdin.close()
 
 

@@ -12,10 +12,13 @@ from bench.http import Api
 from bench.peers import IMAGE, Docker
 from deploy.busybox import root_tar
 from deploy.fleet import Fleet
-from deploy.rig.netns import NetnsRig
+from deploy.rig.netns import NetnsRig, address_of
 
 RIG = os.environ.get("FLOTA_RIG", "b")
 """Begin of the names of hosts: runs side by side on one machine need their own."""
+
+REGISTRY = address_of("n9")
+"""Of the ninth host beside the fleet of eight."""
 
 
 class Stage:
@@ -23,6 +26,7 @@ class Stage:
         self.folder = Path(tempfile.mkdtemp(prefix="flota-bench-", dir="/var/tmp"))
         self.tar = root_tar()
         self._fleet: Fleet | None = None
+        self._eight: Fleet | None = None
         self._docker: Docker | None = None
         self._swarm: Docker | None = None
 
@@ -57,13 +61,25 @@ class Stage:
             self._swarm.start(3, self.tar)
         return self._swarm
 
+    @property
+    def eight(self) -> Fleet:
+        """flota on eight hosts, which may pull from a registry at `REGISTRY` without TLS; n9 is no member."""
+        if self._eight is None:
+            name = f"{RIG}e"
+            rig = NetnsRig(name, disk=self.folder / "eight", run=Path(f"/run/flota-{name}"))
+            rig.down()
+            self._eight = Fleet(rig, "--insecure-registry", f"{REGISTRY}:5000")
+            self._eight.start(8)
+            rig.boot("n9")
+        return self._eight
+
     def api(self) -> Api:
         return Api(self.fleet.socket())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for peer in (self._fleet, self._docker, self._swarm):
+        for peer in (self._fleet, self._eight, self._docker, self._swarm):
             if peer is not None:
                 peer.stop()
         shutil.rmtree(self.folder, ignore_errors=True)

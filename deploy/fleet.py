@@ -20,6 +20,8 @@ from model.whereabouts import joined
 
 FLOTA = str(Path(sys.executable).with_name("flota"))
 PORT = 7420
+PURGE = 300.0
+"""Seconds: images of many files take their time to delete."""
 R = TypeVar("R", bound=Rig)
 
 
@@ -64,10 +66,11 @@ class CommandLine(Generic[R]):
 
 
 class Fleet(CommandLine[NetnsRig]):
-    """`rig` is up or will be by `start`."""
+    """`rig` is up or will be by `start`. `flags` are said to every host that is made or joins."""
 
-    def __init__(self, rig: NetnsRig) -> None:
+    def __init__(self, rig: NetnsRig, *flags: str) -> None:
         super().__init__(rig, FLOTA)
+        self._flags = flags
 
     # -- life ---------------------------------------------------------------------------------------
     def start(self, count: int) -> None:
@@ -79,14 +82,14 @@ class Fleet(CommandLine[NetnsRig]):
 
     def up(self, host: str) -> None:
         address = next(h.address for h in self.rig.hosts if h.name == host)
-        self.flota(host, "up", "--name", host, "--address", address, *self._cgroup(host))
+        self.flota(host, "up", "--name", host, "--address", address, *self._cgroup(host), *self._flags)
 
     def join(self, host: str) -> None:
         token = self.flota("n1", "token", "create", "--quiet").strip()
         controller = next(h.address for h in self.rig.hosts if h.name == "n1")
         words = ("join", token, joined(controller, PORT), "--name", host)
         nat = ("--behind-nat",) if host in self.rig.nat else ()
-        self.flota(host, *words, *nat, *self._cgroup(host))
+        self.flota(host, *words, *nat, *self._cgroup(host), *self._flags)
 
     def stop(self) -> None:
         """Every container and network goes, then the daemons, then the hosts; on all hosts at once."""
@@ -94,7 +97,7 @@ class Fleet(CommandLine[NetnsRig]):
         self.rig.down()
 
     def _purge(self, host: str) -> None:
-        self.rig.exec(host, [FLOTA, "down", "--purge"], check=False)
+        self.rig.exec(host, [FLOTA, "down", "--purge"], check=False, timeout=PURGE)
 
     def _cgroup(self, host: str) -> tuple[str, str]:
         return "--cgroup-parent", f"/flota-{self.rig.name}-{host}"

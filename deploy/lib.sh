@@ -12,7 +12,7 @@ FLOTA_FULL_TEST_PACKAGES="iptables mmdebstrap debootstrap"
 FLOTA_VM_PACKAGES="mmdebstrap qemu-system-x86 qemu-utils e2fsprogs openssh-client iproute2 busybox-static vagrant vagrant-libvirt"
 FLOTA_BOX_PACKAGES="syslinux syslinux-common mtools dosfstools fdisk"
 FLOTA_VAGRANT_PACKAGES="libvirt-daemon-system libvirt-clients dnsmasq-base $FLOTA_BOX_PACKAGES"
-FLOTA_BENCH_PACKAGES="busybox-static docker.io haproxy iperf3 iptables procps containernetworking-plugins dnsmasq-base btrfs-progs"
+FLOTA_BENCH_PACKAGES="buildah podman docker-registry skopeo busybox-static docker.io haproxy iperf3 iptables procps containernetworking-plugins dnsmasq-base btrfs-progs"
 
 die() { echo "error: $*" >&2; exit 1; }
 

@@ -32,8 +32,8 @@ from image.packed import Packed
 from image.part import Part
 from image.trash import Trash
 from image.unpack import Job, Result
-from image.unpacking import InVain, Transit, followed, limits, unpacked
-from image.writeback import Writeback, boot, sync_file_system
+from image.unpacking import InVain, Transit, followed, limits, unpacked, workers
+from image.writeback import Writeback, boot, to_disk
 from model.errors import Damaged
 from model.spec import Struct
 
@@ -69,6 +69,7 @@ class LayerStore:
         self._busy: dict[str, asyncio.Lock] = {}
         self._waiting: Counter[str] = Counter()
         self._boot = ""
+        self._workers = workers()
         self._writeback = Writeback(folder, self._settled)
 
     def open(self) -> None:
@@ -90,6 +91,10 @@ class LayerStore:
             if layer.boot:
                 self._writeback.put(chain)
         self._writeback.start(supervisor)
+
+    async def close(self) -> None:
+        """When nothing is unpacked any more."""
+        await self._workers.close()
 
     async def flushed(self, chains: Sequence[str]) -> None:
         """Until these layers are on disk. Raises Damaged when it fails."""
@@ -272,10 +277,10 @@ class LayerStore:
             place = {"target": str(work / "fs"), "keep": str(work / "blob") if keep else ""}
             job = msgspec.structs.replace(job, **place, **limits(self._folder))
             if transit is None:
-                yield work, await unpacked(job)
+                yield work, await unpacked(self._workers, job)
             else:
                 job = msgspec.structs.replace(job, implied=str(work / "implied"))
-                yield work, await followed(job, transit)
+                yield work, await followed(self._workers, job, transit)
         finally:
             self._trash.put(work)
             self._trash.wake()
@@ -284,7 +289,7 @@ class LayerStore:
         """Everything on disk, then the marker, then the name. The layer is known when this returns, also to a
         caller who was cancelled meanwhile. If not `durable`, it is on disk once it is written back."""
         if durable:
-            sync_file_system(work)
+            to_disk(work)
             write_file(work / "link", msgspec.json.encode(layer))
         else:
             layer = msgspec.structs.replace(layer, boot=self._boot)

@@ -133,6 +133,7 @@ class ImageStore:
     async def close(self) -> None:
         self._trash.stop()
         await self._supervisor.close()
+        await self._layers.close()
         await self._source.close()
 
     @property

@@ -31,6 +31,9 @@ from image.tarstream import TarReader
 from model.errors import Damaged, ErrorBody, Exhausted, FlotaError, Internal
 from model.spec import Struct
 
+WARM = ("isal.igzip",)
+"""Modules that a process which forks others to run this has better imported before."""
+
 
 class Job(Struct):
     """`source` is a blob (tar, or one compressed), or `changed` a container's directory that the layer is

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from aio.subprocess import run
+from aio.warm import Warm
 from image.arrival import Arrival
 from image.unpack import Job, Result
 from model.errors import Damaged, DeadlineExceeded, FlotaError, Internal
@@ -40,13 +39,17 @@ class Transit(NamedTuple):
     slots: asyncio.Semaphore
 
 
-async def unpacked(job: Job) -> Result:
+def workers() -> Warm:
+    return Warm("image.unpack")
+
+
+async def unpacked(warm: Warm, job: Job) -> Result:
     """In a process of its own: unpacking is bound by the CPU, and its input is a stranger's. Raises Damaged,
     Exhausted."""
-    return await _run(job, msgspec.json.encode(job) + b"\n")
+    return await _run(warm, job, None)
 
 
-async def followed(job: Job, transit: Transit) -> Result:
+async def followed(warm: Warm, job: Job, transit: Transit) -> Result:
     """As `unpacked`, while the blob comes; it has wholly come and is verified when this returns or raises, so
     that a layer is refused for what it is. Raises InVain too."""
     arrival = transit.arrival
@@ -56,7 +59,7 @@ async def followed(job: Job, transit: Transit) -> Result:
     outcome: Result | FlotaError
     try:
         async with transit.slots:
-            outcome = await _run(job, _told(replace(job, source=source), arrival))
+            outcome = await _run(warm, replace(job, source=source), arrival)
     except FlotaError as error:
         outcome = error
     await arrival.whole()
@@ -67,27 +70,26 @@ async def followed(job: Job, transit: Transit) -> Result:
     return outcome
 
 
-async def _run(job: Job, stdin: bytes | AsyncIterator[bytes]) -> Result:
+async def _run(warm: Warm, job: Job, arrival: Arrival | None) -> Result:
     Path(job.target).mkdir(mode=0o755, parents=True)
-    argv = [sys.executable, "-P", "-m", "image.unpack"]
-    env = {"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": os.environ.get("PATH", "")}
-    done = await run(argv, deadline=UNPACK_DEADLINE, stdin=stdin, env=env)
+    said = await warm.run(_told(job, arrival), deadline=UNPACK_DEADLINE)
     try:
-        result = msgspec.json.decode(done.stdout, type=Result)
+        result = msgspec.json.decode(said, type=Result)
     except msgspec.DecodeError:
-        words = done.stderr.decode(errors="replace").strip()[-300:]
-        if done.code < 0:
-            raise Damaged(f"the layer's unpacking was killed by signal {-done.code}") from None
+        words = said.decode(errors="replace").strip()[-300:]
+        if not words:
+            raise Damaged("the layer's unpacking was killed") from None
         raise Internal(f"the layer's unpacking failed: {words}") from None
     if result.error is not None:
         raise result.error.to_error()
     return result
 
 
-async def _told(job: Job, arrival: Arrival) -> AsyncIterator[bytes]:
+async def _told(job: Job, arrival: Arrival | None) -> AsyncIterator[bytes]:
     yield msgspec.json.encode(job) + b"\n"
-    async for count in arrival.counts():
-        yield b"%d\n" % count
+    if arrival is not None:
+        async for count in arrival.counts():
+            yield b"%d\n" % count
 
 
 def limits(folder: Path) -> dict[str, int]:

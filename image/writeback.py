@@ -12,13 +12,18 @@ import asyncio
 import ctypes
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from aio.subprocess import run
 from aio.supervisor import Supervisor, in_thread
-from model.errors import Damaged
+from model.errors import CommandFailed, Damaged
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+DEADLINE = 3600.0
+FEW = 32
+"""Files and directories that are quicker to sync one by one."""
 log = logging.getLogger("flota.image")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -60,8 +65,8 @@ class Writeback:
                 await self._filled.wait()
             chains = tuple(self._pending)
             try:
-                await in_thread(sync_file_system, self._folder)
-            except OSError as error:  # told once: a later success would say nothing about these
+                await self._sync()
+            except CommandFailed as error:  # told once: a later success would say nothing about these
                 log.error("writing layers to disk failed: %s", error)
                 self._lost.update(chains)
             else:
@@ -72,6 +77,11 @@ class Writeback:
             self._emptied.set()
             self._emptied = asyncio.Event()
 
+    async def _sync(self) -> None:
+        """syncfs in a program of its own: a thread that waits for a slow disk would hold up our end."""
+        done = await run(["sync", "-f", str(self._folder)], deadline=DEADLINE)
+        done.check()
+
 
 def sync_file_system(folder: Path) -> None:
     """All that was written to the file system of `folder` is on disk when this returns. Raises OSError."""
@@ -81,6 +91,36 @@ def sync_file_system(folder: Path) -> None:
             raise OSError(ctypes.get_errno(), f"syncfs of {folder}")
     finally:
         os.close(fd)
+
+
+def to_disk(folder: Path) -> None:
+    """All that is below it. A few files are synced each for itself, as the file system waits for everybody's.
+    Raises OSError."""
+    paths = few(folder)
+    if paths is None:
+        sync_file_system(folder)
+        return
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def few(folder: Path) -> list[str] | None:
+    """All files and directories, what is in one before it; None for many, or where there are other things,
+    which can't be synced alone."""
+    found: list[str] = []
+    for base, folders, files in os.walk(folder, topdown=False):
+        found += [os.path.join(base, name) for name in files]
+        whole = all(stat.S_ISREG(os.lstat(path).st_mode) for path in found[len(found) - len(files) :])
+        if not whole or any(os.path.islink(os.path.join(base, name)) for name in folders):
+            return None
+        found.append(base)
+        if len(found) > FEW:
+            return None
+    return found
 
 
 def boot() -> str:

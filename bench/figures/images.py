@@ -1,8 +1,8 @@
 """An image of 14 layers and 700 MB pulled and pushed by one host, against Docker Engine and Podman.
 
 All take the same image from the same program's registry on their own host, each time one of which nobody has
-any layer. Before each turn everything is written back, every cache dropped, and what the registry sends read
-once. Nothing is deleted in between: a file system is slow where much went just before.
+any layer. Before each turn everything is written back, and what the registry sends read once. Nothing is
+deleted in between: a file system is slow where much went just before.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench.bigimage import make, variant
@@ -26,7 +27,6 @@ Side = Callable[[str], object]
 ELSEWHERE = 5001
 """Port of the registry that is pushed to."""
 PATIENCE = 600.0
-CACHES = Path("/proc/sys/vm/drop_caches")
 
 
 class Scene:
@@ -50,9 +50,9 @@ class Scene:
         shutil.rmtree(layout)
         return reference
 
-    def cold(self) -> None:
+    def settle(self) -> None:
+        """Nothing of an earlier turn is left to write, and what the registry sends is at hand."""
         os.sync()
-        CACHES.write_text("3")
         for blob in (self._folder / "from").rglob("data"):
             blob.read_bytes()
 
@@ -101,8 +101,8 @@ def pull(peer: Callable[[Stage], Side]) -> Callable[[Stage, int], Samples]:
             for turn in range(runs):
                 reference = images.fresh(f"{peer.__name__}{turn}")
                 for side, times in zip(sides, kept, strict=True):
-                    images.cold()
-                    times.append(seconds(lambda side=side, to=reference: side(to)))  # type: ignore[misc]
+                    images.settle()
+                    times.append(seconds(partial(side, reference)))
         return Samples(ours=tuple(kept[0]), peer=tuple(kept[1]))
 
     return measure
@@ -121,13 +121,13 @@ def push(stage: Stage, runs: int) -> Samples:
             for words, side, times in zip((ours, theirs), ("flota", "docker"), kept, strict=True):
                 there = f"127.0.0.1:{ELSEWHERE}/{side}{turn}:1"
                 run(*words, "tag", reference, there)
-                images.cold()
+                images.settle()
                 node = ("--node", "n1") if words is ours else ()
-                times.append(seconds(lambda w=words, n=node, to=there: run(*w, "push", "-q", *n, to)))  # type: ignore[misc]
+                times.append(seconds(partial(run, *words, "push", "-q", *node, there)))
     return Samples(ours=tuple(kept[0]), peer=tuple(kept[1]))
 
 
-WHAT = "pull and unpack an image of 14 layers, 700 MB, from a registry on the host, caches cold"
+WHAT = "pull and unpack an image of 14 layers, 700 MB, from a registry on the host"
 FIGURES = (
     (Figure(name="pull.docker", what=WHAT, unit="s", goal=0.6, better="less", peer="docker pull", runs=3),
      pull(docker)),

@@ -1,0 +1,160 @@
+"""Processes that begin their work at once: forked from one that has imported what they need.
+
+An interpreter takes longer to start than much of the work that needs a process of its own. The warm process
+itself never sees any of the work; it ends with us, when it is closed, or when nobody has needed it for long.
+Its other half is `aio.warmed`. Invariant: a process whose outcome nobody waits for any more is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from aio.spawn import Child, readable, spawn
+from aio.subprocess import DYING, OUTPUT_CAP
+from model.errors import CommandFailed, DeadlineExceeded
+
+IDLE = 300.0
+"""Seconds after its last use for which it is kept: it holds some 25 MB."""
+ROOT = Path(__file__).parents[1]
+
+
+class Warm:
+    """`module` has `main(stdin, stdout)`, which answers an exit status."""
+
+    def __init__(self, module: str, *, idle: float = IDLE) -> None:
+        self._module = module
+        self._idle = idle
+        self._control: socket.socket | None = None
+        self._child: Child | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._starting = asyncio.Lock()
+        self._running = 0
+
+    async def run(self, stdin: AsyncIterator[bytes], *, deadline: float) -> bytes:
+        """What one process says, up to OUTPUT_CAP bytes; `stdin` is written piece by piece, while it listens.
+        Raises DeadlineExceeded after `deadline` s, CommandFailed if it can't start."""
+        self._running += 1
+        try:
+            ours, theirs = socket.socketpair()
+            with ours:
+                with theirs:
+                    await self._hand(theirs)
+                pidfd = await self._begun(ours)
+                try:
+                    async with asyncio.timeout(deadline):
+                        return await _conversation(ours, stdin)
+                except TimeoutError as error:
+                    raise DeadlineExceeded(f"{self._module} did not end within {deadline:g} s") from error
+                finally:
+                    await _dead(pidfd)
+        finally:
+            self._running -= 1
+            self._keep()
+
+    async def close(self) -> None:
+        """Its processes end with it."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._end()
+        if self._child is not None:
+            child, self._child = self._child, None
+            await child.wait()
+
+    async def _hand(self, theirs: socket.socket) -> None:
+        """Have a process forked that listens at this socket."""
+        async with self._starting:
+            for attempt in (1, 2):
+                if self._control is None:
+                    await self.close()
+                    self._control = self._start()
+                try:
+                    socket.send_fds(self._control, [b"f"], [theirs.fileno()])
+                    return
+                except OSError as error:  # the warm process is dead
+                    self._end()
+                    if attempt == 2:
+                        raise CommandFailed(f"{self._module} can't be started: {error.strerror}") from error
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        env = {"PYTHONPATH": str(ROOT), "PATH": os.environ.get("PATH", "")}
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._child = spawn(
+                [sys.executable, "-P", "-m", "aio.warmed", self._module],
+                env,
+                stdin=theirs.fileno(),
+                stdout=null,
+                stderr=2,
+                fds={},
+            )
+            return ours
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(null)
+
+    def _keep(self) -> None:
+        """For a while more, once nobody needs it; its processes would end with it."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        if not self._running:
+            self._expiry = asyncio.get_running_loop().call_later(self._idle, self._end)
+
+    def _end(self) -> None:
+        """It is told by the end of its socket; whoever needs one next reaps it."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+    async def _begun(self, ours: socket.socket) -> int:
+        """The pidfd of the process, which it sends first."""
+        await readable(ours.fileno())
+        _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+        if not fds:
+            raise CommandFailed(f"{self._module} could not be started")
+        return fds[0]
+
+
+async def _conversation(ours: socket.socket, stdin: AsyncIterator[bytes]) -> bytes:
+    reader, writer = await asyncio.open_connection(sock=ours.dup())
+    try:
+        async with asyncio.TaskGroup() as group:
+            feed = group.create_task(_feed(writer, stdin))
+            said = bytearray()
+            with contextlib.suppress(ConnectionError):
+                while piece := await reader.read(65536):
+                    said += piece[: OUTPUT_CAP - len(said)]
+            feed.cancel()
+        return bytes(said)
+    finally:
+        writer.close()
+
+
+async def _dead(pidfd: int) -> None:
+    """Kill it if it lives, and wait for its end, unless it hangs in the kernel."""
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DYING):
+                await readable(pidfd)
+    finally:
+        os.close(pidfd)
+
+
+async def _feed(writer: asyncio.StreamWriter, stdin: AsyncIterator[bytes]) -> None:
+    with contextlib.suppress(ConnectionError):
+        async for piece in stdin:
+            writer.write(piece)
+            await writer.drain()
+        writer.write_eof()

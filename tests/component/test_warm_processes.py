@@ -1,0 +1,106 @@
+"""Work in processes forked from a warm one: what they are told and say, and that none is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from aio.warm import Warm
+from model.errors import DeadlineExceeded
+from tests.support.waiting import until
+
+MODULE = "tests.support.warmwork"
+
+
+async def told(*pieces: bytes, then: asyncio.Event | None = None) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+    if then is not None:
+        await then.wait()
+
+
+def lives(pid: int) -> bool:
+    try:
+        return b") Z " not in Path(f"/proc/{pid}/stat").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+async def test_processes_hear_what_comes_piece_by_piece_and_answer() -> None:
+    warm = Warm(MODULE)
+    try:
+        first, second = await asyncio.gather(
+            warm.run(told(b"echo\n", b"a", b"b"), deadline=20), warm.run(told(b"pid\n"), deadline=20)
+        )
+        assert first == b"ab"
+        assert second != await warm.run(told(b"pid\n"), deadline=20)
+    finally:
+        await warm.close()
+
+
+async def test_process_that_nobody_waits_for_any_more_is_dead(tmp_path: Path) -> None:
+    warm, file = Warm(MODULE), tmp_path / "pid"
+    try:
+        work = asyncio.ensure_future(
+            warm.run(told(b"sleep %s\n" % bytes(file), then=asyncio.Event()), deadline=60)
+        )
+        await until(lambda: file.exists() and file.read_text(), deadline=20)
+        pid = int(file.read_text())
+        assert lives(pid)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert not lives(pid)
+    finally:
+        await warm.close()
+
+
+async def test_process_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    warm, file = Warm(MODULE), tmp_path / "pid"
+    try:
+        await warm.run(told(b"pid\n"), deadline=20)
+        with pytest.raises(DeadlineExceeded):
+            await warm.run(told(b"sleep %s\n" % bytes(file), then=asyncio.Event()), deadline=2)
+        assert not file.exists() or not lives(int(file.read_text()))
+    finally:
+        await warm.close()
+
+
+async def test_warm_process_that_was_killed_is_started_again() -> None:
+    warm = Warm(MODULE)
+    try:
+        parent = int(await warm.run(told(b"parent\n"), deadline=20))
+        os.kill(parent, signal.SIGKILL)
+        await until(lambda: not lives(parent), deadline=5)
+        assert int(await warm.run(told(b"parent\n"), deadline=20)) != parent
+    finally:
+        await warm.close()
+
+
+async def test_warm_process_ends_when_nobody_needs_it_and_not_before(tmp_path: Path) -> None:
+    warm, file, over = Warm(MODULE, idle=0.05), tmp_path / "pid", asyncio.Event()
+    try:
+        parent = int(await warm.run(told(b"parent\n"), deadline=20))
+        work = asyncio.ensure_future(warm.run(told(b"sleep %s\n" % bytes(file), then=over), deadline=60))
+        await until(lambda: file.exists() and file.read_text(), deadline=20)
+        worker = int(file.read_text())
+        over.set()
+        await work
+        assert not lives(worker)
+        await until(lambda: not lives(parent), deadline=5)
+        assert await warm.run(told(b"echo\n", b"x"), deadline=20) == b"x"
+    finally:
+        await warm.close()
+
+
+async def test_failure_of_the_work_is_said_in_its_words() -> None:
+    warm = Warm(MODULE)
+    try:
+        assert b"ValueError: no such work" in await warm.run(told(b"other\n"), deadline=20)
+    finally:
+        await warm.close()
