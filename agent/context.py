@@ -18,6 +18,7 @@ from agent.runtime.base import Runtime
 from agent.tunnelkeys import PORTS, TunnelKeys
 from agent.volumes import Volumes
 from aio.clock import Clock
+from aio.sharing import SharedLocks
 from image.base import Images
 from model.ids import HostId, InstanceId
 from model.records import Instance
@@ -49,6 +50,8 @@ class Context:
     view: View = field(default_factory=View)
     addresses: Addresses = field(default_factory=Addresses)
     records: dict[InstanceId, Local] = field(default_factory=dict)
+    entrances: SharedLocks = field(default_factory=SharedLocks)
+    """By instance: shared while a process enters its container, alone while nothing may run there."""
     dial: Dial = dial
     ask_login: AskLogin = no_login
     tunnel_keys: TunnelKeys = field(init=False)

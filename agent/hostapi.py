@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from agent import execs, freeze, stats
+from agent import execs, stats
 from agent.actions import signal_number
 from agent.cgroup import CgroupFiles
 from agent.doctor import examine
@@ -82,7 +82,6 @@ class HostApi(ImageApi):
         context = self._agent.context
         if record.paused:
             raise WrongState(f"container {short(record.instance)} is paused", hint="Unpause it first")
-        await freeze.over(context, record.instance, patience=ARRIVAL)
         handle = await execs.start(context, record.instance, spec)
         if spec.detach:
             await handle.close()

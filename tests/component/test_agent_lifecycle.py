@@ -6,13 +6,14 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
-from agent import freeze
+from agent import execs, freeze
 from agent.runtime.base import State
 from agent.runtime.fake import Program
 from model.errors import CommandFailed
 from model.records import Desired
 from model.spec import Mount, Publish, RestartPolicy
 from model.status import Phase
+from model.streams import ExecSpec
 from model.view import View
 from tests.support.agentlab import AgentLab, gone, ident, instance, phase, view, wish
 from tests.support.waiting import until
@@ -279,9 +280,40 @@ async def test_two_who_hold_a_container_still_do_so_one_after_the_other(tmp_path
         async with asyncio.TaskGroup() as group, freeze.still(agent.context, lambda: worker.record):
             waiting = group.create_task(second())
             with suppress(TimeoutError):
-                async with asyncio.timeout(freeze.LOOK * 3):
+                async with asyncio.timeout(0.05):
                     await let_go.wait()
             assert not let_go.is_set() and await lab.runtime.state(ident(1)) is State.PAUSED
         assert waiting.result() is State.PAUSED
         assert await lab.runtime.state(ident(1)) is State.RUNNING
         assert not freeze.is_still(agent.context, ident(1))
+
+
+async def test_a_process_that_enters_a_container_is_waited_for_before_it_stands_still(tmp_path: Path) -> None:
+    """And one that comes later waits: the runtime starts nothing in a container that is paused."""
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        await agent.take_view(view(instance()))
+        await phase(agent, 1, Phase.RUNNING)
+        worker, starting = agent.workers[ident(1)], lab.runtime.hold("exec")
+        stood: list[str] = []
+
+        async def enter(name: str) -> None:
+            await (await execs.start(agent.context, ident(1), ExecSpec(args=(name,)))).close()
+            stood.append(name)
+
+        async def hold() -> None:
+            async with freeze.still(agent.context, lambda: worker.record):
+                assert await lab.runtime.state(ident(1)) is State.PAUSED
+                group.create_task(enter("late"))
+                starting.set()
+                await asyncio.sleep(0)
+                stood.append("still")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(enter("early"))
+            await until(lambda: ("exec", ident(1), ("early",)) in lab.runtime.calls, deadline=5)
+            group.create_task(hold())
+            await asyncio.sleep(0)
+            assert not freeze.is_still(agent.context, ident(1))
+            starting.set()
+        assert stood == ["early", "still", "late"]

@@ -26,7 +26,7 @@ def fleet(tmp_path: Path) -> Iterator[ServedFleet]:
 
 
 def running(fleet: ServedFleet, name: str) -> None:
-    wait_until(lambda: fleet.json("inspect", name)[0]["status"]["phase"] == "running", deadline=10)
+    wait_until(lambda: fleet.json("inspect", name)[0]["status"].get("phase") == "running", deadline=10)
 
 
 def test_foreground_run_gives_output_and_exit_code(fleet: ServedFleet) -> None:
@@ -70,7 +70,7 @@ def test_signal_to_the_command_reaches_the_container(fleet: ServedFleet) -> None
     with subprocess.Popen(fleet.command("run", "--name", "web", "box:1", "sleep"), env=fleet.environment(),
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # fmt: skip
         wait_until(
-            lambda: fleet.json("ps") and fleet.json("ps")[0]["status"]["phase"] == "running", deadline=10
+            lambda: fleet.json("ps") and fleet.json("ps")[0]["status"].get("phase") == "running", deadline=10
         )
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 143

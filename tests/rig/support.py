@@ -35,7 +35,7 @@ def told(fleet: Fleet, path: str) -> Any:
 def replicas(fleet: Fleet, service: str, phase: str = "running") -> list[dict[str, Any]]:
     """As `flota service ps` says them."""
     found = whole(told(fleet, f"/v1/services/{service}").get("instances", ()), InstanceInfo)
-    return [r for r in found if r["status"]["phase"] == phase]
+    return [r for r in found if r["status"].get("phase") == phase]
 
 
 def wait_replicas(fleet: Fleet, service: str, count: int, deadline: float = 30) -> list[dict[str, Any]]:

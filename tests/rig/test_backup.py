@@ -63,7 +63,7 @@ def runs(fleet: Fleet, host: str) -> dict[str, tuple[str, int]]:
     return {
         i["instance"]["name"]: (i["instance"]["id"], i["status"].get("pid", 0))
         for i in found
-        if i["status"]["phase"] == "running"
+        if i["status"].get("phase") == "running"
     }
 
 

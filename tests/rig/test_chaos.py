@@ -232,14 +232,14 @@ class Chaos:
                 self.told(f"the doctor, {at - healed:.1f} s after: {words}")
             raise
         found = wait_until(self._settled, deadline=30, what="all that was asked for runs")
-        assert _twice(one for one in found if one["status"]["phase"] == "running") == []
+        assert _twice(one for one in found if one["status"].get("phase") == "running") == []
         wait_until(
             lambda: _twice(self.fleet.json("ps", "-a")) == [],
             deadline=10,
             what="a host that came back to give up what was replaced",
         )
         for one in found:
-            if one["instance"].get("service_name") == "kept" and one["status"]["phase"] == "running":
+            if one["instance"].get("service_name") == "kept" and one["status"].get("phase") == "running":
                 (foot,) = one["status"]["endpoints"]
                 now = foot["ipv4"], foot["ipv6"]
                 assert self._kept.setdefault(one["instance"]["slot"], now) == now, "an address was not kept"
@@ -266,7 +266,7 @@ class Chaos:
         """Every container, once those asked for run and no others do."""
         listed = self.fleet.json("ps", "-a")
         plain = {
-            one["instance"]["name"]: one["status"]["phase"]
+            one["instance"]["name"]: one["status"].get("phase")
             for one in listed
             if not one["instance"].get("service")
         }
@@ -277,7 +277,7 @@ class Chaos:
         running = Counter(
             one["instance"]["service"]
             for one in listed
-            if one["instance"].get("service") and one["status"]["phase"] == "running"
+            if one["instance"].get("service") and one["status"].get("phase") == "running"
         )
         done = plain == dict.fromkeys(self.containers, "running") and +Counter(wanted) == running
         return listed if done else None

@@ -270,7 +270,7 @@ def test_a_service_pulls_by_the_login_that_it_was_given_which_is_nowhere_to_be_f
 
     def runs() -> bool:
         found = [one for one in clean.json("ps") if one["instance"].get("service_name") == "kept"]
-        return bool(found) and found[0]["status"]["phase"] == "running"
+        return bool(found) and found[0]["status"].get("phase") == "running"
 
     wait_until(runs, deadline=30, what="the service")
     assert _found(clean) == []

@@ -11,6 +11,7 @@ import pytest
 from aio.backoff import delay, jittered
 from aio.clock import VirtualClock
 from aio.mailbox import Bell, Dropped, Feed, Mailbox
+from aio.sharing import SharedLock, SharedLocks
 from aio.supervisor import Supervisor, in_thread
 from aio.together import together
 from aio.workqueue import WorkQueue
@@ -236,3 +237,43 @@ async def test_work_done_together_is_over_before_a_second_cancellation_is_heeded
     let.set()
     await asyncio.wait((task,), timeout=5)
     assert over.is_set() and task.cancelled()
+
+
+async def test_a_lock_wanted_alone_waits_for_who_shares_it_and_not_for_who_comes_later() -> None:
+    lock, order, leave = SharedLock(), list[str](), asyncio.Event()
+
+    async def share(name: str, until: asyncio.Event | None = None) -> None:
+        async with lock.shared():
+            order.append(name)
+            if until is not None:
+                await until.wait()
+
+    async def alone() -> None:
+        async with lock.alone():
+            order.append("alone")
+            await asyncio.sleep(0)
+            order.append("alone still")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(share("first", leave))
+        group.create_task(share("second", leave))
+        await until(lambda: len(order) == 2, deadline=1)
+        group.create_task(alone())
+        await asyncio.sleep(0)
+        group.create_task(share("late"))
+        await asyncio.sleep(0)
+        assert order == ["first", "second"]
+        leave.set()
+    assert order == ["first", "second", "alone", "alone still", "late"]
+
+
+async def test_a_shared_lock_whose_waiting_was_cancelled_can_be_had_again() -> None:
+    locks = SharedLocks()
+    async with locks.of("a").shared():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01), locks.of("a").alone():
+                raise AssertionError("it is shared")
+        async with locks.of("a").shared(), locks.of("b").alone():
+            pass
+    async with locks.of("a").alone():
+        pass
