@@ -14,6 +14,8 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from aiohttp import web
+
 from aio.clock import SystemClock
 from aio.durable import write_file
 from aio.release import running
@@ -22,7 +24,7 @@ from aio.service import Hooks, set_level, start_log, until_signalled
 from aio.supervisor import in_thread
 from api.listen import serve_tls, serve_unix, server_context
 from api.server import controller_app, runner
-from controller import noregistry, registry
+from controller import registry
 from controller.config import ControllerConfig, check_config, registry_place
 from controller.controller import Controller
 from controller.core import Options
@@ -33,7 +35,7 @@ from controller.store.memory import MemoryStore
 from controller.store.sqlite import SqliteStore
 from controller.trial import Trial
 from model.codec import encode_json
-from model.errors import Damaged, Unavailable, Unsupported
+from model.errors import Damaged, FlotaError, Unavailable, Unsupported
 from model.spec import Struct
 from model.whereabouts import joined
 from net import backend
@@ -162,7 +164,30 @@ async def _serve_registry(
     except (Damaged, Unsupported, Unavailable) as error:
         log.error("the controller starts without its registry: %s", error)
         listen, port = registry_place(config.registry)
-        await stack.enter_async_context(noregistry.serving(error, listen=listen, port=port, context=context))
+        await stack.enter_async_context(_refusing(error, listen, port, context))
+
+
+@contextlib.asynccontextmanager
+async def _refusing(
+    error: FlotaError, listen: str, port: int, context: ssl.SSLContext
+) -> AsyncIterator[None]:
+    """503 to every request, in the form of the distribution specification ("Error Codes"), which clients show
+    to people. Raises AlreadyExists when the port is in use."""
+    words = f"this registry is not served: {error}"
+
+    async def refuse(request: web.Request) -> web.Response:
+        del request
+        return web.json_response({"errors": [{"code": "UNKNOWN", "message": words}]}, status=503)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", refuse)
+    served = runner(app)
+    await served.setup()
+    try:
+        await serve_tls(served, listen, port, context)
+        yield
+    finally:
+        await served.cleanup()
 
 
 def _own_addresses(config: ControllerConfig) -> frozenset[str]:
