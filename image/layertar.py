@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 
 from image.difference import Difference
 from image.lower import LowerLayers
-from image.pack import Packer
-from image.walk import Found, visible, walk
+from image.pack import HIDE, Packer
+from image.walk import Found, shown, visible, walk
+from model.errors import Unsupported
 from model.spec import Struct
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -35,7 +36,19 @@ def layer_of(changed: Changed, lower: LowerLayers) -> Iterator[bytes]:
         found = _with_top(top, difference.run(top))
     else:
         found = walk(top, upper=True)
-    return Packer(upper=not changed.whole).run(visible(found, _quiet(changed), _touched(lower)))
+    found = _nameable(visible(found, _quiet(changed), _touched(lower)))
+    return Packer(upper=not changed.whole).run(found)
+
+
+def _nameable(found: Iterator[Found]) -> Iterator[Found]:
+    """In a layer a name of that kind means that another is hidden (OCI image-spec, layer.md)."""
+    for item in found:
+        if item.kind != "D" and item.name.startswith(HIDE):
+            raise Unsupported(
+                f"{shown(item.path)} has a name that no layer can hold: {HIDE.decode()} marks removed files",
+                hint="Rename it or remove it in the container; `flota export` takes it as it is",
+            )
+        yield item
 
 
 def packed(folder: str) -> Iterator[bytes]:

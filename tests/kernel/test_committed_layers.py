@@ -23,7 +23,7 @@ from image.drivers.vfs import VfsDriver
 from image.layertar import packed
 from image.registry.client import RegistryClient
 from image.store import ImageStore
-from model.errors import InUse
+from model.errors import InUse, Unsupported
 from model.image import ImageConfig, ImageRecord
 from tests.kernel.test_image_oracles import described, layout, run
 from tests.support import btrfs
@@ -219,6 +219,13 @@ async def test_mount_points_of_the_runtime_are_no_change(place: Place, tmp_path:
     assert members(place.layer(await place.commit()), tmp_path) == ["./"]
     (place.root / "etc/mine").write_bytes(b"x")
     assert members(place.layer(await place.commit()), tmp_path) == ["./", "etc/", "etc/mine"]
+
+
+@pytest.mark.parametrize("name", [".wh.file", "dir/.wh..wh..opq"])
+async def test_file_with_the_name_of_a_whiteout_is_refused_and_hides_nothing(place: Place, name: str) -> None:
+    (place.root / name).write_bytes(b"x")
+    with pytest.raises(Unsupported, match="no layer can hold"):
+        await place.commit()
 
 
 async def test_socket_is_left_out_and_devices_stay(place: Place) -> None:
