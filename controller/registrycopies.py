@@ -68,6 +68,8 @@ class Copies:
         self._number = number
         self._own = own
         self._said: dict[HostId, Holder] = {}
+        self._refused: set[tuple[str, int]] = set()
+        """States that can't be taken in: no host is waited for that has one of these."""
         self._document: tuple[Head, bytes] | None = None
         self._since = clock.monotonic()
         self._opened: Head | None = None
@@ -89,6 +91,8 @@ class Copies:
     async def _report(self, request: web.Request) -> web.Response:
         host = self._host(request)
         report = decode_json(await _body(request, MOST_REPORT), CopyReport, "report")
+        if (report.lineage, report.generation) in self._refused:
+            report = CopyReport(have=report.have)
         self._said[host] = Holder(
             id=host,
             name="",
@@ -142,6 +146,7 @@ class Copies:
             told = msgspec.msgpack.decode(self._unseal(sealed, ABOUT), type=Snapshot)
             await self._registry.run(self._take_in, told)
         except (msgspec.DecodeError, FlotaError) as error:
+            self._refused.add((said.lineage, said.generation))
             raise Refusal(
                 "MANIFEST_INVALID", f"the state that {host} keeps can't be taken in: {error}"
             ) from error

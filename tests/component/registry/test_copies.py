@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.registrycopies import CopyStore, RegistryCopies
+from image.registry.server.copies import Head
 from image.registry.server.limits import Limits
 from model.registrycopies import PATH
 from tests.support.fleetregistry import Client
@@ -164,3 +165,15 @@ async def test_only_hosts_speak_of_copies(tmp_path: Path, method: str) -> None:
             assert (await host.ask("GET", f"{PATH}/blobs/{digest(b'x')}")).status == 404
             assert (await host.ask("PUT", f"{PATH}/index", b"forged")).status == 403
             assert (await host.ask("POST", PATH, b"nonsense")).status == 400
+
+
+async def test_state_that_the_fleet_did_not_seal_is_refused_and_holds_nobody_up(tmp_path: Path) -> None:
+    async with site(tmp_path) as (hosts, client):
+        await client.push("team/box", BUILT, "1")
+        store = hosts.store("n1")
+        store.open()
+        store.keep_index(Head(lineage="f" * 32, generation=99), b"forged")
+        async with hosts.there("n1", "n2"):
+            await until(hosts.whole, deadline=60, what="two copies")
+        assert store.index()[0].lineage != "f" * 32
+        assert (await client.ask("GET", "/v2/_catalog")).json == {"repositories": ["team/box"]}
