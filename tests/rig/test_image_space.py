@@ -73,7 +73,7 @@ def test_full_disk_takes_what_no_service_may_go_back_to(versions: Fleet) -> None
 def test_prune_by_hand_over_all_hosts_says_what_it_keeps_and_why(versions: Fleet) -> None:
     said = versions.flota("n1", "image", "prune", "-af")
     assert "n1: kept: app:1: service web may go back to it" in said
-    assert "n2: kept: app:3: service web is made of it" in said
+    assert said.count("kept: app:3: service web is made of it") == 1  # elsewhere its container has it
     assert images(versions) == {host: {"app:1", "app:2", "app:3"} for host in ("n1", "n2")}
     rows = [line.split() for line in versions.flota("n1", "df").splitlines()[1:]]
     assert [row[2] for row in rows if row[1] == "Images"] == ["3", "3"]
