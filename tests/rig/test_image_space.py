@@ -23,8 +23,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture
 def versions(two: Fleet) -> Iterator[Fleet]:
-    """Five images on either host, of which a service has had the first three."""
-    for number in range(1, 6):
+    """Four images on either host, of which a service has had the first three."""
+    for number in range(1, 5):
         two.load_everywhere(f"app:{number}", root_tar({"etc/version": str(number).encode()}))
     two.flota("n1", "service", "create", "--name", "web", "app:1", "sleep", "1000")
     for number in (2, 3):
@@ -63,7 +63,7 @@ def test_full_disk_takes_what_no_service_may_go_back_to(versions: Fleet) -> None
     kept = {"app:2", "app:3"}
     wait_until(lambda: images(versions) == {"n1": kept, "n2": kept}, deadline=15, what="room made")
     gone = versions.json("events", "--since", "5m", "--until", "0s", "-f", "type=image", "-f", "event=delete")
-    assert {e["name"] for e in gone} >= {"app:1", "app:4", "app:5"}
+    assert {e["name"] for e in gone} >= {"app:1", "app:4"}
     assert all(" % full" in e["attributes"]["reason"] for e in gone)
     wait_until(lambda: all(full(versions, host) for host in ("n1", "n2")), deadline=10, what="it is said")
     versions.flota("n1", "service", "rollback", "web")
@@ -73,7 +73,7 @@ def test_full_disk_takes_what_no_service_may_go_back_to(versions: Fleet) -> None
 def test_prune_by_hand_over_all_hosts_says_what_it_keeps_and_why(versions: Fleet) -> None:
     said = versions.flota("n1", "image", "prune", "-af")
     assert "n1: kept: app:1: service web may go back to it" in said
-    assert "n2: kept: app:3: service web is made of it" in said
+    assert said.count("kept: app:3: service web is made of it") == 1  # elsewhere its container has it
     assert images(versions) == {host: {"app:1", "app:2", "app:3"} for host in ("n1", "n2")}
     rows = [line.split() for line in versions.flota("n1", "df").splitlines()[1:]]
     assert [row[2] for row in rows if row[1] == "Images"] == ["3", "3"]

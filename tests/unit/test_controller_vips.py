@@ -93,7 +93,9 @@ def test_hosts_that_carry_the_network_are_told() -> None:
     assert view.networks[BLUE].vip_ranges == ("10.3.0.0/29", "fd00:f::/64")
     red, changes = cluster.apply((msgspec.structs.replace(web, generation=2),), (), 9)
     assert affected(red, changes[0]) == set()
-    gone, changes = cluster.apply((), (web,), 9)
+    going, changes = cluster.apply((msgspec.structs.replace(web, removed=True),), (), 9)
+    assert affected(going, changes[0]) is None  # nobody keeps its image any more
+    gone, changes = going.apply((), (web,), 10)
     assert affected(gone, changes[0]) == {"h1"} and not view_of(gone, HostId("h1")).services
 
 
