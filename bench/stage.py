@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
 
+from bench.disk import FreshDisk
 from bench.http import Api
 from bench.peers import IMAGE, Docker
 from deploy.busybox import root_tar
@@ -23,7 +23,8 @@ REGISTRY = address_of("n9")
 
 class Stage:
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="flota-bench-", dir="/var/tmp"))
+        self._disk = FreshDisk(Path(tempfile.mkdtemp(prefix="flota-bench-", dir="/var/tmp")))
+        self.folder = self._disk.folder
         self.tar = root_tar()
         self._fleet: Fleet | None = None
         self._eight: Fleet | None = None
@@ -82,4 +83,4 @@ class Stage:
         for peer in (self._fleet, self._eight, self._docker, self._swarm):
             if peer is not None:
                 peer.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._disk.remove()
