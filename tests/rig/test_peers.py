@@ -19,7 +19,7 @@ from deploy.fleet import Fleet
 from tests.rig.support import AT_ONCE, replicas, told, wait_replicas
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.rig
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(300)]
 MIB = 1 << 20
 SIZE = 48 * MIB
 RATE = 16 * MIB
