@@ -29,9 +29,9 @@ from controller.events import EventRing, shortened
 from controller.heartbeats import Heartbeats
 from controller.keys import all_keys, publishing_keys, short_keys, waiting_keys
 from controller.knocks import Knocks
-from controller.liveness import Policy
 from controller.logins import for_pull, of_owner, plan_login
 from controller.loop import ReconcileLoop
+from controller.options import Options
 from controller.pipes import Pipes
 from controller.pki import Authority
 from controller.placing import World
@@ -58,7 +58,6 @@ from model.ids import HostId, IdSource, InstanceId, NetworkId, ServiceId
 from model.records import FleetSettings, Host, Instance
 from model.registries import Login
 from model.reportrules import hello_problems, recall_problems, report_problems
-from model.spec import Struct
 from model.status import HostReport, HostState
 from model.validate import check
 from model.view import View
@@ -69,20 +68,6 @@ MOST_WORDS = 4
 """Lines in the log for what was left out of one report."""
 MakeAuthority = Callable[[str], Authority]
 """Fleet id → the fleet's CA."""
-
-
-class Options(Struct):
-    """What a fleet's owner may set; the rest is in the store's settings."""
-
-    name: str = "flota"
-    ping_every: float = 0.5
-    liveness: Policy = Policy()
-    address_pools: tuple[str, ...] = ()
-    """Only read when the fleet is made; empty: the default."""
-    advertise: str = ""
-    """host:port under which hosts reach this controller, for join commands."""
-    registry: str = ""
-    """host:port of the fleet's registry, if there is one."""
 
 
 class Core:

@@ -27,7 +27,7 @@ from api.server import controller_app, runner
 from controller import registry
 from controller.config import ControllerConfig, check_config, registry_place
 from controller.controller import Controller
-from controller.core import Options
+from controller.options import Options
 from controller.pki import Authority
 from controller.registrycopies import Copies
 from controller.store.base import Store

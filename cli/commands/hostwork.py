@@ -74,8 +74,8 @@ def _is_current(endpoint: str) -> bool:
     import json
 
     from api.client import DEFAULT_ENDPOINTS
-    from cli.commands.daemons import ROOT
     from cli.context import operators_fleet
+    from cli.daemonoptions import ROOT
     from deploy.operatorhome import current_fleet
     from deploy.roster import Roster
 

@@ -11,8 +11,8 @@ import click
 
 from cli import daemon, keptdaemons
 from cli.commands.backup import opened, passphrase_option
-from cli.commands.daemons import PLACES, PORT
 from cli.context import out
+from cli.daemonoptions import PLACES, PORT
 from model.errors import CommandFailed, InUse, InvalidInput
 from model.whereabouts import joined, parted
 

@@ -11,7 +11,7 @@ import pytest
 
 from aio.clock import VirtualClock
 from controller.controller import Controller
-from controller.core import Options
+from controller.options import Options
 from controller.pki import Authority
 from controller.store.sqlite import SqliteStore
 from controller.trial import TERM, Trial

@@ -16,8 +16,8 @@ from itertools import pairwise
 import pytest
 
 from aio.clock import VirtualClock
-from controller.core import Options
 from controller.liveness import Policy
+from controller.options import Options
 from controller.snapshot import Cluster
 from controller.store.memory import MemoryStore
 from model.api import CreateInstance, UpdateHost, UpdateService

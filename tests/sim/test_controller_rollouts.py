@@ -17,8 +17,8 @@ import pytest
 
 from aio.clock import VirtualClock
 from controller.condition import status_of
-from controller.core import Options
 from controller.liveness import Policy
+from controller.options import Options
 from controller.snapshot import Cluster
 from controller.store.base import Conflict, Txn
 from controller.store.memory import MemoryStore

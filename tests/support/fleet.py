@@ -9,7 +9,7 @@ from itertools import count
 
 from aio.clock import Clock, VirtualClock
 from controller.controller import Controller
-from controller.core import Options
+from controller.options import Options
 from controller.pki import Authority
 from controller.store.base import Store, Txn
 from controller.store.memory import MemoryStore
