@@ -46,9 +46,9 @@ class Controlled:
         assert status == 200, made
         return str(made["secret"])
 
-    async def joined(self, name: str) -> tuple[Path, Path]:
-        """(certificate, key) of a host that has joined."""
-        _, made = await self.api("POST", "/v1/tokens")
+    async def joined(self, name: str, *, again: bool = False) -> tuple[Path, Path]:
+        """(certificate, key) of a host that has joined; `again`: in its own place."""
+        _, made = await self.api("POST", "/v1/tokens", {"replaces": name} if again else None)
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())

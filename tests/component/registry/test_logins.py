@@ -62,7 +62,7 @@ async def test_hosts_certificate_pulls_and_pushes_until_the_host_is_removed(fill
 async def test_hosts_older_certificate_is_refused_once_it_joined_again(filled: Controlled) -> None:
     pair = await filled.joined("n7")
     old = [path.rename(path.with_name(f"old-{path.name}")) for path in pair]
-    new = await filled.joined("n7")
+    new = await filled.joined("n7", again=True)
     for certificate, expected in ((old, 403), (new, 200)):
         async with filled.client(*certificate) as host:
             assert (await host.ask("GET", "/v2/")).status == expected
