@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from image.base import FindLogin, OnProgress, PullPolicy, Root, nobody
+from image.base import PLAIN, FindLogin, OnProgress, PullPolicy, PushWish, Root, nobody
 from image.commit import Commit
 from image.digest import of
 from image.layertar import Changed
@@ -50,7 +50,8 @@ class FakeImages:
     def list(self) -> Sequence[ImageRecord]:
         return list(self.images.values())
 
-    def find(self, ref: str) -> ImageRecord:
+    def find(self, ref: str, platform: str = "") -> ImageRecord:
+        del platform
         for image in self.images.values():
             if (
                 image.id == ref
@@ -59,6 +60,14 @@ class FakeImages:
             ):
                 return image
         raise NotFound(f"no such image: {ref}")
+
+    def family(self, ref: str) -> Sequence[ImageRecord]:
+        return [self.find(ref)]
+
+    async def pull_all(
+        self, ref: str, *, progress: OnProgress | None = None, login: Login = NOBODY
+    ) -> Sequence[ImageRecord]:
+        return [await self.pull(ref, progress=progress, login=login)]
 
     async def ensure(
         self, ref: str, *, policy: PullPolicy, platform: str = "", login: FindLogin = nobody
@@ -84,18 +93,24 @@ class FakeImages:
         return image
 
     async def load(
-        self, chunks: AsyncIterator[bytes], *, progress: OnProgress | None = None
+        self, chunks: AsyncIterator[bytes], *, platform: str = "", progress: OnProgress | None = None
     ) -> Sequence[ImageRecord]:
-        del progress
+        del platform, progress
         name = b"".join([chunk async for chunk in chunks]).decode()
         image = record(name)
         self.images[image.id] = image
         return [image]
 
     async def import_tar(
-        self, chunks: AsyncIterator[bytes], *, ref: str = "", message: str = "", changes: Sequence[str] = ()
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        ref: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
     ) -> ImageRecord:
-        del message, changes
+        del message, changes, platform
         data = b"".join([chunk async for chunk in chunks])
         image = ImageRecord(id=of(data), names=(parse(ref).name,) if ref else ())
         self.images[image.id] = image
@@ -125,16 +140,17 @@ class FakeImages:
         return self.made[container]
 
     async def push(
-        self, ref: str, *, login: Login = NOBODY, progress: OnProgress | None = None
+        self, ref: str, wish: PushWish = PLAIN, *, login: Login = NOBODY, progress: OnProgress | None = None
     ) -> ImageRecord:
-        del progress
+        del wish, progress
         self._fail("push")
         self.logins.append(login)
         image = self.find(ref)
         self.available[parse(ref).name] = image
         return image
 
-    async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+    async def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
+        del platform
         for ref in refs:
             yield self.find(ref).names[0].encode()
 

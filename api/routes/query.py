@@ -123,13 +123,28 @@ class Events(Filtered):
     until: float | None = None
 
 
+class OfPlatform(OnHost):
+    platform: str = ""
+    """os/arch[/variant]; empty: the host's own."""
+
+
 class Pull(Struct):
     ref: str
     platform: str = ""
     host: str = ""
+    all: bool = False
+    """Every platform of its index."""
 
 
 class Push(Struct):
+    ref: str
+    host: str = ""
+    platform: str = ""
+    referrers: bool = False
+    """And what refers to it where it came from."""
+
+
+class PushIndex(Struct):
     ref: str
     host: str = ""
 
@@ -137,6 +152,8 @@ class Push(Struct):
 class Distribution(Struct):
     ref: str
     host: str = ""
+    config: bool = False
+    """Also the platform of an image, which its configuration says."""
 
 
 class Registry(Struct):
@@ -154,9 +171,10 @@ class Search(Struct):
 class Save(Struct):
     ref: tuple[str, ...]
     host: str = ""
+    platform: str = ""
 
 
-class Import(OnHost):
+class Import(OfPlatform):
     ref: str = ""
     message: str = ""
     change: tuple[str, ...] = ()
@@ -167,7 +185,7 @@ class Tag(Struct):
     host: str = ""
 
 
-class RemoveImage(OnHost):
+class RemoveImage(OfPlatform):
     force: bool = False
 
 
