@@ -313,9 +313,9 @@ class ImageStore:
         async with self._changing:
             entry = self._catalog.find(ref)
             full = parse(name).name
-            tagged = [tagged(other, full) for other in self._catalog.family(entry)]
-            await in_thread(self._catalog.put, *tagged)
-            return tagged[0].record
+            named = [tagged(other, full) for other in self._catalog.family(entry)]
+            await in_thread(self._catalog.put, *named)
+            return named[0].record
 
     async def remove(self, ref: str, *, force: bool = False) -> ImageRemoved:
         async with self._changing:
