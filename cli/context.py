@@ -193,12 +193,13 @@ def span(since: str, until: str) -> dict[str, float | None]:
     }
 
 
-def in_seconds(filter_: str, at: float) -> str:
-    """`until=24h` (ago) and `until=2026-01-31T12:00:00Z` in unix seconds, as the API has it."""
+def filter_in_seconds(text: str) -> str:
+    """`until=24h` (ago) and `until=2026-01-31T12:00:00Z` in unix seconds, as the API has it; other filters
+    stay."""
     from model.quantity import parse_moment
 
-    key, _, value = filter_.partition("=")
-    return f"until={parse_moment(value, at)}" if key == "until" else filter_
+    key, _, value = text.partition("=")
+    return f"until={parse_moment(value, now())}" if key == "until" else text
 
 
 def each(refs: Sequence[str], act: Any) -> None:

@@ -12,8 +12,8 @@ from cli.commands.registries import history, push, save, untagged
 from cli.context import (
     App,
     familiar,
+    filter_in_seconds,
     format_option,
-    in_seconds,
     node_option,
     now,
     out,
@@ -88,7 +88,7 @@ def images(
     app: App, reference: str, quiet: bool, digests: bool, filters: tuple[str, ...], **flags: Any
 ) -> None:
     """List images, of all hosts."""
-    words = [in_seconds(text, now()) for text in filters]
+    words = [filter_in_seconds(text) for text in filters]
     words += [f"reference={reference}"] if reference else []
     items = app.call("GET", "/v1/images", filter=words, host=flags["node"])
     columns = _columns(flags["no_trunc"], digests)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cli.context import App, each, format_option, in_seconds, now, out, pass_app, segment, short, show
+from cli.context import App, each, filter_in_seconds, format_option, out, pass_app, segment, short, show
 from cli.exits import FAILED
 from cli.parse.container import pairs
 from cli.parse.networks import aux_addresses, endpoint
@@ -225,7 +225,7 @@ def prune(app: App, force: bool, filters: tuple[str, ...]) -> None:
     """Remove networks that no container or service uses."""
     if not force:
         click.confirm("All networks that nobody uses will be removed. Go on?", abort=True)
-    wanted = [in_seconds(text, now()) for text in filters]
+    wanted = [filter_in_seconds(text) for text in filters]
     removed = app.call("POST", "/v1/networks/prune", filter=wanted)["removed"]
     if removed:
         out("\n".join(("Deleted Networks:", *removed)))
