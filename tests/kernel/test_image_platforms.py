@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from agent.host import HostAgent
+from agent.imageapi import ImageApi
+from aio.clock import SystemClock
 from image.base import PushWish
 from image.reference import parse
 from image.registry.source import IndexPush
@@ -250,6 +255,27 @@ async def test_index_of_a_manifest_that_is_nowhere_is_refused(store: ImageStore,
     with pytest.raises(NotFound, match="is nowhere to be had"):
         await store.source.push_index(wish)
     assert "1" not in other.manifests
+
+
+async def test_name_is_removed_with_all_platforms_and_one_by_its_platform(
+    store: ImageStore, registry: FakeRegistry
+) -> None:
+    name = f"{registry.host}/app:1"
+    context = SimpleNamespace(
+        images=store, facts=SimpleNamespace(hostname="n1"), clock=SystemClock(), records={}
+    )
+    events: list[object] = []
+    agent = SimpleNamespace(context=context, reporter=SimpleNamespace(event=events.append))
+    api = ImageApi(cast("HostAgent", agent))
+    await store.pull_all(name)
+    removed = await api.remove_image(name, force=False, platform=ARM64)
+    assert (removed.deleted, removed.host) == ((ARM.id,), "n1")
+    await store.pull_all(name)
+    removed = await api.remove_image(name, force=False)
+    assert set(removed.deleted) == {AMD.id, ARM.id} and removed.untagged == (name,)
+    await store.pull_all(name)
+    assert (await api.remove_image(AMD.id, force=False)).deleted == (AMD.id,)
+    assert [record.id for record in store.list()] == [ARM.id]
 
 
 # -- archives ----------------------------------------------------------------------------------------
