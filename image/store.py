@@ -23,10 +23,23 @@ from aio.clock import Clock, SystemClock
 from aio.supervisor import Supervisor, in_thread
 from image import changes as instructions
 from image import config_blob
-from image.archive import Archive, Found
-from image.base import NOTHING, Choice, FindLogin, OnProgress, PullPolicy, Root, anything, nobody
+from image.archive import Archive
+from image.archivelayers import unpack_all
+from image.base import (
+    NOTHING,
+    PLAIN,
+    Choice,
+    FindLogin,
+    OnProgress,
+    PullPolicy,
+    PushWish,
+    Root,
+    anything,
+    nobody,
+    silent,
+)
 from image.blobs import BlobStore
-from image.catalog import Catalog, Entry
+from image.catalog import Catalog, Entry, tagged
 from image.collection import Disk
 from image.commit import Commit, committed
 from image.digest import chain_ids, of
@@ -34,10 +47,11 @@ from image.drivers.base import StorageDriver
 from image.flights import Flights
 from image.full import Ballast, told_when_full
 from image.incoming import Incoming, entry_of
+from image.indexpull import IndexPull
 from image.layers import LayerStore
 from image.layertar import Changed
 from image.leases import Leases
-from image.manifest import MAX_LAYERS, Configuration, parse_configuration, shown
+from image.manifest import MAX_LAYERS, Configuration, Index, parse_configuration, shown
 from image.outbound import Outbound
 from image.peers.shelf import Shelf
 from image.platforms import fits, host_platform, wanted_platform
@@ -148,8 +162,11 @@ class ImageStore:
     def list(self) -> Sequence[ImageRecord]:
         return [entry.record for entry in self._catalog.entries.values()]
 
-    def find(self, ref: str) -> ImageRecord:
-        return self._catalog.find(ref).record
+    def find(self, ref: str, platform: str = "") -> ImageRecord:
+        return self._outbound.found(ref, platform).record
+
+    def family(self, ref: str) -> Sequence[ImageRecord]:
+        return [entry.record for entry in self._catalog.family(self._catalog.find(ref))]
 
     # -- from elsewhere -----------------------------------------------------------------------------
     async def ensure(
@@ -157,7 +174,8 @@ class ImageStore:
     ) -> ImageRecord:
         wanted = wanted_platform(platform, self._platform)
         try:
-            record = self.find(ref)
+            entry = self._catalog.find(ref)
+            record = (self._catalog.of_platform(entry, wanted) or entry).record
         except NotFound:
             if policy == "never":
                 raise
@@ -185,7 +203,7 @@ class ImageStore:
         key = f"pull {reference.name} {reference.digest} {wanted.os}/{wanted.arch}/{wanted.variant}"
         if login:
             key += f" {hash(login):x}"  # another's refusal is not ours
-        return await self._pulls.join(key, work, progress or _silent)
+        return await self._pulls.join(key, work, progress or silent)
 
     async def _pull(
         self, reference: Reference, wanted: Platform, login: Login, say: OnProgress
@@ -205,21 +223,33 @@ class ImageStore:
             )
             return (await self._add([image]))[0]
 
-    async def load(
-        self, chunks: AsyncIterator[bytes], *, progress: OnProgress | None = None
+    async def pull_all(
+        self, ref: str, *, progress: OnProgress | None = None, login: Login = NOBODY
     ) -> Sequence[ImageRecord]:
-        say = progress or _silent
+        say, reference = progress or silent, parse(ref)
+        document = await self._source.document(reference, login)
+        if not isinstance(document.parsed, Index):
+            return [await self.pull(ref, progress=progress, login=login)]
+        pull = IndexPull(self._source, self._layers, self._tmp, say)
+        with pull.holding(), self._collected_on_failure():
+            return await self._add(await pull.run(reference, document, document.parsed, login))
+
+    async def load(
+        self, chunks: AsyncIterator[bytes], *, platform: str = "", progress: OnProgress | None = None
+    ) -> Sequence[ImageRecord]:
+        say = progress or silent
+        wanted = wanted_platform(platform, self._platform)
         async with spool(chunks, self._tmp, limit=MAX_ARCHIVE) as spooled:
             folder = self._tmp / f"load-{secrets.token_hex(8)}"
             try:  # named before it is made: whoever is cut short while it is made takes it away
                 await in_thread(folder.mkdir, 0o700)
                 archive = Archive(folder)
                 await in_thread(archive.extract, spooled, MAX_ARCHIVE)
-                found = await in_thread(archive.images, self._platform)
+                found = await in_thread(archive.images, wanted)
                 held = [chain for image in found for chain in chain_ids(image.parsed.diff_ids)]
                 with self._layers.hold(held), self._collected_on_failure():
                     for image in found:
-                        await self._unpack(image, say)
+                        await unpack_all(self._layers, image, say)
                     incoming = [
                         Incoming(config=f.config, parsed=f.parsed, names=f.names, manifest=f.manifest)
                         for f in found
@@ -231,7 +261,13 @@ class ImageStore:
                 self._trash.wake()
 
     async def import_tar(
-        self, chunks: AsyncIterator[bytes], *, ref: str = "", message: str = "", changes: Sequence[str] = ()
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        ref: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
     ) -> ImageRecord:
         config = instructions.apply(ImageConfig(), changes)
         names = (parse(ref).name,) if ref else ()
@@ -240,7 +276,7 @@ class ImageStore:
             self._layers.root_layer(spooled) as layer,
         ):
             parsed = Configuration(
-                platform=self._platform,
+                platform=wanted_platform(platform, self._platform),
                 diff_ids=(layer.diff,),
                 config=config,
                 history=(HistoryEntry(created_by="flota import", comment=message),),
@@ -263,17 +299,6 @@ class ImageStore:
                 made = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
                 await self._layers.flushed(chains)
                 return (await self._add([made]))[0]
-
-    async def _unpack(self, image: Found, say: OnProgress) -> None:
-        """All layers of an image of an archive, bottom first."""
-        chains = chain_ids(image.parsed.diff_ids)
-        for number, (chain, diff, blob) in enumerate(
-            zip(chains, image.parsed.diff_ids, image.blobs, strict=True)
-        ):
-            if self._layers.blob(chain) is None:
-                say(Progress(status="Extracting", id=diff[7:19]))
-                await self._layers.unpack(blob, chain, diff, below=chains[:number])
-            say(Progress(status="Complete", id=diff[7:19]))
 
     @contextlib.contextmanager
     def _collected_on_failure(self) -> Iterator[None]:
@@ -310,9 +335,9 @@ class ImageStore:
 
     # -- to elsewhere -------------------------------------------------------------------------------
     async def push(
-        self, ref: str, *, login: Login = NOBODY, progress: OnProgress | None = None
+        self, ref: str, wish: PushWish = PLAIN, *, login: Login = NOBODY, progress: OnProgress | None = None
     ) -> ImageRecord:
-        entry, pinned = await self._outbound.push(ref, login, progress or _silent)
+        entry, pinned = await self._outbound.push(ref, wish, login, progress or silent)
         async with self._changing:
             now = self._catalog.entries.get(entry.record.id)
             if now is None or pinned in now.record.digests:
@@ -321,22 +346,21 @@ class ImageStore:
             await in_thread(self._catalog.put, msgspec.structs.replace(now, record=record))
             return record
 
-    def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
-        return self._outbound.save(refs)
+    def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
+        return self._outbound.save(refs, platform)
 
     # -- names and removal --------------------------------------------------------------------------
     async def tag(self, ref: str, name: str) -> ImageRecord:
         async with self._changing:
             entry = self._catalog.find(ref)
             full = parse(name).name
-            names = tuple(dict.fromkeys((*entry.record.names, full)))
-            record = msgspec.structs.replace(entry.record, names=names)
+            renamed = [tagged(other, full) for other in self._catalog.family(entry)]
             with told_when_full("the list of images"):
-                await in_thread(self._catalog.put, msgspec.structs.replace(entry, record=record))
-            return record
+                await in_thread(self._catalog.put, *renamed)
+            return renamed[0].record
 
-    async def remove(self, ref: str, *, force: bool = False) -> ImageRemoved:
-        return await self._removal.remove(ref, force=force)
+    async def remove(self, ref: str, *, force: bool = False, family: bool = False) -> ImageRemoved:
+        return await self._removal.remove(ref, force=force, family=family)
 
     async def prune(
         self, *, all_unused: bool = False, chosen: Choice = anything, spare: Mapping[str, str] = NOTHING
@@ -360,7 +384,7 @@ class ImageStore:
     def lease(self, ref: str) -> Iterator[ImageRecord]:
         entry = self._catalog.find(ref)
         self._uses.used(entry.record.id, self._clock.now())
-        with self._leases.hold((*entry.documents, *entry.chains)):
+        with self._leases.hold(digest for one in self._catalog.family(entry) for digest in one.needed):
             yield entry.record
 
     # -- roots --------------------------------------------------------------------------------------
@@ -391,7 +415,3 @@ class ImageStore:
 
     async def root_usage(self, container: str) -> int:
         return await self._roots.usage(container)
-
-
-def _silent(progress: Progress) -> None:
-    del progress
