@@ -23,6 +23,7 @@ from aio.clock import Clock, SystemClock
 from aio.supervisor import Supervisor, in_thread
 from image import changes as instructions
 from image import config_blob
+from image.additions import Additions
 from image.archive import Archive
 from image.archivelayers import unpack_all
 from image.base import (
@@ -39,14 +40,14 @@ from image.base import (
     silent,
 )
 from image.blobs import BlobStore
-from image.catalog import Catalog, Entry, tagged
+from image.catalog import Catalog
 from image.collection import Disk
 from image.commit import Commit, committed
-from image.digest import chain_ids, of
+from image.digest import chain_ids
 from image.drivers.base import StorageDriver
 from image.flights import Flights
 from image.full import Ballast, told_when_full
-from image.incoming import Incoming, entry_of
+from image.incoming import Incoming
 from image.indexpull import IndexPull
 from image.layers import LayerStore
 from image.layertar import Changed
@@ -107,14 +108,16 @@ class ImageStore:
             leases=self._leases,
         )
         self._pulls: Flights[ImageRecord] = Flights(self._supervisor)
-        self._changing = asyncio.Lock()
+        changing = asyncio.Lock()
         self._clock = clock or SystemClock()
         self._ballast = Ballast(root / "ballast")
+        parts = Parts(self._catalog, self._configs, self._layers, self._roots)
+        self._additions = Additions(parts, self._leases, changing=changing, now=self._clock.now)
         self._removal = Removal(
-            Parts(self._catalog, self._configs, self._layers, self._roots),
+            parts,
             self._leases,
             self._uses,
-            changing=self._changing,
+            changing=changing,
             now=self._clock.now,
             ballast=self._ballast,
         )
@@ -221,7 +224,7 @@ class ImageStore:
                 digests=tuple(filter(None, (remote.pinned,))),
                 manifest=remote.manifest,
             )
-            return (await self._add([image]))[0]
+            return (await self._additions.add([image]))[0]
 
     async def pull_all(
         self, ref: str, *, progress: OnProgress | None = None, login: Login = NOBODY
@@ -232,7 +235,7 @@ class ImageStore:
             return [await self.pull(ref, progress=progress, login=login)]
         pull = IndexPull(self._source, self._layers, self._tmp, say)
         with pull.holding(), self._collected_on_failure():
-            return await self._add(await pull.run(reference, document, document.parsed, login))
+            return await self._additions.add(await pull.run(reference, document, document.parsed, login))
 
     async def load(
         self, chunks: AsyncIterator[bytes], *, platform: str = "", progress: OnProgress | None = None
@@ -255,7 +258,7 @@ class ImageStore:
                         for f in found
                     ]
                     await self._layers.flushed(held)
-                    return await self._add(incoming)
+                    return await self._additions.add(incoming)
             finally:
                 self._trash.put(folder)
                 self._trash.wake()
@@ -283,7 +286,7 @@ class ImageStore:
             )
             image = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
             with self._collected_on_failure():
-                return (await self._add([image]))[0]
+                return (await self._additions.add([image]))[0]
 
     async def commit(self, container: str, wish: Commit) -> ImageRecord:
         image, chains = self._roots.of(container)
@@ -298,7 +301,7 @@ class ImageStore:
                 parsed = committed(base, wish, layer.diff)
                 made = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
                 await self._layers.flushed(chains)
-                return (await self._add([made]))[0]
+                return (await self._additions.add([made]))[0]
 
     @contextlib.contextmanager
     def _collected_on_failure(self) -> Iterator[None]:
@@ -313,51 +316,19 @@ class ImageStore:
     def _collect_soon(self) -> None:
         asyncio.get_running_loop().call_soon(self._removal.collect)
 
-    async def _add(self, images: Sequence[Incoming]) -> Sequence[ImageRecord]:
-        """Into the catalog, all or none; their layers are here and held."""
-        async with self._changing:
-            known = self._catalog.entries
-            now = self._clock.now()
-            entries = [
-                entry_of(image, known.get(of(image.config)), self._layers.get, now) for image in images
-            ]
-            with self._leases.hold(digest for entry in entries for digest in entry.documents):
-                await in_thread(self._keep, images, entries)
-            return [entry.record for entry in entries]
-
-    def _keep(self, images: Sequence[Incoming], entries: Sequence[Entry]) -> None:
-        """The documents' own bytes stay: they are what the image's id and digest are the digests of."""
-        for image in images:
-            self._configs.put(image.config)
-            if image.manifest:
-                self._configs.put(image.manifest)
-        self._catalog.put(*entries)
-
     # -- to elsewhere -------------------------------------------------------------------------------
     async def push(
         self, ref: str, wish: PushWish = PLAIN, *, login: Login = NOBODY, progress: OnProgress | None = None
     ) -> ImageRecord:
         entry, pinned = await self._outbound.push(ref, wish, login, progress or silent)
-        async with self._changing:
-            now = self._catalog.entries.get(entry.record.id)
-            if now is None or pinned in now.record.digests:
-                return entry.record
-            record = msgspec.structs.replace(now.record, digests=(*now.record.digests, pinned))
-            await in_thread(self._catalog.put, msgspec.structs.replace(now, record=record))
-            return record
+        return await self._additions.pin(entry, pinned)
 
     def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
         return self._outbound.save(refs, platform)
 
     # -- names and removal --------------------------------------------------------------------------
     async def tag(self, ref: str, name: str) -> ImageRecord:
-        async with self._changing:
-            entry = self._catalog.find(ref)
-            full = parse(name).name
-            renamed = [tagged(other, full) for other in self._catalog.family(entry)]
-            with told_when_full("the list of images"):
-                await in_thread(self._catalog.put, *renamed)
-            return renamed[0].record
+        return await self._additions.tag(ref, name)
 
     async def remove(self, ref: str, *, force: bool = False, family: bool = False) -> ImageRemoved:
         return await self._removal.remove(ref, force=force, family=family)
