@@ -13,15 +13,18 @@ import pytest
 from agent.host import HostAgent
 from agent.imageapi import ImageApi
 from aio.clock import SystemClock
+from aio.mailbox import Bell
 from image.base import PushWish
+from image.blobs import BlobStore
 from image.reference import parse
 from image.registry.source import IndexPush
 from image.store import ImageStore
-from model.errors import NotFound
+from model.errors import InUse, NotFound
 from model.image import Progress
 from tests.support.images import INDEX, MANIFEST, Built, chunks, descriptor, digest, image, index, oci_archive
-from tests.support.imagestores import BASE, OTHER, TOP, reopened
+from tests.support.imagestores import BASE, OTHER, TOP, documents, layers_on_disk, reopened
 from tests.support.registry import FakeRegistry, serving
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.kernel
 AMD, ARM = image([BASE, TOP]), image([BASE, OTHER], arch="arm64")
@@ -262,7 +265,11 @@ async def test_name_is_removed_with_all_platforms_and_one_by_its_platform(
 ) -> None:
     name = f"{registry.host}/app:1"
     context = SimpleNamespace(
-        images=store, facts=SimpleNamespace(hostname="n1"), clock=SystemClock(), records={}
+        images=store,
+        facts=SimpleNamespace(hostname="n1"),
+        clock=SystemClock(),
+        records={},
+        room=SimpleNamespace(bell=Bell()),
     )
     events: list[object] = []
     agent = SimpleNamespace(context=context, reporter=SimpleNamespace(event=events.append))
@@ -276,6 +283,50 @@ async def test_name_is_removed_with_all_platforms_and_one_by_its_platform(
     await store.pull_all(name)
     assert (await api.remove_image(AMD.id, force=False)).deleted == (AMD.id,)
     assert [record.id for record in store.list()] == [ARM.id]
+
+
+async def test_family_of_which_one_is_used_stays_whole(store: ImageStore, registry: FakeRegistry) -> None:
+    name = f"{registry.host}/app:1"
+    await store.pull_all(name)
+    await store.prepare_root("c1", ARM.id)
+    with pytest.raises(InUse, match="used by container c1"):
+        await store.remove(name, family=True)
+    assert {record.names for record in store.list()} == {(name,)} and len(store.list()) == 2
+
+
+async def test_spared_name_keeps_all_its_platforms_and_a_spared_id_one(
+    store: ImageStore, registry: FakeRegistry
+) -> None:
+    name = f"{registry.host}/app:1"
+    await store.pull_all(name)
+    assert (await store.prune(all_unused=True, spare={name: "wanted"})).deleted == ()
+    assert (await store.prune(all_unused=True, spare={AMD.id: "wanted"})).deleted == (ARM.id,)
+
+
+async def test_lease_keeps_layers_and_documents_of_all_platforms(
+    store: ImageStore, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/app:1"
+    await store.pull_all(name)
+    with store.lease(name):
+        removed = await store.remove(name, family=True)
+        assert set(removed.deleted) == {AMD.id, ARM.id} and removed.freed == 0
+        kept = {f"sha256:{name}" for name in documents(tmp_path)}
+        assert kept == {AMD.id, AMD.digest, ARM.id, ARM.digest} and len(layers_on_disk(tmp_path)) == 3
+    await until(lambda: layers_on_disk(tmp_path) == [] and documents(tmp_path) == [], deadline=5)
+
+
+# -- other hosts -------------------------------------------------------------------------------------
+async def test_other_host_gets_its_index_and_the_image_of_this_platform(
+    store: ImageStore, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    late = index((ARM, "arm64"), (AMD, "amd64"))
+    registry.push_index(late, "2")
+    await store.pull_all(f"{registry.host}/app:2")
+    shelf = store.shelf(BlobStore(tmp_path / "indexes"))
+    entry = shelf.named(digest(late))
+    assert entry is not None and entry.record.id == AMD.id
+    assert shelf.documents(entry, digest(late)).documents == (late, AMD.manifest)
 
 
 # -- archives ----------------------------------------------------------------------------------------
