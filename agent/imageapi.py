@@ -10,16 +10,19 @@ from msgspec.structs import replace
 from agent import diskuse, happenings
 from agent.host import HostAgent
 from aio.mailbox import Dropped, Feed
-from image.base import Images, OnProgress
+from image.base import Images, OnProgress, PushWish
+from image.indexes import media_type_of
 from image.manifest import Index
 from image.peers.source import PeerSource
 from image.reference import familiar, parse
-from model.api import FoundImage, ImageInfo, ImageRemoved, RemoteImage
+from image.registry.source import IndexPush
+from model.api import FoundImage, ImageInfo, ImageRemoved, PushedIndex, PushIndex, RemoteImage
 from model.blobs import CopyImage
 from model.disk import HostDisk
-from model.errors import FlotaError, Unsupported
+from model.errors import FlotaError, InvalidInput, Unsupported
 from model.image import ImageRecord, Progress
 from model.registries import Login
+from model.status import Platform
 
 BACKLOG = 1000
 """Progress lines kept for a slow reader; the oldest go first, which loses nothing that matters."""
@@ -36,11 +39,18 @@ class ImageApi:
     def list_images(self) -> Sequence[ImageInfo]:
         return [self._info(image) for image in self._images.list()]
 
-    def get_image(self, ref: str) -> ImageInfo:
-        return self._info(self._images.find(ref))
+    def get_image(self, ref: str, platform: str = "") -> ImageInfo:
+        return self._info(self._images.find(ref, platform))
 
-    async def pull_image(self, ref: str, platform: str, login: Login) -> AsyncIterator[Progress]:
+    async def pull_image(
+        self, ref: str, platform: str, login: Login, *, all_platforms: bool = False
+    ) -> AsyncIterator[Progress]:
+        if all_platforms and platform:
+            raise InvalidInput("--all-platforms goes without --platform")
+
         async def work(say: OnProgress) -> Sequence[ImageRecord]:
+            if all_platforms:
+                return await self._images.pull_all(ref, progress=say, login=login)
             return [await self._images.pull(ref, platform=platform, progress=say, login=login)]
 
         async for line in self._transfer("pull", work):
@@ -59,23 +69,41 @@ class ImageApi:
         async for line in self._transfer("pull", work):
             yield line
 
-    async def push_image(self, ref: str, login: Login) -> AsyncIterator[Progress]:
+    async def push_image(
+        self, ref: str, login: Login, *, platform: str = "", referrers: bool = False
+    ) -> AsyncIterator[Progress]:
+        wish = PushWish(platform=platform, referrers=referrers)
+
         async def work(say: OnProgress) -> Sequence[ImageRecord]:
-            image = await self._images.push(ref, login=login, progress=say)
+            image = await self._images.push(ref, wish, login=login, progress=say)
             return [replace(image, names=(ref,))]
 
         async for line in self._transfer("push", work):
             yield line
 
-    def save_images(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
-        return self._images.save(refs)
+    async def push_index(self, ref: str, request: PushIndex, login: Login) -> PushedIndex:
+        data = request.document.encode()
+        index = IndexPush(
+            reference=parse(ref),
+            data=data,
+            media_type=media_type_of(data),
+            origins=tuple(parse(origin) for origin in request.origins),
+        )
+        return PushedIndex(digest=await self._images.source.push_index(index, login))
 
-    async def remote_image(self, ref: str, login: Login) -> RemoteImage:
-        document = await self._images.source.document(parse(ref), login)
-        platforms: tuple[str, ...] = ()
+    def save_images(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
+        return self._images.save(refs, platform)
+
+    async def remote_image(self, ref: str, login: Login, *, config: bool = False) -> RemoteImage:
+        source = self._images.source
+        document = await source.document(parse(ref), login)
+        found: list[Platform] = []
         if isinstance(document.parsed, Index):
-            found = (entry.platform for entry in document.parsed.manifests if entry.platform)
-            platforms = tuple("/".join(filter(None, (p.os, p.arch, p.variant))) for p in found)
+            found = [entry.platform for entry in document.parsed.manifests if entry.platform]
+        elif config:
+            one = replace(parse(ref), digest=document.digest)
+            found = [(await source.resolve(one, Platform(), login)).parsed.platform]
+        platforms = tuple("/".join(filter(None, (p.os, p.arch, p.variant))) for p in found)
         return RemoteImage(
             ref=ref,
             digest=document.digest,
@@ -94,9 +122,9 @@ class ImageApi:
     async def search_images(self, term: str, limit: int, login: Login) -> Sequence[FoundImage]:
         return await self._images.source.search(term, limit, login)
 
-    async def load_images(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]:
+    async def load_images(self, chunks: AsyncIterator[bytes], platform: str = "") -> AsyncIterator[Progress]:
         async def work(say: OnProgress) -> Sequence[ImageRecord]:
-            return await self._images.load(chunks, progress=say)
+            return await self._images.load(chunks, platform=platform, progress=say)
 
         async for line in self._transfer("load", work):
             yield line
@@ -126,9 +154,17 @@ class ImageApi:
                     yield item
 
     async def import_image(
-        self, chunks: AsyncIterator[bytes], *, ref: str, message: str, changes: Sequence[str]
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        ref: str,
+        message: str,
+        changes: Sequence[str],
+        platform: str = "",
     ) -> ImageRecord:
-        image = await self._images.import_tar(chunks, ref=ref, message=message, changes=changes)
+        image = await self._images.import_tar(
+            chunks, ref=ref, message=message, changes=changes, platform=platform
+        )
         self._happened("import", image)
         return image
 
@@ -137,8 +173,10 @@ class ImageApi:
         self._happened("tag", image)
         return self._info(image)
 
-    async def remove_image(self, ref: str, *, force: bool) -> ImageRemoved:
-        removed = await self._images.remove(ref, force=force)
+    async def remove_image(self, ref: str, *, force: bool, platform: str = "") -> ImageRemoved:
+        """Without a platform those of all that came together."""
+        one = self._images.find(ref, platform).id if platform else ref
+        removed = await self._images.remove(one, force=force, family=not platform)
         for ident in removed.deleted:
             self._happened("delete", ImageRecord(id=ident))
         return self._here(removed)

@@ -177,9 +177,11 @@ async def ask_for(
     *,
     within: float = BODY_WITHIN,
     login: str = "",
+    send: bytes = b"",
 ) -> T:
-    """One request whose JSON reply is a `type_`. Raises Unavailable when its body does not come in time."""
-    async with ask(port, host, method, path, login=login) as reply:
+    """One request, with `send` as its JSON body, whose JSON reply is a `type_`. Raises Unavailable when that
+    does not come in time."""
+    async with ask(port, host, method, path, send, login=login) as reply:
         try:
             async with asyncio.timeout(within):
                 body = await reply.body()

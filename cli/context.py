@@ -120,6 +120,9 @@ format_option = click.option(
 )
 
 node_option = click.option("--node", default="", help="Only on this host")
+platform_option = click.option(
+    "--platform", default="", metavar="OS/ARCH", help="Of several platforms' images"
+)
 
 
 def familiar(name: str) -> str:

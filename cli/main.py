@@ -54,7 +54,7 @@ TABLE: dict[str, str] = {
     "search": "cli.commands.registries:search",
     "login": "cli.commands.registries:login",
     "logout": "cli.commands.registries:logout",
-    "manifest": "cli.commands.registries:manifest",
+    "manifest": "cli.commands.manifests:manifest",
     "image": "cli.commands.images:image",
     "df": "cli.commands.imagespace:df",
     "volume": "cli.commands.volumes:volume",

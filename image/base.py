@@ -34,6 +34,11 @@ def anything(image: ImageRecord) -> bool:
     return True
 
 
+def silent(progress: Progress) -> None:
+    """Who listens where nobody does."""
+    del progress
+
+
 async def nobody(ref: str) -> Login:
     del ref
     return NOBODY
@@ -50,17 +55,39 @@ class Root(Struct):
     """The writable layer, if the driver has one."""
 
 
+class PushWish(Struct):
+    """`platform`: that one's image alone. `referrers`: and what refers to it where it came from, as
+    signatures and lists of its parts do."""
+
+    platform: str = ""
+    referrers: bool = False
+
+
+PLAIN = PushWish()
+
+
 class Images(Protocol):
     def list(self) -> Sequence[ImageRecord]: ...
 
-    def find(self, ref: str) -> ImageRecord:
-        """By id, unique id prefix, or reference (Docker's normalisation). Raises NotFound, Ambiguous."""
+    def find(self, ref: str, platform: str = "") -> ImageRecord:
+        """By id, unique id prefix, or reference (Docker's normalisation); of several platforms' images the
+        one for `platform`, without it this machine's. Raises NotFound, Ambiguous."""
+        ...
+
+    def family(self, ref: str) -> Sequence[ImageRecord]:
+        """As `find`, and the images of other platforms that came with it."""
         ...
 
     async def pull(
         self, ref: str, *, platform: str = "", progress: OnProgress | None = None, login: Login = NOBODY
     ) -> ImageRecord:
         """From its registry. Concurrent pulls of one reference share the work."""
+        ...
+
+    async def pull_all(
+        self, ref: str, *, progress: OnProgress | None = None, login: Login = NOBODY
+    ) -> Sequence[ImageRecord]:
+        """Of every platform that its index names; the index is kept. All or nothing."""
         ...
 
     async def ensure(
@@ -70,13 +97,20 @@ class Images(Protocol):
         ...
 
     async def load(
-        self, chunks: AsyncIterator[bytes], *, progress: OnProgress | None = None
+        self, chunks: AsyncIterator[bytes], *, platform: str = "", progress: OnProgress | None = None
     ) -> Sequence[ImageRecord]:
-        """A docker-archive or OCI archive, plain, gzip or zstd. All or nothing."""
+        """A docker-archive or OCI archive, plain, gzip or zstd; of indexes in it the image for `platform`.
+        All or nothing."""
         ...
 
     async def import_tar(
-        self, chunks: AsyncIterator[bytes], *, ref: str = "", message: str = "", changes: Sequence[str] = ()
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        ref: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
     ) -> ImageRecord:
         """A root file system tar (plain, gzip, zstd, xz, bzip2) as an image of one layer.
         `changes` are Dockerfile instructions: CMD ENTRYPOINT ENV EXPOSE LABEL USER VOLUME WORKDIR
@@ -88,20 +122,22 @@ class Images(Protocol):
         ...
 
     async def push(
-        self, ref: str, *, login: Login = NOBODY, progress: OnProgress | None = None
+        self, ref: str, wish: PushWish = PLAIN, *, login: Login = NOBODY, progress: OnProgress | None = None
     ) -> ImageRecord:
-        """To the registry and tag that `ref` names, which must be a name of the image. The record has the
-        digest by which it can be pulled."""
+        """To the registry and tag that `ref` names, which must be a name of the image: its whole index where
+        all platforms of that are here and none is asked for. The record has the digest by which it can be
+        pulled."""
         ...
 
-    def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+    def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
         """A tar that `load` and Docker read. Raises NotFound before its first byte."""
         ...
 
     async def tag(self, ref: str, name: str) -> ImageRecord: ...
 
-    async def remove(self, ref: str, *, force: bool = False) -> ImageRemoved:
-        """Untag, and delete what nothing refers to any more. Raises InUse when a container root needs it."""
+    async def remove(self, ref: str, *, force: bool = False, family: bool = False) -> ImageRemoved:
+        """Untag, and delete what nothing refers to any more; of a `family` also those of other platforms that
+        the name or digest means. Raises InUse when a container root needs one; then all stay."""
         ...
 
     async def prune(
@@ -117,7 +153,8 @@ class Images(Protocol):
         ...
 
     def lease(self, ref: str) -> AbstractContextManager[ImageRecord]:
-        """Until the block ends its layers and documents stay, whoever removes it. Raises as `find`."""
+        """Until the block ends its layers and documents and its family's stay, whoever removes it. Raises as
+        `find`."""
         ...
 
     def disk(self) -> Disk:

@@ -6,17 +6,19 @@ fsync, rename, fsync of the folder) is simpler than a database and can be read a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from aio.durable import write_file
 from image.digest import is_digest
+from image.platforms import fits, host_platform
 from image.reference import parse
 from model.errors import Ambiguous, Damaged, InvalidInput, NotFound
 from model.image import ImageRecord
 from model.spec import Struct
+from model.status import Platform
 
 
 class Entry(Struct):
@@ -27,11 +29,19 @@ class Entry(Struct):
     """Digest of the manifest that it came with, whose bytes are kept beside its configuration."""
     arrived: float = 0.0
     """Unix seconds of when it came here last; 0 on a host of an older release."""
+    index: str = ""
+    """The index that it came with when all of that one's platforms were pulled, as it came. Images of one
+    index share their names."""
 
     @property
     def documents(self) -> tuple[str, ...]:
         """Digests of those that are kept for it."""
         return (self.record.id, self.manifest) if self.manifest else (self.record.id,)
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Digests of all that it is made of, as a lease names them."""
+        return (*self.documents, *self.chains)
 
 
 class _File(Struct):
@@ -69,7 +79,10 @@ class Catalog:
         entries = dict(self._entries)
         for entry in new:
             taken = set(entry.record.names)
-            entries = {ident: _without(other, taken) for ident, other in entries.items()}
+            entries = {
+                ident: other if other.index and other.index == entry.index else untagged(other, taken)
+                for ident, other in entries.items()
+            }
             entries[entry.record.id] = entry
         self._commit(entries)
 
@@ -86,12 +99,29 @@ class Catalog:
             return self._by_prefix(ref, None)
         if parsed.digest:
             wanted = f"{parsed.repository}@{parsed.digest}"
-            for entry in self._entries.values():
-                if wanted in entry.record.digests:
-                    return entry
+            having = [entry for entry in self._entries.values() if wanted in entry.record.digests]
+            for entry in having:
+                return self.of_platform(entry, host_platform()) or entry
         elif parsed.name in self._names:
             return self._entries[self._names[parsed.name]]
         return self._by_prefix(ref, parsed.familiar)
+
+    def family(self, entry: Entry) -> Sequence[Entry]:
+        """The image, and those of the same index that share a name or a digest with it."""
+        shared = {*entry.record.names, *entry.record.digests}
+        others = [
+            other
+            for other in self._entries.values()
+            if entry.index and other.index == entry.index and other.record.id != entry.record.id
+            if not shared.isdisjoint((*other.record.names, *other.record.digests))
+        ]
+        return [entry, *others]
+
+    def of_platform(self, entry: Entry, wanted: Platform) -> Entry | None:
+        """Of the image's family the one that is made for a platform, the very variant before any."""
+        fitting = [other for other in self.family(entry) if fits(other.record.platform, wanted)]
+        exact = [other for other in fitting if other.record.platform.variant == wanted.variant]
+        return next(iter(exact or fitting), None)
 
     def _by_prefix(self, ref: str, name: str | None) -> Entry:
         digits = ref.removeprefix("sha256:")
@@ -111,10 +141,20 @@ class Catalog:
 
     def _set(self, entries: dict[str, Entry]) -> None:
         self._entries = entries
-        self._names = {name: ident for ident, e in entries.items() for name in e.record.names}
+        ours = host_platform()
+        first = sorted(entries.values(), key=lambda entry: not fits(entry.record.platform, ours))
+        self._names = {}
+        for entry in first:  # of one index several have the name: it means the one that runs here
+            for name in entry.record.names:
+                self._names.setdefault(name, entry.record.id)
 
 
-def _without(entry: Entry, names: set[str]) -> Entry:
+def tagged(entry: Entry, name: str) -> Entry:
+    names = tuple(dict.fromkeys((*entry.record.names, name)))
+    return msgspec.structs.replace(entry, record=msgspec.structs.replace(entry.record, names=names))
+
+
+def untagged(entry: Entry, names: set[str]) -> Entry:
     if names.isdisjoint(entry.record.names):
         return entry
     kept = tuple(name for name in entry.record.names if name not in names)

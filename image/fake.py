@@ -8,7 +8,18 @@ from pathlib import Path
 
 import msgspec
 
-from image.base import NOTHING, Choice, FindLogin, OnProgress, PullPolicy, Root, anything, nobody
+from image.base import (
+    NOTHING,
+    PLAIN,
+    Choice,
+    FindLogin,
+    OnProgress,
+    PullPolicy,
+    PushWish,
+    Root,
+    anything,
+    nobody,
+)
 from image.collection import Disk
 from image.commit import Commit
 from image.digest import of
@@ -56,7 +67,8 @@ class FakeImages:
     def list(self) -> Sequence[ImageRecord]:
         return list(self.images.values())
 
-    def find(self, ref: str) -> ImageRecord:
+    def find(self, ref: str, platform: str = "") -> ImageRecord:
+        del platform
         for image in self.images.values():
             if (
                 image.id == ref
@@ -65,6 +77,14 @@ class FakeImages:
             ):
                 return image
         raise NotFound(f"no such image: {ref}")
+
+    def family(self, ref: str) -> Sequence[ImageRecord]:
+        return [self.find(ref)]
+
+    async def pull_all(
+        self, ref: str, *, progress: OnProgress | None = None, login: Login = NOBODY
+    ) -> Sequence[ImageRecord]:
+        return [await self.pull(ref, progress=progress, login=login)]
 
     async def ensure(
         self, ref: str, *, policy: PullPolicy, platform: str = "", login: FindLogin = nobody
@@ -90,18 +110,24 @@ class FakeImages:
         return image
 
     async def load(
-        self, chunks: AsyncIterator[bytes], *, progress: OnProgress | None = None
+        self, chunks: AsyncIterator[bytes], *, platform: str = "", progress: OnProgress | None = None
     ) -> Sequence[ImageRecord]:
-        del progress
+        del platform, progress
         name = b"".join([chunk async for chunk in chunks]).decode()
         image = record(name)
         self.images[image.id] = image
         return [image]
 
     async def import_tar(
-        self, chunks: AsyncIterator[bytes], *, ref: str = "", message: str = "", changes: Sequence[str] = ()
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        ref: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
     ) -> ImageRecord:
-        del message, changes
+        del message, changes, platform
         data = b"".join([chunk async for chunk in chunks])
         image = ImageRecord(id=of(data), names=(parse(ref).name,) if ref else ())
         self.images[image.id] = image
@@ -131,16 +157,17 @@ class FakeImages:
         return self.made[container]
 
     async def push(
-        self, ref: str, *, login: Login = NOBODY, progress: OnProgress | None = None
+        self, ref: str, wish: PushWish = PLAIN, *, login: Login = NOBODY, progress: OnProgress | None = None
     ) -> ImageRecord:
-        del progress
+        del wish, progress
         self._fail("push")
         self.logins.append(login)
         image = self.find(ref)
         self.available[parse(ref).name] = image
         return image
 
-    async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+    async def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
+        del platform
         for ref in refs:
             yield self.find(ref).names[0].encode()
 
@@ -150,8 +177,8 @@ class FakeImages:
         self.images[image.id] = tagged
         return tagged
 
-    async def remove(self, ref: str, *, force: bool = False) -> ImageRemoved:
-        del force
+    async def remove(self, ref: str, *, force: bool = False, family: bool = False) -> ImageRemoved:
+        del force, family
         image = self.find(ref)
         if any(root.image == image.id for root in self.made.values()):
             raise InUse(f"image {ref} is in use")

@@ -20,6 +20,8 @@ class Incoming(Struct):
     names: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
     manifest: bytes = b""
+    index: str = ""
+    """See `image.catalog.Entry`."""
 
 
 def entry_of(
@@ -44,4 +46,5 @@ def entry_of(
         history=parsed.history,
     )
     manifest = of(image.manifest) if image.manifest else old.manifest if old else ""
-    return Entry(record=record, chains=chains, manifest=manifest, arrived=now)
+    index = image.index or (old.index if old else "")
+    return Entry(record=record, chains=chains, manifest=manifest, arrived=now, index=index)

@@ -11,16 +11,18 @@ import json
 from collections.abc import AsyncIterator, Sequence
 
 from aio.supervisor import in_thread
-from image.base import OnProgress
+from image import indexes
+from image.base import OnProgress, PushWish
 from image.blobs import BlobStore
 from image.catalog import Catalog, Entry
 from image.digest import encoded, of
 from image.layers import LayerStore
 from image.leases import Leases
-from image.manifest import OCI_INDEX
+from image.manifest import OCI_INDEX, Index, shown
 from image.outgoing import blobs, outgoing
-from image.reference import familiar, parse
-from image.registry.source import Outgoing, Source
+from image.platforms import parsed_platform
+from image.reference import Reference, familiar, parse
+from image.registry.source import IndexPush, Outgoing, Source
 from image.tarstream import Member
 from image.tarwriter import END, header, padding
 from model.errors import Damaged, InvalidInput, NotFound
@@ -42,22 +44,83 @@ class Outbound:
         self._source = source
         self._leases = leases
 
-    async def push(self, ref: str, login: Login, say: OnProgress) -> tuple[Entry, str]:
+    async def push(self, ref: str, wish: PushWish, login: Login, say: OnProgress) -> tuple[Entry, str]:
         """The image, and the reference by digest under which the registry has it now."""
         reference = parse(ref)
         if reference.digest:
             raise InvalidInput(f"{ref}: a push goes to a tag, not to a digest")
-        entry = self._named(reference.name)
-        with self._leases.hold((*entry.documents, *entry.chains)):
-            sent = await in_thread(self._prepare, ref, entry)
+        entry = self._of(self._named(reference.name), wish.platform)
+        family = () if wish.platform else self._whole(entry)
+        with self._leases.hold(digest for one in family or (entry,) for digest in one.needed):
             say(Progress(status=f"The push refers to repository [{reference.repository}]"))
-            digest = await self._source.push(sent, login, say)
-        size = len(sent.manifest)
-        say(Progress(status=f"{reference.tag}: digest: {digest} size: {size}"))
-        return entry, f"{reference.repository}@{digest}"
+            if family:
+                digests, size = await self._push_index(reference, entry, family, login, say)
+            else:
+                sent = await in_thread(self._prepare, ref, entry)
+                digests, size = [await self._source.push(sent, login, say)], len(sent.manifest)
+        if wish.referrers:
+            await self._push_referrers(reference, entry, digests, login, say)
+        say(Progress(status=f"{reference.tag}: digest: {digests[0]} size: {size}"))
+        return entry, f"{reference.repository}@{digests[0]}"
+
+    def found(self, ref: str, platform: str) -> Entry:
+        """As the catalog finds it, made for a platform. Raises NotFound."""
+        return self._of(self._catalog.find(ref), platform)
+
+    def _of(self, entry: Entry, platform: str) -> Entry:
+        if not platform:
+            return entry
+        wanted = parsed_platform(platform)
+        found = self._catalog.of_platform(entry, wanted)
+        if found is None:
+            have = ", ".join(shown(other.record.platform) for other in self._catalog.family(entry))
+            name = familiar(entry.record.names[0]) if entry.record.names else entry.record.id[7:19]
+            raise NotFound(
+                f"{name} is not here for {shown(wanted)}, only for {have}",
+                hint=f"Pull it: flota pull --platform {shown(wanted)}, or --all-platforms",
+            )
+        return found
+
+    # -- indexes ------------------------------------------------------------------------------------
+    def _whole(self, entry: Entry) -> Sequence[Entry]:
+        """The images of its index, where all of them are here as that one names them; else nothing."""
+        if not entry.index:
+            return ()
+        here = {other.manifest: other for other in self._catalog.family(entry)}
+        wanted = indexes.images_of(Index(manifests=indexes.members_of(entry.index)))
+        if not all(member.digest in here for member in wanted):
+            return ()
+        return [here[member.digest] for member in wanted]
+
+    async def _push_index(
+        self, reference: Reference, entry: Entry, family: Sequence[Entry], login: Login, say: OnProgress
+    ) -> tuple[list[str], int]:
+        """Digests of the index and of its images, and the index's size."""
+        sent = [
+            await in_thread(self._prepare, f"{reference.repository}@{one.manifest}", one) for one in family
+        ]
+        digests = [await self._source.push(one, login, say) for one in sent]
+        data = entry.index.encode()
+        index = IndexPush(
+            reference=reference,
+            data=data,
+            media_type=indexes.media_type_of(data),
+            origins=_origins(entry, reference),
+        )
+        return [await self._source.push_index(index, login, say), *digests], len(data)
+
+    async def _push_referrers(
+        self, reference: Reference, entry: Entry, digests: Sequence[str], login: Login, say: OnProgress
+    ) -> None:
+        count = 0
+        for origin in _origins(entry, reference):
+            for digest in digests:
+                count += await self._source.push_referrers(digest, origin, reference, login, say)
+        say(Progress(status=f"Referrers copied: {count}"))
 
     def _named(self, name: str) -> Entry:
-        for entry in self._catalog.entries.values():
+        with contextlib.suppress(NotFound):
+            entry = self._catalog.find(name)
             if name in entry.record.names:
                 return entry
         raise NotFound(
@@ -73,12 +136,11 @@ class Outbound:
         return outgoing(parse(ref), entry, config, manifest, blobs(entry, self._layers))
 
     # -- archives -----------------------------------------------------------------------------------
-    async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+    async def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
         """A tar that is an OCI layout and a docker-archive in one, as `docker save` writes it. Fails before
         its first byte or not at all, but for a disk's fault."""
-        entries = [(ref, self._catalog.find(ref)) for ref in refs]
-        used = [digest for _, entry in entries for digest in (*entry.documents, *entry.chains)]
-        with self._leases.hold(used):
+        entries = [(ref, self.found(ref, platform)) for ref in refs]
+        with self._leases.hold(digest for _, entry in entries for digest in entry.needed):
             images = [(await in_thread(self._saved, ref, entry), _tags(ref, entry)) for ref, entry in entries]
             async for piece in _archive(images):
                 yield piece
@@ -86,6 +148,12 @@ class Outbound:
     def _saved(self, ref: str, entry: Entry) -> Outgoing:
         name = next(iter(_tags(ref, entry)), "") or f"saved:{entry.record.id[7:19]}"
         return self._prepare(name, entry)
+
+
+def _origins(entry: Entry, target: Reference) -> tuple[Reference, ...]:
+    """Other repositories that have had the image."""
+    found = [parse(pinned) for pinned in entry.record.digests]
+    return tuple(one for one in found if one.repository != target.repository)
 
 
 def _tags(ref: str, entry: Entry) -> tuple[str, ...]:

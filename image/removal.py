@@ -17,7 +17,7 @@ import msgspec
 from aio.supervisor import in_thread
 from image.base import Choice
 from image.blobs import BlobStore
-from image.catalog import Catalog, Entry
+from image.catalog import Catalog, Entry, untagged
 from image.collection import Stored, victims
 from image.full import Ballast, told_when_full
 from image.layers import LayerStore
@@ -89,22 +89,29 @@ class Removal:
             self._doomed.discard(digest)
         return self._parts.layers.collect(used.__contains__)
 
-    async def remove(self, ref: str, *, force: bool) -> ImageRemoved:
-        """A name, or with the last one the image. Raises InUse when a container's root needs it."""
+    async def remove(self, ref: str, *, force: bool, family: bool) -> ImageRemoved:
+        """A name, or with the last one the image; of a `family` all that `ref` means. Raises InUse, before
+        anything goes, when a container's root needs one."""
         async with self._changing:
-            entry = self._parts.catalog.find(ref)
-            record = entry.record
-            name = named(ref, record)
-            if name and len(record.names) > 1:
-                return await self._untag(entry, name)
-            if not name and len(record.names) > 1 and not force:
-                raise InUse(f"image {ref} has {len(record.names)} names", hint="Remove them, or use --force")
-            users = self._parts.roots.of_image(record.id)
-            if users:
-                raise InUse(
-                    f"image {familiar(ref)} is used by container {users[0][:12]}", hint="Remove that first"
-                )
-            return await self._delete([entry])
+            meant = self._meant(ref)
+            entries = meant if family else meant[:1]
+            name = named(ref, entries[0].record)
+            staying = [entry for entry in entries if name and len(entry.record.names) > 1]
+            going = [entry for entry in entries if entry not in staying]
+            for record in (entry.record for entry in going):
+                if not name and len(record.names) > 1 and not force:
+                    raise InUse(
+                        f"image {ref} has {len(record.names)} names", hint="Remove them, or use --force"
+                    )
+                if users := self._parts.roots.of_image(record.id):
+                    raise InUse(
+                        f"image {familiar(ref)} is used by container {users[0][:12]}",
+                        hint="Remove that first",
+                    )
+            left = await self._untag(staying, name) if staying else ()
+            removed = await self._delete(going)
+            names = tuple(dict.fromkeys((*left, *removed.untagged)))
+            return msgspec.structs.replace(removed, untagged=names)
 
     async def prune(self, *, all_unused: bool, chosen: Choice, spare: Mapping[str, str]) -> ImageRemoved:
         """Of the images that no root needs and `chosen` fits, the nameless ones or all. `spare` are
@@ -172,19 +179,25 @@ class Removal:
         catalog, why = self._parts.catalog, dict[str, str]()
         for ref, reason in spare.items():
             try:
-                why.setdefault(catalog.find(ref).record.id, reason)
+                for entry in self._meant(ref):
+                    why.setdefault(entry.record.id, reason)
             except (NotFound, Ambiguous, InvalidInput):
                 continue  # none of ours
         leased = (e.record.id for e in catalog.entries.values() if e.record.id in self._leases)
         return {**dict.fromkeys(leased, LEASED), **why}
 
-    async def _untag(self, entry: Entry, name: str) -> ImageRemoved:
-        names = tuple(n for n in entry.record.names if n != name)
-        record = msgspec.structs.replace(entry.record, names=names)
-        changed = msgspec.structs.replace(entry, record=record)
+    def _meant(self, ref: str) -> Sequence[Entry]:
+        """By an id that one image; by a name or a digest also those that came with it. Raises NotFound,
+        Ambiguous, InvalidInput."""
+        catalog = self._parts.catalog
+        entry = catalog.find(ref)
+        return catalog.family(entry) if named(ref, entry.record) or "@" in ref else [entry]
+
+    async def _untag(self, entries: Sequence[Entry], name: str) -> tuple[str, ...]:
+        changed = [untagged(entry, {name}) for entry in entries]
         with told_when_full("the list of images"):
-            await in_thread(self._ballast.write, lambda: self._parts.catalog.put(changed))
-        return ImageRemoved(untagged=(name,))
+            await in_thread(self._ballast.write, lambda: self._parts.catalog.put(*changed))
+        return (name,)
 
     async def _delete(self, entries: Sequence[Entry]) -> ImageRemoved:
         """The records first: an image whose layers are going must not be seen."""

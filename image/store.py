@@ -23,21 +23,36 @@ from aio.clock import Clock, SystemClock
 from aio.supervisor import Supervisor, in_thread
 from image import changes as instructions
 from image import config_blob
-from image.archive import Archive, Found
-from image.base import NOTHING, Choice, FindLogin, OnProgress, PullPolicy, Root, anything, nobody
+from image.additions import Additions
+from image.archive import Archive
+from image.archivelayers import unpack_all
+from image.base import (
+    NOTHING,
+    PLAIN,
+    Choice,
+    FindLogin,
+    OnProgress,
+    PullPolicy,
+    PushWish,
+    Root,
+    anything,
+    nobody,
+    silent,
+)
 from image.blobs import BlobStore
-from image.catalog import Catalog, Entry
+from image.catalog import Catalog
 from image.collection import Disk
 from image.commit import Commit, committed
-from image.digest import chain_ids, of
+from image.digest import chain_ids
 from image.drivers.base import StorageDriver
 from image.flights import Flights
 from image.full import Ballast, told_when_full
-from image.incoming import Incoming, entry_of
+from image.incoming import Incoming
+from image.indexpull import IndexPull
 from image.layers import LayerStore
 from image.layertar import Changed
 from image.leases import Leases
-from image.manifest import MAX_LAYERS, Configuration, parse_configuration, shown
+from image.manifest import MAX_LAYERS, Configuration, Index, parse_configuration, shown
 from image.outbound import Outbound
 from image.peers.shelf import Shelf
 from image.platforms import fits, host_platform, wanted_platform
@@ -93,14 +108,16 @@ class ImageStore:
             leases=self._leases,
         )
         self._pulls: Flights[ImageRecord] = Flights(self._supervisor)
-        self._changing = asyncio.Lock()
+        changing = asyncio.Lock()
         self._clock = clock or SystemClock()
         self._ballast = Ballast(root / "ballast")
+        parts = Parts(self._catalog, self._configs, self._layers, self._roots)
+        self._additions = Additions(parts, self._leases, changing=changing, now=self._clock.now)
         self._removal = Removal(
-            Parts(self._catalog, self._configs, self._layers, self._roots),
+            parts,
             self._leases,
             self._uses,
-            changing=self._changing,
+            changing=changing,
             now=self._clock.now,
             ballast=self._ballast,
         )
@@ -148,8 +165,11 @@ class ImageStore:
     def list(self) -> Sequence[ImageRecord]:
         return [entry.record for entry in self._catalog.entries.values()]
 
-    def find(self, ref: str) -> ImageRecord:
-        return self._catalog.find(ref).record
+    def find(self, ref: str, platform: str = "") -> ImageRecord:
+        return self._outbound.found(ref, platform).record
+
+    def family(self, ref: str) -> Sequence[ImageRecord]:
+        return [entry.record for entry in self._catalog.family(self._catalog.find(ref))]
 
     # -- from elsewhere -----------------------------------------------------------------------------
     async def ensure(
@@ -157,7 +177,8 @@ class ImageStore:
     ) -> ImageRecord:
         wanted = wanted_platform(platform, self._platform)
         try:
-            record = self.find(ref)
+            entry = self._catalog.find(ref)
+            record = (self._catalog.of_platform(entry, wanted) or entry).record
         except NotFound:
             if policy == "never":
                 raise
@@ -185,7 +206,7 @@ class ImageStore:
         key = f"pull {reference.name} {reference.digest} {wanted.os}/{wanted.arch}/{wanted.variant}"
         if login:
             key += f" {hash(login):x}"  # another's refusal is not ours
-        return await self._pulls.join(key, work, progress or _silent)
+        return await self._pulls.join(key, work, progress or silent)
 
     async def _pull(
         self, reference: Reference, wanted: Platform, login: Login, say: OnProgress
@@ -203,35 +224,53 @@ class ImageStore:
                 digests=tuple(filter(None, (remote.pinned,))),
                 manifest=remote.manifest,
             )
-            return (await self._add([image]))[0]
+            return (await self._additions.add([image]))[0]
+
+    async def pull_all(
+        self, ref: str, *, progress: OnProgress | None = None, login: Login = NOBODY
+    ) -> Sequence[ImageRecord]:
+        say, reference = progress or silent, parse(ref)
+        document = await self._source.document(reference, login)
+        if not isinstance(document.parsed, Index):
+            return [await self.pull(ref, progress=progress, login=login)]
+        pull = IndexPull(self._source, self._layers, self._tmp, say)
+        with pull.holding(), self._collected_on_failure():
+            return await self._additions.add(await pull.run(reference, document, document.parsed, login))
 
     async def load(
-        self, chunks: AsyncIterator[bytes], *, progress: OnProgress | None = None
+        self, chunks: AsyncIterator[bytes], *, platform: str = "", progress: OnProgress | None = None
     ) -> Sequence[ImageRecord]:
-        say = progress or _silent
+        say = progress or silent
+        wanted = wanted_platform(platform, self._platform)
         async with spool(chunks, self._tmp, limit=MAX_ARCHIVE) as spooled:
             folder = self._tmp / f"load-{secrets.token_hex(8)}"
             try:  # named before it is made: whoever is cut short while it is made takes it away
                 await in_thread(folder.mkdir, 0o700)
                 archive = Archive(folder)
                 await in_thread(archive.extract, spooled, MAX_ARCHIVE)
-                found = await in_thread(archive.images, self._platform)
+                found = await in_thread(archive.images, wanted)
                 held = [chain for image in found for chain in chain_ids(image.parsed.diff_ids)]
                 with self._layers.hold(held), self._collected_on_failure():
                     for image in found:
-                        await self._unpack(image, say)
+                        await unpack_all(self._layers, image, say)
                     incoming = [
                         Incoming(config=f.config, parsed=f.parsed, names=f.names, manifest=f.manifest)
                         for f in found
                     ]
                     await self._layers.flushed(held)
-                    return await self._add(incoming)
+                    return await self._additions.add(incoming)
             finally:
                 self._trash.put(folder)
                 self._trash.wake()
 
     async def import_tar(
-        self, chunks: AsyncIterator[bytes], *, ref: str = "", message: str = "", changes: Sequence[str] = ()
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        ref: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
     ) -> ImageRecord:
         config = instructions.apply(ImageConfig(), changes)
         names = (parse(ref).name,) if ref else ()
@@ -240,14 +279,14 @@ class ImageStore:
             self._layers.root_layer(spooled) as layer,
         ):
             parsed = Configuration(
-                platform=self._platform,
+                platform=wanted_platform(platform, self._platform),
                 diff_ids=(layer.diff,),
                 config=config,
                 history=(HistoryEntry(created_by="flota import", comment=message),),
             )
             image = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
             with self._collected_on_failure():
-                return (await self._add([image]))[0]
+                return (await self._additions.add([image]))[0]
 
     async def commit(self, container: str, wish: Commit) -> ImageRecord:
         image, chains = self._roots.of(container)
@@ -262,18 +301,7 @@ class ImageStore:
                 parsed = committed(base, wish, layer.diff)
                 made = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
                 await self._layers.flushed(chains)
-                return (await self._add([made]))[0]
-
-    async def _unpack(self, image: Found, say: OnProgress) -> None:
-        """All layers of an image of an archive, bottom first."""
-        chains = chain_ids(image.parsed.diff_ids)
-        for number, (chain, diff, blob) in enumerate(
-            zip(chains, image.parsed.diff_ids, image.blobs, strict=True)
-        ):
-            if self._layers.blob(chain) is None:
-                say(Progress(status="Extracting", id=diff[7:19]))
-                await self._layers.unpack(blob, chain, diff, below=chains[:number])
-            say(Progress(status="Complete", id=diff[7:19]))
+                return (await self._additions.add([made]))[0]
 
     @contextlib.contextmanager
     def _collected_on_failure(self) -> Iterator[None]:
@@ -288,55 +316,22 @@ class ImageStore:
     def _collect_soon(self) -> None:
         asyncio.get_running_loop().call_soon(self._removal.collect)
 
-    async def _add(self, images: Sequence[Incoming]) -> Sequence[ImageRecord]:
-        """Into the catalog, all or none; their layers are here and held."""
-        async with self._changing:
-            known = self._catalog.entries
-            now = self._clock.now()
-            entries = [
-                entry_of(image, known.get(of(image.config)), self._layers.get, now) for image in images
-            ]
-            with self._leases.hold(digest for entry in entries for digest in entry.documents):
-                await in_thread(self._keep, images, entries)
-            return [entry.record for entry in entries]
-
-    def _keep(self, images: Sequence[Incoming], entries: Sequence[Entry]) -> None:
-        """The documents' own bytes stay: they are what the image's id and digest are the digests of."""
-        for image in images:
-            self._configs.put(image.config)
-            if image.manifest:
-                self._configs.put(image.manifest)
-        self._catalog.put(*entries)
-
     # -- to elsewhere -------------------------------------------------------------------------------
     async def push(
-        self, ref: str, *, login: Login = NOBODY, progress: OnProgress | None = None
+        self, ref: str, wish: PushWish = PLAIN, *, login: Login = NOBODY, progress: OnProgress | None = None
     ) -> ImageRecord:
-        entry, pinned = await self._outbound.push(ref, login, progress or _silent)
-        async with self._changing:
-            now = self._catalog.entries.get(entry.record.id)
-            if now is None or pinned in now.record.digests:
-                return entry.record
-            record = msgspec.structs.replace(now.record, digests=(*now.record.digests, pinned))
-            await in_thread(self._catalog.put, msgspec.structs.replace(now, record=record))
-            return record
+        entry, pinned = await self._outbound.push(ref, wish, login, progress or silent)
+        return await self._additions.pin(entry, pinned)
 
-    def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
-        return self._outbound.save(refs)
+    def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
+        return self._outbound.save(refs, platform)
 
     # -- names and removal --------------------------------------------------------------------------
     async def tag(self, ref: str, name: str) -> ImageRecord:
-        async with self._changing:
-            entry = self._catalog.find(ref)
-            full = parse(name).name
-            names = tuple(dict.fromkeys((*entry.record.names, full)))
-            record = msgspec.structs.replace(entry.record, names=names)
-            with told_when_full("the list of images"):
-                await in_thread(self._catalog.put, msgspec.structs.replace(entry, record=record))
-            return record
+        return await self._additions.tag(ref, name)
 
-    async def remove(self, ref: str, *, force: bool = False) -> ImageRemoved:
-        return await self._removal.remove(ref, force=force)
+    async def remove(self, ref: str, *, force: bool = False, family: bool = False) -> ImageRemoved:
+        return await self._removal.remove(ref, force=force, family=family)
 
     async def prune(
         self, *, all_unused: bool = False, chosen: Choice = anything, spare: Mapping[str, str] = NOTHING
@@ -360,7 +355,7 @@ class ImageStore:
     def lease(self, ref: str) -> Iterator[ImageRecord]:
         entry = self._catalog.find(ref)
         self._uses.used(entry.record.id, self._clock.now())
-        with self._leases.hold((*entry.documents, *entry.chains)):
+        with self._leases.hold(digest for one in self._catalog.family(entry) for digest in one.needed):
             yield entry.record
 
     # -- roots --------------------------------------------------------------------------------------
@@ -391,7 +386,3 @@ class ImageStore:
 
     async def root_usage(self, container: str) -> int:
         return await self._roots.usage(container)
-
-
-def _silent(progress: Progress) -> None:
-    del progress

@@ -230,7 +230,19 @@ class RemoteImage(Struct):
     document: str = ""
     """The manifest or index, as it came."""
     platforms: tuple[str, ...] = ()
-    """`os/arch[/variant]` of an index."""
+    """`os/arch[/variant]` of an index; of an image where its configuration was asked for, too."""
+
+
+class PushIndex(Struct):
+    """An index to be pushed: `document` is its JSON; what it names lies in the repository already or in one
+    of `origins`."""
+
+    document: str
+    origins: tuple[str, ...] = ()
+
+
+class PushedIndex(Struct):
+    digest: str
 
 
 class PullLogin(Struct):

@@ -15,7 +15,17 @@ from api.routes.images import upload_of
 from api.routes.query import percent
 from api.routes.route import HostCall
 from api.streaming import TAR, frames, lines, octets
-from model.api import CreateVolume, FoundImage, ImageInfo, ImageRemoved, ProcessTable, RemoteImage, VolumeInfo
+from model.api import (
+    CreateVolume,
+    FoundImage,
+    ImageInfo,
+    ImageRemoved,
+    ProcessTable,
+    PushedIndex,
+    PushIndex,
+    RemoteImage,
+    VolumeInfo,
+)
 from model.blobs import CopyImage
 from model.containerfiles import CommitRequest, PathStat
 from model.disk import HostDisk
@@ -115,12 +125,13 @@ async def list_images(call: HostCall) -> list[ImageInfo]:
 
 
 async def get_image(call: HostCall) -> ImageInfo:
-    return call.port.get_image(call.ref())
+    return call.port.get_image(call.ref(), call.query_as(q.OfPlatform).platform)
 
 
 async def pull(call: HostCall) -> web.StreamResponse:
     query = call.query_as(q.Pull)
-    return await lines(call.request, call.port.pull_image(query.ref, query.platform, call.login()))
+    pulling = call.port.pull_image(query.ref, query.platform, call.login(), all_platforms=query.all)
+    return await lines(call.request, pulling)
 
 
 async def copy(call: HostCall) -> web.StreamResponse:
@@ -128,15 +139,25 @@ async def copy(call: HostCall) -> web.StreamResponse:
 
 
 async def push(call: HostCall) -> web.StreamResponse:
-    return await lines(call.request, call.port.push_image(call.query_as(q.Push).ref, call.login()))
+    query = call.query_as(q.Push)
+    pushing = call.port.push_image(
+        query.ref, call.login(), platform=query.platform, referrers=query.referrers
+    )
+    return await lines(call.request, pushing)
+
+
+async def push_index(call: HostCall) -> PushedIndex:
+    return await call.port.push_index(call.query_as(q.PushIndex).ref, call.body_as(PushIndex), call.login())
 
 
 async def save(call: HostCall) -> web.StreamResponse:
-    return await octets(call.request, call.port.save_images(call.query_as(q.Save).ref), TAR)
+    query = call.query_as(q.Save)
+    return await octets(call.request, call.port.save_images(query.ref, query.platform), TAR)
 
 
 async def distribution(call: HostCall) -> RemoteImage:
-    return await call.port.remote_image(call.query_as(q.Distribution).ref, call.login())
+    query = call.query_as(q.Distribution)
+    return await call.port.remote_image(query.ref, call.login(), config=query.config)
 
 
 async def check_login(call: HostCall) -> None:
@@ -153,7 +174,8 @@ async def search(call: HostCall) -> list[FoundImage]:
 
 
 async def load(call: HostCall) -> web.StreamResponse:
-    return await lines(call.request, call.port.load_images(upload_of(call.request)))
+    platform = call.query_as(q.OfPlatform).platform
+    return await lines(call.request, call.port.load_images(upload_of(call.request), platform))
 
 
 async def import_(call: HostCall) -> web.StreamResponse:
@@ -162,7 +184,7 @@ async def import_(call: HostCall) -> web.StreamResponse:
     async def run() -> AsyncIterator[Progress]:
         chunks = upload_of(call.request)
         record = await call.port.import_image(
-            chunks, ref=query.ref, message=query.message, changes=query.change
+            chunks, ref=query.ref, message=query.message, changes=query.change, platform=query.platform
         )
         yield Progress(status="imported", image=record.id)
 
@@ -174,7 +196,8 @@ async def tag(call: HostCall) -> ImageInfo:
 
 
 async def remove_image(call: HostCall) -> ImageRemoved:
-    return await call.port.remove_image(call.ref(), force=call.query_as(q.RemoveImage).force)
+    query = call.query_as(q.RemoveImage)
+    return await call.port.remove_image(call.ref(), force=query.force, platform=query.platform)
 
 
 async def prune_images(call: HostCall) -> ImageRemoved:

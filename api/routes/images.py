@@ -15,12 +15,15 @@ from api.routes import query as q
 from api.routes.query import percent
 from api.routes.route import ControllerCall
 from api.streaming import TAR, lines, octets
-from model.api import FoundImage, ImageInfo, ImageRemoved, RemoteImage
+from model.api import FoundImage, ImageInfo, ImageRemoved, PushedIndex, PushIndex, RemoteImage
 from model.codec import encode_json
 from model.disk import HostDisk
 from model.errors import Ambiguous, InvalidInput, NotFound
 from model.ids import HostId
 from model.registries import encode_header
+
+COPIES_WITHIN = 600.0
+"""Seconds in which a host copies what an index names into its repository."""
 
 
 async def list_(call: ControllerCall) -> web.StreamResponse:
@@ -38,15 +41,17 @@ def joined(value: object, outcome: fanout.Outcome) -> web.StreamResponse:
 
 
 async def get(call: ControllerCall) -> list[ImageInfo]:
-    hosts = fanout.hosts_for(call.port, call.query_as(q.OnHost).host)
-    outcome = await fanout.each(call.port, hosts, "GET", f"/v1/images/{_ref(call)}", ImageInfo)
+    query = call.query_as(q.OfPlatform)
+    hosts = fanout.hosts_for(call.port, query.host)
+    path = target(f"/v1/images/{_ref(call)}", {"platform": query.platform})
+    outcome = await fanout.each(call.port, hosts, "GET", path, ImageInfo)
     return [msgspec.structs.replace(info, host=name) for name, info in outcome.or_raise()]
 
 
 async def pull(call: ControllerCall) -> web.StreamResponse:
     query = call.query_as(q.Pull)
     hosts = fanout.hosts_for(call.port, query.host)
-    path = target("/v1/images/pull", {"ref": query.ref, "platform": query.platform})
+    path = target("/v1/images/pull", {"ref": query.ref, "platform": query.platform, "all": query.all})
     return await lines(call.request, fanout.progress(call.port, hosts, path, login=_login(call)))
 
 
@@ -54,9 +59,22 @@ async def push(call: ControllerCall) -> web.StreamResponse:
     """From one host that has it: every other one's would be the same."""
     query = call.query_as(q.Push)
     login = _login(call)
-    hosts = await _holding(call, query.ref, query.host)
-    path = target("/v1/images/push", {"ref": query.ref})
+    hosts = await _holding(call, query.ref, query.host, query.platform)
+    wish: dict[str, QueryValue] = {"platform": query.platform, "referrers": query.referrers}
+    path = target("/v1/images/push", {"ref": query.ref, **wish})
     return await lines(call.request, fanout.progress(call.port, hosts[:1], path, login=login))
+
+
+async def push_index(call: ControllerCall) -> PushedIndex:
+    """By one host: what the index names is in registries."""
+    query = call.query_as(q.PushIndex)
+    login = _login(call)
+    host = fanout.hosts_for(call.port, query.host)[0][0]
+    path = target("/v1/manifests", {"ref": query.ref})
+    body = encode_json(call.body_as(PushIndex))
+    return await ask_for(
+        call.port, host, "POST", path, PushedIndex, login=login, send=body, within=COPIES_WITHIN
+    )
 
 
 async def save(call: ControllerCall) -> web.StreamResponse:
@@ -64,13 +82,13 @@ async def save(call: ControllerCall) -> web.StreamResponse:
     query = call.query_as(q.Save)
     if not query.ref:
         raise InvalidInput("no image is named")
-    hosts = await _holding(call, query.ref[0], query.host)
+    hosts = await _holding(call, query.ref[0], query.host, query.platform)
     for ref in query.ref[1:]:
-        more = dict(await _holding(call, ref, query.host))
+        more = dict(await _holding(call, ref, query.host, query.platform))
         hosts = [(host, name) for host, name in hosts if host in more]
     if not hosts:
         raise NotFound("no host has all these images", hint="Pull them on one host, or save them one by one")
-    path = target("/v1/images/save", {"ref": query.ref})
+    path = target("/v1/images/save", {"ref": query.ref, "platform": query.platform})
 
     async def pieces() -> AsyncIterator[bytes]:
         async with ask(call.port, hosts[0][0], "POST", path) as reply:
@@ -85,7 +103,7 @@ async def distribution(call: ControllerCall) -> RemoteImage:
     query = call.query_as(q.Distribution)
     login = _login(call)
     host = fanout.hosts_for(call.port, query.host)[0][0]
-    path = target("/v1/distribution", {"ref": query.ref})
+    path = target("/v1/distribution", {"ref": query.ref, "config": query.config})
     return await ask_for(call.port, host, "GET", path, RemoteImage, login=login)
 
 
@@ -116,10 +134,11 @@ async def search(call: ControllerCall) -> list[FoundImage]:
     return filter_found(found, query.filter)
 
 
-async def _holding(call: ControllerCall, ref: str, host: str) -> list[tuple[HostId, str]]:
+async def _holding(call: ControllerCall, ref: str, host: str, platform: str = "") -> list[tuple[HostId, str]]:
     """Ready hosts that have the image. Raises NotFound, and Ambiguous where a name means several images."""
     hosts = fanout.hosts_for(call.port, host)
-    outcome = await fanout.each(call.port, hosts, "GET", f"/v1/images/{quote(ref, safe='')}", ImageInfo)
+    path = target(f"/v1/images/{quote(ref, safe='')}", {"platform": platform})
+    outcome = await fanout.each(call.port, hosts, "GET", path, ImageInfo)
     found = {name: info.image.id for name, info in outcome.or_raise()}
     if len(set(found.values())) > 1:
         where = ", ".join(f"{name}: {ident[7:19]}" for name, ident in sorted(found.items()))
@@ -133,8 +152,9 @@ def _login(call: ControllerCall) -> str:
 
 
 async def load(call: ControllerCall) -> web.StreamResponse:
-    hosts = fanout.hosts_for(call.port, call.query_as(q.OnHost).host)
-    return await _upload(call, hosts, "/v1/images/load")
+    query = call.query_as(q.OfPlatform)
+    hosts = fanout.hosts_for(call.port, query.host)
+    return await _upload(call, hosts, target("/v1/images/load", {"platform": query.platform}))
 
 
 async def import_(call: ControllerCall) -> web.StreamResponse:
@@ -144,6 +164,7 @@ async def import_(call: ControllerCall) -> web.StreamResponse:
         "ref": query.ref,
         "message": query.message,
         "change": query.change,
+        "platform": query.platform,
     }
     return await _upload(call, hosts, target("/v1/images/import", parameters))
 
@@ -170,7 +191,7 @@ async def tag(call: ControllerCall) -> list[ImageInfo]:
 async def remove(call: ControllerCall) -> list[ImageRemoved]:
     query = call.query_as(q.RemoveImage)
     hosts = fanout.hosts_for(call.port, query.host)
-    path = target(f"/v1/images/{_ref(call)}", {"force": query.force})
+    path = target(f"/v1/images/{_ref(call)}", {"force": query.force, "platform": query.platform})
     outcome = await fanout.each(call.port, hosts, "DELETE", path, ImageRemoved)
     refused = [(n, e) for n, e in outcome.errors if not isinstance(e, NotFound)]
     if refused:

@@ -123,10 +123,17 @@ class Events(Filtered):
     until: float | None = None
 
 
+class OfPlatform(OnHost):
+    platform: str = ""
+    """os/arch[/variant]; empty: the host's own."""
+
+
 class Pull(Struct):
     ref: str
     platform: str = ""
     host: str = ""
+    all: bool = False
+    """Every platform of its index."""
 
 
 class Copy(Struct):
@@ -140,11 +147,21 @@ class Copy(Struct):
 class Push(Struct):
     ref: str
     host: str = ""
+    platform: str = ""
+    referrers: bool = False
+    """And what refers to it where it came from."""
+
+
+class PushIndex(Struct):
+    ref: str
+    host: str = ""
 
 
 class Distribution(Struct):
     ref: str
     host: str = ""
+    config: bool = False
+    """Also the platform of an image, which its configuration says."""
 
 
 class Registry(Struct):
@@ -162,9 +179,10 @@ class Search(Struct):
 class Save(Struct):
     ref: tuple[str, ...]
     host: str = ""
+    platform: str = ""
 
 
-class Import(OnHost):
+class Import(OfPlatform):
     ref: str = ""
     message: str = ""
     change: tuple[str, ...] = ()
@@ -175,7 +193,7 @@ class Tag(Struct):
     host: str = ""
 
 
-class RemoveImage(OnHost):
+class RemoveImage(OfPlatform):
     force: bool = False
 
 

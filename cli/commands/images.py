@@ -20,6 +20,7 @@ from cli.context import (
     now,
     out,
     pass_app,
+    platform_option,
     segment,
     short,
     show,
@@ -27,6 +28,7 @@ from cli.context import (
 from cli.progress import Display
 from cli.render import Column
 from model.api import ImageInfo
+from model.errors import InvalidInput
 from model.quantity import format_size
 
 CHUNK = 1 << 18
@@ -99,12 +101,17 @@ def images(
 @click.command()
 @click.option("--quiet", "-q", is_flag=True, help="Only the result")
 @click.option("--all-tags", "-a", is_flag=True, help="All tags of the repository")
-@click.option("--platform", default="", help="os/arch")
+@click.option("--all-platforms", is_flag=True, help="The images of every platform, and their index")
+@platform_option
 @node_option
 @click.argument("ref", metavar="IMAGE")
 @pass_app
-def pull(app: App, ref: str, quiet: bool, all_tags: bool, platform: str, node: str) -> None:
+def pull(
+    app: App, ref: str, quiet: bool, all_tags: bool, all_platforms: bool, platform: str, node: str
+) -> None:
     """Pull an image from its registry, on every host."""
+    if all_platforms and platform:
+        raise InvalidInput("--all-platforms goes without --platform")
     login = app.login_for(ref)
     refs = [ref]
     if all_tags:
@@ -112,18 +119,20 @@ def pull(app: App, ref: str, quiet: bool, all_tags: bool, platform: str, node: s
         tags = app.call("GET", "/v1/registries/tags", login=login, ref=ref, host=node)
         refs = [f"{ref}:{tag}" for tag in tags]
     for one in refs:
-        query = {"ref": one, "platform": platform, "host": node}
+        query = {"ref": one, "platform": platform, "all": all_platforms, "host": node}
         Display(quiet=quiet).run(app.client.lines("POST", "/v1/images/pull", login=login, **query))
 
 
 @click.command()
 @click.option("--input", "-i", "source", type=click.File("rb"), default="-", help="Archive; stdin without")
 @click.option("--quiet", "-q", is_flag=True)
+@platform_option
 @node_option
 @pass_app
-def load(app: App, source: BinaryIO, quiet: bool, node: str) -> None:
+def load(app: App, source: BinaryIO, quiet: bool, platform: str, node: str) -> None:
     """Load images of an archive (docker save, OCI layout), on every host."""
-    Display(quiet=quiet).run(app.client.upload("/v1/images/load", _chunks(source), host=node))
+    upload = app.client.upload("/v1/images/load", _chunks(source), platform=platform, host=node)
+    Display(quiet=quiet).run(upload)
 
 
 @click.command("import")
@@ -131,26 +140,33 @@ def load(app: App, source: BinaryIO, quiet: bool, node: str) -> None:
     "--change", "-c", multiple=True, help="CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR …"
 )
 @click.option("--message", "-m", default="", help="For the image's history")
+@platform_option
 @node_option
-@click.argument("source", type=click.File("rb"))
+@click.argument("source", metavar="FILE|URL|-")
 @click.argument("ref", required=False, default="", metavar="[NAME:TAG]")
 @pass_app
-def import_(app: App, source: BinaryIO, ref: str, change: tuple[str, ...], message: str, node: str) -> None:
-    """Make an image of a root file system tar, on every host."""
-    query = {"ref": ref, "message": message, "change": list(change), "host": node}
-    Display(quiet=True).run(app.client.upload("/v1/images/import", _chunks(source), **query))
+def import_(app: App, source: str, ref: str, change: tuple[str, ...], message: str, **flags: Any) -> None:
+    """Make an image of a root file system tar, on every host. A URL is fetched by this machine."""
+    from cli.fetched import opened
+
+    query = {"ref": ref, "message": message, "change": list(change)}
+    query |= {"platform": flags["platform"], "host": flags["node"]}
+    with opened(source) as file:
+        Display(quiet=True).run(app.client.upload("/v1/images/import", _chunks(file), **query))
 
 
 @click.command()
 @click.option("--force", "-f", is_flag=True)
+@platform_option
 @node_option
 @click.argument("refs", nargs=-1, required=True, metavar="IMAGE…")
 @pass_app
-def rmi(app: App, refs: tuple[str, ...], force: bool, node: str) -> None:
+def rmi(app: App, refs: tuple[str, ...], force: bool, platform: str, node: str) -> None:
     """Remove images, on every host."""
+    query: dict[str, Any] = {"force": force, "platform": platform, "host": node}
     for ref in refs:
         seen: set[str] = set()
-        for removed in app.call("DELETE", f"/v1/images/{segment(ref)}", force=force, host=node):
+        for removed in app.call("DELETE", f"/v1/images/{segment(ref)}", **query):
             lines = [f"Untagged: {familiar(name)}" for name in removed.get("untagged", ())]
             lines += [f"Deleted: {ident}" for ident in removed.get("deleted", ())]
             for line in lines:
@@ -175,15 +191,15 @@ def image() -> None:
 
 
 @image.command("inspect")
+@platform_option
+@format_option
 @click.argument("refs", nargs=-1, required=True)
 @pass_app
-def inspect(app: App, refs: tuple[str, ...]) -> None:
+def inspect(app: App, refs: tuple[str, ...], platform: str, format_: str) -> None:
     """Show everything about images."""
-    import json
+    from cli.commands.inspect import find, shown
 
-    from cli.commands.inspect import find
-
-    out(json.dumps([value for ref in refs for value in find(app, ref, "image")], indent=4))
+    shown([value for ref in refs for value in find(app, ref, "image", platform=platform)], format_)
 
 
 for _name, _command in (

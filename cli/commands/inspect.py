@@ -36,6 +36,11 @@ def inspect(app: App, refs: tuple[str, ...], kind: str | None, format_: str) -> 
     found: list[Any] = []
     for ref in refs:
         found += find(app, ref, kind)
+    shown(found, format_)
+
+
+def shown(found: list[Any], format_: str) -> None:
+    """As `--format` says; JSON for people without."""
     if format_ == "json":
         sys.stdout.write(render.json_lines(found))
     elif format_:
@@ -44,13 +49,14 @@ def inspect(app: App, refs: tuple[str, ...], kind: str | None, format_: str) -> 
         out(json.dumps(found, indent=4, ensure_ascii=False))
 
 
-def find(app: App, ref: str, kind: str | None) -> list[Any]:
+def find(app: App, ref: str, kind: str | None, *, platform: str = "") -> list[Any]:
     """The object, as a list (images and volumes are on several hosts). Raises NotFound."""
     for name, (path, type_) in KINDS.items():
         if kind is not None and name != kind:
             continue
         try:
-            value = app.call("GET", path.format(segment(ref)))
+            wish = {"platform": platform} if platform else {}
+            value = app.call("GET", path.format(segment(ref)), **wish)
         except NotFound:
             continue
         found = whole(value if isinstance(value, list) else [value], type_)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Any
@@ -11,7 +10,19 @@ import click
 
 from cli import render
 from cli.commands.files import checked_output
-from cli.context import App, familiar, format_option, node_option, now, out, pass_app, segment, short, show
+from cli.context import (
+    App,
+    familiar,
+    format_option,
+    node_option,
+    now,
+    out,
+    pass_app,
+    platform_option,
+    segment,
+    short,
+    show,
+)
 from cli.progress import Display
 from cli.render import Column
 from model.api import FoundImage
@@ -93,16 +104,19 @@ def logout(server: str) -> None:
 @click.command()
 @click.option("--quiet", "-q", is_flag=True, help="Only the result")
 @click.option("--all-tags", "-a", is_flag=True, help="All tags of the repository")
+@click.option("--referrers", is_flag=True, help="And signatures, SBOMs and others that refer to it")
+@platform_option
 @node_option
 @click.argument("ref", metavar="NAME[:TAG]")
 @pass_app
-def push(app: App, ref: str, quiet: bool, all_tags: bool, node: str) -> None:
-    """Push an image to its registry, from one host that has it."""
+def push(app: App, ref: str, quiet: bool, all_tags: bool, referrers: bool, **flags: Any) -> None:
+    """Push an image to its registry, from one host that has it; of a whole index all platforms' images."""
+    node = flags["node"]
     refs = _tags_of(app, ref, node) if all_tags else [ref]
     known = app.login_for(ref)
     for one in refs:
-        lines = app.client.lines("POST", "/v1/images/push", login=known, ref=one, host=node)
-        Display(quiet=quiet).run(lines)
+        query = {"ref": one, "host": node, "platform": flags["platform"], "referrers": referrers}
+        Display(quiet=quiet).run(app.client.lines("POST", "/v1/images/push", login=known, **query))
 
 
 def untagged(repository: str) -> None:
@@ -127,16 +141,17 @@ def _tags_of(app: App, repository: str, node: str) -> list[str]:
 
 @click.command()
 @click.option("--output", "-o", default="", metavar="FILE", help="Write to a file; standard output without")
+@platform_option
 @node_option
 @click.argument("refs", nargs=-1, required=True, metavar="IMAGE…")
 @pass_app
-def save(app: App, refs: tuple[str, ...], output: str, node: str) -> None:
+def save(app: App, refs: tuple[str, ...], output: str, platform: str, node: str) -> None:
     """Save images as one archive, which `flota load` and Docker read."""
     if not output and sys.stdout.isatty():
         raise InvalidInput("an archive is nothing for a terminal", hint="Use -o FILE, or redirect it")
     if output:
         output = checked_output(output)
-    pieces = app.client.raw("POST", "/v1/images/save", ref=list(refs), host=node)
+    pieces = app.client.raw("POST", "/v1/images/save", ref=list(refs), platform=platform, host=node)
     if not output:
         for piece in pieces:
             sys.stdout.buffer.write(piece)
@@ -167,13 +182,15 @@ class _Step(Struct):
 @click.option("--quiet", "-q", is_flag=True, help="Only ids")
 @click.option("--no-trunc", is_flag=True)
 @click.option("--human/--no-human", "-H", default=True, help="Sizes and dates for people")
+@platform_option
 @node_option
 @format_option
 @click.argument("ref", metavar="IMAGE")
 @pass_app
-def history(app: App, ref: str, quiet: bool, no_trunc: bool, human: bool, node: str, format_: str) -> None:
+def history(app: App, ref: str, quiet: bool, no_trunc: bool, human: bool, **flags: Any) -> None:
     """Show how an image came about, the newest step first."""
-    record = app.call("GET", f"/v1/images/{segment(ref)}", host=node)[0]["image"]
+    query = {"platform": flags["platform"], "host": flags["node"]}
+    record = app.call("GET", f"/v1/images/{segment(ref)}", **query)[0]["image"]
     columns: list[Column] = [
         ("IMAGE", lambda r: r["id"]),
         ("CREATED", lambda r: r["created_since"] if human else r["created"]),
@@ -182,7 +199,7 @@ def history(app: App, ref: str, quiet: bool, no_trunc: bool, human: bool, node: 
         ("COMMENT", lambda r: r["comment"]),
     ]
     rows = _steps(record, no_trunc)
-    show(rows, columns, of=_Step, format_=format_, quiet=columns[0] if quiet else None)
+    show(rows, columns, of=_Step, format_=flags["format_"], quiet=columns[0] if quiet else None)
 
 
 def _steps(record: dict[str, Any], whole: bool) -> list[dict[str, Any]]:
@@ -245,28 +262,3 @@ def search(app: App, term: str, limit: int, no_trunc: bool, filters: tuple[str, 
         ("OFFICIAL", lambda r: "[OK]" if r.get("official") else ""),
     ]
     show(found, columns, of=FoundImage, format_=flags["format_"])
-
-
-@click.group()
-def manifest() -> None:
-    """Look at manifests in registries."""
-
-
-@manifest.command("inspect")
-@click.option("--verbose", "-v", is_flag=True, help="With digest, media type and platforms")
-@node_option
-@click.argument("ref", metavar="IMAGE")
-@pass_app
-def inspect(app: App, ref: str, verbose: bool, node: str) -> None:
-    """Show the manifest or index that a name means at its registry, without pulling."""
-    found = app.call("GET", "/v1/distribution", login=app.login_for(ref), ref=ref, host=node)
-    document = json.loads(found["document"])
-    if verbose:
-        descriptor = {
-            "mediaType": found.get("media_type", ""),
-            "digest": found["digest"],
-            "size": found.get("size", 0),
-            "platforms": found.get("platforms", []),
-        }
-        document = {"Ref": found["ref"], "Descriptor": descriptor, "Manifest": document}
-    out(json.dumps(document, indent=3))

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from image.blobs import BlobStore
 from image.catalog import Catalog, Entry
+from image.digest import of
 from image.layers import LayerStore
 from image.manifest import Index, parse_document
 from image.outgoing import blobs, outgoing
 from image.peers.client import ImageDocuments
+from image.platforms import fits, host_platform
 from image.reference import parse
 from model.errors import NotFound
 from model.spec import Struct
@@ -57,10 +59,10 @@ class Shelf:
         return frozenset({entry.record.id, *pinned, *filter(None, (entry.manifest,))})
 
     def named(self, digest: str) -> Entry | None:
-        for entry in self._catalog.entries.values():
-            if digest in self.names(entry):
-                return entry
-        return None
+        """Of several images of one index that for this machine's platform, which others most likely want."""
+        ours = host_platform()
+        having = [entry for entry in self._catalog.entries.values() if digest in self.names(entry)]
+        return min(having, key=lambda entry: not fits(entry.record.platform, ours), default=None)
 
     def manifest(self, digest: str) -> bytes | None:
         """Of an image that is here."""
@@ -92,21 +94,22 @@ class Shelf:
             sent = outgoing(name, entry, config, own, blobs(entry, self._layers))
             return ImageDocuments(documents=(sent.manifest,), config=config, names=entry.record.names)
         manifest = self._configs.get(entry.manifest)
-        return ImageDocuments(documents=(*self._path(digest, entry.manifest), manifest), config=config)
+        return ImageDocuments(documents=(*self._path(digest, entry), manifest), config=config)
 
-    def _path(self, digest: str, manifest: str, depth: int = 3) -> tuple[bytes, ...]:
-        """Indexes from `digest` down to the one that names the manifest. Raises NotFound."""
+    def _path(self, digest: str, entry: Entry, depth: int = 3) -> tuple[bytes, ...]:
+        """Indexes from `digest` down to the one that names the image's manifest. Raises NotFound."""
+        manifest, own = entry.manifest, entry.index.encode()
         if digest == manifest:
             return ()
-        data = self._indexes.get(digest)
+        data = own if own and of(own) == digest else self._indexes.get(digest)
         parsed = parse_document(data)
         if isinstance(parsed, Index) and depth:
-            below = [entry.digest for entry in parsed.manifests]
+            below = [member.digest for member in parsed.manifests]
             if manifest in below:
                 return (data,)
             for candidate in below:
                 with contextlib.suppress(NotFound):
-                    return (data, *self._path(candidate, manifest, depth - 1))
+                    return (data, *self._path(candidate, entry, depth - 1))
         raise NotFound(f"the documents of {digest[:19]} are not all here")
 
     # -- what comes ---------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from image.peers.fetch import Fetch, Outcome, Swarm
 from image.peers.partial import Partial, Partials
 from image.peers.shelf import Shelf
 from image.reference import Reference, parse
-from image.registry.source import Document, Outgoing, Remote, Source
+from image.registry.source import Document, IndexPush, Outgoing, Remote, Source
 from model.api import FoundImage
 from model.blobs import BlobPeers, BlobWord, CopyImage
 from model.errors import FlotaError, Unavailable
@@ -62,7 +62,8 @@ class PeerSource:
     async def resolve(self, reference: Reference, platform: Platform, login: Login = NOBODY) -> Remote:
         """At the registry; one that is named by its digest, where the registry does not answer soon, from a
         host that has it; one that is offered, from those that offer it."""
-        if reference.name in self._offered:
+        offered = self._offered.get(reference.name)
+        if offered is not None and reference.digest in ("", offered[0]):
             return await self._as_offered(reference, platform)
         try:
             async with asyncio.timeout(REGISTRY_WITHIN if reference.digest else None):
@@ -243,6 +244,21 @@ class PeerSource:
         self, outgoing: Outgoing, login: Login = NOBODY, say: Callable[[Progress], None] = lambda _: None
     ) -> str:
         return await self._registry.push(outgoing, login, say)
+
+    async def push_index(
+        self, index: IndexPush, login: Login = NOBODY, say: Callable[[Progress], None] = lambda _: None
+    ) -> str:
+        return await self._registry.push_index(index, login, say)
+
+    async def push_referrers(
+        self,
+        subject: str,
+        origin: Reference,
+        target: Reference,
+        login: Login = NOBODY,
+        say: Callable[[Progress], None] = lambda _: None,
+    ) -> int:
+        return await self._registry.push_referrers(subject, origin, target, login, say)
 
     async def check_login(self, registry: str, login: Login) -> None:
         await self._registry.check_login(registry, login)

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from aio.backoff import delay
 from aio.supervisor import in_thread
+from image import indexes
 from image.digest import check, of
 from image.manifest import (
     ACCEPTED,
@@ -31,15 +32,16 @@ from image.reference import Reference
 from image.registry import lookups
 from image.registry.access import Access
 from image.registry.auth import scope_of
+from image.registry.copying import Copying
 from image.registry.endpoints import Endpoint, RegistrySettings, endpoints, own
 from image.registry.push import Push
 from image.registry.refusals import Hopeless
 from image.registry.sink import FLOOR, WINDOW, Sink, receive
-from image.registry.source import Document, Outgoing, Remote
+from image.registry.source import Document, IndexPush, Outgoing, Remote
 from image.registry.transport import ATTEMPTS, Transport
 from image.registry.trust import context_for
 from model.api import FoundImage
-from model.errors import Damaged, FlotaError, Unavailable
+from model.errors import Damaged, FlotaError, NotFound, Unavailable
 from model.image import Progress
 from model.registries import NOBODY, Login, normal_host, split_host
 from model.status import Platform
@@ -89,6 +91,55 @@ class RegistryClient:
         needed += [scope_of(path, "pull") for path in outgoing.mounts]
         access = await self._access(reference, own(reference.host, self._settings.insecure), login, *needed)
         return await Push(self._transport, access, outgoing, say, self._window).run()
+
+    async def push_index(
+        self, index: IndexPush, login: Login = NOBODY, say: Callable[[Progress], None] = lambda _: None
+    ) -> str:
+        indexes.media_type_of(index.data)
+        target, origins = await self._ways(index.reference, index.origins, login)
+        missing = []
+        push = Copying(self._transport, target, target, say, self._window)
+        for member in indexes.linked(index.data, index.media_type).manifests:
+            if not await push.has_manifest(member.digest):
+                missing.append(member.digest)
+        for digest in missing:
+            for origin in origins:
+                try:
+                    await Copying(self._transport, origin, target, say, self._window).manifest(digest)
+                    break
+                except NotFound:
+                    continue
+            else:
+                raise NotFound(
+                    f"{index.reference.familiar}: its manifest {digest[7:19]} is nowhere to be had",
+                    hint="Push the image of that platform into the repository first",
+                )
+        return await push.index(index.data, index.media_type, index.reference.tag)
+
+    async def push_referrers(
+        self,
+        subject: str,
+        origin: Reference,
+        target: Reference,
+        login: Login = NOBODY,
+        say: Callable[[Progress], None] = lambda _: None,
+    ) -> int:
+        there, (source,) = await self._ways(target, (origin,), login)
+        return await Copying(self._transport, source, there, say, self._window).referrers(subject)
+
+    async def _ways(
+        self, target: Reference, origins: Sequence[Reference], login: Login
+    ) -> tuple[Access, list[Access]]:
+        """To where something is pushed, and to where parts of it are; the login to its registry only."""
+        near = [origin.path for origin in origins if origin.host == target.host]
+        needed = [scope_of(target.path, "pull", "push"), *(scope_of(path, "pull") for path in near)]
+        insecure = self._settings.insecure
+        there = await self._access(target, own(target.host, insecure), login, *needed)
+        found = []
+        for origin in origins:
+            who = login if origin.host == target.host else NOBODY
+            found.append(await self._access(origin, own(origin.host, insecure), who))
+        return there, found
 
     async def check_login(self, registry: str, login: Login) -> None:
         await lookups.check_login(self._transport, await self._whole(registry, login))

@@ -94,7 +94,7 @@ async def _catalog(transport: Transport, access: Access, word: str, limit: int) 
     url = first.with_query({"n": str(PAGE)})
     for _ in range(PAGES):
         try:
-            data, following = await _page(transport, access, url)
+            data, then = await _page(transport, access, url)
             names = msgspec.json.decode(data, type=_Catalog).repositories or []
         except (NotFound, Unauthenticated, msgspec.DecodeError) as error:
             raise Unsupported(
@@ -103,10 +103,10 @@ async def _catalog(transport: Transport, access: Access, word: str, limit: int) 
             ) from error
         host = access.reference.host
         found += [FoundImage(name=f"{host}/{name}"[:300]) for name in names if word in name]
-        if len(found) >= limit or (following is None and (len(names) < PAGE or names[-1] == last)):
+        if len(found) >= limit or (then is None and (len(names) < PAGE or names[-1] == last)):
             break
         last = names[-1] if names else last
-        url = following or first.with_query({"n": str(PAGE), "last": last})
+        url = then or first.with_query({"n": str(PAGE), "last": last})
     return found[:limit]
 
 
@@ -116,7 +116,7 @@ async def tags(transport: Transport, access: Access) -> Sequence[str]:
     last = ""
     url = access.url("tags/list").with_query({"n": str(PAGE)})
     for _ in range(PAGES):
-        data, following = await _page(transport, access, url)
+        data, then = await _page(transport, access, url)
         try:
             page = msgspec.json.decode(data, type=_Tags).tags or []
         except msgspec.DecodeError as error:
@@ -124,10 +124,10 @@ async def tags(transport: Transport, access: Access) -> Sequence[str]:
                 f"registry {access.reference.host} answers nonsense for its tags: {error}"
             ) from error
         found |= dict.fromkeys(page)
-        if following is None and (len(page) < PAGE or page[-1] == last):
+        if then is None and (len(page) < PAGE or page[-1] == last):
             break
         last = page[-1] if page else last
-        url = following or access.url("tags/list").with_query({"n": str(PAGE), "last": last})
+        url = then or access.url("tags/list").with_query({"n": str(PAGE), "last": last})
     return tuple(found)
 
 
@@ -141,12 +141,12 @@ async def _page(transport: Transport, access: Access, url: URL) -> tuple[bytes, 
     try:
         with translated(access.endpoint.host):
             data = await bounded(response, MAX_REPLY)
-        return data, _next(response.headers.get("Link", ""), url)
+        return data, following(response.headers.get("Link", ""), url)
     finally:
         response.release()
 
 
-def _next(link: str, url: URL) -> URL | None:
+def following(link: str, url: URL) -> URL | None:
     """Of a Link header (RFC 8288), at the server that was asked, whatever it says."""
     found = _LINK.match(link)
     try:

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from aio.backoff import delay
 from aio.supervisor import in_thread
 from aio.together import together
 from image.digest import of
-from image.manifest import Descriptor
+from image.manifest import ACCEPTED, Descriptor
 from image.registry.access import Access
 from image.registry.refusals import Hopeless, Lost, refusal, translated
 from image.registry.sink import FLOOR
@@ -65,26 +65,48 @@ class Push:
         await together([self._layer(blob) for blob in layers.values()])
         config = Descriptor(digest=of(outgoing.config), size=len(outgoing.config))
         if not await self._is_there(config):
-            await self._upload(_Content(config, data=outgoing.config), await self._begin())
+            await self._upload(Content(config, data=outgoing.config), await self._begin())
         return await self._manifest()
 
     async def _manifest(self) -> str:
-        outgoing, access = self._outgoing, self._access
+        outgoing = self._outgoing
         digest = of(outgoing.manifest)
-        name = outgoing.reference.tag or digest
+        await self._put(outgoing.reference.tag or digest, outgoing.manifest, outgoing.media_type)
+        return digest
+
+    async def index(self, data: bytes, media_type: str, tag: str) -> str:
+        """Once all that it names is there; its digest."""
+        await self._put(tag or of(data), data, media_type)
+        return of(data)
+
+    async def has_manifest(self, digest: str) -> bool:
+        url = self._access.url(f"manifests/{digest}")
+        headers = {"Accept": ", ".join(ACCEPTED)}
+        try:
+            response = await self._transport.patiently(
+                self._access, "HEAD", url, headers=headers, good=(200,)
+            )
+        except NotFound:
+            return False
+        response.release()
+        return True
+
+    async def _put(self, name: str, data: bytes, media_type: str) -> Mapping[str, str]:
+        """A document as `name`, a tag or its digest; the answer's headers."""
+        access, digest = self._access, of(data)
         response = await self._transport.patiently(
             access,
             "PUT",
             access.url(f"manifests/{name}"),
-            headers={"Content-Type": outgoing.media_type},
-            data=outgoing.manifest,
+            headers={"Content-Type": media_type},
+            data=data,
             good=(201, 200, 202),
         )
         response.release()
         said = response.headers.get("Docker-Content-Digest", digest)
         if said.startswith("sha256:") and said != digest:
             raise Damaged(f"registry {access.endpoint.host} took the manifest for {said[:71]}, not {digest}")
-        return digest
+        return response.headers
 
     # -- one blob -----------------------------------------------------------------------------------
     async def _layer(self, blob: Blob) -> None:
@@ -101,7 +123,7 @@ class Push:
                     return
                 break  # the registry has opened an upload instead: another question would open another
             self._say(Progress(status="Pushing", id=short, total=descriptor.size))
-            content = _Content(descriptor, path=blob.path, say=self._say)
+            content = Content(descriptor, path=blob.path, say=self._say)
             await self._upload(content, place or await self._begin())
             self._say(Progress(status="Pushed", id=short))
 
@@ -132,7 +154,7 @@ class Push:
         return _location(response)
 
     # -- its bytes ----------------------------------------------------------------------------------
-    async def _upload(self, content: _Content, place: URL) -> None:
+    async def _upload(self, content: Content, place: URL) -> None:
         """Until the registry has the whole blob under its digest. It fails after some tries in a row that
         moved next to nothing."""
         failures = 0
@@ -154,7 +176,7 @@ class Push:
             if content.sent - before >= FLOOR:  # what it says that it has: much may be lost on the way
                 failures = 1
 
-    async def _patch(self, content: _Content, place: URL) -> URL:
+    async def _patch(self, content: Content, place: URL) -> URL:
         """All that is left in one piece."""
         begin = content.sent
         headers = {
@@ -180,7 +202,7 @@ class Push:
         content.sent = content.size
         return _location(response) if "Location" in response.headers else place
 
-    async def _finish(self, content: _Content, place: URL) -> None:
+    async def _finish(self, content: Content, place: URL) -> None:
         mark = "&" if place.query_string else "?"
         url = URL(f"{place}{mark}digest={content.digest}", encoded=True)  # what it says stays to the letter
         response = await self._transport.once(
@@ -193,7 +215,7 @@ class Push:
             raise error
         response.release()
 
-    async def _resumed(self, content: _Content, place: URL) -> URL:
+    async def _resumed(self, content: Content, place: URL) -> URL:
         """Where to go on, after the registry was asked how much it has; from the start where it doesn't
         know."""
         try:
@@ -212,7 +234,7 @@ class Push:
         return place
 
 
-class _Content:
+class Content:
     """A blob that is being sent: `sent` is how much of it the registry is known, or hoped, to have."""
 
     def __init__(

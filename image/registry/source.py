@@ -66,6 +66,16 @@ class Outgoing(Struct):
     """Repositories of the same registry that may have its layers already."""
 
 
+class IndexPush(Struct):
+    """An index that is to be pushed as `reference`. What it names is there already, or can be had from one of
+    `origins`, which are repositories."""
+
+    reference: Reference
+    data: bytes
+    media_type: str
+    origins: tuple[Reference, ...] = ()
+
+
 class Source(Protocol):
     async def resolve(self, reference: Reference, platform: Platform, login: Login = NOBODY) -> Remote:
         """Raises NotFound, Unavailable, Unauthenticated, Damaged, Unsupported."""
@@ -87,6 +97,25 @@ class Source(Protocol):
         self, outgoing: Outgoing, login: Login = NOBODY, say: Callable[[Progress], None] = ...
     ) -> str:
         """The digest of its manifest, once the registry has all of it. Raises as `resolve`."""
+        ...
+
+    async def push_index(
+        self, index: IndexPush, login: Login = NOBODY, say: Callable[[Progress], None] = ...
+    ) -> str:
+        """Its digest, once the registry has it and all that it names. Raises as `resolve`."""
+        ...
+
+    async def push_referrers(
+        self,
+        subject: str,
+        origin: Reference,
+        target: Reference,
+        login: Login = NOBODY,
+        say: Callable[[Progress], None] = ...,
+    ) -> int:
+        """What refers to the manifest of that digest in the repository of `origin`, into that of `target`,
+        which has the manifest; how many there are. The login goes to the target's registry alone. Raises as
+        `resolve`."""
         ...
 
     async def check_login(self, registry: str, login: Login) -> None:
@@ -122,6 +151,21 @@ class NoSource:
         self, outgoing: Outgoing, login: Login = NOBODY, say: Callable[[Progress], None] = lambda _: None
     ) -> str:
         raise NotFound(f"no registry {outgoing.reference.host}", hint="This host knows no registry")
+
+    async def push_index(
+        self, index: IndexPush, login: Login = NOBODY, say: Callable[[Progress], None] = lambda _: None
+    ) -> str:
+        raise NotFound(f"no registry {index.reference.host}", hint="This host knows no registry")
+
+    async def push_referrers(
+        self,
+        subject: str,
+        origin: Reference,
+        target: Reference,
+        login: Login = NOBODY,
+        say: Callable[[Progress], None] = lambda _: None,
+    ) -> int:
+        raise NotFound(f"no registry {target.host}", hint="This host knows no registry")
 
     async def check_login(self, registry: str, login: Login) -> None:
         raise NotFound(f"no registry {registry}", hint="This host knows no registry")

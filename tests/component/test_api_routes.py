@@ -350,7 +350,7 @@ async def test_upload_that_breaks_off_reaches_no_host_as_whole(api: Api, turns: 
 
 
 async def test_upload_that_every_host_refuses_ends_before_it_is_sent(api: Api) -> None:
-    async def refuse(chunks: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async def refuse(chunks: AsyncIterator[bytes], platform: str = "") -> AsyncIterator[Any]:
         if chunks:
             raise Damaged("not an archive")
         yield None

@@ -22,13 +22,16 @@ from image.drivers.base import StorageDriver
 from image.drivers.btrfs import BtrfsDriver
 from image.drivers.overlay import OverlayDriver
 from image.drivers.vfs import VfsDriver
+from image.manifest import OCI_INDEX
+from image.reference import parse
 from image.registry.client import RegistryClient
+from image.registry.source import IndexPush
 from image.store import ImageStore
 from model.errors import Damaged, NotFound, Unauthenticated
 from model.image import ImageRecord
 from model.registries import Login
 from tests.support import btrfs
-from tests.support.images import Built, chunks, digest, folder, image, link, member, oci_archive, tar
+from tests.support.images import Built, chunks, digest, folder, image, index, link, member, oci_archive, tar
 from tests.support.ports import free_port
 from tests.support.waiting import until
 
@@ -276,3 +279,28 @@ async def test_registry_with_a_password_wants_the_right_one(lab: Lab, tmp_path: 
         name = await push(lab, registry, image(BUSYBOX), "--dest-creds=ada:secret")
         login = Login(user="ada", password="secret")
         assert (await lab.store.pull(name, login=login)).names == (name,)
+
+
+async def test_whole_index_goes_to_debians_registry_and_skopeo_sees_it(lab: Lab, registry: Registry) -> None:
+    built = {arch: image(BUSYBOX, arch=arch) for arch in ("amd64", "arm64")}
+    for arch, one in built.items():
+        folder = lab.folder / arch
+        folder.mkdir()
+        source = await layout(folder, one)
+        target = f"docker://{registry.host}/some/app:{arch}"
+        await run(
+            "skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false", f"oci:{source}:it", target
+        )  # fmt: skip
+    whole = index(*((one, arch) for arch, one in built.items()))
+    reference = parse(f"{registry.host}/some/app:all")
+    wish = IndexPush(reference=reference, data=whole, media_type=OCI_INDEX)
+    assert await lab.store.source.push_index(wish) == digest(whole)
+    assert len(await lab.store.pull_all(reference.name)) == 2
+    moved = f"{registry.host}/other/app:2"
+    await lab.store.tag(reference.name, moved)
+    await lab.store.push(moved)
+    raw = await run("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{moved}")
+    assert raw == whole
+    for arch in built:
+        words = ("--override-arch", arch, "inspect", "--tls-verify=false", f"docker://{moved}")
+        assert json.loads(await run("skopeo", *words))["Architecture"] == arch

@@ -14,7 +14,7 @@ from image.registry.client import RegistryClient
 from image.store import ImageStore
 from model.errors import Damaged, NotFound
 from tests.support.images import chunks, docker_archive, image, member, tar
-from tests.support.imagestores import ARCHIVE, BASE, BUILT, OTHER, TOP, layers_on_disk
+from tests.support.imagestores import ARCHIVE, BASE, BUILT, OTHER, TOP, documents, layers_on_disk
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.kernel
@@ -34,10 +34,6 @@ async def aged(tmp_path: Path, clock: VirtualClock) -> AsyncIterator[ImageStore]
     await store.open()
     yield store
     await store.close()
-
-
-def documents(root: Path) -> list[str]:
-    return os.listdir(root / "images/configs")
 
 
 async def test_lease_keeps_layers_and_documents_of_a_removed_image_until_it_ends(

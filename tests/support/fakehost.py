@@ -44,8 +44,11 @@ class FakeHost:
         """What registries have, by reference: digests."""
         self.uploads: list[bytes] = []
         self.logins: list[Login] = []
-        self.copies: list[CopyImage] = []
         """Of pulls, pushes and questions to registries."""
+        self.copies: list[CopyImage] = []
+        self.platforms: list[str] = []
+        """Of every call that may name one, in order."""
+        self.indexes: list[tuple[str, m.PushIndex]] = []
         self.signals: list[tuple[str, str]] = []
         self.execs: list[ExecSpec] = []
         self.commits: list[files.CommitRequest] = []
@@ -151,7 +154,8 @@ class FakeHost:
     def list_images(self) -> Sequence[m.ImageInfo]:
         return [m.ImageInfo(image=image) for image in {i.id: i for i in self.images.values()}.values()]
 
-    def get_image(self, ref: str) -> m.ImageInfo:
+    def get_image(self, ref: str, platform: str = "") -> m.ImageInfo:
+        self.platforms.append(platform)
         return m.ImageInfo(image=self._image(ref))
 
     def _image(self, ref: str) -> ImageRecord:
@@ -165,30 +169,49 @@ class FakeHost:
         self._add(request.ref)
         yield Progress(status="done", image=request.ref)
 
-    async def pull_image(self, ref: str, platform: str, login: Login) -> AsyncIterator[Progress]:
+    async def pull_image(
+        self, ref: str, platform: str, login: Login, *, all_platforms: bool = False
+    ) -> AsyncIterator[Progress]:
         self.logins.append(login)
+        self.platforms.append("all" if all_platforms else platform)
         yield Progress(status="pulling", id="0123", current=1, total=2)
         if "missing" in ref:
             raise NotFound(f"no such image: {ref}")
         self._add(ref)
         yield Progress(status="done", image=ref)
 
-    async def push_image(self, ref: str, login: Login) -> AsyncIterator[Progress]:
+    async def push_image(
+        self, ref: str, login: Login, *, platform: str = "", referrers: bool = False
+    ) -> AsyncIterator[Progress]:
         self.logins.append(login)
+        self.platforms.append(f"{platform} with referrers" if referrers else platform)
         self._image(ref)
         yield Progress(status="Pushed", id="0123", current=2, total=2)
         yield Progress(status=f"1: digest: {IMAGE_ID} size: 3")
         yield Progress(status="done", image=ref)
 
-    async def save_images(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+    async def push_index(self, ref: str, request: m.PushIndex, login: Login) -> m.PushedIndex:
+        self.logins.append(login)
+        self.indexes.append((ref, request))
+        return m.PushedIndex(digest=IMAGE_ID)
+
+    async def save_images(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
+        self.platforms.append(platform)
         for ref in refs:
             yield f"archive of {self._image(ref).id}\n".encode()
 
-    async def remote_image(self, ref: str, login: Login) -> m.RemoteImage:
+    async def remote_image(self, ref: str, login: Login, *, config: bool = False) -> m.RemoteImage:
         self.logins.append(login)
         if ref not in self.remote:
             raise NotFound(f"no such image: {ref}")
-        return m.RemoteImage(ref=ref, digest=self.remote[ref], document='{"schemaVersion": 2}', size=20)
+        return m.RemoteImage(
+            ref=ref,
+            digest=self.remote[ref],
+            document='{"schemaVersion": 2}',
+            size=20,
+            media_type="application/vnd.oci.image.manifest.v1+json",
+            platforms=("linux/amd64",) if config else (),
+        )
 
     async def check_login(self, registry: str, login: Login) -> None:
         self.logins.append(login)
@@ -209,7 +232,8 @@ class FakeHost:
         self.images[ref] = record
         return record
 
-    async def load_images(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]:
+    async def load_images(self, chunks: AsyncIterator[bytes], platform: str = "") -> AsyncIterator[Progress]:
+        self.platforms.append(platform)
         data = b"".join([chunk async for chunk in chunks])
         self.uploads.append(data)
         yield Progress(status="reading", id="layer", current=len(data), total=len(data))
@@ -217,8 +241,15 @@ class FakeHost:
         yield Progress(status="loaded", image="loaded:1")
 
     async def import_image(
-        self, chunks: AsyncIterator[bytes], *, ref: str, message: str, changes: Sequence[str]
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        ref: str,
+        message: str,
+        changes: Sequence[str],
+        platform: str = "",
     ) -> ImageRecord:
+        self.platforms.append(platform)
         self.uploads.append(b"".join([chunk async for chunk in chunks]))
         return self._add(ref or "imported:1")
 
@@ -228,7 +259,8 @@ class FakeHost:
         self.images.update(dict.fromkeys(image.names, image))
         return m.ImageInfo(image=image)
 
-    async def remove_image(self, ref: str, *, force: bool) -> m.ImageRemoved:
+    async def remove_image(self, ref: str, *, force: bool, platform: str = "") -> m.ImageRemoved:
+        self.platforms.append(platform)
         image = self._image(ref)
         used = [c for c in self.containers.values() if c.instance.spec.image == ref]
         if used and not force:

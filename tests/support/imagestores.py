@@ -40,6 +40,11 @@ def layers_on_disk(root: Path) -> list[str]:
     return sorted(os.listdir(root / "images/layers"))
 
 
+def documents(root: Path) -> list[str]:
+    """Digests, without their algorithm, of configurations and manifests that are kept."""
+    return os.listdir(root / "images/configs")
+
+
 def disk_usage(path: Path) -> int:
     done = subprocess.run(["du", "-sxk", path], capture_output=True, check=True)
     return int(done.stdout.split()[0]) << 10

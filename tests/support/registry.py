@@ -57,6 +57,8 @@ class FakeRegistry:
     """(method, path) of each."""
     scopes: list[list[str]] = field(default_factory=list)
     """What each token was asked for."""
+    referrers: bool = True
+    """It lists what refers to a manifest (OCI 1.1)."""
     received: int = 0
     """Bytes of blobs that were uploaded."""
 
@@ -95,6 +97,8 @@ class FakeRegistry:
         if request.path.endswith("/tags/list") and self.names:
             return self._page(request, "tags")
         kind, _, name = request.path.rpartition("/")
+        if kind.endswith("/referrers") and self.referrers:
+            return web.Response(body=self._referring(name), content_type=INDEX)
         if kind.endswith("/manifests") and name in self.manifests:
             media_type, data = self.manifests[name]
             return web.Response(body=data, content_type=media_type)
@@ -106,6 +110,15 @@ class FakeRegistry:
             return await self._blob(request, self.blobs[name])
         error = {"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}
         return web.json_response({"errors": [error]}, status=404)
+
+    def _referring(self, subject: str) -> bytes:
+        entries = []
+        for name, (media_type, data) in self.manifests.items():
+            document = json.loads(data)
+            if name == digest(data) and document.get("subject", {}).get("digest") == subject:
+                more = {"artifactType": document.get("artifactType", "")}
+                entries.append({"mediaType": media_type, "digest": name, "size": len(data), **more})
+        return json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
 
     def _page(self, request: web.Request, what: str) -> web.Response:
         after = [name for name in self.names if name > request.query.get("last", "")]
@@ -134,13 +147,17 @@ class FakeRegistry:
         path, _, name = request.path.rpartition("/")
         if request.method == "PUT" and path.endswith("/manifests"):
             data = await request.read()
-            lacking = [part for part in _named_in(data) if part not in {*self.blobs, *self.mounted}]
+            here = {*self.blobs, *self.mounted, *self.manifests}
+            lacking = [part for part in _named_in(data) if part not in here]
             if lacking:
                 error = {"code": "MANIFEST_BLOB_UNKNOWN", "message": f"no blob {lacking[0]}"}
                 return web.json_response({"errors": [error]}, status=400)
             known = (request.headers["Content-Type"], data)
             self.manifests[name] = self.manifests[digest(data)] = known
-            return web.Response(status=201, headers={"Docker-Content-Digest": digest(data)})
+            headers = {"Docker-Content-Digest": digest(data)}
+            if self.referrers and (subject := json.loads(data).get("subject")):
+                headers["OCI-Subject"] = subject["digest"]
+            return web.Response(status=201, headers=headers)
         if request.method == "POST":
             if request.query.get("from") in self.mountable:
                 self.mounted.add(request.query["mount"])
@@ -216,6 +233,8 @@ class FakeRegistry:
 
 def _named_in(manifest: bytes) -> list[str]:
     document = json.loads(manifest)
+    if "manifests" in document:
+        return [part["digest"] for part in document["manifests"]]
     return [part["digest"] for part in (document["config"], *document["layers"])]
 
 
