@@ -62,7 +62,7 @@ class PeerSource:
     async def resolve(self, reference: Reference, platform: Platform, login: Login = NOBODY) -> Remote:
         """At the registry; one that is named by its digest, where the registry does not answer soon, from a
         host that has it; one that is offered, from those that offer it."""
-        if reference.name in self._offered:
+        if reference.name in self._offered and reference.digest in ("", self._offered[reference.name][0]):
             return await self._as_offered(reference, platform)
         try:
             async with asyncio.timeout(REGISTRY_WITHIN if reference.digest else None):
