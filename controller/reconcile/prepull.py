@@ -22,17 +22,21 @@ class Prepull(Struct):
     """When it began."""
     image: str
     host: HostId
+    platform: str = ""
+    """That the service wants; empty: the host's own."""
 
 
 def prepull_of(service: Service, host: HostId | None) -> Prepull | None:
     """Of a service that changes; only an image that is named by its digest stays the same until it is
     needed."""
-    rollout, image = service.rollout, service.spec.container.image
+    rollout, wish = service.rollout, service.spec.container
     if host is None or rollout is None or rollout.state not in ROLLS:
         return None
-    if service.removed or "@" not in image:
+    if service.removed or "@" not in wish.image or wish.pull == "never":
         return None
-    return Prepull(service=service.id, rollout=rollout.started_at, image=image, host=host)
+    return Prepull(
+        service=service.id, rollout=rollout.started_at, image=wish.image, host=host, platform=wish.platform
+    )
 
 
 def wanted(service: Service, instances: Iterable[Instance]) -> set[Prepull]:

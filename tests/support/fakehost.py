@@ -43,6 +43,8 @@ class FakeHost:
         self.remote: dict[str, str] = {}
         """What registries have, by reference: digests."""
         self.uploads: list[bytes] = []
+        self.pulls: list[tuple[str, str]] = []
+        """Of which image, for which platform."""
         self.logins: list[Login] = []
         self.copies: list[CopyImage] = []
         """Of pulls, pushes and questions to registries."""
@@ -167,6 +169,7 @@ class FakeHost:
 
     async def pull_image(self, ref: str, platform: str, login: Login) -> AsyncIterator[Progress]:
         self.logins.append(login)
+        self.pulls.append((ref, platform))
         yield Progress(status="pulling", id="0123", current=1, total=2)
         if "missing" in ref:
             raise NotFound(f"no such image: {ref}")
