@@ -277,3 +277,17 @@ async def test_what_is_named_by_its_digest_is_not_what_a_copy_brings_by_that_nam
             assert await one.source.resolve(other, AMD64) is remote
             with pytest.raises(Unavailable, match="no host gives"):
                 await one.source.resolve(parse("registry.example/app:1"), AMD64)
+
+
+async def test_a_part_that_ends_midway_is_broken_off_and_not_filled_with_an_error(
+    tmp_path: Path, data: bytes
+) -> None:
+    fleet, registry = Fleet(tmp_path), SlowRegistry(data)
+    async with hosts(fleet, registry, 2) as (one, two):
+        await get(one, remote_of(data))
+        os.truncate(one.folder / "layer", (1 << 20) - 100)  # its transfer began again
+        place = fleet.places[one.own]
+        peer = BlobPeer(host=one.own, address=place.address, port=place.port, whole=True)
+        papers = Papers(ticket=fleet.ticket(two.enrolled), proof=proof(b"{}", two.own))
+        with pytest.raises(Unavailable):
+            await two.client.piece(peer, digest(data), len(data), 0, papers)
