@@ -46,7 +46,8 @@ class Prepulling:
         """Begin what this service needs; forget what it does not need any more, and end what is for a change
         that it has given up: the way back would wait for its slot."""
         service = cluster.services.get(ident)
-        need = wanted(service, cluster.of_service(ident).values()) if service is not None else set()
+        mine = cluster.of_service(ident).values()
+        need = wanted(service, mine, cluster.hosts) if service is not None else set()
         unneeded = {pull for pull in self.known if pull.service == ident} - need
         for pull in list(unneeded):
             if self.known[pull] is None and service is not None and prepull_of(service, pull.host) == pull:

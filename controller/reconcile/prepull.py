@@ -7,11 +7,12 @@ again tries again; what nobody pulls is not waited for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from controller.schedule.constraints import matches, parse_constraint
 from model.ids import HostId, ServiceId
-from model.records import Desired, Instance, Service
-from model.spec import Struct
+from model.records import Desired, Host, Instance, Service
+from model.spec import Availability, Struct
 
 ROLLS = ("updating", "rollback_started")
 
@@ -39,8 +40,19 @@ def prepull_of(service: Service, host: HostId | None) -> Prepull | None:
     )
 
 
-def wanted(service: Service, instances: Iterable[Instance]) -> set[Prepull]:
-    """On every host where something runs that is to be replaced."""
+def wanted(service: Service, instances: Iterable[Instance], hosts: Mapping[HostId, Host]) -> set[Prepull]:
+    """On every host where something runs that is to be replaced, and where its successor may run."""
     image = service.spec.container.image
-    old = (i.host for i in instances if i.desired is Desired.RUNNING and i.spec.image != image)
-    return {found for host in old if (found := prepull_of(service, host)) is not None}
+    old = {i.host for i in instances if i.desired is Desired.RUNNING and i.spec.image != image}
+    return {
+        found
+        for host in old
+        if (found := prepull_of(service, host)) is not None and _fits(service, hosts.get(found.host))
+    }
+
+
+def _fits(service: Service, host: Host | None) -> bool:
+    """An image may be none for a host that the service leaves."""
+    if host is None or host.spec.availability is Availability.DRAIN:
+        return False
+    return all(matches(parse_constraint(text), host) for text in service.spec.placement.constraints)

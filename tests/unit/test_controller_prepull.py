@@ -11,8 +11,9 @@ from aio.supervisor import Supervisor
 from controller.prepulling import Prepulling
 from controller.reconcile.prepull import Prepull, wanted
 from model.errors import Unavailable
-from model.ids import ServiceId
+from model.ids import HostId, ServiceId
 from model.records import Desired
+from model.spec import Availability, Placement
 from tests.support.servicerig import WEB, Rig, host, spec
 from tests.support.waiting import until
 
@@ -31,7 +32,7 @@ def changed(**policy: object) -> Rig:
 
 
 def needed(rig: Rig) -> dict[str, Prepull]:
-    found = wanted(rig.service, rig.cluster.of_service(WEB).values())
+    found = wanted(rig.service, rig.cluster.of_service(WEB).values(), rig.cluster.hosts)
     return {pull.host: pull for pull in found}
 
 
@@ -53,6 +54,17 @@ def test_an_image_that_is_never_to_be_pulled_is_not_got_ahead() -> None:
     rig = changed()
     container = replace(rig.service.spec.container, pull="never")
     rig.put(replace(rig.service, spec=replace(rig.service.spec, container=container)))
+    assert not needed(rig)
+
+
+def test_an_image_is_not_got_ahead_where_the_service_will_not_run() -> None:
+    """It may be none for that host, and would fail the change."""
+    rig = changed()
+    placement = Placement(constraints=("node.hostname!=h1",))
+    rig.put(replace(rig.service, spec=replace(rig.service.spec, placement=placement)))
+    assert sorted(needed(rig)) == ["h2"]
+    h2 = rig.cluster.hosts[HostId("h2")]
+    rig.put(replace(h2, spec=replace(h2.spec, availability=Availability.DRAIN)))
     assert not needed(rig)
 
 
