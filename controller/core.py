@@ -171,7 +171,7 @@ class Core:
 
     async def _prepull(self, pull: Prepull) -> str:
         cluster = self.snapshot()
-        if pull.host in self.swarms.holders(pull.image.partition("@")[2]):
+        if not pull.platform and pull.host in self.swarms.holders(pull.image.partition("@")[2]):
             return ""
         login = of_owner(cluster, pull.service, pull.image, self.authority.unseal)
         return await pulled(self.pipes, pull, cluster.host_name(pull.host), login)

@@ -92,8 +92,10 @@ class Partial:
             self._hasher.update(data)
             self._hashed += len(data)
 
-    def verified(self) -> bool:
+    async def verified(self) -> bool:
         """Whether its bytes are what its digest says; all of them are there."""
+        async with self._hashing:  # whoever put the last piece may have been cut short before it was hashed
+            await in_thread(self._hash, self.layer.size)
         return "sha256:" + self._hasher.hexdigest() == self.layer.digest
 
     async def sums(self) -> list[bytes]:

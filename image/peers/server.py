@@ -127,9 +127,12 @@ class PeerServer:
         await response.prepare(request)
         while start < end:
             await self._pace.take(min(BLOCK, end - start))
-            data = await given.read(start, min(BLOCK, end - start))
-            if not data:
-                raise NotFound("this blob is gone from here")
+            try:
+                data = await given.read(start, min(BLOCK, end - start))
+            except NotFound:
+                data = b""
+            if not data:  # an error's own answer would be taken for the part's bytes
+                raise ConnectionResetError("this blob is gone from here")
             await response.write(data)
             start += len(data)
             self.given += len(data)

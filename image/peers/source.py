@@ -165,7 +165,7 @@ class PeerSource:
         while True:
             outcome = await fetch.run(outside_failed=failure is not None)
             if outcome is Outcome.COMPLETE:
-                if partial.verified():
+                if await partial.verified():
                     return
                 await self._mend(fetch, partial, path)
                 return

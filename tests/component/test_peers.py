@@ -15,11 +15,12 @@ from aio.together import together
 from image.manifest import Descriptor
 from image.peers.client import Papers
 from image.peers.proof import proof
-from image.reference import parse
+from image.reference import Reference, parse
 from image.registry.source import NoSource, Remote
-from model.blobs import BlobPeer
+from model.blobs import BlobPeer, BlobPeers, CopyImage
 from model.errors import Unavailable
 from model.ids import HostId
+from model.registries import NOBODY, Login
 from model.status import Platform
 from tests.support.images import Built, digest, image
 from tests.support.peerhosts import Fleet, PeerHost, listening
@@ -257,3 +258,36 @@ async def test_a_registry_that_breaks_before_anybody_has_all_fails_the_pull_with
         with pytest.raises(Unavailable, match="registry is down"):
             await get(one, remote_of(data))
         assert not one.partials.all()
+
+
+async def test_what_is_named_by_its_digest_is_not_what_a_copy_brings_by_that_name(
+    tmp_path: Path, data: bytes
+) -> None:
+    """A copy takes its time; a container of another image by that name may start meanwhile."""
+    remote = remote_of(data)
+
+    class Resolving(NoSource):
+        async def resolve(self, reference: Reference, platform: Platform, login: Login = NOBODY) -> Remote:
+            return remote
+
+    copy = CopyImage(ref="registry.example/app:1", digest=digest(b"a copy's"), answer=BlobPeers())
+    async with hosts(Fleet(tmp_path), Resolving(), 1) as (one,):
+        with one.source.offered(copy):
+            other = parse(f"registry.example/app:1@{digest(b'another')}")
+            assert await one.source.resolve(other, AMD64) is remote
+            with pytest.raises(Unavailable, match="no host gives"):
+                await one.source.resolve(parse("registry.example/app:1"), AMD64)
+
+
+async def test_a_part_that_ends_midway_is_broken_off_and_not_filled_with_an_error(
+    tmp_path: Path, data: bytes
+) -> None:
+    fleet, registry = Fleet(tmp_path), SlowRegistry(data)
+    async with hosts(fleet, registry, 2) as (one, two):
+        await get(one, remote_of(data))
+        os.truncate(one.folder / "layer", (1 << 20) - 100)  # its transfer began again
+        place = fleet.places[one.own]
+        peer = BlobPeer(host=one.own, address=place.address, port=place.port, whole=True)
+        papers = Papers(ticket=fleet.ticket(two.enrolled), proof=proof(b"{}", two.own))
+        with pytest.raises(Unavailable):
+            await two.client.piece(peer, digest(data), len(data), 0, papers)

@@ -43,6 +43,8 @@ class FakeHost:
         self.remote: dict[str, str] = {}
         """What registries have, by reference: digests."""
         self.uploads: list[bytes] = []
+        self.pulls: list[tuple[str, str]] = []
+        """Of which image, for which platform."""
         self.logins: list[Login] = []
         """Of pulls, pushes and questions to registries."""
         self.copies: list[CopyImage] = []
@@ -174,6 +176,7 @@ class FakeHost:
     ) -> AsyncIterator[Progress]:
         self.logins.append(login)
         self.platforms.append("all" if all_platforms else platform)
+        self.pulls.append((ref, platform))
         yield Progress(status="pulling", id="0123", current=1, total=2)
         if "missing" in ref:
             raise NotFound(f"no such image: {ref}")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from aio.supervisor import Supervisor
 from controller.prepulling import Prepulling
 from controller.reconcile.prepull import Prepull, wanted
 from model.errors import Unavailable
-from model.ids import ServiceId
+from model.ids import HostId, ServiceId
 from model.records import Desired
+from model.spec import Availability, Placement
 from tests.support.servicerig import WEB, Rig, host, spec
 from tests.support.waiting import until
 
 V2 = "v2@sha256:" + "2" * 64
+V3 = "v3@sha256:" + "3" * 64
 
 
 def changed(**policy: object) -> Rig:
@@ -29,7 +32,7 @@ def changed(**policy: object) -> Rig:
 
 
 def needed(rig: Rig) -> dict[str, Prepull]:
-    found = wanted(rig.service, rig.cluster.of_service(WEB).values())
+    found = wanted(rig.service, rig.cluster.of_service(WEB).values(), rig.cluster.hosts)
     return {pull.host: pull for pull in found}
 
 
@@ -44,6 +47,24 @@ def test_an_image_that_a_tag_names_is_not_got_ahead() -> None:
     rig.step()
     rig.obey("healthy")
     rig.change(spec("v2", replicas=2))
+    assert not needed(rig)
+
+
+def test_an_image_that_is_never_to_be_pulled_is_not_got_ahead() -> None:
+    rig = changed()
+    container = replace(rig.service.spec.container, pull="never")
+    rig.put(replace(rig.service, spec=replace(rig.service.spec, container=container)))
+    assert not needed(rig)
+
+
+def test_an_image_is_not_got_ahead_where_the_service_will_not_run() -> None:
+    """It may be none for that host, and would fail the change."""
+    rig = changed()
+    placement = Placement(constraints=("node.hostname!=h1",))
+    rig.put(replace(rig.service, spec=replace(rig.service.spec, placement=placement)))
+    assert sorted(needed(rig)) == ["h2"]
+    h2 = rig.cluster.hosts[HostId("h2")]
+    rig.put(replace(h2, spec=replace(h2.spec, availability=Availability.DRAIN)))
     assert not needed(rig)
 
 
@@ -103,6 +124,29 @@ async def test_pulls_go_on_at_once_and_their_end_is_told(outcome: str) -> None:
         rig.put(rig.service.__class__(id=WEB, spec=rig.service.spec))
         made.look(rig.cluster, WEB)
         assert not made.known
+
+
+async def test_pulls_of_a_change_that_is_given_up_hold_up_none_of_the_way_back() -> None:
+    """As many as may go on at once are of an image that does not come."""
+    rig, ended = changed(), list[ServiceId]()
+    stuck = asyncio.Event()
+
+    async def pull(wish: Prepull) -> str:
+        if wish.image == V2:
+            stuck.set()
+            await asyncio.Event().wait()
+        return ""
+
+    async with Supervisor("test") as children:
+        made = Prepulling(children, pull, ended.append, at_once=1)
+        made.look(rig.cluster, WEB)
+        await asyncio.wait_for(stuck.wait(), 5)
+        rig.change(spec(V3, replicas=2, parallelism=0))
+        made.look(rig.cluster, WEB)
+        assert {wish.image for wish in made.known} == {V3}
+        await until(lambda: set(made.known.values()) == {""}, deadline=5)
+        await until(lambda: len(children.names()) == 0, deadline=5)
+        assert {wish.image for wish in made.known} == {V3}
 
 
 async def test_a_host_that_does_not_answer_holds_nothing_up() -> None:
