@@ -41,6 +41,7 @@ class Warm:
         """What one process says, up to OUTPUT_CAP bytes; `stdin` is written piece by piece, while it listens.
         Raises DeadlineExceeded after `deadline` s, CommandFailed if it can't start."""
         self._running += 1
+        self._keep()
         try:
             ours, theirs = socket.socketpair()
             with ours:
@@ -104,7 +105,7 @@ class Warm:
             os.close(null)
 
     def _keep(self) -> None:
-        """For a while more, once nobody needs it; its processes would end with it."""
+        """While somebody needs it, and then for a while more: its processes end with it."""
         if self._expiry is not None:
             self._expiry.cancel()
         if not self._running:

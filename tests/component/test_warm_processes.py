@@ -89,8 +89,10 @@ async def test_warm_process_ends_when_nobody_needs_it_and_not_before(tmp_path: P
         work = asyncio.ensure_future(warm.run(told(b"sleep %s\n" % bytes(file), then=over), deadline=60))
         await until(lambda: file.exists() and file.read_text(), deadline=20)
         worker = int(file.read_text())
+        await asyncio.wait([work], timeout=0.5)  # far longer than it is kept for nobody
+        assert not work.done() and lives(parent)
         over.set()
-        await work
+        assert await work == b"awake"
         assert not lives(worker)
         await until(lambda: not lives(parent), deadline=5)
         assert await warm.run(told(b"echo\n", b"x"), deadline=20) == b"x"
