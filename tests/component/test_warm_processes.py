@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -104,5 +105,20 @@ async def test_failure_of_the_work_is_said_in_its_words() -> None:
     warm = Warm(MODULE)
     try:
         assert b"ValueError: no such work" in await warm.run(told(b"other\n"), deadline=20)
+    finally:
+        await warm.close()
+
+
+async def test_what_was_said_is_heard_though_more_is_told_after_its_end() -> None:
+    async def deaf() -> AsyncIterator[bytes]:
+        yield b"other\n"
+        for _ in range(3):
+            time.sleep(0.5)  # noqa: ASYNC251 - it ends before the loop looks at its socket again
+            yield b"more"
+
+    warm = Warm(MODULE)
+    try:
+        await warm.run(told(b"pid\n"), deadline=20)
+        assert b"no such work" in await warm.run(deaf(), deadline=20)
     finally:
         await warm.close()
