@@ -107,7 +107,11 @@ class Actions:
 
     async def _prepare(self, record: Local, want: Instance) -> Outcome:
         """File system and network side by side; neither needs the other."""
-        image = self._image(record)
+        try:
+            image = self._image(record)
+        except NotFound:  # a power loss took what had come shortly before; what the container wrote stays
+            await self._root(want)
+            image = self._image(record)
         work = self._fill(record, want, image), self._connect(record, want, image)
         (root, mounts), (netns, wired) = await together(work)
         self._prepared[want.id] = _Prepared(root=root, netns=netns, mounts=mounts.mounts)

@@ -41,6 +41,7 @@ class Warm:
         """What one process says, up to OUTPUT_CAP bytes; `stdin` is written piece by piece, while it listens.
         Raises DeadlineExceeded after `deadline` s, CommandFailed if it can't start."""
         self._running += 1
+        self._keep()
         try:
             ours, theirs = socket.socketpair()
             with ours:
@@ -104,7 +105,7 @@ class Warm:
             os.close(null)
 
     def _keep(self) -> None:
-        """For a while more, once nobody needs it; its processes would end with it."""
+        """While somebody needs it, and then for a while more: its processes end with it."""
         if self._expiry is not None:
             self._expiry.cancel()
         if not self._running:
@@ -126,18 +127,17 @@ class Warm:
 
 
 async def _conversation(ours: socket.socket, stdin: AsyncIterator[bytes]) -> bytes:
-    reader, writer = await asyncio.open_connection(sock=ours.dup())
-    try:
-        async with asyncio.TaskGroup() as group:
-            feed = group.create_task(_feed(writer, stdin))
-            said = bytearray()
-            with contextlib.suppress(ConnectionError):
-                while piece := await reader.read(65536):
-                    said += piece[: OUTPUT_CAP - len(said)]
-            feed.cancel()
-        return bytes(said)
-    finally:
-        writer.close()
+    """What is said is read also after it has stopped to listen."""
+    ours.setblocking(False)
+    loop = asyncio.get_running_loop()
+    async with asyncio.TaskGroup() as group:
+        feed = group.create_task(_feed(ours, stdin))
+        said = bytearray()
+        with contextlib.suppress(ConnectionError):
+            while piece := await loop.sock_recv(ours, 65536):
+                said += piece[: OUTPUT_CAP - len(said)]
+        feed.cancel()
+    return bytes(said)
 
 
 async def _dead(pidfd: int) -> None:
@@ -152,9 +152,9 @@ async def _dead(pidfd: int) -> None:
         os.close(pidfd)
 
 
-async def _feed(writer: asyncio.StreamWriter, stdin: AsyncIterator[bytes]) -> None:
+async def _feed(ours: socket.socket, stdin: AsyncIterator[bytes]) -> None:
+    loop = asyncio.get_running_loop()
     with contextlib.suppress(ConnectionError):
         async for piece in stdin:
-            writer.write(piece)
-            await writer.drain()
-        writer.write_eof()
+            await loop.sock_sendall(ours, piece)
+        ours.shutdown(socket.SHUT_WR)

@@ -11,17 +11,18 @@ import itertools
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aio.supervisor import Supervisor, in_thread
 
 
 class Trash:
-    """`folder` is on the same file system as what is thrown away."""
+    """`folder` is on the same file system as what is thrown away; `delete` is done step by step."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, delete: Callable[[Path], Iterator[None]] | None = None) -> None:
         self._folder = folder
+        self._delete = delete or deletion
         self._stop = threading.Event()
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
@@ -55,26 +56,31 @@ class Trash:
         self._filled.set()
 
     async def emptied(self) -> None:
-        """What was put in before the last `wake` is deleted."""
+        """What was put in before the last `wake` is deleted, as far as it can be."""
         await self._idle.wait()
 
     async def _run(self) -> None:
         while True:
             await self._filled.wait()
             self._filled.clear()
-            try:
-                await in_thread(self._empty)
-            except OSError:
-                self._filled.set()  # tried again after a while
-                raise
+            failure = await in_thread(self._empty)
             if not self._filled.is_set():
                 self._idle.set()
+            if failure is not None:
+                self._filled.set()  # tried again after a while
+                raise failure
 
-    def _empty(self) -> None:
+    def _empty(self) -> OSError | None:
+        """The first failure: what can't be deleted (chattr +i) holds up neither the rest nor who waits."""
+        failure = None
         for name in sorted(os.listdir(self._folder)):
-            for _ in deletion(self._folder / name):
-                if self._stop.is_set():
-                    return
+            try:
+                for _ in self._delete(self._folder / name):
+                    if self._stop.is_set():
+                        return failure
+            except OSError as error:
+                failure = failure or error
+        return failure
 
 
 def deletion(path: Path) -> Iterator[None]:

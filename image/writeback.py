@@ -13,7 +13,7 @@ import ctypes
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from aio.subprocess import run
@@ -35,7 +35,8 @@ class Writeback:
     def __init__(self, folder: Path, settled: Callable[[str], None]) -> None:
         self._folder = folder
         self._settled = settled
-        self._pending: dict[str, None] = {}
+        self._pending: dict[str, object] = {}
+        """To what a chain was put as: another under its name while the disk is written is not on it."""
         self._lost: set[str] = set()
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
@@ -47,7 +48,7 @@ class Writeback:
     def put(self, chain: str) -> None:
         """From the event loop's thread."""
         self._lost.discard(chain)
-        self._pending[chain] = None
+        self._pending[chain] = object()
         self._filled.set()
 
     async def flushed(self, chains: Iterable[str]) -> None:
@@ -63,19 +64,22 @@ class Writeback:
             if not self._pending:
                 self._filled.clear()
                 await self._filled.wait()
-            chains = tuple(self._pending)
+            begun = dict(self._pending)
             try:
                 await self._sync()
             except CommandFailed as error:  # told once: a later success would say nothing about these
                 log.error("writing layers to disk failed: %s", error)
-                self._lost.update(chains)
+                self._lost.update(begun)
             else:
-                for chain in chains:
+                for chain in self._same(begun):
                     await in_thread(self._settled, chain)
-            for chain in chains:
+            for chain in self._same(begun):
                 del self._pending[chain]
             self._emptied.set()
             self._emptied = asyncio.Event()
+
+    def _same(self, begun: dict[str, object]) -> Iterator[str]:
+        return (chain for chain, put in begun.items() if self._pending.get(chain) is put)
 
     async def _sync(self) -> None:
         """syncfs in a program of its own: a thread that waits for a slow disk would hold up our end."""

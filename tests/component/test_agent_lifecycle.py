@@ -181,6 +181,20 @@ async def test_a_restart_that_fails_is_tried_again(tmp_path: Path) -> None:
         await phase(agent, 1, Phase.RUNNING)
 
 
+async def test_an_image_that_a_power_loss_took_comes_again_and_its_root_stays(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        await agent.take_view(view(instance(restart=AGAIN)))
+        await phase(agent, 1, Phase.RUNNING)
+        root = lab.images.made[ident(1)]
+    lab.reboot()
+    lab.images.available = {name: image for image in lab.images.list() for name in image.names}
+    lab.images.images.clear()
+    async with lab.agent() as agent:
+        await phase(agent, 1, Phase.RUNNING)
+        assert lab.images.images and lab.images.made == {ident(1): root}
+
+
 async def test_a_killed_container_stays_down_whatever_its_policy(tmp_path: Path) -> None:
     lab = AgentLab(tmp_path)
     async with lab.agent() as agent:

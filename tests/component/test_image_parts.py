@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import os
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,25 @@ async def test_trash_of_before_a_crash_goes_after_the_start(supervisor: Supervis
     assert "8" in os.listdir(tmp_path / "trash")
     trash.start(supervisor)
     await until(lambda: os.listdir(tmp_path / "trash") == [], deadline=5)
+
+
+async def test_trash_that_cannot_be_deleted_keeps_nobody_waiting(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    def delete(path: Path) -> Iterator[None]:
+        if path.name == "1":
+            raise PermissionError(errno.EPERM, "it is immutable", str(path))
+        return deletion(path)
+
+    trash = Trash(tmp_path / "trash", delete)
+    trash.open()
+    for name in ("immutable", "other"):
+        trash.put(full_tree(tmp_path / name))
+    trash.wake()
+    trash.start(supervisor)
+    async with asyncio.timeout(5):
+        await trash.emptied()
+    assert os.listdir(tmp_path / "trash") == ["1"]
 
 
 def test_deletion_goes_in_steps(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -89,8 +90,10 @@ async def test_warm_process_ends_when_nobody_needs_it_and_not_before(tmp_path: P
         work = asyncio.ensure_future(warm.run(told(b"sleep %s\n" % bytes(file), then=over), deadline=60))
         await until(lambda: file.exists() and file.read_text(), deadline=20)
         worker = int(file.read_text())
+        await asyncio.wait([work], timeout=0.5)  # far longer than it is kept for nobody
+        assert not work.done() and lives(parent)
         over.set()
-        await work
+        assert await work == b"awake"
         assert not lives(worker)
         await until(lambda: not lives(parent), deadline=5)
         assert await warm.run(told(b"echo\n", b"x"), deadline=20) == b"x"
@@ -102,5 +105,20 @@ async def test_failure_of_the_work_is_said_in_its_words() -> None:
     warm = Warm(MODULE)
     try:
         assert b"ValueError: no such work" in await warm.run(told(b"other\n"), deadline=20)
+    finally:
+        await warm.close()
+
+
+async def test_what_was_said_is_heard_though_more_is_told_after_its_end() -> None:
+    async def deaf() -> AsyncIterator[bytes]:
+        yield b"other\n"
+        for _ in range(3):
+            time.sleep(0.5)  # noqa: ASYNC251 - it ends before the loop looks at its socket again
+            yield b"more"
+
+    warm = Warm(MODULE)
+    try:
+        await warm.run(told(b"pid\n"), deadline=20)
+        assert b"no such work" in await warm.run(deaf(), deadline=20)
     finally:
         await warm.close()
