@@ -301,11 +301,10 @@ class Upgrader:
     async def _controller_back(self, host: _Host, move: Move) -> str:
         """How its store is now, in words. What a controller stored that took commands counts, as long as the
         old one can read it."""
-        if await self._answered(move.after):
-            with contextlib.suppress(FlotaError):
-                await self._start_again(host, move)
-                await self._copy_kept(host, move.after)
-                return ""
+        if await self._answered(move.after) and await self._takes_over(host, move):
+            await self._copy_kept(host, move.after)  # it is on no trial: what it stores from now on counts
+            await self._ready(host, move, move.before)
+            return ""
         words = hostdaemons.put_back(move.after)
         done = await checked(
             host.to, changing(words), timeout=RESTART_DEADLINE, what="putting the store back"
@@ -321,6 +320,15 @@ class Upgrader:
             words_ = f"{move.after} has taken commands, and {move.before} can't read what they stored"
             raise WrongState(f"{words_} ({error.message}); {move.after} is started again") from error
         return ", with the store as it was before" if older else ""
+
+    async def _takes_over(self, host: _Host, move: Move) -> bool:
+        """The release before starts on what the newer one stored."""
+        try:
+            await host.at.switch(move.before, (move.daemon,))
+            await self._restart(host, move)
+        except FlotaError:
+            return False
+        return True
 
     async def _start_again(self, host: _Host, move: Move, *, older: bool = False) -> None:
         await host.at.switch(move.before, (move.daemon,))

@@ -226,6 +226,23 @@ async def test_controller_that_answers_and_lost_hosts_goes_back_with_what_it_sto
     assert place.machines["h1"].control == OLD and place.machines["h1"].copy is None
 
 
+async def test_controller_that_went_back_keeps_what_it_is_told_while_a_host_stays_away() -> None:
+    place = Place()
+    plain = place._node
+
+    def dead(machine: object) -> object:
+        node = plain(machine)  # type: ignore[arg-type]
+        gone = machine is place.machines["h3"] and ("h1", "controller", NEW) in place.acts
+        return replace(node, state="lost") if gone else node
+
+    place._node = dead  # type: ignore[method-assign, assignment]
+    failed = (await run(place)).moved[-1]
+    head = place.machines["h1"]
+    assert not failed.back and "h3 did not come back to it" in failed.error
+    assert ("h1", "put-back") not in place.acts, "it takes commands: no copy is put over them"
+    assert (head.control, head.pin("controller")[0], head.copy) == (OLD, OLD, None)
+
+
 async def test_controller_that_answered_and_died_goes_back_with_what_it_stored() -> None:
     place = Place()
     plain, answers = place.look, ["once"]
