@@ -226,10 +226,12 @@ class Upgrader:
         await together(one(host) for host in self._hosts.values())
 
     async def _keep_copy(self, plan: UpgradePlan) -> None:
-        """A controller that runs the release already needs no more the copy of a run that was cut."""
+        """A controller that runs the release already needs no more the copy of a run that was cut; under one
+        that runs another since, the copy has grown old, and a new one is made."""
         moving = {move.name for move in plan.moves if move.daemon == "controller"}
         for name, host in self._hosts.items():
-            if host.now.controller and name not in moving:
+            stale = self._before.controller not in ("", self._source.release)
+            if host.now.controller and (stale or name not in moving):
                 await self._copy_kept(host, host.now.installed.pin("controller").before)
 
     async def _copy_kept(self, host: _Host, release: str) -> None:

@@ -100,8 +100,8 @@ def rollback(hosts: Sequence[HostNow], fleet: Fleet) -> UpgradePlan:
         if not back:
             found.append(fatal(f"{host.name} has no release before {now or 'its own'}"))
             continue
-        if back == now and not fleet.controller and _going_back(host):
-            continue  # it was ready before its controller was stopped, which can't tell now
+        if back == now and not fleet.controller and host.installed.aim is not None:
+            continue  # it is back, or was never moved; the controller is stopped, and can't tell
         moves += _agent(host, back, "it goes back before its controller")
     if head is not None and goal:
         moves += _controller(head, fleet, goal)
