@@ -25,7 +25,7 @@ from deploy.inventory import Target
 from deploy.provision import Report, look
 from deploy.roster import KnownHost
 from deploy.transport import Transport, checked
-from deploy.upgradeplan import Daemon, Fleet, HostNow, Move, UpgradePlan, Wanted, aim, rollback, upgrade
+from deploy.upgradeplan import Fleet, HostNow, Move, UpgradePlan, Wanted, aim, rollback, upgrade
 from model.errors import CommandFailed, DeadlineExceeded, FlotaError, Unavailable, Unsupported, WrongState
 from model.spec import Struct
 from model.wire import OLDEST
@@ -251,7 +251,7 @@ class Upgrader:
         for name in dict.fromkeys(one.move.name for one in done if not one.error):
             with contextlib.suppress(FlotaError):  # room that is not given back now is so by the next upgrade
                 host = self._hosts[name]
-                await host.at.prune(_daemons(host.now))
+                await host.at.prune(host.now.daemons)
         return tuple(done)
 
     async def _moved(self, move: Move) -> Moved:
@@ -307,10 +307,8 @@ class Upgrader:
             await self._copy_kept(host, move.after)  # it is on no trial: what it stores from now on counts
             await self._ready(host, move, move.before)
             return ""
-        words = hostdaemons.put_back(move.after)
-        done = await checked(
-            host.to, changing(words), timeout=RESTART_DEADLINE, what="putting the store back"
-        )
+        words = changing(hostdaemons.put_back(move.after))
+        done = await checked(host.to, words, timeout=RESTART_DEADLINE, what="putting the store back")
         older = hostdaemons.PUT_BACK in done.text
         try:
             await self._start_again(host, move, older=older)
@@ -325,12 +323,11 @@ class Upgrader:
 
     async def _takes_over(self, host: _Host, move: Move) -> bool:
         """The release before starts on what the newer one stored."""
-        try:
+        with contextlib.suppress(FlotaError):
             await host.at.switch(move.before, (move.daemon,))
             await self._restart(host, move)
-        except FlotaError:
-            return False
-        return True
+            return True
+        return False
 
     async def _start_again(self, host: _Host, move: Move, *, older: bool = False) -> None:
         await host.at.switch(move.before, (move.daemon,))
@@ -352,9 +349,7 @@ class Upgrader:
 
     async def _restart(self, host: _Host, move: Move, *, copy_for: str = "") -> None:
         if move.daemon == "agent":
-            with contextlib.suppress(
-                FlotaError
-            ):  # a controller that can't be asked finds nothing lost either
+            with contextlib.suppress(FlotaError):  # one that can't be asked finds nothing lost either
                 await self._watch.expect_away(move.name, RESTART_DEADLINE)
         words = hostdaemons.restart(move.daemon, copy_for=copy_for)
         await checked(host.to, changing(words), timeout=RESTART_DEADLINE, what=f"starting the {move.daemon}")
@@ -398,10 +393,6 @@ class Upgrader:
             return await self._watch.processes(name)
         except FlotaError:
             return {}  # no controller: nobody to compare with
-
-
-def _daemons(now: HostNow) -> tuple[Daemon, ...]:
-    return ("agent", "controller") if now.controller else ("agent",)
 
 
 def _changed(before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:

@@ -31,6 +31,10 @@ class HostNow(Struct):
     agent: str = ""
     """Release that its agent says it runs from; empty: it runs otherwise, or nobody knows."""
 
+    @property
+    def daemons(self) -> tuple[Daemon, ...]:
+        return ("agent", "controller") if self.controller else ("agent",)
+
 
 class Move(Struct):
     """One daemon of one host."""
