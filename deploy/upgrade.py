@@ -25,7 +25,7 @@ from deploy.inventory import Target
 from deploy.provision import Report, look
 from deploy.roster import KnownHost
 from deploy.transport import Transport, checked
-from deploy.upgradeplan import Daemon, Fleet, HostNow, Move, UpgradePlan, Wanted, aim, rollback, upgrade
+from deploy.upgradeplan import Fleet, HostNow, Move, UpgradePlan, Wanted, aim, rollback, upgrade
 from model.errors import CommandFailed, DeadlineExceeded, FlotaError, Unavailable, Unsupported, WrongState
 from model.spec import Struct
 from model.wire import OLDEST
@@ -226,10 +226,12 @@ class Upgrader:
         await together(one(host) for host in self._hosts.values())
 
     async def _keep_copy(self, plan: UpgradePlan) -> None:
-        """A controller that runs the release already needs no more the copy of a run that was cut."""
+        """A controller that runs the release already needs no more the copy of a run that was cut; under one
+        that runs another since, the copy has grown old, and a new one is made."""
         moving = {move.name for move in plan.moves if move.daemon == "controller"}
         for name, host in self._hosts.items():
-            if host.now.controller and name not in moving:
+            stale = self._before.controller not in ("", self._source.release)
+            if host.now.controller and (stale or name not in moving):
                 await self._copy_kept(host, host.now.installed.pin("controller").before)
 
     async def _copy_kept(self, host: _Host, release: str) -> None:
@@ -249,7 +251,7 @@ class Upgrader:
         for name in dict.fromkeys(one.move.name for one in done if not one.error):
             with contextlib.suppress(FlotaError):  # room that is not given back now is so by the next upgrade
                 host = self._hosts[name]
-                await host.at.prune(_daemons(host.now))
+                await host.at.prune(host.now.daemons)
         return tuple(done)
 
     async def _moved(self, move: Move) -> Moved:
@@ -301,15 +303,12 @@ class Upgrader:
     async def _controller_back(self, host: _Host, move: Move) -> str:
         """How its store is now, in words. What a controller stored that took commands counts, as long as the
         old one can read it."""
-        if await self._answered(move.after):
-            with contextlib.suppress(FlotaError):
-                await self._start_again(host, move)
-                await self._copy_kept(host, move.after)
-                return ""
-        words = hostdaemons.put_back(move.after)
-        done = await checked(
-            host.to, changing(words), timeout=RESTART_DEADLINE, what="putting the store back"
-        )
+        if await self._answered(move.after) and await self._takes_over(host, move):
+            await self._copy_kept(host, move.after)  # it is on no trial: what it stores from now on counts
+            await self._ready(host, move, move.before)
+            return ""
+        words = changing(hostdaemons.put_back(move.after))
+        done = await checked(host.to, words, timeout=RESTART_DEADLINE, what="putting the store back")
         older = hostdaemons.PUT_BACK in done.text
         try:
             await self._start_again(host, move, older=older)
@@ -321,6 +320,14 @@ class Upgrader:
             words_ = f"{move.after} has taken commands, and {move.before} can't read what they stored"
             raise WrongState(f"{words_} ({error.message}); {move.after} is started again") from error
         return ", with the store as it was before" if older else ""
+
+    async def _takes_over(self, host: _Host, move: Move) -> bool:
+        """The release before starts on what the newer one stored."""
+        with contextlib.suppress(FlotaError):
+            await host.at.switch(move.before, (move.daemon,))
+            await self._restart(host, move)
+            return True
+        return False
 
     async def _start_again(self, host: _Host, move: Move, *, older: bool = False) -> None:
         await host.at.switch(move.before, (move.daemon,))
@@ -342,9 +349,7 @@ class Upgrader:
 
     async def _restart(self, host: _Host, move: Move, *, copy_for: str = "") -> None:
         if move.daemon == "agent":
-            with contextlib.suppress(
-                FlotaError
-            ):  # a controller that can't be asked finds nothing lost either
+            with contextlib.suppress(FlotaError):  # one that can't be asked finds nothing lost either
                 await self._watch.expect_away(move.name, RESTART_DEADLINE)
         words = hostdaemons.restart(move.daemon, copy_for=copy_for)
         await checked(host.to, changing(words), timeout=RESTART_DEADLINE, what=f"starting the {move.daemon}")
@@ -388,10 +393,6 @@ class Upgrader:
             return await self._watch.processes(name)
         except FlotaError:
             return {}  # no controller: nobody to compare with
-
-
-def _daemons(now: HostNow) -> tuple[Daemon, ...]:
-    return ("agent", "controller") if now.controller else ("agent",)
 
 
 def _changed(before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:

@@ -31,6 +31,10 @@ class HostNow(Struct):
     agent: str = ""
     """Release that its agent says it runs from; empty: it runs otherwise, or nobody knows."""
 
+    @property
+    def daemons(self) -> tuple[Daemon, ...]:
+        return ("agent", "controller") if self.controller else ("agent",)
+
 
 class Move(Struct):
     """One daemon of one host."""
@@ -100,8 +104,8 @@ def rollback(hosts: Sequence[HostNow], fleet: Fleet) -> UpgradePlan:
         if not back:
             found.append(fatal(f"{host.name} has no release before {now or 'its own'}"))
             continue
-        if back == now and not fleet.controller and _going_back(host):
-            continue  # it was ready before its controller was stopped, which can't tell now
+        if back == now and not fleet.controller and host.installed.aim is not None:
+            continue  # it is back, or was never moved; the controller is stopped, and can't tell
         moves += _agent(host, back, "it goes back before its controller")
     if head is not None and goal:
         moves += _controller(head, fleet, goal)

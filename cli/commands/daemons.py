@@ -67,11 +67,17 @@ def join(root: str, run_: str, token: str, controller: str, **flags: Any) -> Non
         token = sys.stdin.readline().strip()
     parse_token(token)
     flags = _in_force(root, flags)
-    before = known(Path(root) / "agent", token)
+    before, stopped = known(Path(root) / "agent", token), []
     if before is not None:
         flags["name"] = flags["name"] or before.name
-        keptdaemons.stop(root, run_, ("agent",), for_good=False)
-    _enroll(root, token, joined(*parted(controller, PORT)), flags)
+        stopped = keptdaemons.stop(root, run_, ("agent",), for_good=False)
+    try:
+        _enroll(root, token, joined(*parted(controller, PORT)), flags)
+    except BaseException:
+        if stopped:  # it is the member that it was, with what it was told before
+            never = {key: type(flags[key])() for key in said(click.get_current_context()) & flags.keys()}
+            _start_agent(root, run_, {**flags, **never, **remembered.load(root)})
+        raise
     remembered.store(root, flags)
     _start_agent(root, run_, flags)
     out("This host has joined the fleet.")

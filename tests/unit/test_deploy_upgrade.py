@@ -226,6 +226,23 @@ async def test_controller_that_answers_and_lost_hosts_goes_back_with_what_it_sto
     assert place.machines["h1"].control == OLD and place.machines["h1"].copy is None
 
 
+async def test_controller_that_went_back_keeps_what_it_is_told_while_a_host_stays_away() -> None:
+    place = Place()
+    plain = place._node
+
+    def dead(machine: object) -> object:
+        node = plain(machine)  # type: ignore[arg-type]
+        gone = machine is place.machines["h3"] and ("h1", "controller", NEW) in place.acts
+        return replace(node, state="lost") if gone else node
+
+    place._node = dead  # type: ignore[method-assign, assignment]
+    failed = (await run(place)).moved[-1]
+    head = place.machines["h1"]
+    assert not failed.back and "h3 did not come back to it" in failed.error
+    assert ("h1", "put-back") not in place.acts, "it takes commands: no copy is put over them"
+    assert (head.control, head.pin("controller")[0], head.copy) == (OLD, OLD, None)
+
+
 async def test_controller_that_answered_and_died_goes_back_with_what_it_stored() -> None:
     place = Place()
     plain, answers = place.look, ["once"]
@@ -346,6 +363,26 @@ async def test_rollback_after_an_upgrade_that_was_cut_goes_to_what_ran_before_it
     assert (await run(place, back=True)).moved == (), "not to the release before that"
 
 
+async def test_rollback_after_an_upgrade_that_was_cut_with_the_controller_stopped_starts_it_again() -> None:
+    place = Place()
+    plain = place.act
+
+    def act(*words: str) -> None:
+        if words == ("h1", "controller", NEW):
+            place.cut_after = 0
+        plain(*words)
+
+    place.act = act  # type: ignore[method-assign]
+    await run(place)
+    assert place.machines["h1"].control == "" and place.machines["h1"].pin("controller")[0] == NEW
+    place.act, place.cut_after = plain, -1  # type: ignore[method-assign]
+    place.acts.clear()
+    done = await run(place, back=True)
+    assert [(one.move.daemon, one.error) for one in done.moved] == [("controller", "")]
+    assert place.moves() == [("h1", "controller", OLD)], "no agent goes to the release before that"
+    assert runs(place) == dict.fromkeys(("h1", "h2", "h3"), OLD) and place.machines["h1"].control == OLD
+
+
 async def test_upgrade_after_a_rollback_that_was_cut_says_so() -> None:
     aim = Aim(release=OLD, back=True)
     hosts = [replace(h, installed=replace(INSTALLED, aim=aim)) for h in HOSTS]
@@ -396,6 +433,22 @@ async def test_copy_of_a_run_that_was_cut_is_of_no_use_once_the_controller_is_th
     await run(place)
     place.machines["h1"].copy = (NEW, "of old")
     assert (await run(place)).plan.settled and place.machines["h1"].copy is None
+
+
+async def test_copy_of_a_run_that_was_cut_is_made_anew_once_the_old_controller_ran_again() -> None:
+    place = Place()
+    head, plain, copies = place.machines["h1"], place.act, []
+    head.copy, head.store = (NEW, "of old"), "weeks since"  # it went back, and that run was cut, too
+
+    def act(*words: str) -> None:
+        if words == ("h1", "put-back"):
+            copies.append(head.copy)
+        plain(*words)
+
+    place.act = act  # type: ignore[method-assign]
+    place.does_not_start.add(("controller", NEW))
+    assert (await run(place)).moved[-1].back
+    assert copies == [(NEW, "weeks since")]
 
 
 async def test_rollback_that_is_not_possible_changes_nothing() -> None:
