@@ -92,9 +92,11 @@ def whole(holder: Holder, content: Content) -> bool:
 
 
 def _missed(own: Holder, holders: Sequence[Holder], content: Content, now: float) -> tuple[str, ...]:
-    """What is lost, and of those that are there this is the first to have it."""
+    """What is lost, and of those that are there this is the first to have it. They take turns at being the
+    first: one that says it has a blob and never sends it holds up nobody for good."""
     there = [holder for holder in holders if now - holder.heard < LATER * 3]
-    first = min((holder.id for holder in there if holder.have & content.lost.keys()), default="")
+    having = sorted(holder.id for holder in there if holder.have & content.lost.keys())
+    first = having[int(now // PATIENCE) % len(having)] if having else ""
     mine = own.have & content.lost.keys()
     if own.id != first:
         mine -= {d for holder in there if holder.id == first for d in holder.have}

@@ -72,6 +72,13 @@ def test_lost_blob_is_sent_by_the_first_that_has_it_and_dropped_by_nobody() -> N
     assert all(not orders(h.id, hosts, content, 2, NOW).drop for h in hosts)
 
 
+def test_host_that_never_sends_what_is_lost_is_not_the_first_for_good() -> None:
+    content = replace(CONTENT, held={"a": 10}, lost={"b": 20})
+    later = NOW + PATIENCE
+    hosts = [replace(holder(ident, "ab"), heard=later) for ident in "12"]
+    assert [orders(h.id, hosts, content, 2, later).send for h in hosts] == [(), ("b",)]
+
+
 def test_host_that_is_no_longer_chosen_drops_only_what_enough_others_have() -> None:
     full, half, late = holder("1", "abc"), holder("2", "abc"), holder("3", "a")
     assert orders("3", [full, half, late], CONTENT, 2, NOW).drop == ("a",)
