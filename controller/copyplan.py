@@ -36,8 +36,8 @@ class Content(Struct):
 
     lineage: str
     generation: int
-    known: frozenset[str]
-    """Lineages whose content it has."""
+    known: Mapping[str, int]
+    """Lineages whose content it has, each up to which generation."""
     held: Mapping[str, int]
     """Digest → size."""
     lost: Mapping[str, int] = {}
@@ -78,11 +78,7 @@ def orders(host: str, holders: Sequence[Holder], content: Content, number: int, 
 
 def news(holder: Holder, content: Content) -> bool:
     """It has a state that the registry hasn't: one of a lineage that is not known here, or a newer one."""
-    if not holder.lineage:
-        return False
-    if holder.lineage == content.lineage:
-        return holder.generation > content.generation
-    return holder.lineage not in content.known
+    return bool(holder.lineage) and holder.generation > content.known.get(holder.lineage, -1)
 
 
 def whole(holder: Holder, content: Content) -> bool:
