@@ -101,10 +101,11 @@ class RegistryCopies:
         self._store = store
         self._registry = registry
         self._tls = tls
+        self._failures = 0
+        """In a row."""
 
     async def run(self) -> None:
         await in_thread(self._store.open)
-        failures = 0
         while True:
             registry = self._registry()
             if not registry:
@@ -113,12 +114,12 @@ class RegistryCopies:
             try:
                 await self._with(registry)
             except (aiohttp.ClientError, OSError, TimeoutError, FlotaError, msgspec.DecodeError) as error:
-                level = logging.INFO if failures else logging.WARNING
+                level = logging.INFO if self._failures else logging.WARNING
                 log.log(
                     level, "copies of the registry at %s: %s", registry, str(error) or type(error).__name__
                 )
-            failures += 1
-            await asyncio.sleep(delay(failures, first=1.0, limit=LONGEST))
+            self._failures += 1
+            await asyncio.sleep(delay(self._failures, first=1.0, limit=LONGEST))
 
     async def _with(self, registry: str) -> None:
         """Until something fails."""
@@ -132,6 +133,7 @@ class RegistryCopies:
                 async with client.post(PATH, data=msgspec.json.encode(report)) as reply:
                     told = msgspec.json.decode(await _good(reply), type=CopyOrders)
                 await self._obey(client, told)
+                self._failures = 0
                 await asyncio.sleep(told.wait)
 
     async def _obey(self, client: aiohttp.ClientSession, told: CopyOrders) -> None:

@@ -36,8 +36,8 @@ class Content(Struct):
 
     lineage: str
     generation: int
-    known: frozenset[str]
-    """Lineages whose content it has."""
+    known: Mapping[str, int]
+    """Lineages whose content it has, each up to which generation."""
     held: Mapping[str, int]
     """Digest → size."""
     lost: Mapping[str, int] = {}
@@ -78,11 +78,7 @@ def orders(host: str, holders: Sequence[Holder], content: Content, number: int, 
 
 def news(holder: Holder, content: Content) -> bool:
     """It has a state that the registry hasn't: one of a lineage that is not known here, or a newer one."""
-    if not holder.lineage:
-        return False
-    if holder.lineage == content.lineage:
-        return holder.generation > content.generation
-    return holder.lineage not in content.known
+    return bool(holder.lineage) and holder.generation > content.known.get(holder.lineage, -1)
 
 
 def whole(holder: Holder, content: Content) -> bool:
@@ -92,9 +88,11 @@ def whole(holder: Holder, content: Content) -> bool:
 
 
 def _missed(own: Holder, holders: Sequence[Holder], content: Content, now: float) -> tuple[str, ...]:
-    """What is lost, and of those that are there this is the first to have it."""
+    """What is lost, and of those that are there this is the first to have it. They take turns at being the
+    first: one that says it has a blob and never sends it holds up nobody for good."""
     there = [holder for holder in holders if now - holder.heard < LATER * 3]
-    first = min((holder.id for holder in there if holder.have & content.lost.keys()), default="")
+    having = sorted(holder.id for holder in there if holder.have & content.lost.keys())
+    first = having[int(now // PATIENCE) % len(having)] if having else ""
     mine = own.have & content.lost.keys()
     if own.id != first:
         mine -= {d for holder in there if holder.id == first for d in holder.have}

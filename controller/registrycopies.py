@@ -28,7 +28,7 @@ from image.registry.server.index import Index
 from image.registry.server.refusal import Refusal
 from image.registry.server.registry import Registry
 from model.codec import decode_json
-from model.errors import Damaged, FlotaError, NotFound
+from model.errors import Damaged, NotFound
 from model.ids import HostId
 from model.registrycopies import PATH, CopyHost, CopyOrders, CopyReport, RegistryStatus, RepositoryInfo
 
@@ -68,15 +68,19 @@ class Copies:
         self._number = number
         self._own = own
         self._said: dict[HostId, Holder] = {}
-        self._refused: set[tuple[str, int]] = set()
-        """States that can't be taken in: no host is waited for that has one of these."""
+        self._refused: set[tuple[HostId, Head]] = set()
+        """Hosts' documents that can't be taken in: none of these is waited for. Another host's of the same
+        state may be whole."""
         self._document: tuple[Head, bytes] | None = None
         self._since = clock.monotonic()
         self._opened: Head | None = None
-        """The state with which this registry was opened, until something changes it."""
+        """The state with which this registry was opened, or that states of hosts made of it."""
+        self._pristine = False
 
     async def open(self) -> None:
-        self._opened = await self._registry.run(copies.head, self._registry.content.index)
+        index = self._registry.content.index
+        self._opened = await self._registry.run(copies.head, index)
+        self._pristine = (await self._registry.run(index.totals))[0] == 0
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -91,7 +95,7 @@ class Copies:
     async def _report(self, request: web.Request) -> web.Response:
         host = self._host(request)
         report = decode_json(await _body(request, MOST_REPORT), CopyReport, "report")
-        if (report.lineage, report.generation) in self._refused:
+        if (host, Head(lineage=report.lineage, generation=report.generation)) in self._refused:
             report = CopyReport(have=report.have)
         self._said[host] = Holder(
             id=host,
@@ -142,11 +146,14 @@ class Copies:
         if said is None or not news(said, await self.content()):
             raise Refusal("DENIED", "this state is not waited for")
         sealed = await _body(request, MOST_INDEX)
+        about = Head(lineage=said.lineage, generation=said.generation)
         try:
             told = msgspec.msgpack.decode(self._unseal(sealed, ABOUT), type=Snapshot)
+            if told.head != about:  # an older one, by which a host could undo what came since
+                raise Damaged("it is of another generation than was told")
             await self._registry.run(self._take_in, told)
-        except (msgspec.DecodeError, FlotaError) as error:
-            self._refused.add((said.lineage, said.generation))
+        except (msgspec.DecodeError, Damaged, Refusal) as error:
+            self._refused.add((host, about))
             raise Refusal(
                 "MANIFEST_INVALID", f"the state that {host} keeps can't be taken in: {error}"
             ) from error
@@ -159,7 +166,9 @@ class Copies:
         index = self._registry.content.index
         with index.lock:
             unchanged = copies.head(index) == self._opened
-            copies.take_in(index, told, self._clock.now(), unchanged=unchanged)
+            copies.take_in(index, told, self._clock.now(), unchanged=unchanged, pristine=self._pristine)
+            if unchanged:
+                self._opened = copies.head(index)
 
     # -- blobs --------------------------------------------------------------------------------------
     async def _give_blob(self, request: web.Request) -> web.StreamResponse:
@@ -171,9 +180,19 @@ class Copies:
         response = web.StreamResponse()
         response.content_length = size
         await response.prepare(request)
-        source = pieces(self._registry.content.files.blob(digest), 0, size)
-        while piece := await self._registry.run(partial(next, source, b"")):
-            await response.write(piece)
+        source, hasher = pieces(self._registry.content.files.blob(digest), 0, size), _hasher(digest)
+        try:
+            while piece := await self._registry.run(partial(next, source, b"")):
+                hasher.update(piece)
+                await response.write(piece)
+            whole = text(hasher) == digest
+        except FileNotFoundError:
+            whole = False
+        if not whole:  # else the host would ask for it for ever, and for nothing after it
+            await self._registry.run(self._registry.content.spoiled, digest)
+            if request.transport is not None:
+                request.transport.abort()
+            return response
         await response.write_eof()
         return response
 
@@ -184,7 +203,7 @@ class Copies:
         if size is None:
             return web.Response(status=204)  # another host was quicker
         ident, content = secrets.token_hex(16), self._registry.content
-        hasher, at = hashlib.new(algorithm(digest)), 0
+        hasher, at = _hasher(digest), 0
         try:
             async for piece in _pieces(request):
                 await self._registry.run(append, content.files.upload(ident), at, piece)
@@ -258,6 +277,10 @@ def _content(index: Index) -> Content:
             held=copies.held(index),
             lost=copies.lost(index),
         )
+
+
+def _hasher(digest: str) -> hashlib._Hash:
+    return hashlib.new(algorithm(digest))
 
 
 async def _pieces(request: web.Request) -> AsyncIterator[bytes]:

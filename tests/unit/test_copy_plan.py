@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from controller.copyplan import LATER, PATIENCE, SOON, Content, Holder, chosen, news, orders, whole
 
 NOW = 10_000.0
-CONTENT = Content(lineage="l", generation=7, known=frozenset("l"), held={"a": 10, "b": 20, "c": 5})
+CONTENT = Content(lineage="l", generation=7, known={"l": 7}, held={"a": 10, "b": 20, "c": 5})
 
 
 def holder(ident: str, have: str = "", *, generation: int = 7, fit: bool = True, ago: float = 1.0) -> Holder:
@@ -72,6 +72,13 @@ def test_lost_blob_is_sent_by_the_first_that_has_it_and_dropped_by_nobody() -> N
     assert all(not orders(h.id, hosts, content, 2, NOW).drop for h in hosts)
 
 
+def test_host_that_never_sends_what_is_lost_is_not_the_first_for_good() -> None:
+    content = replace(CONTENT, held={"a": 10}, lost={"b": 20})
+    later = NOW + PATIENCE
+    hosts = [replace(holder(ident, "ab"), heard=later) for ident in "12"]
+    assert [orders(h.id, hosts, content, 2, later).send for h in hosts] == [(), ("b",)]
+
+
 def test_host_that_is_no_longer_chosen_drops_only_what_enough_others_have() -> None:
     full, half, late = holder("1", "abc"), holder("2", "abc"), holder("3", "a")
     assert orders("3", [full, half, late], CONTENT, 2, NOW).drop == ("a",)
@@ -82,12 +89,20 @@ def test_host_that_is_no_longer_chosen_drops_only_what_enough_others_have() -> N
 
 @pytest.mark.parametrize(
     ("lineage", "generation", "found"),
-    [("", 0, False), ("l", 7, False), ("l", 8, True), ("l", 6, False), ("x", 1, True), ("k", 99, False)],
+    [
+        ("", 0, False),
+        ("l", 7, False),
+        ("l", 8, True),
+        ("l", 6, False),
+        ("x", 1, True),
+        ("k", 9, False),
+        ("k", 10, True),
+    ],
 )
 def test_state_is_news_where_it_is_newer_or_of_a_lineage_not_known(
     lineage: str, generation: int, found: bool
 ) -> None:
-    content = replace(CONTENT, known=frozenset("lk"))
+    content = replace(CONTENT, known={"l": 7, "k": 9})
     assert news(replace(holder("1", "a"), lineage=lineage, generation=generation), content) is found
 
 

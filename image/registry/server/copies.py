@@ -42,8 +42,8 @@ class Snapshot(Struct):
     repositories: Mapping[str, Repository] = {}
     blobs: Mapping[str, int] = {}
     """Digest → size of all that repositories link to."""
-    lineages: tuple[str, ...] = ()
-    """That it has taken in."""
+    lineages: Mapping[str, int] = {}
+    """Those that it has taken in, each up to which generation."""
 
 
 def head(index: Index) -> Head:
@@ -51,9 +51,10 @@ def head(index: Index) -> Head:
     return Head(lineage=state["lineage"], generation=state["generation"])
 
 
-def lineages(index: Index) -> frozenset[str]:
-    """Whose content this one has, its own among them."""
-    return frozenset(ident for (ident,) in index.rows("SELECT id FROM lineages")) | {head(index).lineage}
+def lineages(index: Index) -> dict[str, int]:
+    """Whose content this one has, up to which generation; its own among them."""
+    own = head(index)
+    return {**dict(index.rows("SELECT id, generation FROM lineages")), own.lineage: own.generation}
 
 
 def held(index: Index) -> dict[str, int]:
@@ -85,14 +86,15 @@ def snapshot(index: Index) -> Snapshot:
             head=head(index),
             repositories=repositories,
             blobs={digest: size for digest, size in sizes.items() if digest in linked},
-            lineages=tuple(sorted(lineages(index) - {head(index).lineage})),
+            lineages={who: at for who, at in lineages(index).items() if who != head(index).lineage},
         )
 
 
-def take_in(index: Index, told: Snapshot, now: float, *, unchanged: bool) -> None:
-    """`unchanged`: nothing came since this registry was opened, so a newer state of its own lineage is the
-    whole truth; else what is here and isn't there stays, and its tags win. Raises Refusal, Damaged for a
-    document that no registry wrote, and then nothing is changed."""
+def take_in(index: Index, told: Snapshot, now: float, *, unchanged: bool, pristine: bool = False) -> None:
+    """`unchanged`: nothing but states came since this registry was opened, so a newer one of its own lineage,
+    or any where it was opened empty (`pristine`), is the whole truth if it knows all that was taken in
+    before; else what is here and isn't there stays, and its tags win. Raises Refusal, Damaged for a document
+    that no registry wrote or that is no newer than what is here, and then nothing is changed."""
     parsed = {
         kept.digest: parse(kept.data, kept.media_type, algorithm(kept.digest))
         for repository in told.repositories.values()
@@ -101,8 +103,12 @@ def take_in(index: Index, told: Snapshot, now: float, *, unchanged: bool) -> Non
     if wrong := [digest for digest, document in parsed.items() if document.digest != digest]:
         raise Damaged(f"manifest {wrong[0]} is not what its digest says")
     with index.lock, index.change() as connection:
-        own = head(index)
-        if unchanged and told.head.lineage == own.lineage:
+        own, known = head(index), lineages(index)
+        theirs = {**told.lineages, told.head.lineage: told.head.generation}
+        if told.head.generation <= known.get(told.head.lineage, -1):
+            raise Damaged("it is no newer than what is here")
+        covered = all(at <= theirs.get(who, -1) for who, at in known.items() if who != own.lineage)
+        if unchanged and covered and (pristine or told.head.lineage == own.lineage):
             for table in ("repositories", "links", "manifests", "holds", "tags"):
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608 (a table of ours)
         connection.executemany(
@@ -122,8 +128,11 @@ def take_in(index: Index, told: Snapshot, now: float, *, unchanged: bool) -> Non
             connection.executemany("INSERT OR IGNORE INTO links VALUES (?, ?, ?)", links)
             tags = [(ident, tag, digest) for tag, digest in repository.tags.items()]
             connection.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?, ?)", tags)
-        taken = {told.head.lineage, *told.lineages} - {own.lineage}
-        connection.executemany("INSERT OR IGNORE INTO lineages VALUES (?)", [(ident,) for ident in taken])
+        connection.executemany(
+            "INSERT INTO lineages VALUES (?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET generation = MAX(generation, excluded.generation)",
+            [(who, at) for who, at in theirs.items() if who != own.lineage],
+        )
         connection.execute(
             "UPDATE state SET value = MAX(value, ?) + 1 WHERE key = 'generation'", (told.head.generation,)
         )

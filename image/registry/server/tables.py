@@ -28,22 +28,27 @@ CREATE TABLE uploads (id TEXT PRIMARY KEY, repository TEXT NOT NULL, started REA
 """
 
 _COUNTED = [
-    (f"{table}_{act}", f"{act.upper()} ON {table}")
-    for table in ("manifests", "tags", "blobs", "lost")
-    for act in ("insert", "delete")
+    (f"{table}_{act}", f"{act.upper()} ON {table}", f" WHEN NOT EXISTS {same}" if table == "blobs" else "")
+    for table in ("manifests", "tags", "blobs")
+    for act, same in (
+        ("insert", "(SELECT 1 FROM lost WHERE digest = NEW.digest)"),
+        ("delete", "(SELECT 1 FROM lost WHERE digest = OLD.digest)"),
+    )
 ]
 ADDED = (
     # What this content is a state of: `lineage` is made with the file, `generation` counts its changes.
     "CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     "INSERT OR IGNORE INTO state VALUES ('generation', 0), ('lineage', lower(hex(randomblob(16))))",
-    # Others' lineages that this content has taken in.
-    "CREATE TABLE IF NOT EXISTS lineages (id TEXT PRIMARY KEY) WITHOUT ROWID",
+    # Others' lineages that this content has taken in, each up to which generation.
+    "CREATE TABLE IF NOT EXISTS lineages (id TEXT PRIMARY KEY, generation INTEGER NOT NULL) WITHOUT ROWID",
     # Blobs that repositories still link to, and of which no whole file is here.
     "CREATE TABLE IF NOT EXISTS lost (digest TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
+    # That a blob is lost or has come back is no change of what there is: else a disk that lost many would
+    # pass for newer than its copies.
     *(
-        f"CREATE TRIGGER IF NOT EXISTS count_{name} AFTER {what} BEGIN"  # noqa: S608 (tables of ours)
+        f"CREATE TRIGGER IF NOT EXISTS count_{name} AFTER {what}{when} BEGIN"  # noqa: S608 (tables of ours)
         " UPDATE state SET value = value + 1 WHERE key = 'generation'; END"
-        for name, what in _COUNTED
+        for name, what, when in _COUNTED
     ),
 )
 """Since then; made where they are missing."""

@@ -10,14 +10,18 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from agent.registrycopies import CopyStore, RegistryCopies
+from image.registry.server import copies
 from image.registry.server.copies import Head
+from image.registry.server.index import Index
 from image.registry.server.limits import Limits
-from model.registrycopies import PATH
+from model.registrycopies import PATH, CopyReport
 from tests.support.fleetregistry import Client
-from tests.support.images import digest, image, member, tar
+from tests.support.images import Built, digest, image, member, tar
 from tests.support.servedregistry import Controlled, controlled
 from tests.support.waiting import until
 
@@ -60,9 +64,9 @@ class Hosts:
         assert status == 200, found
         return dict(found)
 
-    async def whole(self) -> bool:
+    async def whole(self, on: int = 2) -> bool:
         found = await self.status()
-        return found.get("whole", 0) == 2 and not found.get("lost", 0)
+        return found.get("whole", 0) == on and not found.get("lost", 0)
 
 
 @contextlib.asynccontextmanager
@@ -177,3 +181,83 @@ async def test_state_that_the_fleet_did_not_seal_is_refused_and_holds_nobody_up(
             await until(hosts.whole, deadline=60, what="two copies")
         assert store.index()[0].lineage != "f" * 32
         assert (await client.ask("GET", "/v2/_catalog")).json == {"repositories": ["team/box"]}
+
+
+async def claimed(host: Client, head: Head, sealed: bytes) -> int:
+    """How a host is answered that tells of that state and sends this document."""
+    report = CopyReport(lineage=head.lineage, generation=head.generation)
+    assert (await host.ask("POST", PATH, msgspec.json.encode(report))).json.get("send_index")
+    return (await host.ask("PUT", f"{PATH}/index", sealed)).status
+
+
+async def test_host_that_sends_an_old_state_as_a_newer_one_undoes_nothing(tmp_path: Path) -> None:
+    async with site(tmp_path) as (hosts, client):
+        await client.push("team/box", BUILT, "1")
+        async with hosts.there("n1", "n2"):
+            await until(hosts.whole, deadline=40, what="two copies")
+        head, sealed = hosts.store("n1").index()
+        await client.push("team/other", OTHER, "1")
+    async with site(tmp_path) as (hosts, client):
+        async with hosts.fleet.client(*hosts.pairs["n1"]) as host:
+            assert await claimed(host, replace(head, generation=10**6), sealed) == 400
+        assert (await client.ask("GET", "/v2/team/other/manifests/1")).body == OTHER.manifest
+
+
+async def test_host_whose_document_is_damaged_does_not_spoil_that_of_another(tmp_path: Path) -> None:
+    async with site(tmp_path) as (hosts, client), hosts.there("n1", "n2"):
+        await client.push("team/box", BUILT, "1")
+        await until(hosts.whole, deadline=40, what="two copies")
+    lose_disk(tmp_path)
+    async with site(tmp_path) as (hosts, client):
+        async with hosts.fleet.client(*hosts.pairs["n1"]) as host:
+            assert await claimed(host, hosts.store("n1").index()[0], b"damaged") == 400
+        async with hosts.there("n2"):
+            await until(lambda: came_back(client, "team/box", BUILT), deadline=40, what="all is back")
+
+
+async def came_back(client: Client, name: str, built: Built) -> bool:
+    found = [(await client.ask("HEAD", f"/v2/{name}/blobs/{digest}")).status for digest in built.blobs]
+    return set(found) == {200} and (await client.ask("GET", f"/v2/{name}/manifests/1")).body == built.manifest
+
+
+async def test_host_with_an_older_copy_that_comes_first_does_not_hide_a_newer_one(tmp_path: Path) -> None:
+    async with site(tmp_path) as (hosts, client):
+        await client.push("team/box", OTHER, "1")
+        await client.push("team/old", OTHER, "1")
+        async with hosts.there("n1", "n2"):
+            await until(hosts.whole, deadline=40, what="two copies")
+        await client.push("team/box", BUILT, "1")
+        await client.ask("DELETE", f"/v2/team/old/manifests/{OTHER.digest}")
+        async with hosts.there("n2"):
+            await until(lambda: hosts.whole(1), deadline=40, what="a newer copy")
+    lose_disk(tmp_path)
+    async with site(tmp_path) as (hosts, client), hosts.there("n1"):
+        await until(lambda: came_back(client, "team/box", OTHER), deadline=40, what="the older")
+        async with hosts.there("n2"):
+            await until(lambda: came_back(client, "team/box", BUILT), deadline=40, what="the newer")
+        assert (await client.ask("GET", "/v2/team/old/manifests/1")).status == 404
+
+
+async def test_blob_that_the_disk_damaged_before_it_was_copied_holds_no_other_up(tmp_path: Path) -> None:
+    async with site(tmp_path) as (hosts, client):
+        await client.push("team/box", BUILT, "1")
+        first = min(BUILT.blobs)
+        path = tmp_path / "fleet/state/registry/blobs/sha256" / first[7:9] / first[7:]
+        path.write_bytes(b"x" * len(BUILT.blobs[first]))
+        left, store = BUILT.blobs.keys() - {first}, hosts.store("n1")
+        store.open()
+        async with hosts.there("n1"):
+            await until(lambda: left <= set(store.report().have), deadline=40, what="the others are copied")
+        assert (await hosts.status())["lost"] == 1
+
+
+def test_registry_whose_disk_lost_blobs_is_no_newer_than_its_copies(tmp_path: Path) -> None:
+    index = Index.open(tmp_path / "index.db")
+    index.link("team/box", digest(b"a"), 0.0, size=1)
+    before = copies.head(index)
+    index.lose(digest(b"a"))
+    assert copies.lost(index) == {digest(b"a"): 1} and copies.head(index) == before
+    assert copies.came_back(index, digest(b"a")) and copies.head(index) == before
+    index.link("team/box", digest(b"b"), 0.0, size=1)
+    assert copies.head(index).generation > before.generation
+    index.close()
