@@ -19,6 +19,9 @@ import click
 from aio.durable import write_file
 from model.errors import InvalidInput, Problem
 
+SAID_BY_ZERO = ("registry_replicas",)
+"""Of which 0 is another than what holds where nothing was said."""
+
 
 def in_force(before: Mapping[str, Any], flags: Mapping[str, Any], said: Collection[str]) -> dict[str, Any]:
     """The flags; those that were not said now are as they were said last. One that is said empty is as if it
@@ -114,7 +117,7 @@ def load(root: str) -> dict[str, Any]:
 
 def store(root: str, flags: Mapping[str, Any]) -> None:
     """Once what the flags ask for is done."""
-    said = {key: value for key, value in flags.items() if value}
+    said = {key: value for key, value in flags.items() if value or key in SAID_BY_ZERO}
     if said == load(root):
         return
     path = _path(root)

@@ -160,3 +160,11 @@ def test_settings_that_daemons_wrote_are_read_by_every_command_and_unknown_keys_
     store(str(tmp_path), {**BEFORE, "lost_after": 20, "of_a_newer_release": 1})
     for command in (daemons.up, daemons.agent, daemons.controller, daemons.join):
         assert read(str(tmp_path), command.params)["lost_after"] == 20
+
+
+def test_no_copies_of_the_registry_are_remembered_as_none(tmp_path: Path) -> None:
+    with daemons.controller.make_context("controller", ["--registry-replicas", "0"]) as context:
+        store(str(tmp_path), context.params)
+    with daemons.controller.make_context("controller", []) as again:
+        found = in_force(read(str(tmp_path), daemons.controller.params), again.params, daemons.said(again))
+    assert found["registry_replicas"] == 0
