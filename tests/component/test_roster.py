@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from api import client
-from cli.commands import daemons
+from cli import daemonoptions
 from cli.commands.hostwork import chosen
 from cli.context import App, operators_fleet
 from cli.main import run
@@ -141,7 +141,7 @@ def test_socket_of_an_agent_is_no_controller_but_on_the_controllers_own_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setattr(daemons, "ROOT", str(tmp_path / "root"))
+    monkeypatch.setattr(daemonoptions, "ROOT", str(tmp_path / "root"))
     endpoint = f"unix://{tmp_path}/agent.sock"
     monkeypatch.setattr(client, "DEFAULT_ENDPOINTS", (f"unix://{tmp_path}/none", endpoint))
     Roster(ONE).keep_credentials(ADMIN)
