@@ -22,15 +22,18 @@ from model.errors import CommandFailed, DeadlineExceeded
 
 IDLE = 300.0
 """Seconds after its last use for which it is kept: it holds some 25 MB."""
+STARTING = 60.0
+"""Seconds in which a process must have begun."""
 ROOT = Path(__file__).parents[1]
 
 
 class Warm:
     """`module` has `main(stdin, stdout)`, which answers an exit status."""
 
-    def __init__(self, module: str, *, idle: float = IDLE) -> None:
+    def __init__(self, module: str, *, idle: float = IDLE, starting: float = STARTING) -> None:
         self._module = module
         self._idle = idle
+        self._starting_within = starting
         self._control: socket.socket | None = None
         self._child: Child | None = None
         self._expiry: asyncio.TimerHandle | None = None
@@ -46,8 +49,8 @@ class Warm:
             ours, theirs = socket.socketpair()
             with ours:
                 with theirs:
-                    await self._hand(theirs)
-                pidfd = await self._begun(ours)
+                    child = await self._hand(theirs)
+                pidfd = await self._begun(ours, child)
                 try:
                     async with asyncio.timeout(deadline):
                         return await _conversation(ours, stdin)
@@ -68,8 +71,8 @@ class Warm:
             child, self._child = self._child, None
             await child.wait()
 
-    async def _hand(self, theirs: socket.socket) -> None:
-        """Have a process forked that listens at this socket."""
+    async def _hand(self, theirs: socket.socket) -> Child | None:
+        """Have a process forked that listens at this socket; what forks it."""
         async with self._starting:
             for attempt in (1, 2):
                 if self._control is None:
@@ -77,11 +80,12 @@ class Warm:
                     self._control = self._start()
                 try:
                     socket.send_fds(self._control, [b"f"], [theirs.fileno()])
-                    return
+                    return self._child
                 except OSError as error:  # the warm process is dead
                     self._end()
                     if attempt == 2:
                         raise CommandFailed(f"{self._module} can't be started: {error.strerror}") from error
+        return None
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -117,9 +121,18 @@ class Warm:
             self._control.close()
             self._control = None
 
-    async def _begun(self, ours: socket.socket) -> int:
-        """The pidfd of the process, which it sends first."""
-        await readable(ours.fileno())
+    async def _begun(self, ours: socket.socket, child: Child | None) -> int:
+        """The pidfd of the process, which it sends first. A warm process that hangs is ended for it."""
+        try:
+            async with asyncio.timeout(self._starting_within):
+                await readable(ours.fileno())
+        except TimeoutError as error:
+            if child is not None and child is self._child:
+                self._end()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+            within = f"within {self._starting_within:g} s"
+            raise CommandFailed(f"{self._module} did not start {within}") from error
         _, fds, _, _ = socket.recv_fds(ours, 1, 1)
         if not fds:
             raise CommandFailed(f"{self._module} could not be started")

@@ -90,8 +90,9 @@ class LayerPull:
         layer, chain, short = remote.layers[number], chains[number], remote.layers[number].digest[7:19]
 
         async def below() -> None:
-            if number - 1 in done:
-                await done[number - 1].wait()
+            for lower in done:  # the one next below may be here, and one under that be missing
+                if lower < number:
+                    await done[lower].wait()
 
         arrival = self._arrivals[layer.digest]
         await arrival.begun()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from aio.warm import Warm
-from model.errors import DeadlineExceeded
+from model.errors import CommandFailed, DeadlineExceeded
 from tests.support.waiting import until
 
 MODULE = "tests.support.warmwork"
@@ -80,6 +81,22 @@ async def test_warm_process_that_was_killed_is_started_again() -> None:
         await until(lambda: not lives(parent), deadline=5)
         assert int(await warm.run(told(b"parent\n"), deadline=20)) != parent
     finally:
+        await warm.close()
+
+
+async def test_warm_process_that_hangs_is_given_up_and_started_again() -> None:
+    warm = Warm(MODULE, starting=4)
+    try:
+        parent = int(await warm.run(told(b"parent\n"), deadline=20))
+        os.kill(parent, signal.SIGSTOP)
+        async with asyncio.timeout(20):
+            with pytest.raises(CommandFailed, match="did not start within 4 s"):
+                await warm.run(told(b"echo\n", b"x"), deadline=20)
+            assert await warm.run(told(b"echo\n", b"x"), deadline=20) == b"x"
+        assert not lives(parent)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(parent, signal.SIGKILL)
         await warm.close()
 
 
