@@ -16,12 +16,17 @@ from image.manifest import Index
 from image.peers.source import PeerSource
 from image.reference import familiar, parse
 from image.registry.source import IndexPush
-from model.api import FoundImage, ImageInfo, ImageRemoved, PushedIndex, PushIndex, RemoteImage
+from model.api import (
+    FoundImage,
+    ImageInfo,
+    ImageRemoved,
+)
 from model.blobs import CopyImage
 from model.disk import HostDisk
 from model.errors import FlotaError, InvalidInput, Unsupported
 from model.image import ImageRecord, Progress
 from model.registries import Login
+from model.remoteimages import PushedIndex, PushIndex, RemoteImage
 from model.status import Platform
 
 BACKLOG = 1000

@@ -12,9 +12,10 @@ from urllib.parse import quote
 from api import fanout
 from api.hostcall import ask_for, target
 from api.ports import ControllerPort
-from model.api import ImageInfo, RemoteImage
+from model.api import ImageInfo
 from model.errors import FlotaError, Unavailable
 from model.registries import DEFAULT_HOST, Login, encode_header, split_host
+from model.remoteimages import RemoteImage
 
 WITHIN = 10.0
 """Seconds for the registry."""

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from api.channels import Channel, Pipe
+from api.imageports import HostImages
 from model.api import (
     ConnectNetwork,
     CreateInstance,
@@ -18,11 +19,8 @@ from model.api import (
     CreateVolume,
     DisconnectNetwork,
     FleetInfo,
-    FoundImage,
     HostAway,
     HostInfo,
-    ImageInfo,
-    ImageRemoved,
     InstanceInfo,
     JoinReply,
     JoinRequest,
@@ -32,11 +30,8 @@ from model.api import (
     PolicyInfo,
     PolicyQuestion,
     ProcessTable,
-    PushedIndex,
-    PushIndex,
     RecoveryInfo,
     RegistryTokenCreated,
-    RemoteImage,
     ServiceInfo,
     StatsSample,
     StopRequest,
@@ -52,14 +47,13 @@ from model.api import (
     WaitResult,
     Why,
 )
-from model.blobs import BlobPeers, BlobWord, CopyImage
+from model.blobs import BlobPeers, BlobWord
 from model.containerfiles import Change, CommitRequest, PathStat
-from model.disk import HostDisk
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
 from model.health import HealthLog
 from model.ids import HostId, InstanceId
-from model.image import ImageRecord, Progress
+from model.image import Progress
 from model.leases import HostLeases
 from model.policy import PolicySpec
 from model.records import FleetSettings, Network, RegistryToken
@@ -286,7 +280,7 @@ class AttachSession(Protocol):
     async def close(self) -> None: ...
 
 
-class HostPort(Protocol):
+class HostPort(HostImages, Protocol):
     """One host's own API: acts on its containers and images, served by its agent. Refs are full instance ids
     or, on the host's own socket, names and prefixes."""
 
@@ -353,61 +347,6 @@ class HostPort(Protocol):
     def commit(self, ref: str, request: CommitRequest) -> AsyncIterator[Progress]:
         """An image of what it has become; the last line names it."""
         ...
-
-    # -- images -------------------------------------------------------------------------------------
-    def list_images(self) -> Sequence[ImageInfo]: ...
-
-    def get_image(self, ref: str, platform: str = "") -> ImageInfo: ...
-
-    def pull_image(
-        self, ref: str, platform: str, login: Login, *, all_platforms: bool = False
-    ) -> AsyncIterator[Progress]: ...
-
-    def copy_image(self, request: CopyImage) -> AsyncIterator[Progress]: ...
-
-    def push_image(
-        self, ref: str, login: Login, *, platform: str = "", referrers: bool = False
-    ) -> AsyncIterator[Progress]: ...
-
-    async def push_index(self, ref: str, request: PushIndex, login: Login) -> PushedIndex:
-        """An index under the tag `ref`."""
-        ...
-
-    def save_images(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]: ...
-
-    async def remote_image(self, ref: str, login: Login, *, config: bool = False) -> RemoteImage: ...
-
-    async def check_login(self, registry: str, login: Login) -> None: ...
-
-    async def remote_tags(self, ref: str, login: Login) -> Sequence[str]: ...
-
-    async def search_images(self, term: str, limit: int, login: Login) -> Sequence[FoundImage]: ...
-
-    def load_images(self, chunks: AsyncIterator[bytes], platform: str = "") -> AsyncIterator[Progress]: ...
-
-    async def import_image(
-        self,
-        chunks: AsyncIterator[bytes],
-        *,
-        ref: str,
-        message: str,
-        changes: Sequence[str],
-        platform: str = "",
-    ) -> ImageRecord: ...
-
-    async def tag_image(self, ref: str, name: str) -> ImageInfo: ...
-
-    async def remove_image(self, ref: str, *, force: bool, platform: str = "") -> ImageRemoved: ...
-
-    async def prune_images(self, *, all_unused: bool, chosen: Callable[[ImageRecord], bool]) -> ImageRemoved:
-        """The nameless ones, or all, that nothing here or in the fleet needs."""
-        ...
-
-    async def make_room(self, to: int | None) -> ImageRemoved:
-        """Images go as if the disk were looked at just now, or until it is `to` percent full at most."""
-        ...
-
-    async def disk_use(self) -> HostDisk: ...
 
     # -- volumes ------------------------------------------------------------------------------------
     def list_volumes(self) -> Sequence[VolumeInfo]: ...

@@ -21,9 +21,6 @@ from model.api import (
     ImageInfo,
     ImageRemoved,
     ProcessTable,
-    PushedIndex,
-    PushIndex,
-    RemoteImage,
     VolumeInfo,
 )
 from model.blobs import CopyImage
@@ -33,6 +30,7 @@ from model.doctor import HostCheck
 from model.health import HealthLog
 from model.image import Progress
 from model.leases import HostLeases
+from model.remoteimages import PushedIndex, PushIndex, RemoteImage
 from model.status import HostFacts
 from model.streams import PROTOCOL, ExecSpec
 

@@ -15,12 +15,17 @@ from api.routes import query as q
 from api.routes.query import percent
 from api.routes.route import ControllerCall
 from api.streaming import TAR, lines, octets
-from model.api import FoundImage, ImageInfo, ImageRemoved, PushedIndex, PushIndex, RemoteImage
+from model.api import (
+    FoundImage,
+    ImageInfo,
+    ImageRemoved,
+)
 from model.codec import encode_json
 from model.disk import HostDisk
 from model.errors import Ambiguous, InvalidInput, NotFound
 from model.ids import HostId
 from model.registries import encode_header
+from model.remoteimages import PushedIndex, PushIndex, RemoteImage
 
 COPIES_WITHIN = 600.0
 """Seconds in which a host copies what an index names into its repository."""

@@ -32,6 +32,7 @@ from model.leases import HostLeases
 from model.policy import PolicySpec
 from model.records import FleetSettings, RegistryToken
 from model.registrycopies import RegistryStatus, RepositoryInfo
+from model.remoteimages import PushedIndex, PushIndex, RemoteImage
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import HostFacts
 from model.streams import ExecSpec
@@ -153,9 +154,9 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/search", images.search, "Images of a registry by words", "watch", query=q.Search,
        reply=list[m.FoundImage]),
     _C("GET", "/v1/distribution", images.distribution, "An image at its registry", "watch",
-       query=q.Distribution, reply=m.RemoteImage),
+       query=q.Distribution, reply=RemoteImage),
     _C("POST", "/v1/manifests", images.push_index, "Push an index of several platforms' images", "command",
-       query=q.PushIndex, body=m.PushIndex, reply=m.PushedIndex),
+       query=q.PushIndex, body=PushIndex, reply=PushedIndex),
     _C("POST", "/v1/images/load", images.load, "Load images of an archive", "stream", query=q.OfPlatform,
        reply=Progress),
     _C("POST", "/v1/images/import", images.import_, "Make an image of a root file system", "stream",
@@ -236,9 +237,9 @@ HOST: tuple[HostRoute, ...] = (
     _H("GET", "/v1/search", host.search, "Images of a registry by words", "watch", query=q.Search,
        reply=list[m.FoundImage]),
     _H("GET", "/v1/distribution", host.distribution, "An image at its registry", "watch",
-       query=q.Distribution, reply=m.RemoteImage),
+       query=q.Distribution, reply=RemoteImage),
     _H("POST", "/v1/manifests", host.push_index, "Push an index of several platforms' images", "command",
-       query=q.PushIndex, body=m.PushIndex, reply=m.PushedIndex),
+       query=q.PushIndex, body=PushIndex, reply=PushedIndex),
     _H("POST", "/v1/images/load", host.load, "Load images of an archive", "stream",
        query=q.OfPlatform, reply=Progress),
     _H("POST", "/v1/images/import", host.import_, "Make an image of a root file system", "stream",

@@ -16,8 +16,8 @@ import msgspec
 
 from cli.context import App, node_option, out, pass_app
 from cli.parse import manifests as lists
-from model.api import RemoteImage
 from model.errors import InvalidInput, NotFound
+from model.remoteimages import RemoteImage
 
 
 @click.group()

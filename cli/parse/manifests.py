@@ -11,8 +11,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from model.api import RemoteImage
 from model.errors import AlreadyExists, InvalidInput, NotFound
+from model.remoteimages import RemoteImage
 from model.spec import Struct
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"

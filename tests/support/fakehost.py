@@ -21,6 +21,7 @@ from model.ids import HostId, resolve
 from model.image import ImageConfig, ImageRecord, Progress
 from model.leases import HostLeases
 from model.registries import Login
+from model.remoteimages import PushedIndex, PushIndex, RemoteImage
 from model.status import HostFacts, Phase, VolumeReport
 from model.streams import ExecSpec
 from tests.support.fakecontainers import FakeContainer, Program, Session
@@ -50,7 +51,7 @@ class FakeHost:
         self.copies: list[CopyImage] = []
         self.platforms: list[str] = []
         """Of every call that may name one, in order."""
-        self.indexes: list[tuple[str, m.PushIndex]] = []
+        self.indexes: list[tuple[str, PushIndex]] = []
         self.signals: list[tuple[str, str]] = []
         self.execs: list[ExecSpec] = []
         self.commits: list[files.CommitRequest] = []
@@ -193,21 +194,21 @@ class FakeHost:
         yield Progress(status=f"1: digest: {IMAGE_ID} size: 3")
         yield Progress(status="done", image=ref)
 
-    async def push_index(self, ref: str, request: m.PushIndex, login: Login) -> m.PushedIndex:
+    async def push_index(self, ref: str, request: PushIndex, login: Login) -> PushedIndex:
         self.logins.append(login)
         self.indexes.append((ref, request))
-        return m.PushedIndex(digest=IMAGE_ID)
+        return PushedIndex(digest=IMAGE_ID)
 
     async def save_images(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
         self.platforms.append(platform)
         for ref in refs:
             yield f"archive of {self._image(ref).id}\n".encode()
 
-    async def remote_image(self, ref: str, login: Login, *, config: bool = False) -> m.RemoteImage:
+    async def remote_image(self, ref: str, login: Login, *, config: bool = False) -> RemoteImage:
         self.logins.append(login)
         if ref not in self.remote:
             raise NotFound(f"no such image: {ref}")
-        return m.RemoteImage(
+        return RemoteImage(
             ref=ref,
             digest=self.remote[ref],
             document='{"schemaVersion": 2}',

@@ -15,8 +15,8 @@ from cli.parse.manifests import (
     origins,
     repository_of,
 )
-from model.api import RemoteImage
 from model.errors import AlreadyExists, InvalidInput, NotFound
+from model.remoteimages import RemoteImage
 
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
 
