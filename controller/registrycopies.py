@@ -28,7 +28,7 @@ from image.registry.server.index import Index
 from image.registry.server.refusal import Refusal
 from image.registry.server.registry import Registry
 from model.codec import decode_json
-from model.errors import Damaged, NotFound
+from model.errors import Damaged, Exhausted, NotFound, Unavailable
 from model.ids import HostId
 from model.registrycopies import PATH, CopyHost, CopyOrders, CopyReport, RegistryStatus, RepositoryInfo
 
@@ -73,14 +73,12 @@ class Copies:
         state may be whole."""
         self._document: tuple[Head, bytes] | None = None
         self._since = clock.monotonic()
-        self._opened: Head | None = None
-        """The state with which this registry was opened, or that states of hosts made of it."""
-        self._pristine = False
 
     async def open(self) -> None:
-        index = self._registry.content.index
-        self._opened = await self._registry.run(copies.head, index)
-        self._pristine = (await self._registry.run(index.totals))[0] == 0
+        try:
+            await self._registry.run(copies.begin, self._registry.content.index)
+        except (Exhausted, Unavailable) as error:
+            log.warning("the registry goes on in the lineage that it had: %s", error)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -163,12 +161,7 @@ class Copies:
         return web.Response(status=204)
 
     def _take_in(self, told: Snapshot) -> None:
-        index = self._registry.content.index
-        with index.lock:
-            unchanged = copies.head(index) == self._opened
-            copies.take_in(index, told, self._clock.now(), unchanged=unchanged, pristine=self._pristine)
-            if unchanged:
-                self._opened = copies.head(index)
+        copies.take_in(self._registry.content.index, told, self._clock.now())
 
     # -- blobs --------------------------------------------------------------------------------------
     async def _give_blob(self, request: web.Request) -> web.StreamResponse:
@@ -203,6 +196,7 @@ class Copies:
         if size is None:
             return web.Response(status=204)  # another host was quicker
         ident, content = secrets.token_hex(16), self._registry.content
+        await self._registry.run(content.files.check_room, size)
         hasher, at = _hasher(digest), 0
         try:
             async for piece in _pieces(request):

@@ -57,6 +57,19 @@ def lineages(index: Index) -> dict[str, int]:
     return {**dict(index.rows("SELECT id, generation FROM lineages")), own.lineage: own.generation}
 
 
+def begin(index: Index) -> None:
+    """What comes from now on is of a lineage of its own: else a folder that was put back to what it was would
+    with some pushes pass for newer than what hosts have of the time after."""
+    with index.change() as connection:
+        own = head(index)
+        connection.execute(
+            "INSERT INTO lineages SELECT ?, ?, value != ? FROM state WHERE key = 'began'",
+            (own.lineage, own.generation, own.generation),
+        )
+        connection.execute("UPDATE state SET value = lower(hex(randomblob(16))) WHERE key = 'lineage'")
+        connection.execute("UPDATE state SET value = ? WHERE key = 'began'", (own.generation,))
+
+
 def held(index: Index) -> dict[str, int]:
     """digest → size of the blobs whose files are here."""
     return dict(index.rows("SELECT digest, size FROM blobs"))
@@ -90,11 +103,10 @@ def snapshot(index: Index) -> Snapshot:
         )
 
 
-def take_in(index: Index, told: Snapshot, now: float, *, unchanged: bool, pristine: bool = False) -> None:
-    """`unchanged`: nothing but states came since this registry was opened, so a newer one of its own lineage,
-    or any where it was opened empty (`pristine`), is the whole truth if it knows all that was taken in
-    before; else what is here and isn't there stays, and its tags win. Raises Refusal, Damaged for a document
-    that no registry wrote or that is no newer than what is here, and then nothing is changed."""
+def take_in(index: Index, told: Snapshot, now: float) -> None:
+    """Where nothing but states came since this registry was opened, one that has all of them in it is the
+    whole truth; else what is here and isn't there stays, and its tags win. Raises Refusal, Damaged for a
+    document that no registry wrote or that is no newer than what is here, and then nothing is changed."""
     parsed = {
         kept.digest: parse(kept.data, kept.media_type, algorithm(kept.digest))
         for repository in told.repositories.values()
@@ -107,8 +119,9 @@ def take_in(index: Index, told: Snapshot, now: float, *, unchanged: bool, pristi
         theirs = {**told.lineages, told.head.lineage: told.head.generation}
         if told.head.generation <= known.get(told.head.lineage, -1):
             raise Damaged("it is no newer than what is here")
-        covered = all(at <= theirs.get(who, -1) for who, at in known.items() if who != own.lineage)
-        if unchanged and covered and (pristine or told.head.lineage == own.lineage):
+        added = index.rows("SELECT id, generation FROM lineages WHERE adds")
+        unchanged = index.rows("SELECT value FROM state WHERE key = 'began'") == [(own.generation,)]
+        if unchanged and all(at <= theirs.get(who, -1) for who, at in added):
             for table in ("repositories", "links", "manifests", "holds", "tags"):
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608 (a table of ours)
         connection.executemany(
@@ -129,13 +142,18 @@ def take_in(index: Index, told: Snapshot, now: float, *, unchanged: bool, pristi
             tags = [(ident, tag, digest) for tag, digest in repository.tags.items()]
             connection.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?, ?)", tags)
         connection.executemany(
-            "INSERT INTO lineages VALUES (?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET generation = MAX(generation, excluded.generation)",
+            "INSERT INTO lineages VALUES (?, ?, 1)"
+            " ON CONFLICT (id) DO UPDATE SET generation = MAX(generation, excluded.generation), adds = 1",
             [(who, at) for who, at in theirs.items() if who != own.lineage],
         )
         connection.execute(
             "UPDATE state SET value = MAX(value, ?) + 1 WHERE key = 'generation'", (told.head.generation,)
         )
+        if unchanged:
+            connection.execute(
+                "UPDATE state SET value = (SELECT value FROM state WHERE key = 'generation')"
+                " WHERE key = 'began'"
+            )
 
 
 def came_back(index: Index, digest: str) -> bool:

@@ -36,11 +36,14 @@ _COUNTED = [
     )
 ]
 ADDED = (
-    # What this content is a state of: `lineage` is made with the file, `generation` counts its changes.
+    # What this content is a state of: `lineage` is made each time that it is opened, `generation` counts its
+    # changes, up to `began` there is nothing in it but what other lineages brought.
     "CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
-    "INSERT OR IGNORE INTO state VALUES ('generation', 0), ('lineage', lower(hex(randomblob(16))))",
-    # Others' lineages that this content has taken in, each up to which generation.
-    "CREATE TABLE IF NOT EXISTS lineages (id TEXT PRIMARY KEY, generation INTEGER NOT NULL) WITHOUT ROWID",
+    "INSERT OR IGNORE INTO state VALUES ('generation', 0), ('began', 0),"
+    " ('lineage', lower(hex(randomblob(16))))",
+    # Others that this content has in it, each up to which generation, and whether that adds to the rest.
+    "CREATE TABLE IF NOT EXISTS lineages (id TEXT PRIMARY KEY, generation INTEGER NOT NULL,"
+    " adds INTEGER NOT NULL) WITHOUT ROWID",
     # Blobs that repositories still link to, and of which no whole file is here.
     "CREATE TABLE IF NOT EXISTS lost (digest TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
     # That a blob is lost or has come back is no change of what there is: else a disk that lost many would

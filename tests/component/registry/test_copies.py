@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,6 +250,37 @@ async def test_blob_that_the_disk_damaged_before_it_was_copied_holds_no_other_up
         async with hosts.there("n1"):
             await until(lambda: left <= set(store.report().have), deadline=40, what="the others are copied")
         assert (await hosts.status())["lost"] == 1
+
+
+async def test_blob_that_comes_back_leaves_the_disk_the_room_that_pushes_leave_it(tmp_path: Path) -> None:
+    async with site(tmp_path) as (hosts, _):
+        pass
+    index = Index.open(tmp_path / "fleet/state/registry/index.db")
+    index.link("team/box", digest(b"a"), time.time(), size=1 << 60)
+    index.close()
+    async with site(tmp_path) as (hosts, _), hosts.fleet.client(*hosts.pairs["n1"]) as host:
+        assert (await host.ask("PUT", f"{PATH}/blobs/{digest(b'a')}", b"a")).status == 507
+
+
+def test_folder_that_was_put_back_and_filled_anew_does_not_hide_what_came_after_it(tmp_path: Path) -> None:
+    index = Index.open(tmp_path / "index.db")
+    copies.begin(index)
+    index.link("team/box", digest(b"a"), 0.0, size=1)
+    index.close()
+    shutil.copy(tmp_path / "index.db", tmp_path / "before.db")
+    index = Index.open(tmp_path / "index.db")
+    index.link("team/new", digest(b"b"), 0.0, size=1)
+    kept = copies.snapshot(index)
+    index.close()
+    index = Index.open(tmp_path / "before.db")
+    copies.begin(index)
+    for letter in (b"c", b"d", b"e"):
+        index.link("team/other", digest(letter), 0.0, size=1)
+    assert copies.head(index).generation > kept.head.generation > copies.lineages(index)[kept.head.lineage]
+    copies.take_in(index, kept, 0.0)
+    assert index.names("", 9) == ["team/box", "team/new", "team/other"]
+    assert copies.lost(index) == {digest(b"b"): 1}
+    index.close()
 
 
 def test_registry_whose_disk_lost_blobs_is_no_newer_than_its_copies(tmp_path: Path) -> None:
