@@ -96,7 +96,7 @@ async def test_hosts_that_begin_together_fetch_a_layer_once_from_outside(tmp_pat
     async with hosts(fleet, registry, 5) as made:
         assert await get_all(made, remote_of(data)) == [data] * 5
     assert registry.sent == len(data)
-    assert sum(one.server.given > 0 for one in made) >= 2
+    assert sum(one.server.given for one in made) >= 4 * len(data)
 
 
 async def test_a_layer_that_a_host_has_whole_is_not_fetched_from_outside_again(
