@@ -76,7 +76,7 @@ class Removal:
         for ident in lost:
             log.warning("image %s lacks a layer and is dropped; pull or load it again", ident[7:19])
         if lost:
-            self._parts.catalog.drop(*lost)
+            self._ballast.write(lambda: self._parts.catalog.drop(*lost))
 
     def collect(self) -> int:
         """Layers and documents that neither an image, a root nor a lease needs go; their bytes, about."""

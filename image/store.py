@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -46,7 +47,7 @@ from image.commit import Commit, committed
 from image.digest import chain_ids
 from image.drivers.base import StorageDriver
 from image.flights import Flights
-from image.full import Ballast, told_when_full
+from image.full import HINT, Ballast, told_when_full
 from image.incoming import Incoming
 from image.indexpull import IndexPull
 from image.layers import LayerStore
@@ -71,6 +72,7 @@ from model.image import HistoryEntry, ImageConfig, ImageRecord, Progress
 from model.registries import NOBODY, Login
 from model.status import Platform
 
+log = logging.getLogger("flota.image")
 MAX_ARCHIVE = 1 << 40
 
 
@@ -136,8 +138,7 @@ class ImageStore:
     def _open(self) -> None:
         self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._trash.open()
-        self._trash.put(self._tmp)
-        self._tmp.mkdir(mode=0o700)
+        self._empty_tmp()
         self._catalog.open()
         self._uses.open()
         self._layers.open()
@@ -145,7 +146,15 @@ class ImageStore:
         self._removal.drop_incomplete()
         self._configs.open({digest for entry in self._catalog.entries.values() for digest in entry.documents})
         self._removal.collect()
-        self._ballast.lay()
+        if why_not := self._ballast.lay():
+            log.warning("nothing could be set aside in %s for removals: %s. %s", self._root, why_not, HINT)
+
+    def _empty_tmp(self) -> None:
+        """It stays where it is: on a full disk none can be made."""
+        with contextlib.suppress(FileExistsError):
+            self._ballast.write(lambda: self._tmp.mkdir(mode=0o700))
+        for left in list(self._tmp.iterdir()):
+            self._trash.put(left)
 
     async def close(self) -> None:
         self._trash.stop()
