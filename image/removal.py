@@ -139,7 +139,7 @@ class Removal:
             for ident in used:
                 self._uses.used(ident, now)
             with contextlib.suppress(OSError):  # a full disk takes no notes, and needs room the more
-                await in_thread(self._uses.write, set(entries), now)
+                await in_thread(self._uses.write, self._uses.noted(entries.keys(), now))
             roots, why = self._parts.roots.chains(), self._spared(spare)
             sizes = {
                 layer.chain: 0 if layer.chain in roots or layer.chain in self._leases else layer.on_disk

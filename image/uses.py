@@ -42,9 +42,13 @@ class Uses:
         """Never in the future: after a clock that went back, an image ages all the same."""
         return min(max(self._at.get(image, 0.0), arrived), now)
 
-    def write(self, images: Collection[str], now: float) -> None:
-        """Blocks for a write if anything changed; what is not in `images` is forgotten."""
+    def noted(self, images: Collection[str], now: float) -> dict[str, float]:
+        """For `write`; what is not in `images` is forgotten. From the event loop's thread, as `used` is."""
         self._at = {image: min(at, now) for image, at in self._at.items() if image in images}
-        if self._at != self._written:
-            write_file(self._path, msgspec.json.encode(self._at))
-            self._written = dict(self._at)
+        return dict(self._at)
+
+    def write(self, noted: dict[str, float]) -> None:
+        """Blocks for a write if anything changed; images may be used meanwhile."""
+        if noted != self._written:
+            write_file(self._path, msgspec.json.encode(noted))
+            self._written = noted
