@@ -349,9 +349,12 @@ class ImageStore:
 
     async def free(self, need: int, *, spare: Mapping[str, str], unused_for: float) -> ImageRemoved:
         removed = await self._removal.free(need, spare=spare, unused_for=unused_for)
-        await self._trash.emptied()
+        await self.deleted()
         await in_thread(self._ballast.lay)
         return removed
+
+    async def deleted(self) -> None:
+        await self._trash.emptied()
 
     def disk(self) -> Disk:
         found = os.statvfs(self._root)
