@@ -219,6 +219,7 @@ class LayerStore:
                     elif not layer.packed.digest:
                         await in_thread(self._complete, layer, str(work / "blob"), result.packed)
                         layer = self._layers[chain]
+                await self.flushed((chain,))  # it may have been here, of a pull
                 yield layer
 
     @contextlib.asynccontextmanager
@@ -242,6 +243,7 @@ class LayerStore:
                             packed=result.packed,
                         )
                         await in_thread(self._finish, work, layer)
+                await self.flushed((chain,))  # it may have been here, of a pull
                 yield layer
 
     @contextlib.asynccontextmanager

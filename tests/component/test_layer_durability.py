@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+
+import pytest
 
 from image.arrival import Arrival
 from image.digest import of
 from image.layers import Layer, LayerStore
+from image.layertar import Changed
 from image.packed import Packed
 from image.part import Part
 from image.trash import Trash
@@ -65,6 +68,16 @@ async def waits(layers: Layers) -> bool:
     return flushed.cancel()
 
 
+async def imported(layers: Layers) -> None:
+    async with layers.root_layer(Path()):
+        return
+
+
+async def committed(layers: Layers) -> None:
+    async with layers.changed(Changed(path=""), ()):
+        return
+
+
 async def test_layer_whose_puller_left_in_its_last_moment_is_written_back(tmp_path: Path) -> None:
     layers = Layers(tmp_path)
     layers.finish.clear()
@@ -76,3 +89,19 @@ async def test_layer_whose_puller_left_in_its_last_moment_is_written_back(tmp_pa
     assert (await second).boot, "the first one's: it is known though its puller has left"
     await asyncio.wait([first])
     assert first.cancelled() and await waits(layers)
+
+
+@pytest.mark.parametrize("make", [imported, committed])
+async def test_layer_made_here_that_a_pull_brought_already_is_waited_for(
+    tmp_path: Path, make: Callable[[Layers], Awaitable[None]]
+) -> None:
+    layers = Layers(tmp_path)
+    await make(layers)
+    assert not await waits(layers), "one that is new is on disk"
+    layers = Layers(tmp_path / "other")
+    await pulled(layers)
+    made = asyncio.ensure_future(make(layers))
+    done, _ = await asyncio.wait([made], timeout=0.5)
+    assert not done
+    made.cancel()
+    await asyncio.wait([made])
