@@ -138,7 +138,9 @@ class ImageStore:
     def _open(self) -> None:
         self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._trash.open()
-        self._empty_tmp()
+        with contextlib.suppress(FileExistsError):
+            self._ballast.write(lambda: self._tmp.mkdir(mode=0o700))
+        self._trash.put_all(self._tmp)
         self._catalog.open()
         self._uses.open()
         self._layers.open()
@@ -148,13 +150,6 @@ class ImageStore:
         self._removal.collect()
         if why_not := self._ballast.lay():
             log.warning("nothing could be set aside in %s for removals: %s. %s", self._root, why_not, HINT)
-
-    def _empty_tmp(self) -> None:
-        """It stays where it is: on a full disk none can be made."""
-        with contextlib.suppress(FileExistsError):
-            self._ballast.write(lambda: self._tmp.mkdir(mode=0o700))
-        for left in list(self._tmp.iterdir()):
-            self._trash.put(left)
 
     async def close(self) -> None:
         self._trash.stop()
