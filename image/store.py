@@ -143,6 +143,8 @@ class ImageStore:
         self._trash.put_all(self._tmp)
         self._catalog.open()
         self._uses.open()
+        unknown = (ident for ident, entry in self._catalog.entries.items() if not entry.arrived)
+        self._uses.seen(unknown, self._clock.now())
         self._layers.open()
         self._roots.open()
         self._removal.drop_incomplete()

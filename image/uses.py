@@ -9,7 +9,7 @@ crash loses makes an image look longer unused than it is, never younger; its arr
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgspec
@@ -37,6 +37,11 @@ class Uses:
 
     def used(self, image: str, now: float) -> None:
         self._at[image] = now
+
+    def seen(self, images: Iterable[str], now: float) -> None:
+        """Whose arrival nobody noted: they came now at the latest, unless they were used before."""
+        for image in images:
+            self._at.setdefault(image, now)
 
     def last(self, image: str, arrived: float, now: float) -> float:
         """Never in the future: after a clock that went back, an image ages all the same."""
