@@ -15,6 +15,8 @@ from pathlib import Path
 from model.errors import Exhausted
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+BALLAST = "ballast"
+"""Its file, in the image store's folder."""
 PIECE = 4 << 20
 """Bytes: more than any catalog."""
 HINT = "Make room: flota image gc --to 80%, flota image prune -a"

@@ -47,7 +47,7 @@ from image.commit import Commit, committed
 from image.digest import chain_ids
 from image.drivers.base import StorageDriver
 from image.flights import Flights
-from image.full import HINT, Ballast, told_when_full
+from image.full import BALLAST, HINT, Ballast, told_when_full
 from image.incoming import Incoming
 from image.indexpull import IndexPull
 from image.layers import LayerStore
@@ -112,7 +112,7 @@ class ImageStore:
         self._pulls: Flights[ImageRecord] = Flights(self._supervisor)
         changing = asyncio.Lock()
         self._clock = clock or SystemClock()
-        self._ballast = Ballast(root / "ballast")
+        self._ballast = Ballast(root / BALLAST)
         parts = Parts(self._catalog, self._configs, self._layers, self._roots)
         self._additions = Additions(parts, self._leases, changing=changing, now=self._clock.now)
         self._removal = Removal(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from image.blobs import BlobStore
 from image.catalog import Catalog, Entry
 from image.digest import of
+from image.drivers.choice import try_out
 from image.drivers.vfs import VfsDriver
 from image.full import Ballast
 from image.layers import LayerStore
@@ -54,6 +56,21 @@ async def test_store_opens_without_a_folder_to_be_made(tmp_path: Path) -> None:
     assert os.listdir(transfers) == [] and transfers.stat().st_ino == before
     await until(lambda: os.listdir(tmp_path / "trash") == [], deadline=10)
     await again.close()
+
+
+class FullDriver(VfsDriver):
+    """Has room once the ballast is given up."""
+
+    def prepare(self, folder: str, layers: Sequence[str]) -> None:
+        if (Path(folder).parent / "ballast").exists():
+            raise FULL
+        super().prepare(folder, layers)
+
+
+def test_storage_driver_is_tried_with_the_ballast_s_room(tmp_path: Path) -> None:
+    assert Ballast(tmp_path / "ballast").lay() == ""
+    assert try_out(FullDriver(), tmp_path) == ""
+    assert os.listdir(tmp_path) == []
 
 
 class FullCatalog(Catalog):
