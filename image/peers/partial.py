@@ -34,6 +34,8 @@ class Partial:
         self.remote = remote
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._progress = progress
+        self._told = 0
+        """By `progress`: so many bytes may be read already."""
         self.have = 0
         self.whole = False
         self.touched = asyncio.get_running_loop().time()
@@ -62,19 +64,26 @@ class Partial:
     def reached(self, length: int) -> None:
         """The first `length` bytes are in the file."""
         self._filled(chunks.within(length, self.layer.size))
-        self._progress(length)
+        self._tell(length)
 
     # -- filled piece by piece ----------------------------------------------------------------------
     async def put(self, piece: int, data: bytes) -> None:
         """Raises Exhausted."""
+        whole = chunks.prefix(self.have, self.layer.size)
+        if self._told > whole:  # a part of this piece came from outside, and may have been read
+            self._tell(whole)
         await in_thread(self._write, chunks.span(piece, self.layer.size)[0], data)
         before = chunks.prefix(self.have, self.layer.size)
         self._filled(self.have | 1 << piece)
         reached = chunks.prefix(self.have, self.layer.size)
         if reached > before:
-            self._progress(reached)
+            self._tell(reached)
         async with self._hashing:
             await in_thread(self._hash, chunks.prefix(self.have, self.layer.size))
+
+    def _tell(self, length: int) -> None:
+        self._told = length
+        self._progress(length)
 
     def _write(self, offset: int, data: bytes) -> None:
         view = memoryview(data)
