@@ -28,6 +28,8 @@ CONNECT_WITHIN = 2.0
 PIECE_WITHIN = 5.0
 """Seconds for a piece: a peer that is slower holds the blob up more than it helps."""
 HAVE_WITHIN = 10.0
+AWAY, REFUSED = 60.0, 10.0
+"""Seconds for which a host is not called: that could not be reached, that did not take the call."""
 MAX_ERROR = 1 << 16
 Names = Callable[[dict[str, Any]], str]
 """Of a verified certificate (`ssl.SSLSocket.getpeercert()`): the id of the host that it names. Raises
@@ -72,6 +74,13 @@ class PeerClient:
         self._context = context
         context.sslobject_class = _checking(names)
         self._session: aiohttp.ClientSession | None = None
+        self._away: dict[HostId, float] = {}
+
+    def away(self) -> list[HostId]:
+        """Hosts that are not called for now: a pull has many layers, and each would wait for them."""
+        now = asyncio.get_running_loop().time()
+        self._away = {host: until for host, until in self._away.items() if until > now}
+        return list(self._away)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -107,6 +116,8 @@ class PeerClient:
     async def _get(
         self, peer: BlobPeer, path: str, papers: Papers, within: float, more: dict[str, str] | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        if peer.host in self.away():
+            raise Unavailable("it could not be reached a moment ago")
         session = self._opened()
         url = f"https://{joined(peer.address, peer.port)}{path}"
         headers = {**papers.headers(), **(more or {})}
@@ -124,10 +135,19 @@ class PeerClient:
                 if reply.status >= 400:
                     raise _error(await _bounded(reply, MAX_ERROR), reply.status)
                 yield reply
+        except aiohttp.ConnectionTimeoutError as error:
+            self._missed(peer.host, AWAY)
+            raise Unavailable(f"it can't be reached within {CONNECT_WITHIN:g} s") from error
+        except aiohttp.ClientConnectorError as error:
+            self._missed(peer.host, REFUSED)
+            raise Unavailable(str(error)) from error
         except TimeoutError as error:
             raise Unavailable(f"it does not answer within {within:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(str(error) or type(error).__name__) from error
+
+    def _missed(self, host: HostId, seconds: float) -> None:
+        self._away[host] = asyncio.get_running_loop().time() + seconds
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

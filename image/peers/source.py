@@ -160,7 +160,7 @@ class PeerSource:
         access = partial.remote.access
         offer = access.offer if isinstance(access, Elsewhere) else None
         fetch = Fetch(partial, self._swarm, self._client, remote_image(partial.remote), offer)
-        fetch.without.update(dict.fromkeys(self._shunned_now(), "it gave wrong bytes"))
+        fetch.without.update(self._avoided())
         failure: FlotaError | None = None
         while True:
             outcome = await fetch.run(outside_failed=failure is not None)
@@ -179,7 +179,7 @@ class PeerSource:
                 if outcome is Outcome.ALONE:
                     raise
                 failure = error
-                fetch.without.update(dict.fromkeys(self._shunned_now(), "it gave wrong bytes"))
+                fetch.without.update(self._avoided())
 
     async def _outside(self, partial: Partial, path: Path) -> None:
         """From the registry, from the first byte: others have parts of it as they come."""
@@ -207,10 +207,12 @@ class PeerSource:
             log.warning("layer %s: host %s gave wrong bytes of it", short, host[:12])
             self._shunned[host] = until
 
-    def _shunned_now(self) -> list[HostId]:
+    def _avoided(self) -> dict[HostId, str]:
+        """Hosts that are not asked now, and why."""
         now = asyncio.get_running_loop().time()
         self._shunned = {host: until for host, until in self._shunned.items() if until > now}
-        return list(self._shunned)
+        away = dict.fromkeys(self._client.away(), "it can't be reached")
+        return {**away, **dict.fromkeys(self._shunned, "it gave wrong bytes")}
 
     @contextlib.asynccontextmanager
     async def _telling(self, partial: Partial) -> AsyncIterator[None]:
