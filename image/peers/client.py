@@ -73,7 +73,9 @@ class PeerClient:
     def __init__(self, context: ssl.SSLContext, names: Names) -> None:
         self._context = context
         context.sslobject_class = _checking(names)
-        self._session: aiohttp.ClientSession | None = None
+        self._questions: aiohttp.ClientSession | None = None
+        self._pieces: aiohttp.ClientSession | None = None
+        """Not by the same connections: a question may wait long for news, a piece must not wait for that."""
         self._away: dict[HostId, float] = {}
 
     def away(self) -> list[HostId]:
@@ -83,8 +85,8 @@ class PeerClient:
         return list(self._away)
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in filter(None, (self._questions, self._pieces)):
+            await session.close()
 
     async def have(self, peer: BlobPeer, digest: str, size: int, known: int, papers: Papers) -> int:
         """The pieces that it has; waits a while for more than `known` of them. Raises Unavailable, and what
@@ -118,7 +120,7 @@ class PeerClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if peer.host in self.away():
             raise Unavailable("it could not be reached a moment ago")
-        session = self._opened()
+        session = self._opened(pieces=more is not None)
         url = f"https://{joined(peer.address, peer.port)}{path}"
         headers = {**papers.headers(), **(more or {})}
         try:
@@ -149,17 +151,21 @@ class PeerClient:
     def _missed(self, host: HostId, seconds: float) -> None:
         self._away[host] = asyncio.get_running_loop().time() + seconds
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN)
-            connector = aiohttp.TCPConnector(limit=64, limit_per_host=8)
-            self._session = aiohttp.ClientSession(
-                timeout=timeout,
-                connector=connector,
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
+    def _opened(self, *, pieces: bool) -> aiohttp.ClientSession:
+        if pieces:
+            self._pieces = self._pieces or _session(64, per_host=8)
+            return self._pieces
+        self._questions = self._questions or _session(512, per_host=64)
+        return self._questions
+
+
+def _session(limit: int, *, per_host: int) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN),
+        connector=aiohttp.TCPConnector(limit=limit, limit_per_host=per_host),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
 
 
 def _wanted(host: HostId) -> str:
