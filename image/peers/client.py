@@ -25,8 +25,9 @@ from model.whereabouts import joined
 
 TICKET, PROOF = "Flota-Ticket", "Flota-Proof"
 CONNECT_WITHIN = 2.0
-PIECE_WITHIN = 5.0
-"""Seconds for a piece: a peer that is slower holds the blob up more than it helps."""
+SILENCE, PIECE_WITHIN = 5.0, 60.0
+"""Seconds without a byte of a piece, and for all of it: many callers may share a peer's rate, but one that
+only drips holds the blob up more than it helps."""
 HAVE_WITHIN = 10.0
 AWAY, REFUSED = 60.0, 10.0
 """Seconds for which a host is not called: that could not be reached, that did not take the call."""
@@ -68,10 +69,11 @@ class Papers(Struct):
 
 class PeerClient:
     """`context` is who we are, and whom we trust; it becomes this object's own. `names` reads a peer's
-    certificate."""
+    certificate; `silence` in seconds."""
 
-    def __init__(self, context: ssl.SSLContext, names: Names) -> None:
+    def __init__(self, context: ssl.SSLContext, names: Names, *, silence: float = SILENCE) -> None:
         self._context = context
+        self._silence = silence
         context.sslobject_class = _checking(names)
         self._questions: aiohttp.ClientSession | None = None
         self._pieces: aiohttp.ClientSession | None = None
@@ -96,14 +98,22 @@ class PeerClient:
             data = await _bounded(reply, MAX_ERROR)
         return chunks.decode(decode_json(data, Have, "a peer's answer").have, size)
 
-    async def piece(self, peer: BlobPeer, digest: str, size: int, number: int, papers: Papers) -> bytes:
-        """Raises as `have`, and Damaged for one of another length."""
+    async def piece(
+        self,
+        peer: BlobPeer,
+        digest: str,
+        size: int,
+        number: int,
+        papers: Papers,
+        heard: Callable[[], None] = lambda: None,
+    ) -> bytes:
+        """`heard` whenever some of it comes. Raises as `have`, and Damaged for one of another length."""
         offset, length = chunks.span(number, size)
         wanted = {"Range": f"bytes={offset}-{offset + length - 1}"}
         async with self._get(peer, f"/v1/blobs/{digest}", papers, PIECE_WITHIN, wanted) as reply:
             if reply.status != 206:
                 raise Damaged(f"it answers {reply.status} to a request for a part")
-            data = await _bounded(reply, length)
+            data = await _bounded(reply, length, heard)
         if len(data) != length:
             raise Damaged(f"it gives {len(data)} of {length} bytes")
         return data
@@ -143,6 +153,8 @@ class PeerClient:
         except aiohttp.ClientConnectorError as error:
             self._missed(peer.host, REFUSED)
             raise Unavailable(str(error)) from error
+        except aiohttp.SocketTimeoutError as error:
+            raise Unavailable(f"it gives nothing for {self._silence:g} s") from error
         except TimeoutError as error:
             raise Unavailable(f"it does not answer within {within:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -153,15 +165,15 @@ class PeerClient:
 
     def _opened(self, *, pieces: bool) -> aiohttp.ClientSession:
         if pieces:
-            self._pieces = self._pieces or _session(64, per_host=8)
+            self._pieces = self._pieces or _session(64, per_host=8, silence=self._silence)
             return self._pieces
-        self._questions = self._questions or _session(512, per_host=64)
+        self._questions = self._questions or _session(512, per_host=64, silence=None)
         return self._questions
 
 
-def _session(limit: int, *, per_host: int) -> aiohttp.ClientSession:
+def _session(limit: int, *, per_host: int, silence: float | None) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN, sock_read=silence),
         connector=aiohttp.TCPConnector(limit=limit, limit_per_host=per_host),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -186,11 +198,14 @@ def _checking(names: Names) -> type[ssl.SSLObject]:
     return Checking
 
 
-async def _bounded(reply: aiohttp.ClientResponse, most: int) -> bytes:
+async def _bounded(
+    reply: aiohttp.ClientResponse, most: int, heard: Callable[[], None] = lambda: None
+) -> bytes:
     """Raises Damaged for more."""
     data = bytearray()
     async for part in reply.content.iter_any():
         data += part
+        heard()
         if len(data) > most:
             raise Damaged(f"it answers with more than {most} bytes")
     return bytes(data)

@@ -35,7 +35,7 @@ BUSY_AGAIN = 0.2
 GRACE = 0.5
 """Seconds for which a piece that one peer has is left to the host whose turn it is."""
 STALL = 10.0
-"""Seconds without any piece: those that were asked are left out."""
+"""Seconds without anything: those that were asked are left out."""
 STALLS = 3
 """Times; then the blob comes from outside, whatever the controller says."""
 
@@ -181,7 +181,9 @@ class Fetch:
                     continue
                 self._asked |= 1 << piece
                 try:
-                    data = await self._client.piece(peer, layer.digest, layer.size, piece, self._papers)
+                    data = await self._client.piece(
+                        peer, layer.digest, layer.size, piece, self._papers, self._partial.touch
+                    )
                     self.gave[piece] = peer.host
                     await self._partial.put(piece, data)
                     self._since.pop(piece, None)

@@ -138,8 +138,11 @@ class Partial:
     def _filled(self, have: int) -> None:
         if have != self.have:
             self.have = have
-            self.touched = asyncio.get_running_loop().time()
+            self.touch()
             self.ring()
+
+    def touch(self) -> None:
+        self.touched = asyncio.get_running_loop().time()
 
     def ring(self) -> None:
         self._changed.set()

@@ -8,14 +8,20 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 
+from agent.join import peer_contexts
+from agent.servepeers import names
 from controller.swarms import Place
-from image.peers.client import Papers
+from image.peers.client import SILENCE, Papers, PeerClient
+from image.peers.server import UPLOADS, block_size
 from model.blobs import BlobPeer
+from model.errors import Unavailable
 from tests.component.test_peers import SlowRegistry, get, hosts, remote_of
 from tests.support.images import digest
-from tests.support.peerhosts import Fleet, PeerHost, listening
+from tests.support.peerhosts import FLEET, Fleet, PeerHost, listening
+from tests.support.waiting import until
 
 
 def peer_of(fleet: Fleet, host: PeerHost) -> BlobPeer:
@@ -96,4 +102,86 @@ async def test_questions_that_wait_for_news_hold_no_piece_up(tmp_path: Path) -> 
                     await asked.acquire()
                 assert await one.client.piece(peer, digest(data), len(data), 0, Papers()) == data
             over.set()
+    await giving.source.close()
+
+
+async def test_a_piece_may_take_its_time_as_long_as_some_of_it_comes(tmp_path: Path) -> None:
+    """Callers that share a host's rate get theirs slowly."""
+    fleet, data = Fleet(tmp_path), os.urandom(5000)
+    stops = False
+
+    async def piece(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=206)
+        response.content_length = len(data)
+        await response.prepare(request)
+        for start in range(0, len(data), 1000):
+            await asyncio.sleep(60.0 if stops and start else 0.3)
+            await response.write(data[start : start + 1000])
+        return response
+
+    app = web.Application()
+    app.router.add_get("/v1/blobs/{digest}", piece)
+    giving = PeerHost(fleet, 94, SlowRegistry(b""))
+    asking = PeerClient(peer_contexts(fleet.enroll(93), tmp_path)[0], names(FLEET), silence=1.0)
+    async with listening(fleet, giving.own, app, giving.called):
+        peer, heard = peer_of(fleet, giving), 0
+
+        def hear() -> None:
+            nonlocal heard
+            heard += 1
+
+        assert await asking.piece(peer, digest(data), len(data), 0, Papers(), hear) == data
+        assert heard == 5
+        stops = True
+        with pytest.raises(Unavailable, match="nothing for 1 s"):
+            await asking.piece(peer, digest(data), len(data), 0, Papers())
+        await asking.close()
+    await giving.source.close()
+
+
+async def test_a_part_that_waits_for_its_turn_is_not_taken_for_a_slow_callers(tmp_path: Path) -> None:
+    fleet, data = Fleet(tmp_path), os.urandom(1 << 20)
+    registry = SlowRegistry(data)
+    slow = PeerHost(fleet, 1, registry, rate=1 << 19, patience=0.5)
+    async with slow.serving(), PeerHost(fleet, 2, registry).serving() as two:
+        assert await get(slow, remote_of(data)) == data
+        assert await get(two, remote_of(data)) == data
+    assert registry.sent == len(data)
+
+
+@pytest.mark.parametrize("rate", [200_000, 1_500_000, 1 << 30])
+def test_all_callers_get_some_of_their_pieces_before_they_give_up(rate: int) -> None:
+    assert UPLOADS * block_size(rate) / rate < SILENCE / 2
+
+
+async def test_a_piece_that_is_coming_counts_as_something(tmp_path: Path) -> None:
+    """Else all that were asked would be left out whenever no piece is whole for a while."""
+    fleet, data = Fleet(tmp_path), os.urandom(2000)
+    asked, over = asyncio.Event(), asyncio.Event()
+
+    async def piece(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=206)
+        response.content_length = len(data)
+        await response.prepare(request)
+        asked.set()
+        await asyncio.sleep(0.2)
+        await response.write(data[:1000])
+        await over.wait()
+        await response.write(data[1000:])
+        return response
+
+    app = web.Application()
+    app.router.add_get("/v1/blobs/{digest}", piece)
+    giving = PeerHost(fleet, 92, SlowRegistry(b""))
+    async with hosts(fleet, SlowRegistry(b""), 1) as (one,), listening(fleet, giving.own, app, giving.called):
+        fleet.swarms.told(giving.own, [digest(data)])
+        async with asyncio.TaskGroup() as group:
+            going = group.create_task(get(one, remote_of(data)))
+            await asked.wait()
+            partial = one.partials.find(digest(data))
+            assert partial is not None
+            before = partial.touched
+            await until(lambda: partial.touched > before, deadline=3)
+            over.set()
+        assert going.result() == data
     await giving.source.close()

@@ -27,7 +27,7 @@ from image.catalog import Catalog
 from image.layers import LayerStore
 from image.peers.client import PeerClient
 from image.peers.partial import Partials
-from image.peers.server import PeerServer
+from image.peers.server import WRITE_WITHIN, PeerServer
 from image.peers.shelf import Shelf
 from image.peers.source import PeerSource
 from image.registry.source import Source
@@ -98,7 +98,9 @@ class _Swarm:
 class PeerHost:
     """One host; its layers are only those that come through it."""
 
-    def __init__(self, fleet: Fleet, number: int, registry: Source, *, rate: int = 0) -> None:
+    def __init__(
+        self, fleet: Fleet, number: int, registry: Source, *, rate: int = 0, patience: float = WRITE_WITHIN
+    ) -> None:
         self.fleet = fleet
         self.enrolled = fleet.enroll(number)
         self.own = HostId(self.enrolled.host_id)
@@ -121,6 +123,7 @@ class PeerHost:
             verifier(self.enrolled.ca),
             fleet.clock,
             rate=rate,
+            patience=patience,
         )
 
     @contextlib.asynccontextmanager
