@@ -34,6 +34,8 @@ BUSY_AGAIN = 0.2
 """Seconds, jittered, until a peer that has too many callers is asked again."""
 GRACE = 0.5
 """Seconds for which a piece that one peer has is left to the host whose turn it is."""
+NO_NEWS = 0.5
+"""Seconds after an answer that told nothing new: a peer is to answer once there is news."""
 STALL = 10.0
 """Seconds without anything: those that were asked are left out."""
 STALLS = 3
@@ -158,7 +160,7 @@ class Fetch:
 
     async def _follow(self, peer: BlobPeer) -> None:
         """Hear what it has, for as long as it is asked."""
-        layer, known = self._partial.layer, 0
+        layer, known, seen = self._partial.layer, 0, 0
         with self._left_out(peer):
             while peer.host in self._offers:
                 have = await self._client.have(peer, layer.digest, layer.size, known, self._papers)
@@ -168,6 +170,9 @@ class Fetch:
                     self._wake()
                 if have == chunks.every(layer.size):
                     return
+                if not have & ~seen:
+                    await asyncio.sleep(NO_NEWS)
+                seen |= have
 
     async def _take(self, peer: BlobPeer) -> None:
         """Pieces of it, one after the other, as long as it is asked."""

@@ -15,9 +15,11 @@ from agent.join import peer_contexts
 from agent.servepeers import names
 from controller.swarms import Place
 from image.peers.client import SILENCE, Papers, PeerClient
+from image.peers.fetch import Fetch
 from image.peers.server import UPLOADS, block_size
-from model.blobs import BlobPeer
+from model.blobs import BlobPeer, BlobPeers, BlobWord
 from model.errors import Unavailable
+from model.ids import HostId
 from tests.component.test_peers import SlowRegistry, get, hosts, remote_of
 from tests.support.images import digest
 from tests.support.peerhosts import FLEET, Fleet, PeerHost, listening
@@ -27,6 +29,17 @@ from tests.support.waiting import until
 def peer_of(fleet: Fleet, host: PeerHost) -> BlobPeer:
     place = fleet.places[host.own]
     return BlobPeer(host=host.own, address=place.address, port=place.port)
+
+
+class OneSwarm:
+    """All that its controller knows is this peer."""
+
+    def __init__(self, own: HostId, peer: BlobPeer) -> None:
+        self.own = own
+        self._peer = peer
+
+    async def ask(self, word: BlobWord) -> BlobPeers | None:
+        return BlobPeers(peers=(self._peer,))
 
 
 def calls(server: socket.socket) -> int:
@@ -185,3 +198,35 @@ async def test_a_piece_that_is_coming_counts_as_something(tmp_path: Path) -> Non
             over.set()
         assert going.result() == data
     await giving.source.close()
+
+
+@pytest.mark.parametrize("answers", [["0"], ["0", "1"]])
+async def test_a_peer_that_answers_at_once_without_news_is_not_asked_all_the_time(
+    tmp_path: Path, answers: list[str]
+) -> None:
+    fleet, data = Fleet(tmp_path), os.urandom(3 << 20)
+    asked = 0
+
+    async def have(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        return web.json_response({"have": answers[asked % len(answers)]})
+
+    async def busy(request: web.Request) -> web.Response:
+        return web.Response(status=429)
+
+    app = web.Application()
+    app.router.add_get("/v1/blobs/{digest}", busy)
+    app.router.add_get("/v1/blobs/{digest}/have", have)
+    lying = PeerHost(fleet, 91, SlowRegistry(b""))
+    async with hosts(fleet, SlowRegistry(data), 1) as (one,), listening(fleet, lying.own, app, lying.called):
+        partial = one.partials.coming(
+            remote_of(data).layers[0], remote_of(data), tmp_path / "x", lambda _: None
+        )
+        with partial as coming:
+            fetch = Fetch(coming, OneSwarm(one.own, peer_of(fleet, lying)), one.client, "")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    await fetch.run()
+    assert 2 <= asked <= 8
+    await lying.source.close()
