@@ -36,6 +36,8 @@ from model.errors import HTTP_STATUS, ErrorBody, FlotaError, Forbidden, InvalidI
 from model.ids import HostId
 
 UPLOADS, UPLOADS_PER_HOST = 32, 6
+QUESTIONS_PER_HOST = 64
+"""That wait for news at once."""
 WAIT = 3.0
 """Seconds that a caller waits for more pieces."""
 BLOCK, SMALLEST_BLOCK = 1 << 18, 1 << 12
@@ -52,7 +54,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PeerServer:
-    """`rate`: bytes a second for all callers together; 0: no limit. `patience`: as `WRITE_WITHIN`."""
+    """`rate`: bytes a second for all callers together; 0: no limit. `patience` and
+    `questions`: as `WRITE_WITHIN`, `QUESTIONS_PER_HOST`."""
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class PeerServer:
         *,
         rate: int = 0,
         patience: float = WRITE_WITHIN,
+        questions: int = QUESTIONS_PER_HOST,
     ) -> None:
         self._shelf = shelf
         self._partials = partials
@@ -74,6 +78,8 @@ class PeerServer:
         self._block = block_size(rate)
         self._patience = patience
         self._uploads: Counter[HostId] = Counter()
+        self._questions = questions
+        self._waiting: Counter[HostId] = Counter()
         self.given = 0
         """Bytes of blobs, so far."""
 
@@ -167,8 +173,15 @@ class PeerServer:
         known = request.query.get("known", "0")
         if not known.isascii() or not known.isdigit() or len(known) > 6:
             raise InvalidInput("known is no number")
-        _, given = self._found(request)
-        await given.changed(int(known), WAIT)
+        host, given = self._found(request)
+        if self._waiting[host] >= self._questions:
+            return web.Response(status=429)
+        self._waiting[host] += 1
+        try:
+            await given.changed(int(known), WAIT)
+        finally:
+            self._waiting[host] -= 1
+            self._waiting += Counter()  # drops those that have none
         return _json(Have(have=chunks.encode(given.have)))
 
     async def _image(self, request: web.Request) -> web.Response:

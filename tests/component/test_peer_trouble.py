@@ -14,8 +14,9 @@ from aiohttp import web
 from agent.join import peer_contexts
 from agent.servepeers import names
 from controller.swarms import Place
-from image.peers.client import SILENCE, Papers, PeerClient
+from image.peers.client import SILENCE, Busy, Papers, PeerClient
 from image.peers.fetch import Fetch
+from image.peers.proof import proof
 from image.peers.server import UPLOADS, block_size
 from model.blobs import BlobPeer, BlobPeers, BlobWord
 from model.errors import Unavailable
@@ -230,3 +231,31 @@ async def test_a_peer_that_answers_at_once_without_news_is_not_asked_all_the_tim
                     await fetch.run()
     assert 2 <= asked <= 8
     await lying.source.close()
+
+
+async def test_a_host_that_asks_too_much_at_once_is_refused(tmp_path: Path) -> None:
+    """So many questions wait for news, the next is answered at once; once they have theirs it may ask again."""
+    fleet, data = Fleet(tmp_path), os.urandom(5000)
+    registry, remote = SlowRegistry(data), remote_of(data)
+    giving = PeerHost(fleet, 9, registry, questions=3)
+    async with giving.serving() as one, hosts(fleet, registry, 2) as (two, three):
+        refused = told = 0
+
+        async def ask(who: PeerHost) -> None:
+            nonlocal refused, told
+            papers = Papers(ticket=fleet.ticket(who.enrolled), proof=proof(b"{}", who.own))
+            try:
+                await who.client.have(peer_of(fleet, one), digest(data), len(data), 0, papers)
+            except Busy:
+                refused += 1
+            else:
+                told += 1
+
+        with one.partials.coming(remote.layers[0], remote, tmp_path / "coming", lambda _: None):
+            async with asyncio.TaskGroup() as group:
+                for _ in range(5):
+                    group.create_task(ask(two))
+                await until(lambda: refused == 2, deadline=8)
+                await ask(three)
+            await ask(two)
+        assert (refused, told) == (2, 5)

@@ -6,6 +6,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from cryptography import x509
@@ -27,7 +28,7 @@ from image.catalog import Catalog
 from image.layers import LayerStore
 from image.peers.client import PeerClient
 from image.peers.partial import Partials
-from image.peers.server import WRITE_WITHIN, PeerServer
+from image.peers.server import PeerServer
 from image.peers.shelf import Shelf
 from image.peers.source import PeerSource
 from image.registry.source import Source
@@ -96,11 +97,9 @@ class _Swarm:
 
 
 class PeerHost:
-    """One host; its layers are only those that come through it."""
+    """One host; its layers are only those that come through it. `bounds` are its server's."""
 
-    def __init__(
-        self, fleet: Fleet, number: int, registry: Source, *, rate: int = 0, patience: float = WRITE_WITHIN
-    ) -> None:
+    def __init__(self, fleet: Fleet, number: int, registry: Source, *, rate: int = 0, **bounds: Any) -> None:
         self.fleet = fleet
         self.enrolled = fleet.enroll(number)
         self.own = HostId(self.enrolled.host_id)
@@ -123,7 +122,7 @@ class PeerHost:
             verifier(self.enrolled.ca),
             fleet.clock,
             rate=rate,
-            patience=patience,
+            **bounds,
         )
 
     @contextlib.asynccontextmanager
