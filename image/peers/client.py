@@ -158,7 +158,7 @@ class PeerClient:
         except TimeoutError as error:
             raise Unavailable(f"it does not answer within {within:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(str(error) or type(error).__name__) from error
+            raise Unavailable(one_line(str(error)) or type(error).__name__) from error
 
     def _missed(self, host: HostId, seconds: float) -> None:
         self._away[host] = asyncio.get_running_loop().time() + seconds
@@ -219,4 +219,9 @@ def _error(data: bytes, status: int) -> FlotaError:
         words = decode_json(data, ErrorBody, "a peer's answer").to_error().message
     except FlotaError:
         words = ""
-    return Unavailable(f"it answers {status}{': ' if words else ''}{words[:200]}")
+    return Unavailable(f"it answers {status}{': ' if words else ''}{one_line(words)}")
+
+
+def one_line(text: str) -> str:
+    """A peer's words as they may stand in a log: short, and what is not printable as its escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:200])

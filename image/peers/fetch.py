@@ -18,7 +18,7 @@ from aio.backoff import delay, jittered
 from aio.mailbox import Bell
 from image.peers import chunks
 from image.peers.choice import WINDOW, choose
-from image.peers.client import Busy, Papers, PeerClient
+from image.peers.client import Busy, Papers, PeerClient, one_line
 from image.peers.partial import Partial
 from image.peers.proof import proof
 from model.blobs import BlobPeer, BlobPeers, BlobWord
@@ -208,7 +208,7 @@ class Fetch:
             self._failure = error
             self._news.ring()
         except FlotaError as error:
-            self._leave(peer.host, error.message)
+            self._leave(peer.host, one_line(error.message))
 
     def _leave(self, host: HostId, why: str) -> None:
         if self._offers.pop(host, None) is None:

@@ -16,7 +16,7 @@ from aio.supervisor import in_thread
 from image.digest import of
 from image.manifest import Descriptor
 from image.peers.chain import checked
-from image.peers.client import Papers, PeerClient
+from image.peers.client import Papers, PeerClient, one_line
 from image.peers.fetch import Fetch, Outcome, Swarm
 from image.peers.partial import Partial, Partials
 from image.peers.shelf import Shelf
@@ -126,7 +126,8 @@ class PeerSource:
                 found = await self._client.documents(peer, digest, Papers(ticket=answer.ticket))
                 chain = checked(found.documents, found.config, digest, platform)
             except FlotaError as error:
-                log.info("image %s: not from host %s: %s", digest[7:19], peer.host[:12], error)
+                why = one_line(error.message)
+                log.info("image %s: not from host %s: %s", digest[7:19], peer.host[:12], why)
                 continue
             by_config = of(found.config) == digest
             pinned = "" if by_config else f"{reference.repository}@{digest}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from pathlib import Path
@@ -234,7 +235,7 @@ async def test_a_peer_that_answers_at_once_without_news_is_not_asked_all_the_tim
 
 
 async def test_a_host_that_asks_too_much_at_once_is_refused(tmp_path: Path) -> None:
-    """So many questions wait for news, the next is answered at once; once they have theirs it may ask again."""
+    """So many questions wait for news, the next is refused at once; later it may ask again."""
     fleet, data = Fleet(tmp_path), os.urandom(5000)
     registry, remote = SlowRegistry(data), remote_of(data)
     giving = PeerHost(fleet, 9, registry, questions=3)
@@ -259,3 +260,26 @@ async def test_a_host_that_asks_too_much_at_once_is_refused(tmp_path: Path) -> N
                 await ask(three)
             await ask(two)
         assert (refused, told) == (2, 5)
+
+
+async def test_a_peers_words_are_one_line_of_plain_text(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They go to the log of whoever asked."""
+    fleet, data = Fleet(tmp_path), os.urandom(5000)
+
+    async def fail(request: web.Request) -> web.Response:
+        words = "no\n2026 level=error msg=forged\x1b[31m" + "x" * 5000
+        return web.json_response({"code": "not_found", "message": words}, status=404)
+
+    app = web.Application()
+    app.router.add_get("/v1/blobs/{digest}", fail)
+    rude = PeerHost(fleet, 90, SlowRegistry(b""))
+    async with hosts(fleet, SlowRegistry(data), 1) as (one,), listening(fleet, rude.own, app, rude.called):
+        fleet.swarms.told(rude.own, [digest(data)])
+        with caplog.at_level(logging.INFO, "flota.image"):
+            assert await get(one, remote_of(data)) == data
+    said = [record.getMessage() for record in caplog.records if "level=error" in record.getMessage()]
+    assert said and all(text.isprintable() and len(text) < 300 for text in said)
+    assert "no\\n2026" in said[0]
+    await rude.source.close()
