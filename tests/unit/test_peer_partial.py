@@ -9,23 +9,27 @@ from pathlib import Path
 
 from image.manifest import Descriptor
 from image.peers.chunks import SMALLEST
-from image.peers.partial import Partial
+from image.peers.partial import Partial, Partials
 from image.reference import parse
 from image.registry.source import Remote
 from tests.support.images import digest
 from tests.support.waiting import until
 
 
-def made(data: bytes, path: Path, progress: Callable[[int], None] = lambda _: None) -> Partial:
+def remote_of(data: bytes) -> Remote:
     layer = Descriptor(digest=digest(data), size=len(data))
-    remote = Remote(
+    return Remote(
         reference=parse("registry.example/app:1"),
         config=b"",
         parsed=None,  # type: ignore[arg-type]
         layers=(layer,),
         pinned="",
     )
-    return Partial(layer, remote, path, progress)
+
+
+def made(data: bytes, path: Path, progress: Callable[[int], None] = lambda _: None) -> Partial:
+    remote = remote_of(data)
+    return Partial(remote.layers[0], remote, path, progress)
 
 
 async def test_a_whole_blob_whose_last_piece_was_not_hashed_in_time_is_verified(tmp_path: Path) -> None:
@@ -62,3 +66,23 @@ async def test_a_piece_that_came_half_from_outside_is_taken_back_before_it_is_re
         partial.close()
     assert [n for n, _ in seen] == [half, SMALLEST, 3 * SMALLEST]
     assert seen[1][1] == b"x" * 1000, "it was told after the bytes had changed"
+
+
+async def test_a_whole_blob_is_given_until_its_pull_has_ended(tmp_path: Path) -> None:
+    """Its image is in the catalog only then, and other layers may take long."""
+    partials = Partials(linger=0.05)
+    paths = {data: tmp_path / data.hex() for data in (b"long", b"over")}
+    try:
+        for data, path in paths.items():  # the second's timer runs after the first's
+            remote = remote_of(data)
+            with partials.coming(remote.layers[0], remote, path, lambda _: None) as partial:
+                path.write_bytes(data)
+                partial.whole = True
+        paths[b"over"].unlink()
+        await until(lambda: partials.find(digest(b"over")) is None, deadline=5)
+        kept = partials.find(digest(b"long"))
+        assert kept is not None and await kept.read(0, 4) == b"long"
+        paths[b"long"].unlink()
+        await until(lambda: partials.find(digest(b"long")) is None, deadline=5)
+    finally:
+        partials.close()
