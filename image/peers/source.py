@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class PeerSource:
 
     def __init__(self, registry: Source, swarm: Swarm, client: PeerClient, partials: Partials) -> None:
         self._registry = registry
-        self._swarm = swarm
+        self._swarm = Spoken(swarm)
         self._client = client
         self._partials = partials
         self._shunned: dict[HostId, float] = {}
@@ -228,7 +229,8 @@ class PeerSource:
         async with asyncio.TaskGroup() as group:
             task = group.create_task(tell())
             try:
-                yield
+                with self._swarm.outside(partial.layer.digest):
+                    yield
             except FlotaError as error:
                 failure = error  # raised bare below: a group would wrap it
             finally:
@@ -271,6 +273,38 @@ class PeerSource:
 
     async def search(self, term: str, limit: int, login: Login = NOBODY) -> Sequence[FoundImage]:
         return await self._registry.search(term, limit, login)
+
+
+class Spoken:
+    """A swarm that is told what is true of this host, however many of its pulls fetch a blob at once: that
+    one of them gets it from outside holds whatever another says."""
+
+    def __init__(self, swarm: Swarm) -> None:
+        self._swarm = swarm
+        self._outside: Counter[str] = Counter()
+
+    @property
+    def own(self) -> HostId:
+        return self._swarm.own
+
+    async def ask(self, word: BlobWord) -> BlobPeers | None:
+        fetching = BlobWord(digest=word.digest, state="fetching")
+        if word.state == "given_up" and self._outside[word.digest]:
+            return await self._swarm.ask(fetching)
+        reply = await self._swarm.ask(word)
+        if word.state == "wanted" and self._outside[word.digest]:
+            await self._swarm.ask(fetching)
+        return reply
+
+    @contextlib.contextmanager
+    def outside(self, digest: str) -> Iterator[None]:
+        """Until the block ends, this host gets it from outside."""
+        self._outside[digest] += 1
+        try:
+            yield
+        finally:
+            self._outside[digest] -= 1
+            self._outside += Counter()  # drops those that have none
 
 
 class Elsewhere:

@@ -283,3 +283,44 @@ async def test_a_peers_words_are_one_line_of_plain_text(
     assert said and all(text.isprintable() and len(text) < 300 for text in said)
     assert "no\\n2026" in said[0]
     await rude.source.close()
+
+
+async def test_a_hosts_second_fetch_of_a_layer_does_not_take_back_that_it_gets_it_for_all(
+    tmp_path: Path,
+) -> None:
+    """Else another host would be sent outside too."""
+    fleet, data, over = Fleet(tmp_path), os.urandom(5 << 20), asyncio.Event()
+    registry, remote = SlowRegistry(data), remote_of(data)
+    registry.pause = 0.2
+
+    async def hang(request: web.Request) -> web.Response:
+        await over.wait()
+        return web.Response(status=404)
+
+    app = web.Application()
+    app.router.add_get("/v1/blobs/{digest}", hang)
+    late = PeerHost(fleet, 89, registry)
+    async with hosts(fleet, registry, 2) as (one, two), listening(fleet, late.own, app, late.called):
+        third = BlobWord(digest=digest(data), without=(late.own,))
+
+        def sent_outside() -> bool:
+            return fleet.swarms.answer(two.own, third, fleet.places, fleet.clock.monotonic()).outside
+
+        def second() -> list[str]:
+            return [word.state for _, word in fleet.words[1:]]
+
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(get(one, remote))
+            await until(lambda: registry.sent > 0, deadline=5)
+            fleet.swarms.told(late.own, [digest(data)])
+            other = one.folder / "other"
+            again = group.create_task(one.source.download(remote, remote.layers[0], other, lambda _: None))
+            await until(lambda: second()[:2] == ["wanted", "fetching"], deadline=3)
+            assert not sent_outside()
+            said = len(fleet.words)
+            again.cancel()
+            await until(lambda: len(fleet.words) > said and again.done(), deadline=3)
+            assert not sent_outside()
+            over.set()
+            first.cancel()
+    await late.source.close()
