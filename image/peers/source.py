@@ -52,7 +52,8 @@ class PeerSource:
         self._client = client
         self._partials = partials
         self._shunned: dict[HostId, float] = {}
-        self._offered: dict[str, tuple[str, BlobPeers]] = {}
+        self._offered: dict[str, list[CopyImage]] = {}
+        """By the name under which they are to come; the last one counts."""
 
     async def close(self) -> None:
         self._partials.close()
@@ -63,9 +64,9 @@ class PeerSource:
     async def resolve(self, reference: Reference, platform: Platform, login: Login = NOBODY) -> Remote:
         """At the registry; one that is named by its digest, where the registry does not answer soon, from a
         host that has it; one that is offered, from those that offer it."""
-        offered = self._offered.get(reference.name)
-        if offered is not None and reference.digest in ("", offered[0]):
-            return await self._as_offered(reference, platform)
+        offers = self._offered.get(reference.name)
+        if offers and reference.digest in ("", offers[-1].digest):
+            return await self._as_offered(reference, platform, offers[-1])
         try:
             async with asyncio.timeout(REGISTRY_WITHIN if reference.digest else None):
                 found = await self._registry.resolve(reference, platform, login)
@@ -86,16 +87,19 @@ class PeerSource:
     def offered(self, copy: CopyImage) -> Iterator[None]:
         """Until the block ends, `resolve` finds what is offered under that name."""
         name = parse(copy.ref).name
-        self._offered[name] = (copy.digest, copy.answer)
+        offers = self._offered.setdefault(name, [])
+        offers.append(copy)
         try:
             yield
         finally:
-            self._offered.pop(name, None)
+            offers[:] = [offer for offer in offers if offer is not copy]
+            if not offers:
+                self._offered.pop(name, None)
 
-    async def _as_offered(self, reference: Reference, platform: Platform) -> Remote:
+    async def _as_offered(self, reference: Reference, platform: Platform, copy: CopyImage) -> Remote:
         """Raises Unavailable."""
-        digest, answer = self._offered[reference.name]
-        found = await self._of_peers(reference, digest, platform, answer, offer=answer)
+        answer = copy.answer
+        found = await self._of_peers(reference, copy.digest, platform, answer, offer=answer)
         if found is None:
             raise Unavailable(
                 f"no host gives {reference.familiar}",
