@@ -105,13 +105,17 @@ class RegistryCopies:
         """In a row."""
 
     async def run(self) -> None:
-        await in_thread(self._store.open)
+        """The store's folders are made once there is a registry: most fleets have none."""
+        opened = False
         while True:
             registry = self._registry()
             if not registry:
                 await asyncio.sleep(IDLE)
                 continue
             try:
+                if not opened:
+                    await in_thread(self._store.open)
+                    opened = True
                 await self._with(registry)
             except (aiohttp.ClientError, OSError, TimeoutError, FlotaError, msgspec.DecodeError) as error:
                 level = logging.INFO if self._failures else logging.WARNING

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import ssl
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from image.registry.server.limits import Limits
 from model.registrycopies import PATH, CopyReport
 from tests.support.fleetregistry import Client
 from tests.support.images import Built, digest, image, member, tar
+from tests.support.ports import free_port
 from tests.support.servedregistry import Controlled, controlled
 from tests.support.waiting import until
 
@@ -250,6 +252,31 @@ async def test_blob_that_the_disk_damaged_before_it_was_copied_holds_no_other_up
         async with hosts.there("n1"):
             await until(lambda: left <= set(store.report().have), deadline=40, what="the others are copied")
         assert (await hosts.status())["lost"] == 1
+
+
+async def test_host_of_a_fleet_without_a_registry_makes_no_folders_for_copies(tmp_path: Path) -> None:
+    registry, asked = "", asyncio.Event()
+
+    def named() -> str:
+        asked.set()
+        return registry
+
+    store = CopyStore(tmp_path / "copy", Limits())
+    async with asyncio.timeout(30):
+        running = asyncio.create_task(RegistryCopies(store, named, ssl.create_default_context()).run())
+        try:
+            await asked.wait()
+            assert not (tmp_path / "copy").exists()
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+        registry = f"127.0.0.1:{free_port()}"
+        running = asyncio.create_task(RegistryCopies(store, named, ssl.create_default_context()).run())
+        try:
+            await until((tmp_path / "copy" / "uploads").exists, deadline=20, what="folders")
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
 
 
 async def test_blob_that_comes_back_leaves_the_disk_the_room_that_pushes_leave_it(tmp_path: Path) -> None:
