@@ -95,19 +95,22 @@ class Copies:
         report = decode_json(await _body(request, MOST_REPORT), CopyReport, "report")
         if (host, Head(lineage=report.lineage, generation=report.generation)) in self._refused:
             report = CopyReport(have=report.have)
-        self._said[host] = Holder(
+        content, now = await self.content(), self._clock.now()
+        said = Holder(
             id=host,
             name="",
             fit=True,
-            heard=self._clock.now(),
+            heard=now,
             have=frozenset(report.have),
             lineage=report.lineage,
             generation=report.generation,
         )
-        content = await self.content()
+        if news(said, content):  # of whichever state: else one that is another in each report is waited for
+            said = replace(said, claims=self._said.get(host, said).claims or now)
+        self._said[host] = said
         if not report.lineage and self._clock.monotonic() - self._since < SETTLE:
             return web.json_response(body=msgspec.json.encode(CopyOrders(wait=SETTLE / 5)))
-        told = orders(host, self.holders(), content, self._number, self._clock.now())
+        told = orders(host, self.holders(), content, self._number, now)
         return web.json_response(body=msgspec.json.encode(told))
 
     def holders(self) -> list[Holder]:
