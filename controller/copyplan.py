@@ -32,6 +32,8 @@ class Holder(Struct):
     have: frozenset[str] = frozenset()
     lineage: str = ""
     generation: int = 0
+    full: bool = False
+    """It had no room for a blob lately."""
     claims: float = 0.0
     """Unix seconds, since when it has said in each report that it has a state which is news; 0: not known."""
 
@@ -49,10 +51,15 @@ class Content(Struct):
 
 
 def chosen(holders: Sequence[Holder], content: Content, number: int, now: float) -> tuple[str, ...]:
-    """Ids of the hosts that are to have copies: those that have most of it, so that little is moved."""
+    """Ids of the hosts that are to have copies: those that have most of it, so that little is moved,
+    and one without room only where there is no other."""
 
-    def rank(holder: Holder) -> tuple[int, str]:
-        return (-sum(content.held[digest] for digest in holder.have & content.held.keys()), holder.id)
+    def rank(holder: Holder) -> tuple[bool, int, str]:
+        return (
+            holder.full,
+            -sum(content.held[digest] for digest in holder.have & content.held.keys()),
+            holder.id,
+        )
 
     fit = [holder for holder in holders if holder.fit and now - holder.heard < PATIENCE]
     return tuple(holder.id for holder in sorted(fit, key=rank)[:number])

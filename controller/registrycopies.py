@@ -94,7 +94,7 @@ class Copies:
         host = self._host(request)
         report = decode_json(await _body(request, MOST_REPORT), CopyReport, "report")
         if (host, Head(lineage=report.lineage, generation=report.generation)) in self._refused:
-            report = CopyReport(have=report.have)
+            report = CopyReport(have=report.have, full=report.full)
         content, now = await self.content(), self._clock.now()
         said = Holder(
             id=host,
@@ -104,6 +104,7 @@ class Copies:
             have=frozenset(report.have),
             lineage=report.lineage,
             generation=report.generation,
+            full=report.full,
         )
         if news(said, content):  # of whichever state: else one that is another in each report is waited for
             said = replace(said, claims=self._said.get(host, said).claims or now)
@@ -232,6 +233,7 @@ class Copies:
                 bytes=sum(content.held[d] for d in holder.have & content.held.keys()),
                 complete=whole(holder, content),
                 heard=holder.heard,
+                full=holder.full,
             )
             for holder in holders
             if holder.have or holder.id in picked

@@ -36,6 +36,8 @@ def holder(ident: str, have: str = "", *, generation: int = 7, fit: bool = True,
         ([holder("1"), holder("2", "ab"), holder("3", "c")], 2, ("2", "3")),
         ([holder("1"), holder("2", "abc", fit=False), holder("3")], 2, ("1", "3")),
         ([holder("1"), holder("2", "abc", ago=PATIENCE - 1)], 1, ("2",)),
+        ([holder("1"), replace(holder("2", "ab"), full=True), holder("3", "a")], 2, ("3", "1")),
+        ([holder("1"), replace(holder("2", "ab"), full=True)], 2, ("1", "2")),
         ([holder("1"), holder("2", "abc", ago=PATIENCE + 1)], 1, ("1",)),
     ],
 )

@@ -21,6 +21,7 @@ from image.registry.server import copies
 from image.registry.server.copies import Head
 from image.registry.server.index import Index
 from image.registry.server.limits import Limits
+from model.errors import Exhausted
 from model.registrycopies import PATH, CopyReport
 from tests.support.fleetregistry import Client
 from tests.support.images import Built, digest, image, member, tar
@@ -31,7 +32,15 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.timeout(120)
 BUILT = image([tar(member("a", b"a" * 3_000_000)), tar(member("b", b"b"))])
 OTHER = image([tar(member("c", b"c"))])
+LARGE = max(len(data) for data in BUILT.blobs.values())
 NAMES = ("n1", "n2", "n3")
+
+
+class Tight(CopyStore):
+    def begin(self, size: int) -> Path:
+        if size >= LARGE:
+            raise Exhausted("the disk has no room")
+        return super().begin(size)
 
 
 @dataclass
@@ -41,9 +50,12 @@ class Hosts:
     fleet: Controlled
     folder: Path
     pairs: dict[str, tuple[Path, Path]]
+    tight: tuple[str, ...] = ()
+    """Those that have no room for a large blob."""
 
     def store(self, name: str) -> CopyStore:
-        return CopyStore(self.folder / name, Limits(reserve=0))
+        kind = Tight if name in self.tight else CopyStore
+        return kind(self.folder / name, Limits(reserve=0))
 
     @contextlib.asynccontextmanager
     async def there(self, *names: str) -> AsyncIterator[None]:
@@ -277,6 +289,26 @@ async def test_host_of_a_fleet_without_a_registry_makes_no_folders_for_copies(tm
         finally:
             running.cancel()
             await asyncio.wait([running])
+
+
+async def test_host_without_room_keeps_what_it_can_and_another_takes_its_place(tmp_path: Path) -> None:
+    async with site(tmp_path) as (hosts, client):
+        hosts.tight = ("n1",)
+        await client.push("team/box", BUILT, "1")
+        small = {found for found, data in BUILT.blobs.items() if len(data) < LARGE}
+        store = hosts.store("n1")
+        store.open()
+
+        async def told() -> bool:
+            return any(host.get("full") for host in (await hosts.status()).get("hosts", []))  # type: ignore[attr-defined]
+
+        async with hosts.there("n1"):
+            await until(told, deadline=40, what="it says so")
+            assert set(store.report().have) == small and store.report().lineage
+            async with hosts.there("n2", "n3"):
+                await until(hosts.whole, deadline=40, what="two others have all of it")
+        found = (await hosts.status())["hosts"]
+        assert {h["name"] for h in found if h["chosen"]} == {"n2", "n3"}  # type: ignore[attr-defined]
 
 
 async def test_blob_that_comes_back_leaves_the_disk_the_room_that_pushes_leave_it(tmp_path: Path) -> None:
