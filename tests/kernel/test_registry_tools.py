@@ -19,10 +19,10 @@ from image.registry.client import RegistryClient
 from image.registry.endpoints import RegistrySettings
 from image.store import ImageStore
 from model.registries import Login
+from tests.support.daemons import daemon
 from tests.support.images import chunks, docker_archive, folder, image, member, tar
 from tests.support.imagestores import tree
 from tests.support.servedregistry import Controlled, controlled
-from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 LAYERS = [tar(folder("etc"), member("etc/issue", b"base" * 5000)), tar(member("etc/motd", b"top"))]
@@ -86,22 +86,19 @@ def docker_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     socket = f"unix://{base}/docker.sock"
     words = ["dockerd", "--data-root", f"{base}/data", "--exec-root", f"{base}/exec", "-H", socket]
     words += ["--pidfile", f"{base}/pid", "--storage-driver", "vfs", "--bridge", "none", "--iptables=false"]
-    with open(base / "log", "wb") as log:
-        process = subprocess.Popen([*words, "--ip-forward=false"], stdout=log, stderr=log)
     ask = ["docker", "-H", socket, "version"]
-    try:
-        wait_until(
-            lambda: subprocess.run(ask, capture_output=True).returncode == 0, deadline=60, what="dockerd"
-        )
+
+    def answers() -> bool:
+        return subprocess.run(ask, capture_output=True, timeout=30).returncode == 0
+
+    with daemon([*words, "--ip-forward=false"], base / "log", answers, start=60):
         yield socket
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.fixture
 async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
-    docker = request.getfixturevalue("docker_host")
+    wanted = request.node.callspec.params["tool"] == "docker"
+    docker = request.getfixturevalue("docker_host") if wanted else ""
     async with controlled(tmp_path / "fleet") as fleet:
         secret = await fleet.token(USER, scope="push", prefix="team")
         trust = tmp_path / "trust"
