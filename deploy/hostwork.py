@@ -113,6 +113,7 @@ async def run_everywhere(
                 return Ran(name=known.name, code=UNREACHED)
             return Ran(name=known.name, code=code)
 
+    ran: tuple[Ran, ...] = ()
     try:
         ran = await together(one(known) for known in hosts)
     except asyncio.CancelledError:
