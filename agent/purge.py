@@ -28,13 +28,14 @@ NOT_LOADED = 5
 """What systemctl ends with where a unit is gone already."""
 
 
-def purge(state: str, run: str) -> None:
-    """Raises the first failure after everything was tried."""
+def purge(state: str, run: str, kept: str = "") -> None:
+    """Nothing at or below the folder `kept` is unmounted. Raises the first failure after everything was
+    tried."""
     asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
-    asyncio.run(_purge(Path(state), Path(run)))
+    asyncio.run(_purge(Path(state), Path(run), kept))
 
 
-async def _purge(state: Path, run: Path) -> None:
+async def _purge(state: Path, run: Path, kept: str) -> None:
     failures: list[FlotaError] = []
     if run.exists():
         with _told(failures):
@@ -54,7 +55,7 @@ async def _purge(state: Path, run: Path) -> None:
         with _told(failures):
             # last: tunnels' processes, which end with their links, share the cgroup
             await hostprocesses.stop(run)
-    for mount in _mounts_below(state):
+    for mount in mounts_below(state, kept):
         with _told(failures):
             unmount(mount)
     if failures:
@@ -117,8 +118,11 @@ def remove_cgroups(parent: str, root: str = "/sys/fs/cgroup") -> None:
                 os.rmdir(path)
 
 
-def _mounts_below(folder: Path) -> list[str]:
-    """Mount points below a folder, deepest first (proc(5), mountinfo)."""
-    with open("/proc/self/mountinfo") as file:
+def mounts_below(folder: Path, kept: str = "", table: str = "/proc/self/mountinfo") -> list[str]:
+    """Mount points below a folder, deepest first (proc(5), mountinfo), but for those of `kept`."""
+    with open(table) as file:
         points = [line.split()[4].encode().decode("unicode_escape") for line in file]
-    return sorted((p for p in points if p.startswith(f"{folder}/")), key=len, reverse=True)
+    ours = [p for p in points if p.startswith(f"{folder}/")]
+    if kept:
+        ours = [p for p in ours if not f"{p}/".startswith(f"{kept}/")]
+    return sorted(ours, key=len, reverse=True)

@@ -14,11 +14,13 @@ import hashlib
 import logging
 import secrets
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
 import msgspec
+from msgspec.structs import replace
 
 from aio.backoff import delay
 from aio.durable import write_file
@@ -27,7 +29,7 @@ from image.registry.server.copies import Head
 from image.registry.server.digests import algorithm, is_digest, text
 from image.registry.server.files import PIECE, PREFIXES, Files, append, pieces, settle
 from image.registry.server.limits import Limits
-from model.errors import Damaged, FlotaError, Unavailable
+from model.errors import Damaged, Exhausted, FlotaError, Unavailable
 from model.registrycopies import PATH, CopyOrders, CopyReport
 
 log = logging.getLogger("flota.registry")
@@ -35,6 +37,9 @@ IDLE = 5.0
 """Seconds between looks at whether the fleet has a registry."""
 LONGEST = 30.0
 """Seconds between attempts."""
+FULL = 600.0
+"""Seconds after a blob for which there was no room, in which the registry is told so: it chooses another host
+where there is one."""
 STALLED = 60.0
 """Seconds without a byte, after which a connection is given up."""
 
@@ -103,15 +108,21 @@ class RegistryCopies:
         self._tls = tls
         self._failures = 0
         """In a row."""
+        self._full_until = 0.0
+        """By `time.monotonic`."""
 
     async def run(self) -> None:
-        await in_thread(self._store.open)
+        """The store's folders are made once there is a registry: most fleets have none."""
+        opened = False
         while True:
             registry = self._registry()
             if not registry:
                 await asyncio.sleep(IDLE)
                 continue
             try:
+                if not opened:
+                    await in_thread(self._store.open)
+                    opened = True
                 await self._with(registry)
             except (aiohttp.ClientError, OSError, TimeoutError, FlotaError, msgspec.DecodeError) as error:
                 level = logging.INFO if self._failures else logging.WARNING
@@ -129,14 +140,17 @@ class RegistryCopies:
             f"https://{registry}", timeout=timeout, connector=connector
         ) as client:
             while self._registry() == registry:
-                report: CopyReport = await in_thread(self._store.report)
+                full = time.monotonic() < self._full_until
+                report: CopyReport = replace(await in_thread(self._store.report), full=full)
                 async with client.post(PATH, data=msgspec.json.encode(report)) as reply:
                     told = msgspec.json.decode(await _good(reply), type=CopyOrders)
-                await self._obey(client, told)
+                short = await self._obey(client, told)
                 self._failures = 0
-                await asyncio.sleep(told.wait)
+                await asyncio.sleep(max(told.wait, LONGEST) if short and full else told.wait)
 
-    async def _obey(self, client: aiohttp.ClientSession, told: CopyOrders) -> None:
+    async def _obey(self, client: aiohttp.ClientSession, told: CopyOrders) -> bool:
+        """Whether there was no room for some of it: what else there is comes all the same."""
+        short = False
         for digest in filter(is_digest, told.drop):
             await in_thread(self._store.files.remove_blob, digest)
         if told.send_index:
@@ -146,9 +160,15 @@ class RegistryCopies:
                 await self._send(client, digest)
         for digest, size in told.fetch.items():
             if is_digest(digest):
-                await self._fetch(client, digest, size)
+                try:
+                    await self._fetch(client, digest, size)
+                except Exhausted as error:
+                    if not short:
+                        log.warning("no room for a copy of %s (%d MiB): %s", digest, size >> 20, error)
+                    short, self._full_until = True, time.monotonic() + FULL
         if told.fetch_index:
             await self._fetch_index(client)
+        return short
 
     async def _fetch(self, client: aiohttp.ClientSession, digest: str, size: int) -> None:
         path = await in_thread(self._store.begin, size)

@@ -13,6 +13,9 @@ from model.spec import Struct
 
 PATIENCE = 600.0
 """Seconds that a chosen host may be away before another one gets a copy: it may only be starting again."""
+BELIEVED = 86400.0
+"""Seconds for which others keep what the registry doesn't hold, for the sake of a host that says it has a
+state which isn't here, and doesn't send it."""
 SOON, LATER = 2.0, 30.0
 """Seconds until a chosen host, and any other, asks again; a fleet of a thousand asks 33 times a second."""
 
@@ -29,6 +32,10 @@ class Holder(Struct):
     have: frozenset[str] = frozenset()
     lineage: str = ""
     generation: int = 0
+    full: bool = False
+    """It had no room for a blob lately."""
+    claims: float = 0.0
+    """Unix seconds, since when it has said in each report that it has a state which is news; 0: not known."""
 
 
 class Content(Struct):
@@ -44,10 +51,15 @@ class Content(Struct):
 
 
 def chosen(holders: Sequence[Holder], content: Content, number: int, now: float) -> tuple[str, ...]:
-    """Ids of the hosts that are to have copies: those that have most of it, so that little is moved."""
+    """Ids of the hosts that are to have copies: those that have most of it, so that little is moved,
+    and one without room only where there is no other."""
 
-    def rank(holder: Holder) -> tuple[int, str]:
-        return (-sum(content.held[digest] for digest in holder.have & content.held.keys()), holder.id)
+    def rank(holder: Holder) -> tuple[bool, int, str]:
+        return (
+            holder.full,
+            -sum(content.held[digest] for digest in holder.have & content.held.keys()),
+            holder.id,
+        )
 
     fit = [holder for holder in holders if holder.fit and now - holder.heard < PATIENCE]
     return tuple(holder.id for holder in sorted(fit, key=rank)[:number])
@@ -67,12 +79,12 @@ def orders(host: str, holders: Sequence[Holder], content: Content, number: int, 
             wait=0.0 if lacking else SOON,
             fetch={digest: content.held[digest] for digest in lacking},
             fetch_index=stale,
-            drop=_garbage(own, holders, content),
+            drop=_garbage(own, holders, content, now),
         )
     others = [who[ident] for ident in picked]
     enough = len(others) >= number
     spare = {d for d in own.have & content.held.keys() if enough and all(d in o.have for o in others)}
-    drop = (*_garbage(own, holders, content), *sorted(spare))[:MOST]
+    drop = (*_garbage(own, holders, content, now), *sorted(spare))[:MOST]
     return CopyOrders(wait=LATER if not drop else 0.0, drop=drop)
 
 
@@ -99,8 +111,9 @@ def _missed(own: Holder, holders: Sequence[Holder], content: Content, now: float
     return tuple(sorted(mine)[:MOST])
 
 
-def _garbage(own: Holder, holders: Sequence[Holder], content: Content) -> tuple[str, ...]:
+def _garbage(own: Holder, holders: Sequence[Holder], content: Content, now: float) -> tuple[str, ...]:
     """Nobody holds it any more; not to be told as long as a state may still come that does."""
-    if any(news(holder, content) for holder in holders):
+    waiting = (holder for holder in holders if news(holder, content))
+    if any(not holder.claims or now - holder.claims < BELIEVED for holder in waiting):
         return ()
     return tuple(sorted(own.have - content.held.keys() - content.lost.keys())[:MOST])

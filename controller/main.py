@@ -11,7 +11,7 @@ import logging
 import secrets
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 
 from aiohttp import web
@@ -22,6 +22,7 @@ from aio.release import running
 from aio.sdnotify import Notifier
 from aio.service import Hooks, set_level, start_log, until_signalled
 from aio.supervisor import in_thread
+from aio.together import together
 from api.listen import serve_tls, serve_unix, server_context
 from api.server import controller_app, runner
 from controller import registry
@@ -42,6 +43,10 @@ from net import backend
 from net.drivers import load
 
 log = logging.getLogger("flota.controller")
+LookUp = Callable[[str], Awaitable[Iterable[str]]]
+"""The addresses of a name."""
+LOOK_UP = 5.0
+"""Seconds for one."""
 EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
@@ -159,7 +164,7 @@ async def _serve_registry(
 ) -> None:
     """Or in its place why there is none: images that can't be had are no reason to run no fleet."""
     try:
-        own = await in_thread(_own_addresses, config)
+        own = await own_addresses(config, _looked_up)
         controller.registry = await stack.enter_async_context(_registry(config, controller, context, own))
     except (Damaged, Unsupported, Unavailable) as error:
         log.error("the controller starts without its registry: %s", error)
@@ -190,15 +195,28 @@ async def _refusing(
         await served.cleanup()
 
 
-def _own_addresses(config: ControllerConfig) -> frozenset[str]:
-    """By which a host is known that may have its disk in common with us. Blocks for a look-up of the name
-    that hosts reach us by, if it is a name."""
+async def own_addresses(config: ControllerConfig, look_up: LookUp, within: float = LOOK_UP) -> frozenset[str]:
+    """By which a host is known that may have its disk in common with us; names that can't be looked up soon
+    are told: a copy of the registry may then come to lie on its own disk."""
     names = {advertised(config), registry_place(config.registry)[0], socket.gethostname()} - {*EVERYWHERE}
-    found = set(names)
-    for name in names:
-        with contextlib.suppress(OSError):  # a name that is not known here is of no use in the comparison
-            found |= {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}
-    return frozenset(found)
+
+    async def of(name: str) -> set[str]:
+        try:
+            async with asyncio.timeout(within):
+                return {name, *await look_up(name)}
+        except TimeoutError:
+            log.warning("where %s is, is not known within %g s", name, within)
+        except (OSError, UnicodeError):  # a name that is not known here is of no use in the comparison
+            pass
+        return {name}
+
+    return frozenset().union(*await together(of(name) for name in names))
+
+
+async def _looked_up(name: str) -> list[str]:
+    """Raises OSError, UnicodeError (of a name that can't be one in the DNS)."""
+    found = await asyncio.get_running_loop().getaddrinfo(name, None)
+    return [str(entry[4][0]) for entry in found]
 
 
 def _registry(

@@ -6,11 +6,15 @@ digest, a state that this fleet's CA sealed. All connections are the hosts'; not
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import msgspec
 from aiohttp import ClientPayloadError, web
@@ -25,6 +29,7 @@ from image.registry.server.digests import algorithm, text
 from image.registry.server.files import PIECE, append, pieces, settle
 from image.registry.server.grammar import check_digest
 from image.registry.server.index import Index
+from image.registry.server.pace import Pace
 from image.registry.server.refusal import Refusal
 from image.registry.server.registry import Registry
 from model.codec import decode_json
@@ -33,9 +38,10 @@ from model.ids import HostId
 from model.registrycopies import PATH, CopyHost, CopyOrders, CopyReport, RegistryStatus, RepositoryInfo
 
 log = logging.getLogger("flota.registry")
-MOST_REPORT = 64 << 20
-"""Bytes: 800,000 digests."""
-MOST_INDEX = 1 << 30
+MOST_REPORT = 16 << 20
+"""Bytes: 200,000 digests."""
+MOST_INDEX = 256 << 20
+"""Bytes: some 100,000 manifests. One document at a time is in memory, whoever sends."""
 SETTLE = 5.0
 """Seconds after a start in which none but those that have copies already are heard: else others would be
 chosen in their place."""
@@ -71,6 +77,9 @@ class Copies:
         self._refused: set[tuple[HostId, Head]] = set()
         """Hosts' documents that can't be taken in: none of these is waited for. Another host's of the same
         state may be whole."""
+        self._sending: Counter[tuple[HostId, str]] = Counter()
+        """Bodies that come now, by host and what they are."""
+        self._taking = asyncio.Lock()
         self._document: tuple[Head, bytes] | None = None
         self._since = clock.monotonic()
 
@@ -92,22 +101,28 @@ class Copies:
     # -- what hosts say and are told ----------------------------------------------------------------
     async def _report(self, request: web.Request) -> web.Response:
         host = self._host(request)
-        report = decode_json(await _body(request, MOST_REPORT), CopyReport, "report")
+        with self._turn(host, "report"):
+            data = b"".join([piece async for piece in self._pieces(request, MOST_REPORT)])
+            report: CopyReport = await self._registry.run(decode_json, data, CopyReport, "report")
         if (host, Head(lineage=report.lineage, generation=report.generation)) in self._refused:
-            report = CopyReport(have=report.have)
-        self._said[host] = Holder(
+            report = CopyReport(have=report.have, full=report.full)
+        content, now = await self.content(), self._clock.now()
+        said = Holder(
             id=host,
             name="",
             fit=True,
-            heard=self._clock.now(),
+            heard=now,
             have=frozenset(report.have),
             lineage=report.lineage,
             generation=report.generation,
+            full=report.full,
         )
-        content = await self.content()
+        if news(said, content):  # of whichever state: else one that is another in each report is waited for
+            said = replace(said, claims=self._said.get(host, said).claims or now)
+        self._said[host] = said
         if not report.lineage and self._clock.monotonic() - self._since < SETTLE:
             return web.json_response(body=msgspec.json.encode(CopyOrders(wait=SETTLE / 5)))
-        told = orders(host, self.holders(), content, self._number, self._clock.now())
+        told = orders(host, self.holders(), content, self._number, now)
         return web.json_response(body=msgspec.json.encode(told))
 
     def holders(self) -> list[Holder]:
@@ -131,6 +146,10 @@ class Copies:
         if self._document is None or self._document[0] != head:
             self._document = await self._registry.run(self._made)
         head, sealed = self._document
+        if len(sealed) > MOST_INDEX:  # it would not be taken back
+            raise Exhausted(
+                f"the registry's state has more than {MOST_INDEX >> 20} MiB", hint="Delete images"
+            )
         about = {"Flota-Lineage": head.lineage, "Flota-Generation": str(head.generation)}
         return web.Response(body=sealed, headers=about, content_type="application/octet-stream")
 
@@ -143,24 +162,42 @@ class Copies:
         said = self._said.get(host)
         if said is None or not news(said, await self.content()):
             raise Refusal("DENIED", "this state is not waited for")
-        sealed = await _body(request, MOST_INDEX)
         about = Head(lineage=said.lineage, generation=said.generation)
-        try:
-            told = msgspec.msgpack.decode(self._unseal(sealed, ABOUT), type=Snapshot)
-            if told.head != about:  # an older one, by which a host could undo what came since
-                raise Damaged("it is of another generation than was told")
-            await self._registry.run(self._take_in, told)
-        except (msgspec.DecodeError, Damaged, Refusal) as error:
-            self._refused.add((host, about))
-            raise Refusal(
-                "MANIFEST_INVALID", f"the state that {host} keeps can't be taken in: {error}"
-            ) from error
+        ident, files = secrets.token_hex(16), self._registry.content.files
+        with self._turn(host, "state"):
+            try:
+                await self._spool(request, files.upload(ident))
+                await self._taken_in(host, files.upload(ident), about)
+            finally:
+                await self._registry.run(files.remove_upload, ident)
         lost = len(await self._registry.run(copies.lost, self._registry.content.index))
         name = self._cluster().host_name(host)
         log.warning("the registry has the state that host %s kept; %d blobs are to come back", name, lost)
         return web.Response(status=204)
 
-    def _take_in(self, told: Snapshot) -> None:
+    async def _spool(self, request: web.Request, path: Path) -> None:
+        """Into a file: as slowly as a host sends, it fills no memory."""
+        files, at = self._registry.content.files, 0
+        await self._registry.run(append, path, 0, b"")
+        async for piece in self._pieces(request, MOST_INDEX):
+            await self._registry.run(files.check_room, len(piece))
+            await self._registry.run(append, path, at, piece)
+            at += len(piece)
+
+    async def _taken_in(self, host: HostId, path: Path, about: Head) -> None:
+        try:
+            async with self._taking:
+                await self._registry.run(self._take_in, path, about)
+        except (msgspec.DecodeError, Damaged, Refusal) as error:
+            self._refused.add((host, about))
+            raise Refusal(
+                "MANIFEST_INVALID", f"the state that {host} keeps can't be taken in: {error}"
+            ) from error
+
+    def _take_in(self, path: Path, about: Head) -> None:
+        told = msgspec.msgpack.decode(self._unseal(path.read_bytes(), ABOUT), type=Snapshot)
+        if told.head != about:  # an older one, by which a host could undo what came since
+            raise Damaged("it is of another generation than was told")
         copies.take_in(self._registry.content.index, told, self._clock.now())
 
     # -- blobs --------------------------------------------------------------------------------------
@@ -177,42 +214,86 @@ class Copies:
         try:
             while piece := await self._registry.run(partial(next, source, b"")):
                 hasher.update(piece)
-                await response.write(piece)
+                async with asyncio.timeout(self._registry.limits.window):
+                    await response.write(piece)
             whole = text(hasher) == digest
+        except TimeoutError:
+            _abort(request)
+            return response
         except FileNotFoundError:
             whole = False
         if not whole:  # else the host would ask for it for ever, and for nothing after it
             await self._registry.run(self._registry.content.spoiled, digest)
-            if request.transport is not None:
-                request.transport.abort()
+            _abort(request)
             return response
         await response.write_eof()
         return response
 
     async def _take_blob(self, request: web.Request) -> web.Response:
-        self._host(request)
+        host = self._host(request)
         digest = check_digest(request.match_info["digest"])
         size = (await self._registry.run(copies.lost, self._registry.content.index)).get(digest)
         if size is None:
             return web.Response(status=204)  # another host was quicker
+        with self._turn(host, "blob"):
+            await self._come_back(request, digest, size)
+        log.info("blob %s has come back", digest)
+        return web.Response(status=204)
+
+    async def _come_back(self, request: web.Request, digest: str, size: int) -> None:
         ident, content = secrets.token_hex(16), self._registry.content
         await self._registry.run(content.files.check_room, size)
         hasher, at = _hasher(digest), 0
         try:
-            async for piece in _pieces(request):
+            async for piece in self._pieces(request, size):
                 await self._registry.run(append, content.files.upload(ident), at, piece)
                 hasher.update(piece)
                 at += len(piece)
-                if at > size:
-                    break
             if (at, text(hasher)) != (size, digest):
                 raise Damaged(f"what came is not {digest}")
             await self._registry.run(settle, content.files.upload(ident), size)
             await self._registry.run(content.come_back, ident, digest)
         finally:
             await self._registry.run(content.files.remove_upload, ident)
-        log.info("blob %s has come back", digest)
-        return web.Response(status=204)
+
+    # -- bodies -------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def _turn(self, host: HostId, what: str) -> Iterator[None]:
+        """Raises Refusal (429) where the host sends one already; of blobs some, as all together may."""
+        limits = self._registry.limits
+        theirs, all_ = self._sending[host, what], sum(n for (_, of), n in self._sending.items() if of == what)
+        if theirs >= (limits.bodies_each if what == "blob" else 1) or (
+            what == "blob" and all_ >= limits.bodies
+        ):
+            words = f"{all_} bodies of that kind come already, {theirs} of them of this host"
+            raise Refusal("TOOMANYREQUESTS", words, headers={"Retry-After": "5"})
+        self._sending[host, what] += 1
+        try:
+            yield
+        finally:
+            self._sending[host, what] -= 1
+            self._sending += Counter()  # what is 0 goes
+
+    async def _pieces(self, request: web.Request, most: int) -> AsyncIterator[bytes]:
+        """A body in large ones. Raises Refusal where it has more than `most` bytes or comes too slowly,
+        Damaged where the connection breaks."""
+        limits, clock = self._registry.limits, self._clock
+        source, pace = aiter(request.content.iter_any()), Pace(limits, clock.monotonic())
+        held, at = bytearray(), 0
+        try:
+            while piece := await _next(source, limits.silence):
+                pace.fed(len(piece), clock.monotonic())
+                at += len(piece)
+                held += piece
+                if max(at, request.content_length or 0) > most:
+                    raise Refusal("SIZE_INVALID", f"the body has more than {most} bytes", status=413)
+                if len(held) >= PIECE:
+                    yield bytes(held)
+                    held.clear()
+        except (ClientPayloadError, ConnectionError) as error:
+            raise Damaged("the body broke off") from error
+        if held:
+            yield bytes(held)
 
     # -- for people ---------------------------------------------------------------------------------
     async def status(self, address: str) -> RegistryStatus:
@@ -229,6 +310,7 @@ class Copies:
                 bytes=sum(content.held[d] for d in holder.have & content.held.keys()),
                 complete=whole(holder, content),
                 heard=holder.heard,
+                full=holder.full,
             )
             for holder in holders
             if holder.have or holder.id in picked
@@ -277,25 +359,16 @@ def _hasher(digest: str) -> hashlib._Hash:
     return hashlib.new(algorithm(digest))
 
 
-async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """In large ones. Raises Damaged where the connection breaks."""
-    held = bytearray()
+async def _next(source: AsyncIterator[bytes], silence: float) -> bytes:
+    """Empty at the end. Raises Refusal."""
     try:
-        async for piece in request.content.iter_any():
-            held += piece
-            if len(held) >= PIECE:
-                yield bytes(held)
-                held.clear()
-    except (ClientPayloadError, ConnectionError) as error:
-        raise Damaged("the body broke off") from error
-    if held:
-        yield bytes(held)
+        async with asyncio.timeout(silence):
+            return await anext(source, b"")
+    except TimeoutError as error:
+        raise Refusal("UNKNOWN", f"nothing came for {silence:g} s", status=408) from error
 
 
-async def _body(request: web.Request, most: int) -> bytes:
-    data = bytearray()
-    async for piece in _pieces(request):
-        data += piece
-        if len(data) > most:
-            raise Refusal("SIZE_INVALID", f"the body has more than {most} bytes", status=413)
-    return bytes(data)
+def _abort(request: web.Request) -> None:
+    """A length was promised that is not kept."""
+    if request.transport is not None:
+        request.transport.abort()

@@ -83,11 +83,23 @@ async def run_everywhere(
     parallel: int,
     told: Callable[[Line], None],
 ) -> tuple[Ran, ...]:
-    """In order of the hosts; `told` of each line as it comes."""
-    turn = asyncio.Semaphore(parallel)
+    """In order of the hosts; `told` of each line as it comes. Raises BrokenPipeError where `told` does, once
+    all programs have been left."""
+    turn, me, gone = asyncio.Semaphore(parallel), asyncio.current_task(), list[BrokenPipeError]()
+    assert me is not None
+
+    def tell(line: Line) -> None:
+        """Transports would take the error of ours for one of theirs."""
+        if gone:
+            return
+        try:
+            told(line)
+        except BrokenPipeError as error:
+            gone.append(error)
+            me.cancel()
 
     async def one(known: KnownHost) -> Ran:
-        lines = Lines(known.name, told)
+        lines = Lines(known.name, tell)
         async with turn:
             try:
                 to = await connect(known.target)
@@ -97,11 +109,20 @@ async def run_everywhere(
                     lines.end()
                     await to.close()
             except FlotaError as error:
-                told(Line(name=known.name, text=str(error), stream=2))
+                tell(Line(name=known.name, text=str(error), stream=2))
                 return Ran(name=known.name, code=UNREACHED)
             return Ran(name=known.name, code=code)
 
-    return await together(one(known) for known in hosts)
+    ran: tuple[Ran, ...] = ()
+    try:
+        ran = await together(one(known) for known in hosts)
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+    if gone:
+        me.uncancel()
+        raise gone[0]
+    return ran
 
 
 def exit_code(ran: Sequence[Ran]) -> int:

@@ -85,7 +85,7 @@ class Provisioner:
         self._turn = asyncio.Semaphore(parallel)
         self._dry = dry
         self._patience = patience
-        self._names: dict[str, str] = {}
+        self._names: dict[str, Target] = {}
 
     async def add(
         self, wishes: Sequence[HostWish], fleet: FleetPort | None, founded: Founded
@@ -180,9 +180,9 @@ class Provisioner:
         return await FleetOverTransport(to).view() if "controller" in facts.running else None
 
     def _claim(self, made: Plan, wish: HostWish) -> None:
-        """A name is one host's."""
-        other = self._names.setdefault(made.name, str(wish.target))
-        if other != str(wish.target):
+        """A name is one host's. Behind different hosts one address is two hosts'."""
+        other = self._names.setdefault(made.name, wish.target)
+        if other != wish.target:
             raise InvalidInput(
                 f"{wish.target}: its name would be {made.name}, as that of {other}",
                 hint="Give it another with --name, or in an inventory file",

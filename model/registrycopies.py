@@ -21,6 +21,8 @@ class CopyReport(Struct):
     """Of the state whose document it has; no lineage: it has none."""
     have: tuple[str, ...] = ()
     """Digests of blobs, verified when they came."""
+    full: bool = False
+    """It had no room for a blob lately."""
 
 
 class CopyOrders(Struct):
@@ -46,6 +48,8 @@ class CopyHost(Struct):
     complete: bool
     heard: float
     """Unix seconds, of its last report; 0: none since the controller's start."""
+    full: bool = False
+    """It had no room for a blob lately."""
 
 
 class RepositoryInfo(Struct):

@@ -106,8 +106,8 @@ def down(root: str, run_: str, purge: bool, keep_volumes: bool, only: str) -> No
     if purge:
         from agent.purge import purge as remove_everything
 
-        remove_everything(f"{root}/agent", f"{run_}/agent")
         kept = f"{root}/agent/volumes" if keep_volumes and os.path.isdir(f"{root}/agent/volumes") else ""
+        remove_everything(f"{root}/agent", f"{run_}/agent", kept)
         for folder in (root, run_):
             _empty(folder, kept)
         words = f"; everything removed but {kept}" if kept else "; everything removed"

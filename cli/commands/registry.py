@@ -87,6 +87,8 @@ def told(status: RegistryStatus) -> list[str]:
 def _copy(host: dict[str, Any]) -> str:
     if host["complete"]:
         return "whole"
+    if host.get("full"):
+        return "no room"
     return "growing" if host["chosen"] else "going"
 
 

@@ -94,7 +94,8 @@ def admit(
             f"another host has just joined as {request.name}", hint="Choose another name with --name"
         )
     if known is not None:
-        _may_have(known, connected=connected, theirs=replaces == known.id or _is(known, proven))
+        theirs = replaces == known.id or _is(known, proven)
+        _may_have(known, connected=connected, theirs=theirs, older=bool(proven))
         again = replace(known, certificate=fingerprint)
         return Plan(items=(put(again, "it joined again"),), subject=ident)
     host = Host(
@@ -111,17 +112,21 @@ def _is(known: Host, proven: str) -> bool:
     return bool(proven) and proven == known.certificate
 
 
-def _may_have(known: Host, *, connected: bool, theirs: bool) -> None:
+def _may_have(known: Host, *, connected: bool, theirs: bool, older: bool) -> None:
+    """`older`: it shows a certificate that isn't the newest, as also after a join whose answer never came."""
     name = known.spec.name
     if connected:
         raise AlreadyExists(
             f"a node named {name} is in the fleet and connected", hint="Choose another name with --name"
         )
     if not theirs:
+        way = f"flota token create --replace {name}, or first: flota node rm {name}"
+        cut = f"If it is that one (a join of it was cut off, or its folder was put back): {way}"
+        new = f"Choose another name with --name. If this machine is to take its place: {way}"
         raise AlreadyExists(
-            f"a node named {name} is in the fleet ({known.state}), and this is not known to be it",
-            hint="Choose another name with --name. If this machine is to take its place: "
-            f"flota token create --replace {name}, or first: flota node rm {name}",
+            f"a node named {name} is in the fleet ({known.state}), and this is not known to be it"
+            + (": its certificate is not the newest" if older else ""),
+            hint=cut if older else new,
         )
 
 
@@ -138,7 +143,11 @@ def disowned(host: Host, certificate: str) -> str:
     the last one alone is good. Empty: it is."""
     if not host.certificate or certificate == host.certificate:
         return ""
-    return f"{host.spec.name} joined again since this certificate was made: only its newest one is accepted"
+    name = host.spec.name
+    return (
+        f"{name} joined again since this certificate was made: only its newest one is accepted (if that join "
+        f"was this machine's, and cut off: flota token create --replace {name}, and join by that token)"
+    )
 
 
 def host_named(cluster: Cluster, name: str) -> Host | None:

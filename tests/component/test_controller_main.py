@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from aio.service import Hooks
 from aio.supervisor import Supervisor
 from controller.config import ControllerConfig, check_config
-from controller.main import run
+from controller.main import own_addresses, run
 from model.errors import FlotaError, InUse, InvalidInput
 from tests.support.ports import free_port
 
@@ -230,3 +230,33 @@ async def test_damaged_registry_is_told_on_its_port_and_the_controller_starts_wi
     assert reply.status == 503 and "this registry is not served" in said["errors"][0]["message"]
     assert str(index) in said["errors"][0]["message"] and index.read_bytes() == content
     assert "the controller starts without its registry" in caplog.text
+
+
+async def test_names_that_no_resolver_answers_for_hold_up_no_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = msgspec.structs.replace(config(tmp_path), advertise="slow.test", registry="odd.test:7422")
+
+    async def look_up(name: str) -> list[str]:
+        if name == "slow.test":
+            await asyncio.Event().wait()
+        if name == "odd.test":
+            ("a" * 64).encode("idna")  # as getaddrinfo does with a label of 64 letters
+        return ["192.0.2.7"]
+
+    async with asyncio.timeout(30):
+        found = await own_addresses(settings, look_up, within=0.05)
+    assert {"slow.test", "odd.test", "192.0.2.7"} <= found
+    assert [r.getMessage() for r in caplog.records] == ["where slow.test is, is not known within 0.05 s"]
+
+
+async def test_controller_with_a_host_name_that_can_be_none_in_the_dns_starts_its_registry(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    settings = msgspec.structs.replace(
+        config(tmp_path), advertise="a" * 64 + ".test", registry=f"127.0.0.1:{port}"
+    )
+    async with running(settings):
+        found = await ask(settings, "GET", "/v1/registry")
+    assert isinstance(found, dict) and found["address"] == f"127.0.0.1:{port}"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
+
+import pytest
 
 from deploy.hostwork import MOST_LINE, Line, Lines, exit_code, run_everywhere
 from deploy.inventory import LOCAL, Target
@@ -56,6 +59,21 @@ async def test_program_that_is_not_there_is_told_in_words() -> None:
         connect, hosts, ["/no/such"], root=False, timeout=60, parallel=1, told=said.append
     )
     assert ran[0].code == 127 and "cannot run /no/such" in said[0].text and said[0].stream == 2
+
+
+async def test_reader_that_is_gone_ends_the_command_and_the_programs(tmp_path: Path) -> None:
+    def told(line: Line) -> None:
+        raise BrokenPipeError
+
+    script = f"echo $$ >>{tmp_path}/pids; echo said; exec sleep 1000"
+    with pytest.raises(BrokenPipeError):
+        async with asyncio.timeout(30):
+            await run_everywhere(
+                connect, HOSTS[:2], ["sh", "-c", script], root=False, timeout=60, parallel=8, told=told
+            )
+    for pid in (tmp_path / "pids").read_text().split():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
 
 
 def test_lines_are_whole_however_their_bytes_come() -> None:

@@ -51,8 +51,11 @@ async def test_known_hosts_place_is_for_its_own_key_or_a_token_made_for_it(tmp_p
         with pytest.raises(Unauthenticated, match="does not prove"):
             await fleet.join(tmp_path / "stolen", "one")
         (tmp_path / "stolen" / "enrollment.json").write_bytes(encode_json(first))
-        with pytest.raises(AlreadyExists, match="this is not known to be it"):
-            await fleet.join(tmp_path / "stolen", "one")  # an older one, which another has taken the place of
+        with pytest.raises(AlreadyExists, match="its certificate is not the newest") as refusal:
+            await fleet.join(tmp_path / "stolen", "one")  # an older one, as of a host whose join was cut off
+        assert "flota token create --replace one" in refusal.value.hint
+        way_out = await fleet.join(tmp_path / "stolen", "one", replaces="one")
+        assert way_out.host_id == first.host_id and load(tmp_path / "stolen") == way_out
 
         anew = await fleet.join(tmp_path / "anew", "one", replaces="one")
         assert anew.host_id == first.host_id

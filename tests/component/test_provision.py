@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from deploy.inventory import HostWish, Target
 from deploy.provision import Outcome, Provisioner
 from deploy.transport import Finished, Transport
@@ -110,16 +112,23 @@ async def test_a_host_that_another_operator_is_at_is_refused_with_his_name() -> 
     assert "ana@laptop is provisioning this host now" in outcome.error and host.calls == []
 
 
-async def test_hosts_of_one_name_are_not_both_added() -> None:
+@pytest.mark.parametrize(
+    "targets",
+    [
+        (Target(host="a"), Target(host="b")),
+        (Target(host="192.0.2.1", jump="site1"), Target(host="192.0.2.1", jump="site2")),
+    ],
+    ids=["addresses", "sites"],
+)
+async def test_hosts_of_one_name_are_not_both_added(targets: tuple[Target, Target]) -> None:
     fleet = FakeFleet()
-    first, second = FakeHost("web", fleet), FakeHost("web", fleet)
-    connections = {"a": first, "b": second}
+    connections = {target: FakeHost("web", fleet) for target in targets}
 
     async def connect(target: Target) -> FakeHost:
-        return connections[target.host]
+        return connections[target]
 
     run = Provisioner(connect, FakeSource(), Told())
-    outcomes = await run.add([wish("a"), wish("b")], fleet, no_founding)
+    outcomes = await run.add([HostWish(target=target) for target in targets], fleet, no_founding)
     assert sorted(one.result for one in outcomes) == ["added", "failed"]
     (failed,) = (one for one in outcomes if one.result == "failed")
     assert "its name would be web" in failed.error and "--name" in failed.error

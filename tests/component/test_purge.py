@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.purge import delete_all, remove_cgroups, remove_slice
+from agent.purge import delete_all, mounts_below, remove_cgroups, remove_slice
 from agent.runtime.base import Bundle
 from agent.runtime.fake import FakeRuntime
 from model.errors import DeadlineExceeded, FlotaError
@@ -59,3 +59,19 @@ def test_purge_takes_no_cgroup_of_others_from_the_top(tmp_path: Path) -> None:
     remove_cgroups("/", str(tmp_path))
     remove_cgroups("/flota", str(tmp_path))
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["cgroup.controllers", "empty", "others"]
+
+
+@pytest.mark.parametrize(
+    ("kept", "found"),
+    [
+        ("", ["/s/agent/volumes/a/_data", "/s/agent/volumes-old", "/s/agent/volumes", "/s/agent/r\u00a0t"]),
+        ("/s/agent/volumes", ["/s/agent/volumes-old", "/s/agent/r\u00a0t"]),
+    ],
+)
+def test_purge_leaves_mounted_what_is_mounted_in_volumes_that_are_kept(
+    tmp_path: Path, kept: str, found: list[str]
+) -> None:
+    points = ("/", "/s", "/s/agent", "/s/agent/volumes", "/s/agent/volumes/a/_data", "/s/agent/volumes-old")
+    lines = [f"1 1 0:1 / {point} rw - tmpfs none rw\n" for point in (*points, "/s/agent/r\\240t")]
+    (tmp_path / "mountinfo").write_text("".join(lines))
+    assert mounts_below(Path("/s/agent"), kept, str(tmp_path / "mountinfo")) == found

@@ -20,10 +20,10 @@ from image.registry.client import RegistryClient
 from image.registry.endpoints import RegistrySettings
 from image.store import ImageStore
 from model.registries import Login
+from tests.support.daemons import daemon
 from tests.support.images import chunks, docker_archive, folder, image, member, tar
 from tests.support.imagestores import tree
 from tests.support.servedregistry import Controlled, controlled
-from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(300)]
 LAYERS = [tar(folder("etc"), member("etc/issue", b"base" * 5000)), tar(member("etc/motd", b"top"))]
@@ -88,24 +88,15 @@ def docker_engine(base: Path) -> Iterator[str]:
     socket = f"unix://{base}/docker.sock"
     words = ["dockerd", "--data-root", f"{base}/data", "--exec-root", f"{base}/exec", "-H", socket]
     words += ["--pidfile", f"{base}/pid", "--storage-driver", "vfs", "--bridge", "none", "--iptables=false"]
-    with open(base / "log", "wb") as log:
-        process = subprocess.Popen([*words, "--ip-forward=false"], stdout=log, stderr=log)
     ask = ["docker", "-H", socket, "version"]
 
     def answers() -> bool:
-        assert process.poll() is None, (base / "log").read_text()[-2000:]
-        return subprocess.run(ask, capture_output=True).returncode == 0
+        return subprocess.run(ask, capture_output=True, timeout=30).returncode == 0
 
     try:
-        wait_until(answers, deadline=60, what="dockerd")
-        yield socket
+        with daemon([*words, "--ip-forward=false"], base / "log", answers, start=60):
+            yield socket
     finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
         if os.path.ismount(base / "data"):
             subprocess.run(["umount", str(base / "data")], check=True)
 

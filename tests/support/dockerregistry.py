@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.daemons import daemon
 from tests.support.ports import free_port
-from tests.support.waiting import wait_until
 
 _CONFIG = """\
 version: 0.1
@@ -32,15 +31,9 @@ def docker_registry(folder: Path, *, htpasswd: str = "") -> Iterator[int]:
         more = f"auth:\n  htpasswd: {{realm: oracle, path: {folder / 'htpasswd'}}}\n"
     config = folder / "config.yml"
     config.write_text(_CONFIG.format(folder=folder / "data", port=port, more=more))
-    process = subprocess.Popen(
-        ["docker-registry", "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_until(lambda: _answers(port), deadline=20, what="docker-registry answers")
+    argv = ["docker-registry", "serve", str(config)]
+    with daemon(argv, folder / "log", lambda: _answers(port), start=20):
         yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def _answers(port: int) -> bool:

@@ -71,6 +71,13 @@ def test_token_alone_gives_nobody_the_place_of_a_host_that_is_known(state: HostS
         joins(known(certificate=""), ONE, proven="")  # one of which nothing was recorded
 
 
+def test_member_whose_join_was_cut_off_is_told_the_way_back_and_no_other_name() -> None:
+    with pytest.raises(AlreadyExists, match="its certificate is not the newest") as refusal:
+        joins(known(certificate="of the join that was cut"), ONE, proven="of before")
+    assert "a join of it was cut off" in refusal.value.hint
+    assert "flota token create --replace web" in refusal.value.hint and "--name" not in refusal.value.hint
+
+
 @pytest.mark.parametrize("words", [{"proven": "an older one"}, {"replaces": ONE}])
 def test_host_that_is_known_as_itself_keeps_its_record_and_has_a_new_certificate(words: Any) -> None:
     cluster = known()
@@ -93,7 +100,9 @@ def test_only_the_newest_certificate_is_the_hosts() -> None:
     host = after(Cluster(), joins(Cluster(), ONE)).hosts[ONE]
     assert disowned(host, f"of {ONE}") == ""
     for older in ("an older one", ""):
-        assert "web joined again since this certificate was made" in disowned(host, older)
+        words = disowned(host, older)
+        assert "web joined again since this certificate was made" in words
+        assert "flota token create --replace web" in words
     assert disowned(replace(host, certificate=""), "any") == "", "nothing was recorded to compare with"
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from controller.copyplan import LATER, PATIENCE, SOON, Content, Holder, chosen, news, orders, whole
+from controller.copyplan import BELIEVED, LATER, PATIENCE, SOON, Content, Holder, chosen, news, orders, whole
 
 NOW = 10_000.0
 CONTENT = Content(lineage="l", generation=7, known={"l": 7}, held={"a": 10, "b": 20, "c": 5})
@@ -36,6 +36,8 @@ def holder(ident: str, have: str = "", *, generation: int = 7, fit: bool = True,
         ([holder("1"), holder("2", "ab"), holder("3", "c")], 2, ("2", "3")),
         ([holder("1"), holder("2", "abc", fit=False), holder("3")], 2, ("1", "3")),
         ([holder("1"), holder("2", "abc", ago=PATIENCE - 1)], 1, ("2",)),
+        ([holder("1"), replace(holder("2", "ab"), full=True), holder("3", "a")], 2, ("3", "1")),
+        ([holder("1"), replace(holder("2", "ab"), full=True)], 2, ("1", "2")),
         ([holder("1"), holder("2", "abc", ago=PATIENCE + 1)], 1, ("1",)),
     ],
 )
@@ -63,6 +65,14 @@ def test_nothing_is_dropped_while_any_host_has_a_state_that_is_not_here() -> Non
     others = holder("2", "x", generation=9)
     assert orders("1", [holder("1", "abcx"), others], CONTENT, 2, NOW).drop == ()
     assert orders("2", [holder("1", "abcx"), others], CONTENT, 2, NOW).send_index
+
+
+@pytest.mark.parametrize(("since", "dropped"), [(BELIEVED - 1, ()), (BELIEVED + 1, ("x",))])
+def test_state_that_never_comes_keeps_garbage_for_a_time_only(since: float, dropped: tuple[str, ...]) -> None:
+    now = NOW + BELIEVED
+    liar = replace(holder("2", "x", generation=9), claims=now - since)
+    assert orders("1", [holder("1", "abcx"), liar], CONTENT, 2, now).drop == dropped
+    assert orders("2", [holder("1", "abcx"), liar], CONTENT, 2, now).send_index
 
 
 def test_lost_blob_is_sent_by_the_first_that_has_it_and_dropped_by_nobody() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import ssl
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -20,16 +21,26 @@ from image.registry.server import copies
 from image.registry.server.copies import Head
 from image.registry.server.index import Index
 from image.registry.server.limits import Limits
+from model.errors import Exhausted
 from model.registrycopies import PATH, CopyReport
 from tests.support.fleetregistry import Client
 from tests.support.images import Built, digest, image, member, tar
+from tests.support.ports import free_port
 from tests.support.servedregistry import Controlled, controlled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 BUILT = image([tar(member("a", b"a" * 3_000_000)), tar(member("b", b"b"))])
 OTHER = image([tar(member("c", b"c"))])
+LARGE = max(len(data) for data in BUILT.blobs.values())
 NAMES = ("n1", "n2", "n3")
+
+
+class Tight(CopyStore):
+    def begin(self, size: int) -> Path:
+        if size >= LARGE:
+            raise Exhausted("the disk has no room")
+        return super().begin(size)
 
 
 @dataclass
@@ -39,9 +50,12 @@ class Hosts:
     fleet: Controlled
     folder: Path
     pairs: dict[str, tuple[Path, Path]]
+    tight: tuple[str, ...] = ()
+    """Those that have no room for a large blob."""
 
     def store(self, name: str) -> CopyStore:
-        return CopyStore(self.folder / name, Limits(reserve=0))
+        kind = Tight if name in self.tight else CopyStore
+        return kind(self.folder / name, Limits(reserve=0))
 
     @contextlib.asynccontextmanager
     async def there(self, *names: str) -> AsyncIterator[None]:
@@ -250,6 +264,51 @@ async def test_blob_that_the_disk_damaged_before_it_was_copied_holds_no_other_up
         async with hosts.there("n1"):
             await until(lambda: left <= set(store.report().have), deadline=40, what="the others are copied")
         assert (await hosts.status())["lost"] == 1
+
+
+async def test_host_of_a_fleet_without_a_registry_makes_no_folders_for_copies(tmp_path: Path) -> None:
+    registry, asked = "", asyncio.Event()
+
+    def named() -> str:
+        asked.set()
+        return registry
+
+    store = CopyStore(tmp_path / "copy", Limits())
+    async with asyncio.timeout(30):
+        running = asyncio.create_task(RegistryCopies(store, named, ssl.create_default_context()).run())
+        try:
+            await asked.wait()
+            assert not (tmp_path / "copy").exists()
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+        registry = f"127.0.0.1:{free_port()}"
+        running = asyncio.create_task(RegistryCopies(store, named, ssl.create_default_context()).run())
+        try:
+            await until((tmp_path / "copy" / "uploads").exists, deadline=20, what="folders")
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+
+async def test_host_without_room_keeps_what_it_can_and_another_takes_its_place(tmp_path: Path) -> None:
+    async with site(tmp_path) as (hosts, client):
+        hosts.tight = ("n1",)
+        await client.push("team/box", BUILT, "1")
+        small = {found for found, data in BUILT.blobs.items() if len(data) < LARGE}
+        store = hosts.store("n1")
+        store.open()
+
+        async def told() -> bool:
+            return any(host.get("full") for host in (await hosts.status()).get("hosts", []))  # type: ignore[attr-defined]
+
+        async with hosts.there("n1"):
+            await until(told, deadline=40, what="it says so")
+            assert set(store.report().have) == small and store.report().lineage
+            async with hosts.there("n2", "n3"):
+                await until(hosts.whole, deadline=40, what="two others have all of it")
+        found = (await hosts.status())["hosts"]
+        assert {h["name"] for h in found if h["chosen"]} == {"n2", "n3"}  # type: ignore[attr-defined]
 
 
 async def test_blob_that_comes_back_leaves_the_disk_the_room_that_pushes_leave_it(tmp_path: Path) -> None:
