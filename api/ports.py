@@ -59,6 +59,7 @@ from model.policy import PolicySpec
 from model.records import FleetSettings, Network, RegistryToken
 from model.registries import NOBODY, Login
 from model.registrycopies import RegistryStatus, RepositoryInfo
+from model.renewal import RenewReply, RenewRequest
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
 from model.streams import ExecSpec, Exit
@@ -242,6 +243,10 @@ class ControllerPort(Protocol):
     # -- agents -------------------------------------------------------------------------------------
     async def serve_session(self, host: HostId, certificate: str, channel: Channel) -> None:
         """Speak `model.wire` with an agent until either side ends. `certificate`: see `Identity`."""
+        ...
+
+    async def renew(self, host: HostId, certificate: str, request: RenewRequest) -> RenewReply:
+        """The next certificate of a host that shows this one. Raises InvalidInput, and as `accept_pipe`."""
         ...
 
     def share_blob(self, host: HostId, certificate: str, word: BlobWord) -> BlobPeers:

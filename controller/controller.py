@@ -45,7 +45,7 @@ from model.api import (
 )
 from model.diagnosis import diagnose
 from model.doctor import CheckUp, HostCheck
-from model.errors import Forbidden, NotFound, WrongState
+from model.errors import NotFound, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId
 from model.records import FleetSettings, Instance, Network
@@ -338,12 +338,12 @@ class Controller(Tokens, Joining, Policing, Sharing):
                 words += f". If after the backup: flota node rm --force {name}, then flota fleet admit"
             return words
 
-        await self.sessions.serve(host, channel, disowned)
+        async def begun() -> None:
+            if not hosts.promote(self.snapshot(), host, certificate).empty:
+                await self.committer.run(lambda fresh: hosts.promote(fresh, host, certificate))
+
+        await self.sessions.serve(host, channel, disowned, begun)
 
     async def accept_pipe(self, host: HostId, certificate: str, pipe: Pipe) -> None:
-        record = self.snapshot().hosts.get(host)
-        if record is None:
-            raise NotFound("this host is not in the fleet (any more)")
-        if disowned := hosts.disowned(record, certificate):
-            raise Forbidden(disowned)
+        hosts.member(self.snapshot(), host, certificate)
         await self.pipes.accept(host, pipe)

@@ -72,10 +72,17 @@ class PeerClient:
         self._context = context
         context.sslobject_class = _checking(names)
         self._session: aiohttp.ClientSession | None = None
+        self._before: aiohttp.ClientSession | None = None
+
+    async def renew(self) -> None:
+        """Calls from now on come by new connections, as whoever the context says; those under way go on."""
+        if self._before is not None:
+            await self._before.close()
+        self._before, self._session = self._session, None
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self.renew()
+        await self.renew()
 
     async def have(self, peer: BlobPeer, digest: str, size: int, known: int, papers: Papers) -> int:
         """The pieces that it has; waits a while for more than `known` of them. Raises Unavailable, and what
