@@ -78,7 +78,7 @@ class Renewal:
         self._is_shown = True
         self._failures = 0
         self._said = False
-        """That the controller knows of no renewal."""
+        """That the controller knows of no renewal, as long as it does not."""
 
     async def run(self) -> None:
         """For ever."""
@@ -132,7 +132,10 @@ class Renewal:
         days = left / 86400
         if left <= WEEK:
             log.warning("this host's certificate, good for %.1f more days, is not renewed: %s", days, why)
-        elif not (isinstance(error, NotFound) and self._said):
+        elif isinstance(error, NotFound):
+            if not self._said:
+                log.info("the controller knows of no renewal of certificates, or not of this host: %s", why)
+        else:
             log.info("this host's certificate, good for %.0f more days, is not renewed yet: %s", days, why)
         self._said = self._said or isinstance(error, NotFound)
 

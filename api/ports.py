@@ -73,6 +73,8 @@ class Identity(Struct):
     """Host id for role `host`, user name for `admin`."""
     certificate: str = ""
     """Of role `host`: SHA-256 of the certificate, hex."""
+    valid_from: float = 0.0
+    """Of that certificate, unix seconds."""
 
 
 class ControllerPort(Protocol):
@@ -241,8 +243,10 @@ class ControllerPort(Protocol):
         ...
 
     # -- agents -------------------------------------------------------------------------------------
-    async def serve_session(self, host: HostId, certificate: str, channel: Channel) -> None:
-        """Speak `model.wire` with an agent until either side ends. `certificate`: see `Identity`."""
+    async def serve_session(
+        self, host: HostId, certificate: str, channel: Channel, valid_from: float = 0.0
+    ) -> None:
+        """Speak `model.wire` with an agent until either side ends. The others: see `Identity`."""
         ...
 
     async def renew(self, host: HostId, certificate: str, request: RenewRequest) -> RenewReply:

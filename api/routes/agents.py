@@ -51,7 +51,8 @@ async def session(call: ControllerCall) -> web.StreamResponse:
     await socket.prepare(call.request)
     channel = SocketChannel(socket)
     try:
-        await call.port.serve_session(HostId(call.identity.id), call.identity.certificate, channel)
+        who = call.identity
+        await call.port.serve_session(HostId(who.id), who.certificate, channel, who.valid_from)
     finally:
         await channel.close()
     return socket

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from controller.commands.find import find_host
 from controller.plan import Item, Plan, delete, put
-from controller.recovery import heard
+from controller.recovery import heard, is_later
 from controller.snapshot import Cluster
 from model.api import HostAway, JoinRequest, UpdateHost
 from model.errors import AlreadyExists, Forbidden, NotFound, Problem, Unauthenticated, WrongState
@@ -150,10 +150,13 @@ def renew(cluster: Cluster, ident: HostId, *, shown: str, fingerprint: str) -> P
     return Plan(items=(put(after, "its next certificate is made"),), subject=ident)
 
 
-def promote(cluster: Cluster, ident: HostId, shown: str) -> Plan:
-    """The host is in session by this certificate: if it was the next one, the one before is good no more."""
+def promote(cluster: Cluster, ident: HostId, shown: str, made: float = 0.0) -> Plan:
+    """The host is in session by this certificate: if it was the next one, the one before is good no more.
+    So it is with one that was `made` (unix seconds) after the backup that this state came out of."""
     host = cluster.hosts.get(ident)
-    if host is None or not shown or shown != host.renewal:
+    if host is None or not shown:
+        return Plan()
+    if shown != host.renewal and not (disowned(host, shown) and is_later(cluster, ident, made)):
         return Plan()
     after = replace(host, certificate=shown, renewal="")
     return Plan(items=(put(after, "its next certificate is in use"),), subject=ident)

@@ -503,7 +503,9 @@ class FakeFleet(FakePolicies):
             pipe.reader.set_exception(Dropped(why))
             pipe.writer.transport.abort()
 
-    async def serve_session(self, host: HostId, certificate: str, channel: Channel) -> None:
+    async def serve_session(
+        self, host: HostId, certificate: str, channel: Channel, valid_from: float = 0.0
+    ) -> None:
         while (frame := await channel.receive()) is not None:
             self.sessions.append((host, frame))
             await channel.send(b"re:" + frame)
