@@ -112,7 +112,7 @@ async def run(
             lambda: context.certificate,
         )
         supervisor.start("registry copies", copies.run, restart=True)
-        renewal = _renewal(enrollment, agent, sharing, tls)
+        renewal = renewing(enrollment, agent, sharing, tls)
         supervisor.start("renewal", renewal.run, restart=True)
         supervisor.start("rotator", rotator.run, restart=True)
         supervisor.start("watchdog", _watchdog, restart=True)
@@ -147,7 +147,8 @@ def _registries(config: AgentConfig) -> RegistrySettings:
     )
 
 
-def _renewal(enrollment: join.Enrollment, agent: HostAgent, sharing: Sharing, tls: ssl.SSLContext) -> Renewal:
+def renewing(enrollment: join.Enrollment, agent: HostAgent, sharing: Sharing, tls: ssl.SSLContext) -> Renewal:
+    """All that shows who this host is, from its session to the doors for other hosts, is told."""
     context = agent.context
 
     async def shown(now: join.Enrollment) -> None:

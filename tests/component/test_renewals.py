@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import ssl
@@ -21,15 +22,22 @@ from agent import join as enrolling
 from agent.fleetregistry import certificates, trust
 from agent.host import HostAgent
 from agent.join import Enrollment, client_context, load, new_key, pem_of, signing_request
+from agent.main import renewing
+from agent.registrycopies import CopyStore, RegistryCopies
 from agent.renewal import FIRST, LONGEST, Renewal, life_of
+from agent.servepeers import Sharing
 from agent.session import keep_session
 from aio.clock import VirtualClock
 from aio.supervisor import Supervisor
 from controller.config import ControllerConfig
 from controller.pki import Authority, fingerprint
+from image.registry.server.limits import Limits
+from image.registry.source import NoSource
+from model.blobs import BlobWord
 from model.codec import encode_json
 from model.errors import HTTP_STATUS, ErrorBody, FlotaError, Forbidden, NotFound, Unavailable, WrongState
 from model.ids import HostId
+from model.registrycopies import PATH, CopyOrders
 from model.renewal import RenewReply, RenewRequest
 from tests.component.test_controller_main import ask, config, running
 from tests.support.agentlab import AgentLab
@@ -106,13 +114,13 @@ async def test_session_goes_over_to_the_new_certificate_and_the_older_opens_noth
     settings = config(tmp_path, free_port())
     async with running(settings):
         host = await joined(settings, tmp_path)
-        async with in_session(tmp_path / "lab", host) as (agent, ended):
-            told: list[Enrollment] = []
-
-            async def shown(now: Enrollment) -> None:
-                told.append(now)
-                agent.context.certificate = now.certificate
-                agent.reconnect.ring()
+        async with contextlib.AsyncExitStack() as stack:
+            agent, ended = await stack.enter_async_context(in_session(tmp_path / "lab", host))
+            agent.context.clock, agent.context.run = host.clock, host.run
+            agent.context.state = host.state
+            sharing = Sharing(host.enrollment, host.run, NoSource())
+            stack.push_async_callback(sharing.swarm.close)
+            word = BlobWord(digest=WORD["digest"])
 
             async def state() -> str:
                 return str((await record(settings)).get("state"))
@@ -120,12 +128,13 @@ async def test_session_goes_over_to_the_new_certificate_and_the_older_opens_noth
             await until(lambda: agent.membership and _is(state, "ready"), deadline=20, what="in session")
             older = client_context(host.enrollment, host.run)
             trust(host.state, "127.0.0.1:5000")
-            renewal = Renewal(host.enrollment, host.state, host.run, host.clock, (host.context,), shown)
-            assert await renewal.turn() == LONGEST and not told, "it is not due"
+            assert await sharing.swarm.ask(word) is not None
+            renewal = renewing(host.enrollment, agent, sharing, host.context)
+            assert await renewal.turn() == LONGEST and load(host.state) == host.enrollment, "it is not due"
             host.clock.step(61 * DAY)
             assert await renewal.turn() == FIRST
             now = load(host.state)
-            assert told == [now] and now.certificate != host.enrollment.certificate
+            assert now.certificate != host.enrollment.certificate
             assert now == replace(host.enrollment, certificate=now.certificate, key=now.key)
             laid = certificates(host.state) / "127.0.0.1:5000"
             assert (laid / "host.cert").read_text() == now.certificate
@@ -138,6 +147,32 @@ async def test_session_goes_over_to_the_new_certificate_and_the_older_opens_noth
             await until(promoted, deadline=20, what="the session by the new one")
             assert len(ended) == 1
             assert (await host.status(host.context), await host.status(older)) == (200, 403)
+            assert await sharing.swarm.ask(word) is not None, "by a new connection"
+            calling, called, asking = sharing.contexts
+            assert await host.status(asking) == 200
+            assert await shown_between(calling, called, now.host_id) == {named(now)}
+
+
+async def shown_between(calling: ssl.SSLContext, called: ssl.SSLContext, host: str) -> set[str]:
+    """The certificates of both ends of a connection of a host to itself (SHA-256)."""
+    shown: asyncio.Queue[str] = asyncio.Queue()
+
+    def note(writer: asyncio.StreamWriter) -> None:
+        der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        shown.put_nowait(hashlib.sha256(der).hexdigest())
+        writer.close()
+
+    async with await asyncio.start_server(
+        lambda reader, writer: note(writer), "127.0.0.1", 0, ssl=called
+    ) as server:
+        where = server.sockets[0].getsockname()
+        name = f"{host[:32]}.{host[32:]}"
+        _, writer = await asyncio.open_connection(*where, ssl=calling, server_hostname=name)
+        note(writer)
+        found = {await asyncio.wait_for(shown.get(), 10) for _ in range(2)}
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    return found
 
 
 async def _is(look: Any, wanted: str) -> bool:
@@ -317,3 +352,35 @@ async def test_new_certificate_that_could_not_be_shown_is_shown_later_and_not_as
         assert await renewal.turn() == LONGEST
         assert life_of(made.certificate).end > life_of(host.enrollment.certificate).end - 1
         assert os.listdir(host.run) == [], "no key is left there"
+
+
+async def test_copies_of_the_registry_come_by_connections_that_show_the_certificate_of_now(
+    tmp_path: Path,
+) -> None:
+    ca, server = authority_and_server(tmp_path)
+    seen: list[object] = []
+
+    async def orders(request: web.Request) -> web.Response:
+        await request.read()
+        if request.transport not in seen:
+            seen.append(request.transport)
+        return web.Response(body=encode_json(CopyOrders(wait=0.05)), content_type="application/json")
+
+    app = web.Application()
+    app.router.add_post(PATH, orders)
+    served = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await served.setup()
+    shown = ["first"]
+    try:
+        await web.TCPSite(served, "127.0.0.1", 0, ssl_context=server).start()
+        registry = f"127.0.0.1:{served.addresses[0][1]}"
+        context = ssl.create_default_context(cafile=str(ca))
+        store = CopyStore(tmp_path / "copy", Limits())
+        copies = RegistryCopies(store, lambda: registry, context, lambda: shown[0])
+        async with Supervisor("test") as supervisor:
+            supervisor.start("copies", copies.run)
+            await until(lambda: seen, deadline=20)
+            shown[0] = "second"
+            await until(lambda: len(seen) == 2, deadline=20, what="a new connection")
+    finally:
+        await served.cleanup()
