@@ -9,7 +9,7 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -216,19 +216,6 @@ async def test_host_that_joined_again_meanwhile_keeps_what_it_got_then(tmp_path:
         assert load(host.state) == again.enrollment
 
 
-async def test_controller_that_moved_while_a_host_renewed_keeps_both(tmp_path: Path) -> None:
-    settings = config(tmp_path, free_port())
-    async with running(settings):
-        host = await joined(settings, tmp_path)
-        host.clock.step(61 * DAY)
-        moving = asyncio.create_task(enrolling.follow(host.state, host.run, f"localhost:{settings.port}"))
-        await host.renewal().turn()
-        await moving
-        now = load(host.state)
-        assert now.controllers == (f"https://localhost:{settings.port}",)
-        assert now.certificate == host.told[0].certificate != host.enrollment.certificate
-
-
 class Answering:
     """A controller that answers renewals by what `say` is."""
 
@@ -236,7 +223,12 @@ class Answering:
         self.authority = Authority.new("f")
         self.say: FlotaError | RenewReply = Unavailable("on trial")
         self.asked = 0
+        self.asked_for_ca: Callable[[], None] = lambda: None
         self._folder = folder
+
+    async def give_ca(self, request: web.Request) -> web.Response:
+        self.asked_for_ca()
+        return web.Response(text="its CA")
 
     async def answer(self, request: web.Request) -> web.Response:
         await request.read()
@@ -252,6 +244,7 @@ class Answering:
         if not renewing:
             self.say = NotFound("no such resource: /v1/agents/renew", hint="See GET /v1/openapi.json")
         app.router.add_post("/v1/agents/renew", self.answer)
+        app.router.add_get("/v1/ca", self.give_ca)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         key = new_key()
@@ -273,6 +266,19 @@ class Answering:
             yield host
         finally:
             await runner.cleanup()
+
+
+async def test_certificate_that_is_renewed_while_a_host_is_told_of_another_controller_stays(
+    tmp_path: Path,
+) -> None:
+    controller = Answering(tmp_path)
+    async with controller.host() as host:
+        before = host.enrollment
+        after = replace(before, certificate="new", key="new too")
+        controller.asked_for_ca = lambda: enrolling.keep_renewed(host.state, before, after)
+        where = before.controllers[0].removeprefix("https://").replace("127.0.0.1", "localhost")
+        await enrolling.follow(host.state, host.run, where)
+        assert load(host.state) == replace(after, controllers=(f"https://{where}",))
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
