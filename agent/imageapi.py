@@ -23,7 +23,7 @@ from model.api import (
 )
 from model.blobs import CopyImage
 from model.disk import HostDisk
-from model.errors import FlotaError, InvalidInput, Unsupported
+from model.errors import FlotaError, InvalidInput, Unsupported, WrongState
 from model.image import ImageRecord, Progress
 from model.registries import Login
 from model.remoteimages import PushedIndex, PushIndex, RemoteImage
@@ -69,7 +69,13 @@ class ImageApi:
 
         async def work(say: OnProgress) -> Sequence[ImageRecord]:
             with peers.offered(request):
-                return [await self._images.pull(request.ref, progress=say)]
+                image = await self._images.pull(request.ref, progress=say)
+            if not means(image, request.digest):
+                raise WrongState(
+                    f"{familiar(request.ref)} was being pulled here meanwhile, and is another image",
+                    hint="Copy it again once that pull has ended",
+                )
+            return [image]
 
         async for line in self._transfer("pull", work):
             yield line
@@ -206,3 +212,8 @@ class ImageApi:
         context = self._agent.context
         self._agent.reporter.event(happenings.of_image(context, action, image))
         context.room.bell.ring()
+
+
+def means(image: ImageRecord, digest: str) -> bool:
+    """Whether it is the image that is known by this digest, its own or a document's."""
+    return digest in (image.id, *(known.partition("@")[2] for known in image.digests))

@@ -81,8 +81,12 @@ class ImageRoom:
             return ImageRemoved() if view is None else await self._tidy(view, to)
 
     async def _tidy(self, view: View, to: int | None) -> ImageRemoved:
-        keeping, disk = view.keeping, self._images.disk()
-        need = needed(disk, keeping.gc_high, keeping.gc_low) if to is None else needed(disk, 0, to)
+        keeping = view.keeping
+        high, low = (keeping.gc_high, keeping.gc_low) if to is None else (0, to)
+        if needed(self._images.disk(), high, low):
+            await self._images.deleted()
+        disk = self._images.disk()
+        need = needed(disk, high, low)
         if not need:
             self._trouble("")
             return ImageRemoved()

@@ -22,6 +22,7 @@ from agent import join
 from agent.dialpeers import ControllerSwarm
 from agent.host import HostAgent
 from agent.keys import verifier
+from aio.backoff import delay
 from aio.supervisor import Supervisor
 from api.identity import of_certificate
 from api.listen import heard, serve_tls
@@ -38,6 +39,8 @@ from model.ids import HostId
 log = logging.getLogger("flota.agent")
 LOOK_EVERY = 2.0
 """Seconds between two looks at which layers are here, and at which address we are."""
+LISTEN_AGAIN = 300.0
+"""Seconds at most until a port that could not be had is tried again."""
 
 
 def names(fleet: str) -> Names:
@@ -85,6 +88,9 @@ class PeerDoor:
         self._digests = digests
         self._app: web.AppRunner | None = None
         self._listens = ""
+        self._failures = 0
+        self._again = 0.0
+        """When listening is tried again, by the event loop's clock."""
 
     async def open(self) -> None:
         """Before this host first says what it is."""
@@ -96,7 +102,8 @@ class PeerDoor:
         """For ever: tell what is here, and follow the host's address."""
         while True:
             facts = self._agent.context.facts
-            if facts.address != self._listens and self._port:
+            failed = self._failures and asyncio.get_running_loop().time() >= self._again
+            if (facts.address != self._listens or failed) and self._port:
                 await self.close()
                 port = await self._listen(facts.address)
                 if port != facts.peer_port:
@@ -115,11 +122,16 @@ class PeerDoor:
         self._app = runner(app)
         await self._app.setup()
         try:
-            return await serve_tls(self._app, address, self._port, self._context)
+            port = await serve_tls(self._app, address, self._port, self._context)
         except FlotaError as error:
-            log.warning("this host gives no layers to others: %s", error)
+            self._failures += 1
+            wait = delay(self._failures, first=LOOK_EVERY, limit=LISTEN_AGAIN)
+            self._again = asyncio.get_running_loop().time() + wait
+            log.warning("this host gives no layers to others: %s; again in %g s", error, wait)
             await self.close()
             return 0
+        self._failures = 0
+        return port
 
     async def close(self) -> None:
         if self._app is not None:

@@ -63,13 +63,15 @@ class Warm:
             self._keep()
 
     async def close(self) -> None:
-        """Its processes end with it."""
+        """Its processes end with it. One that hangs is killed after a moment."""
         if self._expiry is not None:
             self._expiry.cancel()
         self._end()
         if self._child is not None:
             child, self._child = self._child, None
-            await child.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DYING):
+                    await child.wait()
 
     async def _hand(self, theirs: socket.socket) -> Child | None:
         """Have a process forked that listens at this socket; what forks it."""
@@ -133,9 +135,10 @@ class Warm:
                     os.killpg(child.pid, signal.SIGKILL)
             within = f"within {self._starting_within:g} s"
             raise CommandFailed(f"{self._module} did not start {within}") from error
-        _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+        said, fds, _, _ = socket.recv_fds(ours, 1, 1)
         if not fds:
-            raise CommandFailed(f"{self._module} could not be started")
+            why = f": {(said + ours.recv(200)).decode(errors='replace')}" if said else ""
+            raise CommandFailed(f"{self._module} could not be started{why}")
         return fds[0]
 
 

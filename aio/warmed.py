@@ -6,12 +6,14 @@ ends when the socket that it is told by does. Invariant: it runs one thread and 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 
@@ -22,14 +24,25 @@ def serve(name: str) -> None:
         importlib.import_module(other)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here asks how they ended
     gc.freeze()
+    listen(control, module.main)
+
+
+def listen(control: socket.socket, main: object, fork: Callable[[], int] = os.fork) -> None:
+    """Until the other end is closed. A process that can't be forked is refused, in words, for itself."""
     while True:
         message, fds, _, _ = socket.recv_fds(control, 1, 1)
         if not message:
             return
         for fd in fds:
-            if os.fork() == 0:
+            try:
+                child = fork()
+            except OSError as error:
+                with contextlib.suppress(OSError):  # nobody listens any more
+                    os.write(fd, os.fsencode(error.strerror or str(error)))
+                child = -1
+            if child == 0:
                 control.close()
-                _work(module.main, fd)
+                _work(main, fd)
             os.close(fd)
 
 

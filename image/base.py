@@ -157,6 +157,10 @@ class Images(Protocol):
         `find`."""
         ...
 
+    async def deleted(self) -> None:
+        """Until what was removed is off the disk, as far as it can be deleted."""
+        ...
+
     def disk(self) -> Disk:
         """The file system that images lie on."""
         ...

@@ -28,7 +28,7 @@ class Entry(Struct):
     manifest: str = ""
     """Digest of the manifest that it came with, whose bytes are kept beside its configuration."""
     arrived: float = 0.0
-    """Unix seconds of when it came here last; 0 on a host of an older release."""
+    """Unix seconds of when it came here last; 0: unknown, on a host of an older release."""
     index: str = ""
     """The index that it came with when all of that one's platforms were pulled, as it came. Images of one
     index share their names."""

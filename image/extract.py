@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from image.folders import Folders
 from image.lower import OPAQUE
 from image.tarstream import Member, TarReader
-from model.errors import Damaged, Exhausted
+from model.errors import Damaged, Exhausted, Unsupported
 
 WHITEOUT = b".wh."
 HIDE_ALL = b".wh..wh..opq"
@@ -73,6 +73,11 @@ class Extractor:
                 raise Damaged(f"layer: its root is a {member.kind}")
             self._attributes(path, member)
             return
+        if not self._whiteouts and b"/" + WHITEOUT in path:
+            raise Unsupported(
+                f"{_shown(member.name)} has a name that no layer can hold: .wh. marks removed files",
+                hint="Leave it out of the tar, or rename it",
+            )
         folder, name = os.path.split(path)
         folder = self._folders.find(folder)
         path = os.path.join(folder, name)

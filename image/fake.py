@@ -57,6 +57,8 @@ class FakeImages:
         """What the last removal by policy was told to spare."""
         self.room = Disk(capacity=100, free=50)
         """What a removal frees is added to it."""
+        self.trash = 0
+        """Bytes of it that were removed and are yet to be deleted."""
         self.driver = ("fake", "for tests")
         self.source: Source = NoSource()
 
@@ -216,6 +218,10 @@ class FakeImages:
     @contextlib.contextmanager
     def lease(self, ref: str) -> Iterator[ImageRecord]:
         yield self.find(ref)
+
+    async def deleted(self) -> None:
+        self.room = Disk(capacity=self.room.capacity, free=self.room.free + self.trash)
+        self.trash = 0
 
     def disk(self) -> Disk:
         return self.room

@@ -15,6 +15,8 @@ from pathlib import Path
 from model.errors import Exhausted
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+BALLAST = "ballast"
+"""Its file, in the image store's folder."""
 PIECE = 4 << 20
 """Bytes: more than any catalog."""
 HINT = "Make room: flota image gc --to 80%, flota image prune -a"
@@ -31,22 +33,34 @@ def told_when_full(what: str) -> Iterator[None]:
         raise Exhausted(f"no space is left on the disk for {what}", hint=HINT) from error
 
 
+def reserve(path: Path) -> None:
+    """A new file of that size. Raises OSError; then there is none, unless there was one before."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, PIECE)
+    except OSError:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
 class Ballast:
     """Calls block for a few writes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reserve: Callable[[Path], None] = reserve) -> None:
         self._path = path
+        self._reserve = reserve
 
-    def lay(self) -> None:
-        """Idempotent. Where there is no room for it now, it is laid another time."""
-        with contextlib.suppress(FileExistsError):
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                os.posix_fallocate(fd, 0, PIECE)
-            except OSError:
-                os.unlink(self._path)
-            finally:
-                os.close(fd)
+    def lay(self) -> str:
+        """Idempotent. Where there is no room for it now, it is laid another time: why not, or nothing."""
+        try:
+            self._reserve(self._path)
+        except FileExistsError:
+            return ""
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
 
     def write(self, write: Callable[[], None]) -> None:
         """Do it; on a full disk once more with the piece's room. Raises as `write`."""

@@ -174,9 +174,11 @@ class LayerStore:
             layer = Layer(
                 chain=chain, diff=result.diff_id, size=result.size, number=_number(work), packed=packed
             )
-            await in_thread(self._finish, work, layer, transit is None)
-            if transit is not None:
-                self._writeback.put(chain)
+            try:
+                await in_thread(self._finish, work, layer, transit is None)
+            finally:  # a caller who was cancelled meanwhile may not be the only one who wants it
+                if transit is not None and chain in self._layers:
+                    self._writeback.put(chain)
             return self._layers[chain]
 
     def _paths(self, below: Sequence[str]) -> tuple[str, ...]:
@@ -217,6 +219,7 @@ class LayerStore:
                     elif not layer.packed.digest:
                         await in_thread(self._complete, layer, str(work / "blob"), result.packed)
                         layer = self._layers[chain]
+                await self.flushed((chain,))  # it may have been here, of a pull
                 yield layer
 
     @contextlib.asynccontextmanager
@@ -240,6 +243,7 @@ class LayerStore:
                             packed=result.packed,
                         )
                         await in_thread(self._finish, work, layer)
+                await self.flushed((chain,))  # it may have been here, of a pull
                 yield layer
 
     @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ followed; nothing is written to them.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -55,7 +56,11 @@ class LowerLayers:
 
 
 def enter(top: int, parts: Sequence[bytes]) -> int:
-    """Open the directory that `parts` lead to from the open directory `top`. Raises OSError."""
+    """Open the directory that `parts` lead to from the open directory `top`, which none of them leaves.
+    Raises OSError, for what is no name, too."""
+    for part in parts:
+        if part in (b"", b".", b"..") or b"/" in part:
+            raise OSError(errno.EINVAL, "not a name of a directory", os.fsdecode(part))
     here = os.dup(top)
     for part in parts:
         try:

@@ -76,7 +76,7 @@ class Removal:
         for ident in lost:
             log.warning("image %s lacks a layer and is dropped; pull or load it again", ident[7:19])
         if lost:
-            self._parts.catalog.drop(*lost)
+            self._ballast.write(lambda: self._parts.catalog.drop(*lost))
 
     def collect(self) -> int:
         """Layers and documents that neither an image, a root nor a lease needs go; their bytes, about."""
@@ -139,7 +139,7 @@ class Removal:
             for ident in used:
                 self._uses.used(ident, now)
             with contextlib.suppress(OSError):  # a full disk takes no notes, and needs room the more
-                await in_thread(self._uses.write, set(entries), now)
+                await in_thread(self._uses.write, self._uses.noted(entries.keys(), now))
             roots, why = self._parts.roots.chains(), self._spared(spare)
             sizes = {
                 layer.chain: 0 if layer.chain in roots or layer.chain in self._leases else layer.on_disk

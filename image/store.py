@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -46,7 +47,7 @@ from image.commit import Commit, committed
 from image.digest import chain_ids
 from image.drivers.base import StorageDriver
 from image.flights import Flights
-from image.full import Ballast, told_when_full
+from image.full import BALLAST, HINT, Ballast, told_when_full
 from image.incoming import Incoming
 from image.indexpull import IndexPull
 from image.layers import LayerStore
@@ -71,6 +72,7 @@ from model.image import HistoryEntry, ImageConfig, ImageRecord, Progress
 from model.registries import NOBODY, Login
 from model.status import Platform
 
+log = logging.getLogger("flota.image")
 MAX_ARCHIVE = 1 << 40
 
 
@@ -110,7 +112,7 @@ class ImageStore:
         self._pulls: Flights[ImageRecord] = Flights(self._supervisor)
         changing = asyncio.Lock()
         self._clock = clock or SystemClock()
-        self._ballast = Ballast(root / "ballast")
+        self._ballast = Ballast(root / BALLAST)
         parts = Parts(self._catalog, self._configs, self._layers, self._roots)
         self._additions = Additions(parts, self._leases, changing=changing, now=self._clock.now)
         self._removal = Removal(
@@ -136,16 +138,20 @@ class ImageStore:
     def _open(self) -> None:
         self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._trash.open()
-        self._trash.put(self._tmp)
-        self._tmp.mkdir(mode=0o700)
+        with contextlib.suppress(FileExistsError):
+            self._ballast.write(lambda: self._tmp.mkdir(mode=0o700))
+        self._trash.put_all(self._tmp)
         self._catalog.open()
         self._uses.open()
+        unknown = (ident for ident, entry in self._catalog.entries.items() if not entry.arrived)
+        self._uses.seen(unknown, self._clock.now())
         self._layers.open()
         self._roots.open()
         self._removal.drop_incomplete()
         self._configs.open({digest for entry in self._catalog.entries.values() for digest in entry.documents})
         self._removal.collect()
-        self._ballast.lay()
+        if why_not := self._ballast.lay():
+            log.warning("nothing could be set aside in %s for removals: %s. %s", self._root, why_not, HINT)
 
     async def close(self) -> None:
         self._trash.stop()
@@ -340,9 +346,12 @@ class ImageStore:
 
     async def free(self, need: int, *, spare: Mapping[str, str], unused_for: float) -> ImageRemoved:
         removed = await self._removal.free(need, spare=spare, unused_for=unused_for)
-        await self._trash.emptied()
+        await self.deleted()
         await in_thread(self._ballast.lay)
         return removed
+
+    async def deleted(self) -> None:
+        await self._trash.emptied()
 
     def disk(self) -> Disk:
         found = os.statvfs(self._root)

@@ -50,6 +50,11 @@ class Trash:
         except FileNotFoundError:
             return
 
+    def put_all(self, folder: Path) -> None:
+        """Throw away what is in it. The directory stays: on a full disk none can be made anew."""
+        for path in list(folder.iterdir()):
+            self.put(path)
+
     def wake(self) -> None:
         """Something was put in; from the event loop's thread."""
         self._idle.clear()

@@ -45,7 +45,8 @@ class Job(Struct):
     diff_id: str = ""
     """Expected digest of the uncompressed tar; empty: whatever it is."""
     whiteouts: bool = True
-    """False for a plain root file system, where `.wh.x` is a name like any other."""
+    """False for a plain root file system, in which a name like `.wh.x` is refused: other hosts, which get it
+    as a layer, would remove `x`."""
     lower: tuple[str, ...] = ()
     """Directories of the layers below, top first."""
     implied: str = ""

@@ -9,7 +9,7 @@ crash loses makes an image look longer unused than it is, never younger; its arr
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgspec
@@ -38,13 +38,22 @@ class Uses:
     def used(self, image: str, now: float) -> None:
         self._at[image] = now
 
+    def seen(self, images: Iterable[str], now: float) -> None:
+        """Whose arrival nobody noted: they came now at the latest, unless they were used before."""
+        for image in images:
+            self._at.setdefault(image, now)
+
     def last(self, image: str, arrived: float, now: float) -> float:
         """Never in the future: after a clock that went back, an image ages all the same."""
         return min(max(self._at.get(image, 0.0), arrived), now)
 
-    def write(self, images: Collection[str], now: float) -> None:
-        """Blocks for a write if anything changed; what is not in `images` is forgotten."""
+    def noted(self, images: Collection[str], now: float) -> dict[str, float]:
+        """For `write`; what is not in `images` is forgotten. From the event loop's thread, as `used` is."""
         self._at = {image: min(at, now) for image, at in self._at.items() if image in images}
-        if self._at != self._written:
-            write_file(self._path, msgspec.json.encode(self._at))
-            self._written = dict(self._at)
+        return dict(self._at)
+
+    def write(self, noted: dict[str, float]) -> None:
+        """Blocks for a write if anything changed; images may be used meanwhile."""
+        if noted != self._written:
+            write_file(self._path, msgspec.json.encode(noted))
+            self._written = noted

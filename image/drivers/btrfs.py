@@ -8,6 +8,7 @@ it then. Source: linux/btrfs.h; the ioctls are made on the directory that holds 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -66,9 +67,14 @@ class BtrfsDriver:
             snapshot(_tree(layers[known - 1]), work)
         else:
             create(work)
-        copy_layers(layers[known:], work, self.name)
-        _sync(work)
-        os.rename(work, tree)
+        try:
+            copy_layers(layers[known:], work, self.name)
+            _sync(work)
+            os.rename(work, tree)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                destroy(work)
+            raise
 
     def made(self, folder: str) -> bool:
         return is_subvolume(os.path.join(folder, "root"))

@@ -13,6 +13,7 @@ from image.drivers.btrfs import BtrfsDriver
 from image.drivers.mounts import unmount
 from image.drivers.overlay import OverlayDriver
 from image.drivers.vfs import VfsDriver
+from image.full import BALLAST, Ballast
 from model.errors import FlotaError, InUse, Unsupported
 
 TRIAL = "trial-"
@@ -86,7 +87,18 @@ def _hint(wanted: str) -> str:
 
 
 def try_out(driver: StorageDriver, root: Path) -> str:
-    """Stack a layer and write on it below `root`: what went wrong, or nothing."""
+    """Stack a layer and write on it below `root`: what went wrong, or nothing. On a full disk with the room
+    that the image store has set aside there; it takes it again when it opens."""
+    said = list[str]()
+    try:
+        Ballast(root / BALLAST).write(lambda: said.append(_stack(driver, root)))
+    except OSError as error:
+        return str(error)
+    return said[0]
+
+
+def _stack(driver: StorageDriver, root: Path) -> str:
+    """What went wrong for the driver, or nothing. Raises OSError."""
     trial = tempfile.mkdtemp(prefix=TRIAL, dir=root)
     try:
         lower = os.path.join(trial, "lower")
@@ -98,7 +110,7 @@ def try_out(driver: StorageDriver, root: Path) -> str:
         finally:
             driver.unmount(trial)
             driver.discard(trial)
-    except (FlotaError, OSError) as error:
+    except FlotaError as error:
         return str(error).removeprefix(f"overlay mount of {trial} failed: ")
     finally:
         shutil.rmtree(trial, ignore_errors=True)

@@ -25,9 +25,12 @@ from model.whereabouts import joined
 
 TICKET, PROOF = "Flota-Ticket", "Flota-Proof"
 CONNECT_WITHIN = 2.0
-PIECE_WITHIN = 5.0
-"""Seconds for a piece: a peer that is slower holds the blob up more than it helps."""
+SILENCE, PIECE_WITHIN = 5.0, 60.0
+"""Seconds without a byte of a piece, and for all of it: many callers may share a peer's rate, but one that
+only drips holds the blob up more than it helps."""
 HAVE_WITHIN = 10.0
+AWAY, REFUSED = 60.0, 10.0
+"""Seconds for which a host is not called: that could not be reached, that did not take the call."""
 MAX_ERROR = 1 << 16
 Names = Callable[[dict[str, Any]], str]
 """Of a verified certificate (`ssl.SSLSocket.getpeercert()`): the id of the host that it names. Raises
@@ -66,19 +69,31 @@ class Papers(Struct):
 
 class PeerClient:
     """`context` is who we are, and whom we trust; it becomes this object's own. `names` reads a peer's
-    certificate."""
+    certificate; `silence` in seconds."""
 
-    def __init__(self, context: ssl.SSLContext, names: Names) -> None:
+    def __init__(self, context: ssl.SSLContext, names: Names, *, silence: float = SILENCE) -> None:
         self._context = context
+        self._silence = silence
         context.sslobject_class = _checking(names)
-        self._session: aiohttp.ClientSession | None = None
-        self._before: aiohttp.ClientSession | None = None
+        self._questions: aiohttp.ClientSession | None = None
+        self._pieces: aiohttp.ClientSession | None = None
+        """Not by the same connections: a question may wait long for news, a piece must not wait for that."""
+        self._before: list[aiohttp.ClientSession] = []
+        """Until whoever still uses them is done."""
+        self._away: dict[HostId, float] = {}
+
+    def away(self) -> list[HostId]:
+        """Hosts that are not called for now: a pull has many layers, and each would wait for them."""
+        now = asyncio.get_running_loop().time()
+        self._away = {host: until for host, until in self._away.items() if until > now}
+        return list(self._away)
 
     async def renew(self) -> None:
         """Calls from now on come by new connections, as whoever the context says; those under way go on."""
-        if self._before is not None:
-            await self._before.close()
-        self._before, self._session = self._session, None
+        done, self._before = self._before, [*filter(None, (self._questions, self._pieces))]
+        self._questions = self._pieces = None
+        for session in done:
+            await session.close()
 
     async def close(self) -> None:
         await self.renew()
@@ -92,14 +107,22 @@ class PeerClient:
             data = await _bounded(reply, MAX_ERROR)
         return chunks.decode(decode_json(data, Have, "a peer's answer").have, size)
 
-    async def piece(self, peer: BlobPeer, digest: str, size: int, number: int, papers: Papers) -> bytes:
-        """Raises as `have`, and Damaged for one of another length."""
+    async def piece(
+        self,
+        peer: BlobPeer,
+        digest: str,
+        size: int,
+        number: int,
+        papers: Papers,
+        heard: Callable[[], None] = lambda: None,
+    ) -> bytes:
+        """`heard` whenever some of it comes. Raises as `have`, and Damaged for one of another length."""
         offset, length = chunks.span(number, size)
         wanted = {"Range": f"bytes={offset}-{offset + length - 1}"}
         async with self._get(peer, f"/v1/blobs/{digest}", papers, PIECE_WITHIN, wanted) as reply:
             if reply.status != 206:
                 raise Damaged(f"it answers {reply.status} to a request for a part")
-            data = await _bounded(reply, length)
+            data = await _bounded(reply, length, heard)
         if len(data) != length:
             raise Damaged(f"it gives {len(data)} of {length} bytes")
         return data
@@ -114,7 +137,9 @@ class PeerClient:
     async def _get(
         self, peer: BlobPeer, path: str, papers: Papers, within: float, more: dict[str, str] | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        session = self._opened()
+        if peer.host in self.away():
+            raise Unavailable("it could not be reached a moment ago")
+        session = self._opened(pieces=more is not None)
         url = f"https://{joined(peer.address, peer.port)}{path}"
         headers = {**papers.headers(), **(more or {})}
         try:
@@ -131,22 +156,37 @@ class PeerClient:
                 if reply.status >= 400:
                     raise _error(await _bounded(reply, MAX_ERROR), reply.status)
                 yield reply
+        except aiohttp.ConnectionTimeoutError as error:
+            self._missed(peer.host, AWAY)
+            raise Unavailable(f"it can't be reached within {CONNECT_WITHIN:g} s") from error
+        except aiohttp.ClientConnectorError as error:
+            self._missed(peer.host, REFUSED)
+            raise Unavailable(str(error)) from error
+        except aiohttp.SocketTimeoutError as error:
+            raise Unavailable(f"it gives nothing for {self._silence:g} s") from error
         except TimeoutError as error:
             raise Unavailable(f"it does not answer within {within:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(str(error) or type(error).__name__) from error
+            raise Unavailable(one_line(str(error)) or type(error).__name__) from error
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN)
-            connector = aiohttp.TCPConnector(limit=64, limit_per_host=8)
-            self._session = aiohttp.ClientSession(
-                timeout=timeout,
-                connector=connector,
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
+    def _missed(self, host: HostId, seconds: float) -> None:
+        self._away[host] = asyncio.get_running_loop().time() + seconds
+
+    def _opened(self, *, pieces: bool) -> aiohttp.ClientSession:
+        if pieces:
+            self._pieces = self._pieces or _session(64, per_host=8, silence=self._silence)
+            return self._pieces
+        self._questions = self._questions or _session(512, per_host=64, silence=None)
+        return self._questions
+
+
+def _session(limit: int, *, per_host: int, silence: float | None) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN, sock_read=silence),
+        connector=aiohttp.TCPConnector(limit=limit, limit_per_host=per_host),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
 
 
 def _wanted(host: HostId) -> str:
@@ -167,11 +207,14 @@ def _checking(names: Names) -> type[ssl.SSLObject]:
     return Checking
 
 
-async def _bounded(reply: aiohttp.ClientResponse, most: int) -> bytes:
+async def _bounded(
+    reply: aiohttp.ClientResponse, most: int, heard: Callable[[], None] = lambda: None
+) -> bytes:
     """Raises Damaged for more."""
     data = bytearray()
     async for part in reply.content.iter_any():
         data += part
+        heard()
         if len(data) > most:
             raise Damaged(f"it answers with more than {most} bytes")
     return bytes(data)
@@ -185,4 +228,9 @@ def _error(data: bytes, status: int) -> FlotaError:
         words = decode_json(data, ErrorBody, "a peer's answer").to_error().message
     except FlotaError:
         words = ""
-    return Unavailable(f"it answers {status}{': ' if words else ''}{words[:200]}")
+    return Unavailable(f"it answers {status}{': ' if words else ''}{one_line(words)}")
+
+
+def one_line(text: str) -> str:
+    """A peer's words as they may stand in a log: short, and what is not printable as its escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:200])

@@ -18,7 +18,7 @@ from aio.backoff import delay, jittered
 from aio.mailbox import Bell
 from image.peers import chunks
 from image.peers.choice import WINDOW, choose
-from image.peers.client import Busy, Papers, PeerClient
+from image.peers.client import Busy, Papers, PeerClient, one_line
 from image.peers.partial import Partial
 from image.peers.proof import proof
 from model.blobs import BlobPeer, BlobPeers, BlobWord
@@ -34,8 +34,10 @@ BUSY_AGAIN = 0.2
 """Seconds, jittered, until a peer that has too many callers is asked again."""
 GRACE = 0.5
 """Seconds for which a piece that one peer has is left to the host whose turn it is."""
+NO_NEWS = 0.5
+"""Seconds after an answer that told nothing new: a peer is to answer once there is news."""
 STALL = 10.0
-"""Seconds without any piece: those that were asked are left out."""
+"""Seconds without anything: those that were asked are left out."""
 STALLS = 3
 """Times; then the blob comes from outside, whatever the controller says."""
 
@@ -158,7 +160,7 @@ class Fetch:
 
     async def _follow(self, peer: BlobPeer) -> None:
         """Hear what it has, for as long as it is asked."""
-        layer, known = self._partial.layer, 0
+        layer, known, seen = self._partial.layer, 0, 0
         with self._left_out(peer):
             while peer.host in self._offers:
                 have = await self._client.have(peer, layer.digest, layer.size, known, self._papers)
@@ -168,6 +170,9 @@ class Fetch:
                     self._wake()
                 if have == chunks.every(layer.size):
                     return
+                if not have & ~seen:
+                    await asyncio.sleep(NO_NEWS)
+                seen |= have
 
     async def _take(self, peer: BlobPeer) -> None:
         """Pieces of it, one after the other, as long as it is asked."""
@@ -181,7 +186,9 @@ class Fetch:
                     continue
                 self._asked |= 1 << piece
                 try:
-                    data = await self._client.piece(peer, layer.digest, layer.size, piece, self._papers)
+                    data = await self._client.piece(
+                        peer, layer.digest, layer.size, piece, self._papers, self._partial.touch
+                    )
                     self.gave[piece] = peer.host
                     await self._partial.put(piece, data)
                     self._since.pop(piece, None)
@@ -201,7 +208,7 @@ class Fetch:
             self._failure = error
             self._news.ring()
         except FlotaError as error:
-            self._leave(peer.host, error.message)
+            self._leave(peer.host, one_line(error.message))
 
     def _leave(self, host: HostId, why: str) -> None:
         if self._offers.pop(host, None) is None:

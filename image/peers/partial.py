@@ -19,8 +19,8 @@ from image.registry.source import Remote
 from model.errors import Exhausted, NotFound
 
 LINGER = 60.0
-"""Seconds that a blob that has come is served from its file; by then its layer is unpacked, or never will
-be."""
+"""Seconds between two looks whether the pull that a whole blob came for goes on; as long, and until the next
+look, it is served from its file. Then others get it from the image's layer."""
 _BLOCK = 1 << 20
 
 
@@ -32,8 +32,11 @@ class Partial:
     ) -> None:
         self.layer = layer
         self.remote = remote
+        self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._progress = progress
+        self._told = 0
+        """By `progress`: so many bytes may be read already."""
         self.have = 0
         self.whole = False
         self.touched = asyncio.get_running_loop().time()
@@ -62,19 +65,26 @@ class Partial:
     def reached(self, length: int) -> None:
         """The first `length` bytes are in the file."""
         self._filled(chunks.within(length, self.layer.size))
-        self._progress(length)
+        self._tell(length)
 
     # -- filled piece by piece ----------------------------------------------------------------------
     async def put(self, piece: int, data: bytes) -> None:
         """Raises Exhausted."""
+        whole = chunks.prefix(self.have, self.layer.size)
+        if self._told > whole:  # a part of this piece came from outside, and may have been read
+            self._tell(whole)
         await in_thread(self._write, chunks.span(piece, self.layer.size)[0], data)
         before = chunks.prefix(self.have, self.layer.size)
         self._filled(self.have | 1 << piece)
         reached = chunks.prefix(self.have, self.layer.size)
         if reached > before:
-            self._progress(reached)
+            self._tell(reached)
         async with self._hashing:
             await in_thread(self._hash, chunks.prefix(self.have, self.layer.size))
+
+    def _tell(self, length: int) -> None:
+        self._told = length
+        self._progress(length)
 
     def _write(self, offset: int, data: bytes) -> None:
         view = memoryview(data)
@@ -106,6 +116,11 @@ class Partial:
             found.append(await in_thread(lambda at=offset, n=length: _sum(self._fd, at, n)))
         return found
 
+    @property
+    def awaited(self) -> bool:
+        """Whether its pull goes on, whose folder the file is in."""
+        return self._path.exists()
+
     # -- read by others -----------------------------------------------------------------------------
     async def read(self, offset: int, length: int) -> bytes:
         """Raises NotFound once it is gone."""
@@ -129,8 +144,11 @@ class Partial:
     def _filled(self, have: int) -> None:
         if have != self.have:
             self.have = have
-            self.touched = asyncio.get_running_loop().time()
+            self.touch()
             self.ring()
+
+    def touch(self) -> None:
+        self.touched = asyncio.get_running_loop().time()
 
     def ring(self) -> None:
         self._changed.set()
@@ -161,7 +179,8 @@ def _sum(fd: int, offset: int, length: int) -> bytes:
 class Partials:
     """Those of this host by digest; of several of one digest the first is shown to others."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, linger: float = LINGER) -> None:
+        self._linger = linger
         self._open: dict[str, Partial] = {}
         self._users: dict[str, int] = {}
 
@@ -175,19 +194,28 @@ class Partials:
     def coming(
         self, layer: Descriptor, remote: Remote, path: Path, progress: Callable[[int], None]
     ) -> Iterator[Partial]:
-        """One that others may have parts of until the block ends; all of it a while longer, once it is
-        whole."""
+        """One that others may have parts of until the block ends; all of it until its pull has ended, once it
+        is whole."""
         partial = Partial(layer, remote, path, progress)
         shown = self._open.setdefault(layer.digest, partial) is partial
         try:
             yield partial
         finally:
             if shown and partial.whole:
-                asyncio.get_running_loop().call_later(LINGER, self._drop, partial)
+                self._keep(partial)
             elif shown:
                 self._drop(partial)
             else:
                 partial.close()
+
+    def _keep(self, partial: Partial) -> None:
+        def look() -> None:
+            if self._open.get(partial.layer.digest) is partial and partial.awaited:
+                self._keep(partial)
+            else:
+                self._drop(partial)
+
+        asyncio.get_running_loop().call_later(self._linger, look)
 
     def _drop(self, partial: Partial) -> None:
         if self._open.get(partial.layer.digest) is partial:

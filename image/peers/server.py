@@ -36,11 +36,16 @@ from model.errors import HTTP_STATUS, ErrorBody, FlotaError, Forbidden, InvalidI
 from model.ids import HostId
 
 UPLOADS, UPLOADS_PER_HOST = 32, 6
+QUESTIONS_PER_HOST = 64
+"""That wait for news at once."""
 WAIT = 3.0
 """Seconds that a caller waits for more pieces."""
-BLOCK = 1 << 18
+BLOCK, SMALLEST_BLOCK = 1 << 18, 1 << 12
+TURN = 2.0
+"""Seconds between two blocks for one of `UPLOADS` callers that share the rate: none of them waits so long
+that it takes this host for dead."""
 WRITE_WITHIN = 20.0
-"""Seconds that a caller may take for a part."""
+"""Seconds that a caller may take for a part, without those for which it waits for its turn."""
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{1,15})\Z")
 Caller = Callable[[web.Request], tuple[HostId, str]]
 """Who calls, and the SHA-256 of its certificate. Raises Unauthenticated, Forbidden."""
@@ -49,10 +54,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PeerServer:
-    """`rate`: bytes a second for all callers together; 0: no limit."""
+    """`rate`: bytes a second for all callers together; 0: no limit. `patience` and
+    `questions`: as `WRITE_WITHIN`, `QUESTIONS_PER_HOST`."""
 
     def __init__(
-        self, shelf: Shelf, partials: Partials, caller: Caller, verify: Verify, clock: Clock, *, rate: int = 0
+        self,
+        shelf: Shelf,
+        partials: Partials,
+        caller: Caller,
+        verify: Verify,
+        clock: Clock,
+        *,
+        rate: int = 0,
+        patience: float = WRITE_WITHIN,
+        questions: int = QUESTIONS_PER_HOST,
     ) -> None:
         self._shelf = shelf
         self._partials = partials
@@ -60,7 +75,11 @@ class PeerServer:
         self._verify = verify
         self._clock = clock
         self._pace = Pace(rate)
+        self._block = block_size(rate)
+        self._patience = patience
         self._uploads: Counter[HostId] = Counter()
+        self._questions = questions
+        self._waiting: Counter[HostId] = Counter()
         self.given = 0
         """Bytes of blobs, so far."""
 
@@ -114,21 +133,24 @@ class PeerServer:
             raise web.HTTPRequestRangeNotSatisfiable()
         self._uploads[host] += 1
         try:
-            async with asyncio.timeout(WRITE_WITHIN):
-                return await self._send(request, given, start, end)
+            async with asyncio.timeout(self._patience) as patience:
+                return await self._send(request, given, start, end, patience)
         finally:
             self._uploads[host] -= 1
             self._uploads += Counter()  # drops those that have none
 
-    async def _send(self, request: web.Request, given: Given, start: int, end: int) -> web.StreamResponse:
+    async def _send(
+        self, request: web.Request, given: Given, start: int, end: int, patience: asyncio.Timeout
+    ) -> web.StreamResponse:
         response = web.StreamResponse(status=206)
         response.content_length = end - start
         response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{given.size}"
         await response.prepare(request)
         while start < end:
-            await self._pace.take(min(BLOCK, end - start))
+            size = min(self._block, end - start)
+            await self._turn(size, patience)
             try:
-                data = await given.read(start, min(BLOCK, end - start))
+                data = await given.read(start, size)
             except NotFound:
                 data = b""
             if not data:  # an error's own answer would be taken for the part's bytes
@@ -139,12 +161,27 @@ class PeerServer:
         await response.write_eof()
         return response
 
+    async def _turn(self, size: int, patience: asyncio.Timeout) -> None:
+        loop, until = asyncio.get_running_loop(), patience.when()
+        assert until is not None
+        before = loop.time()
+        patience.reschedule(None)
+        await self._pace.take(size)
+        patience.reschedule(until + loop.time() - before)
+
     async def _have(self, request: web.Request) -> web.Response:
         known = request.query.get("known", "0")
         if not known.isascii() or not known.isdigit() or len(known) > 6:
             raise InvalidInput("known is no number")
-        _, given = self._found(request)
-        await given.changed(int(known), WAIT)
+        host, given = self._found(request)
+        if self._waiting[host] >= self._questions:
+            return web.Response(status=429)
+        self._waiting[host] += 1
+        try:
+            await given.changed(int(known), WAIT)
+        finally:
+            self._waiting[host] -= 1
+            self._waiting += Counter()  # drops those that have none
         return _json(Have(have=chunks.encode(given.have)))
 
     async def _image(self, request: web.Request) -> web.Response:
@@ -154,6 +191,11 @@ class PeerServer:
         if entry is None or self._shelf.names(entry).isdisjoint(ticket.images):
             raise NotFound("there is no such image here for you")
         return _json(await in_thread(self._shelf.documents, entry, digest))
+
+
+def block_size(rate: int) -> int:
+    """Bytes that are sent at once. Pure."""
+    return max(SMALLEST_BLOCK, min(BLOCK, int(rate * TURN) // UPLOADS)) if rate else BLOCK
 
 
 class Given(Protocol):

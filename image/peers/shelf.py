@@ -14,6 +14,7 @@ from pathlib import Path
 from image.blobs import BlobStore
 from image.catalog import Catalog, Entry
 from image.digest import of
+from image.full import told_when_full
 from image.layers import LayerStore
 from image.manifest import Index, parse_document
 from image.outgoing import blobs, outgoing
@@ -114,9 +115,10 @@ class Shelf:
 
     # -- what comes ---------------------------------------------------------------------------------
     def keep_indexes(self, indexes: tuple[bytes, ...]) -> None:
-        """By which an image was named. Blocks for a few writes."""
-        for data in indexes:
-            self._indexes.put(data)
+        """By which an image was named. Blocks for a few writes. Raises Exhausted."""
+        with told_when_full("the image's index"):
+            for data in indexes:
+                self._indexes.put(data)
 
     def open(self) -> None:
         """Forget the indexes of images that are gone; the catalog is read already."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from aio.supervisor import in_thread
 from image.digest import of
 from image.manifest import Descriptor
 from image.peers.chain import checked
-from image.peers.client import Papers, PeerClient
+from image.peers.client import Papers, PeerClient, one_line
 from image.peers.fetch import Fetch, Outcome, Swarm
 from image.peers.partial import Partial, Partials
 from image.peers.shelf import Shelf
@@ -47,11 +48,12 @@ class PeerSource:
 
     def __init__(self, registry: Source, swarm: Swarm, client: PeerClient, partials: Partials) -> None:
         self._registry = registry
-        self._swarm = swarm
+        self._swarm = Spoken(swarm)
         self._client = client
         self._partials = partials
         self._shunned: dict[HostId, float] = {}
-        self._offered: dict[str, tuple[str, BlobPeers]] = {}
+        self._offered: dict[str, list[CopyImage]] = {}
+        """By the name under which they are to come; the last one counts."""
 
     async def close(self) -> None:
         self._partials.close()
@@ -62,9 +64,9 @@ class PeerSource:
     async def resolve(self, reference: Reference, platform: Platform, login: Login = NOBODY) -> Remote:
         """At the registry; one that is named by its digest, where the registry does not answer soon, from a
         host that has it; one that is offered, from those that offer it."""
-        offered = self._offered.get(reference.name)
-        if offered is not None and reference.digest in ("", offered[0]):
-            return await self._as_offered(reference, platform)
+        offers = self._offered.get(reference.name)
+        if offers and reference.digest in ("", offers[-1].digest):
+            return await self._as_offered(reference, platform, offers[-1])
         try:
             async with asyncio.timeout(REGISTRY_WITHIN if reference.digest else None):
                 found = await self._registry.resolve(reference, platform, login)
@@ -85,16 +87,19 @@ class PeerSource:
     def offered(self, copy: CopyImage) -> Iterator[None]:
         """Until the block ends, `resolve` finds what is offered under that name."""
         name = parse(copy.ref).name
-        self._offered[name] = (copy.digest, copy.answer)
+        offers = self._offered.setdefault(name, [])
+        offers.append(copy)
         try:
             yield
         finally:
-            self._offered.pop(name, None)
+            offers[:] = [offer for offer in offers if offer is not copy]
+            if not offers:
+                self._offered.pop(name, None)
 
-    async def _as_offered(self, reference: Reference, platform: Platform) -> Remote:
+    async def _as_offered(self, reference: Reference, platform: Platform, copy: CopyImage) -> Remote:
         """Raises Unavailable."""
-        digest, answer = self._offered[reference.name]
-        found = await self._of_peers(reference, digest, platform, answer, offer=answer)
+        answer = copy.answer
+        found = await self._of_peers(reference, copy.digest, platform, answer, offer=answer)
         if found is None:
             raise Unavailable(
                 f"no host gives {reference.familiar}",
@@ -126,7 +131,8 @@ class PeerSource:
                 found = await self._client.documents(peer, digest, Papers(ticket=answer.ticket))
                 chain = checked(found.documents, found.config, digest, platform)
             except FlotaError as error:
-                log.info("image %s: not from host %s: %s", digest[7:19], peer.host[:12], error)
+                why = one_line(error.message)
+                log.info("image %s: not from host %s: %s", digest[7:19], peer.host[:12], why)
                 continue
             by_config = of(found.config) == digest
             pinned = "" if by_config else f"{reference.repository}@{digest}"
@@ -160,7 +166,7 @@ class PeerSource:
         access = partial.remote.access
         offer = access.offer if isinstance(access, Elsewhere) else None
         fetch = Fetch(partial, self._swarm, self._client, remote_image(partial.remote), offer)
-        fetch.without.update(dict.fromkeys(self._shunned_now(), "it gave wrong bytes"))
+        fetch.without.update(self._avoided())
         failure: FlotaError | None = None
         while True:
             outcome = await fetch.run(outside_failed=failure is not None)
@@ -179,7 +185,7 @@ class PeerSource:
                 if outcome is Outcome.ALONE:
                     raise
                 failure = error
-                fetch.without.update(dict.fromkeys(self._shunned_now(), "it gave wrong bytes"))
+                fetch.without.update(self._avoided())
 
     async def _outside(self, partial: Partial, path: Path) -> None:
         """From the registry, from the first byte: others have parts of it as they come."""
@@ -207,10 +213,12 @@ class PeerSource:
             log.warning("layer %s: host %s gave wrong bytes of it", short, host[:12])
             self._shunned[host] = until
 
-    def _shunned_now(self) -> list[HostId]:
+    def _avoided(self) -> dict[HostId, str]:
+        """Hosts that are not asked now, and why."""
         now = asyncio.get_running_loop().time()
         self._shunned = {host: until for host, until in self._shunned.items() if until > now}
-        return list(self._shunned)
+        away = dict.fromkeys(self._client.away(), "it can't be reached")
+        return {**away, **dict.fromkeys(self._shunned, "it gave wrong bytes")}
 
     @contextlib.asynccontextmanager
     async def _telling(self, partial: Partial) -> AsyncIterator[None]:
@@ -225,7 +233,8 @@ class PeerSource:
         async with asyncio.TaskGroup() as group:
             task = group.create_task(tell())
             try:
-                yield
+                with self._swarm.outside(partial.layer.digest):
+                    yield
             except FlotaError as error:
                 failure = error  # raised bare below: a group would wrap it
             finally:
@@ -268,6 +277,38 @@ class PeerSource:
 
     async def search(self, term: str, limit: int, login: Login = NOBODY) -> Sequence[FoundImage]:
         return await self._registry.search(term, limit, login)
+
+
+class Spoken:
+    """A swarm that is told what is true of this host, however many of its pulls fetch a blob at once: that
+    one of them gets it from outside holds whatever another says."""
+
+    def __init__(self, swarm: Swarm) -> None:
+        self._swarm = swarm
+        self._outside: Counter[str] = Counter()
+
+    @property
+    def own(self) -> HostId:
+        return self._swarm.own
+
+    async def ask(self, word: BlobWord) -> BlobPeers | None:
+        fetching = BlobWord(digest=word.digest, state="fetching")
+        if word.state == "given_up" and self._outside[word.digest]:
+            return await self._swarm.ask(fetching)
+        reply = await self._swarm.ask(word)
+        if word.state == "wanted" and self._outside[word.digest]:
+            await self._swarm.ask(fetching)
+        return reply
+
+    @contextlib.contextmanager
+    def outside(self, digest: str) -> Iterator[None]:
+        """Until the block ends, this host gets it from outside."""
+        self._outside[digest] += 1
+        try:
+            yield
+        finally:
+            self._outside[digest] -= 1
+            self._outside += Counter()  # drops those that have none
 
 
 class Elsewhere:

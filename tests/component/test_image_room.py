@@ -63,6 +63,12 @@ async def test_disk_below_the_mark_loses_nothing(tmp_path: Path) -> None:
     assert (await host.room.tidy()).deleted == () and host.told == []
 
 
+async def test_disk_is_measured_once_what_was_removed_before_is_deleted(tmp_path: Path) -> None:
+    host = Room(tmp_path, "a:1", seen=view())
+    host.images.room, host.images.trash = FULL, 50
+    assert (await host.room.tidy()).deleted == () and host.room.troubles == ()
+
+
 async def test_host_that_was_told_nothing_yet_removes_nothing(tmp_path: Path) -> None:
     host = Room(tmp_path, "a:1")
     host.images.room = FULL

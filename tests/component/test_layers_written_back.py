@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from pathlib import Path
+
+import pytest
 
 from aio.supervisor import Supervisor
 from image.writeback import Writeback
+from model.errors import Exhausted
 from tests.support.waiting import until
 
 
@@ -40,3 +45,30 @@ async def test_layer_pulled_again_during_a_write_waits_for_the_next(tmp_path: Pa
         disk.writes[1].set()
         await flushed
         assert disk.settled == ["once", "again"]
+
+
+async def test_layer_that_cannot_be_marked_on_a_full_disk_is_told_and_marked_later(tmp_path: Path) -> None:
+    marked, full = list[str](), True
+
+    def mark(chain: str) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        marked.append(chain)
+
+    class Disk(Writeback):
+        writes = 0
+
+        async def _sync(self) -> None:
+            self.writes += 1
+
+    async with Supervisor("test") as supervisor:
+        disk = Disk(tmp_path, mark, again=0.05)
+        disk.start(supervisor)
+        disk.put("layer")
+        async with asyncio.timeout(10):
+            with pytest.raises(Exhausted, match="no space"):
+                await disk.flushed(["layer"])
+        full = False
+        await until(lambda: marked == ["layer"], deadline=10)
+        await disk.flushed(["layer"])
+        assert disk.writes == 1, "what is on disk is not brought there again"

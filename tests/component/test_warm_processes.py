@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from aio.warm import Warm
+from aio.warmed import listen
 from model.errors import CommandFailed, DeadlineExceeded
 from tests.support.waiting import until
 
@@ -98,6 +102,47 @@ async def test_warm_process_that_hangs_is_given_up_and_started_again() -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(parent, signal.SIGKILL)
         await warm.close()
+
+
+async def test_warm_process_that_hangs_is_killed_when_it_is_closed() -> None:
+    warm = Warm(MODULE)
+    parent = int(await warm.run(told(b"parent\n"), deadline=20))
+    os.kill(parent, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(20):
+            await warm.close()
+        assert not lives(parent)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(parent, signal.SIGKILL)
+
+
+class Refusing(Warm):
+    """Its warm process is a thread here that may not fork."""
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.thread = threading.Thread(target=self._serve, args=(theirs,))
+        self.thread.start()
+        return ours
+
+    def _serve(self, control: socket.socket) -> None:
+        with control:
+            listen(control, None, self._fork)
+
+    def _fork(self) -> int:
+        raise OSError(errno.EAGAIN, "no process is free")
+
+
+async def test_process_that_cannot_be_forked_is_refused_alone() -> None:
+    warm = Refusing(MODULE)
+    for _ in range(2):
+        with pytest.raises(CommandFailed, match="could not be started: no process is free"):
+            await warm.run(told(b"pid\n"), deadline=20)
+        assert warm.thread.is_alive()
+    await warm.close()
+    await asyncio.to_thread(warm.thread.join, 20)
+    assert not warm.thread.is_alive()
 
 
 async def test_warm_process_ends_when_nobody_needs_it_and_not_before(tmp_path: Path) -> None:

@@ -410,6 +410,7 @@ def test_btrfs_full_disk_is_told_and_leaves_no_root(on_btrfs: Bench) -> None:
         for number in range(200):
             on_btrfs.root(str(number), layer)
     assert not (on_btrfs.folder / f"roots/{number}/root").exists()
+    assert not list(on_btrfs.folder.rglob("*.new")), "half a copy takes no room"
 
 
 def test_btrfs_elsewhere_is_refused_in_words(tmp_path: Path) -> None:

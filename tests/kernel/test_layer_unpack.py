@@ -213,9 +213,10 @@ def test_whiteout_and_file_of_one_name_leave_the_file(place: LayerPlace, order: 
     assert (place.target / "f").read_bytes() == b"new"
 
 
-def test_whiteout_names_are_plain_names_in_a_root_file_system(place: LayerPlace) -> None:
-    place.unpack(tar(member(".wh.x", b"plain")), whiteouts=False)
-    assert (place.target / ".wh.x").read_bytes() == b"plain"
+@pytest.mark.parametrize("name", [".wh.x", "d/.wh.x", "d/.wh..wh..opq", ".wh.d/x"])
+def test_whiteout_names_in_a_root_file_system_are_refused(place: LayerPlace, name: str) -> None:
+    error = place.unpack(tar(member("x"), member(name, b"plain")), whiteouts=False)["error"]
+    assert "no layer can hold" in error["message"]
 
 
 def test_implied_folder_has_the_attributes_of_the_layers_below(place: LayerPlace, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ without; what they push we pull, and they what we push."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -40,7 +41,7 @@ class Site:
     secret: str
     docker: str
     short: str
-    """A folder with a name of fewer than 50 letters: podman's runroot."""
+    """A folder with a name of fewer than 50 letters: podman's runroot; the engine's is in it."""
 
     @property
     def host(self) -> str:
@@ -79,37 +80,49 @@ class Site:
             return (await client.ask("GET", f"/v2/{path}/manifests/{tag}")).status == 200
 
 
-@pytest.fixture(scope="module")
-def docker_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An engine of its own, without networks: images alone are asked of it."""
-    base = tmp_path_factory.mktemp("engine")
+@contextlib.contextmanager
+def docker_engine(base: Path) -> Iterator[str]:
+    """One of our own, without networks: images alone are asked of it. It mounts its folder over itself, and
+    has sockets below, whose paths can't be long."""
+    base.mkdir()
     socket = f"unix://{base}/docker.sock"
     words = ["dockerd", "--data-root", f"{base}/data", "--exec-root", f"{base}/exec", "-H", socket]
     words += ["--pidfile", f"{base}/pid", "--storage-driver", "vfs", "--bridge", "none", "--iptables=false"]
     with open(base / "log", "wb") as log:
         process = subprocess.Popen([*words, "--ip-forward=false"], stdout=log, stderr=log)
     ask = ["docker", "-H", socket, "version"]
+
+    def answers() -> bool:
+        assert process.poll() is None, (base / "log").read_text()[-2000:]
+        return subprocess.run(ask, capture_output=True).returncode == 0
+
     try:
-        wait_until(
-            lambda: subprocess.run(ask, capture_output=True).returncode == 0, deadline=60, what="dockerd"
-        )
+        wait_until(answers, deadline=60, what="dockerd")
         yield socket
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if os.path.ismount(base / "data"):
+            subprocess.run(["umount", str(base / "data")], check=True)
 
 
 @pytest.fixture
 async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
-    docker = request.getfixturevalue("docker_host")
-    async with controlled(tmp_path / "fleet") as fleet:
-        secret = await fleet.token(USER, scope="push", prefix="team")
-        trust = tmp_path / "trust"
-        trust.mkdir()
-        (trust / "ca.crt").write_bytes((fleet.folder / "ca.crt").read_bytes())
-        (tmp_path / "box.tar").write_bytes(docker_archive(image(LAYERS), LAYERS, names=["box:1"]))
-        (tmp_path / "auth.json").write_text('{"auths": {}}')
-        with tempfile.TemporaryDirectory(prefix="flota-") as short:
+    wants = request.node.callspec.params["tool"] == "docker"
+    with contextlib.ExitStack() as stack:
+        short = stack.enter_context(tempfile.TemporaryDirectory(prefix="flota-"))
+        docker = stack.enter_context(docker_engine(Path(short) / "engine")) if wants else ""
+        async with controlled(tmp_path / "fleet") as fleet:
+            secret = await fleet.token(USER, scope="push", prefix="team")
+            trust = tmp_path / "trust"
+            trust.mkdir()
+            (trust / "ca.crt").write_bytes((fleet.folder / "ca.crt").read_bytes())
+            (tmp_path / "box.tar").write_bytes(docker_archive(image(LAYERS), LAYERS, names=["box:1"]))
+            (tmp_path / "auth.json").write_text('{"auths": {}}')
             yield Site(fleet, tmp_path, secret, docker, short)
 
 

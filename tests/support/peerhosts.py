@@ -6,6 +6,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from cryptography import x509
@@ -96,9 +97,9 @@ class _Swarm:
 
 
 class PeerHost:
-    """One host; its layers are only those that come through it."""
+    """One host; its layers are only those that come through it. `bounds` are its server's."""
 
-    def __init__(self, fleet: Fleet, number: int, registry: Source, *, rate: int = 0) -> None:
+    def __init__(self, fleet: Fleet, number: int, registry: Source, *, rate: int = 0, **bounds: Any) -> None:
         self.fleet = fleet
         self.enrolled = fleet.enroll(number)
         self.own = HostId(self.enrolled.host_id)
@@ -123,6 +124,7 @@ class PeerHost:
             verifier(self.enrolled.ca),
             fleet.clock,
             rate=rate,
+            **bounds,
         )
 
     async def renew(self) -> None:
