@@ -48,6 +48,8 @@ class Context:
     cgroup_parent: str
     """As it was chosen: a slice's name or a path (`agent.oci.cgroups`)."""
     boot_id: str
+    certificate: str = ""
+    """That new connections to the controller show, PEM."""
     view: View = field(default_factory=View)
     addresses: Addresses = field(default_factory=Addresses)
     records: dict[InstanceId, Local] = field(default_factory=dict)

@@ -35,6 +35,7 @@ class ControllerSwarm:
         self._controllers = controllers
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
+        self._before: aiohttp.ClientSession | None = None
         self._silent_until = 0.0
 
     async def ask(self, word: BlobWord) -> BlobPeers | None:
@@ -65,6 +66,12 @@ class ControllerSwarm:
                 raise FlotaError(f"it answers {reply.status}")
             return decode_json(bytes(data), BlobPeers, "the controller's reply")
 
+    async def renew(self) -> None:
+        """What is asked from now on comes by new connections; questions under way are answered."""
+        if self._before is not None:
+            await self._before.close()
+        self._before, self._session = self._session, None
+
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self.renew()
+        await self.renew()

@@ -84,7 +84,7 @@ class HostAgent:
         """What is nobody's and could not be removed."""
         self._tunnels: Mapping[NetworkId, TunnelReport] = {}
         self._applying = asyncio.Lock()
-        self.readdressed = Bell()
+        self.reconnect = Bell()
         """Rung when the host's own facts changed: a session may be from an address that is gone."""
         self.replanned = Bell()
         """Rung when networks or peers are others."""
@@ -201,7 +201,7 @@ class HostAgent:
         before, self.context.facts = self.context.facts, facts
         self.reporter.facts(facts)
         if replace(facts, checksums=True, warnings=()) != replace(before, checksums=True, warnings=()):
-            self.readdressed.ring()
+            self.reconnect.ring()
         if self._has_view:
             await self._apply_network()
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import fcntl
 import hashlib
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -34,7 +36,9 @@ from model.errors import (
     NotFound,
     Unauthenticated,
     Unavailable,
+    WrongState,
 )
+from model.renewal import RenewReply, RenewRequest
 from model.spec import Struct
 
 PREFIX = "flota-1-"
@@ -85,8 +89,8 @@ async def join(
     fleet or by another name."""
     digest, secret = parse_token(token)
     url = f"https://{controller}"
-    key = ec.generate_private_key(ec.SECP256R1())
-    csr = _request(key, name)
+    key = new_key()
+    csr = signing_request(key, name)
     request = JoinRequest(secret=secret, csr=csr, name=name, address=address, labels=dict(labels))
     before = known(state, token)
     if before is not None:
@@ -103,19 +107,18 @@ async def join(
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         words = str(error) or type(error).__name__
         raise Unavailable(f"cannot reach a controller at {controller}: {words}") from error
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
     enrollment = Enrollment(
         host_id=reply.host_id,
         fleet_id=reply.fleet_id,
         controllers=(url,),
         certificate=reply.certificate,
-        key=pem.decode(),
+        key=pem_of(key),
         ca=reply.ca,
         name=name,
     )
-    _store(state, enrollment)
+    state.mkdir(mode=0o711, parents=True, exist_ok=True)
+    with _alone(state):
+        _store(state, enrollment)
     return enrollment
 
 
@@ -175,7 +178,39 @@ async def follow(state: Path, run: Path, controller: str) -> None:
             raise _not_ours(controller, error) from error
         words = str(error) or type(error).__name__
         raise Unavailable(f"cannot reach a controller at {controller}: {words}") from error
-    _store(state, replace(enrollment, controllers=(url,)))
+    with _alone(state):  # its certificate may have been renewed meanwhile
+        _store(state, replace(load(state), controllers=(url,)))
+
+
+async def ask_renewed(enrollment: Enrollment, run: Path, request: RenewRequest) -> RenewReply:
+    """Of the first controller that can be reached. Raises Unavailable, and what a controller answers:
+    NotFound of one of before."""
+    problem = Unavailable("this host knows of no controller")
+    context = client_context(enrollment, run)
+    headers = {"Content-Type": "application/json"}
+    for url in enrollment.controllers:
+        try:
+            async with (
+                asyncio.timeout(DEADLINE),
+                aiohttp.ClientSession() as client,
+                client.post(
+                    f"{url}/v1/agents/renew", data=encode_json(request), headers=headers, ssl=context
+                ) as reply,
+            ):
+                return decode_json(await _body(reply), RenewReply, "the controller's answer")
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            problem = Unavailable(f"cannot reach a controller at {url}: {str(error) or type(error).__name__}")
+    raise problem
+
+
+def keep_renewed(state: Path, before: Enrollment, after: Enrollment) -> None:
+    """The certificate and key of `after` in the place of those of `before`; all else stays. Blocking. Raises
+    WrongState where others are there: the host joined again."""
+    with _alone(state):
+        found = load(state)
+        if found.certificate != before.certificate:
+            raise WrongState("this host joined again; its agent is to be started anew")
+        _store(state, replace(found, certificate=after.certificate, key=after.key))
 
 
 def _not_ours(controller: str, error: Exception) -> Unavailable:
@@ -189,7 +224,7 @@ def client_context(enrollment: Enrollment, folder: Path) -> ssl.SSLContext:
     """For connections to the controller. The ssl module reads keys from files only, so one is written to the
     run folder, 0600, and removed."""
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=enrollment.ca)
-    return _as_ourselves(context, enrollment, folder)
+    return show(context, enrollment, folder)
 
 
 def peer_contexts(enrollment: Enrollment, folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
@@ -201,10 +236,11 @@ def peer_contexts(enrollment: Enrollment, folder: Path) -> tuple[ssl.SSLContext,
     called.load_verify_locations(cadata=enrollment.ca)
     called.verify_mode = ssl.CERT_REQUIRED
     called.verify_flags |= ssl.VERIFY_X509_STRICT
-    return calling, _as_ourselves(called, enrollment, folder)
+    return calling, show(called, enrollment, folder)
 
 
-def _as_ourselves(context: ssl.SSLContext, enrollment: Enrollment, folder: Path) -> ssl.SSLContext:
+def show(context: ssl.SSLContext, enrollment: Enrollment, folder: Path) -> ssl.SSLContext:
+    """Connections that are made of it from now on show this certificate; those that stand keep theirs."""
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / "client.pem"
@@ -218,7 +254,17 @@ def _as_ourselves(context: ssl.SSLContext, enrollment: Enrollment, folder: Path)
     return context
 
 
-def _request(key: ec.EllipticCurvePrivateKey, name: str) -> str:
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def pem_of(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def signing_request(key: ec.EllipticCurvePrivateKey, name: str) -> str:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64] or "host")])
     csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     return csr.public_bytes(serialization.Encoding.PEM).decode()
@@ -269,6 +315,16 @@ async def _body(reply: aiohttp.ClientResponse) -> bytes:
     return bytes(data)
 
 
+@contextlib.contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """Of those who write the enrollment: the agent, and commands beside it."""
+    fd = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def _store(state: Path, enrollment: Enrollment) -> None:
-    state.mkdir(mode=0o711, parents=True, exist_ok=True)
     write_file(state / "enrollment.json", encode_json(enrollment))

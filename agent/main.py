@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -32,6 +33,7 @@ from agent.naming import NameService
 from agent.oci import cgroups
 from agent.offload import OffloadProbe, remembered
 from agent.registrycopies import CopyStore, RegistryCopies
+from agent.renewal import Renewal
 from agent.rotation import LogRotator
 from agent.runtime.conmon import ConmonRuntime
 from agent.servepeers import Sharing
@@ -104,9 +106,14 @@ async def run(
         dialer = Dialer(lambda: list(enrollment.controllers), tls, server)
         supervisor.start("dialer", dialer.run, restart=True)
         copies = RegistryCopies(
-            CopyStore(state / "registry-copy", Limits()), lambda: fleetregistry.named(state), tls
+            CopyStore(state / "registry-copy", Limits()),
+            lambda: fleetregistry.named(state),
+            tls,
+            lambda: context.certificate,
         )
         supervisor.start("registry copies", copies.run, restart=True)
+        renewal = renewing(enrollment, agent, sharing, tls)
+        supervisor.start("renewal", renewal.run, restart=True)
         supervisor.start("rotator", rotator.run, restart=True)
         supervisor.start("watchdog", _watchdog, restart=True)
         underlay = Underlay(
@@ -138,6 +145,19 @@ def _registries(config: AgentConfig) -> RegistrySettings:
         mirrors=config.registry_mirrors,
         certificates=(str(certificates(Path(config.state_dir))),),
     )
+
+
+def renewing(enrollment: join.Enrollment, agent: HostAgent, sharing: Sharing, tls: ssl.SSLContext) -> Renewal:
+    """All that shows who this host is, from its session to the doors for other hosts, is told."""
+    context = agent.context
+
+    async def shown(now: join.Enrollment) -> None:
+        await sharing.renewed()
+        context.certificate = now.certificate
+        agent.reconnect.ring()
+
+    contexts = (tls, *sharing.contexts)
+    return Renewal(enrollment, context.state, context.run, context.clock, contexts, shown)
 
 
 async def _until_failure(journal: Journal, session: Coroutine[Any, Any, None]) -> None:
@@ -217,6 +237,7 @@ async def _context(
         seccomp=hostlimits.load_seccomp(limits),
         cgroup_parent=parent,
         boot_id=facts.boot_id(),
+        certificate=enrollment.certificate,
     )
 
 

@@ -100,12 +100,20 @@ class CopyStore:
 
 
 class RegistryCopies:
-    """`registry` says host:port of the fleet's own; empty: there is none now."""
+    """`registry` says host:port of the fleet's own; empty: there is none now. `shown` is what new connections
+    show: those by an older certificate are soon refused."""
 
-    def __init__(self, store: CopyStore, registry: Callable[[], str], tls: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        store: CopyStore,
+        registry: Callable[[], str],
+        tls: ssl.SSLContext,
+        shown: Callable[[], str] = str,
+    ) -> None:
         self._store = store
         self._registry = registry
         self._tls = tls
+        self._shown = shown
         self._failures = 0
         """In a row."""
         self._full_until = 0.0
@@ -133,13 +141,14 @@ class RegistryCopies:
             await asyncio.sleep(delay(self._failures, first=1.0, limit=LONGEST))
 
     async def _with(self, registry: str) -> None:
-        """Until something fails."""
+        """Until something fails, or is another now."""
+        shown = self._shown()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=STALLED)
         connector = aiohttp.TCPConnector(ssl=self._tls, limit=2)
         async with aiohttp.ClientSession(
             f"https://{registry}", timeout=timeout, connector=connector
         ) as client:
-            while self._registry() == registry:
+            while (self._registry(), self._shown()) == (registry, shown):
                 full = time.monotonic() < self._full_until
                 report: CopyReport = replace(await in_thread(self._store.report), full=full)
                 async with client.post(PATH, data=msgspec.json.encode(report)) as reply:

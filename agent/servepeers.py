@@ -156,8 +156,15 @@ class Sharing:
         tls = join.client_context(enrollment, run)
         self.swarm = ControllerSwarm(HostId(enrollment.host_id), lambda: enrollment.controllers, tls)
         self.partials = Partials()
-        client = PeerClient(calling, names(enrollment.fleet_id))
-        self.source = PeerSource(registry, self.swarm, client, self.partials)
+        self._client = PeerClient(calling, names(enrollment.fleet_id))
+        self.source = PeerSource(registry, self.swarm, self._client, self.partials)
+        self.contexts = (calling, self._called, tls)
+        """All that show who this host is."""
+
+    async def renewed(self) -> None:
+        """They show another certificate, which tickets from now on are for."""
+        await self.swarm.renew()
+        await self._client.renew()
 
     async def serve(
         self, agent: HostAgent, supervisor: Supervisor, stack: AsyncExitStack, *, port: int, rate: int

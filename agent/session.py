@@ -48,8 +48,11 @@ class _Ended(Exception):
 
 
 class Session:
+    """Made before its connection is: that shows the certificate of now."""
+
     def __init__(self, agent: HostAgent, *, epoch: int) -> None:
         self._agent = agent
+        self._shown = agent.context.certificate
         self._epoch = epoch
         self._heard = 0.0
         self._silence = 30.0
@@ -93,7 +96,7 @@ class Session:
         if welcome.protocol >= wire.WITH_DEPARTURES:
             yield self._follow(connection)
         yield self._watch()
-        yield self._readdressed(self._agent.context.facts.address)
+        yield self._changed(self._agent.context.facts.address)
 
     def _hello(self) -> wire.Hello:
         context = self._agent.context
@@ -180,11 +183,15 @@ class Session:
                 raise _Ended(f"nothing heard from the controller for {self._silence:g} s")
             await asyncio.sleep(left)
 
-    async def _readdressed(self, began: str) -> None:
-        """The connection of an address that is gone would only be found dead by silence."""
-        while self._agent.context.facts.address == began:
-            await self._agent.readdressed.wait()
-        raise _Ended(f"this host's address is {self._agent.context.facts.address} now")
+    async def _changed(self, address: str) -> None:
+        """The connection of an address that is gone would only be found dead by silence; a new certificate
+        becomes this host's by the session that it opens."""
+        context = self._agent.context
+        while (context.facts.address, context.certificate) == (address, self._shown):
+            await self._agent.reconnect.wait()
+        if context.facts.address != address:
+            raise _Ended(f"this host's address is {context.facts.address} now")
+        raise _Ended("this host has a new certificate")
 
 
 def _goodbye(message: wire.Goodbye) -> None:
@@ -234,6 +241,7 @@ async def _one_session(
     agent: HostAgent, epoch: int, url: str, context: ssl.SSLContext, ended: Callable[[], None]
 ) -> None:
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_DEADLINE)
+    session = Session(agent, epoch=epoch)
     async with (
         aiohttp.ClientSession(timeout=timeout) as client,
         asyncio.timeout(CONNECT_DEADLINE) as scope,
@@ -244,6 +252,6 @@ async def _one_session(
         scope.reschedule(None)
         log.info("in session with %s", url)
         try:
-            await Session(agent, epoch=epoch).run(_WebSocket(socket))
+            await session.run(_WebSocket(socket))
         finally:
             ended()

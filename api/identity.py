@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import ssl
 from typing import Any
 
 from aiohttp import web
@@ -52,7 +53,8 @@ def of_connection(request: web.Request, fleet_id: str) -> Identity:
         if identity.role != "host":
             return identity
         der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        return replace(identity, certificate=hashlib.sha256(der).hexdigest())
+        valid_from = float(ssl.cert_time_to_seconds(certificate["notBefore"]))
+        return replace(identity, certificate=hashlib.sha256(der).hexdigest(), valid_from=valid_from)
     peer = transport.get_extra_info("socket")
     if peer is not None and peer.family == socket.AF_UNIX:
         return ADMIN

@@ -59,6 +59,7 @@ from model.policy import PolicySpec
 from model.records import FleetSettings, Network, RegistryToken
 from model.registries import NOBODY, Login
 from model.registrycopies import RegistryStatus, RepositoryInfo
+from model.renewal import RenewReply, RenewRequest
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
 from model.streams import ExecSpec, Exit
@@ -72,6 +73,8 @@ class Identity(Struct):
     """Host id for role `host`, user name for `admin`."""
     certificate: str = ""
     """Of role `host`: SHA-256 of the certificate, hex."""
+    valid_from: float = 0.0
+    """Of that certificate, unix seconds."""
 
 
 class ControllerPort(Protocol):
@@ -240,8 +243,14 @@ class ControllerPort(Protocol):
         ...
 
     # -- agents -------------------------------------------------------------------------------------
-    async def serve_session(self, host: HostId, certificate: str, channel: Channel) -> None:
-        """Speak `model.wire` with an agent until either side ends. `certificate`: see `Identity`."""
+    async def serve_session(
+        self, host: HostId, certificate: str, channel: Channel, valid_from: float = 0.0
+    ) -> None:
+        """Speak `model.wire` with an agent until either side ends. The others: see `Identity`."""
+        ...
+
+    async def renew(self, host: HostId, certificate: str, request: RenewRequest) -> RenewReply:
+        """The next certificate of a host that shows this one. Raises InvalidInput, and as `accept_pipe`."""
         ...
 
     def share_blob(self, host: HostId, certificate: str, word: BlobWord) -> BlobPeers:

@@ -18,6 +18,7 @@ from controller.commands import connections, hosts, instances, networks, service
 from controller.commands.find import find_host, find_instance, find_service
 from controller.committer import Decide
 from controller.joining import Joining
+from controller.pki import SKEW
 from controller.plan import Plan
 from controller.policing import Policing
 from controller.registrytokens import Tokens
@@ -45,7 +46,7 @@ from model.api import (
 )
 from model.diagnosis import diagnose
 from model.doctor import CheckUp, HostCheck
-from model.errors import Forbidden, NotFound, WrongState
+from model.errors import NotFound, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId
 from model.records import FleetSettings, Instance, Network
@@ -326,11 +327,17 @@ class Controller(Tokens, Joining, Policing, Sharing):
         return await self.pipes.open(host, self.snapshot().host_name(host))
 
     # -- agents -----------------------------------------------------------------------------------------
-    async def serve_session(self, host: HostId, certificate: str, channel: Channel) -> None:
+    async def serve_session(
+        self, host: HostId, certificate: str, channel: Channel, valid_from: float = 0.0
+    ) -> None:
+        made = valid_from + SKEW.total_seconds()
+
         def disowned() -> str:
             record = self.snapshot().hosts.get(host)
             if record is None:
                 self.knocks.shown(host, certificate)
+                return ""
+            if not hosts.promote(self.snapshot(), host, certificate, made).empty:
                 return ""
             words = hosts.disowned(record, certificate)
             if words and self.asks(host):
@@ -338,12 +345,12 @@ class Controller(Tokens, Joining, Policing, Sharing):
                 words += f". If after the backup: flota node rm --force {name}, then flota fleet admit"
             return words
 
-        await self.sessions.serve(host, channel, disowned)
+        async def begun() -> None:
+            if not hosts.promote(self.snapshot(), host, certificate, made).empty:
+                await self.committer.run(lambda fresh: hosts.promote(fresh, host, certificate, made))
+
+        await self.sessions.serve(host, channel, disowned, begun)
 
     async def accept_pipe(self, host: HostId, certificate: str, pipe: Pipe) -> None:
-        record = self.snapshot().hosts.get(host)
-        if record is None:
-            raise NotFound("this host is not in the fleet (any more)")
-        if disowned := hosts.disowned(record, certificate):
-            raise Forbidden(disowned)
+        hosts.member(self.snapshot(), host, certificate)
         await self.pipes.accept(host, pipe)

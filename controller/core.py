@@ -21,7 +21,7 @@ from controller import ingress, recovery
 from controller.arrivals import Arrivals
 from controller.commands import networks as network_commands
 from controller.commands.find import find_host
-from controller.commands.hosts import away_problems
+from controller.commands.hosts import away_problems, follows
 from controller.committer import Committer, Decide
 from controller.departures import Departures
 from controller.directory import Memberships, instances_of
@@ -243,6 +243,8 @@ class Core:
             self._hosts[host] = new
         if old is not None and new is None:
             self._removed(old)
+        elif old is not None and new is not None and follows(old, new):
+            self.pipes.drop_idle(host)  # offered by the certificate before
         elif old is not None and new is not None and new.certificate != old.certificate:
             self.sessions.dismiss(host, "this host joined again", retry=True)
             self.pipes.drop(host, f"host {old.spec.name} joined again")

@@ -6,6 +6,8 @@ own key, or a token that an administrator made for it.
 
 from __future__ import annotations
 
+import logging
+
 from controller.commands import hosts
 from controller.commands.find import find_host
 from controller.pki import fingerprint, identity_of, new_token, secret_hash, secret_of
@@ -16,7 +18,9 @@ from model.api import CreateToken, JoinReply, JoinRequest, TokenCreated
 from model.errors import InvalidInput
 from model.ids import HostId
 from model.records import JoinToken
+from model.renewal import RenewReply, RenewRequest
 
+log = logging.getLogger("flota.controller")
 MOST_TTL = 10 * 365 * 86400.0
 
 
@@ -73,3 +77,11 @@ class Joining(Restoring):
             certificate=pair.certificate.decode(),
             ca=self.authority.pem.decode(),
         )
+
+    async def renew(self, host: HostId, certificate: str, request: RenewRequest) -> RenewReply:
+        hosts.member(self.snapshot(), host, certificate)
+        pair = self.authority.host(request.csr, host)
+        made = fingerprint(pair.certificate)
+        await self._order(lambda fresh: hosts.renew(fresh, host, shown=certificate, fingerprint=made))
+        log.info("a new certificate for host %s", self.snapshot().host_name(host))
+        return RenewReply(certificate=pair.certificate.decode())

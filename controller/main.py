@@ -16,12 +16,12 @@ from pathlib import Path
 
 from aiohttp import web
 
-from aio.clock import SystemClock
+from aio.clock import Clock, SystemClock
 from aio.durable import write_file
 from aio.release import running
 from aio.sdnotify import Notifier
 from aio.service import Hooks, set_level, start_log, until_signalled
-from aio.supervisor import in_thread
+from aio.supervisor import Supervisor, in_thread
 from aio.together import together
 from api.listen import serve_tls, serve_unix, server_context
 from api.server import controller_app, runner
@@ -29,14 +29,14 @@ from controller import registry
 from controller.config import ControllerConfig, check_config, registry_place
 from controller.controller import Controller
 from controller.options import Options
-from controller.pki import Authority
+from controller.pki import Authority, due
 from controller.registrycopies import Copies
 from controller.store.base import Store
 from controller.store.memory import MemoryStore
 from controller.store.sqlite import SqliteStore
 from controller.trial import Trial
-from model.codec import encode_json
-from model.errors import Damaged, FlotaError, Unavailable, Unsupported
+from model.codec import decode_json, encode_json
+from model.errors import Damaged, FlotaError, InvalidInput, Unavailable, Unsupported
 from model.spec import Struct
 from model.whereabouts import joined
 from net import backend
@@ -47,6 +47,8 @@ LookUp = Callable[[str], Awaitable[Iterable[str]]]
 """The addresses of a name."""
 LOOK_UP = 5.0
 """Seconds for one."""
+LOOK_EVERY = 3600.0
+"""Seconds between looks at how old our certificates are."""
 EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
@@ -91,8 +93,14 @@ async def run(
             options,
             Trial(Path(config.state_dir), running()),
         )
-        async with controller, serving(config, controller) as context:
+        async with (
+            controller,
+            serving(config, controller) as context,
+            Supervisor("certificates") as beside,
+        ):
             await in_thread(write_credentials, config, controller, address)
+            own = KeptCertificates(config, controller, context, address)
+            beside.start("certificates", own.run, restart=True)
             log.info("the controller of fleet %s is ready", controller.info().name)
             if hooks is not None:
                 hooks.heart = store.beat
@@ -103,6 +111,42 @@ async def run(
             await asyncio.Event().wait()
     finally:
         await store.close()
+
+
+class KeptCertificates:
+    """The controller's own, and that of admin.json: made anew when two thirds of their lives are over."""
+
+    def __init__(
+        self,
+        config: ControllerConfig,
+        controller: Controller,
+        context: ssl.SSLContext | None,
+        address: str,
+        clock: Clock | None = None,
+    ) -> None:
+        self._config = config
+        self._controller = controller
+        self._context = context
+        self._address = address
+        self._clock = clock or SystemClock()
+
+    async def run(self) -> None:
+        """For ever. What fails is told, and tried again with the next look."""
+        while True:
+            await self._clock.sleep(LOOK_EVERY)
+            try:
+                await self._look(self._clock.now())
+            except (OSError, ValueError, FlotaError) as error:
+                log.error("a certificate of this controller is not renewed: %s", error)
+
+    async def _look(self, now: float) -> None:
+        await in_thread(write_credentials, self._config, self._controller, self._address, now)
+        if self._context is None:
+            return
+        served = await in_thread((Path(self._config.state_dir) / "pki" / "controller.pem").read_bytes)
+        if now >= due(served):
+            await in_thread(certify, self._config, self._controller.authority, self._context)
+            log.info("the controller has a new certificate")
 
 
 async def reload(
@@ -283,11 +327,13 @@ def advertised(config: ControllerConfig) -> str:
     return "127.0.0.1"
 
 
-def write_credentials(config: ControllerConfig, controller: Controller, address: str) -> None:
-    """Made once, and again when the address changes."""
+def write_credentials(
+    config: ControllerConfig, controller: Controller, address: str, now: float | None = None
+) -> None:
+    """Made once, and again when the address changes or two thirds of its certificate's life are over."""
     authority = controller.authority
     path = Path(config.state_dir) / "admin.json"
-    if path.exists() and address.encode() in path.read_bytes():
+    if _are_good(path, address, SystemClock().now() if now is None else now):
         return
     pair = authority.admin("admin")
     credentials = Credentials(
@@ -298,6 +344,14 @@ def write_credentials(config: ControllerConfig, controller: Controller, address:
         key=pair.key.decode(),
     )
     write_file(path, encode_json(credentials))
+
+
+def _are_good(path: Path, address: str, now: float) -> bool:
+    try:
+        found = decode_json(path.read_bytes(), Credentials, path.name)
+        return found.address == address and now < due(found.certificate.encode())
+    except (FileNotFoundError, InvalidInput, ValueError):
+        return False
 
 
 def main(config: ControllerConfig, reread: Callable[[], ControllerConfig] | None = None) -> None:

@@ -70,6 +70,11 @@ class Pipes:
             if not future.done():
                 future.set_exception(Unavailable(why))
 
+    def drop_idle(self, host: HostId) -> None:
+        """Close what this host offered and nobody uses: it offers others."""
+        for pipe in self._idle.get(host, ()):
+            pipe.writer.transport.abort()
+
     def _offer(self, host: HostId, pipe: Pipe) -> None:
         """To whoever waits longest, or for whoever comes."""
         wanted = self._wanted.get(host)

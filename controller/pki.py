@@ -210,6 +210,13 @@ def fingerprint(certificate_pem: bytes) -> str:
     return x509.load_pem_x509_certificate(certificate_pem).fingerprint(hashes.SHA256()).hex()
 
 
+def due(certificate_pem: bytes) -> float:
+    """Unix seconds at which two thirds of its life are over. Raises ValueError."""
+    found = x509.load_pem_x509_certificate(certificate_pem)
+    start, end = found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()
+    return start + (end - start) * 2 / 3
+
+
 def identity_of(certificate_pem: str, signed: str, proof: str) -> str:
     """Fingerprint of a host's certificate, whose key has signed that text (`proof`: ECDSA with SHA-256, in
     base64). Also of one that has expired. Raises Unauthenticated."""

@@ -62,6 +62,13 @@ def asks(cluster: Cluster, host: HostId) -> bool:
     return recovery is not None and (bool(recovery.awaited) or host in recovery.unheard)
 
 
+def is_later(cluster: Cluster, host: HostId, made: float) -> bool:
+    """Whether a certificate that was made then is younger than the backup, and that host is yet to be heard:
+    it may have been renewed since. Unix seconds."""
+    found = cluster.settings.recovery
+    return found is not None and made >= found.taken_at and host in (*found.awaited, *found.unheard)
+
+
 def settled(cluster: Cluster) -> Cluster:
     """The same. Raises WrongState while hosts are awaited: what a command takes might be somebody's."""
     if not held(cluster):

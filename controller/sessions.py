@@ -240,10 +240,17 @@ class Sessions:
             self._listener.parted(host)
             session.dismiss(reason, retry=retry)
 
-    async def serve(self, host: HostId, channel: Channel, disowned: Callable[[], str]) -> None:
+    async def serve(
+        self,
+        host: HostId,
+        channel: Channel,
+        disowned: Callable[[], str],
+        begun: Callable[[], Awaitable[object]],
+    ) -> None:
         """Speak with an agent until either side ends. `disowned`: why it is not the host's (any more), asked
         once it has said Hello, which may be a while after it came in; one that isn't shall not come back,
-        unless the host may have joined again after the backup that the fleet came out of."""
+        unless the host may have joined again after the backup that the fleet came out of. `begun`: to be done
+        once this session is the host's."""
         hello = await self._hello(channel)
         if hello is None:
             await channel.close()
@@ -261,6 +268,7 @@ class Sessions:
             return
         self._replace(session)
         try:
+            await begun()
             await self._listener.greeted(host, hello)
             asks = self._listener.asks(host)
             if asks and hello.protocol < WITH_RECALL and self._listener.held():

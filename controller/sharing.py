@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from controller.commands.hosts import disowned
+from controller.commands.hosts import member
 from controller.core import Core
 from controller.snapshot import Cluster
 from controller.swarms import MOST_PEERS, Place
 from model.blobs import MAX_WITHOUT, BlobPeer, BlobPeers, BlobWord, Ticket, to_sign, write_ticket
-from model.errors import Forbidden, InvalidInput, NotFound
+from model.errors import InvalidInput, NotFound
 from model.ids import HostId
 from model.reportrules import is_blob
 
@@ -31,11 +31,7 @@ class Sharing(Core):
         """What a host should do about a blob that it speaks of. Raises NotFound, Forbidden for one that the
         fleet does not know (any more), InvalidInput."""
         cluster = self.snapshot()
-        record = cluster.hosts.get(host)
-        if record is None:
-            raise NotFound("this host is not in the fleet (any more)")
-        if words := disowned(record, certificate):
-            raise Forbidden(words)
+        member(cluster, host, certificate)
         if not is_blob(word.digest) or len(word.without) > MAX_WITHOUT:
             raise InvalidInput(f"{word.digest[:80]!r} is no blob")
         reply = self.swarms.answer(host, word, self._places(cluster), self.clock.monotonic())

@@ -141,6 +141,8 @@ class Host(Struct):
     joined_at: float = 0.0
     certificate: str = ""
     """SHA-256 of its current certificate, hex; an older one is refused."""
+    renewal: str = ""
+    """SHA-256 of the certificate that is to follow it: made, and not yet seen in use."""
     tunnels: Mapping[NetworkId, tuple[TunnelEnd, ...]] = {}
     """Its ends of encrypted networks: peers need them, whether it is in session or not."""
     revision: Revision = 0

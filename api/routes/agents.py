@@ -14,6 +14,7 @@ from model.api import PullLogin
 from model.blobs import BlobPeers, BlobWord
 from model.ids import HostId, InstanceId
 from model.registries import encode_header
+from model.renewal import RenewReply, RenewRequest
 
 PIPE = "flota-pipe"
 """Value of the Upgrade header of an offered connection."""
@@ -50,7 +51,8 @@ async def session(call: ControllerCall) -> web.StreamResponse:
     await socket.prepare(call.request)
     channel = SocketChannel(socket)
     try:
-        await call.port.serve_session(HostId(call.identity.id), call.identity.certificate, channel)
+        who = call.identity
+        await call.port.serve_session(HostId(who.id), who.certificate, channel, who.valid_from)
     finally:
         await channel.close()
     return socket
@@ -65,6 +67,11 @@ async def login(call: ControllerCall) -> PullLogin:
 async def blob(call: ControllerCall) -> BlobPeers:
     host, certificate = HostId(call.identity.id), call.identity.certificate
     return call.port.share_blob(host, certificate, call.body_as(BlobWord))
+
+
+async def renew(call: ControllerCall) -> RenewReply:
+    host, certificate = HostId(call.identity.id), call.identity.certificate
+    return await call.port.renew(host, certificate, call.body_as(RenewRequest))
 
 
 async def pipe(call: ControllerCall) -> web.StreamResponse:

@@ -33,6 +33,7 @@ from model.policy import PolicySpec
 from model.records import FleetSettings, RegistryToken
 from model.registrycopies import RegistryStatus, RepositoryInfo
 from model.remoteimages import PushedIndex, PushIndex, RemoteImage
+from model.renewal import RenewReply, RenewRequest
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import HostFacts
 from model.streams import ExecSpec
@@ -201,6 +202,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
        role="host", reply=m.PullLogin),
     _C("POST", "/v1/agents/blobs", agents.blob, "Which hosts give a layer", "watch", "host", body=BlobWord,
        reply=BlobPeers),
+    _C("POST", "/v1/agents/renew", agents.renew, "A host's next certificate", "command", "host",
+       body=RenewRequest, reply=RenewReply),
     _C("GET", "/v1/agents/pipe", agents.pipe, "An agent offers a connection (upgrade)", "stream", "host"),
 )  # fmt: skip
 

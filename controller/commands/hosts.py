@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from controller.commands.find import find_host
 from controller.plan import Item, Plan, delete, put
-from controller.recovery import heard
+from controller.recovery import heard, is_later
 from controller.snapshot import Cluster
 from model.api import HostAway, JoinRequest, UpdateHost
-from model.errors import AlreadyExists, Problem, Unauthenticated, WrongState
+from model.errors import AlreadyExists, Forbidden, NotFound, Problem, Unauthenticated, WrongState
 from model.events import Event
 from model.factrules import address_fault, label_problems
 from model.ids import HostId
@@ -96,7 +96,7 @@ def admit(
     if known is not None:
         theirs = replaces == known.id or _is(known, proven)
         _may_have(known, connected=connected, theirs=theirs, older=bool(proven))
-        again = replace(known, certificate=fingerprint)
+        again = replace(known, certificate=fingerprint, renewal="")
         return Plan(items=(put(again, "it joined again"),), subject=ident)
     host = Host(
         id=ident,
@@ -109,7 +109,7 @@ def admit(
 
 
 def _is(known: Host, proven: str) -> bool:
-    return bool(proven) and proven == known.certificate
+    return bool(proven) and proven in (known.certificate, known.renewal)
 
 
 def _may_have(known: Host, *, connected: bool, theirs: bool, older: bool) -> None:
@@ -140,14 +140,50 @@ def _join_problems(request: JoinRequest) -> Iterator[Problem]:
 
 def disowned(host: Host, certificate: str) -> str:
     """Why a connection with this certificate (SHA-256) is not the host's, for people: of all that name it,
-    the last one alone is good. Empty: it is."""
-    if not host.certificate or certificate == host.certificate:
+    the last one alone is good, and the one before until that is in use. Empty: it is."""
+    if not host.certificate or (certificate and certificate in (host.certificate, host.renewal)):
         return ""
     name = host.spec.name
     return (
-        f"{name} joined again since this certificate was made: only its newest one is accepted (if that join "
-        f"was this machine's, and cut off: flota token create --replace {name}, and join by that token)"
+        f"{name} joined again or renewed its certificate since this one was made: only the newest is good "
+        f"(if it was this machine that did, and was cut off: flota token create --replace {name}, and join "
+        "by that token)"
     )
+
+
+def renew(cluster: Cluster, ident: HostId, *, shown: str, fingerprint: str) -> Plan:
+    """A host has a new certificate made. The one that it has `shown` stays good until the new one is in use,
+    so a host that never gets to see that goes on. Raises NotFound, Forbidden."""
+    host = member(cluster, ident, shown)
+    after = replace(host, certificate=shown, renewal=fingerprint)
+    return Plan(items=(put(after, "its next certificate is made"),), subject=ident)
+
+
+def promote(cluster: Cluster, ident: HostId, shown: str, made: float = 0.0) -> Plan:
+    """The host is in session by this certificate: if it was the next one, the one before is good no more.
+    So it is with one that was `made` (unix seconds) after the backup that this state came out of."""
+    host = cluster.hosts.get(ident)
+    if host is None or not shown:
+        return Plan()
+    if shown != host.renewal and not (disowned(host, shown) and is_later(cluster, ident, made)):
+        return Plan()
+    after = replace(host, certificate=shown, renewal="")
+    return Plan(items=(put(after, "its next certificate is in use"),), subject=ident)
+
+
+def follows(old: Host, new: Host) -> bool:
+    """Whether its certificate is another one because the next is in use, or its time has come."""
+    return bool(old.renewal) and new.certificate == old.renewal
+
+
+def member(cluster: Cluster, ident: HostId, shown: str) -> Host:
+    """Raises NotFound, and Forbidden for a certificate that is not the host's (any more)."""
+    host = cluster.hosts.get(ident)
+    if host is None:
+        raise NotFound("this host is not in the fleet (any more)")
+    if words := disowned(host, shown):
+        raise Forbidden(words)
+    return host
 
 
 def host_named(cluster: Cluster, name: str) -> Host | None:

@@ -78,6 +78,8 @@ class PeerClient:
         self._questions: aiohttp.ClientSession | None = None
         self._pieces: aiohttp.ClientSession | None = None
         """Not by the same connections: a question may wait long for news, a piece must not wait for that."""
+        self._before: list[aiohttp.ClientSession] = []
+        """Until whoever still uses them is done."""
         self._away: dict[HostId, float] = {}
 
     def away(self) -> list[HostId]:
@@ -86,9 +88,16 @@ class PeerClient:
         self._away = {host: until for host, until in self._away.items() if until > now}
         return list(self._away)
 
-    async def close(self) -> None:
-        for session in filter(None, (self._questions, self._pieces)):
+    async def renew(self) -> None:
+        """Calls from now on come by new connections, as whoever the context says; those under way go on."""
+        done, self._before = self._before, [*filter(None, (self._questions, self._pieces))]
+        self._questions = self._pieces = None
+        for session in done:
             await session.close()
+
+    async def close(self) -> None:
+        await self.renew()
+        await self.renew()
 
     async def have(self, peer: BlobPeer, digest: str, size: int, known: int, papers: Papers) -> int:
         """The pieces that it has; waits a while for more than `known` of them. Raises Unavailable, and what

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec.structs import replace
 
+from agent.join import signing_request
 from aio.clock import VirtualClock
 from api.channels import Dropped
+from controller.pki import fingerprint
 from controller.plan import Plan, put
 from controller.snapshot import Cluster
 from controller.store.base import ChangeLog, Txn
@@ -17,6 +20,7 @@ from model.api import CreateInstance, HostAway
 from model.errors import Forbidden, InvalidInput
 from model.ids import HostId
 from model.records import Desired
+from model.renewal import RenewRequest
 from model.spec import ContainerSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
 from tests.support.agents import FakeAgent, MemoryChannel, make_host
@@ -216,11 +220,11 @@ async def test_flapping_host_gets_no_new_work_for_a_while() -> None:
         assert any("settling" in c for c in f.controller.get_host("host4").conditions)
 
 
-async def in_use(f: Fleet, name: str) -> tuple[Offered, asyncio.Task[bytes]]:
+async def in_use(f: Fleet, name: str, certificate: str = "") -> tuple[Offered, asyncio.Task[bytes]]:
     """A connection that the host offered, and somebody who reads from it."""
     host = f.controller.locate_host(name)
     made = Offered()
-    f._spawn(f.controller.accept_pipe(host, "", made))
+    f._spawn(f.controller.accept_pipe(host, certificate, made))
     await asyncio.sleep(0)
     assert await f.controller.open_pipe(host) is made
     reading = asyncio.create_task(made.reader.read())
@@ -294,7 +298,7 @@ async def test_older_certificate_of_a_host_that_joined_again_opens_nothing() -> 
         await clock.advance(0.5)
         assert older.goodbye is not None
         offered = Offered()
-        with pytest.raises(Forbidden, match="joined again since this certificate was made"):
+        with pytest.raises(Forbidden, match="joined again or renewed its certificate since this one"):
             await f.controller.accept_pipe(host, "older", offered)
         offered.transport.close()
         thief = await f.connect(host, "older")
@@ -307,6 +311,48 @@ async def test_older_certificate_of_a_host_that_joined_again_opens_nothing() -> 
         await clock.advance(0.5)
         assert again.goodbye is not None and own.goodbye is None, "it ends no session of the host's own"
         f.agents[host] = own
+
+
+async def test_renewal_ends_no_session_and_no_call_and_then_the_older_certificate_opens_nothing() -> None:
+    clock = VirtualClock()
+    async with fleet(make_host(1), clock=clock, connect=False) as f:
+        [host] = f.hosts
+        await joined_again(f, host, "older")
+        older = await f.connect(host, "older")
+        await clock.advance(1)
+        pipe, reading = await in_use(f, "host1", "older")
+        idle = Offered()
+        f._spawn(f.controller.accept_pipe(host, "older", idle))
+        key = ec.generate_private_key(ec.SECP256R1())
+        request = RenewRequest(csr=signing_request(key, "host1"))
+        reply = await f.controller.renew(host, "older", request)
+        made = fingerprint(reply.certificate.encode())
+        await clock.advance(1)
+        assert older.goodbye is None and f.controller.sessions.connected(host)
+        assert not idle.transport.is_closing()
+        older_again = await f.connect(host, "older")  # its agent started anew, and never saw the reply
+        await clock.advance(1)
+        assert older_again.welcomed.is_set() and f.controller.snapshot().hosts[host].certificate == "older"
+        new = await f.connect(host, made)
+        await clock.advance(1)
+        assert new.welcomed.is_set() and new.goodbye is None
+        record = f.controller.snapshot().hosts[host]
+        assert (record.certificate, record.renewal) == (made, "")
+        assert idle.transport.is_closing() and not reading.done(), "calls under way go on"
+        late = Offered()
+        for call in (
+            f.controller.renew(host, "older", request),
+            f.controller.accept_pipe(host, "older", late),
+        ):
+            with pytest.raises(Forbidden, match="renewed its certificate since this one"):
+                await call
+        late.transport.close()
+        thief = await f.connect(host, "older")
+        await clock.advance(1)
+        assert thief.goodbye is not None and not thief.goodbye.retry and new.goodbye is None
+        f.agents[host] = new
+        pipe.transport.close()
+        await reading
 
 
 async def test_older_certificate_that_came_in_before_the_host_joined_again_opens_nothing() -> None:
@@ -323,7 +369,7 @@ async def test_older_certificate_that_came_in_before_the_host_joined_again_opens
         f._spawn(thief.run())
         await clock.advance(0.5)
         assert thief.goodbye is not None and not thief.goodbye.retry
-        assert "joined again since this certificate was made" in thief.goodbye.reason
+        assert "joined again or renewed its certificate since this one" in thief.goodbye.reason
         assert not thief.welcomed.is_set() and not f.controller.sessions.connected(host)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,12 +18,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from aio.clock import SystemClock, VirtualClock
 from aio.service import Hooks
 from aio.supervisor import Supervisor
 from controller.config import ControllerConfig, check_config
-from controller.main import own_addresses, run
+from controller.controller import Controller
+from controller.main import LOOK_EVERY, KeptCertificates, own_addresses, run, serving, write_credentials
+from controller.options import Options
+from controller.pki import Authority
+from controller.store.memory import MemoryStore
 from model.errors import FlotaError, InUse, InvalidInput
 from tests.support.ports import free_port
+from tests.support.waiting import until
 
 
 def config(folder: Path, port: int = 0) -> ControllerConfig:
@@ -100,6 +108,37 @@ async def test_reload_has_new_connections_served_with_a_new_certificate(tmp_path
         assert await hooks.reload() == "a new certificate; with the next start: listen"
         assert await certificate_of(settings) != before
         await asyncio.wait_for(hooks.heart(), 10)
+
+
+async def test_controllers_certificates_are_renewed_while_it_serves(tmp_path: Path) -> None:
+    settings, clock = config(tmp_path, free_port()), VirtualClock(time.time())
+    options = Options(name="test")
+    folder = tmp_path / "state"
+    folder.mkdir()
+    made = Controller(
+        MemoryStore(), SystemClock(), lambda: secrets.token_hex(32),
+        lambda fleet: Authority.open(folder / "pki", fleet), options,
+    )  # fmt: skip
+    address = f"127.0.0.1:{settings.port}"
+    async with made, serving(settings, made) as context, Supervisor("test") as supervisor:
+        write_credentials(settings, made, address)
+        supervisor.start("certificates", KeptCertificates(settings, made, context, address, clock).run)
+        before, admin = await certificate_of(settings), (folder / "admin.json").read_bytes()
+        clock.step(240 * 86400)
+        for _ in range(2):  # one look at least is over by then
+            await until(lambda: clock._sleepers, deadline=20)
+            await clock.advance(LOOK_EVERY)
+        assert await certificate_of(settings) == before and (folder / "admin.json").read_bytes() == admin
+        clock.step(5 * 86400)
+        await until(lambda: clock._sleepers, deadline=20)
+        await clock.advance(LOOK_EVERY)
+
+        async def changed() -> bool:
+            return await certificate_of(settings) != before
+
+        await until(changed, deadline=20, what="a new certificate")
+        assert (folder / "admin.json").read_bytes() != admin
+        assert json.loads((folder / "admin.json").read_bytes())["address"] == address
 
 
 async def test_second_controller_on_one_folder_is_refused(tmp_path: Path) -> None:

@@ -109,6 +109,21 @@ async def test_a_layer_that_a_host_has_whole_is_not_fetched_from_outside_again(
     assert registry.sent == len(data)
 
 
+async def test_hosts_whose_certificates_are_renewed_give_and_get_layers_as_before(
+    tmp_path: Path, data: bytes
+) -> None:
+    fleet, registry = Fleet(tmp_path), SlowRegistry(data)
+    async with hosts(fleet, registry, 2) as (one, two):
+        assert await get(one, remote_of(data)) == await get(two, remote_of(data)) == data
+        for renewed in ((two,), (one, two)):  # its connections to `one` are still open
+            for host in renewed:
+                await host.renew()
+            registry.data, registry.sent = os.urandom(len(data)), 0
+            assert await get(one, remote_of(registry.data)) == registry.data
+            assert await get(two, remote_of(registry.data)) == registry.data
+            assert registry.sent == len(data), "the second comes from the first"
+
+
 async def test_a_layer_comes_from_the_registry_while_the_controller_is_away(
     tmp_path: Path, data: bytes
 ) -> None:

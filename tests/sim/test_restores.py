@@ -278,6 +278,41 @@ async def test_host_that_joined_again_after_the_backup_is_let_in_and_keeps_what_
     await fleet.close()
 
 
+async def test_host_that_renewed_its_certificate_after_the_backup_is_asked_like_the_others() -> None:
+    simulation = Restoring(4)
+    await simulation.begin()
+    fleet, clock = simulation.fleet, simulation.clock
+    await clock.advance(5)
+    simulation.before = simulation.running()
+    await fleet.kill()
+    backup, now = simulation.cluster, clock.now()
+    one, other = sorted(fleet.hosts)[:2]
+    known = [replace(backup.hosts[host], certificate="old") for host in (one, other)]
+    backup = backup.apply(known, (), backup.revision)[0]
+    fleet.store = MemoryStore(recovery.restored(backup, taken_at=now, now=now), recovery.epoch_of(1, now))
+    await fleet.start()
+    for host in sorted(fleet.hosts):
+        await fleet.connect(
+            host, "new" if host in (one, other) else "", made=now + (5 if host == one else -5)
+        )
+        await clock.advance(1)
+    goodbye = fleet.agents[one].goodbye
+    assert goodbye is not None and goodbye.retry, "by its new certificate it begins anew"
+    await fleet.connect(one, "new")
+    await clock.advance(1)
+    assert fleet.controller.recovery().awaited == (fleet.hosts[other].facts.hostname,), "it had an older one"
+    assert fleet.controller.snapshot().hosts[one].certificate == "new"
+    await fleet.connect(one, "newer", made=now + 9)
+    await clock.advance(1)
+    goodbye = fleet.agents[one].goodbye
+    assert goodbye is not None and "the newest is good" in goodbye.reason, "it has been heard by another"
+    await fleet.connect(one, "new")
+    await fleet.connect(other, "old")
+    await clock.advance(30)
+    assert fleet.controller.recovery().awaited == () and simulation.running() == simulation.before
+    await fleet.close()
+
+
 async def test_agent_that_cannot_be_asked_is_kept_waiting_while_the_fleet_waits() -> None:
     simulation = Restoring(2)
     await simulation.begin()

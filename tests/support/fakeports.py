@@ -45,6 +45,7 @@ from model.records import (
 )
 from model.registries import NOBODY, Login
 from model.registrycopies import RegistryStatus, RepositoryInfo
+from model.renewal import RenewReply, RenewRequest
 from model.settingrules import changed
 from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
@@ -349,6 +350,10 @@ class FakeFleet(FakePolicies):
             raise Unauthenticated("the join token is not valid")
         return m.JoinReply(host_id=self._id(), fleet_id="fleet", certificate="", ca="")
 
+    async def renew(self, host: HostId, certificate: str, request: RenewRequest) -> RenewReply:
+        del host, certificate
+        return RenewReply(certificate=request.csr)
+
     async def registry_status(self) -> RegistryStatus:
         return RegistryStatus(address="127.0.0.1:5000", repositories=1, blobs=2, bytes=30, wanted=2)
 
@@ -498,7 +503,9 @@ class FakeFleet(FakePolicies):
             pipe.reader.set_exception(Dropped(why))
             pipe.writer.transport.abort()
 
-    async def serve_session(self, host: HostId, certificate: str, channel: Channel) -> None:
+    async def serve_session(
+        self, host: HostId, certificate: str, channel: Channel, valid_from: float = 0.0
+    ) -> None:
         while (frame := await channel.receive()) is not None:
             self.sessions.append((host, frame))
             await channel.send(b"re:" + frame)

@@ -10,7 +10,7 @@ from itertools import count
 from aio.clock import Clock, VirtualClock
 from controller.controller import Controller
 from controller.options import Options
-from controller.pki import Authority
+from controller.pki import SKEW, Authority
 from controller.store.base import Store, Txn
 from controller.store.memory import MemoryStore
 from model.ids import HostId
@@ -76,12 +76,12 @@ class Fleet:
             outcome = await self.store.commit(Txn(puts=(record,), epoch=epoch))
             assert isinstance(outcome, int), outcome
 
-    async def connect(self, host: HostId, certificate: str = "") -> FakeAgent:
-        """Start the agent of a host; the session lives in the background."""
+    async def connect(self, host: HostId, certificate: str = "", *, made: float = 0.0) -> FakeAgent:
+        """Start the agent of a host, its certificate `made` then; the session lives in the background."""
         near, far = MemoryChannel.pair()
         agent = self.agent(self.hosts[host], near)
         self.agents[host] = agent
-        self._spawn(self.controller.serve_session(host, certificate, far))
+        self._spawn(self.controller.serve_session(host, certificate, far, made - SKEW.total_seconds()))
         self._spawn(agent.run())
         return agent
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from msgspec.json import encode
 
-from agent.join import Enrollment, peer_contexts
+from agent.join import Enrollment, peer_contexts, show
 from agent.keys import verifier
 from agent.servepeers import caller, names
 from aio.clock import SystemClock
@@ -83,7 +83,7 @@ class Fleet:
 
 class _Swarm:
     def __init__(self, fleet: Fleet, enrolled: Enrollment) -> None:
-        self._fleet, self._enrolled = fleet, enrolled
+        self._fleet, self.enrolled = fleet, enrolled
         self.own = HostId(enrolled.host_id)
 
     async def ask(self, word: BlobWord) -> BlobPeers | None:
@@ -92,7 +92,7 @@ class _Swarm:
             return None
         fleet.words.append((self.own, word))
         reply = fleet.swarms.answer(self.own, word, fleet.places, fleet.clock.monotonic())
-        ticket = fleet.ticket(self._enrolled, *fleet.images.get(self.own, ()))
+        ticket = fleet.ticket(self.enrolled, *fleet.images.get(self.own, ()))
         return BlobPeers(peers=reply.peers, outside=reply.outside, ticket=ticket)
 
 
@@ -105,10 +105,12 @@ class PeerHost:
         self.own = HostId(self.enrolled.host_id)
         self.folder = fleet.folder / f"h{number}"
         self.folder.mkdir()
-        calling, self.called = peer_contexts(self.enrolled, self.folder)
+        self._number = number
+        self._calling, self.called = peer_contexts(self.enrolled, self.folder)
         self.partials = Partials()
-        self.client = PeerClient(calling, names(FLEET))
-        self.source = PeerSource(registry, _Swarm(fleet, self.enrolled), self.client, self.partials)
+        self.client = PeerClient(self._calling, names(FLEET))
+        self._swarm = _Swarm(fleet, self.enrolled)
+        self.source = PeerSource(registry, self._swarm, self.client, self.partials)
         self.layers = LayerStore(self.folder / "layers", Trash(self.folder / "trash"))
         catalog = Catalog(self.folder / "images.json")
         configs, indexes = BlobStore(self.folder / "configs"), BlobStore(self.folder / "indexes")
@@ -124,6 +126,13 @@ class PeerHost:
             rate=rate,
             **bounds,
         )
+
+    async def renew(self) -> None:
+        """It has another certificate from now on, which its tickets are for."""
+        self.enrolled = self._swarm.enrolled = self.fleet.enroll(self._number)
+        for context in (self._calling, self.called):
+            show(context, self.enrolled, self.folder)
+        await self.client.renew()
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[PeerHost]:

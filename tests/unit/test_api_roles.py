@@ -16,7 +16,7 @@ from model.errors import Forbidden, Unauthenticated
 
 ANYBODY = {("GET", "/v1/ca"), ("POST", "/v1/join")}
 AGENTS = {("GET", "/v1/agents/logins/{ref}"), ("GET", "/v1/agents/session"), ("GET", "/v1/agents/pipe"),
-          ("POST", "/v1/agents/blobs")}  # fmt: skip
+          ("POST", "/v1/agents/blobs"), ("POST", "/v1/agents/renew")}  # fmt: skip
 IDS = [f"{r.method} {r.path}" for r in CONTROLLER]
 HOST_ID = "0" * 63 + "1"
 

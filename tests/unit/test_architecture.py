@@ -43,7 +43,7 @@ SOLE_IMPORTER: dict[str, str] = {
     "click": r"cli/.*\.py",
     "rich": r"cli/.*\.py",
     "yaml": r"cli/parse/yaml12\.py",
-    "cryptography": r"(controller/(pki\w*|backup/seal)|agent/(join|keys)\w*|net/wireguard/keys"
+    "cryptography": r"(controller/(pki\w*|backup/seal)|agent/(join|keys|renewal)\w*|net/wireguard/keys"
     r"|cli/commands/daemons)\.py",
     "aiohttp": r"(api/.*|image/(registry|peers)/.*"
     r"|agent/(session|dial|join|logins|main|registrycopies|serve|unix)\w*"

@@ -7,11 +7,20 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from controller.commands.hosts import admit, disowned, host_named, token_for, used
+from controller.commands.hosts import (
+    admit,
+    disowned,
+    follows,
+    host_named,
+    promote,
+    renew,
+    token_for,
+    used,
+)
 from controller.plan import Plan
 from controller.snapshot import Cluster
 from model.api import JoinRequest
-from model.errors import AlreadyExists, Unauthenticated
+from model.errors import AlreadyExists, Forbidden, NotFound, Unauthenticated
 from model.ids import HostId
 from model.records import JoinToken
 from model.status import HostState
@@ -101,9 +110,59 @@ def test_only_the_newest_certificate_is_the_hosts() -> None:
     assert disowned(host, f"of {ONE}") == ""
     for older in ("an older one", ""):
         words = disowned(host, older)
-        assert "web joined again since this certificate was made" in words
+        assert "web joined again or renewed its certificate since this one" in words
         assert "flota token create --replace web" in words
     assert disowned(replace(host, certificate=""), "any") == "", "nothing was recorded to compare with"
+
+
+def renewed(cluster: Cluster, shown: str, made: str) -> Cluster:
+    return after(cluster, renew(cluster, ONE, shown=shown, fingerprint=made))
+
+
+def good(cluster: Cluster) -> set[str]:
+    return {word for word in ("a", "b", "c", "d", "") if not disowned(cluster.hosts[ONE], word)}
+
+
+def test_renewed_host_has_two_certificates_until_the_new_one_is_in_use() -> None:
+    cluster = renewed(known("a"), "a", "b")
+    assert good(cluster) == {"a", "b"}
+    assert promote(cluster, ONE, "a").empty, "the host has not got it yet"
+    assert promote(cluster, ONE, "").empty and promote(cluster, TWO, "b").empty
+    later = after(cluster, promote(cluster, ONE, "b"))
+    assert good(later) == {"b"} and promote(later, ONE, "b").empty
+    assert follows(cluster.hosts[ONE], later.hosts[ONE])
+    assert not follows(known("a").hosts[ONE], cluster.hosts[ONE])
+
+
+def test_reply_that_was_lost_leaves_a_host_that_renews_again() -> None:
+    cluster = renewed(renewed(known("a"), "a", "b"), "a", "c")
+    assert good(cluster) == {"a", "c"}
+    assert good(after(cluster, promote(cluster, ONE, "c"))) == {"c"}
+
+
+def test_renewal_by_the_next_certificate_makes_that_the_hosts() -> None:
+    before = renewed(known("a"), "a", "b")
+    cluster = renewed(before, "b", "c")
+    assert good(cluster) == {"b", "c"} and follows(before.hosts[ONE], cluster.hosts[ONE])
+
+
+def test_certificate_of_before_renews_nothing() -> None:
+    cluster = renewed(known("a"), "a", "b")
+    cluster = after(cluster, promote(cluster, ONE, "b"))
+    with pytest.raises(Forbidden, match="web joined again or renewed"):
+        renew(cluster, ONE, shown="a", fingerprint="c")
+    with pytest.raises(NotFound):
+        renew(cluster, TWO, shown="b", fingerprint="c")
+
+
+def test_host_that_joins_again_has_that_certificate_alone() -> None:
+    cluster = renewed(known("a"), "a", "b")
+    for proven in ("a", "b"):
+        host = after(cluster, joins(cluster, ONE, proven=proven)).hosts[ONE]
+        assert (host.certificate, host.renewal) == (f"of {ONE}", "")
+        assert not follows(cluster.hosts[ONE], host)
+    with pytest.raises(AlreadyExists):
+        joins(known("a"), ONE, proven="")
 
 
 @pytest.mark.parametrize(("once", "left"), [(True, 0), (False, 1)])
