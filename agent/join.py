@@ -242,7 +242,7 @@ def peer_contexts(enrollment: Enrollment, folder: Path) -> tuple[ssl.SSLContext,
 def show(context: ssl.SSLContext, enrollment: Enrollment, folder: Path) -> ssl.SSLContext:
     """Connections that are made of it from now on show this certificate; those that stand keep theirs."""
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)  # DHCP clients find their script below
     path = folder / "client.pem"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import ssl
+import stat
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -177,6 +178,15 @@ async def shown_between(calling: ssl.SSLContext, called: ssl.SSLContext, host: s
 
 async def _is(look: Any, wanted: str) -> bool:
     return bool(await look() == wanted)
+
+
+async def test_folder_that_a_certificate_passes_by_can_be_passed_through_by_others(tmp_path: Path) -> None:
+    """The agent's folder is made by whoever comes first; DHCP clients of no privileges find theirs below."""
+    settings = config(tmp_path, free_port())
+    async with running(settings):
+        host = await joined(settings, tmp_path)
+        client_context(host.enrollment, tmp_path / "new")
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o711 and not list((tmp_path / "new").iterdir())
 
 
 async def test_agent_that_is_killed_or_hears_no_reply_goes_on_by_what_it_has(tmp_path: Path) -> None:
