@@ -174,7 +174,7 @@ class Sharing:
         verify = verifier(self._enrollment.ca)
         clock = agent.context.clock
         server = PeerServer(shelf, self.partials, caller(fleet), verify, clock, rate=rate)
-        door = PeerDoor(agent, server, self._called, port, shelf.digests)
+        door = PeerDoor(agent, server, self._called, port, lambda: shelf.digests() | self.partials.whole())
         await door.open()
         stack.push_async_callback(door.close)
         supervisor.start("peers", door.run, restart=True)

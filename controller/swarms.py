@@ -51,7 +51,8 @@ def answer(
     now: float,
 ) -> tuple[Swarm, BlobPeers]:
     """The swarm after this word, and what the asker is told. `holders` are hosts that reported the blob;
-    `places` are those of hosts that are in session and can be reached."""
+    one that gets it from outside by now has removed it, and its report of that is on its way. `places` are
+    those of hosts that are in session and can be reached."""
     others = {host: claim for host, claim in alive(swarm, now).items() if host != asker}
     if word.state == "given_up":
         return others, BlobPeers()
@@ -61,9 +62,10 @@ def answer(
         return {**others, asker: Claim(until=now + LEASE, outside=True)}, BlobPeers()
     left_out = {*word.without, asker}
     usable = {host: claim for host, claim in others.items() if host in places and host not in left_out}
-    whole = {host for host in holders if host in places and host not in left_out}
+    fetching = {host for host, claim in usable.items() if claim.outside}
+    whole = {host for host in holders if host in places and host not in left_out | fetching}
     whole |= {host for host, claim in usable.items() if claim.whole}
-    outside = not whole and not any(claim.outside for claim in usable.values())
+    outside = not whole and not fetching
     claim = Claim(until=now + LEASE, outside=outside)
     peers = () if outside else _named(asker, whole, usable, places)
     return {**others, asker: claim}, BlobPeers(peers=peers, outside=outside)

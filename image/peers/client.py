@@ -29,8 +29,9 @@ SILENCE, PIECE_WITHIN = 5.0, 60.0
 """Seconds without a byte of a piece, and for all of it: many callers may share a peer's rate, but one that
 only drips holds the blob up more than it helps."""
 HAVE_WITHIN = 10.0
-AWAY, REFUSED = 60.0, 10.0
-"""Seconds for which a host is not called: that could not be reached, that did not take the call."""
+AWAY, REFUSED = 60.0, 1.0
+"""Seconds for which a host is not called: that could not be reached, whose next call would wait as long; that
+did not take the call, as while its agent starts."""
 MAX_ERROR = 1 << 16
 Names = Callable[[dict[str, Any]], str]
 """Of a verified certificate (`ssl.SSLSocket.getpeercert()`): the id of the host that it names. Raises
@@ -39,6 +40,10 @@ Forbidden."""
 
 class Busy(Unavailable):
     """Ask again soon."""
+
+
+class NotHere(Unavailable):
+    """It has the blob, but not that part of it."""
 
 
 class Have(Struct):
@@ -128,7 +133,9 @@ class PeerClient:
         return data
 
     async def documents(self, peer: BlobPeer, digest: str, papers: Papers) -> ImageDocuments:
-        """Raises as `have`. Unverified."""
+        """Of a host that was named for it; it is called even if it could not be reached a moment ago.
+        Raises as `have`. Unverified."""
+        self._away.pop(peer.host, None)
         async with self._get(peer, f"/v1/images/{digest}", papers, HAVE_WITHIN) as reply:
             data = await _bounded(reply, 6 * MAX_DOCUMENT)
         return decode_json(data, ImageDocuments, "a peer's answer")
@@ -224,6 +231,8 @@ def _error(data: bytes, status: int) -> FlotaError:
     """In the peer's words, but never of a kind that means something here."""
     if status == 429:
         return Busy("it has too many callers")
+    if status == 416:
+        return NotHere("it does not have that part")
     try:
         words = decode_json(data, ErrorBody, "a peer's answer").to_error().message
     except FlotaError:

@@ -14,11 +14,13 @@ from collections.abc import Coroutine, Iterator
 from enum import Enum
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from aio.backoff import delay, jittered
 from aio.mailbox import Bell
 from image.peers import chunks
 from image.peers.choice import WINDOW, choose
-from image.peers.client import Busy, Papers, PeerClient, one_line
+from image.peers.client import Busy, NotHere, Papers, PeerClient, one_line
 from image.peers.partial import Partial
 from image.peers.proof import proof
 from model.blobs import BlobPeer, BlobPeers, BlobWord
@@ -79,6 +81,8 @@ class Fetch:
         self.gave: dict[int, HostId] = {}
         self._peers: dict[HostId, BlobPeer] = {}
         self._offers: dict[HostId, int] = {}
+        self._partly: set[HostId] = set()
+        """That were said to have all of it, and had not."""
         self._asked = 0
         self._since: dict[int, float] = {}
         """When each piece was first seen at a peer."""
@@ -126,6 +130,7 @@ class Fetch:
                 proof=proof(self._partial.remote.manifest, self._swarm.own),
             )
             for peer in {peer.host: peer for peer in (*reply.peers, *offered)}.values():
+                peer = replace(peer, whole=peer.whole and peer.host not in self._partly)
                 if peer.host not in self.without and peer != self._peers.get(peer.host):
                     for task in tasks.pop(peer.host, ()):
                         task.cancel()
@@ -192,6 +197,12 @@ class Fetch:
                     self.gave[piece] = peer.host
                     await self._partial.put(piece, data)
                     self._since.pop(piece, None)
+                except NotHere:
+                    if not peer.whole:
+                        raise
+                    self._partly.add(peer.host)
+                    self._news.ring()
+                    return
                 except Busy:
                     await asyncio.sleep(jittered(BUSY_AGAIN, random.random()))
                 finally:

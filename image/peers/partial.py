@@ -190,6 +190,10 @@ class Partials:
     def all(self) -> Mapping[str, Partial]:
         return self._open
 
+    def whole(self) -> frozenset[str]:
+        """Digests of those that are whole: their images may have to wait long for other layers."""
+        return frozenset(digest for digest, partial in self._open.items() if partial.whole)
+
     @contextlib.contextmanager
     def coming(
         self, layer: Descriptor, remote: Remote, path: Path, progress: Callable[[int], None]

@@ -36,12 +36,12 @@ def peer_of(fleet: Fleet, host: PeerHost) -> BlobPeer:
 class OneSwarm:
     """All that its controller knows is this peer."""
 
-    def __init__(self, own: HostId, peer: BlobPeer) -> None:
+    def __init__(self, own: HostId, peer: BlobPeer, ticket: str = "") -> None:
         self.own = own
-        self._peer = peer
+        self._answer = BlobPeers(peers=(peer,), ticket=ticket)
 
     async def ask(self, word: BlobWord) -> BlobPeers | None:
-        return BlobPeers(peers=(self._peer,))
+        return self._answer
 
 
 def calls(server: socket.socket) -> int:

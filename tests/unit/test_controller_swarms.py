@@ -58,6 +58,15 @@ def test_who_gives_up_is_replaced_at_once() -> None:
     assert swarms.answer(HOSTS[1], WANTED, PLACES, 1.1).outside
 
 
+def test_who_fetches_what_it_reported_once_is_followed_and_not_taken_to_have_it_whole() -> None:
+    """It has removed the image, and tells that with its next report."""
+    swarms = Swarms()
+    swarms.told(HOSTS[0], [BLOB])
+    assert swarms.answer(HOSTS[0], WANTED, PLACES, 0.0).outside
+    reply = swarms.answer(HOSTS[1], WANTED, PLACES, 0.1)
+    assert not reply.outside and [(p.host, p.whole) for p in reply.peers] == [(HOSTS[0], False)]
+
+
 def test_who_has_got_it_is_named_before_it_reports() -> None:
     swarms = Swarms()
     swarms.answer(HOSTS[0], said("here"), PLACES, 0.0)

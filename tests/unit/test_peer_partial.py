@@ -77,11 +77,13 @@ async def test_a_whole_blob_is_given_until_its_pull_has_ended(tmp_path: Path) ->
             remote = remote_of(data)
             with partials.coming(remote.layers[0], remote, path, lambda _: None) as partial:
                 path.write_bytes(data)
+                assert digest(data) not in partials.whole()
                 partial.whole = True
         paths[b"over"].unlink()
         await until(lambda: partials.find(digest(b"over")) is None, deadline=5)
         kept = partials.find(digest(b"long"))
         assert kept is not None and await kept.read(0, 4) == b"long"
+        assert partials.whole() == {digest(b"long")}
         paths[b"long"].unlink()
         await until(lambda: partials.find(digest(b"long")) is None, deadline=5)
     finally:
