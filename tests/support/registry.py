@@ -186,11 +186,12 @@ class FakeRegistry:
         begin = int(request.headers.get("Content-Range", "0-").partition("-")[0])
         if begin != len(kept):
             return web.Response(status=416)
-        limit = self.drop_after.pop(0) if self.drop_after else None
+        limit = self.drop_after[0] if self.drop_after else None  # of the first that is as large
         async for piece in request.content.iter_any():
             kept += piece
             self.received += len(piece)
-            if limit is not None and len(kept) - begin >= limit:
+            if limit is not None and len(kept) - begin >= limit and limit in self.drop_after:
+                self.drop_after.remove(limit)
                 del kept[begin + limit :]
                 if self.forgets:
                     del self.uploads[name]
