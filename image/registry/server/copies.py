@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import msgspec
 
 from image.registry.server.digests import algorithm
-from image.registry.server.documents import parse
-from image.registry.server.index import Index
+from image.registry.server.documents import Document, parse
+from image.registry.server.index import Connection, Index
 from model.errors import Damaged
 from model.spec import Struct
 
@@ -128,19 +128,7 @@ def take_in(index: Index, told: Snapshot, now: float) -> None:
             "INSERT OR IGNORE INTO lost SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE digest = ?)",
             [(digest, size, digest) for digest, size in told.blobs.items()],
         )
-        for name, repository in told.repositories.items():
-            ident = index.made(connection, name)
-            for kept in repository.manifests:
-                document = parsed[kept.digest]
-                row = (ident, kept.digest, document.media_type, document.subject, document.artifact_type,
-                       msgspec.json.encode(document.descriptor), kept.data)  # fmt: skip
-                connection.execute("INSERT OR IGNORE INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-                holds = [(ident, digest, kept.digest) for digest in (*document.blobs, *document.manifests)]
-                connection.executemany("INSERT OR IGNORE INTO holds VALUES (?, ?, ?)", holds)
-            links = [(ident, digest, now) for digest in repository.blobs]
-            connection.executemany("INSERT OR IGNORE INTO links VALUES (?, ?, ?)", links)
-            tags = [(ident, tag, digest) for tag, digest in repository.tags.items()]
-            connection.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?, ?)", tags)
+        _add(index, connection, told, parsed, now)
         connection.executemany(
             "INSERT INTO lineages VALUES (?, ?, 1)"
             " ON CONFLICT (id) DO UPDATE SET generation = MAX(generation, excluded.generation), adds = 1",
@@ -154,6 +142,25 @@ def take_in(index: Index, told: Snapshot, now: float) -> None:
                 "UPDATE state SET value = (SELECT value FROM state WHERE key = 'generation')"
                 " WHERE key = 'began'"
             )
+
+
+def _add(
+    index: Index, connection: Connection, told: Snapshot, parsed: Mapping[str, Document], now: float
+) -> None:
+    """What it names, beside what is here; its tags win. `parsed`: its manifests, by digest."""
+    for name, repository in told.repositories.items():
+        ident = index.made(connection, name)
+        for kept in repository.manifests:
+            document = parsed[kept.digest]
+            row = (ident, kept.digest, document.media_type, document.subject, document.artifact_type,
+                   msgspec.json.encode(document.descriptor), kept.data)  # fmt: skip
+            connection.execute("INSERT OR IGNORE INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            holds = [(ident, digest, kept.digest) for digest in (*document.blobs, *document.manifests)]
+            connection.executemany("INSERT OR IGNORE INTO holds VALUES (?, ?, ?)", holds)
+        links = [(ident, digest, now) for digest in repository.blobs]
+        connection.executemany("INSERT OR IGNORE INTO links VALUES (?, ?, ?)", links)
+        tags = [(ident, tag, digest) for tag, digest in repository.tags.items()]
+        connection.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?, ?)", tags)
 
 
 def came_back(index: Index, digest: str) -> bool:

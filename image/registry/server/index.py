@@ -24,6 +24,7 @@ from image.registry.server.tables import ADDED, SCHEMA, TABLES
 from model.errors import Damaged, Exhausted, InUse, Unavailable, Unsupported
 from model.spec import Struct
 
+Connection = sqlite3.Connection
 APPLICATION_ID = 0x666C7267
 """`flrg` (SQLite's PRAGMA application_id)."""
 _HINT = "Restore the registry's folder from a backup, or move it away to begin an empty one"
