@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "agent": {"net", "image", "aio", "model", "api"},
     "controller": {"net", "image", "aio", "model", "api"},
     "api": {"aio", "model"},
-    "cli": {"api", "deploy", "aio", "model", "agent", "controller"},
+    "cli": {"api", "deploy", "aio", "model", "agent", "controller", "image"},
     "deploy": {"aio", "model"},
 }
 """Arrows only go down."""
@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 NARROW: dict[tuple[str, str], str] = {
     ("controller", "image"): r"controller/(main|registry\w*)\.py",
     ("agent", "api"): r"agent/(main|hostapi|streams|serve|dial|unix)\w*\.py",
+    ("cli", "image"): r"cli/(build/\w+|commands/build\w*)\.py",
     ("cli", "aio"): r"cli/(daemon|openrc|remembered|systemd|commands/(backup|fleet))\.py",
     ("cli", "agent"): r"cli/commands/(daemons|restore)\.py",
     ("cli", "controller"): r"cli/commands/(daemons|backup|restore)\.py",
@@ -45,7 +46,7 @@ SOLE_IMPORTER: dict[str, str] = {
     "yaml": r"cli/parse/yaml12\.py",
     "cryptography": r"(controller/(pki\w*|backup/seal)|agent/(join|keys|renewal)\w*|net/wireguard/keys"
     r"|cli/commands/daemons)\.py",
-    "aiohttp": r"(api/.*|image/(registry|peers)/.*"
+    "aiohttp": r"(api/.*|image/(registry|peers|context)/.*"
     r"|agent/(session|dial|join|logins|main|registrycopies|serve|unix)\w*"
     r"|controller/(main|registry(copies)?|noregistry))\.py",
 }
@@ -116,6 +117,11 @@ PURE = [
     "image/sparse.py",
     "image/tarwriter.py",
     "image/zstdframes.py",
+    "image/dockerfile/*.py",
+    "image/build/step.py",
+    "image/build/graph.py",
+    "image/build/state.py",
+    "image/build/keys.py",
     "image/registry/auth.py",
     "image/registry/server/access.py",
     "image/registry/server/digests.py",

@@ -1,0 +1,1 @@
+"""Building images: a graph of steps, their cache, and who runs them."""

@@ -1,0 +1,147 @@
+"""The seams of a build: who asked for it (`Session`), who holds files (`Snapshots`), who does its steps
+(`StepRunner`).
+
+`image.build.engine` knows these alone. Implementations: Snapshots in `image.build.snapshots`, StepRunner in
+`agent.build`, Session in `agent.build.session` (a client's connection) and wherever else builds come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from image.build.step import CopyStep, RunStep, WorkdirStep
+from model.build import FromHost
+from model.image import ImageRecord
+from model.spec import Struct
+
+
+class Files(Struct):
+    """A stack of layers: chain ids, bottom first; the topmost ones may be of steps whose digest is not known
+    yet (`Snapshots.settled`). `id` names the content as the cache goes by it: equal ids, equal files."""
+
+    id: str
+    layers: tuple[str, ...] = ()
+
+
+class Work(Protocol):
+    """Files that a step changes."""
+
+    @property
+    def root(self) -> str:
+        """Where they are mounted, writable."""
+        ...
+
+    async def keep(self, ident: str) -> Files:
+        """What they have become, one layer more, known as `ident`. It is made a layer (digest, compression)
+        while the build goes on."""
+        ...
+
+
+class Snapshots(Protocol):
+    def of_image(self, image: ImageRecord | None) -> Files:
+        """None: `scratch`."""
+        ...
+
+    def work(self, files: Files) -> AbstractAsyncContextManager[Work]:
+        """A fresh writable layer over them, until the block ends; what is not kept is thrown away."""
+        ...
+
+    def shown(self, files: Files) -> AbstractAsyncContextManager[str]:
+        """They, mounted read-only, until the block ends."""
+        ...
+
+    async def settled(self, files: Files) -> Sequence[tuple[str, str]]:
+        """(chain id, diff id) of each layer, bottom first, once all are layers like any other."""
+        ...
+
+
+# -- what a COPY takes its files from ---------------------------------------------------------------
+class TreeSource(Struct):
+    """A tree of the object store (`image.context.objects`): a context, or a git repository."""
+
+    root: str
+    """Digest of the tree object."""
+
+
+class RootSource(Struct):
+    """A mounted root: another stage's, an image's. Links in it are those of an enemy."""
+
+    path: str
+
+
+class FileSource(Struct):
+    """One fetched file: ADD of a URL."""
+
+    path: str
+    name: str
+    """Under which it is written into a directory."""
+    mtime_ns: int | None = None
+    mode: int = 0o600
+
+
+Source = TreeSource | RootSource | FileSource
+
+
+class Chosen(Struct):
+    """What the sources of one COPY come to: `key` is the checksum of all that will be written, times left out
+    (Docker's rule)."""
+
+    key: str
+    files: int = 0
+    size: int = 0
+
+
+class Bound(Struct):
+    """Whose files a mount of RUN shows: a mounted root or a checked-out context, and whether changes are
+    thrown away afterwards (a writable bind)."""
+
+    path: str
+
+
+class StepRunner(Protocol):
+    """Changes the files at `root`. Raises FlotaError; what it has half done is thrown away by the caller."""
+
+    async def run(
+        self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
+    ) -> int:
+        """The process's exit code. `bound` goes with `step.mounts`."""
+        ...
+
+    async def choose(self, step: CopyStep, sources: Sequence[Source]) -> Chosen:
+        """Raises NotFound, naming the source that is not there or matches nothing."""
+        ...
+
+    async def copy(self, root: str, step: CopyStep, sources: Sequence[Source]) -> None: ...
+
+    async def workdir(self, root: str, step: WorkdirStep) -> bool:
+        """Whether anything was changed."""
+        ...
+
+
+class Session(Protocol):
+    """The client's end of one build."""
+
+    def tell(self, said: FromHost) -> None:
+        """Never waits; a slow reader loses output of steps, and is told how much."""
+        ...
+
+    async def scan(self, context: str, paths: Sequence[str]) -> str:
+        """The digest of the root tree of a local context; all its objects are in the store on return. Raises
+        the client's errors."""
+        ...
+
+    async def secret(self, ident: str) -> bytes | None: ...
+
+    def ssh(self, ident: str) -> AbstractAsyncContextManager[str]:
+        """Path of a socket that is the client's agent, until the block ends. Raises NotFound."""
+        ...
+
+    async def send(self, output: int, data: AsyncIterator[bytes]) -> None:
+        """Output number `output` to the client, at its pace."""
+        ...
+
+    async def shell(self, number: int) -> AsyncIterator[bytes]:
+        """What the client types, for a shell in the failed step."""
+        ...

@@ -1,0 +1,1 @@
+"""The language of Dockerfiles, pure: text → `parser` → `instruction` → `words` → `image.build.graph`."""

@@ -1,0 +1,89 @@
+"""Files of a build context as objects by digest: a tree lists one directory, a blob is one file. Pure.
+
+The idea is that of a Merkle tree (as git's, or the Remote Execution API's input root): who has an object has
+all that it names, once it has been given. `key` leaves times out, so that it is what the build cache goes by
+(Docker's rule: content and attributes count, mtime does not). Invariant: equal directories have equal
+digests, whoever made them; entries are sorted by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from model.errors import Damaged
+from model.spec import Struct
+
+MAX_TREE = 64 << 20
+"""Bytes of one tree object."""
+MAX_DEPTH = 512
+PREFIX = "sha256:"
+
+Kind = Literal["file", "tree", "link", "fifo"]
+
+
+class Entry(Struct):
+    """Names are bytes: a file system's names need not be UTF-8. Owners are not told: in a build all is
+    root's. Sockets and devices are left out of contexts."""
+
+    name: bytes
+    kind: Kind = "file"
+    mode: int = 0o644
+    """Permissions, with setuid, setgid and sticky."""
+    size: int = 0
+    mtime_ns: int = 0
+    digest: str = ""
+    """Of a file's content or of the tree object."""
+    key: str = ""
+    """Of a tree: see above. Empty of anything else."""
+    target: bytes = b""
+    """Of a link."""
+    xattrs: Mapping[str, bytes] = {}
+
+
+class Tree(Struct):
+    entries: tuple[Entry, ...] = ()
+
+
+def encode(tree: Tree) -> bytes:
+    return msgspec.msgpack.encode(tree)
+
+
+def digest_of(data: bytes) -> str:
+    return PREFIX + hashlib.sha256(data).hexdigest()
+
+
+def decode(data: bytes) -> Tree:
+    """Raises Damaged for what is no tree, or names that could lead out of it."""
+    try:
+        tree = msgspec.msgpack.decode(data, type=Tree)
+    except msgspec.DecodeError as error:
+        raise Damaged(f"a tree of the build context can't be read: {error}") from error
+    previous = b""
+    for entry in tree.entries:
+        name = entry.name
+        if not name or name in (b".", b"..") or b"/" in name or b"\0" in name or len(name) > 255:
+            raise Damaged(f"a tree of the build context has a name that can't be: {name[:80]!r}")
+        if name <= previous:
+            raise Damaged("a tree of the build context is not in order")
+        previous = name
+    return tree
+
+
+def key_of(tree: Tree) -> str:
+    """What the cache goes by: all but times."""
+    hasher = hashlib.sha256()
+    for entry in tree.entries:
+        part = (
+            entry.name,
+            entry.kind,
+            entry.mode if entry.kind != "link" else 0,
+            entry.key or entry.digest,
+            entry.target,
+            sorted(entry.xattrs.items()),
+        )
+        hasher.update(msgspec.msgpack.encode(part))
+    return PREFIX + hasher.hexdigest()
