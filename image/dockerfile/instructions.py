@@ -34,12 +34,12 @@ from image.dockerfile.instruction import (
     Volume,
     Workdir,
 )
+from image.dockerfile.lines import SMART
 from image.dockerfile.mends import keyword
 from image.dockerfile.nodes import Node
 from model.spec import ExecProbe, HealthCheck, ShellProbe
 
 _STAGE = re.compile(r"[a-z][a-z0-9-_.]*\Z")
-_SMART = re.compile("[“”„‟]")
 _NANO = 1_000_000_000
 MAX_ENTRIES = 1000
 """Words of a VOLUME or EXPOSE, pairs of an ENV, LABEL or ARG."""
@@ -144,7 +144,7 @@ def _pairs(scene: Scene) -> tuple[Pair, ...]:
 
 
 def _plain_quotes(scene: Scene, value: str, at: int) -> None:
-    if value and (smart := _SMART.match(value)):
+    if value and (smart := SMART.match(value)):
         scene.warn(
             "TypographicQuotes",
             f"{smart[0]} is no quote here, but part of the value",

@@ -12,10 +12,9 @@ import re
 import msgspec
 
 from image.dockerfile.faults import Mistake
-from image.dockerfile.lines import SPACE
+from image.dockerfile.lines import SMART, SPACE
 from model.spec import Struct
 
-_SMART = re.compile("[“”„‟‘’‚‛«»]")
 _MEANT = re.compile(r"""\[(?:["'“”‘’]|[ \t]*(?:"(?:[^"\\]|\\.)*"|'[^']*'|“[^“”]*”)[ \t]*,)""")
 """A shell's test is `[`, a space, and no comma behind its first word."""
 _WORDS = re.compile(r"\[[^\s\"'\[\]$]+(?:,\s*[^\s\"'\[\]$]+)*\]\s*\Z")
@@ -59,7 +58,7 @@ def broken(text: str, at: int) -> Broken | None:
                 message="the words of this array have no quotes", at=at, hint=f"Write {_quoted(text)}"
             )
         return None
-    if smart := _SMART.search(text):
+    if smart := SMART.search(text):
         return Broken(
             message=f"{smart[0]} is a typographic quote",
             at=at + smart.start(),
@@ -72,6 +71,8 @@ def broken(text: str, at: int) -> Broken | None:
             at=at + text.index("'"),
             hint=f"Write {_quoted(text)}" if closed else 'Write double quotes: "',
         )
+    if (opened := _open_string(text)) >= 0:
+        return Broken(message='a " is never closed', at=at + opened, hint='End the word with "', fatal=True)
     if not closed:
         return _unclosed(text, at)
     place = _error_place(text)
@@ -87,17 +88,20 @@ def broken(text: str, at: int) -> Broken | None:
     return Broken(message=message, at=at + place, hint=hint)
 
 
-def _unclosed(text: str, at: int) -> Broken:
-    inside = False
-    start = index = 0
+def _open_string(text: str) -> int:
+    """Offset of the quote that opens a string without an end, or -1."""
+    opened = -1
+    index = 0
     while index < len(text):
-        if text[index] == "\\":
+        if text[index] == "\\" and opened >= 0:
             index += 1
         elif text[index] == '"':
-            inside, start = not inside, index
+            opened = -1 if opened >= 0 else index
         index += 1
-    if inside:
-        return Broken(message='a " is never closed', at=at + start, hint='End the word with "', fatal=True)
+    return opened
+
+
+def _unclosed(text: str, at: int) -> Broken:
     bracket = text.rfind("]")
     if bracket > 0 and text[bracket - 1 : bracket] in ('"', " ", ","):
         return Broken(

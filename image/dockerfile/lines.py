@@ -21,6 +21,8 @@ SPACE = (
     "\u2028\u2029\u202f\u205f\u3000"
 )
 """Go's unicode.IsSpace."""
+SMART = re.compile("[“”„‟‘’‚‛«»]")
+"""Quotes that are none in a Dockerfile."""
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S(?:.*\S)?)\s*\Z", re.ASCII)
 _NAMES = ("syntax", "escape", "check")
 _LOST = re.compile("[\udc80-\udcff]")

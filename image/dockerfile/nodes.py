@@ -15,7 +15,7 @@ from image.dockerfile.faults import Mistake
 from image.dockerfile.heredocs import marks
 from image.dockerfile.instruction import Heredoc
 from image.dockerfile.jsonform import array
-from image.dockerfile.lines import SPACE, Line
+from image.dockerfile.lines import SMART, SPACE, Line
 from model.spec import Struct
 
 Form = Literal["command", "list", "words", "text", "pairs", "names", "health", "trigger"]
@@ -223,11 +223,10 @@ def _pairs(name: str, text: str, start: int, end: int, escape: str) -> tuple[lis
         key_text, equals, value = word.partition("=")
         if not equals:
             last = found[-2][0] if found else ""
-            raise Mistake(
-                f"{word[:60]!r} has no =: {name} takes name=value",
-                at,
-                f'Put a value that holds spaces into quotes: {last[:40]}="a value"',
-            )
+            hint = f'Put a value that holds spaces into quotes: {last[:40]}="a value"'
+            if found and (smart := SMART.match(found[-1][0])):
+                raise Mistake(f"{smart[0]} is a typographic quote", found[-1][1], hint)
+            raise Mistake(f"{word[:60]!r} has no =: {name} takes name=value", at, hint)
         found += [(key_text, at), (value, at + len(key_text) + 1)]
     return found, False
 
