@@ -1,7 +1,7 @@
 """`flota build --check`: what a Dockerfile that builds had better do otherwise. Pure.
 
-Rules with Docker's names find what Docker's checks find (its "build checks" page is the source); `habits` adds
-what the guides of the field ask for. `# check=skip=A,B;error=true` at the top, and `# check=skip=A` right
+Rules with Docker's names find what its checks find (their reference is the source); `habits` adds what the
+guides of the field ask for. `# check=skip=A,B;error=true` at the top, and `# check=skip=A` right
 before an instruction, are honoured as Docker does.
 """
 

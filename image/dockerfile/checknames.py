@@ -106,11 +106,9 @@ def _stage_name(head: From, taken: set[str]) -> Iterator[Warned]:
 
 def _once(stage: Stage) -> Iterator[Warned]:
     for kind in (Cmd, Entrypoint, Healthcheck):
-        *surplus, _ = [one for one in stage.instructions if isinstance(one, kind)] or [None]
-        for one in surplus:
-            if one is not None:
-                message = f"a later {keyword(one)} of this stage replaces this one"
-                yield warned("MultipleInstructionsDisallowed", message, one, "Delete it")
+        for one in [one for one in stage.instructions if isinstance(one, kind)][:-1]:
+            message = f"a later {keyword(one)} of this stage replaces this one"
+            yield warned("MultipleInstructionsDisallowed", message, one, "Delete it")
 
 
 def _secrets(one: Instruction) -> Iterator[Warned]:

@@ -34,9 +34,10 @@ from image.dockerfile.mends import nearest
 from model.errors import InvalidInput
 from model.spec import Struct
 
-PLATFORM = tuple(
-    f"{side}{what}" for side in ("TARGET", "BUILD") for what in ("PLATFORM", "OS", "ARCH", "VARIANT")
-) + ("TARGETSTAGE", "TARGETOSVERSION", "BUILDOSVERSION")
+PLATFORM = (
+    *("TARGETPLATFORM", "TARGETOS", "TARGETARCH", "TARGETVARIANT", "TARGETOSVERSION", "TARGETSTAGE"),
+    *("BUILDPLATFORM", "BUILDOS", "BUILDARCH", "BUILDVARIANT", "BUILDOSVERSION"),
+)
 """Known before the first FROM without being declared."""
 PREDEFINED = tuple(
     name

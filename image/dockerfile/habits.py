@@ -33,8 +33,8 @@ _YES = re.compile(r"(?:\A|\s)(?:-[a-zA-Z]*y[a-zA-Z]*|--yes|--assume-yes|-qq)(?:\
 _SUDO = re.compile(r"(?:\A|[;&|(\n])\s*sudo\s")
 _LOST = re.compile(r"(cd|export|alias|source|\.)\s+[^;&|\n]+\Z")
 _INSTALL = re.compile(
-    r"\b(?:npm (?:ci|i|install)|yarn(?: install)?|pnpm (?:i|install)|pip3? install|poetry install|go mod download"
-    r"|bundle install|composer install|mvn dependency\S*|cargo fetch)\b"
+    r"\b(?:npm (?:ci|i|install)|yarn(?: install)?|pnpm (?:i|install)|pip3? install|poetry install"
+    r"|go mod download|bundle install|composer install|mvn dependency\S*|cargo fetch)\b"
 )
 MANY_RUNS = 3
 """So many RUN in a row, each a layer, are told of."""
