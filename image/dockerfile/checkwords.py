@@ -186,7 +186,7 @@ def _unset(
             if name in declared or name in PLATFORM:
                 yield warned("UndefinedVar", message, one, f"Write ARG {name} in this stage too")
                 continue
-            near = guesses.nearest(name, known.names.keys() - set(PREDEFINED))
+            near = guesses.nearest(name, known.names)
             if near or known.closed:
                 hint = f"Did you mean {near}?" if near else f"Write ARG {name} or ENV {name}=… before"
                 yield warned("UndefinedVar", message, one, hint)
@@ -202,9 +202,8 @@ def _after(one: Instruction, known: _Known) -> _Known:
             return _Known(names=known.names, closed=known.closed, workdir=True)
         case _:
             return known
-    with known.names.mutate() as changed:
-        changed.update(dict.fromkeys(names, True))
-        return _Known(names=changed.finish(), closed=known.closed, workdir=known.workdir)
+    found = known.names.update(dict.fromkeys(names, True))
+    return _Known(names=found, closed=known.closed, workdir=known.workdir)
 
 
 def _one(one: Instruction, known: _Known, ignored: Callable[[str], bool] | None) -> Iterator[Warned]:
