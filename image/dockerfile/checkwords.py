@@ -132,10 +132,16 @@ def _plain(image: str, declared: Mapping[str, str | None]) -> bool:
     """Whether defaults alone make an image's name of it; modifiers are taken to help."""
     if any(excused for _, excused in used(image)) or re.search(r"\$\{\w+[#%/]", image):
         return True
-    values = dict.fromkeys(PLATFORM, "x") | {key: value or "" for key, value in declared.items()}
+
+    def value(use: re.Match[str]) -> str:
+        name = use[1] or use[2]
+        return (declared.get(name, "x" if name in PLATFORM else "") or "")[:_MAX_IMAGE]
+
     text = image
     for _ in range(8):
-        text = re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda use: values.get(use[1] or use[2], ""), text)
+        if len(text) > _MAX_IMAGE:
+            return True
+        text = re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, text)
         if not fields.variable(text):
             break
     try:
