@@ -209,4 +209,4 @@ def test_checks_take_bounded_time(data: bytes) -> None:
         check(parse(data))
     except Exception as error:
         assert type(error).__name__ == "DockerfileFault", error
-    assert time.process_time() - began < 4
+    assert time.process_time() - began < 10
