@@ -1,30 +1,31 @@
 """One name against one part of a pattern of COPY. Pure.
 
-Invariant: whatever Go's filepath.Match says fits, fits; what does not need not be told apart exactly, as
-files that are asked for in vain only travel in vain.
+Invariant: a part that is malformed fits every name: whoever copies tells of it.
 """
 
 from __future__ import annotations
 
-import re
+import os
 from typing import NamedTuple
 
-_MAGIC = re.compile(rb"[*?\[\\]")
+from image.dockerfile.globs import GlobFault, has_wildcards, match
 
 
 class Pattern(NamedTuple):
-    head: bytes
-    """What stands before the first sign that is not meant literally."""
+    text: str
     magic: bool
     deep: bool = False
     """`**`."""
 
     def fits(self, name: bytes) -> bool:
-        return name.startswith(self.head) if self.magic else name == self.head
+        if not self.magic:
+            return os.fsencode(self.text) == name
+        try:
+            return match(self.text, os.fsdecode(name))
+        except GlobFault:
+            return True
 
 
 def pattern_of(part: bytes) -> Pattern:
-    found = _MAGIC.search(part)
-    if found is None:
-        return Pattern(part, magic=False)
-    return Pattern(part[: found.start()], magic=True, deep=part == b"**")
+    text = os.fsdecode(part)
+    return Pattern(text, magic="\\" in text or has_wildcards(text), deep=text == "**")

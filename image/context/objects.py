@@ -2,7 +2,7 @@
 
     <folder>/boot               the kernel's boot id: what a power loss may have damaged is thrown away
     <folder>/new/<number>       on its way
-    <folder>/<2 hex>/<62 hex>   one object
+    <folder>/blobs/<2 hex>/<64 hex>
 
 Invariants: an object has its name only when all of it is there and its digest was that of the name; what a
 lease holds is not taken away; without leases there are no more than `limit` bytes. Nobody's word is trusted:
@@ -40,7 +40,7 @@ _CLUSTER = 4096
 def place(digest: str) -> str:
     """An object's path below the store's folder. Raises Damaged for no digest."""
     name = encoded(digest)
-    return f"{name[:2]}/{name[2:]}"
+    return f"blobs/{name[:2]}/{name}"
 
 
 class Totals(NamedTuple):
@@ -125,12 +125,12 @@ class Objects:
         (self._folder / "new").mkdir(mode=0o700)
         found: list[tuple[int, str, int]] = []
         for number in range(256):
-            base = self._folder / f"{number:02x}"
-            base.mkdir(mode=0o700, exist_ok=True)
+            base = self._folder / "blobs" / f"{number:02x}"
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
             with os.scandir(base) as entries:
                 for entry in entries:
                     s = entry.stat(follow_symlinks=False)
-                    found.append((s.st_mtime_ns, f"{PREFIX}{number:02x}{entry.name}", s.st_size))
+                    found.append((s.st_mtime_ns, PREFIX + entry.name, s.st_size))
         for _, digest, size in sorted(found):
             self._sizes[digest] = size
             self._total += _cost(size)

@@ -15,8 +15,9 @@ from image.context import scancache
 from image.context.follow import followed
 from image.context.reading import read_all
 from image.context.scancache import Known
-from image.context.walk import Rules, Walk
+from image.context.walk import Walk
 from image.context.wish import EVERYTHING, wish_of
+from image.dockerfile.ignore import Ignore
 from model.contexttree import decode
 from model.errors import Forbidden, NotFound
 
@@ -56,10 +57,10 @@ class Scan:
 class Scanner:
     """Of one folder. `cache`: where what is known of it is kept between runs; empty: nowhere."""
 
-    def __init__(self, top: str, *, rules: Rules | None = None, cache: str = "", workers: int = 0) -> None:
+    def __init__(self, top: str, *, ignore: Ignore | None = None, cache: str = "", workers: int = 0) -> None:
         self.top = os.path.realpath(top)
         self._name = top
-        self._rules = rules
+        self._ignore = ignore
         self._cache = cache
         self._workers = workers or min(8, (os.cpu_count() or 1) + 1)
         self._known: dict[bytes, Known] | None = None
@@ -72,7 +73,7 @@ class Scanner:
         fd = self._open()
         try:
             wish = wish_of(followed(fd, paths)) if paths else EVERYTHING
-            walk = Walk(self._rules, self._known)
+            walk = Walk(self._ignore, self._known)
             walk.run(fd, wish)
             self._read(fd, walk)
         finally:

@@ -12,11 +12,12 @@ import os
 import stat
 import sys
 from collections.abc import Iterable
-from typing import Protocol
 
 from image.context.reading import KINDS, clamped, shown, unreadable
 from image.context.scancache import Known, Row
 from image.context.wish import Wish
+from image.dockerfile.ignore import Ignore
+from image.dockerfile.patterns import Folder as Rules
 from model.contexttree import MAX_DEPTH, Entry, Tree, decode, digest_of, encode, key_of
 from model.errors import Exhausted, InvalidInput
 
@@ -27,18 +28,6 @@ _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 _ENCODING = sys.getfilesystemencoding()
 _HINT = "Leave out what the build does not need by a .dockerignore file"
-
-
-class Rules(Protocol):
-    """`image.dockerfile.ignore.Ignore`."""
-
-    def excludes(self, path: bytes, is_dir: bool) -> bool:
-        """Whether the entry is left out; a folder is asked for before what is in it."""
-        ...
-
-    def may_include_below(self, path: bytes) -> bool:
-        """Of a folder that is left out: whether a rule takes something in it back."""
-        ...
 
 
 class _Folder:
@@ -58,8 +47,8 @@ class _Folder:
 
 
 class Walk:
-    def __init__(self, rules: Rules | None, known: dict[bytes, Known]) -> None:
-        self._rules = rules
+    def __init__(self, ignore: Ignore | None, known: dict[bytes, Known]) -> None:
+        self._ignore = ignore
         self._known = known
         self._folders: list[_Folder] = []
         """A parent before what is in it."""
@@ -71,37 +60,42 @@ class Walk:
 
     def run(self, top: int, wish: Wish) -> None:
         """Raises Forbidden, InvalidInput, Exhausted."""
-        self._enter(top, b"", wish, optional=False, depth=0)
+        rules = self._ignore.root if self._ignore is not None else None
+        self._enter(top, b"", wish, rules, depth=0)
 
     # -- down ---------------------------------------------------------------------------------------
-    def _enter(self, fd: int, path: bytes, wish: Wish, *, optional: bool, depth: int) -> bool:
-        """Whether it is part of the context: one that is left out (`optional`) only if something in it is."""
+    def _enter(self, fd: int, path: bytes, wish: Wish, rules: Rules | None, *, depth: int) -> bool:
+        """Whether it is part of the context: one that the rules leave out only if something in it is."""
         if depth > MAX_DEPTH:
             raise InvalidInput(f"{shown(path)} is deeper than {MAX_DEPTH} folders", hint=_HINT)
         folder, place, before = _Folder(path, self._known.get(path)), len(self._folders), len(self.unknown)
         self._folders.append(folder)
-        for name, row, below, excluded in sorted(self._list(fd, path, wish, folder.rows), key=_first):
+        for name, row, below, inner in sorted(self._list(fd, path, wish, rules, folder.rows), key=_first):
             child = _open(fd, name, path)
             if child < 0:
                 continue
             try:
-                there = self._enter(child, _join(path, name), below, optional=excluded, depth=depth + 1)
+                there = self._enter(child, _join(path, name), below, inner, depth=depth + 1)
             finally:
                 os.close(child)
             if there:
                 folder.subs.append(name)
                 folder.rows.append(row)
-        if optional and not folder.rows:
+        if rules is not None and rules.matched and depth and not folder.rows:
             del self._folders[place:], self.unknown[before:]
             return False
         folder.rows.sort()
         self._compare(folder)
         return True
 
-    def _list(self, fd: int, path: bytes, wish: Wish, rows: list[Row]) -> list[tuple[bytes, Row, Wish, bool]]:
-        """Its folders; all else that is included goes into `rows`."""
-        folders: list[tuple[bytes, Row, Wish, bool]] = []
-        plain = self._rules is None and wish.everything
+    def _list(
+        self, fd: int, path: bytes, wish: Wish, rules: Rules | None, rows: list[Row]
+    ) -> list[tuple[bytes, Row, Wish, Rules | None]]:
+        """Its folders, with what counts in them; all else that is included goes into `rows`."""
+        folders: list[tuple[bytes, Row, Wish, Rules | None]] = []
+        if rules is not None and rules.settled and not rules.matched:
+            rules = None
+        plain = rules is None and wish.everything
         try:
             entries = os.scandir(fd)
         except OSError as error:
@@ -109,16 +103,19 @@ class Walk:
         with entries:
             for entry in entries:
                 name = entry.name.encode(_ENCODING, "surrogateescape")
-                below = wish
-                excluded = False
+                below, inner = wish, rules
                 if not plain:
                     chosen = wish.below(name)
                     if chosen is None:
                         continue
                     below = chosen
-                    excluded = self._rules is not None and self._excluded(_join(path, name), entry)
-                    if excluded and not self._returns(_join(path, name), entry):
-                        continue
+                    if rules is not None:
+                        if entry.is_dir(follow_symlinks=False):
+                            inner = rules.enter(entry.name)
+                            if inner.matched and inner.settled:
+                                continue
+                        elif rules.matches(entry.name):
+                            continue
                 try:
                     s = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
@@ -128,7 +125,7 @@ class Walk:
                 mode = s.st_mode
                 if mode & 0o170000 == 0o040000:
                     # its size and inode say nothing of what it is in the tree
-                    folders.append((name, (name, mode, 0, s.st_mtime_ns, 0, 0, 0), below, excluded))
+                    folders.append((name, (name, mode, 0, s.st_mtime_ns, 0, 0, 0), below, inner))
                 elif mode & 0o170000 in KINDS:
                     rows.append((name, mode, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev))
                 else:
@@ -137,14 +134,6 @@ class Walk:
         if self._count > MAX_FILES:
             raise Exhausted(f"the build context has more than {MAX_FILES} files", hint=_HINT)
         return folders
-
-    def _excluded(self, path: bytes, entry: os.DirEntry[str]) -> bool:
-        assert self._rules is not None
-        return self._rules.excludes(path, entry.is_dir(follow_symlinks=False))
-
-    def _returns(self, path: bytes, entry: os.DirEntry[str]) -> bool:
-        assert self._rules is not None
-        return entry.is_dir(follow_symlinks=False) and self._rules.may_include_below(path)
 
     def _leave_out(self, path: bytes, mode: int) -> None:
         what = "a socket" if stat.S_ISSOCK(mode) else "a device"
@@ -265,5 +254,5 @@ def _join(folder: bytes, name: bytes) -> bytes:
     return folder + b"/" + name if folder else name
 
 
-def _first(sub: tuple[bytes, Row, Wish, bool]) -> bytes:
+def _first(sub: tuple[bytes, Row, Wish, Rules | None]) -> bytes:
     return sub[0]

@@ -14,6 +14,7 @@ from image.context.objects import Lease, Objects
 from image.context.receive import received
 from image.context.scan import Scanner
 from image.context.serve import FolderSource
+from image.dockerfile.ignore import Ignore
 from model.build import Object
 from model.errors import Exhausted, Forbidden, InvalidInput, NotFound
 from tests.support.contexts import bound_socket, brought, content, grow, listed, store, wire
@@ -106,13 +107,31 @@ async def test_only_what_sources_name_is_sent_links_followed(
     }
     deep = ["src/deep", "src/deep/er", "src/deep/er/c"]
     assert found == {
-        ("src/*.go",): ["src", "src/a.go", "src/b.go", *deep],
+        ("src/*.go",): ["src", "src/a.go", "src/b.go"],
         ("link",): ["link", "src", "src/a.go"],
         ("dir/er",): ["dir", "src", *deep],
         ("/abs", "loop"): ["abs", "loop", "src", "src/b.go"],
         ("../../up",): ["src", "src/b.go", "up"],
         ("no",): [],
     }
+
+
+async def test_ignored_files_stay_with_the_client_but_for_exceptions(
+    tmp_path: Path, objects: Objects, lease: Lease
+) -> None:
+    top = grow(
+        tmp_path / "top", FILES | {"src/deep/keep": b"k", "node_modules/x/y": b"y", ".git/HEAD": b"ref"}
+    )(top / "node_modules").chmod(0o700)
+    ignore = Ignore.parse(b".git\nnode_modules\nsrc/deep\n!src/deep/keep\n**/b.go\nempty\n!empty/none\n")
+    sender = FolderSource(Scanner(os.fspath(top), ignore=ignore))
+    root = await brought(sender, objects, lease)
+    assert sorted(listed(objects, root)) == [
+        "Dockerfile", "dir", "link", "src", "src/a.go", "src/deep", "src/deep/keep"
+    ]  # fmt: skip
+    only = await brought(sender, objects, lease, "src/deep/er", "src/b.go")
+    assert listed(objects, only).keys() == {"src"}
+    everything = FolderSource(Scanner(os.fspath(top), ignore=Ignore.parse(b"**\n")))
+    assert not content(objects, await brought(everything, objects, lease))
 
 
 async def test_fifo_socket_and_device_never_block_b32(tmp_path: Path, objects: Objects, lease: Lease) -> None:
