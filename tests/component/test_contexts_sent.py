@@ -119,9 +119,8 @@ async def test_only_what_sources_name_is_sent_links_followed(
 async def test_ignored_files_stay_with_the_client_but_for_exceptions(
     tmp_path: Path, objects: Objects, lease: Lease
 ) -> None:
-    top = grow(
-        tmp_path / "top", FILES | {"src/deep/keep": b"k", "node_modules/x/y": b"y", ".git/HEAD": b"ref"}
-    )(top / "node_modules").chmod(0o700)
+    more = {"src/deep/keep": b"k", "node_modules/x/y": b"y", ".git/HEAD": b"ref"}
+    top = grow(tmp_path / "top", FILES | more)
     ignore = Ignore.parse(b".git\nnode_modules\nsrc/deep\n!src/deep/keep\n**/b.go\nempty\n!empty/none\n")
     sender = FolderSource(Scanner(os.fspath(top), ignore=ignore))
     root = await brought(sender, objects, lease)
