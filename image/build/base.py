@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 from image.build.step import CopyStep, RunStep, WorkdirStep
-from model.build import FromHost
+from model.build import Context, FromHost
 from model.image import ImageRecord
 from model.spec import Struct
 
@@ -107,7 +107,12 @@ class Bound(Struct):
 
 
 class Fetcher(Protocol):
-    """Files of ADD that come from the network. Raises NotFound, Forbidden, Damaged, Unavailable."""
+    """Files of ADD, and contexts, that come from the network. Raises NotFound, Forbidden, Damaged,
+    Unavailable."""
+
+    async def context(self, context: Context, *, private: bool = False) -> str:
+        """As `git`, of a context of kind git or http."""
+        ...
 
     def file(
         self, url: str, *, checksum: str = "", private: bool = False
@@ -130,6 +135,12 @@ class StepRunner(Protocol):
         self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
     ) -> int:
         """The process's exit code. `bound` goes with `step.mounts`."""
+        ...
+
+    async def shell(
+        self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
+    ) -> int:
+        """A shell for the client where the step failed; its exit code once it has ended."""
         ...
 
     async def choose(self, step: CopyStep, sources: Sequence[Source]) -> Chosen:
