@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from image.build.step import CopyStep, RunStep, WorkdirStep
-from model.build import FromHost
+from model.build import FromHost, Typed
 from model.image import ImageRecord
 from model.spec import Struct
 
@@ -94,10 +94,12 @@ class Chosen(Struct):
 
 
 class Bound(Struct):
-    """Whose files a mount of RUN shows: a mounted root or a checked-out context, and whether changes are
-    thrown away afterwards (a writable bind)."""
+    """Whose files a mount of RUN shows: a mounted root or a checked-out context, and what names their content
+    (a cache that begins with other files is another one). They are not changed: what a writable bind writes
+    is thrown away."""
 
     path: str
+    id: str = ""
 
 
 class StepRunner(Protocol):
@@ -107,6 +109,13 @@ class StepRunner(Protocol):
         self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
     ) -> int:
         """The process's exit code. `bound` goes with `step.mounts`."""
+        ...
+
+    async def shell(
+        self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
+    ) -> int:
+        """A shell for the client in what a step that failed has left at `root`, with the step's own mounts,
+        variables and network; its exit code."""
         ...
 
     async def choose(self, step: CopyStep, sources: Sequence[Source]) -> Chosen:
@@ -142,6 +151,7 @@ class Session(Protocol):
         """Output number `output` to the client, at its pace."""
         ...
 
-    async def shell(self, number: int) -> AsyncIterator[bytes]:
-        """What the client types, for a shell in the failed step."""
+    async def shell(self, number: int) -> AsyncIterator[Typed]:
+        """What the client types, and its terminal's sizes, for a shell in the failed step. What the shell
+        says is told as the step's output (`StepSaid`)."""
         ...
