@@ -23,7 +23,7 @@ from agent.build.fitting import SECRETS, Fitted, Fitter, Fittings
 from agent.build.mounts import check_place, wanted
 from agent.build.networks import Space
 from agent.build.process import Bundle, Processes
-from agent.build.stubs import Stubs
+from agent.build.stubs import Stubs, lead
 from agent.cgroup import CgroupFiles
 from agent.context import Context
 from agent.oci import cgroups
@@ -154,16 +154,16 @@ def _clear(place: Path) -> None:
 
 
 def _check_workdir(root: str, path: str) -> None:
-    """Raises InvalidInput where it leads to a process's own links (CVE-2024-21626), or is no folder. One that
-    is missing the runtime makes."""
+    """Raises InvalidInput where it leads to a process's own links (CVE-2024-21626), also behind links of the
+    image. A folder that is missing the runtime makes."""
     place = workdir(path)
+    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        inside, _ = inroot.locate(root, place)
-    except FileNotFoundError:
-        inside = place
+        workdir("/" + "/".join(lead(top, place)))
     except OSError as error:
         raise InvalidInput(f"the working directory {place[:200]} in the image: {error.strerror}") from error
-    workdir(inside)
+    finally:
+        os.close(top)
 
 
 def _places(mounts: Sequence[Fitted], stubs: Stubs) -> Mapping[str, str]:

@@ -12,13 +12,55 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from agent.inroot import openat2
 from model.errors import InvalidInput
 
 MAX_LINKS = 40
-"""That a target may lead through: path_resolution(7)."""
+"""That a path may lead through: path_resolution(7)."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def lead(root: int, path: str) -> list[str]:
+    """The names on the way to where `path` leads, links followed within the open directory `root`. What is
+    missing is taken as it is written, also behind a link: that is where the runtime would make it. Raises
+    OSError."""
+    rest = _parts(path)
+    place: list[str] = []
+    links = 0
+    while rest:
+        name = rest.pop()
+        if name == "..":
+            place = place[:-1]
+            continue
+        to = _link(root, "/" + "/".join([*place, name]))
+        if to is None:
+            place.append(name)
+            continue
+        links += 1
+        if links > MAX_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        rest += _parts(to)
+        place = [] if to.startswith("/") else place
+    return place
+
+
+def _parts(path: str) -> list[str]:
+    """The last one first."""
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
+
+
+def _link(root: int, path: str) -> str | None:
+    try:
+        fd = openat2(root, path, os.O_PATH | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        return os.readlink("", dir_fd=fd) if stat.S_ISLNK(os.fstat(fd).st_mode) else None
+    finally:
+        os.close(fd)
 
 
 class _Made(NamedTuple):
@@ -52,48 +94,29 @@ class Stubs:
         place, free of links. `plain`: no link may be on the way. Raises InvalidInput when something else
         stands there."""
         try:
-            return self._make(target, folder=folder, plain=plain)
+            parts = lead(self._root, target)
+            place = "/" + "/".join(parts)
+            if plain and place != target:
+                raise OSError(errno.ELOOP, "a link stands there")
+            self._make(parts, folder=folder)
         except OSError as error:
             raise InvalidInput(f"mount target {target[:200]} in the image: {error.strerror}") from error
+        return place
 
-    def _make(self, target: str, *, folder: bool, plain: bool) -> str:
-        rest = [part for part in reversed(target.split("/")) if part not in ("", ".")]
-        place: list[tuple[str, int]] = []
-        links = 0
-        while rest:
-            name = rest.pop()
-            if name == "..":
-                place = place[:-1]
-                continue
-            here = place[-1][1] if place else self._root
+    def _make(self, parts: Sequence[str], *, folder: bool) -> None:
+        here = self._root
+        for number, name in enumerate(parts, 1):
+            wanted = folder or number < len(parts)
             try:
                 mode = os.stat(name, dir_fd=here, follow_symlinks=False).st_mode
             except FileNotFoundError:
-                mode = self._new(here, name, folder=folder or bool(rest))
-            if stat.S_ISLNK(mode):
-                links += 1
-                if links > MAX_LINKS or plain:
-                    raise OSError(errno.ELOOP, "a link stands there" if plain else os.strerror(errno.ELOOP))
-                to = os.readlink(name, dir_fd=here)
-                rest += [part for part in reversed(to.split("/")) if part not in ("", ".")]
-                place = [] if to.startswith("/") else place
-                continue
-            if stat.S_ISDIR(mode):
-                place.append((name, self._opened(name, here)))
-                continue
-            if rest:
-                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-            if folder:
-                raise OSError(errno.ENOTDIR, "a file stands there, and a folder is mounted on it")
-            return "/" + "/".join([*(part for part, _ in place), name])
-        if not folder:
-            raise OSError(errno.EISDIR, "a folder stands there, and a file is mounted on it")
-        return "/" + "/".join(part for part, _ in place)
-
-    def _opened(self, name: str, here: int) -> int:
-        fd = os.open(name, _FOLDER, dir_fd=here)
-        self._open.append(fd)
-        return fd
+                mode = self._new(here, name, folder=wanted)
+            if stat.S_ISDIR(mode) is not wanted:
+                stands, comes = ("a file", "a folder") if wanted else ("a folder", "a file")
+                raise OSError(errno.ENOTDIR, f"{stands} stands there, and {comes} is mounted on it")
+            if wanted:
+                here = os.open(name, _FOLDER, dir_fd=here)
+                self._open.append(here)
 
     def _new(self, here: int, name: str, *, folder: bool) -> int:
         before = os.fstat(here)
@@ -104,8 +127,7 @@ class Stubs:
         status = os.stat(name, dir_fd=here, follow_symlinks=False)
         self._made.append(_Made(here, name, (status.st_dev, status.st_ino), folder))
         key = (before.st_dev, before.st_ino)
-        known = self._touched.get(key)
-        first = known or _Touched(here, before.st_atime_ns, before.st_mtime_ns, 0)
+        first = self._touched.get(key) or _Touched(here, before.st_atime_ns, before.st_mtime_ns, 0)
         self._touched[key] = first._replace(after_ns=os.fstat(here).st_mtime_ns)
         return status.st_mode
 
@@ -118,11 +140,9 @@ class Stubs:
         for touched in self._touched.values():
             status = left[touched.fd]
             quiet = status.st_mtime_ns == touched.after_ns
-            times = (
-                (touched.atime_ns, touched.mtime_ns) if quiet else (status.st_atime_ns, status.st_mtime_ns)
-            )
+            now = (status.st_atime_ns, status.st_mtime_ns)
             with contextlib.suppress(OSError):  # the folder was one of ours, and went
-                os.utime(touched.fd, ns=times)
+                os.utime(touched.fd, ns=(touched.atime_ns, touched.mtime_ns) if quiet else now)
         for fd in self._open:
             os.close(fd)
         self._open, self._made, self._touched = [], [], {}

@@ -170,7 +170,7 @@ class BuildLab:
 
     async def run(
         self,
-        script: str,
+        command: str,
         *,
         files: Files | None = None,
         mounts: Sequence[Mount] = (),
@@ -181,7 +181,7 @@ class BuildLab:
     ) -> tuple[int, SaidSession]:
         """One RUN of `sh -c`, in files of its own if none are given."""
         session = session or SaidSession()
-        step = run_step(script, mounts=mounts, **words)
+        step = run_step(command, mounts=mounts, **words)
         with contextlib.ExitStack() as stack:
             files = files or stack.enter_context(self.files())
             async with self.runner(*allow) as runner:
@@ -229,8 +229,8 @@ def _looks(path: Path) -> tuple[int, ...]:
     return status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns
 
 
-def run_step(script: str, *, mounts: Sequence[Mount] = (), **words: Any) -> RunStep:
-    words.setdefault("args", ("/bin/sh", "-c", script))
+def run_step(command: str, *, mounts: Sequence[Mount] = (), **words: Any) -> RunStep:
+    words.setdefault("args", ("/bin/sh", "-c", command))
     words.setdefault("network", "none")
     return RunStep(mounts=tuple(PlacedMount(mount=mount) for mount in mounts), **words)
 
