@@ -28,6 +28,7 @@ PIECE = 1 << 18
 WINDOW = 4 << 20
 """Bytes of Exported that a host sends ahead of Taken."""
 _HEAD = struct.Struct(">I")
+HEAD = _HEAD.size
 M = TypeVar("M")
 
 
@@ -95,6 +96,17 @@ class BuildRequest(Struct):
     """ADD and contexts may come from loopback, link-local and private addresses; never the fleet's API."""
     logins: Mapping[str, Login] = {}
     """By registry."""
+
+
+class BuildPlace(Struct):
+    """Where a build is to be: the query of `POST /v1/builds`."""
+
+    host: str = ""
+    """Id or name; empty: the controller's choice."""
+    context: str = ""
+    """What builds of the same things are known by: they go to one host, whose cache is warm for them."""
+    platform: str = ""
+    """`os/arch[/variant]` that the host should run by itself."""
 
 
 # -- client → host ------------------------------------------------------------------------------------

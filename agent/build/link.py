@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from agent.build.outbox import Outbox
 from agent.build.streams import Stream
@@ -119,8 +119,8 @@ class Link:
         self._told.set()
 
     # -- questions ----------------------------------------------------------------------------------
-    async def scan(self, context: str, paths: tuple[str, ...]) -> Scanned:
-        answer = await self._answer(Scan(ask=self._next(), context=context, paths=paths))
+    async def scan(self, context: str, paths: Sequence[str]) -> Scanned:
+        answer = await self._answer(Scan(ask=self._next(), context=context, paths=tuple(paths)))
         assert isinstance(answer, Scanned)
         return answer
 
@@ -129,12 +129,12 @@ class Link:
         assert isinstance(answer, Secret)
         return answer.value
 
-    async def want(self, context: str, digests: tuple[str, ...]) -> AsyncIterator[Object]:
+    async def want(self, context: str, digests: Sequence[str]) -> AsyncIterator[Object]:
         """Pieces of these objects as they come; the last piece of the last one is the end."""
         ask, left = self._next(), len(digests)
         pieces = self._objects[ask] = Stream()
         try:
-            self.tell(Want(ask=ask, context=context, digests=digests))
+            self.tell(Want(ask=ask, context=context, digests=tuple(digests)))
             while left:
                 piece = await anext(pieces)
                 left -= bool(piece.last or piece.gone)

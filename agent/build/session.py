@@ -29,6 +29,7 @@ from model.build import (
     ShellBegan,
     SshData,
     StepSaid,
+    Typed,
 )
 from model.errors import ErrorBody, FlotaError, Internal, InvalidInput, NotFound
 
@@ -98,15 +99,10 @@ class ClientSession:
                 await self._link.send(Exported(output=output, data=piece))
         await self._link.send(Exported(output=output, last=True))
 
-    async def shell(self, number: int) -> AsyncIterator[bytes]:
+    async def shell(self, number: int) -> AsyncIterator[Typed]:
         self._link.open_shell()
         self._link.tell(ShellBegan(step=number))
-        return self._typed()
-
-    async def _typed(self) -> AsyncIterator[bytes]:
-        async for typed in self._link.typed:
-            if typed.data:
-                yield typed.data
+        return self._link.typed
 
 
 class _Agents:

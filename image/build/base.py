@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from image.build.step import CopyStep, RunStep, WorkdirStep
-from model.build import FromHost
+from model.build import FromHost, Typed
 from model.image import ImageRecord
 from model.spec import Struct
 
@@ -142,6 +142,7 @@ class Session(Protocol):
         """Output number `output` to the client, at its pace."""
         ...
 
-    async def shell(self, number: int) -> AsyncIterator[bytes]:
-        """What the client types, for a shell in the failed step."""
+    async def shell(self, number: int) -> AsyncIterator[Typed]:
+        """What the client types, and its terminal's sizes, for a shell in the failed step. What the shell says
+        is told as the step's output (`StepSaid`)."""
         ...

@@ -199,7 +199,7 @@ async def test_output_is_sent_no_faster_than_it_is_taken() -> None:
 
 async def test_shell_hears_what_is_typed_until_its_end() -> None:
     async def build(request: BuildRequest, session: Session) -> Done:
-        typed = [data async for data in await session.shell(3)]
+        typed = [one.data async for one in await session.shell(3)]
         return Done(digest=b"".join(typed).decode())
 
     async with served(build) as client:
