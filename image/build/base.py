@@ -143,6 +143,6 @@ class Session(Protocol):
         ...
 
     async def shell(self, number: int) -> AsyncIterator[Typed]:
-        """What the client types, and its terminal's sizes, for a shell in the failed step. What the shell says
-        is told as the step's output (`StepSaid`)."""
+        """What the client types, and its terminal's sizes, for a shell in the failed step. What the shell
+        says is told as the step's output (`StepSaid`)."""
         ...
