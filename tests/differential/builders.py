@@ -91,7 +91,15 @@ class Docker(_Commands):
         self._run("load", "-i", archive)
 
     def build(self, order: Order) -> str:
-        words = ("--no-cache", *self._form, "-t", order.name, "-f", f"{order.folder}/{order.file}", *order.flags)
+        words = (
+            "--no-cache",
+            *self._form,
+            "-t",
+            order.name,
+            "-f",
+            f"{order.folder}/{order.file}",
+            *order.flags,
+        )
         return self._why("build", *words, order.folder)
 
     def save(self, name: str) -> bytes:

@@ -1,7 +1,7 @@
 """A case of the differential test: one rule of the Dockerfile reference as a Dockerfile and its context.
 
-Every builder that `knows` the rule builds it. All but those in `dissent` must come to the same image, and flota
-to it too; those in `dissent` must not (else the entry is out of date). `golden` and `config` are what the
+Every builder that `knows` the rule builds it. All but those in `dissent` must come to the same image, flota
+too; those in `dissent` must not (else the entry is out of date). `golden` and `config` are what the
 reference itself says, and hold for all that agree: they are needed where no other builder knows the rule.
 """
 

@@ -1,8 +1,9 @@
-"""One host with all builders on it, for the whole session. FLOTA_BUILDERS=classic,flota chooses among them."""
+"""One host with all builders on it, for the session. FLOTA_BUILDERS=classic,flota chooses among them."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,8 @@ class Bench:
 def base_archive() -> bytes:
     layer = root_tar(EXTRA)
     built = image([layer], config={"Env": [PATH], "Cmd": ["sh"]})
+    made = {"created": "2000-01-01T00:00:00Z", "created_by": "busybox"}  # buildah wants a line for each layer
+    built.config = json.dumps({**json.loads(built.config), "history": [made]}).encode()
     return docker_archive(built, [layer], names=[BASE])
 
 
@@ -109,7 +112,14 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def engine(rig: NetnsRig, folder: Path) -> Iterator[None]:
     """Docker Engine on n1, with its default bridge and no packet filter of its own."""
     words = ["dockerd", "--data-root", "/var/lib/flota/docker", "--exec-root", "/run/docker"]
-    words += ["-p", "/run/docker.pid", "-H", f"unix://{DOCKER_SOCKET}", "--iptables=false", "--ip6tables=false"]
+    words += [
+        "-p",
+        "/run/docker.pid",
+        "-H",
+        f"unix://{DOCKER_SOCKET}",
+        "--iptables=false",
+        "--ip6tables=false",
+    ]
     words += ["--ip-forward=false", "--ip-masq=false", "--cgroup-parent", f"/flota-{rig.name}-n1"]
     daemon = rig.spawn("n1", words, log=str(folder / "dockerd.log"))
     ask = ["/usr/bin/docker", "-H", f"unix://{DOCKER_SOCKET}", "version"]

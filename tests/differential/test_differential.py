@@ -27,9 +27,7 @@ def faults(case: Case, outcomes: dict[str, Outcome], bench: Bench) -> list[str]:
     ]
 
 
-def _agreed(
-    name: str, got: Outcome, case: Case, outcomes: dict[str, Outcome], bench: Bench
-) -> list[str]:
+def _agreed(name: str, got: Outcome, case: Case, outcomes: dict[str, Outcome], bench: Bench) -> list[str]:
     if case.error is not None:
         if got.image:
             return [f"{name} builds what is to be refused"]
@@ -56,9 +54,7 @@ def _agreed(
     return lines
 
 
-def _dissent(
-    name: str, got: Outcome, case: Case, outcomes: dict[str, Outcome], bench: Bench
-) -> list[str]:
+def _dissent(name: str, got: Outcome, case: Case, outcomes: dict[str, Outcome], bench: Bench) -> list[str]:
     """Whether it still is of another opinion."""
     as_others = not _agreed(name, got, case, outcomes, bench)
     return [f"{name} agrees by now: {case.dissent[name]}"] if as_others else []

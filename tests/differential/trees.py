@@ -28,7 +28,7 @@ KINDS = {
 
 
 class Entry(NamedTuple):
-    """`content`: of a file (a digest if it is long), or the target of a link, or numbers of a device. `mtime`:
+    """`content`: of a file (a digest if it is long), the target of a link, or numbers of a device. `mtime`:
     seconds of a file that is older than the build, else None. `twin`: first name of a hard-linked file."""
 
     kind: str
