@@ -3,7 +3,7 @@
 # fmt: off
 from __future__ import annotations
 
-from tests.differential.case import BUILDAH, BUILDKIT, DOCKER, Case, busybox, copied, file, folder
+from tests.differential.case import ALL, BUILDAH, BUILDKIT, DOCKER, Case, busybox, copied, file, folder
 from tests.differential.language import env
 
 SECOND = 1_000_000_000
@@ -83,10 +83,12 @@ COMMANDS = (
     Case("cmd-empty", "CMD [] has no words", busybox("CMD []"), config={}),
     Case("cmd-single-quotes", "JSON needs double quotes: others are the shell's", busybox("CMD ['a', 'b']"),
          config={"Cmd": [*SH, "['a', 'b']"]}),
-    Case("cmd-json-broken", "what is no JSON is the shell's", busybox('CMD ["a", "b"'),
-         config={"Cmd": [*SH, '["a", "b"']}),
-    Case("cmd-json-numbers", "a list of other things than strings is the shell's", busybox('CMD ["a", 1]'),
-         config={"Cmd": [*SH, '["a", 1]']}, dissent={BUILDAH: "refuses it"}),
+    Case("cmd-json-open", "an array that is never closed", busybox('CMD ["a", "b"'),
+         error=("Dockerfile:2", "closed"), dissent=dict.fromkeys(ALL, "gives it to the shell as text")),
+    Case("cmd-bracket", "what begins with a bracket and is no JSON is the shell's",
+         busybox("CMD [ -e /a ] && b"), config={"Cmd": [*SH, "[ -e /a ] && b"]}),
+    Case("cmd-json-numbers", "an array of other things than strings is refused", busybox('CMD ["a", 1]'),
+         error=("Dockerfile:2", "string")),
     Case("cmd-json-lines", "a list over lines", busybox('CMD [ "a", \\\n  "b" ]'),
          config={"Cmd": ["a", "b"]}),
     Case("cmd-json-unicode", "escapes of JSON", busybox('CMD ["\\u00e9", "a\\\\b", "c\\td"]'),
