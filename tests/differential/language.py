@@ -43,7 +43,7 @@ LINES = (
          busybox("ENV a=b#c d=#e"), config=env("a=b#c", "d=#e")),
     Case("line-no-newline", "the last line needs no end", "FROM base:1\nENV a=b", config=env("a=b")),
     Case("directive-escape", "`# escape=` changes the escape character",
-         "# escape=`\nFROM base:1\nENV a=x\\y `\n  b=`$a c=$a\n", config=env("a=x\\y", "b=$a", "c=x\\y"),
+         "# escape=`\nFROM base:1\nENV a=x\\y `\n  b=`$a\nENV c=$a\n", config=env("a=x\\y", "b=$a", "c=x\\y"),
          dissent={BUILDAH: "takes \\ for the escape character in values"}, quick=True),
     Case("directive-escape-spaced", "directives' case and inner spaces don't matter",
          "#  EsCaPe =  `\nFROM base:1\nENV a=x `\n b=y\n", config=env("a=x", "b=y")),
