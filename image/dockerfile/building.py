@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from image.dockerfile.faults import Mistake
+from image.dockerfile.faults import Mistake, printable
 from image.dockerfile.fields import unclosed_quote, variable
 from image.dockerfile.heredocs import chomped
 from image.dockerfile.instruction import Command, Heredoc, Spot, Warned
@@ -26,7 +26,7 @@ class Scene:
 
     def warn(self, code: str, message: str, at: int, hint: str = "") -> None:
         spot = self.node.line.spot(at)
-        self._warnings.append(Warned(code=code, message=message, spot=spot, hint=hint))
+        self._warnings.append(Warned(code=code, message=printable(message), spot=spot, hint=printable(hint)))
 
     def common(self) -> dict[str, Any]:
         """Fields of every instruction."""

@@ -56,11 +56,10 @@ def built(scene: Scene) -> AnyInstruction | From:
 
 
 def unknown(node: Node) -> Mistake:
-    shown = "".join(char if char.isprintable() else "?" for char in node.keyword[:40])
     if not node.keyword:
         return Mistake("a continuation that continues nothing", node.start, "Delete it")
     hint, right = keyword(node.keyword)
-    return Mistake(f"{shown} is no instruction", node.start + right, hint)
+    return Mistake(f"{node.keyword[:40]} is no instruction", node.start + right, hint)
 
 
 def _from(scene: Scene) -> From:
