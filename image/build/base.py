@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 from image.build.step import CopyStep, RunStep, WorkdirStep
-from model.build import Context, FromHost
+from model.build import Context, FromHost, Typed
 from model.image import ImageRecord
 from model.spec import Struct
 
@@ -62,7 +62,7 @@ class Snapshots(Protocol):
 
 
 # -- what a COPY takes its files from ---------------------------------------------------------------
-class TreeSource(Struct):
+class TreeSource(Struct, tag="tree"):
     """A tree of the object store (`image.context.objects`): a context, or a git repository."""
 
     root: str
@@ -71,13 +71,13 @@ class TreeSource(Struct):
     """A git repository that ADD names: all that is in it, whatever the step calls it."""
 
 
-class RootSource(Struct):
+class RootSource(Struct, tag="root"):
     """A mounted root: another stage's, an image's. Links in it are those of an enemy."""
 
     path: str
 
 
-class FileSource(Struct):
+class FileSource(Struct, tag="file"):
     """One fetched file: ADD of a URL."""
 
     path: str
@@ -100,10 +100,12 @@ class Chosen(Struct):
 
 
 class Bound(Struct):
-    """Whose files a mount of RUN shows, as a mounted root: `PlacedMount.mount.source` is a path in it, with
-    an enemy's links. It may be written to where the mount is writable; that is thrown away afterwards."""
+    """Whose files a mount of RUN shows: a mounted root, in which `PlacedMount.mount.source` is a path with an
+    enemy's links, or a checked-out context; and what names their content (a cache that begins with other
+    files is another one). They are not changed: what a writable bind writes is thrown away."""
 
     path: str
+    id: str = ""
 
 
 class Fetcher(Protocol):
@@ -140,14 +142,19 @@ class StepRunner(Protocol):
     async def shell(
         self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
     ) -> int:
-        """A shell for the client where the step failed; its exit code once it has ended."""
+        """A shell for the client in what a step that failed has left at `root`, with the step's own mounts,
+        variables and network; its exit code."""
         ...
 
     async def choose(self, step: CopyStep, sources: Sequence[Source]) -> Chosen:
-        """Raises NotFound, naming the source that is not there or matches nothing."""
+        """Raises NotFound, naming the source that is not there; a wildcard may match nothing, as
+        BuildKit's."""
         ...
 
-    async def copy(self, root: str, step: CopyStep, sources: Sequence[Source]) -> None: ...
+    async def copy(self, root: str, step: CopyStep, sources: Sequence[Source]) -> None:
+        """Of `step.link` the root may be empty: what is copied depends on nothing that is there, and the
+        layer it makes fits on any other."""
+        ...
 
     async def workdir(self, root: str, step: WorkdirStep) -> bool:
         """Whether anything was changed."""
@@ -176,6 +183,7 @@ class Session(Protocol):
         """Output number `output` to the client, at its pace."""
         ...
 
-    async def shell(self, number: int) -> AsyncIterator[bytes]:
-        """What the client types, for a shell in the failed step."""
+    async def shell(self, number: int) -> AsyncIterator[Typed]:
+        """What the client types, and its terminal's sizes, for a shell in the failed step. What the shell
+        says is told as the step's output (`StepSaid`)."""
         ...
