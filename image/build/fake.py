@@ -194,12 +194,8 @@ class FakeSession:
 
     async def shell(self, number: int) -> AsyncIterator[bytes]:
         del number
-
-        async def nothing() -> AsyncIterator[bytes]:
-            for piece in tuple[bytes, ...]():
-                yield piece
-
-        return nothing()
+        for piece in tuple[bytes, ...]():
+            yield piece
 
 
 class FakeFetcher:
