@@ -227,5 +227,6 @@ def failed(error: Exception) -> Failed:
     return Failed(
         error=ErrorBody.of(error),
         line=getattr(spot, "line", 0),
+        column=getattr(spot, "column", 0),
         exit_code=getattr(error, "exit_code", 0),
     )

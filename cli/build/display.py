@@ -26,6 +26,10 @@ class Display(Protocol):
 
     def tick(self) -> None: ...
 
+    def pause(self) -> None:
+        """Take away what changes: others write now."""
+        ...
+
     def close(self) -> None:
         """The build is over: all is shown, and warnings at the end."""
         ...
@@ -41,6 +45,9 @@ class Silent:
         self.progress.take(message, time.monotonic())
 
     def tick(self) -> None:
+        return
+
+    def pause(self) -> None:
         return
 
     def close(self) -> None:
@@ -95,7 +102,6 @@ class Live(Silent):
         write(_warnings(self.progress))
 
     def pause(self) -> None:
-        """Take away what changes: others write now."""
         self._draw((), _size()[0])
 
     def _draw(self, lines: Sequence[str], width: int) -> None:

@@ -8,11 +8,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 from image.build.step import CopyStep, RunStep, WorkdirStep
-from model.build import FromHost, Typed
+from model.build import Context, FromHost, Typed
 from model.image import ImageRecord
 from model.spec import Struct
 
@@ -33,9 +33,9 @@ class Work(Protocol):
         """Where they are mounted, writable."""
         ...
 
-    async def keep(self, ident: str) -> Files:
-        """What they have become, one layer more, known as `ident`. It is made a layer (digest, compression)
-        while the build goes on."""
+    async def keep(self, ident: str, discarded: Sequence[str] = ()) -> Files:
+        """What they have become, one layer more, known as `ident`; below the paths `discarded` as they were.
+        It is made a layer (digest, compression) while the build goes on. They are not mounted any more."""
         ...
 
 
@@ -52,6 +52,10 @@ class Snapshots(Protocol):
         """They, mounted read-only, until the block ends."""
         ...
 
+    def hold(self, files: Files) -> AbstractContextManager[None]:
+        """Until the block ends their layers stay."""
+        ...
+
     async def settled(self, files: Files) -> Sequence[tuple[str, str]]:
         """(chain id, diff id) of each layer, bottom first, once all are layers like any other."""
         ...
@@ -63,6 +67,8 @@ class TreeSource(Struct):
 
     root: str
     """Digest of the tree object."""
+    whole: bool = False
+    """A git repository that ADD names: all that is in it, whatever the step calls it."""
 
 
 class RootSource(Struct):
@@ -94,19 +100,47 @@ class Chosen(Struct):
 
 
 class Bound(Struct):
-    """Whose files a mount of RUN shows: a mounted root or a checked-out context, and whether changes are
-    thrown away afterwards (a writable bind)."""
+    """Whose files a mount of RUN shows, as a mounted root: `PlacedMount.mount.source` is a path in it, with
+    an enemy's links. It may be written to where the mount is writable; that is thrown away afterwards."""
 
     path: str
 
 
+class Fetcher(Protocol):
+    """Files of ADD, and contexts, that come from the network. Raises NotFound, Forbidden, Damaged,
+    Unavailable."""
+
+    async def context(self, context: Context, *, private: bool = False) -> str:
+        """As `git`, of a context of kind git or http."""
+        ...
+
+    def file(
+        self, url: str, *, checksum: str = "", private: bool = False
+    ) -> AbstractAsyncContextManager[FileSource]:
+        """One file, until the block ends. `private`: addresses of private networks are allowed."""
+        ...
+
+    async def git(
+        self, url: str, *, checksum: str = "", keep_git_dir: bool = False, private: bool = False
+    ) -> str:
+        """Digest of the root tree; its objects are in the store on return."""
+        ...
+
+
 class StepRunner(Protocol):
-    """Changes the files at `root`. Raises FlotaError; what it has half done is thrown away by the caller."""
+    """Changes the files at `root`. Raises FlotaError; what it has half done is thrown away by the caller.
+    `sources` go with `CopyStep.sources`, one for each; the same one may stand there several times."""
 
     async def run(
         self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
     ) -> int:
         """The process's exit code. `bound` goes with `step.mounts`."""
+        ...
+
+    async def shell(
+        self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
+    ) -> int:
+        """A shell for the client where the step failed; its exit code once it has ended."""
         ...
 
     async def choose(self, step: CopyStep, sources: Sequence[Source]) -> Chosen:
