@@ -62,7 +62,7 @@ class Snapshots(Protocol):
 
 
 # -- what a COPY takes its files from ---------------------------------------------------------------
-class TreeSource(Struct):
+class TreeSource(Struct, tag="tree"):
     """A tree of the object store (`image.context.objects`): a context, or a git repository."""
 
     root: str
@@ -71,13 +71,13 @@ class TreeSource(Struct):
     """A git repository that ADD names: all that is in it, whatever the step calls it."""
 
 
-class RootSource(Struct):
+class RootSource(Struct, tag="root"):
     """A mounted root: another stage's, an image's. Links in it are those of an enemy."""
 
     path: str
 
 
-class FileSource(Struct):
+class FileSource(Struct, tag="file"):
     """One fetched file: ADD of a URL."""
 
     path: str
@@ -144,10 +144,14 @@ class StepRunner(Protocol):
         ...
 
     async def choose(self, step: CopyStep, sources: Sequence[Source]) -> Chosen:
-        """Raises NotFound, naming the source that is not there or matches nothing."""
+        """Raises NotFound, naming the source that is not there; a wildcard may match nothing, as
+        BuildKit's."""
         ...
 
-    async def copy(self, root: str, step: CopyStep, sources: Sequence[Source]) -> None: ...
+    async def copy(self, root: str, step: CopyStep, sources: Sequence[Source]) -> None:
+        """Of `step.link` the root may be empty: what is copied depends on nothing that is there, and the
+        layer it makes fits on any other."""
+        ...
 
     async def workdir(self, root: str, step: WorkdirStep) -> bool:
         """Whether anything was changed."""
