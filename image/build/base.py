@@ -101,9 +101,11 @@ class Chosen(Struct):
 
 class Bound(Struct):
     """Whose files a mount of RUN shows, as a mounted root: `PlacedMount.mount.source` is a path in it, with
-    an enemy's links. It may be written to where the mount is writable; that is thrown away afterwards."""
+    an enemy's links; and what names their content (a cache that begins with other files is another one).
+    They are not changed: what a writable bind writes is thrown away."""
 
     path: str
+    id: str = ""
 
 
 class Fetcher(Protocol):
@@ -140,7 +142,8 @@ class StepRunner(Protocol):
     async def shell(
         self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
     ) -> int:
-        """A shell for the client where the step failed; its exit code once it has ended."""
+        """A shell for the client in what a step that failed has left at `root`, with the step's own mounts,
+        variables and network; its exit code."""
         ...
 
     async def choose(self, step: CopyStep, sources: Sequence[Source]) -> Chosen:
