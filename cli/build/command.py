@@ -45,8 +45,6 @@ def build(app: App, context: str, flags: dict[str, Any]) -> int:
 def _converse(app: App, wished: Wish, made: Material, shown: Display, outputs: Outputs) -> Done | Failed:
     platform = made.request.platforms[0] if len(made.request.platforms) == 1 else ""
     query = {"host": wished.host, "context": usual_place(wished, os.getcwd()), "platform": platform}
-    if app.elsewhere.endswith("agent.sock"):
-        query = {}
     sock = app.client.hijack("/v1/builds", protocol="flota-build", **query)
     talk = Conversation(sock, shown, outputs)
     with waker() as (wake, fd):
