@@ -45,7 +45,8 @@ PREDEFINED = tuple(
     for name in (proxy, proxy.lower())
 )
 """Arguments that need no ARG."""
-_USE = re.compile(r"\\.|`.|'[^']*'|\$(?:(\w+)|\{(\w+)(:?[-+?])?)", re.DOTALL)
+_NAME = r"'[^']*'|\$(?:(\w+)|\{(\w+)(:?[-+?])?)"
+_USES = {escape: re.compile(rf"{re.escape(escape)}.|{_NAME}", re.DOTALL) for escape in ("\\", "`")}
 
 
 class _Known(Struct):
@@ -66,7 +67,7 @@ def words(dockerfile: Dockerfile, ignored: Callable[[str], bool] | None) -> Iter
             start = frozenset(("PATH", *PREDEFINED))
             known = _Known(names=start, closed=stage.head.image == "scratch", workdir=False)
         for one in stage.instructions:
-            yield from _unset(one, known, declared)
+            yield from _unset(one, known, declared, dockerfile.escape)
             yield from _one(one, known, ignored)
             known = _after(one, known)
         stages[str(number)] = known
@@ -74,9 +75,9 @@ def words(dockerfile: Dockerfile, ignored: Callable[[str], bool] | None) -> Iter
             stages[stage.head.name] = known
 
 
-def used(text: str) -> Iterator[tuple[str, bool]]:
+def used(text: str, escape: str = "\\") -> Iterator[tuple[str, bool]]:
     """Names of variables in a text, and whether there is a word for the case that one is not set."""
-    for match in _USE.finditer(text):
+    for match in _USES[escape].finditer(text):
         if name := match[1] or match[2]:
             yield name, bool(match[3])
 
@@ -151,12 +152,14 @@ def _texts(one: Instruction) -> list[str]:
     return []
 
 
-def _unset(one: Instruction, known: _Known, declared: Mapping[str, str | None]) -> Iterator[Warned]:
+def _unset(
+    one: Instruction, known: _Known, declared: Mapping[str, str | None], escape: str
+) -> Iterator[Warned]:
     told: set[str] = set()
     for text in _texts(one):
         if "$" not in text:
             continue
-        for name, excused in used(text):
+        for name, excused in used(text, escape):
             if excused or name in known.names or name in told or name.isdigit():
                 continue
             told.add(name)

@@ -47,8 +47,10 @@ MAX_ENTRIES = 1000
 
 def built(scene: Scene) -> AnyInstruction | From:
     """Raises Mistake."""
-    name = scene.node.name
-    if build := _BUILD.get(name):
+    node = scene.node
+    if node.json and any("\0" in word for word in node.words):
+        raise Mistake("a word holds a NUL, which no program can be given", node.text_at, "Delete the \\u0000")
+    if build := _BUILD.get(node.name):
         return build(scene)
     raise unknown(scene.node)
 
@@ -198,7 +200,7 @@ def _volume(scene: Scene) -> Volume:
     paths = []
     for index, word in enumerate(node.words):
         path = word.strip()
-        if not path:
+        if not path.strip("\"'"):
             raise Mistake("a volume without a path", node.offset(index), "Name a folder, /data say")
         paths.append(scene.judged(fields.volume, scene.quoted(path, node.offset(index)), node.offset(index)))
     return Volume(**scene.common(), paths=tuple(paths))

@@ -78,8 +78,9 @@ class Node(Struct):
         return self.at[word] if word < len(self.at) else self.text_at
 
 
-def node(line: Line, escape: str, start: int = 0) -> Node:
-    """Of the instruction that begins at `start` of the line. Raises Mistake."""
+def node(line: Line, escape: str, start: int = 0, *, trigger: bool = False) -> Node:
+    """Of the instruction that begins at `start` of the line. `trigger`: it stands behind ONBUILD. Raises
+    Mistake."""
     text = line.text
     end = len(text.rstrip(SPACE))
     start += len(text) - start - len(text[start:].lstrip(SPACE))
@@ -93,7 +94,9 @@ def node(line: Line, escape: str, start: int = 0) -> Node:
             flags, rest = _flags(text, rest, end, escape)
         while rest < end and text[rest] in SPACE:
             rest += 1
-    words, at, json, old, child = _words(keyword.upper(), line, rest, end, escape)
+    words, at, json, old, child = _words(
+        "" if trigger and keyword.upper() == "ONBUILD" else keyword.upper(), line, rest, end, escape
+    )
     return Node(
         keyword=keyword,
         line=line,
@@ -142,7 +145,7 @@ def _words(name: str, line: Line, start: int, end: int, escape: str) -> _Words:
         found, old = _pairs(name, line.text, start, end, escape)
         return tuple(word for word, _ in found), tuple(at for _, at in found), False, old, None
     elif form == "trigger":
-        return (), (), False, False, node(line, escape, start)
+        return (), (), False, False, node(line, escape, start, trigger=True)
     else:
         return _health(line.text, start, end)
     return tuple(word for word, _ in found), tuple(at for _, at in found), False, False, None
