@@ -196,7 +196,7 @@ class FakeSession:
         del number
 
         async def nothing() -> AsyncIterator[bytes]:
-            for piece in ():
+            for piece in tuple[bytes, ...]():
                 yield piece
 
         return nothing()
