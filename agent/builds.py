@@ -1,4 +1,4 @@
-"""The builds of this host: what they share, and the life of each, from its client's connection to its outputs.
+"""The builds of this host: what they share, and the life of each, from its connection to its outputs.
 
 Invariant: a build holds the objects that it received, and nothing of it outlives its connection but layers,
 cache records and the images that it was asked for.

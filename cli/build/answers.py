@@ -33,6 +33,7 @@ class Answers:
         self._asked: queue.SimpleQueue[Scan | Want | AskSecret] = queue.SimpleQueue()
         self._frames: deque[bytes] = deque()
         self._size = 0
+        self._error: FlotaError | None = None
         self._room = threading.Condition()
         threading.Thread(target=self._run, daemon=True, name="answers").start()
 
@@ -40,7 +41,9 @@ class Answers:
         self._asked.put(question)
 
     def take(self) -> bytes:
-        """What is to be sent next; empty: nothing now."""
+        """What is to be sent next; empty: nothing now. Raises what a question could not be answered for."""
+        if self._error is not None:
+            raise self._error
         with self._room:
             if not self._frames:
                 return b""
@@ -51,10 +54,18 @@ class Answers:
             return data
 
     def _run(self) -> None:
-        while True:
-            question = self._asked.get()
-            for message in self._answer(question):
-                self._put(pack(message))
+        try:
+            while True:
+                question = self._asked.get()
+                for message in self._answer(question):
+                    self._put(pack(message))
+        except FlotaError as error:
+            self._error = error
+        except Exception as error:
+            self._error = Internal(
+                f"a question of the host can't be answered: {type(error).__name__}: {error}"
+            )
+        os.write(self._wake, b"\0")
 
     def _put(self, frame: bytes) -> None:
         with self._room:

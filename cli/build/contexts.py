@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
-from typing import BinaryIO
+from io import BufferedReader
+from typing import BinaryIO, cast
 
 from msgspec.structs import replace
 
 from cli.build.request import Wish, context_of
 from image.context.scan import Scanner
 from image.context.serve import FolderSource, Source
+from image.context.sinks import TarSource
+from image.context.tarcontext import HEAD, kind_of_stream
 from image.dockerfile.ignore import Ignore
 from model.build import BuildRequest, Context
-from model.errors import InvalidInput, NotFound, Unsupported
+from model.errors import InvalidInput, NotFound
 from model.spec import Struct
 
 MAX_DOCKERFILE = 1 << 20
 NAMES = ("Dockerfile", "dockerfile")
 IGNORE = ".dockerignore"
-_ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
-"""First bytes of gzip, bzip2, xz, zstd."""
 
 
 class Material(Struct):
@@ -37,16 +39,17 @@ class Material(Struct):
     """The Dockerfile, for excerpts; empty where only the host has it."""
 
 
-def material(wish: Wish, stdin: BinaryIO | None = None) -> Material:
+def material(wish: Wish, stdin: BufferedReader | None = None) -> Material:
     """Raises NotFound, InvalidInput."""
-    stdin = stdin or sys.stdin.buffer
+    stdin = stdin or cast(BufferedReader, sys.stdin.buffer)
     main = wish.contexts[""]
     text, file = b"", wish.file
     contexts: list[Context] = [context_of("", main)]
     sources: dict[str, Source] = {}
     if main.place == "stdin":
-        text = _piped(stdin)
-        contexts, file = [Context(kind="none")], "-"
+        text, file, piped = _piped(stdin, wish.file)
+        contexts = [Context(kind="local" if piped else "none")]
+        sources |= {"": piped} if piped else {}
     elif main.place == "path":
         text, file, sources[""] = _local(main.ref, wish.file, stdin)
     elif wish.file == "-":
@@ -65,9 +68,10 @@ def _local(path: str, file: str, stdin: BinaryIO) -> tuple[bytes, str, Source]:
     if not os.path.exists(path):
         raise NotFound(f"the build context {path} is not there")
     if not os.path.isdir(path):
-        raise InvalidInput(
-            f"the build context {path} is no folder", hint="Write `flota build - < FILE` for a tar"
-        )
+        try:
+            return _archive(open(path, "rb"), "" if file == "-" else file)
+        except OSError as error:
+            raise InvalidInput(f"the build context {path} can't be read: {error.strerror}") from error
     if file == "-":
         text = _whole(stdin, "the Dockerfile on standard input")
         return text, "-", folder(path, _ignored(os.path.join(path, IGNORE)))
@@ -119,14 +123,23 @@ def _whole(file: BinaryIO, name: str) -> bytes:
     return text
 
 
-def _piped(stdin: BinaryIO) -> bytes:
-    """A Dockerfile without a context."""
-    head = stdin.read(512)
-    if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":
-        raise Unsupported("a tar on standard input")
-    text = head + stdin.read(MAX_DOCKERFILE + 1 - len(head))
-    if len(text) > MAX_DOCKERFILE:
-        raise InvalidInput(f"standard input has more than {MAX_DOCKERFILE} bytes, and is no tar")
-    if not text.strip():
+def _archive(file: BufferedReader, name: str) -> tuple[bytes, str, Source]:
+    """A tar's Dockerfile, what it is called, and the tar as a context."""
+    source = TarSource(file, tempfile.TemporaryFile())
+    text = source.file(name or NAMES[0], MAX_DOCKERFILE)
+    return text, name or NAMES[0], source
+
+
+def _piped(stdin: BufferedReader, name: str) -> tuple[bytes, str, Source | None]:
+    """A tar, or a Dockerfile without a context."""
+    head = stdin.peek(HEAD)
+    kind = kind_of_stream(head[:HEAD])
+    if kind == "empty":
         raise InvalidInput("standard input is empty", hint="Write for example `flota build - < Dockerfile`")
-    return text
+    if kind == "tar":
+        return _archive(stdin, name)
+    if name:
+        raise InvalidInput(
+            "standard input is a Dockerfile itself, and --file names another", hint="Leave out one of them"
+        )
+    return _whole(stdin, "the Dockerfile on standard input"), "-", None

@@ -129,6 +129,28 @@ def test_dockerfile_from_standard_input_goes_with_a_folder_or_alone(fleet: Serve
     assert alone.contexts == (Context(kind="none"),)
 
 
+def test_tar_on_standard_input_or_in_a_file_is_the_context_and_has_the_dockerfile(
+    fleet: ServedFleet, tmp_path: Path
+) -> None:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        for name, text in (("Dockerfile", DOCKERFILE), ("sub/Dockerfile", "FROM a\n"), ("sub/x", "x")):
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
+    kept = Kept(fleet, tmp_path / "objects")
+    builds_by(fleet, scanning)
+    fleet.ok("build", "-", stdin=data.getvalue())
+    assert kept.files == {"Dockerfile": DOCKERFILE.encode(), "sub": None, "sub/Dockerfile": b"FROM a\n",
+                          "sub/x": b"x"}  # fmt: skip
+    (tmp_path / "context.tgz").write_bytes(data.getvalue())
+    fleet.ok("build", "-f", "sub/Dockerfile", str(tmp_path / "context.tgz"))
+    assert sorted(r.dockerfile for r in requests(fleet)) == [b"FROM a\n", DOCKERFILE.encode()]
+    for broken, said in ((data.getvalue()[:60], b"gzip"), (b"", b"standard input is empty")):
+        done = fleet.flota("build", "-", stdin=broken)
+        assert done.returncode == 1 and said in done.stderr and b"Traceback" not in done.stderr
+
+
 def test_flags_reach_the_host(fleet: ServedFleet, app: Path, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("s3cret")
     fleet.ok(
