@@ -125,7 +125,7 @@ def _whole(file: BinaryIO, name: str) -> bytes:
 
 def _archive(file: BufferedReader, name: str) -> tuple[bytes, str, Source]:
     """A tar's Dockerfile, what it is called, and the tar as a context."""
-    source = TarSource(file, tempfile.TemporaryFile())
+    source = TarSource(file, tempfile.TemporaryFile())  # noqa: SIM115 - until the end
     text = source.file(name or NAMES[0], MAX_DOCKERFILE)
     return text, name or NAMES[0], source
 
