@@ -18,7 +18,7 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _VERSION_3 = 0x20080522
 _KEPT = (0, 1, 2, 3, 4, 27, 31)
 """CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID MKNOD SETFCAP (capability.h)."""
-_SYS_ADMIN = 21
+_SYS_ADMIN, _SYS_CHROOT = 21, 18
 
 
 class _Header(ctypes.Structure):
@@ -41,9 +41,10 @@ def die_with_parent() -> None:
         sys.exit(1)
 
 
-def into_root(folder: str | int, *, trusted: bool = False) -> None:
+def into_root(folder: str | int, *, trusted: bool = False, again: bool = False) -> None:
     """Make a directory (a path, or an open one) this process's root. `trusted`: attributes of that kind,
-    which overlayfs's are, are to be read and set; the kernel wants CAP_SYS_ADMIN for it."""
+    which overlayfs's are, are to be read and set; the kernel wants CAP_SYS_ADMIN for it. `again`: it will go
+    further in."""
     if isinstance(folder, int):
         os.fchdir(folder)
         os.chroot(".")
@@ -53,7 +54,7 @@ def into_root(folder: str | int, *, trusted: bool = False) -> None:
     os.umask(0)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _drop((*_KEPT, _SYS_ADMIN) if trusted else _KEPT)
+    _drop((*_KEPT, *((_SYS_ADMIN,) if trusted else ()), *((_SYS_CHROOT,) if again else ())))
 
 
 def _drop(numbers: tuple[int, ...]) -> None:

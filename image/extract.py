@@ -36,10 +36,21 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Extractor:
-    """`max_bytes` bounds the sum of the files' sizes."""
+    """`max_bytes` bounds the sum of the files' sizes. `owner`: of all that it makes, whatever the members
+    say. `into`: the directory was somebody's before, and stays as it is itself."""
 
-    def __init__(self, *, whiteouts: bool, max_bytes: int, max_files: int) -> None:
+    def __init__(
+        self,
+        *,
+        whiteouts: bool,
+        max_bytes: int,
+        max_files: int,
+        owner: tuple[int, int] | None = None,
+        into: bool = False,
+    ) -> None:
         self._whiteouts = whiteouts
+        self._owner = owner
+        self._into = into
         self._max_bytes = max_bytes
         self._max_files = max_files
         self.size = 0
@@ -53,8 +64,9 @@ class Extractor:
 
     def run(self, reader: TarReader) -> None:
         """Raises Damaged, Exhausted."""
-        self.implied[b"/"] = None
-        self._times[b"/"] = (os.lstat(b"/").st_ino, 0)
+        if not self._into:
+            self.implied[b"/"] = None
+            self._times[b"/"] = (os.lstat(b"/").st_ino, 0)
         for member in reader:
             self.files += 1
             if self.files > self._max_files:
@@ -71,7 +83,8 @@ class Extractor:
         if path == b"/":
             if member.kind != "dir":
                 raise Damaged(f"layer: its root is a {member.kind}")
-            self._attributes(path, member)
+            if not self._into:
+                self._attributes(path, member)
             return
         if not self._whiteouts and b"/" + WHITEOUT in path:
             raise Unsupported(
@@ -216,7 +229,7 @@ class Extractor:
         if member.uid > MAX_ID or member.gid > MAX_ID:
             raise Damaged(f"layer: owner {member.uid}:{member.gid} is impossible")
         follow = isinstance(where, int)
-        os.chown(where, member.uid, member.gid, follow_symlinks=follow)
+        os.chown(where, *(self._owner or (member.uid, member.gid)), follow_symlinks=follow)
         for key, value in member.xattrs.items():
             if key == "security.capability" or (
                 key.startswith("user.") and member.kind in ("file", "dir") and len(key) > 5

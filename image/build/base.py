@@ -8,11 +8,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 from image.build.step import CopyStep, RunStep, WorkdirStep
-from model.build import FromHost, Typed
+from model.build import Context, FromHost, Typed
 from model.image import ImageRecord
 from model.spec import Struct
 
@@ -33,9 +33,9 @@ class Work(Protocol):
         """Where they are mounted, writable."""
         ...
 
-    async def keep(self, ident: str) -> Files:
-        """What they have become, one layer more, known as `ident`. It is made a layer (digest, compression)
-        while the build goes on."""
+    async def keep(self, ident: str, discarded: Sequence[str] = ()) -> Files:
+        """What they have become, one layer more, known as `ident`; below the paths `discarded` as they were.
+        It is made a layer (digest, compression) while the build goes on. They are not mounted any more."""
         ...
 
 
@@ -52,26 +52,32 @@ class Snapshots(Protocol):
         """They, mounted read-only, until the block ends."""
         ...
 
+    def hold(self, files: Files) -> AbstractContextManager[None]:
+        """Until the block ends their layers stay."""
+        ...
+
     async def settled(self, files: Files) -> Sequence[tuple[str, str]]:
         """(chain id, diff id) of each layer, bottom first, once all are layers like any other."""
         ...
 
 
 # -- what a COPY takes its files from ---------------------------------------------------------------
-class TreeSource(Struct):
+class TreeSource(Struct, tag="tree"):
     """A tree of the object store (`image.context.objects`): a context, or a git repository."""
 
     root: str
     """Digest of the tree object."""
+    whole: bool = False
+    """A git repository that ADD names: all that is in it, whatever the step calls it."""
 
 
-class RootSource(Struct):
+class RootSource(Struct, tag="root"):
     """A mounted root: another stage's, an image's. Links in it are those of an enemy."""
 
     path: str
 
 
-class FileSource(Struct):
+class FileSource(Struct, tag="file"):
     """One fetched file: ADD of a URL."""
 
     path: str
@@ -94,16 +100,38 @@ class Chosen(Struct):
 
 
 class Bound(Struct):
-    """Whose files a mount of RUN shows: a mounted root or a checked-out context, and what names their content
-    (a cache that begins with other files is another one). They are not changed: what a writable bind writes
-    is thrown away."""
+    """Whose files a mount of RUN shows: a mounted root, in which `PlacedMount.mount.source` is a path with an
+    enemy's links, or a checked-out context; and what names their content (a cache that begins with other
+    files is another one). They are not changed: what a writable bind writes is thrown away."""
 
     path: str
     id: str = ""
 
 
+class Fetcher(Protocol):
+    """Files of ADD, and contexts, that come from the network. Raises NotFound, Forbidden, Damaged,
+    Unavailable."""
+
+    async def context(self, context: Context, *, private: bool = False) -> str:
+        """As `git`, of a context of kind git or http."""
+        ...
+
+    def file(
+        self, url: str, *, checksum: str = "", private: bool = False
+    ) -> AbstractAsyncContextManager[FileSource]:
+        """One file, until the block ends. `private`: addresses of private networks are allowed."""
+        ...
+
+    async def git(
+        self, url: str, *, checksum: str = "", keep_git_dir: bool = False, private: bool = False
+    ) -> str:
+        """Digest of the root tree; its objects are in the store on return."""
+        ...
+
+
 class StepRunner(Protocol):
-    """Changes the files at `root`. Raises FlotaError; what it has half done is thrown away by the caller."""
+    """Changes the files at `root`. Raises FlotaError; what it has half done is thrown away by the caller.
+    `sources` go with `CopyStep.sources`, one for each; the same one may stand there several times."""
 
     async def run(
         self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
@@ -119,10 +147,14 @@ class StepRunner(Protocol):
         ...
 
     async def choose(self, step: CopyStep, sources: Sequence[Source]) -> Chosen:
-        """Raises NotFound, naming the source that is not there or matches nothing."""
+        """Raises NotFound, naming the source that is not there; a wildcard may match nothing, as
+        BuildKit's."""
         ...
 
-    async def copy(self, root: str, step: CopyStep, sources: Sequence[Source]) -> None: ...
+    async def copy(self, root: str, step: CopyStep, sources: Sequence[Source]) -> None:
+        """Of `step.link` the root may be empty: what is copied depends on nothing that is there, and the
+        layer it makes fits on any other."""
+        ...
 
     async def workdir(self, root: str, step: WorkdirStep) -> bool:
         """Whether anything was changed."""

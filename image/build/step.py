@@ -43,6 +43,9 @@ class RunStep(Struct, tag="run"):
     args: tuple[str, ...]
     env: tuple[str, ...] = ()
     """`KEY=value`: of the stage, and of the ARGs that RUN sees."""
+    proxies: tuple[str, ...] = ()
+    """As `env`, of the predefined proxy arguments that no ARG names: the process has them, the cache and the
+    history don't."""
     user: str = ""
     workdir: str = "/"
     script: Heredoc | None = None
@@ -56,6 +59,8 @@ class RunStep(Struct, tag="run"):
     resources: Resources = Resources()
     shm_size: int = 0
     ulimits: Mapping[str, tuple[int, int]] = {}
+    discarded: tuple[str, ...] = ()
+    """Declared volumes: what is changed in them does not stay (`Work.keep` sees to it)."""
     spot: Spot = Spot(line=0)
 
 

@@ -122,6 +122,9 @@ PURE = [
     "image/build/graph.py",
     "image/build/state.py",
     "image/build/keys.py",
+    "image/build/chmod.py",
+    "image/build/chown.py",
+    "image/build/copyplan.py",
     "image/registry/auth.py",
     "image/registry/server/access.py",
     "image/registry/server/digests.py",
@@ -188,9 +191,10 @@ PURE = [
     "cli/parse/*.py",
 ]
 PURE_STDLIB = {
-    "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "enum",
+    "__future__", "abc", "base64", "bisect", "collections", "copy", "csv", "dataclasses", "datetime", "enum",
     "fnmatch", "functools", "hashlib", "heapq", "hmac", "ipaddress", "itertools", "json", "math", "operator",
-    "posixpath", "re", "shlex", "signal", "string", "struct", "tomllib", "typing", "types", "urllib",
+    "posixpath", "re", "shlex", "signal", "string", "struct", "tomllib", "typing", "types", "unicodedata",
+    "urllib",
 }  # fmt: skip
 PURE_LIBRARIES = {"msgspec", "immutables", "yaml"}
 IMPURE_CALLS = {"open", "print", "input"}

@@ -1,0 +1,82 @@
+"""A tree of the object store as a place to copy from.
+
+Objects are files named by their digest, below one open directory, so that they can be read by a process that
+has another root by now. Invariant: what was read as a tree is one (`model.contexttree.decode`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from image.build.places import Item
+from model.contexttree import Entry, decode
+from model.errors import Damaged
+
+
+class Objects:
+    """`folder` is the object store's directory, open."""
+
+    def __init__(self, folder: int) -> None:
+        self._folder = folder
+
+    def open(self, digest: str) -> int:
+        """Raises Damaged for one that is not there: who began to use a tree has leased its objects."""
+        try:
+            return os.open(path_of(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+        except FileNotFoundError as error:
+            raise Damaged(f"the build context's object {digest[:19]}… is gone", hint="Build again") from error
+
+    def read(self, digest: str) -> bytes:
+        with open(self.open(digest), "rb") as file:
+            return file.read()
+
+
+def path_of(digest: str) -> str:
+    """Of an object, below the store's directory. Raises Damaged for what is no digest."""
+    name = digest.removeprefix("sha256:")
+    if len(name) != 64 or not all(letter in "0123456789abcdef" for letter in name):
+        raise Damaged(f"a tree of the build context names an impossible digest: {digest[:80]!r}")
+    return f"blobs/{name[:2]}/{name}"
+
+
+class TreeFolder:
+    """A tree object."""
+
+    fd = -1
+
+    def __init__(self, objects: Objects, digest: str) -> None:
+        self._objects = objects
+        self._entries = {entry.name: entry for entry in decode(objects.read(digest)).entries}
+
+    def names(self) -> Sequence[bytes]:
+        return list(self._entries)
+
+    def item(self, name: bytes) -> Item | None:
+        entry = self._entries.get(name)
+        return None if entry is None else item_of(entry)
+
+    def enter(self, name: bytes) -> TreeFolder:
+        return TreeFolder(self._objects, self._entries[name].digest)
+
+    def open(self, name: bytes) -> int:
+        return self._objects.open(self._entries[name].digest)
+
+    def xattrs(self, name: bytes, fd: int) -> Mapping[str, bytes]:
+        del fd
+        return self._entries[name].xattrs
+
+    def close(self) -> None:
+        pass
+
+
+def item_of(entry: Entry) -> Item:
+    return Item(
+        kind="dir" if entry.kind == "tree" else entry.kind,
+        mode=entry.mode & 0o7777,
+        size=entry.size,
+        mtime_ns=entry.mtime_ns,
+        target=entry.target,
+        digest=entry.digest,
+        key=entry.key,
+    )
