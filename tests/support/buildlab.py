@@ -196,7 +196,7 @@ class BuildLab:
     def left(self) -> list[str]:
         """What there is beyond the files of builds: containers, their folders, namespaces, cgroups."""
         found = [f"container {name}" for name in os.listdir(self.runtime.programs.root)]
-        for top in (self.folder / "run/build", self.folder / "state/build", self.folder / "run/ns"):
+        for top in (self.folder / "run/build", self.folder / "run/ns"):
             found += [str(path) for path in top.iterdir()] if top.is_dir() else []
         for hierarchy in Path("/sys/fs/cgroup").iterdir():
             parent = hierarchy / self.parent.strip("/")
