@@ -29,7 +29,7 @@ async def networked(tmp_path: Path) -> AsyncIterator[BuildLab]:
         await network.start()
         async with build_lab(tmp_path, network) as lab:
             context = lab.context
-            await network.apply(plans.network_plan(context.view, HOST, context.facts, leaving=()))
+            await network.apply(plans.network_plan(context.view, HOST, context.facts))
             yield lab
             assert lab.left() == []
         await network.remove_all()
