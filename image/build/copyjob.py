@@ -24,7 +24,7 @@ from image.build.archives import Limits, is_archive, unpack
 from image.build.base import Chosen, FileSource, RootSource, Source, TreeSource
 from image.build.contentkey import ContentKey, left_out
 from image.build.linking import linked
-from image.build.places import TOP, Folder, Item, Missing, descend, find, parts_of
+from image.build.places import Folder, Item, Missing, descend, find, parts_of
 from image.build.rootplace import RootFolder
 from image.build.select import Picked
 from image.build.step import CopyStep, WorkdirStep
@@ -92,7 +92,7 @@ class Opened:
 
     def picked(self, text: str, source: Source, top: Folder) -> list[Picked]:
         if isinstance(source, TreeSource) and source.whole:
-            return [Picked((), b"", TOP)]
+            return [Picked((), b"", top.itself())]
         return select.with_parents(top, text) if self._step.parents else select.picked(top, text)
 
 

@@ -7,11 +7,14 @@ has another root by now. Invariant: what was read as a tree is one (`model.conte
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 
-from image.build.places import Item
-from model.contexttree import Entry, decode
+from image.build.places import NO_TIME, Item
+from model.contexttree import Entry, decode, key_of
 from model.errors import Damaged
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
 class Objects:
@@ -34,10 +37,9 @@ class Objects:
 
 def path_of(digest: str) -> str:
     """Of an object, below the store's directory. Raises Damaged for what is no digest."""
-    name = digest.removeprefix("sha256:")
-    if len(name) != 64 or not all(letter in "0123456789abcdef" for letter in name):
+    if not _DIGEST.fullmatch(digest):
         raise Damaged(f"a tree of the build context names an impossible digest: {digest[:80]!r}")
-    return f"blobs/{name[:2]}/{name}"
+    return f"blobs/{digest[7:9]}/{digest[7:]}"
 
 
 class TreeFolder:
@@ -47,7 +49,11 @@ class TreeFolder:
 
     def __init__(self, objects: Objects, digest: str) -> None:
         self._objects = objects
-        self._entries = {entry.name: entry for entry in decode(objects.read(digest)).entries}
+        self._tree = decode(objects.read(digest))
+        self._entries = {entry.name: entry for entry in self._tree.entries}
+
+    def itself(self) -> Item:
+        return Item("dir", mtime_ns=NO_TIME, key=key_of(self._tree))
 
     def names(self) -> Sequence[bytes]:
         return list(self._entries)

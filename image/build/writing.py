@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from image.build import copyplan
 from image.build.contentkey import left_out
-from image.build.places import TOP, Folder, Item, descend, shown
+from image.build.places import NO_TIME, Folder, Item, descend, shown
 from image.build.select import Picked
 from image.build.target import Here, Spot, Target, standing, told
 from image.build.walking import Step, walk
@@ -71,7 +71,7 @@ class Writer:
                 copyplan.place(source, folder=True, target=self._path, standing=there)
             with self._target.spot(self._path, folder=True) as spot:
                 count = self._merge(folder, spot.here, one)
-                if one.item is not TOP:
+                if one.item.mtime_ns != NO_TIME:
                     self._target.set_time(spot.here.fd, one.item.mtime_ns)
                 return count
         finally:

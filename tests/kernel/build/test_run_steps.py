@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,8 +48,8 @@ async def test_step_that_fails_gives_its_code(building: BuildLab, script: str, c
 
 async def test_process_has_the_steps_words_user_and_folder(building: BuildLab) -> None:
     script = 'echo "$A|$HOME|$HOSTNAME|$(id -u):$(id -g)|$(pwd)|$(hostname)"'
-    words = {"env": ("A=x y", "PATH=/bin"), "user": "app", "workdir": "/home/app"}
-    _, said = await building.run(script, **words)
+    env = ("A=x y", "PATH=/bin")
+    _, said = await building.run(script, env=env, user="app", workdir="/home/app")
     assert said.out == b"x y|/home/app|build|1000:1001|/home/app|build\n"
 
 
@@ -212,7 +213,7 @@ async def test_limits_of_the_build_are_felt(building: BuildLab) -> None:
     ],
 )
 async def test_what_needs_an_entitlement_is_refused_without_it(
-    building: BuildLab, words: dict[str, object], entitlement: str
+    building: BuildLab, words: dict[str, Any], entitlement: str
 ) -> None:
     with pytest.raises(Forbidden, match=f"--allow {entitlement}"):
         await building.run("true", **words)
