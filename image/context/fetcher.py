@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import AsyncIterator
 
 from msgspec.structs import replace
@@ -98,7 +97,7 @@ class BuildFetcher:
         if kind == "empty":
             raise InvalidInput(f"{fetched.url} is empty, so it is no build context")
         if kind == "tar":
-            with io.BufferedReader(io.FileIO(path), 1 << 18) as source:
+            with open(path, "rb") as source:
                 root, _ = tar_into(self._objects, self._lease, source)
         else:
             root = self._alone(fetched)

@@ -11,20 +11,20 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from model.errors import Forbidden, Unavailable
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Lookup = Callable[[str, int], Awaitable[list[Address]]]
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
 _SITE = tuple(
     ipaddress.ip_network(text)
     for text in (
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
         "192.0.0.0/24", "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
-        "203.0.113.0/24", "::1/128", "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16",
-        "fc00::/7", "fe80::/10", "fec0::/10",
+        "203.0.113.0/24", "::1/128", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32",
+        "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10",
     )
 )  # fmt: skip
 RESOLVE = 10.0
@@ -52,8 +52,6 @@ def kind(address: Address) -> str:
         return "loopback"
     if address.is_link_local:
         return "link-local"
-    if isinstance(address, ipaddress.IPv6Address) and address in _LOCAL_NAT64:
-        return "private"
     if any(address.version == network.version and address in network for network in _SITE):
         return "private"
     return ""
@@ -74,7 +72,8 @@ def never(address: Address) -> str:
 class Guard:
     """`own`: addresses and ports of the fleet's API; an empty address stands for all of this host."""
 
-    def __init__(self, own: Collection[tuple[str, int]] = ()) -> None:
+    def __init__(self, own: Collection[tuple[str, int]] = (), *, lookup: Lookup | None = None) -> None:
+        self._lookup = lookup or looked_up
         self._own = {(meant(ipaddress.ip_address(host)), port) for host, port in own if host}
         self._own_ports = {port for host, port in own if not host}
 
@@ -93,7 +92,7 @@ class Guard:
 
     async def resolved(self, host: str, port: int, *, private: bool) -> list[Address]:
         """The addresses that a name may be fetched from. Raises Forbidden when none is left, Unavailable."""
-        found = await _addresses(host, port)
+        found = await self._lookup(host, port)
         good: list[Address] = []
         refusal: Forbidden | None = None
         for address in found:
@@ -108,7 +107,8 @@ class Guard:
         return good
 
 
-async def _addresses(host: str, port: int) -> list[Address]:
+async def looked_up(host: str, port: int) -> list[Address]:
+    """By this host's name service. Raises Unavailable."""
     try:
         return [ipaddress.ip_address(host.partition("%")[0])]
     except ValueError:
