@@ -86,10 +86,10 @@ def _child(fd: int, folder: int, owner: Owner | None, limits: Limits, writing: i
     done = _Done(error=ErrorBody.of(Internal("the archive's unpacking failed")))
     try:
         die_with_parent()
-        into_root(folder)
         with open(fd, "rb", closefd=False) as file:
             file.seek(0)
-            reader = TarReader(decompressed(file))
+            reader = TarReader(decompressed(file))  # what it imports can't be found from inside
+            into_root(folder)
             extractor = Extractor(
                 whiteouts=False,
                 max_bytes=limits.max_bytes,

@@ -103,6 +103,7 @@ async def test_copy_from_a_stage_keeps_owners_modes_links_and_what_lies_beside_f
     os.link(copies.stage / "d/f", copies.stage / "d/twin")
     os.mkfifo(copies.stage / "d/fifo", 0o640)
     os.mknod(copies.stage / "d/dev", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.chmod(copies.stage / "d/dev", 0o666)
     os.setxattr(copies.stage / "d/f", "user.note", b"n")
     os.setxattr(copies.stage / "d/f", "security.capability", bytes.fromhex("01000002" + "20" + "00" * 15))
     os.utime(copies.stage / "d/f", ns=(5, 1_234_567_890_123_456_789))
@@ -261,7 +262,13 @@ async def test_owner_file_that_is_none_is_not_read(filled: CopyPlace, kind: str)
 
 async def test_mode_and_owner_that_can_not_be_are_refused_before_anything_is_done(filled: CopyPlace) -> None:
     """B12."""
-    for fields in ({"owner": "4294967296"}, {"owner": "a:b:c"}, {"mode": "99999"}, {"mode": "rw"}):
+    wrong: tuple[dict[str, Any], ...] = (
+        {"owner": "4294967296"},
+        {"owner": "a:b:c"},
+        {"mode": "99999"},
+        {"mode": "rw"},
+    )
+    for fields in wrong:
         with pytest.raises(InvalidInput):
             await filled.choose("a.txt", **fields)
 
