@@ -146,7 +146,7 @@ def _hostname(context: Context, want: Instance) -> str:
 def rewrite_etc(context: Context, want: Instance, old: Sequence[Endpoint], new: Sequence[Endpoint]) -> None:
     """/etc/hosts and /etc/resolv.conf of a container whose endpoints changed; what it wrote itself stays."""
     spec, folder = want.spec, context.folder(want.id)
-    hostname, host = _hostname(context, want), _host_resolv_conf()
+    hostname, host = _hostname(context, want), host_resolv_conf()
     _rewrite(folder / "hosts", lambda text: etcfiles.moved(text, spec, hostname, new))
     _rewrite(folder / "resolv.conf", lambda text: etcfiles.resolved_anew(text, spec, host, old, new))
 
@@ -186,7 +186,7 @@ def _etc_files(
     texts = {
         "hosts": etcfiles.hosts(want.spec, hostname, endpoints, host_gateway=gateway),
         "hostname": f"{hostname}\n",
-        "resolv.conf": etcfiles.resolv_conf(want.spec, _host_resolv_conf(), etcfiles.resolver_of(endpoints)),
+        "resolv.conf": etcfiles.resolv_conf(want.spec, host_resolv_conf(), etcfiles.resolver_of(endpoints)),
     }
     for name, text in texts.items():
         with open(folder / name, "w", encoding="utf-8") as file:
@@ -203,7 +203,8 @@ def _etc_files(
     return {f"/etc/{name}": str(place / name) for name, place in places.items()}
 
 
-def _host_resolv_conf() -> str:
+def host_resolv_conf() -> str:
+    """The text of the host's own; empty if there is none."""
     try:
         with open(HOST_RESOLV_CONF, encoding="utf-8", errors="replace") as file:
             return file.read(64 << 10)

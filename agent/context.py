@@ -53,6 +53,8 @@ class Context:
     view: View = field(default_factory=View)
     addresses: Addresses = field(default_factory=Addresses)
     records: dict[InstanceId, Local] = field(default_factory=dict)
+    builders: set[InstanceId] = field(default_factory=set)
+    """Who holds namespaces and addresses for steps of builds: no instances, but known."""
     entrances: SharedLocks = field(default_factory=SharedLocks)
     """By instance: shared while a process enters its container, alone while nothing may run there."""
     dial: Dial = dial

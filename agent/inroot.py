@@ -72,6 +72,16 @@ def read_file(root: str, path: str, *, limit: int = MAX_FILE) -> bytes:
             os.close(fd)
 
 
+def locate(root: str, path: str) -> tuple[str, int]:
+    """Where `path` leads, links followed within the root, and the mode of what is there. Raises OSError."""
+    with _opened(root) as top:
+        fd = openat2(top, path, os.O_PATH)
+        try:
+            return _inside(top, fd), os.fstat(fd).st_mode
+        finally:
+            os.close(fd)
+
+
 def has_abi32(root: str) -> bool:
     """The root holds a loader for 32-bit x86 programs. One that is linked statically is not noticed."""
     with _opened(root) as top:

@@ -26,6 +26,7 @@ class Child:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._pidfd = os.pidfd_open(pid)
+        self._over = False
 
     async def wait(self) -> int:
         """Its exit status; negative: ended by that signal. Cancelled, it kills the child's session first."""
@@ -37,12 +38,27 @@ class Child:
             raise
         finally:
             os.close(self._pidfd)
+            self._over = True
             # It is a zombie, or dies of SIGKILL at once: this does not block.
             _, status = os.waitpid(self.pid, 0)  # noqa: ASYNC222
         return os.waitstatus_to_exitcode(status)
 
+    def signal(self, number: int) -> None:
+        """Nothing, once it is over."""
+        if not self._over:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    async def end(self) -> None:
+        """Kill it with its session and reap it, if nobody has waited for it. Idempotent."""
+        if not self._over:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            await self.wait()
+
     def let_go(self) -> int:
         """Its pid. It is to outlive us; whoever sees it end while we live reaps it."""
+        self._over = True
         os.close(self._pidfd)
         return self.pid
 
@@ -97,3 +113,14 @@ async def readable(*fds: int) -> None:
     finally:
         for fd in fds:
             loop.remove_reader(fd)
+
+
+async def writable(fd: int) -> None:
+    """Wait until a non-blocking pipe, socket or terminal takes more."""
+    loop = asyncio.get_running_loop()
+    bell = asyncio.Event()
+    loop.add_writer(fd, bell.set)
+    try:
+        await bell.wait()
+    finally:
+        loop.remove_writer(fd)

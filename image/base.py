@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from image.collection import Disk
 from image.commit import Commit
 from image.layertar import Changed
+from image.manifest import Configuration
 from image.registry.source import Source
 from model.api import ImageRemoved
 from model.disk import DiskUse
@@ -91,7 +92,13 @@ class Images(Protocol):
         ...
 
     async def ensure(
-        self, ref: str, *, policy: PullPolicy, platform: str = "", login: FindLogin = nobody
+        self,
+        ref: str,
+        *,
+        policy: PullPolicy,
+        platform: str = "",
+        login: FindLogin = nobody,
+        progress: OnProgress | None = None,
     ) -> ImageRecord:
         """What a container start needs: find, else pull as the policy says; platform is checked."""
         ...
@@ -119,6 +126,10 @@ class Images(Protocol):
 
     async def commit(self, container: str, wish: Commit) -> ImageRecord:
         """What the container's root has become, as an image over its own. All or nothing."""
+        ...
+
+    async def add_built(self, made: Configuration, names: Sequence[str] = ()) -> ImageRecord:
+        """An image whose layers are here and held, under full names, which it takes from others."""
         ...
 
     async def push(

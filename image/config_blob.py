@@ -26,6 +26,7 @@ def encode(parsed: Configuration) -> bytes:
         "StopSignal": config.stop_signal,
         "Healthcheck": None if config.health is None else healthcheck.encoded(config.health),
         "Shell": list(config.shell),
+        "OnBuild": list(config.onbuild),
     }
     document = {
         "architecture": parsed.platform.arch,

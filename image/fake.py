@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from image import config_blob
 from image.base import (
     NOTHING,
     PLAIN,
@@ -23,7 +24,9 @@ from image.base import (
 from image.collection import Disk
 from image.commit import Commit
 from image.digest import of
+from image.incoming import Incoming, entry_of
 from image.layertar import Changed
+from image.manifest import Configuration
 from image.reference import parse
 from image.registry.source import NoSource, Source
 from model.api import ImageRemoved
@@ -89,7 +92,13 @@ class FakeImages:
         return [await self.pull(ref, progress=progress, login=login)]
 
     async def ensure(
-        self, ref: str, *, policy: PullPolicy, platform: str = "", login: FindLogin = nobody
+        self,
+        ref: str,
+        *,
+        policy: PullPolicy,
+        platform: str = "",
+        login: FindLogin = nobody,
+        progress: OnProgress | None = None,
     ) -> ImageRecord:
         self._fail("ensure")
         try:
@@ -97,7 +106,7 @@ class FakeImages:
         except NotFound:
             if policy == "never":
                 raise
-            return await self.pull(ref, platform=platform, login=await login(ref))
+            return await self.pull(ref, platform=platform, login=await login(ref), progress=progress)
 
     async def pull(
         self, ref: str, *, platform: str = "", progress: OnProgress | None = None, login: Login = NOBODY
@@ -143,6 +152,14 @@ class FakeImages:
             names=(parse(wish.ref).name,) if wish.ref else (),
             config=wish.config,
         )
+        self.images[image.id] = image
+        return image
+
+    async def add_built(self, made: Configuration, names: Sequence[str] = ()) -> ImageRecord:
+        self._fail("add_built")
+        image = entry_of(
+            Incoming(config=config_blob.encode(made), parsed=made, names=tuple(names)), None, lambda _: None
+        ).record
         self.images[image.id] = image
         return image
 

@@ -44,6 +44,7 @@ def entry_of(
         platform=parsed.platform,
         config=parsed.config,
         history=parsed.history,
+        author=parsed.author,
     )
     manifest = of(image.manifest) if image.manifest else old.manifest if old else ""
     index = image.index or (old.index if old else "")

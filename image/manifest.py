@@ -208,6 +208,7 @@ def _run_config(raw: dict[str, Any]) -> ImageConfig:
         stop_signal=_text(raw, "StopSignal", "config"),
         health=healthcheck.parse(raw.get("Healthcheck")),
         shell=_strings(raw, "Shell") or (),
+        onbuild=_strings(raw, "OnBuild") or (),
     )
 
 

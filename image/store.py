@@ -13,20 +13,13 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-import msgspec
-
 from aio.clock import Clock, SystemClock
 from aio.supervisor import Supervisor, in_thread
-from image import changes as instructions
-from image import config_blob
 from image.additions import Additions
-from image.archive import Archive
-from image.archivelayers import unpack_all
 from image.base import (
     NOTHING,
     PLAIN,
@@ -43,34 +36,27 @@ from image.base import (
 from image.blobs import BlobStore
 from image.catalog import Catalog
 from image.collection import Disk
-from image.commit import Commit, committed
-from image.digest import chain_ids
+from image.commit import Commit
 from image.drivers.base import StorageDriver
 from image.flights import Flights
-from image.full import BALLAST, HINT, Ballast, told_when_full
-from image.incoming import Incoming
-from image.indexpull import IndexPull
+from image.full import BALLAST, HINT, Ballast
+from image.intake import Intake
 from image.layers import LayerStore
 from image.layertar import Changed
 from image.leases import Leases
-from image.manifest import MAX_LAYERS, Configuration, Index, parse_configuration, shown
+from image.manifest import Configuration
 from image.outbound import Outbound
 from image.peers.shelf import Shelf
-from image.platforms import fits, host_platform, wanted_platform
-from image.pull import LayerPull
-from image.reference import Reference, familiar, parse
 from image.registry.source import Source
-from image.removal import Parts, Removal, named
+from image.removal import Parts, Removal
 from image.roots import Roots
-from image.spool import spool
 from image.trash import Trash
 from image.uses import Uses
 from model.api import ImageRemoved
 from model.disk import DiskUse
-from model.errors import NotFound, Unsupported
-from model.image import HistoryEntry, ImageConfig, ImageRecord, Progress
+from model.errors import NotFound
+from model.image import ImageRecord
 from model.registries import NOBODY, Login
-from model.status import Platform
 
 log = logging.getLogger("flota.image")
 MAX_ARCHIVE = 1 << 40
@@ -109,7 +95,6 @@ class ImageStore:
             source=source,
             leases=self._leases,
         )
-        self._pulls: Flights[ImageRecord] = Flights(self._supervisor)
         changing = asyncio.Lock()
         self._clock = clock or SystemClock()
         self._ballast = Ballast(root / BALLAST)
@@ -123,7 +108,15 @@ class ImageStore:
             now=self._clock.now,
             ballast=self._ballast,
         )
-        self._platform = host_platform()
+        self._intake = Intake(
+            parts,
+            self._additions,
+            source=source,
+            tmp=self._tmp,
+            trash=self._trash,
+            pulls=Flights(self._supervisor),
+            collect_soon=self._collect_soon,
+        )
 
     def shelf(self, indexes: BlobStore) -> Shelf:
         """What of these images other hosts may be given."""
@@ -179,95 +172,30 @@ class ImageStore:
 
     # -- from elsewhere -----------------------------------------------------------------------------
     async def ensure(
-        self, ref: str, *, policy: PullPolicy, platform: str = "", login: FindLogin = nobody
+        self,
+        ref: str,
+        *,
+        policy: PullPolicy,
+        platform: str = "",
+        login: FindLogin = nobody,
+        progress: OnProgress | None = None,
     ) -> ImageRecord:
-        wanted = wanted_platform(platform, self._platform)
-        try:
-            entry = self._catalog.find(ref)
-            record = (self._catalog.of_platform(entry, wanted) or entry).record
-        except NotFound:
-            if policy == "never":
-                raise
-            record = await self.pull(ref, platform=platform, login=await login(ref))
-        else:
-            by_id = not named(ref, record) and "@" not in ref
-            other = bool(platform) and not fits(record.platform, wanted)
-            if not by_id and (policy == "always" or (policy == "missing" and other)):
-                record = await self.pull(ref, platform=platform, login=await login(ref))
-        if not fits(record.platform, wanted):
-            raise Unsupported(
-                f"image {familiar(ref)} is made for {shown(record.platform)}, not {shown(wanted)}"
-            )
-        return record
+        return await self._intake.ensure(ref, policy, platform, login, progress or silent)
 
     async def pull(
         self, ref: str, *, platform: str = "", progress: OnProgress | None = None, login: Login = NOBODY
     ) -> ImageRecord:
-        reference = parse(ref)
-        wanted = wanted_platform(platform, self._platform)
-
-        async def work(say: OnProgress) -> ImageRecord:
-            return await self._pull(reference, wanted, login, say)
-
-        key = f"pull {reference.name} {reference.digest} {wanted.os}/{wanted.arch}/{wanted.variant}"
-        if login:
-            key += f" {hash(login):x}"  # another's refusal is not ours
-        return await self._pulls.join(key, work, progress or silent)
-
-    async def _pull(
-        self, reference: Reference, wanted: Platform, login: Login, say: OnProgress
-    ) -> ImageRecord:
-        say(Progress(status=f"Pulling from {reference.repository}"))
-        remote = await self._source.resolve(reference, wanted, login)
-        chains = chain_ids(remote.parsed.diff_ids)
-        with self._layers.hold(chains), self._collected_on_failure():
-            await LayerPull(self._source, self._layers, self._tmp, say).run(remote)
-            names = () if reference.digest else (reference.name,)
-            image = Incoming(
-                config=remote.config,
-                parsed=remote.parsed,
-                names=names,
-                digests=tuple(filter(None, (remote.pinned,))),
-                manifest=remote.manifest,
-            )
-            return (await self._additions.add([image]))[0]
+        return await self._intake.pull(ref, platform, progress or silent, login)
 
     async def pull_all(
         self, ref: str, *, progress: OnProgress | None = None, login: Login = NOBODY
     ) -> Sequence[ImageRecord]:
-        say, reference = progress or silent, parse(ref)
-        document = await self._source.document(reference, login)
-        if not isinstance(document.parsed, Index):
-            return [await self.pull(ref, progress=progress, login=login)]
-        pull = IndexPull(self._source, self._layers, self._tmp, say)
-        with pull.holding(), self._collected_on_failure():
-            return await self._additions.add(await pull.run(reference, document, document.parsed, login))
+        return await self._intake.pull_all(ref, progress or silent, login)
 
     async def load(
         self, chunks: AsyncIterator[bytes], *, platform: str = "", progress: OnProgress | None = None
     ) -> Sequence[ImageRecord]:
-        say = progress or silent
-        wanted = wanted_platform(platform, self._platform)
-        async with spool(chunks, self._tmp, limit=MAX_ARCHIVE) as spooled:
-            folder = self._tmp / f"load-{secrets.token_hex(8)}"
-            try:  # named before it is made: whoever is cut short while it is made takes it away
-                await in_thread(folder.mkdir, 0o700)
-                archive = Archive(folder)
-                await in_thread(archive.extract, spooled, MAX_ARCHIVE)
-                found = await in_thread(archive.images, wanted)
-                held = [chain for image in found for chain in chain_ids(image.parsed.diff_ids)]
-                with self._layers.hold(held), self._collected_on_failure():
-                    for image in found:
-                        await unpack_all(self._layers, image, say)
-                    incoming = [
-                        Incoming(config=f.config, parsed=f.parsed, names=f.names, manifest=f.manifest)
-                        for f in found
-                    ]
-                    await self._layers.flushed(held)
-                    return await self._additions.add(incoming)
-            finally:
-                self._trash.put(folder)
-                self._trash.wake()
+        return await self._intake.load(chunks, platform, progress or silent)
 
     async def import_tar(
         self,
@@ -278,46 +206,13 @@ class ImageStore:
         changes: Sequence[str] = (),
         platform: str = "",
     ) -> ImageRecord:
-        config = instructions.apply(ImageConfig(), changes)
-        names = (parse(ref).name,) if ref else ()
-        async with (
-            spool(chunks, self._tmp, limit=MAX_ARCHIVE) as spooled,
-            self._layers.root_layer(spooled) as layer,
-        ):
-            parsed = Configuration(
-                platform=wanted_platform(platform, self._platform),
-                diff_ids=(layer.diff,),
-                config=config,
-                history=(HistoryEntry(created_by="flota import", comment=message),),
-            )
-            image = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
-            with self._collected_on_failure():
-                return (await self._additions.add([image]))[0]
+        return await self._intake.import_tar(chunks, ref, message, changes, platform)
 
     async def commit(self, container: str, wish: Commit) -> ImageRecord:
-        image, chains = self._roots.of(container)
-        names = (parse(wish.ref).name,) if wish.ref else ()
-        if len(chains) >= MAX_LAYERS:
-            raise Unsupported(f"its image has {len(chains)} layers already, and there can be {MAX_LAYERS}")
-        base = parse_configuration(await in_thread(self._configs.get, image))
-        changed = msgspec.structs.replace(self._roots.changed(container)[0], quiet=wish.quiet)
-        with self._layers.hold(chains), self._collected_on_failure(), self._roots.there(container):
-            async with self._layers.changed(changed, chains) as layer:
-                self._roots.of(container)  # removed meanwhile, anything may have been missing
-                parsed = committed(base, wish, layer.diff)
-                made = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
-                await self._layers.flushed(chains)
-                return (await self._additions.add([made]))[0]
+        return await self._intake.commit(container, wish)
 
-    @contextlib.contextmanager
-    def _collected_on_failure(self) -> Iterator[None]:
-        """What a failed transfer unpacked goes when nobody else holds it."""
-        try:
-            with told_when_full("the image"):
-                yield
-        except BaseException:
-            self._collect_soon()
-            raise
+    async def add_built(self, made: Configuration, names: Sequence[str] = ()) -> ImageRecord:
+        return await self._intake.add_built(made, names)
 
     def _collect_soon(self) -> None:
         asyncio.get_running_loop().call_soon(self._removal.collect)

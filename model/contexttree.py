@@ -9,6 +9,7 @@ digests, whoever made them; entries are sorted by name.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -20,7 +21,12 @@ from model.spec import Struct
 MAX_TREE = 64 << 20
 """Bytes of one tree object."""
 MAX_DEPTH = 512
+MAX_TARGET = 4096
+MAX_XATTR = 64 << 10
 PREFIX = "sha256:"
+CAPABILITY = "security.capability"
+"""The one extended attribute that a context has, as Docker's."""
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 Kind = Literal["file", "tree", "link", "fifo"]
 
@@ -57,7 +63,7 @@ def digest_of(data: bytes) -> str:
 
 
 def decode(data: bytes) -> Tree:
-    """Raises Damaged for what is no tree, or names that could lead out of it."""
+    """Raises Damaged for what is no tree, names that could lead out of it, and attributes that can't be."""
     try:
         tree = msgspec.msgpack.decode(data, type=Tree)
     except msgspec.DecodeError as error:
@@ -70,7 +76,22 @@ def decode(data: bytes) -> Tree:
         if name <= previous:
             raise Damaged("a tree of the build context is not in order")
         previous = name
+        if not _is_sound(entry):
+            raise Damaged(f"a tree of the build context says what can't be of {name[:80]!r}")
     return tree
+
+
+def _is_sound(entry: Entry) -> bool:
+    named, tree = entry.kind in ("file", "tree"), entry.kind == "tree"
+    return (
+        0 <= entry.mode <= 0o7777
+        and 0 <= entry.size < 1 << 62
+        and (entry.kind == "file" or not entry.size)
+        and (_DIGEST.match(entry.digest) is not None if named else not entry.digest)
+        and (_DIGEST.match(entry.key) is not None if tree else not entry.key)
+        and (0 < len(entry.target) <= MAX_TARGET and b"\0" not in entry.target) == (entry.kind == "link")
+        and all(key == CAPABILITY and len(value) <= MAX_XATTR for key, value in entry.xattrs.items())
+    )
 
 
 def key_of(tree: Tree) -> str:

@@ -26,6 +26,8 @@ class ImageConfig(Struct):
     """Without a probe: times alone, of a check that is given elsewhere."""
     shell: tuple[str, ...] = ()
     """Of SHELL; empty: `/bin/sh -c`."""
+    onbuild: tuple[str, ...] = ()
+    """Instructions for builds that begin with this image."""
 
 
 class HistoryEntry(Struct):
@@ -56,6 +58,7 @@ class ImageRecord(Struct):
     platform: Platform = Platform()
     config: ImageConfig = ImageConfig()
     history: tuple[HistoryEntry, ...] = ()
+    author: str = ""
 
 
 class ImageKeeping(Struct):

@@ -70,6 +70,11 @@ class ConmonRuntime:
         self._turns = asyncio.Semaphore(2 * (os.cpu_count() or 1))
         self.cgroups = CgroupFiles(cgroup_root, cgroup_parent, former_parents)
 
+    @property
+    def programs(self) -> Programs:
+        """For those who run runc themselves on the same state, whose leftovers are then found here."""
+        return self._programs
+
     def cgroups_path(self, container: str) -> str:
         """What goes to `linux.cgroupsPath` of the container's configuration."""
         return self.cgroups.path(container)

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 from image.build.step import CopyStep, RunStep, WorkdirStep
-from model.build import FromHost
+from model.build import Context, FromHost, Typed
 from model.image import ImageRecord
 from model.spec import Struct
 
@@ -100,14 +100,21 @@ class Chosen(Struct):
 
 
 class Bound(Struct):
-    """Whose files a mount of RUN shows, as a mounted root: `PlacedMount.mount.source` is a path in it, with
-    an enemy's links. It may be written to where the mount is writable; that is thrown away afterwards."""
+    """Whose files a mount of RUN shows: a mounted root, in which `PlacedMount.mount.source` is a path with an
+    enemy's links, or a checked-out context; and what names their content (a cache that begins with other
+    files is another one). They are not changed: what a writable bind writes is thrown away."""
 
     path: str
+    id: str = ""
 
 
 class Fetcher(Protocol):
-    """Files of ADD that come from the network. Raises NotFound, Forbidden, Damaged, Unavailable."""
+    """Files of ADD, and contexts, that come from the network. Raises NotFound, Forbidden, Damaged,
+    Unavailable."""
+
+    async def context(self, context: Context, *, private: bool = False) -> str:
+        """As `git`, of a context of kind git or http."""
+        ...
 
     def file(
         self, url: str, *, checksum: str = "", private: bool = False
@@ -130,6 +137,13 @@ class StepRunner(Protocol):
         self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
     ) -> int:
         """The process's exit code. `bound` goes with `step.mounts`."""
+        ...
+
+    async def shell(
+        self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
+    ) -> int:
+        """A shell for the client in what a step that failed has left at `root`, with the step's own mounts,
+        variables and network; its exit code."""
         ...
 
     async def choose(self, step: CopyStep, sources: Sequence[Source]) -> Chosen:
@@ -169,6 +183,7 @@ class Session(Protocol):
         """Output number `output` to the client, at its pace."""
         ...
 
-    async def shell(self, number: int) -> AsyncIterator[bytes]:
-        """What the client types, for a shell in the failed step."""
+    async def shell(self, number: int) -> AsyncIterator[Typed]:
+        """What the client types, and its terminal's sizes, for a shell in the failed step. What the shell
+        says is told as the step's output (`StepSaid`)."""
         ...

@@ -1,4 +1,4 @@
-"""An error of a Dockerfile, told with its place: one line for people, and the marks that a screen shows."""
+"""Errors of a Dockerfile, told with their place: one line for people, and the marks that a screen shows."""
 
 from __future__ import annotations
 
@@ -14,3 +14,14 @@ class DockerfileFault(InvalidInput):
         self.reason = message
         where = f"{file}:{spot.line}:{spot.column}"
         super().__init__(f"{where}: {message}", hint=hint, problems=(Problem(path=where, message=message),))
+
+
+class Mistake(Exception):
+    """What is wrong at an offset of an instruction's text. It never leaves this package: `parser` knows the
+    place in the file, and makes a DockerfileFault of it."""
+
+    def __init__(self, message: str, at: int, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.at = at
+        self.hint = hint

@@ -37,6 +37,8 @@ class Instruction(Struct):
     spot: Spot
     last_line: int = 0
     trigger: bool = False
+    comments: tuple[str, ...] = ()
+    """That stand right before it, without their #: descriptions, and `check=skip=…`."""
 
 
 class Command(Struct):
@@ -78,6 +80,9 @@ class Mount(Struct):
     gid: int | None = None
     size: int = 0
     """Of a tmpfs, bytes."""
+    text: str = ""
+    """The whole mount as written, if any of its fields holds a variable: what it comes to is then
+    `image.dockerfile.mounts.parsed(text, expand)`."""
 
 
 class Run(Instruction, tag="RUN", kw_only=True):
@@ -148,6 +153,7 @@ class Entrypoint(Instruction, tag="ENTRYPOINT", kw_only=True):
 
 class Expose(Instruction, tag="EXPOSE", kw_only=True):
     ports: tuple[str, ...]
+    """Sorted, as history shows them; what a word comes to is `image.dockerfile.fields.ports`."""
 
 
 class Volume(Instruction, tag="VOLUME", kw_only=True):

@@ -152,6 +152,10 @@ PURE = [
     "agent/files/config.py",
     "agent/files/job.py",
     "agent/oci/*.py",
+    "agent/build/clip.py",
+    "agent/build/mounts.py",
+    "agent/build/refusal.py",
+    "agent/build/spec.py",
     "agent/runtime/argv.py",
     "controller/copyplan.py",
     "controller/snapshot.py",
@@ -187,9 +191,10 @@ PURE = [
     "cli/parse/*.py",
 ]
 PURE_STDLIB = {
-    "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "enum",
+    "__future__", "abc", "base64", "bisect", "collections", "copy", "csv", "dataclasses", "datetime", "enum",
     "fnmatch", "functools", "hashlib", "heapq", "hmac", "ipaddress", "itertools", "json", "math", "operator",
-    "posixpath", "re", "shlex", "signal", "string", "struct", "tomllib", "typing", "types", "urllib",
+    "posixpath", "re", "shlex", "signal", "string", "struct", "tomllib", "typing", "types", "unicodedata",
+    "urllib",
 }  # fmt: skip
 PURE_LIBRARIES = {"msgspec", "immutables", "yaml"}
 IMPURE_CALLS = {"open", "print", "input"}

@@ -1,0 +1,366 @@
+"""Doing a build: stages side by side, each step from the cache or made, the image at the end.
+
+Stages run as far as those that they read allow; a step is done once for all builds that want it at the same
+time. Invariants: the first failure ends what else is under way; nothing is kept of a step that failed or was
+cut short; the image has its names only when all of it is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from aio.clock import Clock
+from aio.sharing import SharedLocks
+from aio.together import together
+from image.base import FindLogin, Images, nobody
+from image.build import keys, result
+from image.build.base import Fetcher, Files, Session, Snapshots, StepRunner
+from image.build.cache import Cache, Record
+from image.build.evaluate import Evaluated, Line, Wishes
+from image.build.graph import Node, Scene, shown
+from image.build.plan import Planner
+from image.build.sources import Opened, Sources
+from image.build.step import CopyStep, FromContext, FromImage, FromStage, RunStep, Step, StepKind, WorkdirStep
+from image.build.telling import Teller, Telling
+from image.dockerfile.instruction import Copy, Dockerfile, Run, Spot, Workdir
+from image.dockerfile.parser import parse
+from image.platforms import wanted_platform
+from image.reference import familiar
+from image.reference import parse as reference
+from model.build import BuildRequest, Built, Done
+from model.errors import CommandFailed, InvalidInput
+from model.ids import IdSource
+from model.image import ImageRecord
+from model.registries import Login
+from model.status import Platform
+
+EPOCH = "SOURCE_DATE_EPOCH"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What builds on this host are done with. `slots`: steps at a time, of all builds; `turns`: by the key of
+    a step that is being done."""
+
+    images: Images
+    snapshots: Snapshots
+    runner: StepRunner
+    cache: Cache
+    fetcher: Fetcher
+    clock: Clock
+    new_id: IdSource
+    platform: Platform
+    slots: asyncio.Semaphore
+    turns: SharedLocks
+    login: FindLogin = nobody
+
+
+class StepFailed(CommandFailed):
+    """A RUN whose process did not end with 0."""
+
+    def __init__(self, message: str, *, exit_code: int, line: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+        self.line = line
+
+
+async def build(request: BuildRequest, session: Session, parts: Parts) -> Done:
+    """The image of each platform that is asked for, in the store under its names. Raises DockerfileFault,
+    StepFailed, and what steps and pulls do."""
+    dockerfile = parse(request.dockerfile, file=request.file)
+    teller = Teller(session, parts.clock)
+    platforms = request.platforms or ("",)
+    made = []
+    for text in platforms:
+        with ExitStack() as held:
+            made.append(await _Build(request, dockerfile, session, parts, teller, text, held).run())
+    names = tuple(reference(name).name for name in request.names)
+    return Done(images=tuple(made), names=names)
+
+
+class _Build:
+    """Of one platform."""
+
+    def __init__(
+        self,
+        request: BuildRequest,
+        dockerfile: Dockerfile,
+        session: Session,
+        parts: Parts,
+        teller: Teller,
+        platform: str,
+        held: ExitStack,
+    ) -> None:
+        self._request = request
+        self._dockerfile = dockerfile
+        self._session = session
+        self._parts = parts
+        self._teller = teller
+        self._held = held
+        self._several = len(request.platforms) > 1
+        self._platform = wanted_platform(platform, parts.platform)
+        self._epoch = _epoch(request)
+        self._images: dict[tuple[str, str], ImageRecord] = {}
+        self._pulling: dict[tuple[str, str], asyncio.Lock] = {}
+        self._done: dict[int, asyncio.Future[Files]] = {}
+        self._made: dict[tuple[int, int], float] = {}
+        self._own: set[str] = set()
+        """Keys of steps that this build did itself: with --no-cache others' don't count."""
+
+    async def run(self) -> Built:
+        request = self._request
+        scene = Scene(
+            args=request.args,
+            target=request.target,
+            platform=self._platform,
+            own=self._parts.platform,
+            contexts=tuple(context.name for context in request.contexts if context.name),
+            file=request.file,
+        )
+        self._plan = await Planner(self._dockerfile, scene, self._wishes(), self._base).run()
+        for warned in self._plan.warnings:
+            self._teller.warn(
+                warned.code,
+                warned.message,
+                line=warned.spot.line,
+                column=warned.spot.column,
+                hint=warned.hint,
+            )
+        self._sources = Sources(
+            request,
+            self._plan,
+            self._session,
+            snapshots=self._parts.snapshots,
+            runner=self._parts.runner,
+            cache=self._parts.cache,
+            fetcher=self._parts.fetcher,
+            files_of=self._files_of,
+        )
+        loop = asyncio.get_running_loop()
+        self._done = {index: loop.create_future() for index in self._plan.stages}
+        await together(self._stage(stage) for stage in self._plan.stages.values())
+        return await self._finish()
+
+    def _wishes(self) -> Wishes:
+        request = self._request
+        return Wishes(
+            args=request.args,
+            network=request.network,
+            allow=frozenset(request.allow),
+            hosts=request.hosts,
+            resources=request.resources,
+            shm_size=request.shm_size,
+            ulimits=request.ulimits,
+            epoch=self._epoch,
+            escape=self._dockerfile.escape,
+            file=request.file,
+        )
+
+    # -- images -------------------------------------------------------------------------------------
+    async def _base(self, ref: str, platform: Platform, node: Node) -> ImageRecord:
+        name = f"[{node.name} 1/{self._total(node)}] FROM {familiar_of(ref)}"
+        return await self._image(ref, platform, name, node.stage.head.spot)
+
+    async def _image(self, ref: str, platform: Platform, name: str, spot: Spot) -> ImageRecord:
+        """Pulled once for a build, and held until its end."""
+        wanted = shown(platform)
+        key = (ref, wanted)
+        async with self._pulling.setdefault(key, asyncio.Lock()):
+            found = self._images.get(key)
+            if found is None:
+                with self._teller.step(name, spot.line) as telling:
+                    found = await self._parts.images.ensure(
+                        ref,
+                        policy="always" if self._request.pull else "missing",
+                        platform=wanted,
+                        login=self._login,
+                        progress=telling.progress,
+                    )
+                    self._held.enter_context(self._parts.images.lease(found.id))
+                self._images[key] = found
+            return found
+
+    async def _login(self, ref: str) -> Login:
+        host = reference(ref).host
+        return self._request.logins.get(host) or await self._parts.login(ref)
+
+    # -- stages -------------------------------------------------------------------------------------
+    async def _stage(self, stage: Evaluated) -> None:
+        files = await self._begun(stage)
+        total, count = self._total(stage.node), 0
+        first = 2 if stage.node.index in self._plan.bases else 1
+        for number, line in enumerate(stage.lines):
+            if line.step is None:
+                continue
+            name = f"[{self._prefix(stage)}{first + count}/{total}] {line.source}"
+            files, at = await self._step(stage, line, files, name)
+            self._made[stage.node.index, number] = at
+            count += 1
+        self._done[stage.node.index].set_result(files)
+
+    async def _begun(self, stage: Evaluated) -> Files:
+        base = stage.node.base
+        if isinstance(base, FromStage):
+            return await self._done[base.index]
+        return self._parts.snapshots.of_image(self._plan.bases.get(stage.node.index))
+
+    def _total(self, node: Node) -> int:
+        stage = self._plan.stages.get(node.index) if hasattr(self, "_plan") else None
+        steps = len(stage.steps) if stage is not None else _steps(node)
+        return steps + isinstance(node.base, FromImage)
+
+    def _prefix(self, stage: Evaluated) -> str:
+        words = [shown(self._platform)] if self._several else []
+        if len(self._plan.outline.nodes) > 1 or stage.node.stage.head.name:
+            words.append(stage.node.name)
+        return "".join(f"{word} " for word in words)
+
+    async def _files_of(self, origin: FromStage | FromImage) -> Files:
+        """What a step reads that is no context."""
+        if isinstance(origin, FromStage):
+            return await asyncio.shield(self._done[origin.index])
+        if origin.ref == "scratch":
+            return self._parts.snapshots.of_image(None)
+        name = f"FROM {familiar_of(origin.ref)}"
+        image = await self._image(origin.ref, self._platform, name, Spot(line=0))
+        return self._parts.snapshots.of_image(image)
+
+    async def _context_files(self, name: str) -> Files:
+        """A context as a layer over nothing, for what mounts it."""
+        step = CopyStep(sources=("/",), target="/", origin=FromContext(name=name))
+        line = Line(step=step, source=f"load context {name or 'of the build'}")
+        scratch = self._parts.snapshots.of_image(None)
+        return (await self._step(None, line, scratch, f"[internal] {line.source}"))[0]
+
+    # -- steps --------------------------------------------------------------------------------------
+    async def _step(
+        self, stage: Evaluated | None, line: Line, files: Files, name: str
+    ) -> tuple[Files, float]:
+        """The files after it, and when it was done."""
+        step = line.step
+        assert step is not None
+        platform = stage.platform if stage is not None else self._platform
+        async with self._sources.opened() as opened:
+            content = await self._content(step, opened)
+            key = keys.key_of(files.id, step, content, platform)
+            with self._teller.step(name, line.spot.line) as telling:
+                async with self._parts.turns.of(key).alone():
+                    record = await self._cached(stage, key)
+                    telling.cached = record is not None
+                    if record is None:
+                        record = await self._make(line, files, key, opened, telling)
+        return record.files, record.created
+
+    async def _content(self, step: Step, opened: Opened) -> tuple[str, ...]:
+        match step:
+            case CopyStep():
+                return (await self._sources.content(step, opened),)
+            case RunStep():
+                return await self._sources.read_by(step)
+            case WorkdirStep():
+                return ()
+
+    async def _cached(self, stage: Evaluated | None, key: str) -> Record | None:
+        if stage is not None and self._is_uncached(stage.node) and key not in self._own:
+            return None
+        record = await self._parts.cache.find(key)
+        if record is not None:
+            self._held.enter_context(self._parts.snapshots.hold(record.files))
+        return record
+
+    def _is_uncached(self, node: Node) -> bool:
+        named = {name.lower() for name in self._request.no_cache_stages}
+        return self._request.no_cache or node.name in named
+
+    async def _make(self, line: Line, files: Files, key: str, opened: Opened, telling: Telling) -> Record:
+        parts, step = self._parts, line.step
+        assert step is not None
+        began = parts.clock.monotonic()
+        async with parts.slots, parts.snapshots.work(files) as work:
+            discarded: Sequence[str] = ()
+            match step:
+                case CopyStep():
+                    await parts.runner.copy(work.root, step, await opened.sources(step))
+                case WorkdirStep():
+                    await parts.runner.workdir(work.root, step)
+                case RunStep():
+                    discarded = step.discarded
+                    async with self._sources.bound(step, self._context_files) as bound:
+                        code = await parts.runner.run(work.root, step, bound, self._session, telling.number)
+                        if code and self._request.on_failure == "shell":
+                            await parts.runner.shell(work.root, step, bound, self._session, telling.number)
+                    if code:
+                        raise self._failed(line, code)
+            made = await work.keep(parts.new_id(), discarded)
+        self._held.enter_context(parts.snapshots.hold(made))
+        record = Record(
+            key=key,
+            files=made,
+            created=float(self._epoch) if self._epoch is not None else parts.clock.now(),
+            used=parts.clock.now(),
+            source=line.source,
+            kind=_kind(step),
+            seconds=parts.clock.monotonic() - began,
+        )
+        parts.cache.put(record)
+        self._own.add(key)
+        return record
+
+    def _failed(self, line: Line, code: int) -> StepFailed:
+        where = f"{self._request.file}:{line.spot.line}"
+        why = "not found" if code == 127 else "can't be run" if code == 126 else f"exit code {code}"
+        hint = "See its output above"
+        if self._request.on_failure != "shell":
+            hint += "; --on-failure shell gives a shell where it failed"
+        return StepFailed(
+            f"{where}: {line.source[:200]}: {why}", exit_code=code, line=line.spot.line, hint=hint
+        )
+
+    # -- the image ----------------------------------------------------------------------------------
+    async def _finish(self) -> Built:
+        target = self._plan.target
+        with self._teller.step("exporting the image"):
+            files = self._done[target.node.index].result()
+            settled = await self._parts.snapshots.settled(files)
+            root = target
+            while isinstance(origin := root.node.base, FromStage):
+                root = self._plan.stages[origin.index]
+            parsed = result.configuration(
+                self._plan.stages,
+                target.node.index,
+                base=self._plan.bases.get(root.node.index),
+                made=self._made,
+                diffs=[diff for _, diff in settled],
+                labels=self._request.labels,
+                epoch=self._epoch,
+            )
+            names = tuple(reference(name).name for name in self._request.names)
+            record = await self._parts.images.add_built(parsed, names)
+        return Built(image=record.id, platform=shown(record.platform), size=record.size)
+
+
+def familiar_of(ref: str) -> str:
+    with contextlib.suppress(InvalidInput):
+        return familiar(ref)
+    return ref
+
+
+def _kind(step: Step) -> StepKind:
+    return "run" if isinstance(step, RunStep) else "copy" if isinstance(step, CopyStep) else "workdir"
+
+
+def _steps(node: Node) -> int:
+    return sum(isinstance(one, Run | Copy | Workdir) for one in node.stage.instructions)
+
+
+def _epoch(request: BuildRequest) -> int | None:
+    text = request.args.get(EPOCH, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 11):
+        raise InvalidInput(f"{EPOCH}={text[:40]!r} is no time", hint="Give whole seconds since 1970")
+    return int(text)

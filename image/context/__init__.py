@@ -1,0 +1,1 @@
+"""Build contexts: files from a folder, a tar, a URL or a git repository, as objects by digest."""

@@ -1,0 +1,302 @@
+"""Builds by the engine, with files and processes in memory."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from image.build.engine import StepFailed
+from image.dockerfile.faults import DockerfileFault
+from model.build import BuildWarning, StepEnded
+from model.errors import FlotaError, NotFound
+from tests.support.builds import Lab, base
+from tests.support.waiting import until
+
+PLAIN = """FROM base
+ENV A=1
+RUN make $A
+COPY src /dst
+CMD ["run"]
+"""
+
+
+def lab(**contents: str) -> Lab:
+    made = Lab()
+    made.runner.contents = contents
+    return made
+
+
+async def test_build_of_a_plain_file_gives_steps_and_configuration() -> None:
+    it = lab(src="1")
+    image = await it.image(PLAIN, names=("app",))
+    assert it.ran() == ["make $A", "copy src"]
+    assert image.names == ("docker.io/library/app:latest",)
+    assert image.config.cmd == ("run",)
+    assert "A=1" in image.config.env
+    assert len(image.layers) == 3
+    assert [(entry.created_by, entry.empty_layer) for entry in image.history] == [
+        ("ENV A=1", True),
+        ("RUN /bin/sh -c make $A # buildkit", False),
+        ("COPY src /dst # buildkit", False),
+        ('CMD ["run"]', True),
+    ]
+    assert it.names() == [
+        "[stage-0 1/3] FROM base",
+        "[2/3] RUN make $A",
+        "[3/3] COPY src /dst",
+        "exporting the image",
+    ]
+
+
+async def test_build_again_takes_all_from_the_cache_and_gives_the_same_image() -> None:
+    it = lab(src="1")
+    first = await it.image(PLAIN)
+    it.ran()
+    await it.clock.advance(100)
+    second = await it.image(PLAIN)
+    assert it.ran() == []
+    assert it.cached() == ["[2/3] RUN make $A", "[3/3] COPY src /dst"]
+    assert second.id == first.id
+
+
+async def test_changed_file_of_a_copy_makes_all_later_steps_miss() -> None:
+    text = "FROM base\nRUN one\nCOPY src /dst\nRUN two\n"
+    it = lab(src="1")
+    await it.build(text)
+    it.ran()
+    it.runner.contents["src"] = "2"
+    it.session.roots[""] = "tree:2"
+    await it.build(text)
+    assert it.ran() == ["copy src", "two"]
+
+
+async def test_miss_makes_later_steps_miss_though_its_result_is_equal() -> None:
+    text = "FROM base\nRUN one\nRUN two\n"
+    it = lab()
+    await it.build(text)
+    it.ran()
+    await it.build(text, no_cache=True)
+    assert it.ran() == ["one", "two"]
+    await it.build(text)
+    assert it.ran() == []
+
+
+async def test_changed_instruction_misses_from_there_on() -> None:
+    it = lab()
+    await it.build("FROM base\nRUN one\nRUN two\nRUN three\n")
+    it.ran()
+    await it.build("FROM base\nRUN one\nRUN 2\nRUN three\n")
+    assert it.ran() == ["2", "three"]
+
+
+async def test_stages_that_nobody_needs_are_left_out() -> None:
+    text = "FROM base AS a\nRUN a\nFROM base AS b\nRUN b\nFROM base\nCOPY --from=a /x /\nRUN last\n"
+    it = lab()
+    await it.build(text)
+    assert it.ran() == ["a", "copy /x", "last"]
+    await it.build(text, target="B")
+    assert it.ran() == ["b"]
+
+
+async def test_independent_stages_run_at_the_same_time() -> None:
+    stages = "".join(f"FROM base AS s{n}\nRUN work {n}\n" for n in range(4))
+    text = stages + "FROM base\n" + "".join(f"COPY --from=s{n} /x /{n}\n" for n in range(4))
+    it = lab()
+    it.runner.gate.clear()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(it.build(text))
+        await until(lambda: it.runner.running == 4, deadline=5)
+        it.runner.gate.set()
+    assert it.runner.most == 4
+
+
+async def test_slots_bound_what_runs_at_the_same_time() -> None:
+    stages = "".join(f"FROM base AS s{n}\nRUN work {n}\n" for n in range(4))
+    text = stages + "FROM base\n" + "".join(f"COPY --from=s{n} /x /{n}\n" for n in range(4))
+    it = Lab(slots=2)
+    await it.build(text)
+    assert it.runner.most == 2
+
+
+async def test_step_that_two_builds_want_at_once_is_done_once() -> None:
+    it = lab()
+    it.runner.gate.clear()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(it.build("FROM base\nRUN shared\nRUN one\n"))
+        group.create_task(it.build("FROM base\nRUN shared\nRUN two\n"))
+        await until(lambda: it.runner.running == 1, deadline=5)
+        it.runner.gate.set()
+    assert sorted(it.ran()) == ["one", "shared", "two"]
+
+
+async def test_cancelled_build_leaves_its_step_to_the_other_that_waits() -> None:
+    it = lab()
+    it.runner.gate.clear()
+    first = asyncio.create_task(it.build("FROM base\nRUN shared\n"))
+    await until(lambda: it.runner.running == 1, deadline=5)
+    second = asyncio.create_task(it.build("FROM base\nRUN shared\n"))
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await until(lambda: it.runner.running == 1, deadline=5)
+    it.runner.gate.set()
+    await second
+    assert it.ran() == ["shared"]
+
+
+async def test_failed_step_tells_its_line_and_code_and_ends_the_rest() -> None:
+    text = "FROM base AS a\nRUN slow\nFROM base\nRUN false\nCOPY --from=a /x /\n"
+    it = lab()
+    with pytest.raises(StepFailed, match="Dockerfile:4: RUN false: exit code 1") as caught:
+        await it.build(text)
+    assert (caught.value.exit_code, caught.value.line) == (1, 4)
+    assert it.snapshots.open == 0
+    assert not +it.snapshots.held
+    began, ended = len(it.names()), [s for s in it.session.heard if isinstance(s, StepEnded)]
+    assert len(ended) == began
+
+
+async def test_failed_step_is_no_record_and_is_tried_again() -> None:
+    it = lab()
+    for _ in range(2):
+        with pytest.raises(StepFailed):
+            await it.build("FROM base\nRUN one\nRUN false\n")
+    assert it.ran() == ["one", "false", "false"]
+
+
+async def test_shell_is_opened_in_the_failed_step_when_asked_for() -> None:
+    it = lab()
+    with pytest.raises(StepFailed):
+        await it.build("FROM base\nRUN false\n", on_failure="shell")
+    assert it.runner.shells == 1
+
+
+async def test_failed_copy_names_what_is_missing() -> None:
+    it = lab()
+    with pytest.raises(NotFound, match="gone: not in the context"):
+        await it.build("FROM base\nCOPY gone /\n")
+
+
+async def test_context_is_scanned_once_and_only_for_what_is_read() -> None:
+    it = lab(a="1", b="2")
+    await it.build("FROM base\nCOPY a /\nCOPY b /\n")
+    assert it.session.scanned == [("", ("a", "b"))]
+    await it.build("FROM base\nRUN one\n")
+    assert it.session.scanned == []
+
+
+async def test_no_cache_filter_redoes_one_stage_alone() -> None:
+    text = "FROM base AS a\nRUN a\nFROM base AS b\nRUN b\nCOPY --from=a /x /\n"
+    it = lab()
+    await it.build(text)
+    it.ran()
+    await it.build(text, no_cache_stages=("A",))
+    assert it.ran() == ["a"]
+
+
+async def test_copy_of_a_stage_hits_as_long_as_its_files_are_equal() -> None:
+    """Their content decides, not how it came about."""
+    text = "FROM base AS a\nRUN a\nFROM base\nCOPY --from=a /x /\nRUN last\n"
+    it = lab()
+    await it.build(text)
+    it.ran()
+    await it.build(text, no_cache_stages=("a",))
+    assert it.ran() == ["a"]
+    await it.build(text.replace("RUN a", "RUN b"))
+    assert it.ran() == ["b", "copy /x", "last"]
+
+
+async def test_triggers_of_a_base_run_first_and_leave_with_it() -> None:
+    it = Lab([base(onbuild=("RUN trigger", "COPY src /"))])
+    it.runner.contents["src"] = "1"
+    image = await it.image("FROM base\nRUN own\n")
+    assert it.ran() == ["trigger", "copy src", "own"]
+    assert image.config.onbuild == ()
+    assert "[2/4] ONBUILD RUN trigger" in it.names()
+
+
+async def test_trigger_that_copies_from_another_stage_brings_it_in() -> None:
+    it = Lab([base(onbuild=("COPY --from=tools /x /",))])
+    await it.build("FROM scratch AS tools\nCOPY --from=base /x /\nFROM base\n")
+    assert it.ran() == ["copy /x", "copy /x"]
+
+
+async def test_bad_trigger_names_the_base_and_changes_nothing() -> None:
+    it = Lab([base(onbuild=("FROB x",))])
+    with pytest.raises(DockerfileFault, match="FROB"):
+        await it.build("FROM base\nRUN own\n")
+    assert it.ran() == []
+
+
+async def test_mounts_of_run_show_stages_images_and_contexts() -> None:
+    it = lab(src="1")
+    text = (
+        "FROM base AS a\nRUN a\nFROM base\n"
+        "RUN --mount=type=bind,target=/c --mount=from=a,target=/s --mount=type=tmpfs,target=/t use\n"
+    )
+    await it.build(text)
+    assert it.ran()[-1] == "use"
+    context, stage, tmpfs = it.runner.bound[-1]
+    assert context is not None and stage is not None and tmpfs is None
+    await it.build(text)
+    assert it.ran() == []
+    it.session.roots[""] = "tree:2"
+    it.runner.contents["src"] = "2"
+    await it.build(text)
+    assert it.ran() == ["copy /", "use"]
+
+
+async def test_epoch_dates_all_that_the_build_adds() -> None:
+    it = lab()
+    image = await it.image("FROM base\nENV A=1\nRUN one\n", args={"SOURCE_DATE_EPOCH": "86400"})
+    assert image.created == 86400.0
+    assert {entry.created for entry in image.history} == {"1970-01-02T00:00:00.000000Z"}
+
+
+async def test_secret_or_proxy_is_neither_in_history_nor_in_the_key() -> None:
+    it = lab()
+    first = await it.image("FROM base\nRUN one\n", args={"HTTP_PROXY": "http://user:pass@a"})
+    it.ran()
+    second = await it.image("FROM base\nRUN one\n", args={"HTTP_PROXY": "http://b"})
+    assert it.ran() == []
+    assert second.id == first.id
+    assert "pass" not in str(first)
+
+
+async def test_unused_build_argument_is_warned_of() -> None:
+    it = lab()
+    await it.build("FROM base\nARG USED\nRUN one\n", args={"USED": "1", "OTHER": "2"})
+    warned = [said.message for said in it.session.heard if isinstance(said, BuildWarning)]
+    assert len(warned) == 1 and "OTHER" in warned[0] and "USED" not in warned[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("FROM base AS a\nCOPY --from=a /x /\n", "this very stage"),
+        ("FROM base AS a\nCOPY --from=b /x /\nFROM base AS b\nCOPY --from=a /x /\n", "later stage"),
+        ("FROM base\nCOPY --from=99 /x /\n", "no stage 99"),
+        ("FROM base\nCOPY --from=$X /x /\n", "variables"),
+        ("FROM $X\n", "not set"),
+        ("FROM ${X:?which}\n", "which"),
+        ("FROM scratch:tag\n", "scratch"),
+        ("FROM --platform=no/such/plat/form base\n", "platform"),
+        ("FROM UPPER/Case\n", "lower case"),
+        ("FROM base\nRUN --network=host x\n", "--allow network.host"),
+        ("FROM base\nRUN --security=insecure x\n", "--allow security.insecure"),
+        ("FROM base\nCOPY a b /file\n", "directory"),
+        ("FROM base\nEXPOSE 0\n", "1–65535"),
+        ("FROM base\nVOLUME /\n", "volume"),
+        ("FROM base\nUSER 4294967296\n", "largest id"),
+        ("FROM base\nSTOPSIGNAL SIGFOO\n", "signal"),
+    ],
+)
+async def test_wrong_file_is_refused_before_anything_is_done(text: str, why: str) -> None:
+    it = lab()
+    with pytest.raises(FlotaError) as caught:
+        await it.build("# one\n" + text)
+    assert why in str(caught.value)
+    assert "Dockerfile:" in str(caught.value)
+    assert it.ran() == []
