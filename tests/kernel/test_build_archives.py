@@ -235,7 +235,7 @@ def test_archive_larger_than_there_is_room_for_is_refused(tmp_path: Path, target
 
 
 def test_archive_that_is_damaged_is_refused_in_one_line(tmp_path: Path, target: int) -> None:
-    for data in (HONEST[:1200], gzip.compress(HONEST)[:80], HONEST[:1536] + b"\xff" * 512):
+    for data in (HONEST[:1028], gzip.compress(HONEST)[:150], HONEST[:1536] + b"\xff" * 512):
         fd = opened(tmp_path, data)
         assert is_archive(fd)
         with pytest.raises(FlotaError) as caught:
