@@ -82,7 +82,7 @@ class Opened:
             self._stack.callback(os.close, folder)
             place = TreeFolder(Objects(folder), source.root)
         elif isinstance(source, RootSource):
-            place = RootFolder(os.open(source.path, _FOLDER))
+            place = RootFolder(os.open(source.path, _FOLDER | os.O_NOFOLLOW))
             self._stack.callback(place.close)
         else:
             place = os.open(source.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
