@@ -7,6 +7,7 @@ as a chunk. Invariant: bytes are counted, not kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from api.http1 import ProtocolError, chunk_size
@@ -37,9 +38,11 @@ class NoEdges:
 
 
 class FrameEdges:
-    """A bare stream of frames."""
+    """A bare stream of frames: heads of `head` bytes, in which `size` reads how many more follow."""
 
-    def __init__(self) -> None:
+    def __init__(self, head: int = HEAD, size: Callable[[bytes], int] = frame_size) -> None:
+        self._head_size = head
+        self._size = size
         self._head = b""
         self._left = 0
 
@@ -50,10 +53,10 @@ class FrameEdges:
                 step = min(self._left, len(data) - at)
                 self._left -= step
             else:
-                step = HEAD - len(self._head)
+                step = self._head_size - len(self._head)
                 self._head += data[at : at + step]
-                if len(self._head) == HEAD:
-                    self._left, self._head = frame_size(self._head), b""
+                if len(self._head) == self._head_size:
+                    self._left, self._head = self._size(self._head), b""
             at += step
 
     def last(self, frame: bytes) -> bytes:

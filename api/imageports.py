@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
@@ -68,6 +69,11 @@ class HostImages(Protocol):
 
     async def make_room(self, to: int | None) -> ImageRemoved:
         """Images go as if the disk were looked at just now, or until it is `to` percent full at most."""
+        ...
+
+    async def build(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One build over this connection, in frames of `model.build`, until it is over or the client has
+        gone."""
         ...
 
     async def disk_use(self) -> HostDisk: ...

@@ -7,6 +7,7 @@ synchronous reads of an immutable snapshot; commands return once the change is d
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
 from api.channels import Channel, Pipe
@@ -48,6 +49,7 @@ from model.api import (
     Why,
 )
 from model.blobs import BlobPeers, BlobWord
+from model.build import BuildPlace, Placed
 from model.containerfiles import Change, CommitRequest, PathStat
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
@@ -236,6 +238,11 @@ class ControllerPort(Protocol):
 
     def ready_hosts(self) -> Sequence[tuple[HostId, str]]:
         """(id, name) of every host in session."""
+        ...
+
+    def place_build(self, wish: BuildPlace) -> AbstractContextManager[tuple[HostId, Placed]]:
+        """Which host is to build, and why it; until the block ends the build counts as one of that host's.
+        Raises NotFound, Unavailable, InvalidInput."""
         ...
 
     async def open_pipe(self, host: HostId) -> Pipe:

@@ -14,6 +14,7 @@ from aio.release import running
 from api.channels import Channel, Pipe
 from controller import logins, queries
 from controller.attachments import network_named
+from controller.building import Building
 from controller.commands import connections, hosts, instances, networks, services, settings
 from controller.commands.find import find_host, find_instance, find_service
 from controller.committer import Decide
@@ -64,7 +65,7 @@ def _or_none(find: Callable[[Cluster, str], T], cluster: Cluster, ref: str) -> T
         return None
 
 
-class Controller(Tokens, Joining, Policing, Sharing):
+class Controller(Tokens, Joining, Policing, Sharing, Building):
     """Made by `controller.main`; in tests with a memory store and a virtual clock."""
 
     # -- plain containers -------------------------------------------------------------------------------

@@ -88,6 +88,7 @@ class Core:
         self.options = options
         self.statuses = Statuses()
         self.swarms = Swarms()
+        self.builds: dict[HostId, int] = {}
         self._children = Supervisor("controller")
         self.memberships = Memberships()
         self.ring = EventRing(clock)

@@ -9,16 +9,27 @@ host keeps nothing in memory, that was not asked for. Contexts are trees of obje
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
-from model.errors import ErrorBody
+import msgspec
+
+from model.errors import ErrorBody, InvalidInput
 from model.registries import Login
 from model.spec import Resources, Struct
 
 PROTOCOL = "flota-build"
 """Value of the Upgrade header."""
 MAX_FRAME = 4 << 20
+"""Bytes of one frame without its length."""
+PIECE = 1 << 18
+"""Bytes of data in one frame, of what is sent in pieces."""
+WINDOW = 4 << 20
+"""Bytes of Exported that a host sends ahead of Taken."""
+_HEAD = struct.Struct(">I")
+HEAD = _HEAD.size
+M = TypeVar("M")
 
 
 class Context(Struct):
@@ -87,6 +98,17 @@ class BuildRequest(Struct):
     """By registry."""
 
 
+class BuildPlace(Struct):
+    """Where a build is to be: the query of `POST /v1/builds`."""
+
+    host: str = ""
+    """Id or name; empty: the controller's choice."""
+    context: str = ""
+    """What builds of the same things are known by: they go to one host, whose cache is warm for them."""
+    platform: str = ""
+    """`os/arch[/variant]` that the host should run by itself."""
+
+
 # -- client → host ------------------------------------------------------------------------------------
 class Start(Struct, tag="start"):
     request: BuildRequest
@@ -142,6 +164,13 @@ FromClient = Start | Scanned | Object | Secret | SshData | Typed | Taken
 
 
 # -- host → client ------------------------------------------------------------------------------------
+class Placed(Struct, tag="placed"):
+    """Which host builds, and why that one. The first frame, where a controller chose it."""
+
+    host: str
+    why: str = ""
+
+
 class Scan(Struct, tag="scan"):
     """Make the tree of a local context: of `paths` (all for none), by its ignore file."""
 
@@ -252,7 +281,8 @@ class Failed(Struct, tag="failed"):
 
 
 FromHost = (
-    Scan
+    Placed
+    | Scan
     | Want
     | AskSecret
     | OpenSsh
@@ -267,3 +297,60 @@ FromHost = (
     | Done
     | Failed
 )
+
+
+# -- frames -------------------------------------------------------------------------------------------
+_ENCODER = msgspec.msgpack.Encoder()
+FROM_CLIENT: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
+FROM_HOST: msgspec.msgpack.Decoder[FromHost] = msgspec.msgpack.Decoder(FromHost)
+
+
+def pack(message: FromClient | FromHost) -> bytes:
+    """One frame. Raises InvalidInput where it would be larger than MAX_FRAME."""
+    data = _ENCODER.encode(message)
+    if len(data) > MAX_FRAME:
+        raise InvalidInput(f"a message of a build has {len(data)} bytes; {MAX_FRAME} are the most")
+    return _HEAD.pack(len(data)) + data
+
+
+def frame_size(head: bytes) -> int:
+    """Bytes of the frame that follows these four."""
+    size: int = _HEAD.unpack(head)[0]
+    return size
+
+
+class Unframer(Generic[M]):
+    """Bytes in, messages out. Raises InvalidInput on what is none, before it has come whole if it is too
+    large; keeps a frame at most."""
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[M]) -> None:
+        self._decoder = decoder
+        self._buffer = bytearray()
+
+    @property
+    def between(self) -> bool:
+        """Whether the stream is at the end of a frame."""
+        return not self._buffer
+
+    def feed(self, data: bytes) -> list[M]:
+        self._buffer += data
+        messages: list[M] = []
+        at = 0
+        with memoryview(self._buffer) as view:
+            while len(view) - at >= _HEAD.size:
+                size = _HEAD.unpack_from(view, at)[0]
+                if size > MAX_FRAME:
+                    raise InvalidInput(f"malformed stream of a build: a frame of {size} bytes")
+                end = at + _HEAD.size + size
+                if len(view) < end:
+                    break
+                messages.append(self._message(view[at + _HEAD.size : end]))
+                at = end
+        del self._buffer[:at]
+        return messages
+
+    def _message(self, data: memoryview) -> M:
+        try:
+            return self._decoder.decode(data)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise InvalidInput(f"malformed stream of a build: {error}") from error

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from api.routes import (
     agents,
+    builds,
     copying,
     fleet,
     host,
@@ -23,6 +24,7 @@ from api.routes.route import ControllerRoute, HostRoute
 from model import api as m
 from model import containerfiles as files
 from model.blobs import BlobPeers, BlobWord, CopyImage
+from model.build import BuildPlace
 from model.disk import HostDisk
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
@@ -175,6 +177,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
        reply=list[m.ImageInfo]),
     _C("DELETE", "/v1/images/{ref}", images.remove, "Remove an image", "command", query=q.RemoveImage,
        reply=list[m.ImageRemoved]),
+    _C("POST", "/v1/builds", builds.build, "Build an image (upgrade), on a host of the controller's choice", "stream",
+       query=BuildPlace),
     _C("GET", "/v1/volumes", volumes.list_, "Volumes, per host", "watch", query=q.ListVolumes,
        reply=list[m.VolumeInfo]),
     _C("POST", "/v1/volumes", volumes.create, "Create a volume", "command", query=q.OnHost, body=m.CreateVolume,
@@ -257,6 +261,7 @@ HOST: tuple[HostRoute, ...] = (
        reply=m.ImageInfo),
     _H("DELETE", "/v1/images/{ref}", host.remove_image, "Remove an image", "command", query=q.RemoveImage,
        reply=m.ImageRemoved),
+    _H("POST", "/v1/builds", builds.build_here, "Build an image (upgrade)", "stream"),
     _H("GET", "/v1/volumes", host.list_volumes, "Volumes", query=q.ListVolumes, reply=list[m.VolumeInfo]),
     _H("POST", "/v1/volumes", host.create_volume, "Create a volume", "command", body=m.CreateVolume,
        body_optional=True, reply=m.VolumeInfo),

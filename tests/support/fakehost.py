@@ -24,16 +24,18 @@ from model.registries import Login
 from model.remoteimages import PushedIndex, PushIndex, RemoteImage
 from model.status import HostFacts, Phase, VolumeReport
 from model.streams import ExecSpec
+from tests.support.fakebuilds import FakeBuilds
 from tests.support.fakecontainers import FakeContainer, Program, Session
 from tests.support.fakefiles import Put
 
 IMAGE_ID = "sha256:" + "ab" * 32
 
 
-class FakeHost:
+class FakeHost(FakeBuilds):
     """`api.ports.HostPort`."""
 
     def __init__(self, ident: HostId, name: str, tasks: Supervisor) -> None:
+        super().__init__()
         self.id = ident
         self.name = name
         self.tasks = tasks

@@ -12,6 +12,7 @@ import itertools
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import msgspec
 from aiohttp import web
@@ -26,6 +27,7 @@ from controller.pki import Authority
 from controller.snapshot import Cluster
 from model import api as m
 from model.blobs import BlobPeer, BlobPeers, BlobWord
+from model.build import BuildPlace, Placed
 from model.diagnosis import diagnose
 from model.doctor import CheckUp, HostCheck
 from model.errors import AlreadyExists, NotFound, Unauthenticated, Unavailable, WrongState
@@ -50,6 +52,7 @@ from model.settingrules import changed
 from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
 from model.status import HostState, Phase
 from model.validate import check, validate_container, validate_name, validate_service
+from tests.support.fakebuilds import placed
 from tests.support.fakecontainers import FakeContainer, Program
 from tests.support.fakehost import IMAGE_ID, FakeHost
 from tests.support.fakepolicies import FakePolicies
@@ -80,6 +83,7 @@ class FakeFleet(FakePolicies):
         self.words: list[tuple[HostId, BlobWord]] = []
         self.pipes: list[Pipe] = []
         """That `open_pipe` gave."""
+        self.builds: dict[HostId, int] = {}
         self.created: list[m.CreateInstance] = []
         self.logins: list[Login] = []
         """That containers and services were made or changed with."""
@@ -480,6 +484,10 @@ class FakeFleet(FakePolicies):
 
     def ready_hosts(self) -> Sequence[tuple[HostId, str]]:
         return [(i, h.name) for i, h in self.hosts.items() if i not in self.silent]
+
+    def place_build(self, wish: BuildPlace) -> AbstractContextManager[tuple[HostId, Placed]]:
+        ready = {ident: host for ident, host in self.hosts.items() if ident not in self.silent}
+        return placed(ready, self.builds, wish)
 
     async def open_pipe(self, host: HostId) -> Pipe:
         if host in self.silent:

@@ -1,0 +1,28 @@
+"""Routes of builds: on a host one connection is one build; a controller chooses the host and forwards it."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from api import proxy
+from api.hijack import Taken, require, take_over
+from api.routes.route import ControllerCall, HostCall
+from model.build import PROTOCOL, BuildPlace
+
+
+async def build(call: ControllerCall) -> web.StreamResponse:
+    require(call.request, PROTOCOL)
+    return await proxy.build_on(call, call.query_as(BuildPlace))
+
+
+async def build_here(call: HostCall) -> web.StreamResponse:
+    require(call.request, PROTOCOL)
+    try:
+        connection = take_over(call.request, PROTOCOL)
+    except OSError:
+        return Taken()
+    try:
+        await call.port.build(connection.reader, connection.writer)
+    finally:
+        connection.writer.close()
+    return Taken()
