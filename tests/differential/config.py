@@ -3,7 +3,18 @@
 # fmt: off
 from __future__ import annotations
 
-from tests.differential.case import ALL, BUILDAH, BUILDKIT, DOCKER, Case, busybox, copied, file, folder
+from tests.differential.case import (
+    ALL,
+    BUILDAH,
+    BUILDKIT,
+    CLASSIC,
+    DOCKER,
+    Case,
+    busybox,
+    copied,
+    file,
+    folder,
+)
 from tests.differential.language import env
 
 SECOND = 1_000_000_000
@@ -192,8 +203,9 @@ PLACES = (
     Case("workdir-there", "one that is there stays as it is",
          busybox("RUN mkdir -m 700 /a && chown app /a\nWORKDIR /a"),
          golden={"a": folder(0o700, (1000, 0))}),
-    Case("workdir-user", "the folder is root's whatever USER says", busybox("USER app\nWORKDIR /a"),
-         golden={"a": folder()}, config={"User": "app", "WorkingDir": "/a"}, dissent={BUILDAH: WHEN_USED}),
+    Case("workdir-user", "the folder is USER's, as of BuildKit", busybox("USER app\nWORKDIR /a"),
+         golden={"a": folder(owner=(1000, 1001))}, config={"User": "app", "WorkingDir": "/a"},
+         dissent={CLASSIC: "makes it root's", BUILDAH: WHEN_USED}),
     Case("workdir-cleaned", "dots and double slashes go", busybox("WORKDIR /a//b/../c/./"),
          config={"WorkingDir": "/a/c"},
          golden={"a": folder(), "a/c": folder()}, dissent={BUILDAH: WHEN_USED}),
