@@ -218,7 +218,7 @@ PLACES = (
          golden={"a": folder()}, dissent={BUILDAH: WHEN_USED}),
     Case("workdir-inherited", "the base's is gone on from", "FROM parent:1\nWORKDIR b\n",
          before={"parent:1": busybox("WORKDIR /a")},
-         config={"WorkingDir": "/a/b"}),
+         config={"WorkingDir": "/a/b"}, dissent={BUILDAH: WHEN_USED}),
     Case("user-name-runs", "RUN is done by the user, with its group and its others",
          busybox("RUN mkdir -m 777 /o\nUSER app\nRUN id -u >/o/out && id -g >>/o/out && id -G >>/o/out"),
          golden={"o": folder(0o777), "o/out": file("1000\n1001\n1001 2000\n", owner=(1000, 1001))},
