@@ -169,7 +169,7 @@ COMMANDS = (
 
 VOLUMES = (
     Case("volume-forms", "VOLUME as JSON or words", busybox('VOLUME ["/a", "/b c"]\nVOLUME /d /e/'),
-         config={"Volumes": ["/a", "/b c", "/d", "/e/"]}),
+         config={"Volumes": ["/a", "/b c", "/d", "/e"]}),
     Case("volume-run-discarded", "what RUN changes in a volume after VOLUME is discarded",
          busybox("RUN mkdir /v && echo old >/v/kept\nVOLUME /v\n"
          "RUN echo new >/v/lost; echo x >/v/kept; echo y >/out"),
