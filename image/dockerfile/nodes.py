@@ -75,7 +75,11 @@ class Node(Struct):
         return self.keyword.upper()
 
     def offset(self, word: int) -> int:
-        return self.at[word] if word < len(self.at) else self.text_at
+        """Where a word stands, as well as that can be told."""
+        if word >= len(self.at):
+            return self.text_at
+        found = self.line.text.find(self.words[word], self.at[word]) if self.json else -1
+        return found if found >= 0 else self.at[word]
 
 
 def node(line: Line, escape: str, start: int = 0, *, trigger: bool = False) -> Node:

@@ -296,7 +296,7 @@ def test_owner_and_mode_are_taken_as_written(flag: str) -> None:
         ("VOLUME /", 8, "no place"),
         ("VOLUME /a //./", 11, "no place"),
         ("VOLUME /proc", 8, "no place"),
-        ('VOLUME ["/proc/1"]', 8, "no place"),
+        ('VOLUME ["/proc/1"]', 10, "no place"),
         ("VOLUME" + " /x" * 10_000, 1, "more than 1000 words"),
         ("HEALTHCHECK --interval=-1s CMD x", 24, "no duration"),
         ("HEALTHCHECK --interval=1ns CMD x", 24, "out of range"),
