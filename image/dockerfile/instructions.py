@@ -34,12 +34,12 @@ from image.dockerfile.instruction import (
     Volume,
     Workdir,
 )
-from image.dockerfile.lines import SMART
 from image.dockerfile.mends import keyword
 from image.dockerfile.nodes import Node
 from model.spec import ExecProbe, HealthCheck, ShellProbe
 
 _STAGE = re.compile(r"[a-z][a-z0-9-_.]*\Z")
+_WORD_QUOTE = re.compile(r"""\\.|"(?:[^"\\]|\\.)*"|'[^']*'|(?:(?<=[\s=,\[(])|\A)([“”„‟‘‚‛])""", re.DOTALL)
 _NANO = 1_000_000_000
 MAX_ENTRIES = 1000
 """Words of a VOLUME or EXPOSE, pairs of an ENV, LABEL or ARG."""
@@ -50,9 +50,20 @@ def built(scene: Scene) -> AnyInstruction | From:
     node = scene.node
     if node.json and any("\0" in word for word in node.words):
         raise Mistake("a word holds a NUL, which no program can be given", node.text_at, "Delete the \\u0000")
-    if build := _BUILD.get(node.name):
-        return build(scene)
-    raise unknown(scene.node)
+    if (build := _BUILD.get(node.name)) is None:
+        raise unknown(node)
+    if not node.line.text.isascii():
+        _typographic(scene)
+    return build(scene)
+
+
+def _typographic(scene: Scene) -> None:
+    """A word processor's quote where a word begins, outside real quotes, quotes nothing."""
+    for match in _WORD_QUOTE.finditer(scene.node.line.text):
+        if match[1]:
+            message = f"{match[1]} is no quote in a Dockerfile or a shell, but a letter like others"
+            scene.warn("TypographicQuotes", message, match.start(1), 'Write plain quotes: "')
+            return
 
 
 def unknown(node: Node) -> Mistake:
@@ -139,19 +150,8 @@ def _pairs(scene: Scene) -> tuple[Pair, ...]:
         at, value_at = node.offset(index), node.offset(index + 1)
         if not key.strip("\"'"):
             raise Mistake("there is no name before the =", at, f"Write {node.name} name=value")
-        _plain_quotes(scene, value, value_at)
         pairs.append(Pair(key=scene.quoted(key, at), value=scene.quoted(value, value_at)))
     return tuple(pairs)
-
-
-def _plain_quotes(scene: Scene, value: str, at: int) -> None:
-    if value and (smart := SMART.match(value)):
-        scene.warn(
-            "TypographicQuotes",
-            f"{smart[0]} is no quote here, but part of the value",
-            at,
-            'Write plain quotes: "',
-        )
 
 
 def _env(scene: Scene) -> Env:
@@ -174,7 +174,6 @@ def _arg(scene: Scene) -> Arg:
         key, equals, value = word.partition("=")
         if not key:
             raise Mistake("there is no name before the =", at, "Write ARG name or ARG name=value")
-        _plain_quotes(scene, value, at + len(key) + 1)
         scene.quoted(word, at)
         args.append(ArgPair(key=key, value=value if equals else None))
     return Arg(**scene.common(), args=tuple(args))

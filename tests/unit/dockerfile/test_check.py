@@ -103,6 +103,8 @@ def test_good_file_has_no_findings() -> None:
         ("JSONFormBroken", 2, "FROM a:1\nCMD ['a']"),
         ("DirectiveTooLate", 2, "# hi\n# escape=`\nFROM a:1"),
         ("TypographicQuotes", 2, "FROM a:1\nENV a=“b”"),
+        ("TypographicQuotes", 2, "FROM a:1\nRUN echo ”b c”"),
+        ("TypographicQuotes", 3, "FROM a:1\nCOPY x \\\n “y z” /"),
         ("EmptyCommand", 2, "FROM a:1\nRUN"),
         ("CheckOptionInvalid", 1, "# check=nonsense\nFROM a:1"),
     ],
@@ -118,6 +120,7 @@ def test_rule_finds_what_it_is_for(code: str, line: int, text: str) -> None:
     ("code", "text"),
     [
         ("FromAsCasing", "From a:1 aS b"),
+        ("TypographicQuotes", "FROM a:1\n# “x”\nRUN echo \"“x”\" '“y”' don’t\nLABEL a=it’s"),
         ("JSONArgsRecommended", 'FROM a:1\nSHELL ["a"]\nCMD x'),
         ("UndefinedVar", "FROM a:1\nCOPY $x /y"),
         ("UndefinedVar", "FROM scratch\nENV a=$PATH b='$c' d=\\$e f=${g:-h} i=$HTTP_PROXY"),
