@@ -35,11 +35,25 @@ from image.dockerfile.instruction import (
     Workdir,
 )
 from image.dockerfile.mends import keyword
-from image.dockerfile.nodes import Node
+from image.dockerfile.nodes import COMMENTS, Node
 from model.spec import ExecProbe, HealthCheck, ShellProbe
 
 _STAGE = re.compile(r"[a-z][a-z0-9-_.]*\Z")
 _WORD_QUOTE = re.compile(r"""\\.|"(?:[^"\\]|\\.)*"|'[^']*'|(?:(?<=[\s=,\[(])|\A)([“”„‟‘‚‛])""", re.DOTALL)
+_COMMENTED = (
+    "ADD",
+    "ARG",
+    "COPY",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "LABEL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+)
+_COMMENT = re.compile(r"[ \t]#+[ \t]")
 _NANO = 1_000_000_000
 MAX_ENTRIES = 1000
 """Words of a VOLUME or EXPOSE, pairs of an ENV, LABEL or ARG."""
@@ -54,7 +68,32 @@ def built(scene: Scene) -> AnyInstruction | From:
         raise unknown(node)
     if not node.line.text.isascii():
         _typographic(scene)
-    return build(scene)
+    if "#" not in node.text or node.name not in _COMMENTED:
+        return build(scene)
+    return _commented(scene, build)
+
+
+def _commented(scene: Scene, build: Callable[[Scene], AnyInstruction | From]) -> AnyInstruction | From:
+    """What looks like a comment behind an instruction is part of it."""
+    at = _comment(scene.node)
+    try:
+        made = build(scene)
+    except Mistake as mistake:
+        raise Mistake(mistake.message, mistake.at, mistake.hint if at < 0 else COMMENTS) from None
+    if at >= 0:
+        scene.warn("TrailingComment", "this is no comment, but part of the instruction", at, COMMENTS)
+    return made
+
+
+def _comment(node: Node) -> int:
+    """Offset of its #, or -1."""
+    if node.json or (node.name in ("ENV", "LABEL") and not node.old_form):
+        return -1
+    if node.name in ("ENV", "LABEL", "STOPSIGNAL", "USER", "WORKDIR"):
+        found = _COMMENT.search(node.line.text, node.text_at)
+        return found.start() + 1 if found else -1
+    words = [index for index, word in enumerate(node.words) if index and word.startswith("#")]
+    return node.offset(words[0]) if words else -1
 
 
 def _typographic(scene: Scene) -> None:
@@ -112,8 +151,6 @@ def _from_words(node: Node) -> Mistake:
         if len(words) in (2, 3)
         else "Write FROM image AS name"
     )
-    if words[1].startswith("#"):
-        hint = "A comment stands on a line of its own"
     return Mistake("FROM takes an image, and then AS and a name", node.offset(1), hint)
 
 
@@ -281,9 +318,7 @@ def _healthcheck(scene: Scene) -> Healthcheck:
     times: dict[str, Any] = {}
     for name in ("interval", "timeout", "start-period", "start-interval"):
         if name in flags.values:
-            text = scene.judged(fields.duration, flags.text(name), flags.at(name))
-            if not fields.variable(text):
-                times[name.replace("-", "_")] = fields.duration(text) / _NANO
+            times[name.replace("-", "_")] = _duration(flags.text(name), flags.at(name)) / _NANO
     retries = flags.text("retries")
     if retries and (not retries.isdigit() or not retries.isascii() or len(retries) > 9):
         raise Mistake(f"--retries={retries[:40]} is no count", flags.at("retries"), "Write --retries=3 say")
@@ -291,6 +326,14 @@ def _healthcheck(scene: Scene) -> Healthcheck:
     probe = ShellProbe(command=command.text) if command.shell else ExecProbe(args=command.words)
     check = HealthCheck(probe=probe, retries=int(retries or 0), **times)
     return Healthcheck(**scene.common(), check=check, command=command)
+
+
+def _duration(text: str, at: int) -> int:
+    try:
+        return fields.duration(text)
+    except Mistake as mistake:
+        hint = "HEALTHCHECK expands no variables" if fields.variable(text) else mistake.hint
+        raise Mistake(mistake.message, at + mistake.at, hint) from None
 
 
 _BUILD: Mapping[str, Callable[[Scene], AnyInstruction | From]] = {

@@ -41,6 +41,7 @@ FORMS: Mapping[str, Form] = {
 }
 """Every instruction, and how its words are split."""
 _WITH_HEREDOCS = ("ADD", "COPY", "RUN")
+COMMENTS = "A comment stands on a line of its own, and begins it with #"
 _BLANK = re.compile(r"[\t\v\f\r ]+")
 _WORD = re.compile(r"[^\t\v\f\r ]+")
 
@@ -233,6 +234,7 @@ def _pairs(name: str, text: str, start: int, end: int, escape: str) -> tuple[lis
             hint = f'Put a value that holds spaces into quotes: {last[:40]}="a value"'
             if found and (smart := SMART.match(found[-1][0])):
                 raise Mistake(f"{smart[0]} is a typographic quote", found[-1][1], hint)
+            hint = COMMENTS if word.startswith("#") else hint
             raise Mistake(f"{word[:60]!r} has no =: {name} takes name=value", at, hint)
         found += [(key_text, at), (value, at + len(key_text) + 1)]
     return found, False
