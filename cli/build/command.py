@@ -14,12 +14,14 @@ from cli.build.agents import Agents
 from cli.build.answers import Answers, secret_value
 from cli.build.contexts import Material, material
 from cli.build.conversation import Conversation, waker
+from cli.build.described import Call, call, told
 from cli.build.display import Display, display, write
 from cli.build.outputs import Outputs
 from cli.build.request import Wish, usual_place, wish
 from cli.context import App
 from cli.render import clean
 from image.dockerfile.excerpt import excerpt
+from image.dockerfile.faults import DockerfileFault
 from image.dockerfile.instruction import Spot
 from model.build import Done, Failed
 from model.errors import CommandFailed, FlotaError, InvalidInput
@@ -28,7 +30,11 @@ from model.errors import CommandFailed, FlotaError, InvalidInput
 def build(app: App, context: str, flags: dict[str, Any]) -> int:
     """Raises FlotaError as the build does."""
     flags["label_file"] = [file.read() for file in flags["label_file"]]
+    asked = call(flags.pop("call", "build"))
+    flags["check"] = flags["check"] or asked.what == "check"
     wished = wish(flags, context, os.environ)
+    if asked.offered:
+        return _offer(asked, material(wished))
     _check_files(wished)
     made = material(wished)
     outputs = Outputs(wished.outputs, lambda text: write(f"flota: {clean(text)}\n"))
@@ -39,6 +45,16 @@ def build(app: App, context: str, flags: dict[str, Any]) -> int:
         _explain(ended, made, shown)
         raise _error(ended)
     _results(wished, ended)
+    return 0
+
+
+def _offer(asked: Call, made: Material) -> int:
+    """What the Dockerfile offers. Nothing is sent."""
+    try:
+        sys.stdout.write(told(asked, made.text, made.request))
+    except DockerfileFault as fault:
+        write(f"------\n{excerpt(made.text, fault.spot)}\n------\n")
+        raise
     return 0
 
 
