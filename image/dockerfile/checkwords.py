@@ -61,8 +61,8 @@ _MAX_GUESSES, _MAX_CANDIDATES, _MAX_IMAGE = 20, 64, 1024
 
 
 class _Known(Struct):
-    """What is set at a place of a stage: name → whether this file sets it. `closed`: nothing else can be set, as
-    on `scratch`."""
+    """What is set at a place of a stage: name → whether this file sets it. `closed`: nothing else can be,
+    as on `scratch`."""
 
     names: immutables.Map[str, bool]
     closed: bool
