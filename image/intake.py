@@ -18,7 +18,7 @@ from image import config_blob
 from image.additions import Additions
 from image.archive import Archive
 from image.archivelayers import unpack_all
-from image.base import FindLogin, OnProgress, PullPolicy
+from image.base import FindLogin, OnProgress, PullPolicy, silent
 from image.commit import Commit, committed
 from image.digest import chain_ids
 from image.flights import Flights
@@ -29,7 +29,7 @@ from image.manifest import MAX_LAYERS, Configuration, Index, parse_configuration
 from image.platforms import fits, host_platform, wanted_platform
 from image.pull import LayerPull
 from image.reference import Reference, familiar, parse
-from image.registry.source import Source
+from image.registry.source import Remote, Source
 from image.removal import Parts, named
 from image.spool import spool
 from image.trash import Trash
@@ -116,6 +116,11 @@ class Intake:
                 manifest=remote.manifest,
             )
             return (await self._additions.add([image]))[0]
+
+    async def bring(self, remote: Remote) -> None:
+        """Its layers, and no image."""
+        with self._parts.layers.hold(chain_ids(remote.parsed.diff_ids)), self._collected_on_failure():
+            await LayerPull(self._source, self._parts.layers, self._tmp, silent).run(remote)
 
     async def pull_all(self, ref: str, say: OnProgress, login: Login) -> Sequence[ImageRecord]:
         reference = parse(ref)

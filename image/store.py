@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from image.base import (
     silent,
 )
 from image.blobs import BlobStore
+from image.build.shared import Finder, FleetCache, GivenRecords
 from image.build.snapshots import LayerSnapshots
 from image.build.stored import BuildCache
 from image.catalog import Catalog
@@ -52,7 +53,7 @@ from image.leases import Leases
 from image.manifest import Configuration
 from image.outbound import Outbound
 from image.peers.shelf import Shelf
-from image.registry.source import Source
+from image.registry.source import Remote, Source
 from image.removal import Parts, Removal
 from image.roots import Roots
 from image.trash import Trash
@@ -142,7 +143,18 @@ class ImageStore:
 
     def shelf(self, indexes: BlobStore) -> Shelf:
         """What of these images other hosts may be given."""
-        return Shelf(self._catalog, self._configs, self._layers, indexes)
+        shelf = Shelf(self._catalog, self._configs, self._layers, indexes)
+        shelf.records = GivenRecords(lambda: self.build_cache.records, self._layers.get)
+        return shelf
+
+    def share_builds(self, finder: Finder, ring: Callable[[], None]) -> None:
+        """What other hosts' builds have done is not done again; `ring` when there is something for them."""
+        self.build_cache.remote = FleetCache(finder, self.bring, ring)
+
+    async def bring(self, remote: Remote) -> None:
+        """The layers of a remote, and no image; they are held as long as somebody holds them. Raises as
+        `Source`."""
+        await self._intake.bring(remote)
 
     async def open(self) -> None:
         """Read what there is, remove what was half-made. Raises Damaged when records can't be read."""
