@@ -146,7 +146,8 @@ def _carried(cluster: Cluster, host: HostId) -> Iterable[NetworkId]:
     on it, of which nobody but their host knows."""
     held = {b.network for b in cluster.blocks_by_host.get(host, {}).values() if not b.quarantined_until}
     used = {a.network for i in cluster.on_host(host).values() for a in i.attachments}
-    return sorted(network for network in {NetworkId(PREDEFINED_BRIDGE)} | held | used if network in cluster.networks)
+    used.add(NetworkId(PREDEFINED_BRIDGE))
+    return sorted(network for network in held | used if network in cluster.networks)
 
 
 def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:

@@ -7,14 +7,13 @@ has another root by now. Invariant: what was read as a tree is one (`model.conte
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 
 from image.build.places import NO_TIME, Item
+from image.context.objects import place
+from image.tarwriter import xattrs_of
 from model.contexttree import Entry, decode, key_of
 from model.errors import Damaged
-
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 
 class Objects:
@@ -26,20 +25,13 @@ class Objects:
     def open(self, digest: str) -> int:
         """Raises Damaged for one that is not there: who began to use a tree has leased its objects."""
         try:
-            return os.open(path_of(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+            return os.open(place(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
         except FileNotFoundError as error:
             raise Damaged(f"the build context's object {digest[:19]}… is gone", hint="Build again") from error
 
     def read(self, digest: str) -> bytes:
         with open(self.open(digest), "rb") as file:
             return file.read()
-
-
-def path_of(digest: str) -> str:
-    """Of an object, below the store's directory. Raises Damaged for what is no digest."""
-    if not _DIGEST.fullmatch(digest):
-        raise Damaged(f"a tree of the build context names an impossible digest: {digest[:80]!r}")
-    return f"blobs/{digest[7:9]}/{digest[7:]}"
 
 
 class TreeFolder:
@@ -70,7 +62,7 @@ class TreeFolder:
 
     def xattrs(self, name: bytes, fd: int) -> Mapping[str, bytes]:
         del fd
-        return self._entries[name].xattrs
+        return xattrs_of(self._entries[name].xattrs)
 
     def close(self) -> None:
         pass

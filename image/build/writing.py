@@ -21,10 +21,13 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Writer:
-    def __init__(self, target: Target, path: str, without: Patterns | None) -> None:
+    """`path`: where it goes; `several`: so do others."""
+
+    def __init__(self, target: Target, path: str, without: Patterns | None, *, several: bool = False) -> None:
         self._target = target
         self._path = path
         self._without = without
+        self._several = several
 
     def picked(self, top: Folder, one: Picked, source: str) -> int:
         """How many entries were meant. Raises InvalidInput, Exhausted, Unsupported."""
@@ -54,7 +57,10 @@ class Writer:
 
     def _place(self, spot: Spot, name: bytes, source: str) -> tuple[Here, bytes]:
         there = standing(spot.here, spot.name)
-        if copyplan.place(source, folder=False, target=self._path, standing=there) == "as":
+        placement = copyplan.place(
+            source, folder=False, target=self._path, standing=there, several=self._several
+        )
+        if placement == "as":
             return spot.here, spot.name
         if not spot.name:
             return spot.here, name

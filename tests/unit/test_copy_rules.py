@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from image.build.copyplan import Standing, check_several, place, replace, wants_folder
+from image.build.copyplan import Standing, place, replace, wants_folder
 from model.errors import InvalidInput
 
 TABLE: list[tuple[bool, str, Standing, str]] = [
@@ -61,10 +61,10 @@ def test_slash_at_the_end_asks_for_a_directory(target: str, wanted: bool) -> Non
     assert wants_folder(target) is wanted
 
 
-def test_several_sources_need_a_directory() -> None:
-    check_several("COPY", "/x", 1, "nothing")
-    check_several("COPY", "/x/", 2, "nothing")
-    check_several("COPY", "/x", 2, "dir")
-    for standing in ("nothing", "other"):
+def test_several_sources_do_not_become_one_file() -> None:
+    assert place("a", folder=False, target="/x", standing="dir", several=True) == "inside"
+    assert place("a", folder=True, target="/x", standing="nothing", several=True) == "merge"
+    standings: tuple[Standing, ...] = ("nothing", "other")
+    for standing in standings:
         with pytest.raises(InvalidInput, match="End it with a slash: /x/"):
-            check_several("COPY", "/x", 2, standing)  # type: ignore[arg-type]
+            place("a", folder=False, target="/x", standing=standing, several=True)

@@ -219,5 +219,6 @@ def test_last_error_of_the_log_counts_and_what_is_no_log_does_not() -> None:
 def test_init_that_could_not_execute_is_believed_of_the_steps_own_program_alone() -> None:
     assert isinstance(late(b"x\nexec /run.sh: no such file or directory\n", ("/run.sh",)), NotFound)
     assert "architecture" in str(late(b"exec /bin/app: exec format error", ("/bin/app",)))
+    assert "architecture" in str(late(b"exec /usr/bin/make: exec format error\n", ("make", "all")))
     assert late(b"exec /other: no such file or directory\n", ("/run.sh",)) is None
     assert late(b"", ()) is None

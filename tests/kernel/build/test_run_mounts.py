@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -401,3 +402,28 @@ async def test_cache_in_use_is_not_pruned(building: BuildLab) -> None:
             Path(files.root, "go").touch()
     assert await caches.remove([use.key]) == (use.key,)
     assert await caches.usage() == ()
+
+
+async def test_place_within_a_shared_cache_that_another_step_swaps_never_leads_out(
+    building: BuildLab, tmp_path: Path
+) -> None:
+    """CVE-2021-30465, CVE-2024-23651: the attacker's step and the victim's share a cache."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/kept").write_text("kept")
+    before = census(tmp_path / "outside")
+    swap = (
+        f"mkdir -p /c/a; ln -sfn {tmp_path}/outside /c/b; until [ -e /done ]; do"
+        " mv -T /c/a /c/x; mv -T /c/b /c/a; mv -T /c/a /c/b; mv -T /c/x /c/a; done 2>/dev/null; true"
+    )
+    mounts = [cache("/c", ident="x"), Mount(kind="tmpfs", target="/c/a/in")]
+    async with building.runner() as runner, asyncio.timeout(60), asyncio.TaskGroup() as group:
+        with building.files() as attacker:
+            step = run_step(swap, mounts=mounts[:1])
+            attack = group.create_task(runner.run(attacker.root, step, [None], SaidSession(), 1))
+            for _ in range(20):
+                with building.files() as victim, contextlib.suppress(FlotaError):
+                    step = run_step("touch /c/a/in/x /c/a/y", mounts=mounts)
+                    await runner.run(victim.root, step, [None, None], SaidSession(), 2)
+            Path(attacker.root, "done").touch()
+            await attack
+    assert census(tmp_path / "outside") == before

@@ -53,6 +53,16 @@ async def test_process_has_the_steps_words_user_and_folder(building: BuildLab) -
     assert said.out == b"x y|/home/app|build|1000:1001|/home/app|build\n"
 
 
+async def test_process_has_none_of_the_agents_variables(
+    building: BuildLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CVE-2021-3602."""
+    monkeypatch.setenv("AGENT_TOKEN", "canary")
+    _, said = await building.run("", args=("/bin/env",), env=("OWN=1",), proxies=("http_proxy=p",))
+    names = {line.partition("=")[0] for line in said.out.decode().splitlines()}
+    assert names == {"PATH", "HOSTNAME", "HOME", "OWN", "http_proxy"}
+
+
 async def test_process_is_confined_as_a_containers_is(building: BuildLab) -> None:
     script = (
         "ls /proc/self/fd | wc -l; cat; grep -E '^(CapEff|Seccomp):' /proc/self/status;"
