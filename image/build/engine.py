@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from aio.clock import Clock
 from aio.sharing import SharedLocks
@@ -26,6 +28,7 @@ from image.build.plan import Planner
 from image.build.sources import Opened, Sources
 from image.build.step import CopyStep, FromContext, FromImage, FromStage, RunStep, Step, StepKind, WorkdirStep
 from image.build.telling import Teller, Telling
+from image.dockerfile.faults import DockerfileFault
 from image.dockerfile.instruction import Copy, Dockerfile, Run, Spot, Workdir
 from image.dockerfile.parser import parse
 from image.manifest import Configuration
@@ -33,7 +36,7 @@ from image.platforms import wanted_platform
 from image.reference import familiar
 from image.reference import parse as reference
 from model.build import BuildRequest, Built, Done
-from model.errors import CommandFailed, InvalidInput
+from model.errors import CommandFailed, ErrorBody, FlotaError, InvalidInput
 from model.ids import IdSource
 from model.image import ImageRecord
 from model.registries import Login
@@ -255,16 +258,32 @@ class _Build:
         step = line.step
         assert step is not None
         platform = stage.platform if stage is not None else self._platform
-        async with self._sources.opened() as opened:
-            content = await self._content(step, opened)
-            key = keys.key_of(files.id, step, content, platform)
-            with self._teller.step(name, line.spot.line) as telling:
-                async with self._parts.turns.of(key).alone():
-                    record = await self._cached(stage, key)
-                    telling.cached = record is not None
-                    if record is None:
-                        record = await self._make(line, files, key, opened, telling)
+        with self._in_line(line):
+            async with self._sources.opened() as opened:
+                content = await self._content(step, opened)
+                key = keys.key_of(files.id, step, content, platform)
+                with self._teller.step(name, line.spot.line) as telling:
+                    async with self._parts.turns.of(key).alone():
+                        record = await self._cached(stage, key)
+                        telling.cached = record is not None
+                        if record is None:
+                            record = await self._make(line, files, key, opened, telling)
         return record.files, record.created
+
+    @contextlib.contextmanager
+    def _in_line(self, line: Line) -> Iterator[None]:
+        """Errors say where in the Dockerfile they happened."""
+        try:
+            yield
+        except FlotaError as error:
+            if not line.spot.line or error.line or isinstance(error, DockerfileFault):
+                raise
+            body = ErrorBody.of(error)
+            placed = replace(
+                body, message=f"{self._request.file}:{line.spot.line}: {body.message}"
+            ).to_error()
+            placed.line = line.spot.line
+            raise placed from error
 
     async def _content(self, step: Step, opened: Opened) -> tuple[str, ...]:
         match step:

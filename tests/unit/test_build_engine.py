@@ -175,7 +175,7 @@ async def test_shell_is_opened_in_the_failed_step_when_asked_for() -> None:
 
 async def test_failed_copy_names_what_is_missing() -> None:
     it = lab()
-    with pytest.raises(NotFound, match="gone: not in the context"):
+    with pytest.raises(NotFound, match="Dockerfile:2: gone: not in the context"):
         await it.build("FROM base\nCOPY gone /\n")
 
 
