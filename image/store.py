@@ -26,6 +26,7 @@ from image.additions import Additions
 from image.base import (
     NOTHING,
     PLAIN,
+    Built,
     Choice,
     FindLogin,
     OnProgress,
@@ -248,8 +249,11 @@ class ImageStore:
     async def commit(self, container: str, wish: Commit) -> ImageRecord:
         return await self._intake.commit(container, wish)
 
-    async def add_built(self, made: Configuration, names: Sequence[str] = ()) -> ImageRecord:
-        return await self._intake.add_built(made, names)
+    async def add_built(self, made: Sequence[Configuration], names: Sequence[str] = ()) -> Built:
+        built = await self._intake.add_built(made, names)
+        for image in built.images:
+            self._uses.used(image.id, self._clock.now())
+        return built
 
     def _collect_soon(self) -> None:
         asyncio.get_running_loop().call_soon(self._removal.collect)
