@@ -30,7 +30,7 @@ from image.indexpull import IndexPull
 from image.manifest import MAX_LAYERS, Configuration, Index, parse_configuration, shown
 from image.outgoing import blobs, manifest_of
 from image.platforms import fits, host_platform, wanted_platform
-from image.pull import LayerPull
+from image.pull import Downloads, LayerPull
 from image.reference import Reference, familiar, parse
 from image.registry.source import Remote, Source
 from image.removal import Parts, named
@@ -120,10 +120,10 @@ class Intake:
             )
             return (await self._additions.add([image]))[0]
 
-    async def bring(self, remote: Remote) -> None:
+    async def bring(self, remote: Remote, source: Downloads | None = None) -> None:
         """Its layers, and no image."""
         with self._parts.layers.hold(chain_ids(remote.parsed.diff_ids)), self._collected_on_failure():
-            await LayerPull(self._source, self._parts.layers, self._tmp, silent).run(remote)
+            await LayerPull(source or self._source, self._parts.layers, self._tmp, silent).run(remote)
 
     async def pull_all(self, ref: str, say: OnProgress, login: Login) -> Sequence[ImageRecord]:
         reference = parse(ref)

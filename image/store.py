@@ -38,6 +38,8 @@ from image.base import (
     silent,
 )
 from image.blobs import BlobStore
+from image.build.cache import Record
+from image.build.caching import Exports
 from image.build.shared import Finder, FleetCache, GivenRecords
 from image.build.snapshots import LayerSnapshots
 from image.build.stored import BuildCache
@@ -54,6 +56,7 @@ from image.leases import Leases
 from image.manifest import Configuration
 from image.outbound import Outbound
 from image.peers.shelf import Shelf
+from image.pull import Downloads
 from image.registry.source import Remote, Source
 from image.removal import Parts, Removal
 from image.roots import Roots
@@ -152,10 +155,14 @@ class ImageStore:
         """What other hosts' builds have done is not done again; `ring` when there is something for them."""
         self.build_cache.remote = FleetCache(finder, self.bring, ring)
 
-    async def bring(self, remote: Remote) -> None:
-        """The layers of a remote, and no image; they are held as long as somebody holds them. Raises as
-        `Source`."""
-        await self._intake.bring(remote)
+    async def bring(self, remote: Remote, source: Downloads | None = None) -> None:
+        """The layers of a remote, by default from where images come from, and no image: they stay as long as
+        somebody holds them. Raises as `Source.download`."""
+        await self._intake.bring(remote, source)
+
+    def exports(self, used: Mapping[str, Record]) -> Exports:
+        """Of what a build used, for `--cache-to`."""
+        return Exports(used, self.builds, self._layers)
 
     async def open(self) -> None:
         """Read what there is, remove what was half-made. Raises Damaged when records can't be read."""
