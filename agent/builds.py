@@ -54,7 +54,7 @@ class Builds:
         self.cache = cache
         self.new_id = new_id
         self.copying = Copying(str(folder))
-        self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+        self.slots = asyncio.Semaphore(max(16, 4 * (os.cpu_count() or 1)))  # most of them wait
         self.turns = SharedLocks()
         self._folder = str(folder)
 
