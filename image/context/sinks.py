@@ -75,6 +75,7 @@ class SpoolSink:
     """One after the other into one file, which has no name that anybody else could use."""
 
     def __init__(self, file: BinaryIO, limit: int = MAX_BYTES) -> None:
+        self._file = file  # as long as we are there, it is open
         self._fd = file.fileno()
         self._limit = limit
         self.end = 0
