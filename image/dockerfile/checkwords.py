@@ -132,10 +132,16 @@ def _plain(image: str, declared: Mapping[str, str | None]) -> bool:
     """Whether defaults alone make an image's name of it; modifiers are taken to help."""
     if any(excused for _, excused in used(image)) or re.search(r"\$\{\w+[#%/]", image):
         return True
-    values = dict.fromkeys(PLATFORM, "x") | {key: value or "" for key, value in declared.items()}
+
+    def value(use: re.Match[str]) -> str:
+        name = use[1] or use[2]
+        return (declared.get(name, "x" if name in PLATFORM else "") or "")[:_MAX_IMAGE]
+
     text = image
     for _ in range(8):
-        text = re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda use: values.get(use[1] or use[2], ""), text)
+        if len(text) > _MAX_IMAGE:
+            return True
+        text = re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, text)
         if not fields.variable(text):
             break
     try:
@@ -186,7 +192,7 @@ def _unset(
             if name in declared or name in PLATFORM:
                 yield warned("UndefinedVar", message, one, f"Write ARG {name} in this stage too")
                 continue
-            near = guesses.nearest(name, known.names.keys() - set(PREDEFINED))
+            near = guesses.nearest(name, known.names)
             if near or known.closed:
                 hint = f"Did you mean {near}?" if near else f"Write ARG {name} or ENV {name}=… before"
                 yield warned("UndefinedVar", message, one, hint)
@@ -202,9 +208,8 @@ def _after(one: Instruction, known: _Known) -> _Known:
             return _Known(names=known.names, closed=known.closed, workdir=True)
         case _:
             return known
-    with known.names.mutate() as changed:
-        changed.update(dict.fromkeys(names, True))
-        return _Known(names=changed.finish(), closed=known.closed, workdir=known.workdir)
+    found = known.names.update(dict.fromkeys(names, True))
+    return _Known(names=found, closed=known.closed, workdir=known.workdir)
 
 
 def _one(one: Instruction, known: _Known, ignored: Callable[[str], bool] | None) -> Iterator[Warned]:
