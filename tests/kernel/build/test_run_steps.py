@@ -106,10 +106,12 @@ async def test_dangling_link_of_resolv_conf_is_followed_within_the_root_and_kept
 # -- what can't be started ------------------------------------------------------------------------------
 async def test_image_without_a_shell_is_told_as_that(building: BuildLab, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
+    session = SaidSession()
     with building.files(tmp_path / "empty") as files:
         with pytest.raises(NotFound, match=r"has no /bin/sh.*exec form"):
-            await building.run("true", files=files)
+            await building.run("true", files=files, session=session)
         assert files.changed() == []
+        assert (session.out, session.err) == (b"", b"")
 
 
 @pytest.mark.parametrize(
@@ -134,8 +136,10 @@ async def test_program_that_cant_start_is_told_in_words(
 
 
 async def test_words_like_those_of_runc_by_a_program_are_the_programs(building: BuildLab) -> None:
-    code, said = await building.run("echo 'exec /bin/sh: no such file' >&2; exit 1")
-    assert (code, said.err) == (1, b"exec /bin/sh: no such file\n")
+    words = ("exec /bin/sh: no such file", "runc run failed: unable to start")
+    for text in words:
+        code, said = await building.run(f"echo before >&2; echo '{text}' >&2; exit 1")
+        assert (code, said.err) == (1, f"before\n{text}\n".encode())
 
 
 @pytest.mark.parametrize("path", ["/proc/self/fd/7", "/proc/self/cwd", "/proc/1/root"])
