@@ -252,9 +252,8 @@ def run(job: Job, now_ns: int) -> Result:
         importlib.import_module(module)
     with opened(job) as sources:
         if job.verb == "choose":
-            root = next((source.path for source in job.sources if isinstance(source, RootSource)), "")
-            if root:
-                into_root(root)
+            roots = (source.path for source in job.sources if isinstance(source, RootSource))
+            into_root(next(roots, job.objects))
             with ThreadPoolExecutor(_THREADS) as pool:
                 return Result(chosen=choose(sources, job.step, pool))
         into_root(job.root, again=job.step.add)
