@@ -102,6 +102,8 @@ class WorkdirStep(Struct, tag="workdir"):
 
     path: str
     owner: str = ""
+    epoch: int | None = None
+    """As of CopyStep."""
     spot: Spot = Spot(line=0)
 
 

@@ -346,6 +346,11 @@ async def test_workdir_is_made_with_those_above_once(copies: CopyPlace) -> None:
     assert seen["w"] == seen["w/x"] == "d 0755 9:10" and seen["real/y"] == "d 0755 0:0"
 
 
+async def test_workdir_is_made_at_the_epoch(copies: CopyPlace) -> None:
+    await copies.workdir("/w/x", epoch=1000)
+    assert [os.stat(copies.root / path).st_mtime for path in ("w", "w/x")] == [1000, 1000]
+
+
 async def test_workdir_that_leads_out_stays_in_the_root(copies: CopyPlace) -> None:
     """B10."""
     copies.has(
