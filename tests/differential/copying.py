@@ -125,7 +125,7 @@ SOURCES = (
          golden={"new": copied("1")}),
     Case("copy-link-outside", "a link can't lead out of the context", busybox("COPY l /new"),
          {"l": L("../../../../../../../etc/passwd")},
-         error=("passwd",)),
+         error=("l is",)),
     Case("copy-link-matched", "links that a wildcard matches", busybox("COPY l* /new/"),
          {"f": "1", "l1": L("f"), "l2": "2"},
          knows=(BUILDKIT, BUILDAH)),

@@ -160,7 +160,7 @@ def normal(document: Mapping[str, Any]) -> dict[str, Any]:
     kept |= {
         "Labels": labels,
         "ExposedPorts": sorted(kept["ExposedPorts"] or ()),
-        "Volumes": sorted(kept["Volumes"] or ()),
+        "Volumes": sorted(path.rstrip("/") or "/" for path in kept["Volumes"] or ()),
         "WorkingDir": "" if kept["WorkingDir"] == "/" else kept["WorkingDir"],
         "Author": document.get("author"),
         "Platform": "/".join(filter(None, (document.get("os"), document.get("architecture")))),

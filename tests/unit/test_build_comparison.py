@@ -62,6 +62,7 @@ def test_long_content_is_told_by_size_and_digest() -> None:
         ({"Labels": {"a": "b"}}, {"Labels": {"a": "b", "io.buildah.version": "1"}}),
         ({"ExposedPorts": {"2/tcp": {}, "1/tcp": {}}}, {"ExposedPorts": {"1/tcp": {}, "2/tcp": {}}}),
         ({"Healthcheck": {"Test": ["NONE"]}}, {"Healthcheck": {"Test": ["NONE"], "Interval": 0}}),
+        ({"Volumes": {"/a": {}}}, {"Volumes": {"/a/": {}}}),
         ({"Cmd": ["x"]}, {"Cmd": ["x"], "Hostname": "abc", "Image": "sha256:1", "ArgsEscaped": True}),
     ],
 )
