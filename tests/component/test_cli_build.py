@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import os
@@ -286,6 +287,24 @@ def test_fault_of_a_dockerfile_is_shown_with_its_column(fleet: ServedFleet, app:
     said = done.stderr.decode()
     assert done.returncode == 1 and " 2 | COPY . /\n   |      ^\n" in said
     assert said.endswith("flota: Dockerfile:2:6: what is this. Write it anew\n")
+
+
+def test_logins_go_along_for_registries_that_the_build_names_and_no_others(
+    fleet: ServedFleet, app: Path, tmp_path: Path
+) -> None:
+    auths = {name: {"auth": base64.b64encode(f"me:{name}".encode()).decode()}
+             for name in ("one.test", "two.test", "three.test", "four.test", "never.test")}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
+    (app / "Dockerfile").write_text(
+        "ARG REG=two.test\nFROM one.test/a AS never.test\nFROM $REG/b\nCOPY --from=three.test/c /x /\n"
+        "COPY --from=0 /x /\nRUN echo never.test/x\n"
+    )
+    env = {"DOCKER_CONFIG": str(tmp_path)}
+    assert fleet.flota("build", "--push", "-t", "four.test/d", str(app), env=env).returncode == 0
+    logins = requested(fleet).logins
+    assert {host: login.password for host, login in logins.items()} == {
+        name: name for name in ("one.test", "two.test", "three.test", "four.test")
+    }
 
 
 def test_secret_and_variable_reach_the_build_that_asks(fleet: ServedFleet, app: Path, tmp_path: Path) -> None:
