@@ -57,6 +57,9 @@ class Builds:
         self.copying = Copying(str(folder))
         self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 1))
         self.turns = SharedLocks()
+        self.running = 0
+        self.last = 0.0
+        """When the last build ended, unix seconds."""
         self._folder = str(folder)
 
     async def open(self) -> None:
@@ -68,9 +71,14 @@ class Builds:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One build, until it is over or its client has gone."""
-        with self.objects.leased(room(self._folder)) as lease:
-            one = _Build(self, lease)
-            await serve(reader, writer, one.run, one.bring)
+        self.running += 1
+        try:
+            with self.objects.leased(room(self._folder)) as lease:
+                one = _Build(self, lease)
+                await serve(reader, writer, one.run, one.bring)
+        finally:
+            self.running -= 1
+            self.last = self.context.clock.now()
 
 
 class _Build:
