@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -18,6 +19,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from agent import cgroup, facts, fleetregistry, hostlimits, join, purge
+from agent.builds import Builds
 from agent.config import AgentConfig
 from agent.context import Context
 from agent.dial import Dialer
@@ -99,7 +101,8 @@ async def run(
         stack.callback(logs.close)
         rotator = LogRotator(runtime.reopen_log)
         agent.watch_logs(logs, rotator)
-        app = host_app(HostApi(agent, runtime.cgroups, logs))
+        builds = await _builds(context, runtime, stack)
+        app = host_app(HostApi(agent, runtime.cgroups, logs, builds))
         served = await stack.enter_async_context(_serving(app, config.socket))
         server = served.server
         assert server is not None
@@ -239,6 +242,17 @@ async def _context(
         boot_id=facts.boot_id(),
         certificate=enrollment.certificate,
     )
+
+
+async def _builds(context: Context, runtime: ConmonRuntime, stack: contextlib.AsyncExitStack) -> Builds:
+    images = context.images
+    assert isinstance(images, ImageStore)
+    builds = Builds(
+        context, runtime.programs, images.builds, images.build_cache, lambda: secrets.token_hex(32)
+    )
+    await builds.open()
+    stack.push_async_callback(builds.close)
+    return builds
 
 
 async def _processes_cgroup(config: AgentConfig) -> str:

@@ -23,6 +23,7 @@ from agent.dialpeers import ControllerSwarm
 from agent.host import HostAgent
 from agent.keys import verifier
 from aio.backoff import delay
+from aio.mailbox import Bell
 from aio.supervisor import Supervisor
 from api.identity import of_certificate
 from api.listen import heard, serve_tls
@@ -91,6 +92,11 @@ class PeerDoor:
         self._failures = 0
         self._again = 0.0
         """When listening is tried again, by the event loop's clock."""
+        self._news = Bell()
+
+    def ring(self) -> None:
+        """There is more than was told."""
+        self._news.ring()
 
     async def open(self) -> None:
         """Before this host first says what it is."""
@@ -110,7 +116,7 @@ class PeerDoor:
                     await self._agent.resettle(replace(self._agent.context.facts, peer_port=port))
             if self._app is not None:
                 self._agent.reporter.blobs(tuple(sorted(self._digests())[:MAX_BLOBS]))
-            await asyncio.sleep(LOOK_EVERY)
+            await self._news.wait(LOOK_EVERY)
 
     async def _listen(self, address: str) -> int:
         """The port; 0 where that can't be."""

@@ -56,10 +56,12 @@ class Client:
         while data := self._next(reply.read1):
             yield data
 
-    def hijack(self, path: str, /, *, body: Any = None, **query: Any) -> Upgraded:
+    def hijack(
+        self, path: str, /, *, body: Any = None, protocol: str = "flota-stream", **query: Any
+    ) -> Upgraded:
         """POST with an upgrade to a stream of frames; the connection's socket, and what came with the 101."""
         data = b"" if body is None else json.dumps(body).encode()
-        headers = {"Connection": "Upgrade", "Upgrade": "flota-stream", "Content-Type": "application/json"}
+        headers = {"Connection": "Upgrade", "Upgrade": protocol, "Content-Type": "application/json"}
         connection = self._connect()
         reply = self._exchange(connection, "POST", _target(path, query), headers, data)
         if reply.status != 101:

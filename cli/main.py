@@ -42,6 +42,7 @@ TABLE: dict[str, str] = {
     "container": "cli.commands.containers:container",
     "inspect": "cli.commands.inspect:inspect",
     "why": "cli.commands.inspect:why",
+    "build": "cli.commands.build:build",
     "images": "cli.commands.images:images",
     "pull": "cli.commands.images:pull",
     "load": "cli.commands.images:load",

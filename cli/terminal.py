@@ -103,7 +103,7 @@ class Session:
             try:
                 data = self._sock.recv(CHUNK)
             except OSError as error:
-                if _must_wait(error):
+                if must_wait(error):
                     return None, False
                 data = b""
             if not data:
@@ -146,7 +146,7 @@ class Session:
             while self._unsent:
                 del self._unsent[: self._sock.send(self._unsent[:CHUNK])]
         except OSError as error:
-            if not _must_wait(error):  # its end arrives on the other way
+            if not must_wait(error):  # its end arrives on the other way
                 self._unsent.clear()
                 self._stdin = self._file = False
 
@@ -187,7 +187,7 @@ def _raw(fd: int) -> Iterator[None]:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
-def _must_wait(error: OSError) -> bool:
+def must_wait(error: OSError) -> bool:
     """A socket that is not ready; TLS says so in its own way, and is loaded only where it is used."""
     tls = sys.modules.get("ssl")
     wants = (tls.SSLWantReadError, tls.SSLWantWriteError) if tls is not None else ()

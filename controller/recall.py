@@ -107,8 +107,10 @@ class _Merge:
             if encrypted(known.spec.options) and told.keys.newest > known.keys.newest:
                 self._write(replace(known, keys=told.keys), "hosts have newer keys of it")
             return
-        rivals = list(self._rivals(told))
-        why = [str(problem) for problem in validate_network(told.spec)]
+        why = [] if is_id(told.id) else ["it has no id"]
+        why += [str(problem) for problem in validate_network(told.spec)]
+        why += [f"{text[:60]!r} is no range" for text in told.vip_ranges if range_of(text) is None]
+        rivals = list(self._rivals(told)) if not why else []
         why += [words for other, words in rivals if not self._given_up(other)]
         if why:
             self._skip(f"network {told.spec.name[:80]}", why[0])
@@ -239,11 +241,15 @@ class _Merge:
         self._write(replace(made, name=self._name(told), attachments=known, reason=reason), reason)
 
     def _name(self, told: Instance) -> str:
-        """Its own, unless somebody else has that."""
-        holder = self.cluster.names.get(told.name)
-        if holder in (None, told.id) or told.desired is Desired.REMOVED:
+        """Its own, unless somebody else has that: then with as much of its id behind it as makes it its own.
+        At last the id alone, a name that nobody chooses."""
+        if told.desired is Desired.REMOVED:
             return told.name
-        return f"{told.name[: MOST_NAME - SHORT - 1]}-{told.id[:SHORT]}"
+        sizes = range(SHORT, len(told.id) + 1)
+        longer = (f"{told.name[: MOST_NAME - size - 1]}-{told.id[:size]}" for size in sizes)
+        names = self.cluster.names
+        free = (name for name in (told.name, *longer) if names.get(name) in (None, told.id))
+        return next(free, told.id)
 
     def _newer(self, told: Instance, known: Instance) -> None:
         if told.desired is Desired.REMOVED and told.id not in self.there:

@@ -34,9 +34,15 @@ class Sharing(Core):
         member(cluster, host, certificate)
         if not is_blob(word.digest) or len(word.without) > MAX_WITHOUT:
             raise InvalidInput(f"{word.digest[:80]!r} is no blob")
-        reply = self.swarms.answer(host, word, self._places(cluster), self.clock.monotonic())
+        if word.record:
+            reply = self.swarms.having(host, word, self._places(cluster))
+        else:
+            reply = self.swarms.answer(host, word, self._places(cluster), self.clock.monotonic())
         if not reply.peers:
             return reply
+        if word.record:  # who knows a step's key has all that it is made of: the key is a digest of that
+            ticket = self.ticket(host, certificate, records=(word.digest,))
+            return msgspec.structs.replace(reply, ticket=ticket)
         images = (word.image.partition("@")[2],) if may_have(cluster, host, word.image) else ()
         return msgspec.structs.replace(reply, ticket=self.ticket(host, certificate, *images))
 
@@ -56,9 +62,16 @@ class Sharing(Core):
         ticket = self.ticket(host, record.certificate, digest, life=COPY_LIFE)
         return BlobPeers(peers=peers[:MOST_PEERS], ticket=ticket)
 
-    def ticket(self, host: HostId, certificate: str, *images: str, life: float = TICKET_LIFE) -> str:
+    def ticket(
+        self,
+        host: HostId,
+        certificate: str,
+        *images: str,
+        records: tuple[str, ...] = (),
+        life: float = TICKET_LIFE,
+    ) -> str:
         until = self.clock.now() + life
-        ticket = Ticket(host=host, certificate=certificate, until=until, images=images)
+        ticket = Ticket(host=host, certificate=certificate, until=until, images=images, records=records)
         return write_ticket(ticket, self.authority.sign(to_sign(msgspec.json.encode(ticket))))
 
     def _places(self, cluster: Cluster) -> dict[HostId, Place]:

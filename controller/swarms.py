@@ -109,6 +109,12 @@ class Swarms:
     def holders(self, digest: str) -> list[HostId]:
         return [host for host, blobs in self._holding.items() if digest in blobs]
 
+    def having(self, asker: HostId, word: BlobWord, places: Mapping[HostId, Place]) -> BlobPeers:
+        """Who reported what the word names, others in turn to different askers. Nobody is sent anywhere."""
+        left_out = {*word.without, asker}
+        whole = [host for host in self.holders(word.digest) if host in places and host not in left_out]
+        return BlobPeers(peers=_named(asker, whole, {}, places))
+
     def answer(self, asker: HostId, word: BlobWord, places: Mapping[HostId, Place], now: float) -> BlobPeers:
         swarm = self._swarms.get(word.digest, {})
         after, reply = answer(swarm, asker, word, self.holders(word.digest), places, now)

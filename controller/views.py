@@ -23,6 +23,7 @@ from model.netoptions import SITE_DRIVERS
 from model.records import Block, FleetSettings, Host, Instance, Network, Policy, Service
 from model.status import HostState
 from model.view import NetworkPeer, NetworkView, Peer, ServiceView, View, service_key
+from net.host import PREDEFINED_BRIDGE
 from net.spans import lies_in, span_of
 
 _NO_SERVICES: Map[ServiceId, Service] = Map()
@@ -103,6 +104,8 @@ def _told_itself(host: Host) -> object:
 
 def carriers(cluster: Cluster, network: NetworkId) -> set[HostId]:
     """The hosts that have the network in their View."""
+    if network == PREDEFINED_BRIDGE:
+        return set(cluster.hosts)
     used = {i.host for i in cluster.on_network(network).values() if i.host is not None}
     return used | _holders(cluster, network)
 
@@ -139,9 +142,11 @@ def _holders(cluster: Cluster, network: NetworkId) -> set[HostId]:
 
 
 def _carried(cluster: Cluster, host: HostId) -> Iterable[NetworkId]:
-    """Networks that this host has a share of, or an instance on."""
+    """Networks that this host has a share of, or an instance on, and the predefined one: steps of builds are
+    on it, of which nobody but their host knows."""
     held = {b.network for b in cluster.blocks_by_host.get(host, {}).values() if not b.quarantined_until}
     used = {a.network for i in cluster.on_host(host).values() for a in i.attachments}
+    used.add(NetworkId(PREDEFINED_BRIDGE))
     return sorted(network for network in held | used if network in cluster.networks)
 
 

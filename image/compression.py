@@ -111,7 +111,7 @@ def _guarded(read: Callable[[int], bytes], kind: str) -> Callable[[int], bytes]:
         except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, MemoryError) as error:
             raise Damaged(f"{kind} stream: {error}") from error
         except Exception as error:  # zstandard and isal raise classes of their own
-            if type(error).__module__.partition(".")[0] in ("zstandard", "isal", "zstd"):
+            if type(error).__module__.partition(".")[0] in ("zstandard", "isal", "igzip_lib", "zstd"):
                 raise Damaged(f"{kind} stream: {error}") from error
             raise
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 from collections import Counter
@@ -24,6 +23,7 @@ import msgspec
 from aio.durable import sync_folder, write_file
 from aio.supervisor import Supervisor, in_thread
 from image import implied
+from image.blockgroups import spread_inodes
 from image.digest import check, over
 from image.layertar import Changed
 from image.leases import Leases
@@ -37,7 +37,6 @@ from image.writeback import Writeback, boot, to_disk
 from model.errors import Damaged
 from model.spec import Struct
 
-_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS, _FS_TOPDIR_FL = 0x80086601, 0x40086602, 0x00020000
 log = logging.getLogger("flota.image")
 
 
@@ -75,7 +74,7 @@ class LayerStore:
     def open(self) -> None:
         """Read the markers; what has none was half-made and goes."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _spread_inodes(self._folder)
+        spread_inodes(self._folder)
         self._boot = boot()
         for entry in list(self._folder.iterdir()):
             layer = _marked(entry)
@@ -246,6 +245,46 @@ class LayerStore:
                 await self.flushed((chain,))  # it may have been here, of a pull
                 yield layer
 
+    # -- layers of steps of a build, made in their place ---------------------------------------------
+    def reserve(self) -> Path:
+        """A new layer's folder, which the caller makes; it is half-made until it is adopted."""
+        folder = self._folder / str(self._next)
+        self._next += 1
+        return folder
+
+    async def packed(self, folder: Path, changed: Changed | None = None, lower: Sequence[str] = ()) -> Result:
+        """Make the blob of the layer whose files are in `folder`; or those too, of what a driver without an
+        upper directory has `changed` over the directories `lower`, top first. Raises Damaged, Exhausted."""
+        target = str(folder / "fs")
+        job = Job(changed=changed or Changed(path=target), target=target if changed else "")
+        place = {"lower": tuple(lower), "keep": str(folder / "blob")}
+        job = msgspec.structs.replace(job, **place, **limits(self._folder))
+        return await unpacked(self._workers, job)
+
+    async def adopt(self, folder: Path, chain: str, result: Result) -> bool:
+        """The layer is complete; it reaches the disk by and by. False: there is one with that chain already.
+        To be held."""
+        async with self._alone(chain):
+            if chain in self._layers:
+                return False
+            layer = Layer(
+                chain=chain,
+                diff=result.diff_id,
+                size=result.size,
+                number=int(folder.name),
+                packed=result.packed,
+                boot=self._boot,
+            )
+            await in_thread((folder / "link").write_bytes, msgspec.json.encode(layer))
+            self._layers[chain] = layer
+            self._writeback.put(chain)
+            return True
+
+    def throw(self, folder: Path) -> None:
+        """A reserved folder that is not wanted."""
+        self._trash.put(folder)
+        self._trash.wake()
+
     @contextlib.asynccontextmanager
     async def _alone(self, chain: str) -> AsyncIterator[None]:
         """One at a time for one layer."""
@@ -345,18 +384,3 @@ def _marked(folder: Path) -> Layer | None:
 
 def _number(work: Path) -> int:
     return int(work.name.removeprefix("tmp-"))
-
-
-def _spread_inodes(folder: Path) -> None:
-    """chattr +T: ext4 puts each layer into block groups of its own. Without it, files created soon after many
-    were deleted near by cost twenty times as much (inodes stay `recently_deleted`). Other systems refuse."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        flags = bytearray(8)
-        fcntl.ioctl(fd, _FS_IOC_GETFLAGS, flags)
-        value = int.from_bytes(flags[:4], "little") | _FS_TOPDIR_FL
-        fcntl.ioctl(fd, _FS_IOC_SETFLAGS, value.to_bytes(8, "little"))
-    except OSError:
-        return
-    finally:
-        os.close(fd)

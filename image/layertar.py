@@ -26,18 +26,33 @@ class Changed(Struct):
     whole: bool = False
     quiet: tuple[str, ...] = ()
     """Places without a leading slash where the runtime makes mount points, which are nobody's change."""
+    discarded: tuple[str, ...] = ()
+    """Folders without a leading slash of a `whole` tree in which nothing counts as changed."""
 
 
-def layer_of(changed: Changed, lower: LowerLayers) -> Iterator[bytes]:
-    """The layer that the container would add to its image. Opens what it needs at once."""
+def layer_of(changed: Changed, lower: LowerLayers, packer: Packer | None = None) -> Iterator[bytes]:
+    """The layer that the container would add to its image. Opens what it needs at once. `packer` counts."""
     top = os.open(changed.path, _FOLDER)
     if changed.whole:
         difference = Difference(lower.fds, upper=False, times=True)
         found = _with_top(top, difference.run(top))
     else:
         found = walk(top, upper=True)
+    if changed.discarded:
+        found = _kept(found, changed.discarded, lower)
     found = _nameable(visible(found, _quiet(changed), _touched(lower)))
-    return Packer(upper=not changed.whole).run(found)
+    return (packer or Packer(upper=not changed.whole)).run(found)
+
+
+def _kept(found: Iterator[Found], discarded: tuple[str, ...], lower: LowerLayers) -> Iterator[Found]:
+    """Without what is in those folders; they themselves count where there was none before."""
+    paths = [os.fsencode(path) for path in discarded]
+    for item in found:
+        if any(item.path.startswith(path + b"/") for path in paths):
+            continue
+        if item.path in paths and lower.find(b"/" + item.path) is not None:
+            continue
+        yield item
 
 
 def _nameable(found: Iterator[Found]) -> Iterator[Found]:

@@ -36,6 +36,8 @@ class Packer:
         self._upper = upper
         self._links: dict[tuple[int, int], bytes] = {}
         self.files = 0
+        self.size = 0
+        """Bytes of regular files."""
         self.shrunk = 0
         """Files that became shorter while they were read."""
 
@@ -83,6 +85,7 @@ class Packer:
                 linked = _plain(item.path, "hardlink", status)._replace(link=first)
                 yield tarwriter.header(linked)
                 return
+            self.size += status.st_size
             regions = holes(fd, status)
             member = _plain(item.path, "file", status)._replace(
                 size=status.st_size, xattrs=_xattrs(fd), regions=regions

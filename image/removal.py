@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -42,6 +42,13 @@ class Parts:
     configs: BlobStore
     layers: LayerStore
     roots: Roots
+    keeping: list[Callable[[], Collection[str]]] = field(default_factory=list)
+    """Who else needs layers, and which, by their chain ids."""
+
+    def imaged(self) -> set[str]:
+        """Layers of images and containers."""
+        entries = self.catalog.entries.values()
+        return {chain for entry in entries for chain in entry.chains} | self.roots.chains()
 
 
 class Removal:
@@ -81,7 +88,7 @@ class Removal:
     def collect(self) -> int:
         """Layers and documents that neither an image, a root nor a lease needs go; their bytes, about."""
         entries = self._parts.catalog.entries.values()
-        used = {chain for entry in entries for chain in entry.chains} | self._parts.roots.chains()
+        used = self._parts.imaged().union(*(keep() for keep in self._parts.keeping))
         needed = {digest for entry in entries for digest in entry.documents}
         self._doomed -= needed
         for digest in [digest for digest in self._doomed if not self._leases.keeps(digest)]:
@@ -141,6 +148,7 @@ class Removal:
             with contextlib.suppress(OSError):  # a full disk takes no notes, and needs room the more
                 await in_thread(self._uses.write, self._uses.noted(entries.keys(), now))
             roots, why = self._parts.roots.chains(), self._spared(spare)
+            roots = roots.union(*(keep() for keep in self._parts.keeping))
             sizes = {
                 layer.chain: 0 if layer.chain in roots or layer.chain in self._leases else layer.on_disk
                 for layer in self._parts.layers
@@ -160,7 +168,8 @@ class Removal:
         active, pinned = self._parts.roots.images() & entries.keys(), roots.copy()
         for ident in why:
             pinned.update(entries[ident].chains)
-        layers = list(self._parts.layers)
+        ours = self._parts.imaged()
+        layers = [layer for layer in self._parts.layers if layer.chain in ours or layer.chain in self._leases]
         return DiskUse(
             kind="images",
             total=len(entries),

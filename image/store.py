@@ -3,6 +3,7 @@
     <root>/images.json    which images there are         <root>/layers/    unpacked layers, shared
     <root>/configs/       their configurations' bytes    <root>/tmp/       transfers; emptied at start
     <root>/roots/         containers' writable layers    <root>/trash/     being deleted
+    <root>/builds/        steps of builds; as tmp/       <root>/buildcache/  which layers steps made
 
 Invariant: an image is in the catalog only when all its layers are unpacked, verified and on disk.
 """
@@ -16,6 +17,8 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+
+import msgspec
 
 from aio.clock import Clock, SystemClock
 from aio.supervisor import Supervisor, in_thread
@@ -34,6 +37,8 @@ from image.base import (
     silent,
 )
 from image.blobs import BlobStore
+from image.build.snapshots import LayerSnapshots
+from image.build.stored import BuildCache
 from image.catalog import Catalog
 from image.collection import Disk
 from image.commit import Commit
@@ -108,6 +113,23 @@ class ImageStore:
             now=self._clock.now,
             ballast=self._ballast,
         )
+        self.builds = LayerSnapshots(
+            root / "builds",
+            driver=self._storage,
+            layers=self._layers,
+            trash=self._trash,
+            supervisor=self._supervisor,
+        )
+        self.build_cache = BuildCache(
+            root / "buildcache",
+            layer=self._layers.get,
+            imaged=parts.imaged,
+            collect=self._removal.collect,
+            snapshots=self.builds,
+            supervisor=self._supervisor,
+            now=self._clock.now,
+        )
+        parts.keeping.append(self.build_cache.chains)
         self._intake = Intake(
             parts,
             self._additions,
@@ -127,6 +149,7 @@ class ImageStore:
         await in_thread(self._open)
         self._trash.start(self._supervisor)
         self._layers.start(self._supervisor)
+        self.build_cache.start()
 
     def _open(self) -> None:
         self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -140,6 +163,8 @@ class ImageStore:
         self._uses.seen(unknown, self._clock.now())
         self._layers.open()
         self._roots.open()
+        self.builds.open()
+        self.build_cache.open()
         self._removal.drop_incomplete()
         self._configs.open({digest for entry in self._catalog.entries.values() for digest in entry.documents})
         self._removal.collect()
@@ -240,7 +265,11 @@ class ImageStore:
         return await self._removal.prune(all_unused=all_unused, chosen=chosen, spare=spare)
 
     async def free(self, need: int, *, spare: Mapping[str, str], unused_for: float) -> ImageRemoved:
-        removed = await self._removal.free(need, spare=spare, unused_for=unused_for)
+        cached = (await self.build_cache.free(need)).freed  # what can be built again goes first
+        removed = ImageRemoved()
+        if cached < need:
+            removed = await self._removal.free(need - cached, spare=spare, unused_for=unused_for)
+        removed = msgspec.structs.replace(removed, freed=removed.freed + cached)
         await self.deleted()
         await in_thread(self._ballast.lay)
         return removed

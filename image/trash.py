@@ -104,3 +104,19 @@ def deletion(path: Path) -> Iterator[None]:
                 os.rmdir(name, dir_fd=fd)
         yield
     os.rmdir(path)
+
+
+def deletion_in(folder: int, name: bytes) -> None:
+    """Delete what an open directory has by that name, nothing through a link. Raises OSError."""
+    if not stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
+        os.unlink(name, dir_fd=folder)
+        return
+    for _, folders, files, fd in os.fwalk(name, topdown=False, dir_fd=folder):
+        for inner in files:
+            os.unlink(inner, dir_fd=fd)
+        for inner in folders:
+            if stat.S_ISLNK(os.lstat(inner, dir_fd=fd).st_mode):
+                os.unlink(inner, dir_fd=fd)
+            else:
+                os.rmdir(inner, dir_fd=fd)
+    os.rmdir(name, dir_fd=folder)

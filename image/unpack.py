@@ -25,6 +25,7 @@ from image.extract import Extractor
 from image.implied import settle, written
 from image.layertar import Changed, layer_of
 from image.lower import LowerLayers
+from image.pack import Packer as LayerPacker
 from image.packed import Packed, Packer, packing
 from image.part import Part, opened
 from image.tarstream import TarReader
@@ -37,7 +38,8 @@ WARM = ("isal.igzip",)
 
 class Job(Struct):
     """`source` is a blob (tar, or one compressed), or `changed` a container's directory that the layer is
-    made of; `target` an empty directory; limits in bytes and files."""
+    made of; `target` an empty directory, or nothing: `changed` is the layer's directory already, and only its
+    tar is to be digested and kept. Limits in bytes and files."""
 
     target: str
     source: Part = Part(path="")
@@ -73,6 +75,8 @@ class _Hash(Protocol):
 
 def run(job: Job, counts: Iterator[int] | None = None) -> Result:
     """Do the job in this process, which gives up its root for it. `counts`: of a source that is coming."""
+    if not job.target:
+        return _packed(job)
     lower = LowerLayers(job.lower)
     with _opened(job, lower, counts) as (read, packer), _list(job.implied) as implied:
         hasher = hashlib.sha256()
@@ -90,6 +94,21 @@ def run(job: Job, counts: Iterator[int] | None = None) -> Result:
     if job.diff_id and diff_id != job.diff_id:
         raise Damaged(f"layer content has digest {diff_id[:19]}…, not {job.diff_id[:19]}… as its image says")
     return Result(diff_id=diff_id, size=extractor.size, files=extractor.files, packed=packed)
+
+
+def _packed(job: Job) -> Result:
+    """The tar of a directory that is a layer, not unpacked anywhere."""
+    assert job.changed is not None
+    counts = LayerPacker(upper=True)
+    pieces = layer_of(job.changed, LowerLayers(job.lower), counts)
+    hasher = hashlib.sha256()
+    with packing(job.keep, io.BytesIO(), job.max_bytes) as packer:
+        read = _hashing(lambda _: next(pieces, b""), hasher, packer, job.max_bytes)
+        into_root(job.changed.path, trusted=True)
+        while read(0):
+            continue
+        packed = packer.done()
+    return Result(diff_id="sha256:" + hasher.hexdigest(), size=counts.size, files=counts.files, packed=packed)
 
 
 @contextmanager

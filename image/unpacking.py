@@ -71,7 +71,8 @@ async def followed(warm: Warm, job: Job, transit: Transit) -> Result:
 
 
 async def _run(warm: Warm, job: Job, arrival: Arrival | None) -> Result:
-    Path(job.target).mkdir(mode=0o755, parents=True)
+    if job.target:
+        Path(job.target).mkdir(mode=0o755, parents=True)
     said = await warm.run(_told(job, arrival), deadline=UNPACK_DEADLINE)
     try:
         result = msgspec.json.decode(said, type=Result)

@@ -35,6 +35,8 @@ class BlobWord(Struct):
     """Hosts that gave nothing, or what was wrong."""
     image: str = ""
     """`repository@digest` of the image that it belongs to, if it is wanted for one that is named so."""
+    record: bool = False
+    """`digest` is no blob's but the key of a build's step: who has its result?"""
 
 
 class BlobPeer(Struct):
@@ -71,6 +73,8 @@ class Ticket(Struct):
     """Unix seconds."""
     images: tuple[str, ...] = ()
     """Digests of images that it is to have, whether or not it has seen their manifests."""
+    records: tuple[str, ...] = ()
+    """Keys of builds' steps whose results it is to have."""
 
 
 def write_ticket(ticket: Ticket, signature: bytes) -> str:

@@ -276,6 +276,7 @@ class Done(Struct, tag="done"):
 class Failed(Struct, tag="failed"):
     error: ErrorBody
     line: int = 0
+    column: int = 0
     exit_code: int = 0
     """Of the RUN that failed."""
 

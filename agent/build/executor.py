@@ -1,7 +1,6 @@
 """RUN steps of a host's builds, done: the step's files, mounts, network and limits into a bundle, and runc.
 
     run/build/<id>/            the bundle: configuration, /etc files, secrets (memory alone)
-    state/build/<id>/          what writable binds write
     state/images/caches/       caches of RUN
 
 Invariants: what a step needs besides its files is gone when it has ended, however it did; what an agent that
@@ -64,19 +63,17 @@ class Executor:
         files = CgroupFiles(parent=context.cgroup_parent)
         self.processes = Processes(programs, context.runtime, files)
         self.caches = Caches(context.state / "images" / "caches", context.clock.now)
-        self._fitter = Fitter(self.caches, context.images.driver[0])
+        self._fitter = Fitter(self.caches)
         self._bundles = context.run / "build"
-        self._scratch = context.state / "build"
 
     async def open(self) -> None:
         """After the agent has ended the containers that nobody knows."""
         await in_thread(self._open)
 
     def _open(self) -> None:
-        for top in (self._bundles, self._scratch):
-            top.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for entry in top.iterdir():
-                _clear(entry)
+        self._bundles.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for entry in self._bundles.iterdir():
+            _clear(entry)
         self.caches.open()
 
     @property
@@ -88,19 +85,12 @@ class Executor:
         """All that the step's process needs, until the block ends; nothing is left of it in its files then.
         Raises FlotaError before anything of it runs."""
         mounts = wanted(task.step.mounts, task.step.workdir)
-        folder, scratch = self._bundles / task.ident, self._scratch / task.ident
+        folder = self._bundles / task.ident
         async with contextlib.AsyncExitStack() as stack:
-            for place in (folder, scratch):
-                place.mkdir(mode=0o700)
-                stack.push_async_callback(_cleared, place)
+            folder.mkdir(mode=0o700)
+            stack.push_async_callback(_cleared, folder)
             fittings = await self._fitter.fit(
-                stack,
-                mounts,
-                task.bound,
-                session,
-                number=task.number,
-                folder=str(folder),
-                scratch=str(scratch),
+                stack, mounts, task.bound, session, number=task.number, folder=str(folder)
             )
             stubs = Stubs(task.root)
             stack.callback(stubs.close)
@@ -116,7 +106,6 @@ class Executor:
         mounts = [fitted.mount(places[fitted.target]) for fitted in fittings.mounts]
         if step.script is not None:
             mounts.append(Mount(type="bind", target=SCRIPT, source=_script(step, folder), read_only=True))
-        overlays = {places[f.target]: f.overlay for f in fittings.mounts if f.overlay is not None}
         passwd, group = (inroot.read_file(task.root, path) for path in ("/etc/passwd", "/etc/group"))
         facts = ContainerFacts(
             hostname=specs.HOSTNAME,
@@ -136,7 +125,6 @@ class Executor:
             facts,
             context.limits,
             context.seccomp,
-            overlays=overlays,
             devices=specs.devices_of(step.devices, context.limits),
         )
         return Bundle(ident=task.ident, folder=folder, config=config, watched=bool(step.resources.memory))

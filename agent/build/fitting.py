@@ -2,8 +2,8 @@
 sockets of the client's agent.
 
 A source is looked up in the files that it is from as a container would, so no link of theirs leads out
-(CVE-2024-1753). Invariants: a secret lies in memory alone and only while its step runs; what a writable bind
-changes goes to a folder of the step's own, which goes with it; locks are taken in one order by all.
+(CVE-2024-1753). Invariants: a secret lies in memory alone and only while its step runs; locks are taken in
+one order by all.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import shutil
 import stat
 from collections.abc import Mapping, Sequence
 
 from agent.build.caches import Caches, CacheWish, Fill
 from agent.build.mounts import MAX_SECRET, Wanted, cache_key
-from agent.build.spec import Overlay
 from agent.inroot import locate
-from aio.supervisor import in_thread
 from image.build.base import Bound, Session
 from image.drivers.copying import copy_layers
 from model.build import StepMoved
@@ -38,7 +35,6 @@ class Fitted(Struct):
     source: str = ""
     folder: bool = True
     read_only: bool = False
-    overlay: Overlay | None = None
     size: int = 0
     """Of a tmpfs, which has no source."""
 
@@ -55,12 +51,10 @@ class Fittings(Struct):
 
 
 class Fitter:
-    """For all builds of a host. `driver`: the storage driver's name; only beside its own overlays can more
-    be mounted."""
+    """For all builds of a host."""
 
-    def __init__(self, caches: Caches, driver: str) -> None:
+    def __init__(self, caches: Caches) -> None:
         self._caches = caches
-        self._overlays = driver == "overlay2"
 
     async def fit(
         self,
@@ -71,17 +65,16 @@ class Fitter:
         *,
         number: int,
         folder: str,
-        scratch: str,
     ) -> Fittings:
-        """All of them, until the stack unwinds. `folder` and `scratch` are the step's own, the one in memory,
-        the other beside the images. Raises NotFound, InvalidInput."""
+        """All of them, until the stack unwinds. `folder` is the step's own. Raises NotFound,
+        InvalidInput."""
         made: dict[int, Fitted] = {}
         environment: list[str] = []
         if any(one.mount.kind == "secret" for one in mounts):
             _in_memory(os.path.join(folder, SECRETS))
         for one in mounts:
             if one.mount.kind == "bind":
-                made[one.index] = await in_thread(self._bind, one, _whose(one, bound), scratch)
+                made[one.index] = _bind(one, _whose(one, bound))
             elif one.mount.kind == "tmpfs":
                 made[one.index] = Fitted(target=one.target, size=one.mount.size)
             elif one.mount.kind == "secret":
@@ -97,29 +90,6 @@ class Fitter:
                     environment.append(f"SSH_AUTH_SOCK={one.target}")
         made |= await self._hold(stack, mounts, bound, session, number)
         return Fittings(mounts=tuple(made[index] for index in sorted(made)), environment=tuple(environment))
-
-    def _bind(self, one: Wanted, whose: Bound, scratch: str) -> Fitted:
-        source = _source(one, whose)
-        is_folder = os.path.isdir(source)
-        if one.read_only:
-            return Fitted(target=one.target, source=source, folder=is_folder, read_only=True)
-        own = os.path.join(scratch, str(one.index))
-        if is_folder and self._overlays:
-            os.makedirs(own, mode=0o700)
-            overlay = Overlay(**{part: os.path.join(own, part) for part in ("lower", "upper", "work")})
-            os.symlink(source, overlay.lower)  # whose name may hold what mount options can't
-            os.mkdir(overlay.work, 0o700)
-            os.mkdir(overlay.upper, 0o755)
-            _like(source, overlay.upper)
-            return Fitted(target=one.target, source=source, overlay=overlay)
-        if is_folder:
-            os.makedirs(own, mode=0o700)
-            copy_layers([source], own, "a writable mount of RUN")
-            return Fitted(target=one.target, source=own)
-        os.makedirs(scratch, mode=0o700, exist_ok=True)
-        shutil.copy2(source, own)
-        _like(source, own)
-        return Fitted(target=one.target, source=own, folder=False)
 
     async def _hold(
         self,
@@ -157,6 +127,11 @@ class Fitter:
             for one in users:
                 made[one.index] = Fitted(target=one.target, source=data, read_only=one.read_only)
         return made
+
+
+def _bind(one: Wanted, whose: Bound) -> Fitted:
+    source = _source(one, whose)
+    return Fitted(target=one.target, source=source, folder=os.path.isdir(source), read_only=one.read_only)
 
 
 def _whose(one: Wanted, bound: Sequence[Bound | None]) -> Bound:
@@ -245,9 +220,3 @@ async def _agent(stack: contextlib.AsyncExitStack, one: Wanted, session: Session
     os.chown(path, one.uid, one.gid)
     os.chmod(path, one.mode(0o600))
     return path
-
-
-def _like(source: str, path: str) -> None:
-    status = os.stat(source)
-    os.chown(path, status.st_uid, status.st_gid)
-    os.chmod(path, stat.S_IMODE(status.st_mode))

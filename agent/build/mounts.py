@@ -135,8 +135,3 @@ def cache_key(one: Wanted, base: str) -> str:
     mode, and what is in them at first (`base`: which files those are of, empty for none)."""
     parts = (one.ident, str(one.uid), str(one.gid), f"{one.mode(0o755):o}", base, one.source if base else "")
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def agent_variable(mounts: Sequence[Wanted]) -> str:
-    """Where programs find the first forwarded agent; empty without one."""
-    return next((one.target for one in mounts if one.mount.kind == "ssh"), "")

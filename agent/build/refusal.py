@@ -6,6 +6,7 @@ itself, so the log decides. Source: opencontainers/runc 1.1, utils_linux.go and 
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Sequence
 
@@ -60,7 +61,8 @@ def late(last: bytes, args: Sequence[str]) -> FlotaError | None:
     """`last`: the end of what a step said that ended with 1 or 255 at once. Only what the init says of `args`
     counts, not the like of it by a program."""
     found = _LATE.search(last.rstrip().rpartition(b"\n")[2])
-    if found is None or not args or found["name"] != args[0].encode("utf-8", "surrogateescape"):
+    name = found["name"].decode("utf-8", "surrogateescape") if found else ""
+    if found is None or not args or posixpath.basename(name) != posixpath.basename(args[0]):
         return None
     if found["why"] == b"exec format error":
         return foreign(args[0])

@@ -226,6 +226,7 @@ def failed(error: Exception) -> Failed:
     spot = getattr(error, "spot", None)
     return Failed(
         error=ErrorBody.of(error),
-        line=getattr(spot, "line", 0),
+        line=getattr(spot, "line", 0) or getattr(error, "line", 0),
+        column=getattr(spot, "column", 0),
         exit_code=getattr(error, "exit_code", 0),
     )

@@ -12,6 +12,7 @@ import os
 import signal
 import struct
 import termios
+import tty
 from collections.abc import AsyncIterator, Callable
 
 from agent.build.process import PIECE, Bundle, Processes, status_of
@@ -21,6 +22,8 @@ from model.build import StepSaid, Typed
 
 LAST_WORDS = 2.0
 """Seconds for what is still in the terminal when the shell has ended."""
+AGAIN = 0.3
+"""Seconds after which a shell is told again that no more input comes."""
 _END_OF_INPUT = b"\x04"
 
 
@@ -29,6 +32,7 @@ async def converse(processes: Processes, bundle: Bundle, session: Session, numbe
     typed = await session.shell(number)
     ours, theirs = os.openpty()
     os.set_blocking(ours, False)
+    tty.setraw(theirs)  # the container's own terminal is the one that edits lines and knows control keys
 
     def said(data: bytes) -> None:
         session.tell(StepSaid(step=number, data=data))
@@ -66,7 +70,9 @@ async def _feed(child: Child, terminal: int, typed: AsyncIterator[Typed]) -> Non
             fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
             child.signal(signal.SIGWINCH)  # it is not its controlling terminal: the kernel does not tell
         await _write(terminal, one.data)
-    await _write(terminal, _END_OF_INPUT)
+    while True:  # a shell that is about to edit lines itself may throw away what was typed before
+        await _write(terminal, _END_OF_INPUT)
+        await asyncio.sleep(AGAIN)
 
 
 async def _write(terminal: int, data: bytes) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -61,7 +61,7 @@ def container_spec(
     """The wish that a container like this step would come from. `environment`: after the step's own, as
     `KEY=value`; `args` instead of its own. Raises InvalidInput."""
     env: dict[str, str] = {}
-    for pair in (*step.env, *environment):
+    for pair in (*step.proxies, *step.env, *environment):
         name, equals, value = pair.partition("=")
         if not name or not equals:
             raise InvalidInput(f"invalid environment variable {pair[:80]!r}")
@@ -81,28 +81,17 @@ def container_spec(
     )
 
 
-class Overlay(Struct):
-    """Files that may be changed while the step runs, the changes thrown away: three host folders."""
-
-    lower: str
-    upper: str
-    work: str
-
-
 def configuration(
     spec: ContainerSpec,
     facts: ContainerFacts,
     host: HostLimits,
     seccomp: SeccompPolicy | None,
     *,
-    overlays: Mapping[str, Overlay],
     devices: Sequence[Given] = (),
 ) -> dict[str, Any]:
-    """config.json as plain data. `overlays`: by the target of the bind that they stand for. Raises
-    InvalidInput, Unsupported."""
+    """config.json as plain data. Raises InvalidInput, Unsupported."""
     config = ocispec.container_config(spec, ImageConfig(), facts, host, seccomp=seccomp)
     config["root"]["readonly"] = False
-    config["mounts"] = [_overlaid(mount, overlays) for mount in config["mounts"]]
     if devices and not spec.privileged:
         config["linux"]["devices"] = device_nodes(tuple(given.device for given in devices))
         config["linux"]["resources"]["devices"] += [given.rule for given in devices]
@@ -118,14 +107,6 @@ class Given(Struct):
     def rule(self) -> dict[str, Any]:
         d = self.device
         return {"allow": True, "type": d.type, "major": d.major, "minor": d.minor, "access": self.access}
-
-
-def _overlaid(mount: dict[str, Any], overlays: Mapping[str, Overlay]) -> dict[str, Any]:
-    overlay = overlays.get(mount["destination"])
-    if overlay is None:
-        return mount
-    options = [f"lowerdir={overlay.lower}", f"upperdir={overlay.upper}", f"workdir={overlay.work}"]
-    return {**mount, "type": "overlay", "source": "overlay", "options": options}
 
 
 def devices_of(wishes: Sequence[str], host: HostLimits) -> tuple[Given, ...]:

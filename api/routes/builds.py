@@ -8,6 +8,7 @@ from api import proxy
 from api.hijack import Taken, require, take_over
 from api.routes.route import ControllerCall, HostCall
 from model.build import PROTOCOL, BuildPlace
+from model.errors import WrongState
 
 
 async def build(call: ControllerCall) -> web.StreamResponse:
@@ -17,6 +18,11 @@ async def build(call: ControllerCall) -> web.StreamResponse:
 
 async def build_here(call: HostCall) -> web.StreamResponse:
     require(call.request, PROTOCOL)
+    name, wanted = call.port.facts().hostname, call.query_as(BuildPlace).host
+    if wanted not in ("", name):
+        raise WrongState(
+            f"this is {name}, and speaks for itself alone", hint="Ask the controller to build elsewhere"
+        )
     try:
         connection = take_over(call.request, PROTOCOL)
     except OSError:

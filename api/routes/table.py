@@ -261,7 +261,7 @@ HOST: tuple[HostRoute, ...] = (
        reply=m.ImageInfo),
     _H("DELETE", "/v1/images/{ref}", host.remove_image, "Remove an image", "command", query=q.RemoveImage,
        reply=m.ImageRemoved),
-    _H("POST", "/v1/builds", builds.build_here, "Build an image (upgrade)", "stream"),
+    _H("POST", "/v1/builds", builds.build_here, "Build an image (upgrade)", "stream", query=BuildPlace),
     _H("GET", "/v1/volumes", host.list_volumes, "Volumes", query=q.ListVolumes, reply=list[m.VolumeInfo]),
     _H("POST", "/v1/volumes", host.create_volume, "Create a volume", "command", body=m.CreateVolume,
        body_optional=True, reply=m.VolumeInfo),

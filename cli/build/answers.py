@@ -1,7 +1,7 @@
 """What a host asks of its client, answered in a thread: trees, objects, secrets.
 
-Invariant: nothing is read that was not asked for and is not of this build, and no more than `AHEAD` bytes wait
-to be sent.
+Invariant: nothing is read that was not asked for and is not of this build, and no more than `AHEAD` bytes
+wait to be sent.
 """
 
 from __future__ import annotations
@@ -11,27 +11,15 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Protocol
 
 from cli.build.words import SecretPlace
-from model.build import PIECE, AskSecret, FromClient, Object, Scan, Scanned, Secret, Want, pack
+from image.context.serve import Source, messages
+from model.build import AskSecret, FromClient, Object, Scan, Scanned, Secret, Want, pack
 from model.errors import ErrorBody, FlotaError, Internal, InvalidInput, NotFound
 
 AHEAD = 4 << 20
 MAX_SECRET = 500_000
 """Bytes, Docker's limit."""
-
-
-class Source(Protocol):
-    """A context (`image.context.serve.Source`): what a client has of it."""
-
-    def scan(self, paths: tuple[str, ...]) -> Scanned: ...
-
-    def pieces(self, digest: str) -> Iterator[bytes]: ...
-
-
-class Gone(Exception):
-    """An object can't be had any more; the message names its file."""
 
 
 class Answers:
@@ -45,6 +33,7 @@ class Answers:
         self._asked: queue.SimpleQueue[Scan | Want | AskSecret] = queue.SimpleQueue()
         self._frames: deque[bytes] = deque()
         self._size = 0
+        self._error: FlotaError | None = None
         self._room = threading.Condition()
         threading.Thread(target=self._run, daemon=True, name="answers").start()
 
@@ -52,7 +41,9 @@ class Answers:
         self._asked.put(question)
 
     def take(self) -> bytes:
-        """What is to be sent next; empty: nothing now."""
+        """What is to be sent next; empty: nothing now. Raises what a question could not be answered for."""
+        if self._error is not None:
+            raise self._error
         with self._room:
             if not self._frames:
                 return b""
@@ -63,10 +54,18 @@ class Answers:
             return data
 
     def _run(self) -> None:
-        while True:
-            question = self._asked.get()
-            for message in self._answer(question):
-                self._put(pack(message))
+        try:
+            while True:
+                question = self._asked.get()
+                for message in self._answer(question):
+                    self._put(pack(message))
+        except FlotaError as error:
+            self._error = error
+        except Exception as error:
+            self._error = Internal(
+                f"a question of the host can't be answered: {type(error).__name__}: {error}"
+            )
+        os.write(self._wake, b"\0")
 
     def _put(self, frame: bytes) -> None:
         with self._room:
@@ -102,29 +101,16 @@ class Answers:
 
     def _objects(self, want: Want) -> Iterator[Object]:
         source = self._sources.get(want.context)
-        for digest in want.digests:
-            if source is None:
-                yield Object(ask=want.ask, digest=digest, gone="the context")
-                return
-            yield from _object(source, want.ask, digest)
+        if source is None:
+            yield Object(
+                ask=want.ask, digest="".join(want.digests[:1]), gone=f"context {want.context[:80]!r}"
+            )
+        else:
+            yield from messages(source, want)
 
     def _secret(self, ident: str) -> bytes | None:
         place = self._secrets.get(ident)
         return None if place is None else secret_value(ident, place)
-
-
-def _object(source: Source, ask: int, digest: str) -> Iterator[Object]:
-    held = b""
-    try:
-        for piece in source.pieces(digest):
-            for at in range(0, len(piece), PIECE):
-                if held:
-                    yield Object(ask=ask, digest=digest, data=held)
-                held = piece[at : at + PIECE]
-    except Exception as error:
-        yield Object(ask=ask, digest=digest, gone=str(error)[:1000] or "an object")
-        return
-    yield Object(ask=ask, digest=digest, data=held, last=True)
 
 
 def secret_value(ident: str, place: SecretPlace) -> bytes:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from cli.build.progress import Progress, Screen, warned
+from cli.context import familiar
+from cli.render import clean
 from model.build import Done, Exported, Failed, FromHost, Object, Want
 
 PERIOD = 0.1
@@ -25,6 +27,10 @@ class Display(Protocol):
     def take(self, message: FromHost) -> None: ...
 
     def tick(self) -> None: ...
+
+    def pause(self) -> None:
+        """Take away what changes: others write now."""
+        ...
 
     def close(self) -> None:
         """The build is over: all is shown, and warnings at the end."""
@@ -43,8 +49,25 @@ class Silent:
     def tick(self) -> None:
         return
 
+    def pause(self) -> None:
+        return
+
     def close(self) -> None:
         return
+
+
+def result(done: Done) -> str:
+    """One line for each image: its id and its names."""
+    names = ", ".join(familiar(name) for name in done.names)
+    where = f" on {clean(done.host)}" if done.host else ""
+    lines = []
+    for built in done.images:
+        platform = f" ({clean(built.platform)})" if len(done.images) > 1 else ""
+        if built.image:
+            lines.append(
+                f"{clean(built.image)}{platform}{f' named {clean(names)}' if names else ''}{where}\n"
+            )
+    return "".join(lines)
 
 
 class Log(Silent):
@@ -52,6 +75,9 @@ class Log(Silent):
         lines = self.progress.take(message, time.monotonic())
         if lines:
             write("".join(f"{line}\n" for line in lines))
+
+        if isinstance(message, Done):
+            write(result(message))
 
     def close(self) -> None:
         write(_warnings(self.progress))
@@ -79,9 +105,11 @@ class Live(Silent):
 
     def take(self, message: FromHost) -> None:
         super().take(message)
-        if isinstance(message, Done | Failed):
-            return
-        self.tick()
+        if isinstance(message, Done):
+            self.pause()
+            write(result(message))
+        elif not isinstance(message, Failed):
+            self.tick()
 
     def tick(self) -> None:
         now = time.monotonic()
@@ -95,7 +123,6 @@ class Live(Silent):
         write(_warnings(self.progress))
 
     def pause(self) -> None:
-        """Take away what changes: others write now."""
         self._draw((), _size()[0])
 
     def _draw(self, lines: Sequence[str], width: int) -> None:

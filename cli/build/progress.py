@@ -89,8 +89,8 @@ class Progress:
                 return [f"building on {clean(message.host)}: {clean(message.why)}"]
             case StepBegan():
                 name = clean(message.name).replace("\n", " ")
-                self.steps[message.step] = Step(message.step, name, now, message.line)
-                return self._of(message.step, [name])
+                step = self._begun(message.step, name, now, message.line)
+                return self._of(step.number, [name])
             case StepSaid():
                 return self._said(self.step(message.step, now), message, now)
             case StepMoved():
@@ -102,9 +102,13 @@ class Progress:
         return []
 
     def step(self, number: int, now: float) -> Step:
-        if number not in self.steps:
-            self.steps[number] = Step(number, f"step {number}", now, 0)
-        return self.steps[number]
+        known = self.steps.get(number)
+        return known if known is not None else self._begun(number, f"step {number}", now, 0)
+
+    def _begun(self, number: int, name: str, now: float, line: int) -> Step:
+        """Steps are numbered anew as they begin: hosts number those apart that a Dockerfile does not have."""
+        step = self.steps[number] = Step(len(self.steps) + 1, name, now, line)
+        return step
 
     def running(self) -> list[Step]:
         return [step for step in self.steps.values() if step.ended is None]

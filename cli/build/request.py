@@ -6,6 +6,7 @@ with a command line is told at once, each with its flag, and nothing was done th
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
@@ -106,7 +107,8 @@ def _request(
     outputs: tuple[Destination, ...],
     faults: _Faults,
 ) -> BuildRequest:
-    args = faults.take("--build-arg", lambda: words.pairs(flags["build_arg"], environ), {})
+    none: dict[str, str] = {}
+    args = faults.take("--build-arg", lambda: words.pairs(flags["build_arg"], environ), none)
     if EPOCH in environ:
         args.setdefault(EPOCH, environ[EPOCH])
     ways: dict[bool, list[CacheWay]] = {
@@ -218,12 +220,15 @@ def context_of(name: str, where: Where) -> Context:
     return Context(name=name, kind=kinds.get(where.place, "local"), ref=where.ref)
 
 
-def usual_place(made: Wish) -> str:
-    """What builds of the same things are known by, wherever they are started."""
+def usual_place(made: Wish, cwd: str) -> str:
+    """What builds of the same things are known by, wherever they are started: an URL, or a folder's name, and
+    the Dockerfile's."""
     main = made.contexts[""]
-    ref = main.ref.partition("#")[0] if main.place in ("git", "http") else main.ref.rstrip("/")
-    name = ref if main.place in ("git", "http") else ref.rpartition("/")[2]
-    return f"{name}\n{made.file.rpartition('/')[2] or 'Dockerfile'}"
+    if main.place in ("git", "http"):
+        name = main.ref.partition("#")[0]
+    else:
+        name = posixpath.basename(posixpath.normpath(posixpath.join(cwd, main.ref)))
+    return f"{name}:{posixpath.basename(made.file) or 'Dockerfile'}"
 
 
 def _name(text: str) -> str:

@@ -39,7 +39,8 @@ class Destination(Struct):
 
 
 def fields(text: str, known: Collection[str], *, first: str = "") -> dict[str, str]:
-    """`key=value` parts as a line of CSV. `first`: the key of a first part without one. Raises InvalidInput."""
+    """`key=value` parts as a line of CSV. `first`: the key of a first part without one. Raises
+    InvalidInput."""
     try:
         rows = list(csv.reader([text], strict=True))
     except csv.Error as error:
@@ -63,7 +64,9 @@ def secret(text: str, environ: Mapping[str, str]) -> tuple[str, SecretPlace]:
     found = fields(text, {"id", "src", "source", "env", "type"})
     ident = found.get("id", "")
     if not _ID.match(ident):
-        raise InvalidInput(f"{text[:80]!r} names no secret", hint="Write id=NAME,src=FILE or id=NAME,env=NAME")
+        raise InvalidInput(
+            f"{text[:80]!r} names no secret", hint="Write id=NAME,src=FILE or id=NAME,env=NAME"
+        )
     kind = found.get("type", "")
     if kind not in ("", "file", "env"):
         raise InvalidInput(f"a secret is of type file or env, not {kind[:40]!r}")
@@ -154,7 +157,9 @@ def attestation(text: str) -> tuple[str, str]:
     found = fields(text, ())
     kind = found.pop("type", "")
     if kind not in ("provenance", "sbom"):
-        raise InvalidInput(f"there is no attestation of type {kind[:40]!r}", hint="There are provenance, sbom")
+        raise InvalidInput(
+            f"there is no attestation of type {kind[:40]!r}", hint="There are provenance, sbom"
+        )
     if _true(found.pop("disabled", "false"), "disabled"):
         return kind, "false"
     return kind, ",".join(f"{k}={v}" for k, v in found.items()) or "true"

@@ -9,18 +9,21 @@ nowhere out of it.
 from __future__ import annotations
 
 import os
+import zlib
 from typing import BinaryIO
 
 import msgspec
 
 from image.build.chown import Owner
-from image.compression import decompressed
+from image.compression import decompressed, kind_of
 from image.confine import die_with_parent, into_root
 from image.extract import Extractor
 from image.tarfields import number
 from image.tarstream import BLOCK, TarReader
 from model.errors import Damaged, ErrorBody, FlotaError, Internal
 from model.spec import Struct
+
+_PIECE = 1 << 14
 
 
 class Limits(Struct):
@@ -40,6 +43,10 @@ def is_archive(fd: int) -> bool:
 
 
 def _first(file: BinaryIO) -> bytes:
+    if kind_of(file.read(6)) == "gzip":
+        file.seek(0)
+        return _first_of_gzip(file)
+    file.seek(0)
     read, block = decompressed(file), b""
     while len(block) < BLOCK:
         piece = read(BLOCK - len(block))
@@ -47,6 +54,20 @@ def _first(file: BinaryIO) -> bytes:
             return b""
         block += piece
     return block
+
+
+def _first_of_gzip(file: BinaryIO) -> bytes:
+    """Also of one that is cut short soon after, which is an archive, and a damaged one."""
+    inflater, block = zlib.decompressobj(31), b""
+    while len(block) < BLOCK and not inflater.eof:
+        piece = inflater.unconsumed_tail or file.read(_PIECE)
+        if not piece:
+            return b""
+        try:
+            block += inflater.decompress(piece, BLOCK - len(block))
+        except zlib.error as error:
+            raise Damaged(f"gzip stream: {error}") from error
+    return block if len(block) == BLOCK else b""
 
 
 def _sum(block: bytes) -> int:
@@ -86,10 +107,10 @@ def _child(fd: int, folder: int, owner: Owner | None, limits: Limits, writing: i
     done = _Done(error=ErrorBody.of(Internal("the archive's unpacking failed")))
     try:
         die_with_parent()
-        into_root(folder)
         with open(fd, "rb", closefd=False) as file:
             file.seek(0)
-            reader = TarReader(decompressed(file))
+            reader = TarReader(decompressed(file))  # what it imports can't be found from inside
+            into_root(folder)
             extractor = Extractor(
                 whiteouts=False,
                 max_bytes=limits.max_bytes,

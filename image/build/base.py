@@ -100,9 +100,9 @@ class Chosen(Struct):
 
 
 class Bound(Struct):
-    """Whose files a mount of RUN shows: a mounted root, in which `PlacedMount.mount.source` is a path with an
-    enemy's links, or a checked-out context; and what names their content (a cache that begins with other
-    files is another one). They are not changed: what a writable bind writes is thrown away."""
+    """Whose files a mount of RUN shows: a mounted root or a checked-out context. For a writable bind it is a
+    layer of that step's own over them, thrown away by whoever made it. `id` names their content: a cache that
+    begins with other files is another cache."""
 
     path: str
     id: str = ""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from image.build.base import Files
+from model.buildcache import CacheKind
 from model.spec import Struct
 
 
@@ -23,7 +24,7 @@ class Record(Struct):
     used: float = 0.0
     source: str = ""
     """The instruction, for people."""
-    kind: str = ""
+    kind: CacheKind = "run"
     size: int = 0
     """Bytes of the step's own layer."""
     seconds: float = 0.0

@@ -19,16 +19,16 @@ from typing import BinaryIO, Literal
 
 import msgspec
 
-from image.build import chmod, chown, copyplan, select
+from image.build import chmod, chown, select
 from image.build.archives import Limits, is_archive, unpack
 from image.build.base import Chosen, FileSource, RootSource, Source, TreeSource
 from image.build.contentkey import ContentKey, left_out
 from image.build.linking import linked
-from image.build.places import TOP, Folder, Item, Missing, descend, find, parts_of
+from image.build.places import Folder, Item, Missing, descend, find, parts_of
 from image.build.rootplace import RootFolder
 from image.build.select import Picked
 from image.build.step import CopyStep, WorkdirStep
-from image.build.target import Manner, Target, standing
+from image.build.target import Manner, Target
 from image.build.treeplace import Objects, TreeFolder
 from image.build.writing import Writer
 from image.confine import die_with_parent, into_root
@@ -82,7 +82,7 @@ class Opened:
             self._stack.callback(os.close, folder)
             place = TreeFolder(Objects(folder), source.root)
         elif isinstance(source, RootSource):
-            place = RootFolder(os.open(source.path, _FOLDER))
+            place = RootFolder(os.open(source.path, _FOLDER | os.O_NOFOLLOW))
             self._stack.callback(place.close)
         else:
             place = os.open(source.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -92,7 +92,7 @@ class Opened:
 
     def picked(self, text: str, source: Source, top: Folder) -> list[Picked]:
         if isinstance(source, TreeSource) and source.whole:
-            return [Picked((), b"", TOP)]
+            return [Picked((), b"", top.itself())]
         return select.with_parents(top, text) if self._step.parents else select.picked(top, text)
 
 
@@ -171,7 +171,6 @@ class _Copy:
         self._target = target
         self._manner = manner
         self._limits = limits
-        self._writer = Writer(target, step.target, opened.without)
 
     def run(self, now_ns: int) -> None:
         step = self._step
@@ -180,37 +179,30 @@ class _Copy:
             for text, source, place in self._opened.all
         ]
         count = sum(1 if isinstance(place, int) else len(ones) for _, _, place, ones in wanted)
-        self._check_several(count + len(step.inline))
+        writer = Writer(self._target, step.target, self._opened.without, several=count + len(step.inline) > 1)
         for text, source, place, ones in wanted:
             if isinstance(place, int):
                 assert isinstance(source, FileSource)
-                self._file(text, source, place, now_ns)
+                self._file(writer, text, source, place, now_ns)
                 continue
             whole = isinstance(source, TreeSource) and source.whole
             for one in ones:
                 if not (whole or step.parents) and self._unpacked(place, one, text):
                     continue
-                if not self._writer.picked(place, one, text) and one.required:
+                if not writer.picked(place, one, text) and one.required:
                     raise select.absent(one.required)
         for file in step.inline:
             item = Item("file", 0o644, mtime_ns=now_ns)
-            self._writer.inline(os.fsencode(file.name), file.content, item)
+            writer.inline(os.fsencode(file.name), file.content, item)
 
-    def _check_several(self, count: int) -> None:
-        name, path = "ADD" if self._step.add else "COPY", self._step.target
-        if count < 2 or copyplan.wants_folder(path):
-            return
-        with self._target.spot(path, folder=False) as spot:
-            copyplan.check_several(name, path, count, standing(spot.here, spot.name))
-
-    def _file(self, text: str, source: FileSource, fd: int, now_ns: int) -> None:
+    def _file(self, writer: Writer, text: str, source: FileSource, fd: int, now_ns: int) -> None:
         if self._step.unpack and is_archive(fd):
             self._unpack(fd, text)
             return
         name = os.fsencode(source.name)
         if not left_out(name, self._opened.without):
             mtime = now_ns if source.mtime_ns is None else source.mtime_ns
-            self._writer.file(name, fd, Item("file", source.mode, mtime_ns=mtime))
+            writer.file(name, fd, Item("file", source.mode, mtime_ns=mtime))
 
     def _unpacked(self, top: Folder, one: Picked, text: str) -> bool:
         wanted = self._step.add if self._step.unpack is None else self._step.unpack

@@ -1,7 +1,7 @@
 """What is to become of a source, by what stands at the target of a COPY. Pure.
 
 As BuildKit: a directory's content goes into the target, which is made if it is not there; anything else goes
-into the target if that is a directory, or else takes its place. Several sources need a directory. Invariant:
+into the target if that is a directory, or else takes its place, if it is the only one. Invariant:
 a directory never takes the place of a file, nor a file that of a directory.
 """
 
@@ -20,17 +20,8 @@ def wants_folder(target: str) -> bool:
     return target.endswith(("/", "/.")) or target in ("", ".")
 
 
-def check_several(instruction: str, target: str, count: int, standing: Standing) -> None:
-    """Raises InvalidInput where several sources would follow each other to one place."""
-    if count > 1 and standing != "dir" and not wants_folder(target):
-        raise InvalidInput(
-            f"{instruction} of several sources needs a directory to put them into, and {target} is none",
-            hint=f"End it with a slash: {target}/",
-        )
-
-
-def place(source: str, *, folder: bool, target: str, standing: Standing) -> Placement:
-    """`folder`: the source is one. Raises InvalidInput."""
+def place(source: str, *, folder: bool, target: str, standing: Standing, several: bool = False) -> Placement:
+    """`folder`: the source is one; `several`: it is not the only one. Raises InvalidInput."""
     if folder:
         if standing == "other":
             raise InvalidInput(
@@ -42,6 +33,11 @@ def place(source: str, *, folder: bool, target: str, standing: Standing) -> Plac
         return "inside"
     if wants_folder(target):
         raise InvalidInput(f"{target} in the stage is no directory", hint="Remove it by a RUN before")
+    if several:
+        raise InvalidInput(
+            f"several sources need a directory to go into, and {target} is none",
+            hint=f"End it with a slash: {target}/",
+        )
     return "as"
 
 

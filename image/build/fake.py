@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from image.build.base import Bound, Chosen, Files, FileSource, RootSource, Session, Source, TreeSource
 from image.build.step import CopyStep, RunStep, WorkdirStep
 from image.digest import chain_ids, of
-from model.build import Context, FromHost
+from model.build import Context, FromHost, Typed
 from model.errors import FlotaError, NotFound
 from model.image import ImageRecord
 
@@ -192,14 +192,14 @@ class FakeSession:
         async for _ in data:
             continue
 
-    async def shell(self, number: int) -> AsyncIterator[bytes]:
+    async def shell(self, number: int) -> AsyncIterator[Typed]:
         del number
+        return _nothing()
 
-        async def nothing() -> AsyncIterator[bytes]:
-            for piece in ():
-                yield piece
 
-        return nothing()
+async def _nothing() -> AsyncIterator[Typed]:
+    for typed in tuple[Typed, ...]():
+        yield typed
 
 
 class FakeFetcher:

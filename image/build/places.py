@@ -39,7 +39,8 @@ class Item(NamedTuple):
     """Of a file with several names: which one it is."""
 
 
-TOP = Item("dir")
+NO_TIME = -(1 << 63)
+"""The time of what has none: a context's top."""
 
 
 class Folder(Protocol):
@@ -49,6 +50,8 @@ class Folder(Protocol):
     def fd(self) -> int:
         """-1 for one of a tree."""
         ...
+
+    def itself(self) -> Item: ...
 
     def names(self) -> Sequence[bytes]:
         """In order."""
@@ -107,7 +110,7 @@ class _Trail:
     def __init__(self, top: Folder) -> None:
         self._open = [top]
         self.names: list[bytes] = []
-        self._items = [TOP]
+        self._items = [top.itself()]
 
     @property
     def item(self) -> Item:

@@ -35,23 +35,15 @@ class RootFolder:
     def names(self) -> Sequence[bytes]:
         return sorted(os.fsencode(name) for name in os.listdir(self.fd))
 
+    def itself(self) -> Item:
+        return _item(os.fstat(self.fd))
+
     def item(self, name: bytes) -> Item | None:
         status = look(self.fd, name)
         if status is None:
             return None
-        kind = _KINDS[stat.S_IFMT(status.st_mode)]
-        several = kind == "file" and status.st_nlink > 1
-        return Item(
-            kind=kind,
-            mode=stat.S_IMODE(status.st_mode),
-            size=status.st_size,
-            mtime_ns=status.st_mtime_ns,
-            uid=status.st_uid,
-            gid=status.st_gid,
-            target=os.readlink(name, dir_fd=self.fd) if kind == "link" else b"",
-            device=status.st_rdev if kind in ("char", "block") else 0,
-            same=(status.st_dev, status.st_ino) if several else None,
-        )
+        item = _item(status)
+        return item._replace(target=os.readlink(name, dir_fd=self.fd)) if item.kind == "link" else item
 
     def enter(self, name: bytes) -> RootFolder:
         return RootFolder(os.open(name, _FOLDER, dir_fd=self.fd))
@@ -65,3 +57,17 @@ class RootFolder:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+def _item(status: os.stat_result) -> Item:
+    kind = _KINDS[stat.S_IFMT(status.st_mode)]
+    return Item(
+        kind=kind,
+        mode=stat.S_IMODE(status.st_mode),
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        uid=status.st_uid,
+        gid=status.st_gid,
+        device=status.st_rdev if kind in ("char", "block") else 0,
+        same=(status.st_dev, status.st_ino) if kind == "file" and status.st_nlink > 1 else None,
+    )

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from image.build.places import TOP, Folder, Found, Item, Missing, descend, find, parts_of, shown
+from image.build.places import Folder, Found, Item, Missing, descend, find, parts_of, shown
 from image.dockerfile.globs import has_wildcards, match
 from image.dockerfile.patterns import Patterns
 from model.errors import InvalidInput, NotFound
@@ -87,7 +87,7 @@ def with_parents(top: Folder, source: str) -> list[Picked]:
         return [one._replace(name=b"") for one in picked(top, before or "/")]
     only = Patterns(("/".join(texts),), where=lambda _: source)
     required = "" if has_wildcards(before) or any(map(has_wildcards, texts)) else source
-    starts = picked(top, before or "/") if before else [Picked((), b"", TOP)]
+    starts = picked(top, before or "/") if before else [Picked((), b"", top.itself())]
     for start in starts:
         if start.item.kind != "dir":
             raise InvalidInput(f"{source}: what is before /./ is no directory")

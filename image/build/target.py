@@ -242,7 +242,11 @@ class Target:
         owner = self._manner.owner or Owner(item.uid, item.gid)
         os.fchown(fd, *owner)
         for key, value in xattrs.items():
-            os.setxattr(fd, key, value)
+            try:
+                os.setxattr(fd, key, value)
+            except OSError as error:
+                if error.errno != errno.ENOTSUP:  # of a file system without them, Docker's rule too
+                    raise
         os.fchmod(fd, self._mode(item))
         self.set_time(fd, item.mtime_ns)
 
@@ -274,6 +278,8 @@ def told(here: Here, name: bytes) -> Iterator[None]:
         if error.errno in _FULL:
             raise Exhausted("no space is left on the host's disk for what is copied") from error
         raise InvalidInput(f"/{shown(here.path + name)} in the stage: {error.strerror}") from error
+    except ValueError as error:  # a zero byte in a link or an attribute
+        raise InvalidInput(f"/{shown(here.path + name)} in the stage can't be made: {error}") from error
 
 
 def _up(stack: list[Here]) -> bool:

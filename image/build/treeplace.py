@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from image.build.places import Item
-from model.contexttree import Entry, decode
+from image.build.places import NO_TIME, Item
+from image.context.objects import place
+from image.tarwriter import xattrs_of
+from model.contexttree import Entry, decode, key_of
 from model.errors import Damaged
 
 
@@ -23,21 +25,13 @@ class Objects:
     def open(self, digest: str) -> int:
         """Raises Damaged for one that is not there: who began to use a tree has leased its objects."""
         try:
-            return os.open(path_of(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+            return os.open(place(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
         except FileNotFoundError as error:
             raise Damaged(f"the build context's object {digest[:19]}… is gone", hint="Build again") from error
 
     def read(self, digest: str) -> bytes:
         with open(self.open(digest), "rb") as file:
             return file.read()
-
-
-def path_of(digest: str) -> str:
-    """Of an object, below the store's directory. Raises Damaged for what is no digest."""
-    name = digest.removeprefix("sha256:")
-    if len(name) != 64 or not all(letter in "0123456789abcdef" for letter in name):
-        raise Damaged(f"a tree of the build context names an impossible digest: {digest[:80]!r}")
-    return f"blobs/{name[:2]}/{name}"
 
 
 class TreeFolder:
@@ -47,7 +41,11 @@ class TreeFolder:
 
     def __init__(self, objects: Objects, digest: str) -> None:
         self._objects = objects
-        self._entries = {entry.name: entry for entry in decode(objects.read(digest)).entries}
+        self._tree = decode(objects.read(digest))
+        self._entries = {entry.name: entry for entry in self._tree.entries}
+
+    def itself(self) -> Item:
+        return Item("dir", mtime_ns=NO_TIME, key=key_of(self._tree))
 
     def names(self) -> Sequence[bytes]:
         return list(self._entries)
@@ -64,7 +62,7 @@ class TreeFolder:
 
     def xattrs(self, name: bytes, fd: int) -> Mapping[str, bytes]:
         del fd
-        return self._entries[name].xattrs
+        return xattrs_of(self._entries[name].xattrs)
 
     def close(self) -> None:
         pass

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from image.build import copyplan
 from image.build.contentkey import left_out
-from image.build.places import TOP, Folder, Item, descend, shown
+from image.build.places import NO_TIME, Folder, Item, descend, shown
 from image.build.select import Picked
 from image.build.target import Here, Spot, Target, standing, told
 from image.build.walking import Step, walk
@@ -21,10 +21,13 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Writer:
-    def __init__(self, target: Target, path: str, without: Patterns | None) -> None:
+    """`path`: where it goes; `several`: so do others."""
+
+    def __init__(self, target: Target, path: str, without: Patterns | None, *, several: bool = False) -> None:
         self._target = target
         self._path = path
         self._without = without
+        self._several = several
 
     def picked(self, top: Folder, one: Picked, source: str) -> int:
         """How many entries were meant. Raises InvalidInput, Exhausted, Unsupported."""
@@ -54,7 +57,10 @@ class Writer:
 
     def _place(self, spot: Spot, name: bytes, source: str) -> tuple[Here, bytes]:
         there = standing(spot.here, spot.name)
-        if copyplan.place(source, folder=False, target=self._path, standing=there) == "as":
+        placement = copyplan.place(
+            source, folder=False, target=self._path, standing=there, several=self._several
+        )
+        if placement == "as":
             return spot.here, spot.name
         if not spot.name:
             return spot.here, name
@@ -71,7 +77,7 @@ class Writer:
                 copyplan.place(source, folder=True, target=self._path, standing=there)
             with self._target.spot(self._path, folder=True) as spot:
                 count = self._merge(folder, spot.here, one)
-                if one.item is not TOP:
+                if one.item.mtime_ns != NO_TIME:
                     self._target.set_time(spot.here.fd, one.item.mtime_ns)
                 return count
         finally:

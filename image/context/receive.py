@@ -13,6 +13,7 @@ from typing import Protocol
 from aio.supervisor import in_thread
 from image.context.objects import Arriving, Lease, Objects
 from image.context.survey import lacking
+from image.digest import check
 from model.build import Object, Scanned
 from model.contexttree import MAX_TREE
 from model.errors import Damaged, InvalidInput
@@ -59,7 +60,7 @@ async def received(
         scanned = await asked.scan(context, paths)
         if scanned.error is not None:
             raise scanned.error.to_error()
-        gone = await bringing.bring(scanned.root)
+        gone = await bringing.bring(check(scanned.root, "build context"))
         if not gone:
             warned(scanned.warnings)
             return scanned.root

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from image.context import scancache
-from image.context.follow import followed
+from image.context.follow import OpenFolder, followed
 from image.context.reading import read_all
 from image.context.scancache import Known
 from image.context.walk import Walk
@@ -72,7 +72,7 @@ class Scanner:
             self._known = scancache.load(self._cache, os.fsencode(self.top)) if self._cache else {}
         fd = self._open()
         try:
-            wish = wish_of(followed(fd, paths)) if paths else EVERYTHING
+            wish = wish_of(followed(OpenFolder(fd), paths)) if paths else EVERYTHING
             walk = Walk(self._ignore, self._known)
             walk.run(fd, wish)
             self._read(fd, walk)

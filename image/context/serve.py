@@ -108,8 +108,8 @@ class Contexts:
 
     async def objects(self, want: Want) -> AsyncIterator[Object]:
         """In the order asked for; it ends with the first that is gone."""
-        messages = _messages(self._source(want.context), want)
-        while group := await in_thread(_some, messages):
+        wanted = messages(self._source(want.context), want)
+        while group := await in_thread(_some, wanted):
             for message in group:
                 yield message
 
@@ -120,7 +120,8 @@ class Contexts:
         return source
 
 
-def _messages(source: Source, want: Want) -> Iterator[Object]:
+def messages(source: Source, want: Want) -> Iterator[Object]:
+    """In the order asked for; they end with the first object that is gone."""
     for digest in want.digests:
         try:
             held = b""

@@ -49,6 +49,7 @@ class _Folder:
 class Walk:
     def __init__(self, ignore: Ignore | None, known: dict[bytes, Known]) -> None:
         self._ignore = ignore
+        self._partial = False
         self._known = known
         self._folders: list[_Folder] = []
         """A parent before what is in it."""
@@ -60,6 +61,7 @@ class Walk:
 
     def run(self, top: int, wish: Wish) -> None:
         """Raises Forbidden, InvalidInput, Exhausted."""
+        self._partial = not wish.everything
         rules = self._ignore.root if self._ignore is not None else None
         self._enter(top, b"", wish, rules, depth=0)
 
@@ -183,13 +185,17 @@ class Walk:
                 made[folder.path] = known
                 continue
             self.changed = True
-            made[folder.path] = _made(folder, dict(zip(folder.subs, children, strict=True)))
+            made[folder.path] = _made(
+                folder,
+                dict(zip(folder.subs, children, strict=True)),
+                _others(folder) if self._partial else [],
+            )
         if made[b""].totals[1] > MAX_BYTES:
             raise Exhausted(f"the build context has more than {MAX_BYTES} bytes", hint=_HINT)
         return made
 
 
-def _made(folder: _Folder, children: dict[bytes, Known]) -> Known:
+def _made(folder: _Folder, children: dict[bytes, Known], others: list[tuple[Row, Entry]]) -> Known:
     known = folder.known
     if folder.same and known is not None:
         folder.entries = {entry.name: entry for entry in decode(known.tree).entries if entry.kind != "tree"}
@@ -221,7 +227,7 @@ def _made(folder: _Folder, children: dict[bytes, Known]) -> Known:
             len(entries) + sum(child.totals[0] for child in children.values()),
             sum(entry.size for entry in entries) + sum(child.totals[1] for child in children.values()),
         ),
-        others=_others(folder),
+        others=others,
     )
 
 

@@ -7,6 +7,7 @@ before an instruction, are honoured as Docker does.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable
 
 from image.dockerfile import checknames, checkwords, habits
@@ -15,6 +16,7 @@ from model.spec import Struct
 
 EXPERIMENTAL = ("InvalidDefinitionDescription",)
 """Judged only if `experimental=` names them, as Docker has it."""
+MAX_FINDINGS = 1000
 
 
 class Options(Struct):
@@ -44,7 +46,8 @@ def check(
         found += habits.habits(dockerfile)
     local = _local(dockerfile)
     kept = {warned: None for warned in found if _wanted(warned, options, local)}
-    return tuple(sorted(kept, key=lambda warned: (warned.spot.line, warned.spot.column, warned.code)))
+    ordered = sorted(kept, key=lambda warned: (warned.spot.line, warned.spot.column, warned.code))
+    return tuple(ordered[:MAX_FINDINGS])
 
 
 def as_errors(dockerfile: Dockerfile) -> bool:
@@ -68,8 +71,8 @@ def parse_options(text: str) -> Options:
 
 
 def _local(dockerfile: Dockerfile) -> list[tuple[int, int, Options]]:
-    """(first line, last line, options) of instructions that have some of their own."""
-    found = []
+    """(first line, last line, options) of instructions that have some of their own, by line."""
+    found: list[tuple[int, int, Options]] = []
     for stage in dockerfile.stages:
         for one in (stage.head, *stage.instructions):
             for comment in one.comments:
@@ -82,7 +85,11 @@ def _local(dockerfile: Dockerfile) -> list[tuple[int, int, Options]]:
 
 
 def _wanted(warned: Warned, options: Options, local: list[tuple[int, int, Options]]) -> bool:
-    asked = [options, *(own for first, last, own in local if first <= warned.spot.line <= last)]
+    asked = [options]
+    index = bisect.bisect_right(local, warned.spot.line, key=lambda own: own[0])
+    while index and local[index - 1][1] >= warned.spot.line:
+        index -= 1
+        asked.append(local[index][2])
     if warned.code in EXPERIMENTAL:
         return any("all" in own.experimental or warned.code in own.experimental for own in asked)
     return not any("all" in own.skip or warned.code in own.skip for own in asked)

@@ -7,7 +7,9 @@ a name that nearly is a known one, or an ARG from before the first FROM that the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+import immutables
 
 from image import reference
 from image.dockerfile import fields
@@ -49,25 +51,42 @@ _NAME = r"'[^']*'|\$(?:(\w+)|\{(\w+)(:?[-+?])?)"
 _USES = {escape: re.compile(rf"{re.escape(escape)}.|{_NAME}", re.DOTALL) for escape in ("\\", "`")}
 
 
-class _Known(Struct):
-    """`closed`: nothing else can be set, as on `scratch`."""
+_MAX_GUESSES, _MAX_CANDIDATES, _MAX_IMAGE = 20, 64, 1024
 
-    names: frozenset[str]
+
+class _Known(Struct):
+    """What is set at a place of a stage. `closed`: nothing else can be, as on `scratch`."""
+
+    names: immutables.Map[str, bool]
     closed: bool
     workdir: bool
+
+
+class _Guesses:
+    """Nearest names, as long as that costs little."""
+
+    def __init__(self) -> None:
+        self._made = 0
+
+    def nearest(self, word: str, known: Collection[str]) -> str:
+        if self._made >= _MAX_GUESSES or len(known) > _MAX_CANDIDATES or len(word) > _MAX_CANDIDATES:
+            return ""
+        self._made += 1
+        return nearest(word, known)
 
 
 def words(dockerfile: Dockerfile, ignored: Callable[[str], bool] | None) -> Iterator[Warned]:
     declared = {one.key: one.value for arg in dockerfile.args for one in arg.args}
     stages: dict[str, _Known] = {}
+    guesses = _Guesses()
     for number, stage in enumerate(dockerfile.stages):
-        yield from _from(stage.head, declared, stages)
+        yield from _from(stage.head, declared, guesses)
         known = stages.get(stage.head.image.lower())
         if known is None:
-            start = frozenset(("PATH", *PREDEFINED))
+            start = immutables.Map(dict.fromkeys(("PATH", *PREDEFINED), True))
             known = _Known(names=start, closed=stage.head.image == "scratch", workdir=False)
         for one in stage.instructions:
-            yield from _unset(one, known, declared, dockerfile.escape)
+            yield from _unset(one, known, declared, dockerfile.escape, guesses)
             yield from _one(one, known, ignored)
             known = _after(one, known)
         stages[str(number)] = known
@@ -82,10 +101,10 @@ def used(text: str, escape: str = "\\") -> Iterator[tuple[str, bool]]:
             yield name, bool(match[3])
 
 
-def _from(head: From, declared: Mapping[str, str | None], stages: Mapping[str, _Known]) -> Iterator[Warned]:
+def _from(head: From, declared: Mapping[str, str | None], guesses: _Guesses) -> Iterator[Warned]:
     for name, excused in (*used(head.image), *used(head.platform)):
         if name not in declared and name not in PLATFORM and not excused:
-            near = nearest(name, (*declared, *PLATFORM))
+            near = guesses.nearest(name, {*declared, *PLATFORM})
             hint = f"Did you mean {near}?" if near else f"Write ARG {name} before the first FROM"
             yield warned("UndefinedArgInFrom", f"{name} is not declared before the first FROM", head, hint)
     if head.platform.strip("{}$") == "TARGETPLATFORM":
@@ -113,10 +132,16 @@ def _plain(image: str, declared: Mapping[str, str | None]) -> bool:
     """Whether defaults alone make an image's name of it; modifiers are taken to help."""
     if any(excused for _, excused in used(image)) or re.search(r"\$\{\w+[#%/]", image):
         return True
-    values = dict.fromkeys(PLATFORM, "x") | {key: value or "" for key, value in declared.items()}
+
+    def value(use: re.Match[str]) -> str:
+        name = use[1] or use[2]
+        return (declared.get(name, "x" if name in PLATFORM else "") or "")[:_MAX_IMAGE]
+
     text = image
     for _ in range(8):
-        text = re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda use: values.get(use[1] or use[2], ""), text)
+        if len(text) > _MAX_IMAGE:
+            return True
+        text = re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, text)
         if not fields.variable(text):
             break
     try:
@@ -153,7 +178,7 @@ def _texts(one: Instruction) -> list[str]:
 
 
 def _unset(
-    one: Instruction, known: _Known, declared: Mapping[str, str | None], escape: str
+    one: Instruction, known: _Known, declared: Mapping[str, str | None], escape: str, guesses: _Guesses
 ) -> Iterator[Warned]:
     told: set[str] = set()
     for text in _texts(one):
@@ -163,11 +188,12 @@ def _unset(
             if excused or name in known.names or name in told or name.isdigit():
                 continue
             told.add(name)
-            near = nearest(name, known.names - set(PREDEFINED))
             message = f"the variable {name[:60]} is not set here"
             if name in declared or name in PLATFORM:
                 yield warned("UndefinedVar", message, one, f"Write ARG {name} in this stage too")
-            elif near or known.closed:
+                continue
+            near = guesses.nearest(name, known.names)
+            if near or known.closed:
                 hint = f"Did you mean {near}?" if near else f"Write ARG {name} or ENV {name}=… before"
                 yield warned("UndefinedVar", message, one, hint)
 
@@ -175,14 +201,15 @@ def _unset(
 def _after(one: Instruction, known: _Known) -> _Known:
     match one:
         case Env():
-            names = known.names | {pair.key for pair in one.pairs}
+            names = [pair.key for pair in one.pairs]
         case Arg():
-            names = known.names | {arg.key for arg in one.args}
+            names = [arg.key for arg in one.args]
         case Workdir():
             return _Known(names=known.names, closed=known.closed, workdir=True)
         case _:
             return known
-    return _Known(names=frozenset(names), closed=known.closed, workdir=known.workdir)
+    found = known.names.update(dict.fromkeys(names, True))
+    return _Known(names=found, closed=known.closed, workdir=known.workdir)
 
 
 def _one(one: Instruction, known: _Known, ignored: Callable[[str], bool] | None) -> Iterator[Warned]:

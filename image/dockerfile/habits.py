@@ -23,9 +23,7 @@ from image.dockerfile.instruction import (
     Warned,
 )
 
-_APT = re.compile(
-    r"\bapt(?:-get)?\b(?:\s+-{1,2}[^\s;&|]+)*\s+(update|install|upgrade|dist-upgrade)\b([^;&|]*)"
-)
+_APT = re.compile(r"\bapt(?:-get)?\b(?:[ \t]+-[^\s;&|]+)*[ \t]+(update|install|upgrade)\b[^;&|\n]*")
 _LISTS = "/var/lib/apt"
 _ARCHIVE = re.compile(r"\.(?:tar|tgz|tbz2?|txz|tzst|tar\.(?:gz|bz2|xz|zst|lzma))\Z", re.IGNORECASE)
 _REMOTE = re.compile(r"(?:https?://|git://|ssh://|git@)")

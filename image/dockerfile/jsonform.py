@@ -17,7 +17,8 @@ from model.spec import Struct
 
 _MEANT = re.compile(r"""\[(?:["'“”‘’]|[ \t]*(?:"(?:[^"\\]|\\.)*"|'[^']*'|“[^“”]*”)[ \t]*,)""")
 """A shell's test is `[`, a space, and no comma behind its first word."""
-_WORDS = re.compile(r"\[[^\s\"'\[\]$]+(?:,\s*[^\s\"'\[\]$]+)*\]\s*\Z")
+_WORDS = re.compile(r"\[[^\s\"'\[\]$,]+(?:,\s*[^\s\"'\[\]$,]+)*\]\s*\Z")
+_BARE = re.compile(r"[A-Za-z0-9._/-]+")
 _PLACE = re.compile(r"\(byte (\d+)\)")
 _ELEMENT = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^,\]]*)\s*([,\]]|\Z)')
 _decoder = msgspec.json.Decoder(list)
@@ -75,16 +76,24 @@ def broken(text: str, at: int) -> Broken | None:
         return Broken(message='a " is never closed', at=at + opened, hint='End the word with "', fatal=True)
     if not closed:
         return _unclosed(text, at)
+    return _misplaced(text, at)
+
+
+def _misplaced(text: str, at: int) -> Broken:
+    """Of an array with both its brackets and all its quotes."""
     place = _error_place(text)
     before = text[:place].rstrip(SPACE)
-    if text[place : place + 1] == "]" and before.endswith(","):
+    message, hint = "this array is no JSON, so it is a shell command", 'Write ["a", "b"]'
+    if text[place - 2 : place - 1] == "\\":
+        place -= 2
+        message, hint = f"{text[place : place + 2]} is no escape of JSON", "Write \\\\ for a backslash"
+    elif text[place : place + 1] == "]" and before.endswith(","):
+        place = len(before) - 1
         message, hint = "a comma before the closing ]", "Delete the comma"
     elif text[place : place + 1] == '"':
-        message, hint = "a comma is missing between two words", 'Write ["a", "b"]'
-    elif text[place - 1 : place] == "\\":
-        message, hint = f"\\{text[place : place + 1]} is no escape of JSON", "Write \\\\ for a backslash"
-    else:
-        message, hint = "this array is no JSON, so it is a shell command", 'Write ["a", "b"]'
+        message = "a comma is missing between two words"
+    elif word := _BARE.match(text, place):
+        message, hint = f"{word[0][:40]} has no quotes", f'Write "{word[0][:40]}"'
     return Broken(message=message, at=at + place, hint=hint)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from image.dockerfile.nodes import FORMS
 
 _LIKELY = ("apt-get", "apk", "echo", "curl", "wget", "mkdir", "cd", "export", "pip", "npm", "yum", "dnf")
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that takes the fewest edits to write, if they are few; else empty."""
+def nearest(word: str, known: Collection[str]) -> str:
+    """The known word that takes the fewest edits to write, if they are few, or the only one that begins so;
+    else empty."""
+    longer = [candidate for candidate in known if candidate.startswith(word)] if len(word) > 2 else []
+    if len(longer) == 1:
+        return longer[0]
     best, least = "", max(1, min(3, len(word) // 3)) + 1
     for candidate in sorted(known):
         if abs(len(candidate) - len(word)) < least:

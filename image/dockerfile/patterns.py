@@ -112,7 +112,7 @@ class Pattern:
 def _ends_so(text: str, found: Sequence[Token]) -> bool:
     """`**x`, and no other sign in it: all paths that end so, which Docker means by this form alone."""
     plain = len(found) > 1 and all(token.literal for token in found[1:]) and "\\" not in text
-    return plain and text.startswith("**") and text[2] != "/"
+    return plain and text.startswith("**") and text[2] not in "*/"
 
 
 def _parts(found: Sequence[Token]) -> tuple[Part, ...] | None:
@@ -204,7 +204,6 @@ class Matcher:
             self._add(number, state)
         self._base = max([decided, *self._always])
         self._globs.reverse()
-        self.constant = not (self._literals or self._globs or self._automata)
 
     def _add(self, number: int, state: tuple[int, ...] | int) -> None:
         pattern = self._patterns.all[number]

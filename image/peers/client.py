@@ -20,6 +20,7 @@ from model.blobs import BlobPeer
 from model.codec import decode_json
 from model.errors import Damaged, ErrorBody, FlotaError, Unavailable
 from model.ids import HostId
+from model.sharedcache import SharedRecord
 from model.spec import Struct
 from model.whereabouts import joined
 
@@ -32,7 +33,8 @@ HAVE_WITHIN = 10.0
 AWAY, REFUSED = 60.0, 1.0
 """Seconds for which a host is not called: that could not be reached, whose next call would wait as long; that
 did not take the call, as while its agent starts."""
-MAX_ERROR = 1 << 16
+RECORD_WITHIN = 3.0
+MAX_ERROR, MAX_RECORD = 1 << 16, 1 << 20
 Names = Callable[[dict[str, Any]], str]
 """Of a verified certificate (`ssl.SSLSocket.getpeercert()`): the id of the host that it names. Raises
 Forbidden."""
@@ -139,6 +141,12 @@ class PeerClient:
         async with self._get(peer, f"/v1/images/{digest}", papers, HAVE_WITHIN) as reply:
             data = await _bounded(reply, 6 * MAX_DOCUMENT)
         return decode_json(data, ImageDocuments, "a peer's answer")
+
+    async def record(self, peer: BlobPeer, key: str, papers: Papers) -> SharedRecord:
+        """Of a build's step, whose next steps wait for it. Raises as `have`. Unverified."""
+        async with self._get(peer, f"/v1/records/{key}", papers, RECORD_WITHIN) as reply:
+            data = await _bounded(reply, MAX_RECORD)
+        return decode_json(data, SharedRecord, "a peer's answer")
 
     @contextlib.asynccontextmanager
     async def _get(

@@ -3,10 +3,11 @@
     GET /v1/blobs/{digest}                 one part, by Range: bytes=A-B
     GET /v1/blobs/{digest}/have?known=N    which pieces are here, once they are more than N
     GET /v1/images/{digest}                the documents that lead to an image
+    GET /v1/records/{key}                  what a build's step came to
 
 Invariant: a caller is a host of the fleet, by its certificate and by a ticket of the controller for it; it is
-given what belongs to an image whose manifest it has seen, or that its ticket names. Uploads at once and their
-rate are bounded.
+given what belongs to an image whose manifest it has seen, or to what its ticket names. Uploads at once and
+their rate are bounded.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class PeerServer:
         app.router.add_get("/v1/blobs/{digest}", self._blob)
         app.router.add_get("/v1/blobs/{digest}/have", self._have)
         app.router.add_get("/v1/images/{digest}", self._image)
+        app.router.add_get("/v1/records/{digest}", self._record)
         return app
 
     # -- who may ------------------------------------------------------------------------------------
@@ -115,6 +117,10 @@ class PeerServer:
                 allowed = manifest is not None and holds(shown, manifest, host)
             if allowed:
                 return host, Whole(self._shelf, kept)
+        for key in ticket.records:
+            made = self._shelf.of_record(key, digest)
+            if made is not None:
+                return host, Whole(self._shelf, made)
         partial = self._partials.find(digest)
         if partial is not None:
             pinned = partial.remote.pinned.partition("@")[2]
@@ -191,6 +197,14 @@ class PeerServer:
         if entry is None or self._shelf.names(entry).isdisjoint(ticket.images):
             raise NotFound("there is no such image here for you")
         return _json(await in_thread(self._shelf.documents, entry, digest))
+
+    async def _record(self, request: web.Request) -> web.Response:
+        _, ticket = self._admitted(request)
+        key = _digest(request)
+        record = self._shelf.records.get(key) if key in ticket.records else None
+        if record is None:
+            raise NotFound("there is no such step's result here for you")
+        return _json(record)
 
 
 def block_size(rate: int) -> int:

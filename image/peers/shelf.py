@@ -13,12 +13,13 @@ from pathlib import Path
 
 from image.blobs import BlobStore
 from image.catalog import Catalog, Entry
-from image.digest import of
+from image.digest import chain_ids, of
 from image.full import told_when_full
 from image.layers import LayerStore
 from image.manifest import Index, parse_document
 from image.outgoing import blobs, outgoing
 from image.peers.client import ImageDocuments
+from image.peers.records import NoRecords, Records
 from image.platforms import fits, host_platform
 from image.reference import parse
 from model.errors import NotFound
@@ -41,13 +42,16 @@ class Shelf:
         self._configs = configs
         self._layers = layers
         self._indexes = indexes
+        self.records: Records = NoRecords()
+        """Of the build cache, if there is one."""
 
     def digests(self) -> frozenset[str]:
-        """Of all that can be asked for: blobs of layers, and what images are named by."""
+        """Of all that can be asked for: blobs of layers, what images are named by, keys of builds' steps."""
         found = {entry.record.id for entry in self._catalog.entries.values() if self._kept_whole(entry)}
         for entry in self._catalog.entries.values():
             found.update(self.names(entry))
             found.update(kept[0].digest for chain in entry.chains if (kept := self._layers.blob(chain)))
+        found.update(self.records.keys())
         return frozenset(found)
 
     def _kept_whole(self, entry: Entry) -> bool:
@@ -79,6 +83,19 @@ class Shelf:
                 kept = self._layers.blob(chain)
                 if kept is not None and kept[0].digest == digest:
                     yield entry, Kept(path=kept[1], size=kept[0].size, chain=chain)
+
+    def of_record(self, key: str, digest: str) -> Kept | None:
+        """The layer with that blob, of a step's result."""
+        record = self.records.get(key)
+        if record is None:
+            return None
+        for chain, layer in zip(
+            chain_ids(tuple(one.diff for one in record.layers)), record.layers, strict=True
+        ):
+            kept = self._layers.blob(chain)
+            if layer.blob == digest and kept is not None and kept[0].digest == digest:
+                return Kept(path=kept[1], size=kept[0].size, chain=chain)
+        return None
 
     def hold(self, chain: str) -> contextlib.AbstractContextManager[None]:
         return self._layers.hold((chain,))

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from aio.supervisor import in_thread
@@ -20,12 +20,14 @@ from image.peers.chain import checked
 from image.peers.client import Papers, PeerClient, one_line
 from image.peers.fetch import Fetch, Outcome, Swarm
 from image.peers.partial import Partial, Partials
+from image.peers.records import FromPeers, Offer
+from image.peers.records import checked as checked_record
 from image.peers.shelf import Shelf
 from image.reference import Reference, parse
 from image.registry.source import Document, IndexPush, Outgoing, Remote, Source
 from model.api import FoundImage
 from model.blobs import BlobPeers, BlobWord, CopyImage
-from model.errors import FlotaError, Unavailable
+from model.errors import Damaged, FlotaError, Unavailable
 from model.ids import HostId
 from model.image import Progress
 from model.registries import NOBODY, Login
@@ -149,6 +151,19 @@ class PeerSource:
             )
         return None
 
+    # -- builds -------------------------------------------------------------------------------------
+    async def record(self, key: str) -> Offer | None:
+        """What a build's step came to on another host; None where none gives it."""
+        answer = await self._swarm.ask(BlobWord(digest=key, record=True))
+        for peer in answer.peers if answer is not None else ():
+            assert answer is not None
+            try:
+                found = await self._client.record(peer, key, Papers(ticket=answer.ticket))
+                return Offer(record=checked_record(found, key), peers=answer)
+            except FlotaError as error:
+                log.info("step %s: not from host %s: %s", key[7:19], peer.host[:12], one_line(error.message))
+        return None
+
     # -- layers -------------------------------------------------------------------------------------
     async def download(
         self, remote: Remote, layer: Descriptor, path: Path, progress: Callable[[int], None]
@@ -164,7 +179,7 @@ class PeerSource:
 
     async def _download(self, partial: Partial, path: Path) -> None:
         access = partial.remote.access
-        offer = access.offer if isinstance(access, Elsewhere) else None
+        offer = access.offer if isinstance(access, Elsewhere | FromPeers) else None
         fetch = Fetch(partial, self._swarm, self._client, remote_image(partial.remote), offer)
         fetch.without.update(self._avoided())
         failure: FlotaError | None = None
@@ -173,10 +188,15 @@ class PeerSource:
             if outcome is Outcome.COMPLETE:
                 if await partial.verified():
                     return
+                if isinstance(access, FromPeers):
+                    self._shun(set(fetch.gave.values()), partial)
+                    raise Damaged(f"layer {partial.layer.digest[7:19]} came wrong from other hosts")
                 await self._mend(fetch, partial, path)
                 return
             if failure is not None:
                 raise failure
+            if isinstance(access, FromPeers):
+                raise Unavailable(f"no host gives layer {partial.layer.digest[7:19]}")
             try:
                 async with self._telling(partial) if outcome is Outcome.OUTSIDE else contextlib.nullcontext():
                     await self._outside(partial, path)
@@ -203,14 +223,17 @@ class PeerSource:
         wrong = await partial.sums()
         await self._outside(partial, path)
         right = await partial.sums()
-        until = asyncio.get_running_loop().time() + SHUNNED
         bad = {
             fetch.gave[n]
             for n, (a, b) in enumerate(zip(wrong, right, strict=True))
             if a != b and n in fetch.gave
         }
-        for host in bad:
-            log.warning("layer %s: host %s gave wrong bytes of it", short, host[:12])
+        self._shun(bad, partial)
+
+    def _shun(self, hosts: Collection[HostId], partial: Partial) -> None:
+        until = asyncio.get_running_loop().time() + SHUNNED
+        for host in hosts:
+            log.warning("layer %s: host %s gave wrong bytes of it", partial.layer.digest[7:19], host[:12])
             self._shunned[host] = until
 
     def _avoided(self) -> dict[HostId, str]:

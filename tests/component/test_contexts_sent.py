@@ -99,11 +99,29 @@ async def test_one_changed_line_sends_less_than_a_hundredth(tmp_path: Path, obje
 async def test_only_what_sources_name_is_sent_links_followed(
     tmp_path: Path, objects: Objects, lease: Lease
 ) -> None:
-    top = grow(tmp_path / "top", FILES | {"abs": "/src/b.go", "loop": "loop", "up": "../../../src/b.go"})
+    top = grow(
+        tmp_path / "top",
+        FILES
+        | {
+            "abs": "/src/b.go",
+            "loop": "loop",
+            "up": "../../../src/b.go",
+            "through": "dir/er/../../real",
+            "src/real": b"r",
+        },
+    )
     sender = source(top)
     found = {
         path: sorted(name for name in listed(objects, await brought(sender, objects, lease, *path)))
-        for path in (("src/*.go",), ("link",), ("dir/er",), ("/abs", "loop"), ("../../up",), ("no",))
+        for path in (
+            ("src/*.go",),
+            ("link",),
+            ("dir/er",),
+            ("/abs", "loop"),
+            ("../../up",),
+            ("through",),
+            ("no",),
+        )
     }
     deep = ["src/deep", "src/deep/er", "src/deep/er/c"]
     assert found == {
@@ -112,6 +130,7 @@ async def test_only_what_sources_name_is_sent_links_followed(
         ("dir/er",): ["dir", "src", *deep],
         ("/abs", "loop"): ["abs", "loop", "src", "src/b.go"],
         ("../../up",): ["src", "src/b.go", "up"],
+        ("through",): ["dir", "src", *deep[:2], "src/real", "through"],
         ("no",): [],
     }
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from image.archive import Archive
@@ -83,6 +83,7 @@ PACKS: list[Callable[[bytes], bytes]] = [
 
 
 @examples
+@example(data=b"", pack=gzip.compress, edits=[(10, 0)], cut=0)
 @given(
     data=st.binary(max_size=3000),
     pack=st.sampled_from(PACKS),

@@ -9,6 +9,7 @@ import pytest
 
 from image.store import ImageStore
 from tests.support.containers import Lab, network_namespace
+from tests.support.copies import CopyPlace
 from tests.support.imagestores import BUILT, made
 from tests.support.layerplaces import LayerPlace
 from tests.support.registry import FakeRegistry, serving
@@ -48,3 +49,10 @@ async def registry() -> AsyncIterator[FakeRegistry]:
     fake.push(BUILT, "1")
     async with serving(fake) as served:
         yield served
+
+
+@pytest.fixture
+async def copies(tmp_path: Path) -> AsyncIterator[CopyPlace]:
+    place = CopyPlace(tmp_path)
+    yield place
+    await place.close()

@@ -211,7 +211,7 @@ def test_a_controller_of_older_state_is_obeyed_by_no_host(own: Fleet, tmp_path: 
         deadline=20,
         what="a refusal",
     )
-    assert runs(own, "n2")["fresh"] == fresh
+    own.rig.exec("n3", ["kill", "-0", str(fresh[1])])  # raises unless it runs on
     own.flota("n3", "follow", joined(at, PORT))
     wait_until(
         lambda: all(n["state"] == "ready" for n in own.json("node", "ls", host="n2")),

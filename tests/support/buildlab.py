@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agent import orphans
 from agent.build.executor import Executor
 from agent.build.runner import Runner
 from agent.context import Context
@@ -31,7 +32,7 @@ from image.drivers.overlay import OverlayDriver
 from image.fake import FakeImages
 from model.build import FromHost, StepMoved, StepSaid, Typed
 from model.errors import NotFound
-from model.ids import HostId, NetworkId
+from model.ids import HostId, InstanceId, NetworkId
 from model.status import HostFacts
 from model.view import NetworkView, View
 from net.fake import FakeHostNetwork
@@ -105,15 +106,16 @@ class SaidSession:
 
 
 class SpacesOnly(FakeHostNetwork):
-    """Endpoints in memory, namespaces real."""
+    """Endpoints in memory, namespaces real: those of an earlier agent are found."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.spaces = {InstanceId(path.name): str(path) for path in folder.iterdir()}
 
     async def open_namespace(self, instance: Any) -> str:
         if instance not in self.spaces:
-            self._folder.mkdir(exist_ok=True)
             netns.make(self._folder / instance)
             self.spaces[instance] = str(self._folder / instance)
         return self.spaces[instance]
@@ -125,10 +127,12 @@ class SpacesOnly(FakeHostNetwork):
 
 
 class BuildLab:
-    def __init__(self, folder: Path, journal: Journal, network: HostNetwork) -> None:
+    """`parent` is the cgroup of its containers, of its own if none is given."""
+
+    def __init__(self, folder: Path, journal: Journal, network: HostNetwork, parent: str = "") -> None:
         self.folder = folder
         self.base = busybox_root(folder / "base")
-        self.parent = f"/flota-test-{secrets.token_hex(4)}"
+        self.parent = parent or f"/flota-test-{secrets.token_hex(4)}"
         run, limits = folder / "run", measure()
         run.mkdir(exist_ok=True)
         self.runtime = ConmonRuntime(str(run), cgroup_parent=self.parent)
@@ -192,7 +196,7 @@ class BuildLab:
     def left(self) -> list[str]:
         """What there is beyond the files of builds: containers, their folders, namespaces, cgroups."""
         found = [f"container {name}" for name in os.listdir(self.runtime.programs.root)]
-        for top in (self.folder / "run/build", self.folder / "state/build", self.folder / "run/ns"):
+        for top in (self.folder / "run/build", self.folder / "run/ns"):
             found += [str(path) for path in top.iterdir()] if top.is_dir() else []
         for hierarchy in Path("/sys/fs/cgroup").iterdir():
             parent = hierarchy / self.parent.strip("/")
@@ -236,11 +240,14 @@ def run_step(command: str, *, mounts: Sequence[Mount] = (), **words: Any) -> Run
 
 
 @contextlib.asynccontextmanager
-async def build_lab(folder: Path, network: HostNetwork | None = None) -> AsyncIterator[BuildLab]:
+async def build_lab(
+    folder: Path, network: HostNetwork | None = None, *, parent: str = ""
+) -> AsyncIterator[BuildLab]:
     journal = await Journal.open(folder / "state")
     spaces = network or SpacesOnly(folder / "run" / "ns")
     try:
-        lab = BuildLab(folder, journal, spaces)
+        lab = BuildLab(folder, journal, spaces, parent)
+        await orphans.clear(lab.context, {})
         await lab.executor.open()
         yield lab
         lab.close()

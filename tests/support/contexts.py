@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from image.context.objects import Lease, Objects
+from image.context.objects import LIMIT, Lease, Objects
 from image.context.receive import received
 from image.context.serve import Contexts, Source
 from model.build import Object, Scan, Scanned, Want
@@ -77,8 +77,8 @@ class Wire:
         self.bytes += sum(4 + len(msgspec.msgpack.encode(message)) for message in messages)
 
 
-def store(folder: Path, **settings: int) -> Objects:
-    objects = Objects(folder, **settings)
+def store(folder: Path, *, limit: int = LIMIT) -> Objects:
+    objects = Objects(folder, limit=limit)
     objects.open()
     return objects
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from agent.build.link import Link
-from agent.build.session import Build, serve
+from agent.build.session import Bring, Build, serve
 from controller.buildplace import Builder, choose, named
 from image.build.base import Session
 from model.build import BuildPlace, BuildRequest, Done, Placed, StepBegan, StepEnded
@@ -31,9 +31,9 @@ async def nothing(link: Link, context: str, paths: Sequence[str]) -> str:
 class FakeBuilds:
     """The part of `api.imageports.HostImages` that is about builds."""
 
-    building: Build = staticmethod(echo)
-
     def __init__(self) -> None:
+        self.building: Build = echo
+        self.bring: Bring = nothing
         self.requests: list[BuildRequest] = []
         self.broken: list[BuildRequest] = []
         """Of builds whose client left them."""
@@ -47,7 +47,7 @@ class FakeBuilds:
                 self.broken.append(request)
                 raise
 
-        await serve(reader, writer, run, nothing)
+        await serve(reader, writer, run, self.bring)
 
 
 @contextmanager

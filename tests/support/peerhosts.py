@@ -71,12 +71,15 @@ class Fleet:
             ca=self.authority.pem.decode(),
         )
 
-    def ticket(self, enrolled: Enrollment, *images: str, until: float = 0.0) -> str:
+    def ticket(
+        self, enrolled: Enrollment, *images: str, records: tuple[str, ...] = (), until: float = 0.0
+    ) -> str:
         ticket = Ticket(
             host=HostId(enrolled.host_id),
             certificate=fingerprint(enrolled.certificate.encode()),
             until=until or self.clock.now() + 60,
             images=images,
+            records=records,
         )
         return write_ticket(ticket, self.authority.sign(to_sign(encode(ticket))))
 
@@ -91,6 +94,9 @@ class _Swarm:
         if fleet.away:
             return None
         fleet.words.append((self.own, word))
+        if word.record:
+            reply = fleet.swarms.having(self.own, word, fleet.places)
+            return BlobPeers(peers=reply.peers, ticket=fleet.ticket(self.enrolled, records=(word.digest,)))
         reply = fleet.swarms.answer(self.own, word, fleet.places, fleet.clock.monotonic())
         ticket = fleet.ticket(self.enrolled, *fleet.images.get(self.own, ()))
         return BlobPeers(peers=reply.peers, outside=reply.outside, ticket=ticket)

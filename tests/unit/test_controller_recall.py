@@ -257,6 +257,29 @@ def test_name_that_somebody_else_has_is_kept_by_him() -> None:
     assert found.instances[late.id].name == f"c1-{late.id[:6]}"
 
 
+def test_names_of_two_that_somebody_else_has_both_are_told_apart() -> None:
+    first, second = replace(container(0x10), name="c1"), replace(container(0x20), name="c1")
+    found, _ = recalled(fleet(replace(container(2, host=B), name="c1")), view(first, second), first, second)
+    assert sorted(found.names) == ["c1", f"c1-{first.id[:6]}", f"c1-{second.id[:7]}"]
+
+
+def test_network_with_ranges_that_are_none_is_left_out() -> None:
+    for ident, ranges, why in (
+        (NetworkId("7" * 64), ("10.9.0.5/24",), "no range"),
+        (NetworkId(""), (), "no id"),
+    ):
+        network = NetworkView(
+            id=ident,
+            spec=NetworkSpec(name="late", subnets=(Subnet(cidr="10.9.0.0/16"),)),
+            vni=4100,
+            vip_ranges=ranges,
+        )
+        told = View(revision=80, fleet_id="f", networks={ident: network})
+        found, words = recalled(fleet(), told)
+        assert len(found.networks) == 1
+        assert why in words[0]
+
+
 def test_host_that_lies_gets_nothing_of_others() -> None:
     theirs, bad = container(1, host=B), replace(container(2), name="../x")
     stolen = replace(theirs, host=A, revision=99)

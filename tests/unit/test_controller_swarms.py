@@ -43,6 +43,20 @@ def test_nobody_goes_outside_for_what_a_host_has_whole() -> None:
     assert swarms.answer(HOSTS[1], WANTED, PLACES, LEASE + 1).outside
 
 
+def test_who_has_a_steps_result_is_told_and_nobody_is_sent_for_it() -> None:
+    swarms = Swarms()
+    word = BlobWord(digest=BLOB, record=True)
+    assert swarms.having(HOSTS[0], word, PLACES) == BlobPeers()
+    for holder in (0, 2, 5, 11):
+        swarms.told(HOSTS[holder], [BLOB])
+    assert named(swarms.having(HOSTS[2], word, PLACES)) == [HOSTS[5], HOSTS[11], HOSTS[0]]
+    less = BlobWord(digest=BLOB, record=True, without=(HOSTS[5],))
+    assert named(swarms.having(HOSTS[2], less, PLACES)) == [HOSTS[11], HOSTS[0]]
+    swarms.forget(HOSTS[5])
+    assert HOSTS[5] not in named(swarms.having(HOSTS[2], word, PLACES))
+    assert HOSTS[0] not in named(swarms.having(HOSTS[2], word, {HOSTS[11]: PLACES[HOSTS[11]]}))
+
+
 def test_who_fetches_and_falls_silent_is_replaced_after_its_lease() -> None:
     swarms = Swarms()
     swarms.answer(HOSTS[0], WANTED, PLACES, 0.0)

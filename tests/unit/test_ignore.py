@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import re
 import time
-from pathlib import Path
 
 import pytest
 
 from image.dockerfile.ignore import MAX_LINE, Ignore, names_for
 from image.dockerfile.patterns import Folder, Patterns
 from model.errors import InvalidInput
-
-MOBY = Path("/usr/share/gocode/src/github.com/moby/patternmatcher/patternmatcher_test.go")
-"""Of golang-github-moby-patternmatcher-dev; its rows are read, none are kept here."""
-STRING = r'("(?:[^"\\]|\\.)*")'
+from tests.support.mobyrows import SOURCE, STRING
 
 
 def kept(ignore: str, *files: str) -> set[str]:
@@ -39,7 +35,7 @@ def kept(ignore: str, *files: str) -> set[str]:
 
 
 def test_patterns_of_mobys_own_table_match_as_it_says() -> None:
-    source = MOBY.read_text()
+    source = SOURCE.read_text()
     rows = [
         (*map(json.loads, row[:2]), row[2] == "true")
         for row in re.findall(rf"\{{{STRING}, {STRING}, (true|false)\}}", source)

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,9 +48,19 @@ async def test_step_that_fails_gives_its_code(building: BuildLab, script: str, c
 
 async def test_process_has_the_steps_words_user_and_folder(building: BuildLab) -> None:
     script = 'echo "$A|$HOME|$HOSTNAME|$(id -u):$(id -g)|$(pwd)|$(hostname)"'
-    words = {"env": ("A=x y", "PATH=/bin"), "user": "app", "workdir": "/home/app"}
-    _, said = await building.run(script, **words)
+    env = ("A=x y", "PATH=/bin")
+    _, said = await building.run(script, env=env, user="app", workdir="/home/app")
     assert said.out == b"x y|/home/app|build|1000:1001|/home/app|build\n"
+
+
+async def test_process_has_none_of_the_agents_variables(
+    building: BuildLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CVE-2021-3602."""
+    monkeypatch.setenv("AGENT_TOKEN", "canary")
+    _, said = await building.run("", args=("/bin/env",), env=("OWN=1",), proxies=("http_proxy=p",))
+    names = {line.partition("=")[0] for line in said.out.decode().splitlines()}
+    assert names == {"PATH", "HOSTNAME", "HOME", "OWN", "http_proxy"}
 
 
 async def test_process_is_confined_as_a_containers_is(building: BuildLab) -> None:
@@ -212,7 +223,7 @@ async def test_limits_of_the_build_are_felt(building: BuildLab) -> None:
     ],
 )
 async def test_what_needs_an_entitlement_is_refused_without_it(
-    building: BuildLab, words: dict[str, object], entitlement: str
+    building: BuildLab, words: dict[str, Any], entitlement: str
 ) -> None:
     with pytest.raises(Forbidden, match=f"--allow {entitlement}"):
         await building.run("true", **words)

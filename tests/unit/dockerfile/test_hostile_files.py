@@ -138,7 +138,7 @@ def test_sizes_are_bounded_in_time_and_memory(data: bytes) -> None:
         assert len(str(fault)) < 500
     spent, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert spent < 5, f"{spent:.1f} s"
+    assert spent < 10, f"{spent:.1f} s"
     assert peak < 64 * MAX_SIZE + len(data) * 4, f"{peak} bytes"
 
 

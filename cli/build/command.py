@@ -1,0 +1,110 @@
+"""A build from the command line's words to its outputs.
+
+Invariant: files that say how it went are written last, and only of a build that is done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from cli.build.agents import Agents
+from cli.build.answers import Answers, secret_value
+from cli.build.contexts import Material, material
+from cli.build.conversation import Conversation, waker
+from cli.build.display import Display, display, write
+from cli.build.outputs import Outputs
+from cli.build.request import Wish, usual_place, wish
+from cli.context import App
+from cli.render import clean
+from image.dockerfile.excerpt import excerpt
+from image.dockerfile.instruction import Spot
+from model.build import Done, Failed
+from model.errors import CommandFailed, FlotaError, InvalidInput
+
+
+def build(app: App, context: str, flags: dict[str, Any]) -> int:
+    """Raises FlotaError as the build does."""
+    flags["label_file"] = [file.read() for file in flags["label_file"]]
+    wished = wish(flags, context, os.environ)
+    _check_files(wished)
+    made = material(wished)
+    outputs = Outputs(wished.outputs, lambda text: write(f"flota: {clean(text)}\n"))
+    outputs.check()
+    shown = display(wished.progress)
+    ended = _converse(app, wished, made, shown, outputs)
+    if isinstance(ended, Failed):
+        _explain(ended, made, shown)
+        raise _error(ended)
+    _results(wished, ended)
+    return 0
+
+
+def _converse(app: App, wished: Wish, made: Material, shown: Display, outputs: Outputs) -> Done | Failed:
+    platform = made.request.platforms[0] if len(made.request.platforms) == 1 else ""
+    query = {"host": wished.host, "context": usual_place(wished, os.getcwd()), "platform": platform}
+    sock = app.client.hijack("/v1/builds", protocol="flota-build", **query)
+    talk = Conversation(sock, shown, outputs)
+    with waker() as (wake, fd):
+        answers = Answers(made.sources, wished.secrets, fd)
+        agents = Agents({i: paths[0] for i, paths in wished.agents.items()}, talk.selector)
+        return talk.run(made.request, answers, wake, agents)
+
+
+def _check_files(wished: Wish) -> None:
+    """What the command line names is there and can be written, before anything is done. Raises InvalidInput
+    with all that is wrong."""
+    wrong: list[str] = []
+    for ident, place in wished.secrets.items():
+        try:
+            secret_value(ident, place)
+        except FlotaError as error:
+            wrong.append(str(error))
+    for flag, path in (("--iidfile", wished.iidfile), ("--metadata-file", wished.metadata_file)):
+        folder = os.path.dirname(path) or "."
+        if path and not os.path.isdir(folder):
+            wrong.append(f"{flag} {path}: {folder} is no folder")
+    if wrong:
+        raise InvalidInput("; ".join(wrong))
+
+
+def _explain(failed: Failed, made: Material, shown: Display) -> None:
+    """Before the error itself: the last lines of what failed, and its place in the Dockerfile."""
+    parts: list[str] = []
+    step = shown.progress.failed()
+    if step is not None and step.tail:
+        parts.append("------\n" + f" > {step.name}:\n" + "".join(f"{line}\n" for line in step.tail))
+    if failed.line and made.text:
+        seen = excerpt(made.text, Spot(line=failed.line, column=failed.column or 1))
+        parts.append(f"------\n{made.request.file}:{failed.line}\n{seen}\n")
+    if parts:
+        write("".join(parts) + "------\n")
+
+
+def _error(failed: Failed) -> FlotaError:
+    error = failed.error.to_error()
+    return error if error.message else CommandFailed("the build failed")
+
+
+def _results(wished: Wish, done: Done) -> None:
+    image = next((built.image for built in done.images if built.image), "")
+    digest = done.digest or image
+    if wished.iidfile:
+        _write_file(wished.iidfile, (image if len(done.images) < 2 else digest).encode())
+    if wished.metadata_file:
+        words = {key: json.loads(value) for key, value in done.metadata.items()}
+        _write_file(wished.metadata_file, (json.dumps(words, indent=2) + "\n").encode())
+    if wished.progress == "quiet" and digest:
+        sys.stdout.write(f"{image or digest}\n")
+
+
+def _write_file(path: str, data: bytes) -> None:
+    part = f"{path}.{os.getpid()}"
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+        os.replace(part, path)
+    except OSError as error:
+        raise InvalidInput(f"{path} can't be written: {error.strerror}") from error

@@ -1,0 +1,199 @@
+"""Files of URLs, for ADD and contexts: kept as objects, asked for again only when they may have changed.
+
+    <objects>/urls/<sha256 of the URL>      MessagePack: what came of it last
+
+Invariant: what a build gets has the checksum that it names, or else none was named; what is remembered of a
+URL is used only after its server has said that it still holds, or by the checksum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.message
+import email.utils
+import hashlib
+import os
+import posixpath
+import re
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from aio.supervisor import in_thread
+from image.context.http import Http, checked, shown
+from image.context.objects import Arriving, Lease, Objects
+from model.errors import Damaged, InvalidInput
+from model.spec import Struct
+
+MAX_REMEMBERED = 10_000
+_CHECKSUM = re.compile(r"(sha256|sha384|sha512):([0-9a-f]{64,128})\Z")
+_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
+_GROUP = 1 << 20
+
+
+class Fetched(Struct):
+    """`digest` names the object; `name` is what its server or its URL calls it, and may be empty."""
+
+    url: str
+    """For messages alone: without query and password."""
+    digest: str
+    size: int
+    name: str = ""
+    mtime_ns: int | None = None
+    etag: str = ""
+    modified: str = ""
+    root: str = ""
+    """Of a context: the tree that was made of it."""
+
+
+class Urls:
+    """Those of one build."""
+
+    def __init__(self, objects: Objects, lease: Lease, http: Http) -> None:
+        self._objects = objects
+        self._lease = lease
+        self._http = http
+        self._folder = os.path.join(objects.folder, "urls")
+
+    async def fetch(self, url: str, *, checksum: str = "", private: bool = False) -> Fetched:
+        """Its object is held by the lease. Raises as `Http.get`, Damaged, Exhausted."""
+        expected = checked_sum(checksum) if checksum else ("", "")
+        start = checked(url)
+        known: Fetched | None = await in_thread(self._known, url)
+        if known is not None and not self._lease.hold(known.digest):
+            known = None
+        if known is not None and known.digest == checksum:
+            return known
+        headers = {} if known is None else conditions(known)
+        async with self._http.get(url, headers=headers, private=private) as response:
+            if response.status == 304:
+                if known is None:
+                    raise Damaged(f"{shown(url)}: its server says unchanged of what it was not asked")
+                if checksum:
+                    await in_thread(self._verify, known, expected)
+                return known
+            fetched = await self._taken(start, response, expected)
+        await in_thread(self.remember, url, fetched)
+        return fetched
+
+    async def _taken(self, url: URL, response: aiohttp.ClientResponse, expected: tuple[str, str]) -> Fetched:
+        method, want = expected
+        hasher = hashlib.new(method) if method else None
+        arriving = await in_thread(self._objects.new)
+        try:
+            held = bytearray()
+            async for piece in response.content.iter_any():
+                held += piece
+                if len(held) >= _GROUP:
+                    await in_thread(self._write, arriving, bytes(held), hasher)
+                    held.clear()
+            await in_thread(self._write, arriving, bytes(held), hasher)
+            if hasher is not None and hasher.hexdigest() != want:
+                raise Damaged(
+                    f"{shown(url)} has the checksum {method}:{hasher.hexdigest()}, not {method}:{want}",
+                    hint="Look whether the file or the checksum is the right one",
+                )
+            digest = await in_thread(arriving.keep, self._lease)
+        finally:
+            arriving.close()
+        modified = response.headers.get("Last-Modified", "")
+        return Fetched(
+            url=shown(url),
+            digest=digest,
+            size=arriving.size,
+            name=name_of(url, response.headers.get("Content-Disposition", "")),
+            mtime_ns=time_of(modified),
+            etag=response.headers.get("ETag", "")[:1024],
+            modified=modified[:100],
+        )
+
+    def _write(self, arriving: Arriving, data: bytes, hasher: hashlib._Hash | None) -> None:
+        self._lease.take(len(data))
+        arriving.write(data)
+        if hasher is not None:
+            hasher.update(data)
+
+    def _verify(self, known: Fetched, expected: tuple[str, str]) -> None:
+        method, want = expected
+        with open(self._objects.path(known.digest), "rb") as file:
+            found = hashlib.file_digest(file, method).hexdigest()
+        if found != want:
+            raise Damaged(
+                f"{known.url} has the checksum {method}:{found}, not {method}:{want}",
+                hint="Look whether the file or the checksum is the right one",
+            )
+
+    # -- what is remembered -------------------------------------------------------------------------
+    def _path(self, url: str) -> str:
+        return os.path.join(self._folder, hashlib.sha256(url.encode()).hexdigest())
+
+    def _known(self, url: str) -> Fetched | None:
+        try:
+            with open(self._path(url), "rb") as file:
+                found: Fetched = msgspec.msgpack.decode(file.read(), type=Fetched)
+        except (OSError, msgspec.DecodeError):
+            return None
+        return found
+
+    def remember(self, url: str, fetched: Fetched) -> None:
+        """For the next build; without an answer to ask by, nothing. Blocking."""
+        if not fetched.etag and not fetched.modified and not fetched.root:
+            return
+        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        path = self._path(url)
+        with open(path + f".{os.getpid()}", "wb") as file:
+            file.write(msgspec.msgpack.encode(fetched))
+        os.rename(file.name, path)
+        names = os.listdir(self._folder)
+        if len(names) > MAX_REMEMBERED:
+            for name in names[: len(names) // 2]:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self._folder, name))
+
+
+def conditions(known: Fetched) -> dict[str, str]:
+    """Headers of a request that is answered by 304 if nothing changed (RFC 9110, 13.1)."""
+    if known.etag:
+        return {"If-None-Match": known.etag}
+    return {"If-Modified-Since": known.modified} if known.modified else {}
+
+
+def checked_sum(text: str) -> tuple[str, str]:
+    """(method, hex digits). Raises InvalidInput."""
+    found = _CHECKSUM.match(text)
+    if found is None or len(found[2]) != _LENGTHS[found[1]]:
+        raise InvalidInput(
+            f"{text[:160]!r} is no checksum", hint="Write sha256: and the 64 hex digits that sha256sum shows"
+        )
+    return found[1], found[2]
+
+
+def name_of(url: URL, disposition: str) -> str:
+    """What the file is called: by its server, or by the last part of its path. Empty if neither says."""
+    message = email.message.Message()
+    if disposition and len(disposition) <= 4096:
+        message["Content-Disposition"] = disposition
+        with contextlib.suppress(ValueError, LookupError):
+            if name := _plain(message.get_filename() or ""):
+                return name
+    return _plain(url.path)
+
+
+def _plain(path: str) -> str:
+    name = posixpath.basename(path)
+    if (
+        name in (".", "..")
+        or any(ord(letter) < 32 for letter in name)
+        or len(name.encode("utf-8", "replace")) > 255
+    ):
+        return ""
+    return name
+
+
+def time_of(modified: str) -> int | None:
+    """Last-Modified as ns; None where it is none."""
+    try:
+        return int(email.utils.parsedate_to_datetime(modified).timestamp()) * 10**9
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

@@ -1,0 +1,55 @@
+"""What a host's build cache holds, and what of it is to go. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from model.spec import Struct
+
+CacheKind = Literal["run", "copy", "workdir", "mount"]
+"""mount: a folder of RUN --mount=type=cache."""
+
+
+class CacheEntry(Struct):
+    """One step's result, or one folder that RUN steps share."""
+
+    id: str
+    kind: CacheKind = "run"
+    source: str = ""
+    """The instruction."""
+    size: int = 0
+    """Bytes on disk of its own layer."""
+    created: float = 0.0
+    used: float = 0.0
+    """Unix seconds."""
+    shared: bool = False
+    """An image has the same layer: taking the entry away frees nothing."""
+    in_use: bool = False
+    """By a build that runs."""
+
+
+class CachePrune(Struct):
+    """What is to go: entries that fit all that is said."""
+
+    all: bool = False
+    """Also those whose layers images have."""
+    unused_for: float = 0.0
+    """Seconds since an entry was used."""
+    keep: int = 0
+    """Bytes that may stay, of those used last."""
+
+
+class CacheFreed(Struct):
+    entries: tuple[str, ...] = ()
+    """Ids."""
+    freed: int = 0
+    """Bytes, about."""
+
+
+class CacheKeeping(Struct):
+    """What a host keeps by itself."""
+
+    max_size: int = 20 << 30
+    """Bytes; 0: no limit but the disk's."""
+    max_age: float = 60 * 86400.0
+    """Seconds since the last use; 0: no limit."""

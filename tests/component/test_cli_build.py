@@ -1,0 +1,482 @@
+"""`flota build` as a process against a fleet in memory: what it sends, shows and writes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import tarfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from agent.build.link import Link
+from agent.build.session import Build
+from image.build.base import Session
+from image.context.objects import Objects
+from image.context.receive import received
+from image.dockerfile.faults import DockerfileFault
+from image.dockerfile.instruction import Spot
+from model.build import (
+    BuildRequest,
+    BuildWarning,
+    Built,
+    Context,
+    Done,
+    StepBegan,
+    StepEnded,
+    StepMoved,
+    StepSaid,
+    Typed,
+)
+from model.errors import CommandFailed
+from tests.support.contexts import content, store
+from tests.support.servedfleet import ServedFleet, served
+from tests.support.waiting import wait_until
+
+IMAGE = "sha256:" + "ab" * 32
+DOCKERFILE = "FROM scratch\nCOPY . /\n"
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[ServedFleet]:
+    with served(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(DOCKERFILE)
+    (folder / "main.c").write_text("int main;\n")
+    return folder
+
+
+def builds_by(fleet: ServedFleet, build: Build) -> None:
+    for host in fleet.fleet.hosts.values():
+        host.building = build
+
+
+def requests(fleet: ServedFleet) -> list[BuildRequest]:
+    return [request for host in fleet.fleet.hosts.values() for request in host.requests]
+
+
+def requested(fleet: ServedFleet) -> BuildRequest:
+    [request] = requests(fleet)
+    return request
+
+
+class Kept:
+    """A host's object store; what came is in `files`."""
+
+    def __init__(self, fleet: ServedFleet, folder: Path) -> None:
+        self.objects: Objects = store(folder)
+        self.files: dict[str, bytes | str | None] = {}
+        for host in fleet.fleet.hosts.values():
+            host.bring = self.bring
+
+    async def bring(self, link: Link, context: str, paths: Sequence[str]) -> str:
+        lease = self.objects.lease()
+        root = await received(link, self.objects, lease, context, paths)
+        self.files |= content(self.objects, root)
+        return root
+
+
+async def scanning(request: BuildRequest, session: Session) -> Done:
+    await session.scan("", [])
+    return Done(images=(Built(image=IMAGE),))
+
+
+def test_folder_is_sent_without_what_is_ignored_and_only_what_is_new(
+    fleet: ServedFleet, app: Path, tmp_path: Path
+) -> None:
+    (app / ".dockerignore").write_text("*.o\n")
+    (app / "main.o").write_bytes(b"object")
+    (app / "big").write_bytes(os.urandom(3 << 20))
+    kept = Kept(fleet, tmp_path / "objects")
+    builds_by(fleet, scanning)
+    fleet.ok("build", str(app))
+    assert set(kept.files) == {".dockerignore", "Dockerfile", "main.c", "big"}
+    assert kept.files["big"] == (app / "big").read_bytes()
+    assert requested(fleet).dockerfile == DOCKERFILE.encode()
+    assert requested(fleet).contexts == (Context(ref=str(app)),)
+
+
+def test_ignore_file_beside_the_dockerfile_comes_first(fleet: ServedFleet, app: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.Dockerfile"
+    other.write_text("FROM scratch\nCOPY main.c /\n")
+    (tmp_path / "other.Dockerfile.dockerignore").write_text("main.c\n")
+    (app / ".dockerignore").write_text("Dockerfile\n")
+    kept = Kept(fleet, tmp_path / "objects")
+    builds_by(fleet, scanning)
+    fleet.ok("build", "-f", str(other), str(app))
+    assert set(kept.files) == {".dockerignore", "Dockerfile"}
+    assert requested(fleet).file == str(other)
+
+
+def test_dockerfile_from_standard_input_goes_with_a_folder_or_alone(fleet: ServedFleet, app: Path) -> None:
+    text = b"FROM scratch\nLABEL a=b\n"
+    fleet.ok("build", "-f", "-", str(app), stdin=text)
+    fleet.ok("build", "-", stdin=text)
+    folder, alone = sorted(requests(fleet), key=lambda r: r.contexts[0].kind)
+    assert folder.dockerfile == alone.dockerfile == text
+    assert alone.contexts == (Context(kind="none"),)
+
+
+def test_tar_on_standard_input_or_in_a_file_is_the_context_and_has_the_dockerfile(
+    fleet: ServedFleet, tmp_path: Path
+) -> None:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        for name, text in (("Dockerfile", DOCKERFILE), ("sub/Dockerfile", "FROM a\n"), ("sub/x", "x")):
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
+    kept = Kept(fleet, tmp_path / "objects")
+    builds_by(fleet, scanning)
+    fleet.ok("build", "-", stdin=data.getvalue())
+    assert kept.files == {"Dockerfile": DOCKERFILE.encode(), "sub": None, "sub/Dockerfile": b"FROM a\n",
+                          "sub/x": b"x"}  # fmt: skip
+    (tmp_path / "context.tgz").write_bytes(data.getvalue())
+    fleet.ok("build", "-f", "sub/Dockerfile", str(tmp_path / "context.tgz"))
+    assert sorted(r.dockerfile for r in requests(fleet)) == [b"FROM a\n", DOCKERFILE.encode()]
+    for broken, said in ((data.getvalue()[:60], b"gzip"), (b"", b"standard input is empty")):
+        done = fleet.flota("build", "-", stdin=broken)
+        assert done.returncode == 1 and said in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_flags_reach_the_host(fleet: ServedFleet, app: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("s3cret")
+    fleet.ok(
+        "build", "-t", "app:1", "-t", "other:2", "--target", "final", "--build-arg", "A=1",
+        "--build-arg", "HOME",
+        "--label", "x=y", "--no-cache", "--pull", "--network", "none", "--add-host", "db:10.0.0.1",
+        "--memory", "64m", "--cpus", "1.5", "--ulimit", "nofile=10:20", "--shm-size", "1m",
+        "--secret", f"id=key,src={tmp_path / 'key'}", "--allow", "network.host", "--platform", "linux/amd64",
+        "--no-cache-filter", "a,b", "--host", "n2", str(app),
+    )  # fmt: skip
+    [request] = next(h for h in fleet.fleet.hosts.values() if h.name == "n2").requests
+    assert request.names == ("app:1", "other:2") and request.target == "final"
+    assert request.args == {"A": "1", "HOME": os.environ["HOME"]} and request.labels == {"x": "y"}
+    assert request.no_cache and request.pull and request.network == "none"
+    assert request.hosts == ("db:10.0.0.1",) and request.no_cache_stages == ("a", "b")
+    assert request.resources.memory == 64 << 20 and request.resources.nano_cpus == 1_500_000_000
+    assert request.ulimits == {"nofile": (10, 20)} and request.shm_size == 1 << 20
+    assert request.secrets == ("key",) and request.allow == ("network.host",)
+    assert request.platforms == ("linux/amd64",)
+
+
+def test_all_that_is_wrong_with_a_command_line_is_told_at_once(fleet: ServedFleet, app: Path) -> None:
+    done = fleet.flota(
+        "build", "-t", "UPPER", "--memory", "lots", "--secret", "src=x", "--cache-from", "type=gha",
+        "-o", "type=nosuch", "--allow", "root", "--platform", "arm", "--add-host", "db", str(app),
+    )  # fmt: skip
+    said = done.stderr.decode()
+    assert done.returncode == 1
+    for flag in (
+        "--tag",
+        "--memory",
+        "--secret",
+        "--cache-from",
+        "--output",
+        "--allow",
+        "--platform",
+        "--add-host",
+    ):
+        assert f"{flag}" in said
+    assert requests(fleet) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nosuch",), "the build context nosuch is not there"),
+        (("-f", "nosuch", "."), "nosuch: no such file"),
+        (("-f", "-", "-"), "can't both come from standard input"),
+        (("--push", "."), "has no name to be pushed to"),
+        (("--secret", "id=a,src=nosuch", "."), "secret a: nosuch: no such file"),
+        (("--iidfile", "nosuch/iid", "."), "--iidfile nosuch/iid: nosuch is no folder"),
+        (("-o", "type=tar,dest=nosuch/x", "."), "nosuch/x can't be written: nosuch is no folder"),
+    ],
+)
+def test_what_is_not_there_is_told_before_anything_is_sent(
+    fleet: ServedFleet, app: Path, words: tuple[str, ...], said: str
+) -> None:
+    done = subprocess.run(
+        fleet.command("build", *words), env=fleet.environment(), cwd=app, capture_output=True,
+        stdin=subprocess.DEVNULL, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and said in done.stderr.decode()
+    assert requests(fleet) == []
+
+
+async def stepping(request: BuildRequest, session: Session) -> Done:
+    session.tell(StepBegan(step=1, name="[a 1/2] RUN make", line=2))
+    session.tell(StepSaid(step=1, data=b"compiling\npart"))
+    session.tell(StepMoved(step=1, what="transferring", current=5, total=5))
+    session.tell(StepSaid(step=1, data=b"ial\x1b]0;title\x07\n"))
+    session.tell(StepEnded(step=1, seconds=1.25))
+    session.tell(StepBegan(step=2, name="[a 2/2] COPY . /"))
+    session.tell(StepEnded(step=2, cached=True, where="n3"))
+    session.tell(BuildWarning(code="StageNameCasing", message="odd", line=1))
+    return Done(images=(Built(image=IMAGE),), metadata={"containerimage.config.digest": json.dumps(IMAGE)})
+
+
+def test_progress_in_a_log_is_lines_with_numbers_times_and_outcomes(fleet: ServedFleet, app: Path) -> None:
+    builds_by(fleet, stepping)
+    done = fleet.flota("build", "--host", "n1", str(app))
+    lines = done.stderr.decode().splitlines()
+    assert lines[:2] == ["building on n1: as you said", "#1 [a 1/2] RUN make"]
+    assert lines[2].endswith(" compiling") and lines[3] == "#1 transferring: 5B / 5B"
+    assert lines[4].endswith(" partial]0;title") and lines[4].startswith("#1 0.")
+    assert lines[5:9] == ["#1 DONE 1.2s", "", "#2 [a 2/2] COPY . /", "#2 CACHED from n3"]
+    assert lines[-1] == " - StageNameCasing: odd (line 1)" and done.stdout == b""
+
+
+def test_quiet_build_prints_the_id_alone_and_files_tell_of_the_image(
+    fleet: ServedFleet, app: Path, tmp_path: Path
+) -> None:
+    builds_by(fleet, stepping)
+    iid, metadata = tmp_path / "iid", tmp_path / "metadata"
+    done = fleet.flota("build", "-q", "--iidfile", str(iid), "--metadata-file", str(metadata), str(app))
+    assert (done.stdout, done.stderr) == (f"{IMAGE}\n".encode(), b"")
+    assert iid.read_text() == IMAGE
+    assert json.loads(metadata.read_text()) == {"containerimage.config.digest": IMAGE}
+
+
+def test_progress_as_json_is_one_message_a_line(fleet: ServedFleet, app: Path) -> None:
+    builds_by(fleet, stepping)
+    done = fleet.flota("build", "--progress", "rawjson", str(app))
+    kinds = [json.loads(line)["type"] for line in done.stderr.splitlines()]
+    assert kinds[:3] == ["placed", "began", "said"] and kinds[-1] == "done"
+
+
+async def failing(request: BuildRequest, session: Session) -> Done:
+    session.tell(StepBegan(step=1, name="[2/2] RUN make", line=2))
+    session.tell(StepSaid(step=1, data=b"cc: no such thing\n"))
+    session.tell(StepEnded(step=1, error="exit code 2"))
+    error = CommandFailed("Dockerfile:2: RUN make: exit code 2", hint="See its output")
+    error.line, error.exit_code = 2, 2  # type: ignore[attr-defined]
+    raise error
+
+
+def test_failed_run_is_told_with_its_output_and_place(fleet: ServedFleet, app: Path, tmp_path: Path) -> None:
+    builds_by(fleet, failing)
+    iid = tmp_path / "iid"
+    done = fleet.flota("build", "--iidfile", str(iid), str(app))
+    said = done.stderr.decode()
+    assert done.returncode == 1 and not iid.exists()
+    assert " > [2/2] RUN make:\ncc: no such thing\n" in said
+    assert "Dockerfile:2\n" in said and "2 | COPY . /" in said
+    assert said.endswith("flota: Dockerfile:2: RUN make: exit code 2. See its output\n")
+
+
+def test_fault_of_a_dockerfile_is_shown_with_its_column(fleet: ServedFleet, app: Path) -> None:
+    async def build(request: BuildRequest, session: Session) -> Done:
+        raise DockerfileFault("what is this", Spot(line=2, column=6), hint="Write it anew")
+
+    builds_by(fleet, build)
+    done = fleet.flota("build", str(app))
+    said = done.stderr.decode()
+    assert done.returncode == 1 and " 2 | COPY . /\n   |      ^\n" in said
+    assert said.endswith("flota: Dockerfile:2:6: what is this. Write it anew\n")
+
+
+def test_secret_and_variable_reach_the_build_that_asks(fleet: ServedFleet, app: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"from a file\0")
+
+    async def build(request: BuildRequest, session: Session) -> Done:
+        values = [await session.secret(name) for name in ("file", "variable", "other")]
+        return Done(digest=repr(values))
+
+    builds_by(fleet, build)
+    done = fleet.flota(
+        "build", "-q", "--secret", f"id=file,src={tmp_path / 'file'}", "--secret", "id=variable,env=TOKEN",
+        str(app), env={"TOKEN": "t0ken"},
+    )  # fmt: skip
+    assert done.stdout == repr([b"from a file\0", b"t0ken", None]).encode() + b"\n"
+
+
+def archive() -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for name, text in (("etc/motd", b"hello\n"), ("bin/sh", b"#!\n")):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(text), 0o755
+            tar.addfile(info, io.BytesIO(text))
+    return data.getvalue()
+
+
+async def sending(request: BuildRequest, session: Session) -> Done:
+    async def pieces() -> AsyncIterator[bytes]:
+        data = archive()
+        for at in range(0, len(data), 1000):
+            yield data[at : at + 1000]
+
+    for number in range(len(request.outputs)):
+        await session.send(number, pieces())
+    return Done()
+
+
+def test_outputs_are_written_as_a_folder_a_file_and_a_stream(
+    fleet: ServedFleet, app: Path, tmp_path: Path
+) -> None:
+    builds_by(fleet, sending)
+    folder, file = tmp_path / "out" / "deep", tmp_path / "x.tar"
+    done = fleet.flota("build", "-o", str(folder), "-o", f"type=tar,dest={file}", "-o", "-", str(app))
+    assert done.returncode == 0, done.stderr
+    assert (folder / "etc/motd").read_text() == "hello\n" and (
+        folder / "bin/sh"
+    ).stat().st_mode & 0o777 == 0o755
+    assert file.read_bytes() == done.stdout == archive()
+
+
+def test_output_of_a_build_that_fails_leaves_no_file(fleet: ServedFleet, app: Path, tmp_path: Path) -> None:
+    async def build(request: BuildRequest, session: Session) -> Done:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"part"
+            raise CommandFailed("that was all")
+
+        await session.send(0, pieces())
+        return Done()
+
+    builds_by(fleet, build)
+    done = fleet.flota("build", "-o", f"type=oci,dest={tmp_path / 'x.tar'}", str(app))
+    assert done.returncode == 1 and sorted(p.name for p in tmp_path.glob("*x*")) == []
+    assert not list(tmp_path.glob(".flota-*"))
+
+
+def hostile(*infos: tarfile.TarInfo) -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for info in infos:
+            tar.addfile(info, io.BytesIO(b"x" * info.size))
+    return data.getvalue()
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    info.size = 1 if kind == tarfile.REGTYPE else 0
+    return info
+
+
+@pytest.mark.parametrize(
+    "infos",
+    [
+        (entry("../evil"),),
+        (entry("a", tarfile.SYMTYPE, ".."), entry("a/evil")),
+        (entry("a", tarfile.LNKTYPE, "../sentinel"), entry("a")),
+    ],
+)
+def test_output_of_a_host_that_lies_leaves_what_is_outside_alone(
+    fleet: ServedFleet, app: Path, tmp_path: Path, infos: tuple[tarfile.TarInfo, ...]
+) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "sentinel").write_text("untouched")
+
+    async def build(request: BuildRequest, session: Session) -> Done:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield hostile(*infos)
+
+        await session.send(0, pieces())
+        return Done()
+
+    builds_by(fleet, build)
+    done = fleet.flota("build", "-o", str(top / "out"), str(app))
+    assert done.returncode == 1 and b"Traceback" not in done.stderr
+    assert (top / "sentinel").read_text() == "untouched"
+    assert sorted(p.name for p in top.iterdir()) == ["out", "sentinel"]
+
+
+async def endless(request: BuildRequest, session: Session) -> Done:
+    session.tell(StepBegan(step=1, name="RUN sleep"))
+    await asyncio.Event().wait()
+    return Done()
+
+
+def test_interrupt_ends_the_build_at_once_on_both_sides(fleet: ServedFleet, app: Path) -> None:
+    builds_by(fleet, endless)
+    with subprocess.Popen(fleet.command("build", str(app)), env=fleet.environment(),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # fmt: skip
+        wait_until(lambda: requests(fleet), deadline=20)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert process.stderr is not None and b"Traceback" not in process.stderr.read()
+    wait_until(lambda: [h for h in fleet.fleet.hosts.values() if h.broken], deadline=20)
+
+
+def test_host_that_is_lost_is_told_in_words(fleet: ServedFleet, app: Path) -> None:
+    builds_by(fleet, endless)
+    with subprocess.Popen(fleet.command("build", str(app)), env=fleet.environment(),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # fmt: skip
+        wait_until(lambda: requests(fleet), deadline=20)
+
+        async def lost() -> None:
+            fleet.fleet.give_up("host n1 was lost")
+
+        fleet.do(lost)
+        assert process.wait(10) == 1
+        assert process.stderr is not None and b"flota: host n1 was lost" in process.stderr.read()
+
+
+def test_live_progress_takes_no_more_lines_than_the_terminal_has(fleet: ServedFleet, app: Path) -> None:
+    async def build(request: BuildRequest, session: Session) -> Done:
+        for number in range(1, 60):
+            session.tell(StepBegan(step=number, name=f"[{number}/60] RUN " + "x" * 200))
+            session.tell(StepSaid(step=number, data=b"evil \x1b[2J\x1b[1000A text\n" * 5))
+        await asyncio.sleep(0.5)
+        return Done()
+
+    builds_by(fleet, build)
+    main, side = pty.openpty()
+    os.set_blocking(main, False)
+    import fcntl
+    import struct
+    import termios
+
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 12, 60, 0, 0))
+    seen = b""
+    with subprocess.Popen(fleet.command("build", str(app)), env=fleet.environment(TERM="xterm"),
+                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=side) as process:  # fmt: skip
+        os.close(side)
+        while process.poll() is None:
+            try:
+                seen += os.read(main, 1 << 16)
+            except BlockingIOError:
+                pass
+            except OSError:
+                break
+    os.close(main)
+    assert process.returncode == 0
+    pictures = seen.decode().split("\x1b[J")
+    assert len(pictures) > 2 and b"\x1b[2J" not in seen and b"\x1b[1000A" not in seen
+    for picture in pictures:
+        lines = [line for line in picture.split("\r\n") if line and not line.startswith("\x1b")]
+        assert len(lines) <= 12 and all(len(line.rstrip("\r")) < 60 for line in lines), picture
+
+
+def test_shell_in_a_failed_step_gets_what_is_typed(fleet: ServedFleet, app: Path) -> None:
+    async def build(request: BuildRequest, session: Session) -> Done:
+        assert request.on_failure == "shell"
+        session.tell(StepBegan(step=1, name="RUN false"))
+        typed = b""
+        async for one in await session.shell(1):
+            assert isinstance(one, Typed)
+            typed += one.data
+            session.tell(StepSaid(step=1, data=b"you said " + one.data))
+        session.tell(StepEnded(step=1, error="exit code 1"))
+        raise CommandFailed(f"the shell heard {typed!r}")
+
+    builds_by(fleet, build)
+    done = fleet.flota("build", "--on-failure", "shell", str(app), stdin=b"ls\n")
+    assert done.returncode == 1 and done.stdout == b"you said ls\n"
+    assert b"the shell heard b'ls\\n'" in done.stderr

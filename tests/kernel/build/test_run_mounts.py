@@ -1,0 +1,429 @@
+"""RUN --mount in real containers: what it shows, what of it stays, and what hostile files get by it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from image.build.base import Bound
+from image.dockerfile.instruction import Mount
+from model.errors import FlotaError, InvalidInput, NotFound
+from tests.support.buildlab import BuildLab, Files, SaidSession, run_step
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """Files of another stage, or a context, with a sentinel beside them."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").write_text("sentinel")
+    stage = tmp_path / "stage"
+    (stage / "src/deep").mkdir(parents=True)
+    (stage / "src/a.txt").write_text("a\n")
+    (stage / "src/deep/b.txt").write_text("b\n")
+    os.symlink("/src/deep", stage / "inner")
+    os.symlink("../../../../../../outside", stage / "climbing")
+    os.symlink(str(tmp_path / "outside"), stage / "absolute")
+    os.mkfifo(stage / "pipe")
+    return stage
+
+
+def census(folder: Path) -> list[tuple[str, int, int, bytes]]:
+    found = []
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        found.append((str(path), status.st_mode, status.st_mtime_ns, data))
+    return found
+
+
+# -- bind ---------------------------------------------------------------------------------------------
+async def test_bind_shows_other_files_read_only_and_leaves_no_trace(building: BuildLab, other: Path) -> None:
+    with building.files() as files:
+        mounts = [Mount(target="/work/in", source="/src"), Mount(target="/one", source="/src/a.txt")]
+        script = "cat /work/in/a.txt /work/in/deep/b.txt /one; touch /work/in/x || echo refused"
+        bound = [Bound(path=str(other))] * 2
+        before = census(other)
+        code, said = await building.run(script, files=files, mounts=mounts, bound=bound)
+        assert (code, said.out) == (0, b"a\nb\na\nrefused\n")
+        assert files.changed() == []
+        assert census(other) == before
+
+
+async def test_writable_bind_takes_changes_into_the_layer_that_is_thrown_away(
+    building: BuildLab, other: Path
+) -> None:
+    mounts = [
+        Mount(target="/in", source="/src", read_only=False),
+        Mount(target="/one", source="/src/a.txt", read_only=False),
+    ]
+    script = "echo new > /in/new; rm -r /in/deep; echo over > /one; cat /in/new /one /in/a.txt"
+    before = census(other)
+    with building.files() as files, building.files(other) as first, building.files(other) as second:
+        bound = [Bound(path=first.root), Bound(path=second.root)]
+        code, said = await building.run(script, files=files, mounts=mounts, bound=bound)
+        assert (code, said.out) == (0, b"new\nover\na\n")
+        assert files.changed() == []
+    assert census(other) == before
+
+
+async def test_target_is_of_the_working_folder_where_it_is_relative(building: BuildLab, other: Path) -> None:
+    mounts = [Mount(target="in", source="src")]
+    code, said = await building.run(
+        "cat in/a.txt", mounts=mounts, bound=[Bound(path=str(other))], workdir="/home/app"
+    )
+    assert (code, said.out) == (0, b"a\n")
+
+
+async def test_mount_within_a_mount_is_seen(building: BuildLab, other: Path) -> None:
+    mounts = [
+        Mount(target="/in/deep", source="/src/deep"),
+        Mount(kind="tmpfs", target="/in"),
+    ]
+    bound = [Bound(path=str(other)), None]
+    with building.files() as files:
+        code, said = await building.run("ls /in; cat /in/deep/b.txt", files=files, mounts=mounts, bound=bound)
+        assert (code, said.out) == (0, b"deep\nb\n")
+        assert files.changed() == []
+
+
+@pytest.mark.parametrize(
+    "source", ["/climbing", "/absolute", "/climbing/secret", "../../outside", "/../outside"]
+)
+async def test_source_never_leads_out_of_its_files(building: BuildLab, other: Path, source: str) -> None:
+    mounts = [Mount(target="/in", source=source, read_only=False)]
+    with pytest.raises(NotFound, match="/in"):
+        await building.run("cat /in/secret", mounts=mounts, bound=[Bound(path=str(other))])
+
+
+async def test_whole_files_with_a_link_for_a_root_stay_theirs(building: BuildLab, other: Path) -> None:
+    mounts = [Mount(target="/in", source="/"), Mount(target="/inner", source="/inner")]
+    code, said = await building.run("ls /in /inner", mounts=mounts, bound=[Bound(path=str(other))] * 2)
+    assert code == 0 and b"b.txt" in said.out and b"climbing" in said.out
+
+
+async def test_source_that_is_neither_file_nor_folder_is_refused(building: BuildLab, other: Path) -> None:
+    with pytest.raises(InvalidInput, match="neither"):
+        await building.run(
+            "true", mounts=[Mount(target="/in", source="/pipe")], bound=[Bound(path=str(other))]
+        )
+
+
+# -- targets ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "target", ["/", "//", "/.", "/proc", "/proc/self", "/dev", "/sys", "/sys/fs/x", "a\0b", ""]
+)
+async def test_target_that_the_container_itself_has_is_refused(building: BuildLab, target: str) -> None:
+    with pytest.raises(InvalidInput):
+        await building.run("true", mounts=[Mount(kind="tmpfs", target=target)])
+
+
+@pytest.mark.parametrize("to", ["/", "/proc", "../../../..", "/proc/self/fd", "loop"])
+async def test_target_behind_a_link_to_such_a_place_is_refused(building: BuildLab, to: str) -> None:
+    with building.files() as files:
+        os.symlink(to, f"{files.root}/loop")
+        before = files.changed()
+        with pytest.raises(InvalidInput):
+            await building.run("true", files=files, mounts=[Mount(kind="tmpfs", target="/loop")])
+        assert files.changed() == before
+
+
+async def test_target_behind_a_link_is_made_within_the_root(building: BuildLab, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    with building.files() as files:
+        os.symlink(str(tmp_path / "outside"), f"{files.root}/way")
+        mounts = [Mount(kind="tmpfs", target="/way/there")]
+        code, said = await building.run(": > /way/there/x; ls /way/there", files=files, mounts=mounts)
+        assert (code, said.out) == (0, b"x\n")
+        assert files.changed() == ["way"]
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+async def test_target_swapped_for_a_link_by_the_step_takes_nothing_away_elsewhere(
+    building: BuildLab, tmp_path: Path
+) -> None:
+    """CVE-2024-23652."""
+    outside = tmp_path / "outside"
+    (outside / "c").mkdir(parents=True)
+    before = outside.lstat().st_mtime_ns
+    with building.files() as files:
+        script = f"mv /a/b /a/moved && ln -s {outside} /a/b && ln -s / /a/up"
+        mounts = [Mount(kind="tmpfs", target="/a/b/c"), Mount(kind="tmpfs", target="/a/up2/etc")]
+        code, _ = await building.run(script, files=files, mounts=mounts)
+        assert code == 0
+        assert sorted(os.listdir(f"{files.root}/a")) == ["b", "moved", "up"]
+        assert os.listdir(f"{files.root}/a/moved") == []
+        assert (Path(files.root) / "etc/passwd").exists()
+    assert outside.lstat().st_mtime_ns == before and (outside / "c").is_dir()
+
+
+async def test_mount_point_that_was_there_stays_as_it_was(building: BuildLab) -> None:
+    (building.base / "data").mkdir()
+    (building.base / "data/kept").write_text("kept")
+    with building.files() as files:
+        mounts = [Mount(kind="tmpfs", target="/data")]
+        await building.run(": > /data/x; ls /data", files=files, mounts=mounts)
+        assert files.changed() == []
+        assert (Path(files.root) / "data/kept").read_text() == "kept"
+
+
+async def test_folder_around_a_mount_point_keeps_what_the_step_wrote(building: BuildLab) -> None:
+    with building.files() as files:
+        mounts = [Mount(kind="tmpfs", target="/made/in")]
+        await building.run(": > /made/own", files=files, mounts=mounts)
+        assert files.changed() == ["made", "made/own"]
+
+
+async def test_more_mounts_than_anybody_needs_are_refused(building: BuildLab) -> None:
+    with pytest.raises(InvalidInput, match="1000 mounts"):
+        await building.run("true", mounts=[Mount(kind="tmpfs", target=f"/t{n}") for n in range(1000)])
+
+
+async def test_many_mounts_are_made(building: BuildLab) -> None:
+    with building.files() as files:
+        mounts = [Mount(kind="tmpfs", target=f"/t/{n}") for n in range(100)]
+        _, said = await building.run("grep -c ' /t/' /proc/mounts", files=files, mounts=mounts)
+        assert said.out == b"100\n" and files.changed() == []
+
+
+# -- tmpfs --------------------------------------------------------------------------------------------
+async def test_tmpfs_has_its_size_and_may_hold_programs(building: BuildLab) -> None:
+    script = "df -k /t | tail -1 | awk '{print $2}'; cp /bin/busybox /t/ && /t/busybox echo runs"
+    _, said = await building.run(script, mounts=[Mount(kind="tmpfs", target="/t", size=4 << 20)])
+    assert said.out == b"4096\nruns\n"
+
+
+# -- secrets ------------------------------------------------------------------------------------------
+CANARY = b"canary-7f3a91"
+
+
+def traces(folder: Path) -> list[str]:
+    files = (p for p in folder.rglob("*") if p.parent.name != "ns" and p.is_file() and not p.is_symlink())
+    return [str(p) for p in files if CANARY in p.read_bytes()]
+
+
+async def test_secret_is_a_file_of_its_owner_while_the_step_runs(building: BuildLab) -> None:
+    session = SaidSession({"key": CANARY})
+    with building.files() as files:
+        mounts = [
+            Mount(kind="secret", ident="key"),
+            Mount(kind="secret", ident="key", target="/etc/key", uid=1000, gid=1001, mode=0o440),
+        ]
+        script = "stat -c '%a %u %g' /run/secrets/key /etc/key; cat /etc/key; touch /etc/key || echo ro"
+        code, said = await building.run(script, files=files, mounts=mounts, session=session)
+        assert (code, said.out) == (0, b"400 0 0\n440 1000 1001\n" + CANARY + b"ro\n")
+        assert files.changed() == []
+    assert traces(building.folder) == []
+
+
+async def test_secret_lies_in_memory_alone(building: BuildLab) -> None:
+    session = SaidSession({"key": CANARY})
+    found: list[str] = []
+    session.heard = lambda data: found.extend(traces(building.folder))
+    script = "echo here; sleep 0.3"
+    code, _ = await building.run(script, mounts=[Mount(kind="secret", ident="key")], session=session)
+    assert code == 0 and found
+    assert all("/run/build/" in path and "/secrets/" in path for path in found)
+
+
+async def test_secret_as_a_variable_is_no_file(building: BuildLab) -> None:
+    session = SaidSession({"token": CANARY})
+    mounts = [Mount(kind="secret", ident="token", env="TOKEN")]
+    code, said = await building.run("echo $TOKEN; ls /run 2>&1", mounts=mounts, session=session)
+    assert said.out.startswith(CANARY + b"\n") and code != 0
+
+
+async def test_missing_secret_is_left_out_unless_it_is_required(building: BuildLab) -> None:
+    code, _ = await building.run("test ! -e /run/secrets/key", mounts=[Mount(kind="secret", ident="key")])
+    assert code == 0
+    with pytest.raises(NotFound, match="secret key is required"):
+        await building.run("true", mounts=[Mount(kind="secret", ident="key", required=True)])
+
+
+@pytest.mark.parametrize("ident", ["../../etc/shadow", "..", "/", "a/.."])
+async def test_id_of_a_secret_is_no_path(building: BuildLab, ident: str) -> None:
+    session = SaidSession({ident: CANARY})
+    with building.files() as files:
+        try:
+            mounts = [Mount(kind="secret", ident=ident)]
+            _, said = await building.run("ls /run/secrets", files=files, mounts=mounts, session=session)
+        except InvalidInput:
+            assert ident != "../../etc/shadow"
+        else:
+            assert (ident, said.out) == ("../../etc/shadow", b"shadow\n")
+        assert files.changed() == []
+
+
+async def test_secret_that_is_no_text_or_too_long_is_refused(building: BuildLab) -> None:
+    mounts = [Mount(kind="secret", ident="key", env="KEY")]
+    for value in (b"\xff", b"a\0b"):
+        with pytest.raises(InvalidInput, match="no text"):
+            await building.run("true", mounts=mounts, session=SaidSession({"key": value}))
+    with pytest.raises(InvalidInput, match="500 KiB"):
+        await building.run("true", mounts=mounts, session=SaidSession({"key": b"x" * (501 << 10)}))
+
+
+# -- ssh ----------------------------------------------------------------------------------------------
+async def test_agent_of_the_client_is_the_socket_of_its_session(building: BuildLab, tmp_path: Path) -> None:
+    path = str(tmp_path / "agent")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        session = SaidSession(agents={"default": path})
+        mounts = [Mount(kind="ssh", uid=1000, mode=0o600)]
+        script = "echo $SSH_AUTH_SOCK; stat -c '%a %u %F %i' $SSH_AUTH_SOCK"
+        with building.files() as files:
+            _, said = await building.run(script, files=files, mounts=mounts, session=session)
+            inode = os.stat(path).st_ino
+            assert said.out == f"/run/buildkit/ssh_agent.0\n600 1000 socket {inode}\n".encode()
+            assert files.changed() == []
+
+
+async def test_missing_agent_is_left_out_unless_it_is_required(building: BuildLab) -> None:
+    code, _ = await building.run('test -z "$SSH_AUTH_SOCK"', mounts=[Mount(kind="ssh")])
+    assert code == 0
+    with pytest.raises(NotFound, match="--ssh"):
+        await building.run("true", mounts=[Mount(kind="ssh", required=True)])
+
+
+# -- caches -------------------------------------------------------------------------------------------
+def cache(target: str = "/cache", **words: object) -> Mount:
+    return Mount(kind="cache", target=target, **words)  # type: ignore[arg-type]
+
+
+async def test_cache_keeps_what_steps_put_into_it(building: BuildLab) -> None:
+    for expected in (b"", b"1\n", b"1\n1\n"):
+        with building.files() as files:
+            script = "cat /cache/log 2>/dev/null; echo 1 >> /cache/log"
+            _, said = await building.run(script, files=files, mounts=[cache()])
+            assert said.out == expected
+            assert files.changed() == []
+    assert [use.ident for use in await building.executor.caches.usage()] == ["/cache"]
+
+
+async def test_caches_of_other_ids_and_owners_are_others(building: BuildLab) -> None:
+    for mount in (cache(), cache(ident="x"), cache(ident="../.."), cache(uid=1000, gid=1001, mode=0o700)):
+        script = "ls -A /cache; stat -c '%a %u %g' /cache; : > /cache/x"
+        _, said = await building.run(script, mounts=[mount])
+        assert said.out == (b"700 1000 1001\n" if mount.uid else b"755 0 0\n")
+    assert len(await building.executor.caches.usage()) == 4
+    assert not (building.folder / "x").exists()
+
+
+async def test_cache_begins_with_the_files_that_it_is_from(building: BuildLab, other: Path) -> None:
+    mounts = [cache(source="/src", origin="stage")]
+    bound = [Bound(path=str(other), id="one")]
+    script = "cat /cache/a.txt; echo changed > /cache/a.txt"
+    for expected in (b"a\n", b"changed\n"):
+        _, said = await building.run(script, mounts=mounts, bound=bound)
+        assert said.out == expected
+    _, said = await building.run(script, mounts=mounts, bound=[Bound(path=str(other), id="two")])
+    assert said.out == b"a\n"
+    assert (other / "src/a.txt").read_text() == "a\n"
+
+
+@pytest.mark.parametrize("source", ["../..", "/climbing", "/absolute", "/missing"])
+async def test_source_of_a_cache_never_leads_out(building: BuildLab, other: Path, source: str) -> None:
+    """CVE-2024-23651 and the like."""
+    if source == "../..":  # the root of its files, as in a container
+        _, said = await building.run(
+            "ls /cache", mounts=[cache(source=source)], bound=[Bound(path=str(other))]
+        )
+        assert b"climbing" in said.out and b"secret" not in said.out
+        return
+    with pytest.raises(FlotaError):
+        await building.run("ls /cache", mounts=[cache(source=source)], bound=[Bound(path=str(other))])
+    with pytest.raises(InvalidInput, match="begins empty"):
+        await building.run("ls /cache", mounts=[cache(source=source if source[0] == "/" else "/x")])
+
+
+async def test_steps_at_the_same_time_share_or_wait_or_have_their_own(building: BuildLab) -> None:
+    seen = {}
+    for sharing in ("shared", "private", "locked"):
+        mount = cache(ident=sharing, sharing=sharing)
+        sessions = [SaidSession() for _ in range(2)]
+        async with building.runner() as runner:
+
+            async def work(files: Files, session: SaidSession, mount: Mount = mount) -> None:
+                script = "echo $$ >> /cache/in; sleep 0.4; wc -l < /cache/in; rm -f /cache/in"
+                await runner.run(files.root, run_step(script, mounts=[mount]), [None], session, 1)
+
+            with building.files() as one, building.files() as two:
+                async with asyncio.TaskGroup() as group:
+                    for files, session in zip((one, two), sessions, strict=True):
+                        group.create_task(work(files, session))
+        seen[sharing] = sorted(session.out for session in sessions)
+        if sharing == "locked":
+            assert any("waiting for cache locked" in what for s in sessions for what in s.moved)
+    assert b"2\n" in seen["shared"]
+    assert seen["private"] == seen["locked"] == [b"1\n", b"1\n"]
+
+
+async def test_two_steps_that_want_each_others_locked_caches_both_run(building: BuildLab) -> None:
+    mounts = [cache("/a", ident="a", sharing="locked"), cache("/b", ident="b", sharing="locked")]
+    async with building.runner() as runner, asyncio.timeout(20):
+        with building.files() as one, building.files() as two:
+            async with asyncio.TaskGroup() as group:
+                for files, order in ((one, mounts), (two, mounts[::-1])):
+                    step = run_step("sleep 0.2", mounts=order)
+                    group.create_task(runner.run(files.root, step, [None, None], SaidSession(), 1))
+
+
+async def test_cache_twice_in_one_step_is_the_same(building: BuildLab) -> None:
+    mounts = [
+        cache("/a", ident="x", sharing="locked"),
+        cache("/b", ident="x", sharing="locked", read_only=True),
+    ]
+    async with asyncio.timeout(20):
+        _, said = await building.run("echo 1 > /a/f; cat /b/f; touch /b/g || echo ro", mounts=mounts)
+    assert said.out == b"1\nro\n"
+
+
+async def test_cache_in_use_is_not_pruned(building: BuildLab) -> None:
+    await building.run("head -c 100000 /dev/zero > /cache/f", mounts=[cache()])
+    caches = building.executor.caches
+    (use,) = await caches.usage()
+    assert use.size >= 100000 and not use.in_use
+    session = SaidSession()
+    started = asyncio.Event()
+    session.heard = lambda data: started.set()
+    with building.files() as files:
+        async with building.runner() as runner, asyncio.TaskGroup() as group:
+            step = run_step("echo up; until [ -e /go ]; do usleep 10000; done", mounts=[cache()])
+            group.create_task(runner.run(files.root, step, [None], session, 1))
+            await started.wait()
+            assert await caches.remove([use.key]) == ()
+            Path(files.root, "go").touch()
+    assert await caches.remove([use.key]) == (use.key,)
+    assert await caches.usage() == ()
+
+
+async def test_place_within_a_shared_cache_that_another_step_swaps_never_leads_out(
+    building: BuildLab, tmp_path: Path
+) -> None:
+    """CVE-2021-30465, CVE-2024-23651: the attacker's step and the victim's share a cache."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/kept").write_text("kept")
+    before = census(tmp_path / "outside")
+    swap = (
+        f"mkdir -p /c/a; ln -sfn {tmp_path}/outside /c/b; until [ -e /done ]; do"
+        " mv -T /c/a /c/x; mv -T /c/b /c/a; mv -T /c/a /c/b; mv -T /c/x /c/a; done 2>/dev/null; true"
+    )
+    mounts = [cache("/c", ident="x"), Mount(kind="tmpfs", target="/c/a/in")]
+    async with building.runner() as runner, asyncio.timeout(60), asyncio.TaskGroup() as group:
+        with building.files() as attacker:
+            step = run_step(swap, mounts=mounts[:1])
+            attack = group.create_task(runner.run(attacker.root, step, [None], SaidSession(), 1))
+            for _ in range(20):
+                with building.files() as victim, contextlib.suppress(FlotaError):
+                    step = run_step("touch /c/a/in/x /c/a/y", mounts=mounts)
+                    await runner.run(victim.root, step, [None, None], SaidSession(), 2)
+            Path(attacker.root, "done").touch()
+            await attack
+    assert census(tmp_path / "outside") == before
