@@ -50,7 +50,7 @@ def told(asked: Call, text: bytes, request: BuildRequest) -> str:
         found = targets(dockerfile)
         return _json(found) if asked.json else table(_TARGETS, found)
     own = host_platform()
-    names = tuple(context.name for context in request.contexts if context.name)
+    names = {one.name: one.ref if one.kind == "image" else "" for one in request.contexts if one.name}
     outline = described(
         dockerfile,
         Scene(
