@@ -19,6 +19,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from agent import cgroup, facts, fleetregistry, hostlimits, join, purge
+from agent.buildroom import BuildRoom
 from agent.builds import Builds
 from agent.config import AgentConfig
 from agent.context import Context
@@ -101,7 +102,8 @@ async def run(
         rotator = LogRotator(runtime.reopen_log)
         agent.watch_logs(logs, rotator)
         builds = await _builds(context, runtime, stack)
-        app = host_app(HostApi(agent, runtime.cgroups, logs, builds))
+        room = BuildRoom(builds, images_of(context).build_cache)
+        app = host_app(HostApi(agent, runtime.cgroups, logs, builds, room))
         served = await stack.enter_async_context(_serving(app, config.socket))
         server = served.server
         assert server is not None
@@ -245,9 +247,13 @@ async def _context(
     )
 
 
+def images_of(context: Context) -> ImageStore:
+    assert isinstance(context.images, ImageStore)
+    return context.images
+
+
 async def _builds(context: Context, runtime: ConmonRuntime, stack: contextlib.AsyncExitStack) -> Builds:
-    images = context.images
-    assert isinstance(images, ImageStore)
+    images = images_of(context)
     builds = Builds(
         context, runtime.programs, images.builds, images.build_cache, lambda: secrets.token_hex(32)
     )

@@ -136,12 +136,17 @@ class Outbound:
         return outgoing(parse(ref), entry, config, manifest, blobs(entry, self._layers))
 
     # -- archives -----------------------------------------------------------------------------------
-    async def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
+    async def save(
+        self, refs: Sequence[str], platform: str = "", names: Sequence[str] = ()
+    ) -> AsyncIterator[bytes]:
         """A tar that is an OCI layout and a docker-archive in one, as `docker save` writes it. Fails before
         its first byte or not at all, but for a disk's fault."""
         entries = [(ref, self.found(ref, platform)) for ref in refs]
         with self._leases.hold(digest for _, entry in entries for digest in entry.needed):
-            images = [(await in_thread(self._saved, ref, entry), _tags(ref, entry)) for ref, entry in entries]
+            images = [
+                (await in_thread(self._saved, ref, entry), _tags(ref, entry) or tuple(names))
+                for ref, entry in entries
+            ]
             async for piece in archive(images):
                 yield piece
 

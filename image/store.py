@@ -272,8 +272,10 @@ class ImageStore:
         entry, pinned = await self._outbound.push(ref, wish, login, progress or silent)
         return await self._additions.pin(entry, pinned)
 
-    def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
-        return self._outbound.save(refs, platform)
+    def save(
+        self, refs: Sequence[str], platform: str = "", *, names: Sequence[str] = ()
+    ) -> AsyncIterator[bytes]:
+        return self._outbound.save(refs, platform, names)
 
     # -- names and removal --------------------------------------------------------------------------
     async def tag(self, ref: str, name: str) -> ImageRecord:

@@ -27,7 +27,6 @@ from image.reference import parse
 from image.registry.source import Remote, Source
 from model.build import BuildRequest, CacheWay, cache_context
 from model.errors import Damaged, FlotaError, InvalidInput, NotFound
-from model.image import ImageRecord
 from model.quantity import parse_bool
 from model.registries import Login
 from model.status import Platform
@@ -43,8 +42,6 @@ class Store(Protocol):
 
     @property
     def source(self) -> Source: ...
-
-    def find(self, ref: str, platform: str = "") -> ImageRecord: ...
 
     async def bring(self, remote: Remote, source: Downloads | None = None) -> None: ...
 
@@ -145,8 +142,8 @@ class CacheWays:
     def _exports(self) -> Exports:
         return self._store.exports(self.cache.used)
 
-    async def export(self, images: Sequence[str]) -> None:
-        """`images`: ids of what was built. Raises as `Source`."""
+    async def export(self, images: Sequence[Sequence[str]]) -> None:
+        """`images`: diff ids of those that were built. Raises as `Source`."""
         local = 0
         for way in self._request.cache_to:
             if way.kind in ("fleet", "inline"):
@@ -161,10 +158,9 @@ class CacheWays:
                     raise
                 self._teller.warn("CacheNotExported", f"the cache of {_name(way)} is not written: {error}")
 
-    async def _exported(self, way: CacheWay, images: Sequence[str], number: int) -> None:
+    async def _exported(self, way: CacheWay, images: Sequence[Sequence[str]], number: int) -> None:
         exports = self._exports()
-        diffs = None if way.options.get("mode") == "max" else [self._store.find(i).layers for i in images]
-        records = await exports.records(diffs)
+        records = await exports.records(None if way.options.get("mode") == "max" else images)
         name = way.options.get("ref", "") or f"build-cache:{way.options.get('tag', 'latest')}"
         reference = parse(name)
         with self._store.builds.hold_layers(chains_of(records)):

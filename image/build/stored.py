@@ -141,6 +141,10 @@ class BuildCache:
     async def prune(self, wish: CachePrune) -> CacheFreed:
         return self._freed(keeping.pruned(self.entries(), wish, self._now()))
 
+    def remove(self, idents: Sequence[str]) -> CacheFreed:
+        """These, as far as they are there."""
+        return self._freed([ident for ident in idents if f"sha256:{ident}" in self._records])
+
     async def free(self, need: int) -> CacheFreed:
         """About so many bytes, of what was used longest ago."""
         return self._freed(keeping.enough(self.entries(), need))
