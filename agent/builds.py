@@ -172,6 +172,7 @@ class _Build:
             folder=ClientFolder(session, builds.objects),
             platform=host_platform(),
             login=nobody,
+            now=context.clock.now,
         )
 
     async def _with_dockerfile(self, request: BuildRequest, fetcher: Fetcher) -> BuildRequest:

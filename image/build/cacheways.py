@@ -8,13 +8,13 @@ exported fails it, unless its option says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from image.base import FindLogin
 from image.build.base import Session
-from image.build.cache import Cache, Record
+from image.build.cache import Cache
 from image.build.cacheformat import CONFIG, decode
 from image.build.caching import NOTHING, Exports, Imported, Remembering, chains_of, of_registry
 from image.build.snapshots import LayerSnapshots
@@ -45,7 +45,7 @@ class Store(Protocol):
 
     async def bring(self, remote: Remote, source: Downloads | None = None) -> None: ...
 
-    def exports(self, used: Mapping[str, Record]) -> Exports: ...
+    def exports(self, used: Iterable[str]) -> Exports: ...
 
 
 class Folder(Protocol):
@@ -74,6 +74,7 @@ class CacheWays:
         folder: Folder,
         platform: Platform,
         login: FindLogin,
+        now: Callable[[], float],
     ) -> None:
         self._request = request
         self._session = session
@@ -82,8 +83,9 @@ class CacheWays:
         self._folder = folder
         self._platform = platform
         self._login = login
+        self._now = now
         self._base = cache
-        self.cache = Remembering(cache)
+        self.cache = Remembering(cache, now)
         for way in request.cache_to:
             if way.options.get("mode", "") not in MODES:
                 raise InvalidInput(f"--cache-to: mode={way.options['mode'][:40]!r} is neither min nor max")
@@ -106,7 +108,7 @@ class CacheWays:
                     imports.append(await self._imported(number, way))
             except FlotaError as error:
                 self._teller.warn("CacheNotImported", f"the cache of {_name(way)} is not used: {error}")
-        self.cache = Remembering(self._base, imports)
+        self.cache = Remembering(self._base, self._now, imports)
 
     async def _imported(self, number: int, way: CacheWay) -> Imported:
         if way.kind == "registry":
