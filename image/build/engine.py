@@ -175,6 +175,7 @@ class _Build:
             shm_size=request.shm_size,
             ulimits=request.ulimits,
             epoch=self._epoch,
+            latest=self._epoch if _rewrites(request) else None,
             escape=self._dockerfile.escape,
             file=request.file,
         )
@@ -329,7 +330,7 @@ class _Build:
                 case RunStep():
                     await self._run(work.root, line, step, bound, telling.number)
             discarded = step.discarded if isinstance(step, RunStep) else ()
-            made = await work.keep(parts.new_id(), discarded)
+            made = await work.keep(parts.new_id(), discarded, step.latest)
             self._held.enter_context(parts.snapshots.hold(made))  # at once: else it may be gone
         record = Record(
             key=key,
@@ -397,6 +398,11 @@ def _kind(step: Step) -> StepKind:
 
 def _steps(node: Node) -> int:
     return sum(isinstance(one, Run | Copy | Workdir) for one in node.stage.instructions)
+
+
+def _rewrites(request: BuildRequest) -> bool:
+    """Whether files' times are to be no later than the epoch."""
+    return any(output.options.get("rewrite-timestamp") == "true" for output in request.outputs)
 
 
 def _epoch(request: BuildRequest) -> int | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from aio.supervisor import Supervisor, in_thread
 from image.build.base import Files
-from image.build.upper import tidy
+from image.build.upper import age, tidy
 from image.digest import chain_ids, over
 from image.drivers.base import StorageDriver
 from image.full import told_when_full
@@ -229,17 +229,17 @@ class LayerWork:
         self._driver.unmount(self._folder)
         self._driver.discard(self._folder)
 
-    async def keep(self, ident: str, discarded: Sequence[str] = ()) -> Files:
+    async def keep(self, ident: str, discarded: Sequence[str] = (), latest: int | None = None) -> Files:
         folder = self._snapshots.reserve()
         upper = self._driver.upper(self._folder)
         result: Result | None = None
         kept = False
         try:
             if upper:
-                await in_thread(self._move, upper, folder, discarded)
+                await in_thread(self._move, upper, folder, discarded, latest)
             else:
                 inner = tuple(path.strip("/") for path in discarded)
-                changed = Changed(path=self._root, whole=True, discarded=inner)
+                changed = Changed(path=self._root, whole=True, discarded=inner, latest=latest)
                 result = await self._snapshots.digested(folder, changed, tuple(reversed(self._paths)))
             files = self._snapshots.adopt(folder, self._files, ident, result)
             kept = True
@@ -248,8 +248,10 @@ class LayerWork:
             if not kept:
                 self._snapshots.throw(folder)
 
-    def _move(self, upper: str, folder: Path, discarded: Sequence[str]) -> None:
+    def _move(self, upper: str, folder: Path, discarded: Sequence[str], latest: int | None) -> None:
         self._driver.unmount(self._folder)
         tidy(upper, tuple(reversed(self._paths)), discarded)
+        if latest is not None:
+            age(upper, latest)
         folder.mkdir(mode=0o700)
         os.rename(upper, folder / "fs")
