@@ -22,12 +22,13 @@ from cli.build.display import Display, display, write
 from cli.build.outputs import Outputs
 from cli.build.registries import registries
 from cli.build.request import Wish, usual_place, wish
+from cli.build.words import Destination
 from cli.context import App
 from cli.render import clean
 from image.dockerfile.excerpt import excerpt
 from image.dockerfile.faults import DockerfileFault
 from image.dockerfile.instruction import Spot
-from model.build import Done, Failed
+from model.build import Done, Failed, Output
 from model.errors import CommandFailed, FlotaError, InvalidInput
 from model.registries import Login
 
@@ -42,7 +43,7 @@ def build(app: App, context: str, flags: dict[str, Any]) -> int:
         return _offer(asked, material(wished))
     _check_files(wished)
     made = _with_logins(wished, material(wished))
-    outputs = Outputs(wished.outputs, lambda text: write(f"flota: {clean(text)}\n"))
+    outputs = Outputs((*wished.outputs, *_caches(wished)), lambda text: write(f"flota: {clean(text)}\n"))
     outputs.check()
     shown = display(wished.progress)
     ended = _converse(app, wished, made, shown, outputs)
@@ -84,6 +85,12 @@ def _with_logins(wished: Wish, made: Material) -> Material:
         except FlotaError as error:
             write(f"flota: without a login at {clean(host)}: {clean(str(error))}\n")
     return replace(made, request=replace(made.request, logins=found))
+
+
+def _caches(wished: Wish) -> list[Destination]:
+    """Folders that caches are written to, after the outputs."""
+    local = [way for way in wished.request.cache_to if way.kind == "local"]
+    return [Destination(output=Output(kind="local"), dest=way.options["dest"]) for way in local]
 
 
 def _check_files(wished: Wish) -> None:
