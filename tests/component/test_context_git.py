@@ -49,6 +49,12 @@ def fetcher(objects: Objects, lease: Lease) -> BuildFetcher:
     return BuildFetcher(objects, lease, Guard())
 
 
+def read(files: dict[str, bytes | str | None], name: str) -> bytes:
+    found = files[name]
+    assert isinstance(found, bytes)
+    return found
+
+
 FILES: dict[str, bytes | str] = {
     "Dockerfile": b"FROM scratch",
     "dir/sub/f": b"f",
@@ -138,7 +144,7 @@ async def test_git_dir_is_kept_where_it_is_asked_for(
     commit = repository.commit(FILES)
     one = fetcher(objects, lease)
     kept = content(objects, await one.git(f"{host[1]}/a", keep_git_dir=True, private=True))
-    assert kept[".git/HEAD"] in (commit.encode() + b"\n",) and b"origin" in bytes(kept[".git/config"] or b"")
+    assert kept[".git/HEAD"] in (commit.encode() + b"\n",) and b"origin" in read(kept, ".git/config")
     assert not any(name.startswith((".git/hooks/", ".git/logs")) for name in kept)
     assert ".git" not in content(objects, await one.git(f"{host[1]}/a", private=True))
     asked = await one.git(f"{host[1]}/a?keep-git-dir=1", private=True)

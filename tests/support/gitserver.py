@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -166,10 +167,9 @@ async def daemon(root: Path) -> AsyncIterator[str]:
         await process.wait()
 
 
-async def _answers(port: int) -> bool:
+def _answers(port: int) -> bool:
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
         return False
-    writer.close()
     return True
