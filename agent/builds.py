@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from msgspec.structs import replace
 
 from agent.build.executor import Executor
+from agent.build.fetching import fetcher_of, guard_of
 from agent.build.link import Link
 from agent.build.outputs import Outputs, names_kept
 from agent.build.runner import Runner
@@ -34,7 +35,7 @@ from image.dockerfile.parser import parse
 from image.platforms import host_platform
 from model.build import BuildRequest, BuildWarning, Done, FromHost, StepBegan, StepEnded, StepMoved
 from model.build import Context as Place
-from model.errors import InvalidInput, Unsupported
+from model.errors import InvalidInput
 from model.ids import IdSource
 
 MAX_DOCKERFILE = 1 << 20
@@ -45,8 +46,15 @@ class Builds:
     """`open` it after the agent's runtime has adopted what runs; `close` it at the end."""
 
     def __init__(
-        self, context: Context, programs: Programs, snapshots: Snapshots, cache: Cache, new_id: IdSource
+        self,
+        context: Context,
+        programs: Programs,
+        snapshots: Snapshots,
+        cache: Cache,
+        new_id: IdSource,
+        controllers: Callable[[], Sequence[str]] = tuple,
     ) -> None:
+        """`controllers`: of the fleet, as HOST:PORT; no build fetches from them."""
         folder = context.state / "images" / "contexts"
         self.objects = Objects(folder)
         self.executor = Executor(context, programs)
@@ -54,6 +62,7 @@ class Builds:
         self.snapshots = snapshots
         self.cache = cache
         self.new_id = new_id
+        self.controllers = controllers
         self.copying = Copying(str(folder))
         self.slots = asyncio.Semaphore(max(16, 4 * (os.cpu_count() or 1)))  # most of them wait
         self.turns = SharedLocks()
@@ -120,11 +129,12 @@ class _Build:
             tell(StepEnded(step=step, seconds=clock.monotonic() - began, error=error))
 
     async def run(self, request: BuildRequest, session: Session) -> Done:
-        fetcher = _Once(NoFetcher())
+        builds = self._builds
+        guard = await guard_of(builds.controllers(), builds.context.facts.peer_port)
+        fetcher = _Once(fetcher_of(builds.objects, self._lease, session, guard))
         request = await self._with_dockerfile(request, fetcher)
         if judged(request, session):
             return Done()
-        builds = self._builds
         async with Runner(
             builds.executor, builds.copying, allow=request.allow, new_id=builds.new_id
         ) as runner:
@@ -200,18 +210,3 @@ class _Once:
         self, url: str, *, checksum: str = "", keep_git_dir: bool = False, private: bool = False
     ) -> str:
         return await self._fetcher.git(url, checksum=checksum, keep_git_dir=keep_git_dir, private=private)
-
-
-class NoFetcher:
-    async def context(self, context: Place, *, private: bool = False) -> str:
-        raise Unsupported("contexts from the network")
-
-    @contextlib.asynccontextmanager
-    async def file(self, url: str, *, checksum: str = "", private: bool = False) -> AsyncIterator[FileSource]:
-        raise Unsupported("files from the network")
-        yield FileSource(path="", name="")  # a generator must have one
-
-    async def git(
-        self, url: str, *, checksum: str = "", keep_git_dir: bool = False, private: bool = False
-    ) -> str:
-        raise Unsupported("git repositories")

@@ -101,7 +101,7 @@ async def run(
         stack.callback(logs.close)
         rotator = LogRotator(runtime.reopen_log)
         agent.watch_logs(logs, rotator)
-        builds = await _builds(context, runtime, stack)
+        builds = await _builds(context, runtime, stack, enrollment)
         room = BuildRoom(builds, images_of(context).build_cache)
         app = host_app(HostApi(agent, runtime.cgroups, logs, builds, room))
         served = await stack.enter_async_context(_serving(app, config.socket))
@@ -252,10 +252,17 @@ def images_of(context: Context) -> ImageStore:
     return context.images
 
 
-async def _builds(context: Context, runtime: ConmonRuntime, stack: contextlib.AsyncExitStack) -> Builds:
+async def _builds(
+    context: Context, runtime: ConmonRuntime, stack: contextlib.AsyncExitStack, enrollment: join.Enrollment
+) -> Builds:
     images = images_of(context)
     builds = Builds(
-        context, runtime.programs, images.builds, images.build_cache, lambda: secrets.token_hex(32)
+        context,
+        runtime.programs,
+        images.builds,
+        images.build_cache,
+        lambda: secrets.token_hex(32),
+        lambda: _controllers(enrollment),
     )
     await builds.open()
     stack.push_async_callback(builds.close)
