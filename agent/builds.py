@@ -55,7 +55,7 @@ class Builds:
         self.cache = cache
         self.new_id = new_id
         self.copying = Copying(str(folder))
-        self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+        self.slots = asyncio.Semaphore(max(16, 4 * (os.cpu_count() or 1)))  # most of them wait
         self.turns = SharedLocks()
         self.running = 0
         self.last = 0.0

@@ -53,7 +53,6 @@ from api.listen import serve_unix
 from api.server import host_app, runner
 from image.blobs import BlobStore
 from image.drivers.choice import choose
-from image.peers.source import PeerSource
 from image.registry.client import RegistryClient
 from image.registry.endpoints import RegistrySettings, settings
 from image.registry.server.limits import Limits
@@ -89,7 +88,7 @@ async def run(
         registry = RegistryClient(_registries(config))
         sharing = Sharing(enrollment, run_dir, registry)
         stack.push_async_callback(sharing.swarm.close)
-        context = await _context(config, journal, enrollment, sharing.source, stack)
+        context = await _context(config, journal, enrollment, sharing, stack)
         tls = join.client_context(enrollment, run_dir)
         context.ask_login = asking(lambda: enrollment.controllers, tls)
         supervisor = await stack.enter_async_context(Supervisor("agent"))
@@ -183,9 +182,10 @@ async def _context(
     config: AgentConfig,
     journal: Journal,
     enrollment: join.Enrollment,
-    source: PeerSource,
+    sharing: Sharing,
     stack: contextlib.AsyncExitStack,
 ) -> Context:
+    source = sharing.source
     state, run_dir = Path(config.state_dir), Path(config.run_dir)
     run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     parent = cgroups.parent_of(
@@ -198,6 +198,7 @@ async def _context(
     await images.open()
     source.shelf = images.shelf(BlobStore(state / "images" / "indexes"))
     await in_thread(source.shelf.open)
+    images.share_builds(source, sharing.news.ring)
     stack.push_async_callback(images.close)
     proxy = ProxyFeed(run_dir)
     processes_cgroup = await _processes_cgroup(config)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -125,6 +125,11 @@ class BuildCache:
         self._tell(Noted(guess=guess, content=content))
 
     # -- what is kept -------------------------------------------------------------------------------
+    @property
+    def records(self) -> Mapping[str, Record]:
+        """By key; also those whose layers are still being made."""
+        return self._records
+
     def chains(self) -> Collection[str]:
         """Of all layers that records need."""
         return self._chains.keys()
