@@ -21,7 +21,7 @@ from deploy.rig.netns import NetnsRig
 HOSTS = 3
 IMAGE = "web:1"
 PORT = 8080
-EXAMPLE = "deploy/examples/web"
+EXAMPLE = str(Path(__file__).parent / "examples/web")
 
 
 def say(text: str) -> None:
