@@ -196,3 +196,46 @@ def test_agent_that_is_killed_during_a_step_builds_right_afterwards_and_leaves_n
     (slow / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN echo first\nRUN echo second\n")
     said = clean.attempt("n1", "build", "--host", "n2", str(slow)).stderr.decode()
     assert "CACHED" in said and "second" in said
+
+
+@pytest.fixture
+def site(clean: Fleet, tmp_path: Path) -> Iterator[str]:
+    """A web server on n1: a page, and a build context as a tar."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "page.html").write_text("<p>fetched</p>\n")
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY Dockerfile /from-a-tar\nCMD cat /from-a-tar\n")
+    subprocess.run(
+        ["tar", "-C", str(tmp_path), "-czf", str(folder / "context.tgz"), "Dockerfile"], check=True
+    )
+    words = ["busybox", "httpd", "-f", "-p", "8088", "-h", str(folder)]
+    process = clean.rig.spawn("n1", words, log=str(tmp_path / "httpd"))
+    address = clean.rig.hosts[0].address
+    probe = ["busybox", "wget", "-qO-", f"http://{address}:8088/page.html"]
+    wait_until(lambda: clean.rig.exec("n1", probe, check=False).returncode == 0, deadline=10, what="httpd")
+    yield f"http://{address}:8088"
+    process.kill()
+    process.wait(10)
+
+
+def test_url_is_added_only_if_private_addresses_are_allowed(clean: Fleet, site: str, tmp_path: Path) -> None:
+    example = str(EXAMPLES / "every-instruction")
+    words = ("build", *BIN, "--host", "n2", "-t", "every:2", "--build-arg", f"page={site}/page.html", example)
+    refused = clean.attempt("n1", *words)
+    assert refused.returncode == 1 and b"private" in refused.stderr.splitlines()[-1]
+    clean.flota("n1", *words[:-1], "--private-addresses", example)
+    page = ("run", "--rm", "--node", "n2", "--user", "0", "--entrypoint", "cat", "every:2", "page.html")
+    assert clean.flota("n1", *page) == "<p>fetched</p>\n"
+
+
+def test_fleets_own_api_is_never_added(clean: Fleet, tmp_path: Path) -> None:
+    address = clean.rig.hosts[0].address
+    (tmp_path / "Dockerfile").write_text(f"FROM scratch\nADD https://{address}:7420/v1/ca /\n")
+    for host in ("n1", "n2"):
+        done = clean.attempt("n1", "build", "--private-addresses", "--host", host, str(tmp_path))
+        assert done.returncode == 1 and b"fleet" in done.stderr.splitlines()[-1]
+
+
+def test_tar_behind_a_url_is_a_context_with_its_dockerfile(clean: Fleet, site: str) -> None:
+    built(clean, "--private-addresses", "--host", "n2", "-t", "tar:1", f"{site}/context.tgz")
+    assert "COPY Dockerfile" in clean.flota("n1", "run", "--rm", "--node", "n2", "tar:1")
