@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+import socket
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 from msgspec.structs import replace
 
 from agent.build.executor import Executor
-from agent.build.fetching import fetcher_of, guard_of
 from agent.build.link import Link
 from agent.build.outputs import Outputs, names_kept
 from agent.build.runner import Runner
@@ -23,11 +23,13 @@ from agent.build.session import serve
 from agent.context import Context
 from agent.runtime.argv import Programs
 from aio.sharing import SharedLocks
-from image.build.base import Fetcher, FileSource, Session, Snapshots
+from image.build.base import Fetcher, Session, Snapshots
 from image.build.cache import Cache
 from image.build.copying import Copying
 from image.build.engine import Parts, build
+from image.context.fetcher import BuildFetcher
 from image.context.find import find, regular
+from image.context.guard import Guard
 from image.context.objects import Lease, Objects, room
 from image.context.receive import received
 from image.dockerfile.check import as_errors, check
@@ -37,9 +39,13 @@ from model.build import BuildRequest, BuildWarning, Done, FromHost, StepBegan, S
 from model.build import Context as Place
 from model.errors import InvalidInput
 from model.ids import IdSource
+from model.whereabouts import parted
 
 MAX_DOCKERFILE = 1 << 20
 """Bytes of one that is read from a context here."""
+
+Doors = Callable[[], Awaitable[Collection[tuple[str, int]]]]
+"""Addresses and ports that no build may fetch from."""
 
 
 class Builds:
@@ -52,9 +58,8 @@ class Builds:
         snapshots: Snapshots,
         cache: Cache,
         new_id: IdSource,
-        controllers: Callable[[], Sequence[str]] = tuple,
+        doors: Doors,
     ) -> None:
-        """`controllers`: of the fleet, as HOST:PORT; no build fetches from them."""
         folder = context.state / "images" / "contexts"
         self.objects = Objects(folder)
         self.executor = Executor(context, programs)
@@ -62,7 +67,7 @@ class Builds:
         self.snapshots = snapshots
         self.cache = cache
         self.new_id = new_id
-        self.controllers = controllers
+        self.doors = doors
         self.copying = Copying(str(folder))
         self.slots = asyncio.Semaphore(max(16, 4 * (os.cpu_count() or 1)))  # most of them wait
         self.turns = SharedLocks()
@@ -129,12 +134,19 @@ class _Build:
             tell(StepEnded(step=step, seconds=clock.monotonic() - began, error=error))
 
     async def run(self, request: BuildRequest, session: Session) -> Done:
-        builds = self._builds
-        guard = await guard_of(builds.controllers(), builds.context.facts.peer_port)
-        fetcher = _Once(fetcher_of(builds.objects, self._lease, session, guard))
+        guard = Guard(await self._builds.doors())
+        fetched = BuildFetcher(
+            self._builds.objects,
+            self._lease,
+            guard,
+            secret=session.secret,
+            ssh=(lambda: session.ssh("default")) if "default" in request.ssh else None,
+        )
+        fetcher = _Contexts(fetched, lambda name: self._told(session.tell, name))
         request = await self._with_dockerfile(request, fetcher)
         if judged(request, session):
             return Done()
+        builds = self._builds
         async with Runner(
             builds.executor, builds.copying, allow=request.allow, new_id=builds.new_id
         ) as runner:
@@ -157,7 +169,7 @@ class _Build:
         done = await outputs.deliver(request, done)
         return replace(done, host=builds.context.facts.hostname)
 
-    async def _with_dockerfile(self, request: BuildRequest, fetcher: Fetcher) -> BuildRequest:
+    async def _with_dockerfile(self, request: BuildRequest, fetcher: _Contexts) -> BuildRequest:
         """Of a context that the client does not have it is read here. Raises NotFound, InvalidInput."""
         main = next((place for place in request.contexts if not place.name), None)
         if request.dockerfile or main is None or main.kind not in ("git", "http"):
@@ -189,24 +201,30 @@ def judged(request: BuildRequest, session: Session) -> bool:
     return request.check
 
 
-class _Once:
-    """A Fetcher that gets a context once for a build."""
+class _Contexts:
+    """A Fetcher that gets a context once for a build, as a step."""
 
-    def __init__(self, fetcher: Fetcher) -> None:
+    def __init__(self, fetcher: Fetcher, told: Callable[[str], AbstractContextManager[int]]) -> None:
         self._fetcher = fetcher
+        self._told = told
         self._roots: dict[str, str] = {}
+        self.file = fetcher.file
+        self.git = fetcher.git
 
     async def context(self, context: Place, *, private: bool = False) -> str:
         if context.name not in self._roots:
-            self._roots[context.name] = await self._fetcher.context(context, private=private)
+            with self._told(f"[internal] load {context.kind} context {context.ref}"):
+                self._roots[context.name] = await self._fetcher.context(context, private=private)
         return self._roots[context.name]
 
-    def file(
-        self, url: str, *, checksum: str = "", private: bool = False
-    ) -> AbstractAsyncContextManager[FileSource]:
-        return self._fetcher.file(url, checksum=checksum, private=private)
 
-    async def git(
-        self, url: str, *, checksum: str = "", keep_git_dir: bool = False, private: bool = False
-    ) -> str:
-        return await self._fetcher.git(url, checksum=checksum, keep_git_dir=keep_git_dir, private=private)
+async def fleets_doors(controllers: Iterable[str], ports: Iterable[int]) -> list[tuple[str, int]]:
+    """What no build may fetch from: addresses of the fleet's API (HOST:PORT each), and ports of this host."""
+    found = [("", port) for port in ports if port]
+    for text in controllers:
+        host, port = parted(text, 7420)
+        found.append(("", port))  # a controller may be here, and be known by another address
+        with contextlib.suppress(OSError):
+            names = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found += [(str(address[0]).partition("%")[0], port) for *_, address in names]
+    return found

@@ -22,6 +22,7 @@ from cli.build.outputs import Outputs
 from cli.build.registries import registries
 from cli.build.request import Wish, usual_place, wish
 from cli.context import App
+from cli.progress import Display as Copies
 from cli.render import clean
 from image.dockerfile.excerpt import excerpt
 from image.dockerfile.instruction import Spot
@@ -43,8 +44,21 @@ def build(app: App, context: str, flags: dict[str, Any]) -> int:
     if isinstance(ended, Failed):
         _explain(ended, made, shown)
         raise _error(ended)
+    if shown.progress.place is not None and not wished.host and flags["copy"]:
+        _spread(app, wished, ended)
     _results(wished, ended)
     return 0
+
+
+def _spread(app: App, wished: Wish, done: Done) -> None:
+    """As every image that comes into a fleet: what runs on any host finds it there. Raises what the last
+    host that could not get it said."""
+    kinds = {one.output.kind for one in wished.outputs}
+    if kinds != {"image"}:
+        return
+    show = Copies(quiet=wished.progress != "tty" and not sys.stderr.isatty(), result=False)
+    for name in done.names:
+        show.run(app.client.lines("POST", "/v1/images/copy", ref=name, host=done.host))
 
 
 def _converse(app: App, wished: Wish, made: Material, shown: Display, outputs: Outputs) -> Done | Failed:
