@@ -19,13 +19,10 @@ from cli.build.contexts import Material, material
 from cli.build.conversation import Conversation, waker
 from cli.build.display import Display, display, write
 from cli.build.outputs import Outputs
-from cli.build.registries import registries
 from cli.build.request import Wish, usual_place, wish
 from cli.context import App
 from cli.progress import Display as Copies
 from cli.render import clean
-from image.dockerfile.excerpt import excerpt
-from image.dockerfile.instruction import Spot
 from model.build import Done, Failed
 from model.errors import CommandFailed, FlotaError, InvalidInput
 from model.registries import Login
@@ -74,6 +71,10 @@ def _converse(app: App, wished: Wish, made: Material, shown: Display, outputs: O
 
 def _with_logins(wished: Wish, made: Material) -> Material:
     """Where Docker's file or its helper can't be used, that is said: most images need no login."""
+    if not logins.kept():
+        return made
+    from cli.build.registries import registries
+
     found: dict[str, Login] = {}
     for host in registries(wished, made.request):
         try:
@@ -108,6 +109,9 @@ def _explain(failed: Failed, made: Material, shown: Display) -> None:
     if step is not None and step.tail:
         parts.append("------\n" + f" > {step.name}:\n" + "".join(f"{line}\n" for line in step.tail))
     if failed.line and made.text:
+        from image.dockerfile.excerpt import excerpt
+        from image.dockerfile.instruction import Spot
+
         seen = excerpt(made.text, Spot(line=failed.line, column=failed.column or 1))
         parts.append(f"------\n{made.request.file}:{failed.line}\n{seen}\n")
     if parts:
