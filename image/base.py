@@ -150,8 +150,11 @@ class Images(Protocol):
         pulled."""
         ...
 
-    def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
-        """A tar that `load` and Docker read. Raises NotFound before its first byte."""
+    def save(
+        self, refs: Sequence[str], platform: str = "", *, names: Sequence[str] = ()
+    ) -> AsyncIterator[bytes]:
+        """A tar that `load` and Docker read. `names`: full ones that an image asked for by its id has in it.
+        Raises NotFound before its first byte."""
         ...
 
     async def tag(self, ref: str, name: str) -> ImageRecord: ...

@@ -189,10 +189,12 @@ class FakeImages:
         self.available[parse(ref).name] = image
         return image
 
-    async def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
+    async def save(
+        self, refs: Sequence[str], platform: str = "", *, names: Sequence[str] = ()
+    ) -> AsyncIterator[bytes]:
         del platform
         for ref in refs:
-            yield self.find(ref).names[0].encode()
+            yield (names or self.find(ref).names)[0].encode()
 
     async def tag(self, ref: str, name: str) -> ImageRecord:
         image = self.find(ref)

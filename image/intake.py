@@ -18,7 +18,7 @@ from image import config_blob, indexes
 from image.additions import Additions
 from image.archive import Archive
 from image.archivelayers import unpack_all
-from image.base import Built, FindLogin, OnProgress, PullPolicy
+from image.base import Built, FindLogin, OnProgress, PullPolicy, silent
 from image.catalog import Entry
 from image.commit import Commit, committed
 from image.digest import chain_ids, of
@@ -30,9 +30,9 @@ from image.indexpull import IndexPull
 from image.manifest import MAX_LAYERS, Configuration, Index, parse_configuration, shown
 from image.outgoing import blobs, manifest_of
 from image.platforms import fits, host_platform, wanted_platform
-from image.pull import LayerPull
+from image.pull import Downloads, LayerPull
 from image.reference import Reference, familiar, parse
-from image.registry.source import Source
+from image.registry.source import Remote, Source
 from image.removal import Parts, named
 from image.spool import spool
 from image.trash import Trash
@@ -119,6 +119,11 @@ class Intake:
                 manifest=remote.manifest,
             )
             return (await self._additions.add([image]))[0]
+
+    async def bring(self, remote: Remote, source: Downloads | None = None) -> None:
+        """Its layers, and no image."""
+        with self._parts.layers.hold(chain_ids(remote.parsed.diff_ids)), self._collected_on_failure():
+            await LayerPull(source or self._source, self._parts.layers, self._tmp, silent).run(remote)
 
     async def pull_all(self, ref: str, say: OnProgress, login: Login) -> Sequence[ImageRecord]:
         reference = parse(ref)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 
@@ -45,6 +45,10 @@ from model.status import Platform
 EPOCH = "SOURCE_DATE_EPOCH"
 
 
+Inline = Callable[[Sequence[str]], Awaitable[str]]
+"""Records of the build's cache for the configuration of an image with these diff ids."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What builds on this host are done with. `slots`: steps at a time, of all builds; `turns`: by the key of
@@ -61,6 +65,7 @@ class Parts:
     slots: asyncio.Semaphore
     turns: SharedLocks
     login: FindLogin = nobody
+    inline: Inline | None = None
 
 
 class StepFailed(CommandFailed):
@@ -370,15 +375,18 @@ class _Build:
         settled = await self._parts.snapshots.settled(self._done[target.node.index].result())
         while isinstance(origin := root.node.base, FromStage):
             root = self._plan.stages[origin.index]
-        return result.configuration(
+        diffs = [diff for _, diff in settled]
+        made = result.configuration(
             self._plan.stages,
             target.node.index,
             base=self._plan.bases.get(root.node.index),
             made=self._made,
-            diffs=[diff for _, diff in settled],
+            diffs=diffs,
             labels=self._request.labels,
             epoch=self._epoch,
         )
+        inline = self._parts.inline
+        return made if inline is None else replace(made, cache=await inline(diffs))
 
 
 def familiar_of(ref: str) -> str:

@@ -324,7 +324,14 @@ class _Stage:
         if place == "/":
             self._note(told, workdir)
             return
-        step = WorkdirStep(path=place, owner=self._config.user, latest=self._wishes.latest, spot=workdir.spot)
+        wishes = self._wishes
+        step = WorkdirStep(
+            path=place,
+            owner=self._config.user,
+            epoch=wishes.epoch,
+            latest=wishes.latest,
+            spot=workdir.spot,
+        )
         self._add(step, told, _shown(workdir), workdir.spot)
 
     # -- lines --------------------------------------------------------------------------------------

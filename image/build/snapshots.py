@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from aio.supervisor import Supervisor, in_thread
@@ -116,6 +116,10 @@ class LayerSnapshots:
                 for layer in pending:
                     self._pending[layer].users -= 1
                     self._forget(layer)
+
+    def hold_layers(self, chains: Sequence[str]) -> AbstractContextManager[None]:
+        """Until the block ends these settled layers stay."""
+        return self._layers.hold(chains)
 
     async def settled(self, files: Files) -> Sequence[tuple[str, str]]:
         return [await self._settled(layer) for layer in files.layers]

@@ -150,9 +150,10 @@ class Sources:
                     files = await self._files_of(placed.origin)
                 if placed.mount.read_only is False and placed.mount.kind == "bind":
                     work = await stack.enter_async_context(self._snapshots.work(files))
-                    found.append(Bound(path=work.root))
+                    found.append(Bound(path=work.root, id=files.id))
                 else:
-                    found.append(Bound(path=await stack.enter_async_context(self._snapshots.shown(files))))
+                    path = await stack.enter_async_context(self._snapshots.shown(files))
+                    found.append(Bound(path=path, id=files.id))
             yield found
 
     # -- places -------------------------------------------------------------------------------------

@@ -105,6 +105,8 @@ class WorkdirStep(Struct, tag="workdir"):
 
     path: str
     owner: str = ""
+    epoch: int | None = None
+    """As of CopyStep."""
     latest: int | None = None
     spot: Spot = Spot(line=0)
 
