@@ -21,6 +21,7 @@ from agent.build.link import Link
 from agent.build.outputs import Outputs, names_kept
 from agent.build.runner import Runner
 from agent.build.session import serve
+from agent.build.spec import entitlements
 from agent.context import Context
 from agent.runtime.argv import Programs
 from aio.sharing import SharedLocks
@@ -157,7 +158,7 @@ class _Build:
         ways = self._ways(request, session)
         await ways.open()
         async with Runner(
-            builds.executor, builds.copying, allow=request.allow, new_id=builds.new_id
+            builds.executor, builds.copying, allow=entitlements(request), new_id=builds.new_id
         ) as runner:
             parts = Parts(
                 images=builds.context.images,
