@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from msgspec.structs import replace
 
 from agent.build.executor import Executor
 from agent.build.link import Link
+from agent.build.outputs import Outputs, names_kept
 from agent.build.runner import Runner
 from agent.build.session import serve
 from agent.context import Context
@@ -31,7 +32,7 @@ from image.context.receive import received
 from image.dockerfile.check import as_errors, check
 from image.dockerfile.parser import parse
 from image.platforms import host_platform
-from model.build import BuildRequest, BuildWarning, Done, StepBegan, StepEnded, StepMoved
+from model.build import BuildRequest, BuildWarning, Done, FromHost, StepBegan, StepEnded, StepMoved
 from model.build import Context as Place
 from model.errors import InvalidInput, Unsupported
 from model.ids import IdSource
@@ -54,8 +55,11 @@ class Builds:
         self.cache = cache
         self.new_id = new_id
         self.copying = Copying(str(folder))
-        self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+        self.slots = asyncio.Semaphore(max(16, 4 * (os.cpu_count() or 1)))  # most of them wait
         self.turns = SharedLocks()
+        self.running = 0
+        self.last = 0.0
+        """When the last build ended, unix seconds."""
         self._folder = str(folder)
 
     async def open(self) -> None:
@@ -67,44 +71,53 @@ class Builds:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One build, until it is over or its client has gone."""
-        with self.objects.leased(room(self._folder)) as lease:
-            one = _Build(self, lease)
-            await serve(reader, writer, one.run, one.bring)
+        self.running += 1
+        try:
+            with self.objects.leased(room(self._folder)) as lease:
+                one = _Build(self, lease)
+                await serve(reader, writer, one.run, one.bring)
+        finally:
+            self.running -= 1
+            self.last = self.context.clock.now()
 
 
 class _Build:
     def __init__(self, builds: Builds, lease: Lease) -> None:
         self._builds = builds
         self._lease = lease
-        self._scans = 0
+        self._steps = 0
 
     async def bring(self, link: Link, context: str, paths: Sequence[str]) -> str:
-        """A step of its own, numbered below those of the Dockerfile."""
-        clock = self._builds.context.clock
-        self._scans += 1
-        step, began, error = -self._scans, clock.monotonic(), "cancelled"
+        """The objects of a client's context, as a step."""
         what = f" {context}" if context else ""
-        link.tell(StepBegan(step=step, name=f"[internal] load build context{what}", at=clock.now()))
+        with self._told(link.tell, f"[internal] load build context{what}") as step:
 
-        def moved(size: int) -> None:
-            link.tell(StepMoved(step=step, what="transferring", current=size))
+            def moved(size: int) -> None:
+                link.tell(StepMoved(step=step, what="transferring", current=size))
 
-        def warned(warnings: tuple[str, ...]) -> None:
-            for words in warnings:
-                link.tell(BuildWarning(code="ContextFileSkipped", message=words))
+            def warned(warnings: tuple[str, ...]) -> None:
+                for words in warnings:
+                    link.tell(BuildWarning(code="ContextFileSkipped", message=words))
 
-        try:
-            root = await received(
+            return await received(
                 link, self._builds.objects, self._lease, context, paths, moved=moved, warned=warned
             )
+
+    @contextlib.contextmanager
+    def _told(self, tell: Callable[[FromHost], None], name: str) -> Iterator[int]:
+        """A step that the Dockerfile does not have; these are numbered apart, below zero."""
+        clock = self._builds.context.clock
+        self._steps -= 1
+        step, began, error = self._steps, clock.monotonic(), "cancelled"
+        tell(StepBegan(step=step, name=name, at=clock.now()))
+        try:
+            yield step
             error = ""
-            return root
         except Exception as failure:
             error = str(failure)
             raise
         finally:
-            took = clock.monotonic() - began
-            link.tell(StepEnded(step=step, seconds=took, error=error))
+            tell(StepEnded(step=step, seconds=clock.monotonic() - began, error=error))
 
     async def run(self, request: BuildRequest, session: Session) -> Done:
         fetcher = _Once(NoFetcher())
@@ -127,7 +140,11 @@ class _Build:
                 slots=builds.slots,
                 turns=builds.turns,
             )
-            done = await build(request, session, parts)
+            done = await build(names_kept(request), session, parts)
+        outputs = Outputs(
+            builds.context, builds.snapshots, session, lambda name: self._told(session.tell, name)
+        )
+        done = await outputs.deliver(request, done)
         return replace(done, host=builds.context.facts.hostname)
 
     async def _with_dockerfile(self, request: BuildRequest, fetcher: Fetcher) -> BuildRequest:
@@ -192,7 +209,7 @@ class NoFetcher:
     @contextlib.asynccontextmanager
     async def file(self, url: str, *, checksum: str = "", private: bool = False) -> AsyncIterator[FileSource]:
         raise Unsupported("files from the network")
-        yield
+        yield FileSource(path="", name="")  # a generator must have one
 
     async def git(
         self, url: str, *, checksum: str = "", keep_git_dir: bool = False, private: bool = False

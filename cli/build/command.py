@@ -10,12 +10,16 @@ import os
 import sys
 from typing import Any
 
+from msgspec.structs import replace
+
+from cli import logins
 from cli.build.agents import Agents
 from cli.build.answers import Answers, secret_value
 from cli.build.contexts import Material, material
 from cli.build.conversation import Conversation, waker
 from cli.build.display import Display, display, write
 from cli.build.outputs import Outputs
+from cli.build.registries import registries
 from cli.build.request import Wish, usual_place, wish
 from cli.context import App
 from cli.render import clean
@@ -23,6 +27,7 @@ from image.dockerfile.excerpt import excerpt
 from image.dockerfile.instruction import Spot
 from model.build import Done, Failed
 from model.errors import CommandFailed, FlotaError, InvalidInput
+from model.registries import Login
 
 
 def build(app: App, context: str, flags: dict[str, Any]) -> int:
@@ -30,7 +35,7 @@ def build(app: App, context: str, flags: dict[str, Any]) -> int:
     flags["label_file"] = [file.read() for file in flags["label_file"]]
     wished = wish(flags, context, os.environ)
     _check_files(wished)
-    made = material(wished)
+    made = _with_logins(wished, material(wished))
     outputs = Outputs(wished.outputs, lambda text: write(f"flota: {clean(text)}\n"))
     outputs.check()
     shown = display(wished.progress)
@@ -51,6 +56,18 @@ def _converse(app: App, wished: Wish, made: Material, shown: Display, outputs: O
         answers = Answers(made.sources, wished.secrets, fd)
         agents = Agents({i: paths[0] for i, paths in wished.agents.items()}, talk.selector)
         return talk.run(made.request, answers, wake, agents)
+
+
+def _with_logins(wished: Wish, made: Material) -> Material:
+    """Where Docker's file or its helper can't be used, that is said: most images need no login."""
+    found: dict[str, Login] = {}
+    for host in registries(wished, made.request):
+        try:
+            if login := logins.find(host):
+                found[host] = login
+        except FlotaError as error:
+            write(f"flota: without a login at {clean(host)}: {clean(str(error))}\n")
+    return replace(made, request=replace(made.request, logins=found))
 
 
 def _check_files(wished: Wish) -> None:

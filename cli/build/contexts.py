@@ -74,7 +74,7 @@ def _local(path: str, file: str, stdin: BinaryIO) -> tuple[bytes, str, Source]:
             raise InvalidInput(f"the build context {path} can't be read: {error.strerror}") from error
     if file == "-":
         text = _whole(stdin, "the Dockerfile on standard input")
-        return text, "-", folder(path, _ignored(os.path.join(path, IGNORE)))
+        return text, NAMES[0], folder(path, _ignored(os.path.join(path, IGNORE)))
     place = file or _default(path)
     try:
         with open(place, "rb") as opened:
@@ -142,4 +142,4 @@ def _piped(stdin: BufferedReader, name: str) -> tuple[bytes, str, Source | None]
         raise InvalidInput(
             "standard input is a Dockerfile itself, and --file names another", hint="Leave out one of them"
         )
-    return _whole(stdin, "the Dockerfile on standard input"), "-", None
+    return _whole(stdin, "the Dockerfile on standard input"), NAMES[0], None

@@ -41,7 +41,7 @@ HOW = (
     click.option("--allow", multiple=True, help="network.host, security.insecure, device"),
     click.option("--private-addresses", is_flag=True, help="ADD may fetch from private addresses"),
     click.option("--on-failure", default="", metavar="shell", help="A shell in the step that failed"),
-    click.option("--host", default="", help="Build on this host of the fleet"),
+    click.option("--host", "--node", "host", default="", help="Build on this host of the fleet"),
 )
 RESULT = (
     click.option("--output", "-o", multiple=True, metavar="PATH|type=…", help="What becomes of the result"),

@@ -1,8 +1,8 @@
 """COPY, ADD and WORKDIR of a build's steps: the part of `image.build.base.StepRunner` that runs no program.
 
-What a context's tree alone can tell is worked out here, in a thread; what needs files of a root to be read or
-written is done by a process of its own (`image.build.copyjob`). Invariant: a process that nobody waits for
-any more is dead.
+What one tree object can tell is worked out here, in a thread; what needs many of them, or needs files of a
+root to be read or written is done by a process of its own (`image.build.copyjob`). Invariant: a process that
+nobody waits for any more is dead.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Copying:
         self._warm = Warm("image.build.copyjob")
 
     async def choose(self, step: CopyStep, sources: Sequence[Source]) -> Chosen:
-        if all(isinstance(source, TreeSource) for source in sources):
+        if not (step.exclude or step.parents) and all(isinstance(s, TreeSource) for s in sources):
             known: Chosen = await in_thread(self._chosen, step, tuple(sources))
             return known
         job = Job(verb="choose", step=step, sources=tuple(sources), objects=self._objects)
@@ -45,6 +45,11 @@ class Copying:
     def _chosen(self, step: CopyStep, sources: tuple[Source, ...]) -> Chosen:
         with ExitStack() as stack:
             return copyjob.choose(Opened(step, sources, self._objects, stack), step)
+
+    async def prepare(self) -> None:
+        """Have the process that the others are forked from: the first COPY of a build need not wait for
+        it."""
+        await self._run(Job(verb="choose", step=CopyStep(sources=(), target="/"), objects=self._objects))
 
     async def copy(self, root: str, step: CopyStep, sources: Sequence[Source]) -> None:
         job = Job(

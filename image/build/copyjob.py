@@ -112,7 +112,7 @@ def choose(opened: Opened, step: CopyStep, pool: ThreadPoolExecutor | None = Non
             if not key.picked(place, one, opened.without) and one.required:
                 raise select.absent(one.required)
     for file in step.inline:
-        key.bytes(os.fsencode(file.name), 0o644, file.content)
+        key.inline(os.fsencode(file.name), 0o644, file.content)
     return Chosen(key=key.value(), files=key.files, size=key.size)
 
 
@@ -124,10 +124,14 @@ def copy(opened: Opened, step: CopyStep, limits: Limits, now_ns: int) -> None:
         owner=chown.owner(_wish(step), reader(top)) if step.owner else None,
         change=chmod.parse(step.mode) if step.mode else None,
         parents=0o755 if octal is None else octal & 0o777,
-        epoch_ns=None if step.epoch is None else step.epoch * 10**9,
+        epoch_ns=_epoch_ns(step),
     )
     with linked(top) if step.link else contextlib.nullcontext(top) as inner:
-        _Copy(opened, step, Target(inner, manner), manner, limits).run(now_ns)
+        _Copy(opened, step, inner, manner, limits).run(now_ns)
+
+
+def _epoch_ns(step: CopyStep | WorkdirStep) -> int | None:
+    return None if step.epoch is None else step.epoch * 10**9
 
 
 def _wish(step: CopyStep) -> chown.Wish:
@@ -163,13 +167,13 @@ def reader(top: int) -> Callable[[str], bytes]:
 
 
 class _Copy:
-    def __init__(
-        self, opened: Opened, step: CopyStep, target: Target, manner: Manner, limits: Limits
-    ) -> None:
+    def __init__(self, opened: Opened, step: CopyStep, top: int, manner: Manner, limits: Limits) -> None:
         self._opened = opened
         self._step = step
-        self._target = target
-        self._manner = manner
+        self._target = Target(top, manner)
+        self._unpacking = Target(top, manner._replace(parents=0o755))
+        """--chmod means nothing to an archive."""
+        self._owner = manner.owner
         self._limits = limits
 
     def run(self, now_ns: int) -> None:
@@ -223,8 +227,8 @@ class _Copy:
             os.close(fd)
 
     def _unpack(self, fd: int, text: str) -> None:
-        with self._target.spot(self._step.target, folder=True) as spot:
-            unpack(fd, spot.here.fd, text, self._manner.owner, self._limits)
+        with self._unpacking.spot(self._step.target, folder=True) as spot:
+            unpack(fd, spot.here.fd, text, self._owner, self._limits)
 
 
 def make_workdir(root: str, step: WorkdirStep) -> bool:
@@ -233,7 +237,7 @@ def make_workdir(root: str, step: WorkdirStep) -> bool:
     top = os.open(root, _FOLDER)
     try:
         owner = chown.owner(chown.parse(step.owner, "USER"), reader(top), "USER") if step.owner else None
-        target = Target(top, Manner(owner=owner))
+        target = Target(top, Manner(owner=owner, epoch_ns=_epoch_ns(step)))
         with target.spot(step.path, folder=True):
             return target.made > 0
     finally:
@@ -252,9 +256,8 @@ def run(job: Job, now_ns: int) -> Result:
         importlib.import_module(module)
     with opened(job) as sources:
         if job.verb == "choose":
-            root = next((source.path for source in job.sources if isinstance(source, RootSource)), "")
-            if root:
-                into_root(root)
+            roots = (source.path for source in job.sources if isinstance(source, RootSource))
+            into_root(next(roots, job.objects))
             with ThreadPoolExecutor(_THREADS) as pool:
                 return Result(chosen=choose(sources, job.step, pool))
         into_root(job.root, again=job.step.add)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -125,6 +125,11 @@ class BuildCache:
         self._tell(Noted(guess=guess, content=content))
 
     # -- what is kept -------------------------------------------------------------------------------
+    @property
+    def records(self) -> Mapping[str, Record]:
+        """By key; also those whose layers are still being made."""
+        return self._records
+
     def chains(self) -> Collection[str]:
         """Of all layers that records need."""
         return self._chains.keys()
@@ -135,6 +140,10 @@ class BuildCache:
 
     async def prune(self, wish: CachePrune) -> CacheFreed:
         return self._freed(keeping.pruned(self.entries(), wish, self._now()))
+
+    def remove(self, idents: Sequence[str]) -> CacheFreed:
+        """These, as far as they are there."""
+        return self._freed([ident for ident in idents if f"sha256:{ident}" in self._records])
 
     async def free(self, need: int) -> CacheFreed:
         """About so many bytes, of what was used longest ago."""

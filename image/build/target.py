@@ -291,6 +291,11 @@ def _up(stack: list[Here]) -> bool:
 
 
 def _check_name(name: bytes) -> None:
+    """Of one entry: also those that a URL or a heredoc gave."""
+    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        raise InvalidInput(
+            f"{shown(name)!r} is no name of a file", hint="Give the target a name, without a slash at its end"
+        )
     if name.startswith(_HIDE):
         raise Unsupported(
             f"{shown(name)} has a name that no layer can hold: .wh. marks removed files",

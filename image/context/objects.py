@@ -123,6 +123,8 @@ class Objects:
             stamp.write_bytes(boot)
         shutil.rmtree(self._folder / "new", ignore_errors=True)
         (self._folder / "new").mkdir(mode=0o700)
+        for path in self._folder.glob("git/fetch-*"):
+            shutil.rmtree(path)
         found: list[tuple[int, str, int]] = []
         for number in range(256):
             base = self._folder / "blobs" / f"{number:02x}"

@@ -34,6 +34,9 @@ _INSTALL = re.compile(
     r"\b(?:npm (?:ci|i|install)|yarn(?: install)?|pnpm (?:i|install)|pip3? install|poetry install"
     r"|go mod download|bundle install|composer install|mvn dependency\S*|cargo fetch)\b"
 )
+_SHELL = re.compile(r"(?:\A|/)(?:a|ba|da|k|z)?sh\Z|\A(?:env|eval|envsubst|su|gosu)\Z")
+_VARIABLE = re.compile(r"\$(?:[A-Za-z_]|\{[A-Za-z_]|\()")
+_OPERATORS = ("&&", "||", "|", ";", ">", ">>", "<", "2>&1")
 MANY_RUNS = 3
 """So many RUN in a row, each a layer, are told of."""
 
@@ -43,6 +46,7 @@ def habits(dockerfile: Dockerfile) -> Iterator[Warned]:
     for stage in dockerfile.stages:
         yield from _base(stage.head, stages)
         yield from _entry(stage)
+        yield from _exec_form(stage)
         yield from _apt(stage)
         yield from _runs(stage)
         yield from _copies(stage)
@@ -82,6 +86,22 @@ def _entry(stage: Stage) -> Iterator[Warned]:
     elif command.command.shell and entry.command.words:
         message = 'CMD gives ENTRYPOINT its arguments; in shell form these are "/bin/sh", "-c" and the text'
         yield warned("CmdForArguments", message, command, 'Write CMD ["argument"]')
+
+
+def _exec_form(stage: Stage) -> Iterator[Warned]:
+    """No shell reads an exec form."""
+    for one in stage.instructions:
+        if not isinstance(one, Run | Cmd | Entrypoint) or not one.command.words:
+            continue
+        program, *rest = one.command.words
+        if _SHELL.search(program):
+            continue
+        for word in rest:
+            if word in _OPERATORS or _VARIABLE.search(word):
+                message = f"no shell reads an exec form: {word[:40]} stays as it is"
+                hint = 'Write ["/bin/sh", "-c", "…"], or the shell form'
+                yield warned("NoShellInExecForm", message, one, hint)
+                break
 
 
 def _apt(stage: Stage) -> Iterator[Warned]:

@@ -70,7 +70,7 @@ async def test_owner_of_the_step_is_that_of_all_that_is_unpacked(copies: CopyPla
     copies.has(copies.context, {"a.tar": HONEST})
     await copies.add("a.tar", target="/t", owner="3:4", mode="700")
     seen = copies.seen()
-    assert seen["t"] == "d 0700 3:4" and seen["t/d/f"] == "f 0640 3:4 content"
+    assert seen["t"] == "d 0755 3:4" and seen["t/d/f"] == "f 0640 3:4 content"
 
 
 @pytest.mark.parametrize(

@@ -308,6 +308,24 @@ async def test_file_of_a_url_gets_its_name_mode_and_time(copies: CopyPlace) -> N
     assert (await copies.copying.choose(step, (source,))).key != chosen.key
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc/passwd", "a\0b"])
+async def test_name_of_a_url_or_heredoc_that_is_none_is_refused(copies: CopyPlace, name: str) -> None:
+    fetched = copies.base / "fetched"
+    fetched.write_text("content")
+    source = FileSource(path=str(fetched), name=name)
+    steps: tuple[tuple[CopyStep, tuple[FileSource, ...]], ...] = (
+        (CopyStep(sources=("https://e.org/",), target="/d/", add=True), (source,)),
+        (CopyStep(sources=(), target="/d/", inline=(InlineFile(name=name, content=b""),)), ()),
+    )
+    for step, sources in steps:
+        with pytest.raises(InvalidInput, match="no name of a file"):
+            await copies.copying.copy(str(copies.root), step, sources)
+    assert copies.seen() == {"d": "d 0755 0:0"}
+    named = CopyStep(sources=("https://e.org/",), target="/d/x", add=True)
+    await copies.copying.copy(str(copies.root), named, (source,))
+    assert copies.seen()["d/x"] == "f 0600 0:0 content"
+
+
 # -- names -----------------------------------------------------------------------------------------------
 async def test_names_that_are_no_text_or_look_like_options_are_copied(copies: CopyPlace) -> None:
     """B34."""
@@ -335,39 +353,6 @@ async def test_missing_source_is_named_with_the_nearest(filled: CopyPlace) -> No
     assert "a.text is not there. a.txt is." in str(caught.value) and ".dockerignore" in str(caught.value)
     with pytest.raises(NotFound, match="sub/nothing is not there"):
         await filled.copy("sub/nothing", target="/", parents=True)
-
-
-# -- WORKDIR ---------------------------------------------------------------------------------------------
-async def test_workdir_is_made_with_those_above_once(copies: CopyPlace) -> None:
-    copies.has(copies.root, {"etc/passwd": "app:x:9:10::/:\n", "to": Link("/real"), "real": None})
-    assert await copies.workdir("/w/x", owner="app") and not await copies.workdir("/w/x", owner="4")
-    assert await copies.workdir("/to/y") and not await copies.workdir("/")
-    seen = copies.seen()
-    assert seen["w"] == seen["w/x"] == "d 0755 9:10" and seen["real/y"] == "d 0755 0:0"
-
-
-async def test_workdir_that_leads_out_stays_in_the_root(copies: CopyPlace) -> None:
-    """B10."""
-    copies.has(
-        copies.root, {"out": Link(str(copies.victim)), "top": Link("/"), "up": Link("../../../victim")}
-    )
-    for path in ("/out/w", "/up/w", "/top/w", "/proc/self/fd/7"):
-        assert await copies.workdir(path)
-    assert "w" in copies.seen() and "victim/w" in copies.seen()
-
-
-@pytest.mark.parametrize("kind", ["file", "fifo", "circle"])
-async def test_workdir_where_something_else_stands_is_refused(copies: CopyPlace, kind: str) -> None:
-    """B10."""
-    path = copies.root / "w"
-    if kind == "file":
-        path.write_text("")
-    elif kind == "fifo":
-        os.mkfifo(path)
-    else:
-        path.symlink_to("w")
-    with pytest.raises(InvalidInput):
-        await copies.workdir("/w")
 
 
 # -- --link ----------------------------------------------------------------------------------------------

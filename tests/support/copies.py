@@ -96,6 +96,7 @@ class CopyPlace:
             (self.victim / name).write_text(content)
             os.chmod(self.victim / name, 0o640)
         self.objects = Objects(base / "objects")
+        self.objects.folder.mkdir()
         self.copying = Copying(str(self.objects.folder))
         self._before = self.census()
 

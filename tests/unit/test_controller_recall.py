@@ -272,6 +272,7 @@ def test_network_with_ranges_that_are_none_is_left_out() -> None:
             id=ident,
             spec=NetworkSpec(name="late", subnets=(Subnet(cidr="10.9.0.0/16"),)),
             vni=4100,
+            blocks=(),
             vip_ranges=ranges,
         )
         told = View(revision=80, fleet_id="f", networks={ident: network})
