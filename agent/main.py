@@ -12,6 +12,7 @@ import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from msgspec.structs import replace
 
 from agent import cgroup, facts, fleetregistry, hostlimits, join, purge
 from agent.buildroom import BuildRoom
-from agent.builds import Builds
+from agent.builds import Builds, Doors, fleets_doors
 from agent.config import AgentConfig
 from agent.context import Context
 from agent.dial import Dialer
@@ -101,7 +102,8 @@ async def run(
         stack.callback(logs.close)
         rotator = LogRotator(runtime.reopen_log)
         agent.watch_logs(logs, rotator)
-        builds = await _builds(context, runtime, stack)
+        doors = partial(fleets_doors, _controllers(enrollment), (config.peer_port,))
+        builds = await _builds(context, runtime, doors, stack)
         room = BuildRoom(builds, images_of(context).build_cache)
         app = host_app(HostApi(agent, runtime.cgroups, logs, builds, room))
         served = await stack.enter_async_context(_serving(app, config.socket))
@@ -252,10 +254,12 @@ def images_of(context: Context) -> ImageStore:
     return context.images
 
 
-async def _builds(context: Context, runtime: ConmonRuntime, stack: contextlib.AsyncExitStack) -> Builds:
+async def _builds(
+    context: Context, runtime: ConmonRuntime, doors: Doors, stack: contextlib.AsyncExitStack
+) -> Builds:
     images = images_of(context)
     builds = Builds(
-        context, runtime.programs, images.builds, images.build_cache, lambda: secrets.token_hex(32)
+        context, runtime.programs, images.builds, images.build_cache, lambda: secrets.token_hex(32), doors
     )
     await builds.open()
     stack.push_async_callback(builds.close)

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -38,7 +38,6 @@ from image.base import (
     silent,
 )
 from image.blobs import BlobStore
-from image.build.cache import Record
 from image.build.caching import Exports
 from image.build.shared import Finder, FleetCache, GivenRecords
 from image.build.snapshots import LayerSnapshots
@@ -160,9 +159,9 @@ class ImageStore:
         somebody holds them. Raises as `Source.download`."""
         await self._intake.bring(remote, source)
 
-    def exports(self, used: Mapping[str, Record]) -> Exports:
-        """Of what a build used, for `--cache-to`."""
-        return Exports(used, self.builds, self._layers)
+    def exports(self, used: Iterable[str]) -> Exports:
+        """Of the steps that a build used, for `--cache-to`."""
+        return Exports(used, self.build_cache.records, self.builds, self._layers)
 
     async def open(self) -> None:
         """Read what there is, remove what was half-made. Raises Damaged when records can't be read."""

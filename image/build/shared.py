@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from heapq import nlargest
 from typing import Protocol, get_args
 
 from image.build.base import Files
@@ -17,11 +18,14 @@ from image.digest import chain_ids
 from image.layers import Layer
 from image.peers.records import Offer, remote_of
 from image.registry.source import Remote
+from model.blobs import MAX_BLOBS
 from model.buildcache import CacheKind
 from model.errors import FlotaError
 from model.sharedcache import MAX_SOURCE, SharedLayer, SharedRecord
 
 log = logging.getLogger("flota.build")
+MOST_TOLD = MAX_BLOBS // 2
+"""Steps that others hear of, those used last: blobs of images are told by the same way."""
 MAX_OFFERS = 1000
 """That are remembered between `find` and `bring`."""
 
@@ -79,7 +83,12 @@ class GivenRecords:
         self._layer = layer
 
     def keys(self) -> Iterable[str]:
-        return [key for key, record in self._records().items() if self._whole(record)]
+        """The layers below a step's own are there as long as that one is."""
+        records = self._records()
+        ready = [key for key, one in records.items() if one.files.layers and self._has(one.files.layers[-1])]
+        if len(ready) > MOST_TOLD:
+            ready = nlargest(MOST_TOLD, ready, key=lambda key: records[key].used)
+        return ready
 
     def get(self, key: str) -> SharedRecord | None:
         record = self._records().get(key)

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from aio.supervisor import in_thread
 from image.context import reading
 from image.context.scan import Scan, Scanner
 from model.build import Object, Scanned, Want
@@ -100,6 +99,8 @@ class Contexts:
         self._sources = sources
 
     async def scanned(self, asked: ScanAsked) -> Scanned:
+        from aio.supervisor import in_thread  # a command line without an event loop does not wait for one
+
         try:
             found: Scanned = await in_thread(self._source(asked.context).scan, asked.paths)
         except FlotaError as error:
@@ -108,6 +109,8 @@ class Contexts:
 
     async def objects(self, want: Want) -> AsyncIterator[Object]:
         """In the order asked for; it ends with the first that is gone."""
+        from aio.supervisor import in_thread
+
         wanted = messages(self._source(want.context), want)
         while group := await in_thread(_some, wanted):
             for message in group:

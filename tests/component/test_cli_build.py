@@ -38,6 +38,7 @@ from model.build import (
 from model.buildcache import CacheEntry, CachePrune
 from model.errors import CommandFailed
 from tests.support.contexts import content, store
+from tests.support.fakehost import IMAGE_ID
 from tests.support.servedfleet import ServedFleet, served
 from tests.support.waiting import wait_until
 
@@ -250,6 +251,22 @@ def test_quiet_build_prints_the_id_alone_and_files_tell_of_the_image(
     assert (done.stdout, done.stderr) == (f"{IMAGE}\n".encode(), b"")
     assert iid.read_text() == IMAGE
     assert json.loads(metadata.read_text()) == {"containerimage.config.digest": IMAGE}
+
+
+def test_built_image_is_copied_to_every_host_unless_one_is_named(fleet: ServedFleet, app: Path) -> None:
+    async def build(request: BuildRequest, session: Session) -> Done:
+        return Done(images=(Built(image=IMAGE_ID),), names=("box:1",), host="n2")
+
+    builds_by(fleet, build)
+    for host in fleet.fleet.hosts.values():
+        if host.name != "n2":
+            del host.images["box:1"]
+    for words in (("--host", "n2"), ("--no-copy",), ("-o", "type=registry")):
+        fleet.ok("build", "-t", "box:1", *words, str(app))
+    assert not any(host.copies for host in fleet.fleet.hosts.values())
+    assert fleet.ok("build", "-q", "-t", "box:1", str(app)) == f"{IMAGE_ID}\n"
+    assert {h.name: [c.ref for c in h.copies] for h in fleet.fleet.hosts.values()} == {
+        "n1": ["box:1"], "n2": [], "n3": ["box:1"]}  # fmt: skip
 
 
 def test_progress_as_json_is_one_message_a_line(fleet: ServedFleet, app: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +17,7 @@ from image.context.objects import Lease, Objects
 from model.build import Context
 from model.errors import CommandFailed, Damaged, Exhausted, FlotaError, Forbidden, InvalidInput, NotFound
 from tests.support.contexts import content, listed, store
-from tests.support.gitserver import GitHost, Repository, daemon, git, served
+from tests.support.gitserver import GitHost, Repository, daemon, git, over_ssh, served
 
 
 @pytest.fixture
@@ -47,6 +49,12 @@ def lease(objects: Objects) -> Iterator[Lease]:
 
 def fetcher(objects: Objects, lease: Lease) -> BuildFetcher:
     return BuildFetcher(objects, lease, Guard())
+
+
+def read(files: dict[str, bytes | str | None], name: str) -> bytes:
+    found = files[name]
+    assert isinstance(found, bytes)
+    return found
 
 
 FILES: dict[str, bytes | str] = {
@@ -138,7 +146,7 @@ async def test_git_dir_is_kept_where_it_is_asked_for(
     commit = repository.commit(FILES)
     one = fetcher(objects, lease)
     kept = content(objects, await one.git(f"{host[1]}/a", keep_git_dir=True, private=True))
-    assert kept[".git/HEAD"] in (commit.encode() + b"\n",) and b"origin" in bytes(kept[".git/config"] or b"")
+    assert kept[".git/HEAD"] in (commit.encode() + b"\n",) and b"origin" in read(kept, ".git/config")
     assert not any(name.startswith((".git/hooks/", ".git/logs")) for name in kept)
     assert ".git" not in content(objects, await one.git(f"{host[1]}/a", private=True))
     asked = await one.git(f"{host[1]}/a?keep-git-dir=1", private=True)
@@ -209,6 +217,47 @@ async def test_token_does_not_go_out_in_the_clear(
     with pytest.raises(Forbidden, match="needs a login"):
         await BuildFetcher(objects, lease, Guard(), secret=secret).git(f"{host[1]}/a", private=True)
     assert {header for _, header in host[0].asked} == {""}
+
+
+async def test_repository_over_ssh_is_fetched_with_the_clients_agent(
+    root: Path, repository: Repository, objects: Objects, lease: Lease, tmp_path: Path
+) -> None:
+    repository.commit(FILES)
+    async with over_ssh(root, tmp_path / "ssh") as (url, agent, _):
+
+        @contextlib.asynccontextmanager
+        async def ssh() -> AsyncIterator[str]:
+            yield agent
+
+        one = BuildFetcher(objects, lease, Guard(), ssh=ssh)
+        found = await one.git(f"{url}/a", private=True)
+        assert content(objects, found)["Dockerfile"] == b"FROM scratch"
+        with pytest.raises(NotFound, match="no such repository"):
+            await one.git(f"{url}/none", private=True)
+
+        @contextlib.asynccontextmanager
+        async def nobody() -> AsyncIterator[str]:
+            yield os.fspath(tmp_path / "no-agent")
+
+        with pytest.raises(Forbidden, match="lets nobody in"):
+            await BuildFetcher(objects, lease, Guard(), ssh=nobody).git(f"{url}/a", private=True)
+    known = tmp_path / "objects/git/known_hosts"
+    other = await _key(tmp_path / "other")
+    assert b"ssh-ed25519" in known.read_bytes()
+    async with over_ssh(root, tmp_path / "again") as (url, agent, _):
+        port = url.rpartition(":")[2].encode()
+        known.write_bytes(b"[127.0.0.1]:" + port + b" " + b" ".join(other.split()[:2]) + b"\n")
+        with pytest.raises(Forbidden, match="shows another key than before"):
+            await BuildFetcher(objects, lease, Guard(), ssh=ssh).git(f"{url}/a", private=True)
+
+
+async def _key(path: Path) -> bytes:
+    """A public one."""
+    made = await asyncio.create_subprocess_exec(
+        "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)
+    )
+    assert await made.wait() == 0
+    return path.with_suffix(".pub").read_bytes()
 
 
 async def test_folder_behind_a_link_is_refused_b19(

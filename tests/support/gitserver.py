@@ -1,14 +1,17 @@
-"""A git host on loopback: smart HTTP by `git http-backend`, and git's own protocol by `git daemon`."""
+"""A git host on loopback: smart HTTP by `git http-backend`, git's own protocol by `git daemon`, and SSH."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import shlex
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+import asyncssh
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -166,10 +169,78 @@ async def daemon(root: Path) -> AsyncIterator[str]:
         await process.wait()
 
 
-async def _answers(port: int) -> bool:
+def _answers(port: int) -> bool:
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
         return False
-    writer.close()
     return True
+
+
+async def _feed(process: asyncssh.SSHServerProcess[bytes], pipe: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await process.stdin.read(65536):
+            pipe.write(data)
+            await pipe.drain()
+    pipe.close()
+
+
+@contextlib.asynccontextmanager
+async def over_ssh(root: Path, folder: Path) -> AsyncIterator[tuple[str, str, Path]]:
+    """A host that lets one key in: the URL before a repository's name, the socket of an agent with that key,
+    and the file of the host's own key."""
+    folder.mkdir()
+    for name in ("host", "user"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", os.fspath(folder / name)]
+        await _done(*command)
+    (folder / "authorized").write_bytes((folder / "user.pub").read_bytes())
+
+    async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
+        words = shlex.split(process.command or "")
+        assert words[0] == "git-upload-pack", words
+        child = await asyncio.create_subprocess_exec(
+            "git",
+            "upload-pack",
+            os.fspath(root / words[1].lstrip("/")),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=ENV
+            | {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"},
+        )
+        assert child.stdin is not None and child.stdout is not None and child.stderr is not None
+        async with asyncio.TaskGroup() as group:
+            feeding = group.create_task(_feed(process, child.stdin))
+            while data := await child.stdout.read(65536):
+                process.stdout.write(data)
+            process.stderr.write(await child.stderr.read())
+            code = await child.wait()
+            feeding.cancel()
+        process.exit(code)
+
+    server = await asyncssh.listen(
+        "127.0.0.1",
+        0,
+        server_host_keys=[os.fspath(folder / "host")],
+        authorized_client_keys=os.fspath(folder / "authorized"),
+        process_factory=serve,
+        encoding=None,
+    )
+    agent = await asyncio.create_subprocess_exec(
+        "ssh-agent", "-D", "-a", os.fspath(folder / "agent"), stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await until((folder / "agent").exists, deadline=10, what="ssh-agent")
+        await _done("ssh-add", "-q", os.fspath(folder / "user"), SSH_AUTH_SOCK=os.fspath(folder / "agent"))
+        port = server.sockets[0].getsockname()[1]
+        yield f"ssh://git@127.0.0.1:{port}", os.fspath(folder / "agent"), folder / "host"
+    finally:
+        agent.kill()
+        await agent.wait()
+        server.close()
+        await server.wait_closed()
+
+
+async def _done(*command: str, **env: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **env})
+    assert await process.wait() == 0, command

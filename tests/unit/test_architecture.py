@@ -119,6 +119,7 @@ PURE = [
     "image/zstdframes.py",
     "image/dockerfile/*.py",
     "image/build/step.py",
+    "image/build/described.py",
     "image/build/graph.py",
     "image/build/state.py",
     "image/build/keys.py",

@@ -12,15 +12,10 @@ import pytest
 
 from image.dockerfile.instruction import Mount
 from image.drivers.mounts import unmount
-from tests.support.buildlab import BuildLab, build_lab
+from tests.support.buildlab import BuildLab, build_lab, mounts_below
 from tests.support.killedbuilds import SECRET
 
 pytestmark = pytest.mark.kernel
-
-
-def mounts_below(folder: Path) -> list[str]:
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [place for place in (line.split()[4] for line in lines) if place.startswith(f"{folder}/")]
 
 
 def holders(parent: str) -> list[int]:
@@ -40,7 +35,7 @@ async def test_agent_killed_while_a_step_is_at_work_leaves_nothing_to_the_next(
     tmp_path: Path, at: str
 ) -> None:
     parent = f"/flota-test-{secrets.token_hex(4)}"
-    words = (sys.executable, "-m", "tests.support.killedbuilds", str(tmp_path), parent, at)
+    words = (sys.executable, "-m", "tests.support.killedbuilds", "step", str(tmp_path), parent, at)
     process = await asyncio.create_subprocess_exec(*words)
     async with asyncio.timeout(30):
         assert await process.wait() == -signal.SIGKILL
