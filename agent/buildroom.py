@@ -23,7 +23,7 @@ class BuildRoom:
         self._cache = cache
 
     async def cached(self) -> HostCache:
-        entries = [*self._cache.entries(), *await self._mounts(), *self._contexts()]
+        entries = [*self._cache.entries(), *await self._builds.executor.caches.entries(), *self._contexts()]
         return HostCache(
             entries=tuple(sorted(entries, key=lambda entry: entry.used)),
             host=self._builds.context.facts.hostname,
@@ -34,14 +34,14 @@ class BuildRoom:
         context = self._builds.context
         there = (await self.cached()).entries
         going = set(pruned(there, wish, context.clock.now()))
-        mounts = {e.id: e.size for e in there if e.id in going and e.kind == "mount"}
+        mounts = [e.id for e in there if e.id in going and e.kind == "mount"]
         freed = self._cache.remove(
             [e.id for e in there if e.id in going and e.kind not in ("mount", "context")]
         )
         gone, size = [*freed.entries], freed.freed
-        for key in await self._builds.executor.caches.remove(mounts):
-            gone.append(key)
-            size += mounts[key]
+        folders = await self._builds.executor.caches.remove(mounts)
+        gone += folders.entries
+        size += folders.freed
         if CONTEXTS in going:
             gone.append(CONTEXTS)
             size += await in_thread(self._builds.objects.prune)
@@ -57,15 +57,6 @@ class BuildRoom:
             size=sum(e.size for e in entries),
             reclaimable=sum(e.size for e in free),
         )
-
-    async def _mounts(self) -> list[CacheEntry]:
-        return [
-            CacheEntry(
-                id=one.key, kind="mount", source=one.ident, size=one.size, created=one.created_at,
-                used=one.used_at, in_use=one.in_use,
-            )
-            for one in await self._builds.executor.caches.usage()
-        ]  # fmt: skip
 
     def _contexts(self) -> list[CacheEntry]:
         builds = self._builds

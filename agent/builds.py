@@ -16,17 +16,22 @@ from contextlib import AbstractContextManager
 from msgspec.structs import replace
 
 from agent.build.executor import Executor
+from agent.build.folder import ClientFolder
 from agent.build.link import Link
 from agent.build.outputs import Outputs, names_kept
 from agent.build.runner import Runner
 from agent.build.session import serve
+from agent.build.spec import entitlements
 from agent.context import Context
 from agent.runtime.argv import Programs
 from aio.sharing import SharedLocks
+from image.base import nobody
 from image.build.base import Fetcher, Session, Snapshots
 from image.build.cache import Cache
+from image.build.cacheways import CacheWays
 from image.build.copying import Copying
 from image.build.engine import Parts, build
+from image.build.telling import Teller
 from image.context.fetcher import BuildFetcher
 from image.context.find import find, regular
 from image.context.guard import Guard
@@ -35,12 +40,15 @@ from image.context.receive import received
 from image.dockerfile.check import as_errors, check
 from image.dockerfile.parser import parse
 from image.platforms import host_platform
+from image.store import ImageStore
 from model.build import BuildRequest, BuildWarning, Done, FromHost, StepBegan, StepEnded, StepMoved
 from model.build import Context as Place
 from model.errors import InvalidInput
 from model.ids import IdSource
 from model.whereabouts import parted
 
+FIRST_OF_CACHES = -1_000_000
+"""Number of the first step that is about other caches; those of contexts are below 0 too."""
 MAX_DOCKERFILE = 1 << 20
 """Bytes of one that is read from a context here."""
 
@@ -147,27 +155,48 @@ class _Build:
         if judged(request, session):
             return Done()
         builds = self._builds
+        ways = self._ways(request, session)
+        await ways.open()
         async with Runner(
-            builds.executor, builds.copying, allow=request.allow, new_id=builds.new_id
+            builds.executor, builds.copying, allow=entitlements(request), new_id=builds.new_id
         ) as runner:
             parts = Parts(
                 images=builds.context.images,
                 snapshots=builds.snapshots,
                 runner=runner,
-                cache=builds.cache,
+                cache=ways.cache,
                 fetcher=fetcher,
                 clock=builds.context.clock,
                 new_id=builds.new_id,
                 platform=host_platform(),
                 slots=builds.slots,
                 turns=builds.turns,
+                inline=ways.inline,
             )
             done = await build(names_kept(request), session, parts)
         outputs = Outputs(
             builds.context, builds.snapshots, session, lambda name: self._told(session.tell, name)
         )
+        made = [builds.context.images.find(one.image).layers for one in done.images]
         done = await outputs.deliver(request, done)
+        await ways.export(made)
         return replace(done, host=builds.context.facts.hostname)
+
+    def _ways(self, request: BuildRequest, session: Session) -> CacheWays:
+        builds, context = self._builds, self._builds.context
+        images = context.images
+        assert isinstance(images, ImageStore)
+        return CacheWays(
+            request,
+            session,
+            images,
+            builds.cache,
+            Teller(session, context.clock, first=FIRST_OF_CACHES),
+            folder=ClientFolder(session, builds.objects),
+            platform=host_platform(),
+            login=nobody,
+            now=context.clock.now,
+        )
 
     async def _with_dockerfile(self, request: BuildRequest, fetcher: _Contexts) -> BuildRequest:
         """Of a context that the client does not have it is read here. Raises NotFound, InvalidInput."""

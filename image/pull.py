@@ -53,7 +53,7 @@ class LayerPull:
         self._arrivals: dict[str, Arrival] = {}
 
     async def run(self, remote: Remote) -> None:
-        """All layers of the image are on this host when this returns. Raises as `Source.download` and `LayerStore`."""
+        """All layers of the image are on this host when this returns. Raises as `download`, `LayerStore`."""
         chains = chain_ids(remote.parsed.diff_ids)
         missing = [number for number, chain in enumerate(chains) if self._layers.blob(chain) is None]
         for number, layer in enumerate(remote.layers):

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -38,7 +38,6 @@ from image.base import (
     silent,
 )
 from image.blobs import BlobStore
-from image.build.cache import Record
 from image.build.caching import Exports
 from image.build.shared import Finder, FleetCache, GivenRecords
 from image.build.snapshots import LayerSnapshots
@@ -118,6 +117,8 @@ class ImageStore:
             now=self._clock.now,
             ballast=self._ballast,
         )
+        self.name = ""
+        """Of this host, as builds on others tell people where a step was done."""
         self.builds = LayerSnapshots(
             root / "builds",
             driver=self._storage,
@@ -148,7 +149,7 @@ class ImageStore:
     def shelf(self, indexes: BlobStore) -> Shelf:
         """What of these images other hosts may be given."""
         shelf = Shelf(self._catalog, self._configs, self._layers, indexes)
-        shelf.records = GivenRecords(lambda: self.build_cache.records, self._layers.get)
+        shelf.records = GivenRecords(lambda: self.build_cache.records, self._layers.get, lambda: self.name)
         return shelf
 
     def share_builds(self, finder: Finder, ring: Callable[[], None]) -> None:
@@ -160,9 +161,9 @@ class ImageStore:
         somebody holds them. Raises as `Source.download`."""
         await self._intake.bring(remote, source)
 
-    def exports(self, used: Mapping[str, Record]) -> Exports:
-        """Of what a build used, for `--cache-to`."""
-        return Exports(used, self.builds, self._layers)
+    def exports(self, used: Iterable[str]) -> Exports:
+        """Of the steps that a build used, for `--cache-to`."""
+        return Exports(used, self.build_cache.records, self.builds, self._layers)
 
     async def open(self) -> None:
         """Read what there is, remove what was half-made. Raises Damaged when records can't be read."""

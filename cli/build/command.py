@@ -17,13 +17,17 @@ from cli.build.agents import Agents
 from cli.build.answers import Answers, secret_value
 from cli.build.contexts import Material, material
 from cli.build.conversation import Conversation, waker
+from cli.build.described import Call, call, told
 from cli.build.display import Display, display, write
 from cli.build.outputs import Outputs
 from cli.build.request import Wish, usual_place, wish
+from cli.build.words import Destination
 from cli.context import App
 from cli.progress import Display as Copies
 from cli.render import clean
-from model.build import Done, Failed
+from image.dockerfile.excerpt import excerpt
+from image.dockerfile.faults import DockerfileFault
+from model.build import Done, Failed, Output
 from model.errors import CommandFailed, FlotaError, InvalidInput
 from model.registries import Login
 
@@ -31,10 +35,14 @@ from model.registries import Login
 def build(app: App, context: str, flags: dict[str, Any]) -> int:
     """Raises FlotaError as the build does."""
     flags["label_file"] = [file.read() for file in flags["label_file"]]
+    asked = call(flags.pop("call", "build"))
+    flags["check"] = flags["check"] or asked.what == "check"
     wished = wish(flags, context, os.environ)
+    if asked.offered:
+        return _offer(asked, material(wished))
     _check_files(wished)
     made = _with_logins(wished, material(wished))
-    outputs = Outputs(wished.outputs, lambda text: write(f"flota: {clean(text)}\n"))
+    outputs = Outputs((*wished.outputs, *_caches(wished)), lambda text: write(f"flota: {clean(text)}\n"))
     outputs.check()
     shown = display(wished.progress)
     ended = _converse(app, wished, made, shown, outputs)
@@ -44,6 +52,16 @@ def build(app: App, context: str, flags: dict[str, Any]) -> int:
     if shown.progress.place is not None and not wished.host and flags["copy"]:
         _spread(app, wished, ended)
     _results(wished, ended)
+    return 0
+
+
+def _offer(asked: Call, made: Material) -> int:
+    """What the Dockerfile offers. Nothing is sent."""
+    try:
+        sys.stdout.write(told(asked, made.text, made.request))
+    except DockerfileFault as fault:
+        write(f"------\n{excerpt(made.text, fault.spot)}\n------\n")
+        raise
     return 0
 
 
@@ -83,6 +101,12 @@ def _with_logins(wished: Wish, made: Material) -> Material:
         except FlotaError as error:
             write(f"flota: without a login at {clean(host)}: {clean(str(error))}\n")
     return replace(made, request=replace(made.request, logins=found))
+
+
+def _caches(wished: Wish) -> list[Destination]:
+    """Folders that caches are written to, after the outputs."""
+    local = [way for way in wished.request.cache_to if way.kind == "local"]
+    return [Destination(output=Output(kind="local"), dest=way.options["dest"]) for way in local]
 
 
 def _check_files(wished: Wish) -> None:

@@ -19,7 +19,7 @@ from cli.build.request import Wish, context_of
 from image.context.scan import Scanner
 from image.context.serve import FolderSource, Source
 from image.dockerfile.ignore import Ignore
-from model.build import BuildRequest, Context
+from model.build import BuildRequest, Context, cache_context
 from model.errors import InvalidInput, NotFound
 from model.spec import Struct
 
@@ -57,6 +57,9 @@ def material(wish: Wish, stdin: BufferedReader | None = None) -> Material:
             contexts.append(context_of(name, where))
             if where.place == "path":
                 sources[name] = folder(where.ref, _ignored(os.path.join(where.ref, IGNORE)))
+    for number, way in enumerate(wish.request.cache_from):
+        if way.kind == "local":
+            sources[cache_context(number)] = folder(way.options["src"], None)
     request = replace(wish.request, dockerfile=text, file=file or NAMES[0], contexts=tuple(contexts))
     return Material(request=request, sources=sources, text=text)
 

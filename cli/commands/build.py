@@ -20,6 +20,9 @@ WHAT = (
     click.option("--label-file", type=click.File(), multiple=True, help="A file of KEY=VALUE lines"),
     click.option("--platform", multiple=True, metavar="OS/ARCH", help="What it is made for"),
     click.option("--check", is_flag=True, help="Only judge the Dockerfile"),
+    click.option(
+        "--call", default="build", metavar="WHAT", help="build, check, outline or targets (,format=json)"
+    ),
 )
 HOW = (
     click.option("--no-cache", is_flag=True, help="Do all of it anew"),

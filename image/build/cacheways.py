@@ -8,13 +8,13 @@ exported fails it, unless its option says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from image.base import FindLogin
 from image.build.base import Session
-from image.build.cache import Cache, Record
+from image.build.cache import Cache
 from image.build.cacheformat import CONFIG, decode
 from image.build.caching import NOTHING, Exports, Imported, Remembering, chains_of, of_registry
 from image.build.snapshots import LayerSnapshots
@@ -27,12 +27,19 @@ from image.reference import parse
 from image.registry.source import Remote, Source
 from model.build import BuildRequest, CacheWay, cache_context
 from model.errors import Damaged, FlotaError, InvalidInput, NotFound
-from model.image import ImageRecord
 from model.quantity import parse_bool
 from model.registries import Login
 from model.status import Platform
 
 MODES = ("", "min", "max")
+FROM = {"registry": {"ref"}, "local": {"src", "tag"}, "inline": set[str](), "fleet": set[str]()}
+TO = {
+    "registry": {"ref", "mode", "ignore-error", "image-manifest", "oci-mediatypes"},
+    "local": {"dest", "mode", "tag", "ignore-error", "image-manifest", "oci-mediatypes"},
+    "inline": set[str](),
+    "fleet": set[str](),
+}
+"""Options, by kind. `image-manifest` and `oci-mediatypes` may say what is done anyway."""
 INDEX = "index.json"
 
 
@@ -44,11 +51,9 @@ class Store(Protocol):
     @property
     def source(self) -> Source: ...
 
-    def find(self, ref: str, platform: str = "") -> ImageRecord: ...
-
     async def bring(self, remote: Remote, source: Downloads | None = None) -> None: ...
 
-    def exports(self, used: Mapping[str, Record]) -> Exports: ...
+    def exports(self, used: Iterable[str]) -> Exports: ...
 
 
 class Folder(Protocol):
@@ -77,6 +82,7 @@ class CacheWays:
         folder: Folder,
         platform: Platform,
         login: FindLogin,
+        now: Callable[[], float],
     ) -> None:
         self._request = request
         self._session = session
@@ -85,12 +91,19 @@ class CacheWays:
         self._folder = folder
         self._platform = platform
         self._login = login
+        self._now = now
         self._base = cache
-        self.cache = Remembering(cache)
+        self.cache = Remembering(cache, now)
+        for way in request.cache_from:
+            _known(way, "--cache-from", FROM[way.kind])
         for way in request.cache_to:
+            _known(way, "--cache-to", TO[way.kind])
             if way.options.get("mode", "") not in MODES:
                 raise InvalidInput(f"--cache-to: mode={way.options['mode'][:40]!r} is neither min nor max")
-            _ignored(way)
+            for name in ("image-manifest", "oci-mediatypes"):
+                if not _said(way, name, True):
+                    raise InvalidInput(f"--cache-to: {name}=false is not done", hint="Leave it out")
+            _said(way, "ignore-error", False)
 
     @property
     def inline(self) -> Callable[[Sequence[str]], Awaitable[str]] | None:
@@ -109,7 +122,7 @@ class CacheWays:
                     imports.append(await self._imported(number, way))
             except FlotaError as error:
                 self._teller.warn("CacheNotImported", f"the cache of {_name(way)} is not used: {error}")
-        self.cache = Remembering(self._base, imports)
+        self.cache = Remembering(self._base, self._now, imports)
 
     async def _imported(self, number: int, way: CacheWay) -> Imported:
         if way.kind == "registry":
@@ -145,8 +158,8 @@ class CacheWays:
     def _exports(self) -> Exports:
         return self._store.exports(self.cache.used)
 
-    async def export(self, images: Sequence[str]) -> None:
-        """`images`: ids of what was built. Raises as `Source`."""
+    async def export(self, images: Sequence[Sequence[str]]) -> None:
+        """`images`: diff ids of those that were built. Raises as `Source`."""
         local = 0
         for way in self._request.cache_to:
             if way.kind in ("fleet", "inline"):
@@ -157,14 +170,13 @@ class CacheWays:
                 with self._teller.step(f"exporting the cache to {_name(way)}"):
                     await self._exported(way, images, number)
             except FlotaError as error:
-                if not _ignored(way):
+                if not _said(way, "ignore-error", False):
                     raise
                 self._teller.warn("CacheNotExported", f"the cache of {_name(way)} is not written: {error}")
 
-    async def _exported(self, way: CacheWay, images: Sequence[str], number: int) -> None:
+    async def _exported(self, way: CacheWay, images: Sequence[Sequence[str]], number: int) -> None:
         exports = self._exports()
-        diffs = None if way.options.get("mode") == "max" else [self._store.find(i).layers for i in images]
-        records = await exports.records(diffs)
+        records = await exports.records(None if way.options.get("mode") == "max" else images)
         name = way.options.get("ref", "") or f"build-cache:{way.options.get('tag', 'latest')}"
         reference = parse(name)
         with self._store.builds.hold_layers(chains_of(records)):
@@ -200,6 +212,17 @@ def _name(way: CacheWay) -> str:
     return next((way.options[key] for key in ("ref", "src", "dest") if way.options.get(key)), way.kind)
 
 
-def _ignored(way: CacheWay) -> bool:
-    text = way.options.get("ignore-error", "")
-    return parse_bool(text, "--cache-to: ignore-error") if text else False
+def _known(way: CacheWay, flag: str, known: Collection[str]) -> None:
+    """Raises InvalidInput."""
+    for option in way.options:
+        if option not in known:
+            have = ", ".join(sorted(known)) or "none"
+            raise InvalidInput(
+                f"{flag}: type={way.kind} has no option {option[:40]!r}", hint=f"There are: {have}"
+            )
+
+
+def _said(way: CacheWay, option: str, otherwise: bool) -> bool:
+    """Raises InvalidInput."""
+    text = way.options.get(option, "")
+    return parse_bool(text, f"--cache-to: {option}") if text else otherwise

@@ -43,10 +43,11 @@ Pull = Callable[[Remote], Awaitable[None]]
 
 
 class Remembering:
-    """A Cache. `used`: by key, in the order in which the build came to them."""
+    """A Cache. `used`: by key, in the order in which the build came to them. `now` in unix seconds."""
 
-    def __init__(self, cache: Cache, imports: Sequence[CacheRemote] = ()) -> None:
+    def __init__(self, cache: Cache, now: Callable[[], float], imports: Sequence[CacheRemote] = ()) -> None:
         self._cache = cache
+        self._now = now
         self._imports = imports
         self.used: dict[str, Record] = {}
 
@@ -60,6 +61,7 @@ class Remembering:
         for one in self._imports:
             found = await one.find(key)
             if found is not None and await one.bring(found):
+                found = replace(found, used=self._now())
                 self._cache.put(found)
                 return found
         return None
@@ -135,17 +137,28 @@ async def of_registry(
 
 
 class Exports:
-    """Of what a build used. Records are given once their layers are whole."""
+    """Of what a build used, by keys of `kept`, which is this host's cache. Records are given once their
+    layers are whole."""
 
-    def __init__(self, used: Mapping[str, Record], snapshots: Snapshots, layers: LayerStore) -> None:
+    def __init__(
+        self,
+        used: Iterable[str],
+        kept: Mapping[str, Record],
+        snapshots: Snapshots,
+        layers: LayerStore,
+    ) -> None:
         self._used = used
+        self._kept = kept
         self._snapshots = snapshots
         self._layers = layers
 
     async def records(self, images: Iterable[Sequence[str]] | None = None) -> list[SharedRecord]:
         """All, or those whose layers are the first ones of one of these images (diff ids)."""
         found = []
-        for record in list(self._used.values()):
+        for key in list(self._used):
+            record = self._kept.get(key)
+            if record is None:  # taken away meanwhile
+                continue
             settled = await self._snapshots.settled(record.files)
             chains = tuple(chain for chain, _ in settled)
             if chains and all(self._layers.blob(chain) is not None for chain in chains):

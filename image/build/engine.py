@@ -84,11 +84,13 @@ async def build(request: BuildRequest, session: Session, parts: Parts) -> Done:
     teller = Teller(session, parts.clock)
     names = tuple(reference(name).name for name in request.names)
     with ExitStack() as held:
-        made = await together(
-            _Build(request, dockerfile, session, parts, teller, text, held).run()
+        builds = [
+            _Build(request, dockerfile, session, parts, teller, text, held)
             for text in request.platforms or ("",)
-        )
-        with teller.step("exporting the image" if len(made) == 1 else f"exporting {len(made)} images"):
+        ]
+        await together(one.run() for one in builds)
+        with teller.step("exporting the image" if len(builds) == 1 else f"exporting {len(builds)} images"):
+            made = [await one.finish() for one in builds]
             added = await parts.images.add_built(made, names)
     images = tuple(
         Built(image=image.id, platform=shown(image.platform), digest=digest, size=image.size)
@@ -126,7 +128,7 @@ class _Build:
         self._own: set[str] = set()
         """Keys of steps that this build did itself: with --no-cache others' don't count."""
 
-    async def run(self) -> Configuration:
+    async def run(self) -> None:
         request = self._request
         scene = Scene(
             args=request.args,
@@ -162,7 +164,6 @@ class _Build:
         loop = asyncio.get_running_loop()
         self._done = {index: loop.create_future() for index in self._plan.stages}
         await together(self._stage(stage) for stage in self._plan.stages.values())
-        return await self._finish()
 
     def _wishes(self) -> Wishes:
         request = self._request
@@ -265,13 +266,14 @@ class _Build:
         assert step is not None
         platform = stage.platform if stage is not None else self._platform
         with self._in_line(line):
-            async with self._sources.opened() as opened:
-                content = await self._content(step, opened)
-                key = keys.key_of(files.id, step, content, platform)
-                with self._teller.step(name, line.spot.line) as telling:
+            await self._sources.ready(step)
+            with self._teller.step(name, line.spot.line) as telling:
+                async with self._sources.opened() as opened:
+                    content = await self._content(step, opened)
+                    key = keys.key_of(files.id, step, content, platform)
                     async with self._parts.turns.of(key).alone():
                         record = await self._cached(stage, key)
-                        telling.cached = record is not None
+                        telling.cached, telling.where = record is not None, record.where if record else ""
                         if record is None:
                             record = await self._make(line, files, key, opened, telling)
         return record.files, record.created
@@ -367,7 +369,8 @@ class _Build:
         )
 
     # -- the image ----------------------------------------------------------------------------------
-    async def _finish(self) -> Configuration:
+    async def finish(self) -> Configuration:
+        """Once `run` has ended, and all layers are made."""
         target = root = self._plan.target
         settled = await self._parts.snapshots.settled(self._done[target.node.index].result())
         while isinstance(origin := root.node.base, FromStage):

@@ -9,7 +9,10 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from heapq import nlargest
 from typing import Protocol, get_args
+
+from msgspec.structs import replace
 
 from image.build.base import Files
 from image.build.cache import Record
@@ -17,11 +20,14 @@ from image.digest import chain_ids
 from image.layers import Layer
 from image.peers.records import Offer, remote_of
 from image.registry.source import Remote
+from model.blobs import MAX_BLOBS
 from model.buildcache import CacheKind
 from model.errors import FlotaError
 from model.sharedcache import MAX_SOURCE, SharedLayer, SharedRecord
 
 log = logging.getLogger("flota.build")
+MOST_TOLD = MAX_BLOBS // 2
+"""Steps that others hear of, those used last: blobs of images are told by the same way."""
 MAX_OFFERS = 1000
 """That are remembered between `find` and `bring`."""
 
@@ -73,17 +79,28 @@ class GivenRecords:
     """`image.peers.records.Records` of this host's cache."""
 
     def __init__(
-        self, records: Callable[[], Mapping[str, Record]], layer: Callable[[str], Layer | None]
+        self,
+        records: Callable[[], Mapping[str, Record]],
+        layer: Callable[[str], Layer | None],
+        host: Callable[[], str] = str,
     ) -> None:
         self._records = records
         self._layer = layer
+        self._host = host
 
     def keys(self) -> Iterable[str]:
-        return [key for key, record in self._records().items() if self._whole(record)]
+        """The layers below a step's own are there as long as that one is."""
+        records = self._records()
+        ready = [key for key, one in records.items() if one.files.layers and self._has(one.files.layers[-1])]
+        if len(ready) > MOST_TOLD:
+            ready = nlargest(MOST_TOLD, ready, key=lambda key: records[key].used)
+        return ready
 
     def get(self, key: str) -> SharedRecord | None:
         record = self._records().get(key)
-        return given(record, self._layer) if record is not None and self._whole(record) else None
+        if record is None or not self._whole(record):
+            return None
+        return replace(given(record, self._layer), host=self._host())
 
     def _whole(self, record: Record) -> bool:
         return bool(record.files.layers) and all(self._has(chain) for chain in record.files.layers)
@@ -124,4 +141,5 @@ def taken(shared: SharedRecord) -> Record:
         kind=next((kind for kind in get_args(CacheKind) if kind == shared.kind), "run"),
         size=shared.size,
         seconds=shared.seconds,
+        where=shared.host,
     )

@@ -28,7 +28,7 @@ from image.build.cache import Cache
 from image.build.keys import guess_of
 from image.build.plan import Plan
 from image.build.remote import kind_of
-from image.build.step import CopyStep, FromContext, FromImage, FromStage, Origin, RunStep
+from image.build.step import CopyStep, FromContext, FromImage, FromStage, Origin, RunStep, Step, WorkdirStep
 from model.build import BuildRequest, Context
 from model.errors import NotFound, Unsupported
 
@@ -63,6 +63,19 @@ class Sources:
         self._contexts = {context.name: context for context in request.contexts}
         self._roots: dict[str, str] = {}
         self._turns: dict[str, asyncio.Lock] = {}
+
+    async def ready(self, step: Step) -> None:
+        """Until what it reads is here, which has steps of its own."""
+        match step:
+            case CopyStep():
+                if any(not (step.add and kind_of(source)) for source in step.sources):
+                    await self._id_of(step.origin)
+            case RunStep():
+                for origin in (placed.origin for placed in step.mounts):
+                    if origin is not None:
+                        await self._id_of(origin)
+            case WorkdirStep():
+                return
 
     # -- of COPY and ADD ----------------------------------------------------------------------------
     async def content(self, step: CopyStep, opened: Opened) -> str:

@@ -69,6 +69,7 @@ class BuildCache:
         self._settling: dict[str, ExitStack] = {}
         self._waiting: list[Change] = []
         self._filled = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     # -- start --------------------------------------------------------------------------------------
     def open(self) -> None:
@@ -153,6 +154,15 @@ class BuildCache:
         """To the limits of this host."""
         return self._freed(keeping.outgrown(self.entries(), self._limits, self._now()))
 
+    @property
+    def settling(self) -> bool:
+        """Whether records are yet to be written, as their layers are in the making."""
+        return bool(self._settling)
+
+    async def written(self) -> None:
+        """Until what was told is in the file, as far as it can be written."""
+        await self._flush()
+
     # -- parts --------------------------------------------------------------------------------------
     async def _elsewhere(self, key: str) -> Record | None:
         found = await self.remote.find(key)
@@ -162,7 +172,7 @@ class BuildCache:
         if known is not None:
             return known
         record = replace(found, used=self._now())
-        self._add(record)
+        self._add(replace(record, where=""))
         return record
 
     async def _settle(self, record: Record) -> None:
@@ -266,6 +276,10 @@ class BuildCache:
             await self._flush()
 
     async def _flush(self) -> None:
+        async with self._writing:
+            await self._append()
+
+    async def _append(self) -> None:
         changes, self._waiting = self._waiting, []
         try:
             await in_thread(self._journal.append, changes)

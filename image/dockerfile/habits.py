@@ -23,11 +23,12 @@ from image.dockerfile.instruction import (
     Warned,
 )
 
-_APT = re.compile(r"\bapt(?:-get)?\b(?:[ \t]+-[^\s;&|]+)*[ \t]+(update|install|upgrade)\b[^;&|\n]*")
+_APT = re.compile(r"(?<![\w-])apt(?:-get)?\b(?:[ \t]+-[^\s;&|]+)*[ \t]+(update|install|upgrade)\b[^;&|\n]*")
 _LISTS = "/var/lib/apt"
 _ARCHIVE = re.compile(r"\.(?:tar|tgz|tbz2?|txz|tzst|tar\.(?:gz|bz2|xz|zst|lzma))\Z", re.IGNORECASE)
 _REMOTE = re.compile(r"(?:https?://|git://|ssh://|git@)")
 _YES = re.compile(r"(?:\A|\s)(?:-[a-zA-Z]*y[a-zA-Z]*|--yes|--assume-yes|-qq)(?:\s|\Z)")
+_REPAIR = re.compile(r"\s-[a-z]*f|--fix-broken")
 _SUDO = re.compile(r"(?:\A|[;&|(\n])\s*sudo\s")
 _LOST = re.compile(r"(cd|export|alias|source|\.)\s+[^;&|\n]+\Z")
 _INSTALL = re.compile(
@@ -117,7 +118,7 @@ def _apt(stage: Stage) -> Iterator[Warned]:
             yield warned("AptUpdateAlone", message, one, "Write apt-get update && apt-get install in one RUN")
         if install is None:
             continue
-        if "update" not in verbs and not mounted:
+        if "update" not in verbs and not mounted and not _REPAIR.search(install[0]):
             message = "apt-get install without apt-get update in the same RUN takes whatever lists are cached"
             yield warned("AptInstallWithoutUpdate", message, one, "Write apt-get update && apt-get install …")
         if not _YES.search(install[0]) and "DEBIAN_FRONTEND" not in text and "yes" not in text:

@@ -63,7 +63,7 @@ def dated(root: str) -> None:
 
 
 async def settled(store: ImageStore) -> None:
-    await until(lambda: not store.build_cache._settling, deadline=20)
+    await until(lambda: not store.build_cache.settling, deadline=20)
 
 
 def lab(store: ImageStore) -> StoreLab:
@@ -103,7 +103,7 @@ async def test_rebuild_after_a_restart_takes_all_from_the_cache(store: ImageStor
     it = lab(store)
     first = await it.image("FROM scratch\nRUN one\nRUN two\n")
     await settled(store)
-    await until(lambda: (tmp_path / "images/buildcache/journal").exists(), deadline=20)
+    await store.build_cache.written()
     await store.close()
     async with reopened(tmp_path) as again:
         it = lab(again)

@@ -11,10 +11,18 @@ from hypothesis import strategies as st
 from agent.build.clip import Clip, Held
 from agent.build.mounts import Wanted, cache_key, wanted
 from agent.build.refusal import complaint, late, refusal
-from agent.build.spec import check_allowed, configuration, container_spec, devices_of, shell_of
+from agent.build.spec import (
+    check_allowed,
+    configuration,
+    container_spec,
+    devices_of,
+    entitlements,
+    shell_of,
+)
 from agent.oci.facts import ContainerFacts, Device, HostLimits
 from image.build.step import PlacedMount, RunStep
 from image.dockerfile.instruction import Mount
+from model.build import BuildRequest
 from model.errors import FlotaError, Forbidden, InvalidInput, NotFound
 from model.spec import ContainerSpec
 
@@ -119,6 +127,11 @@ def test_entitlements_allow_what_they_name_alone() -> None:
         with pytest.raises(Forbidden, match=missing):
             check_allowed(step, everything - {missing})
     check_allowed(RunStep(args=("true",)), ())
+
+
+def test_network_of_the_host_on_the_command_line_allows_itself() -> None:
+    assert entitlements(BuildRequest(dockerfile=b"", network="host")) == {"network.host"}
+    assert entitlements(BuildRequest(dockerfile=b"", allow=("device",))) == {"device"}
 
 
 def test_later_variables_replace_earlier_ones() -> None:
