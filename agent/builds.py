@@ -9,42 +9,64 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+import socket
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 from msgspec.structs import replace
 
 from agent.build.executor import Executor
+from agent.build.folder import ClientFolder
 from agent.build.link import Link
+from agent.build.outputs import Outputs, names_kept
 from agent.build.runner import Runner
 from agent.build.session import serve
+from agent.build.spec import entitlements
 from agent.context import Context
 from agent.runtime.argv import Programs
 from aio.sharing import SharedLocks
-from image.build.base import Fetcher, FileSource, Session, Snapshots
+from image.base import nobody
+from image.build.base import Fetcher, Session, Snapshots
 from image.build.cache import Cache
+from image.build.cacheways import CacheWays
 from image.build.copying import Copying
 from image.build.engine import Parts, build
+from image.build.telling import Teller
+from image.context.fetcher import BuildFetcher
 from image.context.find import find, regular
+from image.context.guard import Guard
 from image.context.objects import Lease, Objects, room
 from image.context.receive import received
 from image.dockerfile.check import as_errors, check
 from image.dockerfile.parser import parse
 from image.platforms import host_platform
-from model.build import BuildRequest, BuildWarning, Done, StepBegan, StepEnded, StepMoved
+from image.store import ImageStore
+from model.build import BuildRequest, BuildWarning, Done, FromHost, StepBegan, StepEnded, StepMoved
 from model.build import Context as Place
-from model.errors import InvalidInput, Unsupported
+from model.errors import InvalidInput
 from model.ids import IdSource
+from model.whereabouts import parted
 
+FIRST_OF_CACHES = -1_000_000
+"""Number of the first step that is about other caches; those of contexts are below 0 too."""
 MAX_DOCKERFILE = 1 << 20
 """Bytes of one that is read from a context here."""
+
+Doors = Callable[[], Awaitable[Collection[tuple[str, int]]]]
+"""Addresses and ports that no build may fetch from."""
 
 
 class Builds:
     """`open` it after the agent's runtime has adopted what runs; `close` it at the end."""
 
     def __init__(
-        self, context: Context, programs: Programs, snapshots: Snapshots, cache: Cache, new_id: IdSource
+        self,
+        context: Context,
+        programs: Programs,
+        snapshots: Snapshots,
+        cache: Cache,
+        new_id: IdSource,
+        doors: Doors,
     ) -> None:
         folder = context.state / "images" / "contexts"
         self.objects = Objects(folder)
@@ -53,9 +75,13 @@ class Builds:
         self.snapshots = snapshots
         self.cache = cache
         self.new_id = new_id
+        self.doors = doors
         self.copying = Copying(str(folder))
-        self.slots = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+        self.slots = asyncio.Semaphore(max(16, 4 * (os.cpu_count() or 1)))  # most of them wait
         self.turns = SharedLocks()
+        self.running = 0
+        self.last = 0.0
+        """When the last build ended, unix seconds."""
         self._folder = str(folder)
 
     async def open(self) -> None:
@@ -67,70 +93,112 @@ class Builds:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One build, until it is over or its client has gone."""
-        with self.objects.leased(room(self._folder)) as lease:
-            one = _Build(self, lease)
-            await serve(reader, writer, one.run, one.bring)
+        self.running += 1
+        try:
+            with self.objects.leased(room(self._folder)) as lease:
+                one = _Build(self, lease)
+                await serve(reader, writer, one.run, one.bring)
+        finally:
+            self.running -= 1
+            self.last = self.context.clock.now()
 
 
 class _Build:
     def __init__(self, builds: Builds, lease: Lease) -> None:
         self._builds = builds
         self._lease = lease
-        self._scans = 0
+        self._steps = 0
 
     async def bring(self, link: Link, context: str, paths: Sequence[str]) -> str:
-        """A step of its own, numbered below those of the Dockerfile."""
-        clock = self._builds.context.clock
-        self._scans += 1
-        step, began, error = -self._scans, clock.monotonic(), "cancelled"
+        """The objects of a client's context, as a step."""
         what = f" {context}" if context else ""
-        link.tell(StepBegan(step=step, name=f"[internal] load build context{what}", at=clock.now()))
+        with self._told(link.tell, f"[internal] load build context{what}") as step:
 
-        def moved(size: int) -> None:
-            link.tell(StepMoved(step=step, what="transferring", current=size))
+            def moved(size: int) -> None:
+                link.tell(StepMoved(step=step, what="transferring", current=size))
 
-        def warned(warnings: tuple[str, ...]) -> None:
-            for words in warnings:
-                link.tell(BuildWarning(code="ContextFileSkipped", message=words))
+            def warned(warnings: tuple[str, ...]) -> None:
+                for words in warnings:
+                    link.tell(BuildWarning(code="ContextFileSkipped", message=words))
 
-        try:
-            root = await received(
+            return await received(
                 link, self._builds.objects, self._lease, context, paths, moved=moved, warned=warned
             )
+
+    @contextlib.contextmanager
+    def _told(self, tell: Callable[[FromHost], None], name: str) -> Iterator[int]:
+        """A step that the Dockerfile does not have; these are numbered apart, below zero."""
+        clock = self._builds.context.clock
+        self._steps -= 1
+        step, began, error = self._steps, clock.monotonic(), "cancelled"
+        tell(StepBegan(step=step, name=name, at=clock.now()))
+        try:
+            yield step
             error = ""
-            return root
         except Exception as failure:
             error = str(failure)
             raise
         finally:
-            took = clock.monotonic() - began
-            link.tell(StepEnded(step=step, seconds=took, error=error))
+            tell(StepEnded(step=step, seconds=clock.monotonic() - began, error=error))
 
     async def run(self, request: BuildRequest, session: Session) -> Done:
-        fetcher = _Once(NoFetcher())
+        guard = Guard(await self._builds.doors())
+        fetched = BuildFetcher(
+            self._builds.objects,
+            self._lease,
+            guard,
+            secret=session.secret,
+            ssh=(lambda: session.ssh("default")) if "default" in request.ssh else None,
+        )
+        fetcher = _Contexts(fetched, lambda name: self._told(session.tell, name))
         request = await self._with_dockerfile(request, fetcher)
         if judged(request, session):
             return Done()
         builds = self._builds
+        ways = self._ways(request, session)
+        await ways.open()
         async with Runner(
-            builds.executor, builds.copying, allow=request.allow, new_id=builds.new_id
+            builds.executor, builds.copying, allow=entitlements(request), new_id=builds.new_id
         ) as runner:
             parts = Parts(
                 images=builds.context.images,
                 snapshots=builds.snapshots,
                 runner=runner,
-                cache=builds.cache,
+                cache=ways.cache,
                 fetcher=fetcher,
                 clock=builds.context.clock,
                 new_id=builds.new_id,
                 platform=host_platform(),
                 slots=builds.slots,
                 turns=builds.turns,
+                inline=ways.inline,
             )
-            done = await build(request, session, parts)
+            done = await build(names_kept(request), session, parts)
+        outputs = Outputs(
+            builds.context, builds.snapshots, session, lambda name: self._told(session.tell, name)
+        )
+        made = [builds.context.images.find(one.image).layers for one in done.images]
+        done = await outputs.deliver(request, done)
+        await ways.export(made)
         return replace(done, host=builds.context.facts.hostname)
 
-    async def _with_dockerfile(self, request: BuildRequest, fetcher: Fetcher) -> BuildRequest:
+    def _ways(self, request: BuildRequest, session: Session) -> CacheWays:
+        builds, context = self._builds, self._builds.context
+        images = context.images
+        assert isinstance(images, ImageStore)
+        return CacheWays(
+            request,
+            session,
+            images,
+            builds.cache,
+            Teller(session, context.clock, first=FIRST_OF_CACHES),
+            folder=ClientFolder(session, builds.objects),
+            platform=host_platform(),
+            login=nobody,
+            now=context.clock.now,
+        )
+
+    async def _with_dockerfile(self, request: BuildRequest, fetcher: _Contexts) -> BuildRequest:
         """Of a context that the client does not have it is read here. Raises NotFound, InvalidInput."""
         main = next((place for place in request.contexts if not place.name), None)
         if request.dockerfile or main is None or main.kind not in ("git", "http"):
@@ -162,39 +230,30 @@ def judged(request: BuildRequest, session: Session) -> bool:
     return request.check
 
 
-class _Once:
-    """A Fetcher that gets a context once for a build."""
+class _Contexts:
+    """A Fetcher that gets a context once for a build, as a step."""
 
-    def __init__(self, fetcher: Fetcher) -> None:
+    def __init__(self, fetcher: Fetcher, told: Callable[[str], AbstractContextManager[int]]) -> None:
         self._fetcher = fetcher
+        self._told = told
         self._roots: dict[str, str] = {}
+        self.file = fetcher.file
+        self.git = fetcher.git
 
     async def context(self, context: Place, *, private: bool = False) -> str:
         if context.name not in self._roots:
-            self._roots[context.name] = await self._fetcher.context(context, private=private)
+            with self._told(f"[internal] load {context.kind} context {context.ref}"):
+                self._roots[context.name] = await self._fetcher.context(context, private=private)
         return self._roots[context.name]
 
-    def file(
-        self, url: str, *, checksum: str = "", private: bool = False
-    ) -> AbstractAsyncContextManager[FileSource]:
-        return self._fetcher.file(url, checksum=checksum, private=private)
 
-    async def git(
-        self, url: str, *, checksum: str = "", keep_git_dir: bool = False, private: bool = False
-    ) -> str:
-        return await self._fetcher.git(url, checksum=checksum, keep_git_dir=keep_git_dir, private=private)
-
-
-class NoFetcher:
-    async def context(self, context: Place, *, private: bool = False) -> str:
-        raise Unsupported("contexts from the network")
-
-    @contextlib.asynccontextmanager
-    async def file(self, url: str, *, checksum: str = "", private: bool = False) -> AsyncIterator[FileSource]:
-        raise Unsupported("files from the network")
-        yield
-
-    async def git(
-        self, url: str, *, checksum: str = "", keep_git_dir: bool = False, private: bool = False
-    ) -> str:
-        raise Unsupported("git repositories")
+async def fleets_doors(controllers: Iterable[str], ports: Iterable[int]) -> list[tuple[str, int]]:
+    """What no build may fetch from: addresses of the fleet's API (HOST:PORT each), and ports of this host."""
+    found = [("", port) for port in ports if port]
+    for text in controllers:
+        host, port = parted(text, 7420)
+        found.append(("", port))  # a controller may be here, and be known by another address
+        with contextlib.suppress(OSError):
+            names = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found += [(str(address[0]).partition("%")[0], port) for *_, address in names]
+    return found

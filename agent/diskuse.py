@@ -8,10 +8,11 @@ from model.disk import DiskUse, HostDisk
 from model.errors import NotFound
 
 
-async def measure(context: Context) -> HostDisk:
-    """A container's writable layer is reclaimable when it does not run, a volume when nobody uses it."""
+async def measure(context: Context, *more: DiskUse) -> HostDisk:
+    """A container's writable layer is reclaimable when it does not run, a volume when nobody uses it. `more`:
+    what others keep."""
     disk = context.images.disk()
-    uses = context.room.usage(), await _containers(context), await context.volumes.disk_use()
+    uses = context.room.usage(), await _containers(context), await context.volumes.disk_use(), *more
     return HostDisk(uses=uses, capacity=disk.capacity, free=disk.free, host=context.facts.hostname)
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from agent import execs, stats
 from agent.actions import signal_number
+from agent.buildroom import BuildRoom
 from agent.builds import Builds
 from agent.cgroup import CgroupFiles
 from agent.doctor import examine
@@ -23,7 +24,7 @@ from api.ports import AttachSession
 from model.api import CreateVolume, ProcessTable, StatsSample, VolumeInfo
 from model.containerfiles import Change, CommitRequest, PathStat
 from model.doctor import HostCheck
-from model.errors import Unsupported, WrongState
+from model.errors import WrongState
 from model.health import HealthLog
 from model.ids import InstanceId, is_id, resolve, short
 from model.image import Progress
@@ -40,10 +41,14 @@ ARRIVAL = 10.0
 
 class HostApi(ImageApi):
     def __init__(
-        self, agent: HostAgent, cgroups: CgroupFiles, logs: LogReader, builds: Builds | None = None
+        self,
+        agent: HostAgent,
+        cgroups: CgroupFiles,
+        logs: LogReader,
+        builds: Builds | None = None,
+        room: BuildRoom | None = None,
     ) -> None:
-        super().__init__(agent)
-        self._builds = builds
+        super().__init__(agent, builds, room)
         self._cgroups = cgroups
         self._logs = logs
 
@@ -52,15 +57,10 @@ class HostApi(ImageApi):
 
     def leases(self) -> HostLeases:
         context = self._agent.context
-        return context.addresses.told(context.builders | context.records.keys(), context.clock.now())
+        return context.addresses.told(context.builders.keys() | context.records.keys(), context.clock.now())
 
     async def examine_networks(self) -> HostCheck:
         return await examine(self._agent.context, lambda: self._agent.host_report().conditions)
-
-    async def build(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._builds is None:
-            raise Unsupported("this host builds no images")
-        await self._builds.serve(reader, writer)
 
     # -- containers ---------------------------------------------------------------------------------
     async def kill(self, ref: str, signal: str) -> None:

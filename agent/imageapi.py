@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from msgspec.structs import replace
 
 from agent import diskuse, happenings
+from agent.buildroom import BuildRoom
+from agent.builds import Builds
 from agent.host import HostAgent
 from aio.mailbox import Dropped, Feed
 from image.base import Images, OnProgress, PushWish
@@ -22,6 +24,7 @@ from model.api import (
     ImageRemoved,
 )
 from model.blobs import CopyImage
+from model.buildcache import CacheFreed, CachePrune, HostCache
 from model.disk import HostDisk
 from model.errors import FlotaError, InvalidInput, Unsupported, WrongState
 from model.image import ImageRecord, Progress
@@ -34,8 +37,10 @@ BACKLOG = 1000
 
 
 class ImageApi:
-    def __init__(self, agent: HostAgent) -> None:
+    def __init__(self, agent: HostAgent, builds: Builds | None = None, room: BuildRoom | None = None) -> None:
         self._agent = agent
+        self._builds = builds
+        self._room = room
 
     @property
     def _images(self) -> Images:
@@ -199,7 +204,20 @@ class ImageApi:
         return self._here(await self._agent.context.room.tidy(to))
 
     async def disk_use(self) -> HostDisk:
-        return await diskuse.measure(self._agent.context)
+        builds = await self._room.usage() if self._room is not None else None
+        return await diskuse.measure(self._agent.context, *([builds] if builds is not None else ()))
+
+    # -- builds -------------------------------------------------------------------------------------
+    async def build(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._builds is None:
+            raise Unsupported("this host builds no images")
+        await self._builds.serve(reader, writer)
+
+    async def build_cache(self) -> HostCache:
+        return await self._room.cached() if self._room is not None else HostCache()
+
+    async def prune_builds(self, wish: CachePrune) -> CacheFreed:
+        return await self._room.prune(wish) if self._room is not None else CacheFreed()
 
     def _here(self, removed: ImageRemoved) -> ImageRemoved:
         return replace(removed, host=self._agent.context.facts.hostname)

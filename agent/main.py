@@ -12,6 +12,7 @@ import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from agent import cgroup, facts, fleetregistry, hostlimits, join, purge
-from agent.builds import Builds
+from agent.buildroom import BuildRoom
+from agent.builds import Builds, Doors, fleets_doors
 from agent.config import AgentConfig
 from agent.context import Context
 from agent.dial import Dialer
@@ -52,7 +54,6 @@ from api.listen import serve_unix
 from api.server import host_app, runner
 from image.blobs import BlobStore
 from image.drivers.choice import choose
-from image.peers.source import PeerSource
 from image.registry.client import RegistryClient
 from image.registry.endpoints import RegistrySettings, settings
 from image.registry.server.limits import Limits
@@ -88,7 +89,7 @@ async def run(
         registry = RegistryClient(_registries(config))
         sharing = Sharing(enrollment, run_dir, registry)
         stack.push_async_callback(sharing.swarm.close)
-        context = await _context(config, journal, enrollment, sharing.source, stack)
+        context = await _context(config, journal, enrollment, sharing, stack)
         tls = join.client_context(enrollment, run_dir)
         context.ask_login = asking(lambda: enrollment.controllers, tls)
         supervisor = await stack.enter_async_context(Supervisor("agent"))
@@ -101,8 +102,10 @@ async def run(
         stack.callback(logs.close)
         rotator = LogRotator(runtime.reopen_log)
         agent.watch_logs(logs, rotator)
-        builds = await _builds(context, runtime, stack)
-        app = host_app(HostApi(agent, runtime.cgroups, logs, builds))
+        doors = partial(fleets_doors, _controllers(enrollment), (config.peer_port,))
+        builds = await _builds(context, runtime, doors, stack)
+        room = BuildRoom(builds, images_of(context).build_cache)
+        app = host_app(HostApi(agent, runtime.cgroups, logs, builds, room))
         served = await stack.enter_async_context(_serving(app, config.socket))
         server = served.server
         assert server is not None
@@ -181,9 +184,10 @@ async def _context(
     config: AgentConfig,
     journal: Journal,
     enrollment: join.Enrollment,
-    source: PeerSource,
+    sharing: Sharing,
     stack: contextlib.AsyncExitStack,
 ) -> Context:
+    source = sharing.source
     state, run_dir = Path(config.state_dir), Path(config.run_dir)
     run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     parent = cgroups.parent_of(
@@ -196,6 +200,7 @@ async def _context(
     await images.open()
     source.shelf = images.shelf(BlobStore(state / "images" / "indexes"))
     await in_thread(source.shelf.open)
+    images.share_builds(source, sharing.news.ring)
     stack.push_async_callback(images.close)
     proxy = ProxyFeed(run_dir)
     processes_cgroup = await _processes_cgroup(config)
@@ -244,11 +249,18 @@ async def _context(
     )
 
 
-async def _builds(context: Context, runtime: ConmonRuntime, stack: contextlib.AsyncExitStack) -> Builds:
-    images = context.images
-    assert isinstance(images, ImageStore)
+def images_of(context: Context) -> ImageStore:
+    assert isinstance(context.images, ImageStore)
+    return context.images
+
+
+async def _builds(
+    context: Context, runtime: ConmonRuntime, doors: Doors, stack: contextlib.AsyncExitStack
+) -> Builds:
+    images = images_of(context)
+    images.name = context.facts.hostname
     builds = Builds(
-        context, runtime.programs, images.builds, images.build_cache, lambda: secrets.token_hex(32)
+        context, runtime.programs, images.builds, images.build_cache, lambda: secrets.token_hex(32), doors
     )
     await builds.open()
     stack.push_async_callback(builds.close)

@@ -72,7 +72,8 @@ def caller(fleet: str) -> Caller:
 
 
 class PeerDoor:
-    """`port` 0: this host gives nothing. `digests` is all that it has."""
+    """`port` 0: this host gives nothing. `digests` is all that it has; `news`: there is more of it, tell it
+    at once."""
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class PeerDoor:
         context: ssl.SSLContext,
         port: int,
         digests: Callable[[], Collection[str]],
+        news: Bell,
     ) -> None:
         self._agent = agent
         self._server = server
@@ -92,11 +94,7 @@ class PeerDoor:
         self._failures = 0
         self._again = 0.0
         """When listening is tried again, by the event loop's clock."""
-        self._news = Bell()
-
-    def ring(self) -> None:
-        """There is more than was told."""
-        self._news.ring()
+        self._news = news
 
     async def open(self) -> None:
         """Before this host first says what it is."""
@@ -166,6 +164,8 @@ class Sharing:
         self.source = PeerSource(registry, self.swarm, self._client, self.partials)
         self.contexts = (calling, self._called, tls)
         """All that show who this host is."""
+        self.news = Bell()
+        """Rung when others should know soon what is here."""
 
     async def renewed(self) -> None:
         """They show another certificate, which tickets from now on are for."""
@@ -180,7 +180,11 @@ class Sharing:
         verify = verifier(self._enrollment.ca)
         clock = agent.context.clock
         server = PeerServer(shelf, self.partials, caller(fleet), verify, clock, rate=rate)
-        door = PeerDoor(agent, server, self._called, port, lambda: shelf.digests() | self.partials.whole())
+
+        def digests() -> Collection[str]:
+            return shelf.digests() | self.partials.whole()
+
+        door = PeerDoor(agent, server, self._called, port, digests, self.news)
         await door.open()
         stack.push_async_callback(door.close)
         supervisor.start("peers", door.run, restart=True)

@@ -55,14 +55,16 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.replies
 
 
-async def each(port: ControllerPort, hosts: Hosts, method: str, path: str, type_: type[T]) -> Outcome:
+async def each(
+    port: ControllerPort, hosts: Hosts, method: str, path: str, type_: type[T], body: bytes = b""
+) -> Outcome:
     """Ask all at once; replies are `type_` values, in the order of the hosts."""
     replies: dict[str, T] = {}
     errors: dict[str, FlotaError] = {}
 
     async def one(host: HostId, name: str) -> None:
         try:
-            replies[name] = await ask_for(port, host, method, path, type_)
+            replies[name] = await ask_for(port, host, method, path, type_, send=body)
         except FlotaError as error:
             errors[name] = error
 

@@ -33,6 +33,23 @@ class _Taken(asyncio.StreamReaderProtocol):
         self._server.connection_lost(exc)
 
 
+class _Flow(asyncio.ReadTransport):
+    """How a reader slows its connection down: not at all once that is closed, as one over TLS is gone then,
+    while what had come by that time is still to be read."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+
+    def pause_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+
 class Taken(web.Response):
     """What a handler returns after it took its connection over: the server writes nothing."""
 
@@ -76,7 +93,7 @@ def take_over(request: web.Request, protocol: str = "") -> Connection:
     taken = _Taken(reader, request.protocol)
     taken.adopt(transport)
     transport.set_protocol(taken)
-    reader.set_transport(transport)
+    reader.set_transport(_Flow(transport))
     transport.resume_reading()
     writer = asyncio.StreamWriter(transport, taken, reader, loop)
     if protocol:

@@ -12,6 +12,7 @@ from model.api import (
     ImageRemoved,
 )
 from model.blobs import CopyImage
+from model.buildcache import CacheFreed, CachePrune, HostCache
 from model.disk import HostDisk
 from model.image import ImageRecord, Progress
 from model.registries import Login
@@ -75,5 +76,11 @@ class HostImages(Protocol):
         """One build over this connection, in frames of `model.build`, until it is over or the client has
         gone."""
         ...
+
+    async def build_cache(self) -> HostCache:
+        """What builds keep."""
+        ...
+
+    async def prune_builds(self, wish: CachePrune) -> CacheFreed: ...
 
     async def disk_use(self) -> HostDisk: ...

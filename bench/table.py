@@ -15,7 +15,7 @@ import msgspec
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """What is measured. `name` begins with its area: start, commit, lb, net, names, overlay, schedule."""
+    """What is measured. `name` begins with its area: start, build, commit, lb, net, names …"""
 
     name: str
     what: str

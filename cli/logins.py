@@ -30,6 +30,11 @@ def path() -> str:
     return os.path.join(folder, "config.json")
 
 
+def kept() -> bool:
+    """Whether there may be any."""
+    return os.path.exists(path())
+
+
 def find(registry: str) -> Login:
     """Nobody where there is no login. Raises InvalidInput for a file that can't be read, CommandFailed."""
     config = _load()

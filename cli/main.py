@@ -43,6 +43,7 @@ TABLE: dict[str, str] = {
     "inspect": "cli.commands.inspect:inspect",
     "why": "cli.commands.inspect:why",
     "build": "cli.commands.build:build",
+    "builder": "cli.commands.builder:builder",
     "images": "cli.commands.images:images",
     "pull": "cli.commands.images:pull",
     "load": "cli.commands.images:load",

@@ -11,8 +11,11 @@ from model.errors import BY_CODE, FlotaError, Internal
 
 
 class Display:
-    def __init__(self, *, quiet: bool) -> None:
+    """`result`: print what was made."""
+
+    def __init__(self, *, quiet: bool, result: bool = True) -> None:
         self._quiet = quiet
+        self._result = result
         self._failures: list[tuple[str, Mapping[str, Any]]] = []
         self._images: list[str] = []
         self._bars: Any = None
@@ -24,7 +27,7 @@ class Display:
         with self._context():
             for line in lines:
                 self._take(line)
-        for image in dict.fromkeys(self._images):
+        for image in dict.fromkeys(self._images) if self._result else ():
             sys.stdout.write(f"{clean(image)}\n")
         self._raise()
 

@@ -15,14 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.busybox import root_tar
 from deploy.fleet import FLOTA, Fleet
 from deploy.rig.netns import NetnsRig
 
 HOSTS = 3
 IMAGE = "web:1"
 PORT = 8080
-SERVE = 'echo "hello from $HOSTNAME" > /www/index.html; exec httpd -f -p 80 -h /www'
+EXAMPLE = str(Path(__file__).parent / "examples/web")
 
 
 def say(text: str) -> None:
@@ -50,9 +49,7 @@ class Demo:
         say(f"starting {HOSTS} hosts on this machine (namespaces), a controller on n1 and an agent on each …")
         self.fleet.start(HOSTS)
         self.flota("node", "ls")
-        self.flota(
-            "import", "--change", f"CMD {json.dumps(['sh', '-c', SERVE])}", "-", IMAGE, stdin=root_tar()
-        )
+        self.flota("build", "--build-context", "bin=/bin", "-t", IMAGE, EXAMPLE, quiet=True)
         self.flota("network", "create", "demo", quiet=True)
         service = ("--name", "web", "--replicas", str(HOSTS), "--network", "demo", "-p", f"{PORT}:80")
         self.flota("service", "create", *service, IMAGE, quiet=True)

@@ -67,6 +67,15 @@ class PushWish(Struct):
 PLAIN = PushWish()
 
 
+class Built(Struct):
+    """Images that were built here. `digests` of their manifests; `digest`: of what the names mean, an index
+    for several platforms, else the manifest."""
+
+    images: tuple[ImageRecord, ...]
+    digests: tuple[str, ...]
+    digest: str
+
+
 class Images(Protocol):
     def list(self) -> Sequence[ImageRecord]: ...
 
@@ -128,8 +137,9 @@ class Images(Protocol):
         """What the container's root has become, as an image over its own. All or nothing."""
         ...
 
-    async def add_built(self, made: Configuration, names: Sequence[str] = ()) -> ImageRecord:
-        """An image whose layers are here and held, under full names, which it takes from others."""
+    async def add_built(self, made: Sequence[Configuration], names: Sequence[str] = ()) -> Built:
+        """One image for each platform, whose layers are here and held, under full names, which they take from
+        others. All or nothing; several get an index."""
         ...
 
     async def push(
@@ -140,8 +150,11 @@ class Images(Protocol):
         pulled."""
         ...
 
-    def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
-        """A tar that `load` and Docker read. Raises NotFound before its first byte."""
+    def save(
+        self, refs: Sequence[str], platform: str = "", *, names: Sequence[str] = ()
+    ) -> AsyncIterator[bytes]:
+        """A tar that `load` and Docker read. `names`: full ones that an image asked for by its id has in it.
+        Raises NotFound before its first byte."""
         ...
 
     async def tag(self, ref: str, name: str) -> ImageRecord: ...

@@ -38,4 +38,5 @@ def committed(base: Configuration, wish: Commit, diff_id: str) -> Configuration:
         created=wish.at,
         author=wish.author,
         history=(*base.history, entry),
+        cache="",
     )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from image import healthcheck
-from image.manifest import Configuration
+from image.manifest import INLINE_CACHE, Configuration
 from model.image import HistoryEntry
 
 
@@ -37,6 +37,7 @@ def encode(parsed: Configuration) -> bytes:
         "created": timestamp(parsed.created) if parsed.created else "",
         "author": parsed.author,
         "history": [_line(entry) for entry in parsed.history],
+        INLINE_CACHE: parsed.cache,
     }
     return json.dumps(
         {k: v for k, v in document.items() if v}, sort_keys=True, separators=(",", ":")

@@ -12,6 +12,7 @@ from image import config_blob
 from image.base import (
     NOTHING,
     PLAIN,
+    Built,
     Choice,
     FindLogin,
     OnProgress,
@@ -155,13 +156,16 @@ class FakeImages:
         self.images[image.id] = image
         return image
 
-    async def add_built(self, made: Configuration, names: Sequence[str] = ()) -> ImageRecord:
+    async def add_built(self, made: Sequence[Configuration], names: Sequence[str] = ()) -> Built:
         self._fail("add_built")
-        image = entry_of(
-            Incoming(config=config_blob.encode(made), parsed=made, names=tuple(names)), None, lambda _: None
-        ).record
-        self.images[image.id] = image
-        return image
+        found = []
+        for parsed in made:
+            incoming = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=tuple(names))
+            image = entry_of(incoming, None, lambda _: None).record
+            self.images[image.id] = image
+            found.append(image)
+        digests = tuple(of(image.id.encode()) for image in found)
+        return Built(images=tuple(found), digests=digests, digest=of(repr(digests).encode()))
 
     @contextlib.asynccontextmanager
     async def borrow_root(self, container: str) -> AsyncIterator[Root]:
@@ -185,10 +189,12 @@ class FakeImages:
         self.available[parse(ref).name] = image
         return image
 
-    async def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
+    async def save(
+        self, refs: Sequence[str], platform: str = "", *, names: Sequence[str] = ()
+    ) -> AsyncIterator[bytes]:
         del platform
         for ref in refs:
-            yield self.find(ref).names[0].encode()
+            yield (names or self.find(ref).names)[0].encode()
 
     async def tag(self, ref: str, name: str) -> ImageRecord:
         image = self.find(ref)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from image.digest import check
+from image.digest import check, of
 from image.manifest import (
     DOCKER_INDEX,
     MAX_BLOB,
@@ -23,6 +23,7 @@ from image.manifest import (
 )
 from model.errors import Damaged, Unsupported
 from model.spec import Struct
+from model.status import Platform
 
 MAX_KEPT = 256 << 10
 """Bytes of an index that is kept with its images; real ones have a few thousand."""
@@ -101,6 +102,17 @@ def made(entries: Sequence[Mapping[str, Any]], media_type: str = OCI_INDEX) -> b
     """Canonical: equal entries give equal digests."""
     document = {"schemaVersion": 2, "mediaType": media_type, "manifests": list(entries)}
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def described(manifest: bytes, platform: Platform) -> dict[str, Any]:
+    """An image's entry in an index."""
+    words = {"architecture": platform.arch, "os": platform.os, "variant": platform.variant}
+    return {
+        "mediaType": OCI_MANIFEST,
+        "digest": of(manifest),
+        "size": len(manifest),
+        "platform": {key: value for key, value in words.items() if value},
+    }
 
 
 def _entries(raw: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

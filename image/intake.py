@@ -14,22 +14,25 @@ import msgspec
 
 from aio.supervisor import in_thread
 from image import changes as instructions
-from image import config_blob
+from image import config_blob, indexes
 from image.additions import Additions
 from image.archive import Archive
 from image.archivelayers import unpack_all
-from image.base import FindLogin, OnProgress, PullPolicy
+from image.base import Built, FindLogin, OnProgress, PullPolicy, silent
+from image.catalog import Entry
 from image.commit import Commit, committed
-from image.digest import chain_ids
+from image.digest import chain_ids, of
 from image.flights import Flights
 from image.full import told_when_full
-from image.incoming import Incoming
+from image.incoming import Incoming, entry_of
+from image.indexes import described
 from image.indexpull import IndexPull
 from image.manifest import MAX_LAYERS, Configuration, Index, parse_configuration, shown
+from image.outgoing import blobs, manifest_of
 from image.platforms import fits, host_platform, wanted_platform
-from image.pull import LayerPull
+from image.pull import Downloads, LayerPull
 from image.reference import Reference, familiar, parse
-from image.registry.source import Source
+from image.registry.source import Remote, Source
 from image.removal import Parts, named
 from image.spool import spool
 from image.trash import Trash
@@ -117,6 +120,11 @@ class Intake:
             )
             return (await self._additions.add([image]))[0]
 
+    async def bring(self, remote: Remote, source: Downloads | None = None) -> None:
+        """Its layers, and no image."""
+        with self._parts.layers.hold(chain_ids(remote.parsed.diff_ids)), self._collected_on_failure():
+            await LayerPull(source or self._source, self._parts.layers, self._tmp, silent).run(remote)
+
     async def pull_all(self, ref: str, say: OnProgress, login: Login) -> Sequence[ImageRecord]:
         reference = parse(ref)
         document = await self._source.document(reference, login)
@@ -194,11 +202,38 @@ class Intake:
                 await self._parts.layers.flushed(chains)
                 return (await self._additions.add([made]))[0]
 
-    async def add_built(self, made: Configuration, names: Sequence[str]) -> ImageRecord:
-        image = Incoming(config=config_blob.encode(made), parsed=made, names=tuple(names))
-        with told_when_full("the image"):
-            await self._parts.layers.flushed(chain_ids(made.diff_ids))
-            return (await self._additions.add([image]))[0]
+    async def add_built(self, made: Sequence[Configuration], names: Sequence[str]) -> Built:
+        incoming = await in_thread(self._built, made, tuple(names))
+        digests = tuple(of(image.manifest) if image.manifest else "" for image in incoming)
+        digest = of(incoming[0].index.encode()) if incoming[0].index else digests[0]
+        known = [self._parts.catalog.entries.get(of(image.config)) for image in incoming]
+        if not all(map(_is_there, known, incoming)):
+            with told_when_full("the image"):
+                for parsed in made:
+                    await self._parts.layers.flushed(chain_ids(parsed.diff_ids))
+                images = await self._additions.add(incoming)
+        else:  # all of it came from the cache
+            images = [entry.record for entry in known if entry is not None]
+        return Built(images=tuple(images), digests=digests, digest=digest)
+
+    def _built(self, made: Sequence[Configuration], names: tuple[str, ...]) -> list[Incoming]:
+        """With manifests, and an index where there are several."""
+        found: list[Incoming] = []
+        layers = self._parts.layers
+        for parsed in made:
+            image = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=names)
+            try:
+                kept = blobs(entry_of(image, None, layers.get), layers)
+            except NotFound:  # its base is of an older release: it can run here, and not be sent
+                if len(made) > 1:
+                    raise
+                return [image]
+            found.append(msgspec.structs.replace(image, manifest=manifest_of(image.config, kept)))
+        if len(found) == 1:
+            return found
+        entries = [described(image.manifest, image.parsed.platform) for image in found]
+        text = indexes.made(entries).decode()
+        return [msgspec.structs.replace(image, index=text) for image in found]
 
     @contextlib.contextmanager
     def _collected_on_failure(self) -> Iterator[None]:
@@ -209,3 +244,11 @@ class Intake:
         except BaseException:
             self._collect_soon()
             raise
+
+
+def _is_there(entry: Entry | None, image: Incoming) -> bool:
+    """Whether the catalog says all of it already."""
+    manifest = of(image.manifest) if image.manifest else ""
+    if entry is None or (entry.manifest, entry.index) != (manifest, image.index):
+        return False
+    return set(image.names) <= set(entry.record.names)

@@ -28,6 +28,8 @@ class Changed(Struct):
     """Places without a leading slash where the runtime makes mount points, which are nobody's change."""
     discarded: tuple[str, ...] = ()
     """Folders without a leading slash of a `whole` tree in which nothing counts as changed."""
+    latest: int | None = None
+    """Of a `whole` tree: times in the layer are no later, Unix seconds."""
 
 
 def layer_of(changed: Changed, lower: LowerLayers, packer: Packer | None = None) -> Iterator[bytes]:
@@ -41,7 +43,7 @@ def layer_of(changed: Changed, lower: LowerLayers, packer: Packer | None = None)
     if changed.discarded:
         found = _kept(found, changed.discarded, lower)
     found = _nameable(visible(found, _quiet(changed), _touched(lower)))
-    return (packer or Packer(upper=not changed.whole)).run(found)
+    return (packer or Packer(upper=not changed.whole, latest=changed.latest)).run(found)
 
 
 def _kept(found: Iterator[Found], discarded: tuple[str, ...], lower: LowerLayers) -> Iterator[Found]:

@@ -28,6 +28,9 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+IMAGE_CONFIGS = ("", OCI_CONFIG, DOCKER_CONFIG)
+INLINE_CACHE = "moby.buildkit.cache.v0"
+"""BuildKit's name for the records of a build cache in an image's configuration."""
 MAX_KEYS = 10_000
 ACCEPTED = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX)
 
@@ -60,6 +63,8 @@ class Configuration(Struct):
     created: float = 0.0
     author: str = ""
     history: tuple[HistoryEntry, ...] = ()
+    cache: str = ""
+    """Records of a build cache of its layers, base64 (`image.build.cacheformat`)."""
 
 
 def load_json(data: bytes, what: str) -> Any:
@@ -92,8 +97,11 @@ def _unambiguous(value: dict[str, Any], what: str) -> dict[str, Any]:
     return value
 
 
-def parse_document(data: bytes, media_type: str = "") -> Manifest | Index:
-    """A manifest or an index, told apart by what it holds, checked against what it says it is."""
+def parse_document(
+    data: bytes, media_type: str = "", *, configs: tuple[str, ...] = IMAGE_CONFIGS
+) -> Manifest | Index:
+    """A manifest or an index, told apart by what it holds, checked against what it says it is. `configs`:
+    media types that a manifest's configuration may have."""
     raw = load_object(data, "manifest")
     own = _text(raw, "mediaType", "manifest")
     if own and media_type in ACCEPTED and own != media_type:
@@ -112,12 +120,12 @@ def parse_document(data: bytes, media_type: str = "") -> Manifest | Index:
         return Index(manifests=tuple(_descriptor(e, f"manifests[{i}]") for i, e in enumerate(entries)))
     if said in (OCI_INDEX, DOCKER_INDEX):
         raise Damaged(f"manifest: says it is {said}, but is an image manifest")
-    return _manifest(raw, said)
+    return _manifest(raw, said, configs)
 
 
-def _manifest(raw: Mapping[str, Any], said: str) -> Manifest:
+def _manifest(raw: Mapping[str, Any], said: str, configs: tuple[str, ...]) -> Manifest:
     config = _descriptor(raw.get("config"), "config")
-    if config.media_type not in ("", OCI_CONFIG, DOCKER_CONFIG):
+    if config.media_type not in configs:
         kind = _text(raw, "artifactType", "manifest") or config.media_type
         raise Unsupported(f"it is no container image but {kind[:100]!r}")
     layers = tuple(_descriptor(e, f"layers[{i}]") for i, e in enumerate(_list(raw, "layers", "manifest")))
@@ -180,6 +188,7 @@ def parse_configuration(data: bytes) -> Configuration:
         created=parse_time(_text(raw, "created", "image configuration")),
         author=_text(raw, "author", "image configuration"),
         history=history,
+        cache=_text(raw, INLINE_CACHE, "image configuration"),
     )
 
 

@@ -136,13 +136,18 @@ class Outbound:
         return outgoing(parse(ref), entry, config, manifest, blobs(entry, self._layers))
 
     # -- archives -----------------------------------------------------------------------------------
-    async def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
+    async def save(
+        self, refs: Sequence[str], platform: str = "", names: Sequence[str] = ()
+    ) -> AsyncIterator[bytes]:
         """A tar that is an OCI layout and a docker-archive in one, as `docker save` writes it. Fails before
         its first byte or not at all, but for a disk's fault."""
         entries = [(ref, self.found(ref, platform)) for ref in refs]
         with self._leases.hold(digest for _, entry in entries for digest in entry.needed):
-            images = [(await in_thread(self._saved, ref, entry), _tags(ref, entry)) for ref, entry in entries]
-            async for piece in _archive(images):
+            images = [
+                (await in_thread(self._saved, ref, entry), _tags(ref, entry) or tuple(names))
+                for ref, entry in entries
+            ]
+            async for piece in archive(images):
                 yield piece
 
     def _saved(self, ref: str, entry: Entry) -> Outgoing:
@@ -165,7 +170,10 @@ def _tags(ref: str, entry: Entry) -> tuple[str, ...]:
     return (name,) if name in entry.record.names else ()
 
 
-async def _archive(images: Sequence[tuple[Outgoing, tuple[str, ...]]]) -> AsyncIterator[bytes]:
+async def archive(
+    images: Sequence[tuple[Outgoing, tuple[str, ...]]], *, docker: bool = True
+) -> AsyncIterator[bytes]:
+    """A tar of an OCI layout, with each one's names; also Docker's own. Whoever reads it holds the layers."""
     written: set[str] = set()
     for image, _ in images:
         for digest, data in ((of(image.config), image.config), (of(image.manifest), image.manifest)):
@@ -190,7 +198,8 @@ async def _archive(images: Sequence[tuple[Outgoing, tuple[str, ...]]]) -> AsyncI
             yield padding(blob.descriptor.size)
     yield _member("oci-layout", LAYOUT)
     yield _member("index.json", _index(images))
-    yield _member("manifest.json", _docker(images))
+    if docker:
+        yield _member("manifest.json", _docker(images))
     yield END
 
 

@@ -43,7 +43,7 @@ def outgoing(
 ) -> Outgoing:
     """`manifest` is the one that the image came with; empty: none."""
     own = _names_these(manifest, kept)
-    data = manifest if own else _made(config, kept)
+    data = manifest if own else manifest_of(config, kept)
     return Outgoing(
         reference=reference,
         manifest=data,
@@ -65,8 +65,8 @@ def _names_these(manifest: bytes, kept: Sequence[Blob]) -> str:
     return (parsed.media_type or OCI_MANIFEST) if same else ""
 
 
-def _made(config: bytes, kept: Sequence[Blob]) -> bytes:
-    """Canonical: equal images give equal digests."""
+def manifest_of(config: bytes, kept: Sequence[Blob]) -> bytes:
+    """A manifest of our own. Canonical: equal images give equal digests."""
     document = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,

@@ -30,10 +30,11 @@ HIDE_ALL, HIDE = b".wh..wh..opq", b".wh."
 
 
 class Packer:
-    """`upper`: what is walked is an overlay's upper directory."""
+    """`upper`: what is walked is an overlay's upper directory. `latest`: times told are no later."""
 
-    def __init__(self, *, upper: bool = False) -> None:
+    def __init__(self, *, upper: bool = False, latest: int | None = None) -> None:
         self._upper = upper
+        self._latest = None if latest is None else latest * 1_000_000_000
         self._links: dict[tuple[int, int], bytes] = {}
         self.files = 0
         self.size = 0
@@ -66,7 +67,7 @@ class Packer:
         else:
             made = _member(item)
             if made is not None:
-                yield tarwriter.header(made)
+                yield tarwriter.header(self._aged(made))
 
     def _file(self, item: Found) -> Iterator[bytes]:
         try:
@@ -83,19 +84,24 @@ class Packer:
             first = self._links.setdefault(key, item.path) if status.st_nlink > 1 else item.path
             if first != item.path:
                 linked = _plain(item.path, "hardlink", status)._replace(link=first)
-                yield tarwriter.header(linked)
+                yield tarwriter.header(self._aged(linked))
                 return
             self.size += status.st_size
             regions = holes(fd, status)
             member = _plain(item.path, "file", status)._replace(
                 size=status.st_size, xattrs=_xattrs(fd), regions=regions
             )
-            yield tarwriter.header(member)
+            yield tarwriter.header(self._aged(member))
             for offset, length in ((0, status.st_size),) if regions is None else regions:
                 yield from self._bytes(fd, offset, length)
             yield tarwriter.padding(tarwriter.content_size(member))
         finally:
             os.close(fd)
+
+    def _aged(self, member: Member) -> Member:
+        if self._latest is None or member.mtime_ns <= self._latest:
+            return member
+        return member._replace(mtime_ns=self._latest)
 
     def _bytes(self, fd: int, offset: int, length: int) -> Iterator[bytes]:
         while length:

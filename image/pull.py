@@ -11,6 +11,7 @@ import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from aio.supervisor import in_thread
 from image.arrival import Arrival
@@ -19,7 +20,7 @@ from image.layers import LayerStore
 from image.manifest import Descriptor
 from image.packed import Packed
 from image.part import Part
-from image.registry.source import Remote, Source
+from image.registry.source import Remote
 from image.unpacking import Transit
 from model.errors import FlotaError
 from model.image import Progress
@@ -31,10 +32,18 @@ PROCESSES = max(2, min(4, os.cpu_count() or 1))
 Say = Callable[[Progress], None]
 
 
+class Downloads(Protocol):
+    """Where blobs come from; a `Source` is one."""
+
+    async def download(
+        self, remote: Remote, layer: Descriptor, path: Path, progress: Callable[[int], None]
+    ) -> None: ...
+
+
 class LayerPull:
     """One pull. `tmp` is where blobs wait to be unpacked."""
 
-    def __init__(self, source: Source, layers: LayerStore, tmp: Path, say: Say) -> None:
+    def __init__(self, source: Downloads, layers: LayerStore, tmp: Path, say: Say) -> None:
         self._source = source
         self._layers = layers
         self._tmp = tmp
@@ -44,7 +53,7 @@ class LayerPull:
         self._arrivals: dict[str, Arrival] = {}
 
     async def run(self, remote: Remote) -> None:
-        """All layers of the image are on this host when this returns. Raises as `Source` and `LayerStore`."""
+        """All layers of the image are on this host when this returns. Raises as `download`, `LayerStore`."""
         chains = chain_ids(remote.parsed.diff_ids)
         missing = [number for number, chain in enumerate(chains) if self._layers.blob(chain) is None]
         for number, layer in enumerate(remote.layers):

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from image.additions import Additions
 from image.base import (
     NOTHING,
     PLAIN,
+    Built,
     Choice,
     FindLogin,
     OnProgress,
@@ -37,6 +38,8 @@ from image.base import (
     silent,
 )
 from image.blobs import BlobStore
+from image.build.caching import Exports
+from image.build.shared import Finder, FleetCache, GivenRecords
 from image.build.snapshots import LayerSnapshots
 from image.build.stored import BuildCache
 from image.catalog import Catalog
@@ -52,7 +55,8 @@ from image.leases import Leases
 from image.manifest import Configuration
 from image.outbound import Outbound
 from image.peers.shelf import Shelf
-from image.registry.source import Source
+from image.pull import Downloads
+from image.registry.source import Remote, Source
 from image.removal import Parts, Removal
 from image.roots import Roots
 from image.trash import Trash
@@ -113,6 +117,8 @@ class ImageStore:
             now=self._clock.now,
             ballast=self._ballast,
         )
+        self.name = ""
+        """Of this host, as builds on others tell people where a step was done."""
         self.builds = LayerSnapshots(
             root / "builds",
             driver=self._storage,
@@ -142,7 +148,22 @@ class ImageStore:
 
     def shelf(self, indexes: BlobStore) -> Shelf:
         """What of these images other hosts may be given."""
-        return Shelf(self._catalog, self._configs, self._layers, indexes)
+        shelf = Shelf(self._catalog, self._configs, self._layers, indexes)
+        shelf.records = GivenRecords(lambda: self.build_cache.records, self._layers.get, lambda: self.name)
+        return shelf
+
+    def share_builds(self, finder: Finder, ring: Callable[[], None]) -> None:
+        """What other hosts' builds have done is not done again; `ring` when there is something for them."""
+        self.build_cache.remote = FleetCache(finder, self.bring, ring)
+
+    async def bring(self, remote: Remote, source: Downloads | None = None) -> None:
+        """The layers of a remote, by default from where images come from, and no image: they stay as long as
+        somebody holds them. Raises as `Source.download`."""
+        await self._intake.bring(remote, source)
+
+    def exports(self, used: Iterable[str]) -> Exports:
+        """Of the steps that a build used, for `--cache-to`."""
+        return Exports(used, self.build_cache.records, self.builds, self._layers)
 
     async def open(self) -> None:
         """Read what there is, remove what was half-made. Raises Damaged when records can't be read."""
@@ -236,8 +257,11 @@ class ImageStore:
     async def commit(self, container: str, wish: Commit) -> ImageRecord:
         return await self._intake.commit(container, wish)
 
-    async def add_built(self, made: Configuration, names: Sequence[str] = ()) -> ImageRecord:
-        return await self._intake.add_built(made, names)
+    async def add_built(self, made: Sequence[Configuration], names: Sequence[str] = ()) -> Built:
+        built = await self._intake.add_built(made, names)
+        for image in built.images:
+            self._uses.used(image.id, self._clock.now())
+        return built
 
     def _collect_soon(self) -> None:
         asyncio.get_running_loop().call_soon(self._removal.collect)
@@ -249,8 +273,10 @@ class ImageStore:
         entry, pinned = await self._outbound.push(ref, wish, login, progress or silent)
         return await self._additions.pin(entry, pinned)
 
-    def save(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
-        return self._outbound.save(refs, platform)
+    def save(
+        self, refs: Sequence[str], platform: str = "", *, names: Sequence[str] = ()
+    ) -> AsyncIterator[bytes]:
+        return self._outbound.save(refs, platform, names)
 
     # -- names and removal --------------------------------------------------------------------------
     async def tag(self, ref: str, name: str) -> ImageRecord:

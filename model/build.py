@@ -50,6 +50,11 @@ class CacheWay(Struct):
     options: Mapping[str, str] = {}
 
 
+def cache_context(number: int) -> str:
+    """By which name the host asks the client for the folder of its `--cache-from` number `number`."""
+    return f"cache-from:{number}"
+
+
 class Output(Struct):
     """image: into the host's store; registry: and pushed; docker, oci, tar, local: to the client."""
 

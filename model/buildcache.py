@@ -6,8 +6,8 @@ from typing import Literal
 
 from model.spec import Struct
 
-CacheKind = Literal["run", "copy", "workdir", "mount"]
-"""mount: a folder of RUN --mount=type=cache."""
+CacheKind = Literal["run", "copy", "workdir", "mount", "context"]
+"""mount: a folder of RUN --mount=type=cache. context: files that clients have sent."""
 
 
 class CacheEntry(Struct):
@@ -44,6 +44,14 @@ class CacheFreed(Struct):
     """Ids."""
     freed: int = 0
     """Bytes, about."""
+    host: str = ""
+
+
+class HostCache(Struct):
+    """All of one host, those used last at the end."""
+
+    entries: tuple[CacheEntry, ...] = ()
+    host: str = ""
 
 
 class CacheKeeping(Struct):

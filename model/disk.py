@@ -10,7 +10,7 @@ from model.spec import Struct
 class DiskUse(Struct):
     """What one kind of thing takes of a host's disk, in bytes."""
 
-    kind: Literal["images", "containers", "volumes"]
+    kind: Literal["images", "containers", "volumes", "build cache"]
     total: int
     active: int
     """So many are in use."""

@@ -45,6 +45,8 @@ class FlotaError(Exception):
 
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
+    line: int = 0
+    """Of the file that was given, where one is at fault."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

@@ -20,22 +20,12 @@ import msgspec
 from agent.trees import remove_tree
 from aio.sharing import SharedLocks
 from aio.supervisor import in_thread
+from model.buildcache import CacheEntry, CacheFreed
+from model.ids import is_id
 from model.spec import Struct
 
 Fill = Callable[[str], None]
 """Makes what a new cache begins with, in the folder given."""
-
-
-class CacheUse(Struct):
-    """One cache, as people see it."""
-
-    key: str
-    ident: str
-    size: int = 0
-    """Bytes, of all its copies."""
-    created_at: float = 0.0
-    used_at: float = 0.0
-    in_use: bool = False
 
 
 class _Meta(Struct):
@@ -133,43 +123,48 @@ class Caches:
         return str(data)
 
     def _meta(self, key: str) -> _Meta | None:
+        """None of what is no cache, or half of one."""
+        if not is_id(key):
+            return None
         try:
             return msgspec.json.decode((self._folder / key / "meta.json").read_bytes(), type=_Meta)
         except (OSError, msgspec.DecodeError):
             return None
 
     # -- how much there is --------------------------------------------------------------------------
-    async def usage(self) -> tuple[CacheUse, ...]:
+    async def entries(self) -> tuple[CacheEntry, ...]:
         """All of them, those used longest ago first."""
-        found: tuple[CacheUse, ...] = await in_thread(self._usage)
+        found: tuple[CacheEntry, ...] = await in_thread(self._entries)
         return found
 
-    def _usage(self) -> tuple[CacheUse, ...]:
+    def _entries(self) -> tuple[CacheEntry, ...]:
         found = []
-        for key in sorted(os.listdir(self._folder)):
+        for key in os.listdir(self._folder):
             if (meta := self._meta(key)) is not None:
-                found.append(
-                    CacheUse(
-                        key=key,
-                        ident=meta.ident,
-                        size=_size(self._folder / key),
-                        created_at=meta.created_at,
-                        used_at=meta.used_at,
-                        in_use=self._in_use(key),
-                    )
+                entry = CacheEntry(
+                    id=key,
+                    kind="mount",
+                    source=meta.ident,
+                    size=_size(self._folder / key),
+                    created=meta.created_at,
+                    used=meta.used_at,
+                    in_use=self._in_use(key),
                 )
-        return tuple(sorted(found, key=lambda use: use.used_at))
+                found.append(entry)
+        return tuple(sorted(found, key=lambda entry: (entry.used, entry.id)))
 
-    async def remove(self, keys: Iterable[str]) -> tuple[str, ...]:
-        """Those of them that nobody uses; gives those removed."""
-        gone = []
-        for key in keys:
+    async def remove(self, ids: Iterable[str]) -> CacheFreed:
+        """Those of them that nobody uses."""
+        gone: list[str] = []
+        freed = 0
+        for key in ids:
             if self._meta(key) is not None and not self._in_use(key):
                 grave = self._folder / f"{key}.gone"
                 os.rename(self._folder / key, grave)  # from now on a new user makes a new one
+                freed += await in_thread(_size, grave)
                 await in_thread(remove_tree, grave)
                 gone.append(key)
-        return tuple(gone)
+        return CacheFreed(entries=tuple(gone), freed=freed)
 
     def _in_use(self, key: str) -> bool:
         return any(name == key and count for (name, _), count in self._used.items())

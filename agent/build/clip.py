@@ -42,3 +42,25 @@ class Clip:
         said = f"[output clipped: the limit of {self._limit} bytes was reached"
         said += f", {lost} bytes are left out]" if lost else "]"
         return b"\n" + said.encode() + b"\n" + tail
+
+
+class Held:
+    """Keeps back what the runtime says of its own failure, among what a process says on stderr, until it is
+    known whose words it is: `take` gives what can be told now, `rest` what was kept."""
+
+    MARK, LIMIT = b"runc run failed: ", 8 << 10
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def take(self, data: bytes) -> bytes:
+        data, self._kept = self._kept + data, b""
+        at = 0 if data.startswith(self.MARK) else data.find(b"\n" + self.MARK) + 1
+        if (at == 0 and not data.startswith(self.MARK)) or len(data) - at > self.LIMIT:
+            return data
+        self._kept = data[at:]
+        return data[:at]
+
+    def rest(self) -> bytes:
+        data, self._kept = self._kept, b""
+        return data

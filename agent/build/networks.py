@@ -10,6 +10,7 @@ that starts anew removes those that nobody knows, as it does with containers'.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator
 
@@ -18,13 +19,15 @@ from agent.build.spec import DEFAULT, HOST, NONE
 from agent.context import Context
 from agent.record import Local
 from aio.together import to_its_end
-from model.errors import NotFound
-from model.ids import IdSource, InstanceId, NetworkId, resolve
+from model.errors import FlotaError, NotFound
+from model.ids import IdSource, InstanceId, NetworkId, resolve, short
 from model.image import ImageConfig
 from model.records import Instance, ResolvedAttachment
 from model.spec import ContainerSpec, Struct
 from model.status import Endpoint
 from net.host import PREDEFINED_BRIDGE
+
+log = logging.getLogger("flota.agent")
 
 
 class Space(Struct):
@@ -61,9 +64,13 @@ class Networks:
                 await to_its_end(self._drop(space.instance))
 
     async def close(self) -> None:
+        """What can't be removed is told, and left to the agent's next start."""
         self._free.clear()
         for instance in tuple(self._all):
-            await to_its_end(self._drop(instance))
+            try:
+                await to_its_end(self._drop(instance))
+            except (FlotaError, OSError) as error:
+                log.error("namespace of build step %s: %s", short(instance), error)
 
     def _network(self, name: str) -> NetworkId:
         wish = PREDEFINED_BRIDGE if name in ("", DEFAULT) else name
@@ -79,7 +86,7 @@ class Networks:
     async def _made(self, network: str) -> Space:
         instance = InstanceId(self._new_id())
         self._all.add(instance)
-        self._context.builders.add(instance)
+        self._context.builders[instance] = ()
         try:
             return await self._wired(instance, network)
         except BaseException:
@@ -99,9 +106,11 @@ class Networks:
         await endpoints.addresses(context, want)
         path = await endpoints.namespace(context, want)
         wired = await endpoints.wire(context, want, ImageConfig(), Local(instance=instance))
+        context.builders[instance] = wired.endpoints
+        await context.introduce(wired.endpoints)
         return Space(instance=instance, path=path, endpoints=wired.endpoints)
 
     async def _drop(self, instance: InstanceId) -> None:
         await endpoints.disconnect(self._context, instance)
         self._all.discard(instance)
-        self._context.builders.discard(instance)
+        self._context.builders.pop(instance, None)

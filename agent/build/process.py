@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from agent.build.clip import Clip
+from agent.build.clip import Clip, Held
 from agent.build.refusal import complaint, late, refusal
 from agent.cgroup import CgroupFiles
 from agent.runtime import argv
@@ -90,14 +90,14 @@ class Processes:
         be started."""
         out, err = Pipe(we_read=True), Pipe(we_read=True)
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        clip, tail = Clip(), _Tail()
+        clip, tail, held = Clip(), _Tail(), Held()
 
         def said(data: bytes) -> None:
             _tell(heard, clip.take(data), stderr=False)
 
         def complained(data: bytes) -> None:
             tail.add(data)
-            _tell(heard, clip.take(data), stderr=True)
+            _tell(heard, clip.take(held.take(data)), stderr=True)
 
         try:
             async with self.spawned(bundle, stdin=null, stdout=out.theirs, stderr=err.theirs) as child:
@@ -111,7 +111,7 @@ class Processes:
             out.close()
             err.close()
         self.judge(bundle, code, tail.data)
-        _tell(heard, clip.rest(), stderr=True)
+        _tell(heard, clip.take(held.rest()) + clip.rest(), stderr=True)
         return Ended(code=status_of(code), oom=oom)
 
     @contextlib.asynccontextmanager

@@ -18,6 +18,7 @@ from agent.oci.facts import ContainerFacts, Device, HostLimits
 from agent.oci.resources import device_nodes
 from agent.oci.seccomp import SeccompPolicy
 from image.build.step import RunStep
+from model.build import BuildRequest
 from model.errors import Forbidden, InvalidInput, NotFound
 from model.image import ImageConfig
 from model.spec import ContainerSpec, Struct, Ulimit
@@ -29,6 +30,13 @@ _SHELLS = frozenset(("sh", "bash", "ash", "dash", "ksh", "mksh", "zsh"))
 _DEVICE = re.compile(
     r"(?P<host>/dev/[^:\0]{1,200})(:(?P<inside>/[^:\0]{1,200}))?(:(?P<access>[rwm]{1,3}))?\Z"
 )
+
+
+def entitlements(request: BuildRequest) -> frozenset[str]:
+    """What a build was given beyond what a container may. Who says `--network host` on the command line has
+    allowed it by that, as in buildx."""
+    implied = ("network.host",) if request.network == HOST else ()
+    return frozenset((*request.allow, *implied))
 
 
 def check_allowed(step: RunStep, allow: Collection[str]) -> None:

@@ -25,6 +25,7 @@ from model import api as m
 from model import containerfiles as files
 from model.blobs import BlobPeers, BlobWord, CopyImage
 from model.build import BuildPlace
+from model.buildcache import CacheFreed, CachePrune, HostCache
 from model.disk import HostDisk
 from model.doctor import CheckUp, HostCheck
 from model.events import Event
@@ -179,6 +180,10 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
        reply=list[m.ImageRemoved]),
     _C("POST", "/v1/builds", builds.build, "Build an image (upgrade), on a host of the controller's choice", "stream",
        query=BuildPlace),
+    _C("GET", "/v1/builder/cache", builds.cache, "What builds keep, per host", "watch", query=q.OnHost,
+       reply=list[HostCache]),
+    _C("POST", "/v1/builder/prune", builds.prune, "Remove what builds keep", "command", query=q.OnHost,
+       body=CachePrune, body_optional=True, reply=list[CacheFreed]),
     _C("GET", "/v1/volumes", volumes.list_, "Volumes, per host", "watch", query=q.ListVolumes,
        reply=list[m.VolumeInfo]),
     _C("POST", "/v1/volumes", volumes.create, "Create a volume", "command", query=q.OnHost, body=m.CreateVolume,
@@ -262,6 +267,9 @@ HOST: tuple[HostRoute, ...] = (
     _H("DELETE", "/v1/images/{ref}", host.remove_image, "Remove an image", "command", query=q.RemoveImage,
        reply=m.ImageRemoved),
     _H("POST", "/v1/builds", builds.build_here, "Build an image (upgrade)", "stream", query=BuildPlace),
+    _H("GET", "/v1/builder/cache", builds.cache_here, "What builds keep", "watch", reply=HostCache),
+    _H("POST", "/v1/builder/prune", builds.prune_here, "Remove what builds keep", "command", body=CachePrune,
+       body_optional=True, reply=CacheFreed),
     _H("GET", "/v1/volumes", host.list_volumes, "Volumes", query=q.ListVolumes, reply=list[m.VolumeInfo]),
     _H("POST", "/v1/volumes", host.create_volume, "Create a volume", "command", body=m.CreateVolume,
        body_optional=True, reply=m.VolumeInfo),

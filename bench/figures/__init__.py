@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.figures import (
+    builds,
     commit,
     encrypted,
     fanout,
@@ -31,6 +32,7 @@ FIGURES: tuple[tuple[Figure, Measure], ...] = (
     *commit.FIGURES,
     *onefile.FIGURES,
     *images.FIGURES,
+    *builds.FIGURES,
     *fanout.FIGURES,
     *schedule.FIGURES,
     *site.FIGURES,

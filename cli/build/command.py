@@ -10,36 +10,70 @@ import os
 import sys
 from typing import Any
 
+from msgspec.structs import replace
+
+from cli import logins
 from cli.build.agents import Agents
 from cli.build.answers import Answers, secret_value
 from cli.build.contexts import Material, material
 from cli.build.conversation import Conversation, waker
+from cli.build.described import Call, call, told
 from cli.build.display import Display, display, write
 from cli.build.outputs import Outputs
 from cli.build.request import Wish, usual_place, wish
+from cli.build.words import Destination
 from cli.context import App
+from cli.progress import Display as Copies
 from cli.render import clean
 from image.dockerfile.excerpt import excerpt
-from image.dockerfile.instruction import Spot
-from model.build import Done, Failed
+from image.dockerfile.faults import DockerfileFault
+from model.build import Done, Failed, Output
 from model.errors import CommandFailed, FlotaError, InvalidInput
+from model.registries import Login
 
 
 def build(app: App, context: str, flags: dict[str, Any]) -> int:
     """Raises FlotaError as the build does."""
     flags["label_file"] = [file.read() for file in flags["label_file"]]
+    asked = call(flags.pop("call", "build"))
+    flags["check"] = flags["check"] or asked.what == "check"
     wished = wish(flags, context, os.environ)
+    if asked.offered:
+        return _offer(asked, material(wished))
     _check_files(wished)
-    made = material(wished)
-    outputs = Outputs(wished.outputs, lambda text: write(f"flota: {clean(text)}\n"))
+    made = _with_logins(wished, material(wished))
+    outputs = Outputs((*wished.outputs, *_caches(wished)), lambda text: write(f"flota: {clean(text)}\n"))
     outputs.check()
     shown = display(wished.progress)
     ended = _converse(app, wished, made, shown, outputs)
     if isinstance(ended, Failed):
         _explain(ended, made, shown)
         raise _error(ended)
+    if shown.progress.place is not None and not wished.host and flags["copy"]:
+        _spread(app, wished, ended)
     _results(wished, ended)
     return 0
+
+
+def _offer(asked: Call, made: Material) -> int:
+    """What the Dockerfile offers. Nothing is sent."""
+    try:
+        sys.stdout.write(told(asked, made.text, made.request))
+    except DockerfileFault as fault:
+        write(f"------\n{excerpt(made.text, fault.spot)}\n------\n")
+        raise
+    return 0
+
+
+def _spread(app: App, wished: Wish, done: Done) -> None:
+    """As every image that comes into a fleet: what runs on any host finds it there. Raises what the last
+    host that could not get it said."""
+    kinds = {one.output.kind for one in wished.outputs}
+    if kinds != {"image"}:
+        return
+    show = Copies(quiet=wished.progress != "tty" and not sys.stderr.isatty(), result=False)
+    for name in done.names:
+        show.run(app.client.lines("POST", "/v1/images/copy", ref=name, host=done.host))
 
 
 def _converse(app: App, wished: Wish, made: Material, shown: Display, outputs: Outputs) -> Done | Failed:
@@ -51,6 +85,28 @@ def _converse(app: App, wished: Wish, made: Material, shown: Display, outputs: O
         answers = Answers(made.sources, wished.secrets, fd)
         agents = Agents({i: paths[0] for i, paths in wished.agents.items()}, talk.selector)
         return talk.run(made.request, answers, wake, agents)
+
+
+def _with_logins(wished: Wish, made: Material) -> Material:
+    """Where Docker's file or its helper can't be used, that is said: most images need no login."""
+    if not logins.kept():
+        return made
+    from cli.build.registries import registries
+
+    found: dict[str, Login] = {}
+    for host in registries(wished, made.request):
+        try:
+            if login := logins.find(host):
+                found[host] = login
+        except FlotaError as error:
+            write(f"flota: without a login at {clean(host)}: {clean(str(error))}\n")
+    return replace(made, request=replace(made.request, logins=found))
+
+
+def _caches(wished: Wish) -> list[Destination]:
+    """Folders that caches are written to, after the outputs."""
+    local = [way for way in wished.request.cache_to if way.kind == "local"]
+    return [Destination(output=Output(kind="local"), dest=way.options["dest"]) for way in local]
 
 
 def _check_files(wished: Wish) -> None:
@@ -77,6 +133,9 @@ def _explain(failed: Failed, made: Material, shown: Display) -> None:
     if step is not None and step.tail:
         parts.append("------\n" + f" > {step.name}:\n" + "".join(f"{line}\n" for line in step.tail))
     if failed.line and made.text:
+        from image.dockerfile.excerpt import excerpt
+        from image.dockerfile.instruction import Spot
+
         seen = excerpt(made.text, Spot(line=failed.line, column=failed.column or 1))
         parts.append(f"------\n{made.request.file}:{failed.line}\n{seen}\n")
     if parts:

@@ -18,10 +18,8 @@ from msgspec.structs import replace
 from cli.build.request import Wish, context_of
 from image.context.scan import Scanner
 from image.context.serve import FolderSource, Source
-from image.context.sinks import TarSource
-from image.context.tarcontext import HEAD, kind_of_stream
 from image.dockerfile.ignore import Ignore
-from model.build import BuildRequest, Context
+from model.build import BuildRequest, Context, cache_context
 from model.errors import InvalidInput, NotFound
 from model.spec import Struct
 
@@ -59,6 +57,9 @@ def material(wish: Wish, stdin: BufferedReader | None = None) -> Material:
             contexts.append(context_of(name, where))
             if where.place == "path":
                 sources[name] = folder(where.ref, _ignored(os.path.join(where.ref, IGNORE)))
+    for number, way in enumerate(wish.request.cache_from):
+        if way.kind == "local":
+            sources[cache_context(number)] = folder(way.options["src"], None)
     request = replace(wish.request, dockerfile=text, file=file or NAMES[0], contexts=tuple(contexts))
     return Material(request=request, sources=sources, text=text)
 
@@ -74,7 +75,7 @@ def _local(path: str, file: str, stdin: BinaryIO) -> tuple[bytes, str, Source]:
             raise InvalidInput(f"the build context {path} can't be read: {error.strerror}") from error
     if file == "-":
         text = _whole(stdin, "the Dockerfile on standard input")
-        return text, "-", folder(path, _ignored(os.path.join(path, IGNORE)))
+        return text, NAMES[0], folder(path, _ignored(os.path.join(path, IGNORE)))
     place = file or _default(path)
     try:
         with open(place, "rb") as opened:
@@ -125,6 +126,8 @@ def _whole(file: BinaryIO, name: str) -> bytes:
 
 def _archive(file: BufferedReader, name: str) -> tuple[bytes, str, Source]:
     """A tar's Dockerfile, what it is called, and the tar as a context."""
+    from image.context.sinks import TarSource
+
     source = TarSource(file, tempfile.TemporaryFile())  # noqa: SIM115 - until the end
     text = source.file(name or NAMES[0], MAX_DOCKERFILE)
     return text, name or NAMES[0], source
@@ -132,6 +135,8 @@ def _archive(file: BufferedReader, name: str) -> tuple[bytes, str, Source]:
 
 def _piped(stdin: BufferedReader, name: str) -> tuple[bytes, str, Source | None]:
     """A tar, or a Dockerfile without a context."""
+    from image.context.tarcontext import HEAD, kind_of_stream
+
     head = stdin.peek(HEAD)
     kind = kind_of_stream(head[:HEAD])
     if kind == "empty":
@@ -142,4 +147,4 @@ def _piped(stdin: BufferedReader, name: str) -> tuple[bytes, str, Source | None]
         raise InvalidInput(
             "standard input is a Dockerfile itself, and --file names another", hint="Leave out one of them"
         )
-    return _whole(stdin, "the Dockerfile on standard input"), "-", None
+    return _whole(stdin, "the Dockerfile on standard input"), NAMES[0], None

@@ -81,6 +81,7 @@ class Progress:
         self.place: Placed | None = None
         self._last = 0
         self._moved: dict[tuple[int, str], float] = {}
+        self._told: dict[tuple[int, str], StepMoved] = {}
 
     def take(self, message: FromHost, now: float) -> list[str]:
         match message:
@@ -130,12 +131,14 @@ class Progress:
         if not whole and now - self._moved.get(key, -MOVES) < MOVES:
             return []
         self._moved[key] = now
+        self._told[key] = message
         return self._of(step.number, [moved(message)])
 
     def _end(self, step: Step, message: StepEnded, now: float) -> list[str]:
         rest = step.output.rest()
         step.tail += rest
-        lines = [f"{step.took(now):.2f} {line}" for line in rest]
+        lines = [moved(one) for what, one in step.moves.items() if self._told.get((step.number, what)) != one]
+        lines += [f"{step.took(now):.2f} {line}" for line in rest]
         step.ended = message
         return self._of(step.number, [*lines, outcome(message)])
 

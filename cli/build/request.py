@@ -119,6 +119,7 @@ def _request(
         )
         for to in (False, True)
     }
+    more = _split(one.output.options.get("name", "") for one in outputs)
     provenance, sbom = _attestations(flags, faults)
     limits = {u.name: (u.soft, u.hard) for u in faults.each("--ulimit", flags["ulimit"], parse_ulimit)}
     return BuildRequest(
@@ -126,7 +127,7 @@ def _request(
         target=flags["target"],
         args=args,
         labels=faults.take("--label", lambda: labels(flags), {}),
-        names=tuple(faults.each("--tag", flags["tag"], _name)),
+        names=tuple(dict.fromkeys(faults.each("--tag", [*flags["tag"], *more], _name))),
         platforms=tuple(faults.each("--platform", _split(flags["platform"]), _platform)),
         no_cache=flags["no_cache"],
         no_cache_stages=tuple(_split(flags["no_cache_filter"])),
@@ -176,8 +177,7 @@ def _together(made: Wish, flags: Mapping[str, Any], faults: _Faults) -> None:
     if made.file == "-" and made.contexts[""].place == "stdin":
         faults.add("--file", "the context and the Dockerfile can't both come from standard input")
     kinds = {one.output.kind for one in made.outputs}
-    names = made.request.names or any(one.output.options.get("name") for one in made.outputs)
-    if "registry" in kinds and not names:
+    if "registry" in kinds and not made.request.names:
         faults.add("--push", "the image has no name to be pushed to. Give one by --tag")
     if sum(one.dest == "-" for one in made.outputs) > 1:
         faults.add("--output", "two outputs can't both be written to standard output")

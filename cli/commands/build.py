@@ -20,6 +20,9 @@ WHAT = (
     click.option("--label-file", type=click.File(), multiple=True, help="A file of KEY=VALUE lines"),
     click.option("--platform", multiple=True, metavar="OS/ARCH", help="What it is made for"),
     click.option("--check", is_flag=True, help="Only judge the Dockerfile"),
+    click.option(
+        "--call", default="build", metavar="WHAT", help="build, check, outline or targets (,format=json)"
+    ),
 )
 HOW = (
     click.option("--no-cache", is_flag=True, help="Do all of it anew"),
@@ -41,12 +44,13 @@ HOW = (
     click.option("--allow", multiple=True, help="network.host, security.insecure, device"),
     click.option("--private-addresses", is_flag=True, help="ADD may fetch from private addresses"),
     click.option("--on-failure", default="", metavar="shell", help="A shell in the step that failed"),
-    click.option("--host", default="", help="Build on this host of the fleet"),
+    click.option("--host", "--node", "host", default="", help="Build on this host of the fleet"),
 )
 RESULT = (
     click.option("--output", "-o", multiple=True, metavar="PATH|type=…", help="What becomes of the result"),
     click.option("--push", is_flag=True, help="Push the image: type=registry"),
     click.option("--load", is_flag=True, help="Keep the image on the host, as without --output"),
+    click.option("--copy/--no-copy", default=True, help="Copy the image to every other host, without --host"),
     click.option("--iidfile", default="", metavar="FILE", help="Write the image's id to it"),
     click.option("--metadata-file", default="", metavar="FILE", help="Write what was made to it, as JSON"),
     click.option("--provenance", default="", metavar="BOOL|mode=…", help="Attest how it was built"),

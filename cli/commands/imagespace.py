@@ -13,7 +13,12 @@ from model.disk import DiskUse
 from model.errors import InvalidInput
 from model.quantity import format_size
 
-_KINDS = {"images": "Images", "containers": "Containers", "volumes": "Local Volumes"}
+_KINDS = {
+    "images": "Images",
+    "containers": "Containers",
+    "volumes": "Local Volumes",
+    "build cache": "Build Cache",
+}
 
 
 @click.command("prune")

@@ -33,8 +33,9 @@ class Work(Protocol):
         """Where they are mounted, writable."""
         ...
 
-    async def keep(self, ident: str, discarded: Sequence[str] = ()) -> Files:
-        """What they have become, one layer more, known as `ident`; below the paths `discarded` as they were.
+    async def keep(self, ident: str, discarded: Sequence[str] = (), latest: int | None = None) -> Files:
+        """What they have become, one layer more, known as `ident`; below the paths `discarded` as they were,
+        and nothing in the layer younger than `latest` (Unix seconds).
         It is made a layer (digest, compression) while the build goes on. They are not mounted any more."""
         ...
 

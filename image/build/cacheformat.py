@@ -24,8 +24,6 @@ from model.sharedcache import MAX_LAYERS, SharedLayer, SharedRecord
 from model.spec import Struct
 
 CONFIG = "application/vnd.buildkit.cacheconfig.v0"
-INLINE = "moby.buildkit.cache.v0"
-"""Where it stands in an image's configuration, in base64."""
 MOST = 20_000
 """Layers, and records."""
 

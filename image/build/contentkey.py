@@ -44,7 +44,7 @@ class ContentKey:
             self._take()
         return "sha256:" + self._hasher.hexdigest()
 
-    def bytes(self, name: bytes, mode: int, content: bytes) -> None:
+    def inline(self, name: bytes, mode: int, content: bytes) -> None:
         self._add(("file", name, mode, hashlib.sha256(content).hexdigest()))
         self.files += 1
         self.size += len(content)

@@ -112,7 +112,7 @@ def choose(opened: Opened, step: CopyStep, pool: ThreadPoolExecutor | None = Non
             if not key.picked(place, one, opened.without) and one.required:
                 raise select.absent(one.required)
     for file in step.inline:
-        key.bytes(os.fsencode(file.name), 0o644, file.content)
+        key.inline(os.fsencode(file.name), 0o644, file.content)
     return Chosen(key=key.value(), files=key.files, size=key.size)
 
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from aio.clock import Clock
 from aio.sharing import SharedLocks
 from aio.together import together
 from image.base import FindLogin, Images, nobody
 from image.build import keys, result
-from image.build.base import Fetcher, Files, Session, Snapshots, StepRunner
+from image.build.base import Bound, Fetcher, Files, Session, Snapshots, StepRunner
 from image.build.cache import Cache, Record
 from image.build.evaluate import Evaluated, Line, Wishes
 from image.build.graph import Node, Scene, shown
@@ -26,19 +28,25 @@ from image.build.plan import Planner
 from image.build.sources import Opened, Sources
 from image.build.step import CopyStep, FromContext, FromImage, FromStage, RunStep, Step, StepKind, WorkdirStep
 from image.build.telling import Teller, Telling
+from image.dockerfile.faults import DockerfileFault
 from image.dockerfile.instruction import Copy, Dockerfile, Run, Spot, Workdir
 from image.dockerfile.parser import parse
+from image.manifest import Configuration
 from image.platforms import wanted_platform
 from image.reference import familiar
 from image.reference import parse as reference
 from model.build import BuildRequest, Built, Done
-from model.errors import CommandFailed, InvalidInput
+from model.errors import CommandFailed, ErrorBody, FlotaError, InvalidInput
 from model.ids import IdSource
 from model.image import ImageRecord
 from model.registries import Login
 from model.status import Platform
 
 EPOCH = "SOURCE_DATE_EPOCH"
+
+
+Inline = Callable[[Sequence[str]], Awaitable[str]]
+"""Records of the build's cache for the configuration of an image with these diff ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,7 @@ class Parts:
     slots: asyncio.Semaphore
     turns: SharedLocks
     login: FindLogin = nobody
+    inline: Inline | None = None
 
 
 class StepFailed(CommandFailed):
@@ -73,13 +82,21 @@ async def build(request: BuildRequest, session: Session, parts: Parts) -> Done:
     StepFailed, and what steps and pulls do."""
     dockerfile = parse(request.dockerfile, file=request.file)
     teller = Teller(session, parts.clock)
-    platforms = request.platforms or ("",)
-    made = []
-    for text in platforms:
-        with ExitStack() as held:
-            made.append(await _Build(request, dockerfile, session, parts, teller, text, held).run())
     names = tuple(reference(name).name for name in request.names)
-    return Done(images=tuple(made), names=names)
+    with ExitStack() as held:
+        builds = [
+            _Build(request, dockerfile, session, parts, teller, text, held)
+            for text in request.platforms or ("",)
+        ]
+        await together(one.run() for one in builds)
+        with teller.step("exporting the image" if len(builds) == 1 else f"exporting {len(builds)} images"):
+            made = [await one.finish() for one in builds]
+            added = await parts.images.add_built(made, names)
+    images = tuple(
+        Built(image=image.id, platform=shown(image.platform), digest=digest, size=image.size)
+        for image, digest in zip(added.images, added.digests, strict=True)
+    )
+    return Done(images=images, names=names, digest=added.digest)
 
 
 class _Build:
@@ -111,14 +128,18 @@ class _Build:
         self._own: set[str] = set()
         """Keys of steps that this build did itself: with --no-cache others' don't count."""
 
-    async def run(self) -> Built:
+    async def run(self) -> None:
         request = self._request
         scene = Scene(
             args=request.args,
             target=request.target,
             platform=self._platform,
             own=self._parts.platform,
-            contexts=tuple(context.name for context in request.contexts if context.name),
+            contexts={
+                context.name: context.ref if context.kind == "image" else ""
+                for context in request.contexts
+                if context.name and context.kind != "none"
+            },
             file=request.file,
         )
         self._plan = await Planner(self._dockerfile, scene, self._wishes(), self._base).run()
@@ -143,7 +164,6 @@ class _Build:
         loop = asyncio.get_running_loop()
         self._done = {index: loop.create_future() for index in self._plan.stages}
         await together(self._stage(stage) for stage in self._plan.stages.values())
-        return await self._finish()
 
     def _wishes(self) -> Wishes:
         request = self._request
@@ -156,6 +176,7 @@ class _Build:
             shm_size=request.shm_size,
             ulimits=request.ulimits,
             epoch=self._epoch,
+            latest=self._epoch if _rewrites(request) else None,
             escape=self._dockerfile.escape,
             file=request.file,
         )
@@ -205,7 +226,7 @@ class _Build:
     async def _begun(self, stage: Evaluated) -> Files:
         base = stage.node.base
         if isinstance(base, FromStage):
-            return await self._done[base.index]
+            return await asyncio.shield(self._done[base.index])
         return self._parts.snapshots.of_image(self._plan.bases.get(stage.node.index))
 
     def _total(self, node: Node) -> int:
@@ -244,16 +265,33 @@ class _Build:
         step = line.step
         assert step is not None
         platform = stage.platform if stage is not None else self._platform
-        async with self._sources.opened() as opened:
-            content = await self._content(step, opened)
-            key = keys.key_of(files.id, step, content, platform)
+        with self._in_line(line):
+            await self._sources.ready(step)
             with self._teller.step(name, line.spot.line) as telling:
-                async with self._parts.turns.of(key).alone():
-                    record = await self._cached(stage, key)
-                    telling.cached = record is not None
-                    if record is None:
-                        record = await self._make(line, files, key, opened, telling)
+                async with self._sources.opened() as opened:
+                    content = await self._content(step, opened)
+                    key = keys.key_of(files.id, step, content, platform)
+                    async with self._parts.turns.of(key).alone():
+                        record = await self._cached(stage, key)
+                        telling.cached, telling.where = record is not None, record.where if record else ""
+                        if record is None:
+                            record = await self._make(line, files, key, opened, telling)
         return record.files, record.created
+
+    @contextlib.contextmanager
+    def _in_line(self, line: Line) -> Iterator[None]:
+        """Errors say where in the Dockerfile they happened."""
+        try:
+            yield
+        except FlotaError as error:
+            if not line.spot.line or error.line or isinstance(error, DockerfileFault):
+                raise
+            body = ErrorBody.of(error)
+            placed = replace(
+                body, message=f"{self._request.file}:{line.spot.line}: {body.message}"
+            ).to_error()
+            placed.line = line.spot.line
+            raise placed from error
 
     async def _content(self, step: Step, opened: Opened) -> tuple[str, ...]:
         match step:
@@ -280,23 +318,22 @@ class _Build:
         parts, step = self._parts, line.step
         assert step is not None
         began = parts.clock.monotonic()
-        async with parts.slots, parts.snapshots.work(files) as work:
-            discarded: Sequence[str] = ()
+        async with AsyncExitStack() as stack:
+            bound: Sequence[Bound | None] = ()
+            if isinstance(step, RunStep):  # before the slot, as a context may have to be made a layer for it
+                bound = await stack.enter_async_context(self._sources.bound(step, self._context_files))
+            await stack.enter_async_context(parts.slots)
+            work = await stack.enter_async_context(parts.snapshots.work(files))
             match step:
                 case CopyStep():
                     await parts.runner.copy(work.root, step, await opened.sources(step))
                 case WorkdirStep():
                     await parts.runner.workdir(work.root, step)
                 case RunStep():
-                    discarded = step.discarded
-                    async with self._sources.bound(step, self._context_files) as bound:
-                        code = await parts.runner.run(work.root, step, bound, self._session, telling.number)
-                        if code and self._request.on_failure == "shell":
-                            await parts.runner.shell(work.root, step, bound, self._session, telling.number)
-                    if code:
-                        raise self._failed(line, code)
-            made = await work.keep(parts.new_id(), discarded)
-        self._held.enter_context(parts.snapshots.hold(made))
+                    await self._run(work.root, line, step, bound, telling.number)
+            discarded = step.discarded if isinstance(step, RunStep) else ()
+            made = await work.keep(parts.new_id(), discarded, step.latest)
+            self._held.enter_context(parts.snapshots.hold(made))  # at once: else it may be gone
         record = Record(
             key=key,
             files=made,
@@ -310,6 +347,17 @@ class _Build:
         self._own.add(key)
         return record
 
+    async def _run(
+        self, root: str, line: Line, step: RunStep, bound: Sequence[Bound | None], number: int
+    ) -> None:
+        """Raises StepFailed."""
+        runner = self._parts.runner
+        code = await runner.run(root, step, bound, self._session, number)
+        if code and self._request.on_failure == "shell":
+            await runner.shell(root, step, bound, self._session, number)
+        if code:
+            raise self._failed(line, code)
+
     def _failed(self, line: Line, code: int) -> StepFailed:
         where = f"{self._request.file}:{line.spot.line}"
         why = "not found" if code == 127 else "can't be run" if code == 126 else f"exit code {code}"
@@ -321,26 +369,24 @@ class _Build:
         )
 
     # -- the image ----------------------------------------------------------------------------------
-    async def _finish(self) -> Built:
-        target = self._plan.target
-        with self._teller.step("exporting the image"):
-            files = self._done[target.node.index].result()
-            settled = await self._parts.snapshots.settled(files)
-            root = target
-            while isinstance(origin := root.node.base, FromStage):
-                root = self._plan.stages[origin.index]
-            parsed = result.configuration(
-                self._plan.stages,
-                target.node.index,
-                base=self._plan.bases.get(root.node.index),
-                made=self._made,
-                diffs=[diff for _, diff in settled],
-                labels=self._request.labels,
-                epoch=self._epoch,
-            )
-            names = tuple(reference(name).name for name in self._request.names)
-            record = await self._parts.images.add_built(parsed, names)
-        return Built(image=record.id, platform=shown(record.platform), size=record.size)
+    async def finish(self) -> Configuration:
+        """Once `run` has ended, and all layers are made."""
+        target = root = self._plan.target
+        settled = await self._parts.snapshots.settled(self._done[target.node.index].result())
+        while isinstance(origin := root.node.base, FromStage):
+            root = self._plan.stages[origin.index]
+        diffs = [diff for _, diff in settled]
+        made = result.configuration(
+            self._plan.stages,
+            target.node.index,
+            base=self._plan.bases.get(root.node.index),
+            made=self._made,
+            diffs=diffs,
+            labels=self._request.labels,
+            epoch=self._epoch,
+        )
+        inline = self._parts.inline
+        return made if inline is None else replace(made, cache=await inline(diffs))
 
 
 def familiar_of(ref: str) -> str:
@@ -355,6 +401,11 @@ def _kind(step: Step) -> StepKind:
 
 def _steps(node: Node) -> int:
     return sum(isinstance(one, Run | Copy | Workdir) for one in node.stage.instructions)
+
+
+def _rewrites(request: BuildRequest) -> bool:
+    """Whether files' times are to be no later than the epoch."""
+    return any(output.options.get("rewrite-timestamp") == "true" for output in request.outputs)
 
 
 def _epoch(request: BuildRequest) -> int | None:

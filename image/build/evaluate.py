@@ -72,6 +72,8 @@ class Wishes(Struct):
     shm_size: int = 0
     ulimits: Mapping[str, tuple[int, int]] = {}
     epoch: int | None = None
+    latest: int | None = None
+    """See `RunStep.latest`."""
     escape: str = "\\"
     file: str = "Dockerfile"
 
@@ -147,7 +149,9 @@ class _Stage:
 
     def _begin_with(self, context: FromContext) -> None:
         """A named context in place of an image: its files are the first layer."""
-        step = CopyStep(sources=("/",), target="/", origin=context, epoch=self._wishes.epoch)
+        step = CopyStep(
+            sources=("/",), target="/", origin=context, epoch=self._wishes.epoch, latest=self._wishes.latest
+        )
         self._add(step, written.copy(step, "/"), f"FROM {context.name}", self._node.stage.head.spot)
 
     def _one(self, instruction: AnyInstruction) -> None:
@@ -225,6 +229,7 @@ class _Stage:
             shm_size=wishes.shm_size,
             ulimits=wishes.ulimits,
             discarded=self._config.volumes,
+            latest=wishes.latest,
             spot=run.spot,
         )
         shown = [f"/dev/pipes/{script.name}" if script and word == SCRIPT else word for word in args]
@@ -292,6 +297,7 @@ class _Stage:
             keep_git_dir=add is not None and add.keep_git_dir,
             unpack=add.unpack if add else None,
             epoch=self._wishes.epoch,
+            latest=self._wishes.latest,
             spot=spot,
         )
         if len(step.sources) + len(step.inline) > 1 and not step.target.endswith("/"):
@@ -318,7 +324,14 @@ class _Stage:
         if place == "/":
             self._note(told, workdir)
             return
-        step = WorkdirStep(path=place, owner=self._config.user, spot=workdir.spot)
+        wishes = self._wishes
+        step = WorkdirStep(
+            path=place,
+            owner=self._config.user,
+            epoch=wishes.epoch,
+            latest=wishes.latest,
+            spot=workdir.spot,
+        )
         self._add(step, told, _shown(workdir), workdir.spot)
 
     # -- lines --------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ class FakeWork:
         self.root = f"/fake/{snapshots.count}"
         self.done: list[str] = []
 
-    async def keep(self, ident: str, discarded: Sequence[str] = ()) -> Files:
-        del discarded
+    async def keep(self, ident: str, discarded: Sequence[str] = (), latest: int | None = None) -> Files:
+        del discarded, latest
         layer = f"step:{ident}"
         text = "\n".join(self.done)
         self._snapshots.diffs[layer] = of(f"{text} over {self._files.layers}".encode())

@@ -41,14 +41,14 @@ class Node(Struct):
 
 
 class Scene(Struct):
-    """What of a request decides the graph. `own`: the platform that builds; `contexts`: names of the named
-    ones."""
+    """What of a request decides the graph. `own`: the platform that builds; `contexts`: the named ones, each
+    to the image that it is, or empty."""
 
     args: Mapping[str, str] = {}
     target: str = ""
     platform: Platform = Platform()
     own: Platform = Platform()
-    contexts: tuple[str, ...] = ()
+    contexts: Mapping[str, str] = {}
     file: str = "Dockerfile"
 
 
@@ -207,18 +207,26 @@ def _platform(stage: Stage, variables: Variables, scene: Scene) -> Platform:
         ) from error
 
 
-def _context(name: str, scene: Scene) -> FromContext | None:
+def _context(name: str, scene: Scene) -> FromContext | FromImage | None:
     """A named context, which may be called as an image is."""
     if name.lower() in RESERVED or not scene.contexts:
         return None
-    if name in scene.contexts or name.lower() in scene.contexts:
-        return FromContext(name=name if name in scene.contexts else name.lower())
+    called = [name, name.lower()]
+    short = _familiar(name)
+    called += [short, short.removesuffix(":latest")]
+    for one in called:
+        if one in scene.contexts:
+            ref = scene.contexts[one]
+            return FromImage(ref=ref) if ref else FromContext(name=one)
+    return None
+
+
+def _familiar(name: str) -> str:
+    """As people call an image; empty for what is none."""
     try:
-        short = familiar(parse(name).name)
+        return familiar(parse(name).name)
     except InvalidInput:
-        return None
-    candidates = (short, short.removesuffix(":latest"))
-    return next((FromContext(name=one) for one in candidates if one in scene.contexts), None)
+        return ""
 
 
 def _image(name: str, spot: Spot, scene: Scene, known: list[str]) -> FromImage:

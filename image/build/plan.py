@@ -37,6 +37,7 @@ class Plan:
     bases: Mapping[int, ImageRecord]
     """Of the stages that begin with an image."""
     warnings: tuple[Warned, ...] = ()
+    """Of the request; those of the Dockerfile are `image.dockerfile.check`'s."""
 
     @property
     def target(self) -> Evaluated:
@@ -75,7 +76,7 @@ class Planner:
             outline=self._outline,
             stages=stages,
             bases={index: base for index, base in self._bases.items() if index in stages},
-            warnings=(*self._dockerfile.warnings, *self._unused(needed)),
+            warnings=self._unused(needed),
         )
 
     async def _needed(self) -> tuple[int, ...]:

@@ -14,12 +14,12 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from aio.supervisor import Supervisor, in_thread
 from image.build.base import Files
-from image.build.upper import tidy
+from image.build.upper import age, tidy
 from image.digest import chain_ids, over
 from image.drivers.base import StorageDriver
 from image.full import told_when_full
@@ -116,6 +116,10 @@ class LayerSnapshots:
                 for layer in pending:
                     self._pending[layer].users -= 1
                     self._forget(layer)
+
+    def hold_layers(self, chains: Sequence[str]) -> AbstractContextManager[None]:
+        """Until the block ends these settled layers stay."""
+        return self._layers.hold(chains)
 
     async def settled(self, files: Files) -> Sequence[tuple[str, str]]:
         return [await self._settled(layer) for layer in files.layers]
@@ -225,17 +229,17 @@ class LayerWork:
         self._driver.unmount(self._folder)
         self._driver.discard(self._folder)
 
-    async def keep(self, ident: str, discarded: Sequence[str] = ()) -> Files:
+    async def keep(self, ident: str, discarded: Sequence[str] = (), latest: int | None = None) -> Files:
         folder = self._snapshots.reserve()
         upper = self._driver.upper(self._folder)
         result: Result | None = None
         kept = False
         try:
             if upper:
-                await in_thread(self._move, upper, folder, discarded)
+                await in_thread(self._move, upper, folder, discarded, latest)
             else:
                 inner = tuple(path.strip("/") for path in discarded)
-                changed = Changed(path=self._root, whole=True, discarded=inner)
+                changed = Changed(path=self._root, whole=True, discarded=inner, latest=latest)
                 result = await self._snapshots.digested(folder, changed, tuple(reversed(self._paths)))
             files = self._snapshots.adopt(folder, self._files, ident, result)
             kept = True
@@ -244,8 +248,10 @@ class LayerWork:
             if not kept:
                 self._snapshots.throw(folder)
 
-    def _move(self, upper: str, folder: Path, discarded: Sequence[str]) -> None:
+    def _move(self, upper: str, folder: Path, discarded: Sequence[str], latest: int | None) -> None:
         self._driver.unmount(self._folder)
         tidy(upper, tuple(reversed(self._paths)), discarded)
+        if latest is not None:
+            age(upper, latest)
         folder.mkdir(mode=0o700)
         os.rename(upper, folder / "fs")

@@ -28,7 +28,7 @@ from image.build.cache import Cache
 from image.build.keys import guess_of
 from image.build.plan import Plan
 from image.build.remote import kind_of
-from image.build.step import CopyStep, FromContext, FromImage, FromStage, Origin, RunStep
+from image.build.step import CopyStep, FromContext, FromImage, FromStage, Origin, RunStep, Step, WorkdirStep
 from model.build import BuildRequest, Context
 from model.errors import NotFound, Unsupported
 
@@ -64,6 +64,19 @@ class Sources:
         self._roots: dict[str, str] = {}
         self._turns: dict[str, asyncio.Lock] = {}
 
+    async def ready(self, step: Step) -> None:
+        """Until what it reads is here, which has steps of its own."""
+        match step:
+            case CopyStep():
+                if any(not (step.add and kind_of(source)) for source in step.sources):
+                    await self._id_of(step.origin)
+            case RunStep():
+                for origin in (placed.origin for placed in step.mounts):
+                    if origin is not None:
+                        await self._id_of(origin)
+            case WorkdirStep():
+                return
+
     # -- of COPY and ADD ----------------------------------------------------------------------------
     async def content(self, step: CopyStep, opened: Opened) -> str:
         """The key of what it would write."""
@@ -91,10 +104,8 @@ class Sources:
 
     async def _id_of(self, origin: Origin) -> str:
         if isinstance(origin, FromContext):
-            context = self._context(origin.name)
-            if context.kind != "image":
-                return await self.root(origin.name)
-        return (await self.files(origin)).id
+            return await self.root(origin.name)
+        return (await self._files_of(origin)).id
 
     async def git(self, url: str, step: CopyStep) -> str:
         return await self._once(
@@ -114,15 +125,14 @@ class Sources:
         for placed in step.mounts:
             if placed.origin is None:
                 continue
-            if self._is_tree(placed.origin):
-                assert isinstance(placed.origin, FromContext)
+            if isinstance(placed.origin, FromContext):
                 copy = CopyStep(
                     sources=(placed.mount.source or "/",), target="/", origin=placed.origin, spot=step.spot
                 )
                 async with self.opened() as opened:
                     keys.append(await self.content(copy, opened))
             else:
-                keys.append((await self.files(placed.origin)).id)
+                keys.append((await self._files_of(placed.origin)).id)
         return tuple(keys)
 
     @contextlib.asynccontextmanager
@@ -134,33 +144,24 @@ class Sources:
                 if placed.origin is None:
                     found.append(None)
                     continue
-                if self._is_tree(placed.origin):
-                    assert isinstance(placed.origin, FromContext)
+                if isinstance(placed.origin, FromContext):
                     files = await context_files(placed.origin.name)
                 else:
-                    files = await self.files(placed.origin)
+                    files = await self._files_of(placed.origin)
                 if placed.mount.read_only is False and placed.mount.kind == "bind":
                     work = await stack.enter_async_context(self._snapshots.work(files))
-                    found.append(Bound(path=work.root))
+                    found.append(Bound(path=work.root, id=files.id))
                 else:
-                    found.append(Bound(path=await stack.enter_async_context(self._snapshots.shown(files))))
+                    path = await stack.enter_async_context(self._snapshots.shown(files))
+                    found.append(Bound(path=path, id=files.id))
             yield found
 
     # -- places -------------------------------------------------------------------------------------
     def opened(self) -> Opened:
         return Opened(self, self._snapshots, self._fetcher, self._request.private_addresses)
 
-    async def files(self, origin: Origin) -> Files:
-        """Of a stage or an image."""
-        if isinstance(origin, FromContext):
-            return await self._files_of(FromImage(ref=self._context(origin.name).ref))
+    async def files(self, origin: FromStage | FromImage) -> Files:
         return await self._files_of(origin)
-
-    def _is_tree(self, origin: Origin) -> bool:
-        return isinstance(origin, FromContext) and self._context(origin.name).kind != "image"
-
-    def is_tree(self, origin: Origin) -> bool:
-        return self._is_tree(origin)
 
     async def root(self, name: str) -> str:
         """The root tree of a context."""
@@ -226,8 +227,7 @@ class Opened:
         return self._found
 
     async def _place(self, origin: Origin) -> Source:
-        if self._sources.is_tree(origin):
-            assert isinstance(origin, FromContext)
+        if isinstance(origin, FromContext):
             return TreeSource(root=await self._sources.root(origin.name))
         files = await self._sources.files(origin)
         return RootSource(path=await self._stack.enter_async_context(self._snapshots.shown(files)))

@@ -61,6 +61,8 @@ class RunStep(Struct, tag="run"):
     ulimits: Mapping[str, tuple[int, int]] = {}
     discarded: tuple[str, ...] = ()
     """Declared volumes: what is changed in them does not stay (`Work.keep` sees to it)."""
+    latest: int | None = None
+    """Unix seconds: times of files in the layer are no later (`rewrite-timestamp` of an output)."""
     spot: Spot = Spot(line=0)
 
 
@@ -94,6 +96,7 @@ class CopyStep(Struct, tag="copy"):
     unpack: bool | None = None
     epoch: int | None = None
     """SOURCE_DATE_EPOCH: times of what is made are no later."""
+    latest: int | None = None
     spot: Spot = Spot(line=0)
 
 
@@ -104,6 +107,7 @@ class WorkdirStep(Struct, tag="workdir"):
     owner: str = ""
     epoch: int | None = None
     """As of CopyStep."""
+    latest: int | None = None
     spot: Spot = Spot(line=0)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -69,6 +69,7 @@ class BuildCache:
         self._settling: dict[str, ExitStack] = {}
         self._waiting: list[Change] = []
         self._filled = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     # -- start --------------------------------------------------------------------------------------
     def open(self) -> None:
@@ -125,6 +126,11 @@ class BuildCache:
         self._tell(Noted(guess=guess, content=content))
 
     # -- what is kept -------------------------------------------------------------------------------
+    @property
+    def records(self) -> Mapping[str, Record]:
+        """By key; also those whose layers are still being made."""
+        return self._records
+
     def chains(self) -> Collection[str]:
         """Of all layers that records need."""
         return self._chains.keys()
@@ -136,6 +142,10 @@ class BuildCache:
     async def prune(self, wish: CachePrune) -> CacheFreed:
         return self._freed(keeping.pruned(self.entries(), wish, self._now()))
 
+    def remove(self, idents: Sequence[str]) -> CacheFreed:
+        """These, as far as they are there."""
+        return self._freed([ident for ident in idents if f"sha256:{ident}" in self._records])
+
     async def free(self, need: int) -> CacheFreed:
         """About so many bytes, of what was used longest ago."""
         return self._freed(keeping.enough(self.entries(), need))
@@ -143,6 +153,15 @@ class BuildCache:
     def trim(self) -> CacheFreed:
         """To the limits of this host."""
         return self._freed(keeping.outgrown(self.entries(), self._limits, self._now()))
+
+    @property
+    def settling(self) -> bool:
+        """Whether records are yet to be written, as their layers are in the making."""
+        return bool(self._settling)
+
+    async def written(self) -> None:
+        """Until what was told is in the file, as far as it can be written."""
+        await self._flush()
 
     # -- parts --------------------------------------------------------------------------------------
     async def _elsewhere(self, key: str) -> Record | None:
@@ -153,7 +172,7 @@ class BuildCache:
         if known is not None:
             return known
         record = replace(found, used=self._now())
-        self._add(record)
+        self._add(replace(record, where=""))
         return record
 
     async def _settle(self, record: Record) -> None:
@@ -257,6 +276,10 @@ class BuildCache:
             await self._flush()
 
     async def _flush(self) -> None:
+        async with self._writing:
+            await self._append()
+
+    async def _append(self) -> None:
         changes, self._waiting = self._waiting, []
         try:
             await in_thread(self._journal.append, changes)

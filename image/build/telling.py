@@ -32,10 +32,12 @@ class Telling:
 
 
 class Teller:
-    def __init__(self, session: Session, clock: Clock) -> None:
+    """`first` is the number of the first step, as no others of the build have."""
+
+    def __init__(self, session: Session, clock: Clock, *, first: int = 1) -> None:
         self._session = session
         self._clock = clock
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(first)
 
     @contextlib.contextmanager
     def step(self, name: str, line: int = 0) -> Iterator[Telling]:

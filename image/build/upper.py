@@ -40,6 +40,18 @@ def tidy(upper: str, lower: Sequence[str], discarded: Sequence[str] = ()) -> Non
         layers.close()
 
 
+def age(upper: str, latest: int) -> None:
+    """Whatever is younger gets that time, in Unix seconds. Raises OSError."""
+    most = latest * 1_000_000_000
+    for _, folders, files, fd in os.fwalk(upper, topdown=False):
+        for name in (*files, *folders):
+            status = os.lstat(name, dir_fd=fd)
+            if status.st_mtime_ns > most:
+                os.utime(name, ns=(most, most), dir_fd=fd, follow_symlinks=False)
+    if os.stat(upper).st_mtime_ns > most:
+        os.utime(upper, ns=(most, most))
+
+
 def _discard(top: int, parts: list[bytes], layers: LowerLayers) -> None:
     """What lies in the upper directory at that path, and in it."""
     here, hidden = os.dup(top), False

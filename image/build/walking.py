@@ -30,7 +30,11 @@ class Step(NamedTuple):
 
 def walk(folder: Folder, only: Patterns | None, without: Patterns | None, depth: int = 0) -> Iterator[Step]:
     """What is in an open directory. Raises InvalidInput for one that is too deep."""
-    return _walk(folder, only and only.root, without and without.root, depth)
+    return _walk(folder, _root(only), _root(without), depth)
+
+
+def _root(patterns: Patterns | None) -> Matching | None:
+    return None if patterns is None else patterns.root
 
 
 def _walk(folder: Folder, only: Matching | None, without: Matching | None, depth: int) -> Iterator[Step]:

@@ -32,7 +32,7 @@ from model.errors import Damaged, Exhausted, FlotaError, Forbidden, InvalidInput
 
 MAX_FILES = 1_000_000
 MAX_DEPTH, MAX_MODULES = 8, 200
-_LISTING = 512 << 20
+_LISTING = 256 << 20
 """Bytes of a repository's list of files."""
 _REMEMBERED = 10_000
 

@@ -227,9 +227,11 @@ def refusal(url: GitUrl, stderr: bytes) -> FlotaError:
 
 
 def last_words(stderr: bytes) -> str:
-    lines = [line for line in stderr.decode(errors="replace").strip().splitlines() if line.strip()]
-    shown = lines[-1].removeprefix("fatal: ") if lines else "it said nothing"
-    return "".join(letter if letter.isprintable() else "?" for letter in shown)[:300]
+    """What it said failed, or what it said last."""
+    lines = [line for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith("fatal: ")]
+    told = (fatal[:1] or lines or ["it said nothing"])[-1].removeprefix("fatal: ")
+    return "".join(letter if letter.isprintable() else "?" for letter in told)[:300]
 
 
 def texts(addresses: Sequence[Address]) -> tuple[str, ...]:

@@ -76,6 +76,7 @@ class Guard:
         self._lookup = lookup or looked_up
         self._own = {(meant(ipaddress.ip_address(host)), port) for host, port in own if host}
         self._own_ports = {port for host, port in own if not host}
+        self._own_ports |= {port for address, port in self._own if is_this_host(address)}
 
     def check(self, address: Address, port: int, *, private: bool) -> None:
         """Raises Forbidden."""

@@ -1,7 +1,7 @@
 """The objects of build contexts on a host, by digest: trees and blobs, the ones used last.
 
     <folder>/boot               the kernel's boot id: what a power loss may have damaged is thrown away
-    <folder>/new/<number>       on its way
+    <folder>/new/<n>/<number>   on its way, in several folders: see `image.blockgroups`
     <folder>/blobs/<2 hex>/<64 hex>
 
 Invariants: an object has its name only when all of it is there and its digest was that of the name; what a
@@ -23,16 +23,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from image.blockgroups import spread_inodes
 from image.digest import encoded
 from image.extract import write_all
 from model.contexttree import MAX_TREE, PREFIX, Tree, decode
 from model.errors import Damaged, Exhausted, NotFound
 
 LIMIT = 10 << 30
-RESERVE = 256 << 20
+MOST = 64 << 30
+"""Bytes that are received for one build."""
+RESERVE = 1 << 30
 """Bytes of the file system that stay free whatever comes."""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 MAX_ROOTS = 64
+_NEW = 64
 _CLUSTER = 4096
 """What a file takes at least."""
 
@@ -58,6 +62,7 @@ class Lease:
     def __init__(self, objects: Objects, room: int) -> None:
         self._objects = objects
         self.room = room
+        self._most = room
         self.held: set[str] = set()
         self.roots: set[str] = set()
         """Trees of which all is held."""
@@ -79,7 +84,7 @@ class Lease:
         self.room -= size
         if self.room < 0:
             raise Exhausted(
-                "the build context has more bytes than this host takes",
+                f"the build's files need more than the {self._most} bytes that this host has for them",
                 hint="Leave out what the build does not need by a .dockerignore file",
             )
 
@@ -123,10 +128,17 @@ class Objects:
             stamp.write_bytes(boot)
         shutil.rmtree(self._folder / "new", ignore_errors=True)
         (self._folder / "new").mkdir(mode=0o700)
+        spread_inodes(self._folder / "new")
+        for number in range(_NEW):
+            (self._folder / "new" / str(number)).mkdir(mode=0o700)
+        for path in self._folder.glob("git/fetch-*"):
+            shutil.rmtree(path)
         found: list[tuple[int, str, int]] = []
+        (self._folder / "blobs").mkdir(mode=0o700, exist_ok=True)
+        spread_inodes(self._folder / "blobs")
         for number in range(256):
             base = self._folder / "blobs" / f"{number:02x}"
-            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            base.mkdir(mode=0o700, exist_ok=True)
             with os.scandir(base) as entries:
                 for entry in entries:
                     s = entry.stat(follow_symlinks=False)
@@ -138,11 +150,11 @@ class Objects:
             self._shrink()
 
     # -- use ----------------------------------------------------------------------------------------
-    def lease(self, room: int = LIMIT) -> Lease:
+    def lease(self, room: int = MOST) -> Lease:
         return Lease(self, room)
 
     @contextlib.contextmanager
-    def leased(self, room: int = LIMIT) -> Iterator[Lease]:
+    def leased(self, room: int = MOST) -> Iterator[Lease]:
         """For as long as the block takes."""
         lease = self.lease(room)
         try:
@@ -221,7 +233,8 @@ class Objects:
     # -- arrival ------------------------------------------------------------------------------------
     def new(self) -> Arriving:
         """An object whose digest is known once it is written. Raises Exhausted."""
-        return Arriving(self, os.path.join(self._folder, "new", str(next(self._numbers))))
+        number = next(self._numbers)
+        return Arriving(self, os.path.join(self._folder, "new", str(number % _NEW), str(number)))
 
     def put(self, data: bytes, lease: Lease) -> str:
         """Its digest. Raises Exhausted."""
@@ -229,10 +242,12 @@ class Objects:
             arriving.write(data)
             return arriving.keep(lease)
 
-    def accept(self, path: str, digest: str, size: int, lease: Lease) -> None:
-        """A file of `new` that was verified becomes an object. Raises OSError."""
+    def accept(self, path: str, digest: str, size: int, lease: Lease) -> bool:
+        """A file of `new` that was verified becomes an object; whether it has: there may be one already.
+        Raises OSError."""
         with self._lock:
-            if digest not in self._sizes:
+            fresh = digest not in self._sizes
+            if fresh:
                 os.rename(path, self.path(digest))
                 self._sizes[digest] = size
                 self._total += _cost(size)
@@ -241,6 +256,7 @@ class Objects:
                 self._held[digest] += 1
                 lease.held.add(digest)
             self._shrink()
+            return fresh
 
     # -- going --------------------------------------------------------------------------------------
     def prune(self, keep: int = 0) -> int:
@@ -283,6 +299,7 @@ class Arriving:
         self._path = path
         self._hasher = hashlib.sha256()
         self.size = 0
+        self._gone = False
         with _full():
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
@@ -314,7 +331,7 @@ class Arriving:
         if expected and digest != expected:
             raise Damaged(f"an object of the build context came as {digest[:19]}…, not as {expected[:19]}…")
         with _full():
-            self._objects.accept(self._path, digest, self.size, lease)
+            self._gone = self._objects.accept(self._path, digest, self.size, lease)
         return digest
 
     def __enter__(self) -> Arriving:
@@ -325,17 +342,17 @@ class Arriving:
 
     def close(self) -> None:
         os.close(self._fd)
-        with contextlib.suppress(FileNotFoundError):
+        if not self._gone:
             os.unlink(self._path)
 
 
 _ZEROS = bytes(1 << 20)
 
 
-def room(folder: str, limit: int = LIMIT) -> int:
-    """Bytes that a build may receive: what is free, less a reserve, `limit` at most."""
+def room(folder: str, most: int = MOST) -> int:
+    """Bytes that a build may receive: what is free, less a reserve, and no more than `most`."""
     free = os.statvfs(folder)
-    return max(0, min(limit, free.f_bavail * free.f_frsize - RESERVE))
+    return max(0, min(most, free.f_bavail * free.f_frsize * 95 // 100 - RESERVE))
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ tar, or ends too early, is refused in one line, and what came of it belongs to n
 
 from __future__ import annotations
 
-from io import BufferedReader
-from typing import Literal, Protocol
+from io import BufferedReader, RawIOBase
+from typing import BinaryIO, Literal, Protocol
 
 from image.compression import decompressed_stream, kind_of
 from image.context.nodes import Nodes, checked_target, shown
@@ -52,6 +52,32 @@ class Read:
     def __init__(self) -> None:
         self.nodes = Nodes()
         self.warnings: list[str] = []
+
+
+def begun(source: BinaryIO) -> tuple[bytes, BufferedReader]:
+    """The first HEAD bytes of a stream, waited for however they drip, and a reader of all of it."""
+    head = b""
+    while len(head) < HEAD and (data := source.read(HEAD - len(head))):
+        head += data
+    return head, BufferedReader(_Again(head, source), 1 << 18)
+
+
+class _Again(RawIOBase):
+    """What was read already, then the rest."""
+
+    def __init__(self, head: bytes, source: BinaryIO) -> None:
+        self._head = head
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        if not data:
+            data = self._source.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def kind_of_stream(head: bytes) -> Literal["tar", "text", "empty"]:

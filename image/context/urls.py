@@ -33,7 +33,7 @@ _GROUP = 1 << 20
 
 
 class Fetched(Struct):
-    """`digest` names the object; `name` is what its server or its URL calls it, and may be empty."""
+    """`digest` names the object; `name` is what its URL or its server calls it."""
 
     url: str
     """For messages alone: without query and password."""
@@ -170,25 +170,22 @@ def checked_sum(text: str) -> tuple[str, str]:
 
 
 def name_of(url: URL, disposition: str) -> str:
-    """What the file is called: by its server, or by the last part of its path. Empty if neither says."""
-    message = email.message.Message()
-    if disposition and len(disposition) <= 4096:
+    """What the file is called: the last part of its path, or else what its server calls it. Without either it
+    is `__unnamed__`, as BuildKit has it."""
+    name = _plain(url.path.rstrip("/"))
+    if not name and disposition and len(disposition) <= 4096:
+        message = email.message.Message()
         message["Content-Disposition"] = disposition
         with contextlib.suppress(ValueError, LookupError):
-            if name := _plain(message.get_filename() or ""):
-                return name
-    return _plain(url.path)
+            name = _plain(message.get_filename() or "")
+    return name or "__unnamed__"
 
 
 def _plain(path: str) -> str:
     name = posixpath.basename(path)
-    if (
-        name in (".", "..")
-        or any(ord(letter) < 32 for letter in name)
-        or len(name.encode("utf-8", "replace")) > 255
-    ):
+    if name in (".", "..") or any(ord(letter) < 32 for letter in name):
         return ""
-    return name
+    return "" if len(name.encode("utf-8", "replace")) > 255 else name
 
 
 def time_of(modified: str) -> int | None:

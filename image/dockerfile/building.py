@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from image.dockerfile.faults import Mistake
-from image.dockerfile.fields import unclosed_quote, variable
+from image.dockerfile.faults import Mistake, printable
+from image.dockerfile.fields import variable
 from image.dockerfile.heredocs import chomped
 from image.dockerfile.instruction import Command, Heredoc, Spot, Warned
 from image.dockerfile.jsonform import broken
 from image.dockerfile.nodes import Node
+from image.dockerfile.words import WordFault, expanded
 
 
 class Scene:
@@ -26,7 +27,7 @@ class Scene:
 
     def warn(self, code: str, message: str, at: int, hint: str = "") -> None:
         spot = self.node.line.spot(at)
-        self._warnings.append(Warned(code=code, message=message, spot=spot, hint=hint))
+        self._warnings.append(Warned(code=code, message=printable(message), spot=spot, hint=printable(hint)))
 
     def common(self) -> dict[str, Any]:
         """Fields of every instruction."""
@@ -49,14 +50,12 @@ class Scene:
             raise Mistake(f"{self.node.name} needs {what}", self.node.start)
 
     def quoted(self, text: str, at: int) -> str:
-        """Text that variables are expanded in: its quotes must be closed."""
-        if ("'" in text or '"' in text) and (place := unclosed_quote(text, self.escape)) >= 0:
-            quote = text[place]
-            raise Mistake(
-                f"a {quote} is never closed",
-                at + place,
-                f"End it with {quote}, or write {self.escape}{quote}",
-            )
+        """Text that variables are expanded in: its quotes and braces must be closed, whatever they hold."""
+        if "$" in text or "'" in text or '"' in text:
+            try:
+                expanded(text, _anything, escape=self.escape)
+            except WordFault as fault:
+                raise Mistake(fault.message, at + fault.offset, fault.hint) from None
         return text
 
     def judged(self, judge: Callable[[str], object], text: str, at: int) -> str:
@@ -97,3 +96,8 @@ class Scene:
             else doc
             for doc in self.node.heredocs
         ]
+
+
+def _anything(name: str) -> str | None:
+    """A lookup: what a variable holds does not matter yet."""
+    return "x" if name else None

@@ -11,6 +11,7 @@ import bisect
 from collections.abc import Callable
 
 from image.dockerfile import checknames, checkwords, habits
+from image.dockerfile.faults import printable
 from image.dockerfile.instruction import Dockerfile, Spot, Warned
 from model.spec import Struct
 
@@ -37,7 +38,7 @@ def check(
     options = parse_options(dockerfile.check)
     found = list(dockerfile.warnings)
     if options.wrong:
-        message = f"check: {options.wrong[:60]!r} is no option"
+        message = printable(f"check: {options.wrong[:60]!r} is no option")
         hint = "Write # check=skip=Rule,Rule;error=true"
         found.append(Warned(code="CheckOptionInvalid", message=message, spot=Spot(line=1), hint=hint))
     found += checknames.names(dockerfile)

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from image.dockerfile.faults import printable
 from image.dockerfile.instruction import (
     Arg,
     Cmd,
@@ -62,7 +63,7 @@ def keyword(one: Instruction) -> str:
 
 
 def warned(code: str, message: str, one: Instruction, hint: str = "") -> Warned:
-    return Warned(code=code, message=message, spot=one.spot, hint=hint)
+    return Warned(code=code, message=printable(message), spot=one.spot, hint=printable(hint))
 
 
 def _casing(dockerfile: Dockerfile) -> Iterator[Warned]:

@@ -7,7 +7,7 @@ a name that nearly is a known one, or an ARG from before the first FROM that the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import immutables
 
@@ -33,6 +33,7 @@ from image.dockerfile.instruction import (
     Workdir,
 )
 from image.dockerfile.mends import nearest
+from image.dockerfile.words import expand
 from model.errors import InvalidInput
 from model.spec import Struct
 
@@ -51,11 +52,17 @@ _NAME = r"'[^']*'|\$(?:(\w+)|\{(\w+)(:?[-+?])?)"
 _USES = {escape: re.compile(rf"{re.escape(escape)}.|{_NAME}", re.DOTALL) for escape in ("\\", "`")}
 
 
+_USUAL = dict.fromkeys(PLATFORM, "") | {
+    **{f"{side}PLATFORM": "linux/amd64" for side in ("TARGET", "BUILD")},
+    **{f"{side}OS": "linux" for side in ("TARGET", "BUILD")},
+    **{f"{side}ARCH": "amd64" for side in ("TARGET", "BUILD")},
+}
 _MAX_GUESSES, _MAX_CANDIDATES, _MAX_IMAGE = 20, 64, 1024
 
 
 class _Known(Struct):
-    """What is set at a place of a stage. `closed`: nothing else can be, as on `scratch`."""
+    """What is set at a place of a stage: name → whether this file sets it. `closed`: nothing else can be,
+    as on `scratch`."""
 
     names: immutables.Map[str, bool]
     closed: bool
@@ -68,22 +75,31 @@ class _Guesses:
     def __init__(self) -> None:
         self._made = 0
 
-    def nearest(self, word: str, known: Collection[str]) -> str:
+    def nearest(self, word: str, known: Mapping[str, bool]) -> str:
+        """Of those that are marked."""
         if self._made >= _MAX_GUESSES or len(known) > _MAX_CANDIDATES or len(word) > _MAX_CANDIDATES:
             return ""
         self._made += 1
-        return nearest(word, known)
+        return nearest(word, [name for name, marked in known.items() if marked])
 
 
 def words(dockerfile: Dockerfile, ignored: Callable[[str], bool] | None) -> Iterator[Warned]:
     declared = {one.key: one.value for arg in dockerfile.args for one in arg.args}
     stages: dict[str, _Known] = {}
     guesses = _Guesses()
+    defaults = _defaults(dockerfile)
     for number, stage in enumerate(dockerfile.stages):
         yield from _from(stage.head, declared, guesses)
+        if fields.variable(stage.head.image) and not _plain(stage.head.image, defaults, dockerfile.escape):
+            yield warned(
+                "InvalidDefaultArgInFrom",
+                f"without build arguments {stage.head.image[:80]} is no image",
+                stage.head,
+                "Give the ARG a default that is one",
+            )
         known = stages.get(stage.head.image.lower())
         if known is None:
-            start = immutables.Map(dict.fromkeys(("PATH", *PREDEFINED), True))
+            start = immutables.Map(dict.fromkeys(("PATH", *PREDEFINED), False))
             known = _Known(names=start, closed=stage.head.image == "scratch", workdir=False)
         for one in stage.instructions:
             yield from _unset(one, known, declared, dockerfile.escape, guesses)
@@ -104,7 +120,7 @@ def used(text: str, escape: str = "\\") -> Iterator[tuple[str, bool]]:
 def _from(head: From, declared: Mapping[str, str | None], guesses: _Guesses) -> Iterator[Warned]:
     for name, excused in (*used(head.image), *used(head.platform)):
         if name not in declared and name not in PLATFORM and not excused:
-            near = guesses.nearest(name, {*declared, *PLATFORM})
+            near = guesses.nearest(name, dict.fromkeys((*declared, *PLATFORM), True))
             hint = f"Did you mean {near}?" if near else f"Write ARG {name} before the first FROM"
             yield warned("UndefinedArgInFrom", f"{name} is not declared before the first FROM", head, hint)
     if head.platform.strip("{}$") == "TARGETPLATFORM":
@@ -119,33 +135,33 @@ def _from(head: From, declared: Mapping[str, str | None], guesses: _Guesses) -> 
                 head,
                 "Use $BUILDPLATFORM, or build with --platform",
             )
-    if fields.variable(head.image) and not _plain(head.image, declared):
-        yield warned(
-            "InvalidDefaultArgInFrom",
-            f"without build arguments {head.image[:80]} is no image",
-            head,
-            "Give the ARG a default that is one",
-        )
 
 
-def _plain(image: str, declared: Mapping[str, str | None]) -> bool:
-    """Whether defaults alone make an image's name of it; modifiers are taken to help."""
-    if any(excused for _, excused in used(image)) or re.search(r"\$\{\w+[#%/]", image):
-        return True
+def _defaults(dockerfile: Dockerfile) -> dict[str, str]:
+    """What the ARGs before the first FROM come to without any given, on a usual platform."""
+    values = dict(_USUAL)
+    for arg in dockerfile.args:
+        for one in arg.args:
+            if one.value is not None:
+                values[one.key] = _expanded(one.value, values, dockerfile.escape) or ""
+    return values
 
-    def value(use: re.Match[str]) -> str:
-        name = use[1] or use[2]
-        return (declared.get(name, "x" if name in PLATFORM else "") or "")[:_MAX_IMAGE]
 
-    text = image
-    for _ in range(8):
-        if len(text) > _MAX_IMAGE:
-            return True
-        text = re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, text)
-        if not fields.variable(text):
-            break
+def _expanded(text: str, values: Mapping[str, str], escape: str) -> str | None:
+    """None: only the build itself can tell."""
     try:
-        reference.parse(text.replace('"', "").replace("'", ""))
+        return expand(text[:_MAX_IMAGE], values.get, escape=escape)[:_MAX_IMAGE]
+    except InvalidInput:
+        return None
+
+
+def _plain(image: str, values: Mapping[str, str], escape: str) -> bool:
+    """Whether defaults alone make an image's name of it."""
+    text = _expanded(image, values, escape)
+    if text is None:
+        return True
+    try:
+        reference.parse(text)
     except InvalidInput:
         return False
     return True

@@ -131,5 +131,6 @@ def _flag(scene: Scene, flags: Given, name: str, judge: Any) -> str:
     if name in flags.values:
         if not text:
             raise Mistake(f"--{name} needs a value", flags.at(name))
+        scene.quoted(text, flags.at(name))
         scene.judged(judge, text, flags.at(name))
     return text

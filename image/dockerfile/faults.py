@@ -6,10 +6,16 @@ from image.dockerfile.instruction import Spot
 from model.errors import InvalidInput, Problem
 
 
+def printable(text: str) -> str:
+    """For a message: what a Dockerfile holds must not reach a terminal as it is."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
+
+
 class DockerfileFault(InvalidInput):
     """`Dockerfile:7:12: what is wrong. What to do`. Nothing was changed."""
 
     def __init__(self, message: str, spot: Spot, *, file: str = "Dockerfile", hint: str = "") -> None:
+        message, hint, file = printable(message), printable(hint), printable(file)
         self.spot = spot
         self.reason = message
         where = f"{file}:{spot.line}:{spot.column}"

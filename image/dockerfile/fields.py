@@ -152,19 +152,3 @@ def volume(text: str) -> None:
         return
     if not parts or parts[0] == "proc":
         raise Mistake(f"{text[:60]!r} is no place for a volume", 0, "Name a folder, /data say")
-
-
-def unclosed_quote(text: str, escape: str) -> int:
-    """Offset of the quote that nothing closes, -1 if there is none."""
-    quote, opened, index = "", -1, 0
-    while index < len(text):
-        char = text[index]
-        if char == escape and quote != "'":
-            index += 1
-        elif quote:
-            if char == quote:
-                quote, opened = "", -1
-        elif char in "'\"":
-            quote, opened = char, index
-        index += 1
-    return opened

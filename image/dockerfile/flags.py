@@ -86,8 +86,7 @@ def _value(name: str, equals: str, value: str, kind: Kind, at: int) -> str:
 
 
 def _unknown(instruction: str, name: str, at: int, known: Mapping[str, Kind]) -> Mistake:
-    shown = "".join(char if char.isprintable() else "?" for char in name[:40])
-    message = f"{instruction} has no flag --{shown}"
+    message = f"{instruction} has no flag --{name[:40]}"
     if near := nearest(name.lower(), known):
         return Mistake(message, at, f"Did you mean --{near}?")
     others = [other for other, flags in KNOWN.items() if name in flags]

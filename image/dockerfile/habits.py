@@ -23,17 +23,21 @@ from image.dockerfile.instruction import (
     Warned,
 )
 
-_APT = re.compile(r"\bapt(?:-get)?\b(?:[ \t]+-[^\s;&|]+)*[ \t]+(update|install|upgrade)\b[^;&|\n]*")
+_APT = re.compile(r"(?<![\w-])apt(?:-get)?\b(?:[ \t]+-[^\s;&|]+)*[ \t]+(update|install|upgrade)\b[^;&|\n]*")
 _LISTS = "/var/lib/apt"
 _ARCHIVE = re.compile(r"\.(?:tar|tgz|tbz2?|txz|tzst|tar\.(?:gz|bz2|xz|zst|lzma))\Z", re.IGNORECASE)
 _REMOTE = re.compile(r"(?:https?://|git://|ssh://|git@)")
 _YES = re.compile(r"(?:\A|\s)(?:-[a-zA-Z]*y[a-zA-Z]*|--yes|--assume-yes|-qq)(?:\s|\Z)")
+_REPAIR = re.compile(r"\s-[a-z]*f|--fix-broken")
 _SUDO = re.compile(r"(?:\A|[;&|(\n])\s*sudo\s")
 _LOST = re.compile(r"(cd|export|alias|source|\.)\s+[^;&|\n]+\Z")
 _INSTALL = re.compile(
     r"\b(?:npm (?:ci|i|install)|yarn(?: install)?|pnpm (?:i|install)|pip3? install|poetry install"
     r"|go mod download|bundle install|composer install|mvn dependency\S*|cargo fetch)\b"
 )
+_SHELL = re.compile(r"(?:\A|/)(?:a|ba|da|k|z)?sh\Z|\A(?:env|eval|envsubst|su|gosu)\Z")
+_VARIABLE = re.compile(r"\$(?:[A-Za-z_]|\{[A-Za-z_]|\()")
+_OPERATORS = ("&&", "||", "|", ";", ">", ">>", "<", "2>&1")
 MANY_RUNS = 3
 """So many RUN in a row, each a layer, are told of."""
 
@@ -43,6 +47,7 @@ def habits(dockerfile: Dockerfile) -> Iterator[Warned]:
     for stage in dockerfile.stages:
         yield from _base(stage.head, stages)
         yield from _entry(stage)
+        yield from _exec_form(stage)
         yield from _apt(stage)
         yield from _runs(stage)
         yield from _copies(stage)
@@ -84,6 +89,22 @@ def _entry(stage: Stage) -> Iterator[Warned]:
         yield warned("CmdForArguments", message, command, 'Write CMD ["argument"]')
 
 
+def _exec_form(stage: Stage) -> Iterator[Warned]:
+    """No shell reads an exec form."""
+    for one in stage.instructions:
+        if not isinstance(one, Run | Cmd | Entrypoint) or not one.command.words:
+            continue
+        program, *rest = one.command.words
+        if _SHELL.search(program):
+            continue
+        for word in rest:
+            if word in _OPERATORS or _VARIABLE.search(word):
+                message = f"no shell reads an exec form: {word[:40]} stays as it is"
+                hint = 'Write ["/bin/sh", "-c", "…"], or the shell form'
+                yield warned("NoShellInExecForm", message, one, hint)
+                break
+
+
 def _apt(stage: Stage) -> Iterator[Warned]:
     for one in stage.instructions:
         if not isinstance(one, Run):
@@ -97,7 +118,7 @@ def _apt(stage: Stage) -> Iterator[Warned]:
             yield warned("AptUpdateAlone", message, one, "Write apt-get update && apt-get install in one RUN")
         if install is None:
             continue
-        if "update" not in verbs and not mounted:
+        if "update" not in verbs and not mounted and not _REPAIR.search(install[0]):
             message = "apt-get install without apt-get update in the same RUN takes whatever lists are cached"
             yield warned("AptInstallWithoutUpdate", message, one, "Write apt-get update && apt-get install …")
         if not _YES.search(install[0]) and "DEBIAN_FRONTEND" not in text and "yes" not in text:

@@ -34,12 +34,26 @@ from image.dockerfile.instruction import (
     Volume,
     Workdir,
 )
-from image.dockerfile.lines import SMART
 from image.dockerfile.mends import keyword
-from image.dockerfile.nodes import Node
+from image.dockerfile.nodes import COMMENTS, Node
 from model.spec import ExecProbe, HealthCheck, ShellProbe
 
 _STAGE = re.compile(r"[a-z][a-z0-9-_.]*\Z")
+_WORD_QUOTE = re.compile(r"""\\.|"(?:[^"\\]|\\.)*"|'[^']*'|(?:(?<=[\s=,\[(])|\A)([“”„‟‘‚‛])""", re.DOTALL)
+_COMMENTED = (
+    "ADD",
+    "ARG",
+    "COPY",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "LABEL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+)
+_COMMENT = re.compile(r"[ \t]#+[ \t]")
 _NANO = 1_000_000_000
 MAX_ENTRIES = 1000
 """Words of a VOLUME or EXPOSE, pairs of an ENV, LABEL or ARG."""
@@ -50,17 +64,52 @@ def built(scene: Scene) -> AnyInstruction | From:
     node = scene.node
     if node.json and any("\0" in word for word in node.words):
         raise Mistake("a word holds a NUL, which no program can be given", node.text_at, "Delete the \\u0000")
-    if build := _BUILD.get(node.name):
+    if (build := _BUILD.get(node.name)) is None:
+        raise unknown(node)
+    if not node.line.text.isascii():
+        _typographic(scene)
+    if "#" not in node.text or node.name not in _COMMENTED:
         return build(scene)
-    raise unknown(scene.node)
+    return _commented(scene, build)
+
+
+def _commented(scene: Scene, build: Callable[[Scene], AnyInstruction | From]) -> AnyInstruction | From:
+    """What looks like a comment behind an instruction is part of it."""
+    at = _comment(scene.node)
+    try:
+        made = build(scene)
+    except Mistake as mistake:
+        raise Mistake(mistake.message, mistake.at, mistake.hint if at < 0 else COMMENTS) from None
+    if at >= 0:
+        scene.warn("TrailingComment", "this is no comment, but part of the instruction", at, COMMENTS)
+    return made
+
+
+def _comment(node: Node) -> int:
+    """Offset of its #, or -1."""
+    if node.json or (node.name in ("ENV", "LABEL") and not node.old_form):
+        return -1
+    if node.name in ("ENV", "LABEL", "STOPSIGNAL", "USER", "WORKDIR"):
+        found = _COMMENT.search(node.line.text, node.text_at)
+        return found.start() + 1 if found else -1
+    words = [index for index, word in enumerate(node.words) if index and word.startswith("#")]
+    return node.offset(words[0]) if words else -1
+
+
+def _typographic(scene: Scene) -> None:
+    """A word processor's quote where a word begins, outside real quotes, quotes nothing."""
+    for match in _WORD_QUOTE.finditer(scene.node.line.text):
+        if match[1]:
+            message = f"{match[1]} is no quote in a Dockerfile or a shell, but a letter like others"
+            scene.warn("TypographicQuotes", message, match.start(1), 'Write plain quotes: "')
+            return
 
 
 def unknown(node: Node) -> Mistake:
-    shown = "".join(char if char.isprintable() else "?" for char in node.keyword[:40])
     if not node.keyword:
         return Mistake("a continuation that continues nothing", node.start, "Delete it")
     hint, right = keyword(node.keyword)
-    return Mistake(f"{shown} is no instruction", node.start + right, hint)
+    return Mistake(f"{node.keyword[:40]} is no instruction", node.start + right, hint)
 
 
 def _from(scene: Scene) -> From:
@@ -102,8 +151,6 @@ def _from_words(node: Node) -> Mistake:
         if len(words) in (2, 3)
         else "Write FROM image AS name"
     )
-    if words[1].startswith("#"):
-        hint = "A comment stands on a line of its own"
     return Mistake("FROM takes an image, and then AS and a name", node.offset(1), hint)
 
 
@@ -140,19 +187,8 @@ def _pairs(scene: Scene) -> tuple[Pair, ...]:
         at, value_at = node.offset(index), node.offset(index + 1)
         if not key.strip("\"'"):
             raise Mistake("there is no name before the =", at, f"Write {node.name} name=value")
-        _plain_quotes(scene, value, value_at)
         pairs.append(Pair(key=scene.quoted(key, at), value=scene.quoted(value, value_at)))
     return tuple(pairs)
-
-
-def _plain_quotes(scene: Scene, value: str, at: int) -> None:
-    if value and (smart := SMART.match(value)):
-        scene.warn(
-            "TypographicQuotes",
-            f"{smart[0]} is no quote here, but part of the value",
-            at,
-            'Write plain quotes: "',
-        )
 
 
 def _env(scene: Scene) -> Env:
@@ -175,7 +211,6 @@ def _arg(scene: Scene) -> Arg:
         key, equals, value = word.partition("=")
         if not key:
             raise Mistake("there is no name before the =", at, "Write ARG name or ARG name=value")
-        _plain_quotes(scene, value, at + len(key) + 1)
         scene.quoted(word, at)
         args.append(ArgPair(key=key, value=value if equals else None))
     return Arg(**scene.common(), args=tuple(args))
@@ -283,9 +318,7 @@ def _healthcheck(scene: Scene) -> Healthcheck:
     times: dict[str, Any] = {}
     for name in ("interval", "timeout", "start-period", "start-interval"):
         if name in flags.values:
-            text = scene.judged(fields.duration, flags.text(name), flags.at(name))
-            if not fields.variable(text):
-                times[name.replace("-", "_")] = fields.duration(text) / _NANO
+            times[name.replace("-", "_")] = _duration(flags.text(name), flags.at(name)) / _NANO
     retries = flags.text("retries")
     if retries and (not retries.isdigit() or not retries.isascii() or len(retries) > 9):
         raise Mistake(f"--retries={retries[:40]} is no count", flags.at("retries"), "Write --retries=3 say")
@@ -293,6 +326,14 @@ def _healthcheck(scene: Scene) -> Healthcheck:
     probe = ShellProbe(command=command.text) if command.shell else ExecProbe(args=command.words)
     check = HealthCheck(probe=probe, retries=int(retries or 0), **times)
     return Healthcheck(**scene.common(), check=check, command=command)
+
+
+def _duration(text: str, at: int) -> int:
+    try:
+        return fields.duration(text)
+    except Mistake as mistake:
+        hint = "HEALTHCHECK expands no variables" if fields.variable(text) else mistake.hint
+        raise Mistake(mistake.message, at + mistake.at, hint) from None
 
 
 _BUILD: Mapping[str, Callable[[Scene], AnyInstruction | From]] = {

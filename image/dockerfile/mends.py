@@ -26,7 +26,7 @@ def nearest(word: str, known: Collection[str]) -> str:
 
 def keyword(word: str) -> tuple[str, int]:
     """(what to do, how many characters of the word are right) about a first word that is no instruction."""
-    shown = "".join(char if char.isprintable() else "?" for char in word[:40])
+    shown = word[:40]
     upper = word.upper()
     if upper.isalpha() and len(word) <= 16 and (known := nearest(upper, FORMS)):
         return f"Did you mean {known}?", 0

@@ -155,6 +155,5 @@ def _bytes(value: str, at: int) -> int:
 
 
 def _unknown(key: str, at: int) -> Mistake:
-    shown = "".join(char if char.isprintable() else "?" for char in key[:40])
     near = nearest(key, _KEYS)
-    return Mistake(f"a mount has no field {shown!r}", at, f"Did you mean {near}?" if near else "")
+    return Mistake(f"a mount has no field {key[:40]!r}", at, f"Did you mean {near}?" if near else "")

@@ -41,6 +41,7 @@ FORMS: Mapping[str, Form] = {
 }
 """Every instruction, and how its words are split."""
 _WITH_HEREDOCS = ("ADD", "COPY", "RUN")
+COMMENTS = "A comment stands on a line of its own, and begins it with #"
 _BLANK = re.compile(r"[\t\v\f\r ]+")
 _WORD = re.compile(r"[^\t\v\f\r ]+")
 
@@ -75,7 +76,11 @@ class Node(Struct):
         return self.keyword.upper()
 
     def offset(self, word: int) -> int:
-        return self.at[word] if word < len(self.at) else self.text_at
+        """Where a word stands, as well as that can be told."""
+        if word >= len(self.at):
+            return self.text_at
+        found = self.line.text.find(self.words[word], self.at[word]) if self.json else -1
+        return found if found >= 0 else self.at[word]
 
 
 def node(line: Line, escape: str, start: int = 0, *, trigger: bool = False) -> Node:
@@ -229,6 +234,7 @@ def _pairs(name: str, text: str, start: int, end: int, escape: str) -> tuple[lis
             hint = f'Put a value that holds spaces into quotes: {last[:40]}="a value"'
             if found and (smart := SMART.match(found[-1][0])):
                 raise Mistake(f"{smart[0]} is a typographic quote", found[-1][1], hint)
+            hint = COMMENTS if word.startswith("#") else hint
             raise Mistake(f"{word[:60]!r} has no =: {name} takes name=value", at, hint)
         found += [(key_text, at), (value, at + len(key_text) + 1)]
     return found, False

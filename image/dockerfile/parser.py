@@ -68,11 +68,12 @@ def parse_trigger(expression: str, spot: Spot, *, file: str = "Dockerfile") -> A
     whoever made it: raises DockerfileFault for whatever is none."""
 
     def fault(message: str, hint: str = "") -> DockerfileFault:
-        shown = "".join(char if char.isprintable() else " " for char in expression[:80])
-        return DockerfileFault(f"ONBUILD {shown} of the base: {message}", spot, file=file, hint=hint)
+        return DockerfileFault(
+            f"ONBUILD {expression[:80]} of the base: {message}", spot, file=file, hint=hint
+        )
 
     try:
-        reader = Reader(expression.encode("utf-8", "replace"), file)
+        reader = Reader(f"{expression}\n".encode("utf-8", "replace"), file)
         nodes = _nodes(reader)
         made = [_built(found, reader, trigger=spot) for found in nodes]
     except DockerfileFault as error:

@@ -272,6 +272,9 @@ class PeerSource:
     async def document(self, reference: Reference, login: Login = NOBODY) -> Document:
         return await self._registry.document(reference, login)
 
+    async def artifact(self, reference: Reference, config: str, login: Login = NOBODY) -> Remote | None:
+        return await self._registry.artifact(reference, config, login)
+
     async def push(
         self, outgoing: Outgoing, login: Login = NOBODY, say: Callable[[Progress], None] = lambda _: None
     ) -> str:

@@ -21,7 +21,9 @@ from image import indexes
 from image.digest import check, of
 from image.manifest import (
     ACCEPTED,
+    IMAGE_CONFIGS,
     MAX_DOCUMENT,
+    Configuration,
     Descriptor,
     Manifest,
     choose,
@@ -42,7 +44,7 @@ from image.registry.transport import ATTEMPTS, Transport
 from image.registry.trust import context_for
 from model.api import FoundImage
 from model.errors import Damaged, FlotaError, NotFound, Unavailable
-from model.image import Progress
+from model.image import ImageConfig, Progress
 from model.registries import NOBODY, Login, normal_host, split_host
 from model.status import Platform
 
@@ -82,6 +84,23 @@ class RegistryClient:
         data, digest, said = await self._document(access, reference.digest or reference.tag, reference.digest)
         parsed = parse_document(data, said)
         return Document(data=data, digest=digest, media_type=said, parsed=parsed)
+
+    async def artifact(self, reference: Reference, config: str, login: Login = NOBODY) -> Remote | None:
+        access = await self._access(reference, own(reference.host, self._settings.insecure), login)
+        data, digest, said = await self._document(access, reference.digest or reference.tag, reference.digest)
+        parsed = parse_document(data, said, configs=(*IMAGE_CONFIGS, config))
+        if not isinstance(parsed, Manifest) or parsed.config.media_type != config:
+            return None
+        return Remote(
+            reference=reference,
+            config=await self._config(access, parsed.config),
+            parsed=Configuration(platform=Platform(), diff_ids=(), config=ImageConfig()),
+            layers=parsed.layers,
+            pinned=f"{reference.repository}@{digest}",
+            manifest=data,
+            login=login,
+            access=access,
+        )
 
     async def push(
         self, outgoing: Outgoing, login: Login = NOBODY, say: Callable[[Progress], None] = lambda _: None

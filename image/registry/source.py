@@ -93,6 +93,11 @@ class Source(Protocol):
         """What a reference names at its registry, with nothing else fetched. Raises as `resolve`."""
         ...
 
+    async def artifact(self, reference: Reference, config: str, login: Login = NOBODY) -> Remote | None:
+        """A manifest whose configuration has this media type: `Remote.config` are its bytes, `parsed` says
+        nothing. None for anything else by that name. Raises as `resolve`."""
+        ...
+
     async def push(
         self, outgoing: Outgoing, login: Login = NOBODY, say: Callable[[Progress], None] = ...
     ) -> str:
@@ -145,6 +150,9 @@ class NoSource:
         raise NotFound(f"no such layer: {layer.digest}")
 
     async def document(self, reference: Reference, login: Login = NOBODY) -> Document:
+        raise NotFound(f"no such image: {reference.familiar}", hint="This host knows no registry")
+
+    async def artifact(self, reference: Reference, config: str, login: Login = NOBODY) -> Remote | None:
         raise NotFound(f"no such image: {reference.familiar}", hint="This host knows no registry")
 
     async def push(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import os
@@ -34,8 +35,10 @@ from model.build import (
     StepSaid,
     Typed,
 )
+from model.buildcache import CacheEntry, CachePrune
 from model.errors import CommandFailed
 from tests.support.contexts import content, store
+from tests.support.fakehost import IMAGE_ID
 from tests.support.servedfleet import ServedFleet, served
 from tests.support.waiting import wait_until
 
@@ -250,6 +253,22 @@ def test_quiet_build_prints_the_id_alone_and_files_tell_of_the_image(
     assert json.loads(metadata.read_text()) == {"containerimage.config.digest": IMAGE}
 
 
+def test_built_image_is_copied_to_every_host_unless_one_is_named(fleet: ServedFleet, app: Path) -> None:
+    async def build(request: BuildRequest, session: Session) -> Done:
+        return Done(images=(Built(image=IMAGE_ID),), names=("box:1",), host="n2")
+
+    builds_by(fleet, build)
+    for host in fleet.fleet.hosts.values():
+        if host.name != "n2":
+            del host.images["box:1"]
+    for words in (("--host", "n2"), ("--no-copy",), ("-o", "type=registry")):
+        fleet.ok("build", "-t", "box:1", *words, str(app))
+    assert not any(host.copies for host in fleet.fleet.hosts.values())
+    assert fleet.ok("build", "-q", "-t", "box:1", str(app)) == f"{IMAGE_ID}\n"
+    assert {h.name: [c.ref for c in h.copies] for h in fleet.fleet.hosts.values()} == {
+        "n1": ["box:1"], "n2": [], "n3": ["box:1"]}  # fmt: skip
+
+
 def test_progress_as_json_is_one_message_a_line(fleet: ServedFleet, app: Path) -> None:
     builds_by(fleet, stepping)
     done = fleet.flota("build", "--progress", "rawjson", str(app))
@@ -286,6 +305,24 @@ def test_fault_of_a_dockerfile_is_shown_with_its_column(fleet: ServedFleet, app:
     said = done.stderr.decode()
     assert done.returncode == 1 and " 2 | COPY . /\n   |      ^\n" in said
     assert said.endswith("flota: Dockerfile:2:6: what is this. Write it anew\n")
+
+
+def test_logins_go_along_for_registries_that_the_build_names_and_no_others(
+    fleet: ServedFleet, app: Path, tmp_path: Path
+) -> None:
+    auths = {name: {"auth": base64.b64encode(f"me:{name}".encode()).decode()}
+             for name in ("one.test", "two.test", "three.test", "four.test", "never.test")}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
+    (app / "Dockerfile").write_text(
+        "ARG REG=two.test\nFROM one.test/a AS never.test\nFROM $REG/b\nCOPY --from=three.test/c /x /\n"
+        "COPY --from=0 /x /\nRUN echo never.test/x\n"
+    )
+    env = {"DOCKER_CONFIG": str(tmp_path)}
+    assert fleet.flota("build", "--push", "-t", "four.test/d", str(app), env=env).returncode == 0
+    logins = requested(fleet).logins
+    assert {host: login.password for host, login in logins.items()} == {
+        name: name for name in ("one.test", "two.test", "three.test", "four.test")
+    }
 
 
 def test_secret_and_variable_reach_the_build_that_asks(fleet: ServedFleet, app: Path, tmp_path: Path) -> None:
@@ -480,3 +517,21 @@ def test_shell_in_a_failed_step_gets_what_is_typed(fleet: ServedFleet, app: Path
     done = fleet.flota("build", "--on-failure", "shell", str(app), stdin=b"ls\n")
     assert done.returncode == 1 and done.stdout == b"you said ls\n"
     assert b"the shell heard b'ls\\n'" in done.stderr
+
+
+def test_build_cache_is_listed_and_pruned_on_every_host(fleet: ServedFleet) -> None:
+    for number, host in enumerate(fleet.fleet.hosts.values()):
+        host.cached = [
+            CacheEntry(id=f"{number:064x}", kind="run", source="RUN make", size=1000),
+            CacheEntry(id=f"{number + 9:064x}", kind="mount", source="go", size=500, in_use=True),
+        ]
+    lines = fleet.ok("builder", "du").splitlines()
+    assert lines[0].split() == ["ID", "NODE", "TYPE", "SIZE", "LAST", "USED", "SHARED", "WHAT"]
+    assert [line.split()[1] for line in lines[1:-2]] == ["n1", "n1", "n2", "n2", "n3", "n3"]
+    assert lines[-2:] == ["Reclaimable: 3kB", "Total: 4.5kB"]
+    assert len(fleet.json("builder", "du", "--filter", "type=mount")) == 3
+    said = fleet.ok("builder", "prune", "-f", "--keep-storage", "1k", "--filter", "until=24h", "--node", "n2")
+    assert said.splitlines()[-1] == "Total reclaimed space: 1.5kB"
+    [host] = [h for h in fleet.fleet.hosts.values() if h.prunes]
+    assert host.name == "n2" and host.prunes == [CachePrune(unused_for=86400.0, keep=1024)]
+    assert fleet.flota("builder", "prune").returncode != 0  # nobody is there to say yes

@@ -11,10 +11,18 @@ import pytest
 
 from image.context import scancache
 from image.context.scan import Scanner
+from image.dockerfile.ignore import Ignore
+from model.errors import Exhausted
 from tests.support.contexts import grow
 from tests.support.waiting import wait_until
 
-FILES = {"a": b"a" * 10, "sub/b": b"b" * 10, "sub/deep/c": b"c", "other/d": b"d", "link": "a"}
+FILES: dict[str, bytes | str | None] = {
+    "a": b"a" * 10,
+    "sub/b": b"b" * 10,
+    "sub/deep/c": b"c",
+    "other/d": b"d",
+    "link": "a",
+}
 
 
 @pytest.fixture
@@ -62,17 +70,27 @@ def rewritten(top: Path) -> None:
     os.utime(top / "a", ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
+def relinked(top: Path) -> None:
+    (top / "link").unlink()
+    (top / "link").symlink_to("b")
+
+
+def made_folder(top: Path) -> None:
+    (top / "other/d").unlink()
+    (top / "other/d").mkdir()
+
+
 CHANGES: dict[str, tuple[Callable[[Path], object], int]] = {
     "content": (lambda top: (top / "sub/b").write_bytes(b"B" * 10), 1),
     "content-with-old-times": (rewritten, 1),
     "another-file-with-old-times": (replaced, 1),
     "mode": (lambda top: (top / "a").chmod(0o700), 1),
     "mode-of-folder": (lambda top: (top / "sub").chmod(0o700), 0),
-    "link": (lambda top: ((top / "link").unlink(), (top / "link").symlink_to("b")), 1),
+    "link": (relinked, 1),
     "new": (lambda top: (top / "sub/new").write_bytes(b"n"), 1),
     "gone": (lambda top: (top / "other/d").unlink(), 0),
     "renamed": (lambda top: (top / "a").rename(top / "z"), 1),
-    "folder-for-file": (lambda top: ((top / "other/d").unlink(), (top / "other/d").mkdir()), 0),
+    "folder-for-file": (made_folder, 0),
     "moved-folder": (lambda top: (top / "sub").rename(top / "sub2"), 2),
 }
 
@@ -146,3 +164,11 @@ def test_two_wishes_for_the_same_files_are_the_same_tree(top: Path, cache: str) 
         one.scan(("sub",)).root == one.scan(("sub/", "./sub/../sub")).root == one.scan(("/sub", "s*b")).root
     )
     assert one.scan(("sub",)).root != one.scan(("sub/deep",)).root
+
+
+def test_context_of_too_many_files_is_refused_with_what_to_do_b35(top: Path, tmp_path: Path) -> None:
+    assert Scanner(os.fspath(top), most=8).scan().files == 8
+    with pytest.raises(Exhausted, match=r"more than 7 files\. Leave out .*\.dockerignore"):
+        Scanner(os.fspath(top), most=7).scan()
+    ignore = Ignore.parse(b"sub\n")
+    assert Scanner(os.fspath(top), most=7, ignore=ignore).scan().files == 4

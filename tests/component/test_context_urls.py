@@ -170,7 +170,7 @@ async def test_wrong_checksum_is_refused_and_nothing_kept_b18(
         with pytest.raises(Damaged, match=r"file\.txt has the checksum sha\d+:.*, not sha\d+:0000"):
             async with fetcher(objects, lease).file(url, checksum=checksum, private=True):
                 pass
-    assert not list((tmp_path / "objects/new").iterdir()) and not objects.size
+    assert not list((tmp_path / "objects/new").glob("*/*")) and not objects.size
     async with fetcher(objects, lease).file(url, private=True):
         pass
     with pytest.raises(Damaged):
@@ -254,7 +254,7 @@ async def test_endless_file_ends_at_what_may_come_b18(
     with pytest.raises(Exhausted), objects.leased(5 << 20) as lease:
         async with fetcher(objects, lease).file(str(site[1].make_url("/endless")), private=True):
             pass
-    assert not list((tmp_path / "objects/new").iterdir()) and not objects.size
+    assert not list((tmp_path / "objects/new").glob("*/*")) and not objects.size
 
 
 async def test_slow_or_silent_server_ends_with_its_time_b18(
@@ -334,18 +334,21 @@ async def test_context_of_a_plain_file_is_a_dockerfile_alone(
     [
         ("http://h/a/b.txt", "", "b.txt"),
         ("http://h/a/b%20c.txt?q#f", "", "b c.txt"),
-        ("http://h/", "", ""),
-        ("http://h", "", ""),
-        ("http://h/a/", "", ""),
-        ("http://h/a/..", "", ""),
-        ("http://h/x", 'attachment; filename="../../etc/y.deb"', "y.deb"),
-        ("http://h/x", "attachment; filename*=UTF-8''%c3%a4.txt", "ä.txt"),
-        ("http://h/x", 'attachment; filename="dir/"', "x"),
-        ("http://h/x", "nonsense", "x"),
-        ("http://h/x", "a" * 10_000, "x"),
+        ("http://h/", "", "__unnamed__"),
+        ("http://h", "", "__unnamed__"),
+        ("http://h/a/", "", "a"),
+        ("http://h/x", 'attachment; filename="y.deb"', "x"),
+        ("http://h/", 'attachment; filename="../../etc/y.deb"', "y.deb"),
+        ("http://h/", "attachment; filename*=UTF-8''%c3%a4.txt", "ä.txt"),
+        ("http://h/", 'attachment; filename="dir/"', "__unnamed__"),
+        ("http://h/", 'attachment; filename=".."', "__unnamed__"),
+        ("http://h/", "nonsense", "__unnamed__"),
+        ("http://h/", "a" * 10_000, "__unnamed__"),
+        ("http://h/" + "a" * 300, "", "__unnamed__"),
+        ("http://h/a%2f..%2fb", "", "b"),
     ],
 )
-def test_name_of_a_file_is_its_servers_or_its_paths(url: str, disposition: str, name: str) -> None:
+def test_name_of_a_file_is_its_paths_or_its_servers(url: str, disposition: str, name: str) -> None:
     assert name_of(URL(url), disposition) == name
 
 

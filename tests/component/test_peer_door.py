@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from agent.servepeers import PeerDoor
+from aio.mailbox import Bell
 from aio.supervisor import Supervisor
 from image.registry.source import NoSource
 from tests.support.agentlab import AgentLab
@@ -22,7 +23,7 @@ async def test_a_port_that_was_in_use_is_taken_once_it_is_free(tmp_path: Path) -
         agent.context.facts = replace(agent.context.facts, address="127.0.0.1")
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
-            door = PeerDoor(agent, host.server, host.called, port, frozenset)
+            door = PeerDoor(agent, host.server, host.called, port, frozenset, Bell())
             await door.open()
             assert agent.context.facts.peer_port == 0
         supervisor = Supervisor("test")

@@ -5,9 +5,12 @@ Each has the same base images, gets the same folder, and gives a Docker archive 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +23,8 @@ from tests.differential.trees import Image
 PATIENCE = 120.0
 DOCKER_SOCKET = "/run/flota/docker.sock"
 TAG = "made:1"
+ENDED = ("the docker daemon", "connection refused", "error during connect", "eof")
+"""What its command says when Docker Engine is not there, or has just ended."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Order:
 
 class Builder(Protocol):
     name: str
+    turn: AbstractContextManager[object]
+    """Held while a case is built: builders of one daemon share its images' names."""
 
     def load(self, archive: str) -> None:
         """A Docker archive, by path."""
@@ -60,6 +67,7 @@ class _Commands:
     """A builder that is a command on a host."""
 
     name = ""
+    turn: AbstractContextManager[object] = contextlib.nullcontext()
     _words: tuple[str, ...] = ()
     _env: Mapping[str, str] = {}
 
@@ -80,8 +88,11 @@ class _Commands:
 class Docker(_Commands):
     """20.10's own command: later ones have no BuildKit in them."""
 
+    _turn = threading.Lock()
+
     def __init__(self, rig: Rig, host: str, folder: Path, *, buildkit: bool) -> None:
         super().__init__(rig, host)
+        self.turn = self._turn
         self.name = BUILDKIT if buildkit else CLASSIC
         self._words = ("/usr/bin/docker", "--config", str(folder), "-H", f"unix://{DOCKER_SOCKET}")
         self._env = {"DOCKER_BUILDKIT": "1" if buildkit else "0"}

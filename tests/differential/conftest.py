@@ -62,7 +62,8 @@ class Bench:
 
         def run(builder: Builder) -> Outcome:
             own = folder / builder.name / "context"
-            return outcome(builder, case, own, {**places, "context": str(own)})
+            with builder.turn:
+                return outcome(builder, case, own, {**places, "context": str(own)})
 
         with ThreadPoolExecutor(max(1, len(wanted))) as pool:
             return dict(zip([b.name for b in wanted], pool.map(run, wanted), strict=True))

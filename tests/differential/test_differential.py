@@ -66,7 +66,8 @@ def _dissent(name: str, got: Outcome, case: Case, outcomes: dict[str, Outcome], 
 )
 def test_image_is_the_one_that_other_builders_make(case: Case, bench: Bench, tmp_path: Path) -> None:
     outcomes = bench.outcomes(case, tmp_path)
-    assert faults(case, outcomes, bench) == [], case.rule
+    lines = faults(case, outcomes, bench)
+    assert not lines, "\n".join((case.rule, *lines))
 
 
 def test_table_has_a_case_for_each_rule_once() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from image.drivers.vfs import VfsDriver
 from image.store import ImageStore
+from model.build import Output
 from model.buildcache import CachePrune
 from tests.support.buildstore import StoreLab, remove
 from tests.support.imagestores import made, reopened, tree
@@ -61,7 +63,7 @@ def dated(root: str) -> None:
 
 
 async def settled(store: ImageStore) -> None:
-    await until(lambda: not store.build_cache._settling, deadline=20)
+    await until(lambda: not store.build_cache.settling, deadline=20)
 
 
 def lab(store: ImageStore) -> StoreLab:
@@ -101,7 +103,7 @@ async def test_rebuild_after_a_restart_takes_all_from_the_cache(store: ImageStor
     it = lab(store)
     first = await it.image("FROM scratch\nRUN one\nRUN two\n")
     await settled(store)
-    await until(lambda: (tmp_path / "images/buildcache/journal").exists(), deadline=20)
+    await store.build_cache.written()
     await store.close()
     async with reopened(tmp_path) as again:
         it = lab(again)
@@ -204,3 +206,42 @@ async def test_killed_build_leaves_nothing_that_a_later_one_would_find(tmp_path:
         await it.build("FROM scratch\nRUN one\n")
         assert it.ran() == []
     assert not any(str(tmp_path) in line for line in Path("/proc/mounts").read_text().splitlines())
+
+
+async def test_build_with_whole_trees_gives_what_overlays_give(store: ImageStore, tmp_path: Path) -> None:
+    """A driver without upper directories."""
+    text = (
+        "FROM scratch\nCOPY a /data/file\nRUN one\nRUN two\nRUN gone\nRUN anew\nRUN nothing\n"
+        "VOLUME /data /made\nRUN data\n"
+    )
+    whole = made(tmp_path / "whole", VfsDriver())
+    await whole.open()
+    found = []
+    for one in (store, whole):
+        it = lab(one)
+        it.runner.context["a"] = b"first"
+        image = await it.image(text)
+        found.append(await files_of(one, image.id))
+        assert len(image.layers) == 7
+        assert image.layer_sizes[-1] == 0
+        await it.image(text)
+        assert it.ran() == ["copy a", "one", "two", "gone", "anew", "nothing", "data"]
+    await whole.close()
+    assert found[0] == found[1] == {"data/file": b"first", "etc/three": b"3"}
+
+
+async def test_build_with_an_epoch_and_rewritten_times_is_the_same_again(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    wishes = {
+        "args": {"SOURCE_DATE_EPOCH": "1000"},
+        "outputs": (Output(options={"rewrite-timestamp": "true"}),),
+    }
+    text = "FROM scratch\nRUN one\nRUN two\nRUN anew\n"
+    first = await lab(store).image(text, **wishes)
+    again = await lab(store).image(text, no_cache=True, **wishes)
+    assert again.id == first.id
+    async with reopened(tmp_path / "other") as other:
+        assert (await lab(other).image(text, **wishes)).id == first.id
+    plain = await lab(store).image(text, args=wishes["args"])
+    assert plain.layers != first.layers

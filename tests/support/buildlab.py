@@ -16,7 +16,7 @@ from typing import Any
 
 from agent import orphans
 from agent.build.executor import Executor
-from agent.build.runner import Runner
+from agent.build.runner import FileSteps, Runner
 from agent.context import Context
 from agent.hostlimits import load_seccomp, measure
 from agent.hostprocesses import FakeProcesses
@@ -157,8 +157,9 @@ class BuildLab:
         self.context.view = View(revision=1, networks={BRIDGE: view}, fleet_id="f")
         self.executor = Executor(self.context, self.runtime.programs)
 
-    def runner(self, *allow: str) -> Runner:
-        return Runner(self.executor, NoFiles(), allow=allow, new_id=lambda: secrets.token_hex(32))
+    def runner(self, *allow: str, files: FileSteps | None = None) -> Runner:
+        new_id = lambda: secrets.token_hex(32)  # noqa: E731
+        return Runner(self.executor, files or NoFiles(), allow=allow, new_id=new_id)
 
     @contextlib.contextmanager
     def files(self, *lower: Path) -> Iterator[Files]:
@@ -253,3 +254,8 @@ async def build_lab(
         lab.close()
     finally:
         await journal.close()
+
+
+def mounts_below(folder: Path) -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [place for place in (line.split()[4] for line in lines) if place.startswith(f"{folder}/")]

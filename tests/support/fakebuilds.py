@@ -12,6 +12,7 @@ from agent.build.session import Bring, Build, serve
 from controller.buildplace import Builder, choose, named
 from image.build.base import Session
 from model.build import BuildPlace, BuildRequest, Done, Placed, StepBegan, StepEnded
+from model.buildcache import CacheEntry, CacheFreed, CachePrune, HostCache
 from model.ids import HostId
 
 
@@ -35,8 +36,18 @@ class FakeBuilds:
         self.building: Build = echo
         self.bring: Bring = nothing
         self.requests: list[BuildRequest] = []
+        self.cached: list[CacheEntry] = []
+        self.prunes: list[CachePrune] = []
         self.broken: list[BuildRequest] = []
         """Of builds whose client left them."""
+
+    async def build_cache(self) -> HostCache:
+        return HostCache(entries=tuple(self.cached))
+
+    async def prune_builds(self, wish: CachePrune) -> CacheFreed:
+        self.prunes.append(wish)
+        gone, self.cached = self.cached, []
+        return CacheFreed(entries=tuple(e.id for e in gone), freed=sum(e.size for e in gone))
 
     async def build(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async def run(request: BuildRequest, session: Session) -> Done:

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from image.drivers.base import StorageDriver
 from image.drivers.overlay import OverlayDriver
 from image.registry.client import RegistryClient
 from image.store import ImageStore
@@ -20,8 +21,8 @@ BUILT = image([BASE, TOP], config={"Cmd": ["/bin/sh"], "Env": ["A=1"]})
 ARCHIVE = docker_archive(BUILT, [BASE, TOP], names=["app:1"])
 
 
-def made(root: Path) -> ImageStore:
-    choice = (OverlayDriver(), "for tests")
+def made(root: Path, driver: StorageDriver | None = None) -> ImageStore:
+    choice = (driver or OverlayDriver(), "for tests")
     return ImageStore(root / "images", driver_choice=choice, source=RegistryClient())
 
 

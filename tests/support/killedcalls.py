@@ -19,11 +19,26 @@ from typing import Any
 from image.commit import Commit
 from image.store import ImageStore
 from model.image import ImageConfig
+from tests.support.buildstore import StoreLab
 from tests.support.images import chunks
 from tests.support.imagestores import ARCHIVE, OTHER, made
+from tests.support.waiting import until
 
 CHANGES = frozenset({"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod"})
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+DOCKERFILE = "FROM scratch AS a\nRUN one\nFROM a\nRUN two\nCOPY --from=a /one /three\nVOLUME /v\nRUN gone\n"
+COMMANDS: Mapping[str, Callable[[str], None]] = {
+    "one": lambda root: _put(f"{root}/one"),
+    "two": lambda root: _put(f"{root}/two"),
+    "gone": lambda root: os.remove(f"{root}/one"),
+}
+BUILT_FILES = {"two", "three"}
+
+
+def _put(path: str) -> None:
+    Path(path).write_bytes(b"x")
 
 
 SHUTDOWN, WITHOUT_LOG = 0x8004587D, 2
@@ -82,6 +97,12 @@ async def remove(store: ImageStore) -> None:
     await store.remove("other")
 
 
+async def build(store: ImageStore) -> None:
+    await StoreLab(store, **COMMANDS).build(DOCKERFILE, names=("built",))
+    await until(lambda: not store.build_cache.settling, deadline=20)
+    await store.build_cache.written()
+
+
 WORKS: Mapping[str, Callable[[ImageStore], Awaitable[None]]] = {
     "load": load,
     "import": imported,
@@ -89,6 +110,7 @@ WORKS: Mapping[str, Callable[[ImageStore], Awaitable[None]]] = {
     "prune": prune,
     "free": free,
     "remove": remove,
+    "build": build,
 }
 
 

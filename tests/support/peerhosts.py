@@ -117,11 +117,7 @@ class PeerHost:
         self.client = PeerClient(self._calling, names(FLEET))
         self._swarm = _Swarm(fleet, self.enrolled)
         self.source = PeerSource(registry, self._swarm, self.client, self.partials)
-        self.layers = LayerStore(self.folder / "layers", Trash(self.folder / "trash"))
-        catalog = Catalog(self.folder / "images.json")
-        configs, indexes = BlobStore(self.folder / "configs"), BlobStore(self.folder / "indexes")
-        configs.open(())
-        self.source.shelf = Shelf(catalog, configs, self.layers, indexes)
+        self.source.shelf = self.shelf()
         self.source.shelf.open()
         self.server = PeerServer(
             self.source.shelf,
@@ -132,6 +128,13 @@ class PeerHost:
             rate=rate,
             **bounds,
         )
+
+    def shelf(self) -> Shelf:
+        self.layers = LayerStore(self.folder / "layers", Trash(self.folder / "trash"))
+        catalog = Catalog(self.folder / "images.json")
+        configs, indexes = BlobStore(self.folder / "configs"), BlobStore(self.folder / "indexes")
+        configs.open(())
+        return Shelf(catalog, configs, self.layers, indexes)
 
     async def renew(self) -> None:
         """It has another certificate from now on, which its tickets are for."""

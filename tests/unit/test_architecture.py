@@ -119,6 +119,7 @@ PURE = [
     "image/zstdframes.py",
     "image/dockerfile/*.py",
     "image/build/step.py",
+    "image/build/described.py",
     "image/build/graph.py",
     "image/build/state.py",
     "image/build/keys.py",
@@ -157,6 +158,8 @@ PURE = [
     "agent/build/refusal.py",
     "agent/build/spec.py",
     "agent/runtime/argv.py",
+    "agent/build/outbox.py",
+    "controller/buildplace.py",
     "controller/copyplan.py",
     "controller/snapshot.py",
     "controller/plan.py",
@@ -189,6 +192,10 @@ PURE = [
     "deploy/openrc.py",
     "cli/render.py",
     "cli/parse/*.py",
+    "cli/build/words.py",
+    "cli/build/request.py",
+    "cli/build/registries.py",
+    "cli/build/progress.py",
 ]
 PURE_STDLIB = {
     "__future__", "abc", "base64", "bisect", "collections", "copy", "csv", "dataclasses", "datetime", "enum",

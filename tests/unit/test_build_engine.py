@@ -8,7 +8,7 @@ import pytest
 
 from image.build.engine import StepFailed
 from image.dockerfile.faults import DockerfileFault
-from model.build import BuildWarning, StepEnded
+from model.build import BuildWarning, Context, StepEnded
 from model.errors import FlotaError, NotFound
 from tests.support.builds import Lab, base
 from tests.support.waiting import until
@@ -175,7 +175,7 @@ async def test_shell_is_opened_in_the_failed_step_when_asked_for() -> None:
 
 async def test_failed_copy_names_what_is_missing() -> None:
     it = lab()
-    with pytest.raises(NotFound, match="gone: not in the context"):
+    with pytest.raises(NotFound, match="Dockerfile:2: gone: not in the context"):
         await it.build("FROM base\nCOPY gone /\n")
 
 
@@ -270,6 +270,60 @@ async def test_unused_build_argument_is_warned_of() -> None:
     await it.build("FROM base\nARG USED\nRUN one\n", args={"USED": "1", "OTHER": "2"})
     warned = [said.message for said in it.session.heard if isinstance(said, BuildWarning)]
     assert len(warned) == 1 and "OTHER" in warned[0] and "USED" not in warned[0]
+
+
+async def test_several_platforms_give_an_image_each_under_one_digest() -> None:
+    it = lab()
+    text = "FROM scratch\nARG TARGETARCH\nRUN make $TARGETARCH\n"
+    done = await it.build(text, platforms=("linux/amd64", "linux/arm64"), names=("app",))
+    assert [made.platform for made in done.images] == ["linux/amd64", "linux/arm64"]
+    assert len({made.image for made in done.images}) == 2 and done.digest
+    assert "[linux/arm64 1/1] RUN make $TARGETARCH" in it.names()
+    histories = [it.images.images[made.image].history[1].created_by for made in done.images]
+    assert histories == [
+        f"RUN |1 TARGETARCH={arch} /bin/sh -c make $TARGETARCH # buildkit" for arch in ("amd64", "arm64")
+    ]
+
+
+async def test_named_context_stands_for_an_image_a_stage_or_a_folder() -> None:
+    it = Lab([base(), base("docker.io/library/other:latest", env=("OTHER=1",))])
+    it.session.roots["files"] = "tree:files"
+    it.runner.contents["x"] = "1"
+    contexts = (
+        Context(),
+        Context(name="tools", kind="image", ref="other"),
+        Context(name="base", kind="image", ref="other"),
+        Context(name="files"),
+    )
+    text = "FROM base AS tools\nRUN never\nFROM base\nCOPY --from=tools /a /\nCOPY --from=files x /\n"
+    image = await it.image(text, contexts=contexts)
+    assert it.ran() == ["copy /a", "copy x"]
+    assert "OTHER=1" in image.config.env
+    assert it.session.scanned == [("files", ("x",))]
+    image = await it.image("FROM files\nRUN one\n", contexts=contexts)
+    assert it.ran() == ["copy /", "one"]
+    assert len(image.layers) == 2
+
+
+async def test_added_urls_and_repositories_are_fetched_and_decide_by_content() -> None:
+    it = lab()
+    it.fetcher.files["https://a.test/file"] = "file"
+    it.fetcher.trees["https://a.test/x.git#v1"] = "tree:git"
+    it.runner.contents = {"file": "1", "https://a.test/x.git#v1": "repository"}
+    text = "FROM base\nADD https://a.test/file /f\nADD https://a.test/x.git#v1 /g\n"
+    await it.build(text)
+    assert len(it.ran()) == 2 and it.session.scanned == []
+    await it.build(text)
+    assert it.ran() == []
+    it.runner.contents["file"] = "2"
+    await it.build(text)
+    assert len(it.ran()) == 2
+
+
+async def test_one_slot_is_enough_for_a_mounted_context() -> None:
+    it = Lab(slots=1)
+    await it.build("FROM base\nRUN --mount=target=/src one\n")
+    assert it.ran() == ["copy /", "one"]
 
 
 @pytest.mark.parametrize(

@@ -76,3 +76,10 @@ async def test_name_with_some_good_addresses_is_fetched_from_those_alone() -> No
 async def test_loopback_is_refused_in_every_spelling_b18(host: str) -> None:
     with pytest.raises((Forbidden, Unavailable)):
         await Guard().resolved(host.strip("[]"), 80, private=False)
+
+
+@pytest.mark.parametrize("mine", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
+def test_api_on_this_host_is_refused_under_each_of_its_addresses_b18(mine: str) -> None:
+    guard = Guard([("127.0.0.5", 8443)])
+    with pytest.raises(Forbidden, match="the fleet's own API"):
+        guard.check(of(mine), 8443, private=True)

@@ -8,13 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.build.clip import Clip
+from agent.build.clip import Clip, Held
 from agent.build.mounts import Wanted, cache_key, wanted
 from agent.build.refusal import complaint, late, refusal
-from agent.build.spec import check_allowed, configuration, container_spec, devices_of, shell_of
+from agent.build.spec import (
+    check_allowed,
+    configuration,
+    container_spec,
+    devices_of,
+    entitlements,
+    shell_of,
+)
 from agent.oci.facts import ContainerFacts, Device, HostLimits
 from image.build.step import PlacedMount, RunStep
 from image.dockerfile.instruction import Mount
+from model.build import BuildRequest
 from model.errors import FlotaError, Forbidden, InvalidInput, NotFound
 from model.spec import ContainerSpec
 
@@ -121,6 +129,11 @@ def test_entitlements_allow_what_they_name_alone() -> None:
     check_allowed(RunStep(args=("true",)), ())
 
 
+def test_network_of_the_host_on_the_command_line_allows_itself() -> None:
+    assert entitlements(BuildRequest(dockerfile=b"", network="host")) == {"network.host"}
+    assert entitlements(BuildRequest(dockerfile=b"", allow=("device",))) == {"device"}
+
+
 def test_later_variables_replace_earlier_ones() -> None:
     step = RunStep(args=("true",), proxies=("http_proxy=p", "A=0"), env=("A=1", "B=x=y"))
     assert container_spec(step, ("B=2",)).env == {"http_proxy": "p", "A": "1", "B": "2"}
@@ -187,6 +200,16 @@ def test_clipped_output_begins_and_ends_as_it_was_and_is_bounded(pieces: list[by
     assert told == whole[:50]
     assert not rest if len(whole) <= 50 else rest.endswith(whole[50:][-20:])
     assert clip._held <= 20 + 30
+
+
+def test_words_of_the_runtime_are_kept_back_until_they_are_known_to_be_a_programs() -> None:
+    held = Held()
+    assert held.take(b"before\nrunc run failed: x") == b"before\n"
+    assert held.take(b" and y\n") == b""
+    assert (held.rest(), held.rest()) == (b"runc run failed: x and y\n", b"")
+    assert held.take(b"no runc run failed: here\n") == b"no runc run failed: here\n"
+    assert held.take(b"runc run failed: ") == b""
+    assert len(held.take(b"x" * 10000)) == 10017 and held.rest() == b""
 
 
 # -- failures ------------------------------------------------------------------------------------------

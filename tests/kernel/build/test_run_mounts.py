@@ -304,7 +304,7 @@ async def test_cache_keeps_what_steps_put_into_it(building: BuildLab) -> None:
             _, said = await building.run(script, files=files, mounts=[cache()])
             assert said.out == expected
             assert files.changed() == []
-    assert [use.ident for use in await building.executor.caches.usage()] == ["/cache"]
+    assert [entry.source for entry in await building.executor.caches.entries()] == ["/cache"]
 
 
 async def test_caches_of_other_ids_and_owners_are_others(building: BuildLab) -> None:
@@ -312,7 +312,7 @@ async def test_caches_of_other_ids_and_owners_are_others(building: BuildLab) -> 
         script = "ls -A /cache; stat -c '%a %u %g' /cache; : > /cache/x"
         _, said = await building.run(script, mounts=[mount])
         assert said.out == (b"700 1000 1001\n" if mount.uid else b"755 0 0\n")
-    assert len(await building.executor.caches.usage()) == 4
+    assert len(await building.executor.caches.entries()) == 4
     assert not (building.folder / "x").exists()
 
 
@@ -388,8 +388,8 @@ async def test_cache_twice_in_one_step_is_the_same(building: BuildLab) -> None:
 async def test_cache_in_use_is_not_pruned(building: BuildLab) -> None:
     await building.run("head -c 100000 /dev/zero > /cache/f", mounts=[cache()])
     caches = building.executor.caches
-    (use,) = await caches.usage()
-    assert use.size >= 100000 and not use.in_use
+    (entry,) = await caches.entries()
+    assert entry.size >= 100000 and not entry.in_use
     session = SaidSession()
     started = asyncio.Event()
     session.heard = lambda data: started.set()
@@ -398,10 +398,12 @@ async def test_cache_in_use_is_not_pruned(building: BuildLab) -> None:
             step = run_step("echo up; until [ -e /go ]; do usleep 10000; done", mounts=[cache()])
             group.create_task(runner.run(files.root, step, [None], session, 1))
             await started.wait()
-            assert await caches.remove([use.key]) == ()
+            assert (await caches.remove([entry.id])).entries == ()
+            assert (await caches.entries())[0].in_use
             Path(files.root, "go").touch()
-    assert await caches.remove([use.key]) == (use.key,)
-    assert await caches.usage() == ()
+    freed = await caches.remove([entry.id, "unknown", ".."])
+    assert freed.entries == (entry.id,) and freed.freed >= 100000
+    assert await caches.entries() == ()
 
 
 async def test_place_within_a_shared_cache_that_another_step_swaps_never_leads_out(

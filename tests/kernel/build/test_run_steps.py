@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import resource
 import shutil
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from image.dockerfile.instruction import Heredoc
+from image.dockerfile.instruction import Heredoc, Mount
+from image.drivers.mounts import unmount
 from model.errors import FlotaError, Forbidden, InvalidInput, NotFound
 from model.spec import Resources
-from tests.support.buildlab import BuildLab, SaidSession, run_step
+from tests.support.buildlab import BuildLab, SaidSession, build_lab, run_step
 
 pytestmark = pytest.mark.kernel
 
@@ -104,10 +106,12 @@ async def test_dangling_link_of_resolv_conf_is_followed_within_the_root_and_kept
 # -- what can't be started ------------------------------------------------------------------------------
 async def test_image_without_a_shell_is_told_as_that(building: BuildLab, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
+    session = SaidSession()
     with building.files(tmp_path / "empty") as files:
         with pytest.raises(NotFound, match=r"has no /bin/sh.*exec form"):
-            await building.run("true", files=files)
+            await building.run("true", files=files, session=session)
         assert files.changed() == []
+        assert (session.out, session.err) == (b"", b"")
 
 
 @pytest.mark.parametrize(
@@ -132,8 +136,10 @@ async def test_program_that_cant_start_is_told_in_words(
 
 
 async def test_words_like_those_of_runc_by_a_program_are_the_programs(building: BuildLab) -> None:
-    code, said = await building.run("echo 'exec /bin/sh: no such file' >&2; exit 1")
-    assert (code, said.err) == (1, b"exec /bin/sh: no such file\n")
+    words = ("exec /bin/sh: no such file", "runc run failed: unable to start")
+    for text in words:
+        code, said = await building.run(f"echo before >&2; echo '{text}' >&2; exit 1")
+        assert (code, said.err) == (1, f"before\n{text}\n".encode())
 
 
 @pytest.mark.parametrize("path", ["/proc/self/fd/7", "/proc/self/cwd", "/proc/1/root"])
@@ -166,6 +172,39 @@ async def test_workdir_that_is_no_folder_is_refused(building: BuildLab) -> None:
 async def test_user_that_cant_be_is_refused(building: BuildLab, user: str) -> None:
     with pytest.raises(InvalidInput):
         await building.run("true", user=user)
+
+
+async def test_passwd_without_end_or_that_hangs_costs_neither_memory_nor_time(building: BuildLab) -> None:
+    for kind in ("huge", "fifo"):
+        with building.files() as files:
+            passwd = f"{files.root}/etc/passwd"
+            os.unlink(passwd)
+            if kind == "fifo":
+                os.mkfifo(passwd)
+            else:
+                with open(passwd, "wb") as file:
+                    file.truncate(1 << 30)
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            async with asyncio.timeout(20):
+                with pytest.raises(InvalidInput, match="unable to find user app"):
+                    await building.run("true", files=files, user="app")
+            assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30 << 10  # KiB
+
+
+async def test_run_folder_that_lets_nothing_be_executed_is_no_matter(tmp_path: Path) -> None:
+    """As /run is on Debian."""
+    (tmp_path / "run").mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    options = 2 | 4 | 8  # MS_NOSUID, MS_NODEV, MS_NOEXEC
+    assert libc.mount(b"tmpfs", os.fsencode(tmp_path / "run"), b"tmpfs", options, None) == 0
+    try:
+        async with build_lab(tmp_path) as lab:
+            script = Heredoc(name="EOF", content="#!/bin/sh\necho ran\n")
+            code, said = await lab.run("", args=("/dev/pipes/EOF",), script=script)
+            assert (code, said.out) == (0, b"ran\n")
+            assert lab.left() == []
+    finally:
+        unmount(str(tmp_path / "run"))
 
 
 # -- what it says ---------------------------------------------------------------------------------------
@@ -294,3 +333,22 @@ async def test_background_processes_end_with_the_step(building: BuildLab) -> Non
     async with asyncio.timeout(10):
         code, _ = await building.run("sleep 100 & sleep 100 & exit 0")
     assert code == 0
+
+
+async def test_steps_leave_no_descriptor_open(building: BuildLab) -> None:
+    session = SaidSession({"key": b"x"})
+    mounts = [
+        Mount(kind="secret", ident="key"),
+        Mount(kind="cache", target="/cache"),
+        Mount(kind="tmpfs", target="/deep/er/still"),
+    ]
+    counts = set()
+    for number in range(6):
+        await building.run("true", mounts=mounts, session=session)
+        with pytest.raises(InvalidInput):
+            await building.run(
+                "true", mounts=[*mounts, Mount(kind="tmpfs", target="/etc/passwd")], session=session
+            )
+        if number:  # the first starts what stays
+            counts.add(len(os.listdir("/proc/self/fd")))
+    assert len(counts) == 1
