@@ -258,6 +258,7 @@ async def _builds(
     context: Context, runtime: ConmonRuntime, doors: Doors, stack: contextlib.AsyncExitStack
 ) -> Builds:
     images = images_of(context)
+    images.name = context.facts.hostname
     builds = Builds(
         context, runtime.programs, images.builds, images.build_cache, lambda: secrets.token_hex(32), doors
     )

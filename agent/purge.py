@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent import hostprocesses
+from agent.build.executor import BUILDS
 from agent.cgroup import is_unified
 from agent.oci.cgroups import PREFIX, is_slice, slice_place
 from agent.runtime.base import Runtime
@@ -55,7 +56,7 @@ async def _purge(state: Path, run: Path, kept: str) -> None:
         with _told(failures):
             # last: tunnels' processes, which end with their links, share the cgroup
             await hostprocesses.stop(run)
-    for mount in mounts_below(state, kept):
+    for mount in (*mounts_below(state, kept), *mounts_below(run / BUILDS)):
         with _told(failures):
             unmount(mount)
     if failures:

@@ -117,6 +117,8 @@ class ImageStore:
             now=self._clock.now,
             ballast=self._ballast,
         )
+        self.name = ""
+        """Of this host, as builds on others tell people where a step was done."""
         self.builds = LayerSnapshots(
             root / "builds",
             driver=self._storage,
@@ -147,7 +149,7 @@ class ImageStore:
     def shelf(self, indexes: BlobStore) -> Shelf:
         """What of these images other hosts may be given."""
         shelf = Shelf(self._catalog, self._configs, self._layers, indexes)
-        shelf.records = GivenRecords(lambda: self.build_cache.records, self._layers.get)
+        shelf.records = GivenRecords(lambda: self.build_cache.records, self._layers.get, lambda: self.name)
         return shelf
 
     def share_builds(self, finder: Finder, ring: Callable[[], None]) -> None:

@@ -21,6 +21,8 @@ from model.spec import Struct
 MAX_TREE = 64 << 20
 """Bytes of one tree object."""
 MAX_DEPTH = 512
+MAX_SIZE = 1 << 62
+"""Of a file in bytes, and of a time in nanoseconds either way: years 1823 to 2116."""
 MAX_TARGET = 4096
 MAX_XATTR = 64 << 10
 PREFIX = "sha256:"
@@ -85,7 +87,8 @@ def _is_sound(entry: Entry) -> bool:
     named, tree = entry.kind in ("file", "tree"), entry.kind == "tree"
     return (
         0 <= entry.mode <= 0o7777
-        and 0 <= entry.size < 1 << 62
+        and 0 <= entry.size < MAX_SIZE
+        and -MAX_SIZE <= entry.mtime_ns <= MAX_SIZE
         and (entry.kind == "file" or not entry.size)
         and (_DIGEST.match(entry.digest) is not None if named else not entry.digest)
         and (_DIGEST.match(entry.key) is not None if tree else not entry.key)

@@ -38,3 +38,5 @@ class SharedRecord(Struct):
     """Bytes on disk of the step's own layer."""
     seconds: float = 0.0
     """That the step took."""
+    host: str = ""
+    """As the host that gives it is called."""

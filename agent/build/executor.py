@@ -39,6 +39,8 @@ from image.drivers.mounts import is_mounted, unmount
 from model.errors import InvalidInput
 from model.spec import ContainerSpec, Mount, Struct
 
+BUILDS = "build"
+"""Folder of the steps' bundles in the agent's run folder; secrets are mounted below."""
 _ETC = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 
 
@@ -64,7 +66,7 @@ class Executor:
         self.processes = Processes(programs, context.runtime, files)
         self.caches = Caches(context.state / "images" / "caches", context.clock.now)
         self._fitter = Fitter(self.caches)
-        self._bundles = context.run / "build"
+        self._bundles = context.run / BUILDS
 
     async def open(self) -> None:
         """After the agent has ended the containers that nobody knows."""

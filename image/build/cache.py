@@ -29,6 +29,8 @@ class Record(Struct):
     """Bytes of the step's own layer."""
     seconds: float = 0.0
     """That the step took."""
+    where: str = ""
+    """The host that it was just taken from, for people; it is not kept."""
 
 
 class CacheRemote(Protocol):

@@ -8,7 +8,7 @@ exported fails it, unless its option says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +32,14 @@ from model.registries import Login
 from model.status import Platform
 
 MODES = ("", "min", "max")
+FROM = {"registry": {"ref"}, "local": {"src", "tag"}, "inline": set[str](), "fleet": set[str]()}
+TO = {
+    "registry": {"ref", "mode", "ignore-error", "image-manifest", "oci-mediatypes"},
+    "local": {"dest", "mode", "tag", "ignore-error", "image-manifest", "oci-mediatypes"},
+    "inline": set[str](),
+    "fleet": set[str](),
+}
+"""Options, by kind. `image-manifest` and `oci-mediatypes` may say what is done anyway."""
 INDEX = "index.json"
 
 
@@ -86,10 +94,16 @@ class CacheWays:
         self._now = now
         self._base = cache
         self.cache = Remembering(cache, now)
+        for way in request.cache_from:
+            _known(way, "--cache-from", FROM[way.kind])
         for way in request.cache_to:
+            _known(way, "--cache-to", TO[way.kind])
             if way.options.get("mode", "") not in MODES:
                 raise InvalidInput(f"--cache-to: mode={way.options['mode'][:40]!r} is neither min nor max")
-            _ignored(way)
+            for name in ("image-manifest", "oci-mediatypes"):
+                if not _said(way, name, True):
+                    raise InvalidInput(f"--cache-to: {name}=false is not done", hint="Leave it out")
+            _said(way, "ignore-error", False)
 
     @property
     def inline(self) -> Callable[[Sequence[str]], Awaitable[str]] | None:
@@ -156,7 +170,7 @@ class CacheWays:
                 with self._teller.step(f"exporting the cache to {_name(way)}"):
                     await self._exported(way, images, number)
             except FlotaError as error:
-                if not _ignored(way):
+                if not _said(way, "ignore-error", False):
                     raise
                 self._teller.warn("CacheNotExported", f"the cache of {_name(way)} is not written: {error}")
 
@@ -198,6 +212,17 @@ def _name(way: CacheWay) -> str:
     return next((way.options[key] for key in ("ref", "src", "dest") if way.options.get(key)), way.kind)
 
 
-def _ignored(way: CacheWay) -> bool:
-    text = way.options.get("ignore-error", "")
-    return parse_bool(text, "--cache-to: ignore-error") if text else False
+def _known(way: CacheWay, flag: str, known: Collection[str]) -> None:
+    """Raises InvalidInput."""
+    for option in way.options:
+        if option not in known:
+            have = ", ".join(sorted(known)) or "none"
+            raise InvalidInput(
+                f"{flag}: type={way.kind} has no option {option[:40]!r}", hint=f"There are: {have}"
+            )
+
+
+def _said(way: CacheWay, option: str, otherwise: bool) -> bool:
+    """Raises InvalidInput."""
+    text = way.options.get(option, "")
+    return parse_bool(text, f"--cache-to: {option}") if text else otherwise

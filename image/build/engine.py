@@ -273,7 +273,7 @@ class _Build:
                     key = keys.key_of(files.id, step, content, platform)
                     async with self._parts.turns.of(key).alone():
                         record = await self._cached(stage, key)
-                        telling.cached = record is not None
+                        telling.cached, telling.where = record is not None, record.where if record else ""
                         if record is None:
                             record = await self._make(line, files, key, opened, telling)
         return record.files, record.created

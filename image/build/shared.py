@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from heapq import nlargest
 from typing import Protocol, get_args
 
+from msgspec.structs import replace
+
 from image.build.base import Files
 from image.build.cache import Record
 from image.digest import chain_ids
@@ -77,10 +79,14 @@ class GivenRecords:
     """`image.peers.records.Records` of this host's cache."""
 
     def __init__(
-        self, records: Callable[[], Mapping[str, Record]], layer: Callable[[str], Layer | None]
+        self,
+        records: Callable[[], Mapping[str, Record]],
+        layer: Callable[[str], Layer | None],
+        host: Callable[[], str] = str,
     ) -> None:
         self._records = records
         self._layer = layer
+        self._host = host
 
     def keys(self) -> Iterable[str]:
         """The layers below a step's own are there as long as that one is."""
@@ -92,7 +98,9 @@ class GivenRecords:
 
     def get(self, key: str) -> SharedRecord | None:
         record = self._records().get(key)
-        return given(record, self._layer) if record is not None and self._whole(record) else None
+        if record is None or not self._whole(record):
+            return None
+        return replace(given(record, self._layer), host=self._host())
 
     def _whole(self, record: Record) -> bool:
         return bool(record.files.layers) and all(self._has(chain) for chain in record.files.layers)
@@ -133,4 +141,5 @@ def taken(shared: SharedRecord) -> Record:
         kind=next((kind for kind in get_args(CacheKind) if kind == shared.kind), "run"),
         size=shared.size,
         seconds=shared.seconds,
+        where=shared.host,
     )

@@ -172,7 +172,7 @@ class BuildCache:
         if known is not None:
             return known
         record = replace(found, used=self._now())
-        self._add(record)
+        self._add(replace(record, where=""))
         return record
 
     async def _settle(self, record: Record) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from image.context.names import pattern_of
-from image.context.nodes import Node
 from image.context.wish import parts_of
 
 MAX_LINKS = 40
@@ -55,29 +54,6 @@ class OpenFolder:
 
     def close(self) -> None:
         os.close(self._fd)
-
-
-class NodeFolder:
-    """One of a streamed context."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-
-    def names(self) -> list[bytes]:
-        return list(self._node.children)
-
-    def target(self, name: bytes) -> bytes | None:
-        child = self._node.children.get(name)
-        return child.entry.target if child is not None and child.entry.kind == "link" else None
-
-    def enter(self, name: bytes) -> NodeFolder:
-        child = self._node.children.get(name)
-        if child is None or not child.is_folder:
-            raise NotADirectoryError
-        return NodeFolder(child)
-
-    def close(self) -> None:
-        pass
 
 
 def followed(top: Place, sources: Iterable[str]) -> list[list[bytes]]:

@@ -37,6 +37,29 @@ class Node:
         return self.entry.kind == "tree"
 
 
+class NodeFolder:
+    """A folder of them, as `image.context.follow` looks into one."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def names(self) -> list[bytes]:
+        return list(self._node.children)
+
+    def target(self, name: bytes) -> bytes | None:
+        child = self._node.children.get(name)
+        return child.entry.target if child is not None and child.entry.kind == "link" else None
+
+    def enter(self, name: bytes) -> NodeFolder:
+        child = self._node.children.get(name)
+        if child is None or not child.is_folder:
+            raise NotADirectoryError
+        return NodeFolder(child)
+
+    def close(self) -> None:
+        pass
+
+
 class Nodes:
     def __init__(self) -> None:
         self.top = Node(_DEFAULT)

@@ -30,7 +30,9 @@ from model.contexttree import MAX_TREE, PREFIX, Tree, decode
 from model.errors import Damaged, Exhausted, NotFound
 
 LIMIT = 10 << 30
-RESERVE = 256 << 20
+MOST = 64 << 30
+"""Bytes that are received for one build."""
+RESERVE = 1 << 30
 """Bytes of the file system that stay free whatever comes."""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 MAX_ROOTS = 64
@@ -60,6 +62,7 @@ class Lease:
     def __init__(self, objects: Objects, room: int) -> None:
         self._objects = objects
         self.room = room
+        self._most = room
         self.held: set[str] = set()
         self.roots: set[str] = set()
         """Trees of which all is held."""
@@ -81,7 +84,7 @@ class Lease:
         self.room -= size
         if self.room < 0:
             raise Exhausted(
-                "the build context has more bytes than this host takes",
+                f"the build's files need more than the {self._most} bytes that this host has for them",
                 hint="Leave out what the build does not need by a .dockerignore file",
             )
 
@@ -147,11 +150,11 @@ class Objects:
             self._shrink()
 
     # -- use ----------------------------------------------------------------------------------------
-    def lease(self, room: int = LIMIT) -> Lease:
+    def lease(self, room: int = MOST) -> Lease:
         return Lease(self, room)
 
     @contextlib.contextmanager
-    def leased(self, room: int = LIMIT) -> Iterator[Lease]:
+    def leased(self, room: int = MOST) -> Iterator[Lease]:
         """For as long as the block takes."""
         lease = self.lease(room)
         try:
@@ -346,10 +349,10 @@ class Arriving:
 _ZEROS = bytes(1 << 20)
 
 
-def room(folder: str, limit: int = LIMIT) -> int:
-    """Bytes that a build may receive: what is free, less a reserve, `limit` at most."""
+def room(folder: str, most: int = MOST) -> int:
+    """Bytes that a build may receive: what is free, less a reserve, and no more than `most`."""
     free = os.statvfs(folder)
-    return max(0, min(limit, free.f_bavail * free.f_frsize - RESERVE))
+    return max(0, min(most, free.f_bavail * free.f_frsize * 95 // 100 - RESERVE))
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 from image.context.scancache import Row
-from model.contexttree import CAPABILITY, PREFIX, Entry, Kind
+from model.contexttree import CAPABILITY, MAX_SIZE, PREFIX, Entry, Kind
 from model.errors import Forbidden, InvalidInput
 
 PIECE = 1 << 20
@@ -29,7 +29,6 @@ _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ESTALE)
 _NO_XATTR = (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES)
 _LONGEST = 4000
 """Bytes of a path that goes to the kernel at once."""
-_TIME = 1 << 62
 KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFIFO: "fifo"}
 
 
@@ -135,8 +134,8 @@ def _xattrs(fd: int) -> dict[str, bytes]:
 
 
 def clamped(ns: int) -> int:
-    """Within what a message carries: years 1824 to 2116."""
-    return max(-_TIME, min(ns, _TIME))
+    """Within what a tree may say."""
+    return max(-MAX_SIZE, min(ns, MAX_SIZE))
 
 
 def open_file(top: int, path: bytes) -> int:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from image.context import scancache
 from image.context.follow import OpenFolder, followed
 from image.context.reading import read_all
 from image.context.scancache import Known
-from image.context.walk import Walk
+from image.context.walk import MAX_FILES, Walk
 from image.context.wish import EVERYTHING, wish_of
 from image.dockerfile.ignore import Ignore
 from model.contexttree import decode
@@ -55,14 +54,24 @@ class Scan:
 
 
 class Scanner:
-    """Of one folder. `cache`: where what is known of it is kept between runs; empty: nowhere."""
+    """Of one folder. `cache`: where what is known of it is kept between runs; empty: nowhere. `most`: so many
+    files are taken."""
 
-    def __init__(self, top: str, *, ignore: Ignore | None = None, cache: str = "", workers: int = 0) -> None:
+    def __init__(
+        self,
+        top: str,
+        *,
+        ignore: Ignore | None = None,
+        cache: str = "",
+        workers: int = 0,
+        most: int = MAX_FILES,
+    ) -> None:
         self.top = os.path.realpath(top)
         self._name = top
         self._ignore = ignore
         self._cache = cache
         self._workers = workers or min(8, (os.cpu_count() or 1) + 1)
+        self._most = most
         self._known: dict[bytes, Known] | None = None
 
     def scan(self, paths: Sequence[str] = ()) -> Scan:
@@ -73,7 +82,7 @@ class Scanner:
         fd = self._open()
         try:
             wish = wish_of(followed(OpenFolder(fd), paths)) if paths else EVERYTHING
-            walk = Walk(self._ignore, self._known)
+            walk = Walk(self._ignore, self._known, self._most)
             walk.run(fd, wish)
             self._read(fd, walk)
         finally:
@@ -102,6 +111,8 @@ class Scanner:
         if len(groups) < 2:
             walk.heard(read_all(fd, wanted))
             return
+        from concurrent.futures import ThreadPoolExecutor  # most scans need none
+
         with ThreadPoolExecutor(self._workers) as pool:
             try:
                 found = pool.map(lambda group: read_all(fd, group), groups)

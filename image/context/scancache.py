@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
+import time
 import zlib
 from collections.abc import Mapping
 
@@ -81,7 +81,8 @@ def save(cache: str, context: bytes, folders: Mapping[bytes, Known]) -> None:
     if len(data) > MAX_FILE:
         return
     os.makedirs(cache, mode=0o700, exist_ok=True)
-    fd, aside = tempfile.mkstemp(prefix=".new-", dir=cache)
+    aside = os.path.join(cache, f".new-{os.getpid()}-{time.time_ns()}")
+    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(zlib.crc32(data).to_bytes(4, "big"))

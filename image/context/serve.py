@@ -11,20 +11,16 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from image.context import reading
 from image.context.scan import Scan, Scanner
 from model.build import Object, Scanned, Want
-from model.build import Scan as ScanAsked
 from model.contexttree import PREFIX
-from model.errors import ErrorBody, FlotaError, NotFound
 
 PIECE = 1 << 20
 MAX_SCANS = 64
-_GROUP_BYTES, _GROUP = 4 << 20, 512
-"""What is read by one hop into a thread."""
 
 
 class Gone(Exception):
@@ -92,37 +88,6 @@ class FolderSource:
             raise Gone(reading.shown(path))
 
 
-class Contexts:
-    """The contexts of one build, by name."""
-
-    def __init__(self, sources: Mapping[str, Source]) -> None:
-        self._sources = sources
-
-    async def scanned(self, asked: ScanAsked) -> Scanned:
-        from aio.supervisor import in_thread  # a command line without an event loop does not wait for one
-
-        try:
-            found: Scanned = await in_thread(self._source(asked.context).scan, asked.paths)
-        except FlotaError as error:
-            return Scanned(ask=asked.ask, error=ErrorBody.of(error))
-        return Scanned(ask=asked.ask, root=found.root, warnings=found.warnings)
-
-    async def objects(self, want: Want) -> AsyncIterator[Object]:
-        """In the order asked for; it ends with the first that is gone."""
-        from aio.supervisor import in_thread
-
-        wanted = messages(self._source(want.context), want)
-        while group := await in_thread(_some, wanted):
-            for message in group:
-                yield message
-
-    def _source(self, name: str) -> Source:
-        source = self._sources.get(name)
-        if source is None:
-            raise NotFound(f"there is no build context {name!r}")
-        return source
-
-
 def messages(source: Source, want: Want) -> Iterator[Object]:
     """In the order asked for; they end with the first object that is gone."""
     for digest in want.digests:
@@ -137,14 +102,3 @@ def messages(source: Source, want: Want) -> Iterator[Object]:
             yield Object(ask=want.ask, digest=digest, gone=str(gone))
             return
         yield Object(ask=want.ask, digest=digest, data=held, last=True)
-
-
-def _some(messages: Iterator[Object]) -> list[Object]:
-    group: list[Object] = []
-    size = 0
-    for message in messages:
-        group.append(message)
-        size += len(message.data)
-        if size >= _GROUP_BYTES or len(group) >= _GROUP:
-            break
-    return group

@@ -10,7 +10,8 @@ from io import BufferedReader
 from typing import BinaryIO
 
 from image.context.find import find, regular
-from image.context.follow import NodeFolder, followed
+from image.context.follow import followed
+from image.context.nodes import NodeFolder
 from image.context.objects import Arriving, Lease, Objects
 from image.context.serve import Gone
 from image.context.tarcontext import Read, read_tar

@@ -47,7 +47,8 @@ class _Folder:
 
 
 class Walk:
-    def __init__(self, ignore: Ignore | None, known: dict[bytes, Known]) -> None:
+    def __init__(self, ignore: Ignore | None, known: dict[bytes, Known], most: int) -> None:
+        self._most = most
         self._ignore = ignore
         self._partial = False
         self._known = known
@@ -133,8 +134,8 @@ class Walk:
                 else:
                     self._leave_out(_join(path, name), mode)
         self._count += len(rows) + len(folders)
-        if self._count > MAX_FILES:
-            raise Exhausted(f"the build context has more than {MAX_FILES} files", hint=_HINT)
+        if self._count > self._most:
+            raise Exhausted(f"the build context has more than {self._most} files", hint=_HINT)
         return folders
 
     def _leave_out(self, path: bytes, mode: int) -> None:

@@ -73,7 +73,7 @@ def parse_trigger(expression: str, spot: Spot, *, file: str = "Dockerfile") -> A
         )
 
     try:
-        reader = Reader(expression.encode("utf-8", "replace"), file)
+        reader = Reader(f"{expression}\n".encode("utf-8", "replace"), file)
         nodes = _nodes(reader)
         made = [_built(found, reader, trigger=spot) for found in nodes]
     except DockerfileFault as error:

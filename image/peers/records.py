@@ -67,7 +67,7 @@ def checked(record: SharedRecord, key: str) -> SharedRecord:
         check(layer.diff), check(layer.blob)
         if not 0 <= layer.size <= MAX_BLOB:
             raise Damaged(f"a layer of {layer.size} bytes can't be")
-    if not 0 < len(record.ident) <= MAX_NAME or len(record.kind) > MAX_NAME:
+    if not 0 < len(record.ident) <= MAX_NAME or len(record.kind) > MAX_NAME or len(record.host) > MAX_NAME:
         raise Damaged("the step's record names no files")
     if not 0 <= record.created <= MAX_TIME or not 0 <= record.seconds <= MAX_TIME or record.size < 0:
         raise Damaged("the step's record has a time that can't be")

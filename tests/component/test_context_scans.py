@@ -11,6 +11,8 @@ import pytest
 
 from image.context import scancache
 from image.context.scan import Scanner
+from image.dockerfile.ignore import Ignore
+from model.errors import Exhausted
 from tests.support.contexts import grow
 from tests.support.waiting import wait_until
 
@@ -162,3 +164,11 @@ def test_two_wishes_for_the_same_files_are_the_same_tree(top: Path, cache: str) 
         one.scan(("sub",)).root == one.scan(("sub/", "./sub/../sub")).root == one.scan(("/sub", "s*b")).root
     )
     assert one.scan(("sub",)).root != one.scan(("sub/deep",)).root
+
+
+def test_context_of_too_many_files_is_refused_with_what_to_do_b35(top: Path, tmp_path: Path) -> None:
+    assert Scanner(os.fspath(top), most=8).scan().files == 8
+    with pytest.raises(Exhausted, match=r"more than 7 files\. Leave out .*\.dockerignore"):
+        Scanner(os.fspath(top), most=7).scan()
+    ignore = Ignore.parse(b"sub\n")
+    assert Scanner(os.fspath(top), most=7, ignore=ignore).scan().files == 4

@@ -13,9 +13,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from image.context import giturl
+from image.context.http import checked
 from image.context.sinks import tar_into
 from image.context.survey import lacking
 from image.context.tarcontext import begun
+from image.context.urls import name_of
 from model.contexttree import Entry, Tree, decode, digest_of, encode, key_of
 from model.errors import FlotaError
 from tests.support.contexts import listed, store
@@ -60,7 +63,7 @@ def test_tar_becomes_a_whole_tree_or_one_line(parts: list[tuple[tarfile.TarInfo,
 
 
 values = st.recursive(
-    st.none() | st.integers() | st.binary(max_size=8) | st.text(max_size=8),
+    st.none() | st.integers(-(1 << 63), (1 << 64) - 1) | st.binary(max_size=8) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
@@ -69,6 +72,7 @@ fields = st.fixed_dictionaries(
     optional={
         "kind": st.sampled_from(["file", "tree", "link", "fifo", "char"]),
         "mode": st.integers(-1, 1 << 40),
+        "mtime_ns": st.integers(-(1 << 63), (1 << 64) - 1),
         "size": st.integers(-1, 1 << 63),
         "digest": st.sampled_from(["", "sha256:" + "0" * 64, "sha256:../../x", "md5:" + "0" * 32]),
         "key": st.sampled_from(["", "sha256:" + "1" * 64, "x"]),
@@ -98,7 +102,7 @@ def test_tree_object_is_sound_or_refused(data: bytes) -> None:
     assert found == sorted(set(found)) and not {b"", b".", b".."} & set(found)
     assert not any(b"/" in name or b"\0" in name for name in found)
     for entry in tree.entries:
-        assert 0 <= entry.mode <= 0o7777 and 0 <= entry.size < 1 << 62
+        assert 0 <= entry.mode <= 0o7777 and 0 <= entry.size < 1 << 62 and abs(entry.mtime_ns) <= 1 << 62
         assert set(entry.xattrs) <= {"security.capability"}
         assert (entry.kind == "tree") == bool(entry.key) and (entry.kind == "link") == bool(entry.target)
     assert decode(encode(tree)) == tree and digest_of(encode(tree)) and key_of(tree)
@@ -123,3 +127,37 @@ def test_trees_that_name_each_other_many_times_are_counted_as_often(levels: int,
                 assert below > 1_000_000
             else:
                 assert objects.whole[root].entries == below <= 1_000_000
+
+
+pieces = st.sampled_from(
+    ["https://", "git@", "ssh://", "git://", "file://", "ext::", "h", "/", ":", "#", "?", "ref=", "&", "-u",
+     ".git", "..", "@", "[::1]", "%2e", "\n", "\0", "subdir=", "tag=v", "main", "//", "~", "^", "\\", " "]
+)  # fmt: skip
+
+
+@examples
+@given(st.lists(pieces, max_size=12).map("".join) | st.text(max_size=60))
+def test_git_url_is_a_place_or_refused(text: str) -> None:
+    try:
+        found = giturl.parse(text)
+    except FlotaError as error:
+        assert "\n" not in str(error)
+        return
+    assert found.scheme in giturl.SCHEMES and found.host and 0 < found.port < 65_536
+    assert not found.url.startswith("-") and not found.host.startswith("-") and not found.ref.startswith("-")
+    assert ".." not in found.folder.split("/") and not found.folder.startswith("/")
+    assert found.url.isprintable() or found.url.isascii() is False
+    assert giturl.parse(found.url).url == found.url
+
+
+@examples
+@given(st.lists(pieces, max_size=12).map("".join) | st.text(max_size=60), st.text(max_size=60))
+def test_url_of_a_file_is_one_of_http_or_refused(text: str, disposition: str) -> None:
+    try:
+        url = checked(text)
+    except FlotaError as error:
+        assert "\n" not in str(error)
+        return
+    assert url.scheme in ("http", "https") and url.host
+    name = name_of(url, disposition)
+    assert name and "/" not in name and name not in (".", "..") and len(os.fsencode(name)) <= 255

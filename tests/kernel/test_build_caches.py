@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace as changed
@@ -162,6 +164,16 @@ async def test_cache_in_a_folder_is_an_oci_layout_and_only_what_is_needed_comes(
     assert len(other.folder.copied) == before
 
 
+async def test_cache_that_another_tool_copied_is_imported(two: tuple[Host, Host], tmp_path: Path) -> None:
+    one, other = two
+    image = await one.build(cache_to=way("local", dest="x", mode="max", tag="v1"))
+    words = ["skopeo", "copy", f"oci:{tmp_path}/cache:v1", f"oci:{tmp_path}/copied:v2"]
+    await asyncio.to_thread(subprocess.run, words, check=True, capture_output=True, timeout=60)
+    other.folder.folders[cache_context(0)] = tmp_path / "copied"
+    assert await other.build(cache_from=way("local", src="x", tag="v2")) == image
+    assert other.lab.ran() == [] and other.warned() == []
+
+
 async def test_cache_in_the_image_itself_is_found_at_its_registry(
     two: tuple[Host, Host], registry: str
 ) -> None:
@@ -206,7 +218,9 @@ async def test_export_that_fails_fails_the_build_unless_it_may(two: tuple[Host, 
     assert one.warned() == ["CacheNotExported"]
 
 
-@pytest.mark.parametrize("options", [{"mode": "most"}, {"ignore-error": "perhaps"}])
+@pytest.mark.parametrize(
+    "options", [{"mode": "most"}, {"ignore-error": "perhaps"}, {"image-manifest": "false"}, {"modus": "max"}]
+)
 async def test_option_that_means_nothing_is_refused_before_the_build(
     two: tuple[Host, Host], options: dict[str, str]
 ) -> None:

@@ -48,6 +48,9 @@ def test_build_on_a_second_host_is_all_cached_and_gives_the_same_image(clean: Fl
     second, said = built(clean, "n2", context, "shared:1")
     assert cached(said) == 3, said
     assert second == first, "what a RUN drew by lot on n1 is in it"
+    assert len(re.findall(r"^#\d+ CACHED.*\bn1\b", said, re.MULTILINE)) == 3, said
+    _, said = built(clean, "n2", context, "shared:1")
+    assert cached(said) == 3 and not re.search(r"^#\d+ CACHED.*\bn1\b", said, re.MULTILINE), said
     holders = {i["host"] for i in told(clean, "/v1/images") if i["image"]["id"] == first}
     assert len(holders) == 2
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 
+from image.context.here import Contexts
 from image.context.objects import LIMIT, Lease, Objects
 from image.context.receive import received
-from image.context.serve import Contexts, Source
+from image.context.serve import Source
 from model.build import Object, Scan, Scanned, Want
 from model.contexttree import Entry
 

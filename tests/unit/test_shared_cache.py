@@ -40,6 +40,8 @@ def test_record_that_is_given_and_taken_names_the_same_files() -> None:
     one = record("a")
     again = taken(given(one, LAYERS.get))
     assert (again.key, again.files, again.created, again.kind) == (one.key, one.files, 5.0, "copy")
+    told = GivenRecords(lambda: {one.key: one}, LAYERS.get, lambda: "n1").get(one.key)
+    assert told is not None and taken(told).where == "n1"
     assert given(Record(key="k", files=one.files, source="x" * 9000), LAYERS.get).source == "x" * MAX_SOURCE
     strange = SharedRecord(
         key="k", ident="i", layers=given(one, LAYERS.get).layers, kind="of a later release"

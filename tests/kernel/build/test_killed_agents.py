@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.purge import PARENT_NOTE
 from image.dockerfile.instruction import Mount
 from image.drivers.mounts import unmount
 from tests.support.buildlab import BuildLab, build_lab, mounts_below
@@ -51,6 +52,24 @@ async def test_agent_killed_while_a_step_is_at_work_leaves_nothing_to_the_next(
         assert mounts_below(tmp_path) == []
         assert not list(tmp_path.glob("run/build/*"))
         await _builds(lab)
+
+
+async def test_purge_after_an_agent_was_killed_leaves_nothing(tmp_path: Path) -> None:
+    parent = f"/flota-test-{secrets.token_hex(4)}"
+    words = (sys.executable, "-m", "tests.support.killedbuilds", "step", str(tmp_path), parent, "said")
+    process = await asyncio.create_subprocess_exec(*words)
+    async with asyncio.timeout(30):
+        assert await process.wait() == -signal.SIGKILL
+    (tmp_path / "run" / PARENT_NOTE).write_text(parent)
+    purged = f"from agent.purge import purge; purge({str(tmp_path / 'state')!r}, {str(tmp_path / 'run')!r})"
+    process = await asyncio.create_subprocess_exec("unshare", "-n", sys.executable, "-c", purged)
+    async with asyncio.timeout(60):
+        assert await process.wait() == 0
+    for place in mounts_below(tmp_path):
+        assert "/stage-" in place  # of the test
+        unmount(place)
+    assert holders(parent) == []
+    assert not [path for path in Path("/sys/fs/cgroup").glob(f"*{parent}") if path.exists()]
 
 
 async def _builds(lab: BuildLab) -> None:

@@ -7,9 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agent import plans
 from model.errors import NotFound
+from model.ids import NetworkId
+from model.spec import NetworkSpec, Subnet
+from model.view import NetworkView
 from net.reconciler import NetReconciler
 from tests.support.buildlab import HOST, BuildLab, SaidSession, build_lab, run_step
 from tests.support.nethosts import ip
@@ -61,10 +65,10 @@ async def test_steps_one_after_the_other_have_the_same_namespace(networked: Buil
                 step = run_step("readlink /proc/self/ns/net", network="default", insecure=insecure)
                 assert await runner.run(files.root, step, (), session, 1) == 0
             held = set(networked.context.addresses.held().values())
-            assert len(held) == 1 and held <= networked.context.builders
+            assert len(held) == 1 and held <= networked.context.builders.keys()
     first, second, third = session.out.split()
     assert first == second != third
-    assert networked.context.builders == set()
+    assert networked.context.builders == {}
 
 
 async def test_steps_at_the_same_time_have_their_own(networked: BuildLab) -> None:
@@ -86,6 +90,20 @@ async def test_step_without_network_has_its_loopback_alone(networked: BuildLab) 
 async def test_network_that_is_not_here_is_refused_before_anything_runs(networked: BuildLab) -> None:
     with pytest.raises(NotFound, match="network 'backend' is not on this host"):
         await networked.run("true", network="backend")
+
+
+async def test_network_of_the_fleet_gives_an_address_of_the_hosts_block(networked: BuildLab) -> None:
+    context = networked.context
+    spec = NetworkSpec(name="backend", driver="bridge", subnets=(Subnet(cidr="10.77.0.0/16"),))
+    backend = NetworkView(id=NetworkId("be" * 32), spec=spec, vni=0, blocks=("10.77.3.0/24",))
+    context.view = replace(context.view, networks={**context.view.networks, backend.id: backend})
+    await context.network.apply(plans.network_plan(context.view, HOST, context.facts))
+    script = "ip -4 -o address show eth0 | grep -o '10[.]77[.]3[.][0-9]*' | head -1; cat /etc/resolv.conf"
+    for name in ("backend", backend.id[:12]):
+        code, said = await networked.run(script, network=name)
+        address, resolver, *_ = said.out.decode().splitlines()
+        assert code == 0 and address.startswith("10.77.3.")
+        assert resolver == "nameserver 10.77.0.1"  # the host's own, which knows the fleet's names
 
 
 async def test_cancelled_while_it_waits_for_its_network_leaves_nothing(networked: BuildLab) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from image.dockerfile.instruction import Heredoc
+from image.dockerfile.instruction import Heredoc, Mount
 from image.drivers.mounts import unmount
 from model.errors import FlotaError, Forbidden, InvalidInput, NotFound
 from model.spec import Resources
@@ -333,3 +333,22 @@ async def test_background_processes_end_with_the_step(building: BuildLab) -> Non
     async with asyncio.timeout(10):
         code, _ = await building.run("sleep 100 & sleep 100 & exit 0")
     assert code == 0
+
+
+async def test_steps_leave_no_descriptor_open(building: BuildLab) -> None:
+    session = SaidSession({"key": b"x"})
+    mounts = [
+        Mount(kind="secret", ident="key"),
+        Mount(kind="cache", target="/cache"),
+        Mount(kind="tmpfs", target="/deep/er/still"),
+    ]
+    counts = set()
+    for number in range(6):
+        await building.run("true", mounts=mounts, session=session)
+        with pytest.raises(InvalidInput):
+            await building.run(
+                "true", mounts=[*mounts, Mount(kind="tmpfs", target="/etc/passwd")], session=session
+            )
+        if number:  # the first starts what stays
+            counts.add(len(os.listdir("/proc/self/fd")))
+    assert len(counts) == 1

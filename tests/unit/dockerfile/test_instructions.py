@@ -386,3 +386,11 @@ def test_trigger_of_a_strange_base_is_refused_at_its_from(text: str) -> None:
         parse_trigger(text, Spot(line=3, column=6), file="D")
     assert str(caught.value).startswith("D:3:6: ONBUILD ")
     assert str(caught.value).isprintable()
+
+
+def test_trigger_with_a_lone_carriage_return_fires_as_it_was_taken() -> None:
+    found = parse(b"FROM a\nONBUILD ARG \rx\n").stages[0].instructions[0]
+    assert isinstance(found, Onbuild)
+    fired = parse_trigger(found.expression, Spot(line=1))
+    assert isinstance(fired, Arg)
+    assert [arg.key for arg in fired.args] == ["x"]
