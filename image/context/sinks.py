@@ -169,6 +169,11 @@ class TarSource:
                 raise
         return self._read
 
+    def delta(self, digest: str) -> tuple[str, bytes] | None:
+        """It is nobody's second tar."""
+        del digest
+        return None
+
     def pieces(self, digest: str) -> Iterator[bytes]:
         tree = self._trees.get(digest)
         if tree is not None:
