@@ -360,5 +360,6 @@ class Unframer(Generic[M]):
     def _message(self, data: memoryview) -> M:
         try:
             return self._decoder.decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise InvalidInput(f"malformed stream of a build: {error}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            words = " ".join(str(error).split())[:200]
+            raise InvalidInput(f"malformed stream of a build: {words}") from error

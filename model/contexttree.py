@@ -97,7 +97,7 @@ def decode(data: bytes) -> Tree:
     """Raises Damaged for what is no tree, names that could lead out of it, and attributes that can't be."""
     try:
         tree = msgspec.msgpack.decode(data, type=Tree)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"a tree of the build context can't be read: {error}") from error
     previous = b""
     for entry in tree.entries:

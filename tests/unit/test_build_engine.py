@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from image.build.engine import StepFailed
+from image.build.parts import StepFailed
 from image.dockerfile.faults import DockerfileFault
 from model.build import BuildWarning, Context, StepEnded
 from model.errors import FlotaError, NotFound
