@@ -81,7 +81,7 @@ def patched(base: Tree, data: bytes) -> bytes:
     Damaged."""
     try:
         change = msgspec.msgpack.decode(data, type=Delta)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"a tree of the build context can't be read: {error}") from error
     entries = {entry.name: entry for entry in base.entries} | {entry.name: entry for entry in change.entries}
     for name in change.gone:
