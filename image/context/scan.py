@@ -35,6 +35,7 @@ class Scan:
         self._folders = folders
         self._trees: dict[str, bytes] | None = None
         self._paths: dict[str, tuple[bytes, int]] | None = None
+        self._changed: dict[str, Known] | None = None
 
     def tree(self, digest: str) -> bytes | None:
         if self._trees is None:
@@ -44,7 +45,9 @@ class Scan:
     def delta(self, digest: str) -> tuple[str, bytes] | None:
         """Of a large tree: (base, delta) to the one that was in its place before, if that is the less to
         send."""
-        known = next((one for one in self._folders.values() if one.digest == digest and one.before), None)
+        if self._changed is None:
+            self._changed = {known.digest: known for known in self._folders.values() if known.before}
+        known = self._changed.get(digest)
         if known is None:
             return None
         change = delta(decode(known.before), decode(known.tree))
