@@ -239,3 +239,17 @@ def test_fleets_own_api_is_never_added(clean: Fleet, tmp_path: Path) -> None:
 def test_tar_behind_a_url_is_a_context_with_its_dockerfile(clean: Fleet, site: str) -> None:
     built(clean, "--private-addresses", "--host", "n2", "-t", "tar:1", f"{site}/context.tgz")
     assert "COPY Dockerfile" in clean.flota("n1", "run", "--rm", "--node", "n2", "tar:1")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_example_of_two_stages_compiles_in_debian_and_runs_in_nothing(clean: Fleet) -> None:
+    """Its base is made by debootstrap, once for a machine: that takes minutes."""
+    example = EXAMPLES / "two-stage"
+    clean.rig.exec("n1", ["env", f"FLOTA={FLOTA}", str(example / "base")], timeout=1500)
+    built(clean, "--host", "n1", "-t", "hello:1", str(example))
+    said = clean.flota("n1", "run", "--rm", "--node", "n1", "hello:1")
+    assert said.startswith("hello from ") and said.endswith(", as user 65534\n")
+    assert config(clean, "hello:1")["size"] < 20_000_000
+    again = clean.attempt("n1", "build", "--host", "n1", str(example)).stderr.decode()
+    assert again.count("CACHED") == 4
