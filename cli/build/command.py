@@ -5,6 +5,7 @@ Invariant: files that say how it went are written last, and only of a build that
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -81,7 +82,7 @@ def _converse(app: App, wished: Wish, made: Material, shown: Display, outputs: O
     query = {"host": wished.host, "context": usual_place(wished, os.getcwd()), "platform": platform}
     sock = app.client.hijack("/v1/builds", protocol="flota-build", **query)
     talk = Conversation(sock, shown, outputs)
-    with waker() as (wake, fd):
+    with contextlib.closing(sock), waker() as (wake, fd):
         answers = Answers(made.sources, wished.secrets, fd)
         agents = Agents({i: paths[0] for i, paths in wished.agents.items()}, talk.selector)
         return talk.run(made.request, answers, wake, agents)
