@@ -95,6 +95,9 @@ async def test_client_of_a_host_that_is_given_up_within_a_frame_gets_no_more(edg
 class Shut(Transport):
     """A TLS connection that was closed twice: what is written to it fails as nothing else does."""
 
+    def can_write_eof(self) -> bool:
+        return False
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         raise AttributeError("'NoneType' object has no attribute '_write_appdata'")
 
