@@ -31,7 +31,8 @@ from image.build.base import Fetcher, Session, Snapshots
 from image.build.cache import Cache
 from image.build.cacheways import CacheWays
 from image.build.copying import Copying
-from image.build.engine import Parts, build
+from image.build.engine import build
+from image.build.parts import Parts
 from image.build.telling import Teller
 from image.context.fetcher import BuildFetcher
 from image.context.find import find, regular

@@ -50,7 +50,7 @@ TABLE: list[tuple[tuple[str, ...], str, dict[str, Any], dict[str, str]]] = [
         "s": "d 0755 0:0", "s/x": "f 0644 0:0 xxx", "s/inner": "d 0755 0:0", "s/inner/y": "f 0400 0:0 yyy",
         "s/away": "l 0:0 /etc/passwd"}),
     (("sub",), "/s", {"owner": "7:8", "mode": "700"}, {
-        "s": "d 0700 7:8", "s/x": "f 0700 7:8 xxx", "s/inner": "d 0700 7:8", "s/inner/y": "f 0700 7:8 yyy",
+        "s": "d 0755 7:8", "s/x": "f 0700 7:8 xxx", "s/inner": "d 0700 7:8", "s/inner/y": "f 0700 7:8 yyy",
         "s/away": "l 7:8 /etc/passwd"}),
     (("a.txt",), "/p/n", {"owner": "7", "mode": "u=rwX,go="}, {"p": "d 0755 7:7", "p/n": "f 0600 7:7 aaa"}),
     (("sub",), "/s", {"exclude": ("inner", "a*")}, {"s": "d 0755 0:0", "s/x": "f 0644 0:0 xxx"}),
