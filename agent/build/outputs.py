@@ -20,7 +20,7 @@ from image.base import PushWish
 from image.build.base import Session, Snapshots
 from image.reference import parse
 from model.build import BuildRequest, Done, Output, StepMoved
-from model.errors import InUse, InvalidInput
+from model.errors import InUse, InvalidInput, Unsupported
 from model.image import ImageRecord, Progress
 from model.registries import NOBODY
 
@@ -36,7 +36,14 @@ def stays(request: BuildRequest) -> bool:
 
 
 def check(request: BuildRequest) -> None:
-    """Before anything is built. Raises InvalidInput for what there can't be."""
+    """Before anything is built. Raises InvalidInput, Unsupported for what there can't be."""
+    if request.provenance or request.sbom:
+        raise Unsupported(
+            "this release attests neither how an image was built nor what is in it",
+            hint="Leave out --provenance and --sbom",
+        )
+    if any(place.kind == "layout" for place in request.contexts):
+        raise Unsupported("OCI layouts are no contexts yet", hint="Load it: flota load, then docker-image://")
     single = [output.kind for output in request.outputs if output.kind not in IN_STORE]
     if len(request.platforms) > 1 and single:
         raise InvalidInput(

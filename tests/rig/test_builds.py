@@ -104,6 +104,13 @@ def test_replica_of_a_built_image_that_gets_unhealthy_is_replaced(clean: Fleet) 
     assert "unhealthy" in clean.flota("n1", "events", "--since", "2m", "--until", "0s")
 
 
+@pytest.mark.parametrize("flag", ["--provenance=true", "--sbom=true", "--build-context=x=oci-layout:///x"])
+def test_what_is_not_there_is_refused_and_not_left_out(clean: Fleet, flag: str) -> None:
+    done = clean.attempt("n1", "build", flag, *BIN, str(EXAMPLES / "web"))
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(b"flota: ")
+    assert b"CACHED" not in done.stderr and b"DONE" not in done.stderr
+
+
 def test_onbuild_of_a_built_image_happens_in_its_child(clean: Fleet) -> None:
     built(clean, *BIN, "--host", "n2", "-t", "every:1", str(EXAMPLES / "every-instruction"))
     built(clean, "--host", "n2", "-t", "child:1", str(EXAMPLES / "every-instruction/child"))
