@@ -60,6 +60,35 @@ def encode(tree: Tree) -> bytes:
     return msgspec.msgpack.encode(tree)
 
 
+class Delta(Struct):
+    """From one tree to another."""
+
+    entries: tuple[Entry, ...] = ()
+    """New ones, and those that are not as they were."""
+    gone: tuple[bytes, ...] = ()
+
+
+def delta(base: Tree, tree: Tree) -> bytes:
+    """What makes `tree` of `base`: of a large directory with few changes it is small."""
+    old = {entry.name: entry for entry in base.entries}
+    new = {entry.name for entry in tree.entries}
+    changed = tuple(entry for entry in tree.entries if old.get(entry.name) != entry)
+    return msgspec.msgpack.encode(Delta(entries=changed, gone=tuple(name for name in old if name not in new)))
+
+
+def patched(base: Tree, data: bytes) -> bytes:
+    """The encoded tree that a delta makes of its base; whether it is the right one, its digest tells. Raises
+    Damaged."""
+    try:
+        change = msgspec.msgpack.decode(data, type=Delta)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Damaged(f"a tree of the build context can't be read: {error}") from error
+    entries = {entry.name: entry for entry in base.entries} | {entry.name: entry for entry in change.entries}
+    for name in change.gone:
+        entries.pop(name, None)
+    return encode(Tree(entries=tuple(entries[name] for name in sorted(entries))))
+
+
 def digest_of(data: bytes) -> str:
     return PREFIX + hashlib.sha256(data).hexdigest()
 

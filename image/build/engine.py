@@ -26,7 +26,7 @@ from image.build.plan import Planner
 from image.build.sources import Opened, Sources
 from image.build.step import CopyStep, FromContext, FromImage, FromStage, RunStep, Step, StepKind, WorkdirStep
 from image.build.telling import Teller, Telling
-from image.build.wishes import epoch_of, wishes_of
+from image.build.wishes import wishes_of
 from image.dockerfile.faults import DockerfileFault
 from image.dockerfile.instruction import Copy, Dockerfile, Run, Workdir
 from image.dockerfile.parser import parse
@@ -82,7 +82,6 @@ class _Build:
         self._held = held
         self._several = len(request.platforms) > 1
         self._platform = wanted_platform(platform, parts.platform)
-        self._epoch = epoch_of(request)
         self._bases = Bases(request, parts, teller, held)
         self._done: dict[int, asyncio.Future[Files]] = {}
         self._made: dict[tuple[int, int], float] = {}
@@ -260,7 +259,7 @@ class _Build:
         record = Record(
             key=key,
             files=made,
-            created=float(self._epoch) if self._epoch is not None else parts.clock.now(),
+            created=float(self._plan.epoch) if self._plan.epoch is not None else parts.clock.now(),
             used=parts.clock.now(),
             source=line.source,
             kind=_kind(step),
@@ -306,7 +305,7 @@ class _Build:
             made=self._made,
             diffs=diffs,
             labels=self._request.labels,
-            epoch=self._epoch,
+            epoch=self._plan.epoch,
         )
         inline = self._parts.inline
         return made if inline is None else replace(made, cache=await inline(diffs))

@@ -72,6 +72,8 @@ class Wishes(Struct):
     shm_size: int = 0
     ulimits: Mapping[str, tuple[int, int]] = {}
     epoch: int | None = None
+    rewrites: bool = False
+    """Files' times are to be no later than the epoch."""
     latest: int | None = None
     """See `RunStep.latest`."""
     escape: str = "\\"

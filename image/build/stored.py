@@ -31,6 +31,8 @@ log = logging.getLogger("flota.build")
 MAX_NOTES = 20_000
 TOLD = 3600.0
 """Seconds after which a further use of a record is written."""
+TRIM = 60.0
+"""Seconds between two looks at the limits, while steps are made."""
 SLACK = 1000
 """Changes that a journal may have beyond twice what is in it."""
 
@@ -70,6 +72,7 @@ class BuildCache:
         self._waiting: list[Change] = []
         self._filled = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._trimmed = 0.0
 
     # -- start --------------------------------------------------------------------------------------
     def open(self) -> None:
@@ -152,6 +155,7 @@ class BuildCache:
 
     def trim(self) -> CacheFreed:
         """To the limits of this host."""
+        self._trimmed = self._now()
         return self._freed(keeping.outgrown(self.entries(), self._limits, self._now()))
 
     @property
@@ -195,7 +199,8 @@ class BuildCache:
                 self.remote.tell(whole)
         finally:
             self._settling.pop(record.files.id).close()
-        self.trim()
+        if self._now() - self._trimmed >= TRIM:
+            self.trim()
 
     def _add(self, record: Record) -> None:
         self._records[record.key] = record

@@ -250,7 +250,9 @@ async def test_mounts_of_run_show_stages_images_and_contexts() -> None:
 
 async def test_epoch_dates_all_that_the_build_adds() -> None:
     it = lab()
+    by_file = await it.image("ARG SOURCE_DATE_EPOCH=86400\nFROM base\nENV A=1\nRUN one\n")
     image = await it.image("FROM base\nENV A=1\nRUN one\n", args={"SOURCE_DATE_EPOCH": "86400"})
+    assert by_file.id == image.id
     assert image.created == 86400.0
     assert {entry.created for entry in image.history} == {"1970-01-02T00:00:00.000000Z"}
 
