@@ -60,7 +60,7 @@ class TreeFolder:
         return self._objects.open(self._entries[name].digest)
 
     def xattrs(self, name: bytes, fd: int) -> Mapping[str, bytes]:
-        """None: Docker's builders lose capabilities of a context's files, and what else hangs on them."""
+        """Docker's builders take none from a context."""
         del name, fd
         return {}
 
