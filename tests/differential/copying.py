@@ -31,6 +31,7 @@ BK = (BUILDKIT, BUILDAH)
 REPLACES = "puts the new one in its place"
 STRIPS = "takes setuid and setgid away"
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
+STANDING = "/t has dir, file, link → dir, soft → file, dead → nothing"
 TARGETS = (
     "RUN mkdir -p /t/dir && echo old >/t/file && "
     "ln -s dir /t/link && ln -s file /t/soft && ln -s gone /t/dead\n"
@@ -58,7 +59,7 @@ def onto_targets() -> Iterator[Case]:
                 dissent = {CLASSIC: "wants a slash after the folder"}
             name = target.strip("/").replace("/", "-") + ("-slash" if target.endswith("/") else "")
             yield Case(
-                f"copy-{kind}-to-{name}", f"COPY {source} {target}: what is there, links and slashes decide",
+                f"copy-{kind}-to-{name}", f"COPY {source} {target}, where {STANDING}",
                 f"FROM base:1\n{TARGETS}COPY {source} {target}\n", {**TREE, "g": "5"},
                 error=("Dockerfile:3",) if refused else None,
                 dissent=dissent,
