@@ -342,7 +342,6 @@ async def test_one_slot_is_enough_for_a_mounted_context() -> None:
         ("FROM UPPER/Case\n", "lower case"),
         ("FROM base\nRUN --network=host x\n", "--allow network.host"),
         ("FROM base\nRUN --security=insecure x\n", "--allow security.insecure"),
-        ("FROM base\nCOPY a b /file\n", "directory"),
         ("FROM base\nEXPOSE 0\n", "1–65535"),
         ("FROM base\nVOLUME /\n", "volume"),
         ("FROM base\nUSER 4294967296\n", "largest id"),
