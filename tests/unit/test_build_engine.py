@@ -248,6 +248,17 @@ async def test_mounts_of_run_show_stages_images_and_contexts() -> None:
     assert it.ran() == ["copy /", "use"]
 
 
+async def test_mounted_path_is_no_pattern() -> None:
+    it = lab(**{"[\\[]id]": "1"})
+    text = "FROM base\nRUN --mount=source=[id],target=/c use\n"
+    for content in ("1", "2"):
+        it.runner.contents["[\\[]id]"] = content
+        it.session.roots[""] = f"tree:{content}"
+        await it.build(text)
+        assert it.ran() == ["copy /", "use"]
+    assert {paths for _, paths in it.session.scanned} == {("[\\[]id]",)}
+
+
 async def test_epoch_dates_all_that_the_build_adds() -> None:
     it = lab()
     by_file = await it.image("ARG SOURCE_DATE_EPOCH=86400\nFROM base\nENV A=1\nRUN one\n")
