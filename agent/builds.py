@@ -19,6 +19,7 @@ from agent.build.executor import Executor
 from agent.build.folder import ClientFolder
 from agent.build.link import Link
 from agent.build.outputs import Outputs, names_kept
+from agent.build.outputs import check as check_outputs
 from agent.build.runner import Runner
 from agent.build.session import serve
 from agent.build.spec import entitlements
@@ -143,6 +144,7 @@ class _Build:
             tell(StepEnded(step=step, seconds=clock.monotonic() - began, error=error))
 
     async def run(self, request: BuildRequest, session: Session) -> Done:
+        check_outputs(request)
         guard = Guard(await self._builds.doors())
         fetched = BuildFetcher(
             self._builds.objects,

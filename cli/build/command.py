@@ -5,8 +5,10 @@ Invariant: files that say how it went are written last, and only of a build that
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import stat
 import sys
 from typing import Any
 
@@ -83,7 +85,7 @@ def _converse(app: App, wished: Wish, made: Material, shown: Display, outputs: O
     query = {"host": wished.host, "context": usual_place(wished, os.getcwd()), "platform": platform}
     sock = app.client.hijack("/v1/builds", protocol="flota-build", **query)
     talk = Conversation(sock, shown, outputs)
-    with waker() as (wake, fd):
+    with contextlib.closing(sock), waker() as (wake, fd):
         answers = Answers(made.sources, wished.secrets, fd)
         agents = Agents({i: paths[0] for i, paths in wished.agents.items()}, talk.selector)
         return talk.run(made.request, answers, wake, agents)
@@ -120,12 +122,22 @@ def _check_files(wished: Wish) -> None:
             secret_value(ident, place)
         except FlotaError as error:
             wrong.append(str(error))
+    for ident, paths in wished.agents.items():
+        if len(paths) != 1 or not _is_socket(paths[0]):
+            wrong.append(f"--ssh {ident}={','.join(paths)}: that is no agent's socket; give an agent the key")
     for flag, path in (("--iidfile", wished.iidfile), ("--metadata-file", wished.metadata_file)):
         folder = os.path.dirname(path) or "."
         if path and not os.path.isdir(folder):
             wrong.append(f"{flag} {path}: {folder} is no folder")
     if wrong:
         raise InvalidInput("; ".join(wrong))
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _explain(failed: Failed, made: Material, shown: Display) -> None:

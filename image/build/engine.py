@@ -128,7 +128,7 @@ class _Build:
         await together(self._stage(stage) for stage in self._plan.stages.values())
 
     async def _base(self, ref: str, platform: Platform, node: Node) -> ImageRecord:
-        name = f"[{node.name} 1/{self._total(node)}] FROM {familiar_of(ref)}"
+        name = f"[{self._prefix(node)}1/{self._total(node)}] FROM {familiar_of(ref)}"
         return await self._bases.image(ref, platform, name, node.stage.head.spot.line)
 
     # -- stages -------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class _Build:
         for number, line in enumerate(stage.lines):
             if line.step is None:
                 continue
-            name = f"[{self._prefix(stage)}{first + count}/{total}] {line.source}"
+            name = f"[{self._prefix(stage.node)}{first + count}/{total}] {line.source}"
             files, at = await self._step(stage, line, files, name)
             self._made[stage.node.index, number] = at
             count += 1
@@ -156,10 +156,10 @@ class _Build:
         steps = len(stage.steps) if stage is not None else _steps(node)
         return steps + isinstance(node.base, FromImage)
 
-    def _prefix(self, stage: Evaluated) -> str:
+    def _prefix(self, node: Node) -> str:
         words = [shown(self._platform)] if self._several else []
-        if len(self._plan.outline.nodes) > 1 or stage.node.stage.head.name:
-            words.append(stage.node.name)
+        if len(self._dockerfile.stages) > 1 or node.stage.head.name:
+            words.append(node.name)
         return "".join(f"{word} " for word in words)
 
     async def _files_of(self, origin: FromStage | FromImage) -> Files:

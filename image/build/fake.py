@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from image.build.base import Bound, Chosen, Files, FileSource, RootSource, Session, Source, TreeSource
-from image.build.step import CopyStep, RunStep, WorkdirStep
+from image.build.step import CopyStep, FromContext, PlacedMount, RunStep, WorkdirStep
 from image.digest import chain_ids, of
 from model.build import Context, FromHost, Typed
 from model.errors import FlotaError, NotFound
@@ -32,7 +32,8 @@ class FakeWork:
         del discarded, latest
         layer = f"step:{ident}"
         text = "\n".join(self.done)
-        self._snapshots.diffs[layer] = of(f"{text} over {self._files.layers}".encode())
+        below = [self._snapshots.diffs[known] for known in self._files.layers]
+        self._snapshots.diffs[layer] = of(f"{text} over {below}".encode())
         return Files(id=ident, layers=(*self._files.layers, layer))
 
 
@@ -106,6 +107,8 @@ class FakeRunner:
     running: int = 0
     most: int = 0
     shells: int = 0
+    slow: Callable[[str], Awaitable[object]] = lambda _: asyncio.sleep(0)
+    """How long a command takes."""
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -124,8 +127,16 @@ class FakeRunner:
             self.running -= 1
         self.ran.append(step.args[-1])
         self.bound.append(list(bound))
-        self._did(root, f"RUN {step.args}")
+        await self.slow(step.args[-1])
+        shown = [self._seen(placed, one) for placed, one in zip(step.mounts, bound, strict=True)]
+        self._did(root, f"RUN {step.args} {step.env} {step.user} {step.workdir} {shown}")
         return 1 if step.args[-1] == self.failing else 0
+
+    def _seen(self, placed: PlacedMount, bound: Bound | None) -> object:
+        """Of a context the source alone is mounted."""
+        if isinstance(placed.origin, FromContext):
+            return self.contents.get(placed.mount.source)
+        return bound and self.snapshots.diffs_of(bound.path)
 
     async def shell(
         self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int

@@ -43,7 +43,7 @@ async def test_build_of_a_plain_file_gives_steps_and_configuration() -> None:
         ('CMD ["run"]', True),
     ]
     assert it.names() == [
-        "[stage-0 1/3] FROM base",
+        "[1/3] FROM base",
         "[2/3] RUN make $A",
         "[3/3] COPY src /dst",
         "exporting the image",
