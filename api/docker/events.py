@@ -10,13 +10,11 @@ from aiohttp import web
 from msgspec import field
 
 from api.docker.parameters import Filters, Moment, check_filters
-from api.docker.ports import DockerPort
 from api.docker.route import Call
 from api.docker.times import nanoseconds
 from api.filters import image_fits, label_fits
 from api.streaming import begin
 from model.codec import encode_json
-from model.errors import NotFound
 from model.events import Event
 from model.spec import Struct
 
@@ -67,11 +65,11 @@ def fits(said: Said, filters: Filters) -> bool:
     )
 
 
-def shown(event: Event, labels: Mapping[str, str]) -> dict[str, Any] | None:
+def shown(event: Event) -> dict[str, Any] | None:
     """None for what Docker has no word for. `status`, `id` and `from` are for clients of before 1.22."""
     if event.type not in TYPES:
         return None
-    attributes = {**labels, **event.attributes, "name": event.attributes.get("name") or event.name}
+    attributes = {**event.attributes, "name": event.attributes.get("name") or event.name}
     if event.host:
         attributes["node"] = event.host
     swarm = event.type in ("service", "node")
@@ -90,41 +88,17 @@ def shown(event: Event, labels: Mapping[str, str]) -> dict[str, Any] | None:
     return said
 
 
-class Labels:
-    """Those of containers, also once these are gone: Docker tells them with each event, the destruction
-    too."""
-
-    def __init__(self, port: DockerPort) -> None:
-        self._port = port
-        self._known: dict[str, Mapping[str, str]] = {
-            i.instance.id: i.instance.spec.labels for i in port.list_instances()
-        }
-
-    def of(self, event: Event) -> Mapping[str, str]:
-        if event.type != "container":
-            return {}
-        if event.id not in self._known:
-            try:
-                self._known[event.id] = self._port.get_instance(event.id).instance.spec.labels
-            except NotFound:
-                return {}
-        if event.action == "destroy":
-            return self._known.pop(event.id)
-        return self._known[event.id]
-
-
 async def events(call: Call) -> web.StreamResponse:
     query = call.query_as(Events)
     filters = check_filters(query.filters, tuple(_FILTERS))
     since = float(query.since) if query.since else None
     until = float(query.until) if query.until else None
-    labels = Labels(call.port)
     response = await begin(call.request, "application/json")
     source = cast("AsyncGenerator[Event, None]", call.port.events(since, until))
     async with aclosing(source) as happening:
         try:
             async for event in happening:
-                said = shown(event, labels.of(event))
+                said = shown(event)
                 if said is not None and fits(said, filters):
                     await response.write(encode_json(said) + b"\n")
         except ConnectionError:

@@ -6,7 +6,7 @@ The first that fits is taken. docs/docker-api.md is made from this table.
 from __future__ import annotations
 
 from api.docker import events, system
-from api.docker.containers import creating, lifecycle, listing, logs
+from api.docker.containers import attach, creating, exec, lifecycle, listing, logs
 from api.docker.containers.body import CREATE
 from api.docker.route import Route as R
 
@@ -34,6 +34,12 @@ CONTAINERS: tuple[R, ...] = (
     R("POST", f"{_ONE}/rename", lifecycle.rename, "Rename it", "command", lifecycle.Rename),
     R("POST", f"{_ONE}/wait", lifecycle.wait, "Wait for its end", "stream", lifecycle.Wait),
     R("GET", f"{_ONE}/logs", logs.logs, "Its output", "stream", logs.Logs),
+    R("POST", f"{_ONE}/attach", attach.attach, "Its streams (hijack)", "stream", attach.Attach),
+    R("POST", f"{_ONE}/resize", attach.resize, "The size of its terminal", "watch", attach.Resize),
+    R("POST", f"{_ONE}/exec", exec.create, "Make an exec", "query", body=exec.CREATE),
+    R("POST", "/exec/{name}/start", exec.start, "Start an exec (hijack)", "stream", body=exec.START),
+    R("POST", "/exec/{name}/resize", exec.resize, "The size of an exec's terminal", "query", attach.Resize),
+    R("GET", "/exec/{name}/json", exec.inspect, "One exec"),
     R("DELETE", _ONE, lifecycle.remove, "Remove it", "watch", lifecycle.Remove),
 )
 

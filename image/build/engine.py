@@ -193,11 +193,12 @@ class _Build:
                 async with self._sources.opened() as opened:
                     content = await self._content(step, opened)
                     key = keys.key_of(files.id, step, content, platform)
-                    async with self._parts.turns.of(key).alone():
+                    async with AsyncExitStack() as turn:
+                        await turn.enter_async_context(self._parts.turns.of(key).alone())
                         record = await self._cached(stage, key)
                         telling.cached, telling.where = record is not None, record.where if record else ""
                         if record is None:
-                            record = await self._make(line, files, key, opened, telling)
+                            record = await self._make(line, files, key, opened, telling, turn)
         return record.files, record.created
 
     @contextlib.contextmanager
@@ -236,7 +237,10 @@ class _Build:
         named = {name.lower() for name in self._request.no_cache_stages}
         return self._request.no_cache or node.name in named
 
-    async def _make(self, line: Line, files: Files, key: str, opened: Opened, telling: Telling) -> Record:
+    async def _make(
+        self, line: Line, files: Files, key: str, opened: Opened, telling: Telling, turn: AsyncExitStack
+    ) -> Record:
+        """`turn`: what nobody else has meanwhile."""
         parts, step = self._parts, line.step
         assert step is not None
         began = parts.clock.monotonic()
@@ -244,7 +248,7 @@ class _Build:
             bound: Sequence[Bound | None] = ()
             if isinstance(step, RunStep):  # before the slot, as a context may have to be made a layer for it
                 bound = await stack.enter_async_context(self._sources.bound(step, self._context_files))
-            await stack.enter_async_context(parts.slots)
+            await turn.enter_async_context(parts.slots)
             work = await stack.enter_async_context(parts.snapshots.work(files))
             match step:
                 case CopyStep():
@@ -252,7 +256,7 @@ class _Build:
                 case WorkdirStep():
                     await parts.runner.workdir(work.root, step)
                 case RunStep():
-                    await self._run(work.root, line, step, bound, telling.number)
+                    await self._run(work.root, line, step, bound, telling.number, turn)
             discarded = step.discarded if isinstance(step, RunStep) else ()
             made = await work.keep(parts.new_id(), discarded, step.latest)
             self._held.enter_context(parts.snapshots.hold(made))  # at once: else it may be gone
@@ -270,12 +274,19 @@ class _Build:
         return record
 
     async def _run(
-        self, root: str, line: Line, step: RunStep, bound: Sequence[Bound | None], number: int
+        self,
+        root: str,
+        line: Line,
+        step: RunStep,
+        bound: Sequence[Bound | None],
+        number: int,
+        turn: AsyncExitStack,
     ) -> None:
         """Raises StepFailed."""
         runner = self._parts.runner
         code = await runner.run(root, step, bound, self._session, number)
         if code and self._request.on_failure == "shell":
+            await turn.aclose()  # a person may take hours, and nothing of it is kept
             await runner.shell(root, step, bound, self._session, number)
         if code:
             raise self._failed(line, code)

@@ -94,7 +94,7 @@ class FakeSnapshots:
 @dataclass
 class FakeRunner:
     """`ran` are the steps that were done; commands that hold `failing` exit with 1. While `gate` is closed,
-    RUN waits."""
+    RUN waits, while `typed` is, a shell."""
 
     snapshots: FakeSnapshots
     contents: dict[str, str] = field(default_factory=dict)
@@ -103,6 +103,7 @@ class FakeRunner:
     ran: list[str] = field(default_factory=list)
     bound: list[list[Bound | None]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    typed: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
     most: int = 0
     shells: int = 0
@@ -111,6 +112,7 @@ class FakeRunner:
 
     def __post_init__(self) -> None:
         self.gate.set()
+        self.typed.set()
 
     async def run(
         self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
@@ -141,6 +143,7 @@ class FakeRunner:
     ) -> int:
         del root, step, bound, session, number
         self.shells += 1
+        await self.typed.wait()
         return 0
 
     async def choose(self, step: CopyStep, sources: Sequence[Source]) -> Chosen:

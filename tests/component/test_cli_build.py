@@ -295,9 +295,7 @@ def test_host_that_lies_gets_no_terminal_that_was_not_lent(fleet: ServedFleet, a
     builds_by(fleet, lying)
     done = fleet.flota("build", str(app), stdin=b"secret\n")
     assert done.returncode == 1 and done.stdout == b""
-    assert (
-        done.stderr.decode().splitlines()[-1].startswith("flota: the host opens a shell that was")
-    )
+    assert done.stderr.decode().splitlines()[-1].startswith("flota: the host opens a shell that was")
 
 
 def test_host_that_lies_of_the_result_is_told_in_one_line(

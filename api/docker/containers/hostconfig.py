@@ -60,8 +60,8 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
         read_only=host.readonly_rootfs,
         resources=_resources(host),
         ulimits=tuple(Ulimit(name=u.name, soft=u.soft, hard=u.hard) for u in host.ulimits),
-        cap_add=_words(host.cap_add),
-        cap_drop=_words(host.cap_drop),
+        cap_add=words(host.cap_add),
+        cap_drop=words(host.cap_drop),
         privileged=host.privileged,
         sysctls=host.sysctls,
         init=host.init,
@@ -90,12 +90,12 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
 def _command(body: CreateBody, image: ImageConfig) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
     """(entrypoint, args) as Docker merges them (moby, daemon/commit.go): an empty entrypoint keeps the
     image's command, `[""]` keeps nothing. Raises InvalidInput where nothing is left to run."""
-    cmd = _words(body.cmd) if body.cmd is not None else ()
+    cmd = words(body.cmd) if body.cmd is not None else ()
     if body.entrypoint is None:
         entrypoint, args = None, cmd or None
         whole = (*(image.entrypoint or ()), *(cmd or image.cmd or ()))
     else:
-        entrypoint = _words(body.entrypoint)
+        entrypoint = words(body.entrypoint)
         args = cmd or (image.cmd if not entrypoint else None)
         entrypoint = () if entrypoint == ("",) else entrypoint
         whole = (*entrypoint, *(args or ()))
@@ -104,8 +104,9 @@ def _command(body: CreateBody, image: ImageConfig) -> tuple[tuple[str, ...] | No
     return entrypoint, args
 
 
-def _words(words: Words) -> tuple[str, ...]:
-    return (words,) if isinstance(words, str) else words
+def words(said: Words) -> tuple[str, ...]:
+    """Of a StrSlice."""
+    return (said,) if isinstance(said, str) else said
 
 
 def environment(entries: Iterable[str]) -> dict[str, str]:

@@ -12,7 +12,6 @@ from typing import Any
 from aiohttp import web
 from msgspec import field
 
-from api.docker.containers import states
 from api.docker.containers.creating import conflict
 from api.docker.containers.listing import prunable
 from api.docker.errors import Refusal
@@ -23,7 +22,7 @@ from api.streaming import begin
 from model.api import InstanceInfo, StopRequest, WaitCondition, WaitResult
 from model.codec import encode_json
 from model.errors import AlreadyExists, InvalidInput, NotFound, WrongState
-from model.ids import NAME
+from model.ids import NAME, is_id
 from model.records import Desired
 from model.spec import Struct
 from model.status import Phase, start_failure_code
@@ -36,6 +35,8 @@ _CONDITIONS: dict[str, WaitCondition] = {
     "next-exit": "next-exit",
     "removed": "removed",
 }
+_UNMADE = (125, 126, 127)
+"""Exit codes of what could not be started (`model.status.start_failure_code`)."""
 _SIGNAL = re.compile(r"(?:SIG)?[A-Z0-9+]{1,12}\Z|\d{1,2}\Z")
 
 
@@ -71,7 +72,11 @@ class Start(Struct):
 
 
 async def start(call: Call) -> None:
-    info = call.port.get_instance(call.ref())
+    try:
+        info = call.port.get_instance(call.ref())
+    except NotFound:
+        await _running(call, call.ref())  # one that could not be made, and removed itself, is still known
+        raise
     if info.status.phase.live and info.instance.desired is not Desired.STOPPED:
         if info.status.paused:
             raise Refusal(409, "cannot start a paused container, try unpause instead")
@@ -84,7 +89,8 @@ async def _running(call: Call, ident: str) -> None:
     """Returns once it runs, or ran. Raises Refusal in the runtime's words where it can't be started: 400 for
     a program that is not there or can't be run, as clients make exit codes of it."""
     result = await call.port.wait_instance(ident, "running")
-    if result.phase == Phase.FAILED:
+    unmade = result.phase == Phase.REMOVED and result.exit_code in _UNMADE
+    if result.phase == Phase.FAILED or unmade:
         message = result.message or "it could not be started"
         raise Refusal(400 if start_failure_code(message) in (126, 127) else 500, message)
     if result.phase == Phase.LOST:
@@ -190,15 +196,25 @@ async def wait(call: Call) -> web.StreamResponse:
     condition = _CONDITIONS.get(call.query_as(Wait).condition)
     if condition is None:
         raise InvalidInput(f'invalid condition: "{call.query_as(Wait).condition[:40]}"')
-    info = call.port.get_instance(call.ref())
+    ident = _known(call)
     response = await begin(call.request, "application/json")
     try:
-        result = await call.port.wait_instance(info.instance.id, condition)
+        result = await call.port.wait_instance(ident, condition)
     except NotFound:
-        result = WaitResult(exit_code=states.exit_code(info), phase=Phase.REMOVED)
+        result = WaitResult(exit_code=None, phase=Phase.REMOVED)
     await response.write(encode_json(_waited(result)) + b"\n")
     await response.write_eof()
     return response
+
+
+def _known(call: Call) -> str:
+    """The full id; also of one that removed itself, where it is named by that. Raises NotFound."""
+    try:
+        return call.port.get_instance(call.ref()).instance.id
+    except NotFound:
+        if not is_id(call.ref()):
+            raise
+        return call.ref()
 
 
 def _waited(result: WaitResult) -> dict[str, Any]:
