@@ -8,6 +8,7 @@ from agent.context import Context
 from agent.record import Local
 from image.reference import familiar
 from model.events import Event, EventType
+from model.events import of_container as attributes_of
 from model.image import ImageRecord
 from model.records import Instance
 from model.status import Endpoint, Stranger
@@ -16,9 +17,10 @@ from net.host import Drift
 
 def of_container(context: Context, record: Local, want: Instance | None, action: str) -> Event:
     """`action` is Docker's word."""
-    attributes = {"image": want.spec.image} if want is not None else {}
+    more = {}
     if action == "die":
-        attributes["exitCode"] = "" if record.exit_code is None else str(record.exit_code)
+        more["exitCode"] = "" if record.exit_code is None else str(record.exit_code)
+    attributes = attributes_of(want.spec.labels, want.spec.image, **more) if want is not None else more
     name = want.name if want is not None else ""
     return _event(context, "container", action, record.instance, name, attributes)
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from aio.supervisor import Supervisor
 from api.channels import Pipe
 from api.fanin import merge
+from api.hostcall import Hosts as Pipes
 from api.hostcall import ask, ask_for, head, read_reply
-from api.ports import ControllerPort
 from model.codec import decode_json
 from model.errors import ErrorBody, FlotaError, Internal, Unavailable
 from model.ids import HostId
@@ -27,7 +27,19 @@ Hosts = Sequence[tuple[HostId, str]]
 UPLOAD_CHUNK = 1 << 18
 
 
-def hosts_for(port: ControllerPort, ref: str) -> Hosts:
+class Fleet(Pipes, Protocol):
+    """Who knows hosts, and has ways to them: a controller."""
+
+    def ready_hosts(self) -> Hosts:
+        """(id, name) of every host in session."""
+        ...
+
+    def locate_host(self, ref: str) -> HostId:
+        """Raises NotFound."""
+        ...
+
+
+def hosts_for(port: Fleet, ref: str) -> Hosts:
     """The host that `ref` names, or every ready one. Raises NotFound, Unavailable."""
     ready = port.ready_hosts()
     if not ref:
@@ -56,7 +68,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 async def each(
-    port: ControllerPort, hosts: Hosts, method: str, path: str, type_: type[T], body: bytes = b""
+    port: Pipes, hosts: Hosts, method: str, path: str, type_: type[T], body: bytes = b""
 ) -> Outcome:
     """Ask all at once; replies are `type_` values, in the order of the hosts."""
     replies: dict[str, T] = {}
@@ -78,14 +90,14 @@ async def each(
     )
 
 
-def progress(port: ControllerPort, hosts: Hosts, path: str, *, login: str = "") -> AsyncIterator[Progress]:
+def progress(port: Pipes, hosts: Hosts, path: str, *, login: str = "") -> AsyncIterator[Progress]:
     """POST to each host; all lines of progress, each with its host's name. A failure is a line. `login` as in
     `ask`."""
     return merge([told(port, host, name, path, login) for host, name in hosts])
 
 
 async def told(
-    port: ControllerPort, host: HostId, name: str, path: str, login: str = "", body: bytes = b""
+    port: Pipes, host: HostId, name: str, path: str, login: str = "", body: bytes = b""
 ) -> AsyncIterator[Progress]:
     """Of one host."""
     try:
@@ -113,7 +125,7 @@ def _named(line: bytes, host: str) -> Progress:
 class Upload:
     """One body copied to many hosts as it arrives, at the pace of the slowest; failing ones drop out."""
 
-    def __init__(self, port: ControllerPort, hosts: Hosts, path: str) -> None:
+    def __init__(self, port: Pipes, hosts: Hosts, path: str) -> None:
         self._port = port
         self._hosts = hosts
         self._path = path

@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import urlencode
 
 from api.channels import Dropped, Pipe
 from api.http1 import ProtocolError, body_size, chunk_size
-from api.ports import ControllerPort
 from model.codec import decode_json
 from model.errors import ErrorBody, Internal, Unavailable
 from model.ids import HostId
@@ -46,6 +45,14 @@ def target(path: str, query: Mapping[str, QueryValue] | None = None) -> str:
         elif value not in (None, ""):
             pairs.append((name, str(value)))
     return f"{path}?{urlencode(pairs)}" if pairs else path
+
+
+class Hosts(Protocol):
+    """Who has ways to hosts: a controller."""
+
+    async def open_pipe(self, host: HostId) -> Pipe:
+        """A fresh connection to the host's own API. Raises Unavailable."""
+        ...
 
 
 class Reply:
@@ -145,7 +152,7 @@ async def read_head(pipe: Pipe) -> tuple[bytes, Reply]:
 
 @asynccontextmanager
 async def ask(
-    port: ControllerPort,
+    port: Hosts,
     host: HostId,
     method: str,
     path: str,
@@ -169,7 +176,7 @@ async def ask(
 
 
 async def ask_for(
-    port: ControllerPort,
+    port: Hosts,
     host: HostId,
     method: str,
     path: str,

@@ -81,7 +81,7 @@ def _app(port: P, routes: Iterable[Route[P]], identify: Identify) -> web.Applica
     app = web.Application(client_max_size=MAX_BODY, middlewares=[_errors])
     for route in table:
         app.router.add_route(
-            route.method, route.path, _handler(route, port, identify), expect_handler=_continue
+            route.method, route.path, _handler(route, port, identify), expect_handler=answer_expect
         )
     return app
 
@@ -147,7 +147,7 @@ def _reply(result: object) -> web.StreamResponse:
     return web.Response(body=encode_json(result), content_type="application/json")
 
 
-async def _continue(request: web.Request) -> None:
+async def answer_expect(request: web.Request) -> None:
     """Answer `Expect: 100-continue`, so that curl sends its upload at once."""
     if request.headers.get("Expect", "").lower() != "100-continue":
         raise web.HTTPExpectationFailed()

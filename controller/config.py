@@ -11,6 +11,7 @@ from model.whereabouts import parted
 
 DEFAULT_STATE = "/var/lib/flota/controller"
 DEFAULT_SOCKET = "/run/flota/flota.sock"
+DOCKER_SOCKET = "docker.sock"
 DEFAULT_PORT = 7420
 
 
@@ -43,6 +44,11 @@ class ControllerConfig(Struct):
     """Third parties' (docs/drivers.md)."""
     log_level: str = ""
     """Of `aio.service.LEVELS`; empty: info."""
+
+
+def docker_socket(config: ControllerConfig) -> str:
+    """Where Docker's clients find the fleet: beside the native socket."""
+    return os.path.join(os.path.dirname(config.socket), DOCKER_SOCKET)
 
 
 def check_config(config: ControllerConfig) -> ControllerConfig:

@@ -23,10 +23,12 @@ from aio.sdnotify import Notifier
 from aio.service import Hooks, set_level, start_log, until_signalled
 from aio.supervisor import Supervisor, in_thread
 from aio.together import together
+from api.docker.app import add_docker, docker_app, fleet_identity
+from api.docker.state import State
 from api.listen import serve_tls, serve_unix, server_context
 from api.server import controller_app, runner
 from controller import registry
-from controller.config import ControllerConfig, check_config, registry_place
+from controller.config import ControllerConfig, check_config, docker_socket, registry_place
 from controller.controller import Controller
 from controller.options import Options
 from controller.pki import Authority, due
@@ -177,10 +179,15 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
     """The API over TLS if there is a port, and on the unix socket: who finds that finds all of it open.
     Yields what TLS connections are made of."""
     ca = controller.authority.pem.decode()
-    app = runner(controller_app(controller, fleet_id=controller.info().fleet_id, ca=ca))
+    fleet_id, state = controller.info().fleet_id, State()
+    both = controller_app(controller, fleet_id=fleet_id, ca=ca)
+    add_docker(both, controller, fleet_identity(fleet_id), state)
+    app, docker = runner(both), runner(docker_app(controller, fleet_identity(fleet_id), state))
     await app.setup()
+    await docker.setup()
     context: ssl.SSLContext | None = None
     stack = contextlib.AsyncExitStack()
+    sockets = (config.socket, docker_socket(config))
     try:
         if config.port or config.registry:
             context = await in_thread(tls_context, config, controller.authority)
@@ -190,13 +197,17 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
                 await _serve_registry(config, controller, context, stack)
         folder = Path(config.socket).parent
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        await serve_unix(app, config.socket, group=config.socket_group)
+        for served, socket_ in ((docker, sockets[1]), (app, sockets[0])):
+            await serve_unix(served, socket_, group=config.socket_group)
         try:
             yield context
         finally:
-            Path(config.socket).unlink(missing_ok=True)
+            for path in sockets:
+                Path(path).unlink(missing_ok=True)
     finally:
         await stack.aclose()
+        await state.close()
+        await docker.cleanup()
         await app.cleanup()
 
 

@@ -24,3 +24,9 @@ class Event(Struct):
     at: float = 0.0
     attributes: Mapping[str, str] = {}
     cursor: int = 0
+
+
+def of_container(labels: Mapping[str, str], image: str = "", **more: str) -> dict[str, str]:
+    """Attributes of a container's event: what is said of it, and its labels, which hide nothing of that."""
+    own = {"image": image, **more} if image else more
+    return own | {name: value for name, value in labels.items() if name not in own}

@@ -41,7 +41,7 @@ LINGER = 30.0
 PARTING = 5.0
 """Seconds in which it ends the connection, which is its part: what is on its way to it when we end it may
 be lost between here and there (TLS)."""
-MAX_SECRET = 500_000
+MAX_SECRET = 500 << 10
 """Bytes, Docker's limit."""
 MAX_AGENTS = 64
 """Connections to the client's agent at once."""

@@ -12,11 +12,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from cli.parse.health import health_check
-from cli.parse.mounts import parse_mount, parse_tmpfs, parse_volume
 from cli.parse.networks import attachments
 from cli.parse.ports import parse_publish
 from model.codec import convert_strict
 from model.errors import InvalidInput
+from model.mountwords import parse_mount, parse_tmpfs, parse_volume
 from model.quantity import parse_bool, parse_bytes, parse_cpus
 from model.spec import ContainerSpec, LogOptions, Mount, Resources, RestartPolicy, Ulimit
 

@@ -15,7 +15,7 @@ from controller.schedule.fleet import demand_of, fleet_of
 from controller.snapshot import Cluster
 from model.api import CreateInstance, StopRequest
 from model.errors import AlreadyExists, Exhausted, InvalidInput, WrongState
-from model.events import Event
+from model.events import Event, of_container
 from model.ids import HostId, InstanceId, short
 from model.records import Desired, Instance
 from model.status import InstanceStatus, Phase
@@ -191,7 +191,7 @@ def check_name_free(cluster: Cluster, name: str) -> None:
 
 def event(action: str, instance: Instance, cluster: Cluster, now: float) -> Event:
     host = cluster.host_name(instance.host)
-    attributes = {"image": instance.spec.image}
+    attributes = of_container(instance.spec.labels, instance.spec.image)
     return Event(
         type="container",
         action=action,

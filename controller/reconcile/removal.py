@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from controller.plan import Item, Plan, delete, put
 from controller.snapshot import Cluster
-from model.events import Event
+from model.events import Event, of_container
 from model.ids import HostId, InstanceId
 from model.records import Desired, Instance
 from model.status import HostFacts, HostState, InstanceStatus, Phase
@@ -93,5 +93,12 @@ def _destroy(instances: Iterable[Instance], reason: str, now: float) -> Plan:
     every = tuple(instances)
     return Plan(
         items=tuple(delete(instance, reason) for instance in every),
-        events=tuple(Event(type="container", action="destroy", id=i.id, name=i.name, at=now) for i in every),
+        events=tuple(_destroyed(instance, now) for instance in every),
+    )
+
+
+def _destroyed(instance: Instance, now: float) -> Event:
+    attributes = of_container(instance.spec.labels, instance.spec.image)
+    return Event(
+        type="container", action="destroy", id=instance.id, name=instance.name, at=now, attributes=attributes
     )

@@ -22,7 +22,7 @@ from controller.schedule.fleet import Fleet, count_service, fleet_of
 from controller.short import shortages
 from controller.snapshot import Cluster
 from model.errors import FlotaError
-from model.events import Event
+from model.events import Event, of_container
 from model.ids import IdSource, InstanceId, ServiceId, short
 from model.records import Condition, Desired, Instance, ResolvedAttachment, Rollout, Service
 from model.spec import Replicated
@@ -272,5 +272,7 @@ def _event(action: str, instance: Instance, now: float) -> Event:
         id=instance.id,
         name=instance.name,
         at=now,
-        attributes={"service": instance.service_name, "reason": instance.reason},
+        attributes=of_container(
+            instance.spec.labels, instance.spec.image, service=instance.service_name, reason=instance.reason
+        ),
     )

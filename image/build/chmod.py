@@ -20,7 +20,7 @@ _SHIFTS = {"u": 6, "g": 3, "o": 0}
 MAX_LENGTH = 200
 
 
-def _octal(text: str) -> int | None:
+def octal(text: str) -> int | None:
     """None for a symbolic mode. Raises InvalidInput for what only looks like an octal one."""
     if not text[:1].isdigit():
         return None
@@ -31,7 +31,7 @@ def _octal(text: str) -> int | None:
 
 def parse(text: str) -> ModeChange:
     """Raises InvalidInput."""
-    number = _octal(text)
+    number = octal(text)
     if number is not None:
         return lambda mode, folder: number
     if len(text) > MAX_LENGTH:

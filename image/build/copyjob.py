@@ -119,9 +119,11 @@ def choose(opened: Opened, step: CopyStep, pool: ThreadPoolExecutor | None = Non
 def copy(opened: Opened, step: CopyStep, limits: Limits, now_ns: int) -> None:
     """Into this process's root. Raises FlotaError."""
     top = os.open("/", _FOLDER)
+    octal = chmod.octal(step.mode) if step.mode else None
     manner = Manner(
         owner=chown.owner(_wish(step), reader(top)) if step.owner else None,
         change=chmod.parse(step.mode) if step.mode else None,
+        parents=0o755 if octal is None else octal & 0o777,
         epoch_ns=_epoch_ns(step),
     )
     with linked(top) if step.link else contextlib.nullcontext(top) as inner:
@@ -169,6 +171,8 @@ class _Copy:
         self._opened = opened
         self._step = step
         self._target = Target(top, manner)
+        self._unpacking = Target(top, manner._replace(parents=0o755))
+        """--chmod means nothing to an archive."""
         self._owner = manner.owner
         self._limits = limits
 
@@ -223,7 +227,7 @@ class _Copy:
             os.close(fd)
 
     def _unpack(self, fd: int, text: str) -> None:
-        with self._target.spot(self._step.target, folder=True) as spot:
+        with self._unpacking.spot(self._step.target, folder=True) as spot:
             unpack(fd, spot.here.fd, text, self._owner, self._limits)
 
 

@@ -128,7 +128,7 @@ class _Build:
         await together(self._stage(stage) for stage in self._plan.stages.values())
 
     async def _base(self, ref: str, platform: Platform, node: Node) -> ImageRecord:
-        name = f"[{node.name} 1/{self._total(node)}] FROM {familiar_of(ref)}"
+        name = f"[{self._prefix(node)}1/{self._total(node)}] FROM {familiar_of(ref)}"
         return await self._bases.image(ref, platform, name, node.stage.head.spot.line)
 
     # -- stages -------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class _Build:
         for number, line in enumerate(stage.lines):
             if line.step is None:
                 continue
-            name = f"[{self._prefix(stage)}{first + count}/{total}] {line.source}"
+            name = f"[{self._prefix(stage.node)}{first + count}/{total}] {line.source}"
             files, at = await self._step(stage, line, files, name)
             self._made[stage.node.index, number] = at
             count += 1
@@ -156,10 +156,10 @@ class _Build:
         steps = len(stage.steps) if stage is not None else _steps(node)
         return steps + isinstance(node.base, FromImage)
 
-    def _prefix(self, stage: Evaluated) -> str:
+    def _prefix(self, node: Node) -> str:
         words = [shown(self._platform)] if self._several else []
-        if len(self._plan.outline.nodes) > 1 or stage.node.stage.head.name:
-            words.append(stage.node.name)
+        if len(self._dockerfile.stages) > 1 or node.stage.head.name:
+            words.append(node.name)
         return "".join(f"{word} " for word in words)
 
     async def _files_of(self, origin: FromStage | FromImage) -> Files:
@@ -193,11 +193,12 @@ class _Build:
                 async with self._sources.opened() as opened:
                     content = await self._content(step, opened)
                     key = keys.key_of(files.id, step, content, platform)
-                    async with self._parts.turns.of(key).alone():
+                    async with AsyncExitStack() as turn:
+                        await turn.enter_async_context(self._parts.turns.of(key).alone())
                         record = await self._cached(stage, key)
                         telling.cached, telling.where = record is not None, record.where if record else ""
                         if record is None:
-                            record = await self._make(line, files, key, opened, telling)
+                            record = await self._make(line, files, key, opened, telling, turn)
         return record.files, record.created
 
     @contextlib.contextmanager
@@ -236,7 +237,10 @@ class _Build:
         named = {name.lower() for name in self._request.no_cache_stages}
         return self._request.no_cache or node.name in named
 
-    async def _make(self, line: Line, files: Files, key: str, opened: Opened, telling: Telling) -> Record:
+    async def _make(
+        self, line: Line, files: Files, key: str, opened: Opened, telling: Telling, turn: AsyncExitStack
+    ) -> Record:
+        """`turn`: what nobody else has meanwhile."""
         parts, step = self._parts, line.step
         assert step is not None
         began = parts.clock.monotonic()
@@ -244,7 +248,7 @@ class _Build:
             bound: Sequence[Bound | None] = ()
             if isinstance(step, RunStep):  # before the slot, as a context may have to be made a layer for it
                 bound = await stack.enter_async_context(self._sources.bound(step, self._context_files))
-            await stack.enter_async_context(parts.slots)
+            await turn.enter_async_context(parts.slots)
             work = await stack.enter_async_context(parts.snapshots.work(files))
             match step:
                 case CopyStep():
@@ -252,7 +256,7 @@ class _Build:
                 case WorkdirStep():
                     await parts.runner.workdir(work.root, step)
                 case RunStep():
-                    await self._run(work.root, line, step, bound, telling.number)
+                    await self._run(work.root, line, step, bound, telling.number, turn)
             discarded = step.discarded if isinstance(step, RunStep) else ()
             made = await work.keep(parts.new_id(), discarded, step.latest)
             self._held.enter_context(parts.snapshots.hold(made))  # at once: else it may be gone
@@ -270,12 +274,19 @@ class _Build:
         return record
 
     async def _run(
-        self, root: str, line: Line, step: RunStep, bound: Sequence[Bound | None], number: int
+        self,
+        root: str,
+        line: Line,
+        step: RunStep,
+        bound: Sequence[Bound | None],
+        number: int,
+        turn: AsyncExitStack,
     ) -> None:
         """Raises StepFailed."""
         runner = self._parts.runner
         code = await runner.run(root, step, bound, self._session, number)
         if code and self._request.on_failure == "shell":
+            await turn.aclose()  # a person may take hours, and nothing of it is kept
             await runner.shell(root, step, bound, self._session, number)
         if code:
             raise self._failed(line, code)

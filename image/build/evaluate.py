@@ -302,12 +302,6 @@ class _Stage:
             latest=self._wishes.latest,
             spot=spot,
         )
-        if len(step.sources) + len(step.inline) > 1 and not step.target.endswith("/"):
-            raise self._fault(
-                f"{target}: several sources can only go into a directory",
-                copy,
-                f"Write {target}/ to say it is one",
-            )
         self._add(step, written.copy(step, target), _shown(copy), spot)
 
     def _inline(self, heredoc: Heredoc, variables: Variables, spot: Spot) -> InlineFile:

@@ -14,10 +14,11 @@ from aio.together import together
 from image.build import graph
 from image.build.evaluate import Begin, Evaluated, Wishes, evaluate
 from image.build.graph import Node, Outline, Scene
-from image.build.step import CopyStep, FromContext, FromImage, FromStage, Origin, RunStep
+from image.build.step import CopyStep, FromContext, FromImage, FromStage, Origin, PlacedMount, RunStep
 from image.build.variables import is_proxy
 from image.build.wishes import dated
 from image.dockerfile.faults import DockerfileFault
+from image.dockerfile.globs import literal
 from image.dockerfile.instruction import AnyInstruction, Arg, Dockerfile, Onbuild, Spot, Warned
 from image.dockerfile.parser import parse_trigger
 from image.manifest import MAX_LAYERS
@@ -172,10 +173,15 @@ def _finder(outline: Outline, node: Node, scene: Scene) -> Callable[[str, Spot, 
     return find
 
 
+def mount_source(placed: PlacedMount) -> str:
+    """As a source of COPY: a mount's is a path, whatever characters it has."""
+    return literal(placed.mount.source) or "/"
+
+
 def _read(step: object, context: FromContext) -> tuple[str, ...]:
     """Paths of the context."""
     if isinstance(step, CopyStep) and step.origin == context:
         return step.sources
     if isinstance(step, RunStep):
-        return tuple(placed.mount.source or "/" for placed in step.mounts if placed.origin == context)
+        return tuple(mount_source(placed) for placed in step.mounts if placed.origin == context)
     return ()

@@ -34,10 +34,11 @@ _MAX_PATH = 4000
 
 
 class Manner(NamedTuple):
-    """How things are made."""
+    """How things are made. `parents`: mode of directories that the target's path needs."""
 
     owner: Owner | None = None
     change: ModeChange | None = None
+    parents: int = 0o755
     epoch_ns: int | None = None
     """Nothing has a later time."""
 
@@ -128,7 +129,7 @@ class Target:
         fd = os.open(name, _FOLDER, dir_fd=folder)
         owner = self._manner.owner or Owner(0, 0)
         os.fchown(fd, *owner)
-        os.fchmod(fd, 0o755)
+        os.fchmod(fd, self._manner.parents)
         self.made += 1
         return fd
 

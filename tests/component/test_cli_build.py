@@ -270,6 +270,49 @@ def test_built_image_is_copied_to_every_host_unless_one_is_named(fleet: ServedFl
         "n1": ["box:1"], "n2": [], "n3": ["box:1"]}  # fmt: skip
 
 
+def test_host_that_lies_spreads_no_image_that_was_not_asked_for(fleet: ServedFleet, app: Path) -> None:
+    async def lying(request: BuildRequest, session: Session) -> Done:
+        return Done(images=(Built(image=IMAGE_ID),), names=("box:1", "prod:latest"), host="n2")
+
+    builds_by(fleet, lying)
+    for host in fleet.fleet.hosts.values():
+        if host.name != "n2":
+            del host.images["box:1"]
+    fleet.ok("build", "-q", "-t", "box:1", str(app))
+    assert {copy.ref for host in fleet.fleet.hosts.values() for copy in host.copies} == {"box:1"}
+    fleet.ok("build", "-q", str(app))
+    assert {copy.ref for host in fleet.fleet.hosts.values() for copy in host.copies} == {"box:1"}
+
+
+def test_host_that_lies_gets_no_terminal_that_was_not_lent(fleet: ServedFleet, app: Path) -> None:
+    async def lying(request: BuildRequest, session: Session) -> Done:
+        typed = await session.shell(1)
+        session.tell(StepSaid(step=1, data=b"\x1b]0;title\x07[sudo] password: "))
+        async for _ in typed:
+            pass
+        return Done()
+
+    builds_by(fleet, lying)
+    done = fleet.flota("build", str(app), stdin=b"secret\n")
+    assert done.returncode == 1 and done.stdout == b""
+    assert done.stderr.decode().splitlines()[-1].startswith("flota: the host opens a shell that was")
+
+
+def test_host_that_lies_of_the_result_is_told_in_one_line(
+    fleet: ServedFleet, app: Path, tmp_path: Path
+) -> None:
+    async def lying(request: BuildRequest, session: Session) -> Done:
+        return Done(images=(Built(image="\x1b]0;title\x07sha256:1"),), metadata={"a": "{"})
+
+    builds_by(fleet, lying)
+    done = fleet.flota("build", "-q", str(app))
+    assert done.stdout == b"]0;titlesha256:1\n"
+    metadata = tmp_path / "metadata"
+    done = fleet.flota("build", "-q", "--metadata-file", str(metadata), str(app))
+    assert (done.returncode, done.stderr.decode().count("\n"), metadata.exists()) == (1, 1, False)
+    assert b"metadata" in done.stderr and b"internal" not in done.stderr
+
+
 def test_progress_as_json_is_one_message_a_line(fleet: ServedFleet, app: Path) -> None:
     builds_by(fleet, stepping)
     done = fleet.flota("build", "--progress", "rawjson", str(app))

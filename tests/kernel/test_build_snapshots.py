@@ -177,6 +177,18 @@ async def test_layers_of_the_cache_stay_when_the_image_goes_and_go_with_it(
     assert os.listdir(tmp_path / "images/layers") == []
 
 
+async def test_room_is_made_of_the_cache_before_any_image_goes(store: ImageStore) -> None:
+    it = lab(store)
+    kept = await it.image("FROM scratch\nRUN one\n", names=("kept",))
+    await it.image("FROM scratch\nRUN two\n", names=("gone",))
+    await settled(store)
+    await store.remove("gone")
+    removed = await store.free(1, spare={}, unused_for=0)
+    assert removed.deleted == () and removed.freed > 0
+    assert [image.id for image in store.list()] == [kept.id]
+    assert [entry.source for entry in store.build_cache.entries()] == ["RUN one"]
+
+
 async def test_many_steps_stand_on_each_other(store: ImageStore) -> None:
     """B27: more than the old limit of 127 layers; what is too much is refused before anything is done."""
     commands = {f"n{n}": lambda root, n=n: put(f"{root}/f{n}") for n in range(140)}

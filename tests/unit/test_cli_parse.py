@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from cli.commands.services import updated
 from cli.parse.container import attachments, container_spec, environment, labels, log_options, parse_restart
-from cli.parse.mounts import parse_mount, parse_tmpfs, parse_volume
 from cli.parse.ports import parse_publish, parse_service_publish
 from cli.parse.rollout import restart_policy
 from model.errors import InvalidInput
+from model.mountwords import parse_mount, parse_tmpfs, parse_volume
 from model.spec import (
     Attachment,
     ContainerSpec,

@@ -1,0 +1,1 @@
+"""The Docker Engine API, over the same ports as the native one."""

@@ -1,0 +1,1 @@
+"""Containers as Docker's clients make and see them."""

@@ -1,0 +1,135 @@
+"""`POST /containers/create`: the image is looked for in the fleet, the container placed and recorded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+from msgspec.structs import replace
+
+from api.docker.containers.body import CreateBody
+from api.docker.containers.hostconfig import spec_of
+from api.docker.containers.placing import Wish, place_of
+from api.docker.errors import Refusal
+from api.docker.hosts import find_image
+from api.docker.ports import DockerPort
+from api.docker.route import Call
+from model.api import CreateInstance, ImageInfo
+from model.codec import encode_json
+from model.errors import AlreadyExists, FlotaError, InvalidInput
+from model.ids import NAME, HostId
+from model.spec import Placement, Reservations, Struct
+
+_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?\Z")
+
+
+class Create(Struct):
+    name: str = ""
+    platform: str = ""
+
+
+async def create(call: Call) -> web.Response:
+    query, body = call.query_as(Create), call.body_as(CreateBody)
+    name = query.name.removeprefix("/")
+    if name and not NAME.match(name):
+        raise InvalidInput(
+            f"Invalid container name ({name[:128]}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )
+    if not body.image:
+        raise InvalidInput("no image is named (field Image)")
+    platform = query.platform if _PLATFORM.match(query.platform) else ""
+    if query.platform and not platform:
+        raise InvalidInput(f"invalid platform {query.platform[:40]!r}")
+    reserved = Reservations(memory=body.host_config.memory_reservation)
+    wish = place_of(body.env, body.labels, call.node(), reserved)
+    found = await find_image(call.port, body.image, platform, wish.host)
+    image = found[0][1].image
+    call.state.images.put(image.id, image)
+    spec = spec_of(replace_env(body, wish), image.config, call.version, platform)
+    request = CreateInstance(
+        spec=spec, name=name, placement=_placement(call.port, wish, found), host=wish.host
+    )
+    try:
+        info = await call.port.create_instance(request, call.login())
+    except AlreadyExists as error:
+        raise conflict(call.port, name, error) from error
+    except InvalidInput as error:
+        raise _in_dockers_words(error) from error
+    return created({"Id": info.instance.id, "Warnings": []})
+
+
+def replace_env(body: CreateBody, wish: Wish) -> CreateBody:
+    return body if wish.env == body.env else replace(body, env=wish.env)
+
+
+def _placement(port: DockerPort, wish: Wish, found: Sequence[tuple[HostId, ImageInfo]]) -> Placement:
+    """An image that came from no registry is where it was made, and hosts that lack it could not get it."""
+    if any(info.image.digests for _, info in found) or wish.host:
+        return wish.placement
+    have = {host for host, _ in found}
+    lacking = tuple(f"node.id!={host}" for host, _ in port.ready_hosts() if host not in have)
+    return replace(wish.placement, constraints=(*wish.placement.constraints, *lacking))
+
+
+def conflict(port: DockerPort, name: str, error: AlreadyExists) -> Refusal:
+    """Docker's words, by which clients tell that it is the name."""
+    try:
+        holder = port.get_instance(name).instance.id
+    except FlotaError:  # it has gone since
+        return Refusal(409, str(error))
+    return Refusal(
+        409,
+        f'Conflict. The container name "/{name}" is already in use by container "{holder}". You have to '
+        "remove (or rename) that container to be able to reuse that name.",
+    )
+
+
+def _in_dockers_words(error: InvalidInput) -> InvalidInput:
+    """Problems are told by the fields of our spec: near enough to Docker's names to be found."""
+    lines = "; ".join(f"{_field(problem.path)}: {problem.message}" for problem in error.problems)
+    return InvalidInput(lines or error.message, hint=error.hint)
+
+
+_FIELDS: dict[str, str] = {
+    "spec.image": "Image",
+    "spec.env": "Env",
+    "spec.workdir": "WorkingDir",
+    "spec.user": "User",
+    "spec.hostname": "Hostname",
+    "spec.labels": "Labels",
+    "spec.mounts": "HostConfig.Mounts",
+    "spec.resources.memory": "HostConfig.Memory",
+    "spec.resources.memory_swap": "HostConfig.MemorySwap",
+    "spec.resources.nano_cpus": "HostConfig.NanoCpus",
+    "spec.resources.pids": "HostConfig.PidsLimit",
+    "spec.resources.cpu_shares": "HostConfig.CpuShares",
+    "spec.resources.cpuset_cpus": "HostConfig.CpusetCpus",
+    "spec.ports": "HostConfig.PortBindings",
+    "spec.networks": "NetworkingConfig.EndpointsConfig",
+    "spec.restart": "HostConfig.RestartPolicy",
+    "spec.ulimits": "HostConfig.Ulimits",
+    "spec.cap_add": "HostConfig.CapAdd",
+    "spec.cap_drop": "HostConfig.CapDrop",
+    "spec.sysctls": "HostConfig.Sysctls",
+    "spec.stop_grace": "StopTimeout",
+    "spec.stop_signal": "StopSignal",
+    "spec.log": "HostConfig.LogConfig",
+    "spec.shm_size": "HostConfig.ShmSize",
+    "spec.health": "Healthcheck",
+    "spec.dns": "HostConfig.Dns",
+    "spec.extra_hosts": "HostConfig.ExtraHosts",
+}
+
+
+def _field(path: str) -> str:
+    for ours, dockers in sorted(_FIELDS.items(), reverse=True):
+        if path.startswith(ours):
+            return dockers + path[len(ours) :]
+    return path
+
+
+def created(value: dict[str, Any]) -> web.Response:
+    """201 with a JSON body."""
+    return web.Response(status=201, body=encode_json(value), content_type="application/json")

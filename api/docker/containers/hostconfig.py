@@ -1,0 +1,258 @@
+"""Docker's Config and HostConfig to a ContainerSpec. Pure; `inspection` is the reverse.
+
+What the image says is merged where Docker merges it: labels, and the command that an empty entrypoint leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from api.docker.containers.body import CreateBody, Health, HostConfig, Words
+from api.docker.containers.mounts import mounts_of
+from api.docker.containers.networks import attachments_of
+from api.docker.containers.ports import exposed, published
+from api.docker.versions import Version
+from model.errors import InvalidInput
+from model.image import ImageConfig
+from model.quantity import NANO, parse_bool, parse_bytes
+from model.spec import (
+    ContainerSpec,
+    ExecProbe,
+    HealthCheck,
+    LogOptions,
+    Probe,
+    Resources,
+    RestartPolicy,
+    ShellProbe,
+    Ulimit,
+)
+
+DEFAULT_PERIOD = 100_000
+"""Of the CPU quota, microseconds (kernel, sched-bwc)."""
+_LOGS = ("", "json-file", "local")
+_RESTARTS = ("", "no", "always", "unless-stopped", "on-failure")
+_LEAST_HEALTH = 1_000_000
+"""Nanoseconds; as in Docker."""
+
+
+def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: str = "") -> ContainerSpec:
+    """Raises InvalidInput for what is wrong or can't be done."""
+    host = body.host_config
+    _unsupported(host)
+    entrypoint, args = _command(body, image)
+    return ContainerSpec(
+        image=body.image,
+        args=args,
+        entrypoint=entrypoint,
+        env=environment(body.env),
+        workdir=body.working_dir,
+        user=body.user,
+        groups=host.group_add,
+        hostname=body.hostname,
+        domainname=body.domainname,
+        labels={**image.labels, **body.labels},
+        annotations=host.annotations,
+        tty=body.tty,
+        stdin=body.open_stdin,
+        stdin_once=body.open_stdin and body.stdin_once,
+        mounts=mounts_of(body),
+        read_only=host.readonly_rootfs,
+        resources=_resources(host),
+        ulimits=tuple(Ulimit(name=u.name, soft=u.soft, hard=u.hard) for u in host.ulimits),
+        cap_add=words(host.cap_add),
+        cap_drop=words(host.cap_drop),
+        privileged=host.privileged,
+        sysctls=host.sysctls,
+        init=host.init,
+        shm_size=host.shm_size or 64 << 20,
+        networks=attachments_of(body, version),
+        ports=published(host.port_bindings),
+        publish_all=host.publish_all_ports,
+        expose=exposed(body.exposed_ports),
+        extra_hosts=host.extra_hosts,
+        dns=host.dns,
+        dns_search=host.dns_search,
+        dns_options=host.dns_options,
+        pid_mode="host" if host.pid_mode == "host" else "",
+        ipc_mode="host" if host.ipc_mode == "host" else "",
+        restart=_restart(host),
+        stop_signal=body.stop_signal,
+        stop_grace=10.0 if body.stop_timeout is None else _grace(body.stop_timeout),
+        auto_remove=host.auto_remove,
+        log=_log(host),
+        health=health_of(body.healthcheck),
+        platform=platform,
+        **security(host.security_opt),
+    )
+
+
+def _command(body: CreateBody, image: ImageConfig) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """(entrypoint, args) as Docker merges them (moby, daemon/commit.go): an empty entrypoint keeps the
+    image's command, `[""]` keeps nothing. Raises InvalidInput where nothing is left to run."""
+    cmd = words(body.cmd) if body.cmd is not None else ()
+    if body.entrypoint is None:
+        entrypoint, args = None, cmd or None
+        whole = (*(image.entrypoint or ()), *(cmd or image.cmd or ()))
+    else:
+        entrypoint = words(body.entrypoint)
+        args = cmd or (image.cmd if not entrypoint else None)
+        entrypoint = () if entrypoint == ("",) else entrypoint
+        whole = (*entrypoint, *(args or ()))
+    if not whole:
+        raise InvalidInput("No command specified")
+    return entrypoint, args
+
+
+def words(said: Words) -> tuple[str, ...]:
+    """Of a StrSlice."""
+    return (said,) if isinstance(said, str) else said
+
+
+def environment(entries: Iterable[str]) -> dict[str, str]:
+    """Raises InvalidInput."""
+    found: dict[str, str] = {}
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if not name:
+            raise InvalidInput(f"invalid environment variable: {entry[:80]}")
+        if not equals:
+            raise InvalidInput(
+                f"Env: {name[:80]} has no value: a variable of the image can't be removed",
+                hint="Give it an empty value",
+            )
+        found[name] = value
+    return found
+
+
+def health_of(words: Health | None) -> HealthCheck | None:
+    """Raises InvalidInput."""
+    if words is None:
+        return None
+    for name in ("interval", "timeout", "start_period", "start_interval"):
+        if (value := getattr(words, name)) and value < _LEAST_HEALTH:
+            raise InvalidInput(f"{name} in Healthcheck cannot be less than 1ms")
+    if words.retries < 0:
+        raise InvalidInput("Retries in Healthcheck cannot be negative")
+    probe, disabled = _probe(words.test)
+    made = HealthCheck(
+        probe=probe,
+        disabled=disabled,
+        interval=words.interval / NANO,
+        timeout=words.timeout / NANO,
+        retries=words.retries,
+        start_period=words.start_period / NANO,
+        start_interval=words.start_interval / NANO,
+    )
+    return None if made == HealthCheck() else made
+
+
+def _probe(test: Sequence[str]) -> tuple[Probe | None, bool]:
+    kind, *rest = test or ("",)
+    if kind == "":
+        return None, False
+    if kind == "NONE" and not rest:
+        return None, True
+    if kind == "CMD" and rest:
+        return ExecProbe(args=tuple(rest)), False
+    if kind == "CMD-SHELL" and len(rest) == 1:
+        return ShellProbe(command=rest[0]), False
+    raise InvalidInput(f"Unknown Type '{kind[:40]}' in HEALTHCHECK (try CMD)")
+
+
+def _resources(host: HostConfig) -> Resources:
+    if host.nano_cpus and (host.cpu_quota or host.cpu_period):
+        raise InvalidInput("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set")
+    nano = host.nano_cpus
+    if host.cpu_quota > 0:
+        nano = host.cpu_quota * NANO // (host.cpu_period or DEFAULT_PERIOD)
+    if host.memory_swappiness not in (None, -1):
+        raise InvalidInput("HostConfig.MemorySwappiness is not supported: the kernel's own is kept")
+    return Resources(
+        nano_cpus=nano,
+        memory=host.memory,
+        memory_swap=host.memory_swap,
+        pids=max(0, host.pids_limit),
+        cpu_shares=host.cpu_shares,
+        cpuset_cpus=host.cpuset_cpus,
+    )
+
+
+def _restart(host: HostConfig) -> RestartPolicy:
+    name, count = host.restart_policy.name, host.restart_policy.maximum_retry_count
+    if name not in _RESTARTS:
+        raise InvalidInput(
+            f"invalid restart policy: unknown policy '{name[:40]}'; use one of {_RESTARTS[1:]}"
+        )
+    if count and name != "on-failure":
+        raise InvalidInput("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if count < 0:
+        raise InvalidInput("invalid restart policy: maximum retry count cannot be negative")
+    if host.auto_remove and name not in ("", "no"):
+        raise InvalidInput("can't create 'AutoRemove' container with restart policy")
+    return RestartPolicy(condition=cast(Any, name or "no"), max_attempts=count)
+
+
+def _grace(seconds: int) -> float:
+    """Docker waits for ever with -1: a day is as long as ours goes."""
+    return 86400.0 if seconds < 0 else float(seconds)
+
+
+def _log(host: HostConfig) -> LogOptions:
+    kind, made = host.log_config.type, LogOptions()
+    if kind not in _LOGS:
+        raise InvalidInput(
+            f"HostConfig.LogConfig.Type: logging driver {kind[:40]!r} is not supported", hint="json-file is"
+        )
+    values: dict[str, int] = {}
+    for key, value in host.log_config.config.items():
+        if key == "max-size":
+            values["max_size"] = parse_bytes(value) if value != "-1" else made.max_size
+        elif key == "max-file" and value.isascii() and value.isdecimal():
+            values["max_files"] = int(value)
+        else:
+            raise InvalidInput(f"unknown log opt '{key[:40]}' for json-file log driver")
+    return LogOptions(**values)
+
+
+def security(entries: Iterable[str]) -> dict[str, Any]:
+    """Fields of a ContainerSpec. Raises InvalidInput."""
+    made: dict[str, Any] = {}
+    for entry in entries:
+        key, equals, value = entry.replace(":", "=", 1).partition("=")
+        if key == "seccomp" and value == "unconfined":
+            made["seccomp"] = "unconfined"
+        elif key == "no-new-privileges":
+            made["no_new_privileges"] = not equals or parse_bool(value, key)
+        elif key == "profile" and value in ("docker", "default", "strict"):
+            made["security_profile"] = value
+        elif (key, value) not in (("label", "disable"), ("apparmor", "unconfined"), ("seccomp", "builtin")):
+            raise InvalidInput(f"HostConfig.SecurityOpt: {entry[:60]!r} is not supported")
+    return made
+
+
+_MODES: Mapping[str, tuple[str, ...]] = {
+    "volume_driver": ("", "local"),
+    "cgroupns_mode": ("", "private"),
+    "ipc_mode": ("", "private", "host"),
+    "pid_mode": ("", "host"),
+    "uts_mode": ("",),
+    "userns_mode": ("", "host"),
+    "runtime": ("", "runc", "io.containerd.runc.v2"),
+}
+_NAMES = {"uts_mode": "UTSMode"}
+
+
+def _unsupported(host: HostConfig) -> None:
+    """Raises InvalidInput for a value that is not done, of a field that is done for others."""
+    for field, known in _MODES.items():
+        value = getattr(host, field)
+        if value not in known:
+            name = _NAMES.get(field) or "".join(word.title() for word in field.split("_"))
+            others = ", ".join(word for word in known if word) or "none"
+            raise InvalidInput(f"HostConfig.{name}: {value[:60]!r} is not supported", hint=f"Known: {others}")
+    for field, name in (("masked_paths", "MaskedPaths"), ("readonly_paths", "ReadonlyPaths")):
+        if getattr(host, field) is not None and not host.privileged:
+            raise InvalidInput(
+                f"HostConfig.{name} is not supported", hint="They are Docker's own paths always"
+            )

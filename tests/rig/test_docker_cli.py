@@ -1,0 +1,124 @@
+"""The stock docker command against a fleet's Docker socket: containers' lives, on any host."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from deploy.fleet import Fleet
+from tests.rig.conftest import IMAGE
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.rig
+DOCKER = "/usr/bin/docker"
+PATIENCE = 60
+
+
+class Docker:
+    """The command, aimed at the fleet."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.base = [DOCKER, "-H", f"unix://{fleet.rig.run_folder('n1')}/docker.sock"]
+
+    def attempt(self, *words: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [*self.base, *words], input=stdin, capture_output=True, timeout=PATIENCE, check=False
+        )
+
+    def __call__(self, *words: str, stdin: bytes | None = None) -> str:
+        done = self.attempt(*words, stdin=stdin)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode().strip()
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self("inspect", name))[0]
+        return found
+
+
+@pytest.fixture
+def docker(clean: Fleet) -> Docker:
+    return Docker(clean)
+
+
+def test_detached_container_is_run_listed_inspected_stopped_and_removed(docker: Docker, clean: Fleet) -> None:
+    ident = docker(
+        "run", "-d", "--name", "web", "-l", "com.docker.compose.project=p", "-e", "A=b", "-m", "64m",
+        "--restart", "unless-stopped", IMAGE, "sh", "-c", "echo out; echo err >&2; sleep 1000",
+    )  # fmt: skip
+    assert docker("ps", "--format", "{{.Names}} {{.Image}} {{.State}}") == f"web {IMAGE} running"
+    assert docker("ps", "-q", "--no-trunc", "-f", "label=com.docker.compose.project=p") == ident
+    host = docker("ps", "--format", '{{.Label "flota.node"}}')
+    assert host in ("n1", "n2", "n3")
+    seen = docker.inspect("web")
+    assert seen["State"]["Running"] and seen["Name"] == "/web" and seen["Node"]["Name"] == host
+    assert seen["Config"]["Labels"] == {"com.docker.compose.project": "p"}
+    assert "A=b" in seen["Config"]["Env"] and seen["HostConfig"]["Memory"] == 64 << 20
+    assert seen["HostConfig"]["RestartPolicy"] == {"Name": "unless-stopped", "MaximumRetryCount": 0}
+    assert seen["NetworkSettings"]["IPAddress"]
+    wait_until(lambda: docker.attempt("logs", "web").stdout == b"out\n", deadline=10, what="its output")
+    assert docker.attempt("logs", "web").stderr == b"err\n"
+    docker("stop", "-t", "0", "web")
+    assert docker.inspect("web")["State"]["Status"] == "exited"
+    assert docker("ps", "-q") == ""
+    docker("start", "web")
+    docker("restart", "-t", "0", "web")
+    assert docker("ps", "--format", "{{.Names}}") == "web"
+    docker("rename", "web", "front")
+    assert docker.attempt("rm", "front").returncode == 1
+    docker("rm", "-f", "front")
+    assert docker("ps", "-aq") == ""
+
+
+def test_container_runs_on_the_host_that_a_label_names(docker: Docker) -> None:
+    docker("run", "-d", "--name", "there", "--label", "flota.node=n3", IMAGE, "sleep", "1000")
+    assert docker.inspect("there")["Node"]["Name"] == "n3"
+    docker("run", "-d", "--name", "here", "-e", "constraint:node==n2", IMAGE, "sleep", "1000")
+    seen = docker.inspect("here")
+    assert seen["Node"]["Name"] == "n2"
+    assert not any("constraint" in entry for entry in seen["Config"]["Env"])
+
+
+def test_wait_kill_and_exit_codes_are_dockers(docker: Docker) -> None:
+    docker("run", "-d", "--name", "ends", IMAGE, "sh", "-c", "exit 7")
+    assert docker("wait", "ends") == "7"
+    docker("run", "-d", "--name", "killed", IMAGE, "sleep", "1000")
+    docker("kill", "killed")
+    assert docker("wait", "killed") == "137"
+    assert "Exited (137)" in docker("ps", "-a", "-f", "name=killed", "--format", "{{.Status}}")
+    missing = docker.attempt("run", "-d", "--name", "nothing", IMAGE, "/no/such")
+    assert missing.returncode == 127 and b"no such file" in missing.stderr
+
+
+def test_mistakes_are_told_in_dockers_words(docker: Docker) -> None:
+    docker("create", "--name", "taken", IMAGE, "true")
+    again = docker.attempt("create", "--name", "taken", IMAGE, "true")
+    assert b'Conflict. The container name "/taken" is already in use by container' in again.stderr
+    assert b"No such container: nobody" in docker.attempt("start", "nobody").stderr
+    assert b"No such object: nobody" in docker.attempt("inspect", "nobody").stderr
+    refused = docker.attempt("create", "--oom-score-adj", "5", IMAGE, "true")
+    assert refused.returncode == 1 and b"HostConfig.OomScoreAdj: is not supported" in refused.stderr
+    assert docker("ps", "-aq").count("\n") == 0
+
+
+def test_info_version_and_prune_are_of_the_fleet(docker: Docker) -> None:
+    assert docker("version", "--format", "{{.Server.APIVersion}} {{.Client.APIVersion}}") == "1.51 1.41"
+    docker("run", "-d", "--name", "lives", IMAGE, "sleep", "1000")
+    docker("create", "--name", "never", IMAGE, "true")
+    assert docker("info", "--format", "{{.Containers}} {{.ContainersRunning}} {{.Images}}") == "2 1 1"
+    never = docker.inspect("never")["Id"]
+    assert never in docker("container", "prune", "-f")
+    assert docker("ps", "-a", "--format", "{{.Names}}") == "lives"
+
+
+def test_events_tell_of_lives_with_their_labels(docker: Docker) -> None:
+    docker("run", "--name", "brief", "-d", "-l", "who=me", IMAGE, "sh", "-c", "exit 3")
+    docker("wait", "brief")
+    docker("rm", "brief")
+    lines = docker("events", "--since", "1m", "--until", "0s", "-f", "label=who=me", "--format", "{{json .}}")
+    said = [json.loads(line) for line in lines.splitlines()]
+    assert [one["Action"] for one in said if one["Type"] == "container"][:3] == ["create", "start", "die"]
+    die = next(one for one in said if one["Action"] == "die")
+    assert die["Actor"]["Attributes"]["exitCode"] == "3" and die["Actor"]["Attributes"]["name"] == "brief"
