@@ -563,6 +563,17 @@ def test_shell_in_a_failed_step_gets_what_is_typed(fleet: ServedFleet, app: Path
     assert b"the shell heard b'ls\\n'" in done.stderr
 
 
+def test_system_prune_takes_away_what_nothing_uses_of_every_kind(fleet: ServedFleet) -> None:
+    host = next(iter(fleet.fleet.hosts.values()))
+    host.cached = [CacheEntry(id="c" * 64, size=2000)]
+    fleet.flota("run", "--name", "over", "box:1", "true")
+    said = fleet.ok("system", "prune", "-f").splitlines()
+    titles = [line for line in said if line.endswith(":") and not line.startswith("n")]
+    assert titles == ["Containers:", "Networks:", "Images:", "Build cache:"]
+    assert fleet.json("ps", "-a") == [] and said[-1] == "Total reclaimed space: 2kB"
+    assert fleet.flota("system", "prune").returncode != 0  # nobody is there to say yes
+
+
 def test_build_cache_is_listed_and_pruned_on_every_host(fleet: ServedFleet) -> None:
     for number, host in enumerate(fleet.fleet.hosts.values()):
         host.cached = [
