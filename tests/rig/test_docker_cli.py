@@ -141,7 +141,7 @@ def test_files_processes_and_figures_of_a_container_are_had(docker: Docker, tmp_
     docker("cp", "box:/tmp/there", str(tmp_path / "out"))
     assert (tmp_path / "out").read_bytes() == b"put\n"
     gone = docker.attempt("cp", "box:/no/such", str(tmp_path / "none"))
-    assert gone.returncode == 1 and b"Could not find the file /no/such in container box" in gone.stderr
+    assert gone.returncode == 1 and b"No such container:path: box:/no/such" in gone.stderr
     assert "sleep 1000" in docker("top", "box")
     figures = docker("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}")
     assert figures.startswith("box ") and int(figures.split()[1]) >= 1

@@ -18,7 +18,7 @@ from api.hostcall import Reply
 from api.streaming import TAR, octets
 from model.codec import decode_json, encode_json
 from model.containerfiles import Change, PathStat
-from model.errors import ErrorBody, InvalidInput, NotFound
+from model.errors import ErrorBody, InvalidInput, NotFound, Unsupported
 from model.spec import Struct
 from model.streams import ERROR, EXIT, MAX_FRAME, STDIN, STDOUT, Unframer, pack
 
@@ -104,6 +104,8 @@ async def put(call: Call) -> web.Response:
     query = call.query_as(Extract)
     if not query.path:
         raise InvalidInput("Bad parameter: path cannot be empty")
+    if query.copyUIDGID:
+        raise Unsupported("copyUIDGID is not supported", hint="Files keep the owners that the archive names")
     ident, host = call.port.locate_instance(call.port.get_instance(call.ref()).instance.id)
     path = instance_path(ident, "archive", {"path": query.path})
     try:
