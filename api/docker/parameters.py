@@ -41,7 +41,7 @@ def parse_query(values: MultiMapping[str], type_: type[T]) -> T:
     any."""
     raw: dict[str, Any] = {}
     for name, hint in _hints(type_).items():
-        given = values.getall(name, [])
+        given = values.getall(name, []) or values.getall(name.replace("_", "-"), [])
         if not given:
             continue
         if typing.get_origin(hint) is tuple:
