@@ -7,8 +7,10 @@ import stat
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from image.build.base import FileSource
+from image.build.base import FileSource, TreeSource
+from image.build.places import MAX_DEPTH
 from image.build.step import CopyStep, InlineFile
 from model.errors import InvalidInput, NotFound, Unsupported
 from tests.support.copies import CONTEXT, CopyPlace, Link, fill
@@ -381,6 +383,18 @@ async def test_linked_copy_is_a_layer_of_its_own(filled: CopyPlace) -> None:
         "s/away": "l 0:0 /etc/passwd",
         "f": "f 0644 0:0 aaa",
     }
+
+
+@pytest.mark.parametrize("fields", [{}, {"link": True}, {"parents": True}, {"exclude": ("x",)}])
+async def test_folders_as_deep_as_a_context_may_have_them_are_copied(
+    filled: CopyPlace, fields: dict[str, Any]
+) -> None:
+    here = filled.objects.tree()
+    for _ in range(MAX_DEPTH - 2):
+        here = filled.objects.tree(replace(here, name=b"d"))
+    for _ in range(2):  # the second over the first
+        await filled.copy("/", target="/", place=TreeSource(root=here.digest), **fields)
+    assert sum(path.is_dir() for path in filled.root.rglob("*")) == MAX_DEPTH - 2
 
 
 async def test_linked_copy_knows_no_users(filled: CopyPlace) -> None:
