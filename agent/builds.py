@@ -98,8 +98,8 @@ class Builds:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One build, until it is over or its client has gone."""
-        self.running += 1
         lease = self.objects.lease(room(self._folder))
+        self.running += 1
         try:
             one = _Build(self, lease)
             await serve(reader, writer, one.run, one.bring)

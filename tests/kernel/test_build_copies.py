@@ -357,6 +357,18 @@ async def test_missing_source_is_named_with_the_nearest(filled: CopyPlace) -> No
         await filled.copy("sub/nothing", target="/", parents=True)
 
 
+@pytest.mark.parametrize("name", ["n" * 256, "a\0b"])
+async def test_name_that_no_file_can_have_is_refused_in_words(filled: CopyPlace, name: str) -> None:
+    for target in (f"/{name}", f"/{name}/", f"/{name}/x"):
+        with pytest.raises(InvalidInput, match="in the stage"):
+            await filled.copy("a.txt", target=target)
+    with pytest.raises(InvalidInput, match="in the stage"):
+        await filled.workdir(f"/{name}")
+    for place in (filled.of_context(), filled.of_stage()):
+        with pytest.raises(NotFound, match="is not there"):
+            await filled.copy(name, target="/x", place=place)
+
+
 # -- --link ----------------------------------------------------------------------------------------------
 async def test_linked_copy_is_a_layer_of_its_own(filled: CopyPlace) -> None:
     """What stands there is not followed, and gets the layer's modes and owners."""
