@@ -102,7 +102,7 @@ class Builds:
         self.running += 1
         try:
             one = _Build(self, lease)
-            await serve(reader, writer, one.run, one.bring)
+            await serve(reader, writer, one.run, one.bring, sockets=self.executor.folder)
         finally:
             self.running -= 1
             await in_thread(lease.close)  # many files may go
