@@ -27,6 +27,7 @@ from agent.build.spec import entitlements
 from agent.context import Context
 from agent.runtime.argv import Programs
 from aio.sharing import SharedLocks
+from aio.supervisor import in_thread
 from image.base import nobody
 from image.build.base import Fetcher, Session, Snapshots
 from image.build.cache import Cache
@@ -97,13 +98,14 @@ class Builds:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One build, until it is over or its client has gone."""
+        lease = self.objects.lease(room(self._folder))
         self.running += 1
         try:
-            with self.objects.leased(room(self._folder)) as lease:
-                one = _Build(self, lease)
-                await serve(reader, writer, one.run, one.bring)
+            one = _Build(self, lease)
+            await serve(reader, writer, one.run, one.bring, sockets=self.executor.folder)
         finally:
             self.running -= 1
+            await in_thread(lease.close)  # many files may go
             self.last = self.context.clock.now()
 
 

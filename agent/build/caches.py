@@ -168,7 +168,8 @@ class Caches:
         return CacheFreed(entries=tuple(gone), freed=freed)
 
     def _in_use(self, key: str) -> bool:
-        return any(name == key and count for (name, _), count in self._used.items())
+        used = tuple(self._used.items())  # at once: a thread asks too
+        return any(name == key and count for (name, _), count in used)
 
 
 def _size(folder: Path) -> int:

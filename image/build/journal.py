@@ -71,13 +71,18 @@ class Journal:
         return found
 
     def append(self, changes: Iterable[Change]) -> None:
-        """Raises OSError."""
+        """Raises OSError; then the file is as it was, or what comes next would never be read."""
         frames = [_frame(change) for change in changes]
         fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            before = os.fstat(fd).st_size
             view = memoryview(b"".join(frames))
-            while view:
-                view = view[os.write(fd, view) :]
+            try:
+                while view:
+                    view = view[os.write(fd, view) :]
+            except OSError:
+                os.ftruncate(fd, before)
+                raise
         finally:
             os.close(fd)
         self.length += len(frames)
