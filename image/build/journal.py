@@ -18,6 +18,7 @@ import msgspec
 
 from aio.durable import write_file
 from image.build.cache import Record
+from model.codec import UNREADABLE
 from model.spec import Struct
 
 _HEAD = struct.Struct(">II")
@@ -108,7 +109,7 @@ def _frames(data: bytes) -> Iterator[tuple[Change, int]]:
             return
         try:
             change = _decoder.decode(piece)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return
         at += _HEAD.size + size
         yield change, at
