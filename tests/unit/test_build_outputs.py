@@ -1,4 +1,4 @@
-"""What a build tells of its image, by what became of it."""
+"""What a build tells of its image and of its contexts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any, cast
 import pytest
 
 from agent.build.outputs import Outputs
-from image.build.fake import FakeSession, FakeSnapshots
+from agent.builds import Contexts
+from image.build.fake import FakeFetcher, FakeSession, FakeSnapshots
 from image.fake import FakeImages, record
-from model.build import BuildRequest, Built, Done, Output
+from model.build import BuildRequest, Built, Context, Done, Output
 
 
 class Given(Outputs):
@@ -43,3 +44,26 @@ async def test_image_is_told_of_only_if_somebody_gets_it(
     done = await outputs.deliver(request, Done(images=(Built(image=image.id, platform="linux/amd64"),)))
     [built] = done.images
     assert (built.image == image.id, bool(done.metadata), built.platform) == (has, has, "linux/amd64")
+
+
+@pytest.mark.parametrize(
+    ("ref", "told"),
+    [
+        ("https://user:canary@h/a.git#main:d", "https://h/a.git#main:d"),
+        ("https://canary@h:8/a@b", "https://h:8/a@b"),
+        ("git@h:a/b.git", "git@h:a/b.git"),
+        ("github.com/a/b@c", "github.com/a/b@c"),
+    ],
+)
+async def test_context_is_told_of_without_its_password(ref: str, told: str) -> None:
+    steps: list[str] = []
+
+    @contextlib.contextmanager
+    def step(name: str) -> Iterator[int]:
+        steps.append(name)
+        yield 1
+
+    fetcher = FakeFetcher()
+    fetcher.trees[ref] = "sha256:1"
+    assert await Contexts(fetcher, step).context(Context(kind="git", ref=ref)) == "sha256:1"
+    assert steps == [f"[internal] load git context {told}"]
