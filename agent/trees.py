@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-import shutil
 from pathlib import Path
+
+from aio.deletion import delete
 
 _TURNS = 100
 _OTHERS = (errno.ENOENT, errno.ENOTEMPTY)
@@ -16,7 +17,7 @@ def remove_tree(path: Path) -> None:
     are removed, not followed."""
     for turn in range(_TURNS):
         try:
-            shutil.rmtree(path)
+            delete(path)
             return
         except OSError as error:
             if error.errno == errno.ENOENT and not path.exists():

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from aio.deletion import delete, deletion
 from aio.supervisor import Supervisor, in_thread
 
 
@@ -88,35 +88,6 @@ class Trash:
         return failure
 
 
-def deletion(path: Path) -> Iterator[None]:
-    """Delete a tree, nothing through a link, one step per directory. Yields in between."""
-    if not stat.S_ISDIR(os.lstat(path).st_mode):
-        os.unlink(path)
-        return
-    for base, folders, files, fd in os.fwalk(path, topdown=False):
-        del base
-        for name in files:
-            os.unlink(name, dir_fd=fd)
-        for name in folders:
-            if stat.S_ISLNK(os.lstat(name, dir_fd=fd).st_mode):
-                os.unlink(name, dir_fd=fd)
-            else:
-                os.rmdir(name, dir_fd=fd)
-        yield
-    os.rmdir(path)
-
-
 def deletion_in(folder: int, name: bytes) -> None:
     """Delete what an open directory has by that name, nothing through a link. Raises OSError."""
-    if not stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
-        os.unlink(name, dir_fd=folder)
-        return
-    for _, folders, files, fd in os.fwalk(name, topdown=False, dir_fd=folder):
-        for inner in files:
-            os.unlink(inner, dir_fd=fd)
-        for inner in folders:
-            if stat.S_ISLNK(os.lstat(inner, dir_fd=fd).st_mode):
-                os.unlink(inner, dir_fd=fd)
-            else:
-                os.rmdir(inner, dir_fd=fd)
-    os.rmdir(name, dir_fd=folder)
+    delete(name, folder)

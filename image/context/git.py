@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
+from aio.deletion import delete
 from aio.supervisor import in_thread
 from image.context.gitcalls import Calls, Reach, target, texts, token_header
 from image.context.gitmodules import Module, gitlinks, modules, url_of
@@ -27,6 +27,7 @@ from image.context.here import kept
 from image.context.notes import Notes
 from image.context.objects import Lease, Objects
 from image.context.survey import lacking
+from model.contexttree import MAX_DEPTH as MAX_FOLDERS
 from model.errors import Damaged, Exhausted, FlotaError, Forbidden, InvalidInput, NotFound
 
 MAX_FILES = 1_000_000
@@ -72,21 +73,18 @@ class Git:
         url = parse(text)
         keep = keep_git_dir if url.keep_git_dir is None else url.keep_git_dir
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        async with self._reach(url, url) as reach:
-            with tempfile.TemporaryDirectory(
-                prefix="fetch-", dir=self._folder, ignore_cleanup_errors=True
-            ) as work:
-                commit = await self._commit(url, reach, work)
-                _check_commit(url, commit, checksum or url.commit)
-                memory = self._memory(url, commit, keep)
-                known = await in_thread(self._known, memory)
-                if known:
-                    return str(known)
-                top = os.path.join(work, "top")
-                await self._checked_out(url, reach, commit, top, work, depth=0)
-                root = await self._stored(url, top, keep)
-                await in_thread(self._notes.write, root.encode(), *memory)
-                return root
+        async with self._reach(url, url) as reach, _work(self._folder) as work:
+            commit = await self._commit(url, reach, work)
+            _check_commit(url, commit, checksum or url.commit)
+            memory = self._memory(url, commit, keep)
+            known = await in_thread(self._known, memory)
+            if known:
+                return str(known)
+            top = os.path.join(work, "top")
+            await self._checked_out(url, reach, commit, top, work, depth=0)
+            root = await self._stored(url, top, keep)
+            await in_thread(self._notes.write, root.encode(), *memory)
+            return root
 
     # -- what it is ---------------------------------------------------------------------------------
     @contextlib.asynccontextmanager
@@ -193,6 +191,8 @@ class Git:
         """Its modules' commits by path, once it is known that all its files have room."""
         counted = _Counted(self._lease.room)
         await calls.listed(counted.hear, _LISTING, "ls-tree", "-r", "-l", "-z", "--full-tree", commit)
+        if counted.depth > MAX_FOLDERS:
+            raise Exhausted(f"{url.shown} has more than {MAX_FOLDERS} folders below each other")
         if counted.files > MAX_FILES or counted.size > self._lease.room or counted.heard >= _LISTING:
             raise Exhausted(f"{url.shown} has more files, or larger ones, than this host takes")
         return counted.links
@@ -245,6 +245,16 @@ class Git:
             return ""
 
 
+@contextlib.asynccontextmanager
+async def _work(folder: str) -> AsyncIterator[str]:
+    """A folder in it until the block ends; what a kill leaves goes when the store is opened."""
+    work = tempfile.mkdtemp(prefix="fetch-", dir=folder)
+    try:
+        yield work
+    finally:
+        await in_thread(delete, work)
+
+
 class _Counted:
     """`git ls-tree -r -l -z` as it comes."""
 
@@ -254,6 +264,7 @@ class _Counted:
         self.files = 0
         self.size = 0
         self.heard = 0
+        self.depth = 0
         self.links: dict[str, str] = {}
 
     def hear(self, data: bytes) -> None:
@@ -264,6 +275,7 @@ class _Counted:
             mode, _, rest = meta.partition(b" ")
             size = rest.rpartition(b" ")[2]
             self.files += 1
+            self.depth = max(self.depth, path.count(b"/"))
             self.size += int(size) if size.isdigit() else 0
             if mode == b"160000" and len(self.links) <= MAX_MODULES:
                 self.links |= gitlinks(rest, path)
@@ -309,14 +321,14 @@ def _chosen(top: str, url: GitUrl, keep_git_dir: bool) -> str:
         for base, folders, files in os.walk(top):
             if ".git" in folders:
                 folders.remove(".git")
-                shutil.rmtree(os.path.join(base, ".git"))
+                delete(os.path.join(base, ".git"))
             elif ".git" in files:
                 os.unlink(os.path.join(base, ".git"))
     else:
         for name in ("FETCH_HEAD", "ORIG_HEAD", "logs"):
             path = os.path.join(top, ".git", name)
             if os.path.isdir(path):
-                shutil.rmtree(path)
+                delete(path)
             elif os.path.exists(path):
                 os.unlink(path)
     here = top

@@ -16,13 +16,13 @@ import contextlib
 import hashlib
 import itertools
 import os
-import shutil
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from aio.deletion import delete
 from image.blockgroups import spread_inodes
 from image.digest import encoded
 from image.extract import write_all
@@ -144,13 +144,13 @@ class Objects:
             for path in list(self._folder.iterdir()):
                 _remove(path)
             stamp.write_bytes(boot)
-        shutil.rmtree(self._folder / "new", ignore_errors=True)
+        _remove(self._folder / "new")
         (self._folder / "new").mkdir(mode=0o700)
         spread_inodes(self._folder / "new")
         for number in range(_NEW):
             (self._folder / "new" / str(number)).mkdir(mode=0o700)
         for path in self._folder.glob("git/fetch-*"):
-            shutil.rmtree(path)
+            delete(path)
         found: list[tuple[int, str, int]] = []
         (self._folder / "blobs").mkdir(mode=0o700, exist_ok=True)
         spread_inodes(self._folder / "blobs")
@@ -389,7 +389,5 @@ def _cost(size: int) -> int:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+    with contextlib.suppress(FileNotFoundError):
+        delete(path)

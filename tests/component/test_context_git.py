@@ -381,6 +381,19 @@ async def test_hostile_repository_runs_nothing_and_writes_nowhere_else_b19(
     assert not [name for name in os.listdir(tmp_path / "objects/git") if name.startswith("fetch-")]
 
 
+async def test_repository_of_folders_without_end_is_refused_and_leaves_nothing(
+    host: tuple[GitHost, str], repository: Repository, objects: Objects, lease: Lease
+) -> None:
+    """One that stayed would have kept the agent from starting again: Python can't take it away."""
+    tree = git(repository.folder, "mktree", stdin=f"100644 blob {repository.blob(b'f')}\tf\n".encode())
+    for _ in range(600):
+        tree = git(repository.folder, "mktree", stdin=f"040000 tree {tree}\td\n".encode())
+    repository.raw_tree(("040000", tree, "d"))
+    with pytest.raises(Exhausted, match="512 folders below each other"):
+        await fetcher(objects, lease).git(f"{host[1]}/a#raw", private=True)
+    assert not [name for name in os.listdir(f"{objects.folder}/git") if name.startswith("fetch-")]
+
+
 async def test_repository_larger_than_may_come_is_not_checked_out(
     host: tuple[GitHost, str], repository: Repository, objects: Objects, tmp_path: Path
 ) -> None:

@@ -76,6 +76,23 @@ def test_one_build_may_not_receive_more_than_its_room(tmp_path: Path) -> None:
             lease.take(1)
 
 
+@pytest.mark.parametrize("booted", [False, True])
+def test_store_opens_however_deep_is_what_a_killed_fetch_has_left(tmp_path: Path, booted: bool) -> None:
+    store(tmp_path)
+    (tmp_path / "git").mkdir()
+    if booted:
+        (tmp_path / "boot").write_bytes(b"another")
+    fd = os.open(tmp_path / "git", os.O_RDONLY)
+    for name in ("fetch-x", *["d"] * 1500):
+        os.mkdir(name, dir_fd=fd)
+        below = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    store(tmp_path)
+    assert not (tmp_path / "git/fetch-x").exists()
+
+
 def test_disk_that_others_filled_meanwhile_ends_a_build(tmp_path: Path) -> None:
     rooms = [1, 0]
     objects = Objects(tmp_path, room=lambda: rooms.pop(0))

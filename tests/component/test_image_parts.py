@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from aio.deletion import deletion
 from aio.supervisor import Supervisor
 from image.blobs import BlobStore
 from image.catalog import Catalog, Entry
@@ -23,7 +24,7 @@ from image.leases import Leases
 from image.outbound import Outbound
 from image.registry.source import NoSource
 from image.spool import spool
-from image.trash import Trash, deletion
+from image.trash import Trash
 from model.errors import Damaged, Exhausted, NotFound
 from model.image import ImageRecord, Progress
 from tests.support.images import chunks

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from aio.deletion import deletion
 from image.drivers.base import StorageDriver
 from image.drivers.btrfs import BtrfsDriver, create, is_subvolume
 from image.drivers.choice import choose, try_out
 from image.drivers.mounts import is_mounted
 from image.drivers.overlay import OverlayDriver
 from image.drivers.vfs import VfsDriver
-from image.trash import deletion
 from model.errors import Exhausted, FlotaError, InUse, Unsupported
 from tests.support import btrfs
 

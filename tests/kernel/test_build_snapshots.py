@@ -304,7 +304,7 @@ async def test_build_with_an_epoch_and_rewritten_times_is_the_same_again(
 
 @pytest.mark.parametrize("options", [{}, {"rewrite-timestamp": "true"}])
 async def test_folders_too_deep_for_a_layer_are_refused_in_words(
-    store: ImageStore, options: dict[str, str]
+    store: ImageStore, options: dict[str, str], tmp_path: Path
 ) -> None:
     with pytest.raises(Unsupported, match="/d/d/"):
         await lab(store).image(
@@ -312,3 +312,7 @@ async def test_folders_too_deep_for_a_layer_are_refused_in_words(
             args={"SOURCE_DATE_EPOCH": "1"},
             outputs=(Output(options=options),),
         )
+    await settled(store)
+    await store.deleted()
+    images = tmp_path / "images"
+    assert not [*(images / "trash").iterdir(), *images.glob("layers/*/fs/d")], "who else would remove them?"
