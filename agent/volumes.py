@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 
 from agent.journal import Journal
 from agent.trees import remove_tree
+from aio.diskusage import disk_usage
 from aio.subprocess import run
 from aio.supervisor import in_thread
 from model.disk import DiskUse
@@ -145,13 +146,13 @@ class Volumes:
         freed: dict[str, int] = {}
         for volume in self.all():
             if (volume.anonymous or all_unused) and not self.used_by(volume.name):
-                freed[volume.name] = await in_thread(_usage, self._folder / volume.name)
+                freed[volume.name] = await in_thread(disk_usage, self._folder / volume.name)
                 await self.remove(volume.name)
         return freed
 
     async def disk_use(self) -> DiskUse:
         """Of all."""
-        sizes = {v.name: await in_thread(_usage, self._folder / v.name) for v in self.all()}
+        sizes = {v.name: await in_thread(disk_usage, self._folder / v.name) for v in self.all()}
         loose = [name for name in sizes if not self.used_by(name)]
         return DiskUse(
             kind="volumes",
@@ -206,14 +207,3 @@ def _copy_owner(source: str | Path, target: Path) -> None:
     info = os.stat(source)
     os.chown(target, info.st_uid, info.st_gid)
     shutil.copystat(source, target)
-
-
-def _usage(folder: Path) -> int:
-    total = 0
-    for base, _, files in os.walk(folder):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(base, name)).st_blocks * 512
-            except FileNotFoundError:  # somebody uses it, and removed it just now
-                continue
-    return total

@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from aio.diskusage import disk_usage
 from aio.supervisor import in_thread
 from aio.together import to_its_end
 from image.base import Root
@@ -171,7 +172,7 @@ class Roots:
         self._meta(container)
         path = self._path(container)
         upper = self._driver.upper(path) or os.path.join(path, "root")
-        return int(await in_thread(_disk_usage, upper))
+        return int(await in_thread(disk_usage, upper))
 
     # -- parts --------------------------------------------------------------------------------------
     def _make(self, container: str, meta: _Meta) -> None:
@@ -209,14 +210,3 @@ class Roots:
             path=os.path.join(path, "root"),
             upper=self._driver.upper(path),
         )
-
-
-def _disk_usage(folder: str) -> int:
-    total = 0
-    for base, names, files in os.walk(folder):
-        for name in (*names, *files):
-            try:
-                total += os.lstat(os.path.join(base, name)).st_blocks * 512
-            except FileNotFoundError:  # the container runs, and removed it just now
-                continue
-    return total

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from agent.trees import remove_tree
+from aio.diskusage import disk_usage
 from aio.sharing import SharedLocks
 from aio.supervisor import in_thread
 from model.buildcache import CacheEntry, CacheFreed
@@ -146,7 +147,7 @@ class Caches:
                     id=key,
                     kind="mount",
                     source=meta.ident,
-                    size=_size(self._folder / key),
+                    size=disk_usage(self._folder / key),
                     created=meta.created_at,
                     used=meta.used_at,
                     in_use=self._in_use(key),
@@ -162,7 +163,7 @@ class Caches:
             if self._meta(key) is not None and not self._in_use(key):
                 grave = self._folder / f"{key}.gone"
                 os.rename(self._folder / key, grave)  # from now on a new user makes a new one
-                freed += await in_thread(_size, grave)
+                freed += await in_thread(disk_usage, grave)
                 await in_thread(remove_tree, grave)
                 gone.append(key)
         return CacheFreed(entries=tuple(gone), freed=freed)
@@ -170,12 +171,3 @@ class Caches:
     def _in_use(self, key: str) -> bool:
         used = tuple(self._used.items())  # at once: a thread asks too
         return any(name == key and count for (name, _), count in used)
-
-
-def _size(folder: Path) -> int:
-    total = 0
-    for base, names, files in os.walk(folder):
-        for name in (*names, *files):
-            with contextlib.suppress(FileNotFoundError):
-                total += os.lstat(os.path.join(base, name)).st_blocks * 512
-    return total

@@ -9,6 +9,7 @@ import pytest
 
 from agent.trees import remove_tree
 from aio.deletion import delete, deletion
+from aio.diskusage import disk_usage
 from image.trash import deletion_in
 
 DEPTH = 1500
@@ -57,3 +58,20 @@ def test_tree_is_deleted_and_nothing_behind_its_links(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         delete(tmp_path / "none")
     remove_tree(tmp_path / "none")
+
+
+def test_tree_without_end_is_counted_as_far_as_it_goes(tmp_path: Path) -> None:
+    def block(path: Path) -> int:
+        return os.lstat(path).st_blocks * 512
+
+    folder = tmp_path / "some"
+    (folder / "a/b").mkdir(parents=True)
+    (folder / "a/f").write_bytes(bytes(10_000))
+    (folder / "a/b/link").symlink_to(tmp_path)
+    paths = [folder / name for name in ("a", "a/b", "a/f", "a/b/link")]
+    assert disk_usage(folder) == sum(map(block, paths)) and disk_usage(folder / "a/f") == 0
+    assert disk_usage(tmp_path / "none") == 0
+    before = len(os.listdir("/proc/self/fd"))
+    assert disk_usage(deep(tmp_path / "deep")) >= 0
+    assert len(os.listdir("/proc/self/fd")) == before
+    delete(tmp_path / "deep")
