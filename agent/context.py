@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,9 +23,15 @@ from aio.sharing import SharedLocks
 from image.base import Images
 from model.ids import HostId, InstanceId
 from model.records import Instance
-from model.status import HostFacts
+from model.status import Endpoint, HostFacts
 from model.view import View
 from net.host import HostNetwork
+
+Introduce = Callable[[Sequence[Endpoint]], Awaitable[None]]
+
+
+async def nobody_asks(endpoints: Sequence[Endpoint]) -> None:
+    """Where there is no resolver."""
 
 
 @dataclass(slots=True)
@@ -53,8 +59,10 @@ class Context:
     view: View = field(default_factory=View)
     addresses: Addresses = field(default_factory=Addresses)
     records: dict[InstanceId, Local] = field(default_factory=dict)
-    builders: set[InstanceId] = field(default_factory=set)
-    """Who holds namespaces and addresses for steps of builds: no instances, but known."""
+    builders: dict[InstanceId, tuple[Endpoint, ...]] = field(default_factory=dict)
+    """Who holds namespaces and endpoints for steps of builds: no instances, but known."""
+    introduce: Introduce = nobody_asks
+    """Waits, not for long, until the host's resolver knows endpoints of `builders` that are new."""
     entrances: SharedLocks = field(default_factory=SharedLocks)
     """By instance: shared while a process enters its container, alone while nothing may run there."""
     dial: Dial = dial

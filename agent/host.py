@@ -66,6 +66,7 @@ class HostAgent:
         self.leaders = Leaders(journal)
         self._supervisor = supervisor
         self._names = NameKeeper(context, self.membership)
+        context.introduce = self._names.introduce
         self._ports = OpenPorts(context, journal)
         self._services = ServiceKeeper(context, self.membership, self._ports)
         self._policies = PolicyKeeper(context, self.membership)

@@ -57,7 +57,7 @@ class HostApi(ImageApi):
 
     def leases(self) -> HostLeases:
         context = self._agent.context
-        return context.addresses.told(context.builders | context.records.keys(), context.clock.now())
+        return context.addresses.told(context.builders.keys() | context.records.keys(), context.clock.now())
 
     async def examine_networks(self) -> HostCheck:
         return await examine(self._agent.context, lambda: self._agent.host_report().conditions)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 from agent.context import Context
 from agent.etcfiles import resolver_of
@@ -16,6 +17,7 @@ from agent.membership import Membership
 from agent.nameplan import NamePlan
 from agent.record import Local
 from aio.mailbox import Bell
+from model.status import Endpoint
 
 log = logging.getLogger("flota.agent")
 
@@ -50,21 +52,33 @@ class NameKeeper:
 
     async def known(self, record: Local) -> None:
         """Wait, not for long, until the resolver knows this container: it may ask as soon as it runs."""
-        if not resolver_of(record.endpoints):
-            return
+        if not await self._served(record.endpoints):
+            log.warning("%s starts before its names are served", record.instance[:12])
+
+    async def introduce(self, endpoints: Sequence[Endpoint]) -> None:
+        """As `known`, of endpoints that no instance has."""
+        if resolver_of(endpoints):
+            self.ring()
+        if not await self._served(endpoints):
+            log.warning("a step of a build starts before its names are served")
+
+    async def _served(self, endpoints: Sequence[Endpoint]) -> bool:
+        if not resolver_of(endpoints):
+            return True
         try:
             async with asyncio.timeout(PATIENCE):
                 while self._stale:
                     await self._fresh.wait()
-            served = await self._context.names.served(PATIENCE)
+            return await self._context.names.served(PATIENCE)
         except TimeoutError:
-            served = False
-        if not served:
-            log.warning("%s starts before its names are served", record.instance[:12])
+            return False
 
     def _make(self) -> None:
         context = self._context
         self._stale = False
-        state = self._plan.state(context.view, self._membership.directory, context.host, context.records)
+        visitors = tuple(context.builders.values())
+        state = self._plan.state(
+            context.view, self._membership.directory, context.host, context.records, visitors
+        )
         context.names.update(state, self._plan.step)
         self._fresh.set()

@@ -8,7 +8,7 @@ who it is by looking whether both are one object, which Views and directories se
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from agent.members import own_members, wish_of
@@ -16,6 +16,7 @@ from agent.record import Local
 from model.directory import Directory, Member, Members
 from model.ids import HostId, InstanceId, NetworkId
 from model.spec import NetworkSpec
+from model.status import Endpoint
 from model.view import ServiceView, View
 from net import names
 from net.names import Asker
@@ -47,9 +48,15 @@ class NamePlan:
         self._vips: dict[NetworkId, _Vips] = {}
 
     def state(
-        self, view: View, directory: Directory, host: HostId, records: Mapping[InstanceId, Local]
+        self,
+        view: View,
+        directory: Directory,
+        host: HostId,
+        records: Mapping[InstanceId, Local],
+        visitors: Iterable[Sequence[Endpoint]] = (),
     ) -> ResolverState:
-        """Equal input gives equal states, whatever was asked before."""
+        """Equal input gives equal states, whatever was asked before. `visitors` have endpoints and no names:
+        they only ask."""
         own = own_members(view, host, records)
         if view.services is not self._services:
             self._services, self._vips = view.services, _vips(view.services)
@@ -67,7 +74,7 @@ class NamePlan:
             change = now.names.change(_changes(before, now, host), self._vips.get(ident))
             if now.names.zone is not zone:
                 zones[ident] = change
-        return self._stepped(made, zones, _clients(view, records))
+        return self._stepped(made, zones, _clients(view, records, visitors))
 
     def _stepped(
         self, made: dict[NetworkId, _Made], zones: Mapping[str, ZoneChange | None], clients: dict[str, Client]
@@ -82,13 +89,16 @@ class NamePlan:
         return self._state
 
 
-def _clients(view: View, records: Mapping[InstanceId, Local]) -> dict[str, Client]:
+def _clients(
+    view: View, records: Mapping[InstanceId, Local], visitors: Iterable[Sequence[Endpoint]]
+) -> dict[str, Client]:
     feet = [
         Asker(endpoints=record.endpoints, dns=wish.spec.dns if (wish := wish_of(view, record)) else ())
         for record in records.values()
         if record.endpoints and (record.prepared or record.live)
     ]
-    return names.clients(feet, view.networks)
+    guests = (Asker(endpoints=tuple(endpoints)) for endpoints in visitors)
+    return names.clients([*feet, *guests], view.networks)
 
 
 def _changes(before: _Made, now: _Made, host: HostId) -> dict[InstanceId, Member | None]:

@@ -23,10 +23,12 @@ class _Taken(asyncio.StreamReaderProtocol):
 
     def adopt(self, transport: asyncio.Transport) -> None:
         self._transport = transport
+        self._half = transport.get_extra_info("sslcontext") is None
 
     def eof_received(self) -> bool:
+        """Whether the other half stays open, which TLS does not know."""
         super().eof_received()
-        return True
+        return self._half
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

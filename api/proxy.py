@@ -145,9 +145,9 @@ async def _upwards(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until the reader's end, or until nobody listens."""
+    """Until the reader's end, or until nobody listens: a closed writer of TLS can't be written to."""
     try:
-        while data := await reader.read(CHUNK):
+        while (data := await reader.read(CHUNK)) and not writer.is_closing():
             writer.write(data)
             await writer.drain()
     except OSError:

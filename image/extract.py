@@ -37,7 +37,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 class Extractor:
     """`max_bytes` bounds the sum of the files' sizes. `owner`: of all that it makes, whatever the members
-    say. `into`: the directory was somebody's before, and stays as it is itself."""
+    say. `into`: as ADD unpacks. The directory was somebody's before, and stays as it is itself; names that
+    climb out end at it; what a link leads to has to be there."""
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class Extractor:
         self._max_files = max_files
         self.size = 0
         self.files = 0
-        self._folders = Folders(self._imply)
+        self._folders = Folders(self._imply, strict=into)
         self._times: dict[bytes, tuple[int, int]] = {}
         """Of folders, set last: (inode, ns)."""
         self.implied: dict[bytes, None] = {}
@@ -79,7 +80,7 @@ class Extractor:
                     os.utime(path, ns=(mtime, mtime), follow_symlinks=False)
 
     def _apply(self, member: Member, reader: TarReader) -> None:
-        path = place(member.name)
+        path = place(member.name, clamp=self._into)
         if path == b"/":
             if member.kind != "dir":
                 raise Damaged(f"layer: its root is a {member.kind}")
@@ -202,12 +203,14 @@ class Extractor:
             self._make(path, member)
         if member.kind != "hardlink":
             self._attributes(path, member)
+        elif self._into:
+            self._named_again(path, member)
 
     def _make(self, path: bytes, member: Member) -> None:
         if member.kind == "symlink":
             os.symlink(member.link, path)
         elif member.kind == "hardlink":
-            target = place(member.link)
+            target = place(member.link, clamp=self._into)
             if target == path:
                 raise Damaged("layer: a hard link to itself")
             if _is_whiteout(os.lstat(target)):
@@ -223,6 +226,18 @@ class Extractor:
             if major >= 1 << 12 or minor >= 1 << 20:
                 raise Damaged(f"layer: device {major}:{minor} is impossible")
             os.mknod(path, kind | 0o600, os.makedev(major, minor))
+
+    def _named_again(self, path: bytes, member: Member) -> None:
+        """As Docker's: what a hard link's header says holds for the file. Only what differs is touched: a new
+        owner would take a file's capabilities away."""
+        status = os.lstat(path)
+        owner = self._owner or (member.uid, member.gid)
+        if stat.S_ISLNK(status.st_mode) or owner != (status.st_uid, status.st_gid):
+            os.chown(path, *owner, follow_symlinks=False)
+        if not stat.S_ISLNK(status.st_mode):
+            os.chmod(path, member.mode)
+            mtime = max(-(1 << 31) * 10**9, min(member.mtime_ns, (1 << 33) * 10**9))
+            os.utime(path, ns=(mtime, mtime))
 
     def _attributes(self, where: bytes | int, member: Member) -> None:
         """Of a path, or of an open file. Owner first (it clears setuid), then xattrs, mode, times."""
@@ -246,17 +261,17 @@ class Extractor:
             os.utime(where, ns=(mtime, mtime), follow_symlinks=follow)
 
 
-def place(name: bytes) -> bytes:
-    """An absolute path below the root, cleaned by its letters alone. Raises Damaged for names that climb out:
-    no honest layer has them."""
+def place(name: bytes, *, clamp: bool = False) -> bytes:
+    """An absolute path below the root, cleaned by its letters alone. Raises Damaged for names that climb out,
+    which no honest layer has, unless they `clamp` to the root."""
     parts: list[bytes] = []
     for part in name.split(b"/"):
         if part in (b"", b"."):
             continue
         if part == b"..":
-            if not parts:
+            if not parts and not clamp:
                 raise Damaged(f"layer: {_shown(name)} leaves the layer")
-            parts.pop()
+            del parts[-1:]
             continue
         if len(part) > MAX_PART and not (part.startswith(WHITEOUT) and len(part) <= MAX_PART + len(WHITEOUT)):
             raise Damaged(f"layer: a name of more than {MAX_PART} bytes")

@@ -7,6 +7,7 @@ no link any more; looking costs boundedly much, whatever names a layer has.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -21,10 +22,12 @@ _MAX_HELD = 16 << 20
 
 
 class Folders:
-    """`imply` makes a folder that is missing, or where something else is."""
+    """`imply` makes a folder that is missing, or where something else is. `strict`: neither where a link
+    leads, nor in the place of a file, as the archives of ADD are unpacked."""
 
-    def __init__(self, imply: Callable[[bytes], None]) -> None:
+    def __init__(self, imply: Callable[[bytes], None], *, strict: bool = False) -> None:
         self._imply = imply
+        self._strict = strict
         self._known = {b"/": b"/"}
         self._followed: set[bytes] = set()
         """Links by which the known ones were found."""
@@ -60,7 +63,7 @@ class Folders:
 
     def _walk(self, start: bytes, rest: list[bytes]) -> bytes:
         """`rest`: its parts, the last one first."""
-        here, links = start.rstrip(b"/"), 0
+        here, links, linked = start.rstrip(b"/"), 0, len(rest) + 1
         while rest:
             part = rest.pop()
             if part in (b"", b"."):
@@ -79,10 +82,13 @@ class Folders:
                     raise Damaged(f"layer: a folder behind more than {MAX_LINKS} links")
                 self._followed.add(path)
                 target = os.readlink(path)
+                linked = min(linked, len(rest))
                 rest += target.split(b"/")[::-1]
                 here = b"" if target.startswith(b"/") else here
                 continue
             if not stat.S_ISDIR(mode):
+                if self._strict and (mode or len(rest) >= linked):
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 self._imply(path)
             here = path
         return here or b"/"

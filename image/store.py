@@ -292,9 +292,7 @@ class ImageStore:
 
     async def free(self, need: int, *, spare: Mapping[str, str], unused_for: float) -> ImageRemoved:
         cached = (await self.build_cache.free(need)).freed  # what can be built again goes first
-        removed = ImageRemoved()
-        if cached < need:
-            removed = await self._removal.free(need - cached, spare=spare, unused_for=unused_for)
+        removed = await self._removal.free(max(need - cached, 0), spare=spare, unused_for=unused_for)
         removed = msgspec.structs.replace(removed, freed=removed.freed + cached)
         await self.deleted()
         await in_thread(self._ballast.lay)

@@ -130,13 +130,15 @@ class Scanned(Struct, tag="scanned"):
 
 class Object(Struct, tag="object"):
     """A piece of a wanted object, in order; `last` ends it. `gone`: it can't be had any more (the file
-    changed while it was read; scan again)."""
+    changed while it was read; scan again). `base`: this is a tree, as a `model.contexttree.Delta` to that
+    one, which the host may have; if it has it not, it wants the tree again, and gets all of it."""
 
     ask: int
     digest: str
     data: bytes = b""
     last: bool = False
     gone: str = ""
+    base: str = ""
 
 
 class Secret(Struct, tag="secret"):
@@ -358,5 +360,6 @@ class Unframer(Generic[M]):
     def _message(self, data: memoryview) -> M:
         try:
             return self._decoder.decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise InvalidInput(f"malformed stream of a build: {error}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            words = " ".join(str(error).split())[:200]
+            raise InvalidInput(f"malformed stream of a build: {words}") from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -20,6 +20,8 @@ from model.spec import Struct
 
 MAX_TREE = 64 << 20
 """Bytes of one tree object."""
+MAX_ENTRIES = 1_000_000
+"""Of one directory: so many are believed before any of them is read."""
 MAX_DEPTH = 512
 MAX_SIZE = 1 << 62
 """Of a file in bytes, and of a time in nanoseconds either way: years 1823 to 2116."""
@@ -53,11 +55,40 @@ class Entry(Struct):
 
 
 class Tree(Struct):
-    entries: tuple[Entry, ...] = ()
+    entries: Annotated[tuple[Entry, ...], msgspec.Meta(max_length=MAX_ENTRIES)] = ()
 
 
 def encode(tree: Tree) -> bytes:
     return msgspec.msgpack.encode(tree)
+
+
+class Delta(Struct):
+    """From one tree to another."""
+
+    entries: tuple[Entry, ...] = ()
+    """New ones, and those that are not as they were."""
+    gone: tuple[bytes, ...] = ()
+
+
+def delta(base: Tree, tree: Tree) -> bytes:
+    """What makes `tree` of `base`: of a large directory with few changes it is small."""
+    old = {entry.name: entry for entry in base.entries}
+    new = {entry.name for entry in tree.entries}
+    changed = tuple(entry for entry in tree.entries if old.get(entry.name) != entry)
+    return msgspec.msgpack.encode(Delta(entries=changed, gone=tuple(name for name in old if name not in new)))
+
+
+def patched(base: Tree, data: bytes) -> bytes:
+    """The encoded tree that a delta makes of its base; whether it is the right one, its digest tells. Raises
+    Damaged."""
+    try:
+        change = msgspec.msgpack.decode(data, type=Delta)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Damaged(f"a tree of the build context can't be read: {error}") from error
+    entries = {entry.name: entry for entry in base.entries} | {entry.name: entry for entry in change.entries}
+    for name in change.gone:
+        entries.pop(name, None)
+    return encode(Tree(entries=tuple(entries[name] for name in sorted(entries))))
 
 
 def digest_of(data: bytes) -> str:
@@ -68,7 +99,7 @@ def decode(data: bytes) -> Tree:
     """Raises Damaged for what is no tree, names that could lead out of it, and attributes that can't be."""
     try:
         tree = msgspec.msgpack.decode(data, type=Tree)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"a tree of the build context can't be read: {error}") from error
     previous = b""
     for entry in tree.entries:

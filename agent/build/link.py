@@ -83,6 +83,12 @@ class Link:
                 for message in self._unframer.feed(data):
                     await self._take(message)
 
+    async def left(self) -> None:
+        """Once the client has ended the connection; what it still says is let be."""
+        with contextlib.suppress(OSError):
+            while await self._reader.read(CHUNK):
+                pass
+
     async def write(self) -> None:
         """Until `close` was called and all is written, or nobody is there to read it."""
         with contextlib.suppress(OSError):

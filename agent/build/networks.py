@@ -86,7 +86,7 @@ class Networks:
     async def _made(self, network: str) -> Space:
         instance = InstanceId(self._new_id())
         self._all.add(instance)
-        self._context.builders.add(instance)
+        self._context.builders[instance] = ()
         try:
             return await self._wired(instance, network)
         except BaseException:
@@ -106,9 +106,11 @@ class Networks:
         await endpoints.addresses(context, want)
         path = await endpoints.namespace(context, want)
         wired = await endpoints.wire(context, want, ImageConfig(), Local(instance=instance))
+        context.builders[instance] = wired.endpoints
+        await context.introduce(wired.endpoints)
         return Space(instance=instance, path=path, endpoints=wired.endpoints)
 
     async def _drop(self, instance: InstanceId) -> None:
         await endpoints.disconnect(self._context, instance)
         self._all.discard(instance)
-        self._context.builders.discard(instance)
+        self._context.builders.pop(instance, None)

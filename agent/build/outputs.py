@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from msgspec.structs import replace
@@ -19,8 +19,8 @@ from agent.files.job import Job, Place
 from image.base import PushWish
 from image.build.base import Session, Snapshots
 from image.reference import parse
-from model.build import BuildRequest, Built, Done, Output, StepMoved
-from model.errors import InUse, InvalidInput
+from model.build import BuildRequest, Done, Output, StepMoved
+from model.errors import InvalidInput, Unsupported
 from model.image import ImageRecord, Progress
 from model.registries import NOBODY
 
@@ -33,6 +33,23 @@ CONFIG, DIGEST, NAME = "containerimage.config.digest", "containerimage.digest", 
 def stays(request: BuildRequest) -> bool:
     """Whether the image is to be in this host's store."""
     return any(output.kind in IN_STORE for output in request.outputs)
+
+
+def check(request: BuildRequest) -> None:
+    """Before anything is built. Raises InvalidInput, Unsupported for what there can't be."""
+    if request.provenance or request.sbom:
+        raise Unsupported(
+            "this release attests neither how an image was built nor what is in it",
+            hint="Leave out --provenance and --sbom",
+        )
+    if any(place.kind == "layout" for place in request.contexts):
+        raise Unsupported("OCI layouts are no contexts yet", hint="Load it: flota load, then docker-image://")
+    single = [output.kind for output in request.outputs if output.kind not in IN_STORE]
+    if len(request.platforms) > 1 and single:
+        raise InvalidInput(
+            f"an output of type {single[0]} has the image of one platform",
+            hint="Build one platform at a time, or push them",
+        )
 
 
 def names_kept(request: BuildRequest) -> BuildRequest:
@@ -48,47 +65,34 @@ class Outputs:
         self._told = told
 
     async def deliver(self, request: BuildRequest, done: Done) -> Done:
-        """All outputs, in their order. Raises what a registry does, and InvalidInput for what there can't be
-        of several platforms."""
+        """All outputs, in their order. Raises what a registry does."""
         images = self._context.images
-        record = images.find(done.images[0].image)
-        if len(done.images) > 1 and any(output.kind not in ("image",) for output in request.outputs):
-            raise InvalidInput(
-                "several platforms can be kept as images, and not be given away in one",
-                hint="Build one platform at a time",
-            )
-        digest = ""
-        with images.lease(record.id) as held:
+        with contextlib.ExitStack() as stack:
+            held = [stack.enter_context(images.lease(one.image)) for one in done.images]
             for number, output in enumerate(request.outputs):
-                digest = await self._deliver(number, output, request, held) or digest
-        if not stays(request):
-            await self._drop(record.id)
-        return replace(
-            done,
-            images=tuple(replace(one, digest=digest) for one in done.images),
-            digest=digest,
-            names=tuple(parse(name).name for name in request.names),
-            metadata=metadata(request, done.images[0], digest),
-        )
+                await self._deliver(number, output, request, held)
+        names = tuple(parse(name).name for name in request.names)
+        return replace(done, names=names, metadata=metadata(request, done))
 
-    async def _deliver(self, number: int, output: Output, request: BuildRequest, image: ImageRecord) -> str:
-        """The digest of the image's manifest, where that is known then."""
+    async def _deliver(
+        self, number: int, output: Output, request: BuildRequest, made: Sequence[ImageRecord]
+    ) -> None:
         match output.kind:
             case "registry":
-                return await self._push(request, image)
+                await self._push(request)
             case "docker" | "oci":
                 with self._told(f"exporting as {output.kind} archive"):
                     names = [parse(name).name for name in request.names]
-                    await self._session.send(number, self._context.images.save([image.id], names=names))
+                    data = self._context.images.save([one.id for one in made], names=names)
+                    await self._session.send(number, data)
             case "tar" | "local":
                 with self._told("exporting files"):
-                    await self._files(number, image)
+                    await self._files(number, made[0])
             case "image":
                 pass
-        return ""
 
-    async def _push(self, request: BuildRequest, image: ImageRecord) -> str:
-        digest = ""
+    async def _push(self, request: BuildRequest) -> None:
+        """Under each name; of several platforms, their index."""
         for name in request.names:
             reference = parse(name)
             with self._told(f"pushing {reference.familiar}") as step:
@@ -99,33 +103,20 @@ class Outputs:
                     self._session.tell(moved)
 
                 login = request.logins.get(reference.host, NOBODY)
-                pushed = await self._context.images.push(
-                    reference.name, PushWish(), login=login, progress=say
-                )
-                digest = _digest_at(pushed, reference.repository)
-        return digest
+                await self._context.images.push(reference.name, PushWish(), login=login, progress=say)
 
     async def _files(self, number: int, image: ImageRecord) -> None:
         async with self._snapshots.shown(self._snapshots.of_image(image)) as root:
             place = Place(container="", name="the build's result", folder=root)
             await self._session.send(number, work.output(Job(verb="tree", place=place)))
 
-    async def _drop(self, ident: str) -> None:
-        """Also one that was there before without a name: nobody could tell them apart."""
-        image = self._context.images.find(ident)
-        if not image.names:
-            with contextlib.suppress(InUse):
-                await self._context.images.remove(ident)
 
-
-def _digest_at(image: ImageRecord, repository: str) -> str:
-    found = [pinned.partition("@")[2] for pinned in image.digests if pinned.startswith(f"{repository}@")]
-    return found[-1] if found else ""
-
-
-def metadata(request: BuildRequest, built: Built, digest: str) -> Mapping[str, str]:
+def metadata(request: BuildRequest, done: Done) -> Mapping[str, str]:
     """As docker buildx writes it: JSON by key."""
-    found = {CONFIG: built.image, DIGEST: digest or built.image}
+    digest = done.digest or done.images[0].image
+    found: dict[str, object] = {DIGEST: digest}
+    if len(done.images) == 1:
+        found[CONFIG] = done.images[0].image
     if request.names:
         found[NAME] = ",".join(parse(name).name for name in request.names)
     return {key: json.dumps(value) for key, value in found.items()}

@@ -5,19 +5,31 @@ Invariant: nothing that a build holds of the host (namespaces, addresses) outliv
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+import errno
+from collections.abc import AsyncIterator, Collection, Sequence
 from types import TracebackType
 from typing import Protocol
 
 from agent.build.executor import Executor, Task
 from agent.build.networks import Networks
+from agent.build.process import Bundle
 from agent.build.shell import converse
 from agent.build.spec import check_allowed, shell_of
 from image.build.base import Bound, Chosen, Session, Source
 from image.build.step import CopyStep, RunStep, WorkdirStep
 from model.build import StepSaid
+from model.errors import Exhausted, FlotaError, Internal
 from model.ids import IdSource
 from model.quantity import format_bytes
+
+
+def _trouble(error: OSError) -> FlotaError:
+    """What this host could not give a step."""
+    words = f"RUN can't be prepared on this host: {error.filename or 'its files'}: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Exhausted(words, hint="Make room there, for example with `flota builder prune`")
+    return Internal(words)
 
 
 class FileSteps(Protocol):
@@ -62,10 +74,7 @@ class Runner:
         def heard(data: bytes, stderr: bool) -> None:
             session.tell(StepSaid(step=number, data=data, stderr=stderr))
 
-        async with (
-            self._networks.lease(step.network, again=not step.insecure) as space,
-            self._executor.bundle(task, space, session) as bundle,
-        ):
+        async with self._bundle(task, session) as bundle:
             ended = await self._executor.processes.run(bundle, heard)
         if ended.oom:
             limit = format_bytes(step.resources.memory)
@@ -86,11 +95,22 @@ class Runner:
             args=shell_of(step.args),
             tty=True,
         )
-        async with (
-            self._networks.lease(step.network, again=not step.insecure) as space,
-            self._executor.bundle(task, space, session) as bundle,
-        ):
+        async with self._bundle(task, session) as bundle:
             return await converse(self._executor.processes, bundle, session, number)
+
+    @contextlib.asynccontextmanager
+    async def _bundle(self, task: Task, session: Session) -> AsyncIterator[Bundle]:
+        step = task.step
+        try:
+            async with (
+                self._networks.lease(step.network, again=not step.insecure) as space,
+                self._executor.bundle(task, space, session) as bundle,
+            ):
+                yield bundle
+        except ConnectionError:  # the client's
+            raise
+        except OSError as error:
+            raise _trouble(error) from error
 
     # -- files --------------------------------------------------------------------------------------
     async def choose(self, step: CopyStep, sources: Sequence[Source]) -> Chosen:

@@ -38,7 +38,10 @@ START = 30.0
 """Seconds in which a client says what it wants."""
 LINGER = 30.0
 """Seconds in which it reads how its build ended."""
-MAX_SECRET = 500_000
+PARTING = 5.0
+"""Seconds in which it ends the connection, which is its part: what is on its way to it when we end it may
+be lost between here and there (TLS)."""
+MAX_SECRET = 500 << 10
 """Bytes, Docker's limit."""
 MAX_AGENTS = 64
 """Connections to the client's agent at once."""
@@ -180,6 +183,9 @@ async def serve(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER):
                 await asyncio.wait((writing,))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARTING):
+                await link.left()
         writing.cancel()
 
 

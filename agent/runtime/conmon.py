@@ -130,6 +130,8 @@ class ConmonRuntime:
             except CommandFailed:
                 if self._states.known(container):
                     raise
+            if self._states.known(container):
+                self._states.clear(container)
         await sweep(self.cgroups, container, deadline=self._deadlines.kill)
 
     # -- knowing ------------------------------------------------------------------------------------

@@ -12,11 +12,14 @@ import asyncio
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 import msgspec
 
+from agent.trees import remove_tree
 from aio.processes import open_process
 from aio.spawn import readable
+from image.drivers.mounts import unmount
 from model.errors import DeadlineExceeded
 
 
@@ -58,6 +61,17 @@ class RuncState:
             return False
         os.close(pidfd)
         return True
+
+    def clear(self, container: str) -> None:
+        """Take away what `runc delete` leaves of a container whose making was killed: runc's second process
+        mounts the program on a file here for a moment, to run a copy of it (libcontainer/nsenter,
+        cloned_binary.c). Nothing may run of it any more. Idempotent."""
+        folder = os.path.join(self._root, container)
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(folder):
+                if entry.name.startswith("runc."):
+                    unmount(entry.path)
+        remove_tree(Path(folder))
 
     async def kill(self, container: str, *, deadline: float) -> None:
         """SIGKILL the first process, and with it its pid namespace; wait until it is gone.

@@ -18,7 +18,7 @@ from model.build import AskSecret, FromClient, Object, Scan, Scanned, Secret, Wa
 from model.errors import ErrorBody, FlotaError, Internal, InvalidInput, NotFound
 
 AHEAD = 4 << 20
-MAX_SECRET = 500_000
+MAX_SECRET = 500 << 10
 """Bytes, Docker's limit."""
 
 

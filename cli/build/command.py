@@ -5,8 +5,10 @@ Invariant: files that say how it went are written last, and only of a build that
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import stat
 import sys
 from typing import Any
 
@@ -27,8 +29,9 @@ from cli.progress import Display as Copies
 from cli.render import clean
 from image.dockerfile.excerpt import excerpt
 from image.dockerfile.faults import DockerfileFault
+from image.reference import parse as reference
 from model.build import Done, Failed, Output
-from model.errors import CommandFailed, FlotaError, InvalidInput
+from model.errors import CommandFailed, Damaged, FlotaError, InvalidInput
 from model.registries import Login
 
 
@@ -66,13 +69,14 @@ def _offer(asked: Call, made: Material) -> int:
 
 
 def _spread(app: App, wished: Wish, done: Done) -> None:
-    """As every image that comes into a fleet: what runs on any host finds it there. Raises what the last
-    host that could not get it said."""
+    """As every image that comes into a fleet: what runs on any host finds it there. Of names that nobody
+    asked for the fleet keeps what it has. Raises what the last host that could not get it said."""
     kinds = {one.output.kind for one in wished.outputs}
     if kinds != {"image"}:
         return
     show = Copies(quiet=wished.progress != "tty" and not sys.stderr.isatty(), result=False)
-    for name in done.names:
+    asked = {reference(name).name for name in wished.request.names}
+    for name in (name for name in done.names if reference(name).name in asked):
         show.run(app.client.lines("POST", "/v1/images/copy", ref=name, host=done.host))
 
 
@@ -81,7 +85,7 @@ def _converse(app: App, wished: Wish, made: Material, shown: Display, outputs: O
     query = {"host": wished.host, "context": usual_place(wished, os.getcwd()), "platform": platform}
     sock = app.client.hijack("/v1/builds", protocol="flota-build", **query)
     talk = Conversation(sock, shown, outputs)
-    with waker() as (wake, fd):
+    with contextlib.closing(sock), waker() as (wake, fd):
         answers = Answers(made.sources, wished.secrets, fd)
         agents = Agents({i: paths[0] for i, paths in wished.agents.items()}, talk.selector)
         return talk.run(made.request, answers, wake, agents)
@@ -118,12 +122,22 @@ def _check_files(wished: Wish) -> None:
             secret_value(ident, place)
         except FlotaError as error:
             wrong.append(str(error))
+    for ident, paths in wished.agents.items():
+        if len(paths) != 1 or not _is_socket(paths[0]):
+            wrong.append(f"--ssh {ident}={','.join(paths)}: that is no agent's socket; give an agent the key")
     for flag, path in (("--iidfile", wished.iidfile), ("--metadata-file", wished.metadata_file)):
         folder = os.path.dirname(path) or "."
         if path and not os.path.isdir(folder):
             wrong.append(f"{flag} {path}: {folder} is no folder")
     if wrong:
         raise InvalidInput("; ".join(wrong))
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _explain(failed: Failed, made: Material, shown: Display) -> None:
@@ -153,10 +167,17 @@ def _results(wished: Wish, done: Done) -> None:
     if wished.iidfile:
         _write_file(wished.iidfile, (image if len(done.images) < 2 else digest).encode())
     if wished.metadata_file:
-        words = {key: json.loads(value) for key, value in done.metadata.items()}
+        words = _metadata(done)
         _write_file(wished.metadata_file, (json.dumps(words, indent=2) + "\n").encode())
     if wished.progress == "quiet" and digest:
-        sys.stdout.write(f"{image or digest}\n")
+        sys.stdout.write(f"{clean(image or digest)}\n")
+
+
+def _metadata(done: Done) -> dict[str, Any]:
+    try:
+        return {key: json.loads(value) for key, value in done.metadata.items()}
+    except (ValueError, RecursionError) as error:
+        raise Damaged("the host tells of the image's metadata what is no JSON") from error
 
 
 def _write_file(path: str, data: bytes) -> None:

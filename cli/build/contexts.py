@@ -135,10 +135,10 @@ def _archive(file: BufferedReader, name: str) -> tuple[bytes, str, Source]:
 
 def _piped(stdin: BufferedReader, name: str) -> tuple[bytes, str, Source | None]:
     """A tar, or a Dockerfile without a context."""
-    from image.context.tarcontext import HEAD, kind_of_stream
+    from image.context.tarcontext import begun, kind_of_stream
 
-    head = stdin.peek(HEAD)
-    kind = kind_of_stream(head[:HEAD])
+    head, stdin = begun(stdin)
+    kind = kind_of_stream(head)
     if kind == "empty":
         raise InvalidInput("standard input is empty", hint="Write for example `flota build - < Dockerfile`")
     if kind == "tar":

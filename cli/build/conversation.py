@@ -37,7 +37,7 @@ from model.build import (
     Want,
     pack,
 )
-from model.errors import Unavailable
+from model.errors import Damaged, Unavailable
 
 CHUNK = 1 << 18
 ENOUGH = 1 << 20
@@ -65,6 +65,7 @@ class Conversation:
     ) -> Done | Failed:
         """How it ended. Raises Unavailable where the connection broke, and what can't be written here."""
         self._answers, self._agents, self._wake = answers, agents, wake
+        self._lends = request.on_failure == "shell"
         self._unsent += pack(Start(request=request))
         with contextlib.ExitStack() as stack:
             stack.callback(self._selector.close)
@@ -155,6 +156,8 @@ class Conversation:
             case Exported():
                 self._written(message)
             case ShellBegan():
+                if not self._lends:
+                    raise Damaged("the host opens a shell that was not asked for")
                 self._display.pause()
                 self._terminal.take(message.step)
             case StepSaid() if self._terminal.taken == message.step:

@@ -6,6 +6,7 @@ more lines than it has, each no longer than it is wide.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -80,6 +81,7 @@ class Progress:
         self.warnings: list[BuildWarning] = []
         self.place: Placed | None = None
         self._last = 0
+        self._numbers = itertools.count(1)
         self._moved: dict[tuple[int, str], float] = {}
         self._told: dict[tuple[int, str], StepMoved] = {}
 
@@ -87,9 +89,9 @@ class Progress:
         match message:
             case Placed():
                 self.place = message
-                return [f"building on {clean(message.host)}: {clean(message.why)}"]
+                return [f"building on {_line(message.host)}: {_line(message.why)}"]
             case StepBegan():
-                name = clean(message.name).replace("\n", " ")
+                name = _line(message.name)
                 step = self._begun(message.step, name, now, message.line)
                 return self._of(step.number, [name])
             case StepSaid():
@@ -108,7 +110,7 @@ class Progress:
 
     def _begun(self, number: int, name: str, now: float, line: int) -> Step:
         """Steps are numbered anew as they begin: hosts number those apart that a Dockerfile does not have."""
-        step = self.steps[number] = Step(len(self.steps) + 1, name, now, line)
+        step = self.steps[number] = Step(next(self._numbers), name, now, line)
         return step
 
     def running(self) -> list[Step]:
@@ -172,7 +174,7 @@ class Screen:
         """At most `height` lines of at most `width` characters."""
         running = self._progress.running()
         done = len(self._progress.steps) - len(running)
-        place = f" on {clean(self._progress.place.host)}" if self._progress.place is not None else ""
+        place = f" on {_line(self._progress.place.host)}" if self._progress.place is not None else ""
         head = f"[+] Building {now - self._began:.1f}s ({done}/{len(self._progress.steps)}){place}"
         blocks = [[_current(step, now), *_inner(step)] for step in running]
         lines = [head]
@@ -185,28 +187,28 @@ class Screen:
 
 def moved(message: StepMoved) -> str:
     """`transferring context: 3.1MB / 10MB`."""
-    what, current = clean(message.what), format_size(message.current)
+    what, current = _line(message.what), format_size(message.current)
     return f"{what}: {current} / {format_size(message.total)}" if message.total else f"{what}: {current}"
 
 
 def outcome(message: StepEnded) -> str:
-    where = f" from {clean(message.where)}" if message.where else ""
+    where = f" from {_line(message.where)}" if message.where else ""
     if message.error:
-        return f"ERROR: {clean(message.error)}"
+        return f"ERROR: {_line(message.error)}"
     return f"CACHED{where}" if message.cached else f"DONE {message.seconds:.1f}s"
 
 
 def warned(warning: BuildWarning) -> str:
     place = f" (line {warning.line})" if warning.line else ""
     hint = f". {warning.hint}" if warning.hint else ""
-    return clean(f"{warning.code}: {warning.message}{place}{hint}").replace("\n", " ")
+    return _line(f"{warning.code}: {warning.message}{place}{hint}")
 
 
 def _past(step: Step, ended: StepEnded) -> str:
     if ended.error:
         return f" => ERROR {step.name}"
     cached = "CACHED " if ended.cached else ""
-    where = f" ({clean(ended.where)})" if ended.where else ""
+    where = f" ({_line(ended.where)})" if ended.where else ""
     return f" => {cached}{step.name}{where}" + ("" if ended.cached else f"  {ended.seconds:.1f}s")
 
 
@@ -226,8 +228,13 @@ def _last_state(line: str) -> str:
 
 
 def _fit(line: str, width: int) -> str:
-    plain = clean(_COLOUR.sub("", line)).replace("\t", "    ")
+    plain = _line(_COLOUR.sub("", line)).replace("\t", "    ")
     return plain if len(plain) < width else plain[: max(0, width - 2)] + "…"
+
+
+def _line(text: str) -> str:
+    """One line of a stranger's words."""
+    return clean(text).replace("\n", " ")
 
 
 def _cut(line: str) -> list[str]:

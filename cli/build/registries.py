@@ -45,9 +45,16 @@ def _images(dockerfile: Dockerfile, request: BuildRequest) -> Iterator[str]:
 
 
 def _expanded(text: str, values: dict[str, str | None], names: set[str], escape: str) -> Iterator[str]:
+    unset: list[str] = []
+
+    def value(name: str) -> str | None:
+        found = values.get(name)
+        unset.extend([name] if found is None else ())
+        return found
+
     try:
-        found = expand(text, values.get, escape=escape) if "$" in text else text
+        found = expand(text, value, escape=escape) if "$" in text else text
     except InvalidInput:
         return
-    if found and found.lower() not in names and found != "scratch" and not found.isdecimal():
+    if found and not unset and found.lower() not in names and found != "scratch" and not found.isdecimal():
         yield found

@@ -9,72 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from aio.clock import Clock
-from aio.sharing import SharedLocks
 from aio.together import together
-from image.base import FindLogin, Images, nobody
 from image.build import keys, result
-from image.build.base import Bound, Fetcher, Files, Session, Snapshots, StepRunner
-from image.build.cache import Cache, Record
-from image.build.evaluate import Evaluated, Line, Wishes
+from image.build.base import Bound, Files, Session
+from image.build.bases import Bases, familiar_of
+from image.build.cache import Record
+from image.build.evaluate import Evaluated, Line
 from image.build.graph import Node, Scene, shown
+from image.build.parts import Parts, StepFailed
 from image.build.plan import Planner
 from image.build.sources import Opened, Sources
 from image.build.step import CopyStep, FromContext, FromImage, FromStage, RunStep, Step, StepKind, WorkdirStep
 from image.build.telling import Teller, Telling
+from image.build.wishes import wishes_of
 from image.dockerfile.faults import DockerfileFault
-from image.dockerfile.instruction import Copy, Dockerfile, Run, Spot, Workdir
+from image.dockerfile.instruction import Copy, Dockerfile, Run, Workdir
 from image.dockerfile.parser import parse
 from image.manifest import Configuration
 from image.platforms import wanted_platform
-from image.reference import familiar
 from image.reference import parse as reference
 from model.build import BuildRequest, Built, Done
-from model.errors import CommandFailed, ErrorBody, FlotaError, InvalidInput
-from model.ids import IdSource
+from model.errors import ErrorBody, FlotaError
 from model.image import ImageRecord
-from model.registries import Login
 from model.status import Platform
-
-EPOCH = "SOURCE_DATE_EPOCH"
-
-
-Inline = Callable[[Sequence[str]], Awaitable[str]]
-"""Records of the build's cache for the configuration of an image with these diff ids."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What builds on this host are done with. `slots`: steps at a time, of all builds; `turns`: by the key of
-    a step that is being done."""
-
-    images: Images
-    snapshots: Snapshots
-    runner: StepRunner
-    cache: Cache
-    fetcher: Fetcher
-    clock: Clock
-    new_id: IdSource
-    platform: Platform
-    slots: asyncio.Semaphore
-    turns: SharedLocks
-    login: FindLogin = nobody
-    inline: Inline | None = None
-
-
-class StepFailed(CommandFailed):
-    """A RUN whose process did not end with 0."""
-
-    def __init__(self, message: str, *, exit_code: int, line: int, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.exit_code = exit_code
-        self.line = line
 
 
 async def build(request: BuildRequest, session: Session, parts: Parts) -> Done:
@@ -120,9 +82,7 @@ class _Build:
         self._held = held
         self._several = len(request.platforms) > 1
         self._platform = wanted_platform(platform, parts.platform)
-        self._epoch = _epoch(request)
-        self._images: dict[tuple[str, str], ImageRecord] = {}
-        self._pulling: dict[tuple[str, str], asyncio.Lock] = {}
+        self._bases = Bases(request, parts, teller, held)
         self._done: dict[int, asyncio.Future[Files]] = {}
         self._made: dict[tuple[int, int], float] = {}
         self._own: set[str] = set()
@@ -142,7 +102,9 @@ class _Build:
             },
             file=request.file,
         )
-        self._plan = await Planner(self._dockerfile, scene, self._wishes(), self._base).run()
+        self._plan = await Planner(
+            self._dockerfile, scene, wishes_of(request, self._dockerfile.escape), self._base
+        ).run()
         for warned in self._plan.warnings:
             self._teller.warn(
                 warned.code,
@@ -165,49 +127,9 @@ class _Build:
         self._done = {index: loop.create_future() for index in self._plan.stages}
         await together(self._stage(stage) for stage in self._plan.stages.values())
 
-    def _wishes(self) -> Wishes:
-        request = self._request
-        return Wishes(
-            args=request.args,
-            network=request.network,
-            allow=frozenset(request.allow),
-            hosts=request.hosts,
-            resources=request.resources,
-            shm_size=request.shm_size,
-            ulimits=request.ulimits,
-            epoch=self._epoch,
-            latest=self._epoch if _rewrites(request) else None,
-            escape=self._dockerfile.escape,
-            file=request.file,
-        )
-
-    # -- images -------------------------------------------------------------------------------------
     async def _base(self, ref: str, platform: Platform, node: Node) -> ImageRecord:
-        name = f"[{node.name} 1/{self._total(node)}] FROM {familiar_of(ref)}"
-        return await self._image(ref, platform, name, node.stage.head.spot)
-
-    async def _image(self, ref: str, platform: Platform, name: str, spot: Spot) -> ImageRecord:
-        """Pulled once for a build, and held until its end."""
-        wanted = shown(platform)
-        key = (ref, wanted)
-        async with self._pulling.setdefault(key, asyncio.Lock()):
-            found = self._images.get(key)
-            if found is None:
-                with self._teller.step(name, spot.line) as telling:
-                    found = await self._parts.images.ensure(
-                        ref,
-                        policy="always" if self._request.pull else "missing",
-                        platform=wanted,
-                        login=self._login,
-                        progress=telling.progress,
-                    )
-                    self._held.enter_context(self._parts.images.lease(found.id))
-                self._images[key] = found
-            return found
-
-    async def _login(self, ref: str) -> Login:
-        host = reference(ref).host
-        return self._request.logins.get(host) or await self._parts.login(ref)
+        name = f"[{self._prefix(node)}1/{self._total(node)}] FROM {familiar_of(ref)}"
+        return await self._bases.image(ref, platform, name, node.stage.head.spot.line)
 
     # -- stages -------------------------------------------------------------------------------------
     async def _stage(self, stage: Evaluated) -> None:
@@ -217,7 +139,7 @@ class _Build:
         for number, line in enumerate(stage.lines):
             if line.step is None:
                 continue
-            name = f"[{self._prefix(stage)}{first + count}/{total}] {line.source}"
+            name = f"[{self._prefix(stage.node)}{first + count}/{total}] {line.source}"
             files, at = await self._step(stage, line, files, name)
             self._made[stage.node.index, number] = at
             count += 1
@@ -234,10 +156,10 @@ class _Build:
         steps = len(stage.steps) if stage is not None else _steps(node)
         return steps + isinstance(node.base, FromImage)
 
-    def _prefix(self, stage: Evaluated) -> str:
+    def _prefix(self, node: Node) -> str:
         words = [shown(self._platform)] if self._several else []
-        if len(self._plan.outline.nodes) > 1 or stage.node.stage.head.name:
-            words.append(stage.node.name)
+        if len(self._dockerfile.stages) > 1 or node.stage.head.name:
+            words.append(node.name)
         return "".join(f"{word} " for word in words)
 
     async def _files_of(self, origin: FromStage | FromImage) -> Files:
@@ -247,7 +169,7 @@ class _Build:
         if origin.ref == "scratch":
             return self._parts.snapshots.of_image(None)
         name = f"FROM {familiar_of(origin.ref)}"
-        image = await self._image(origin.ref, self._platform, name, Spot(line=0))
+        image = await self._bases.image(origin.ref, self._platform, name)
         return self._parts.snapshots.of_image(image)
 
     async def _context_files(self, name: str) -> Files:
@@ -271,11 +193,12 @@ class _Build:
                 async with self._sources.opened() as opened:
                     content = await self._content(step, opened)
                     key = keys.key_of(files.id, step, content, platform)
-                    async with self._parts.turns.of(key).alone():
+                    async with AsyncExitStack() as turn:
+                        await turn.enter_async_context(self._parts.turns.of(key).alone())
                         record = await self._cached(stage, key)
                         telling.cached, telling.where = record is not None, record.where if record else ""
                         if record is None:
-                            record = await self._make(line, files, key, opened, telling)
+                            record = await self._make(line, files, key, opened, telling, turn)
         return record.files, record.created
 
     @contextlib.contextmanager
@@ -314,7 +237,10 @@ class _Build:
         named = {name.lower() for name in self._request.no_cache_stages}
         return self._request.no_cache or node.name in named
 
-    async def _make(self, line: Line, files: Files, key: str, opened: Opened, telling: Telling) -> Record:
+    async def _make(
+        self, line: Line, files: Files, key: str, opened: Opened, telling: Telling, turn: AsyncExitStack
+    ) -> Record:
+        """`turn`: what nobody else has meanwhile."""
         parts, step = self._parts, line.step
         assert step is not None
         began = parts.clock.monotonic()
@@ -322,7 +248,7 @@ class _Build:
             bound: Sequence[Bound | None] = ()
             if isinstance(step, RunStep):  # before the slot, as a context may have to be made a layer for it
                 bound = await stack.enter_async_context(self._sources.bound(step, self._context_files))
-            await stack.enter_async_context(parts.slots)
+            await turn.enter_async_context(parts.slots)
             work = await stack.enter_async_context(parts.snapshots.work(files))
             match step:
                 case CopyStep():
@@ -330,14 +256,14 @@ class _Build:
                 case WorkdirStep():
                     await parts.runner.workdir(work.root, step)
                 case RunStep():
-                    await self._run(work.root, line, step, bound, telling.number)
+                    await self._run(work.root, line, step, bound, telling.number, turn)
             discarded = step.discarded if isinstance(step, RunStep) else ()
             made = await work.keep(parts.new_id(), discarded, step.latest)
             self._held.enter_context(parts.snapshots.hold(made))  # at once: else it may be gone
         record = Record(
             key=key,
             files=made,
-            created=float(self._epoch) if self._epoch is not None else parts.clock.now(),
+            created=float(self._plan.epoch) if self._plan.epoch is not None else parts.clock.now(),
             used=parts.clock.now(),
             source=line.source,
             kind=_kind(step),
@@ -348,19 +274,27 @@ class _Build:
         return record
 
     async def _run(
-        self, root: str, line: Line, step: RunStep, bound: Sequence[Bound | None], number: int
+        self,
+        root: str,
+        line: Line,
+        step: RunStep,
+        bound: Sequence[Bound | None],
+        number: int,
+        turn: AsyncExitStack,
     ) -> None:
         """Raises StepFailed."""
         runner = self._parts.runner
         code = await runner.run(root, step, bound, self._session, number)
         if code and self._request.on_failure == "shell":
+            await turn.aclose()  # a person may take hours, and nothing of it is kept
             await runner.shell(root, step, bound, self._session, number)
         if code:
             raise self._failed(line, code)
 
     def _failed(self, line: Line, code: int) -> StepFailed:
         where = f"{self._request.file}:{line.spot.line}"
-        why = "not found" if code == 127 else "can't be run" if code == 126 else f"exit code {code}"
+        known = {126: " (it can't be run)", 127: " (not found)", 137: " (killed)"}
+        why = f"exit code {code}{known.get(code, '')}"
         hint = "See its output above"
         if self._request.on_failure != "shell":
             hint += "; --on-failure shell gives a shell where it failed"
@@ -383,16 +317,10 @@ class _Build:
             made=self._made,
             diffs=diffs,
             labels=self._request.labels,
-            epoch=self._epoch,
+            epoch=self._plan.epoch,
         )
         inline = self._parts.inline
         return made if inline is None else replace(made, cache=await inline(diffs))
-
-
-def familiar_of(ref: str) -> str:
-    with contextlib.suppress(InvalidInput):
-        return familiar(ref)
-    return ref
 
 
 def _kind(step: Step) -> StepKind:
@@ -401,17 +329,3 @@ def _kind(step: Step) -> StepKind:
 
 def _steps(node: Node) -> int:
     return sum(isinstance(one, Run | Copy | Workdir) for one in node.stage.instructions)
-
-
-def _rewrites(request: BuildRequest) -> bool:
-    """Whether files' times are to be no later than the epoch."""
-    return any(output.options.get("rewrite-timestamp") == "true" for output in request.outputs)
-
-
-def _epoch(request: BuildRequest) -> int | None:
-    text = request.args.get(EPOCH, "")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 11):
-        raise InvalidInput(f"{EPOCH}={text[:40]!r} is no time", hint="Give whole seconds since 1970")
-    return int(text)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from image.build import written
 from image.build.graph import Node
-from image.build.state import edited, joined, with_shell
+from image.build.state import MAX_NAMES, edited, joined, with_shell
 from image.build.step import (
     SCRIPT,
     CopyStep,
@@ -42,6 +42,7 @@ from image.dockerfile.instruction import (
     Spot,
     Workdir,
 )
+from image.manifest import MAX_LAYERS
 from model.image import ImageConfig
 from model.spec import Resources, Struct
 from model.status import Platform
@@ -72,6 +73,8 @@ class Wishes(Struct):
     shm_size: int = 0
     ulimits: Mapping[str, tuple[int, int]] = {}
     epoch: int | None = None
+    rewrites: bool = False
+    """Files' times are to be no later than the epoch."""
     latest: int | None = None
     """See `RunStep.latest`."""
     escape: str = "\\"
@@ -127,10 +130,11 @@ class _Stage:
         self._args: dict[str, str | None] = dict(begin.args)
         self._author = begin.author
         self._lines: list[Line] = []
+        self._steps = 0
         self._cmd = False
         config = begin.config
         if "PATH" not in env_of(config.env):
-            config = replace(config, env=with_env(config.env, "PATH", DEFAULT_PATH))
+            config = replace(config, env=with_env(config.env, ("PATH", DEFAULT_PATH)))
         self._config = replace(config, onbuild=())
 
     def run(self, instructions: tuple[AnyInstruction, ...]) -> Evaluated:
@@ -192,6 +196,8 @@ class _Stage:
                 value = self._wishes.given.get(pair.key)
             self._args[pair.key] = value
             told.append(pair.key if value is None else f"{pair.key}={value}")
+        if len(self._args) > MAX_NAMES:
+            raise self._fault(f"a stage has at most {MAX_NAMES} arguments", instruction)
         self._note("ARG " + " ".join(told), instruction)
 
     def _variables(self) -> Variables:
@@ -300,12 +306,6 @@ class _Stage:
             latest=self._wishes.latest,
             spot=spot,
         )
-        if len(step.sources) + len(step.inline) > 1 and not step.target.endswith("/"):
-            raise self._fault(
-                f"{target}: several sources can only go into a directory",
-                copy,
-                f"Write {target}/ to say it is one",
-            )
         self._add(step, written.copy(step, target), _shown(copy), spot)
 
     def _inline(self, heredoc: Heredoc, variables: Variables, spot: Spot) -> InlineFile:
@@ -339,6 +339,14 @@ class _Stage:
         self._lines.append(Line(created_by=created_by, source=_shown(instruction), spot=instruction.spot))
 
     def _add(self, step: Step, created_by: str, source: str, spot: Spot) -> None:
+        self._steps += 1
+        if self._steps > MAX_LAYERS:  # now, as each of them may tell of much
+            raise DockerfileFault(
+                f"a stage with more than {MAX_LAYERS} instructions that make layers can't be built",
+                spot,
+                file=self._wishes.file,
+                hint="Join RUN instructions",
+            )
         self._lines.append(Line(created_by=created_by, step=step, source=source, spot=spot))
 
     def _fault(self, reason: str, instruction: AnyInstruction, hint: str = "") -> DockerfileFault:

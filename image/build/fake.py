@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from image.build.base import Bound, Chosen, Files, FileSource, RootSource, Session, Source, TreeSource
-from image.build.step import CopyStep, RunStep, WorkdirStep
+from image.build.step import CopyStep, FromContext, PlacedMount, RunStep, WorkdirStep
 from image.digest import chain_ids, of
 from model.build import Context, FromHost, Typed
 from model.errors import FlotaError, NotFound
@@ -32,7 +32,8 @@ class FakeWork:
         del discarded, latest
         layer = f"step:{ident}"
         text = "\n".join(self.done)
-        self._snapshots.diffs[layer] = of(f"{text} over {self._files.layers}".encode())
+        below = [self._snapshots.diffs[known] for known in self._files.layers]
+        self._snapshots.diffs[layer] = of(f"{text} over {below}".encode())
         return Files(id=ident, layers=(*self._files.layers, layer))
 
 
@@ -93,7 +94,7 @@ class FakeSnapshots:
 @dataclass
 class FakeRunner:
     """`ran` are the steps that were done; commands that hold `failing` exit with 1. While `gate` is closed,
-    RUN waits."""
+    RUN waits, while `typed` is, a shell."""
 
     snapshots: FakeSnapshots
     contents: dict[str, str] = field(default_factory=dict)
@@ -102,12 +103,16 @@ class FakeRunner:
     ran: list[str] = field(default_factory=list)
     bound: list[list[Bound | None]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    typed: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
     most: int = 0
     shells: int = 0
+    slow: Callable[[str], Awaitable[object]] = lambda _: asyncio.sleep(0)
+    """How long a command takes."""
 
     def __post_init__(self) -> None:
         self.gate.set()
+        self.typed.set()
 
     async def run(
         self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
@@ -122,14 +127,23 @@ class FakeRunner:
             self.running -= 1
         self.ran.append(step.args[-1])
         self.bound.append(list(bound))
-        self._did(root, f"RUN {step.args}")
+        await self.slow(step.args[-1])
+        shown = [self._seen(placed, one) for placed, one in zip(step.mounts, bound, strict=True)]
+        self._did(root, f"RUN {step.args} {step.env} {step.user} {step.workdir} {shown}")
         return 1 if step.args[-1] == self.failing else 0
+
+    def _seen(self, placed: PlacedMount, bound: Bound | None) -> object:
+        """Of a context the source alone is mounted."""
+        if isinstance(placed.origin, FromContext):
+            return self.contents.get(placed.mount.source)
+        return bound and self.snapshots.diffs_of(bound.path)
 
     async def shell(
         self, root: str, step: RunStep, bound: Sequence[Bound | None], session: Session, number: int
     ) -> int:
         del root, step, bound, session, number
         self.shells += 1
+        await self.typed.wait()
         return 0
 
     async def choose(self, step: CopyStep, sources: Sequence[Source]) -> Chosen:

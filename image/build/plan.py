@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from msgspec.structs import replace
-
+from aio.supervisor import in_thread
 from aio.together import together
 from image.build import graph
 from image.build.evaluate import Begin, Evaluated, Wishes, evaluate
 from image.build.graph import Node, Outline, Scene
-from image.build.step import CopyStep, FromContext, FromImage, FromStage, Origin, RunStep
+from image.build.step import CopyStep, FromContext, FromImage, FromStage, Origin, PlacedMount, RunStep
 from image.build.variables import is_proxy
+from image.build.wishes import dated
 from image.dockerfile.faults import DockerfileFault
+from image.dockerfile.globs import literal
 from image.dockerfile.instruction import AnyInstruction, Arg, Dockerfile, Onbuild, Spot, Warned
 from image.dockerfile.parser import parse_trigger
 from image.manifest import MAX_LAYERS
@@ -38,6 +39,7 @@ class Plan:
     """Of the stages that begin with an image."""
     warnings: tuple[Warned, ...] = ()
     """Of the request; those of the Dockerfile are `image.dockerfile.check`'s."""
+    epoch: int | None = None
 
     @property
     def target(self) -> Evaluated:
@@ -57,7 +59,7 @@ class Planner:
         self._dockerfile = dockerfile
         self._scene = scene
         self._outline = graph.outline(dockerfile, scene)
-        self._wishes = replace(wishes, given=self._outline.given)
+        self._wishes = dated(wishes, self._outline.given)
         self._resolve = resolve
         self._bases: dict[int, ImageRecord] = {}
         self._work: dict[int, tuple[AnyInstruction, ...]] = {}
@@ -70,13 +72,15 @@ class Planner:
             node = self._outline.nodes[index]
             find = _finder(self._outline, node, self._scene)
             begin = self._begin(node, stages)
-            stages[index] = evaluate(node, begin, self._work[index], self._wishes, find)
+            work = (node, begin, self._work[index], self._wishes, find)
+            stages[index] = await in_thread(evaluate, *work)  # other builds go on meanwhile
             self._refuse_too_many(stages, index)
         return Plan(
             outline=self._outline,
             stages=stages,
             bases={index: base for index, base in self._bases.items() if index in stages},
             warnings=self._unused(needed),
+            epoch=self._wishes.epoch,
         )
 
     async def _needed(self) -> tuple[int, ...]:
@@ -103,7 +107,8 @@ class Planner:
         if node.index in self._bases:
             texts = self._bases[node.index].config.onbuild
         elif isinstance(node.base, FromStage):
-            above = self._outline.nodes[node.base.index].stage.instructions
+            stage = self._outline.nodes[node.base.index]
+            above = () if stage.replaced else stage.stage.instructions
             texts = tuple(one.expression for one in above if isinstance(one, Onbuild))
         return (*(self._trigger(text, node) for text in texts), *node.stage.instructions)
 
@@ -170,10 +175,15 @@ def _finder(outline: Outline, node: Node, scene: Scene) -> Callable[[str, Spot, 
     return find
 
 
+def mount_source(placed: PlacedMount) -> str:
+    """As a source of COPY: a mount's is a path, whatever characters it has."""
+    return literal(placed.mount.source) or "/"
+
+
 def _read(step: object, context: FromContext) -> tuple[str, ...]:
     """Paths of the context."""
     if isinstance(step, CopyStep) and step.origin == context:
         return step.sources
     if isinstance(step, RunStep):
-        return tuple(placed.mount.source or "/" for placed in step.mounts if placed.origin == context)
+        return tuple(mount_source(placed) for placed in step.mounts if placed.origin == context)
     return ()

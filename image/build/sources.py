@@ -26,7 +26,7 @@ from image.build.base import (
 )
 from image.build.cache import Cache
 from image.build.keys import guess_of
-from image.build.plan import Plan
+from image.build.plan import Plan, mount_source
 from image.build.remote import kind_of
 from image.build.step import CopyStep, FromContext, FromImage, FromStage, Origin, RunStep, Step, WorkdirStep
 from model.build import BuildRequest, Context
@@ -127,7 +127,7 @@ class Sources:
                 continue
             if isinstance(placed.origin, FromContext):
                 copy = CopyStep(
-                    sources=(placed.mount.source or "/",), target="/", origin=placed.origin, spot=step.spot
+                    sources=(mount_source(placed),), target="/", origin=placed.origin, spot=step.spot
                 )
                 async with self.opened() as opened:
                     keys.append(await self.content(copy, opened))

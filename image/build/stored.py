@@ -10,6 +10,7 @@ half-made steps leave nothing that a later build would find.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,11 +27,14 @@ from image.build.journal import Change, Gone, Journal, Noted, Put, Used
 from image.layers import Layer
 from model.buildcache import CacheEntry, CacheFreed, CacheKeeping, CachePrune
 from model.errors import FlotaError
+from model.sharedcache import MAX_SOURCE
 
 log = logging.getLogger("flota.build")
 MAX_NOTES = 20_000
 TOLD = 3600.0
 """Seconds after which a further use of a record is written."""
+TRIM = 60.0
+"""Seconds between two looks at the limits, while steps are made."""
 SLACK = 1000
 """Changes that a journal may have beyond twice what is in it."""
 
@@ -66,10 +70,13 @@ class BuildCache:
         self._notes: OrderedDict[str, str] = OrderedDict()
         self._used_told: dict[str, float] = {}
         self._chains: Counter[str] = Counter()
-        self._settling: dict[str, ExitStack] = {}
+        self._young: dict[str, ExitStack] = {}
+        """By key: what holds the layers of a record that is not yet written, as they are in the making."""
+        self._numbers = itertools.count(1)
         self._waiting: list[Change] = []
         self._filled = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._trimmed = 0.0
 
     # -- start --------------------------------------------------------------------------------------
     def open(self) -> None:
@@ -113,10 +120,10 @@ class BuildCache:
         held = ExitStack()
         held.enter_context(self._snapshots.hold(record.files))
         self._drop((record.key,))
+        record = replace(record, source=record.source[:MAX_SOURCE])
         self._records[record.key] = record
-        ident = record.files.id
-        self._settling[ident] = held
-        self._supervisor.start(f"record {ident}", lambda: self._settle(record))
+        self._young[record.key] = held
+        self._supervisor.start(f"record {next(self._numbers)}", lambda: self._settle(record, held))
 
     def chosen(self, guess: str) -> str | None:
         return self._notes.get(guess)
@@ -152,12 +159,13 @@ class BuildCache:
 
     def trim(self) -> CacheFreed:
         """To the limits of this host."""
+        self._trimmed = self._now()
         return self._freed(keeping.outgrown(self.entries(), self._limits, self._now()))
 
     @property
     def settling(self) -> bool:
         """Whether records are yet to be written, as their layers are in the making."""
-        return bool(self._settling)
+        return bool(self._young)
 
     async def written(self) -> None:
         """Until what was told is in the file, as far as it can be written."""
@@ -175,26 +183,28 @@ class BuildCache:
         self._add(replace(record, where=""))
         return record
 
-    async def _settle(self, record: Record) -> None:
+    async def _settle(self, record: Record, held: ExitStack) -> None:
         try:
             settled = await self._snapshots.settled(record.files)
         except FlotaError as error:
             log.warning("a step's layer could not be made, and is not kept: %s", error)
-            if self._is_still(record):
+            if self._is_still(record, held):
                 del self._records[record.key]
         else:
             chains = tuple(chain for chain, _ in settled)
             layer = self._layer(chains[-1]) if chains else None
-            whole = replace(
-                self._records.get(record.key, record),
-                files=Files(id=record.files.id, layers=chains),
-                size=layer.on_disk if layer is not None else 0,
-            )
-            if self._is_still(record):
+            if self._is_still(record, held):
+                whole = replace(
+                    self._records[record.key],
+                    files=Files(id=record.files.id, layers=chains),
+                    size=layer.on_disk if layer is not None else 0,
+                )
                 self._add(whole)
                 self.remote.tell(whole)
         finally:
-            self._settling.pop(record.files.id).close()
+            if self._is_still(record, held):
+                del self._young[record.key]
+            held.close()
         self.trim()
 
     def _add(self, record: Record) -> None:
@@ -210,14 +220,13 @@ class BuildCache:
             self._used_told[record.key] = now
             self._tell(Used(key=record.key, at=now))
 
-    def _is_still(self, record: Record) -> bool:
+    def _is_still(self, record: Record, held: ExitStack) -> bool:
         """Whether it has not been taken away or made anew meanwhile."""
-        known = self._records.get(record.key)
-        return known is not None and known.files.id == record.files.id
+        return self._young.get(record.key) is held
 
     def _is_young(self, record: Record) -> bool:
         """Not yet written."""
-        return record.files.id in self._settling
+        return record.key in self._young
 
     def _is_here(self, record: Record) -> bool:
         if self._is_young(record):
@@ -249,7 +258,7 @@ class BuildCache:
         for key in gone:
             record = self._records.pop(key)
             self._used_told.pop(key, None)
-            if not self._is_young(record):
+            if self._young.pop(key, None) is None:
                 self._chains.subtract(record.files.layers)
                 self._chains += Counter()
         if gone:

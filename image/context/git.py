@@ -12,20 +12,19 @@ read.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
-from aio.durable import write_file
 from aio.supervisor import in_thread
 from image.context.gitcalls import Calls, Reach, target, texts, token_header
 from image.context.gitmodules import Module, gitlinks, modules, url_of
 from image.context.giturl import GitUrl, is_commit, parse
 from image.context.guard import Guard
 from image.context.here import kept
+from image.context.notes import Notes
 from image.context.objects import Lease, Objects
 from image.context.survey import lacking
 from model.errors import Damaged, Exhausted, FlotaError, Forbidden, InvalidInput, NotFound
@@ -34,7 +33,6 @@ MAX_FILES = 1_000_000
 MAX_DEPTH, MAX_MODULES = 8, 200
 _LISTING = 256 << 20
 """Bytes of a repository's list of files."""
-_REMEMBERED = 10_000
 
 Secret = Callable[[str], Awaitable[bytes | None]]
 Ssh = Callable[[], AbstractAsyncContextManager[str]]
@@ -65,6 +63,7 @@ class Git:
         self._secret = secret
         self._ssh = ssh
         self._folder = os.path.join(objects.folder, "git")
+        self._notes = Notes(self._folder)
         self._modules = 0
 
     async def tree(self, text: str, *, checksum: str = "", keep_git_dir: bool = False) -> str:
@@ -73,7 +72,7 @@ class Git:
         url = parse(text)
         keep = keep_git_dir if url.keep_git_dir is None else url.keep_git_dir
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        async with self._reach(url) as reach:
+        async with self._reach(url, url) as reach:
             with tempfile.TemporaryDirectory(
                 prefix="fetch-", dir=self._folder, ignore_cleanup_errors=True
             ) as work:
@@ -86,12 +85,13 @@ class Git:
                 top = os.path.join(work, "top")
                 await self._checked_out(url, reach, commit, top, work, depth=0)
                 root = await self._stored(url, top, keep)
-                await in_thread(self._remember, memory, root)
+                await in_thread(self._notes.write, root.encode(), *memory)
                 return root
 
     # -- what it is ---------------------------------------------------------------------------------
     @contextlib.asynccontextmanager
-    async def _reach(self, url: GitUrl) -> AsyncIterator[Reach]:
+    async def _reach(self, url: GitUrl, top: GitUrl) -> AsyncIterator[Reach]:
+        """`top`: the repository that was asked for, of which it may be a module."""
         addresses = texts(await self._guard.resolved(url.host, url.port, private=self._private))
         if url.scheme == "ssh":
             if self._ssh is None:
@@ -104,15 +104,18 @@ class Git:
             return
         header = ""
         if url.scheme == "https":  # a secret does not go out in the clear
-            header = await self._header(url.host)
+            header = await self._header(url, top)
         yield Reach(addresses=addresses, header=header)
 
-    async def _header(self, host: str) -> str:
-        for name in (f".{host}", ""):
+    async def _header(self, url: GitUrl, top: GitUrl) -> str:
+        """What has no host in its name is for the repository that was asked for: where its modules come from
+        is said by whoever wrote it."""
+        own = (url.host, url.port) == (top.host, top.port)
+        for name in (f".{url.host}", *([""] if own else [])):
             if (value := await self._secret(f"GIT_AUTH_HEADER{name}")) is not None:
-                return _one_line(value.decode("latin-1").strip(), host)
+                return _one_line(value.decode("latin-1").strip(), url.host)
             if (value := await self._secret(f"GIT_AUTH_TOKEN{name}")) is not None:
-                return _one_line(token_header(value), host)
+                return _one_line(token_header(value), url.host)
         return ""
 
     async def _commit(self, url: GitUrl, reach: Reach, work: str) -> str:
@@ -144,9 +147,18 @@ class Git:
         return Calls(folder, home, url, reach, max_file=max(self._lease.room, 1 << 20))
 
     async def _checked_out(
-        self, url: GitUrl, reach: Reach, commit: str, top: str, work: str, *, depth: int
+        self,
+        url: GitUrl,
+        reach: Reach,
+        commit: str,
+        top: str,
+        work: str,
+        *,
+        depth: int,
+        first: GitUrl | None = None,
     ) -> None:
-        """The commit's files, and those of its modules, in the folder `top`, which is made."""
+        """The commit's files, and those of its modules, in the folder `top`, which is made. `first`: the
+        repository that was asked for, of whose modules it is one."""
         os.makedirs(top, mode=0o755, exist_ok=True)
         calls = self._calls(url, reach, top, work)
         form = "sha256" if len(commit) == 64 else "sha1"
@@ -156,7 +168,7 @@ class Git:
         links = await self._measured(calls, url, commit)
         await calls.local("checkout", "--quiet", "--force", "--detach", commit)
         if links and url.submodules:
-            await self._with_modules(calls, url, commit, links, top, work, depth)
+            await self._with_modules(calls, url, commit, links, top, work, depth, first or url)
 
     async def _fetch(self, calls: Calls, url: GitUrl, source: str, commit: str) -> None:
         plain = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--force")
@@ -186,7 +198,15 @@ class Git:
         return counted.links
 
     async def _with_modules(
-        self, calls: Calls, url: GitUrl, commit: str, links: dict[str, str], top: str, work: str, depth: int
+        self,
+        calls: Calls,
+        url: GitUrl,
+        commit: str,
+        links: dict[str, str],
+        top: str,
+        work: str,
+        depth: int,
+        first: GitUrl,
     ) -> None:
         said = b""
         if await self._has_file(calls, commit):
@@ -195,41 +215,34 @@ class Git:
             self._modules += 1
             if depth >= MAX_DEPTH or self._modules > MAX_MODULES:
                 raise InvalidInput(f"{url.shown} has more, or deeper, submodules than are fetched")
-            await self._module(module, url_of(module, url), top, work, depth)
+            await self._module(module, url_of(module, url), top, work, depth, first)
 
     async def _has_file(self, calls: Calls, commit: str) -> bool:
         said = await calls.local("ls-tree", "-z", "--full-tree", commit, "--", ".gitmodules")
         return said.startswith((b"100644 blob", b"100755 blob"))
 
-    async def _module(self, module: Module, url: GitUrl, top: str, work: str, depth: int) -> None:
+    async def _module(
+        self, module: Module, url: GitUrl, top: str, work: str, depth: int, first: GitUrl
+    ) -> None:
         below = await in_thread(_below, top, module.path)
-        async with self._reach(url) as reach:
-            await self._checked_out(url, reach, module.commit, below, work, depth=depth + 1)
+        async with self._reach(url, first) as reach:
+            await self._checked_out(url, reach, module.commit, below, work, depth=depth + 1, first=first)
 
     async def _stored(self, url: GitUrl, top: str, keep_git_dir: bool) -> str:
         chosen = await in_thread(_chosen, top, url, keep_git_dir)
         return await kept(self._objects, self._lease, chosen)
 
     # -- what is remembered -------------------------------------------------------------------------
-    def _memory(self, url: GitUrl, commit: str, keep: bool) -> str:
-        words = (url.url, commit, url.folder, str(keep), str(url.submodules))
-        return os.path.join(self._folder, hashlib.sha256("\0".join(words).encode()).hexdigest())
+    def _memory(self, url: GitUrl, commit: str, keep: bool) -> tuple[str, ...]:
+        return (url.url, commit, url.folder, str(keep), str(url.submodules))
 
-    def _known(self, memory: str) -> str:
+    def _known(self, memory: tuple[str, ...]) -> str:
         """The root, if all of it is still here."""
         try:
-            with open(memory, encoding="ascii") as file:
-                root = file.read(100).strip()
-            return "" if lacking(self._objects, self._lease, root) else root
-        except (FileNotFoundError, UnicodeDecodeError, Damaged):
+            root = self._notes.read(*memory).decode("ascii")
+            return "" if not root or lacking(self._objects, self._lease, root) else root
+        except (UnicodeDecodeError, Damaged):
             return ""
-
-    def _remember(self, memory: str, root: str) -> None:
-        write_file(memory, root.encode())
-        names = [name for name in os.listdir(self._folder) if len(name) == 64]
-        for name in names[: max(0, len(names) - _REMEMBERED)]:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(self._folder, name))
 
 
 class _Counted:

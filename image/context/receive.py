@@ -15,7 +15,7 @@ from image.context.objects import Arriving, Lease, Objects
 from image.context.survey import lacking
 from image.digest import check
 from model.build import Object, Scanned
-from model.contexttree import MAX_TREE
+from model.contexttree import MAX_TREE, digest_of, patched
 from model.errors import Damaged, InvalidInput
 
 MAX_WANT = 20_000
@@ -78,6 +78,7 @@ class _Bringing:
         self._context = context
         self._moved = moved
         self._size = 0
+        self._patches: set[str] = set()
 
     async def bring(self, root: str) -> str:
         """What is below the root; empty, or the name of a file that changed meanwhile."""
@@ -94,7 +95,7 @@ class _Bringing:
 
     async def _want(self, digests: Sequence[str], limit: int) -> str:
         """All of them, or the name of the first that can't be had any more."""
-        writer = _Writer(self._objects, self._lease, digests, limit)
+        writer = _Writer(self._objects, self._lease, digests, limit, self._patches)
         try:
             group: list[Object] = []
             size = 0
@@ -122,11 +123,15 @@ class _Bringing:
 class _Writer:
     """Pieces into objects, in the order asked for. Blocking."""
 
-    def __init__(self, objects: Objects, lease: Lease, digests: Sequence[str], limit: int) -> None:
+    def __init__(
+        self, objects: Objects, lease: Lease, digests: Sequence[str], limit: int, patches: set[str]
+    ) -> None:
         self._objects = objects
         self._lease = lease
         self._digests = digests
         self._limit = limit
+        self._patches = patches
+        """Trees that came as changes, in this scan or before."""
         self._next = 0
         self._arriving: Arriving | None = None
 
@@ -137,6 +142,9 @@ class _Writer:
             if self._next >= len(self._digests) or piece.digest != self._digests[self._next]:
                 raise Damaged("the client sent an object of the build context that was not asked for")
             self._lease.take(len(piece.data))
+            if piece.base:
+                self._patched(piece)
+                continue
             arriving = self._arriving
             if arriving is None:
                 arriving = self._arriving = self._objects.new()
@@ -148,6 +156,19 @@ class _Writer:
                 self._next += 1
                 self.close()
         return ""
+
+    def _patched(self, piece: Object) -> None:
+        """A tree by its change. If that does not make it, it stays wanted, and comes whole the next time."""
+        asked_whole = piece.digest in self._patches
+        self._patches.add(piece.digest)
+        if asked_whole or self._arriving is not None or self._limit > MAX_TREE or not piece.last:
+            raise Damaged("the client sent a change where a whole object of the build context was wanted")
+        self._next += 1
+        if self._lease.hold(check(piece.base, "base of a tree")):
+            data = patched(self._objects.tree(piece.base), piece.data)
+            if len(data) <= MAX_TREE and digest_of(data) == piece.digest:
+                self._lease.take(len(data))
+                self._objects.put(data, self._lease)
 
     def ended(self) -> None:
         if self._next < len(self._digests):

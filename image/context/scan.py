@@ -17,7 +17,7 @@ from image.context.scancache import Known
 from image.context.walk import MAX_FILES, Walk
 from image.context.wish import EVERYTHING, wish_of
 from image.dockerfile.ignore import Ignore
-from model.contexttree import decode
+from model.contexttree import decode, delta, digest_of
 from model.errors import Forbidden, NotFound
 
 _GROUP = 64
@@ -35,11 +35,23 @@ class Scan:
         self._folders = folders
         self._trees: dict[str, bytes] | None = None
         self._paths: dict[str, tuple[bytes, int]] | None = None
+        self._changed: dict[str, Known] | None = None
 
     def tree(self, digest: str) -> bytes | None:
         if self._trees is None:
             self._trees = {known.digest: known.tree for known in self._folders.values()}
         return self._trees.get(digest)
+
+    def delta(self, digest: str) -> tuple[str, bytes] | None:
+        """Of a large tree: (base, delta) to the one that was in its place before, if that is the less to
+        send."""
+        if self._changed is None:
+            self._changed = {known.digest: known for known in self._folders.values() if known.before}
+        known = self._changed.get(digest)
+        if known is None:
+            return None
+        change = delta(decode(known.before), decode(known.tree))
+        return (digest_of(known.before), change) if len(change) * 2 < len(known.tree) else None
 
     def file(self, digest: str) -> tuple[bytes, int] | None:
         """Path from the top, and size, of a file with that content."""

@@ -22,7 +22,7 @@ import msgspec
 
 from model.contexttree import Entry
 
-VERSION = 1
+VERSION = 2
 MAX_FILE = 1 << 30
 MAX_CONTEXTS = 64
 """Caches that are kept: those used last."""
@@ -44,6 +44,8 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     """Files and bytes, of all below too."""
     others: list[tuple[Row, Entry]] = []
     """What was included before."""
+    before: bytes = b""
+    """The tree that this one took the place of, if it is large: a host may have it."""
 
 
 class _Content(msgspec.Struct, frozen=True, array_like=True):

@@ -38,6 +38,11 @@ class Source(Protocol):
         """An object's bytes. Raises Gone, also after some of them."""
         ...
 
+    def delta(self, digest: str) -> tuple[str, bytes] | None:
+        """Of a tree: (base, delta) that may do instead; once for each tree, as a host that lacks the base
+        asks again."""
+        ...
+
 
 class FolderSource:
     """Of a folder of the client."""
@@ -47,6 +52,8 @@ class FolderSource:
         self._lock = threading.Lock()
         self._scans: deque[Scan] = deque(maxlen=MAX_SCANS)
         """Those last asked for, the newest first: steps side by side ask for different files."""
+        self._told: set[str] = set()
+        """Trees of which the changes were told."""
 
     def scan(self, paths: Sequence[str]) -> Scanned:
         with self._lock:
@@ -65,6 +72,13 @@ class FolderSource:
                 yield from self._file(digest, *found)
                 return
         raise Gone(f"object {digest[:19]}")
+
+    def delta(self, digest: str) -> tuple[str, bytes] | None:
+        if digest in self._told:
+            return None
+        self._told.add(digest)
+        found = (scan.delta(digest) for scan in tuple(self._scans) if scan.tree(digest) is not None)
+        return next(found, None)
 
     def _forget(self, path: bytes) -> None:
         with self._lock:
@@ -91,6 +105,10 @@ class FolderSource:
 def messages(source: Source, want: Want) -> Iterator[Object]:
     """In the order asked for; they end with the first object that is gone."""
     for digest in want.digests:
+        change = source.delta(digest)
+        if change is not None:
+            yield Object(ask=want.ask, digest=digest, base=change[0], data=change[1], last=True)
+            continue
         try:
             held = b""
             for piece in source.pieces(digest):

@@ -76,12 +76,15 @@ class SpoolSink:
     """One after the other into one file, which has no name that anybody else could use."""
 
     def __init__(self, file: BinaryIO, limit: int = MAX_BYTES) -> None:
-        self._file = file  # as long as we are there, it is open
+        self._file = file
         self._fd = file.fileno()
         self._limit = limit
         self.end = 0
         self.places: dict[str, tuple[int, int]] = {}
         """Offset and size by digest."""
+
+    def close(self) -> None:
+        self._file.close()
 
     def begin(self) -> _Spooled:
         return _Spooled(self)
@@ -144,6 +147,10 @@ class TarSource:
         self._trees: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """What was read goes, with the file that it is in."""
+        self._sink.close()
+
     def scan(self, paths: Sequence[str]) -> Scanned:
         """All of it is read at the first call."""
         with self._lock:
@@ -168,6 +175,11 @@ class TarSource:
                 self._failure = error
                 raise
         return self._read
+
+    def delta(self, digest: str) -> tuple[str, bytes] | None:
+        """It is nobody's second tar."""
+        del digest
+        return None
 
     def pieces(self, digest: str) -> Iterator[bytes]:
         tree = self._trees.get(digest)

@@ -22,11 +22,11 @@ from yarl import URL
 
 from aio.supervisor import in_thread
 from image.context.http import Http, checked, shown
+from image.context.notes import Notes
 from image.context.objects import Arriving, Lease, Objects
 from model.errors import Damaged, InvalidInput
 from model.spec import Struct
 
-MAX_REMEMBERED = 10_000
 _CHECKSUM = re.compile(r"(sha256|sha384|sha512):([0-9a-f]{64,128})\Z")
 _LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _GROUP = 1 << 20
@@ -54,7 +54,7 @@ class Urls:
         self._objects = objects
         self._lease = lease
         self._http = http
-        self._folder = os.path.join(objects.folder, "urls")
+        self._notes = Notes(os.path.join(objects.folder, "urls"))
 
     async def fetch(self, url: str, *, checksum: str = "", private: bool = False) -> Fetched:
         """Its object is held by the lease. Raises as `Http.get`, Damaged, Exhausted."""
@@ -125,31 +125,17 @@ class Urls:
             )
 
     # -- what is remembered -------------------------------------------------------------------------
-    def _path(self, url: str) -> str:
-        return os.path.join(self._folder, hashlib.sha256(url.encode()).hexdigest())
-
     def _known(self, url: str) -> Fetched | None:
+        data = self._notes.read(url)
         try:
-            with open(self._path(url), "rb") as file:
-                found: Fetched = msgspec.msgpack.decode(file.read(), type=Fetched)
-        except (OSError, msgspec.DecodeError):
+            return msgspec.msgpack.decode(data, type=Fetched) if data else None
+        except msgspec.DecodeError:
             return None
-        return found
 
     def remember(self, url: str, fetched: Fetched) -> None:
         """For the next build; without an answer to ask by, nothing. Blocking."""
-        if not fetched.etag and not fetched.modified and not fetched.root:
-            return
-        os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        path = self._path(url)
-        with open(path + f".{os.getpid()}", "wb") as file:
-            file.write(msgspec.msgpack.encode(fetched))
-        os.rename(file.name, path)
-        names = os.listdir(self._folder)
-        if len(names) > MAX_REMEMBERED:
-            for name in names[: len(names) // 2]:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(os.path.join(self._folder, name))
+        if fetched.etag or fetched.modified or fetched.root:
+            self._notes.write(msgspec.msgpack.encode(fetched), url)
 
 
 def conditions(known: Fetched) -> dict[str, str]:

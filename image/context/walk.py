@@ -24,6 +24,8 @@ from model.errors import Exhausted, InvalidInput
 MAX_FILES = 1_000_000
 MAX_BYTES = 256 << 30
 MAX_WARNINGS = 100
+LARGE = 8192
+"""Bytes of a tree from which on it is worth telling its changes alone."""
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE)
 _ENCODING = sys.getfilesystemencoding()
@@ -229,6 +231,7 @@ def _made(folder: _Folder, children: dict[bytes, Known], others: list[tuple[Row,
             sum(entry.size for entry in entries) + sum(child.totals[1] for child in children.values()),
         ),
         others=others,
+        before=known.tree if known is not None and len(known.tree) > LARGE else b"",
     )
 
 

@@ -147,3 +147,8 @@ def match(pattern: str, name: str) -> bool:
 def has_wildcards(pattern: str) -> bool:
     """Whether it could stand for more than one name."""
     return any(found.group()[0] != "\\" for found in re.finditer(r"\\.|[*?\[]", pattern, re.DOTALL))
+
+
+def literal(name: str) -> str:
+    """The pattern that matches that name alone."""
+    return SPECIAL.sub(lambda found: f"[\\{found.group()}]", name)

@@ -16,6 +16,7 @@ from image.reference import parse
 from image.registry.source import Remote
 from model.blobs import BlobPeers
 from model.errors import Damaged
+from model.ids import is_id
 from model.image import ImageConfig
 from model.sharedcache import MAX_LAYERS, SharedRecord
 from model.spec import Struct
@@ -67,8 +68,10 @@ def checked(record: SharedRecord, key: str) -> SharedRecord:
         check(layer.diff), check(layer.blob)
         if not 0 <= layer.size <= MAX_BLOB:
             raise Damaged(f"a layer of {layer.size} bytes can't be")
-    if not 0 < len(record.ident) <= MAX_NAME or len(record.kind) > MAX_NAME or len(record.host) > MAX_NAME:
-        raise Damaged("the step's record names no files")
+    if not is_id(record.ident):  # never the name of an image's files, over which others build
+        raise Damaged("the step's record names no files of a step")
+    if len(record.kind) > MAX_NAME or len(record.host) > MAX_NAME:
+        raise Damaged("the step's record has a name that can't be")
     if not 0 <= record.created <= MAX_TIME or not 0 <= record.seconds <= MAX_TIME or record.size < 0:
         raise Damaged("the step's record has a time that can't be")
     return record

@@ -208,6 +208,23 @@ async def test_shell_hears_what_is_typed_until_its_end() -> None:
         assert (await client.hear(Done)).digest == "ls\nexit\n"
 
 
+async def test_host_ends_the_connection_after_its_client() -> None:
+    async def build(request: BuildRequest, session: Session) -> Done:
+        return Done()
+
+    client, reader, writer = await connected()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(serve(reader, writer, build, bring))
+        client.say(Start(request=REQUEST))
+        await client.hear(Done)
+        client.say(Taken(size=5))  # on its way when the build was done
+        done, _ = await asyncio.wait((task,), timeout=0.2)
+        assert not done
+        client.close()
+        await asyncio.wait_for(task, 3)
+    writer.close()
+
+
 async def test_client_that_leaves_ends_its_build() -> None:
     ended = asyncio.Event()
 

@@ -204,6 +204,7 @@ def test_all_that_is_wrong_with_a_command_line_is_told_at_once(fleet: ServedFlee
         (("-f", "-", "-"), "can't both come from standard input"),
         (("--push", "."), "has no name to be pushed to"),
         (("--secret", "id=a,src=nosuch", "."), "secret a: nosuch: no such file"),
+        (("--ssh", "key=nosuch", "."), "--ssh key=nosuch: that is no agent's socket"),
         (("--iidfile", "nosuch/iid", "."), "--iidfile nosuch/iid: nosuch is no folder"),
         (("-o", "type=tar,dest=nosuch/x", "."), "nosuch/x can't be written: nosuch is no folder"),
     ],
@@ -267,6 +268,49 @@ def test_built_image_is_copied_to_every_host_unless_one_is_named(fleet: ServedFl
     assert fleet.ok("build", "-q", "-t", "box:1", str(app)) == f"{IMAGE_ID}\n"
     assert {h.name: [c.ref for c in h.copies] for h in fleet.fleet.hosts.values()} == {
         "n1": ["box:1"], "n2": [], "n3": ["box:1"]}  # fmt: skip
+
+
+def test_host_that_lies_spreads_no_image_that_was_not_asked_for(fleet: ServedFleet, app: Path) -> None:
+    async def lying(request: BuildRequest, session: Session) -> Done:
+        return Done(images=(Built(image=IMAGE_ID),), names=("box:1", "prod:latest"), host="n2")
+
+    builds_by(fleet, lying)
+    for host in fleet.fleet.hosts.values():
+        if host.name != "n2":
+            del host.images["box:1"]
+    fleet.ok("build", "-q", "-t", "box:1", str(app))
+    assert {copy.ref for host in fleet.fleet.hosts.values() for copy in host.copies} == {"box:1"}
+    fleet.ok("build", "-q", str(app))
+    assert {copy.ref for host in fleet.fleet.hosts.values() for copy in host.copies} == {"box:1"}
+
+
+def test_host_that_lies_gets_no_terminal_that_was_not_lent(fleet: ServedFleet, app: Path) -> None:
+    async def lying(request: BuildRequest, session: Session) -> Done:
+        typed = await session.shell(1)
+        session.tell(StepSaid(step=1, data=b"\x1b]0;title\x07[sudo] password: "))
+        async for _ in typed:
+            pass
+        return Done()
+
+    builds_by(fleet, lying)
+    done = fleet.flota("build", str(app), stdin=b"secret\n")
+    assert done.returncode == 1 and done.stdout == b""
+    assert done.stderr.decode().splitlines()[-1].startswith("flota: the host opens a shell that was")
+
+
+def test_host_that_lies_of_the_result_is_told_in_one_line(
+    fleet: ServedFleet, app: Path, tmp_path: Path
+) -> None:
+    async def lying(request: BuildRequest, session: Session) -> Done:
+        return Done(images=(Built(image="\x1b]0;title\x07sha256:1"),), metadata={"a": "{"})
+
+    builds_by(fleet, lying)
+    done = fleet.flota("build", "-q", str(app))
+    assert done.stdout == b"]0;titlesha256:1\n"
+    metadata = tmp_path / "metadata"
+    done = fleet.flota("build", "-q", "--metadata-file", str(metadata), str(app))
+    assert (done.returncode, done.stderr.decode().count("\n"), metadata.exists()) == (1, 1, False)
+    assert b"metadata" in done.stderr and b"internal" not in done.stderr
 
 
 def test_progress_as_json_is_one_message_a_line(fleet: ServedFleet, app: Path) -> None:
@@ -517,6 +561,17 @@ def test_shell_in_a_failed_step_gets_what_is_typed(fleet: ServedFleet, app: Path
     done = fleet.flota("build", "--on-failure", "shell", str(app), stdin=b"ls\n")
     assert done.returncode == 1 and done.stdout == b"you said ls\n"
     assert b"the shell heard b'ls\\n'" in done.stderr
+
+
+def test_system_prune_takes_away_what_nothing_uses_of_every_kind(fleet: ServedFleet) -> None:
+    host = next(iter(fleet.fleet.hosts.values()))
+    host.cached = [CacheEntry(id="c" * 64, size=2000)]
+    fleet.flota("run", "--name", "over", "box:1", "true")
+    said = fleet.ok("system", "prune", "-f").splitlines()
+    titles = [line for line in said if line.endswith(":") and not line.startswith("n")]
+    assert titles == ["Containers:", "Networks:", "Images:", "Build cache:"]
+    assert fleet.json("ps", "-a") == [] and said[-1] == "Total reclaimed space: 2kB"
+    assert fleet.flota("system", "prune").returncode != 0  # nobody is there to say yes
 
 
 def test_build_cache_is_listed_and_pruned_on_every_host(fleet: ServedFleet) -> None:

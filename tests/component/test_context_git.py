@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from aio.together import together
 from image.context.fetcher import BuildFetcher
 from image.context.guard import Address, Guard
 from image.context.objects import Lease, Objects
@@ -291,6 +292,42 @@ async def test_submodules_come_along_judged_each_b19(
         guard = Guard(lookup=_only_loopback)
         with pytest.raises((InvalidInput, Forbidden), match=r"submodule|10\.0\.0\.1"):
             await BuildFetcher(objects, lease, guard).git(f"{host[1]}/a", private=True)
+
+
+async def test_token_goes_to_no_host_that_a_repository_names_b19(
+    host: tuple[GitHost, str], root: Path, repository: Repository, objects: Objects, lease: Lease
+) -> None:
+    Repository(root / "lib").commit({"f": b"f"})
+    git(repository.folder, "submodule", "--quiet", "add", "--", f"{root}/lib", "lib")
+    url = "https://elsewhere.example:1/lib.git"
+    git(repository.folder, "config", "-f", ".gitmodules", "submodule.lib.url", url)
+    repository.commit({})
+    asked: list[str] = []
+
+    async def secret(ident: str) -> bytes | None:
+        asked.append(ident)
+        return b"for the repository that was asked for" if ident == "GIT_AUTH_TOKEN" else None
+
+    async def lookup(host: str, port: int) -> list[Address]:
+        return [ipaddress.ip_address("127.0.0.1")]
+
+    one = BuildFetcher(objects, lease, Guard(lookup=lookup), secret=secret)
+    with pytest.raises(FlotaError, match=r"elsewhere\.example"):
+        await one.git(f"{host[1]}/a", private=True)
+    assert asked == ["GIT_AUTH_HEADER.elsewhere.example", "GIT_AUTH_TOKEN.elsewhere.example"]
+    asked.clear()
+    with pytest.raises(FlotaError, match=r"elsewhere\.example"):
+        await one.git(url, private=True)
+    assert asked[-1] == "GIT_AUTH_TOKEN"
+
+
+async def test_repository_that_two_builds_fetch_at_once_is_there_for_all(
+    host: tuple[GitHost, str], repository: Repository, objects: Objects, lease: Lease
+) -> None:
+    repository.commit(FILES)
+    one = fetcher(objects, lease)
+    roots = await together(one.git(f"{host[1]}/a", private=True) for _ in range(12))
+    assert all(content(objects, root)["run.sh"] == b"#!" for root in roots)
 
 
 async def _only_loopback(host: str, port: int) -> list[Address]:

@@ -180,6 +180,23 @@ LIES: dict[str, tuple[bytes, Callable[[str], list[Object]], str]] = {
         lambda digest: [*honest(TREE)(digest_of(TREE)), Object(ask=1, digest=digest, data=b"z")],
         "not asked for",
     ),
+    "change-of-a-file": (
+        encode(OTHER),
+        lambda digest: [
+            Object(ask=1, digest=digest, base=digest_of(FILE), data=b"", last=digest == digest_of(TREE))
+        ],
+        "whole object",
+    ),
+    "base-of-nobody": (
+        TREE,
+        lambda digest: [Object(ask=1, digest=digest, base="sha256:../..", data=b"x", last=True)],
+        "malformed",
+    ),
+    "unending-change": (
+        TREE,
+        lambda digest: [Object(ask=1, digest=digest, base=digest_of(FILE), data=b"x")],
+        "whole object",
+    ),
     "no-tree": (FILE, honest(FILE), "can't be read"),
     "no-digest": (b"no digest", honest(), "malformed"),
 }

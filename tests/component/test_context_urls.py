@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
+from aio.together import together
 from image.context.fetcher import BuildFetcher
 from image.context.guard import Address, Guard
 from image.context.http import Http
@@ -150,6 +151,18 @@ async def test_unchanged_file_is_asked_for_but_not_fetched_again(
         async with fetcher(objects, lease).file(url, private=True) as file:
             assert Path(file.path).read_bytes() == b"new"
     assert server.asked[-1][1] == "", "what is no longer here is not asked about"
+
+
+async def test_file_that_builds_fetch_at_once_is_there_for_all(
+    site: tuple[Site, TestServer], objects: Objects, lease: Lease
+) -> None:
+    url = str(site[1].make_url("/file.txt"))
+
+    async def fetched() -> bytes:
+        async with fetcher(objects, lease).file(url, private=True) as file:
+            return Path(file.path).read_bytes()
+
+    assert set(await together(fetched() for _ in range(30))) == {FILE}
 
 
 async def test_file_with_a_checksum_that_is_here_asks_nobody(

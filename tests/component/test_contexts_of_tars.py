@@ -19,7 +19,7 @@ from image.context.receive import received
 from image.context.sinks import TarSource, tar_into
 from image.context.tarcontext import HEAD, begun, kind_of_stream
 from model.errors import Damaged, Exhausted, FlotaError, InvalidInput, NotFound
-from tests.support.contexts import brought, content, listed, store, wire
+from tests.support.contexts import Dripping, brought, content, listed, store, wire
 from tests.support.images import folder, link, member, tar
 
 PLAIN = tar(
@@ -257,21 +257,6 @@ def test_dockerfile_of_a_tar_is_a_file_in_it_b37(spool: io.BufferedRandom) -> No
     ):
         with pytest.raises(kind, match=says):
             source.file(path, 100)
-
-
-class Dripping(io.RawIOBase):
-    """A pipe whose other end writes three bytes at a time."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        part, self._data = self._data[:3], self._data[3:]
-        buffer[: len(part)] = part
-        return len(part)
 
 
 @pytest.mark.parametrize("packed", PACKED.values(), ids=PACKED)

@@ -96,6 +96,28 @@ async def test_one_changed_line_sends_less_than_a_hundredth(tmp_path: Path, obje
     assert not third.objects and third.bytes < 200
 
 
+async def test_one_changed_line_of_a_flat_folder_sends_less_than_a_hundredth(
+    tmp_path: Path, objects: Objects
+) -> None:
+    files = {f"f{n}": b"line %d\n" % n * 40 for n in range(10_000)}
+    top, cache = grow(tmp_path / "top", files), tmp_path / "cache"
+    with objects.leased() as lease:
+        await received(wire(source(top, cache)), objects, lease)
+    (top / "f7777").write_bytes(b"another line\n")
+    (top / "f8888").unlink()
+    (top / "new").write_bytes(b"new")
+    second = wire(source(top, cache))
+    with objects.leased() as lease:
+        root = await received(second, objects, lease)
+        found = content(objects, root)
+    assert found["f7777"] == b"another line\n" and len(found) == 10_000 and "f8888" not in found
+    assert second.bytes * 100 <= sum(map(len, files.values())), second.bytes
+    other = store(tmp_path / "other")
+    third = wire(source(top, cache))
+    with other.leased() as lease:
+        assert await received(third, other, lease) == root, "a host that never had the tree gets it whole"
+
+
 async def test_only_what_sources_name_is_sent_links_followed(
     tmp_path: Path, objects: Objects, lease: Lease
 ) -> None:

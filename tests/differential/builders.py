@@ -21,7 +21,7 @@ from tests.differential.case import BUILDAH, BUILDKIT, CLASSIC, FLOTA, THEN, Cas
 from tests.differential.trees import Image
 
 PATIENCE = 120.0
-DOCKER_SOCKET = "/run/flota/docker.sock"
+DOCKER_SOCKET = "/run/flota/engine.sock"
 TAG = "made:1"
 ENDED = ("the docker daemon", "connection refused", "error during connect", "eof")
 """What its command says when Docker Engine is not there, or has just ended."""

@@ -362,7 +362,7 @@ ERRORS = (
          {"d/a": "1"}, error=("group",)),
     Case("error-copy-many-to-file", "several sources need a folder", busybox("COPY a b /c"),
          {"a": "1", "b": "2"}, error=("Dockerfile:2",),
-         dissent={BUILDKIT: "makes a folder of it", BUILDAH: "makes a folder of it"}),
+         dissent={BUILDKIT: "writes one over the other", BUILDAH: "makes a folder of it"}),
     Case("copy-wildcard-nothing", "a wildcard may match nothing", busybox("COPY n* /"), {"a": "1"}, golden={},
          dissent={CLASSIC: "refuses it", BUILDAH: "refuses it"}),
     Case("error-bad-pattern", "a pattern that is none is refused", busybox("COPY [a /"), {"a": "1"},

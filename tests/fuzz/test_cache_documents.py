@@ -25,7 +25,8 @@ examples = settings(
 )
 LAYERS = tuple(SharedLayer(diff=digest(b"d%d" % n), blob=digest(b"b%d" % n), size=n) for n in range(4))
 RECORDS = [
-    SharedRecord(key=digest(b"r%d" % n), ident=f"i{n}", layers=LAYERS[: n + 1], kind="run") for n in range(4)
+    SharedRecord(key=digest(b"r%d" % n), ident=str(n) * 64, layers=LAYERS[: n + 1], kind="run")
+    for n in range(4)
 ]
 SEED = encode(RECORDS, {})
 SCALARS = st.one_of(

@@ -19,7 +19,7 @@ from image.context.sinks import tar_into
 from image.context.survey import lacking
 from image.context.tarcontext import begun
 from image.context.urls import name_of
-from model.contexttree import Entry, Tree, decode, digest_of, encode, key_of
+from model.contexttree import Entry, Tree, decode, delta, digest_of, encode, key_of, patched
 from model.errors import FlotaError
 from tests.support.contexts import listed, store
 from tests.support.images import folder, link, member, tar
@@ -127,6 +127,30 @@ def test_trees_that_name_each_other_many_times_are_counted_as_often(levels: int,
                 assert below > 1_000_000
             else:
                 assert objects.whole[root].entries == below <= 1_000_000
+
+
+entries = st.dictionaries(
+    st.binary(min_size=1, max_size=2).filter(lambda name: not {0, 46, 47} & set(name)),
+    st.integers(0, 3),
+    max_size=8,
+)
+
+
+def tree_of(table: dict[bytes, int]) -> Tree:
+    return Tree(entries=tuple(Entry(name=name, kind="fifo", mode=table[name]) for name in sorted(table)))
+
+
+@examples
+@given(entries, entries, st.binary(max_size=40))
+def test_change_of_a_tree_makes_the_other_and_nothing_else(
+    one: dict[bytes, int], two: dict[bytes, int], junk: bytes
+) -> None:
+    base, other = tree_of(one), tree_of(two)
+    assert patched(base, delta(base, other)) == encode(other)
+    try:
+        decode(patched(base, junk))
+    except FlotaError as error:
+        assert "\n" not in str(error)
 
 
 pieces = st.sampled_from(

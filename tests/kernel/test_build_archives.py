@@ -31,11 +31,13 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     "xz": lzma.compress,
     "zstd": zstandard.ZstdCompressor().compress,
 }
+TWIN = link("d/h", "d/f", hard=True)
+TWIN[0].mode, TWIN[0].uid, TWIN[0].gid, TWIN[0].mtime = 0o640, 7, 8, 2_000_000
 HONEST = tar(
     folder("d", mode=0o750, uid=5, gid=6, mtime=1_000_000),
     member("d/f", b"content", mode=0o640, uid=7, gid=8, mtime=2_000_000),
     link("d/l", "/etc/passwd"),
-    link("d/h", "d/f", hard=True),
+    TWIN,
     member("implied/x", b"x"),
 )
 
@@ -114,7 +116,7 @@ async def test_archive_is_merged_with_what_stands_there(copies: CopyPlace) -> No
     """As tar: directories are merged, of two things with one name the archive's stays."""
     copies.has(
         copies.root,
-        {"t/d/old": "old", "t/d/f/x": "", "t/implied": "file", "t/d/h": Link("/victim"), "l": Link("t")},
+        {"t/d/old": "old", "t/d/f/x": "", "t/d/h": Link("/victim"), "l": Link("t")},
     )
     os.chmod(copies.root / "t", 0o711)
     os.utime(copies.root / "t", (5, 5))
@@ -124,6 +126,45 @@ async def test_archive_is_merged_with_what_stands_there(copies: CopyPlace) -> No
     assert seen["t"] == "d 0711 0:0" and seen["t/d"] == "d 0750 5:6"
     assert seen["t/d/old"] == "f 0644 0:0 old" and seen["t/d/f"] == seen["t/d/h"] == "f 0640 7:8 content"
     assert seen["t/implied/x"] == "f 0644 0:0 x" and seen["l"] == "l 0:0 t"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        (link("l", "gone"), member("l/x", b"x")),
+        (link("l", "/etc"), member("l/x", b"x")),
+        (link("l", "../../etc"), member("l/deep/x", b"x")),
+        (link("k", "d/gone"), folder("d"), link("l", "k"), member("l/x", b"x")),
+        (member("file", b""), member("file/x", b"x")),
+        (member("standing/x", b"x"),),
+    ],
+)
+async def test_name_behind_a_link_to_nothing_or_a_file_is_refused(
+    copies: CopyPlace, members: tuple[tuple[tarfile.TarInfo, bytes], ...]
+) -> None:
+    copies.has(copies.root, {"t/standing": "file", "etc": None})
+    copies.has(copies.context, {"a.tar": tar(*members)})
+    with pytest.raises(Damaged, match="Not a directory"):
+        await copies.add("a.tar", target="/t")
+
+
+async def test_name_that_climbs_ends_at_the_target(copies: CopyPlace) -> None:
+    """As all builders have it: their root is the target."""
+    copies.has(
+        copies.context,
+        {"a.tar": tar(member("../up", b"1"), member("d/../../../x", b"2"), link("h", "../../up", hard=True))},
+    )
+    await copies.add("a.tar", target="/t/u")
+    assert set(copies.seen()) == {"t", "t/u", "t/u/up", "t/u/x", "t/u/h"}
+
+
+async def test_hard_link_s_header_holds_for_its_file(copies: CopyPlace) -> None:
+    second = link("h", "f", hard=True)
+    second[0].mode, second[0].uid, second[0].mtime = 0o600, 9, 77
+    copies.has(copies.context, {"a.tar": tar(member("f", b"f", uid=5, mode=0o644), second)})
+    await copies.add("a.tar", target="/t")
+    assert copies.seen()["t/f"] == copies.seen()["t/h"] == "f 0600 9:0 f"
+    assert os.stat(copies.root / "t/f").st_mtime == 77
 
 
 async def test_top_of_an_archive_changes_nothing_of_where_it_goes(copies: CopyPlace) -> None:
@@ -174,16 +215,17 @@ async def test_links_that_stand_in_the_target_lead_nowhere_out_of_it(copies: Cop
             "t/abs": Link(str(copies.victim)),
             "t/up": Link("../../victim"),
             "t/var/run": Link("/run"),
+            "t/run": None,
             "run": None,
         },
     )
-    copies.has(
-        copies.context,
-        {"a.tar": tar(member("abs/file", b"1"), member("up/file", b"2"), member("var/run/x", b"3"))},
-    )
+    copies.has(copies.context, {"a.tar": tar(member("var/run/x", b"3"))})
     await copies.add("a.tar", target="/t")
-    seen = copies.seen()
-    assert "run/x" not in seen and seen["t/run/x"].endswith(" 3") and seen["t/victim/file"].endswith(" 2")
+    assert "run/x" not in copies.seen() and copies.seen()["t/run/x"].endswith(" 3")
+    for name in ("abs/file", "up/file"):
+        copies.has(copies.context, {"a.tar": tar(member(name, b"1"))})
+        with pytest.raises(Damaged):
+            await copies.add("a.tar", target="/t")
 
 
 async def test_several_archives_need_no_slash_at_the_end(copies: CopyPlace) -> None:

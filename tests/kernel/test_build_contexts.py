@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Sequence
+import subprocess
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from image.context.serve import FolderSource
 from image.dockerfile.ignore import Ignore
 from image.store import ImageStore
 from model.build import BuildRequest, Context, StepBegan, StepEnded
-from model.errors import Forbidden
+from model.errors import Exhausted, Forbidden
 from model.image import ImageRecord
 from tests.support.buildstore import StoreLab
 from tests.support.contexts import grow, store, wire
@@ -185,3 +186,27 @@ async def test_build_of_urls_and_repositories(tmp_path: Path) -> None:
                 await one.made(text + "COPY x /\n", contexts=contexts, no_cache=True)
     finally:
         await server.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+async def test_full_disk_ends_a_transfer_and_leaves_room_for_the_next_b36(disk: Path, tmp_path: Path) -> None:
+    objects = store(disk / "objects")
+    large = FolderSource(Scanner(os.fspath(grow(tmp_path / "large", {"a": b"a", "b": os.urandom(8 << 20)}))))
+    small = FolderSource(Scanner(os.fspath(grow(tmp_path / "small", {"a": os.urandom(3 << 20)}))))
+    for _ in range(2):
+        with pytest.raises(Exhausted, match="no space for the build context"), objects.leased() as lease:
+            await received(wire(large), objects, lease)
+        assert not list((disk / "objects/new").glob("*/*"))
+        objects.prune()
+        with objects.leased() as lease:
+            assert await received(wire(small), objects, lease)
+        objects.prune()

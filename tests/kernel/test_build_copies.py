@@ -135,14 +135,14 @@ async def test_socket_of_a_stage_becomes_an_empty_file_as_docker_s(copies: CopyP
     assert copies.seen() == {"s": "f 0600 0:0 "}
 
 
-async def test_attributes_of_a_context_are_kept_and_its_owners_are_root(filled: CopyPlace) -> None:
+async def test_files_of_a_context_keep_modes_and_times_and_are_root_s(filled: CopyPlace) -> None:
     path = filled.context / "a.txt"
     os.utime(path, ns=(5, 1_500_000_000_000_000_001))
     os.setxattr(path, "security.capability", CAPABILITY)
     os.mkfifo(filled.context / "fifo", 0o604)
     await filled.copy(".", target="/")
     assert os.stat(filled.root / "a.txt").st_mtime_ns == 1_500_000_000_000_000_001
-    assert os.getxattr(filled.root / "a.txt", "security.capability") == CAPABILITY
+    assert "security.capability" not in os.listxattr(filled.root / "a.txt")
     assert filled.seen()["fifo"] == "p 0604 0:0"
     assert filled.seen()["sub"] == "d 0750 0:0"
 

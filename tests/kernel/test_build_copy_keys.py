@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from image.build.base import TreeSource
-from model.contexttree import Entry
+from image.build.base import RootSource, TreeSource
+from model.contexttree import MAX_SIZE, Entry
 from model.errors import FlotaError, InvalidInput
+from tests.kernel.test_image_oracles import described
 from tests.support.copies import CONTEXT, CopyPlace, Link, fill
+from tests.support.wildtrees import Wild
 
 pytestmark = pytest.mark.kernel
 
@@ -150,7 +152,7 @@ async def test_zeros_have_one_key_whether_they_are_holes_or_not(copies: CopyPlac
 async def test_times_before_1970_and_after_9999_are_bounded(copies: CopyPlace) -> None:
     """B35."""
     digest = copies.objects.put(b"x")
-    times = (-1, -(1 << 63), (1 << 63) - 1)
+    times = (-1, -MAX_SIZE, MAX_SIZE)
     root = copies.objects.tree(
         *(Entry(name=b"f%d" % n, size=1, digest=digest, mtime_ns=time) for n, time in enumerate(times))
     )
@@ -169,3 +171,34 @@ async def test_deep_directories_are_copied_up_to_a_limit(copies: CopyPlace, tmp_
     await deep(500)
     with pytest.raises(InvalidInput, match="deeper than"):
         await deep(520)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_any_tree_of_a_stage_comes_over_as_it_is(copies: CopyPlace, seed: int) -> None:
+    """Names, kinds, owners, modes, times, attributes (but empty ones, which no layer can hold), content and
+    hard links; and the copy has the same key."""
+    wild = copies.stage / "wild"
+    wild.mkdir()
+    Wild(wild, seed).grow(250)
+    for base, folders, _ in os.walk(wild, topdown=False):
+        for name in folders:  # growing a directory has changed its time
+            if not os.path.islink(os.path.join(base, name)):
+                os.utime(os.path.join(base, name), ns=(1, seed))
+    chosen = await copies.copy("wild", target="/tame", place=copies.of_stage())
+    theirs = _below(wild)
+    assert _below(copies.root / "tame") == theirs
+    twin = RootSource(path=str(copies.root))
+    assert (await copies.choose("tame", place=twin)).key == chosen.key
+    again = copies.base / "again"
+    again.mkdir()
+    copies.root = again
+    await copies.copy(".", target="/", place=copies.of_stage(), link=True)
+    assert _below(again / "wild") == theirs
+
+
+def _below(top: Path) -> dict[str, tuple[Any, ...]]:
+    return {
+        name: (*facts[:5], {key: value for key, value in facts[5].items() if value}, *facts[6:])
+        for name, facts in described(top).items()
+        if name != "."
+    }

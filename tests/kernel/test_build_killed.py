@@ -1,8 +1,10 @@
-"""A build killed before any change that it makes on disk: the next one is right, and nothing is left."""
+"""A build killed, or its disk without power, before any change that it makes on disk: the next one is right,
+and nothing is left."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -13,12 +15,15 @@ import pytest
 
 from image.drivers.mounts import unmount
 from image.store import ImageStore
+from tests.kernel.test_image_killed_calls import empty
+from tests.kernel.test_image_power import blank, fresh, mounted, place, process
 from tests.support.buildstore import StoreLab
 from tests.support.imagestores import layers_on_disk, reopened, tree
 from tests.support.killedcalls import BUILT_FILES, COMMANDS, DOCKERFILE
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.kernel
+__all__ = ["place", "process"]  # fixtures
 MOST = 400
 
 
@@ -77,3 +82,41 @@ async def test_build_killed_before_any_change_of_the_disk_leaves_the_next_one_ri
             unmount(str(left / "root"))
     assert at > 20
     assert {0, 4} <= again
+
+
+async def test_build_whose_disk_loses_power_leaves_the_next_one_right(
+    tmp_path: Path, place: Path, process: asyncio.subprocess.Process
+) -> None:
+    """Also right after its end: the image that was told is there."""
+    start, disk, after = (tmp_path / name for name in ("start", "on", "off"))
+    await asyncio.to_thread(blank, start)
+    with mounted(start, place):
+        await empty(place)
+    assert process.stdin is not None and process.stdout is not None
+    for at in range(0, MOST, 9):
+        await asyncio.to_thread(fresh, start, disk)
+        with mounted(disk, place):
+            process.stdin.write(f"build {at} power\n".encode())
+            status = int(await process.stdout.readline())
+            assert status in (0, signal.SIGKILL)
+            for left in place.glob("images/builds/*"):
+                unmount(str(left / "root"))
+        await asyncio.to_thread(fresh, disk, after)
+        with mounted(after, place):
+            rebooted(place)
+            async with reopened(place) as store:
+                told = [name for record in store.list() for name in record.names]
+                await check(store, place)
+        if status == 0:
+            assert told == ["docker.io/library/built:latest"]
+            break
+    else:
+        raise AssertionError("it has more changes than were tried")
+
+
+def rebooted(place: Path) -> None:
+    """What may not be on disk yet is of another boot of the machine."""
+    for link in place.glob("images/layers/*/link"):
+        marker = json.loads(link.read_bytes() or b"{}")
+        if marker.get("boot"):
+            link.write_text(json.dumps({**marker, "boot": "another"}))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from image.build.upper import settled_path
 from image.drivers.vfs import VfsDriver
 from image.store import ImageStore
 from model.build import Output
@@ -31,6 +32,7 @@ COMMANDS = {
     "nothing": lambda root: None,
     "passing": lambda root: passing(f"{root}/etc"),
     "data": lambda root: put(f"{root}/data/file", "changed"),
+    "link": lambda root: linked(root),
     "dated": lambda root: dated(root),
     "dated2": lambda root: dated(root),
     "fail": lambda root: fail(f"{root}/half"),
@@ -53,6 +55,12 @@ def passing(folder: str) -> None:
     put(f"{folder}/stub")
     os.unlink(f"{folder}/stub")
     os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def linked(root: str) -> None:
+    """/link/v is /data."""
+    os.mkdir(f"{root}/link")
+    os.symlink("../data", f"{root}/link/v")
 
 
 def dated(root: str) -> None:
@@ -130,6 +138,28 @@ async def test_run_leaves_a_declared_volume_as_it_was(store: ImageStore) -> None
     assert "data/more" in await files_of(store, later.id)
 
 
+async def test_volume_behind_a_link_of_the_image_is_left_as_it_was(store: ImageStore) -> None:
+    it = lab(store)
+    it.runner.context["a"] = b"first"
+    text = "FROM scratch\nCOPY a /data/file\nRUN link\nVOLUME /link/v\nRUN data\n"
+    image = await it.image(text)
+    assert (await files_of(store, image.id))["data/file"] == b"first"
+
+
+def test_path_of_a_volume_never_leads_out_of_the_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "in/side").mkdir(parents=True)
+    (root / "up").symlink_to("../../../..")
+    (root / "abs").symlink_to("/in")
+    (root / "loop").symlink_to("loop")
+    found = {
+        path: settled_path(str(root), path) for path in ("/up/in", "/abs/side", "/loop/x", "/../in", "/new")
+    }
+    assert found == {
+        "/up/in": "/in", "/abs/side": "/in/side", "/loop/x": "/loop/x", "/../in": "/in", "/new": "/new",
+    }  # fmt: skip
+
+
 async def test_volume_that_a_run_makes_first_stays_an_empty_folder(store: ImageStore) -> None:
     image = await lab(store).image("FROM scratch\nVOLUME /data\nRUN data\n")
     await store.prepare_root("look", image.id)
@@ -175,6 +205,18 @@ async def test_layers_of_the_cache_stay_when_the_image_goes_and_go_with_it(
     assert len(freed.entries) == 2 and freed.freed > 0
     await store.deleted()
     assert os.listdir(tmp_path / "images/layers") == []
+
+
+async def test_room_is_made_of_the_cache_before_any_image_goes(store: ImageStore) -> None:
+    it = lab(store)
+    kept = await it.image("FROM scratch\nRUN one\n", names=("kept",))
+    await it.image("FROM scratch\nRUN two\n", names=("gone",))
+    await settled(store)
+    await store.remove("gone")
+    removed = await store.free(1, spare={}, unused_for=0)
+    assert removed.deleted == () and removed.freed > 0
+    assert [image.id for image in store.list()] == [kept.id]
+    assert [entry.source for entry in store.build_cache.entries()] == ["RUN one"]
 
 
 async def test_many_steps_stand_on_each_other(store: ImageStore) -> None:

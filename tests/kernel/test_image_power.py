@@ -16,6 +16,7 @@ import pytest
 
 from tests.kernel.test_image_killed_calls import FILES, empty, prepared, whole
 from tests.support.imagestores import reopened, tree
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
 MOST = 120
@@ -31,7 +32,12 @@ def mounted(disk: Path, place: Path) -> Iterator[None]:
         yield
         subprocess.run(["sync", "-f", place], stderr=subprocess.DEVNULL)  # fails where the power is off
     finally:
-        subprocess.run(["umount", place], check=True)
+        wait_until(lambda: _unmounted(place), deadline=10, what="nobody uses the disk")
+
+
+def _unmounted(place: Path) -> bool:
+    """Processes that were forked for the store end a moment after it."""
+    return subprocess.run(["umount", place], stderr=subprocess.DEVNULL).returncode == 0
 
 
 @pytest.fixture

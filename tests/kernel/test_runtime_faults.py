@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,17 @@ async def test_no_descriptor_is_left_after_many_lives(lab: Lab) -> None:
     for _ in range(3):
         await life()
     await until(lambda: len(os.listdir("/proc/self/fd")) <= before, deadline=5, what="all are closed")
+
+
+async def test_container_killed_while_runc_copied_itself_is_removed_whole(lab: Lab) -> None:
+    """The copy is a bind mount of the program for a moment, which `runc delete` does not take away."""
+    ident = secrets.token_hex(32)
+    folder = Path(lab.runtime.programs.root) / ident
+    folder.mkdir()
+    copy = folder / "runc.Xy12Zz"
+    copy.touch()
+    await asyncio.to_thread(subprocess.run, ["mount", "--bind", "/bin/busybox", str(copy)], check=True)
+    await lab.runtime.delete(ident)
+    assert not folder.exists()
+    assert str(copy) not in Path("/proc/self/mountinfo").read_text()
+    assert Path("/bin/busybox").stat().st_size

@@ -104,6 +104,13 @@ def test_replica_of_a_built_image_that_gets_unhealthy_is_replaced(clean: Fleet) 
     assert "unhealthy" in clean.flota("n1", "events", "--since", "2m", "--until", "0s")
 
 
+@pytest.mark.parametrize("flag", ["--provenance=true", "--sbom=true", "--build-context=x=oci-layout:///x"])
+def test_what_is_not_there_is_refused_and_not_left_out(clean: Fleet, flag: str) -> None:
+    done = clean.attempt("n1", "build", flag, *BIN, str(EXAMPLES / "web"))
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(b"flota: ")
+    assert b"CACHED" not in done.stderr and b"DONE" not in done.stderr
+
+
 def test_onbuild_of_a_built_image_happens_in_its_child(clean: Fleet) -> None:
     built(clean, *BIN, "--host", "n2", "-t", "every:1", str(EXAMPLES / "every-instruction"))
     built(clean, "--host", "n2", "-t", "child:1", str(EXAMPLES / "every-instruction/child"))
@@ -239,3 +246,80 @@ def test_fleets_own_api_is_never_added(clean: Fleet, tmp_path: Path) -> None:
 def test_tar_behind_a_url_is_a_context_with_its_dockerfile(clean: Fleet, site: str) -> None:
     built(clean, "--private-addresses", "--host", "n2", "-t", "tar:1", f"{site}/context.tgz")
     assert "COPY Dockerfile" in clean.flota("n1", "run", "--rm", "--node", "n2", "tar:1")
+
+
+REGISTRY = "127.0.0.1:5003"
+
+
+@pytest.fixture
+def registry(clean: Fleet, tmp_path: Path) -> Iterator[str]:
+    """docker-registry on n1's loopback."""
+    config_ = tmp_path / "registry.yml"
+    folder = tmp_path / "registry"
+    config_.write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\nhttp: {{addr: '{REGISTRY}'}}\n"
+    )
+    process = clean.rig.spawn("n1", ["docker-registry", "serve", str(config_)], log=str(tmp_path / "reg.log"))
+    probe = ["busybox", "wget", "-qO-", f"http://{REGISTRY}/v2/"]
+    wait_until(lambda: clean.rig.exec("n1", probe, check=False).returncode == 0, deadline=20, what="registry")
+    yield REGISTRY
+    process.kill()
+    process.wait(10)
+
+
+def manifest(fleet: Fleet, name: str) -> dict[str, Any]:
+    words = ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{name}"]
+    found: dict[str, Any] = json.loads(fleet.rig.exec("n1", words).stdout)
+    return found
+
+
+def test_push_puts_the_image_into_a_registry_and_tells_its_digest(
+    clean: Fleet, registry: str, tmp_path: Path
+) -> None:
+    name, told = f"{registry}/team/web:1", tmp_path / "metadata"
+    words = (*BIN, "--host", "n1", "--push", "-t", name, "--metadata-file", str(told), str(EXAMPLES / "web"))
+    built(clean, *words)
+    pushed = manifest(clean, name)
+    metadata = json.loads(told.read_text())
+    assert pushed["config"]["digest"] == metadata["containerimage.config.digest"]
+    assert metadata["image.name"] == name
+    digest = metadata["containerimage.digest"]
+    assert manifest(clean, f"{registry}/team/web@{digest}") == pushed
+
+
+def test_several_platforms_are_one_index_in_the_registry(clean: Fleet, registry: str, tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/Dockerfile").write_text(
+        "FROM scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\nCOPY Dockerfile /\n"
+    )
+    name, both = f"{registry}/team/multi:1", "linux/amd64,linux/arm64"
+    built(clean, "--platform", both, "--host", "n1", "--push", "-t", name, str(tmp_path / "app"))
+    index = manifest(clean, name)
+    found = {one["platform"]["architecture"]: one["digest"] for one in index["manifests"]}
+    assert set(found) == {"amd64", "arm64"}
+    for arch, digest in found.items():
+        words = [
+            "skopeo",
+            "inspect",
+            "--config",
+            "--tls-verify=false",
+            f"docker://{registry}/team/multi@{digest}",
+        ]
+        config_ = json.loads(clean.rig.exec("n1", words).stdout)
+        assert config_["architecture"] == arch and config_["config"]["Labels"] == {"arch": arch}
+    refused = clean.attempt("n1", "build", "--platform", both, "-o", "-", str(tmp_path / "app"))
+    assert refused.returncode == 1 and b"one platform" in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_example_of_two_stages_compiles_in_debian_and_runs_in_nothing(clean: Fleet) -> None:
+    """Its base is made by debootstrap, once for a machine: that takes minutes."""
+    example = EXAMPLES / "two-stage"
+    clean.rig.exec("n1", ["env", f"FLOTA={FLOTA}", str(example / "base")], timeout=1500)
+    built(clean, "--host", "n1", "-t", "hello:1", str(example))
+    said = clean.flota("n1", "run", "--rm", "--node", "n1", "hello:1")
+    assert said.startswith("hello from ") and said.endswith(", as user 65534\n")
+    assert config(clean, "hello:1")["size"] < 20_000_000
+    again = clean.attempt("n1", "build", "--host", "n1", str(example)).stderr.decode()
+    assert again.count("CACHED") == 4

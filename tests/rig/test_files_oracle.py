@@ -16,7 +16,7 @@ from tests.rig.conftest import IMAGE
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.rig, pytest.mark.slow]
-SOCKET = "/run/flota/docker.sock"
+SOCKET = "/run/flota/engine.sock"
 DOCKER, OURS = ("docker", "-H", f"unix://{SOCKET}"), (FLOTA,)
 HERE = {"docker": (), "flota": ("--node", "n1")}
 """Where the other's containers are."""

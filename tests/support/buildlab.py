@@ -202,6 +202,7 @@ class BuildLab:
         for hierarchy in Path("/sys/fs/cgroup").iterdir():
             parent = hierarchy / self.parent.strip("/")
             found += [str(path) for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+        found += [f"mount {place}" for place in mounts_below(self.folder / "run")]
         return found + [f"address {a}" for a in self.context.addresses.held()]
 
     def close(self) -> None:

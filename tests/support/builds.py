@@ -11,8 +11,9 @@ from typing import Any
 from aio.clock import VirtualClock
 from aio.sharing import SharedLocks
 from image.build.cache import MemoryCache
-from image.build.engine import Parts, build
+from image.build.engine import build
 from image.build.fake import FakeFetcher, FakeRunner, FakeSession, FakeSnapshots
+from image.build.parts import Parts
 from image.digest import of
 from image.fake import FakeImages
 from model.build import BuildRequest, Done, StepBegan, StepEnded

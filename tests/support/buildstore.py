@@ -12,8 +12,9 @@ from typing import Any
 from aio.clock import SystemClock
 from aio.sharing import SharedLocks
 from image.build.base import Bound, Chosen, RootSource, Session, Source, TreeSource
-from image.build.engine import Parts, build
+from image.build.engine import build
 from image.build.fake import FakeFetcher, FakeSession
+from image.build.parts import Parts
 from image.build.step import CopyStep, RunStep, WorkdirStep
 from image.platforms import host_platform
 from image.store import ImageStore

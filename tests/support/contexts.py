@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -114,3 +115,18 @@ def content(objects: Objects, root: str) -> dict[str, bytes | str | None]:
         for name, entry in listed(objects, root).items()
         if entry.kind != "fifo"
     }
+
+
+class Dripping(io.RawIOBase):
+    """A pipe whose other end writes three bytes at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        part, self._data = self._data[:3], self._data[3:]
+        buffer[: len(part)] = part
+        return len(part)

@@ -118,7 +118,7 @@ class CopyPlace:
         outside = {os.lstat(path).st_ino for path in (self.victim, *self.victim.iterdir())}
         for path in self.root.rglob("*"):
             assert os.lstat(path).st_ino not in outside
-            if path.is_file() and not path.is_symlink():
+            if stat.S_ISREG(os.lstat(path).st_mode):
                 assert path.stat().st_size > 1 << 20 or path.read_bytes() not in (b"untouched", b"secret")
 
     # -- files ----------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from typing import Any
 
 from aio.sharing import SharedLocks
 from image.build.copying import Copying
-from image.build.engine import Parts, build
+from image.build.engine import build
 from image.build.fake import FakeFetcher
+from image.build.parts import Parts
 from image.platforms import host_platform
 from image.store import ImageStore
 from model.build import BuildRequest, Done

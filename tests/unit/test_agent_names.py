@@ -71,6 +71,15 @@ def test_own_containers_are_known_before_the_controller_tells_and_others_by_it()
     assert state.clients == {"10.1.0.1": Client(zones=(BACK,), upstreams=("192.0.2.1",))}
 
 
+def test_step_of_a_build_may_ask_and_is_no_name() -> None:
+    told, near = directory(far=(7, "10.1.9.7", THERE)), record(1)
+    guest = record(9).endpoints
+    state = NamePlan().state(view(wish(1, "near")), told, HERE, {near.instance: near}, [guest, ()])
+    assert resolved(state, "10.1.0.9", "far") == ("NOERROR", ["10.1.9.7"])
+    assert state.clients["10.1.0.9"] == Client(zones=(BACK,))
+    assert "10.1.0.9" not in repr(state.zones)
+
+
 def test_container_may_ask_before_it_runs_and_is_a_name_once_it_does() -> None:
     state = plan(view(wish(2, "new")), Directory(), record(2, Phase.STARTING))
     assert "10.1.0.2" in state.clients and "new" not in state.zones[BACK].names

@@ -16,7 +16,7 @@ from api.proxy import join
 from model.codec import decode_json
 from model.errors import ErrorBody
 from model.streams import ERROR, STDOUT, Unframer, pack
-from tests.support.pipes import Offered
+from tests.support.pipes import Offered, Transport
 from tests.support.waiting import until
 
 LAST = pack(5, b"host one was lost")
@@ -90,3 +90,28 @@ async def test_client_of_a_host_that_is_given_up_is_told_in_a_last_frame() -> No
 @pytest.mark.parametrize("edges", [FrameEdges, ChunkEdges])
 async def test_client_of_a_host_that_is_given_up_within_a_frame_gets_no_more(edges: type[Edges]) -> None:
     assert await passed_on(edges(), b"\x01\0\0\0\0\0\0\x05half") == b""
+
+
+class Shut(Transport):
+    """A TLS connection that was closed twice: what is written to it fails as nothing else does."""
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        raise AttributeError("'NoneType' object has no attribute '_write_appdata'")
+
+
+async def test_last_words_of_a_host_reach_a_client_that_still_speaks() -> None:
+    client, said = Offered(), asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())
+    shut = Shut(protocol)
+    shut.closed = True
+    host = Connection(said, asyncio.StreamWriter(shut, protocol, said, asyncio.get_running_loop()))
+    joined = asyncio.create_task(join(Connection(client.reader, client.writer), host, FrameEdges()))
+    client.reader.feed_data(b"said too late")
+    await asyncio.sleep(0)
+    said.feed_data(pack(STDOUT, b"last words"))
+    said.feed_eof()
+    await asyncio.wait_for(joined, 5)
+    assert client.transport.said == pack(STDOUT, b"last words")

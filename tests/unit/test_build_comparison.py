@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.differential import trees
 from tests.differential.case import THEN, F, Hard, L, copied, file, folder, tar_of
+from tests.differential.opinions import document
+from tests.differential.table import CASES
 from tests.differential.trees import Image, changed, differences, normal, over
 from tests.support.images import docker_archive, image, member, tar
 
@@ -104,3 +107,9 @@ def test_archive_with_gzipped_layers_is_read() -> None:
     built = image([tar_of({"a": F("1")})])
     [packed] = [blob for name, blob in built.blobs.items() if name not in (built.id,)]
     assert trees.read(docker_archive(built, [packed])).tree == {"a": copied("1")}
+
+
+def test_document_of_disagreements_is_what_the_cases_say() -> None:
+    """Write it anew by `python -m tests.differential.opinions >docs/build-differences.md`."""
+    written = Path(__file__).parents[2] / "docs/build-differences.md"
+    assert written.read_text(encoding="utf-8") == document(CASES)

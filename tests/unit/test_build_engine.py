@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from image.build.engine import StepFailed
+from image.build.parts import StepFailed
 from image.dockerfile.faults import DockerfileFault
 from model.build import BuildWarning, Context, StepEnded
 from model.errors import FlotaError, NotFound
@@ -42,7 +43,7 @@ async def test_build_of_a_plain_file_gives_steps_and_configuration() -> None:
         ('CMD ["run"]', True),
     ]
     assert it.names() == [
-        "[stage-0 1/3] FROM base",
+        "[1/3] FROM base",
         "[2/3] RUN make $A",
         "[3/3] COPY src /dst",
         "exporting the image",
@@ -248,9 +249,40 @@ async def test_mounts_of_run_show_stages_images_and_contexts() -> None:
     assert it.ran() == ["copy /", "use"]
 
 
+async def test_shell_in_a_failed_step_holds_up_no_other_build() -> None:
+    it = Lab(slots=1)
+    it.runner.typed.clear()
+    async with asyncio.TaskGroup() as group:
+        person = group.create_task(_fails(it, on_failure="shell"))
+        await until(lambda: it.runner.shells, deadline=5)
+        async with asyncio.timeout(5):
+            await _fails(it)
+        assert not person.done()
+        it.runner.typed.set()
+    assert it.snapshots.open == 0 and not it.snapshots.held
+
+
+async def _fails(it: Lab, **wishes: Any) -> None:
+    with pytest.raises(StepFailed):
+        await it.build("FROM base\nRUN false\n", **wishes)
+
+
+async def test_mounted_path_is_no_pattern() -> None:
+    it = lab(**{"[\\[]id]": "1"})
+    text = "FROM base\nRUN --mount=source=[id],target=/c use\n"
+    for content in ("1", "2"):
+        it.runner.contents["[\\[]id]"] = content
+        it.session.roots[""] = f"tree:{content}"
+        await it.build(text)
+        assert it.ran() == ["copy /", "use"]
+    assert {paths for _, paths in it.session.scanned} == {("[\\[]id]",)}
+
+
 async def test_epoch_dates_all_that_the_build_adds() -> None:
     it = lab()
+    by_file = await it.image("ARG SOURCE_DATE_EPOCH=86400\nFROM base\nENV A=1\nRUN one\n")
     image = await it.image("FROM base\nENV A=1\nRUN one\n", args={"SOURCE_DATE_EPOCH": "86400"})
+    assert by_file.id == image.id
     assert image.created == 86400.0
     assert {entry.created for entry in image.history} == {"1970-01-02T00:00:00.000000Z"}
 
@@ -340,7 +372,6 @@ async def test_one_slot_is_enough_for_a_mounted_context() -> None:
         ("FROM UPPER/Case\n", "lower case"),
         ("FROM base\nRUN --network=host x\n", "--allow network.host"),
         ("FROM base\nRUN --security=insecure x\n", "--allow security.insecure"),
-        ("FROM base\nCOPY a b /file\n", "directory"),
         ("FROM base\nEXPOSE 0\n", "1–65535"),
         ("FROM base\nVOLUME /\n", "volume"),
         ("FROM base\nUSER 4294967296\n", "largest id"),

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from image.dockerfile.globs import GlobFault, has_wildcards, match
+from image.dockerfile.globs import GlobFault, has_wildcards, literal, match
 from tests.support.mobyrows import SOURCE, STRING
 
 
@@ -73,3 +73,10 @@ def test_glob_made_to_be_slow_is_not(pattern: str) -> None:
     started = time.process_time()
     assert not match(pattern, "a" * 100_000)
     assert time.process_time() - started < 3.0
+
+
+@pytest.mark.parametrize("name", ["plain", "[id]", "a*b?", "a\\b", "[^x-z]", "]", "\\", "**", "-"])
+def test_literal_of_a_name_matches_it_alone(name: str) -> None:
+    pattern = literal(name)
+    assert match(pattern, name) and has_wildcards(pattern) is (pattern != name)
+    assert not any(match(pattern, other) for other in ("i", "ab", "axb", "w", f"{name}x", f"x{name}"))

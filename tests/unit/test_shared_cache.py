@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+from msgspec.structs import replace
+
 from image.build import shared
 from image.build.base import Files
 from image.build.cache import Record
@@ -9,10 +12,10 @@ from image.build.shared import FleetCache, GivenRecords, given, taken
 from image.digest import chain_ids, of
 from image.layers import Layer
 from image.packed import Packed
-from image.peers.records import Offer
+from image.peers.records import Offer, checked
 from image.registry.source import Remote
 from model.blobs import BlobPeers
-from model.errors import Unavailable
+from model.errors import Damaged, Unavailable
 from model.sharedcache import MAX_SOURCE, SharedRecord
 
 DIFFS = tuple(of(b"%d" % n) for n in range(3))
@@ -88,3 +91,11 @@ async def test_step_that_can_not_be_brought_is_no_failure() -> None:
     cache = FleetCache(Finder(given(record("a"), LAYERS.get)), pull, lambda: None)
     found = await cache.find(of(b"a"))
     assert found is not None and not await cache.bring(found)
+
+
+@pytest.mark.parametrize("ident", ["scratch", "", CHAINS[0], "id-a", "A" * 64, "1" * 65])
+def test_record_of_another_that_takes_the_name_of_an_images_files_is_refused(ident: str) -> None:
+    one = given(record("a"), LAYERS.get)
+    assert checked(replace(one, ident="1" * 64), one.key).ident == "1" * 64
+    with pytest.raises(Damaged, match="names no files of a step"):
+        checked(replace(one, ident=ident), one.key)

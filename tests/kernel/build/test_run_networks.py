@@ -65,10 +65,10 @@ async def test_steps_one_after_the_other_have_the_same_namespace(networked: Buil
                 step = run_step("readlink /proc/self/ns/net", network="default", insecure=insecure)
                 assert await runner.run(files.root, step, (), session, 1) == 0
             held = set(networked.context.addresses.held().values())
-            assert len(held) == 1 and held <= networked.context.builders
+            assert len(held) == 1 and held <= networked.context.builders.keys()
     first, second, third = session.out.split()
     assert first == second != third
-    assert networked.context.builders == set()
+    assert networked.context.builders == {}
 
 
 async def test_steps_at_the_same_time_have_their_own(networked: BuildLab) -> None:

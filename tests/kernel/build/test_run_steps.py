@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import resource
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 
 from image.dockerfile.instruction import Heredoc, Mount
 from image.drivers.mounts import unmount
-from model.errors import FlotaError, Forbidden, InvalidInput, NotFound
+from model.errors import Exhausted, FlotaError, Forbidden, InvalidInput, NotFound
 from model.spec import Resources
 from tests.support.buildlab import BuildLab, SaidSession, build_lab, run_step
 
@@ -191,20 +193,42 @@ async def test_passwd_without_end_or_that_hangs_costs_neither_memory_nor_time(bu
             assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30 << 10  # KiB
 
 
-async def test_run_folder_that_lets_nothing_be_executed_is_no_matter(tmp_path: Path) -> None:
-    """As /run is on Debian."""
-    (tmp_path / "run").mkdir()
+@contextlib.contextmanager
+def small_memory(folder: Path, options: str) -> Iterator[None]:
+    """A tmpfs there, from which nothing can be executed, as /run is on Debian."""
+    folder.mkdir()
     libc = ctypes.CDLL(None, use_errno=True)
-    options = 2 | 4 | 8  # MS_NOSUID, MS_NODEV, MS_NOEXEC
-    assert libc.mount(b"tmpfs", os.fsencode(tmp_path / "run"), b"tmpfs", options, None) == 0
+    flags = 2 | 4 | 8  # MS_NOSUID, MS_NODEV, MS_NOEXEC
+    assert libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", flags, options.encode()) == 0
     try:
+        yield
+    finally:
+        unmount(str(folder))
+
+
+async def test_run_folder_that_lets_nothing_be_executed_is_no_matter(tmp_path: Path) -> None:
+    with small_memory(tmp_path / "run", ""):
         async with build_lab(tmp_path) as lab:
             script = Heredoc(name="EOF", content="#!/bin/sh\necho ran\n")
             code, said = await lab.run("", args=("/dev/pipes/EOF",), script=script)
             assert (code, said.out) == (0, b"ran\n")
             assert lab.left() == []
-    finally:
-        unmount(str(tmp_path / "run"))
+
+
+async def test_run_folder_that_is_full_is_told_as_that(tmp_path: Path) -> None:
+    with small_memory(tmp_path / "run", "size=2m"):
+        async with build_lab(tmp_path) as lab:
+            ballast = open(tmp_path / "run/ballast", "wb", buffering=0)  # noqa: SIM115
+            with ballast, contextlib.suppress(OSError):
+                while ballast.write(b"x" * 4096):
+                    continue
+            with lab.files() as files:
+                with pytest.raises(Exhausted, match=r"RUN can't be prepared.*No space left"):
+                    await lab.run("true", files=files)
+                assert files.changed() == []
+            assert lab.left() == []
+            (tmp_path / "run/ballast").unlink()
+            assert (await lab.run("true"))[0] == 0
 
 
 # -- what it says ---------------------------------------------------------------------------------------

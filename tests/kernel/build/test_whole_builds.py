@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from image.build.engine import StepFailed
+from image.build.parts import StepFailed
 from model.build import Typed
 from model.errors import NotFound
 from tests.support.buildlab import SaidSession, mounts_below
