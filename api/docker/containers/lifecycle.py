@@ -188,7 +188,7 @@ async def remove(call: Call) -> None:
             "before removing or force remove",
         )
     await call.port.remove_instance(info.instance.id, force=query.force, volumes=query.v)
-    await call.port.wait_instance(info.instance.id, "removed")
+    await _removed(call, info.instance.id)
 
 
 async def wait(call: Call) -> web.StreamResponse:
