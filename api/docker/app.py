@@ -21,6 +21,7 @@ from api.docker.ports import DockerPort
 from api.docker.route import Call, Route
 from api.docker.state import State
 from api.docker.table import ROUTES
+from api.docker.unserved import refuse
 from api.docker.versions import NEWEST, Version, split, text
 from api.identity import of_connection
 from api.listen import heard
@@ -105,6 +106,7 @@ def _route(routes: Sequence[Route], method: str, path: str, version: Version) ->
         found = route.match(method, path, version)
         if found is not None:
             return route, found
+    refuse(path)
     raise Refusal(404, "page not found")
 
 

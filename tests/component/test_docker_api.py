@@ -1,5 +1,7 @@
 """The Docker API over a real socket with a fleet in memory behind it: lives, streams, what enemies send."""
 
+# ruff: noqa: E501 - tables
+
 from __future__ import annotations
 
 import asyncio

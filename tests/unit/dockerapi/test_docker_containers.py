@@ -1,5 +1,7 @@
 """Docker's Config and HostConfig to a spec, and back to what an inspection shows: tables."""
 
+# ruff: noqa: E501 - tables
+
 from __future__ import annotations
 
 import json

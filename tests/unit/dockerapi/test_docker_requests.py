@@ -1,5 +1,7 @@
 """How the Docker API reads paths, queries, filters and bodies: as Docker does, and nothing in silence."""
 
+# ruff: noqa: E501 - tables
+
 from __future__ import annotations
 
 import pytest
