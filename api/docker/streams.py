@@ -17,6 +17,7 @@ from aiohttp import web
 from api.channels import Dropped, Pipe
 from api.docker.containers.logs import SYSTEM
 from api.docker.detach import DetachKeys
+from api.docker.early import Watched
 from api.docker.ports import DockerPort
 from api.hijack import Connection, asks_for, take_over
 from api.hostcall import head, read_reply
@@ -64,7 +65,10 @@ def hijack(request: web.Request, kind: str) -> Connection:
     """The client's connection, told so in the way that it asked: 101, or without Upgrade a 200 and then raw
     bytes. Raises ConnectionResetError."""
     upgrading = asks_for(request, "tcp")
+    before = request.transport.get_protocol() if request.transport is not None else None
     connection = take_over(request)
+    if isinstance(before, Watched):
+        before.hand_over(connection)
     start = "101 UPGRADED" if upgrading else "200 OK"
     more = "Connection: Upgrade\r\nUpgrade: tcp\r\n" if upgrading else ""
     connection.writer.write(f"HTTP/1.1 {start}\r\nContent-Type: {kind}\r\n{more}\r\n".encode("ascii"))
@@ -105,6 +109,8 @@ async def _downwards(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
         _say(writer, error_body(Unavailable(str(error))).message, wish)
     except OSError:
         return None
+    except Exception as error:
+        _say(writer, error_body(error).message, wish)
     return None
 
 

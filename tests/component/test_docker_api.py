@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 
 from api.docker.app import MAX_BODY, docker_app
+from api.docker.early import WatchedSite
 from api.docker.state import State
 from api.identity import ADMIN
 from api.listen import serve_unix
@@ -86,7 +87,7 @@ async def served(tmp_path: Path, identity: Identity = ADMIN) -> AsyncIterator[Do
     async with FakeFleet() as fleet:
         app = runner(docker_app(fleet, lambda _: identity, state))
         await app.setup()
-        await serve_unix(app, socket)
+        await serve_unix(app, socket, site=WatchedSite)
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket)) as session:
             yield Docker(fleet, socket, session, state)
         await state.close()
@@ -230,6 +231,39 @@ async def test_attach_carries_input_to_its_half_close_and_output_to_its_end(
             writer.write(b"two")
             writer.write_eof()
             assert frames(await reader.read()) == [(1, b"two")]
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 1000])
+async def test_input_right_behind_the_request_is_not_lost(docker: Docker, pieces: int) -> None:
+    ident = await docker.run("cat", OpenStdin=True)
+    reader, writer = await asyncio.open_unix_connection(docker.socket)
+    path = f"/v1.42/containers/{ident}/attach?stream=1&stdin=1&stdout=1"
+    head = f"POST {path} HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\n{{}}"
+    data = head.encode() + b"GET / HTTP/1.1\r\n\r\n early"
+    for at in range(0, len(data), pieces):
+        writer.write(data[at : at + pieces])
+        await asyncio.sleep(0)
+    writer.write_eof()
+    async with asyncio.timeout(DEADLINE):
+        await reader.readuntil(b"\r\n\r\n")
+        said = frames(await reader.read())
+    assert b"".join(payload for _, payload in said) == b"GET / HTTP/1.1\r\n\r\n early"
+    writer.close()
+
+
+async def test_refused_upgrade_ends_its_connection_and_plain_requests_share_theirs(docker: Docker) -> None:
+    reader, writer = await asyncio.open_unix_connection(docker.socket)
+    ping = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
+    writer.write(ping + ping)
+    async with asyncio.timeout(DEADLINE):
+        for _ in range(2):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            assert await reader.readexactly(2) == b"OK"
+        upgrade = b"Upgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n"
+        writer.write(b"POST /containers/nobody/attach?stream=1 HTTP/1.1\r\nHost: d\r\n" + upgrade + ping)
+        rest = await reader.read()
+    assert rest.startswith(b"HTTP/1.1 404") and rest.count(b"HTTP/1.1") == 1
+    writer.close()
 
 
 async def test_terminal_is_raw_resized_and_left_by_its_keys(docker: Docker) -> None:
