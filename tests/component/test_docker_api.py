@@ -235,7 +235,7 @@ async def test_attach_carries_input_to_its_half_close_and_output_to_its_end(
 
 @pytest.mark.parametrize("pieces", [1, 7, 1000])
 async def test_input_right_behind_the_request_is_not_lost(docker: Docker, pieces: int) -> None:
-    ident = await docker.run("cat", OpenStdin=True)
+    ident = await docker.run("cat", OpenStdin=True, StdinOnce=True)
     reader, writer = await asyncio.open_unix_connection(docker.socket)
     path = f"/v1.42/containers/{ident}/attach?stream=1&stdin=1&stdout=1"
     head = f"POST {path} HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\n{{}}"
@@ -293,6 +293,7 @@ async def test_streams_leave_nothing_behind_when_a_client_vanishes(docker: Docke
         async with docker.hijack(f"/containers/{ident}/attach?stream=1&stdin=1&stdout=1"):
             pass
     container = docker.fleet._find(ident)[1]
+    assert container.status.phase is Phase.RUNNING, "its input is for whoever comes next"
     await until(lambda: all(s.closed for s in container.sessions), deadline=DEADLINE)
     await until(lambda: not docker.state.sessions._writers, deadline=DEADLINE)
     assert all(pipe.writer.is_closing() for pipe in docker.fleet.pipes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -13,13 +12,13 @@ from api.docker.containers.body import CreateBody
 from api.docker.containers.hostconfig import spec_of
 from api.docker.containers.placing import Wish, place_of
 from api.docker.errors import Refusal
-from api.docker.hosts import find_image
+from api.docker.hosts import Found, find_image
 from api.docker.ports import DockerPort
 from api.docker.route import Call
-from model.api import CreateInstance, ImageInfo
+from model.api import CreateInstance
 from model.codec import encode_json
 from model.errors import AlreadyExists, FlotaError, InvalidInput
-from model.ids import NAME, HostId
+from model.ids import NAME
 from model.spec import Placement, Reservations, Struct
 
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?\Z")
@@ -45,12 +44,10 @@ async def create(call: Call) -> web.Response:
     reserved = Reservations(memory=body.host_config.memory_reservation)
     wish = place_of(body.env, body.labels, call.node(), reserved)
     found = await find_image(call.port, body.image, platform, wish.host)
-    image = found[0][1].image
+    image = found.have[0][1].image
     call.state.images.put(image.id, image)
     spec = spec_of(replace_env(body, wish), image.config, call.version, platform)
-    request = CreateInstance(
-        spec=spec, name=name, placement=_placement(call.port, wish, found), host=wish.host
-    )
+    request = CreateInstance(spec=spec, name=name, placement=_placement(wish, found), host=wish.host)
     try:
         info = await call.port.create_instance(request, call.login())
     except AlreadyExists as error:
@@ -64,12 +61,11 @@ def replace_env(body: CreateBody, wish: Wish) -> CreateBody:
     return body if wish.env == body.env else replace(body, env=wish.env)
 
 
-def _placement(port: DockerPort, wish: Wish, found: Sequence[tuple[HostId, ImageInfo]]) -> Placement:
+def _placement(wish: Wish, found: Found) -> Placement:
     """An image that came from no registry is where it was made, and hosts that lack it could not get it."""
-    if any(info.image.digests for _, info in found) or wish.host:
+    if any(info.image.digests for _, info in found.have) or wish.host:
         return wish.placement
-    have = {host for host, _ in found}
-    lacking = tuple(f"node.id!={host}" for host, _ in port.ready_hosts() if host not in have)
+    lacking = tuple(f"node.id!={host}" for host in found.lack)
     return replace(wish.placement, constraints=(*wish.placement.constraints, *lacking))
 
 

@@ -94,6 +94,22 @@ def test_body_is_read_as_go_reads_it() -> None:
     assert (made.image, made.cmd, made.env, made.host_config.memory) == ("box", "true", (), 5)
 
 
+def test_null_is_a_fields_zero_at_any_depth() -> None:
+    made = body(
+        '{"Image":"a","Healthcheck":{"test":["NONE"],"Timeout":null},"ExposedPorts":{"80/tcp":{}},'
+        '"NetworkingConfig":{"EndpointsConfig":{"x":null,"y":{"IPAMConfig":null,"Aliases":null}}},'
+        '"HostConfig":{"LogConfig":null,"PortBindings":{"80/tcp":null,"81/tcp":[{"HostIp":null,"HostPort":"1"}]},'
+        '"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"propagation":"rslave"}}]}}'
+    )
+    assert made.healthcheck is not None and made.healthcheck.test == ("NONE",)
+    assert set(made.networking_config.endpoints_config) == {"x", "y"}
+    assert made.host_config.port_bindings["80/tcp"] is None
+    [binding] = made.host_config.port_bindings["81/tcp"] or ()
+    assert binding.host_port == "1"
+    options = made.host_config.mounts[0].bind_options
+    assert options is not None and options.propagation == "rslave"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
