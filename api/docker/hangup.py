@@ -1,8 +1,8 @@
 """Whether a client that has ended its input is still there to read.
 
 After a half-close asyncio looks at a socket no more, and a container that says nothing would keep the stream
-of a client that has long gone. The kernel tells a whole close of a unix socket by EPOLLHUP (unix(7), poll(2)),
-asked for or not. Over TLS there is no half-close: an end of input ends the connection.
+of a client that has long gone. The kernel tells a whole close of a unix socket by EPOLLHUP (poll(2)), asked
+for or not. Over TLS there is no half-close: an end of input ends the connection.
 """
 
 from __future__ import annotations
