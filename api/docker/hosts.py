@@ -67,7 +67,7 @@ class Found(Struct):
     lack: tuple[HostId, ...]
 
 
-async def find_image(port: DockerPort, ref: str, platform: str = "", host: str = "") -> Found:
+async def whereabouts(port: DockerPort, ref: str, platform: str = "", host: str = "") -> Found:
     """The image that a reference means, on ready hosts (or on `host` alone). Raises NotFound where nobody has
     it, Unavailable where nobody can say."""
     asked = [ident for ident, name in port.ready_hosts() if host in ("", ident, name)]
@@ -84,6 +84,13 @@ async def find_image(port: DockerPort, ref: str, platform: str = "", host: str =
     if not have:
         raise NotFound(f"no such image: {tagged(ref)}")
     return Found(have=have, lack=lack)
+
+
+async def find_image(
+    port: DockerPort, ref: str, platform: str = "", host: str = ""
+) -> list[tuple[HostId, ImageInfo]]:
+    """As `whereabouts`: those that have it, in the order of the hosts."""
+    return [*(await whereabouts(port, ref, platform, host)).have]
 
 
 async def _image_on(port: DockerPort, host: HostId, ref: str, platform: str) -> ImageInfo | FlotaError:

@@ -12,7 +12,7 @@ from api.docker.containers.body import CreateBody
 from api.docker.containers.hostconfig import spec_of
 from api.docker.containers.placing import Wish, place_of
 from api.docker.errors import Refusal
-from api.docker.hosts import Found, find_image
+from api.docker.hosts import Found, whereabouts
 from api.docker.ports import DockerPort
 from api.docker.route import Call
 from model.api import CreateInstance
@@ -43,7 +43,7 @@ async def create(call: Call) -> web.Response:
         raise InvalidInput(f"invalid platform {query.platform[:40]!r}")
     reserved = Reservations(memory=body.host_config.memory_reservation)
     wish = place_of(body.env, body.labels, call.node(), reserved)
-    found = await find_image(call.port, body.image, platform, wish.host)
+    found = await whereabouts(call.port, body.image, platform, wish.host)
     image = found.have[0][1].image
     call.state.images.put(image.id, image)
     spec = spec_of(replace_env(body, wish), image.config, call.version, platform)
