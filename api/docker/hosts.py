@@ -112,18 +112,28 @@ def tagged(ref: str) -> str:
 
 
 async def image_of(port: DockerPort, state: State, info: InstanceInfo) -> ImageRecord:
-    """What a container was made of; an empty record where its host can't say. Known images are not asked for
-    again: an id is of one content."""
+    """What a container was made of; an empty record where its host can't say now. Known images are not asked
+    for again: an id is of one content."""
     ident = info.status.image_id
-    if not ident or info.instance.host is None:
-        return ImageRecord(id=ident)
     known = state.images.get(ident)
-    if known is not None:
-        return known
-    try:
-        path = f"/v1/images/{quote(ident, safe='')}"
-        found = (await ask_for(port, info.instance.host, "GET", path, ImageInfo)).image
-    except FlotaError:  # its host is away, or the image has gone: the container is shown without its words
+    if known is not None or not ident:
+        return known or ImageRecord(id="")
+    path = f"/v1/images/{quote(ident, safe='')}"
+    found = await told_by_host(port, info, path, ImageInfo)
+    if found is None:
         return ImageRecord(id=ident)
-    state.images.put(ident, found)
-    return found
+    state.images.put(ident, found.image)
+    return found.image
+
+
+async def told_by_host(port: DockerPort, info: InstanceInfo, path: str, type_: type[T]) -> T | None:
+    """What a container's host says to GET; None where it is away, slow, or does not know: what is shown of
+    the container then lacks it."""
+    host = info.instance.host
+    if host is None or all(host != ready for ready, _ in port.ready_hosts()):
+        return None
+    try:
+        async with asyncio.timeout(LOOK):
+            return await ask_for(port, host, "GET", path, type_)
+    except (FlotaError, TimeoutError):
+        return None

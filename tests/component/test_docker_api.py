@@ -378,8 +378,12 @@ async def test_silent_host_is_told_and_hinders_nothing_else(docker: Docker) -> N
     docker.fleet.silent.add(host)
     status, said = await docker.call("GET", f"/containers/{ident}/logs?stdout=1")
     assert status == 503 and "does not answer" in said["message"]
+    host_, container = docker.fleet._find(ident)
+    await container.become(image_id="sha256:unknown", health="healthy")
+    before = len(docker.fleet.pipes)
     assert len(await docker.ok("GET", "/containers/json")) == 1
-    assert (await docker.ok("GET", f"/containers/{ident}/json"))["Id"] == ident
+    assert (await docker.ok("GET", f"/containers/{ident}/json"))["State"]["Health"]["Status"] == "healthy"
+    assert len(docker.fleet.pipes) == before and host_.id == host, "one that is away is not asked"
 
 
 async def test_host_that_is_given_up_ends_a_stream_with_words(docker: Docker) -> None:
@@ -468,3 +472,58 @@ async def test_body_in_many_chunks_is_bounded_too(docker: Docker) -> None:
     headers = {"Content-Type": "application/json"}
     status, said = await docker.call("POST", "/containers/create", data=chunks(), headers=headers)
     assert status == 413 and "larger than" in said["message"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (
+            b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+            400,
+        ),
+        (b"GET /info HTTP/1.1\r\nHost: d\r\nX: a\0b\r\n\r\n", 400),
+        (b"GET /info HTTP/1.1\r\nHost: d\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b"GET /info HTTP/1.1\r\nHost: d\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", 400),
+        (b"GET http://other/_ping HTTP/1.1\r\nHost: d\r\n\r\n", 200),
+        (b"junk\r\n\r\n", 400),
+        (
+            b"POST /containers/x/attach HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\nConnection: Upgrade\r\nContent-Length: -1\r\n\r\n",
+            400,
+        ),
+        (
+            b"POST /exec/x/start HTTP/1.1\r\nHost: d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n",
+            404,
+        ),
+    ],
+)
+async def test_malformed_request_is_refused_and_others_go_on(
+    docker: Docker, request_: bytes, status: int
+) -> None:
+    reader, writer = await asyncio.open_unix_connection(docker.socket)
+    writer.write(request_)
+    async with asyncio.timeout(DEADLINE):
+        assert (await reader.readline()).split()[1] == str(status).encode()
+    writer.close()
+    assert await docker.ok("GET", "/_ping") == b"OK"
+
+
+async def test_many_tiny_chunks_and_a_reader_that_never_reads_hold_up_nobody(docker: Docker) -> None:
+    reader, writer = await asyncio.open_unix_connection(docker.socket)
+    head = "POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+    for byte in b'{"Image":"gone"}':
+        writer.write(b"1\r\n%c\r\n" % byte)
+    writer.write(b"0\r\n\r\n")
+    async with asyncio.timeout(DEADLINE):
+        assert b"404" in await reader.readline()
+    writer.close()
+    ident = await docker.create("spam", str(64 << 20))
+    path = f"/containers/{ident}/attach?stream=1&stdout=1"
+    async with docker.hijack(path):
+        await docker.ok("POST", f"/containers/{ident}/start")
+        container = docker.fleet._find(ident)[1]
+        await until(lambda: container.status.phase is Phase.EXITED, deadline=DEADLINE)
+        [session] = container.sessions
+        assert session._next < 1000, "what nobody reads is not taken from the container"
+        assert await docker.ok("GET", "/_ping") == b"OK"
+    await until(lambda: session.closed, deadline=DEADLINE)
