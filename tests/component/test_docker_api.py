@@ -180,6 +180,24 @@ async def test_host_is_chosen_by_label_and_by_header(docker: Docker) -> None:
     assert docker.fleet.created[-1].host == "n3"
 
 
+async def test_volumes_of_another_container_are_shared_on_its_host(docker: Docker) -> None:
+    first = await docker.create(
+        "true", name="first", HostConfig={"Binds": ["/a:/x", "vol:/y:ro"]}, Volumes={"/z": {}}
+    )
+    host, container = docker.fleet._find(first)
+    await container.become(volumes=(("f" * 64, "/z"), ("g" * 64, "/of-image")))
+    await docker.create("true", HostConfig={"VolumesFrom": ["first:ro"], "Binds": ["mine:/y"]})
+    made = docker.fleet.created[-1]
+    assert made.host == host.name
+    assert {(m.source, m.target, m.read_only) for m in made.spec.mounts} == {
+        ("mine", "/y", False), ("/a", "/x", True), ("f" * 64, "/z", True), ("g" * 64, "/of-image", True),
+    }  # fmt: skip
+    other = next(h.name for h in docker.fleet.hosts.values() if h is not host)
+    wish = {"Image": "box:1", "Labels": {"flota.node": other}, "HostConfig": {"VolumesFrom": ["first"]}}
+    status, said = await docker.call("POST", "/containers/create", wish)
+    assert status == 400 and f"is on {host.name}, not {other}" in said["message"]
+
+
 async def test_wait_answers_its_head_before_the_container_is_started(docker: Docker) -> None:
     ident = await docker.create("exit", "7")
     url = f"http://docker/v1.41/containers/{ident}/wait?condition=next-exit"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 
 from api.docker.containers.body import CreateBody
 from api.docker.containers.hostconfig import spec_of
+from api.docker.containers.mounts import mounts_from
 from api.docker.containers.placing import Wish, place_of
 from api.docker.errors import Refusal
 from api.docker.hosts import Found, whereabouts
@@ -19,7 +21,7 @@ from model.api import CreateInstance
 from model.codec import encode_json
 from model.errors import AlreadyExists, FlotaError, InvalidInput
 from model.ids import NAME
-from model.spec import Placement, Reservations, Struct
+from model.spec import Mount, Placement, Reservations, Struct
 
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?\Z")
 
@@ -43,10 +45,13 @@ async def create(call: Call) -> web.Response:
         raise InvalidInput(f"invalid platform {query.platform[:40]!r}")
     reserved = Reservations(memory=body.host_config.memory_reservation)
     wish = place_of(body.env, body.labels, call.node(), reserved)
+    shared, wish = _volumes_from(call.port, body.host_config.volumes_from, wish)
     found = await whereabouts(call.port, body.image, platform, wish.host)
     image = found.have[0][1].image
     call.state.images.put(image.id, image)
     spec = spec_of(replace_env(body, wish), image.config, call.version, platform)
+    taken = {mount.target for mount in spec.mounts}
+    spec = replace(spec, mounts=(*spec.mounts, *(m for m in shared if m.target not in taken)))
     request = CreateInstance(spec=spec, name=name, placement=_placement(wish, found), host=wish.host)
     try:
         info = await call.port.create_instance(request, call.login())
@@ -55,6 +60,22 @@ async def create(call: Call) -> web.Response:
     except InvalidInput as error:
         raise _in_dockers_words(error) from error
     return created({"Id": info.instance.id, "Warnings": []})
+
+
+def _volumes_from(port: DockerPort, wishes: Sequence[str], wish: Wish) -> tuple[tuple[Mount, ...], Wish]:
+    """The mounts of other containers, and where those are: volumes are of one host. The first to name a path
+    has it. Raises NotFound, InvalidInput."""
+    mounts: dict[str, Mount] = {}
+    for text in wishes:
+        ref, _, word = text.partition(":")
+        other = port.get_instance(ref)
+        if wish.host and wish.host not in (other.host_name, other.instance.host):
+            where = f"container {ref[:80]} is on {other.host_name}, not {wish.host}"
+            raise InvalidInput(f"HostConfig.VolumesFrom: {where}")
+        wish = replace(wish, host=other.host_name)
+        for mount in mounts_from(other, word):
+            mounts.setdefault(mount.target, mount)
+    return tuple(mounts.values()), wish
 
 
 def replace_env(body: CreateBody, wish: Wish) -> CreateBody:
