@@ -120,3 +120,12 @@ def normal_host(address: str) -> str:
     """A registry as people and Docker's files write it: `https://index.docker.io/v1/` is docker.io."""
     host = address.strip().removeprefix("https://").removeprefix("http://").partition("/")[0]
     return DEFAULT_HOST if host in _ALIASES else host
+
+
+def familiar(name: str) -> str:
+    """Drop what is implied: `docker.io/`, and `library/` before a single word."""
+    short = name.removeprefix(f"{DEFAULT_HOST}/")
+    if short == name:
+        return name
+    word = short.removeprefix("library/")
+    return short if "/" in word.partition(":")[0] else word

@@ -22,7 +22,7 @@ from model.errors import AlreadyExists, FlotaError, InvalidInput
 from model.ids import NAME, HostId
 from model.spec import Placement, Reservations, Struct
 
-_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?\Z")
+PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?\Z")
 
 
 class Create(Struct):
@@ -39,7 +39,7 @@ async def create(call: Call) -> web.Response:
         )
     if not body.image:
         raise InvalidInput("no image is named (field Image)")
-    platform = query.platform if _PLATFORM.match(query.platform) else ""
+    platform = query.platform if PLATFORM.match(query.platform) else ""
     if query.platform and not platform:
         raise InvalidInput(f"invalid platform {query.platform[:40]!r}")
     reserved = Reservations(memory=body.host_config.memory_reservation)
