@@ -5,7 +5,9 @@ The first that fits is taken. docs/docker-api.md is made from this table.
 
 from __future__ import annotations
 
-from api.docker import events, system
+from api.docker import events, system, usage
+from api.docker.builds import cache, serving
+from api.docker.builds.request import Build
 from api.docker.containers import attach, creating, exec, lifecycle, listing, logs
 from api.docker.containers.body import CREATE
 from api.docker.images import archives, committing, pulling, pushing, registries, removing
@@ -66,4 +68,11 @@ IMAGES: tuple[R, ...] = (
     R("POST", "/auth", registries.auth, "Whether a registry takes a login", "watch", body=registries.AUTH),
 )  # fmt: skip
 
-ROUTES: tuple[R, ...] = (*SYSTEM, *CONTAINERS, *IMAGES)
+BUILDS: tuple[R, ...] = (
+    R("POST", "/build", serving.build, "Build an image (the classic builder's way)", "stream", Build),
+    R("POST", "/build/prune", cache.prune, "Remove what builds keep", "command", cache.Prune),
+    R("POST", "/build/cancel", serving.cancel, "End a build", "command", serving.Cancel),
+    R("GET", "/system/df", usage.usage, "What is on the hosts' disks", "watch", usage.Usage),
+)
+
+ROUTES: tuple[R, ...] = (*SYSTEM, *CONTAINERS, *IMAGES, *BUILDS)
