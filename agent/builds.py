@@ -18,8 +18,9 @@ from msgspec.structs import replace
 from agent.build.executor import Executor
 from agent.build.folder import ClientFolder
 from agent.build.link import Link
-from agent.build.outputs import Outputs, names_kept
+from agent.build.outputs import Outputs, names_kept, stays
 from agent.build.outputs import check as check_outputs
+from agent.build.passing import Passing
 from agent.build.runner import Runner
 from agent.build.session import serve
 from agent.build.spec import entitlements
@@ -92,6 +93,7 @@ class Builds:
         self.new_id = new_id
         self.doors = doors
         self.copying = Copying(str(folder))
+        self.passing = Passing(context.images)
         self.slots = asyncio.Semaphore(max(16, 4 * (os.cpu_count() or 1)))  # most of them wait
         self.turns = SharedLocks()
         self.running = 0
@@ -183,6 +185,26 @@ class _Build:
         builds = self._builds
         ways = self._ways(request, session)
         await ways.open()
+        async with contextlib.AsyncExitStack() as passing:
+            done = await self._built(request, session, fetcher, ways, passing)
+            outputs = Outputs(
+                builds.context, builds.snapshots, session, lambda name: self._told(session.tell, name)
+            )
+            made = [builds.context.images.find(one.image).layers for one in done.images]
+            done = await outputs.deliver(request, done)
+            await ways.export(made)
+        return replace(done, host=builds.context.facts.hostname)
+
+    async def _built(
+        self,
+        request: BuildRequest,
+        session: Session,
+        fetcher: Fetcher,
+        ways: CacheWays,
+        passing: contextlib.AsyncExitStack,
+    ) -> Done:
+        """The images, which are there until `passing` unwinds, or stay."""
+        builds = self._builds
         async with Runner(
             builds.executor, builds.copying, allow=entitlements(request), new_id=builds.new_id
         ) as runner:
@@ -200,13 +222,8 @@ class _Build:
                 inline=ways.inline,
             )
             done = await build(names_kept(request), session, parts)
-        outputs = Outputs(
-            builds.context, builds.snapshots, session, lambda name: self._told(session.tell, name)
-        )
-        made = [builds.context.images.find(one.image).layers for one in done.images]
-        done = await outputs.deliver(request, done)
-        await ways.export(made)
-        return replace(done, host=builds.context.facts.hostname)
+            builds.passing.hold(passing, [one.image for one in done.images], stay=stays(request))
+        return done
 
     def _ways(self, request: BuildRequest, session: Session) -> CacheWays:
         builds, context = self._builds, self._builds.context

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -20,6 +20,8 @@ from model.spec import Struct
 
 MAX_TREE = 64 << 20
 """Bytes of one tree object."""
+MAX_ENTRIES = 1_000_000
+"""Of one directory: so many are believed before any of them is read."""
 MAX_DEPTH = 512
 MAX_SIZE = 1 << 62
 """Of a file in bytes, and of a time in nanoseconds either way: years 1823 to 2116."""
@@ -53,7 +55,7 @@ class Entry(Struct):
 
 
 class Tree(Struct):
-    entries: tuple[Entry, ...] = ()
+    entries: Annotated[tuple[Entry, ...], msgspec.Meta(max_length=MAX_ENTRIES)] = ()
 
 
 def encode(tree: Tree) -> bytes:

@@ -20,7 +20,7 @@ from image.base import PushWish
 from image.build.base import Session, Snapshots
 from image.reference import parse
 from model.build import BuildRequest, Done, Output, StepMoved
-from model.errors import InUse, InvalidInput, Unsupported
+from model.errors import InvalidInput, Unsupported
 from model.image import ImageRecord, Progress
 from model.registries import NOBODY
 
@@ -71,9 +71,6 @@ class Outputs:
             held = [stack.enter_context(images.lease(one.image)) for one in done.images]
             for number, output in enumerate(request.outputs):
                 await self._deliver(number, output, request, held)
-        if not stays(request):
-            for one in held:
-                await self._drop(one.id)
         names = tuple(parse(name).name for name in request.names)
         return replace(done, names=names, metadata=metadata(request, done))
 
@@ -112,13 +109,6 @@ class Outputs:
         async with self._snapshots.shown(self._snapshots.of_image(image)) as root:
             place = Place(container="", name="the build's result", folder=root)
             await self._session.send(number, work.output(Job(verb="tree", place=place)))
-
-    async def _drop(self, ident: str) -> None:
-        """Also one that was there before without a name: nobody could tell them apart."""
-        image = self._context.images.find(ident)
-        if not image.names:
-            with contextlib.suppress(InUse):
-                await self._context.images.remove(ident)
 
 
 def metadata(request: BuildRequest, done: Done) -> Mapping[str, str]:

@@ -40,23 +40,22 @@ def parse_query(values: MultiMapping[str], type_: type[T]) -> T:
     """The query as a `type_`. Raises InvalidInput for what can't be read, in Docker's words where it has
     any."""
     raw: dict[str, Any] = {}
-    for name, (sent, hint) in _hints(type_).items():
-        given = values.getall(sent, [])
+    for name, hint in _hints(type_).items():
+        given = values.getall(name, []) or values.getall(name.replace("_", "-"), [])
         if not given:
             continue
         if typing.get_origin(hint) is tuple:
             raw[name] = tuple(given)
             continue
-        raw[name] = _reader(hint)(sent, given[0])
+        raw[name] = _reader(hint)(name, given[0])
     return type_(**raw)
 
 
 @functools.cache
-def _hints(type_: type[Struct]) -> dict[str, tuple[str, Any]]:
-    """By field: how it is sent (`field(name=…)`), and its type."""
+def _hints(type_: type[Struct]) -> dict[str, Any]:
+    """By the names that are sent: `from_` is sent as `from`."""
     hints = typing.get_type_hints(type_)
-    sent = zip(type_.__struct_fields__, type_.__struct_encode_fields__, strict=True)
-    return {name: (as_sent, hints[name]) for name, as_sent in sent}
+    return {name: hints[name] for name in type_.__struct_fields__}
 
 
 def _reader(hint: Any) -> Callable[[str, str], Any]:

@@ -67,9 +67,7 @@ def _containers(call: Call) -> list[dict[str, Any]]:
 
 async def _volumes(call: Call) -> list[dict[str, Any]]:
     """Sizes are not known without reading all of a volume: -1, as Docker says for what it can't count."""
-    outcome = await each(
-        call.port, hosts_for(call.port, call.node()), "GET", "/v1/volumes", list[VolumeInfo]
-    )
+    outcome = await each(call.port, hosts_for(call.port, call.node()), "GET", "/v1/volumes", list[VolumeInfo])
     infos = [replace(info, host=name) for name, found in outcome.or_raise() for info in found]
     return [_volume(info) for info in infos]
 

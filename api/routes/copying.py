@@ -33,9 +33,7 @@ class Fleet(fanout.Fleet, Protocol):
     def peers_for(self, host: HostId, digest: str, sources: Sequence[HostId]) -> BlobPeers: ...
 
 
-async def copied(
-    port: Fleet, ref: str, source: str = "", to: Sequence[str] = ()
-) -> AsyncIterator[Progress]:
+async def copied(port: Fleet, ref: str, source: str = "", to: Sequence[str] = ()) -> AsyncIterator[Progress]:
     """The image as `source` has it (any host, for none) comes to the hosts `to`, or to all."""
     named = [fanout.hosts_for(port, one)[0] for one in to]
     wanted = named or fanout.hosts_for(port, "")

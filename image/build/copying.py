@@ -46,11 +46,6 @@ class Copying:
         with ExitStack() as stack:
             return copyjob.choose(Opened(step, sources, self._objects, stack), step)
 
-    async def prepare(self) -> None:
-        """Have the process that the others are forked from: the first COPY of a build need not wait for
-        it."""
-        await self._run(Job(verb="choose", step=CopyStep(sources=(), target="/"), objects=self._objects))
-
     async def copy(self, root: str, step: CopyStep, sources: Sequence[Source]) -> None:
         job = Job(
             verb="copy",

@@ -293,7 +293,8 @@ class _Build:
 
     def _failed(self, line: Line, code: int) -> StepFailed:
         where = f"{self._request.file}:{line.spot.line}"
-        why = "not found" if code == 127 else "can't be run" if code == 126 else f"exit code {code}"
+        known = {126: " (it can't be run)", 127: " (not found)", 137: " (killed)"}
+        why = f"exit code {code}{known.get(code, '')}"
         hint = "See its output above"
         if self._request.on_failure != "shell":
             hint += "; --on-failure shell gives a shell where it failed"

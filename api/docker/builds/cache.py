@@ -28,8 +28,8 @@ _TYPES = {
 
 class Prune(Struct):
     all: bool = False
-    keep_storage: int = field(name="keep-storage", default=0)
-    reserved_space: int = field(name="reserved-space", default=0)
+    keep_storage: int = 0
+    reserved_space: int = 0
     filters: Filters = field(default_factory=dict)
 
 

@@ -182,7 +182,7 @@ def _json(name: str, text: str, type_: type[T]) -> T | None:
     if not text:
         return None
     try:
-        return msgspec.json.decode(text, type=type_ | None)  # type: ignore[no-any-return, operator]
+        return msgspec.json.decode(text, type=type_ | None)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"{name}: {error}") from error
 
@@ -191,4 +191,3 @@ def place_key(query: Build) -> str:
     """What builds of the same things are known by, so that they find their cache warm."""
     what = query.remote.partition("#")[0] or next((repository_of(name) for name in query.t), "")
     return f"{what}:{query.dockerfile or 'Dockerfile'}"
-

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -127,9 +126,7 @@ def _known(call: Call, ident: str, pipe: Pipe) -> Iterator[None]:
         call.state.builds.pop(ident, None)
 
 
-async def _heard(
-    request: web.Request, pipe: Pipe, said: Said, output: Output
-) -> Done | Failed | Exception:
+async def _heard(request: web.Request, pipe: Pipe, said: Said, output: Output) -> Done | Failed | Exception:
     """Its last word, or what went wrong with hearing it."""
     async with asyncio.TaskGroup() as group:
         sending: list[asyncio.Task[None]] = []

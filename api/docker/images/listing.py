@@ -35,7 +35,7 @@ class List(Struct):
     filters: Filters = field(default_factory=dict)
     filter: str = ""
     """Of clients before 1.25: a reference."""
-    shared_size: bool = field(name="shared-size", default=False)
+    shared_size: bool = False
 
 
 class Inspect(Struct):
