@@ -216,7 +216,7 @@ async def test_failed_command_is_the_streams_last_message(ground: Ground) -> Non
     answer = await ground.docker.ask("POST", "/build", data=CONTEXT)
     words = "The command '/bin/sh -c echo hi' returned a non-zero code: 3"
     assert answer.status == 200
-    assert answer.lines[-1] == {"errorDetail": {"message": words}, "error": words}
+    assert answer.lines[-1] == {"errorDetail": {"code": 3, "message": words}, "error": words}
 
 
 @pytest.mark.parametrize(

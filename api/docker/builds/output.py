@@ -34,6 +34,14 @@ _PULLED = re.compile(r"([0-9a-f]{12}) (.+)\Z", re.DOTALL)
 _WORDS = re.compile(r"RUN\s+(?:--\S+\s+)*", re.IGNORECASE)
 
 
+class CommandEnded(CommandFailed):
+    """A RUN whose command did not end well."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class Output:
     """Of one build. `quiet`: nothing but the image's id."""
 
@@ -119,7 +127,8 @@ class Output:
         if failed.exit_code and source:
             words = _WORDS.sub("", source, count=1)
             command = words if words.startswith("[") else f"/bin/sh -c {words}"
-            return CommandFailed(f"The command '{command}' returned a non-zero code: {failed.exit_code}")
+            message = f"The command '{command}' returned a non-zero code: {failed.exit_code}"
+            return CommandEnded(message, failed.exit_code)
         if isinstance(error, NotFound) and not self._lines and file in error.message:
             return InvalidInput(f"Cannot locate specified Dockerfile: {file}")
         if isinstance(error, NotFound):

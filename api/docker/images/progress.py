@@ -96,5 +96,7 @@ def bar(current: int, total: int) -> str:
     return f"[{'=' * filled}>{' ' * (_BAR - filled)}] {format_size(current):>8}/{format_size(total)}"
 
 
-def failed(words: str) -> Message:
-    return {"errorDetail": {"message": words}, "error": words}
+def failed(words: str, code: int = 0) -> Message:
+    """`code`: what the client is to end with, if it matters."""
+    detail = {"code": code, "message": words} if code else {"message": words}
+    return {"errorDetail": detail, "error": words}

@@ -34,7 +34,7 @@ class Said:
         """Its last message, or raised where it is the first."""
         if self._response is None:
             raise error
-        await self.say(failed(words_of(error)))
+        await self.say(failed(words_of(error), getattr(error, "exit_code", 0)))
         return await self.end()
 
     async def end(self) -> web.StreamResponse:
