@@ -82,7 +82,7 @@ def decode_header(text: str) -> Login:
             raise ValueError
         padded = text + "=" * (-len(text) % 4)
         raw = base64.b64decode(padded.replace("+", "-").replace("/", "_"), altchars=b"-_", validate=True)
-        wire = msgspec.json.decode(raw, type=_Wire)
+        wire = msgspec.json.decode(raw, type=_Wire | None) or _Wire()
         user, password = wire.username, wire.password
         if wire.auth and not password:
             user, password = decode_basic(wire.auth)

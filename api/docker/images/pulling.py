@@ -102,8 +102,7 @@ async def _one(call: Call, hosts: Hosts, ref: str, platform: str, login: str) ->
 
 def _opening(ref: str, status: str) -> Message:
     """`Pulling from library/alpine`, and the tag as the line's id."""
-    repository = full_repository(ref)
-    path = repository.removeprefix("docker.io/")
+    path = full_repository(ref).partition("/")[2]
     return {"status": f"Pulling from {path}", "id": tag_of(ref) or ref.partition("@")[2] or status}
 
 

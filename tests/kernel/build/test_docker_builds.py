@@ -1,4 +1,4 @@
-"""The stock docker command builds with all of a host behind it: parser, engine, real steps, real layers."""
+"""The stock docker command with all of a host's images behind it: builds by real steps, a real registry."""
 
 from __future__ import annotations
 
@@ -7,14 +7,25 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from agent.builds import Builds
+from agent.context import Context
+from agent.host import HostAgent
+from agent.imageapi import ImageApi
+from model.events import Event
+from tests.support.dockerregistry import docker_registry
 from tests.support.dockersocket import DockerSocket, Ended, docker_socket
 from tests.support.images import member, tar
 from tests.support.wholebuilds import BASE, WholeBuilds, whole_builds
 
+REAL = (
+    "build", "list_images", "get_image", "pull_image", "push_image", "save_images", "load_images",
+    "import_image", "tag_image", "remove_image", "remote_image", "remote_tags", "check_login",
+)  # fmt: skip
+"""What the host does by itself; all else is a fake's."""
 pytestmark = pytest.mark.kernel
 DOCKERFILE = f"""FROM {BASE}
 ARG WHO=nobody
@@ -37,6 +48,18 @@ class Ground:
         )
 
 
+class Agent:
+    """As much of one as images need."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.reporter = self
+        self.happened: list[Event] = []
+
+    def event(self, event: Event) -> None:
+        self.happened.append(event)
+
+
 async def nowhere() -> list[tuple[str, int]]:
     return []
 
@@ -54,7 +77,9 @@ async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
         await builds.open()
         stack.push_async_callback(builds.close)
         [host] = docker.fleet.hosts.values()
-        host.build = builds.serve  # type: ignore[method-assign]
+        api = ImageApi(cast(HostAgent, Agent(context)), builds)
+        for name in REAL:
+            setattr(host, name, getattr(api, name))
         yield Ground(docker, whole)
 
 
@@ -105,3 +130,55 @@ async def test_failures_are_told_in_dockers_words(ground: Ground, context: Path)
     for data in (tar(member("a", b"")), b"x" * 5000):
         answer = await ground.docker.ask("POST", "/build", data=data)
         assert answer.status == 400, json.dumps(answer.json)
+
+
+async def test_image_goes_to_a_registry_and_comes_back(ground: Ground, context: Path, tmp_path: Path) -> None:
+    docker = ground.docker
+    with docker_registry(tmp_path / "registry") as port:
+        name = f"127.0.0.1:{port}/team/app:1"
+        assert (await ground.build("-q", "-t", "app:1", str(context))).code == 0
+        assert (await docker.command("tag", "app:1", name)).code == 0
+        pushed = await docker.command("push", name)
+        assert pushed.code == 0, pushed.err
+        assert f"The push refers to repository [127.0.0.1:{port}/team/app]" in pushed.out
+        assert "Pushed" in pushed.out and "1: digest: sha256:" in pushed.out
+        digest = pushed.out.split("digest: ")[1].split()[0]
+        told = (await docker.ask("GET", f"/distribution/{name}/json")).json
+        assert told["Descriptor"]["digest"] == digest and told["Platforms"][0]["os"] == "linux"
+        untagged = await docker.command("rmi", name)
+        assert untagged.out.splitlines()[0] == f"Untagged: {name}", untagged.err
+        removed = await docker.command("rmi", "app:1")
+        assert "Deleted: sha256:" in removed.out
+        pulled = await docker.command("pull", name)
+        assert pulled.code == 0, pulled.err
+        assert pulled.out.splitlines()[0] == "1: Pulling from team/app", pulled.out
+        assert f"Digest: {digest}" in pulled.out
+        assert f"Status: Downloaded newer image for {name}" in pulled.out
+        again = await docker.command("pull", f"127.0.0.1:{port}/team/app@{digest}")
+        assert again.code == 0 and "Status: " in again.out, again.err
+        seen = json.loads((await docker.command("inspect", name)).out)[0]
+        assert seen["RepoDigests"] == [f"127.0.0.1:{port}/team/app@{digest}"]
+        every = await docker.command("pull", "-a", f"127.0.0.1:{port}/team/app")
+        assert every.code == 0, every.err
+        missing = await docker.command("pull", f"127.0.0.1:{port}/team/none:1")
+        assert missing.code == 1 and "not found: manifest unknown" in missing.err, missing.err
+
+
+async def test_archives_go_out_and_come_in_whole(ground: Ground, tmp_path: Path) -> None:
+    docker = ground.docker
+    archive, root = tmp_path / "a.tar", tar(member("etc/motd", b"hi"))
+    assert (await docker.command("tag", BASE, "other:2")).code == 0
+    saved = await docker.command("save", "-o", str(archive), BASE, "other:2")
+    assert saved.code == 0, saved.err
+    imported = await docker.command("import", "-c", "CMD run", "-m", "words", "-", "imp:1", stdin=root)
+    assert imported.code == 0 and imported.out.startswith("sha256:"), imported.err
+    history = await docker.command("history", "imp:1")
+    assert "words" in history.out and "imp:1" not in (await docker.command("images", "-q")).out
+    for name in (BASE, "other:2", "imp:1"):
+        assert (await docker.command("rmi", name)).code == 0
+    assert (await docker.command("images", "-q")).out == ""
+    loaded = await docker.command("load", "-i", str(archive))
+    assert loaded.code == 0, loaded.err
+    assert "Loaded image: other:2\n" in loaded.out
+    assert (await docker.command("inspect", BASE)).code == 0
+    assert (await docker.command("load", stdin=b"x" * 2000)).code == 1
