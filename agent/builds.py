@@ -27,6 +27,7 @@ from agent.build.spec import entitlements
 from agent.context import Context
 from agent.runtime.argv import Programs
 from aio.sharing import SharedLocks
+from aio.supervisor import in_thread
 from image.base import nobody
 from image.build.base import Fetcher, Session, Snapshots
 from image.build.cache import Cache
@@ -110,13 +111,14 @@ class Builds:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One build, until it is over or its client has gone."""
+        lease = self.objects.lease(room(self._folder))
         self.running += 1
         try:
-            with self.objects.leased(room(self._folder)) as lease:
-                one = _Build(self, lease)
-                await serve(reader, writer, one.run, one.bring)
+            one = _Build(self, lease)
+            await serve(reader, writer, one.run, one.bring, sockets=self.executor.folder)
         finally:
             self.running -= 1
+            await in_thread(lease.close)  # many files may go
             self.last = self.context.clock.now()
 
 
@@ -178,7 +180,7 @@ class _Build:
             secret=session.secret,
             ssh=(lambda: session.ssh("default")) if "default" in request.ssh else None,
         )
-        fetcher = _Contexts(fetched, lambda name: self._told(session.tell, name))
+        fetcher = Contexts(fetched, lambda name: self._told(session.tell, name))
         request = await self._with_dockerfile(request, fetcher, session)
         if judged(request, session):
             return Done()
@@ -242,7 +244,7 @@ class _Build:
         )
 
     async def _with_dockerfile(
-        self, request: BuildRequest, fetcher: _Contexts, session: Session
+        self, request: BuildRequest, fetcher: Contexts, session: Session
     ) -> BuildRequest:
         """Of a context that the client does not have, or not read, it is read here. Raises NotFound,
         InvalidInput."""
@@ -288,7 +290,7 @@ def outline(dockerfile: Dockerfile) -> Outline:
     return Outline(instructions=tuple(told))
 
 
-class _Contexts:
+class Contexts:
     """A Fetcher that gets a context once for a build, as a step."""
 
     def __init__(self, fetcher: Fetcher, told: Callable[[str], AbstractContextManager[int]]) -> None:
@@ -300,9 +302,16 @@ class _Contexts:
 
     async def context(self, context: Place, *, private: bool = False) -> str:
         if context.name not in self._roots:
-            with self._told(f"[internal] load {context.kind} context {context.ref}"):
+            with self._told(f"[internal] load {context.kind} context {_public(context.ref)}"):
                 self._roots[context.name] = await self._fetcher.context(context, private=private)
         return self._roots[context.name]
+
+
+def _public(url: str) -> str:
+    """For logs: without a user's name or password."""
+    head, mark, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{head}{mark}{host.rpartition('@')[2]}{slash}{path}" if mark else url
 
 
 async def fleets_doors(controllers: Iterable[str], ports: Iterable[int]) -> list[tuple[str, int]]:

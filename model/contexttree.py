@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from model.codec import UNREADABLE
 from model.errors import Damaged
 from model.spec import Struct
 
@@ -83,7 +84,7 @@ def patched(base: Tree, data: bytes) -> bytes:
     Damaged."""
     try:
         change = msgspec.msgpack.decode(data, type=Delta)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Damaged(f"a tree of the build context can't be read: {error}") from error
     entries = {entry.name: entry for entry in base.entries} | {entry.name: entry for entry in change.entries}
     for name in change.gone:
@@ -99,7 +100,7 @@ def decode(data: bytes) -> Tree:
     """Raises Damaged for what is no tree, names that could lead out of it, and attributes that can't be."""
     try:
         tree = msgspec.msgpack.decode(data, type=Tree)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Damaged(f"a tree of the build context can't be read: {error}") from error
     previous = b""
     for entry in tree.entries:

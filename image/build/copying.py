@@ -21,6 +21,7 @@ from image.build.base import Chosen, Source, TreeSource
 from image.build.copyjob import Job, Opened, Result
 from image.build.step import CopyStep, WorkdirStep
 from image.unpacking import limits
+from model.codec import UNREADABLE
 from model.errors import Damaged, Internal
 
 DEADLINE = 3600.0
@@ -68,7 +69,7 @@ class Copying:
         said = await self._warm.run(_told(job), deadline=DEADLINE)
         try:
             result = msgspec.json.decode(said, type=Result)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             words = said.decode(errors="replace").strip()[-300:]
             if not words:
                 raise Damaged("copying was killed: its files need more memory than honest ones do") from None

@@ -94,9 +94,11 @@ class LayerSnapshots:
                 await in_thread(work.mount)
                 yield work
             finally:
-                await in_thread(work.close)
-                self._trash.put(folder)
-                self._trash.wake()
+                try:
+                    await in_thread(work.close)
+                finally:  # also of a build that is cancelled once more
+                    self._trash.put(folder)
+                    self._trash.wake()
 
     @contextlib.asynccontextmanager
     async def shown(self, files: Files) -> AsyncIterator[str]:

@@ -254,6 +254,20 @@ def test_quiet_build_prints_the_id_alone_and_files_tell_of_the_image(
     assert json.loads(metadata.read_text()) == {"containerimage.config.digest": IMAGE}
 
 
+def test_quiet_build_whose_output_goes_to_standard_output_writes_nothing_else_there(
+    fleet: ServedFleet, app: Path
+) -> None:
+    async def build(request: BuildRequest, session: Session) -> Done:
+        async def data() -> AsyncIterator[bytes]:
+            yield b"archive"
+
+        await session.send(0, data())
+        return Done(images=(Built(image=IMAGE),))
+
+    builds_by(fleet, build)
+    assert fleet.flota("build", "-q", "-o", "type=oci,dest=-", str(app)).stdout == b"archive"
+
+
 def test_built_image_is_copied_to_every_host_unless_one_is_named(fleet: ServedFleet, app: Path) -> None:
     async def build(request: BuildRequest, session: Session) -> Done:
         return Done(images=(Built(image=IMAGE_ID),), names=("box:1",), host="n2")

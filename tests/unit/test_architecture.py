@@ -310,6 +310,16 @@ def test_free_standing_tasks_live_only_in_aio(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sources(), ids=name)
+def test_bytes_that_are_no_text_are_caught_where_decoding_is(path: Path) -> None:
+    """msgspec raises another class for them: `model.codec.UNREADABLE` names all."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ExceptHandler) and node.type is not None:
+            caught = ast.unparse(node.type)
+            alone = "msgspec.DecodeError" in caught and "UnicodeDecodeError" not in caught
+            assert not alone, f"{name(path)}:{node.lineno}: catch model.codec.UNREADABLE"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
 def test_files_are_short_and_say_what_they_are_for(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= 400, f"{name(path)} is longer than 400 lines: split it by concept"
