@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from api.docker import events, system, usage
 from api.docker.builds import cache, serving
-from api.docker.builds.request import Build
+from api.docker.builds.request import PARAMETERS, Build
 from api.docker.containers import attach, creating, exec, files, lifecycle, listing, logs, stats
 from api.docker.containers.body import CREATE
 from api.docker.images import archives, committing, pulling, pushing, registries, removing
@@ -76,10 +76,11 @@ IMAGES: tuple[R, ...] = (
 )  # fmt: skip
 
 BUILDS: tuple[R, ...] = (
-    R("POST", "/build", serving.build, "Build an image (the classic builder's way)", "stream", Build),
+    R("POST", "/build", serving.build, "Build an image (the classic builder's way)", "stream", Build,
+      parameters=PARAMETERS),
     R("POST", "/build/prune", cache.prune, "Remove what builds keep", "command", cache.Prune),
     R("POST", "/build/cancel", serving.cancel, "End a build", "command", serving.Cancel),
     R("GET", "/system/df", usage.usage, "What is on the hosts' disks", "watch", usage.Usage),
-)
+)  # fmt: skip
 
 ROUTES: tuple[R, ...] = (*SYSTEM, *CONTAINERS, *IMAGES, *BUILDS)

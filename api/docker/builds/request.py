@@ -74,7 +74,7 @@ class Build(Struct):
 PARAMETERS: Table = (
     Field("t"),
     Field("dockerfile"),
-    partly("remote", "a Git repository, or a URL of a tar or a Dockerfile; no BuildKit session"),
+    partly("remote", "a Git repository, or a URL of a tar or a Dockerfile, at a public address"),
     Field("target"),
     Field("nocache"),
     Field("pull"),

@@ -50,17 +50,18 @@ async def save(call: Call) -> web.StreamResponse:
 
 
 async def load(call: Call) -> web.StreamResponse:
-    return await messages(call.request, _loaded(call, call.query_as(Load)))
-
-
-async def _loaded(call: Call, query: Load) -> AsyncIterator[Message]:
-    """On all hosts: the archive is given to each as it comes, and then it is told what was in it."""
+    query = call.query_as(Load)
     path = target("/v1/images/load", {"platform": platform_of(query.platform)})
-    merged = Merged()
     upload = Upload(call.port, hosts_for(call.port, call.node()), path)
+    return await messages(call.request, _loaded(call, upload, quiet=query.quiet), at_once=True)
+
+
+async def _loaded(call: Call, upload: Upload, *, quiet: bool) -> AsyncIterator[Message]:
+    """On all hosts: the archive is given to each as it comes, and then it is told what was in it."""
+    merged = Merged()
     async for line in upload.run(upload_of(call.request)):
         message = merged.take(line)
-        if message is not None and not query.quiet:
+        if message is not None and not quiet:
             yield message
     for name in dict.fromkeys(line.image for line in merged.done):
         words = "image ID" if name.startswith("sha256:") else "image"

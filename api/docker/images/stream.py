@@ -25,10 +25,15 @@ class Said:
         self._request = request
         self._response: web.StreamResponse | None = None
 
-    async def say(self, message: Message) -> None:
+    async def begin(self) -> web.StreamResponse:
+        """Whatever comes now is a message of it."""
         if self._response is None:
             self._response = await begin(self._request, "application/json")
-        await self._response.write(encode_json(message) + b"\r\n")
+        return self._response
+
+    async def say(self, message: Message) -> None:
+        response = await self.begin()
+        await response.write(encode_json(message) + b"\r\n")
 
     async def fail(self, error: Exception) -> web.StreamResponse:
         """Its last message, or raised where it is the first."""
@@ -38,7 +43,7 @@ class Said:
         return await self.end()
 
     async def end(self) -> web.StreamResponse:
-        response = self._response or await begin(self._request, "application/json")
+        response = await self.begin()
         await response.write_eof()
         return response
 
@@ -49,9 +54,13 @@ def words_of(error: Exception) -> str:
     return told(error)[1] if isinstance(error, FlotaError) else error_body(error).message
 
 
-async def messages(request: web.Request, source: AsyncIterator[Message]) -> web.StreamResponse:
-    """All that the source gives, and how it fails."""
+async def messages(
+    request: web.Request, source: AsyncIterator[Message], *, at_once: bool = False
+) -> web.StreamResponse:
+    """All that the source gives, and how it fails; `at_once`: in the stream, whenever that is."""
     said = Said(request)
+    if at_once:
+        await said.begin()
     async with aclosing(cast("AsyncGenerator[Any, None]", source)) as items:
         try:
             async for message in items:
