@@ -8,7 +8,13 @@ from __future__ import annotations
 from api.docker import events, system
 from api.docker.containers import attach, creating, exec, lifecycle, listing, logs
 from api.docker.containers.body import CREATE
+from api.docker.networks import changes as network_changes
+from api.docker.networks import listing as networks
+from api.docker.networks.body import CONNECT, DISCONNECT
+from api.docker.networks.body import CREATE as CREATE_NETWORK
 from api.docker.route import Route as R
+from api.docker.volumes import routes as volumes
+from api.docker.volumes.body import CREATE as CREATE_VOLUME
 
 _ONE = "/containers/{name}"
 
@@ -43,4 +49,26 @@ CONTAINERS: tuple[R, ...] = (
     R("DELETE", _ONE, lifecycle.remove, "Remove it", "watch", lifecycle.Remove),
 )
 
-ROUTES: tuple[R, ...] = (*SYSTEM, *CONTAINERS)
+_NETWORK = "/networks/{name}"
+NETWORKS: tuple[R, ...] = (
+    R("GET", "/networks", networks.list_, "Networks", "watch", networks.List),
+    R("POST", "/networks/create", network_changes.create, "Make a network", "command", body=CREATE_NETWORK),
+    R("POST", "/networks/prune", network_changes.prune, "Remove all that nobody uses", "command",
+      network_changes.Prune),
+    R("POST", f"{_NETWORK}/connect", network_changes.connect, "Put a container on it", "watch", body=CONNECT),
+    R("POST", f"{_NETWORK}/disconnect", network_changes.disconnect, "Take a container off it", "watch",
+      body=DISCONNECT),
+    R("GET", _NETWORK, networks.inspect, "One network", "watch", networks.Inspect),
+    R("DELETE", _NETWORK, network_changes.remove, "Remove it", "command"),
+)  # fmt: skip
+
+_VOLUME = "/volumes/{name}"
+VOLUMES: tuple[R, ...] = (
+    R("GET", "/volumes", volumes.list_, "Volumes of all hosts", "watch", volumes.List),
+    R("POST", "/volumes/create", volumes.create, "Make a volume", "command", body=CREATE_VOLUME),
+    R("POST", "/volumes/prune", volumes.prune, "Remove all that nobody uses", "command", volumes.List),
+    R("GET", _VOLUME, volumes.inspect, "One volume", "watch"),
+    R("DELETE", _VOLUME, volumes.remove, "Remove it from every host", "command", volumes.Remove),
+)
+
+ROUTES: tuple[R, ...] = (*SYSTEM, *CONTAINERS, *NETWORKS, *VOLUMES)
