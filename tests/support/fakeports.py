@@ -300,11 +300,11 @@ class FakeFleet(FakePolicies):
         )
         return self.get_service(service.id)
 
-    async def rollback_service(self, ref: str) -> m.ServiceInfo:
+    async def rollback_service(self, ref: str, revision: int = 0) -> m.ServiceInfo:
         previous = self._service(ref).previous
         if previous is None:
             raise WrongState(f"service {ref} has no earlier spec to go back to")
-        return await self.update_service(ref, m.UpdateService(spec=previous))
+        return await self.update_service(ref, m.UpdateService(spec=previous, revision=revision))
 
     async def scale_service(self, ref: str, replicas: int) -> m.ServiceInfo:
         service = self._service(ref)
