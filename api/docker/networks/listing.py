@@ -105,6 +105,8 @@ async def inspect(call: Call) -> dict[str, Any]:
             made["Peers"] = peers
         if query.verbose:
             made["Services"] = _services(network, call.port.list_services())
+    if query.scope == "swarm":  # a service may be on each of them
+        return {**made, "Scope": "swarm"}
     if query.scope and made["Scope"] != query.scope:
         raise NotFound(f"no such network: {ref}")
     return made

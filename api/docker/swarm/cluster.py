@@ -9,6 +9,10 @@ from api.docker.route import Call
 from api.docker.times import moment
 
 
+NO_TOKEN = "made-by-flota-token-create"
+"""Stands where clients show a token, so that they lead to where there are any."""
+
+
 async def inspect(call: Call) -> dict[str, Any]:
     """Join tokens are shown once, when they are made, and by flota's own command alone."""
     fleet, hosts = call.port.info(), call.port.list_hosts()
@@ -33,7 +37,7 @@ async def inspect(call: Call) -> dict[str, Any]:
         "DefaultAddrPool": None,
         "SubnetSize": 0,
         "DataPathPort": 0,
-        "JoinTokens": {"Worker": "", "Manager": ""},
+        "JoinTokens": {"Worker": NO_TOKEN, "Manager": NO_TOKEN},
     }
 
 
