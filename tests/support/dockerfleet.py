@@ -1,5 +1,5 @@
-"""A real controller with hosts in memory (`tests.support.fleet`), its Docker API on a unix socket, and the stock
-docker command run against it."""
+"""A real controller with hosts in memory (`tests.support.fleet`), its Docker API on a unix socket, and the
+stock docker command run against it."""
 
 from __future__ import annotations
 

@@ -275,7 +275,9 @@ class FakeFleet(FakePolicies):
         wanted = self.get_service(ident).wanted
         for slot in range(1, wanted + 1):
             name = f"{spec.name}.{slot}"
-            info = await self.create_instance(m.CreateInstance(spec=spec.container, name=name, start=True))
+            own = tuple(port for port in spec.container.ports if port.mode == "host")
+            made = msgspec.structs.replace(spec.container, ports=own)
+            info = await self.create_instance(m.CreateInstance(spec=made, name=name, start=True))
             _, container = self._find(info.instance.id)
             container.instance = msgspec.structs.replace(
                 container.instance, service=ident, service_name=spec.name, slot=slot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 
 from api.docker.app import docker_app, fleet_identity
@@ -49,6 +51,19 @@ class ServedDocker(ServedFleet):
         """`docker WORDS inspect NAME`, the name last."""
         found: dict[str, Any] = json.loads(self(*words[:-1], "inspect", words[-1]))[0]
         return found
+
+    def http(self, method: str, path: str, **query: str) -> Any:
+        """What a request of one's own is answered, where it is done."""
+
+        async def ask() -> Any:
+            connector = aiohttp.UnixConnector(self.socket)
+            async with (
+                aiohttp.ClientSession(connector=connector, raise_for_status=True) as session,
+                session.request(method, f"http://docker{path}", params=query) as reply,
+            ):
+                return await reply.json()
+
+        return asyncio.run(ask())
 
     def refusal(self, *words: str) -> str:
         """What a command that fails says."""

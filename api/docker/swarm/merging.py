@@ -13,12 +13,17 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from api.docker.hosts import tagged
 from model.spec import ServiceSpec, Struct
 
 T = TypeVar("T", bound=Struct)
 
 
 def merged(base: ServiceSpec, was: ServiceSpec, wanted: ServiceSpec) -> ServiceSpec:
+    if wanted.container.image == tagged(was.container.image):
+        # Docker's client writes out the tag that was meant: that is no other image
+        container = replace(wanted.container, image=was.container.image)
+        wanted = replace(wanted, container=container)
     return _struct(base, was, wanted)
 
 
