@@ -18,14 +18,16 @@ from msgspec.structs import replace
 from agent.build.executor import Executor
 from agent.build.folder import ClientFolder
 from agent.build.link import Link
-from agent.build.outputs import Outputs, names_kept
+from agent.build.outputs import Outputs, names_kept, stays
 from agent.build.outputs import check as check_outputs
+from agent.build.passing import Passing
 from agent.build.runner import Runner
 from agent.build.session import serve
 from agent.build.spec import entitlements
 from agent.context import Context
 from agent.runtime.argv import Programs
 from aio.sharing import SharedLocks
+from aio.supervisor import in_thread
 from image.base import nobody
 from image.build.base import Fetcher, Session, Snapshots
 from image.build.cache import Cache
@@ -79,6 +81,7 @@ class Builds:
         self.new_id = new_id
         self.doors = doors
         self.copying = Copying(str(folder))
+        self.passing = Passing(context.images)
         self.slots = asyncio.Semaphore(max(16, 4 * (os.cpu_count() or 1)))  # most of them wait
         self.turns = SharedLocks()
         self.running = 0
@@ -95,13 +98,14 @@ class Builds:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One build, until it is over or its client has gone."""
+        lease = self.objects.lease(room(self._folder))
         self.running += 1
         try:
-            with self.objects.leased(room(self._folder)) as lease:
-                one = _Build(self, lease)
-                await serve(reader, writer, one.run, one.bring)
+            one = _Build(self, lease)
+            await serve(reader, writer, one.run, one.bring, sockets=self.executor.folder)
         finally:
             self.running -= 1
+            await in_thread(lease.close)  # many files may go
             self.last = self.context.clock.now()
 
 
@@ -153,13 +157,33 @@ class _Build:
             secret=session.secret,
             ssh=(lambda: session.ssh("default")) if "default" in request.ssh else None,
         )
-        fetcher = _Contexts(fetched, lambda name: self._told(session.tell, name))
+        fetcher = Contexts(fetched, lambda name: self._told(session.tell, name))
         request = await self._with_dockerfile(request, fetcher)
         if judged(request, session):
             return Done()
         builds = self._builds
         ways = self._ways(request, session)
         await ways.open()
+        async with contextlib.AsyncExitStack() as passing:
+            done = await self._built(request, session, fetcher, ways, passing)
+            outputs = Outputs(
+                builds.context, builds.snapshots, session, lambda name: self._told(session.tell, name)
+            )
+            made = [builds.context.images.find(one.image).layers for one in done.images]
+            done = await outputs.deliver(request, done)
+            await ways.export(made)
+        return replace(done, host=builds.context.facts.hostname)
+
+    async def _built(
+        self,
+        request: BuildRequest,
+        session: Session,
+        fetcher: Fetcher,
+        ways: CacheWays,
+        passing: contextlib.AsyncExitStack,
+    ) -> Done:
+        """The images, which are there until `passing` unwinds, or stay."""
+        builds = self._builds
         async with Runner(
             builds.executor, builds.copying, allow=entitlements(request), new_id=builds.new_id
         ) as runner:
@@ -177,13 +201,8 @@ class _Build:
                 inline=ways.inline,
             )
             done = await build(names_kept(request), session, parts)
-        outputs = Outputs(
-            builds.context, builds.snapshots, session, lambda name: self._told(session.tell, name)
-        )
-        made = [builds.context.images.find(one.image).layers for one in done.images]
-        done = await outputs.deliver(request, done)
-        await ways.export(made)
-        return replace(done, host=builds.context.facts.hostname)
+            builds.passing.hold(passing, [one.image for one in done.images], stay=stays(request))
+        return done
 
     def _ways(self, request: BuildRequest, session: Session) -> CacheWays:
         builds, context = self._builds, self._builds.context
@@ -201,7 +220,7 @@ class _Build:
             now=context.clock.now,
         )
 
-    async def _with_dockerfile(self, request: BuildRequest, fetcher: _Contexts) -> BuildRequest:
+    async def _with_dockerfile(self, request: BuildRequest, fetcher: Contexts) -> BuildRequest:
         """Of a context that the client does not have it is read here. Raises NotFound, InvalidInput."""
         main = next((place for place in request.contexts if not place.name), None)
         if request.dockerfile or main is None or main.kind not in ("git", "http"):
@@ -233,7 +252,7 @@ def judged(request: BuildRequest, session: Session) -> bool:
     return request.check
 
 
-class _Contexts:
+class Contexts:
     """A Fetcher that gets a context once for a build, as a step."""
 
     def __init__(self, fetcher: Fetcher, told: Callable[[str], AbstractContextManager[int]]) -> None:
@@ -245,9 +264,16 @@ class _Contexts:
 
     async def context(self, context: Place, *, private: bool = False) -> str:
         if context.name not in self._roots:
-            with self._told(f"[internal] load {context.kind} context {context.ref}"):
+            with self._told(f"[internal] load {context.kind} context {_public(context.ref)}"):
                 self._roots[context.name] = await self._fetcher.context(context, private=private)
         return self._roots[context.name]
+
+
+def _public(url: str) -> str:
+    """For logs: without a user's name or password."""
+    head, mark, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{head}{mark}{host.rpartition('@')[2]}{slash}{path}" if mark else url
 
 
 async def fleets_doors(controllers: Iterable[str], ports: Iterable[int]) -> list[tuple[str, int]]:

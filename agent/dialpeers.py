@@ -12,10 +12,9 @@ import ssl
 from collections.abc import Callable, Sequence
 
 import aiohttp
-import msgspec
 
 from model.blobs import BlobPeers, BlobWord
-from model.codec import decode_json, encode_json
+from model.codec import UNREADABLE, decode_json, encode_json
 from model.errors import FlotaError
 from model.ids import HostId
 
@@ -46,7 +45,7 @@ class ControllerSwarm:
         for url in self._controllers():
             try:
                 return await self._asked(f"{url}/v1/agents/blobs", word)
-            except (aiohttp.ClientError, OSError, TimeoutError, FlotaError, msgspec.DecodeError) as error:
+            except (aiohttp.ClientError, OSError, TimeoutError, FlotaError, *UNREADABLE) as error:
                 log.info("no word about layers from %s: %s", url, str(error) or type(error).__name__)
         self._silent_until = asyncio.get_running_loop().time() + SILENT
         return None

@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 
 from model.api import PullLogin
-from model.codec import decode_json
+from model.codec import UNREADABLE, decode_json
 from model.errors import Damaged, ErrorBody, FlotaError
 from model.ids import InstanceId
 from model.registries import NOBODY, Login, decode_header
@@ -42,7 +42,7 @@ def asking(controllers: Callable[[], Sequence[str]], tls: ssl.SSLContext) -> Ask
                 return await _asked(f"{url}/v1/agents/logins/{instance}", tls)
             except Damaged:
                 raise
-            except (aiohttp.ClientError, OSError, TimeoutError, FlotaError, msgspec.DecodeError) as error:
+            except (aiohttp.ClientError, OSError, TimeoutError, FlotaError, *UNREADABLE) as error:
                 log.info("no login from %s: %s", url, str(error) or type(error).__name__)
         return NOBODY
 

@@ -29,6 +29,7 @@ from image.registry.server.copies import Head
 from image.registry.server.digests import algorithm, is_digest, text
 from image.registry.server.files import PIECE, PREFIXES, Files, append, pieces, settle
 from image.registry.server.limits import Limits
+from model.codec import UNREADABLE
 from model.errors import Damaged, Exhausted, FlotaError, Unavailable
 from model.registrycopies import PATH, CopyOrders, CopyReport
 
@@ -70,7 +71,7 @@ class CopyStore:
             return msgspec.json.decode(line, type=Head), sealed
         except FileNotFoundError:
             return Head(lineage="", generation=0), b""
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             log.error("this host's copy of the registry's state is damaged: %s", error)
             return Head(lineage="", generation=0), b""
 
@@ -132,7 +133,7 @@ class RegistryCopies:
                     await in_thread(self._store.open)
                     opened = True
                 await self._with(registry)
-            except (aiohttp.ClientError, OSError, TimeoutError, FlotaError, msgspec.DecodeError) as error:
+            except (aiohttp.ClientError, OSError, TimeoutError, FlotaError, *UNREADABLE) as error:
                 level = logging.INFO if self._failures else logging.WARNING
                 log.log(
                     level, "copies of the registry at %s: %s", registry, str(error) or type(error).__name__

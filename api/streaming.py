@@ -6,7 +6,7 @@ A failure after the headers is said in the stream itself: an ERROR frame, or a l
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ log = logging.getLogger("flota.api")
 FRAMES = "application/vnd.flota.stream"
 NDJSON = "application/x-ndjson"
 TAR = "application/x-tar"
+NO_HEADERS: Mapping[str, str] = {}
 
 
 def error_body(error: Exception) -> ErrorBody:
@@ -30,9 +31,9 @@ def error_body(error: Exception) -> ErrorBody:
     return ErrorBody.of(Internal("internal error", hint="The log of this process has the details"))
 
 
-async def begin(request: web.Request, kind: str) -> web.StreamResponse:
+async def begin(request: web.Request, kind: str, more: Mapping[str, str] = NO_HEADERS) -> web.StreamResponse:
     """Send the headers of a reply without length."""
-    response = web.StreamResponse(headers={"Content-Type": kind, "Cache-Control": "no-cache"})
+    response = web.StreamResponse(headers={"Content-Type": kind, "Cache-Control": "no-cache", **more})
     response.enable_chunked_encoding()
     await response.prepare(request)
     await response.write(b"")
@@ -79,12 +80,14 @@ async def lines(request: web.Request, source: AsyncIterator[Any]) -> web.StreamR
     return response
 
 
-async def octets(request: web.Request, source: AsyncIterator[bytes], kind: str) -> web.StreamResponse:
+async def octets(
+    request: web.Request, source: AsyncIterator[bytes], kind: str, more: Mapping[str, str] = NO_HEADERS
+) -> web.StreamResponse:
     """Plain bytes. What goes wrong before the first of them is the reply itself; later the connection is
     broken off, as nothing else would tell a whole reply from a part."""
     async with aclosing(cast("AsyncGenerator[bytes, None]", source)) as pieces:
         first = await anext(pieces, b"")
-        response = await begin(request, kind)
+        response = await begin(request, kind, more)
         try:
             await response.write(first)
             async for piece in pieces:

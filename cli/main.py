@@ -59,6 +59,7 @@ TABLE: dict[str, str] = {
     "manifest": "cli.commands.manifests:manifest",
     "image": "cli.commands.images:image",
     "df": "cli.commands.imagespace:df",
+    "system": "cli.commands.system:system",
     "volume": "cli.commands.volumes:volume",
     "network": "cli.commands.networks:network",
     "policy": "cli.commands.policies:policy",

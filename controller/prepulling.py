@@ -18,6 +18,7 @@ from api.hostcall import head, read_reply, target
 from controller.pipes import Pipes
 from controller.reconcile.prepull import Prepull, prepull_of, wanted
 from controller.snapshot import Cluster
+from model.codec import UNREADABLE
 from model.errors import Damaged, FlotaError
 from model.ids import ServiceId
 from model.image import Progress
@@ -117,5 +118,5 @@ async def _has(pipes: Pipes, pull: Prepull, name: str) -> bool:
 def _read(line: bytes) -> Progress | None:
     try:
         return msgspec.json.decode(line, type=Progress)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None

@@ -32,7 +32,7 @@ from image.registry.server.index import Index
 from image.registry.server.pace import Pace
 from image.registry.server.refusal import Refusal
 from image.registry.server.registry import Registry
-from model.codec import decode_json
+from model.codec import UNREADABLE, decode_json
 from model.errors import Damaged, Exhausted, NotFound, Unavailable
 from model.ids import HostId
 from model.registrycopies import PATH, CopyHost, CopyOrders, CopyReport, RegistryStatus, RepositoryInfo
@@ -188,7 +188,7 @@ class Copies:
         try:
             async with self._taking:
                 await self._registry.run(self._take_in, path, about)
-        except (msgspec.DecodeError, Damaged, Refusal) as error:
+        except (*UNREADABLE, Damaged, Refusal) as error:
             self._refused.add((host, about))
             raise Refusal(
                 "MANIFEST_INVALID", f"the state that {host} keeps can't be taken in: {error}"

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from model.codec import UNREADABLE
 from model.errors import BY_CODE, FlotaError, Internal, Unavailable
 from model.spec import Struct
 
@@ -135,7 +136,7 @@ def answer(host: str, code: int, out: bytes, err: bytes) -> Installed:
     """What the installer said. Raises what it refused by, with the host's name."""
     try:
         found = msgspec.json.decode(out.strip().rpartition(b"\n")[2], type=_Answer)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         said = (err or out).decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {code}"]
         raise Unavailable(f"{host}: the installer did not run: {said[0][:300]}") from error
     if found.error is None:

@@ -15,6 +15,7 @@ from aio.durable import write_file
 from image.digest import is_digest
 from image.platforms import fits, host_platform
 from image.reference import parse
+from model.codec import UNREADABLE
 from model.errors import Ambiguous, Damaged, InvalidInput, NotFound
 from model.image import ImageRecord
 from model.spec import Struct
@@ -63,7 +64,7 @@ class Catalog:
             return
         try:
             file = msgspec.json.decode(data, type=_File)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Damaged(
                 f"{self._path} can't be read: {error}",
                 hint="Move it away; images must then be pulled or loaded again",

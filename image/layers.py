@@ -34,6 +34,7 @@ from image.trash import Trash
 from image.unpack import Job, Result
 from image.unpacking import InVain, Transit, followed, limits, unpacked, workers
 from image.writeback import Writeback, boot, to_disk
+from model.codec import UNREADABLE
 from model.errors import Damaged
 from model.spec import Struct
 
@@ -376,7 +377,7 @@ def _marked(folder: Path) -> Layer | None:
         layer = msgspec.json.decode((folder / "link").read_bytes(), type=Layer)
     except FileNotFoundError:
         return None
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         log.warning("layer %s has an unreadable marker and is dropped: %s", folder, error)
         return None
     return layer if layer.number == int(folder.name) else None

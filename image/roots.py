@@ -25,6 +25,7 @@ from image.drivers.base import StorageDriver
 from image.drivers.mounts import is_mounted
 from image.layertar import Changed
 from image.trash import Trash
+from model.codec import UNREADABLE
 from model.errors import Damaged, FlotaError, NotFound
 from model.spec import Struct
 
@@ -67,7 +68,7 @@ class Roots:
                 continue
             try:
                 self._known[entry.name] = msgspec.json.decode(data, type=_Meta)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 raise Damaged(
                     f"{entry}/root.json can't be read: {error}", hint=f"Move {entry} away, then start again"
                 ) from error

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from aio.warm import Warm
 from image.arrival import Arrival
 from image.unpack import Job, Result
+from model.codec import UNREADABLE
 from model.errors import Damaged, DeadlineExceeded, FlotaError, Internal
 
 UNPACK_DEADLINE = 3600.0
@@ -76,7 +77,7 @@ async def _run(warm: Warm, job: Job, arrival: Arrival | None) -> Result:
     said = await warm.run(_told(job, arrival), deadline=UNPACK_DEADLINE)
     try:
         result = msgspec.json.decode(said, type=Result)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         words = said.decode(errors="replace").strip()[-300:]
         if not words:
             raise Damaged("the layer's unpacking was killed") from None

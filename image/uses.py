@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from aio.durable import write_file
+from model.codec import UNREADABLE
 
 log = logging.getLogger("flota.image")
 
@@ -31,7 +32,7 @@ class Uses:
             self._at = msgspec.json.decode(self._path.read_bytes(), type=dict[str, float])
         except FileNotFoundError:
             return
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             log.warning("%s can't be read; images count as unused since they came: %s", self._path, error)
         self._written = dict(self._at)
 

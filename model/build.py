@@ -15,6 +15,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
+from model.codec import UNREADABLE
 from model.errors import ErrorBody, InvalidInput
 from model.registries import Login
 from model.spec import Resources, Struct
@@ -360,6 +361,6 @@ class Unframer(Generic[M]):
     def _message(self, data: memoryview) -> M:
         try:
             return self._decoder.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             words = " ".join(str(error).split())[:200]
             raise InvalidInput(f"malformed stream of a build: {words}") from error

@@ -18,6 +18,9 @@ T = TypeVar("T")
 MIN_INT, MAX_INT = -(1 << 63), (1 << 63) - 1
 """What fits into MessagePack, SQLite and the kernel's signed numbers."""
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding any bytes may raise: text that is no UTF-8 has an error of its own, deep nesting Python's."""
+
 _json = msgspec.json.Encoder()
 _sorted = msgspec.json.Encoder(order="deterministic")
 _msgpack = msgspec.msgpack.Encoder()
@@ -40,7 +43,7 @@ def decode_wire(data: bytes, type_: type[T]) -> T:
     """Raises InvalidInput when the bytes are no `type_`; unknown fields are ignored."""
     try:
         return msgspec.msgpack.decode(data, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"malformed message from a peer: {error}") from error
 
 
@@ -48,7 +51,7 @@ def decode_json(data: bytes | str, type_: type[T], what: str = "JSON") -> T:
     """Tolerant JSON decode, for replies of a possibly newer server and for our own files."""
     try:
         return msgspec.json.decode(data, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"{what}: {error}") from error
 
 
@@ -57,7 +60,7 @@ def decode_strict(data: bytes | str, type_: type[T], what: str = "request body")
     path."""
     try:
         raw = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"{what} is not valid JSON: {error}") from error
     return convert_strict(raw, type_, what)
 

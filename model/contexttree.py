@@ -11,15 +11,18 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
+from model.codec import UNREADABLE
 from model.errors import Damaged
 from model.spec import Struct
 
 MAX_TREE = 64 << 20
 """Bytes of one tree object."""
+MAX_ENTRIES = 1_000_000
+"""Of one directory: so many are believed before any of them is read."""
 MAX_DEPTH = 512
 MAX_SIZE = 1 << 62
 """Of a file in bytes, and of a time in nanoseconds either way: years 1823 to 2116."""
@@ -53,7 +56,7 @@ class Entry(Struct):
 
 
 class Tree(Struct):
-    entries: tuple[Entry, ...] = ()
+    entries: Annotated[tuple[Entry, ...], msgspec.Meta(max_length=MAX_ENTRIES)] = ()
 
 
 def encode(tree: Tree) -> bytes:
@@ -81,7 +84,7 @@ def patched(base: Tree, data: bytes) -> bytes:
     Damaged."""
     try:
         change = msgspec.msgpack.decode(data, type=Delta)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Damaged(f"a tree of the build context can't be read: {error}") from error
     entries = {entry.name: entry for entry in base.entries} | {entry.name: entry for entry in change.entries}
     for name in change.gone:
@@ -97,7 +100,7 @@ def decode(data: bytes) -> Tree:
     """Raises Damaged for what is no tree, names that could lead out of it, and attributes that can't be."""
     try:
         tree = msgspec.msgpack.decode(data, type=Tree)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Damaged(f"a tree of the build context can't be read: {error}") from error
     previous = b""
     for entry in tree.entries:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from model.codec import UNREADABLE
 from model.directory import DirectoryDelta
 from model.errors import InvalidInput
 from model.events import Event
@@ -162,7 +163,7 @@ def decode_agent(frame: bytes) -> AgentMessage:
     """Raises InvalidInput on anything that is no agent's message."""
     try:
         return _from_agent.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"malformed message from an agent: {error}") from error
 
 
@@ -170,7 +171,7 @@ def decode_controller(frame: bytes) -> ControllerMessage:
     """Raises InvalidInput on anything that is no controller's message."""
     try:
         return _from_controller.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"malformed message from the controller: {error}") from error
 
 

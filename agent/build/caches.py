@@ -21,6 +21,7 @@ from agent.trees import remove_tree
 from aio.sharing import SharedLocks
 from aio.supervisor import in_thread
 from model.buildcache import CacheEntry, CacheFreed
+from model.codec import UNREADABLE
 from model.ids import is_id
 from model.spec import Struct
 
@@ -128,7 +129,7 @@ class Caches:
             return None
         try:
             return msgspec.json.decode((self._folder / key / "meta.json").read_bytes(), type=_Meta)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             return None
 
     # -- how much there is --------------------------------------------------------------------------
@@ -167,7 +168,8 @@ class Caches:
         return CacheFreed(entries=tuple(gone), freed=freed)
 
     def _in_use(self, key: str) -> bool:
-        return any(name == key and count for (name, _), count in self._used.items())
+        used = tuple(self._used.items())  # at once: a thread asks too
+        return any(name == key and count for (name, _), count in used)
 
 
 def _size(folder: Path) -> int:

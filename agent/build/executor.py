@@ -82,6 +82,11 @@ class Executor:
     def context(self) -> Context:
         return self._context
 
+    @property
+    def folder(self) -> str:
+        """Whatever is in it when the agent starts goes."""
+        return os.fspath(self._bundles)
+
     @contextlib.asynccontextmanager
     async def bundle(self, task: Task, space: Space, session: Session) -> AsyncIterator[Bundle]:
         """All that the step's process needs, until the block ends; nothing is left of it in its files then.

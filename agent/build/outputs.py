@@ -19,14 +19,16 @@ from agent.files.job import Job, Place
 from image.base import PushWish
 from image.build.base import Session, Snapshots
 from image.reference import parse
-from model.build import BuildRequest, Done, Output, StepMoved
-from model.errors import InUse, InvalidInput, Unsupported
+from model.build import BuildRequest, Built, Done, Output, StepMoved
+from model.errors import InvalidInput, Unsupported
 from model.image import ImageRecord, Progress
 from model.registries import NOBODY
 
 Told = Callable[[str], AbstractContextManager[int]]
 """A step of that name, until the block ends: its number."""
 IN_STORE = frozenset({"image", "registry"})
+IMAGES = IN_STORE | {"docker", "oci"}
+"""Of the others nobody gets an image."""
 CONFIG, DIGEST, NAME = "containerimage.config.digest", "containerimage.digest", "image.name"
 
 
@@ -65,15 +67,16 @@ class Outputs:
         self._told = told
 
     async def deliver(self, request: BuildRequest, done: Done) -> Done:
-        """All outputs, in their order. Raises what a registry does."""
+        """All outputs, in their order; of plain files alone no image is told of. Raises what a registry
+        does."""
         images = self._context.images
         with contextlib.ExitStack() as stack:
             held = [stack.enter_context(images.lease(one.image)) for one in done.images]
             for number, output in enumerate(request.outputs):
                 await self._deliver(number, output, request, held)
-        if not stays(request):
-            for one in held:
-                await self._drop(one.id)
+        if not any(output.kind in IMAGES for output in request.outputs):
+            files = tuple(Built(platform=one.platform) for one in done.images)
+            return Done(images=files, host=done.host)
         names = tuple(parse(name).name for name in request.names)
         return replace(done, names=names, metadata=metadata(request, done))
 
@@ -112,13 +115,6 @@ class Outputs:
         async with self._snapshots.shown(self._snapshots.of_image(image)) as root:
             place = Place(container="", name="the build's result", folder=root)
             await self._session.send(number, work.output(Job(verb="tree", place=place)))
-
-    async def _drop(self, ident: str) -> None:
-        """Also one that was there before without a name: nobody could tell them apart."""
-        image = self._context.images.find(ident)
-        if not image.names:
-            with contextlib.suppress(InUse):
-                await self._context.images.remove(ident)
 
 
 def metadata(request: BuildRequest, done: Done) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from model.codec import UNREADABLE
 from model.errors import CommandFailed, FlotaError, InvalidInput, NotFound
 
 _MISSING = re.compile(r'exec: "(?P<name>[^"]*)": (stat [^:]*: no such file|executable file not found)')
@@ -33,7 +34,7 @@ def complaint(log: bytes) -> str:
     for line in log.splitlines():
         try:
             read = msgspec.json.decode(line, type=_Line)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             continue
         if read.level in ("error", "fatal"):
             said = read.msg

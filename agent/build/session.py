@@ -58,10 +58,13 @@ class Bring(Protocol):
 
 
 class ClientSession:
-    def __init__(self, link: Link, request: BuildRequest, bring: Bring) -> None:
+    """`sockets`: a folder for those of agents, which a start of the host's agent empties."""
+
+    def __init__(self, link: Link, request: BuildRequest, bring: Bring, sockets: str | None = None) -> None:
         self._link = link
         self._request = request
         self._bring = bring
+        self._sockets = sockets
 
     def tell(self, said: FromHost) -> None:
         if not isinstance(said, StepSaid) or len(said.data) <= SAID:
@@ -89,7 +92,7 @@ class ClientSession:
                 f"the build was not given the SSH agent {ident!r}",
                 hint=f"Give `--ssh {ident}` to flota build",
             )
-        with tempfile.TemporaryDirectory(prefix="flota-ssh-") as folder:
+        with tempfile.TemporaryDirectory(prefix="ssh-", dir=self._sockets) as folder:
             path = os.path.join(folder, "agent")
             async with _Agents(self._link, ident).serving(path):
                 yield path
@@ -173,12 +176,14 @@ async def serve(
     bring: Bring,
     *,
     within: float = START,
+    sockets: str | None = None,
 ) -> None:
-    """What one client wants, until it is done or the client has gone. It has `within` seconds to say it."""
+    """What one client wants, until it is done or the client has gone. It has `within` seconds to say it.
+    `sockets` as of `ClientSession`."""
     link = Link(reader, writer)
     async with asyncio.TaskGroup() as group:
         writing = group.create_task(link.write())
-        await _serve(link, build, bring, group, within)
+        await _serve(link, build, bring, group, within, sockets)
         link.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER):
@@ -189,7 +194,9 @@ async def serve(
         writing.cancel()
 
 
-async def _serve(link: Link, build: Build, bring: Bring, group: asyncio.TaskGroup, within: float) -> None:
+async def _serve(
+    link: Link, build: Build, bring: Bring, group: asyncio.TaskGroup, within: float, sockets: str | None
+) -> None:
     try:
         async with asyncio.timeout(within):
             start = await link.start()
@@ -202,7 +209,7 @@ async def _serve(link: Link, build: Build, bring: Bring, group: asyncio.TaskGrou
     if start is None:
         return
     reading = group.create_task(_reading(link))
-    session = ClientSession(link, start.request, bring)
+    session = ClientSession(link, start.request, bring, sockets)
     building = group.create_task(_building(link, build, start.request, session))
     await asyncio.wait((reading, building), return_when=asyncio.FIRST_COMPLETED)
     reading.cancel()

@@ -12,6 +12,7 @@ import msgspec
 
 from agent.files.job import Job, Result
 from aio.piped import Piped
+from model.codec import UNREADABLE
 from model.containerfiles import PathStat
 from model.errors import Internal, NotFound
 
@@ -56,7 +57,7 @@ async def ended(piped: Piped) -> Result:
     last = done.stderr.rstrip(b"\n").rpartition(b"\n")[2]
     try:
         result = msgspec.json.decode(last, type=Result)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         words = last.decode(errors="replace")[-300:] or f"exit status {done.code}"
         raise Internal(f"the work on a container's files failed: {words}") from None
     if result.error is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from model.codec import UNREADABLE
 from model.errors import Damaged
 from model.spec import Struct
 
@@ -95,7 +96,7 @@ class SeccompPolicy:
         """Raises Damaged when the file is not such a profile."""
         try:
             self._profile = msgspec.json.decode(data, type=_Profile)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Damaged(f"the seccomp profile is damaged: {error}") from error
         self._arch = arch
         self._kernel = kernel

@@ -20,6 +20,7 @@ from agent.runtime import argv as words
 from agent.runtime.spawn import Pipe, read_line
 from aio.processes import process_started
 from aio.spawn import spawn
+from model.codec import UNREADABLE
 from model.errors import CommandFailed, DeadlineExceeded
 from model.spec import Struct
 
@@ -103,7 +104,7 @@ async def _converse(
 def _made(said: bytes, code: int, directory: str) -> Supervised:
     try:
         answer = msgspec.json.decode(said, type=_Answer)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         with open(f"{directory}/conmon.err", "rb") as file:
             reason = words.last_words(file.read(1 << 16)) or f"exit status {code}"
         raise CommandFailed(f"conmon failed: {reason}") from None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from api.docker.fields import Table, canonical, check, problems
-from model.codec import MAX_INT, MIN_INT
+from model.codec import MAX_INT, MIN_INT, UNREADABLE
 from model.errors import InvalidInput, Problem
 from model.spec import Struct
 
@@ -42,7 +42,7 @@ def decode(data: bytes, body: Body) -> Docker:
     """Raises InvalidInput naming what is wrong, or can't be done."""
     try:
         raw = msgspec.json.decode(data) if data.strip() else {}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"the request body is not valid JSON: {error}") from error
     if raw is None:
         raw = {}

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 from multidict import MultiMapping
 
+from model.codec import UNREADABLE
 from model.errors import InvalidInput
 from model.spec import Struct
 
@@ -41,7 +42,7 @@ def parse_query(values: MultiMapping[str], type_: type[T]) -> T:
     any."""
     raw: dict[str, Any] = {}
     for name, hint in _hints(type_).items():
-        given = values.getall(name, [])
+        given = values.getall(name, []) or values.getall(name.replace("_", "-"), [])
         if not given:
             continue
         if typing.get_origin(hint) is tuple:
@@ -96,7 +97,7 @@ def parse_filters(text: str) -> Filters:
         raise InvalidInput("invalid filter: it is too long")
     try:
         raw = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInput("invalid filter: it is no JSON") from error
     if not isinstance(raw, dict):
         raise InvalidInput("invalid filter: it is no JSON object")

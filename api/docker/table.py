@@ -6,7 +6,7 @@ The first that fits is taken. docs/docker-api.md is made from this table.
 from __future__ import annotations
 
 from api.docker import events, system
-from api.docker.containers import attach, creating, exec, lifecycle, listing, logs
+from api.docker.containers import attach, creating, exec, files, lifecycle, listing, logs, stats
 from api.docker.containers.body import CREATE
 from api.docker.networks import changes as network_changes
 from api.docker.networks import listing as networks
@@ -44,6 +44,13 @@ CONTAINERS: tuple[R, ...] = (
     R("POST", f"{_ONE}/rename", lifecycle.rename, "Rename it", "command", lifecycle.Rename),
     R("POST", f"{_ONE}/wait", lifecycle.wait, "Wait for its end", "stream", lifecycle.Wait),
     R("GET", f"{_ONE}/logs", logs.logs, "Its output", "stream", logs.Logs),
+    R("GET", f"{_ONE}/top", stats.top, "Its processes", "watch", stats.Top),
+    R("GET", f"{_ONE}/stats", stats.stats, "What it uses", "stream", stats.Stats),
+    R("GET", f"{_ONE}/changes", files.changes, "What it changed of its image", "watch"),
+    R("GET", f"{_ONE}/export", files.export, "Its root as a tar", "stream"),
+    R("HEAD", f"{_ONE}/archive", files.head, "What a path in it is", "watch", files.AtPath),
+    R("GET", f"{_ONE}/archive", files.get, "A path of it as a tar", "stream", files.AtPath),
+    R("PUT", f"{_ONE}/archive", files.put, "A tar into a directory of it", "stream", files.Extract),
     R("POST", f"{_ONE}/attach", attach.attach, "Its streams (hijack)", "stream", attach.Attach),
     R("POST", f"{_ONE}/resize", attach.resize, "The size of its terminal", "watch", attach.Resize),
     R("POST", f"{_ONE}/exec", exec.create, "Make an exec", "query", body=exec.CREATE),

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from model.build import OpenSsh, SshData, pack
 
 CHUNK = 1 << 15
+MOST = 256
+"""Connections at once."""
 
 
 class Agents:
@@ -28,8 +30,8 @@ class Agents:
         path = self._sockets.get(asked.ident)
         one = socket.socket(socket.AF_UNIX)
         try:
-            if path is None:
-                raise OSError("not named")
+            if path is None or asked.channel in self._open or len(self._open) >= MOST:
+                raise OSError("not to be had")
             one.connect(path)
         except OSError:
             one.close()

@@ -169,7 +169,8 @@ def _results(wished: Wish, done: Done) -> None:
     if wished.metadata_file:
         words = _metadata(done)
         _write_file(wished.metadata_file, (json.dumps(words, indent=2) + "\n").encode())
-    if wished.progress == "quiet" and digest:
+    piped = any(one.dest == "-" for one in wished.outputs)  # then it is the output's alone
+    if wished.progress == "quiet" and digest and not piped:
         sys.stdout.write(f"{clean(image or digest)}\n")
 
 

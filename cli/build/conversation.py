@@ -156,7 +156,7 @@ class Conversation:
             case Exported():
                 self._written(message)
             case ShellBegan():
-                if not self._lends:
+                if not self._lends or self._terminal.taken:
                     raise Damaged("the host opens a shell that was not asked for")
                 self._display.pause()
                 self._terminal.take(message.step)

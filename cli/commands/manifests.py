@@ -16,6 +16,7 @@ import msgspec
 
 from cli.context import App, node_option, out, pass_app
 from cli.parse import manifests as lists
+from model.codec import UNREADABLE
 from model.errors import InvalidInput, NotFound
 from model.remoteimages import RemoteImage
 
@@ -134,7 +135,7 @@ def _read(target: str) -> lists.ManifestList | None:
             return msgspec.json.decode(file.read(), type=lists.ManifestList)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise InvalidInput(
             f"{_path(target)} can't be read: {error}", hint="Remove it and begin again"
         ) from error

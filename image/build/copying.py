@@ -21,6 +21,7 @@ from image.build.base import Chosen, Source, TreeSource
 from image.build.copyjob import Job, Opened, Result
 from image.build.step import CopyStep, WorkdirStep
 from image.unpacking import limits
+from model.codec import UNREADABLE
 from model.errors import Damaged, Internal
 
 DEADLINE = 3600.0
@@ -46,11 +47,6 @@ class Copying:
         with ExitStack() as stack:
             return copyjob.choose(Opened(step, sources, self._objects, stack), step)
 
-    async def prepare(self) -> None:
-        """Have the process that the others are forked from: the first COPY of a build need not wait for
-        it."""
-        await self._run(Job(verb="choose", step=CopyStep(sources=(), target="/"), objects=self._objects))
-
     async def copy(self, root: str, step: CopyStep, sources: Sequence[Source]) -> None:
         job = Job(
             verb="copy",
@@ -73,7 +69,7 @@ class Copying:
         said = await self._warm.run(_told(job), deadline=DEADLINE)
         try:
             result = msgspec.json.decode(said, type=Result)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             words = said.decode(errors="replace").strip()[-300:]
             if not words:
                 raise Damaged("copying was killed: its files need more memory than honest ones do") from None

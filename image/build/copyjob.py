@@ -24,7 +24,7 @@ from image.build.archives import Limits, is_archive, unpack
 from image.build.base import Chosen, FileSource, RootSource, Source, TreeSource
 from image.build.contentkey import ContentKey, left_out
 from image.build.linking import linked
-from image.build.places import Folder, Item, Missing, descend, find, parts_of
+from image.build.places import MAX_DEPTH, Folder, Item, Missing, descend, find, parts_of
 from image.build.rootplace import RootFolder
 from image.build.select import Picked
 from image.build.step import CopyStep, WorkdirStep
@@ -271,6 +271,7 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> int:
     die_with_parent()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    sys.setrecursionlimit(8 * MAX_DEPTH)  # a few calls for each folder
     job = msgspec.msgpack.decode(stdin.read(), type=Job)
     name = "ADD" if job.step.add else "COPY"
     try:

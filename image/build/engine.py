@@ -34,9 +34,11 @@ from image.manifest import Configuration
 from image.platforms import wanted_platform
 from image.reference import parse as reference
 from model.build import BuildRequest, Built, Done
-from model.errors import ErrorBody, FlotaError
+from model.errors import ErrorBody, FlotaError, InvalidInput
 from model.image import ImageRecord
 from model.status import Platform
+
+MAX_PLATFORMS = 32
 
 
 async def build(request: BuildRequest, session: Session, parts: Parts) -> Done:
@@ -45,10 +47,13 @@ async def build(request: BuildRequest, session: Session, parts: Parts) -> Done:
     dockerfile = parse(request.dockerfile, file=request.file)
     teller = Teller(session, parts.clock)
     names = tuple(reference(name).name for name in request.names)
+    platforms = tuple(dict.fromkeys(request.platforms)) or ("",)
+    if len(platforms) > MAX_PLATFORMS:
+        raise InvalidInput(f"{len(platforms)} platforms are more than one build makes, {MAX_PLATFORMS}")
+    terminal = _Terminal()
     with ExitStack() as held:
         builds = [
-            _Build(request, dockerfile, session, parts, teller, text, held)
-            for text in request.platforms or ("",)
+            _Build(request, dockerfile, session, parts, teller, text, held, terminal) for text in platforms
         ]
         await together(one.run() for one in builds)
         with teller.step("exporting the image" if len(builds) == 1 else f"exporting {len(builds)} images"):
@@ -59,6 +64,14 @@ async def build(request: BuildRequest, session: Session, parts: Parts) -> Done:
         for image, digest in zip(added.images, added.digests, strict=True)
     )
     return Done(images=images, names=names, digest=added.digest)
+
+
+class _Terminal:
+    """The client's, for the first of the steps that fail: whoever has it ends the build when it is left."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.given = False
 
 
 class _Build:
@@ -73,6 +86,7 @@ class _Build:
         teller: Teller,
         platform: str,
         held: ExitStack,
+        terminal: _Terminal,
     ) -> None:
         self._request = request
         self._dockerfile = dockerfile
@@ -80,7 +94,8 @@ class _Build:
         self._parts = parts
         self._teller = teller
         self._held = held
-        self._several = len(request.platforms) > 1
+        self._terminal = terminal
+        self._several = len(set(request.platforms)) > 1
         self._platform = wanted_platform(platform, parts.platform)
         self._bases = Bases(request, parts, teller, held)
         self._done: dict[int, asyncio.Future[Files]] = {}
@@ -287,13 +302,17 @@ class _Build:
         code = await runner.run(root, step, bound, self._session, number)
         if code and self._request.on_failure == "shell":
             await turn.aclose()  # a person may take hours, and nothing of it is kept
-            await runner.shell(root, step, bound, self._session, number)
+            async with self._terminal.turn:
+                if not self._terminal.given:
+                    self._terminal.given = True
+                    await runner.shell(root, step, bound, self._session, number)
         if code:
             raise self._failed(line, code)
 
     def _failed(self, line: Line, code: int) -> StepFailed:
         where = f"{self._request.file}:{line.spot.line}"
-        why = "not found" if code == 127 else "can't be run" if code == 126 else f"exit code {code}"
+        known = {126: " (it can't be run)", 127: " (not found)", 137: " (killed)"}
+        why = f"exit code {code}{known.get(code, '')}"
         hint = "See its output above"
         if self._request.on_failure != "shell":
             hint += "; --on-failure shell gives a shell where it failed"

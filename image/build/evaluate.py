@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from image.build import written
 from image.build.graph import Node
-from image.build.state import edited, joined, with_shell
+from image.build.state import MAX_NAMES, edited, joined, with_shell
 from image.build.step import (
     SCRIPT,
     CopyStep,
@@ -42,6 +42,7 @@ from image.dockerfile.instruction import (
     Spot,
     Workdir,
 )
+from image.manifest import MAX_LAYERS
 from model.image import ImageConfig
 from model.spec import Resources, Struct
 from model.status import Platform
@@ -129,10 +130,11 @@ class _Stage:
         self._args: dict[str, str | None] = dict(begin.args)
         self._author = begin.author
         self._lines: list[Line] = []
+        self._steps = 0
         self._cmd = False
         config = begin.config
         if "PATH" not in env_of(config.env):
-            config = replace(config, env=with_env(config.env, "PATH", DEFAULT_PATH))
+            config = replace(config, env=with_env(config.env, ("PATH", DEFAULT_PATH)))
         self._config = replace(config, onbuild=())
 
     def run(self, instructions: tuple[AnyInstruction, ...]) -> Evaluated:
@@ -194,6 +196,8 @@ class _Stage:
                 value = self._wishes.given.get(pair.key)
             self._args[pair.key] = value
             told.append(pair.key if value is None else f"{pair.key}={value}")
+        if len(self._args) > MAX_NAMES:
+            raise self._fault(f"a stage has at most {MAX_NAMES} arguments", instruction)
         self._note("ARG " + " ".join(told), instruction)
 
     def _variables(self) -> Variables:
@@ -335,6 +339,14 @@ class _Stage:
         self._lines.append(Line(created_by=created_by, source=_shown(instruction), spot=instruction.spot))
 
     def _add(self, step: Step, created_by: str, source: str, spot: Spot) -> None:
+        self._steps += 1
+        if self._steps > MAX_LAYERS:  # now, as each of them may tell of much
+            raise DockerfileFault(
+                f"a stage with more than {MAX_LAYERS} instructions that make layers can't be built",
+                spot,
+                file=self._wishes.file,
+                hint="Join RUN instructions",
+            )
         self._lines.append(Line(created_by=created_by, step=step, source=source, spot=spot))
 
     def _fault(self, reason: str, instruction: AnyInstruction, hint: str = "") -> DockerfileFault:

@@ -20,6 +20,7 @@ from model.spec import Struct
 from model.status import Platform
 
 SCRATCH = "scratch"
+MAX_STAGES = 1000
 RESERVED = (SCRATCH, "context")
 """No named context's."""
 
@@ -63,6 +64,9 @@ class Outline(Struct):
 
 def outline(dockerfile: Dockerfile, scene: Scene) -> Outline:
     """Raises DockerfileFault."""
+    if len(dockerfile.stages) > MAX_STAGES:
+        head = dockerfile.stages[MAX_STAGES].head
+        raise DockerfileFault(f"it has more than {MAX_STAGES} stages", head.spot, file=scene.file)
     given = _global_args(dockerfile, scene)
     variables = Variables(given, escape=dockerfile.escape, file=scene.file)
     nodes: list[Node] = []

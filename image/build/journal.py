@@ -18,6 +18,7 @@ import msgspec
 
 from aio.durable import write_file
 from image.build.cache import Record
+from model.codec import UNREADABLE
 from model.spec import Struct
 
 _HEAD = struct.Struct(">II")
@@ -70,13 +71,18 @@ class Journal:
         return found
 
     def append(self, changes: Iterable[Change]) -> None:
-        """Raises OSError."""
+        """Raises OSError; then the file is as it was, or what comes next would never be read."""
         frames = [_frame(change) for change in changes]
         fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            before = os.fstat(fd).st_size
             view = memoryview(b"".join(frames))
-            while view:
-                view = view[os.write(fd, view) :]
+            try:
+                while view:
+                    view = view[os.write(fd, view) :]
+            except OSError:
+                os.ftruncate(fd, before)
+                raise
         finally:
             os.close(fd)
         self.length += len(frames)
@@ -103,7 +109,7 @@ def _frames(data: bytes) -> Iterator[tuple[Change, int]]:
             return
         try:
             change = _decoder.decode(piece)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return
         at += _HEAD.size + size
         yield change, at

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from aio.supervisor import in_thread
 from aio.together import together
 from image.build import graph
 from image.build.evaluate import Begin, Evaluated, Wishes, evaluate
@@ -71,7 +72,8 @@ class Planner:
             node = self._outline.nodes[index]
             find = _finder(self._outline, node, self._scene)
             begin = self._begin(node, stages)
-            stages[index] = evaluate(node, begin, self._work[index], self._wishes, find)
+            work = (node, begin, self._work[index], self._wishes, find)
+            stages[index] = await in_thread(evaluate, *work)  # other builds go on meanwhile
             self._refuse_too_many(stages, index)
         return Plan(
             outline=self._outline,

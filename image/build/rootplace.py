@@ -15,6 +15,7 @@ from image.tarwriter import xattrs_of
 from image.walk import look, open_file
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+NAME_MAX = 255
 _KINDS: dict[int, Kind] = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "dir",
@@ -39,6 +40,8 @@ class RootFolder:
         return _item(os.fstat(self.fd))
 
     def item(self, name: bytes) -> Item | None:
+        if len(name) > NAME_MAX or b"\0" in name:
+            return None  # the kernel would not even look
         status = look(self.fd, name)
         if status is None:
             return None

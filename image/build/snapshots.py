@@ -19,7 +19,7 @@ from pathlib import Path
 
 from aio.supervisor import Supervisor, in_thread
 from image.build.base import Files
-from image.build.upper import age, tidy
+from image.build.upper import age, settled_path, tidy
 from image.digest import chain_ids, over
 from image.drivers.base import StorageDriver
 from image.full import told_when_full
@@ -94,9 +94,11 @@ class LayerSnapshots:
                 await in_thread(work.mount)
                 yield work
             finally:
-                await in_thread(work.close)
-                self._trash.put(folder)
-                self._trash.wake()
+                try:
+                    await in_thread(work.close)
+                finally:  # also of a build that is cancelled once more
+                    self._trash.put(folder)
+                    self._trash.wake()
 
     @contextlib.asynccontextmanager
     async def shown(self, files: Files) -> AsyncIterator[str]:
@@ -230,6 +232,8 @@ class LayerWork:
         self._driver.discard(self._folder)
 
     async def keep(self, ident: str, discarded: Sequence[str] = (), latest: int | None = None) -> Files:
+        if discarded:
+            discarded = await in_thread(self._led_to, discarded)
         folder = self._snapshots.reserve()
         upper = self._driver.upper(self._folder)
         result: Result | None = None
@@ -247,6 +251,9 @@ class LayerWork:
         finally:
             if not kept:
                 self._snapshots.throw(folder)
+
+    def _led_to(self, paths: Sequence[str]) -> list[str]:
+        return [settled_path(self._root, path) for path in paths]
 
     def _move(self, upper: str, folder: Path, discarded: Sequence[str], latest: int | None) -> None:
         self._driver.unmount(self._folder)

@@ -39,6 +39,8 @@ from model.spec import ExecProbe, HealthCheck, ShellProbe
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 MAX_ID = (1 << 31) - 1
+MAX_NAMES = 2000
+"""Of variables, and of arguments."""
 Fail = Callable[[str, str], DockerfileFault]
 
 
@@ -53,6 +55,8 @@ def edited(
         case Label(pairs=pairs, spot=spot):
             made = _pairs(pairs, variables, spot)
             labels = {**config.labels, **{pair.key: pair.value for pair in made}}
+            if len(labels) > MAX_KEYS:
+                raise fail(f"{len(labels)} labels are more than an image may have, {MAX_KEYS}", "Set fewer")
             return replace(config, labels=labels), written.pairs("LABEL", made)
         case Cmd(command=command):
             words = with_shell(config, command)
@@ -103,11 +107,12 @@ def _env(
     config: ImageConfig, pairs: tuple[Pair, ...], variables: Variables, spot: Spot, fail: Fail
 ) -> tuple[ImageConfig, str]:
     made = _pairs(pairs, variables, spot)
-    env = config.env
     for pair in made:
         if not pair.key or "=" in pair.key or "\0" in pair.key + pair.value:
             raise fail(f"{pair.key[:40]!r} is no name of a variable", "Write ENV NAME=value")
-        env = with_env(env, pair.key, pair.value)
+    env = with_env(config.env, *((pair.key, pair.value) for pair in made))
+    if len(env) > MAX_NAMES:
+        raise fail(f"{len(env)} variables are more than an environment may have, {MAX_NAMES}", "Set fewer")
     return replace(config, env=env), written.pairs("ENV", made)
 
 

@@ -90,7 +90,8 @@ class Target:
                 if part == b"..":
                     _up(stack)
                     continue
-                status = look(here.fd, part)
+                with told(here, part):
+                    status = look(here.fd, part)
                 if status is not None and stat.S_ISLNK(status.st_mode):
                     links += 1
                     if links > MAX_LINKS:

@@ -20,6 +20,8 @@ from image.walk import Found, look, open_folder, xattr
 
 _OPAQUE = "trusted.overlay.opaque"
 MAX_DEPTH = 512
+MAX_LINKS = 40
+"""That a volume's path may lead through: path_resolution(7)."""
 
 
 def tidy(upper: str, lower: Sequence[str], discarded: Sequence[str] = ()) -> None:
@@ -38,6 +40,30 @@ def tidy(upper: str, lower: Sequence[str], discarded: Sequence[str] = ()) -> Non
     finally:
         os.close(top)
         layers.close()
+
+
+def settled_path(root: str, path: str) -> str:
+    """Where an absolute path of a mounted root leads through the links of that root, of which nobody changes
+    any meanwhile. Never out of it; as it is, behind more links than a name may have."""
+    done: list[str] = []
+    rest = [part for part in path.split("/") if part][::-1]
+    links = 0
+    while rest:
+        part = rest.pop()
+        if part in (".", ".."):
+            del done[-1 if part == ".." else len(done) :]
+            continue
+        try:
+            target = os.readlink("/".join((root, *done, part)))
+        except OSError:  # no link, or nothing at all
+            done.append(part)
+            continue
+        links += 1
+        if links > MAX_LINKS:
+            return path
+        done = [] if target.startswith("/") else done
+        rest += [one for one in target.split("/") if one][::-1]
+    return "/" + "/".join(done)
 
 
 def age(upper: str, latest: int) -> None:

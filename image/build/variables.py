@@ -65,9 +65,13 @@ def env_of(config_env: tuple[str, ...]) -> dict[str, str]:
     return {key: value for key, _, value in (entry.partition("=") for entry in config_env)}
 
 
-def with_env(config_env: tuple[str, ...], key: str, value: str) -> tuple[str, ...]:
-    """A known key keeps its place."""
-    new = f"{key}={value}"
-    if not any(entry.partition("=")[0] == key for entry in config_env):
-        return (*config_env, new)
-    return tuple(new if entry.partition("=")[0] == key else entry for entry in config_env)
+def with_env(config_env: tuple[str, ...], *pairs: tuple[str, str]) -> tuple[str, ...]:
+    """Names with values; a known name keeps its place."""
+    made = list(config_env)
+    places: dict[str, list[int]] = {}
+    for index, entry in enumerate(made):
+        places.setdefault(entry.partition("=")[0], []).append(index)
+    for key, value in pairs:
+        for index in places.setdefault(key, [len(made)]):
+            made[index : index + 1] = [f"{key}={value}"]
+    return tuple(made)

@@ -163,7 +163,7 @@ class Git:
         calls = self._calls(url, reach, top, work)
         form = "sha256" if len(commit) == 64 else "sha1"
         await calls.local("init", "--quiet", "--template=", f"--object-format={form}")
-        await calls.local("remote", "add", "--", "origin", url.url.replace(_password(url.url), ""))
+        await calls.local("remote", "add", "--", "origin", url.url.replace(_credentials(url), "", 1))
         await self._fetch(calls, url, target(url, reach), commit)
         links = await self._measured(calls, url, commit)
         await calls.local("checkout", "--quiet", "--force", "--detach", commit)
@@ -283,9 +283,10 @@ def _one_line(header: str, host: str) -> str:
     return header
 
 
-def _password(url: str) -> str:
-    head, mark, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
-    return head + mark if mark and ":" in head else ""
+def _credentials(url: GitUrl) -> str:
+    """What of its text is secret, or may be: over HTTP a token is a user's name too."""
+    head, mark, _ = url.url.partition("://")[2].partition("/")[0].rpartition("@")
+    return head + mark if mark and (":" in head or url.scheme.startswith("http")) else ""
 
 
 def _below(top: str, path: str) -> str:

@@ -167,9 +167,14 @@ class Objects:
             if digest not in self._sizes:
                 return False
             self._sizes.move_to_end(digest)
+            self._hold(digest, lease)
+            return True
+
+    def _hold(self, digest: str, lease: Lease) -> None:
+        """Once, though threads of one build ask at the same time."""
+        if digest not in lease.held:
             self._held[digest] += 1
             lease.held.add(digest)
-            return True
 
     def take_up_root(self, root: str, lease: Lease) -> bool:
         with self._lock:
@@ -252,9 +257,7 @@ class Objects:
                 self._sizes[digest] = size
                 self._total += _cost(size)
             self._sizes.move_to_end(digest)
-            if digest not in lease.held:
-                self._held[digest] += 1
-                lease.held.add(digest)
+            self._hold(digest, lease)
             self._shrink()
             return fresh
 

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from model.codec import UNREADABLE
 from model.contexttree import Entry
 
 VERSION = 2
@@ -72,7 +73,7 @@ def load(cache: str, context: bytes) -> dict[bytes, Known]:
         return {}
     try:
         content = msgspec.msgpack.decode(memoryview(data)[4:], type=_Content)
-    except (msgspec.DecodeError, ValueError):
+    except UNREADABLE:
         return {}
     return content.folders if content.version == VERSION else {}
 

@@ -24,6 +24,7 @@ from aio.supervisor import in_thread
 from image.context.http import Http, checked, shown
 from image.context.notes import Notes
 from image.context.objects import Arriving, Lease, Objects
+from model.codec import UNREADABLE
 from model.errors import Damaged, InvalidInput
 from model.spec import Struct
 
@@ -129,7 +130,7 @@ class Urls:
         data = self._notes.read(url)
         try:
             return msgspec.msgpack.decode(data, type=Fetched) if data else None
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return None
 
     def remember(self, url: str, fetched: Fetched) -> None:

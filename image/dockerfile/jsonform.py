@@ -13,6 +13,7 @@ import msgspec
 
 from image.dockerfile.faults import Mistake
 from image.dockerfile.lines import SMART, SPACE
+from model.codec import UNREADABLE
 from model.spec import Struct
 
 _MEANT = re.compile(r"""\[(?:["'“”‘’]|[ \t]*(?:"(?:[^"\\]|\\.)*"|'[^']*'|“[^“”]*”)[ \t]*,)""")
@@ -41,7 +42,7 @@ def array(text: str, at: int = 0) -> tuple[str, ...] | None:
         found = _decoder.decode(text)
     except msgspec.ValidationError:
         raise _stranger(text, at) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+    except (*UNREADABLE, UnicodeEncodeError):
         return None
     if not all(isinstance(word, str) for word in found):
         raise _stranger(text, at)
@@ -126,7 +127,7 @@ def _unclosed(text: str, at: int) -> Broken:
 def _error_place(text: str) -> int:
     try:
         msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         if place := _PLACE.search(str(error)):
             return min(len(text.encode()[: int(place[1])].decode("utf-8", "ignore")), len(text) - 1)
     return 0

@@ -37,6 +37,7 @@ _ALLOWED = {
     "from": ("bind", "cache"),
 }
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([kmgtp]?)(i?b)?\Z", re.IGNORECASE)
+MAX_SIZE = 1 << 50
 _TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
 
 
@@ -151,7 +152,10 @@ def _bytes(value: str, at: int) -> int:
     match = _SIZE.match(value.strip())
     if match is None:
         raise Mistake(f"size={value[:40]} is no size", at, "Write 64m say")
-    return int(float(match[1]) * 1024 ** " kmgtp".index(match[2].lower() or " "))
+    size = int(float(match[1]) * 1024 ** " kmgtp".index(match[2].lower() or " "))
+    if size > MAX_SIZE:
+        raise Mistake(f"size={value[:40]} is more than memory can be", at, "Write 64m say")
+    return size
 
 
 def _unknown(key: str, at: int) -> Mistake:

@@ -19,6 +19,7 @@ from image.reference import Reference
 from image.registry.auth import Challenge, Token, TokenReply, scopes
 from image.registry.endpoints import Endpoint, is_loopback_name
 from image.registry.refusals import MAX_REPLY, Hopeless, bounded, denied, refusal
+from model.codec import UNREADABLE
 from model.errors import Unauthenticated, Unavailable
 from model.registries import NOBODY, Login
 
@@ -144,7 +145,7 @@ class Access:
             response.release()
         try:
             reply = msgspec.json.decode(data, type=TokenReply)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Unavailable(f"token service {service} answers nonsense: {error}") from error
         if not reply.value or not reply.value.isascii() or not reply.value.isprintable():
             raise Unavailable(f"token service {service} gave no token")

@@ -18,6 +18,7 @@ from image.registry.endpoints import Endpoint
 from image.registry.refusals import bounded, refusal, translated
 from image.registry.transport import Transport
 from model.api import FoundImage
+from model.codec import UNREADABLE
 from model.errors import Damaged, NotFound, Unauthenticated, Unavailable, Unsupported
 from model.registries import DEFAULT_HOST, NOBODY
 
@@ -96,7 +97,7 @@ async def _catalog(transport: Transport, access: Access, word: str, limit: int) 
         try:
             data, then = await _page(transport, access, url)
             names = msgspec.json.decode(data, type=_Catalog).repositories or []
-        except (NotFound, Unauthenticated, msgspec.DecodeError) as error:
+        except (NotFound, Unauthenticated, *UNREADABLE) as error:
             raise Unsupported(
                 f"registry {access.reference.host} tells nobody which images it has",
                 hint="Ask its own web page; a name that you know can be pulled all the same",
@@ -119,7 +120,7 @@ async def tags(transport: Transport, access: Access) -> Sequence[str]:
         data, then = await _page(transport, access, url)
         try:
             page = msgspec.json.decode(data, type=_Tags).tags or []
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Damaged(
                 f"registry {access.reference.host} answers nonsense for its tags: {error}"
             ) from error

@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from image.reference import Reference
+from model.codec import UNREADABLE
 from model.errors import Damaged, FlotaError, NotFound, Unauthenticated, Unavailable
 
 MAX_REPLY = 1 << 16
@@ -133,7 +134,7 @@ class _Problems(msgspec.Struct):
 def _words(body: bytes) -> tuple[str, str]:
     try:
         problems = msgspec.json.decode(body, type=_Problems).errors
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return "", ""
     if not problems:
         return "", ""

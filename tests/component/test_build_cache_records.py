@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from aio.supervisor import Supervisor
 from image.build.base import Files
 from image.build.cache import Record
 from image.build.fake import FakeSnapshots
-from image.build.journal import MAX_FRAME, Journal
+from image.build.journal import MAX_FRAME, Journal, Noted
 from image.build.stored import BuildCache
 from image.digest import chain_ids, of
 from image.layers import Layer
@@ -81,3 +82,18 @@ async def test_record_of_a_very_long_instruction_costs_no_other_record(
     await until(lambda: not cache.settling, deadline=10, what="all are settled")
     await cache.written()
     assert len(Journal(tmp_path / "journal").read()) == 2
+
+
+def test_journal_that_found_the_disk_full_is_written_on(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    first, lost, last = (Noted(guess=name, content="c" * 100) for name in ("first", "lost", "last"))
+    journal.append([first])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "journal").stat().st_size + 10, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            journal.append([lost])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    journal.append([last])
+    assert Journal(tmp_path / "journal").read() == [first, last]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -55,10 +56,14 @@ async def bring(link: Link, context: str, paths: Sequence[str]) -> str:
 
 
 @contextlib.asynccontextmanager
-async def served(build: Build, request: BuildRequest = REQUEST) -> AsyncIterator[BuildClient]:
+async def served(
+    build: Build, request: BuildRequest = REQUEST, sockets: Path | None = None
+) -> AsyncIterator[BuildClient]:
     client, reader, writer = await connected()
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(serve(reader, writer, build, bring))
+        task = group.create_task(
+            serve(reader, writer, build, bring, sockets=str(sockets) if sockets else None)
+        )
         client.say(Start(request=request))
         yield client
         client.close()
@@ -145,12 +150,13 @@ async def test_secret_is_asked_for_only_if_the_client_has_it() -> None:
         assert (await client.hear(Done)).digest == "s3cret"
 
 
-async def test_ssh_agent_is_reached_by_a_socket_and_its_end_is_passed_on() -> None:
+async def test_ssh_agent_is_reached_by_a_socket_and_its_end_is_passed_on(tmp_path: Path) -> None:
     async def build(request: BuildRequest, session: Session) -> Done:
         with pytest.raises(NotFound, match="was not given the SSH agent 'other'"):
             async with session.ssh("other"):
                 pass
         async with session.ssh("default") as path:
+            assert Path(path).parent.parent == tmp_path
             reader, writer = await asyncio.open_unix_connection(path)
             writer.write(b"ask")
             answer = await reader.readexactly(6)
@@ -160,7 +166,7 @@ async def test_ssh_agent_is_reached_by_a_socket_and_its_end_is_passed_on() -> No
             await asyncio.open_unix_connection(path)
         return Done(digest=answer.decode())
 
-    async with served(build) as client:
+    async with served(build, sockets=tmp_path) as client:
         opened = await client.hear(OpenSsh)
         assert opened.ident == "default"
         assert (await client.hear(SshData)).data == b"ask"

@@ -254,6 +254,20 @@ def test_quiet_build_prints_the_id_alone_and_files_tell_of_the_image(
     assert json.loads(metadata.read_text()) == {"containerimage.config.digest": IMAGE}
 
 
+def test_quiet_build_whose_output_goes_to_standard_output_writes_nothing_else_there(
+    fleet: ServedFleet, app: Path
+) -> None:
+    async def build(request: BuildRequest, session: Session) -> Done:
+        async def data() -> AsyncIterator[bytes]:
+            yield b"archive"
+
+        await session.send(0, data())
+        return Done(images=(Built(image=IMAGE),))
+
+    builds_by(fleet, build)
+    assert fleet.flota("build", "-q", "-o", "type=oci,dest=-", str(app)).stdout == b"archive"
+
+
 def test_built_image_is_copied_to_every_host_unless_one_is_named(fleet: ServedFleet, app: Path) -> None:
     async def build(request: BuildRequest, session: Session) -> Done:
         return Done(images=(Built(image=IMAGE_ID),), names=("box:1",), host="n2")
@@ -295,9 +309,7 @@ def test_host_that_lies_gets_no_terminal_that_was_not_lent(fleet: ServedFleet, a
     builds_by(fleet, lying)
     done = fleet.flota("build", str(app), stdin=b"secret\n")
     assert done.returncode == 1 and done.stdout == b""
-    assert (
-        done.stderr.decode().splitlines()[-1].startswith("flota: the host opens a shell that was")
-    )
+    assert done.stderr.decode().splitlines()[-1].startswith("flota: the host opens a shell that was")
 
 
 def test_host_that_lies_of_the_result_is_told_in_one_line(
@@ -563,6 +575,17 @@ def test_shell_in_a_failed_step_gets_what_is_typed(fleet: ServedFleet, app: Path
     done = fleet.flota("build", "--on-failure", "shell", str(app), stdin=b"ls\n")
     assert done.returncode == 1 and done.stdout == b"you said ls\n"
     assert b"the shell heard b'ls\\n'" in done.stderr
+
+
+def test_system_prune_takes_away_what_nothing_uses_of_every_kind(fleet: ServedFleet) -> None:
+    host = next(iter(fleet.fleet.hosts.values()))
+    host.cached = [CacheEntry(id="c" * 64, size=2000)]
+    fleet.flota("run", "--name", "over", "box:1", "true")
+    said = fleet.ok("system", "prune", "-f").splitlines()
+    titles = [line for line in said if line.endswith(":") and not line.startswith("n")]
+    assert titles == ["Containers:", "Networks:", "Images:", "Build cache:"]
+    assert fleet.json("ps", "-a") == [] and said[-1] == "Total reclaimed space: 2kB"
+    assert fleet.flota("system", "prune").returncode != 0  # nobody is there to say yes
 
 
 def test_build_cache_is_listed_and_pruned_on_every_host(fleet: ServedFleet) -> None:

@@ -149,6 +149,11 @@ async def test_git_dir_is_kept_where_it_is_asked_for(
     kept = content(objects, await one.git(f"{host[1]}/a", keep_git_dir=True, private=True))
     assert kept[".git/HEAD"] in (commit.encode() + b"\n",) and b"origin" in read(kept, ".git/config")
     assert not any(name.startswith((".git/hooks/", ".git/logs")) for name in kept)
+    for secret in ("user:canary", "canary"):
+        url = host[1].replace("://", f"://{secret}@")
+        with_login = content(objects, await one.git(f"{url}/a", keep_git_dir=True, private=True))
+        assert b"origin" in read(with_login, ".git/config")
+        assert not [name for name, data in with_login.items() if b"canary" in os.fsencode(data or b"")]
     assert ".git" not in content(objects, await one.git(f"{host[1]}/a", private=True))
     asked = await one.git(f"{host[1]}/a?keep-git-dir=1", private=True)
     assert ".git/HEAD" in content(objects, asked)

@@ -59,6 +59,15 @@ def test_lease_of_a_whole_tree_holds_all_of_it_at_once(tmp_path: Path) -> None:
         assert not third.hold_root(root) and lacking(objects, third, root).trees == (root,)
 
 
+def test_object_that_two_threads_of_a_build_take_up_goes_with_their_lease(tmp_path: Path) -> None:
+    objects = store(tmp_path)
+    with objects.leased() as lease:
+        digest = objects.put(b"file", lease)
+        assert objects.take_up(digest, lease) and objects.take_up(digest, lease)
+        assert not objects.prune()
+    assert objects.prune() and not objects.size
+
+
 def test_one_build_may_not_receive_more_than_its_room(tmp_path: Path) -> None:
     objects = store(tmp_path)
     with objects.leased(10) as lease:

@@ -71,7 +71,7 @@ async def done(host: PeerHost) -> SharedRecord:
         SharedLayer(diff=diff, blob=digest(blob), size=len(blob))
         for diff, blob in zip(diffs, blobs, strict=True)
     )
-    return SharedRecord(key=KEY, ident="1f", layers=layers, source="RUN make", kind="run", created=5.0)
+    return SharedRecord(key=KEY, ident="1f" * 32, layers=layers, source="RUN make", kind="run", created=5.0)
 
 
 async def pull(host: PeerHost, offer: Offer) -> None:

@@ -26,9 +26,11 @@ from tests.differential.case import (
     link,
     tar_of,
 )
+from tests.differential.trees import Entry
 
 BK = (BUILDKIT, BUILDAH)
 REPLACES = "puts the new one in its place"
+PLAIN_FOLDER = "gives a new destination 755 (BuildKit of today: the mode)"
 STRIPS = "takes setuid and setgid away"
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
 STANDING = "/t has dir, file, link → dir, soft → file, dead → nothing"
@@ -51,6 +53,10 @@ def onto_targets() -> Iterator[Case]:
             onto_file = target == "/t/file/" or (target in ("/t/file", "/t/soft") and kind != "file")
             refused = onto_file or (several and target not in ("/t/dir", "/t/link", "t/."))
             dissent = {}
+            if kind == "file" and target == "/t/soft":
+                dissent = {BUILDAH: "replaces the link"}
+            if kind == "file" and target == "/t/dead":
+                dissent = {BUILDAH: "makes a folder of it"}
             if several and refused and target not in ("/t/file", "/t/soft"):
                 dissent = {BUILDKIT: "writes one over the other", BUILDAH: "makes a folder of it"}
             elif several and refused:
@@ -142,8 +148,13 @@ SOURCES = (
          {"f": "1", "l1": L("f"), "l2": "2"},
          knows=(BUILDKIT, BUILDAH)),
     Case("copy-hard-links", "names of one file become files of their own", busybox("COPY d /new"),
-         {"d/a": "1", "d/b": Hard("d/a")}, knows=(BUILDKIT,)),
-    Case("copy-fifo", "a named pipe", busybox("COPY d /new"), {"d/a": "1", "d/p": Fifo()}),
+         {"d/a": "1", "d/b": Hard("d/a")},
+         golden={"new": folder(), "new/a": copied("1"), "new/b": copied("1")},
+         knows=BK,
+         dissent=dict.fromkeys(BK, "keeps them one file")),
+    Case("copy-fifo", "a named pipe", busybox("COPY d /new"), {"d/a": "1", "d/p": Fifo()},
+         golden={"new": folder(), "new/a": copied("1"), "new/p": Entry("fifo", 0o644, 0, 0)},
+         dissent={BUILDKIT: "leaves it out (BuildKit of today does not)"}),
     Case("copy-capability", "a file's capabilities go", busybox("COPY f /new"),
          {"f": F("1", xattrs={"security.capability": CAPABILITY})},
          golden={"new": copied("1")},
@@ -245,8 +256,9 @@ FLAGS = (
     Case("chmod-octal", "--chmod in octal is of files and folders", busybox("COPY --chmod=751 d /new"),
          {"d/a": "1", "d/s/b": "2"},
          knows=(BUILDKIT, BUILDAH),
-         golden={"new": folder(), "new/a": copied("1", 0o751), "new/s": folder(0o751),
-         "new/s/b": copied("2", 0o751)}),
+         golden={"new": folder(0o751), "new/a": copied("1", 0o751), "new/s": folder(0o751),
+         "new/s/b": copied("2", 0o751)},
+         dissent=dict.fromkeys(BK, PLAIN_FOLDER)),
     Case("chmod-file", "of a file", busybox("COPY --chmod=0400 f /f"), TREE, knows=(BUILDKIT, BUILDAH),
          golden={"f": copied("1", 0o400)}, quick=True),
     Case("chmod-special", "with setuid and its like", busybox("COPY --chmod=6755 f /f"), TREE,
@@ -264,7 +276,9 @@ FLAGS = (
     Case("chmod-and-chown", "both", busybox("COPY --chown=app --chmod=640 f /f"), TREE,
          knows=(BUILDKIT, BUILDAH), golden={"f": copied("1", 0o640, (1000, 1001))}),
     Case("chmod-not-links", "links have no mode", busybox("COPY --chmod=600 d /new"),
-         {"d/a": "1", "d/l": L("/etc/passwd")}, knows=(BUILDKIT,)),
+         {"d/a": "1", "d/l": L("/etc/passwd")}, knows=(BUILDKIT,),
+         golden={"new": folder(0o600), "new/a": copied("1", 0o600), "new/l": link("/etc/passwd")},
+         dissent={BUILDKIT: PLAIN_FOLDER}),
     Case("link-file", "--link copies onto a layer of its own", busybox("COPY --link f /a/f"), TREE, knows=(),
          golden={"a": folder(), "a/f": copied("1")}, quick=True),
     Case("link-over-link", "--link replaces links in the destination by folders",

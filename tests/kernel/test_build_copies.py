@@ -7,8 +7,10 @@ import stat
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from image.build.base import FileSource
+from image.build.base import FileSource, TreeSource
+from image.build.places import MAX_DEPTH
 from image.build.step import CopyStep, InlineFile
 from model.errors import InvalidInput, NotFound, Unsupported
 from tests.support.copies import CONTEXT, CopyPlace, Link, fill
@@ -355,6 +357,18 @@ async def test_missing_source_is_named_with_the_nearest(filled: CopyPlace) -> No
         await filled.copy("sub/nothing", target="/", parents=True)
 
 
+@pytest.mark.parametrize("name", ["n" * 256, "a\0b"])
+async def test_name_that_no_file_can_have_is_refused_in_words(filled: CopyPlace, name: str) -> None:
+    for target in (f"/{name}", f"/{name}/", f"/{name}/x"):
+        with pytest.raises(InvalidInput, match="in the stage"):
+            await filled.copy("a.txt", target=target)
+    with pytest.raises(InvalidInput, match="in the stage"):
+        await filled.workdir(f"/{name}")
+    for place in (filled.of_context(), filled.of_stage()):
+        with pytest.raises(NotFound, match="is not there"):
+            await filled.copy(name, target="/x", place=place)
+
+
 # -- --link ----------------------------------------------------------------------------------------------
 async def test_linked_copy_is_a_layer_of_its_own(filled: CopyPlace) -> None:
     """What stands there is not followed, and gets the layer's modes and owners."""
@@ -381,6 +395,18 @@ async def test_linked_copy_is_a_layer_of_its_own(filled: CopyPlace) -> None:
         "s/away": "l 0:0 /etc/passwd",
         "f": "f 0644 0:0 aaa",
     }
+
+
+@pytest.mark.parametrize("fields", [{}, {"link": True}, {"parents": True}, {"exclude": ("x",)}])
+async def test_folders_as_deep_as_a_context_may_have_them_are_copied(
+    filled: CopyPlace, fields: dict[str, Any]
+) -> None:
+    here = filled.objects.tree()
+    for _ in range(MAX_DEPTH - 2):
+        here = filled.objects.tree(replace(here, name=b"d"))
+    for _ in range(2):  # the second over the first
+        await filled.copy("/", target="/", place=TreeSource(root=here.digest), **fields)
+    assert sum(path.is_dir() for path in filled.root.rglob("*")) == MAX_DEPTH - 2
 
 
 async def test_linked_copy_knows_no_users(filled: CopyPlace) -> None:

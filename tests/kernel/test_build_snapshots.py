@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from image.build.upper import settled_path
 from image.drivers.vfs import VfsDriver
 from image.store import ImageStore
 from model.build import Output
@@ -31,6 +32,7 @@ COMMANDS = {
     "nothing": lambda root: None,
     "passing": lambda root: passing(f"{root}/etc"),
     "data": lambda root: put(f"{root}/data/file", "changed"),
+    "link": lambda root: linked(root),
     "dated": lambda root: dated(root),
     "dated2": lambda root: dated(root),
     "fail": lambda root: fail(f"{root}/half"),
@@ -53,6 +55,12 @@ def passing(folder: str) -> None:
     put(f"{folder}/stub")
     os.unlink(f"{folder}/stub")
     os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def linked(root: str) -> None:
+    """/link/v is /data."""
+    os.mkdir(f"{root}/link")
+    os.symlink("../data", f"{root}/link/v")
 
 
 def dated(root: str) -> None:
@@ -128,6 +136,28 @@ async def test_run_leaves_a_declared_volume_as_it_was(store: ImageStore) -> None
     assert (await files_of(store, image.id))["data/file"] == b"first"
     later = await it.image(text + "COPY a /data/more\n")
     assert "data/more" in await files_of(store, later.id)
+
+
+async def test_volume_behind_a_link_of_the_image_is_left_as_it_was(store: ImageStore) -> None:
+    it = lab(store)
+    it.runner.context["a"] = b"first"
+    text = "FROM scratch\nCOPY a /data/file\nRUN link\nVOLUME /link/v\nRUN data\n"
+    image = await it.image(text)
+    assert (await files_of(store, image.id))["data/file"] == b"first"
+
+
+def test_path_of_a_volume_never_leads_out_of_the_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "in/side").mkdir(parents=True)
+    (root / "up").symlink_to("../../../..")
+    (root / "abs").symlink_to("/in")
+    (root / "loop").symlink_to("loop")
+    found = {
+        path: settled_path(str(root), path) for path in ("/up/in", "/abs/side", "/loop/x", "/../in", "/new")
+    }
+    assert found == {
+        "/up/in": "/in", "/abs/side": "/in/side", "/loop/x": "/loop/x", "/../in": "/in", "/new": "/new",
+    }  # fmt: skip
 
 
 async def test_volume_that_a_run_makes_first_stays_an_empty_folder(store: ImageStore) -> None:

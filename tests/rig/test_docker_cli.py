@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,8 +120,49 @@ def test_events_tell_of_lives_with_their_labels(docker: Docker) -> None:
     docker("run", "--name", "brief", "-d", "-l", "who=me", IMAGE, "sh", "-c", "exit 3")
     docker("wait", "brief")
     docker("rm", "brief")
-    lines = docker("events", "--since", "1m", "--until", "0s", "-f", "label=who=me", "--format", "{{json .}}")
-    said = [json.loads(line) for line in lines.splitlines()]
-    assert [one["Action"] for one in said if one["Type"] == "container"][:3] == ["create", "start", "die"]
+    words = ("events", "--since", "1m", "--until", "0s", "-f", "label=who=me", "--format", "{{json .}}")
+
+    def told() -> list[dict[str, Any]]:
+        """Of whole seconds, as the command asks."""
+        said = [json.loads(line) for line in docker(*words).splitlines()]
+        return said if any(one["Action"] == "destroy" for one in said) else []
+
+    said = wait_until(told, deadline=10, what="the events")
+    assert [one["Action"] for one in said] == ["create", "start", "die", "destroy"]
     die = next(one for one in said if one["Action"] == "die")
     assert die["Actor"]["Attributes"]["exitCode"] == "3" and die["Actor"]["Attributes"]["name"] == "brief"
+
+
+def test_files_processes_and_figures_of_a_container_are_had(docker: Docker, tmp_path: Path) -> None:
+    docker("run", "-d", "--name", "box", IMAGE, "sh", "-c", "echo new >/etc/made; sleep 1000")
+    wait_until(lambda: "A /etc/made" in docker("diff", "box"), deadline=10, what="its change")
+    (tmp_path / "in").write_bytes(b"put\n")
+    docker("cp", str(tmp_path / "in"), "box:/tmp/there")
+    docker("cp", "box:/tmp/there", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == b"put\n"
+    gone = docker.attempt("cp", "box:/no/such", str(tmp_path / "none"))
+    assert gone.returncode == 1 and b"No such container:path: box:/no/such" in gone.stderr
+    assert "sleep 1000" in docker("top", "box")
+    figures = docker("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}")
+    assert figures.startswith("box ") and int(figures.split()[1]) >= 1
+    exported = docker.attempt("export", "box").stdout
+    with tarfile.open(fileobj=io.BytesIO(exported)) as archive:
+        assert "etc/made" in archive.getnames()
+    docker("pause", "box")
+    assert "(Paused)" in docker("ps", "--format", "{{.Status}}")
+    docker("unpause", "box")
+    assert docker("ps", "-f", "status=running", "--format", "{{.Names}}") == "box"
+
+
+def test_published_port_is_told_and_answers(docker: Docker, clean: Fleet) -> None:
+    words = ("sh", "-c", "mkdir /w; echo page >/w/index.html; httpd -f -p 80 -h /w")
+    docker("run", "-d", "--name", "web", "-p", "18080:80", "-l", "flota.node=n1", IMAGE, *words)
+    assert "0.0.0.0:18080" in docker("port", "web", "80")
+    assert "18080->80/tcp" in docker("ps", "--format", "{{.Ports}}")
+    address = next(host.address for host in clean.rig.hosts if host.name == "n1")
+    fetch = ["wget", "-q", "-O", "-", f"http://{address}:18080/"]
+
+    def page() -> bool:
+        return clean.rig.exec("n2", fetch, check=False).stdout == b"page\n"
+
+    wait_until(page, deadline=15, what="the page")

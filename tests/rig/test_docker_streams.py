@@ -154,10 +154,10 @@ def test_terminal_of_an_exec_is_its_own(docker: Docker) -> None:
 
 
 def test_signal_ends_a_foreground_run(docker: Docker) -> None:
+    loop = "trap 'exit 8' TERM; echo up; while :; do sleep 0.1; done"
     process = subprocess.Popen(
-        [*docker.base, "run", "--rm", "--name", "sig", IMAGE, "sh", "-c", "trap 'exit 8' TERM; echo up; while :; do sleep 0.1; done"],
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
+        [*docker.base, "run", "--rm", "--name", "sig", IMAGE, "sh", "-c", loop], stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
     process.send_signal(signal.SIGTERM)

@@ -148,6 +148,20 @@ PURE = [
     "image/peers/choice.py",
     "image/peers/chunks.py",
     "image/peers/proof.py",
+    "api/docker/bodies.py",
+    "api/docker/detach.py",
+    "api/docker/errors.py",
+    "api/docker/fields.py",
+    "api/docker/times.py",
+    "api/docker/versions.py",
+    "api/docker/containers/body.py",
+    "api/docker/containers/hostconfig.py",
+    "api/docker/containers/inspection.py",
+    "api/docker/containers/mounts.py",
+    "api/docker/containers/networks.py",
+    "api/docker/containers/placing.py",
+    "api/docker/containers/ports.py",
+    "api/docker/containers/states.py",
     "agent/lifecycle.py",
     "agent/steps.py",
     "agent/assign.py",
@@ -293,6 +307,16 @@ def test_free_standing_tasks_live_only_in_aio(path: Path) -> None:
         ):
             owner = ast.unparse(node.func.value)
             assert "asyncio" not in owner and "loop" not in owner, f"{name(path)}:{node.lineno}: {owner}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_bytes_that_are_no_text_are_caught_where_decoding_is(path: Path) -> None:
+    """msgspec raises another class for them: `model.codec.UNREADABLE` names all."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ExceptHandler) and node.type is not None:
+            caught = ast.unparse(node.type)
+            alone = "msgspec.DecodeError" in caught and "UnicodeDecodeError" not in caught
+            assert not alone, f"{name(path)}:{node.lineno}: catch model.codec.UNREADABLE"
 
 
 @pytest.mark.parametrize("path", sources(), ids=name)

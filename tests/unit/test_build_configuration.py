@@ -252,3 +252,23 @@ async def test_doubling_variables_end_with_an_error_not_with_the_memory() -> Non
 async def test_value_that_no_container_could_have_is_refused_with_its_line(body: str) -> None:
     with pytest.raises(DockerfileFault, match="Dockerfile:2"):
         await built(body)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ENV {n}=1", "2001 variables are more"),
+        ("ARG a{n}", "at most 2000 arguments"),
+        ("LABEL a{n}=1 b{n}=1 c{n}=1 d{n}=1 e{n}=1", "labels are more"),
+        ("RUN {n}", "more than 500 instructions that make layers"),
+        ("FROM base", "more than 1000 stages"),
+    ],
+)
+async def test_dockerfile_that_is_made_to_take_long_is_refused(line: str, words: str) -> None:
+    with pytest.raises(DockerfileFault, match=words):
+        await built("\n".join(line.format(n=n) for n in range(2100)))
+
+
+async def test_variables_of_one_instruction_keep_their_places() -> None:
+    env = (await built("ENV a=1 b=2 a=3\nENV b=4 c=5", config={"env": ("b=0", "z=0", "b=0")})).config.env
+    assert [entry for entry in env if not entry.startswith("PATH=")] == ["b=4", "z=0", "b=4", "a=3", "c=5"]

@@ -262,9 +262,30 @@ async def test_shell_in_a_failed_step_holds_up_no_other_build() -> None:
     assert it.snapshots.open == 0 and not it.snapshots.held
 
 
-async def _fails(it: Lab, **wishes: Any) -> None:
+async def test_stages_that_fail_at_once_open_one_shell() -> None:
+    it = Lab()
+    it.runner.typed.clear()
+    it.runner.gate.clear()
+    text = "FROM base AS a\nRUN false\nFROM base AS b\nENV B=1\nRUN false\nFROM base\n"
+    text += "COPY --from=a /x /\nCOPY --from=b /x /\n"
+    async with asyncio.TaskGroup() as group:
+        failing = group.create_task(_fails(it, text, on_failure="shell"))
+        await until(lambda: it.runner.running == 2, deadline=5)
+        it.runner.gate.set()
+        await until(lambda: len(it.runner.ran) == 2 and it.runner.shells, deadline=5)
+        it.runner.typed.set()
+        await failing
+    assert it.runner.shells == 1
+
+
+async def test_more_platforms_than_a_build_makes_are_refused() -> None:
+    with pytest.raises(FlotaError, match="33 platforms are more"):
+        await Lab().build("FROM base\n", platforms=tuple(f"linux/p{n}" for n in range(33)))
+
+
+async def _fails(it: Lab, text: str = "FROM base\nRUN false\n", **wishes: Any) -> None:
     with pytest.raises(StepFailed):
-        await it.build("FROM base\nRUN false\n", **wishes)
+        await it.build(text, **wishes)
 
 
 async def test_mounted_path_is_no_pattern() -> None:

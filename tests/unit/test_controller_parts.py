@@ -29,6 +29,7 @@ from model.records import Block, Desired, Host, Instance, Network, ResolvedAttac
 from model.spec import ContainerSpec, HostSpec, NetworkSpec, Subnet
 from model.status import Endpoint, HostFacts, HostState, InstanceStatus, Phase
 from model.view import apply, diff
+from net.host import PREDEFINED_BRIDGE, predefined_bridge
 from net.ipam import room
 
 BLUE = NetworkId("blue")
@@ -83,6 +84,16 @@ def test_view_holds_what_its_host_needs_and_nothing_else() -> None:
     assert [peer.host for peer in blue.peers] == ["h2"]
     assert not set(blue.blocks) & set(blue.peers[0].blocks)
     assert view_of(cluster, HostId("h3")).networks == {}
+
+
+def test_predefined_network_is_in_every_hosts_view_and_costs_no_block() -> None:
+    bridge = Network(id=NetworkId(PREDEFINED_BRIDGE), spec=predefined_bridge(), predefined=True)
+    cluster = cluster_of(host(1), host(2), bridge)
+    for number in (1, 2):
+        [view] = view_of(cluster, HostId(f"h{number}")).networks.values()
+        assert view.spec.name == PREDEFINED_BRIDGE and view.blocks == ("172.29.0.0/16",)
+    change = Change(old=None, new=bridge)
+    assert affected(cluster, change) == {HostId("h1"), HostId("h2")}
 
 
 def test_lost_host_leaves_its_peers_views_but_keeps_its_block() -> None:

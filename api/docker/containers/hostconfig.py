@@ -55,7 +55,7 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
         annotations=host.annotations,
         tty=body.tty,
         stdin=body.open_stdin,
-        stdin_once=body.open_stdin and body.stdin_once,
+        stdin_once=body.open_stdin and body.stdin_once and not body.tty,  # as in Docker, terminals stay
         mounts=mounts_of(body),
         read_only=host.readonly_rootfs,
         resources=_resources(host),

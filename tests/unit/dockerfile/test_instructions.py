@@ -219,6 +219,7 @@ def test_flag_value_is_unquoted_and_two_dashes_end_flags() -> None:
         ("RUN --mount=type=bind,sharing=locked,target=/x a", 23, "has no sharing"),
         ("RUN --mount=type=cache,sharing=lock,target=/x a", 24, "Did you mean locked?"),
         ("RUN --mount=type=tmpfs,size=1x,target=/x a", 24, "no size"),
+        ("RUN --mount=type=tmpfs,size=999999999999999999p,target=/x a", 24, "more than memory can be"),
         ("RUN --mount=type=cache,mode=8,target=/x a", 24, "no octal number"),
         ("RUN --mount=type=cache,uid=4294967296,target=/x a", 24, "no number"),
         ("RUN --mount=type=secret a", 13, "an id or a target"),
