@@ -15,10 +15,12 @@ import aiohttp
 from aio.clock import SystemClock
 from aio.subprocess import Completed, run
 from api.docker.app import docker_app, fleet_identity
+from api.docker.ports import DockerPort
 from api.docker.state import State
 from api.listen import serve_unix
 from api.server import runner
 from tests.support.agents import make_host
+from tests.support.fakeports import FakeFleet
 from tests.support.fleet import Fleet, fleet
 
 DOCKER = "/usr/bin/docker"
@@ -28,14 +30,14 @@ PATIENCE = 60.0
 class DockerFleet:
     """Calling it runs `docker WORDS`; `call` is a request of one's own."""
 
-    def __init__(self, made: Fleet, socket: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, made: Fleet | FakeFleet, socket: str, session: aiohttp.ClientSession) -> None:
         self.fleet = made
         self.socket = socket
         self.session = session
 
     @property
     def controller(self) -> Any:
-        return self.fleet.controller
+        return self.fleet.controller if isinstance(self.fleet, Fleet) else self.fleet
 
     async def attempt(self, *words: str) -> Completed:
         return await run(
@@ -71,12 +73,29 @@ class DockerFleet:
 @contextlib.asynccontextmanager
 async def docker_fleet(folder: Path, hosts: int = 2) -> AsyncIterator[DockerFleet]:
     socket = str(folder / "docker.sock")
-    async with fleet(*(make_host(number + 1) for number in range(hosts)), clock=SystemClock()) as made:
-        state = State()
-        app = runner(docker_app(made.controller, fleet_identity("fleet"), state))
-        await app.setup()
-        await serve_unix(app, socket)
-        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket)) as session:
-            yield DockerFleet(made, socket, session)
-        await app.cleanup()
-        await state.close()
+    there = [make_host(number + 1) for number in range(hosts)]
+    async with (
+        fleet(*there, clock=SystemClock()) as made,
+        _served(made.controller, socket) as session,
+    ):
+        yield DockerFleet(made, socket, session)
+
+
+@contextlib.asynccontextmanager
+async def docker_fake(folder: Path) -> AsyncIterator[DockerFleet]:
+    """The same over a fake controller, whose hosts answer for themselves."""
+    socket = str(folder / "docker.sock")
+    async with FakeFleet() as made, _served(made, socket) as session:
+        yield DockerFleet(made, socket, session)
+
+
+@contextlib.asynccontextmanager
+async def _served(port: DockerPort, socket: str) -> AsyncIterator[aiohttp.ClientSession]:
+    state = State()
+    app = runner(docker_app(port, fleet_identity("fleet"), state))
+    await app.setup()
+    await serve_unix(app, socket)
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket)) as session:
+        yield session
+    await app.cleanup()
+    await state.close()

@@ -24,7 +24,6 @@ class PoolWords(Docker):
 class IpamWords(Docker):
     driver: str = ""
     config: tuple[PoolWords, ...] = ()
-    options: Mapping[str, str] = {}
 
 
 class NetworkBody(Docker):

@@ -8,8 +8,7 @@ from api.docker.errors import Refusal
 from api.docker.route import Call
 from api.docker.times import moment
 
-
-NO_TOKEN = "made-by-flota-token-create"
+NO_TOKEN = "made-by-flota-token-create"  # noqa: S105 (it is none)
 """Stands where clients show a token, so that they lead to where there are any."""
 
 
