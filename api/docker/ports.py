@@ -7,6 +7,7 @@ A controller gives the fleet. A host that serves its own socket gives the same o
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from api.channels import Pipe
@@ -21,10 +22,13 @@ from model.api import (
     NetworksPruned,
     ServiceInfo,
     StopRequest,
+    UpdateHost,
     UpdateService,
     WaitCondition,
     WaitResult,
 )
+from model.blobs import BlobPeers
+from model.build import BuildPlace, Placed
 from model.events import Event
 from model.ids import HostId
 from model.records import Network
@@ -65,13 +69,17 @@ class DockerPort(Protocol):
         self, ref: str, request: UpdateService, login: Login = NOBODY
     ) -> ServiceInfo: ...
 
-    async def rollback_service(self, ref: str) -> ServiceInfo: ...
+    async def rollback_service(self, ref: str, revision: int = 0) -> ServiceInfo: ...
 
     async def remove_service(self, ref: str) -> None: ...
 
     def list_hosts(self) -> Sequence[HostInfo]: ...
 
     def get_host(self, ref: str) -> HostInfo: ...
+
+    async def update_host(self, ref: str, request: UpdateHost) -> HostInfo: ...
+
+    async def remove_host(self, ref: str, *, force: bool) -> None: ...
 
     def list_networks(self) -> Sequence[NetworkInfo]: ...
 
@@ -96,5 +104,9 @@ class DockerPort(Protocol):
     def locate_host(self, ref: str) -> HostId: ...
 
     def ready_hosts(self) -> Sequence[tuple[HostId, str]]: ...
+
+    def place_build(self, wish: BuildPlace) -> AbstractContextManager[tuple[HostId, Placed]]: ...
+
+    def peers_for(self, host: HostId, digest: str, sources: Sequence[HostId]) -> BlobPeers: ...
 
     async def open_pipe(self, host: HostId) -> Pipe: ...

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from aiohttp import web
 
 from api.docker.bodies import Body
+from api.docker.fields import Table
 from api.docker.parameters import NoQuery
 from api.docker.ports import DockerPort
 from api.docker.state import State
@@ -81,10 +82,12 @@ class Route:
     since: Version = OLDEST
     until: Version = NEWEST
     role: Literal["admin"] = "admin"
+    parameters: Table = ()
+    """Of the query, where what is done of it needs words."""
     pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pattern", _pattern(self.path))
+        object.__setattr__(self, "pattern", pattern(self.path))
 
     def match(self, method: str, path: str, version: Version) -> dict[str, str] | None:
         """The parameters of a path that is this route's."""
@@ -94,7 +97,8 @@ class Route:
         return found.groupdict() if found else None
 
 
-def _pattern(path: str) -> re.Pattern[str]:
+def pattern(path: str) -> re.Pattern[str]:
+    """What matches a path, its parameters as groups."""
     parts = re.split(r"\{(\w+)(:\.\*)?\}", path)
     made = re.escape(parts[0])
     for name, deep, rest in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):

@@ -236,9 +236,11 @@ async def test_many_steps_stand_on_each_other(store: ImageStore) -> None:
     """B27: more than the old limit of 127 layers; what is too much is refused before anything is done."""
     commands = {f"n{n}": lambda root, n=n: put(f"{root}/f{n}") for n in range(140)}
     it = StoreLab(store, **commands)
-    image = await it.image("FROM scratch\n" + "".join(f"RUN n{n}\n" for n in range(140)))
+    image = await it.image("FROM scratch\n" + "".join(f"RUN n{n}\n" for n in range(140)), names=("deep",))
     assert len(await files_of(store, image.id)) == 140
     with pytest.raises(Exception, match="would have 501 layers"):
+        await it.build("FROM deep\n" + "".join(f"RUN n{n}\n" for n in range(361)))
+    with pytest.raises(Exception, match="more than 500 instructions that make layers"):
         await it.build("FROM scratch\n" + "".join(f"RUN n{n}\n" for n in range(501)))
 
 

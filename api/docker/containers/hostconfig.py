@@ -28,6 +28,13 @@ from model.spec import (
     Ulimit,
 )
 
+MASKED = (
+    *("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
+    *("/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats"),
+    *("/sys/devices/virtual/powercap", "/sys/firmware"),
+)
+"""Paths that a container without privileges can't see into, as Docker shows them."""
+READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 DEFAULT_PERIOD = 100_000
 """Of the CPU quota, microseconds (kernel, sched-bwc)."""
 _LOGS = ("", "json-file", "local")
@@ -80,7 +87,7 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
         stop_signal=body.stop_signal,
         stop_grace=10.0 if body.stop_timeout is None else _grace(body.stop_timeout),
         auto_remove=host.auto_remove,
-        log=_log(host),
+        log=log_options(host.log_config.type, host.log_config.config, "HostConfig.LogConfig.Type"),
         health=health_of(body.healthcheck),
         platform=platform,
         **security(host.security_opt),
@@ -198,14 +205,13 @@ def _grace(seconds: int) -> float:
     return 86400.0 if seconds < 0 else float(seconds)
 
 
-def _log(host: HostConfig) -> LogOptions:
-    kind, made = host.log_config.type, LogOptions()
+def log_options(kind: str, config: Mapping[str, str], at: str) -> LogOptions:
+    """`kind` is the driver, named in the field `at`. Raises InvalidInput."""
+    made = LogOptions()
     if kind not in _LOGS:
-        raise InvalidInput(
-            f"HostConfig.LogConfig.Type: logging driver {kind[:40]!r} is not supported", hint="json-file is"
-        )
+        raise InvalidInput(f"{at}: logging driver {kind[:40]!r} is not supported", hint="json-file is")
     values: dict[str, int] = {}
-    for key, value in host.log_config.config.items():
+    for key, value in config.items():
         if key == "max-size":
             values["max_size"] = parse_bytes(value) if value != "-1" else made.max_size
         elif key == "max-file" and value.isascii() and value.isdecimal():
@@ -251,8 +257,12 @@ def _unsupported(host: HostConfig) -> None:
             name = _NAMES.get(field) or "".join(word.title() for word in field.split("_"))
             others = ", ".join(word for word in known if word) or "none"
             raise InvalidInput(f"HostConfig.{name}: {value[:60]!r} is not supported", hint=f"Known: {others}")
-    for field, name in (("masked_paths", "MaskedPaths"), ("readonly_paths", "ReadonlyPaths")):
-        if getattr(host, field) is not None and not host.privileged:
+    for field, name, kept in (
+        ("masked_paths", "MaskedPaths", MASKED),
+        ("readonly_paths", "ReadonlyPaths", READ_ONLY),
+    ):
+        said = getattr(host, field)
+        if said is not None and set(said) != (set() if host.privileged else set(kept)):
             raise InvalidInput(
                 f"HostConfig.{name} is not supported", hint="They are Docker's own paths always"
             )
