@@ -145,8 +145,8 @@ class _Folder:
             raise self._error
         if isinstance(self._error, OSError):
             raise InvalidInput(f"{self._path} can't be written: {self._error.strerror}") from self._error
-        if self._error is not None:
-            raise self._error
+        if self._error is not None:  # names with a NUL, numbers beyond any file's
+            raise Damaged(f"{self._path}: the host sent what can be no file") from self._error
 
     def drop(self) -> None:
         self._pieces.put(b"")
