@@ -39,7 +39,7 @@ from image.build.telling import Teller
 from image.context.fetcher import BuildFetcher
 from image.context.find import find, regular
 from image.context.guard import Guard
-from image.context.objects import Lease, Objects, room
+from image.context.objects import Lease, Objects
 from image.context.receive import received, streamed
 from image.dockerfile.check import as_errors, check
 from image.dockerfile.instruction import Dockerfile
@@ -100,7 +100,6 @@ class Builds:
         self.running = 0
         self.last = 0.0
         """When the last build ended, unix seconds."""
-        self._folder = str(folder)
 
     async def open(self) -> None:
         await asyncio.to_thread(self.objects.open)
@@ -111,7 +110,7 @@ class Builds:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One build, until it is over or its client has gone."""
-        lease = self.objects.lease(room(self._folder))
+        lease = self.objects.lease(self.objects.room())
         self.running += 1
         try:
             one = _Build(self, lease)

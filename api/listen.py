@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 import stat
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -21,9 +22,19 @@ PATIENCE = 10.0
 """Seconds that a new TLS connection has for its handshake, and then for its first request."""
 
 
-async def serve_unix(runner: web.AppRunner, path: str, *, group: str = "") -> web.SockSite:
-    """Listen on `path`, mode 0660. Raises AlreadyExists when another process listens there, InvalidInput when
-    something that is no socket has that name, or the group is unknown."""
+def _plain(runner: web.AppRunner, sock: socket.socket) -> web.BaseSite:
+    return web.SockSite(runner, sock, backlog=BACKLOG)
+
+
+async def serve_unix(
+    runner: web.AppRunner,
+    path: str,
+    *,
+    group: str = "",
+    site: Callable[[web.AppRunner, socket.socket], web.BaseSite] = _plain,
+) -> web.BaseSite:
+    """Listen on `path`, mode 0660; `site` accepts connections. Raises AlreadyExists when another process
+    listens there, InvalidInput when something that is no socket has that name, or the group is unknown."""
     await asyncio.get_running_loop().run_in_executor(None, _make_way, path)
     gid = _group(group) if group else -1
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -35,9 +46,9 @@ async def serve_unix(runner: web.AppRunner, path: str, *, group: str = "") -> we
     except BaseException:
         sock.close()
         raise
-    site = web.SockSite(runner, sock, backlog=BACKLOG)
-    await site.start()
-    return site
+    made = site(runner, sock)
+    await made.start()
+    return made
 
 
 def _bind_private(sock: socket.socket, path: str) -> None:

@@ -24,6 +24,7 @@ from aio.service import Hooks, set_level, start_log, until_signalled
 from aio.supervisor import Supervisor, in_thread
 from aio.together import together
 from api.docker.app import add_docker, docker_runner, fleet_identity
+from api.docker.early import WatchedSite
 from api.docker.state import State
 from api.listen import serve_tls, serve_unix, server_context
 from api.server import controller_app, runner
@@ -197,8 +198,8 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
                 await _serve_registry(config, controller, context, stack)
         folder = Path(config.socket).parent
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for served, socket_ in ((docker, sockets[1]), (app, sockets[0])):
-            await serve_unix(served, socket_, group=config.socket_group)
+        await serve_unix(docker, sockets[1], group=config.socket_group, site=WatchedSite)
+        await serve_unix(app, sockets[0], group=config.socket_group)
         try:
             yield context
         finally:

@@ -21,7 +21,9 @@ from api.docker.ports import DockerPort
 from api.docker.route import Call, Route
 from api.docker.state import State
 from api.docker.table import ROUTES
+from api.docker.unserved import refuse
 from api.docker.versions import NEWEST, Version, split, text
+from api.hijack import asks_for
 from api.identity import of_connection
 from api.listen import heard
 from api.ports import Identity
@@ -74,7 +76,10 @@ def add_docker(
     async def handle(request: web.Request) -> web.StreamResponse:
         heard(request)
         request[OURS] = True
-        return await _told(request, lambda: _dispatch(request, port, state, identify))
+        response = await _told(request, lambda: _dispatch(request, port, state, identify))
+        if asks_for(request, "tcp") and not response.prepared:
+            response.force_close()  # what follows a request to upgrade is no request
+        return response
 
     app.on_response_prepare.append(_with_headers)
     app.router.add_route("*", path, handle, expect_handler=answer_expect)
@@ -114,6 +119,7 @@ def _route(routes: Sequence[Route], method: str, path: str, version: Version) ->
         found = route.match(method, path, version)
         if found is not None:
             return route, found
+    refuse(path)
     raise Refusal(404, "page not found")
 
 

@@ -6,6 +6,9 @@ ignored. Wrong types are errors here as there. What is known and can't be done i
 
 from __future__ import annotations
 
+import functools
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -56,7 +59,39 @@ def decode(data: bytes, body: Body) -> Docker:
         _each(whole, path.split("."), path, table, found)
     found += _beyond(whole, "")
     check(iter(found))
-    return convert(whole, body.type)
+    return convert(as_go(whole, body.type), body.type)
+
+
+def as_go(raw: Any, hint: Any) -> Any:
+    """Plain data as a type can take it: fields by its spelling, those that are null left out, at any depth.
+    Of a map a null stays, as it has its key, where the type has no object for it."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    for option in options:
+        origin, inner = typing.get_origin(option), typing.get_args(option)
+        if isinstance(raw, dict) and isinstance(option, type) and issubclass(option, Docker):
+            return _object(raw, option)
+        if isinstance(raw, list) and origin is tuple and len(inner) == 2 and inner[1] is Ellipsis:
+            return [as_go(item, inner[0]) for item in raw]
+        if isinstance(raw, dict) and origin is not None and origin is not tuple and len(inner) == 2:
+            of_objects = isinstance(inner[1], type) and issubclass(inner[1], Docker)
+            return {
+                key: as_go({} if item is None and of_objects else item, inner[1]) for key, item in raw.items()
+            }
+    return raw
+
+
+def _object(raw: dict[str, Any], type_: type[Docker]) -> dict[str, Any]:
+    hints = _hints(type_)
+    spelling = {name.lower(): name for name in hints}
+    named = ((spelling.get(key.lower(), key), value) for key, value in raw.items() if value is not None)
+    return {name: as_go(value, hints.get(name, Any)) for name, value in named}
+
+
+@functools.cache
+def _hints(type_: type[Docker]) -> dict[str, Any]:
+    """By the names that are sent."""
+    hints = typing.get_type_hints(type_)
+    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(type_)}
 
 
 def convert(raw: Any, type_: type[D], where: str = "") -> D:
@@ -95,8 +130,6 @@ def _each(whole: dict[str, Any], way: list[str], path: str, table: Table, found:
         if isinstance(inner, dict):
             at[key] = canonical(inner, table)
             found += problems(at[key], table, f"{path}[{key}].")
-        elif inner is None and isinstance(at, dict):
-            at[key] = {}
 
 
 def _beyond(value: Any, path: str) -> list[Problem]:

@@ -40,7 +40,8 @@ class Execs:
         """Raises Exhausted when too many live."""
         made = Exec(secrets.token_hex(32), container, host, spec, stdout, stderr)
         if len(self._execs) >= self._most:
-            over = next((one.id for one in self._execs.values() if not one.running), None)
+            idle = [one for one in self._execs.values() if not one.running]
+            over = next((one.id for one in (*(i for i in idle if i.started), *idle)), None)
             if over is None:
                 raise Exhausted(f"{self._most} execs are running already")
             del self._execs[over]

@@ -87,7 +87,7 @@ class Route:
     pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pattern", _pattern(self.path))
+        object.__setattr__(self, "pattern", pattern(self.path))
 
     def match(self, method: str, path: str, version: Version) -> dict[str, str] | None:
         """The parameters of a path that is this route's."""
@@ -97,7 +97,8 @@ class Route:
         return found.groupdict() if found else None
 
 
-def _pattern(path: str) -> re.Pattern[str]:
+def pattern(path: str) -> re.Pattern[str]:
+    """What matches a path, its parameters as groups."""
     parts = re.split(r"\{(\w+)(:\.\*)?\}", path)
     made = re.escape(parts[0])
     for name, deep, rest in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):

@@ -17,6 +17,8 @@ from aiohttp import web
 from api.channels import Dropped, Pipe
 from api.docker.containers.logs import SYSTEM
 from api.docker.detach import DetachKeys
+from api.docker.early import Watched
+from api.docker.hangup import hung_up
 from api.docker.ports import DockerPort
 from api.hijack import Connection, asks_for, take_over
 from api.hostcall import head, read_reply
@@ -39,6 +41,8 @@ class Wish:
     stderr: bool = True
     keys: bytes = b""
     """That detach it; none without a terminal."""
+    ends_stdin: bool = True
+    """The end of the client's input is that of the process; otherwise others may go on."""
 
     @property
     def kinds(self) -> frozenset[int]:
@@ -64,7 +68,10 @@ def hijack(request: web.Request, kind: str) -> Connection:
     """The client's connection, told so in the way that it asked: 101, or without Upgrade a 200 and then raw
     bytes. Raises ConnectionResetError."""
     upgrading = asks_for(request, "tcp")
+    before = request.transport.get_protocol() if request.transport is not None else None
     connection = take_over(request)
+    if isinstance(before, Watched):
+        before.hand_over(connection)
     start = "101 UPGRADED" if upgrading else "200 OK"
     more = "Connection: Upgrade\r\nUpgrade: tcp\r\n" if upgrading else ""
     connection.writer.write(f"HTTP/1.1 {start}\r\nContent-Type: {kind}\r\n{more}\r\n".encode("ascii"))
@@ -76,7 +83,7 @@ async def carry(client: Connection, pipe: Pipe, wish: Wish) -> Exit | None:
     told."""
     async with asyncio.TaskGroup() as group:
         down = group.create_task(_downwards(pipe.reader, client.writer, wish))
-        up = group.create_task(_upwards(client.reader, pipe.writer, wish))
+        up = group.create_task(_upwards(client, pipe.writer, wish))
         detached = False
         while not down.done() and not detached:
             await asyncio.wait((down, *(() if up.done() else (up,))), return_when=asyncio.FIRST_COMPLETED)
@@ -105,6 +112,8 @@ async def _downwards(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
         _say(writer, error_body(Unavailable(str(error))).message, wish)
     except OSError:
         return None
+    except Exception as error:
+        _say(writer, error_body(error).message, wish)
     return None
 
 
@@ -114,11 +123,11 @@ def _say(writer: asyncio.StreamWriter, message: str, wish: Wish) -> None:
     writer.write(words if wish.terminal else pack(SYSTEM, words))
 
 
-async def _upwards(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wish: Wish) -> bool:
-    """The client's input, until it ends; true when it detached by its keys."""
+async def _upwards(client: Connection, writer: asyncio.StreamWriter, wish: Wish) -> bool:
+    """The client's input, and then its presence: true when it detached by its keys, or is gone."""
     keys = DetachKeys(wish.keys)
     try:
-        while data := await reader.read(CHUNK):
+        while data := await client.reader.read(CHUNK):
             if not wish.stdin:
                 continue
             passed, detached = keys.feed(data)
@@ -127,9 +136,10 @@ async def _upwards(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, w
                 await writer.drain()
             if detached:
                 return True
-        if wish.stdin:
+        if wish.stdin and wish.ends_stdin:
             writer.write(pack(STDIN, b""))
             await writer.drain()
     except OSError:
         return False
-    return False
+    await hung_up(client.writer.transport)
+    return True

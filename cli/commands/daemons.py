@@ -49,6 +49,7 @@ def up(root: str, run_: str, replace: bool, **flags: Any) -> None:
     out("  flota node ls                      # the hosts")
     out("  flota run -it --rm IMAGE sh        # a container")
     out("  flota token create                 # what to type on another host to make it join")
+    out(f"  docker context create flota --docker host=unix://{run_}/docker.sock")
 
 
 @click.command()
@@ -319,6 +320,7 @@ def _empty(folder: str, kept: str = "") -> None:
         "log",
         "settings.json",
         "flota.sock",
+        "docker.sock",
         "agent.sock",
         "agent.pid",
         "controller.pid",

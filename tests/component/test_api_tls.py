@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from aio.keepalive import QUIET
+from api.docker.app import add_docker, fleet_identity
+from api.docker.state import State
 from api.listen import serve_tls, serve_unix, server_context
 from api.server import controller_app, host_app, runner
 from controller.pki import Authority
@@ -75,10 +77,13 @@ async def tls(tmp_path: Path, authority: Authority) -> AsyncIterator[Tls]:
         (tmp_path / name).write_bytes(data)
     certificate, key, ca = (str(tmp_path / n) for n in ("c.pem", "c.key", "ca.pem"))
     async with FakeFleet() as fleet:
-        app = runner(controller_app(fleet, fleet_id="fleet", ca=authority.pem.decode()))
+        native, state = controller_app(fleet, fleet_id="fleet", ca=authority.pem.decode()), State()
+        add_docker(native, fleet, fleet_identity("fleet"), state)
+        app = runner(native)
         await app.setup()
         port = await serve_tls(app, "127.0.0.1", 0, server_context(certificate=certificate, key=key, ca=ca))
         yield Tls(fleet, tmp_path, port)
+        await state.close()
         await app.cleanup()
 
 
@@ -103,6 +108,20 @@ async def test_each_certificate_opens_its_own_doors(tls: Tls, authority: Authori
         "host": [200, 403, 403, 400],
         "anonymous": [200, 401, 401, 401],
     }
+
+
+async def test_dockers_api_beside_the_native_one_is_for_admins_alone(tls: Tls, authority: Authority) -> None:
+    found = {}
+    for who in ("admin", "host", "anonymous"):
+        context = tls.context(who, authority)
+        paths = ("/_ping", "/v1.41/containers/json", "/nothing")
+        found[who] = [(await get(tls, context, path))[0] for path in paths]
+    assert found == {"admin": [200, 200, 404], "host": [403, 403, 404], "anonymous": [401, 401, 404]}
+    other = tls.context("admin", Authority.new("other"), authority)
+    with pytest.raises(aiohttp.ClientError):
+        await get(tls, other, "/_ping")
+    status, said = await get(tls, tls.context("admin", authority), "/v1/nothing")
+    assert status == 404 and "See GET /v1/openapi.json" in said, "native paths stay the native API's"
 
 
 async def test_the_ca_is_given_to_anybody(tls: Tls, authority: Authority) -> None:

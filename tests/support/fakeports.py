@@ -211,6 +211,8 @@ class FakeFleet(FakePolicies):
 
     async def rename_instance(self, ref: str, name: str) -> m.InstanceInfo:
         host, container = self._find(ref)
+        if any(c.instance.name == name for _, c in self._all().values()):
+            raise AlreadyExists(f"the name {name} is in use")
         container.instance = msgspec.structs.replace(container.instance, name=name)
         return self._info(host, container)
 

@@ -53,6 +53,7 @@ async def attach(call: Call) -> web.StreamResponse:
         stdout=query.stdout or not query.stderr,
         stderr=query.stderr and not spec.tty,
         keys=keys,
+        ends_stdin=spec.stdin_once,
     )
     if not query.stream:
         return await _logs(call, info, wish)

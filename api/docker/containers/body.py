@@ -110,6 +110,7 @@ class HostConfig(Docker):
     restart_policy: RestartWish = RestartWish()
     auto_remove: bool = False
     volume_driver: str = ""
+    volumes_from: tuple[str, ...] = ()
     mounts: tuple[MountWish, ...] = ()
     annotations: Mapping[str, str] = {}
     cap_add: Words = ()
@@ -206,7 +207,7 @@ HOST_CONFIG: Table = (
     Field("RestartPolicy"),
     Field("AutoRemove"),
     partly("VolumeDriver", "local"),
-    refused("VolumesFrom", "name the volumes themselves"),
+    partly("VolumesFrom", "on that one's host; shown as the container's own mounts"),
     partly("Mounts", "of type bind, volume and tmpfs"),
     idle("ConsoleSize", "a client sets the size when it attaches"),
     Field("Annotations"),

@@ -11,16 +11,17 @@ from msgspec.structs import replace
 
 from api.docker.containers.body import CreateBody
 from api.docker.containers.hostconfig import spec_of
+from api.docker.containers.mounts import mounts_from
 from api.docker.containers.placing import Wish, place_of
 from api.docker.errors import Refusal
-from api.docker.hosts import find_image
+from api.docker.hosts import Found, whereabouts
 from api.docker.ports import DockerPort
 from api.docker.route import Call
-from model.api import CreateInstance, ImageInfo
+from model.api import CreateInstance
 from model.codec import encode_json
 from model.errors import AlreadyExists, FlotaError, InvalidInput
-from model.ids import NAME, HostId
-from model.spec import Placement, Reservations, Struct
+from model.ids import NAME
+from model.spec import Mount, Placement, Reservations, Struct
 
 PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?\Z")
 
@@ -44,13 +45,14 @@ async def create(call: Call) -> web.Response:
         raise InvalidInput(f"invalid platform {query.platform[:40]!r}")
     reserved = Reservations(memory=body.host_config.memory_reservation)
     wish = place_of(body.env, body.labels, call.node(), reserved)
-    found = await find_image(call.port, body.image, platform, wish.host)
-    image = found[0][1].image
+    shared, wish = _volumes_from(call.port, body.host_config.volumes_from, wish)
+    found = await whereabouts(call.port, body.image, platform, wish.host)
+    image = found.have[0][1].image
     call.state.images.put(image.id, image)
     spec = spec_of(replace_env(body, wish), image.config, call.version, platform)
-    request = CreateInstance(
-        spec=spec, name=name, placement=_placement(call.port, wish, found), host=wish.host
-    )
+    taken = {mount.target for mount in spec.mounts}
+    spec = replace(spec, mounts=(*spec.mounts, *(m for m in shared if m.target not in taken)))
+    request = CreateInstance(spec=spec, name=name, placement=_placement(wish, found), host=wish.host)
     try:
         info = await call.port.create_instance(request, call.login())
     except AlreadyExists as error:
@@ -60,16 +62,31 @@ async def create(call: Call) -> web.Response:
     return created({"Id": info.instance.id, "Warnings": []})
 
 
+def _volumes_from(port: DockerPort, wishes: Sequence[str], wish: Wish) -> tuple[tuple[Mount, ...], Wish]:
+    """The mounts of other containers, and where those are: volumes are of one host. The first to name a path
+    has it. Raises NotFound, InvalidInput."""
+    mounts: dict[str, Mount] = {}
+    for text in wishes:
+        ref, _, word = text.partition(":")
+        other = port.get_instance(ref)
+        if wish.host and wish.host not in (other.host_name, other.instance.host):
+            where = f"container {ref[:80]} is on {other.host_name}, not {wish.host}"
+            raise InvalidInput(f"HostConfig.VolumesFrom: {where}")
+        wish = replace(wish, host=other.host_name)
+        for mount in mounts_from(other, word):
+            mounts.setdefault(mount.target, mount)
+    return tuple(mounts.values()), wish
+
+
 def replace_env(body: CreateBody, wish: Wish) -> CreateBody:
     return body if wish.env == body.env else replace(body, env=wish.env)
 
 
-def _placement(port: DockerPort, wish: Wish, found: Sequence[tuple[HostId, ImageInfo]]) -> Placement:
+def _placement(wish: Wish, found: Found) -> Placement:
     """An image that came from no registry is where it was made, and hosts that lack it could not get it."""
-    if any(info.image.digests for _, info in found) or wish.host:
+    if any(info.image.digests for _, info in found.have) or wish.host:
         return wish.placement
-    have = {host for host, _ in found}
-    lacking = tuple(f"node.id!={host}" for host, _ in port.ready_hosts() if host not in have)
+    lacking = tuple(f"node.id!={host}" for host in found.lack)
     return replace(wish.placement, constraints=(*wish.placement.constraints, *lacking))
 
 

@@ -115,6 +115,7 @@ async def _attached(call: Call, made: Exec) -> web.StreamResponse:
         stdout=made.stdout,
         stderr=made.stderr and not made.spec.tty,
         keys=parse_keys(made.detach_keys or DEFAULT) if made.spec.tty and made.spec.stdin else b"",
+        ends_stdin=not made.spec.tty,
     )
     kind = content_type(call.version, terminal=wish.terminal)
     try:

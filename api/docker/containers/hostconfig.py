@@ -28,6 +28,13 @@ from model.spec import (
     Ulimit,
 )
 
+MASKED = (
+    *("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
+    *("/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats"),
+    *("/sys/devices/virtual/powercap", "/sys/firmware"),
+)
+"""Paths that a container without privileges can't see into, as Docker shows them."""
+READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 DEFAULT_PERIOD = 100_000
 """Of the CPU quota, microseconds (kernel, sched-bwc)."""
 _LOGS = ("", "json-file", "local")
@@ -251,8 +258,12 @@ def _unsupported(host: HostConfig) -> None:
             name = _NAMES.get(field) or "".join(word.title() for word in field.split("_"))
             others = ", ".join(word for word in known if word) or "none"
             raise InvalidInput(f"HostConfig.{name}: {value[:60]!r} is not supported", hint=f"Known: {others}")
-    for field, name in (("masked_paths", "MaskedPaths"), ("readonly_paths", "ReadonlyPaths")):
-        if getattr(host, field) is not None and not host.privileged:
+    for field, name, kept in (
+        ("masked_paths", "MaskedPaths", MASKED),
+        ("readonly_paths", "ReadonlyPaths", READ_ONLY),
+    ):
+        said = getattr(host, field)
+        if said is not None and set(said) != (set() if host.privileged else set(kept)):
             raise InvalidInput(
                 f"HostConfig.{name} is not supported", hint="They are Docker's own paths always"
             )

@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from api.docker.containers import mounts, networks, ports, states
+from api.docker.containers.hostconfig import MASKED, READ_ONLY
 from api.docker.containers.placing import NODE
 from api.docker.times import moment, nanoseconds
 from model.api import HostInfo, InstanceInfo
 from model.health import HealthLog
 from model.image import ImageConfig
 from model.spec import ContainerSpec, ExecProbe, HealthCheck, HttpProbe, ShellProbe, Struct, TcpProbe
-
-_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
 class Around(Struct):
@@ -210,8 +209,8 @@ def host_config(spec: ContainerSpec) -> dict[str, Any]:
         "IOMaximumIOps": 0,
         "IOMaximumBandwidth": 0,
         "Mounts": mounts.wishes(spec.mounts),
-        "MaskedPaths": None if spec.privileged else [],
-        "ReadonlyPaths": None if spec.privileged else list(_READ_ONLY),
+        "MaskedPaths": None if spec.privileged else list(MASKED),
+        "ReadonlyPaths": None if spec.privileged else list(READ_ONLY),
         "Init": spec.init,
     }
 

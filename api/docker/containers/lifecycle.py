@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 from msgspec import field
 
+from aio.together import together
 from api.docker.containers.creating import conflict
 from api.docker.containers.listing import prunable
 from api.docker.errors import Refusal
@@ -72,6 +73,8 @@ class Start(Struct):
 
 
 async def start(call: Call) -> None:
+    if (call.request.content_length or 0) > 7:
+        raise InvalidInput("a body is not taken here: what a container is like is said when it is created")
     try:
         info = call.port.get_instance(call.ref())
     except NotFound:
@@ -107,14 +110,7 @@ async def stop(call: Call) -> None:
 
 async def restart(call: Call) -> None:
     ident = call.port.get_instance(call.ref()).instance.id
-    info = await call.port.restart_instance(ident, _request(call.query_as(Stop)))
-    await _attempted(call, ident, info.instance.attempt)
-
-
-async def _attempted(call: Call, ident: str, attempt: int) -> None:
-    """Until that attempt has been reported: what is told of the one before is no answer."""
-    while call.port.get_instance(ident).status.attempt < attempt:
-        await call.port.wait_instance(ident, "next-exit")
+    await call.port.restart_instance(ident, _request(call.query_as(Stop)))
     await _running(call, ident)
 
 
@@ -188,7 +184,7 @@ async def remove(call: Call) -> None:
             "before removing or force remove",
         )
     await call.port.remove_instance(info.instance.id, force=query.force, volumes=query.v)
-    await call.port.wait_instance(info.instance.id, "removed")
+    await _removed(call, info.instance.id)
 
 
 async def wait(call: Call) -> web.StreamResponse:
@@ -197,14 +193,19 @@ async def wait(call: Call) -> web.StreamResponse:
     if condition is None:
         raise InvalidInput(f'invalid condition: "{call.query_as(Wait).condition[:40]}"')
     ident = _known(call)
-    response = await begin(call.request, "application/json")
-    try:
-        result = await call.port.wait_instance(ident, condition)
-    except NotFound:
-        result = WaitResult(exit_code=None, phase=Phase.REMOVED)
+    # The wait comes first: what ends once the client has the head is not missed.
+    waiting = _wait(call, ident, condition)
+    result, response = await together((waiting, begin(call.request, "application/json")))
     await response.write(encode_json(_waited(result)) + b"\n")
     await response.write_eof()
     return response
+
+
+async def _wait(call: Call, ident: str, condition: WaitCondition) -> WaitResult:
+    try:
+        return await call.port.wait_instance(ident, condition)
+    except NotFound:
+        return WaitResult(exit_code=None, phase=Phase.REMOVED)
 
 
 def _known(call: Call) -> str:

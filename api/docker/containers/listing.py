@@ -12,13 +12,13 @@ from msgspec import field
 from aio.together import together
 from api.docker.containers import states
 from api.docker.containers.inspection import Around, inspect, listed
-from api.docker.hosts import answer, image_of
+from api.docker.hosts import image_of, instance_path, told_by_host
 from api.docker.parameters import Filters, check_filters
 from api.docker.ports import DockerPort
 from api.docker.route import Call
 from api.filters import image_fits, label_fits
 from model.api import InstanceInfo
-from model.errors import FlotaError, InvalidInput, NotFound
+from model.errors import InvalidInput, NotFound
 from model.health import HealthLog
 from model.ids import resolve
 from model.image import ImageRecord
@@ -183,7 +183,8 @@ async def inspect_(call: Call) -> dict[str, Any]:
         except NotFound:  # removed from the fleet, its containers not yet
             node = None
     if info.status.health:
-        health = await _health(call, info)
+        path = instance_path(info.instance.id, "health")
+        health = await told_by_host(call.port, info, path, HealthLog)
     around = Around(
         image=image.config,
         node=node,
@@ -196,14 +197,6 @@ async def inspect_(call: Call) -> dict[str, Any]:
     if call.query_as(Inspect).size:
         made |= {"SizeRw": 0, "SizeRootFs": image.size}
     return made
-
-
-async def _health(call: Call, info: InstanceInfo) -> HealthLog | None:
-    """The last results, which only its host has."""
-    try:
-        return await answer(call.port, info.instance.id, "health", HealthLog)
-    except FlotaError:  # its host is away: what it said last is shown without them
-        return None
 
 
 def prunable(infos: Sequence[InstanceInfo], filters: Filters, now: float) -> list[InstanceInfo]:

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from api.docker.containers.body import CreateBody, MountWish
+from model.api import InstanceInfo
 from model.codec import convert_strict
 from model.errors import InvalidInput
 from model.mountwords import PROPAGATIONS, parse_tmpfs, parse_volume
@@ -117,6 +118,26 @@ def _tmpfs_options(wish: MountWish, where: str) -> dict[str, Any]:
     if options.options:
         made["tmpfs_options"] = tuple("=".join(pair) for pair in options.options)
     return made
+
+
+def mounts_from(other: InstanceInfo, word: str) -> tuple[Mount, ...]:
+    """What `--volumes-from other[:word]` gives: its binds and volumes, those without a name by the names that
+    its host gave them. Raises InvalidInput."""
+    if word not in ("", "ro", "rw", "z", "Z"):
+        raise InvalidInput(f"invalid mode: {word[:20]}")
+    names = {target: name for name, target in other.status.volumes}
+    said = [mount for mount in other.instance.spec.mounts if mount.type != "tmpfs"]
+    named = [
+        replace(mount, source=mount.source or names.get(mount.target, ""), create_source=True)
+        for mount in said
+    ]
+    known = {mount.target for mount in said}
+    named += [
+        Mount(type="volume", source=name, target=target, create_source=True)
+        for target, name in names.items()
+        if target not in known
+    ]
+    return tuple(replace(mount, read_only=mount.read_only or word == "ro") for mount in named if mount.source)
 
 
 def binds(mounts: Iterable[Mount]) -> list[str]:
