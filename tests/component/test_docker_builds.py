@@ -259,6 +259,13 @@ async def test_build_that_is_cancelled_by_its_id_ends(ground: Ground) -> None:
     assert (await ground.docker.ask("POST", "/build/cancel")).status == 400
 
 
+async def test_build_with_very_many_arguments_is_done(ground: Ground) -> None:
+    args = {f"NAME{n}": "x" * 100 for n in range(1000)}
+    answer = await ground.docker.ask("POST", "/build", query={"buildargs": json.dumps(args)}, data=CONTEXT)
+    assert answer.status == 200, answer.body
+    assert ground.requests[0].args == args
+
+
 async def test_large_context_goes_through_at_the_hosts_pace(ground: Ground) -> None:
     data = tar(member("Dockerfile", TEXT), member("big", bytes(64 << 20)))
     answer = await ground.docker.ask("POST", "/build", data=io.BytesIO(data))

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import aiohttp
 
 from api.docker.app import docker_runner, fleet_identity
+from api.docker.early import WatchedSite
 from api.docker.state import State
 from api.listen import serve_unix
 from tests.support.fakeports import FakeFleet
@@ -91,7 +92,7 @@ async def docker_socket(folder: Path, hosts: int = 3) -> AsyncIterator[DockerSoc
         app = docker_runner(fleet, fleet_identity("fleet"), state)
         await app.setup()
         path = str(folder / "docker.sock")
-        await serve_unix(app, path)
+        await serve_unix(app, path, site=WatchedSite)
         connector = aiohttp.UnixConnector(path)
         try:
             async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
