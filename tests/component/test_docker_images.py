@@ -310,8 +310,10 @@ async def test_stock_client_does_its_image_commands(docker: DockerSocket, tmp_pa
     assert "docker.io/library/alpine:3" in pulled.out
     saved = await docker.command("save", "-o", str(tmp_path / "a.tar"), "box:1")
     assert saved.code == 0 and (tmp_path / "a.tar").read_bytes().startswith(b"archive of")
-    loaded = await docker.command("load", stdin=b"an archive")
-    assert loaded.out == "Loaded image: loaded:1\n", loaded.err
+    large = bytes(48 << 20)
+    loaded = await docker.command("load", stdin=large)
+    assert loaded.out.endswith("Loaded image: loaded:1\n"), loaded.err
+    assert all(host.uploads == [large] for host in docker.fleet.hosts.values())
     assert (await docker.command("tag", "box:1", "host:5000/box:2")).code == 0
     removed = await docker.command("rmi", "loaded:1")
     assert removed.out.startswith("Untagged: loaded:1\nDeleted: sha256:"), removed.err
