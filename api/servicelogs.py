@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 from api.fanin import merge
-from api.hostcall import ask, target
+from api.hostcall import Hosts, ask, target
 from api.ports import ControllerPort
-from api.routes.query import ServiceLogs, logs_parameters
+from api.routes.query import Logs, ServiceLogs, logs_parameters
 from model.api import InstanceInfo
 from model.codec import decode_json
 from model.errors import ErrorBody, FlotaError, NotFound
@@ -36,8 +36,8 @@ async def _named(
 ) -> AsyncIterator[Item]:
     prefix = f"{_name(info):<{width}} | ".encode() if width else b""
     try:
-        async with aclosing(_lines(port, info, query)) as lines:
-            async for kind, line in lines:
+        async with aclosing(lines(port, info, query)) as said:
+            async for kind, line in said:
                 yield kind, prefix + line
     except NotFound:
         return
@@ -49,7 +49,8 @@ def _name(info: InstanceInfo) -> str:
     return f"{info.instance.name}@{info.host_name}"
 
 
-async def _lines(port: ControllerPort, info: InstanceInfo, query: ServiceLogs) -> AsyncGenerator[Item, None]:
+async def lines(port: Hosts, info: InstanceInfo, query: Logs) -> AsyncGenerator[Item, None]:
+    """Of one placed instance, each whole. Raises NotFound, Unavailable."""
     assert info.instance.host is not None
     path = target(f"/v1/instances/{info.instance.id}/logs", logs_parameters(query))
     rest = {STDOUT: b"", STDERR: b""}

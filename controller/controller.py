@@ -197,8 +197,8 @@ class Controller(Tokens, Joining, Policing, Sharing, Building):
 
         return self.get_service((await self._command(decide)).subject)
 
-    async def rollback_service(self, ref: str) -> ServiceInfo:
-        plan = await self._command(lambda c: services.rollback(c, ref, self.clock.now()))
+    async def rollback_service(self, ref: str, revision: int = 0) -> ServiceInfo:
+        plan = await self._command(lambda c: services.rollback(c, ref, self.clock.now(), revision))
         return self.get_service(plan.subject)
 
     async def scale_service(self, ref: str, replicas: int) -> ServiceInfo:

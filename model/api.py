@@ -93,6 +93,8 @@ class UpdateHost(Struct):
     availability: Availability | None = None
     labels_set: Mapping[str, str] = {}
     labels_remove: tuple[str, ...] = ()
+    revision: int = 0
+    """The one it was read at, another writer in between is a 409; 0: whatever it is now."""
 
 
 class HostAway(Struct):

@@ -23,7 +23,8 @@ IdSource = Callable[[], str]
 
 SHORT = 12
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}\Z")
-DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
+SERVICE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z")
+"""A label of names that are asked for, with `_` as clients of Docker's use it (`stack_service`)."""
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 _PREFIX = re.compile(r"[0-9a-f]{1,64}\Z")
 

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 
 from model.errors import Problem
-from model.ids import DNS_LABEL, NAME
+from model.ids import NAME, SERVICE_NAME
 from model.policy import PolicyPeer, PolicyPort, PolicyRule, PolicySpec, Selector
 from model.validate import range_of, validate_name
 
@@ -62,7 +62,7 @@ def _inside(
 
 
 def _selector(selector: Selector, at: str) -> Iterable[Problem]:
-    if selector.service and not DNS_LABEL.match(selector.service):
+    if selector.service and not SERVICE_NAME.match(selector.service):
         yield _p(f"{at}.service", f"invalid service name {selector.service[:80]!r}")
     for field in ("container", "network"):
         if (name := getattr(selector, field)) and not NAME.match(name):

@@ -19,7 +19,7 @@ from model.errors import InvalidInput, Problem
 from model.exposed import exposed
 from model.healthrules import health_problems
 from model.hostports import addresses_overlap
-from model.ids import DNS_LABEL, NAME
+from model.ids import NAME, SERVICE_NAME
 from model.namerules import alias_problem, resolver_problems
 from model.spec import (
     Attachment,
@@ -335,8 +335,8 @@ def validate_service(spec: ServiceSpec, path: str = "spec") -> list[Problem]:
     """Everything wrong with a service."""
     container = without_addresses(spec.container)
     problems = validate_container(container, f"{path}.container", of_service=True)
-    if not DNS_LABEL.match(spec.name):
-        message = f"invalid service name {spec.name[:80]!r}: it is a DNS label (a-z, 0-9, '-', 63 at most)"
+    if not SERVICE_NAME.match(spec.name):
+        message = f"invalid service name {spec.name[:80]!r}: a-z, 0-9, '-' and '_' within, 63 at most"
         problems.append(_p(f"{path}.name", message))
     if isinstance(spec.mode, Replicated) and not 0 <= spec.mode.replicas <= MAX_REPLICAS:
         problems.append(_p(f"{path}.mode.replicas", f"must be 0 to {MAX_REPLICAS}"))

@@ -103,7 +103,7 @@ async def info(call: Call) -> dict[str, Any]:
         "OperatingSystem": first.os_name if first is not None else "",
         "OSVersion": "",
         "OSType": "linux",
-        "Architecture": _machine(first.platform.arch if first is not None else "amd64"),
+        "Architecture": machine(first.platform.arch if first is not None else "amd64"),
         "IndexServerAddress": "https://index.docker.io/v1/",
         "RegistryConfig": _registries(fleet.registry),
         "NCPU": sum(h.host.facts.nano_cpus for h in hosts) // 1_000_000_000,
@@ -147,7 +147,8 @@ def _nodes(hosts: Any) -> list[list[str]]:
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}
 
 
-def _machine(arch: str) -> str:
+def machine(arch: str) -> str:
+    """As `uname -m` calls it."""
     return _MACHINES.get(arch, arch)
 
 

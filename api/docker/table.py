@@ -12,7 +12,17 @@ from api.docker.containers import attach, creating, exec, files, lifecycle, list
 from api.docker.containers.body import CREATE
 from api.docker.images import archives, committing, pulling, pushing, registries, removing
 from api.docker.images import listing as images
+from api.docker.networks import changes as network_changes
+from api.docker.networks import listing as networks
+from api.docker.networks.body import CONNECT, DISCONNECT
+from api.docker.networks.body import CREATE as CREATE_NETWORK
 from api.docker.route import Route as R
+from api.docker.swarm import absent, cluster, nodes, services
+from api.docker.swarm import logs as swarm_logs
+from api.docker.swarm.body import NODE_SPEC
+from api.docker.swarm.body import SPEC as SERVICE_SPEC
+from api.docker.volumes import routes as volumes
+from api.docker.volumes.body import CREATE as CREATE_VOLUME
 
 _ONE = "/containers/{name}"
 
@@ -83,4 +93,72 @@ BUILDS: tuple[R, ...] = (
     R("GET", "/system/df", usage.usage, "What is on the hosts' disks", "watch", usage.Usage),
 )  # fmt: skip
 
-ROUTES: tuple[R, ...] = (*SYSTEM, *CONTAINERS, *IMAGES, *BUILDS)
+_NETWORK = "/networks/{name}"
+NETWORKS: tuple[R, ...] = (
+    R("GET", "/networks", networks.list_, "Networks", "watch", networks.List),
+    R("POST", "/networks/create", network_changes.create, "Make a network", "command", body=CREATE_NETWORK),
+    R("POST", "/networks/prune", network_changes.prune, "Remove all that nobody uses", "command",
+      network_changes.Prune),
+    R("POST", f"{_NETWORK}/connect", network_changes.connect, "Put a container on it", "watch", body=CONNECT),
+    R("POST", f"{_NETWORK}/disconnect", network_changes.disconnect, "Take a container off it", "watch",
+      body=DISCONNECT),
+    R("GET", _NETWORK, networks.inspect, "One network", "watch", networks.Inspect),
+    R("DELETE", _NETWORK, network_changes.remove, "Remove it", "command"),
+)  # fmt: skip
+
+_VOLUME = "/volumes/{name}"
+VOLUMES: tuple[R, ...] = (
+    R("GET", "/volumes", volumes.list_, "Volumes of all hosts", "watch", volumes.List),
+    R("POST", "/volumes/create", volumes.create, "Make a volume", "command", body=CREATE_VOLUME),
+    R("POST", "/volumes/prune", volumes.prune, "Remove all that nobody uses", "command", volumes.List),
+    R("GET", _VOLUME, volumes.inspect, "One volume", "watch"),
+    R("DELETE", _VOLUME, volumes.remove, "Remove it from every host", "command", volumes.Remove),
+)
+
+_SERVICE = "/services/{name}"
+_NODE = "/nodes/{name}"
+SWARM: tuple[R, ...] = (
+    R("GET", "/swarm", cluster.inspect, "The fleet as a swarm", "watch"),
+    R("POST", "/swarm/init", cluster.init, "503: it is a fleet already"),
+    R("POST", "/swarm/join", cluster.join, "503: it is a fleet already"),
+    R("POST", "/swarm/leave", cluster.leave, "503: a fleet does not leave itself"),
+    R("POST", "/swarm/update", cluster.update, "501: a fleet's settings are its own"),
+    R("GET", "/swarm/unlockkey", cluster.unlock_key, "None: nothing is locked"),
+    R("POST", "/swarm/unlock", cluster.unlock, "409: nothing is locked"),
+    R("GET", "/services", services.list_, "Services", "watch", services.List),
+    R("POST", "/services/create", services.create, "Make a service", "command", body=SERVICE_SPEC),
+    R("GET", _SERVICE, services.inspect, "One service", "watch"),
+    R("DELETE", _SERVICE, services.remove, "Remove it", "command"),
+    R("POST", f"{_SERVICE}/update", services.update, "Change it, or take the last change back", "command",
+      services.Update, SERVICE_SPEC),
+    R("GET", f"{_SERVICE}/logs", swarm_logs.of_service, "The output of its tasks", "stream", logs.Logs),
+    R("GET", "/tasks", services.list_tasks, "Tasks", "watch", services.List),
+    R("GET", "/tasks/{name}", services.inspect_task, "One task", "watch"),
+    R("GET", "/tasks/{name}/logs", swarm_logs.of_task, "Its output", "stream", logs.Logs),
+    R("GET", "/nodes", nodes.list_, "Hosts", "watch", nodes.List),
+    R("GET", _NODE, nodes.inspect, "One host", "watch"),
+    R("POST", f"{_NODE}/update", nodes.update, "Its labels and availability", "command", nodes.Update,
+      NODE_SPEC),
+    R("DELETE", _NODE, nodes.remove, "Take it out of the fleet", "command", nodes.Remove),
+)  # fmt: skip
+
+ABSENT: tuple[R, ...] = (
+    *(
+        R("GET", f"/{kind}/{{name}}", absent.missing, f"404: there are no {kind} yet")
+        for kind in ("secrets", "configs")
+    ),
+    R("GET", "/plugins/{name:.*}/json", absent.missing, "404: there are no plugins"),
+    *(
+        route
+        for kind in ("secrets", "configs", "plugins")
+        for route in (
+            R("GET", f"/{kind}", absent.unsupported, f"501: there are no {kind} yet"),
+            R("POST", f"/{kind}/{{name:.*}}", absent.unsupported, f"501: there are no {kind} yet"),
+            R("DELETE", f"/{kind}/{{name:.*}}", absent.unsupported, f"501: there are no {kind} yet"),
+        )
+    ),
+)
+
+ROUTES: tuple[R, ...] = (
+    *SYSTEM, *CONTAINERS, *IMAGES, *BUILDS, *NETWORKS, *VOLUMES, *SWARM, *ABSENT
+)  # fmt: skip

@@ -11,7 +11,15 @@ from controller.plan import Item, Plan, delete, put
 from controller.recovery import heard, is_later
 from controller.snapshot import Cluster
 from model.api import HostAway, JoinRequest, UpdateHost
-from model.errors import AlreadyExists, Forbidden, NotFound, Problem, Unauthenticated, WrongState
+from model.errors import (
+    AlreadyExists,
+    Forbidden,
+    NotFound,
+    Problem,
+    StaleRevision,
+    Unauthenticated,
+    WrongState,
+)
 from model.events import Event
 from model.factrules import address_fault, label_problems
 from model.ids import HostId
@@ -26,6 +34,11 @@ MOST_AWAY = 600.0
 def update(cluster: Cluster, ref: str, request: UpdateHost, now: float) -> Plan:
     """Change availability and labels."""
     host = find_host(cluster, ref)
+    if request.revision and request.revision != host.revision:
+        raise StaleRevision(
+            f"node {host.spec.name} changed since it was read (revision {host.revision})",
+            hint="Read it again and repeat the change",
+        )
     problems = [p for key in request.labels_set for p in validate_name("label", key.replace("/", "."), key)]
     check("invalid label", problems)
     labels = {k: v for k, v in host.spec.labels.items() if k not in request.labels_remove}

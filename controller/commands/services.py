@@ -38,11 +38,7 @@ def create(cluster: Cluster, spec: ServiceSpec, *, now: float, ident: ServiceId)
 def update(cluster: Cluster, ref: str, request: UpdateService, now: float) -> Plan:
     """Replace the spec; instances follow by the service's update policy."""
     service = _living(cluster, ref)
-    if request.revision and request.revision != service.revision:
-        raise StaleRevision(
-            f"service {service.spec.name} changed since it was read (revision {service.revision})",
-            hint="Read it again and repeat the change",
-        )
+    _check_revision(service, request.revision)
     if request.spec.name != service.spec.name:
         raise InvalidInput("a service can't be renamed", hint="Make a new one and remove this one")
     wanted, _ = _checked(cluster, request.spec)
@@ -67,9 +63,19 @@ def _still_previous(service: Service, wanted: ServiceSpec) -> ServiceSpec | None
     return None if service.previous is None else replace(service.previous, mode=wanted.mode)
 
 
-def rollback(cluster: Cluster, ref: str, now: float) -> Plan:
+def _check_revision(service: Service, read_at: int) -> None:
+    """Raises StaleRevision for a change of what was read before another one; 0: whatever it is now."""
+    if read_at and read_at != service.revision:
+        raise StaleRevision(
+            f"service {service.spec.name} changed since it was read (revision {service.revision})",
+            hint="Read it again and repeat the change",
+        )
+
+
+def rollback(cluster: Cluster, ref: str, now: float, revision: int = 0) -> Plan:
     """Bring back the spec before the last change; done twice, it is the last change again."""
     service = _living(cluster, ref)
+    _check_revision(service, revision)
     if service.previous is None:
         raise WrongState(f"service {service.spec.name} has no earlier spec to go back to")
     rollout = Rollout(state=ROLLING_BACK, started_at=now)

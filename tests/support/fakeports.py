@@ -277,7 +277,9 @@ class FakeFleet(FakePolicies):
         wanted = self.get_service(ident).wanted
         for slot in range(1, wanted + 1):
             name = f"{spec.name}.{slot}"
-            info = await self.create_instance(m.CreateInstance(spec=spec.container, name=name, start=True))
+            own = tuple(port for port in spec.container.ports if port.mode == "host")
+            made = msgspec.structs.replace(spec.container, ports=own)
+            info = await self.create_instance(m.CreateInstance(spec=made, name=name, start=True))
             _, container = self._find(info.instance.id)
             container.instance = msgspec.structs.replace(
                 container.instance, service=ident, service_name=spec.name, slot=slot
@@ -302,11 +304,11 @@ class FakeFleet(FakePolicies):
         )
         return self.get_service(service.id)
 
-    async def rollback_service(self, ref: str) -> m.ServiceInfo:
+    async def rollback_service(self, ref: str, revision: int = 0) -> m.ServiceInfo:
         previous = self._service(ref).previous
         if previous is None:
             raise WrongState(f"service {ref} has no earlier spec to go back to")
-        return await self.update_service(ref, m.UpdateService(spec=previous))
+        return await self.update_service(ref, m.UpdateService(spec=previous, revision=revision))
 
     async def scale_service(self, ref: str, replicas: int) -> m.ServiceInfo:
         service = self._service(ref)

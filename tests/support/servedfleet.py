@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from aiohttp import web
+
 from api.listen import serve_unix
 from api.server import controller_app, runner
 from tests.support.fakeports import FakeFleet
@@ -41,12 +43,15 @@ class ServedFleet:
     async def _serve(self) -> None:
         self._end = asyncio.Event()
         async with self.fleet:
-            app = runner(controller_app(self.fleet, fleet_id="fleet"))
+            app = runner(self.application())
             await app.setup()
             await serve_unix(app, self.socket)
             self._ready.set()
             await self._end.wait()
             await app.cleanup()
+
+    def application(self) -> web.Application:
+        return controller_app(self.fleet, fleet_id="fleet")
 
     def start(self) -> None:
         self._thread.start()

@@ -87,7 +87,7 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
         stop_signal=body.stop_signal,
         stop_grace=10.0 if body.stop_timeout is None else _grace(body.stop_timeout),
         auto_remove=host.auto_remove,
-        log=_log(host),
+        log=log_options(host.log_config.type, host.log_config.config, "HostConfig.LogConfig.Type"),
         health=health_of(body.healthcheck),
         platform=platform,
         **security(host.security_opt),
@@ -205,14 +205,13 @@ def _grace(seconds: int) -> float:
     return 86400.0 if seconds < 0 else float(seconds)
 
 
-def _log(host: HostConfig) -> LogOptions:
-    kind, made = host.log_config.type, LogOptions()
+def log_options(kind: str, config: Mapping[str, str], at: str) -> LogOptions:
+    """`kind` is the driver, named in the field `at`. Raises InvalidInput."""
+    made = LogOptions()
     if kind not in _LOGS:
-        raise InvalidInput(
-            f"HostConfig.LogConfig.Type: logging driver {kind[:40]!r} is not supported", hint="json-file is"
-        )
+        raise InvalidInput(f"{at}: logging driver {kind[:40]!r} is not supported", hint="json-file is")
     values: dict[str, int] = {}
-    for key, value in host.log_config.config.items():
+    for key, value in config.items():
         if key == "max-size":
             values["max_size"] = parse_bytes(value) if value != "-1" else made.max_size
         elif key == "max-file" and value.isascii() and value.isdecimal():

@@ -26,7 +26,7 @@ def mounts_of(body: CreateBody) -> tuple[Mount, ...]:
     host = body.host_config
     said = [
         *(_bind(text) for text in host.binds),
-        *(_mount(wish, f"HostConfig.Mounts[{index}]") for index, wish in enumerate(host.mounts)),
+        *(mount_of(wish, f"HostConfig.Mounts[{index}]") for index, wish in enumerate(host.mounts)),
         *(parse_tmpfs(f"{path}:{options}") for path, options in host.tmpfs.items()),
     ]
     taken = {mount.target.rstrip("/") for mount in said}
@@ -48,7 +48,8 @@ def _bind(text: str) -> Mount:
     return replace(mount, create_source=True) if mount.source else mount
 
 
-def _mount(wish: MountWish, where: str) -> Mount:
+def mount_of(wish: MountWish, where: str) -> Mount:
+    """`where`: the field that says it. Raises InvalidInput."""
     if wish.type not in _TYPES:
         raise InvalidInput(f"{where}.Type: {wish.type[:40]!r} is not supported: {', '.join(_TYPES)} are")
     if not wish.target:
