@@ -56,7 +56,7 @@ def host_app(port: HostPort) -> web.Application:
     return _app(port, HOST, lambda _: ADMIN)
 
 
-def runner(app: web.Application) -> web.AppRunner:
+def runner(app: web.Application, *, line: int = 16384, field: int = 8190) -> web.AppRunner:
     """How flota runs an application: handlers end with their clients, headers are small, no access log."""
     return web.AppRunner(
         app,
@@ -64,8 +64,8 @@ def runner(app: web.Application) -> web.AppRunner:
         handler_cancellation=True,
         auto_decompress=False,
         keepalive_timeout=75.0,
-        max_line_size=16384,
-        max_field_size=8190,
+        max_line_size=line,
+        max_field_size=field,
         shutdown_timeout=2.0,
     )
 

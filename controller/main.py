@@ -23,7 +23,7 @@ from aio.sdnotify import Notifier
 from aio.service import Hooks, set_level, start_log, until_signalled
 from aio.supervisor import Supervisor, in_thread
 from aio.together import together
-from api.docker.app import add_docker, docker_app, fleet_identity
+from api.docker.app import add_docker, docker_runner, fleet_identity
 from api.docker.early import WatchedSite
 from api.docker.state import State
 from api.listen import serve_tls, serve_unix, server_context
@@ -183,7 +183,7 @@ async def serving(config: ControllerConfig, controller: Controller) -> AsyncIter
     fleet_id, state = controller.info().fleet_id, State()
     both = controller_app(controller, fleet_id=fleet_id, ca=ca)
     add_docker(both, controller, fleet_identity(fleet_id), state)
-    app, docker = runner(both), runner(docker_app(controller, fleet_identity(fleet_id), state))
+    app, docker = runner(both), docker_runner(controller, fleet_identity(fleet_id), state)
     await app.setup()
     await docker.setup()
     context: ssl.SSLContext | None = None

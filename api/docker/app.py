@@ -27,7 +27,7 @@ from api.hijack import asks_for
 from api.identity import of_connection
 from api.listen import heard
 from api.ports import Identity
-from api.server import answer_expect
+from api.server import answer_expect, runner
 from model.codec import encode_json
 from model.errors import DeadlineExceeded, FlotaError, Forbidden, Internal, InvalidInput, Unauthenticated
 from model.version import VERSION
@@ -37,7 +37,11 @@ Identify = Callable[[web.Request], Identity]
 MAX_BODY = 4 << 20
 """Bytes of a JSON body; uploads are streams and not bounded here."""
 BODY_SECONDS = 30.0
-BESIDE_NATIVE = "/{path:(?!v1/).*}"
+MAX_LINE = 1 << 18
+"""Bytes of a request's first line: arguments and labels of builds are in it."""
+MAX_FIELD = 1 << 16
+"""Bytes of a header: a build's logins at all registries are one."""
+BESIDE_NATIVE = r"/{path:(?!v1/)[\s\S]*}"
 OURS = web.RequestKey("docker", bool)
 HEADERS = {
     "Api-Version": text(NEWEST),
@@ -50,8 +54,13 @@ HEADERS = {
 def docker_app(port: DockerPort, identify: Identify, state: State) -> web.Application:
     """The API alone, for a socket of its own."""
     app = web.Application(client_max_size=MAX_BODY)
-    add_docker(app, port, identify, state, path="/{path:.*}")
+    add_docker(app, port, identify, state, path=r"/{path:[\s\S]*}")
     return app
+
+
+def docker_runner(port: DockerPort, identify: Identify, state: State) -> web.AppRunner:
+    """How it is run."""
+    return runner(docker_app(port, identify, state), line=MAX_LINE, field=MAX_FIELD)
 
 
 def fleet_identity(fleet_id: str) -> Identify:

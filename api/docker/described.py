@@ -57,8 +57,11 @@ def _unserved() -> Iterator[str]:
 
 
 def _fields() -> Iterator[str]:
-    yield "## Fields of bodies"
+    yield "## Fields of bodies, and parameters that need words"
     for route in ROUTES:
+        if route.parameters:
+            yield from ("", f"### `{route.method} {route.path}`, its query", "")
+            yield from _table(route.parameters)
         if route.body is not None:
             yield from _body(route, route.body)
 

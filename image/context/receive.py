@@ -7,13 +7,12 @@ Invariant: on return every object below the root is here, held by the lease, and
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from aio.supervisor import in_thread
-from image.context.objects import Arriving, Lease, Objects, room_in
+from image.context.objects import Arriving, Lease, Objects
 from image.context.sinks import tar_into
 from image.context.survey import lacking
 from image.digest import check
@@ -85,7 +84,7 @@ async def streamed(
     """The root's digest of a context that comes as one tar. It is read from a file, so that its pace is the
     client's. Raises Damaged, Exhausted, InvalidInput."""
     folder = Path(objects.folder, "new")
-    async with spool(chunks, folder, limit=room_in(os.fspath(folder)), progress=moved) as path:
+    async with spool(chunks, folder, limit=objects.room(), progress=moved) as path:
         root, warnings = await in_thread(_unpacked, objects, lease, path)
     warned(tuple(warnings))
     return str(root)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agent.build.link import Link
 from agent.build.session import Build, serve
@@ -28,6 +29,7 @@ from model.build import (
     Scan,
     Scanned,
     Secret,
+    SendTar,
     ShellBegan,
     SshData,
     Start,
@@ -314,3 +316,41 @@ async def test_client_that_says_nothing_is_sent_away() -> None:
 
 def test_request_of_a_local_context_is_the_default() -> None:
     assert BuildRequest(dockerfile=b"").contexts == (Context(kind="local"),)
+
+
+async def as_tar(link: Link, context: str, paths: Sequence[str]) -> str:
+    return f"{len(b''.join([piece async for piece in link.tar(context)]))} of {context}"
+
+
+@contextlib.asynccontextmanager
+async def sending(*pieces: Object) -> AsyncIterator[BuildClient]:
+    """A client that was asked for a tar, and answers with these."""
+
+    async def build(request: BuildRequest, session: Session) -> Done:
+        return Done(digest=await session.scan("main", ()))
+
+    client, reader, writer = await connected()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(serve(reader, writer, build, as_tar))
+        client.say(Start(request=REQUEST))
+        asked = await client.hear(SendTar)
+        assert asked.context == "main"
+        client.say(*(replace(piece, ask=asked.ask) for piece in pieces))
+        yield client
+        client.close()
+        async with asyncio.timeout(20):
+            await asyncio.wait((task,))
+        writer.close()
+
+
+async def test_tar_comes_in_pieces_until_the_last() -> None:
+    piece = Object(ask=0, digest="", data=b"x" * 100_000)
+    async with sending(*[piece] * 50, Object(ask=0, digest="", last=True)) as client:
+        assert (await client.hear(Done)).digest == "5000000 of main"
+
+
+async def test_tar_that_breaks_off_fails_the_build_in_words() -> None:
+    piece = Object(ask=0, digest="", data=b"x")
+    async with sending(piece, Object(ask=0, digest="", gone="the client has gone")) as client:
+        failed = await client.hear(Failed)
+        assert failed.error.message == "the build context ended too early: the client has gone"

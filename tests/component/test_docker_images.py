@@ -310,10 +310,46 @@ async def test_stock_client_does_its_image_commands(docker: DockerSocket, tmp_pa
     assert "docker.io/library/alpine:3" in pulled.out
     saved = await docker.command("save", "-o", str(tmp_path / "a.tar"), "box:1")
     assert saved.code == 0 and (tmp_path / "a.tar").read_bytes().startswith(b"archive of")
-    loaded = await docker.command("load", stdin=b"an archive")
-    assert loaded.out == "Loaded image: loaded:1\n", loaded.err
+    large = bytes(48 << 20)
+    loaded = await docker.command("load", stdin=large)
+    assert loaded.out.endswith("Loaded image: loaded:1\n"), loaded.err
+    assert all(host.uploads == [large] for host in docker.fleet.hosts.values())
     assert (await docker.command("tag", "box:1", "host:5000/box:2")).code == 0
     removed = await docker.command("rmi", "loaded:1")
     assert removed.out.startswith("Untagged: loaded:1\nDeleted: sha256:"), removed.err
     missing = await docker.command("rmi", "none")
     assert missing.code == 1 and "No such image: none" in missing.err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..%2F..%2Finfo",
+        "%2e%2e/%2e%2e/info",
+        "a%00b",
+        "a%0d%0ab",
+        "x" * 5000,
+        "%F0%9F%90%B3",
+        "sha256:",
+        "a@b",
+    ],
+)
+async def test_names_that_are_none_are_refused_by_every_call(docker: DockerSocket, name: str) -> None:
+    for method, action in (
+        ("GET", "/json"), ("GET", "/history"), ("GET", "/get"), ("POST", "/push"), ("POST", "/tag?repo=x"),
+        ("DELETE", ""),
+    ):  # fmt: skip
+        answer = await docker.ask(method, f"/images/{name}{action}")
+        assert 400 <= answer.status < 500 and answer.json["message"], (method, action, answer.body)
+
+
+async def test_limits_and_filters_that_are_junk_are_refused(docker: DockerSocket) -> None:
+    for path in (
+        "/images/search?term=a&limit=1e12",
+        "/images/search?term=a&limit=-1",
+        "/images/json?filters=" + "[" * 60_000,
+        "/images/json?filters=%7B%22until%22%3A%5B%22never%22%5D%7D",
+        "/images/json?filters=%7B%22a%22%3A1%7D",
+    ):  # fmt: skip
+        answer = await docker.ask("GET", path)
+        assert answer.status == 400 and answer.json["message"], path

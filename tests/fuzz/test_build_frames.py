@@ -16,9 +16,12 @@ from model.build import (
     BuildRequest,
     Done,
     Exported,
+    Instructed,
     Object,
+    Outline,
     Scan,
     Scanned,
+    SendTar,
     Start,
     StepMoved,
     StepSaid,
@@ -36,7 +39,9 @@ CLIENTS = [
     Taken(size=5),
 ]
 HOSTS = [Scan(ask=1, paths=("a", "b")), StepSaid(step=1, data=b"x"), StepMoved(step=1, what="y"),
-         Exported(output=0, data=b"z"), Done(names=("a",), metadata={"k": "v"})]  # fmt: skip
+         Exported(output=0, data=b"z"), SendTar(ask=1),
+         Outline(instructions=(Instructed(line=1, source="FROM a"),)),
+         Done(names=("a",), metadata={"k": "v"})]  # fmt: skip
 
 
 def mutated(rng: random.Random, messages: list[object]) -> bytes:

@@ -13,10 +13,10 @@ from urllib.parse import urlencode
 
 import aiohttp
 
-from api.docker.app import docker_app, fleet_identity
+from api.docker.app import docker_runner, fleet_identity
+from api.docker.early import WatchedSite
 from api.docker.state import State
 from api.listen import serve_unix
-from api.server import runner
 from tests.support.fakeports import FakeFleet
 
 CLIENT = "/usr/bin/docker"
@@ -89,10 +89,10 @@ class DockerSocket:
 async def docker_socket(folder: Path, hosts: int = 3) -> AsyncIterator[DockerSocket]:
     async with FakeFleet(hosts) as fleet:
         state = State()
-        app = runner(docker_app(fleet, fleet_identity("fleet"), state))
+        app = docker_runner(fleet, fleet_identity("fleet"), state)
         await app.setup()
         path = str(folder / "docker.sock")
-        await serve_unix(app, path)
+        await serve_unix(app, path, site=WatchedSite)
         connector = aiohttp.UnixConnector(path)
         try:
             async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:

@@ -144,6 +144,9 @@ def _possible(query: Build) -> None:
             "builds by BuildKit's own protocol are not served here",
             hint="Set DOCKER_BUILDKIT=0, or use `flota build`, which knows all of BuildKit's Dockerfiles",
         )
+    for name, least in (("memory", 0), ("memswap", -1), ("shmsize", 0), ("cpushares", 0), ("cpuperiod", 0)):
+        if getattr(query, name) < least:
+            raise InvalidInput(f"{name}={getattr(query, name)} is less than {least}")
     check(problems(msgspec.structs.asdict(query) | {"securityopt": list(query.securityopt)}, PARAMETERS))
 
 

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from api.channels import Dropped, Pipe
 from api.docker.builds.output import Output, stream
 from api.docker.builds.request import Build, place_key, request_of
+from api.docker.errors import Refusal
 from api.docker.images.stream import Said, words_of
 from api.docker.ports import DockerPort
 from api.docker.route import Call
@@ -88,9 +89,11 @@ async def _done(call: Call, query: Build, request: BuildRequest, said: Said, out
     wish = BuildPlace(host=node, context=place_key(query), platform=next(iter(request.platforms), ""))
     with call.port.place_build(wish) as (host, placed):
         async with _connected(call.port, host) as pipe:
-            with _known(call, query.buildid, pipe):
+            with _known(call, query.buildid, pipe) as cancelled:
                 pipe.writer.write(pack(Start(request=request)))
                 last = await _heard(call.request, pipe, said, output)
+    if cancelled.is_set():
+        raise Refusal(500, "the build was cancelled")
     if isinstance(last, Failed):
         raise output.failure(last, request.file)
     if isinstance(last, Exception):
@@ -114,16 +117,21 @@ async def _connected(port: DockerPort, host: HostId) -> AsyncIterator[Pipe]:
 
 
 @contextmanager
-def _known(call: Call, ident: str, pipe: Pipe) -> Iterator[None]:
-    """For those who would cancel it."""
-    if not ident:
-        yield
-        return
-    call.state.builds[ident] = pipe.writer.close
+def _known(call: Call, ident: str, pipe: Pipe) -> Iterator[asyncio.Event]:
+    """For those who would cancel it, which is then set."""
+    cancelled = asyncio.Event()
+
+    def end() -> None:
+        cancelled.set()
+        pipe.writer.close()
+
+    if ident:
+        call.state.builds[ident] = end
     try:
-        yield
+        yield cancelled
     finally:
-        call.state.builds.pop(ident, None)
+        if call.state.builds.get(ident) is end:
+            del call.state.builds[ident]
 
 
 async def _heard(request: web.Request, pipe: Pipe, said: Said, output: Output) -> Done | Failed | Exception:
