@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 
 from model.errors import Problem
-from model.ids import SERVICE_NAME, NAME
+from model.ids import NAME, SERVICE_NAME
 from model.policy import PolicyPeer, PolicyPort, PolicyRule, PolicySpec, Selector
 from model.validate import range_of, validate_name
 

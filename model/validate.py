@@ -19,7 +19,7 @@ from model.errors import InvalidInput, Problem
 from model.exposed import exposed
 from model.healthrules import health_problems
 from model.hostports import addresses_overlap
-from model.ids import SERVICE_NAME, NAME
+from model.ids import NAME, SERVICE_NAME
 from model.namerules import alias_problem, resolver_problems
 from model.spec import (
     Attachment,

@@ -244,15 +244,15 @@ async def test_fleet_is_a_swarm_that_is_neither_begun_nor_left(docker: DockerFle
         ("swarm", "join", "--token", "x", "192.0.2.1:2377"): "flota token create",
         ("swarm", "leave", "--force"): "flota node rm",
         ("swarm", "update", "--task-history-limit", "3"): "flota settings",
-        ("secret", "ls"): "secrets are not supported",
-        ("config", "ls"): "configs are not supported",
-        ("plugin", "ls"): "plugins are not supported",
-        ("secret", "create", "a", "/dev/null"): "secrets are not supported",
+        ("secret", "ls"): "/secrets is not supported",
+        ("config", "ls"): "/configs is not supported",
+        ("plugin", "ls"): "/plugins is not supported",
+        ("secret", "create", "a", "/dev/null"): "/secrets/create is not supported",
     }
     for words, said in told.items():
         assert said in await docker.refusal(*words), words
     for path in ("/secrets/nobody", "/configs/nobody", "/plugins/a/b/json"):
-        assert (await docker.call("GET", path))[0] == 404
+        assert (await docker.call("GET", path))[0] == 501
     swarm = (await docker.call("GET", "/v1.41/swarm"))[1]
     assert swarm["ID"] == docker.controller.info().fleet_id and swarm["Version"]["Index"] > 0
     async with docker.session.head("http://docker/_ping") as reply:
