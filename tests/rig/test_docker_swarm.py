@@ -22,8 +22,12 @@ SOON = 30
 
 def test_containers_of_a_docker_network_know_each_other_over_hosts(docker: Docker) -> None:
     docker("network", "create", "front")
-    docker("run", "-d", "--name", "one", "--network", "front", "--label", "flota.node=n1", IMAGE, "sleep", "1000")
-    docker("run", "-d", "--name", "two", "--network", "front", "--label", "flota.node=n3", IMAGE, "sleep", "1000")
+    docker(
+        "run", "-d", "--name", "one", "--network", "front", "--label", "flota.node=n1", IMAGE, "sleep", "1000"
+    )
+    docker(
+        "run", "-d", "--name", "two", "--network", "front", "--label", "flota.node=n3", IMAGE, "sleep", "1000"
+    )
     docker("exec", "one", "ping", "-c", "1", "-W", "5", "two")
     seen = json.loads(docker("network", "inspect", "front"))[0]
     assert {c["Name"] for c in seen["Containers"].values()} == {"one", "two"}
