@@ -94,7 +94,7 @@ SWARM: tuple[R, ...] = (
     R("POST", "/swarm/unlock", cluster.unlock, "409: nothing is locked"),
     R("GET", "/services", services.list_, "Services", "watch", services.List),
     R("POST", "/services/create", services.create, "Make a service", "command", body=SERVICE_SPEC),
-    R("GET", _SERVICE, services.inspect, "One service", "watch"),
+    R("GET", _SERVICE, services.inspect, "One service", "watch", services.Inspect),
     R("DELETE", _SERVICE, services.remove, "Remove it", "command"),
     R("POST", f"{_SERVICE}/update", services.update, "Change it, or take the last change back", "command",
       services.Update, SERVICE_SPEC),
