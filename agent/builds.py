@@ -39,13 +39,24 @@ from image.build.telling import Teller
 from image.context.fetcher import BuildFetcher
 from image.context.find import find, regular
 from image.context.guard import Guard
-from image.context.objects import Lease, Objects, room
-from image.context.receive import received
+from image.context.objects import Lease, Objects
+from image.context.receive import received, streamed
 from image.dockerfile.check import as_errors, check
+from image.dockerfile.instruction import Dockerfile
 from image.dockerfile.parser import parse
 from image.platforms import host_platform
 from image.store import ImageStore
-from model.build import BuildRequest, BuildWarning, Done, FromHost, StepBegan, StepEnded, StepMoved
+from model.build import (
+    BuildRequest,
+    BuildWarning,
+    Done,
+    FromHost,
+    Instructed,
+    Outline,
+    StepBegan,
+    StepEnded,
+    StepMoved,
+)
 from model.build import Context as Place
 from model.errors import InvalidInput
 from model.ids import IdSource
@@ -53,6 +64,8 @@ from model.whereabouts import parted
 
 FIRST_OF_CACHES = -1_000_000
 """Number of the first step that is about other caches; those of contexts are below 0 too."""
+MAX_TOLD = 1000
+"""Characters of an instruction in an outline."""
 MAX_DOCKERFILE = 1 << 20
 """Bytes of one that is read from a context here."""
 
@@ -87,7 +100,6 @@ class Builds:
         self.running = 0
         self.last = 0.0
         """When the last build ended, unix seconds."""
-        self._folder = str(folder)
 
     async def open(self) -> None:
         await asyncio.to_thread(self.objects.open)
@@ -98,7 +110,7 @@ class Builds:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One build, until it is over or its client has gone."""
-        lease = self.objects.lease(room(self._folder))
+        lease = self.objects.lease(self.objects.room())
         self.running += 1
         try:
             one = _Build(self, lease)
@@ -114,9 +126,13 @@ class _Build:
         self._builds = builds
         self._lease = lease
         self._steps = 0
+        self._tars: dict[str, str] = {}
+        """Roots of contexts that come as a stream, empty while that is to come."""
 
     async def bring(self, link: Link, context: str, paths: Sequence[str]) -> str:
         """The objects of a client's context, as a step."""
+        if self._tars.get(context):
+            return self._tars[context]
         what = f" {context}" if context else ""
         with self._told(link.tell, f"[internal] load build context{what}") as step:
 
@@ -127,6 +143,11 @@ class _Build:
                 for words in warnings:
                     link.tell(BuildWarning(code="ContextFileSkipped", message=words))
 
+            if context in self._tars:
+                root = self._tars[context] = await streamed(
+                    link.tar(context), self._builds.objects, self._lease, moved=moved, warned=warned
+                )
+                return root
             return await received(
                 link, self._builds.objects, self._lease, context, paths, moved=moved, warned=warned
             )
@@ -149,6 +170,7 @@ class _Build:
 
     async def run(self, request: BuildRequest, session: Session) -> Done:
         check_outputs(request)
+        self._tars = {place.name: "" for place in request.contexts if place.kind == "tar"}
         guard = Guard(await self._builds.doors())
         fetched = BuildFetcher(
             self._builds.objects,
@@ -158,7 +180,7 @@ class _Build:
             ssh=(lambda: session.ssh("default")) if "default" in request.ssh else None,
         )
         fetcher = Contexts(fetched, lambda name: self._told(session.tell, name))
-        request = await self._with_dockerfile(request, fetcher)
+        request = await self._with_dockerfile(request, fetcher, session)
         if judged(request, session):
             return Done()
         builds = self._builds
@@ -220,12 +242,18 @@ class _Build:
             now=context.clock.now,
         )
 
-    async def _with_dockerfile(self, request: BuildRequest, fetcher: Contexts) -> BuildRequest:
-        """Of a context that the client does not have it is read here. Raises NotFound, InvalidInput."""
+    async def _with_dockerfile(
+        self, request: BuildRequest, fetcher: Contexts, session: Session
+    ) -> BuildRequest:
+        """Of a context that the client does not have, or not read, it is read here. Raises NotFound,
+        InvalidInput."""
         main = next((place for place in request.contexts if not place.name), None)
-        if request.dockerfile or main is None or main.kind not in ("git", "http"):
+        if request.dockerfile or main is None or main.kind not in ("tar", "git", "http"):
             return request
-        root = await fetcher.context(main, private=request.private_addresses)
+        if main.kind == "tar":
+            root = await session.scan(main.name, ())
+        else:
+            root = await fetcher.context(main, private=request.private_addresses)
         objects = self._builds.objects
         entry = regular(find(objects.tree, root, request.file), request.file, MAX_DOCKERFILE)
         return replace(request, dockerfile=objects.read(entry.digest, MAX_DOCKERFILE))
@@ -235,6 +263,8 @@ def judged(request: BuildRequest, session: Session) -> bool:
     """Tell what the Dockerfile had better do otherwise; whether that was all that was asked for. Raises
     DockerfileFault, and InvalidInput where the file itself wants no findings."""
     dockerfile = parse(request.dockerfile, file=request.file)
+    if request.outline:
+        session.tell(outline(dockerfile))
     found = check(dockerfile, with_habits=request.check)
     for warned in found:
         session.tell(
@@ -250,6 +280,13 @@ def judged(request: BuildRequest, session: Session) -> bool:
         count = f"{len(found)} finding{'s' if len(found) > 1 else ''}"
         raise InvalidInput(f"{request.file}: the check has {count}")
     return request.check
+
+
+def outline(dockerfile: Dockerfile) -> Outline:
+    lines = [one for stage in dockerfile.stages for one in (stage.head, *stage.instructions)]
+    every = sorted((*dockerfile.args, *lines), key=lambda one: one.spot.line)
+    told = (Instructed(line=one.spot.line, source=one.source[:MAX_TOLD]) for one in every)
+    return Outline(instructions=tuple(told))
 
 
 class Contexts:

@@ -140,7 +140,8 @@ class ImageApi:
 
     async def load_images(self, chunks: AsyncIterator[bytes], platform: str = "") -> AsyncIterator[Progress]:
         async def work(say: OnProgress) -> Sequence[ImageRecord]:
-            return await self._images.load(chunks, platform=platform, progress=say)
+            loaded = await self._images.load(chunks, platform=platform, progress=say)
+            return [named for one in loaded for named in _by_name(one)]
 
         async for line in self._transfer("load", work):
             yield line
@@ -230,6 +231,11 @@ class ImageApi:
         context = self._agent.context
         self._agent.reporter.event(happenings.of_image(context, action, image))
         context.room.bell.ring()
+
+
+def _by_name(image: ImageRecord) -> list[ImageRecord]:
+    """Once for each of its names, or as it is."""
+    return [replace(image, names=(name,)) for name in image.names] or [image]
 
 
 def means(image: ImageRecord, digest: str) -> bool:

@@ -116,7 +116,7 @@ class Images(Protocol):
         self, chunks: AsyncIterator[bytes], *, platform: str = "", progress: OnProgress | None = None
     ) -> Sequence[ImageRecord]:
         """A docker-archive or OCI archive, plain, gzip or zstd; of indexes in it the image for `platform`.
-        All or nothing."""
+        All or nothing. Each as it is here, with the names that the archive has for it alone."""
         ...
 
     async def import_tar(

@@ -154,7 +154,10 @@ class Intake:
                         for f in found
                     ]
                     await self._parts.layers.flushed(held)
-                    return await self._additions.add(incoming)
+                    added = await self._additions.add(incoming)
+                return [
+                    msgspec.structs.replace(one, names=f.names) for one, f in zip(added, found, strict=True)
+                ]
             finally:
                 self._trash.put(folder)
                 self._trash.wake()

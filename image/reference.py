@@ -12,6 +12,7 @@ import re
 from image.digest import is_digest
 from model.errors import InvalidInput
 from model.registries import DEFAULT_HOST, split_host
+from model.registries import familiar as familiar
 from model.spec import Struct
 
 DEFAULT_TAG = "latest"
@@ -73,12 +74,3 @@ def parse(text: str) -> Reference:
     if host == DEFAULT_HOST and "/" not in path:
         path = f"library/{path}"
     return Reference(host=host, path=path, tag=tag or ("" if at else DEFAULT_TAG), digest=digest)
-
-
-def familiar(name: str) -> str:
-    """Drop what is implied: `docker.io/`, and `library/` before a single word."""
-    short = name.removeprefix(f"{DEFAULT_HOST}/")
-    if short == name:
-        return name
-    word = short.removeprefix("library/")
-    return short if "/" in word.partition(":")[0] else word

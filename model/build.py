@@ -34,12 +34,13 @@ M = TypeVar("M")
 
 
 class Context(Struct):
-    """Where files of a build come from. local: the client's (a folder, or a tar that it read); git, http: the
-    host fetches it; image: an image's files (`docker-image://`); layout: an OCI layout of the client."""
+    """Where files of a build come from. local: the client's (a folder, or a tar that it read); tar: a stream
+    that the client hands on and never reads; git, http: the host fetches it; image: an image's files
+    (`docker-image://`); layout: an OCI layout of the client."""
 
     name: str = ""
     """Empty: the main one; else as `--build-context` names it."""
-    kind: Literal["local", "git", "http", "image", "layout", "none"] = "local"
+    kind: Literal["local", "tar", "git", "http", "image", "layout", "none"] = "local"
     ref: str = ""
     """URL with `#ref:subdir`, or reference. Of a local one: what it was called, for messages alone."""
 
@@ -65,6 +66,7 @@ class Output(Struct):
 
 class BuildRequest(Struct):
     dockerfile: bytes
+    """Empty: of the main context, where that is no local one."""
     file: str = "Dockerfile"
     """What messages call it."""
     target: str = ""
@@ -97,6 +99,8 @@ class BuildRequest(Struct):
     sbom: bool = False
     check: bool = False
     """Judge the Dockerfile, build nothing."""
+    outline: bool = False
+    """Tell its instructions first (`Outline`)."""
     on_failure: Literal["", "shell"] = ""
     private_addresses: bool = False
     """ADD and contexts may come from loopback, link-local and private addresses; never the fleet's API."""
@@ -132,7 +136,8 @@ class Scanned(Struct, tag="scanned"):
 class Object(Struct, tag="object"):
     """A piece of a wanted object, in order; `last` ends it. `gone`: it can't be had any more (the file
     changed while it was read; scan again). `base`: this is a tree, as a `model.contexttree.Delta` to that
-    one, which the host may have; if it has it not, it wants the tree again, and gets all of it."""
+    one, which the host may have; if it has it not, it wants the tree again, and gets all of it. A tar that
+    was asked for comes in the same way, its pieces without a digest."""
 
     ask: int
     digest: str
@@ -195,6 +200,13 @@ class Want(Struct, tag="want"):
     digests: tuple[str, ...]
 
 
+class SendTar(Struct, tag="send-tar"):
+    """Send the stream that is this context, in pieces; the last one ends it."""
+
+    ask: int
+    context: str = ""
+
+
 class AskSecret(Struct, tag="ask-secret"):
     ask: int
     ident: str
@@ -203,6 +215,19 @@ class AskSecret(Struct, tag="ask-secret"):
 class OpenSsh(Struct, tag="open-ssh"):
     channel: int
     ident: str
+
+
+class Instructed(Struct):
+    """One instruction as it was written, on one line."""
+
+    line: int
+    source: str
+
+
+class Outline(Struct, tag="outline"):
+    """What the Dockerfile says, in its order."""
+
+    instructions: tuple[Instructed, ...]
 
 
 class StepBegan(Struct, tag="began"):
@@ -293,7 +318,9 @@ FromHost = (
     Placed
     | Scan
     | Want
+    | SendTar
     | AskSecret
+    | Outline
     | OpenSsh
     | SshData
     | StepBegan

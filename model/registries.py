@@ -82,7 +82,7 @@ def decode_header(text: str) -> Login:
             raise ValueError
         padded = text + "=" * (-len(text) % 4)
         raw = base64.b64decode(padded.replace("+", "-").replace("/", "_"), altchars=b"-_", validate=True)
-        wire = msgspec.json.decode(raw, type=_Wire)
+        wire = msgspec.json.decode(raw, type=_Wire | None) or _Wire()
         user, password = wire.username, wire.password
         if wire.auth and not password:
             user, password = decode_basic(wire.auth)
@@ -120,3 +120,12 @@ def normal_host(address: str) -> str:
     """A registry as people and Docker's files write it: `https://index.docker.io/v1/` is docker.io."""
     host = address.strip().removeprefix("https://").removeprefix("http://").partition("/")[0]
     return DEFAULT_HOST if host in _ALIASES else host
+
+
+def familiar(name: str) -> str:
+    """Drop what is implied: `docker.io/`, and `library/` before a single word."""
+    short = name.removeprefix(f"{DEFAULT_HOST}/")
+    if short == name:
+        return name
+    word = short.removeprefix("library/")
+    return short if "/" in word.partition(":")[0] else word

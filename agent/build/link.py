@@ -22,6 +22,7 @@ from model.build import (
     Scan,
     Scanned,
     Secret,
+    SendTar,
     SshData,
     Start,
     Taken,
@@ -145,6 +146,23 @@ class Link:
                 piece = await anext(pieces)
                 left -= bool(piece.last or piece.gone)
                 yield piece
+        finally:
+            del self._objects[ask]
+            await pieces.close()
+
+    async def tar(self, context: str) -> AsyncIterator[bytes]:
+        """The stream that is this context, piece by piece. Raises InvalidInput where it broke off."""
+        ask = self._next()
+        pieces = self._objects[ask] = Stream()
+        try:
+            self.tell(SendTar(ask=ask, context=context))
+            last = False
+            while not last:
+                piece = await anext(pieces)
+                if piece.gone:
+                    raise InvalidInput(f"the build context ended too early: {piece.gone[:400]}")
+                last = piece.last
+                yield piece.data
         finally:
             del self._objects[ask]
             await pieces.close()

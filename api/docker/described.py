@@ -1,9 +1,13 @@
-"""The tables of docs/docker-api.md, made from those of the code: `python -m api.docker.described`."""
+"""The tables of docs/docker-api.md, made from those of the code.
+
+python -m api.docker.described docs/docker-api.md
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -14,6 +18,7 @@ from api.docker.table import ROUTES
 from api.docker.unserved import WHY
 from api.docker.versions import NEWEST, OLDEST, text
 
+FIRST = "## Endpoints that are served"
 _WORDS = {"mapped": "done", "partly": "partly", "refused": "refused", "idle": "without meaning"}
 
 
@@ -23,7 +28,7 @@ def tables() -> str:
 
 
 def _endpoints() -> Iterator[str]:
-    yield "## Endpoints that are served"
+    yield FIRST
     yield ""
     yield "| call | what | query |"
     yield "|---|---|---|"
@@ -82,5 +87,11 @@ def _table(table: Table) -> Iterator[str]:
         yield f"| `{field.name}` | {_WORDS[field.state]} | {note} |"
 
 
+def renew(page: Path) -> None:
+    """Put the tables in place of those that the page has."""
+    text_ = page.read_text()
+    page.write_text(text_[: text_.index(FIRST)] + tables())
+
+
 if __name__ == "__main__":
-    sys.stdout.write(tables())
+    renew(Path(sys.argv[1]))

@@ -7,6 +7,7 @@ A controller gives the fleet. A host that serves its own socket gives the same o
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from api.channels import Pipe
@@ -26,6 +27,8 @@ from model.api import (
     WaitCondition,
     WaitResult,
 )
+from model.blobs import BlobPeers
+from model.build import BuildPlace, Placed
 from model.events import Event
 from model.ids import HostId
 from model.records import Network
@@ -101,5 +104,9 @@ class DockerPort(Protocol):
     def locate_host(self, ref: str) -> HostId: ...
 
     def ready_hosts(self) -> Sequence[tuple[HostId, str]]: ...
+
+    def place_build(self, wish: BuildPlace) -> AbstractContextManager[tuple[HostId, Placed]]: ...
+
+    def peers_for(self, host: HostId, digest: str, sources: Sequence[HostId]) -> BlobPeers: ...
 
     async def open_pipe(self, host: HostId) -> Pipe: ...

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from aiohttp import web
 
 from api.docker.bodies import Body
+from api.docker.fields import Table
 from api.docker.parameters import NoQuery
 from api.docker.ports import DockerPort
 from api.docker.state import State
@@ -81,6 +82,8 @@ class Route:
     since: Version = OLDEST
     until: Version = NEWEST
     role: Literal["admin"] = "admin"
+    parameters: Table = ()
+    """Of the query, where what is done of it needs words."""
     pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ images. Nothing of it outlives the process, and all of it is bounded.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from aio.supervisor import Supervisor
@@ -43,6 +44,8 @@ class State:
         self.tasks = Supervisor("docker")
         self.execs = Execs()
         self.sessions = Sessions()
+        self.builds: dict[str, Callable[[], None]] = {}
+        """By the id that a client gave it: what ends a build that runs."""
         self.images: Kept[ImageRecord] = Kept(MOST_IMAGES)
         """By id: an image never changes."""
 

@@ -5,9 +5,13 @@ The first that fits is taken. docs/docker-api.md is made from this table.
 
 from __future__ import annotations
 
-from api.docker import events, system
+from api.docker import events, system, usage
+from api.docker.builds import cache, serving
+from api.docker.builds.request import PARAMETERS, Build
 from api.docker.containers import attach, creating, exec, files, lifecycle, listing, logs, stats
 from api.docker.containers.body import CREATE
+from api.docker.images import archives, committing, pulling, pushing, registries, removing
+from api.docker.images import listing as images
 from api.docker.networks import changes as network_changes
 from api.docker.networks import listing as networks
 from api.docker.networks.body import CONNECT, DISCONNECT
@@ -60,6 +64,35 @@ CONTAINERS: tuple[R, ...] = (
     R("DELETE", _ONE, lifecycle.remove, "Remove it", "watch", lifecycle.Remove),
 )
 
+_IMAGE = "/images/{name:.*}"
+
+IMAGES: tuple[R, ...] = (
+    R("GET", "/images/json", images.list_, "Images", "watch", images.List),
+    R("POST", "/images/create", pulling.create, "Pull an image, or import one", "stream", pulling.Create),
+    R("POST", "/images/load", archives.load, "Load images of an archive", "stream", archives.Load),
+    R("POST", "/images/prune", removing.prune, "Remove what nothing needs", "command", removing.Prune),
+    R("GET", "/images/get", archives.save, "Images as an archive", "stream", archives.Save),
+    R("GET", "/images/search", registries.search, "Search a registry", "watch", registries.Search),
+    R("GET", f"{_IMAGE}/json", images.inspect_, "One image", "watch", images.Inspect),
+    R("GET", f"{_IMAGE}/history", images.history, "What it was made by", "watch", images.Inspect),
+    R("GET", f"{_IMAGE}/get", archives.save, "It as an archive", "stream", archives.Save),
+    R("POST", f"{_IMAGE}/tag", pushing.tag, "Give it one more name", "command", pushing.Tag),
+    R("POST", f"{_IMAGE}/push", pushing.push, "Push it to its registry", "stream", pushing.Push),
+    R("DELETE", _IMAGE, removing.remove, "Remove a name, or an image", "command", removing.Remove),
+    R("POST", "/commit", committing.commit, "An image of what a container has become", "command",
+      committing.Commit, committing.COMMIT),
+    R("GET", "/distribution/{name:.*}/json", registries.distribution, "An image at its registry", "watch"),
+    R("POST", "/auth", registries.auth, "Whether a registry takes a login", "watch", body=registries.AUTH),
+)  # fmt: skip
+
+BUILDS: tuple[R, ...] = (
+    R("POST", "/build", serving.build, "Build an image (the classic builder's way)", "stream", Build,
+      parameters=PARAMETERS),
+    R("POST", "/build/prune", cache.prune, "Remove what builds keep", "command", cache.Prune),
+    R("POST", "/build/cancel", serving.cancel, "End a build", "command", serving.Cancel),
+    R("GET", "/system/df", usage.usage, "What is on the hosts' disks", "watch", usage.Usage),
+)  # fmt: skip
+
 _NETWORK = "/networks/{name}"
 NETWORKS: tuple[R, ...] = (
     R("GET", "/networks", networks.list_, "Networks", "watch", networks.List),
@@ -109,4 +142,4 @@ SWARM: tuple[R, ...] = (
     R("DELETE", _NODE, nodes.remove, "Take it out of the fleet", "command", nodes.Remove),
 )  # fmt: skip
 
-ROUTES: tuple[R, ...] = (*SYSTEM, *CONTAINERS, *NETWORKS, *VOLUMES, *SWARM)
+ROUTES: tuple[R, ...] = (*SYSTEM, *CONTAINERS, *IMAGES, *BUILDS, *NETWORKS, *VOLUMES, *SWARM)

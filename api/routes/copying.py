@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 from urllib.parse import quote
 
 from aiohttp import web
@@ -13,7 +14,7 @@ from api.routes import query as q
 from api.routes.route import ControllerCall
 from api.streaming import lines
 from model.api import ImageInfo
-from model.blobs import CopyImage
+from model.blobs import BlobPeers, CopyImage
 from model.codec import encode_json
 from model.errors import Ambiguous, InvalidInput
 from model.ids import HostId
@@ -23,30 +24,41 @@ from model.image import ImageRecord, Progress
 async def copy(call: ControllerCall) -> web.StreamResponse:
     """To all at once: those that have a part of it give that on."""
     query = call.query_as(q.Copy)
-    named = [fanout.hosts_for(call.port, one)[0] for one in query.to]
-    wanted = named or fanout.hosts_for(call.port, "")
-    path = f"/v1/images/{quote(query.ref, safe='')}"
-    outcome = await fanout.each(call.port, fanout.hosts_for(call.port, ""), "GET", path, ImageInfo)
+    return await lines(call.request, await copied(call.port, query.ref, query.host, query.to))
+
+
+class Fleet(fanout.Fleet, Protocol):
+    """As `api.ports.ControllerPort` has it."""
+
+    def peers_for(self, host: HostId, digest: str, sources: Sequence[HostId]) -> BlobPeers: ...
+
+
+async def copied(port: Fleet, ref: str, source: str = "", to: Sequence[str] = ()) -> AsyncIterator[Progress]:
+    """The image as `source` has it (any host, for none) comes to the hosts `to`, or to all."""
+    named = [fanout.hosts_for(port, one)[0] for one in to]
+    wanted = named or fanout.hosts_for(port, "")
+    path = f"/v1/images/{quote(ref, safe='')}"
+    outcome = await fanout.each(port, fanout.hosts_for(port, ""), "GET", path, ImageInfo)
     found: dict[str, ImageRecord] = {name: info.image for name, info in outcome.or_raise()}
-    having = [one for one in fanout.hosts_for(call.port, query.host) if one[1] in found]
-    image = chosen(query.ref, {name: found[name] for _, name in having})
-    name = name_of(query.ref, image)
+    having = [one for one in fanout.hosts_for(port, source) if one[1] in found]
+    image = chosen(ref, {name: found[name] for _, name in having})
+    name = name_of(ref, image)
     digest = image.digests[-1].partition("@")[2] if image.digests else image.id
     there = [host for host, at in wanted if at in found and found[at].id == image.id]
     work = [
-        _one(call, host, at, name, digest, [source for source, _ in having])
+        _one(port, host, at, name, digest, [source for source, _ in having])
         for host, at in wanted
         if host not in there
     ]
-    return await lines(call.request, merge([_there(name, [at for h, at in wanted if h in there]), *work]))
+    return merge([_there(name, [at for h, at in wanted if h in there]), *work])
 
 
 async def _one(
-    call: ControllerCall, host: HostId, at: str, name: str, digest: str, sources: Sequence[HostId]
+    port: Fleet, host: HostId, at: str, name: str, digest: str, sources: Sequence[HostId]
 ) -> AsyncIterator[Progress]:
-    answer = call.port.peers_for(host, digest, sources)
+    answer = port.peers_for(host, digest, sources)
     body = encode_json(CopyImage(ref=name, digest=digest, answer=answer))
-    async for line in fanout.told(call.port, host, at, "/v1/images/copy", body=body):
+    async for line in fanout.told(port, host, at, "/v1/images/copy", body=body):
         yield line
 
 

@@ -170,8 +170,8 @@ class Session(Protocol):
         ...
 
     async def scan(self, context: str, paths: Sequence[str]) -> str:
-        """The digest of the root tree of a local context; all its objects are in the store on return. Raises
-        the client's errors."""
+        """The digest of the root tree of a context of the client (local, tar); all its objects are in the
+        store on return. Raises the client's errors."""
         ...
 
     async def secret(self, ident: str) -> bytes | None: ...

@@ -168,7 +168,7 @@ class Sources:
         context = self._context(name)
 
         async def found() -> str:
-            if context.kind == "local":
+            if context.kind in ("local", "tar"):
                 return await self._session.scan(name, self._plan.context_paths(name))
             if context.kind in ("git", "http"):
                 return await self._fetcher.context(context, private=self._request.private_addresses)

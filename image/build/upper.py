@@ -68,14 +68,26 @@ def settled_path(root: str, path: str) -> str:
 
 def age(upper: str, latest: int) -> None:
     """Whatever is younger gets that time, in Unix seconds. Raises OSError."""
-    most = latest * 1_000_000_000
-    for _, folders, files, fd in os.fwalk(upper, topdown=False):
-        for name in (*files, *folders):
-            status = os.lstat(name, dir_fd=fd)
-            if status.st_mtime_ns > most:
-                os.utime(name, ns=(most, most), dir_fd=fd, follow_symlinks=False)
-    if os.stat(upper).st_mtime_ns > most:
-        os.utime(upper, ns=(most, most))
+    top = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _age(top, latest * 1_000_000_000, 0)
+    finally:
+        os.close(top)
+
+
+def _age(here: int, most: int, depth: int) -> None:
+    """Not deeper than a layer may be: whoever makes it one refuses what is."""
+    for name in os.listdir(here) if depth <= MAX_DEPTH else ():
+        fd = open_folder(here, os.fsencode(name))
+        if fd is not None:
+            try:
+                _age(fd, most, depth + 1)
+            finally:
+                os.close(fd)
+        elif os.lstat(name, dir_fd=here).st_mtime_ns > most:
+            os.utime(name, ns=(most, most), dir_fd=here, follow_symlinks=False)
+    if os.fstat(here).st_mtime_ns > most:
+        os.utime(here, ns=(most, most))
 
 
 def _discard(top: int, parts: list[bytes], layers: LowerLayers) -> None:

@@ -19,7 +19,7 @@ import os
 import shutil
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,8 @@ from model.errors import Damaged, Exhausted, NotFound
 LIMIT = 10 << 30
 MOST = 64 << 30
 """Bytes that are received for one build."""
+ASK = 64 << 20
+"""Bytes after which the disk is asked again."""
 RESERVE = 1 << 30
 """Bytes of the file system that stay free whatever comes."""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -63,6 +65,7 @@ class Lease:
         self._objects = objects
         self.room = room
         self._most = room
+        self._unasked = 0
         self.held: set[str] = set()
         self.roots: set[str] = set()
         """Trees of which all is held."""
@@ -80,9 +83,14 @@ class Lease:
         self._objects.remember_root(root, self, digests)
 
     def take(self, size: int) -> None:
-        """So many bytes more are to be received. Raises Exhausted."""
+        """So many bytes more are to be received. Raises Exhausted, also where others have filled the disk
+        meanwhile."""
         self.room -= size
-        if self.room < 0:
+        self._unasked += size
+        full = False
+        if self._unasked >= ASK:
+            self._unasked, full = 0, not self._objects.room()
+        if self.room < 0 or full:
             raise Exhausted(
                 f"the build's files need more than the {self._most} bytes that this host has for them",
                 hint="Leave out what the build does not need by a .dockerignore file",
@@ -93,8 +101,18 @@ class Lease:
 
 
 class Objects:
-    def __init__(self, folder: Path, *, limit: int = LIMIT, boot_id: str = BOOT_ID) -> None:
+    """`room` tells how many bytes a build could receive now."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        limit: int = LIMIT,
+        boot_id: str = BOOT_ID,
+        room: Callable[[], int] | None = None,
+    ) -> None:
         self._folder = folder
+        self.room = room or (lambda: room_in(self.folder))
         self._limit = limit
         self._boot_id = boot_id
         self._lock = threading.Lock()
@@ -352,7 +370,7 @@ class Arriving:
 _ZEROS = bytes(1 << 20)
 
 
-def room(folder: str, most: int = MOST) -> int:
+def room_in(folder: str, most: int = MOST) -> int:
     """Bytes that a build may receive: what is free, less a reserve, and no more than `most`."""
     free = os.statvfs(folder)
     return max(0, min(most, free.f_bavail * free.f_frsize * 95 // 100 - RESERVE))

@@ -7,13 +7,17 @@ Invariant: on return every object below the root is here, held by the lease, and
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from aio.supervisor import in_thread
-from image.context.objects import Arriving, Lease, Objects
+from image.context.objects import Arriving, Lease, Objects, room_in
+from image.context.sinks import tar_into
 from image.context.survey import lacking
 from image.digest import check
+from image.spool import spool
 from model.build import Object, Scanned
 from model.contexttree import MAX_TREE, digest_of, patched
 from model.errors import Damaged, InvalidInput
@@ -68,6 +72,28 @@ async def received(
         f"{gone[:400]} of the build context changed each of {ATTEMPTS} times while it was being sent",
         hint="Build when nothing writes to it, or leave it out by a .dockerignore file",
     )
+
+
+async def streamed(
+    chunks: AsyncIterator[bytes],
+    objects: Objects,
+    lease: Lease,
+    *,
+    moved: Moved = lambda _: None,
+    warned: Warnings = lambda _: None,
+) -> str:
+    """The root's digest of a context that comes as one tar. It is read from a file, so that its pace is the
+    client's. Raises Damaged, Exhausted, InvalidInput."""
+    folder = Path(objects.folder, "new")
+    async with spool(chunks, folder, limit=room_in(os.fspath(folder)), progress=moved) as path:
+        root, warnings = await in_thread(_unpacked, objects, lease, path)
+    warned(tuple(warnings))
+    return str(root)
+
+
+def _unpacked(objects: Objects, lease: Lease, path: Path) -> tuple[str, Sequence[str]]:
+    with open(path, "rb") as file:
+        return tar_into(objects, lease, file)
 
 
 class _Bringing:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from image.context.objects import LIMIT, Lease, Objects, place
+from image.context.objects import ASK, LIMIT, Lease, Objects, place
 from image.context.receive import received
 from image.context.survey import lacking
 from model.build import Object, Scanned
@@ -73,6 +73,19 @@ def test_one_build_may_not_receive_more_than_its_room(tmp_path: Path) -> None:
     with objects.leased(10) as lease:
         lease.take(10)
         with pytest.raises(Exhausted, match="need more than the"):
+            lease.take(1)
+
+
+def test_disk_that_others_filled_meanwhile_ends_a_build(tmp_path: Path) -> None:
+    rooms = [1, 0]
+    objects = Objects(tmp_path, room=lambda: rooms.pop(0))
+    objects.open()
+    with objects.leased() as lease:
+        lease.take(ASK - 1)
+        lease.take(1)
+        lease.take(ASK - 1)
+        assert rooms == [0], "it is not asked for each piece"
+        with pytest.raises(Exhausted, match="this host has for them"):
             lease.take(1)
 
 

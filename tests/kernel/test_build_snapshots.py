@@ -12,6 +12,7 @@ from image.drivers.vfs import VfsDriver
 from image.store import ImageStore
 from model.build import Output
 from model.buildcache import CachePrune
+from model.errors import Unsupported
 from tests.support.buildstore import StoreLab, remove
 from tests.support.imagestores import made, reopened, tree
 from tests.support.waiting import until
@@ -36,6 +37,7 @@ COMMANDS = {
     "dated": lambda root: dated(root),
     "dated2": lambda root: dated(root),
     "fail": lambda root: fail(f"{root}/half"),
+    "deep": lambda root: deep(root),
 }
 
 
@@ -68,6 +70,17 @@ def dated(root: str) -> None:
     put(f"{root}/dated")
     for path in (f"{root}/dated", root):
         os.utime(path, (1, 1))
+
+
+def deep(root: str) -> None:
+    """More folders below each other than Python calls functions."""
+    fd = os.open(root, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
 
 
 async def settled(store: ImageStore) -> None:
@@ -223,9 +236,11 @@ async def test_many_steps_stand_on_each_other(store: ImageStore) -> None:
     """B27: more than the old limit of 127 layers; what is too much is refused before anything is done."""
     commands = {f"n{n}": lambda root, n=n: put(f"{root}/f{n}") for n in range(140)}
     it = StoreLab(store, **commands)
-    image = await it.image("FROM scratch\n" + "".join(f"RUN n{n}\n" for n in range(140)))
+    image = await it.image("FROM scratch\n" + "".join(f"RUN n{n}\n" for n in range(140)), names=("deep",))
     assert len(await files_of(store, image.id)) == 140
     with pytest.raises(Exception, match="would have 501 layers"):
+        await it.build("FROM deep\n" + "".join(f"RUN n{n}\n" for n in range(361)))
+    with pytest.raises(Exception, match="more than 500 instructions that make layers"):
         await it.build("FROM scratch\n" + "".join(f"RUN n{n}\n" for n in range(501)))
 
 
@@ -287,3 +302,15 @@ async def test_build_with_an_epoch_and_rewritten_times_is_the_same_again(
         assert (await lab(other).image(text, **wishes)).id == first.id
     plain = await lab(store).image(text, args=wishes["args"])
     assert plain.layers != first.layers
+
+
+@pytest.mark.parametrize("options", [{}, {"rewrite-timestamp": "true"}])
+async def test_folders_too_deep_for_a_layer_are_refused_in_words(
+    store: ImageStore, options: dict[str, str]
+) -> None:
+    with pytest.raises(Unsupported, match="/d/d/"):
+        await lab(store).image(
+            "FROM scratch\nRUN deep\n",
+            args={"SOURCE_DATE_EPOCH": "1"},
+            outputs=(Output(options=options),),
+        )

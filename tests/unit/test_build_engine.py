@@ -9,7 +9,7 @@ import pytest
 
 from image.build.parts import StepFailed
 from image.dockerfile.faults import DockerfileFault
-from model.build import BuildWarning, Context, StepEnded
+from model.build import BuildWarning, Context, StepBegan, StepEnded
 from model.errors import FlotaError, NotFound
 from tests.support.builds import Lab, base
 from tests.support.waiting import until
@@ -145,6 +145,44 @@ async def test_cancelled_build_leaves_its_step_to_the_other_that_waits() -> None
     it.runner.gate.set()
     await second
     assert it.ran() == ["shared"]
+
+
+ALL_KINDS = """FROM base AS a
+WORKDIR /w
+RUN one
+FROM base AS b
+COPY src /src
+ADD https://h/f /f
+RUN two
+FROM base
+RUN --mount=target=/c --mount=from=a,target=/s --mount=from=b,target=/b,rw three
+COPY --from=a /x /x
+ADD https://h/g.git /g
+"""
+
+
+async def test_build_cancelled_at_any_moment_leaves_nothing_and_the_next_is_right() -> None:
+    cut = turns = 0
+    while turns == cut:
+        it = lab(src="1", f="2")
+        it.fetcher.files, it.fetcher.trees = {"https://h/f": "f"}, {"https://h/g.git": "tree:g"}
+        it.runner.contents["https://h/g.git"] = "g"
+        task = asyncio.create_task(it.build(ALL_KINDS))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            cut += 1
+        assert it.snapshots.open == 0 and not +it.snapshots.held, turns
+        began = {s.step for s in it.session.heard if isinstance(s, StepBegan)}
+        assert began == {s.step for s in it.session.heard if isinstance(s, StepEnded)}, turns
+        async with asyncio.timeout(5):
+            image = await it.image(ALL_KINDS)
+        assert len(set(it.ran())) == 9 and len(image.layers) == 4, turns
+        turns += 1
+    assert cut > 15, "it was never cut short"
 
 
 async def test_failed_step_tells_its_line_and_code_and_ends_the_rest() -> None:

@@ -23,7 +23,7 @@ from model.errors import AlreadyExists, FlotaError, InvalidInput
 from model.ids import NAME
 from model.spec import Mount, Placement, Reservations, Struct
 
-_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?\Z")
+PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?\Z")
 
 
 class Create(Struct):
@@ -40,7 +40,7 @@ async def create(call: Call) -> web.Response:
         )
     if not body.image:
         raise InvalidInput("no image is named (field Image)")
-    platform = query.platform if _PLATFORM.match(query.platform) else ""
+    platform = query.platform if PLATFORM.match(query.platform) else ""
     if query.platform and not platform:
         raise InvalidInput(f"invalid platform {query.platform[:40]!r}")
     reserved = Reservations(memory=body.host_config.memory_reservation)

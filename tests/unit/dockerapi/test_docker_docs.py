@@ -14,7 +14,7 @@ DOCS = Path(__file__).resolve().parents[3] / "docs" / "docker-api.md"
 
 
 def test_tables_of_the_page_are_those_of_the_code() -> None:
-    assert DOCS.read_text().endswith(tables()), "python -m api.docker.described writes them"
+    assert DOCS.read_text().endswith(tables()), "python -m api.docker.described docs/docker-api.md"
 
 
 @pytest.mark.parametrize(

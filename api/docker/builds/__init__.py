@@ -1,0 +1,1 @@
+"""Builds by the Docker API: `POST /build` and what builds keep."""

@@ -1,0 +1,216 @@
+"""`POST /build`: one build on a host of the fleet's choice, its context handed on as it comes.
+
+Invariant: a build ends with its client. The tar is read no faster than the host takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from msgspec.structs import replace
+
+from api.channels import Dropped, Pipe
+from api.docker.builds.output import Output, stream
+from api.docker.builds.request import Build, place_key, request_of
+from api.docker.images.stream import Said, words_of
+from api.docker.ports import DockerPort
+from api.docker.route import Call
+from api.hostcall import head, read_reply
+from api.routes.copying import copied
+from model.build import (
+    FROM_HOST,
+    PIECE,
+    PROTOCOL,
+    AskSecret,
+    BuildPlace,
+    BuildRequest,
+    Done,
+    Exported,
+    Failed,
+    FromHost,
+    Object,
+    Scan,
+    Scanned,
+    Secret,
+    SendTar,
+    Start,
+    Unframer,
+    Want,
+    pack,
+)
+from model.errors import ErrorBody, FlotaError, Internal, InvalidInput, NotFound, Unavailable
+from model.ids import HostId
+from model.registries import Login, decode_header, normal_host
+from model.spec import Struct
+
+CHUNK = 1 << 16
+CONFIG_HEADER = "X-Registry-Config"
+
+
+class Cancel(Struct):
+    id: str = ""
+
+
+async def build(call: Call) -> web.StreamResponse:
+    query = call.query_as(Build)
+    request = request_of(query, logins(call.request.headers.get(CONFIG_HEADER, "")))
+    said, output = Said(call.request), Output(quiet=query.q)
+    try:
+        done = await _done(call, query, request, said, output)
+        for message in output.done(done):
+            await said.say(message)
+    except ConnectionError:
+        return web.Response(status=499)  # nobody reads it
+    except Exception as error:
+        return await said.fail(error)
+    return await said.end()
+
+
+async def cancel(call: Call) -> None:
+    """One that is not there has ended already."""
+    ident = call.query_as(Cancel).id
+    if not ident:
+        raise InvalidInput("build ID not provided")
+    end = call.state.builds.get(ident)
+    if end is not None:
+        end()
+
+
+async def _done(call: Call, query: Build, request: BuildRequest, said: Said, output: Output) -> Done:
+    """Raises how it failed."""
+    node = call.node()
+    wish = BuildPlace(host=node, context=place_key(query), platform=next(iter(request.platforms), ""))
+    with call.port.place_build(wish) as (host, placed):
+        async with _connected(call.port, host) as pipe:
+            with _known(call, query.buildid, pipe):
+                pipe.writer.write(pack(Start(request=request)))
+                last = await _heard(call.request, pipe, said, output)
+    if isinstance(last, Failed):
+        raise output.failure(last, request.file)
+    if isinstance(last, Exception):
+        raise last
+    names = [name for name in last.names if name in request.names] if not node else []
+    for name in names:
+        await _spread(call.port, name, last.host or placed.host, said)
+    return replace(last, names=request.names)
+
+
+@asynccontextmanager
+async def _connected(port: DockerPort, host: HostId) -> AsyncIterator[Pipe]:
+    pipe = await port.open_pipe(host)
+    try:
+        fields = {"Connection": "Upgrade", "Upgrade": PROTOCOL, "Content-Length": "0"}
+        pipe.writer.write(head("POST", "/v1/builds", fields))
+        await (await read_reply(pipe)).checked()
+        yield pipe
+    finally:
+        pipe.writer.close()
+
+
+@contextmanager
+def _known(call: Call, ident: str, pipe: Pipe) -> Iterator[None]:
+    """For those who would cancel it."""
+    if not ident:
+        yield
+        return
+    call.state.builds[ident] = pipe.writer.close
+    try:
+        yield
+    finally:
+        call.state.builds.pop(ident, None)
+
+
+async def _heard(request: web.Request, pipe: Pipe, said: Said, output: Output) -> Done | Failed | Exception:
+    """Its last word, or what went wrong with hearing it."""
+    async with asyncio.TaskGroup() as group:
+        sending: list[asyncio.Task[None]] = []
+        last: Done | Failed | Exception = Unavailable("the connection to the build broke")
+        try:
+            async for message in _messages(pipe):
+                if isinstance(message, Done | Failed):
+                    last = message
+                    break
+                if isinstance(message, SendTar):
+                    sending.append(group.create_task(_send(request, pipe, message.ask)))
+                elif isinstance(message, Scan | AskSecret):
+                    pipe.writer.write(_refused(message))
+                elif isinstance(message, Want | Exported):
+                    last = Internal("the host asks for what this build does not have")
+                    break
+                else:
+                    for shown in output.take(message):
+                        await said.say(shown)
+        except Exception as error:
+            last = error
+        for task in sending:
+            task.cancel()
+    return last
+
+
+async def _messages(pipe: Pipe) -> AsyncIterator[FromHost]:
+    unframer = Unframer(FROM_HOST)
+    try:
+        while data := await pipe.reader.read(CHUNK):
+            for message in unframer.feed(data):
+                yield message
+    except Dropped as error:
+        raise Unavailable(str(error)) from error
+    except OSError as error:
+        raise Unavailable("the connection to the build broke") from error
+
+
+async def _send(request: web.Request, pipe: Pipe, ask: int) -> None:
+    """The request's body, at the host's pace."""
+    try:
+        async for data in request.content.iter_chunked(PIECE):
+            pipe.writer.write(pack(Object(ask=ask, digest="", data=data)))
+            await pipe.writer.drain()
+        pipe.writer.write(pack(Object(ask=ask, digest="", last=True)))
+    except OSError:
+        return  # the reader of the pipe tells why
+    except Exception as error:  # of the client's connection, or no HTTP
+        pipe.writer.write(pack(Object(ask=ask, digest="", gone=str(error)[:200] or "the client has gone")))
+
+
+def _refused(message: Scan | AskSecret) -> bytes:
+    """What only clients of our own protocol can give."""
+    if isinstance(message, AskSecret):
+        return pack(Secret(ask=message.ask))
+    error = NotFound(f"there is no build context {message.context[:80]!r}")
+    return pack(Scanned(ask=message.ask, error=ErrorBody.of(error)))
+
+
+async def _spread(port: DockerPort, name: str, host: str, said: Said) -> None:
+    """As every image that comes into a fleet. A host that can't have it is told, and no reason to fail."""
+    try:
+        lines = await copied(port, name, host)
+        async for line in lines:
+            if line.error:
+                await said.say(stream(f"[Warning] {line.host} has no copy of {name}: {line.error}\n"))
+    except FlotaError as error:
+        await said.say(stream(f"[Warning] {name} is on {host} alone: {words_of(error)}\n"))
+
+
+def logins(header: str) -> Mapping[str, Login]:
+    """By registry: Base64 of a JSON map of what X-Registry-Auth has for one. Raises InvalidInput, without a
+    word of what it holds."""
+    if not header:
+        return {}
+    try:
+        padded = header + "=" * (-len(header) % 4)
+        raw = base64.b64decode(padded.replace("-", "+").replace("_", "/"), validate=True)
+        whole = msgspec.json.decode(raw, type=dict[str, dict[str, Any]] | None) or {}
+    except (ValueError, msgspec.MsgspecError, RecursionError):
+        raise InvalidInput(f"the header {CONFIG_HEADER} holds no logins") from None
+    found: dict[str, Login] = {}
+    for host, wire in whole.items():
+        one = decode_header(base64.urlsafe_b64encode(msgspec.json.encode(wire)).decode())
+        if one:
+            found[normal_host(host)] = one
+    return found

@@ -1,0 +1,1 @@
+"""Images by the Docker API: lists, registries, archives, commits."""
