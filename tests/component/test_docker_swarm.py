@@ -182,13 +182,13 @@ async def test_fields_that_can_not_be_done_are_named(docker: DockerFleet) -> Non
 async def test_service_takes_the_name_of_one_that_is_on_its_way_out(docker: DockerFleet) -> None:
     await docker(*CREATE, "--name", "web", "busybox", "sleep", "9")
     await settled(docker, "web", 1)
-    for host in docker.fleet.hosts.values():
+    for host in docker.agents.hosts.values():
         host.slow = True
     await docker("service", "rm", "web")
     making = asyncio.ensure_future(docker.attempt(*CREATE, "--name", "web", "busybox", "sleep", "8"))
     await until(lambda: docker.controller.get_service("web").service.removed, deadline=DEADLINE, what="it")
     assert not making.done()
-    for agent in docker.fleet.agents.values():
+    for agent in docker.agents.agents.values():
         agent.host.slow = False
         await agent.work()
     assert (await making).code == 0
@@ -196,7 +196,7 @@ async def test_service_takes_the_name_of_one_that_is_on_its_way_out(docker: Dock
 
 
 async def test_states_of_tasks_are_dockers(docker: DockerFleet) -> None:
-    for host in docker.fleet.hosts.values():
+    for host in docker.agents.hosts.values():
         host.fails["broken:1"] = "no such program"
         host.exits["brief:1"] = 0
     await docker(*CREATE, "--name", "broken", "broken:1")
