@@ -17,7 +17,7 @@ from api.docker.networks import listing as networks
 from api.docker.networks.body import CONNECT, DISCONNECT
 from api.docker.networks.body import CREATE as CREATE_NETWORK
 from api.docker.route import Route as R
-from api.docker.swarm import absent, cluster, nodes, services
+from api.docker.swarm import cluster, nodes, services
 from api.docker.swarm import logs as swarm_logs
 from api.docker.swarm.body import NODE_SPEC
 from api.docker.swarm.body import SPEC as SERVICE_SPEC
@@ -127,7 +127,7 @@ SWARM: tuple[R, ...] = (
     R("POST", "/swarm/unlock", cluster.unlock, "409: nothing is locked"),
     R("GET", "/services", services.list_, "Services", "watch", services.List),
     R("POST", "/services/create", services.create, "Make a service", "command", body=SERVICE_SPEC),
-    R("GET", _SERVICE, services.inspect, "One service", "watch"),
+    R("GET", _SERVICE, services.inspect, "One service", "watch", services.Inspect),
     R("DELETE", _SERVICE, services.remove, "Remove it", "command"),
     R("POST", f"{_SERVICE}/update", services.update, "Change it, or take the last change back", "command",
       services.Update, SERVICE_SPEC),
@@ -142,23 +142,4 @@ SWARM: tuple[R, ...] = (
     R("DELETE", _NODE, nodes.remove, "Take it out of the fleet", "command", nodes.Remove),
 )  # fmt: skip
 
-ABSENT: tuple[R, ...] = (
-    *(
-        R("GET", f"/{kind}/{{name}}", absent.missing, f"404: there are no {kind} yet")
-        for kind in ("secrets", "configs")
-    ),
-    R("GET", "/plugins/{name:.*}/json", absent.missing, "404: there are no plugins"),
-    *(
-        route
-        for kind in ("secrets", "configs", "plugins")
-        for route in (
-            R("GET", f"/{kind}", absent.unsupported, f"501: there are no {kind} yet"),
-            R("POST", f"/{kind}/{{name:.*}}", absent.unsupported, f"501: there are no {kind} yet"),
-            R("DELETE", f"/{kind}/{{name:.*}}", absent.unsupported, f"501: there are no {kind} yet"),
-        )
-    ),
-)
-
-ROUTES: tuple[R, ...] = (
-    *SYSTEM, *CONTAINERS, *IMAGES, *BUILDS, *NETWORKS, *VOLUMES, *SWARM, *ABSENT
-)  # fmt: skip
+ROUTES: tuple[R, ...] = (*SYSTEM, *CONTAINERS, *IMAGES, *BUILDS, *NETWORKS, *VOLUMES, *SWARM)

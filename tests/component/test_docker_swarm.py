@@ -182,13 +182,13 @@ async def test_fields_that_can_not_be_done_are_named(docker: DockerFleet) -> Non
 async def test_service_takes_the_name_of_one_that_is_on_its_way_out(docker: DockerFleet) -> None:
     await docker(*CREATE, "--name", "web", "busybox", "sleep", "9")
     await settled(docker, "web", 1)
-    for host in docker.fleet.hosts.values():
+    for host in docker.agents.hosts.values():
         host.slow = True
     await docker("service", "rm", "web")
     making = asyncio.ensure_future(docker.attempt(*CREATE, "--name", "web", "busybox", "sleep", "8"))
     await until(lambda: docker.controller.get_service("web").service.removed, deadline=DEADLINE, what="it")
     assert not making.done()
-    for agent in docker.fleet.agents.values():
+    for agent in docker.agents.agents.values():
         agent.host.slow = False
         await agent.work()
     assert (await making).code == 0
@@ -196,7 +196,7 @@ async def test_service_takes_the_name_of_one_that_is_on_its_way_out(docker: Dock
 
 
 async def test_states_of_tasks_are_dockers(docker: DockerFleet) -> None:
-    for host in docker.fleet.hosts.values():
+    for host in docker.agents.hosts.values():
         host.fails["broken:1"] = "no such program"
         host.exits["brief:1"] = 0
     await docker(*CREATE, "--name", "broken", "broken:1")
@@ -244,15 +244,15 @@ async def test_fleet_is_a_swarm_that_is_neither_begun_nor_left(docker: DockerFle
         ("swarm", "join", "--token", "x", "192.0.2.1:2377"): "flota token create",
         ("swarm", "leave", "--force"): "flota node rm",
         ("swarm", "update", "--task-history-limit", "3"): "flota settings",
-        ("secret", "ls"): "secrets are not supported",
-        ("config", "ls"): "configs are not supported",
-        ("plugin", "ls"): "plugins are not supported",
-        ("secret", "create", "a", "/dev/null"): "secrets are not supported",
+        ("secret", "ls"): "/secrets is not supported",
+        ("config", "ls"): "/configs is not supported",
+        ("plugin", "ls"): "/plugins is not supported",
+        ("secret", "create", "a", "/dev/null"): "/secrets/create is not supported",
     }
     for words, said in told.items():
         assert said in await docker.refusal(*words), words
     for path in ("/secrets/nobody", "/configs/nobody", "/plugins/a/b/json"):
-        assert (await docker.call("GET", path))[0] == 404
+        assert (await docker.call("GET", path))[0] == 501
     swarm = (await docker.call("GET", "/v1.41/swarm"))[1]
     assert swarm["ID"] == docker.controller.info().fleet_id and swarm["Version"]["Index"] > 0
     async with docker.session.head("http://docker/_ping") as reply:

@@ -36,6 +36,12 @@ class DockerFleet:
         self.session = session
 
     @property
+    def agents(self) -> Fleet:
+        """The fleet of agents; of `docker_fake` there is none."""
+        assert isinstance(self.fleet, Fleet)
+        return self.fleet
+
+    @property
     def controller(self) -> Any:
         return self.fleet.controller if isinstance(self.fleet, Fleet) else self.fleet
 

@@ -299,7 +299,7 @@ class FakeHost(FakeBuilds):
         return HostDisk(uses=(use,), capacity=4000, free=1000)
 
     def list_volumes(self) -> Sequence[m.VolumeInfo]:
-        return [m.VolumeInfo(volume=v, host=self.name) for v in self.volumes.values()]
+        return [self.get_volume(name) for name in self.volumes]
 
     def get_volume(self, name: str) -> m.VolumeInfo:
         if name not in self.volumes:

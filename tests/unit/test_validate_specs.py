@@ -237,6 +237,16 @@ def test_all_problems_come_at_once() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [("web", True), ("stack_web", True), ("a-1", True), ("_web", False), ("web_", False), ("a.b", False),
+     ("a b", False), ("", False), ("x" * 63, True), ("x" * 64, False)],
+)  # fmt: skip
+def test_names_of_services_are_labels_with_underscores(name: str, good: bool) -> None:
+    found = {problem.path for problem in validate_service(ServiceSpec(name=name, container=GOOD))}
+    assert ("spec.name" not in found) is good
+
+
 @pytest.mark.parametrize("replicas", [-1, 10**9])
 def test_absurd_replicas_are_refused(replicas: int) -> None:
     problems = validate_service(ServiceSpec(name="a", container=GOOD, mode=Replicated(replicas=replicas)))

@@ -30,6 +30,7 @@ class ModeOf(Docker):
 class Privileges(Docker):
     seccomp: ModeOf = ModeOf()
     app_armor: ModeOf = ModeOf()
+    selinux: Mapping[str, Any] = msgspec.field(name="SELinuxContext", default={})
     no_new_privileges: bool = False
 
 
@@ -194,7 +195,10 @@ CONTAINER: Table = (
     partly("Hostname", "without templates"),
     partly("Env", "without templates; a variable of the image can be changed, not removed"),
     *(Field(name) for name in ("Dir", "User", "Groups")),
-    partly("Privileges", "Seccomp (default, unconfined), NoNewPrivileges; AppArmor and SELinux as they are"),
+    partly(
+        "Privileges",
+        "Seccomp (default, unconfined), NoNewPrivileges; AppArmor and SELinux where they ask for nothing",
+    ),
     *(Field(name) for name in ("Init", "TTY", "OpenStdin", "ReadOnly")),
     partly("Mounts", "of type bind, volume and tmpfs"),
     *(Field(name) for name in ("StopSignal", "StopGracePeriod", "Healthcheck", "Hosts", "DNSConfig")),
@@ -206,7 +210,7 @@ CONTAINER: Table = (
 )
 PRIVILEGES: Table = (
     refused("CredentialSpec", "of Windows"),
-    refused("SELinuxContext", "no SELinux labels are set", {"Disable": True}),
+    partly("SELinuxContext", "Disable, as no SELinux labels are set"),
     partly("Seccomp", "default and unconfined"),
     partly("AppArmor", "default and disabled, which are the same where no profile is set"),
     Field("NoNewPrivileges"),

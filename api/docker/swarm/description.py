@@ -28,18 +28,18 @@ Ids = Mapping[str, str]
 """Ids of networks by name and by id."""
 
 
-def described(info: ServiceInfo, ids: Ids, *, status: bool = False) -> dict[str, Any]:
-    """`status`: with how many tasks run."""
+def described(info: ServiceInfo, ids: Ids, *, status: bool = False, defaults: bool = True) -> dict[str, Any]:
+    """`status`: with how many tasks run; `defaults`: with how it is updated also where nobody said so."""
     service = info.service
     made: dict[str, Any] = {
         "ID": service.id,
         "Version": {"Index": service.revision},
         "CreatedAt": moment(service.created_at),
         "UpdatedAt": moment(service.updated_at or service.created_at),
-        "Spec": spec_words(service.spec, ids),
+        "Spec": spec_words(service.spec, ids, defaults=defaults),
     }
     if service.previous is not None:
-        made["PreviousSpec"] = spec_words(service.previous, ids)
+        made["PreviousSpec"] = spec_words(service.previous, ids, defaults=defaults)
     made["Endpoint"] = _endpoint(service, ids)
     if service.rollout is not None:
         made["UpdateStatus"] = _rollout(service.rollout)
@@ -52,15 +52,19 @@ def described(info: ServiceInfo, ids: Ids, *, status: bool = False) -> dict[str,
     return made
 
 
-def spec_words(spec: ServiceSpec, ids: Ids) -> dict[str, Any]:
+def spec_words(spec: ServiceSpec, ids: Ids, *, defaults: bool = True) -> dict[str, Any]:
     replicas = spec.mode.replicas if isinstance(spec.mode, Replicated) else 0
+    changing = {
+        name: _update(policy)
+        for name, policy in (("UpdateConfig", spec.update), ("RollbackConfig", spec.rollback))
+        if defaults or policy != UpdatePolicy()
+    }
     return {
         "Name": spec.name,
         "Labels": dict(spec.labels),
         "TaskTemplate": task_words(spec, ids),
         "Mode": {"Global": {}} if isinstance(spec.mode, Global) else {"Replicated": {"Replicas": replicas}},
-        "UpdateConfig": _update(spec.update),
-        "RollbackConfig": _update(spec.rollback),
+        **changing,
         "EndpointSpec": _endpoint_spec(spec),
     }
 
@@ -77,15 +81,13 @@ def instance_words(container: ContainerSpec, placement: Placement, ids: Ids) -> 
     resources, reserved = container.resources, placement.reservations
     limits = {"NanoCPUs": resources.nano_cpus, "MemoryBytes": resources.memory, "Pids": resources.pids}
     reservations = {"NanoCPUs": reserved.nano_cpus, "MemoryBytes": reserved.memory}
-    where: dict[str, Any] = {"Constraints": list(placement.constraints)}
-    if placement.max_per_host:
-        where["MaxReplicas"] = placement.max_per_host
+    where = {"Constraints": list(placement.constraints), "MaxReplicas": placement.max_per_host}
     log = container.log
     return {
         "ContainerSpec": _container(container),
         "Resources": {"Limits": _set(limits), "Reservations": _set(reservations)},
         "RestartPolicy": _restart(container.restart, may_end=container.restart.condition == "no"),
-        "Placement": where,
+        "Placement": _set(where),
         "Networks": [
             {"Target": ids.get(wish.network, wish.network)}
             | ({"Aliases": list(wish.aliases)} if wish.aliases else {})
@@ -184,7 +186,7 @@ def _restart(policy: RestartPolicy, *, may_end: bool) -> dict[str, Any]:
         "Condition": condition,
         "Delay": nanoseconds(policy.delay),
         "MaxAttempts": policy.max_attempts,
-        "Window": nanoseconds(policy.window),
+        "Window": nanoseconds(policy.window) if policy.window != RestartPolicy().window else 0,
     }
 
 

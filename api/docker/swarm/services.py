@@ -42,6 +42,10 @@ class List(Struct):
     status: bool = False
 
 
+class Inspect(Struct):
+    insertDefaults: bool = False
+
+
 class Update(Struct):
     version: int | None = None
     rollback: str = ""
@@ -62,7 +66,7 @@ async def list_(call: Call) -> list[dict[str, Any]]:
     filters = check_filters(query.filters, tuple(_FILTERS))
     ids = network_ids(call.port)
     return [
-        described(info, ids, status=query.status)
+        described(info, ids, status=query.status, defaults=False)
         for info in call.port.list_services()
         if not info.service.removed and _fits(info, filters)
     ]
@@ -76,7 +80,8 @@ def _fits(info: ServiceInfo, filters: Filters) -> bool:
 
 
 async def inspect(call: Call) -> dict[str, Any]:
-    return described(_living(call), network_ids(call.port))
+    defaults = call.query_as(Inspect).insertDefaults
+    return described(_living(call), network_ids(call.port), defaults=defaults)
 
 
 def _living(call: Call) -> ServiceInfo:

@@ -133,6 +133,8 @@ def _privileges(words: Privileges) -> dict[str, Any]:
         raise InvalidInput(f"{at}.Seccomp.Mode: {words.seccomp.mode[:40]!r} is not supported")
     if words.app_armor.mode not in ("", "default", "disabled"):
         raise InvalidInput(f"{at}.AppArmor.Mode: {words.app_armor.mode[:40]!r} is not supported")
+    if any(value for key, value in words.selinux.items() if key != "Disable"):
+        raise InvalidInput(f"{at}.SELinuxContext is not supported: no SELinux labels are set")
     made: dict[str, Any] = {"seccomp": "unconfined"} if words.seccomp.mode == "unconfined" else {}
     return made | ({"no_new_privileges": True} if words.no_new_privileges else {})
 

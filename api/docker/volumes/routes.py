@@ -96,7 +96,7 @@ async def prune(call: Call) -> dict[str, Any]:
     for volume in prunable(joined(_named(outcome)), filters, named=call.version < ANONYMOUS_ONLY):
         if not (await _gone(call, volume, force=False)).errors:
             gone.append(volume.name)
-    return {"VolumesDeleted": gone or None, "SpaceReclaimed": 0}
+    return {"VolumesDeleted": gone, "SpaceReclaimed": 0}
 
 
 async def _everywhere(call: Call) -> fanout.Outcome:

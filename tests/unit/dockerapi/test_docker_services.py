@@ -80,6 +80,7 @@ CONTAINER: list[tuple[dict[str, Any], dict[str, Any]]] = [
      {"cap_add": ("NET_ADMIN",), "cap_drop": ("ALL",), "sysctls": {"a": "1"}}),
     ({"Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}]},
      {"ulimits": (Ulimit(name="nofile", soft=1, hard=2),)}),
+    ({"Privileges": {"SELinuxContext": {"Disable": True, "User": ""}, "AppArmor": {"Mode": "disabled"}}}, {}),
     ({"Privileges": {"Seccomp": {"Mode": "unconfined"}, "NoNewPrivileges": True}},
      {"seccomp": "unconfined", "no_new_privileges": True}),
     ({"Healthcheck": {"Test": ["CMD", "x"], "Interval": 2 * SECOND, "Retries": 3}},
@@ -208,6 +209,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"TaskTemplate": {"ContainerSpec": {"Mounts": [{"Type": "npipe"}]}}}, "ContainerSpec.Mounts[0].Type"),
     ({"TaskTemplate": {"ContainerSpec": {"Privileges": {"Seccomp": {"Mode": "custom"}}}}},
      "ContainerSpec.Privileges.Seccomp.Mode: 'custom'"),
+    ({"TaskTemplate": {"ContainerSpec": {"Privileges": {"SELinuxContext": {"User": "u"}}}}},
+     "ContainerSpec.Privileges.SELinuxContext is not supported"),
     ({"TaskTemplate": {"Placement": {"Constraints": ["node.role == manager"]}}}, "fits no node"),
 ]  # fmt: skip
 
@@ -250,6 +253,14 @@ def seen_and_sent(change: Any) -> ServiceSpec:
 
 def test_what_is_sent_back_as_it_was_changes_nothing() -> None:
     assert seen_and_sent(lambda words: None) == WHOLE
+
+
+def test_how_a_service_is_updated_is_left_out_where_nobody_said_so() -> None:
+    plain = ServiceSpec(name="web", container=ContainerSpec(image="box"))
+    assert not {"UpdateConfig", "RollbackConfig"} & set(spec_words(plain, IDS, defaults=False))
+    said = spec_words(replace(plain, update=UpdatePolicy(parallelism=2)), IDS, defaults=False)
+    assert said["UpdateConfig"]["Parallelism"] == 2 and "RollbackConfig" not in said
+    assert spec_words(plain, IDS)["UpdateConfig"]["Parallelism"] == 1
 
 
 def test_one_changed_field_changes_that_alone() -> None:
