@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,11 @@ def context(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def private(clean: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A registry that n1 alone reaches, as the header says to which host calls go."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    (tmp_path / "docker").mkdir()
+    config = {"HttpHeaders": {"X-PortainerAgent-Target": "n1"}}
+    (tmp_path / "docker/config.json").write_text(json.dumps(config))
     folder = tmp_path / "registry"
     folder.mkdir()
     with registry(clean, folder, "htpasswd", 5130) as host:
@@ -51,7 +56,7 @@ def where(docker: Docker, name: str) -> list[str]:
 def test_image_is_built_from_a_folder_and_runs_on_every_host(docker: Docker, context: Path) -> None:
     said = docker("build", "-t", "page:1", str(context))
     assert "Step 3/5 : RUN cat /page >/copy" in said and said.endswith("Successfully tagged page:1")
-    assert sorted(where(docker, "page:1")) == ["n1", "n2", "n3"]
+    assert sorted(where(docker, "page:1")) == ["n1", "n2", "n3"], said
     for host in ("n1", "n2", "n3"):
         assert docker("run", "--rm", "--label", f"flota.node={host}", "page:1") == "a page"
     assert " ---> Using cache" in docker("build", "-t", "page:2", str(context))
@@ -99,8 +104,7 @@ def test_archives_and_commits_are_of_the_fleet(docker: Docker, tmp_path: Path) -
     seen = docker.inspect("committed:1")
     assert seen["Id"] == ident and seen["Comment"] == "words"
     assert docker("run", "--rm", "committed:1") == "new"
-    in_use = docker.attempt("rmi", "other:1")
-    assert b"conflict: unable to remove repository reference" in in_use.stderr
+    assert docker("rmi", "other:1") == "Untagged: other:1"  # the image has another name yet
     docker("rm", "-f", "made")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:

@@ -20,6 +20,16 @@ CREATE = ("service", "create", "--no-resolve-image", "--detach")
 SOON = 30
 
 
+def reaches(docker: Docker, source: str, name: str) -> bool:
+    """By its name. (The box's wget can't look names up; a refusal comes from the container itself.)"""
+    looked = docker.attempt("exec", source, "nslookup", "-type=a", name).stdout.decode()
+    if looked.count("Address:") < 2:
+        return False
+    address = looked.rpartition("Address:")[2].split()[0]
+    said = docker.attempt("exec", source, "wget", "-T", "5", "-qO-", f"http://{address}/")
+    return b"onnection refused" in said.stderr
+
+
 def test_containers_of_a_docker_network_know_each_other_over_hosts(docker: Docker) -> None:
     docker("network", "create", "front")
     docker(
@@ -28,15 +38,15 @@ def test_containers_of_a_docker_network_know_each_other_over_hosts(docker: Docke
     docker(
         "run", "-d", "--name", "two", "--network", "front", "--label", "flota.node=n3", IMAGE, "sleep", "1000"
     )
-    docker("exec", "one", "ping", "-c", "1", "-W", "5", "two")
+    assert reaches(docker, "one", "two")
     seen = json.loads(docker("network", "inspect", "front"))[0]
     assert {c["Name"] for c in seen["Containers"].values()} == {"one", "two"}
     assert {peer["Name"] for peer in seen["Peers"]} >= {"n1", "n3"}
     docker("run", "-d", "--name", "late", "--label", "flota.node=n2", IMAGE, "sleep", "1000")
     docker("network", "connect", "--alias", "friend", "front", "late")
-    docker("exec", "one", "ping", "-c", "1", "-W", "5", "friend")
+    assert reaches(docker, "one", "friend")
     docker("network", "disconnect", "front", "late")
-    assert docker.attempt("exec", "late", "ping", "-c", "1", "-W", "1", "one").returncode != 0
+    assert not reaches(docker, "late", "one")
     assert b"has active endpoints" in docker.attempt("network", "rm", "front").stderr
     docker("rm", "-f", "one", "two", "late")
     docker("network", "rm", "front")
@@ -44,10 +54,11 @@ def test_containers_of_a_docker_network_know_each_other_over_hosts(docker: Docke
 
 def test_volume_keeps_its_data_on_each_host(docker: Docker) -> None:
     docker("volume", "create", "data")
-    assert json.loads(docker("volume", "inspect", "data"))[0]["Status"] == {"nodes": ["n1", "n2", "n3"]}
-    there = ("--label", "flota.node=n2", "-v", "data:/d", IMAGE)
-    docker("run", "--name", "writer", *there, "sh", "-c", "echo kept > /d/file")
-    assert docker("run", "--rm", *there, "cat", "/d/file") == "kept"
+    there = json.loads(docker("volume", "inspect", "data"))[0]["Status"]["nodes"]
+    assert sorted(there) == ["n1", "n2", "n3"]
+    on_n2 = ("--label", "flota.node=n2", "-v", "data:/d", IMAGE)
+    docker("run", "--name", "writer", *on_n2, "sh", "-c", "echo kept > /d/file")
+    assert docker("run", "--rm", *on_n2, "cat", "/d/file") == "kept"
     assert b"volume is in use" in docker.attempt("volume", "rm", "data").stderr
     docker("rm", "writer")
     docker("volume", "rm", "data")

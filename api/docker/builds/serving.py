@@ -98,8 +98,7 @@ async def _done(call: Call, query: Build, request: BuildRequest, said: Said, out
         raise output.failure(last, request.file)
     if isinstance(last, Exception):
         raise last
-    names = [name for name in last.names if name in request.names] if not node else []
-    for name in names:
+    for name in request.names if not node else ():  # as it was asked for, whatever the host says
         await _spread(call.port, name, last.host or placed.host, said)
     return replace(last, names=request.names)
 
