@@ -202,19 +202,28 @@ class _Build:
         step = line.step
         assert step is not None
         platform = stage.platform if stage is not None else self._platform
+        linked = isinstance(step, CopyStep) and step.link
+        ground = self._parts.snapshots.of_image(None) if linked else files
         with self._in_line(line):
             await self._sources.ready(step)
             with self._teller.step(name, line.spot.line) as telling:
                 async with self._sources.opened() as opened:
                     content = await self._content(step, opened)
-                    key = keys.key_of(files.id, step, content, platform)
+                    key = keys.key_of(ground.id, step, content, platform)
                     async with AsyncExitStack() as turn:
                         await turn.enter_async_context(self._parts.turns.of(key).alone())
                         record = await self._cached(stage, key)
                         telling.cached, telling.where = record is not None, record.where if record else ""
                         if record is None:
-                            record = await self._make(line, files, key, opened, telling, turn)
-        return record.files, record.created
+                            record = await self._make(line, ground, key, opened, telling, turn)
+                    made = await self._stacked(files, record.files) if linked else record.files
+        return made, record.created
+
+    async def _stacked(self, files: Files, linked: Files) -> Files:
+        snapshots = self._parts.snapshots
+        async with snapshots.stacked(files, linked, keys.stacked_id(files.id, linked.id)) as made:
+            self._held.enter_context(snapshots.hold(made))
+            return made
 
     @contextlib.contextmanager
     def _in_line(self, line: Line) -> Iterator[None]:
@@ -275,6 +284,8 @@ class _Build:
             discarded = step.discarded if isinstance(step, RunStep) else ()
             made = await work.keep(parts.new_id(), discarded, step.latest)
             self._held.enter_context(parts.snapshots.hold(made))  # at once: else it may be gone
+        if isinstance(step, CopyStep) and step.link:
+            made = replace(made, id=key)
         record = Record(
             key=key,
             files=made,
