@@ -108,13 +108,13 @@ class BuildCache:
         self._supervisor.start("build cache", self._write, restart=True)
 
     # -- the seam -----------------------------------------------------------------------------------
-    async def find(self, key: str) -> Record | None:
+    async def find(self, key: str, *, elsewhere: bool = True) -> Record | None:
         record = self._records.get(key)
         if record is not None and not self._is_here(record):
             self._drop((key,))
             record = None
         if record is None:
-            return await self._elsewhere(key)
+            return await self._elsewhere(key) if elsewhere else None
         self._use(record)
         return record
 
