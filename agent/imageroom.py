@@ -19,6 +19,7 @@ from image.base import Choice, Images
 from image.collection import needed
 from image.reference import familiar
 from model.api import ImageRemoved
+from model.buildcache import CacheKeeping
 from model.disk import DiskUse
 from model.errors import FlotaError
 from model.ids import short
@@ -61,6 +62,8 @@ class ImageRoom:
         """To be rung when images came or the policy may be another."""
         self.told: Told = lambda action, image, reason: None
         """Hears of each image that went, and why."""
+        self.keep_cache: Callable[[CacheKeeping], object] = lambda keeping: None
+        """Hears at each look what the fleet's policy is for results of build steps."""
         self.changed: Callable[[], None] = lambda: None
         """Called when `troubles` are others."""
         self.troubles: tuple[str, ...] = ()
@@ -69,6 +72,8 @@ class ImageRoom:
         """For ever."""
         while True:
             try:
+                if (view := self._view()) is not None:
+                    self.keep_cache(view.build_cache)
                 await self.tidy()
             except (FlotaError, OSError) as error:
                 self._trouble(f"images: no room could be made: {error}")

@@ -105,6 +105,7 @@ async def run(
         doors = partial(fleets_doors, _controllers(enrollment), (config.peer_port,))
         builds = await _builds(context, runtime, doors, stack)
         room = BuildRoom(builds, images_of(context).build_cache)
+        context.room.keep_cache = images_of(context).build_cache.keep
         app = host_app(HostApi(agent, runtime.cgroups, logs, builds, room))
         served = await stack.enter_async_context(_serving(app, config.socket))
         server = served.server

@@ -10,6 +10,7 @@ import asyncio
 
 from agent.journal import Journal, Write
 from model import view as views
+from model.buildcache import CacheKeeping
 from model.codec import encode_wire
 from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
 from model.image import ImageKeeping, KeptImages
@@ -27,6 +28,7 @@ class _Head(Struct):
     address_pools: tuple[str, ...]
     source_ports: tuple[int, int] = (0, 0)
     keeping: ImageKeeping = ImageKeeping()
+    build_cache: CacheKeeping = CacheKeeping()
 
 
 class ViewJournal:
@@ -58,6 +60,7 @@ class ViewJournal:
             services=services,
             policies=policies,
             keeping=head.keeping,
+            build_cache=head.build_cache,
             kept_images=kept_images,
         )
         return self._durable
@@ -73,6 +76,7 @@ class ViewJournal:
             security_profile=view.security_profile,
             address_pools=view.address_pools,
             keeping=view.keeping,
+            build_cache=view.build_cache,
         )
         writes: list[Write] = [("view", "head", encode_wire(head))]
         for kind, put, gone in (

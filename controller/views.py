@@ -54,6 +54,7 @@ def view_of(cluster: Cluster, host: HostId) -> View:
         policies=selecting_on(cluster, host),
         judged=bool(cluster.policies),
         keeping=settings.images,
+        build_cache=settings.build_cache,
         kept_images=cluster.kept_images,
     )
 

@@ -134,6 +134,7 @@ class ImageStore:
             snapshots=self.builds,
             supervisor=self._supervisor,
             now=self._clock.now,
+            disk=self.disk,
         )
         parts.keeping.append(self.build_cache.chains)
         self._intake = Intake(

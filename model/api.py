@@ -278,6 +278,10 @@ class UpdateSettings(Struct):
     image_keep: int | None = None
     image_min_age: float | None = None
     """These as in `model.image.ImageKeeping`."""
+    build_cache_size: int | None = None
+    build_cache_age: float | None = None
+    build_cache_free: int | None = None
+    """These as in `model.buildcache.CacheKeeping`."""
 
 
 class Knock(Struct):

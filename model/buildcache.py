@@ -55,9 +55,11 @@ class HostCache(Struct):
 
 
 class CacheKeeping(Struct):
-    """What a host keeps by itself."""
+    """What each host keeps by itself of steps' results."""
 
     max_size: int = 20 << 30
     """Bytes; 0: no limit but the disk's."""
     max_age: float = 60 * 86400.0
     """Seconds since the last use; 0: no limit."""
+    min_free: int = 0
+    """Percent of the disk that stay free of it, as far as it goes; 0: it gives way with images alone."""

@@ -2,15 +2,16 @@
 
 The idea is that of a Merkle tree (as git's, or the Remote Execution API's input root): who has an object has
 all that it names, once it has been given. `key` leaves times out, so that it is what the build cache goes by
-(Docker's rule: content and attributes count, mtime does not). Invariant: equal directories have equal
-digests, whoever made them; entries are sorted by name.
+(Docker's rule: content and attributes count, mtime does not). Names of one file are told by numbers, never
+by paths, so that none has to be believed. Invariant: equal directories have equal digests, whoever made them;
+entries are sorted by name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -27,6 +28,7 @@ MAX_DEPTH = 512
 MAX_SIZE = 1 << 62
 """Of a file in bytes, and of a time in nanoseconds either way: years 1823 to 2116."""
 MAX_TARGET = 4096
+MAX_GROUP = 1 << 31
 MAX_XATTR = 64 << 10
 PREFIX = "sha256:"
 CAPABILITY = "security.capability"
@@ -53,10 +55,32 @@ class Entry(Struct):
     target: bytes = b""
     """Of a link."""
     xattrs: Mapping[str, bytes] = {}
+    group: int = 0
+    """Of a file with several names in the context: one of equal digest and number is the same (`grouped`). 0:
+    it has no other."""
+
+    @property
+    def same(self) -> tuple[str, int, int, int] | None:
+        """Equal for names of one file; attributes are part of it, as whoever made the tree may lie."""
+        return (self.digest, self.group, self.mode, self.mtime_ns) if self.group else None
 
 
 class Tree(Struct):
     entries: Annotated[tuple[Entry, ...], msgspec.Meta(max_length=MAX_ENTRIES)] = ()
+
+
+def grouped(names: Iterable[tuple[bytes, str, Hashable]]) -> dict[bytes, int]:
+    """`Entry.group` of paths that share a file, of (path, digest, which file): files of one content are
+    numbered from 1 by their first path. A path that is alone has none."""
+    files: dict[tuple[str, Hashable], list[bytes]] = {}
+    for path, digest, file in names:
+        files.setdefault((digest, file), []).append(path)
+    found: dict[bytes, int] = {}
+    last: dict[str, int] = {}
+    for _, digest, paths in sorted((min(p), d, p) for (d, _), p in files.items() if len(p) > 1):
+        last[digest] = last.get(digest, 0) + 1
+        found.update(dict.fromkeys(paths, last[digest]))
+    return found
 
 
 def encode(tree: Tree) -> bytes:
@@ -121,7 +145,8 @@ def _is_sound(entry: Entry) -> bool:
         0 <= entry.mode <= 0o7777
         and 0 <= entry.size < MAX_SIZE
         and -MAX_SIZE <= entry.mtime_ns <= MAX_SIZE
-        and (entry.kind == "file" or not entry.size)
+        and (entry.kind == "file" or not (entry.size or entry.group))
+        and 0 <= entry.group < MAX_GROUP
         and (_DIGEST.match(entry.digest) is not None if named else not entry.digest)
         and (_DIGEST.match(entry.key) is not None if tree else not entry.key)
         and (0 < len(entry.target) <= MAX_TARGET and b"\0" not in entry.target) == (entry.kind == "link")
@@ -133,7 +158,7 @@ def key_of(tree: Tree) -> str:
     """What the cache goes by: all but times."""
     hasher = hashlib.sha256()
     for entry in tree.entries:
-        part = (
+        part: tuple[object, ...] = (
             entry.name,
             entry.kind,
             entry.mode if entry.kind != "link" else 0,
@@ -141,5 +166,6 @@ def key_of(tree: Tree) -> str:
             entry.target,
             sorted(entry.xattrs.items()),
         )
+        part += (entry.group,) if entry.group else ()
         hasher.update(msgspec.msgpack.encode(part))
     return PREFIX + hasher.hexdigest()

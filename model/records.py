@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal
 
+from model.buildcache import CacheKeeping
 from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
 from model.image import ImageKeeping
 from model.policy import PolicySpec
@@ -280,6 +281,7 @@ class FleetSettings(Struct):
     security_profile: Literal["docker", "default", "strict"] = "default"
     labels: Mapping[str, str] = {}
     images: ImageKeeping = ImageKeeping()
+    build_cache: CacheKeeping = CacheKeeping()
     recovery: Recovery | None = None
     """None: the state is its own controller's."""
     restored_at: float = 0.0

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from model.api import UpdateSettings
+from model.buildcache import CacheKeeping
 from model.errors import Problem
 from model.image import ImageKeeping
 from model.records import FleetSettings
@@ -19,7 +20,7 @@ LONGEST = 366 * 86400.0
 
 def changed(settings: FleetSettings, request: UpdateSettings) -> FleetSettings:
     """With what is given in place of what was; unchecked."""
-    now = settings.images
+    now, cache = settings.images, settings.build_cache
     first, last = request.vni_range or (settings.vni_first, settings.vni_last)
     return replace(
         settings,
@@ -32,6 +33,11 @@ def changed(settings: FleetSettings, request: UpdateSettings) -> FleetSettings:
             gc_low=now.gc_low if request.image_gc_low is None else request.image_gc_low,
             keep=now.keep if request.image_keep is None else request.image_keep,
             min_age=now.min_age if request.image_min_age is None else request.image_min_age,
+        ),
+        build_cache=CacheKeeping(
+            max_size=cache.max_size if request.build_cache_size is None else request.build_cache_size,
+            max_age=cache.max_age if request.build_cache_age is None else request.build_cache_age,
+            min_free=cache.min_free if request.build_cache_free is None else request.build_cache_free,
         ),
     )
 
@@ -48,6 +54,7 @@ def settings_problems(settings: FleetSettings) -> Iterator[Problem]:
         words = f"{first}-{last} is no range of source ports ({FIRST_FREE} to {LAST_PORT})"
         yield Problem(path="source_ports", message=words)
     yield from _image_problems(settings.images)
+    yield from _cache_problems(settings.build_cache)
 
 
 def _image_problems(images: ImageKeeping) -> Iterator[Problem]:
@@ -60,3 +67,12 @@ def _image_problems(images: ImageKeeping) -> Iterator[Problem]:
         yield Problem(path="image_keep", message=f"{images.keep} is not from 1 to {MOST_KEPT}")
     if not 0 <= images.min_age <= LONGEST:
         yield Problem(path="image_min_age", message=f"{images.min_age:g} is not from 0 seconds to a year")
+
+
+def _cache_problems(cache: CacheKeeping) -> Iterator[Problem]:
+    if cache.max_size < 0:
+        yield Problem(path="build_cache_size", message=f"{cache.max_size} bytes are no size; 0: no limit")
+    if not 0 <= cache.max_age < float("inf"):
+        yield Problem(path="build_cache_age", message=f"{cache.max_age:g} seconds are no time; 0: no limit")
+    if not 0 <= cache.min_free <= 99:
+        yield Problem(path="build_cache_free", message=f"{cache.min_free} is no percentage (0 to 99)")

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from model.buildcache import CacheKeeping
 from model.ids import HostId, InstanceId, NetworkId, PolicyId, ServiceId
 from model.image import ImageKeeping, KeptImages
 from model.policy import PolicySpec
@@ -113,6 +114,7 @@ class View(Struct):
     judged: bool = False
     """There are policies in the fleet: instances start once the hosts that judge know them (wire.Arrived)."""
     keeping: ImageKeeping = ImageKeeping()
+    build_cache: CacheKeeping = CacheKeeping()
     kept_images: Mapping[ServiceId, KeptImages] = {}
     """For services, whether or not they run here."""
 
@@ -134,6 +136,7 @@ class ViewDelta(Struct):
     policies: Mapping[PolicyId, PolicySpec] = {}
     judged: bool | None = None
     keeping: ImageKeeping | None = None
+    build_cache: CacheKeeping | None = None
     kept_images: Mapping[ServiceId, KeptImages] = {}
     gone_instances: tuple[InstanceId, ...] = ()
     gone_networks: tuple[NetworkId, ...] = ()
@@ -173,6 +176,7 @@ def diff(old: View, new: View) -> ViewDelta:
         policies=policies,
         judged=new.judged if new.judged != old.judged else None,
         keeping=new.keeping if new.keeping != old.keeping else None,
+        build_cache=new.build_cache if new.build_cache != old.build_cache else None,
         kept_images=kept_images,
         gone_instances=gone_instances,
         gone_networks=gone_networks,
@@ -201,6 +205,7 @@ def apply(delta: ViewDelta, view: View) -> View | None:
         policies=_apply(view.policies, delta.policies, delta.gone_policies),
         judged=view.judged if delta.judged is None else delta.judged,
         keeping=view.keeping if delta.keeping is None else delta.keeping,
+        build_cache=view.build_cache if delta.build_cache is None else delta.build_cache,
         kept_images=_apply(view.kept_images, delta.kept_images, delta.gone_kept_images),
     )
 

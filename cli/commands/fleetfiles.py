@@ -134,6 +134,9 @@ def _present(app: App, *, every: bool = False) -> FleetFiles:
             image_gc_low=settings.images.gc_low,
             image_keep=settings.images.keep,
             image_min_age=settings.images.min_age,
+            build_cache_size=settings.build_cache.max_size,
+            build_cache_age=settings.build_cache.max_age,
+            build_cache_free=settings.build_cache.min_free,
         ),
         objects={kind: {spec.name: spec for spec in specs} for kind, specs in found.items() if specs},
     )

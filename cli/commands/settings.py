@@ -12,7 +12,7 @@ from cli.render import clean
 from model.api import UpdateSettings
 from model.codec import to_plain
 from model.errors import InvalidInput
-from model.quantity import parse_duration
+from model.quantity import parse_bytes, parse_duration
 
 
 @click.group()
@@ -40,6 +40,9 @@ def inspect(app: App) -> None:
 @click.option("--image-gc-low", default="", metavar="PERCENT", help="… until it is at most so full (75%)")
 @click.option("--image-gc-min-age", default="", metavar="TIME", help="Not those used within (2m)")
 @click.option("--image-keep", type=int, help="Images of each service that stay, for going back (3)")
+@click.option("--build-cache-size", default="", metavar="SIZE", help="Results of build steps of a host (20g)")
+@click.option("--build-cache-age", default="", metavar="TIME", help="… that were used within (60d)")
+@click.option("--build-cache-free", default="", metavar="PERCENT", help="… while so much disk is free (0%)")
 @pass_app
 def update(
     app: App,
@@ -50,6 +53,9 @@ def update(
     image_gc_low: str,
     image_gc_min_age: str,
     image_keep: int | None,
+    build_cache_size: str,
+    build_cache_age: str,
+    build_cache_free: str,
 ) -> None:
     """Change the fleet's settings. Another port or other source ports rebuild all tunnels: containers stay,
     what they send each other is lost for a moment."""
@@ -62,6 +68,9 @@ def update(
         image_gc_low=percent(image_gc_low, "--image-gc-low"),
         image_keep=image_keep,
         image_min_age=parse_duration(image_gc_min_age) if image_gc_min_age else None,
+        build_cache_size=parse_bytes(build_cache_size) if build_cache_size else None,
+        build_cache_age=parse_duration(build_cache_age) if build_cache_age else None,
+        build_cache_free=percent(build_cache_free, "--build-cache-free"),
     )
     if body == UpdateSettings():
         raise InvalidInput("nothing is to be changed", hint="See `flota fleet update --help`")

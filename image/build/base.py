@@ -57,6 +57,11 @@ class Snapshots(Protocol):
         """Until the block ends their layers stay."""
         ...
 
+    def stacked(self, files: Files, linked: Files, ident: str) -> AbstractAsyncContextManager[Files]:
+        """A layer that stands on nothing, over `files`, known as `ident`; held until the block ends. It
+        becomes a layer of its own while the build goes on."""
+        ...
+
     async def settled(self, files: Files) -> Sequence[tuple[str, str]]:
         """(chain id, diff id) of each layer, bottom first, once all are layers like any other."""
         ...

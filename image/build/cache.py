@@ -63,7 +63,9 @@ class NoRemote:
 
 
 class Cache(Protocol):
-    async def find(self, key: str) -> Record | None: ...
+    async def find(self, key: str, *, elsewhere: bool = True) -> Record | None:
+        """`elsewhere`: what is not here may be in other caches."""
+        ...
 
     def put(self, record: Record) -> None:
         """Its layers may still be in the making; it is kept once they are made."""
@@ -88,9 +90,9 @@ class MemoryCache:
     def records(self) -> Mapping[str, Record]:
         return self._records
 
-    async def find(self, key: str) -> Record | None:
+    async def find(self, key: str, *, elsewhere: bool = True) -> Record | None:
         found = self._records.get(key)
-        if found is None and (found := await self._remote.find(key)) is not None:
+        if found is None and elsewhere and (found := await self._remote.find(key)) is not None:
             if not await self._remote.bring(found):
                 return None
             self._records[key] = found

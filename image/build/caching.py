@@ -51,8 +51,10 @@ class Remembering:
         self._imports = imports
         self.used: dict[str, Record] = {}
 
-    async def find(self, key: str) -> Record | None:
-        found = await self._cache.find(key) or await self._imported(key)
+    async def find(self, key: str, *, elsewhere: bool = True) -> Record | None:
+        found = await self._cache.find(key, elsewhere=elsewhere)
+        if found is None and elsewhere:
+            found = await self._imported(key)
         if found is not None:
             self.used[key] = found
         return found

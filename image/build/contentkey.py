@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
@@ -34,6 +34,8 @@ class ContentKey:
 
     def __init__(self, pool: ThreadPoolExecutor | None = None) -> None:
         self._hasher = hashlib.sha256()
+        self._known: dict[Hashable, int] = {}
+        """Of the directory that is looked at: files with several names, by the number of the first."""
         self._pool = pool
         self._pending: deque[tuple[object, Future[str] | None]] = deque()
         self.files = 0
@@ -79,6 +81,7 @@ class ContentKey:
 
     def _folder(self, folder: Folder, only: Patterns | None, without: Patterns | None) -> int:
         self._add(("into",))
+        self._known.clear()
         count = 0
         waiting: list[object] = []
         for step in walk(folder, only, without):
@@ -99,8 +102,17 @@ class ContentKey:
             if count > MAX_ENTRIES:
                 raise Exhausted(f"more than {MAX_ENTRIES} files are to be copied")
             if step.inner is None:
+                self._shared(step.item, count)
                 self._entry(step.folder, step.name, step.name, step.item)
         return count
+
+    def _shared(self, item: Item, count: int) -> None:
+        """A further name of a file that was met is a link to it when it is written."""
+        if item.same is None:
+            return
+        first = self._known.setdefault(item.same, count)
+        if first != count:
+            self._add(("same", first))
 
     def _entry(self, folder: Folder, name: bytes, told: bytes, item: Item) -> None:
         """`told`: the name under which it is written."""

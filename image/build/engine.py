@@ -102,6 +102,8 @@ class _Build:
         self._made: dict[tuple[int, int], float] = {}
         self._own: set[str] = set()
         """Keys of steps that this build did itself: with --no-cache others' don't count."""
+        self._fresh: set[str] = set()
+        """Ids of files that it made: nobody elsewhere has done anything on them."""
 
     async def run(self) -> None:
         request = self._request
@@ -202,19 +204,30 @@ class _Build:
         step = line.step
         assert step is not None
         platform = stage.platform if stage is not None else self._platform
+        linked = isinstance(step, CopyStep) and step.link
+        ground = self._parts.snapshots.of_image(None) if linked else files
         with self._in_line(line):
             await self._sources.ready(step)
             with self._teller.step(name, line.spot.line) as telling:
                 async with self._sources.opened() as opened:
                     content = await self._content(step, opened)
-                    key = keys.key_of(files.id, step, content, platform)
+                    key = keys.key_of(ground.id, step, content, platform)
                     async with AsyncExitStack() as turn:
                         await turn.enter_async_context(self._parts.turns.of(key).alone())
-                        record = await self._cached(stage, key)
+                        record = await self._cached(stage, key, ground)
                         telling.cached, telling.where = record is not None, record.where if record else ""
                         if record is None:
-                            record = await self._make(line, files, key, opened, telling, turn)
-        return record.files, record.created
+                            record = await self._make(line, ground, key, opened, telling, turn)
+                    made = await self._stacked(files, record.files) if linked else record.files
+        return made, record.created
+
+    async def _stacked(self, files: Files, linked: Files) -> Files:
+        snapshots = self._parts.snapshots
+        async with snapshots.stacked(files, linked, keys.stacked_id(files.id, linked.id)) as made:
+            self._held.enter_context(snapshots.hold(made))
+            if files.id in self._fresh:
+                self._fresh.add(made.id)
+            return made
 
     @contextlib.contextmanager
     def _in_line(self, line: Line) -> Iterator[None]:
@@ -240,10 +253,10 @@ class _Build:
             case WorkdirStep():
                 return ()
 
-    async def _cached(self, stage: Evaluated | None, key: str) -> Record | None:
+    async def _cached(self, stage: Evaluated | None, key: str, ground: Files) -> Record | None:
         if stage is not None and self._is_uncached(stage.node) and key not in self._own:
             return None
-        record = await self._parts.cache.find(key)
+        record = await self._parts.cache.find(key, elsewhere=ground.id not in self._fresh)
         if record is not None:
             self._held.enter_context(self._parts.snapshots.hold(record.files))
         return record
@@ -275,6 +288,10 @@ class _Build:
             discarded = step.discarded if isinstance(step, RunStep) else ()
             made = await work.keep(parts.new_id(), discarded, step.latest)
             self._held.enter_context(parts.snapshots.hold(made))  # at once: else it may be gone
+        if isinstance(step, CopyStep) and step.link:
+            made = replace(made, id=key)
+        else:
+            self._fresh.add(made.id)
         record = Record(
             key=key,
             files=made,

@@ -82,6 +82,13 @@ class FakeSnapshots:
             self.held.subtract(files.layers)
             self.held += Counter()
 
+    @contextlib.asynccontextmanager
+    async def stacked(self, files: Files, linked: Files, ident: str) -> AsyncIterator[Files]:
+        (one,) = linked.layers
+        layer = f"step:{ident}"
+        self.diffs[layer] = self.diffs[one]
+        yield Files(id=ident, layers=(*files.layers, layer))
+
     def diffs_of(self, root: str) -> tuple[str, ...]:
         """What is mounted there."""
         return tuple(self.diffs[layer] for layer in self.roots[root].layers)

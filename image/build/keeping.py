@@ -22,15 +22,20 @@ def pruned(entries: Sequence[CacheEntry], wish: CachePrune, now: float) -> tuple
     return _down_to(fitting, sum(entry.size for entry in entries), wish.keep)
 
 
-def outgrown(entries: Sequence[CacheEntry], keeping: CacheKeeping, now: float) -> tuple[str, ...]:
-    """Ids of what a host takes away by itself."""
+def outgrown(
+    entries: Sequence[CacheEntry], keeping: CacheKeeping, now: float, lacking: int = 0
+) -> tuple[str, ...]:
+    """Ids of what a host takes away by itself; `lacking`: bytes that its disk has too few of."""
     free = sorted((entry for entry in entries if not entry.in_use), key=lambda entry: entry.used)
     old = [entry for entry in free if keeping.max_age and entry.used < now - keeping.max_age]
     gone = {entry.id for entry in old}
     total = sum(entry.size for entry in entries if entry.id not in gone)
     rest = [entry for entry in free if entry.id not in gone]
     large = _down_to(rest, total, keeping.max_size) if keeping.max_size else ()
-    return (*(entry.id for entry in old), *large)
+    gone |= set(large)
+    short = lacking - sum(entry.size for entry in entries if entry.id in gone and not entry.shared)
+    more = enough([entry for entry in rest if entry.id not in gone], short) if short > 0 else ()
+    return (*(entry.id for entry in old), *large, *more)
 
 
 def enough(entries: Sequence[CacheEntry], need: int) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """Under which name a step's result is kept: what it stands on, what it does, what it reads. Pure.
 
 Docker's rule: the text of an instruction and all that it sees, and of COPY and ADD the checksum of the files;
-one miss makes all that follows miss. Limits of resources don't decide a result, nor do proxies, nor where in
-the Dockerfile a step stands.
+one miss makes all that follows miss. A COPY or ADD with `--link` makes a layer on nothing: what it stands on
+does not count, and the layer is known by the key, as its files are a function of it. Limits of resources
+don't decide a result, nor do proxies, nor where in the Dockerfile a step stands.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ def key_of(parent: str, step: Step, content: tuple[str, ...], platform: Platform
     """`parent` is the id of the files below; `content` are keys of what the step reads, in order."""
     made = (VERSION, parent, definition(step), content, (platform.os, platform.arch, platform.variant))
     return "sha256:" + hashlib.sha256(_encoder.encode(made)).hexdigest()
+
+
+def stacked_id(parent: str, linked: str) -> str:
+    """Of a layer over files: equal for equal ones, so that what stands on them is found again."""
+    return "sha256:" + hashlib.sha256(_encoder.encode((VERSION, parent, linked))).hexdigest()
 
 
 def guess_of(step: Step, sources: tuple[str, ...]) -> str:

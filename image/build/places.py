@@ -9,7 +9,7 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from model.errors import InvalidInput
@@ -35,7 +35,7 @@ class Item(NamedTuple):
     """Of a file's content or a tree object, where it is known."""
     key: str = ""
     """Of a tree: `model.contexttree.key_of`."""
-    same: tuple[int, int] | None = None
+    same: Hashable | None = None
     """Of a file with several names: which one it is."""
 
 

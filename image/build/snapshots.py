@@ -6,12 +6,16 @@
 A kept layer is known as `step:<ident>` until its digest is: a process digests and compresses it while later
 steps stand on it already. Two steps with equal content come to one layer. Invariants: what is half-made has
 no marker and goes at the next start; a layer's files stay as long as anything is mounted over them.
+
+A layer of `COPY --link` stands on nothing. Over others its directory is mounted at once, as it is; once it
+was unpacked for these it is a layer of its own, as layers are told apart by all that is below them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -25,6 +29,7 @@ from image.drivers.base import StorageDriver
 from image.full import told_when_full
 from image.layers import LayerStore
 from image.layertar import Changed
+from image.part import Part
 from image.trash import Trash
 from image.unpack import Result
 from model.errors import Damaged
@@ -46,6 +51,8 @@ class _Pending:
         self.users = 0
         self.twin = False
         """The same layer was there before: our folder goes."""
+        self.lent = False
+        """The folder is another layer's."""
         self.lease = ExitStack()
 
 
@@ -70,6 +77,7 @@ class LayerSnapshots:
         self._slots = asyncio.Semaphore(packers)
         self._pending: dict[str, _Pending] = {}
         self._next = 1
+        self._stacks = itertools.count(1)
 
     def open(self) -> None:
         """What a build that was cut short has left goes."""
@@ -123,6 +131,19 @@ class LayerSnapshots:
         """Until the block ends these settled layers stay."""
         return self._layers.hold(chains)
 
+    @contextlib.asynccontextmanager
+    async def stacked(self, files: Files, linked: Files, ident: str) -> AsyncIterator[Files]:
+        if not files.layers:
+            made = Files(id=ident, layers=linked.layers)
+        else:
+            made = Files(id=ident, layers=(*files.layers, self._over(files.layers, linked.layers[0], ident)))
+        with self.hold(made):
+            if len(set(paths := self._paths(made.layers))) < len(paths):  # overlayfs takes a directory once
+                pending = self._of(made.layers[-1])
+                chain, _ = await asyncio.shield(pending.settled)
+                pending.folder = Path(self._layers.path(chain)).parent
+            yield made
+
     async def settled(self, files: Files) -> Sequence[tuple[str, str]]:
         return [await self._settled(layer) for layer in files.layers]
 
@@ -141,11 +162,44 @@ class LayerSnapshots:
     def adopt(self, folder: Path, files: Files, ident: str, ready: Result | None) -> Files:
         """The step's files lie in `folder`, over `files`; `ready` if they are digested already."""
         layer = f"{STEP}{ident}"
-        settled: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
-        settled.add_done_callback(lambda done: done.cancelled() or done.exception())  # may be nobody's
-        pending = self._pending[layer] = _Pending(folder, files.layers, settled)
+        pending = self._begun(layer, folder, files.layers)
         self._supervisor.start(layer, lambda: self._pack(layer, pending, ready))
         return Files(id=ident, layers=(*files.layers, layer))
+
+    def _begun(self, layer: str, folder: Path, below: tuple[str, ...]) -> _Pending:
+        settled: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
+        settled.add_done_callback(lambda done: done.cancelled() or done.exception())  # may be nobody's
+        pending = self._pending[layer] = _Pending(folder, below, settled)
+        return pending
+
+    def _over(self, below: tuple[str, ...], layer: str, ident: str) -> str:
+        """A layer's name over others."""
+        top = self._layers.get(layer)
+        if top is not None and not below[-1].startswith(STEP):
+            known = self._layers.get(over(below[-1], top.diff))
+            if known is not None and known.packed.digest:
+                return known.chain
+        name = f"{STEP}{ident}.{next(self._stacks)}"
+        pending = self._begun(name, Path(self._paths((layer,))[0]).parent, below)
+        pending.lent = True
+        pending.lease.enter_context(self.hold(Files(id="", layers=(*below, layer))))
+        self._supervisor.start(name, lambda: self._stack(name, pending, layer))
+        return name
+
+    async def _stack(self, name: str, pending: _Pending, layer: str) -> None:
+        with self._settling(name, pending):
+            kept, diff = await self._settled(layer)
+            below = [chain for chain, _ in await self.settled(Files(id="", layers=pending.below))]
+            chain = over(below[-1], diff)
+            pending.lease.enter_context(self._layers.hold((kept, chain, *below)))
+            blob = self._layers.blob(kept)
+            if blob is None:
+                raise Damaged(f"layer {kept[7:19]} has no blob", hint="Build again with --no-cache")
+            async with self._slots:
+                with told_when_full("the build"):
+                    part = Part(path=str(blob[1]))
+                    await self._layers.unpack(part, chain, diff, below=below, packed=blob[0])
+            pending.settled.set_result((chain, diff))
 
     def reserve(self) -> Path:
         return self._layers.reserve()
@@ -161,7 +215,7 @@ class LayerSnapshots:
                 return await self._layers.packed(folder, changed, lower)
 
     async def _pack(self, layer: str, pending: _Pending, ready: Result | None) -> None:
-        try:
+        with self._settling(layer, pending):
             result = ready or await self.digested(pending.folder)
             below = await self._settled(pending.below[-1]) if pending.below else ("", "")
             chain = over(below[0], result.diff_id)
@@ -169,6 +223,12 @@ class LayerSnapshots:
             with told_when_full("the build"):
                 pending.twin = not await self._layers.adopt(pending.folder, chain, result)
             pending.settled.set_result((chain, result.diff_id))
+
+    @contextlib.contextmanager
+    def _settling(self, layer: str, pending: _Pending) -> Iterator[None]:
+        """How it ends, for those who wait for it."""
+        try:
+            yield
         except asyncio.CancelledError:
             pending.settled.cancel()
             raise
@@ -184,7 +244,7 @@ class LayerSnapshots:
         if pending is None or pending.users or not pending.settled.done():
             return
         del self._pending[layer]
-        if pending.twin:
+        if pending.twin and not pending.lent:
             self._layers.throw(pending.folder)
         pending.lease.close()
 

@@ -24,6 +24,7 @@ from image.build import keeping
 from image.build.base import Files, Snapshots
 from image.build.cache import CacheRemote, NoRemote, Record
 from image.build.journal import Change, Gone, Journal, Noted, Put, Used
+from image.collection import Disk, needed
 from image.layers import Layer
 from model.buildcache import CacheEntry, CacheFreed, CacheKeeping, CachePrune
 from model.errors import FlotaError
@@ -34,14 +35,14 @@ MAX_NOTES = 20_000
 TOLD = 3600.0
 """Seconds after which a further use of a record is written."""
 TRIM = 60.0
-"""Seconds between two looks at the limits, while steps are made."""
+"""Seconds between two looks at the disk, at least: what goes is not gone at once."""
 SLACK = 1000
 """Changes that a journal may have beyond twice what is in it."""
 
 
 class BuildCache:
     """`layer` is a layer of this host by its chain id; `imaged` tells which layers images or containers
-    have; `collect` takes layers away that nobody needs, and says how many bytes."""
+    have; `collect` takes layers away that nobody needs, and says how many bytes; `disk` is where they lie."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class BuildCache:
         snapshots: Snapshots,
         supervisor: Supervisor,
         now: Callable[[], float],
-        limits: CacheKeeping | None = None,
+        disk: Callable[[], Disk] | None = None,
         remote: CacheRemote | None = None,
     ) -> None:
         self._folder = folder
@@ -64,7 +65,8 @@ class BuildCache:
         self._snapshots = snapshots
         self._supervisor = supervisor
         self._now = now
-        self._limits = limits or CacheKeeping()
+        self._disk = disk
+        self._limits = CacheKeeping()
         self.remote: CacheRemote = remote or NoRemote()
         self._records: dict[str, Record] = {}
         self._notes: OrderedDict[str, str] = OrderedDict()
@@ -106,13 +108,13 @@ class BuildCache:
         self._supervisor.start("build cache", self._write, restart=True)
 
     # -- the seam -----------------------------------------------------------------------------------
-    async def find(self, key: str) -> Record | None:
+    async def find(self, key: str, *, elsewhere: bool = True) -> Record | None:
         record = self._records.get(key)
         if record is not None and not self._is_here(record):
             self._drop((key,))
             record = None
         if record is None:
-            return await self._elsewhere(key)
+            return await self._elsewhere(key) if elsewhere else None
         self._use(record)
         return record
 
@@ -157,10 +159,21 @@ class BuildCache:
         """About so many bytes, of what was used longest ago."""
         return self._freed(keeping.enough(self.entries(), need))
 
-    def trim(self) -> CacheFreed:
-        """To the limits of this host."""
+    def keep(self, limits: CacheKeeping) -> CacheFreed:
+        """From now on these; to be called by and by, as results grow old and the disk fills."""
+        now = self._now()
+        if limits == self._limits and 0 <= now - self._trimmed < TRIM:
+            return CacheFreed()
+        self._limits = limits
+        lacking = 0
+        if limits.min_free and self._disk is not None:
+            lacking = needed(self._disk(), 100 - limits.min_free, 100 - limits.min_free)
+        return self.trim(lacking)
+
+    def trim(self, lacking: int = 0) -> CacheFreed:
+        """To the limits."""
         self._trimmed = self._now()
-        return self._freed(keeping.outgrown(self.entries(), self._limits, self._now()))
+        return self._freed(keeping.outgrown(self.entries(), self._limits, self._now(), lacking))
 
     @property
     def settling(self) -> bool:

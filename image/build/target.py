@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from image.build import copyplan
@@ -71,7 +71,7 @@ class Target:
     def __init__(self, top: int, manner: Manner) -> None:
         self._top = top
         self._manner = manner
-        self._links: dict[tuple[int, int], bytes] = {}
+        self._links: dict[Hashable, bytes] = {}
         self.entries = 0
         self.made = 0
         """Directories made on the way to targets."""
@@ -182,9 +182,7 @@ class Target:
 
     def _file(self, source: Folder, name: bytes, item: Item, here: Here, label: bytes) -> None:
         known = self._links.get(item.same) if item.same is not None else None
-        if known is not None:
-            self._make_room(here, label)
-            os.link(known, label, src_dir_fd=self._top, dst_dir_fd=here.fd, follow_symlinks=False)
+        if known is not None and self._linked(known, here, label):
             return
         fd = source.open(name)
         try:
@@ -193,6 +191,17 @@ class Target:
             os.close(fd)
         if item.same is not None and len(here.path) + len(label) < _MAX_PATH:
             self._links[item.same] = here.path + label
+
+    def _linked(self, known: bytes, here: Here, label: bytes) -> bool:
+        """False: the file system takes no more names of that file."""
+        self._make_room(here, label)
+        try:
+            os.link(known, label, src_dir_fd=self._top, dst_dir_fd=here.fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.EMLINK:
+                raise
+            return False
+        return True
 
     def _written(
         self, source: int, item: Item, xattrs: Mapping[str, bytes], here: Here, label: bytes

@@ -77,4 +77,5 @@ def item_of(entry: Entry) -> Item:
         target=entry.target,
         digest=entry.digest,
         key=entry.key,
+        same=entry.same,
     )

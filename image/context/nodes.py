@@ -9,12 +9,12 @@ bounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from msgspec.structs import replace
 
 from image.context.wish import EVERYTHING, Wish
-from model.contexttree import MAX_DEPTH, MAX_TARGET, Entry, Tree, digest_of, encode, key_of
+from model.contexttree import MAX_DEPTH, MAX_TARGET, Entry, Tree, digest_of, encode, grouped, key_of
 from model.errors import Damaged, Exhausted
 
 MAX_NODES = 1_000_000
@@ -24,12 +24,13 @@ _DEFAULT = Entry(name=b"", kind="tree", mode=0o755)
 
 
 class Node:
-    """`children`: of a folder alone."""
+    """`children`: of a folder alone. `file`: of a file with several names, which one it is; else 0."""
 
-    __slots__ = ("children", "entry")
+    __slots__ = ("children", "entry", "file")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
+        self.file = 0
         self.children: dict[bytes, Node] = {}
 
     @property
@@ -65,8 +66,10 @@ class Nodes:
         self.top = Node(_DEFAULT)
         self._count = 0
         self._looked = 0
+        self._files = 0
+        """That have several names."""
 
-    def add(self, name: bytes, entry: Entry) -> None:
+    def add(self, name: bytes, entry: Entry, file: int = 0) -> None:
         """`entry.name` is filled in here. Raises Damaged, Exhausted."""
         parts = cleaned(name)
         if not parts:
@@ -74,7 +77,7 @@ class Nodes:
                 raise Damaged(f"{shown(name)} stands for the whole context and is a {entry.kind}")
             return
         folder = self._folder(parts[:-1], name)
-        self._put(folder, parts[-1], entry)
+        self._put(folder, parts[-1], entry).file = file
 
     def link(self, name: bytes, target: bytes) -> None:
         """A hard link. Raises Damaged."""
@@ -82,7 +85,10 @@ class Nodes:
         found = self._folder(parts[:-1], target).children.get(parts[-1]) if parts else None
         if found is None or found.is_folder:
             raise Damaged(f"{shown(name)} is a hard link to {shown(target)}, which is no file before it")
-        self.add(name, found.entry)
+        if not found.file and found.entry.kind == "file":
+            self._files += 1
+            found.file = self._files
+        self.add(name, found.entry, found.file)
 
     def _put(self, folder: Node, name: bytes, entry: Entry) -> Node:
         entry = replace(entry, name=name)
@@ -127,16 +133,37 @@ class Nodes:
 
     def made(self, keep: Callable[[str, bytes], object], wish: Wish = EVERYTHING) -> str:
         """The root's digest; `keep` gets each tree object (digest, bytes), those of folders before it."""
-        return _made(self.top, wish, keep).digest
+        groups = grouped(_shared(self.top, wish, b"")) if self._files else {}
+        return _made(self.top, wish, keep, groups, b"").digest
 
 
-def _made(node: Node, wish: Wish, keep: Callable[[str, bytes], object]) -> Entry:
+def _shared(node: Node, wish: Wish, path: bytes) -> Iterator[tuple[bytes, str, int]]:
+    """(path, digest, which file) of what has several names."""
+    for name, child in node.children.items():
+        below = wish.below(name)
+        if below is None:
+            continue
+        if child.is_folder:
+            yield from _shared(child, below, path + name + b"/")
+        elif child.file:
+            yield path + name, child.entry.digest, child.file
+
+
+def _made(
+    node: Node, wish: Wish, keep: Callable[[str, bytes], object], groups: Mapping[bytes, int], path: bytes
+) -> Entry:
+    """`path` ends with a slash."""
     entries: list[Entry] = []
     for name in sorted(node.children):
         child = node.children[name]
         below = wish.below(name)
-        if below is not None:
-            entries.append(_made(child, below, keep) if child.is_folder else child.entry)
+        if below is None:
+            continue
+        if child.is_folder:
+            entries.append(_made(child, below, keep, groups, path + name + b"/" if groups else b""))
+        else:
+            group = groups.get(path + name, 0) if child.file else 0
+            entries.append(replace(child.entry, group=group) if group else child.entry)
     tree = Tree(entries=tuple(entries))
     data = encode(tree)
     digest = digest_of(data)

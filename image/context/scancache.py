@@ -47,6 +47,8 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     """What was included before."""
     before: bytes = b""
     """The tree that this one took the place of, if it is large: a host may have it."""
+    groups: dict[bytes, int] = {}
+    """`model.contexttree.Entry.group` by name, where it is not 0."""
 
 
 class _Content(msgspec.Struct, frozen=True, array_like=True):

@@ -13,12 +13,14 @@ import stat
 import sys
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from image.context.reading import KINDS, clamped, shown, unreadable
 from image.context.scancache import Known, Row
 from image.context.wish import Wish
 from image.dockerfile.ignore import Ignore
 from image.dockerfile.patterns import Folder as Rules
-from model.contexttree import MAX_DEPTH, Entry, Tree, decode, digest_of, encode, key_of
+from model.contexttree import MAX_DEPTH, Entry, Tree, decode, digest_of, encode, grouped, key_of
 from model.errors import Exhausted, InvalidInput
 
 MAX_FILES = 1_000_000
@@ -45,7 +47,7 @@ class _Folder:
         self.same = False
         """Its rows are as they are known."""
         self.entries: dict[bytes, Entry] = {}
-        """Of all but folders, if they are not."""
+        """Of all but folders, if they are not, or are asked for (`_entries`)."""
 
 
 class Walk:
@@ -57,6 +59,8 @@ class Walk:
         self._folders: list[_Folder] = []
         """A parent before what is in it."""
         self._count = 0
+        self._shared: dict[tuple[int, int], list[tuple[_Folder, bytes]]] = {}
+        """Files with other names somewhere, by device and inode: folder and name."""
         self.unknown: list[tuple[_Folder, bytes, Row]] = []
         """What must be read: its folder, its path from the top."""
         self.warnings: list[str] = []
@@ -75,7 +79,7 @@ class Walk:
             raise InvalidInput(f"{shown(path)} is deeper than {MAX_DEPTH} folders", hint=_HINT)
         folder, place, before = _Folder(path, self._known.get(path)), len(self._folders), len(self.unknown)
         self._folders.append(folder)
-        for name, row, below, inner in sorted(self._list(fd, path, wish, rules, folder.rows), key=_first):
+        for name, row, below, inner in sorted(self._list(fd, folder, wish, rules), key=_first):
             child = _open(fd, name, path)
             if child < 0:
                 continue
@@ -94,9 +98,10 @@ class Walk:
         return True
 
     def _list(
-        self, fd: int, path: bytes, wish: Wish, rules: Rules | None, rows: list[Row]
+        self, fd: int, folder: _Folder, wish: Wish, rules: Rules | None
     ) -> list[tuple[bytes, Row, Wish, Rules | None]]:
-        """Its folders, with what counts in them; all else that is included goes into `rows`."""
+        """Its folders, with what counts in them; all else that is included goes into its `rows`."""
+        path, rows = folder.path, folder.rows
         folders: list[tuple[bytes, Row, Wish, Rules | None]] = []
         if rules is not None and rules.settled and not rules.matched:
             rules = None
@@ -133,6 +138,8 @@ class Walk:
                     folders.append((name, (name, mode, 0, s.st_mtime_ns, 0, 0, 0), below, inner))
                 elif mode & 0o170000 in KINDS:
                     rows.append((name, mode, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev))
+                    if s.st_nlink > 1 and mode & 0o170000 == 0o100000:
+                        self._shared.setdefault((s.st_dev, s.st_ino), []).append((folder, name))
                 else:
                     self._leave_out(_join(path, name), mode)
         self._count += len(rows) + len(folders)
@@ -181,10 +188,12 @@ class Walk:
     def finish(self) -> dict[bytes, Known]:
         """By path."""
         made: dict[bytes, Known] = {}
+        groups = self._groups()
         for folder in reversed(self._folders):
-            known = folder.known
+            known, own = folder.known, groups.get(folder.path, {})
             children = [made[_join(folder.path, name)] for name in folder.subs]
-            if folder.same and known and known.children == [child.digest for child in children]:
+            same = folder.same and known and known.groups == own
+            if same and known and known.children == [child.digest for child in children]:
                 made[folder.path] = known
                 continue
             self.changed = True
@@ -192,21 +201,55 @@ class Walk:
                 folder,
                 dict(zip(folder.subs, children, strict=True)),
                 _others(folder) if self._partial else [],
+                own,
             )
         if made[b""].totals[1] > MAX_BYTES:
             raise Exhausted(f"the build context has more than {MAX_BYTES} bytes", hint=_HINT)
         return made
 
+    def _groups(self) -> dict[bytes, dict[bytes, int]]:
+        """By folder and name, of files that have several of the names that are included."""
+        found: dict[bytes, tuple[_Folder, bytes]] = {}
+        told: list[tuple[bytes, str, tuple[int, int]]] = []
+        rows: dict[bytes, dict[bytes, Row]] = {}
+        for file, names in self._shared.items():
+            for folder, name in names if len(names) > 1 else ():
+                if folder.path not in rows:
+                    rows[folder.path] = {row[0]: row for row in folder.rows}
+                row = rows[folder.path].get(name)
+                if row is None or (row[6], row[5]) != file:  # it went, or another took its place
+                    continue
+                path = _join(folder.path, name)
+                found[path] = folder, name
+                told.append((path, _entries(folder)[name].digest, file))
+        groups: dict[bytes, dict[bytes, int]] = {}
+        for path, number in grouped(told).items():
+            folder, name = found[path]
+            groups.setdefault(folder.path, {})[name] = number
+        return groups
 
-def _made(folder: _Folder, children: dict[bytes, Known], others: list[tuple[Row, Entry]]) -> Known:
+
+def _entries(folder: _Folder) -> dict[bytes, Entry]:
+    """Of all but folders."""
     known = folder.known
-    if folder.same and known is not None:
+    if folder.same and known is not None and not folder.entries:
         folder.entries = {entry.name: entry for entry in decode(known.tree).entries if entry.kind != "tree"}
+    return folder.entries
+
+
+def _made(
+    folder: _Folder,
+    children: dict[bytes, Known],
+    others: list[tuple[Row, Entry]],
+    groups: dict[bytes, int],
+) -> Known:
+    known, own = folder.known, _entries(folder)
     entries: list[Entry] = []
     for row in folder.rows:
         child = children.get(row[0])
         if child is None:
-            entries.append(folder.entries[row[0]])
+            entry, group = own[row[0]], groups.get(row[0], 0)
+            entries.append(entry if entry.group == group else replace(entry, group=group))
         else:
             entries.append(
                 Entry(
@@ -232,6 +275,7 @@ def _made(folder: _Folder, children: dict[bytes, Known], others: list[tuple[Row,
         ),
         others=others,
         before=known.tree if known is not None and len(known.tree) > LARGE else b"",
+        groups=groups,
     )
 
 

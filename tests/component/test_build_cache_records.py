@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,11 @@ from image.build.base import Files
 from image.build.cache import Record
 from image.build.fake import FakeSnapshots
 from image.build.journal import MAX_FRAME, Journal, Noted
-from image.build.stored import BuildCache
+from image.build.stored import TRIM, BuildCache
+from image.collection import Disk
 from image.digest import chain_ids, of
 from image.layers import Layer
+from model.buildcache import CacheKeeping
 from tests.support.waiting import until
 
 DIFF = of(b"layer")
@@ -23,10 +25,17 @@ CHAIN = chain_ids((DIFF,))[0]
 
 
 def layer(chain: str) -> Layer | None:
-    return Layer(chain=chain, diff=DIFF) if chain == CHAIN else None
+    return Layer(chain=chain, diff=DIFF, size=6) if chain == CHAIN else None
 
 
-def made(snapshots: FakeSnapshots, supervisor: Supervisor, folder: Path) -> BuildCache:
+def made(
+    snapshots: FakeSnapshots,
+    supervisor: Supervisor,
+    folder: Path,
+    *,
+    now: Callable[[], float] = lambda: 100.0,
+    disk: Callable[[], Disk] | None = None,
+) -> BuildCache:
     cache = BuildCache(
         folder,
         layer=layer,
@@ -34,7 +43,8 @@ def made(snapshots: FakeSnapshots, supervisor: Supervisor, folder: Path) -> Buil
         collect=lambda: 0,
         snapshots=snapshots,
         supervisor=supervisor,
-        now=lambda: 100.0,
+        now=now,
+        disk=disk,
     )
     cache.open()
     cache.start()
@@ -82,6 +92,31 @@ async def test_record_of_a_very_long_instruction_costs_no_other_record(
     await until(lambda: not cache.settling, deadline=10, what="all are settled")
     await cache.written()
     assert len(Journal(tmp_path / "journal").read()) == 2
+
+
+async def test_limits_hold_at_once_and_the_disk_is_looked_at_by_and_by(
+    snapshots: FakeSnapshots, supervisor: Supervisor, tmp_path: Path
+) -> None:
+    now, free = [100.0], [10]
+    cache = made(
+        snapshots, supervisor, tmp_path, now=lambda: now[0], disk=lambda: Disk(capacity=100, free=free[0])
+    )
+    keys = [of(name).removeprefix("sha256:") for name in (b"a", b"b", b"c", b"d")]
+    for name in "abcd":
+        cache.put(record(name, name * 64))
+        await until(lambda: not cache.settling, deadline=10)
+        now[0] += 1
+    assert [entry.size for entry in cache.entries()] == [6] * 4
+    assert cache.keep(CacheKeeping(max_size=20)).entries == (keys[0],)
+    limits = CacheKeeping(min_free=15)
+    assert cache.keep(limits).entries == (keys[1],)
+    assert cache.keep(limits).entries == (), "what goes is not gone at once"
+    now[0] += TRIM
+    free[0] = 16
+    assert cache.keep(limits).entries == ()
+    now[0] += TRIM
+    free[0] = 0
+    assert cache.keep(limits).entries == (keys[2], keys[3])
 
 
 def test_journal_that_found_the_disk_full_is_written_on(tmp_path: Path) -> None:

@@ -58,3 +58,12 @@ def test_image_settings_are_changed_live_and_checked(fleet: ServedFleet) -> None
     assert json.loads(fleet.ok("fleet", "inspect"))["images"] == wanted
     done = fleet.flota("fleet", "update", "--image-gc-high", "many")
     assert done.returncode == 1 and b"--image-gc-high 'many' is no percentage" in done.stderr
+
+
+def test_build_cache_settings_are_changed_live_and_checked(fleet: ServedFleet) -> None:
+    fleet.ok("fleet", "update", "--build-cache-size", "50g", "--build-cache-free", "20%")
+    fleet.ok("fleet", "update", "--build-cache-age", "7d")
+    wanted = {"max_size": 50 << 30, "max_age": 7 * 86400.0, "min_free": 20}
+    assert json.loads(fleet.ok("fleet", "inspect"))["build_cache"] == wanted
+    done = fleet.flota("fleet", "update", "--build-cache-free", "101")
+    assert done.returncode == 1 and b"--build-cache-free '101' is no percentage" in done.stderr

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from image.context import scancache
-from image.context.scan import Scanner
+from image.context.scan import Scan, Scanner
 from image.dockerfile.ignore import Ignore
+from model.contexttree import decode
 from model.errors import Exhausted
 from tests.support.contexts import grow
 from tests.support.waiting import wait_until
@@ -172,3 +173,64 @@ def test_context_of_too_many_files_is_refused_with_what_to_do_b35(top: Path, tmp
         Scanner(os.fspath(top), most=7).scan()
     ignore = Ignore.parse(b"sub\n")
     assert Scanner(os.fspath(top), most=7, ignore=ignore).scan().files == 4
+
+
+# -- hard links ------------------------------------------------------------------------------------------
+def groups(scan: Scan, tree: str = "", path: str = "") -> dict[str, int]:
+    """Numbers of files with several names, by path."""
+    data = scan.tree(tree or scan.root)
+    assert data is not None
+    found: dict[str, int] = {}
+    for entry in decode(data).entries:
+        name = path + os.fsdecode(entry.name)
+        if entry.kind == "tree":
+            found |= groups(scan, entry.digest, name + "/")
+        elif entry.group:
+            found[name] = entry.group
+    return found
+
+
+def test_names_of_one_file_stay_together_and_others_of_its_content_apart(top: Path, cache: str) -> None:
+    (top / "twin").write_bytes(b"a" * 10)
+    os.link(top / "a", top / "sub/deep/a")
+    os.link(top / "twin", top / "other/twin")
+    (top / "alone").write_bytes(b"a" * 10)
+    expected = {"a": 1, "sub/deep/a": 1, "other/twin": 2, "twin": 2}
+    assert groups(scanner(top, cache).scan()) == expected
+    root = settled(top, cache)
+    again = scanner(top, cache).scan()
+    assert (again.root, again.read, groups(again)) == (root, 0, expected)
+
+
+def test_name_of_a_file_whose_others_are_not_in_the_context_is_alone(
+    top: Path, tmp_path: Path, cache: str
+) -> None:
+    os.link(top / "a", tmp_path / "outside")
+    os.link(top / "sub/b", top / "other/b")
+    without = Scanner(os.fspath(top), cache=cache, ignore=Ignore.parse(b"other/b"))
+    assert groups(without.scan()) == {}
+    assert groups(scanner(top, cache).scan(["sub", "link"])) == {}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "cold"])
+def test_names_of_one_file_change_with_the_rules_though_no_file_did(
+    top: Path, cache: str, known: bool
+) -> None:
+    os.link(top / "a", top / "sub/deep/a")
+    settled(top, cache)
+    rules = Ignore.parse(b"sub/deep/a")
+    folder = cache if known else ""
+    assert groups(Scanner(os.fspath(top), cache=folder, ignore=rules).scan()) == {}
+    found = scanner(top, folder).scan()
+    assert groups(found) == {"a": 1, "sub/deep/a": 1}
+    assert groups(scanner(top, folder).scan(["a", "other"])) == {}
+    assert scanner(top, folder).scan().root == found.root
+
+
+def test_unlinked_name_is_a_file_of_its_own(top: Path, cache: str) -> None:
+    os.link(top / "a", top / "b")
+    settled(top, cache)
+    content = (top / "b").read_bytes()
+    (top / "b").unlink()
+    (top / "b").write_bytes(content)
+    assert groups(scanner(top, cache).scan()) == {}

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from image.context.here import kept
 from image.context.objects import Lease, Objects
 from image.context.receive import received
 from image.context.sinks import TarSource, tar_into
 from image.context.tarcontext import HEAD, begun, kind_of_stream
 from model.errors import Damaged, Exhausted, FlotaError, InvalidInput, NotFound
-from tests.support.contexts import Dripping, brought, content, listed, store, wire
+from tests.support.contexts import Dripping, brought, content, grow, listed, store, wire
 from tests.support.images import folder, link, member, tar
 
 PLAIN = tar(
@@ -93,6 +94,32 @@ async def test_tar_sends_only_what_sources_name(
     one = wire(source)
     await received(one, objects, lease, paths=("hard",))
     assert len(one.objects) == 1, "content that is there already does not travel again"
+
+
+async def test_hard_links_of_a_tar_are_those_of_a_folder(
+    objects: Objects, lease: Lease, tmp_path: Path
+) -> None:
+    data = tar(
+        member("z", b"1"),
+        folder("d", mode=0o755),
+        link("d/z", "z", hard=True),
+        member("b", b"1"),
+        link("d/b", "b", hard=True),
+        link("d/c", "d/b", hard=True),
+        member("again", b"1"),
+        link("over", "again", hard=True),
+        member("again", b"2"),
+        link("soft", "z"),
+        link("softer", "soft", hard=True),
+    )
+    found = listed(objects, tar_into(objects, lease, reader(data))[0])
+    numbers = {name: entry.group for name, entry in found.items() if entry.group}
+    assert numbers == {"b": 1, "d/b": 1, "d/c": 1, "d/z": 2, "z": 2}
+    top = grow(tmp_path / "top", {"z": b"1", "d": None, "b": b"1", "again": b"2", "over": b"1", "soft": "z"})
+    for old, new in (("z", "d/z"), ("b", "d/b"), ("b", "d/c"), ("soft", "softer")):
+        os.link(top / old, top / new, follow_symlinks=False)
+    here = listed(objects, await kept(objects, lease, os.fspath(top)))
+    assert {name: entry.group for name, entry in here.items()} == {n: e.group for n, e in found.items()}
 
 
 def test_tar_names_are_cleaned_and_the_last_of_two_stands(objects: Objects, lease: Lease) -> None:

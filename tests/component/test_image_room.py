@@ -8,8 +8,10 @@ from msgspec.structs import replace
 
 from agent.imageroom import ImageRoom, spared
 from agent.record import Local
+from aio.supervisor import Supervisor
 from image.collection import Disk
 from image.fake import FakeImages, record
+from model.buildcache import CacheKeeping
 from model.ids import ServiceId
 from model.image import ImageKeeping, ImageRecord, KeptImages
 from model.view import View
@@ -67,6 +69,19 @@ async def test_disk_is_measured_once_what_was_removed_before_is_deleted(tmp_path
     host = Room(tmp_path, "a:1", seen=view())
     host.images.room, host.images.trash = FULL, 50
     assert (await host.room.tidy()).deleted == () and host.room.troubles == ()
+
+
+async def test_policy_of_build_caches_is_told_at_each_look(tmp_path: Path) -> None:
+    host = Room(tmp_path)
+    heard: list[CacheKeeping] = []
+    host.room.keep_cache = heard.append
+    async with Supervisor("test") as supervisor:
+        supervisor.start("room", host.room.run)
+        for size in (1, 2):
+            host.view = replace(view(), build_cache=CacheKeeping(max_size=size))
+            host.room.bell.ring()
+            await until(lambda: heard[-1:] == [host.view and host.view.build_cache], deadline=10)
+    assert {one.max_size for one in heard} == {1, 2}, "and nothing before there is a view"
 
 
 async def test_host_that_was_told_nothing_yet_removes_nothing(tmp_path: Path) -> None:

@@ -21,8 +21,12 @@ CLASSIC, BUILDKIT, BUILDAH, FLOTA = "classic", "buildkit", "buildah", "flota"
 ALL = (CLASSIC, BUILDKIT, BUILDAH)
 DOCKER = (CLASSIC, BUILDKIT)
 NONE = ()
+BK = (BUILDKIT, BUILDAH)
+STRIPS = "takes setuid and setgid away"
 THEN = 981_173_106
 """Time of every context file, unless said otherwise: 2001-02-03 04:05:06 UTC."""
+TREE = {"f": "1", "d/a": "2", "d/sub/b": "3", "e/a": "4"}
+"""A context for cases that care for no other."""
 
 
 # -- contexts -----------------------------------------------------------------------------------------

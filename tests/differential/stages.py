@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from tests.differential.case import (
+    BK,
     BUILDAH,
     BUILDKIT,
     CLASSIC,
@@ -18,7 +19,6 @@ from tests.differential.case import (
 )
 from tests.differential.language import env
 
-BK = (BUILDKIT, BUILDAH)
 LEAVES = "leaves the mount point in the image (BuildKit of today does not)"
 EXACT = "wants the same letters"
 

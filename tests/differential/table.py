@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tests.differential import config, copying, language, stages
+from tests.differential import adding, config, copyflags, copying, ignoring, language, stages
 from tests.differential.case import Case
 
-CASES: tuple[Case, ...] = (*language.CASES, *config.CASES, *copying.CASES, *stages.CASES)
+CASES: tuple[Case, ...] = (
+    *language.CASES,
+    *config.CASES,
+    *copying.CASES,
+    *copyflags.CASES,
+    *adding.CASES,
+    *ignoring.CASES,
+    *stages.CASES,
+)

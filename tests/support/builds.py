@@ -10,7 +10,7 @@ from typing import Any
 
 from aio.clock import VirtualClock
 from aio.sharing import SharedLocks
-from image.build.cache import MemoryCache
+from image.build.cache import CacheRemote, MemoryCache
 from image.build.engine import build
 from image.build.fake import FakeFetcher, FakeRunner, FakeSession, FakeSnapshots
 from image.build.parts import Parts
@@ -37,12 +37,14 @@ def base(name: str = "docker.io/library/base:latest", **config: Any) -> ImageRec
 class Lab:
     """A host that builds. `images` are on it."""
 
-    def __init__(self, images: Sequence[ImageRecord] = (), *, slots: int = 8) -> None:
+    def __init__(
+        self, images: Sequence[ImageRecord] = (), *, slots: int = 8, remote: CacheRemote | None = None
+    ) -> None:
         self.clock = VirtualClock()
         self.images = FakeImages(Path("/fake"), images or (base(),))
         self.snapshots = FakeSnapshots()
         self.runner = FakeRunner(self.snapshots)
-        self.cache = MemoryCache()
+        self.cache = MemoryCache(remote)
         self.fetcher = FakeFetcher()
         numbers = itertools.count(1)
         self.parts = Parts(

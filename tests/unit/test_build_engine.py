@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
 
+from image.build.cache import NoRemote, Record
 from image.build.parts import StepFailed
 from image.dockerfile.faults import DockerfileFault
 from model.build import BuildWarning, Context, StepBegan, StepEnded
@@ -444,3 +446,27 @@ async def test_wrong_file_is_refused_before_anything_is_done(text: str, why: str
     assert why in str(caught.value)
     assert "Dockerfile:" in str(caught.value)
     assert it.ran() == []
+
+
+class Elsewhere(NoRemote):
+    """Has nothing; `asked` counts by key."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+
+    async def find(self, key: str) -> Record | None:
+        self.asked[key] += 1
+        return None
+
+
+async def test_other_hosts_are_not_asked_for_what_stands_on_files_of_this_very_build() -> None:
+    remote = Elsewhere()
+    it = Lab(remote=remote)
+    it.runner.contents = {"src": "1"}
+    text = "FROM base AS a\nRUN one\nRUN two\nFROM a\nRUN three\nCOPY --link src /dst\nRUN four\n"
+    await it.build(text)
+    assert remote.asked.total() == 2, "the first step, and the linked copy, which stands on nothing"
+    remote.asked.clear()
+    await it.build(text.replace("three", "3"))
+    assert it.ran()[-2:] == ["3", "four"]
+    assert remote.asked.total() == 1, "what stands on a step from the cache may be elsewhere"

@@ -51,6 +51,17 @@ def test_host_keeps_to_its_limits_by_itself() -> None:
     assert keeping.outgrown(entries, CacheKeeping(), 1000) == ()
 
 
+def test_host_keeps_its_disk_free_of_what_is_worth_it() -> None:
+    shared = entry("image", 1, shared=True)
+    entries = [NEW, OLD, MID, shared]
+    none = CacheKeeping(max_size=0, max_age=0)
+    assert keeping.outgrown(entries, none, 1000, lacking=1) == ("old",)
+    assert keeping.outgrown(entries, none, 1000, lacking=11) == ("old", "mid")
+    assert keeping.outgrown(entries, none, 1000, lacking=10**6) == ("old", "mid", "new")
+    by_age = CacheKeeping(max_size=0, max_age=850)
+    assert keeping.outgrown([NEW, OLD, MID], by_age, 1000, lacking=10) == ("old",), "what goes anyway counts"
+
+
 def test_need_for_room_takes_no_more_than_it_must() -> None:
     assert keeping.enough([NEW, OLD, MID], 15) == ("old", "mid")
     assert keeping.enough([NEW, OLD, entry("image", 1, shared=True)], 1000) == ("old", "new")

@@ -14,6 +14,7 @@ from controller.plan import Plan
 from controller.snapshot import Cluster
 from controller.views import affected, view_of
 from model.api import UpdateService, UpdateSettings
+from model.buildcache import CacheKeeping
 from model.errors import InvalidInput
 from model.ids import HostId, ServiceId
 from model.image import ImageKeeping, KeptImages
@@ -104,6 +105,18 @@ def test_setting_changes_what_all_services_keep() -> None:
     assert view_of(fleet.cluster, HostId("any")).keeping == ImageKeeping(gc_high=90, keep=4)
 
 
+def test_setting_of_build_caches_is_part_of_every_view() -> None:
+    fleet = Fleet()
+    one = view_of(fleet.cluster, HostId("any"))
+    change = UpdateSettings(build_cache_size=5, build_cache_free=20)
+    fleet.do(update_settings(fleet.cluster, change, 1.0))
+    fleet.do(update_settings(fleet.cluster, UpdateSettings(build_cache_age=0.0), 2.0))
+    two = view_of(fleet.cluster, HostId("any"))
+    assert two.build_cache == CacheKeeping(max_size=5, max_age=0.0, min_free=20)
+    assert two.keeping == one.keeping and apply(diff(one, two), one) == two
+    assert diff(two, two).build_cache is None
+
+
 def test_memory_of_former_images_is_bounded() -> None:
     service = Service(id=WEB, spec=spec("app:0"))
     for number in range(1, 3 * MOST_KEPT):
@@ -136,6 +149,11 @@ def test_view_of_kept_images_changes_by_difference() -> None:
         (UpdateSettings(image_keep=0), "image_keep"),
         (UpdateSettings(image_keep=MOST_KEPT + 1), "image_keep"),
         (UpdateSettings(image_min_age=-1.0), "image_min_age"),
+        (UpdateSettings(build_cache_size=-1), "build_cache_size"),
+        (UpdateSettings(build_cache_age=-1.0), "build_cache_age"),
+        (UpdateSettings(build_cache_age=float("inf")), "build_cache_age"),
+        (UpdateSettings(build_cache_free=100), "build_cache_free"),
+        (UpdateSettings(build_cache_free=-1), "build_cache_free"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(request_: UpdateSettings, complaint: str) -> None:
