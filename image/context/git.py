@@ -17,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple
 
 from aio.supervisor import in_thread
 from image.context.gitcalls import Calls, Reach, target, texts, token_header
@@ -43,6 +44,13 @@ async def no_secret(ident: str) -> bytes | None:
     return None
 
 
+class Found(NamedTuple):
+    """Which commit it came to."""
+
+    url: GitUrl
+    commit: str
+
+
 class Git:
     """Repositories of one build. `private`: addresses of the site are allowed."""
 
@@ -65,6 +73,8 @@ class Git:
         self._folder = os.path.join(objects.folder, "git")
         self._notes = Notes(self._folder)
         self._modules = 0
+        self.found: Found | None = None
+        """What `tree` was asked for last."""
 
     async def tree(self, text: str, *, checksum: str = "", keep_git_dir: bool = False) -> str:
         """The root's digest. `checksum`: the commit that it has to be. Raises InvalidInput, NotFound,
@@ -78,6 +88,7 @@ class Git:
             ) as work:
                 commit = await self._commit(url, reach, work)
                 _check_commit(url, commit, checksum or url.commit)
+                self.found = Found(url=url, commit=commit)
                 memory = self._memory(url, commit, keep)
                 known = await in_thread(self._known, memory)
                 if known:
