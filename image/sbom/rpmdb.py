@@ -22,6 +22,8 @@ Error = sqlite3.Error
 
 def packages(data: bytes, where: str) -> Iterator[Package]:
     """Raises Error."""
+    if not data:  # no database yet
+        return
     with contextlib.closing(sqlite3.connect(":memory:")) as database:
         database.deserialize(_without_journal(data))
         left = iter(range(STEPS // _EACH))

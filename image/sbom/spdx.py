@@ -19,6 +19,7 @@ from model.version import VERSION
 KIND = "https://spdx.dev/Document"
 _ID = re.compile(r"[^A-Za-z0-9.-]+")
 _NONE = "NOASSERTION"
+_ADDRESS = re.compile(r"<([^<>]*)>")
 _EXPRESSION = re.compile(r"[\s()]+")
 _OPERATORS = ("AND", "OR", "WITH")
 _IS = {"deb": "dpkg", "apk": "apk", "rpm": "rpm", "pypi": "Python metadata"}
@@ -97,7 +98,7 @@ def _package(one: Package, system: System) -> dict[str, Any]:
         ],
     }
     if one.supplier:
-        found["supplier"] = f"Organization: {one.supplier}"
+        found["supplier"] = "Organization: " + _ADDRESS.sub(r"(\1)", one.supplier)
     if one.homepage.startswith(("http://", "https://")):
         found["homepage"] = one.homepage
     if one.license and found["licenseDeclared"] == _NONE:
