@@ -76,11 +76,13 @@ class Outbound:
         return found
 
     # -- indexes ------------------------------------------------------------------------------------
-    def _whole(self, entry: Entry) -> Sequence[Entry]:
-        """The images of its index, where all of them are here as that one names them; else nothing."""
+    def _whole(self, entry: Entry, *, nameless: bool = False) -> Sequence[Entry]:
+        """The images of its index, where all of them are here as that one names them; else nothing.
+        `nameless`: also those that share no name with it, as what is built for an archive alone has none."""
         if not entry.index:
             return ()
-        here = {other.manifest: other for other in self._catalog.family(entry)}
+        every = self._catalog.entries.values() if nameless else self._catalog.family(entry)
+        here = {other.manifest: other for other in every if other.index == entry.index}
         wanted = indexes.images_of(Index(manifests=indexes.members_of(entry.index)))
         if not all(member.digest in here for member in wanted):
             return ()
@@ -174,7 +176,7 @@ class Outbound:
 
     def _bundled(self, entry: Entry, whole: bool) -> Sequence[Entry]:
         """With whom it goes into an archive by its index, itself first; nothing: alone."""
-        family = self._whole(entry)
+        family = self._whole(entry, nameless=whole)
         if len(family) > 1 and not whole:
             return ()
         return sorted(family, key=lambda one: one.record.id != entry.record.id)
