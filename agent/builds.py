@@ -29,7 +29,7 @@ from agent.runtime.argv import Programs
 from aio.sharing import SharedLocks
 from aio.supervisor import in_thread
 from image.base import nobody
-from image.build.base import Fetcher, Session, Snapshots
+from image.build.base import Fetcher, Material, Session, Snapshots
 from image.build.cache import Cache
 from image.build.cacheways import CacheWays
 from image.build.copying import Copying
@@ -45,6 +45,7 @@ from image.dockerfile.check import as_errors, check
 from image.dockerfile.instruction import Dockerfile
 from image.dockerfile.parser import parse
 from image.platforms import host_platform
+from image.sbom.scanner import Scanner
 from image.store import ImageStore
 from model.build import (
     BuildRequest,
@@ -94,6 +95,7 @@ class Builds:
         self.new_id = new_id
         self.doors = doors
         self.copying = Copying(str(folder))
+        self.scanner = Scanner()
         self.passing = Passing(context.images)
         self.slots = asyncio.Semaphore(max(16, 4 * (os.cpu_count() or 1)))  # most of them wait
         self.turns = SharedLocks()
@@ -107,6 +109,7 @@ class Builds:
 
     async def close(self) -> None:
         await self.copying.close()
+        await self.scanner.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One build, until it is over or its client has gone."""
@@ -221,6 +224,7 @@ class _Build:
                 slots=builds.slots,
                 turns=builds.turns,
                 inline=ways.inline,
+                scan=builds.scanner.scan,
             )
             done = await build(names_kept(request), session, parts)
             builds.passing.hold(passing, [one.image for one in done.images], stay=stays(request))
@@ -298,6 +302,10 @@ class Contexts:
         self._roots: dict[str, str] = {}
         self.file = fetcher.file
         self.git = fetcher.git
+
+    @property
+    def materials(self) -> Sequence[Material]:
+        return self._fetcher.materials
 
     async def context(self, context: Place, *, private: bool = False) -> str:
         if context.name not in self._roots:

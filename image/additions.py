@@ -48,6 +48,8 @@ class Additions:
             self._parts.configs.put(image.config)
             if image.manifest:
                 self._parts.configs.put(image.manifest)
+            for data in image.attached:
+                self._parts.configs.put(data)
         self._parts.catalog.put(*entries)
 
     async def tag(self, ref: str, name: str) -> ImageRecord:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Literal, Protocol
 
+from image.attestations import Predicate
 from image.collection import Disk
 from image.commit import Commit
 from image.layertar import Changed
@@ -137,9 +138,15 @@ class Images(Protocol):
         """What the container's root has become, as an image over its own. All or nothing."""
         ...
 
-    async def add_built(self, made: Sequence[Configuration], names: Sequence[str] = ()) -> Built:
+    async def add_built(
+        self,
+        made: Sequence[Configuration],
+        names: Sequence[str] = (),
+        stated: Sequence[Sequence[Predicate]] = (),
+    ) -> Built:
         """One image for each platform, whose layers are here and held, under full names, which they take from
-        others. All or nothing; several get an index."""
+        others. `stated`: what is attested of each. All or nothing; several get an index, and one of which
+        something is stated."""
         ...
 
     async def push(
@@ -151,10 +158,11 @@ class Images(Protocol):
         ...
 
     def save(
-        self, refs: Sequence[str], platform: str = "", *, names: Sequence[str] = ()
+        self, refs: Sequence[str], platform: str = "", *, names: Sequence[str] = (), whole: bool = False
     ) -> AsyncIterator[bytes]:
-        """A tar that `load` and Docker read. `names`: full ones that an image asked for by its id has in it.
-        Raises NotFound before its first byte."""
+        """A tar that `load` and Docker read. `names`: full ones that an image asked for by its id has in it;
+        `whole`: with the images of other platforms that its index names. Attestations go with an image that
+        is all of its index, and with a whole one. Raises NotFound before its first byte."""
         ...
 
     async def tag(self, ref: str, name: str) -> ImageRecord: ...

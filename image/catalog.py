@@ -33,11 +33,15 @@ class Entry(Struct):
     index: str = ""
     """The index that it came with when all of that one's platforms were pulled, as it came. Images of one
     index share their names."""
+    attached: tuple[str, ...] = ()
+    """Digests of what the index names beside images and of the parts of these, of which bytes are kept:
+    attestations."""
 
     @property
     def documents(self) -> tuple[str, ...]:
         """Digests of those that are kept for it."""
-        return (self.record.id, self.manifest) if self.manifest else (self.record.id,)
+        own = (self.record.id, self.manifest) if self.manifest else (self.record.id,)
+        return (*own, *self.attached)
 
     @property
     def needed(self) -> tuple[str, ...]:

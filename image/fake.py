@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from image import config_blob
+from image.attestations import Predicate
 from image.base import (
     NOTHING,
     PLAIN,
@@ -57,6 +58,8 @@ class FakeImages:
         self.failures: dict[str, Exception] = {}
         self.logins: list[Login] = []
         """Of pulls and pushes, in order."""
+        self.stated: list[tuple[Predicate, ...]] = []
+        """What was attested of the images that were built last."""
         self.spared: dict[str, str] = {}
         """What the last removal by policy was told to spare."""
         self.room = Disk(capacity=100, free=50)
@@ -156,8 +159,14 @@ class FakeImages:
         self.images[image.id] = image
         return image
 
-    async def add_built(self, made: Sequence[Configuration], names: Sequence[str] = ()) -> Built:
+    async def add_built(
+        self,
+        made: Sequence[Configuration],
+        names: Sequence[str] = (),
+        stated: Sequence[Sequence[Predicate]] = (),
+    ) -> Built:
         self._fail("add_built")
+        self.stated = [tuple(some) for some in stated]
         found = []
         for parsed in made:
             incoming = Incoming(config=config_blob.encode(parsed), parsed=parsed, names=tuple(names))
@@ -190,9 +199,9 @@ class FakeImages:
         return image
 
     async def save(
-        self, refs: Sequence[str], platform: str = "", *, names: Sequence[str] = ()
+        self, refs: Sequence[str], platform: str = "", *, names: Sequence[str] = (), whole: bool = False
     ) -> AsyncIterator[bytes]:
-        del platform
+        del platform, whole
         for ref in refs:
             yield (names or self.find(ref).names)[0].encode()
 

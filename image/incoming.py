@@ -22,6 +22,8 @@ class Incoming(Struct):
     manifest: bytes = b""
     index: str = ""
     """See `image.catalog.Entry`."""
+    attached: tuple[bytes, ...] = ()
+    """Documents of the index's attestations."""
 
 
 def entry_of(
@@ -48,4 +50,5 @@ def entry_of(
     )
     manifest = of(image.manifest) if image.manifest else old.manifest if old else ""
     index = image.index or (old.index if old else "")
-    return Entry(record=record, chains=chains, manifest=manifest, arrived=now, index=index)
+    attached = tuple(map(of, image.attached)) if image.index else old.attached if old else ()
+    return Entry(record=record, chains=chains, manifest=manifest, arrived=now, index=index, attached=attached)

@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 
 from aio.supervisor import in_thread
+from image import attestations, config_blob, indexes
 from image import changes as instructions
-from image import config_blob, indexes
 from image.additions import Additions
 from image.archive import Archive
 from image.archivelayers import unpack_all
+from image.attestations import Predicate
 from image.base import Built, FindLogin, OnProgress, PullPolicy, silent
 from image.catalog import Entry
 from image.commit import Commit, committed
@@ -205,8 +206,13 @@ class Intake:
                 await self._parts.layers.flushed(chains)
                 return (await self._additions.add([made]))[0]
 
-    async def add_built(self, made: Sequence[Configuration], names: Sequence[str]) -> Built:
-        incoming = await in_thread(self._built, made, tuple(names))
+    async def add_built(
+        self,
+        made: Sequence[Configuration],
+        names: Sequence[str],
+        stated: Sequence[Sequence[Predicate]] = (),
+    ) -> Built:
+        incoming = await in_thread(self._built, made, tuple(names), stated)
         digests = tuple(of(image.manifest) if image.manifest else "" for image in incoming)
         digest = of(incoming[0].index.encode()) if incoming[0].index else digests[0]
         known = [self._parts.catalog.entries.get(of(image.config)) for image in incoming]
@@ -219,8 +225,10 @@ class Intake:
             images = [entry.record for entry in known if entry is not None]
         return Built(images=tuple(images), digests=digests, digest=digest)
 
-    def _built(self, made: Sequence[Configuration], names: tuple[str, ...]) -> list[Incoming]:
-        """With manifests, and an index where there are several."""
+    def _built(
+        self, made: Sequence[Configuration], names: tuple[str, ...], stated: Sequence[Sequence[Predicate]]
+    ) -> list[Incoming]:
+        """With manifests, and an index where there are several, or attestations."""
         found: list[Incoming] = []
         layers = self._parts.layers
         for parsed in made:
@@ -228,15 +236,22 @@ class Intake:
             try:
                 kept = blobs(entry_of(image, None, layers.get), layers)
             except NotFound:  # its base is of an older release: it can run here, and not be sent
-                if len(made) > 1:
+                if len(made) > 1 or any(stated):
                     raise
                 return [image]
             found.append(msgspec.structs.replace(image, manifest=manifest_of(image.config, kept)))
-        if len(found) == 1:
+        papers = [
+            attestations.attached(of(image.manifest), some, names, image.parsed.platform)
+            for image, some in zip(found, stated, strict=False)
+            if some
+        ]
+        if len(found) == 1 and not papers:
             return found
         entries = [described(image.manifest, image.parsed.platform) for image in found]
+        entries += map(attestations.described, papers)
         text = indexes.made(entries).decode()
-        return [msgspec.structs.replace(image, index=text) for image in found]
+        documents = tuple(document for one in papers for document in one.documents)
+        return [msgspec.structs.replace(image, index=text, attached=documents) for image in found]
 
     @contextlib.contextmanager
     def _collected_on_failure(self) -> Iterator[None]:

@@ -6,32 +6,26 @@ Invariant: what is sent is held, so that nobody removes a layer under it.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections.abc import AsyncIterator, Sequence
 
 from aio.supervisor import in_thread
 from image import indexes
+from image.attestations import Attached, abouts, gathered
 from image.base import OnProgress, PushWish
 from image.blobs import BlobStore
 from image.catalog import Catalog, Entry
-from image.digest import encoded, of
+from image.digest import of
 from image.layers import LayerStore
+from image.layout import Bundle, Named, archive
 from image.leases import Leases
-from image.manifest import OCI_INDEX, Index, shown
+from image.manifest import Descriptor, Index, shown
 from image.outgoing import blobs, outgoing
 from image.platforms import parsed_platform
 from image.reference import Reference, familiar, parse
 from image.registry.source import IndexPush, Outgoing, Source
-from image.tarstream import Member
-from image.tarwriter import END, header, padding
-from model.errors import Damaged, InvalidInput, NotFound
+from model.errors import InvalidInput, NotFound
 from model.image import Progress
 from model.registries import Login
-
-PIECE = 1 << 20
-REF_NAME, FULL_NAME = "org.opencontainers.image.ref.name", "io.containerd.image.name"
-LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 class Outbound:
@@ -82,11 +76,13 @@ class Outbound:
         return found
 
     # -- indexes ------------------------------------------------------------------------------------
-    def _whole(self, entry: Entry) -> Sequence[Entry]:
-        """The images of its index, where all of them are here as that one names them; else nothing."""
+    def _whole(self, entry: Entry, *, nameless: bool = False) -> Sequence[Entry]:
+        """The images of its index, where all of them are here as that one names them; else nothing.
+        `nameless`: also those that share no name with it, as what is built for an archive alone has none."""
         if not entry.index:
             return ()
-        here = {other.manifest: other for other in self._catalog.family(entry)}
+        every = self._catalog.entries.values() if nameless else self._catalog.family(entry)
+        here = {other.manifest: other for other in every if other.index == entry.index}
         wanted = indexes.images_of(Index(manifests=indexes.members_of(entry.index)))
         if not all(member.digest in here for member in wanted):
             return ()
@@ -106,8 +102,21 @@ class Outbound:
             data=data,
             media_type=indexes.media_type_of(data),
             origins=_origins(entry, reference),
+            attached=await in_thread(self._attached, entry),
         )
         return [await self._source.push_index(index, login, say), *digests], len(data)
+
+    def _attached(self, entry: Entry) -> tuple[Attached, ...]:
+        """The attestations that its index names and that are here."""
+        if not entry.attached:
+            return ()
+
+        def get(descriptor: Descriptor) -> bytes:
+            return self._configs.get(descriptor.digest)
+
+        whose = abouts(indexes.members_of(entry.index)).items()
+        found = [gathered(digest, about, get) for digest, about in whose if digest in entry.attached]
+        return tuple(one for one in found if one is not None)
 
     async def _push_referrers(
         self, reference: Reference, entry: Entry, digests: Sequence[str], login: Login, say: OnProgress
@@ -137,22 +146,48 @@ class Outbound:
 
     # -- archives -----------------------------------------------------------------------------------
     async def save(
-        self, refs: Sequence[str], platform: str = "", names: Sequence[str] = ()
+        self, refs: Sequence[str], platform: str = "", names: Sequence[str] = (), whole: bool = False
     ) -> AsyncIterator[bytes]:
         """A tar that is an OCI layout and a docker-archive in one, as `docker save` writes it. Fails before
         its first byte or not at all, but for a disk's fault."""
         entries = [(ref, self.found(ref, platform)) for ref in refs]
-        with self._leases.hold(digest for _, entry in entries for digest in entry.needed):
-            images = [
-                (await in_thread(self._saved, ref, entry), _tags(ref, entry) or tuple(names))
-                for ref, entry in entries
-            ]
-            async for piece in archive(images):
+        families = {} if platform else {entry.record.id: self._bundled(entry, whole) for _, entry in entries}
+        held = [one for family in families.values() for one in family] + [entry for _, entry in entries]
+        with self._leases.hold(digest for entry in held for digest in entry.needed):
+            images: list[Named] = []
+            bundles: dict[str, Bundle] = {}
+            for ref, entry in entries:
+                tags = _tags(ref, entry) or tuple(names)
+                image = await in_thread(self._saved, ref, entry)
+                family = families.get(entry.record.id, ())
+                found = [image, *[await in_thread(self._saved, "", one) for one in family[1:]]]
+                bundle = await in_thread(self._bundle, entry, found, tags) if family else None
+                if bundle is None:
+                    images += [(one, tags) for one in found]
+                else:
+                    before = bundles.get(bundle.digest)
+                    bundles[bundle.digest] = bundle if before is None else before.also(tags)
+            async for piece in archive(images, tuple(bundles.values())):
                 yield piece
 
     def _saved(self, ref: str, entry: Entry) -> Outgoing:
         name = next(iter(_tags(ref, entry)), "") or f"saved:{entry.record.id[7:19]}"
         return self._prepare(name, entry)
+
+    def _bundled(self, entry: Entry, whole: bool) -> Sequence[Entry]:
+        """With whom it goes into an archive by its index, itself first; nothing: alone."""
+        family = self._whole(entry, nameless=whole)
+        if len(family) > 1 and not whole:
+            return ()
+        return sorted(family, key=lambda one: one.record.id != entry.record.id)
+
+    def _bundle(self, entry: Entry, images: Sequence[Outgoing], tags: tuple[str, ...]) -> Bundle | None:
+        """None where a part of what the index names is not here, so that it would lead nowhere."""
+        papers = self._attached(entry)
+        here = {of(image.manifest) for image in images} | {one.digest for one in papers}
+        if any(member.digest not in here for member in indexes.members_of(entry.index)):
+            return None
+        return Bundle(index=entry.index.encode(), images=tuple(images), attached=papers, names=tags)
 
 
 def _origins(entry: Entry, target: Reference) -> tuple[Reference, ...]:
@@ -168,85 +203,3 @@ def _tags(ref: str, entry: Entry) -> tuple[str, ...]:
     except InvalidInput:
         return ()
     return (name,) if name in entry.record.names else ()
-
-
-async def archive(
-    images: Sequence[tuple[Outgoing, tuple[str, ...]]], *, docker: bool = True
-) -> AsyncIterator[bytes]:
-    """A tar of an OCI layout, with each one's names; also Docker's own. Whoever reads it holds the layers."""
-    written: set[str] = set()
-    for image, _ in images:
-        for digest, data in ((of(image.config), image.config), (of(image.manifest), image.manifest)):
-            if digest not in written:
-                written.add(digest)
-                yield _member(_place(digest), data)
-        for blob in image.layers:
-            if blob.descriptor.digest in written:
-                continue
-            written.add(blob.descriptor.digest)
-            yield _header(_place(blob.descriptor.digest), blob.descriptor.size)
-            hasher = hashlib.sha256()
-            with open(blob.path, "rb", buffering=0) as file:
-                while piece := await in_thread(file.read, PIECE):
-                    hasher.update(piece)
-                    yield piece
-            if hasher.hexdigest() != encoded(blob.descriptor.digest):
-                raise Damaged(
-                    f"layer {blob.descriptor.digest[:19]} does not match its digest any more",
-                    hint="Pull or load its image again",
-                )
-            yield padding(blob.descriptor.size)
-    yield _member("oci-layout", LAYOUT)
-    yield _member("index.json", _index(images))
-    if docker:
-        yield _member("manifest.json", _docker(images))
-    yield END
-
-
-def _place(digest: str) -> str:
-    return f"blobs/sha256/{encoded(digest)}"
-
-
-def _member(name: str, data: bytes) -> bytes:
-    return _header(name, len(data)) + data + padding(len(data))
-
-
-def _header(name: str, size: int) -> bytes:
-    """No owner and no time, so equal content gives equal bytes."""
-    return header(
-        Member(
-            name=name.encode(), kind="file", mode=0o644, uid=0, gid=0, size=size, mtime_ns=0, link=b"",
-            device=(0, 0), xattrs={}, regions=None,
-        )
-    )  # fmt: skip
-
-
-def _index(images: Sequence[tuple[Outgoing, tuple[str, ...]]]) -> bytes:
-    manifests = []
-    for image, tags in images:
-        entry = {
-            "mediaType": image.media_type,
-            "digest": of(image.manifest),
-            "size": len(image.manifest),
-        }
-        notes = [{FULL_NAME: tag, REF_NAME: parse(tag).tag} for tag in tags]
-        manifests += [{**entry, "annotations": note} for note in notes] or [entry]
-    return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}).encode()
-
-
-def _docker(images: Sequence[tuple[Outgoing, tuple[str, ...]]]) -> bytes:
-    by_config: dict[str, dict[str, object]] = {}
-    for image, tags in images:
-        digest = of(image.config)
-        entry = by_config.setdefault(
-            digest,
-            {
-                "Config": _place(digest),
-                "RepoTags": [],
-                "Layers": [_place(blob.descriptor.digest) for blob in image.layers],
-            },
-        )
-        repo_tags = entry["RepoTags"]
-        assert isinstance(repo_tags, list)
-        repo_tags += [familiar(tag) for tag in tags]
-    return json.dumps(list(by_config.values())).encode()

@@ -23,6 +23,7 @@ import msgspec
 from aio.clock import Clock, SystemClock
 from aio.supervisor import Supervisor, in_thread
 from image.additions import Additions
+from image.attestations import Predicate
 from image.base import (
     NOTHING,
     PLAIN,
@@ -258,8 +259,13 @@ class ImageStore:
     async def commit(self, container: str, wish: Commit) -> ImageRecord:
         return await self._intake.commit(container, wish)
 
-    async def add_built(self, made: Sequence[Configuration], names: Sequence[str] = ()) -> Built:
-        built = await self._intake.add_built(made, names)
+    async def add_built(
+        self,
+        made: Sequence[Configuration],
+        names: Sequence[str] = (),
+        stated: Sequence[Sequence[Predicate]] = (),
+    ) -> Built:
+        built = await self._intake.add_built(made, names, stated)
         for image in built.images:
             self._uses.used(image.id, self._clock.now())
         return built
@@ -275,9 +281,9 @@ class ImageStore:
         return await self._additions.pin(entry, pinned)
 
     def save(
-        self, refs: Sequence[str], platform: str = "", *, names: Sequence[str] = ()
+        self, refs: Sequence[str], platform: str = "", *, names: Sequence[str] = (), whole: bool = False
     ) -> AsyncIterator[bytes]:
-        return self._outbound.save(refs, platform, names)
+        return self._outbound.save(refs, platform, names, whole)
 
     # -- names and removal --------------------------------------------------------------------------
     async def tag(self, ref: str, name: str) -> ImageRecord:

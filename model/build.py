@@ -96,6 +96,10 @@ class BuildRequest(Struct):
     outputs: tuple[Output, ...] = (Output(),)
     provenance: str = ""
     """empty: none; `min`, `max`."""
+    provenance_version: Literal["v0.2", "v1"] = "v0.2"
+    """Of SLSA's predicate."""
+    builder_id: str = ""
+    """A URI that provenance names as the builder; empty: ours."""
     sbom: bool = False
     check: bool = False
     """Judge the Dockerfile, build nothing."""

@@ -39,18 +39,18 @@ def stays(request: BuildRequest) -> bool:
 
 def check(request: BuildRequest) -> None:
     """Before anything is built. Raises InvalidInput, Unsupported for what there can't be."""
-    if request.provenance or request.sbom:
+    if (request.provenance or request.sbom) and not any(one.kind in IMAGES for one in request.outputs):
         raise Unsupported(
-            "this release attests neither how an image was built nor what is in it",
-            hint="Leave out --provenance and --sbom",
+            "plain files have no place for what is stated of them",
+            hint="Leave out --provenance and --sbom, or make an image or an archive of one",
         )
     if any(place.kind == "layout" for place in request.contexts):
         raise Unsupported("OCI layouts are no contexts yet", hint="Load it: flota load, then docker-image://")
-    single = [output.kind for output in request.outputs if output.kind not in IN_STORE]
+    single = [output.kind for output in request.outputs if output.kind not in (*IN_STORE, "oci")]
     if len(request.platforms) > 1 and single:
         raise InvalidInput(
             f"an output of type {single[0]} has the image of one platform",
-            hint="Build one platform at a time, or push them",
+            hint="Build one platform at a time, write type=oci, or push them",
         )
 
 
@@ -78,7 +78,7 @@ class Outputs:
             files = tuple(Built(platform=one.platform) for one in done.images)
             return Done(images=files, host=done.host)
         names = tuple(parse(name).name for name in request.names)
-        return replace(done, names=names, metadata=metadata(request, done))
+        return replace(done, names=names, metadata={**done.metadata, **metadata(request, done)})
 
     async def _deliver(
         self, number: int, output: Output, request: BuildRequest, made: Sequence[ImageRecord]
@@ -89,7 +89,8 @@ class Outputs:
             case "docker" | "oci":
                 with self._told(f"exporting as {output.kind} archive"):
                     names = [parse(name).name for name in request.names]
-                    data = self._context.images.save([one.id for one in made], names=names)
+                    ids = [one.id for one in made[:1]]  # the others are of its index
+                    data = self._context.images.save(ids, names=names, whole=True)
                     await self._session.send(number, data)
             case "tar" | "local":
                 with self._told("exporting files"):

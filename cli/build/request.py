@@ -120,7 +120,7 @@ def _request(
         for to in (False, True)
     }
     more = _split(one.output.options.get("name", "") for one in outputs)
-    provenance, sbom = _attestations(flags, faults)
+    stated, sbom = _attestations(flags, faults)
     limits = {u.name: (u.soft, u.hard) for u in faults.each("--ulimit", flags["ulimit"], parse_ulimit)}
     return BuildRequest(
         dockerfile=b"",
@@ -141,7 +141,9 @@ def _request(
         cache_from=tuple(ways[False]),
         cache_to=tuple(ways[True]),
         outputs=tuple(one.output for one in outputs),
-        provenance=provenance,
+        provenance=stated.mode,
+        provenance_version=stated.version,
+        builder_id=stated.builder_id,
         sbom=sbom,
         check=flags["check"],
         on_failure="shell" if flags["on_failure"] == "shell" else "",
@@ -163,13 +165,14 @@ def _outputs(flags: Mapping[str, Any], faults: _Faults) -> tuple[Destination, ..
     return tuple(found or [Destination(output=Output())])
 
 
-def _attestations(flags: Mapping[str, Any], faults: _Faults) -> tuple[str, bool]:
+def _attestations(flags: Mapping[str, Any], faults: _Faults) -> tuple[words.Provenance, bool]:
     said = dict(faults.each("--attest", flags["attest"], words.attestation))
     for kind in ("provenance", "sbom"):
         if flags[kind]:
             said[kind] = flags[kind]
-    provenance = faults.take("--provenance", lambda: words.provenance(said.get("provenance", "false")), "")
-    return provenance, said.get("sbom", "false").lower() not in ("false", "0", "")
+    none = words.Provenance()
+    stated = faults.take("--provenance", lambda: words.provenance(said.get("provenance", "false")), none)
+    return stated, faults.take("--sbom", lambda: words.sbom(said.get("sbom", "false")), False)
 
 
 def _together(made: Wish, flags: Mapping[str, Any], faults: _Faults) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Collection, Iterable, Mapping
+from typing import Literal
 
 from model.build import CacheWay, Output
 from model.errors import InvalidInput
@@ -141,15 +142,47 @@ def output(text: str) -> Destination:
     return Destination(output=Output(kind=kind, options=found), dest=dest)  # type: ignore[arg-type]
 
 
-def provenance(text: str) -> str:
-    """`true`, `false`, `mode=min`, `mode=max` → empty, `min` or `max`."""
+class Provenance(Struct):
+    """As it is asked for; `mode` empty: none."""
+
+    mode: Literal["", "min", "max"] = ""
+    version: Literal["v0.2", "v1"] = "v0.2"
+    builder_id: str = ""
+
+
+def provenance(text: str) -> Provenance:
+    """`true`, `false`, `mode=min`, `mode=max`, with `version=v0.2|v1` and `builder-id=URI`."""
     if text in BOOLS:
-        return "min" if BOOLS[text] else ""
-    found = fields(text, {"mode", "inline-only", "builder-id", "version"})
-    mode = found.get("mode", "min")
+        return Provenance(mode="min" if BOOLS[text] else "")
+    found = fields(text, {"mode", "inline-only", "builder-id", "version", "reproducible", "disabled"})
+    if _true(found.get("disabled", "false"), "disabled"):
+        return Provenance()
+    mode, version = found.get("mode", "min"), found.get("version", "v0.2")
     if mode not in ("min", "max"):
         raise InvalidInput(f"the provenance's mode is min or max, not {mode[:40]!r}")
-    return mode
+    if version not in ("v0.2", "v1"):
+        raise InvalidInput(f"the provenance's version is v0.2 or v1, not {version[:40]!r}")
+    _true(found.get("inline-only", "false"), "inline-only")  # it goes with images alone in any case
+    if _true(found.get("reproducible", "false"), "reproducible"):
+        raise InvalidInput("whether a build can be reproduced is not stated here", hint="Leave it out")
+    ident = found.get("builder-id", "")
+    if len(ident) > 2048 or not ident.isprintable() or (ident and ":" not in ident):
+        raise InvalidInput(f"builder-id: {ident[:80]!r} is no URI")
+    return Provenance(mode=mode, version=version, builder_id=ident)  # type: ignore[arg-type]
+
+
+def sbom(text: str) -> bool:
+    """`true`, `false`. Raises InvalidInput, for other scanners too."""
+    if text in BOOLS:
+        return BOOLS[text]
+    found = fields(text, {"generator", "disabled"})
+    if _true(found.get("disabled", "false"), "disabled"):
+        return False
+    if "generator" in found:
+        raise InvalidInput(
+            "no image is run to list an image's contents", hint="Leave out generator=: the host lists them"
+        )
+    return True
 
 
 def attestation(text: str) -> tuple[str, str]:

@@ -53,8 +53,13 @@ RESULT = (
     click.option("--copy/--no-copy", default=True, help="Copy the image to every other host, without --host"),
     click.option("--iidfile", default="", metavar="FILE", help="Write the image's id to it"),
     click.option("--metadata-file", default="", metavar="FILE", help="Write what was made to it, as JSON"),
-    click.option("--provenance", default="", metavar="BOOL|mode=…", help="Not there yet; false is accepted"),
-    click.option("--sbom", default="", metavar="BOOL", help="Not there yet; false is accepted"),
+    click.option(
+        "--provenance",
+        default="",
+        metavar="BOOL|mode=…",
+        help="State how it was built: mode=min|max, version=v1",
+    ),
+    click.option("--sbom", default="", metavar="BOOL", help="List the packages in it"),
     click.option("--attest", multiple=True, metavar="type=…", help="The long form of these"),
     click.option("--quiet", "-q", is_flag=True, help="Only the image's id"),
     click.option(

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
@@ -114,9 +114,22 @@ class Bound(Struct):
     id: str = ""
 
 
+class Material(Struct):
+    """What came in from outside, and by which digests it is known (`sha256`; `sha1` of a git commit). `uri`
+    has neither a login nor a query."""
+
+    uri: str
+    digest: Mapping[str, str]
+
+
 class Fetcher(Protocol):
     """Files of ADD, and contexts, that come from the network. Raises NotFound, Forbidden, Damaged,
     Unavailable."""
+
+    @property
+    def materials(self) -> Sequence[Material]:
+        """What it has fetched for this build so far, in no order that means anything."""
+        ...
 
     async def context(self, context: Context, *, private: bool = False) -> str:
         """As `git`, of a context of kind git or http."""

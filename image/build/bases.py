@@ -29,7 +29,13 @@ class Bases:
         self._teller = teller
         self._held = held
         self._images: dict[tuple[str, str], ImageRecord] = {}
+        self._wanted: dict[tuple[str, str], Platform] = {}
         self._pulling: dict[tuple[str, str], asyncio.Lock] = {}
+
+    @property
+    def used(self) -> tuple[tuple[str, Platform, ImageRecord], ...]:
+        """Each that was got, by the reference and platform as they were asked for."""
+        return tuple((ref, self._wanted[ref, wanted], image) for (ref, wanted), image in self._images.items())
 
     async def image(self, ref: str, platform: Platform, name: str, line: int = 0) -> ImageRecord:
         """Told as a step of that name where it was not there yet. Raises what pulls do."""
@@ -47,7 +53,7 @@ class Bases:
                         progress=telling.progress,
                     )
                     self._held.enter_context(self._parts.images.lease(found.id))
-                self._images[key] = found
+                self._images[key], self._wanted[key] = found, platform
             return found
 
     async def _login(self, ref: str) -> Login:

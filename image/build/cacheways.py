@@ -20,8 +20,8 @@ from image.build.caching import NOTHING, Exports, Imported, Remembering, chains_
 from image.build.snapshots import LayerSnapshots
 from image.build.telling import Teller
 from image.digest import check, encoded
+from image.layout import REF_NAME, archive
 from image.manifest import IMAGE_CONFIGS, MAX_DOCUMENT, Descriptor, Index, Manifest, parse_document
-from image.outbound import REF_NAME, archive
 from image.pull import Downloads
 from image.reference import parse
 from image.registry.source import Remote, Source

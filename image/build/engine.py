@@ -15,7 +15,8 @@ from contextlib import AsyncExitStack, ExitStack
 from msgspec.structs import replace
 
 from aio.together import together
-from image.build import keys, result
+from image.attestations import Predicate
+from image.build import keys, provenance, result
 from image.build.base import Bound, Files, Session
 from image.build.bases import Bases, familiar_of
 from image.build.cache import Record
@@ -33,8 +34,9 @@ from image.dockerfile.parser import parse
 from image.manifest import Configuration
 from image.platforms import wanted_platform
 from image.reference import parse as reference
+from image.sbom import spdx
 from model.build import BuildRequest, Built, Done
-from model.errors import ErrorBody, FlotaError, InvalidInput
+from model.errors import ErrorBody, FlotaError, InvalidInput, Unsupported
 from model.image import ImageRecord
 from model.status import Platform
 
@@ -50,20 +52,22 @@ async def build(request: BuildRequest, session: Session, parts: Parts) -> Done:
     platforms = tuple(dict.fromkeys(request.platforms)) or ("",)
     if len(platforms) > MAX_PLATFORMS:
         raise InvalidInput(f"{len(platforms)} platforms are more than one build makes, {MAX_PLATFORMS}")
-    terminal = _Terminal()
+    terminal, began = _Terminal(), parts.clock.now()
     with ExitStack() as held:
         builds = [
             _Build(request, dockerfile, session, parts, teller, text, held, terminal) for text in platforms
         ]
         await together(one.run() for one in builds)
+        stated = [await one.stated(began) for one in builds]
         with teller.step("exporting the image" if len(builds) == 1 else f"exporting {len(builds)} images"):
             made = [await one.finish() for one in builds]
-            added = await parts.images.add_built(made, names)
+            added = await parts.images.add_built(made, names, stated)
     images = tuple(
         Built(image=image.id, platform=shown(image.platform), digest=digest, size=image.size)
         for image, digest in zip(added.images, added.digests, strict=True)
     )
-    return Done(images=images, names=names, digest=added.digest)
+    told = provenance.metadata([one.platform for one in images], stated)
+    return Done(images=images, names=names, digest=added.digest, metadata=told)
 
 
 class _Terminal:
@@ -335,6 +339,47 @@ class _Build:
             hint += "; --on-failure shell gives a shell where it failed"
         return StepFailed(
             f"{where}: {line.source[:200]}: {why}", exit_code=code, line=line.spot.line, hint=hint
+        )
+
+    # -- what is stated about it ---------------------------------------------------------------------
+    async def stated(self, began: float) -> tuple[Predicate, ...]:
+        """As the request wants it, once `run` has ended; `began`: when the build did, Unix seconds."""
+        request, parts = self._request, self._parts
+        found: list[Predicate] = []
+        files = self._done[self._plan.target.node.index].result()
+        prefix = f"[{shown(self._platform)}] " if self._several else ""
+        if request.sbom:
+            with self._teller.step(f"{prefix}listing the image's packages"):
+                found.append(await self._contents(files))
+        if request.provenance:
+            with self._teller.step(f"{prefix}stating the image's provenance"):
+                diffs = [diff for _, diff in await parts.snapshots.settled(files)]
+                facts = provenance.Facts(
+                    platform=self._platform,
+                    own=parts.platform,
+                    images=self._bases.used,
+                    fetched=tuple(parts.fetcher.materials),
+                    local=provenance.local_contexts(request, self._plan),
+                    online=provenance.online(self._plan),
+                    started=began,
+                    finished=parts.clock.now(),
+                    ident=parts.new_id(),
+                    epoch=self._plan.epoch,
+                )
+                layers = provenance.layers_of(self._plan, diffs)
+                steps = provenance.steps_of(self._plan, layers)
+                found.append(provenance.predicate(request, facts, steps))
+        return tuple(found)
+
+    async def _contents(self, files: Files) -> Predicate:
+        scan, epoch = self._parts.scan, self._plan.epoch
+        if scan is None:
+            raise Unsupported("this builder lists no image's packages", hint="Leave out --sbom")
+        async with self._parts.snapshots.shown(files) as root:
+            inventory = await scan(root)
+        names = [reference(name).familiar for name in self._request.names]
+        return spdx.predicate(
+            inventory, next(iter(names), "image"), self._parts.clock.now() if epoch is None else float(epoch)
         )
 
     # -- the image ----------------------------------------------------------------------------------

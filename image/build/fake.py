@@ -13,7 +13,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from image.build.base import Bound, Chosen, Files, FileSource, RootSource, Session, Source, TreeSource
+from image.build.base import (
+    Bound,
+    Chosen,
+    Files,
+    FileSource,
+    Material,
+    RootSource,
+    Session,
+    Source,
+    TreeSource,
+)
 from image.build.step import CopyStep, FromContext, PlacedMount, RunStep, WorkdirStep
 from image.digest import chain_ids, of
 from model.build import Context, FromHost, Typed
@@ -229,6 +239,7 @@ class FakeFetcher:
     def __init__(self) -> None:
         self.files: dict[str, str] = {}
         self.trees: dict[str, str] = {}
+        self.materials: list[Material] = []
         self.failure: FlotaError | None = None
 
     @contextlib.asynccontextmanager

@@ -11,10 +11,13 @@ from aio.sharing import SharedLocks
 from image.base import FindLogin, Images, nobody
 from image.build.base import Fetcher, Snapshots, StepRunner
 from image.build.cache import Cache
+from image.sbom.packages import Inventory
 from model.errors import CommandFailed
 from model.ids import IdSource
 from model.status import Platform
 
+Scan = Callable[[str], Awaitable[Inventory]]
+"""Packages of the files that are mounted there."""
 Inline = Callable[[Sequence[str]], Awaitable[str]]
 """Records of the build's cache for the configuration of an image with these diff ids."""
 
@@ -36,6 +39,7 @@ class Parts:
     turns: SharedLocks
     login: FindLogin = nobody
     inline: Inline | None = None
+    scan: Scan | None = None
 
 
 class StepFailed(CommandFailed):

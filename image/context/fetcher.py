@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 from msgspec.structs import replace
 
 from aio.supervisor import in_thread
-from image.build.base import FileSource
+from image.build.base import FileSource, Material
 from image.context.find import find, regular
-from image.context.git import Git, Secret, Ssh, no_secret
+from image.context.git import Found, Git, Secret, Ssh, no_secret
 from image.context.guard import Guard
 from image.context.http import Http
 from image.context.objects import Lease, Objects
@@ -47,10 +47,12 @@ class BuildFetcher:
         self._secret = secret
         self._ssh = ssh
         self._urls = Urls(objects, lease, http or Http(guard))
+        self.materials: list[Material] = []
 
     @contextlib.asynccontextmanager
     async def file(self, url: str, *, checksum: str = "", private: bool = False) -> AsyncIterator[FileSource]:
         fetched = await self._urls.fetch(url, checksum=checksum, private=private)
+        self.materials.append(_material(fetched))
         yield FileSource(
             path=self._objects.path(fetched.digest), name=fetched.name, mtime_ns=fetched.mtime_ns
         )
@@ -61,7 +63,10 @@ class BuildFetcher:
         git = Git(
             self._objects, self._lease, self._guard, private=private, secret=self._secret, ssh=self._ssh
         )
-        return await git.tree(url, checksum=checksum, keep_git_dir=keep_git_dir)
+        root = await git.tree(url, checksum=checksum, keep_git_dir=keep_git_dir)
+        if git.found is not None:
+            self.materials.append(_commit(git.found))
+        return root
 
     async def context(self, context: Context, *, private: bool = False) -> str:
         """Of one of git or http; a URL of a plain file is that of a Dockerfile without files."""
@@ -70,6 +75,7 @@ class BuildFetcher:
         if context.kind != "http":
             raise InvalidInput(f"a context of the kind {context.kind} is not fetched")
         fetched = await self._urls.fetch(context.ref, private=private)
+        self.materials.append(_material(fetched))
         if fetched.root and not await in_thread(self._lacks, fetched.root):
             return fetched.root
         root: str = await in_thread(self._unpacked, context.ref, fetched)
@@ -109,6 +115,16 @@ class BuildFetcher:
             raise InvalidInput(f"{fetched.url} is neither a tar nor a Dockerfile")
         entry = Entry(name=b"Dockerfile", size=fetched.size, digest=fetched.digest)
         return self._objects.put(encode(Tree(entries=(entry,))), self._lease)
+
+
+def _material(fetched: Fetched) -> Material:
+    return Material(uri=fetched.url, digest={"sha256": fetched.digest.removeprefix("sha256:")})
+
+
+def _commit(found: Found) -> Material:
+    kind = "sha256" if len(found.commit) == 64 else "sha1"
+    ref = f"#{found.url.ref}" if found.url.ref else ""
+    return Material(uri=f"{found.url.shown.partition('?')[0]}{ref}", digest={kind: found.commit})
 
 
 def _spelt(ref: str) -> str:

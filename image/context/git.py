@@ -16,6 +16,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple
 
 from aio.deletion import delete
 from aio.supervisor import in_thread
@@ -44,6 +45,13 @@ async def no_secret(ident: str) -> bytes | None:
     return None
 
 
+class Found(NamedTuple):
+    """Which commit it came to."""
+
+    url: GitUrl
+    commit: str
+
+
 class Git:
     """Repositories of one build. `private`: addresses of the site are allowed."""
 
@@ -66,6 +74,8 @@ class Git:
         self._folder = os.path.join(objects.folder, "git")
         self._notes = Notes(self._folder)
         self._modules = 0
+        self.found: Found | None = None
+        """What `tree` was asked for last."""
 
     async def tree(self, text: str, *, checksum: str = "", keep_git_dir: bool = False) -> str:
         """The root's digest. `checksum`: the commit that it has to be. Raises InvalidInput, NotFound,
@@ -76,6 +86,7 @@ class Git:
         async with self._reach(url, url) as reach, _work(self._folder) as work:
             commit = await self._commit(url, reach, work)
             _check_commit(url, commit, checksum or url.commit)
+            self.found = Found(url=url, commit=commit)
             memory = self._memory(url, commit, keep)
             known = await in_thread(self._known, memory)
             if known:

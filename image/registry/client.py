@@ -121,7 +121,11 @@ class RegistryClient:
         for member in indexes.linked(index.data, index.media_type).manifests:
             if not await push.has_manifest(member.digest):
                 missing.append(member.digest)
+        ours = {one.digest: one for one in index.attached}
         for digest in missing:
+            if digest in ours:
+                await push.attached(ours[digest])
+                continue
             for origin in origins:
                 try:
                     await Copying(self._transport, origin, target, say, self._window).manifest(digest)

@@ -20,8 +20,9 @@ from yarl import URL
 from aio.backoff import delay
 from aio.supervisor import in_thread
 from aio.together import together
+from image.attestations import Attached, blobs_of
 from image.digest import of
-from image.manifest import ACCEPTED, Descriptor
+from image.manifest import ACCEPTED, OCI_MANIFEST, Descriptor
 from image.registry.access import Access
 from image.registry.refusals import Hopeless, Lost, refusal, translated
 from image.registry.sink import FLOOR
@@ -78,6 +79,13 @@ class Push:
         """Once all that it names is there; its digest."""
         await self._put(tag or of(data), data, media_type)
         return of(data)
+
+    async def attached(self, one: Attached) -> None:
+        """The attestations of an image, under their manifest's digest."""
+        for descriptor, data in blobs_of(one):
+            if not await self._is_there(descriptor):
+                await self._upload(Content(descriptor, data=data), await self._begin())
+        await self._put(one.digest, one.manifest, OCI_MANIFEST)
 
     async def has_manifest(self, digest: str) -> bool:
         url = self._access.url(f"manifests/{digest}")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from image.attestations import Attached
 from image.manifest import Configuration, Descriptor, Index, Manifest
 from image.reference import Reference
 from model.api import FoundImage
@@ -67,13 +68,14 @@ class Outgoing(Struct):
 
 
 class IndexPush(Struct):
-    """An index that is to be pushed as `reference`. What it names is there already, or can be had from one of
-    `origins`, which are repositories."""
+    """An index that is to be pushed as `reference`. What it names is there already, is among `attached`, or
+    can be had from one of `origins`, which are repositories."""
 
     reference: Reference
     data: bytes
     media_type: str
     origins: tuple[Reference, ...] = ()
+    attached: tuple[Attached, ...] = ()
 
 
 class Source(Protocol):

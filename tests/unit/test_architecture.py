@@ -38,8 +38,8 @@ NARROW: dict[tuple[str, str], str] = {
 SOLE_IMPORTER: dict[str, str] = {
     "pyroute2": r"net/kernel/netlink\w*\.py",
     "nftables": r"net/kernel/nft\.py",
-    # a journal per agent, the controller's store, and the index of the fleet's registry: ADR 36
-    "sqlite3": r"(agent/journal\w*|controller/store/sqlite\w*|image/registry/server/index)\.py",
+    # a journal per agent, the controller's store, and the index of the fleet's registry: ADR 36; rpm's, read
+    "sqlite3": r"(agent/journal\w*|controller/store/sqlite\w*|image/(registry/server/index|sbom/rpmdb))\.py",
     "asyncssh": r"deploy/ssh\.py",
     "click": r"cli/.*\.py",
     "rich": r"cli/.*\.py",
@@ -117,6 +117,10 @@ PURE = [
     "image/sparse.py",
     "image/tarwriter.py",
     "image/zstdframes.py",
+    "image/attestations.py",
+    "image/sbom/packages.py",
+    "image/sbom/rpm.py",
+    "image/sbom/spdx.py",
     "image/dockerfile/*.py",
     "image/build/step.py",
     "image/build/described.py",

@@ -57,6 +57,12 @@ def test_secret_comes_from_a_file_or_a_variable(text: str, place: SecretPlace) -
         (words.output, "type=s3", "no output of type 's3'"),
         (words.output, "type=image,push=perhaps", "neither true nor false"),
         (words.provenance, "mode=all", "min or max"),
+        (words.provenance, "version=v2", "v0.2 or v1"),
+        (words.provenance, "reproducible=true", "not stated"),
+        (words.provenance, "builder-id=me", "no URI"),
+        (words.provenance, "materials=none", "there is no 'materials'"),
+        (words.sbom, "generator=some/image", "no image is run"),
+        (words.sbom, "perhaps", "no key=value"),
         (words.attestation, "type=other", "no attestation of type 'other'"),
     ],
 )
@@ -91,7 +97,27 @@ def test_cache_is_a_registrys_where_only_a_name_is_said() -> None:
     ("text", "mode"), [("true", "min"), ("false", ""), ("mode=max", "max"), ("1", "min")]
 )
 def test_provenance_has_a_mode(text: str, mode: str) -> None:
-    assert words.provenance(text) == mode
+    assert words.provenance(text).mode == mode
+
+
+def test_provenance_has_a_version_and_a_builder() -> None:
+    said = words.provenance("mode=max,version=v1,builder-id=https://ci/run/7,inline-only=true")
+    assert said == words.Provenance(mode="max", version="v1", builder_id="https://ci/run/7")
+
+
+@pytest.mark.parametrize(
+    ("given", "mode", "sbom"),
+    [
+        ({}, "", False),
+        ({"provenance": "true", "sbom": "true"}, "min", True),
+        ({"attest": ("type=provenance,mode=max", "type=sbom")}, "max", True),
+        ({"attest": ("type=provenance,mode=max",), "provenance": "false"}, "", False),
+        ({"attest": ("type=sbom,disabled=true", "type=provenance,disabled=true")}, "", False),
+    ],
+)
+def test_attestations_are_asked_for_in_short_or_in_long(given: dict[str, Any], mode: str, sbom: bool) -> None:
+    request = wish(flags(**given), ".", {}).request
+    assert (request.provenance, request.sbom) == (mode, sbom)
 
 
 @pytest.mark.parametrize(

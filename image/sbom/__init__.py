@@ -1,0 +1,1 @@
+"""What is in an image: its packages, found in its files, as an SPDX document."""
