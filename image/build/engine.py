@@ -21,22 +21,31 @@ from image.build.base import Bound, Files, Session
 from image.build.bases import Bases, familiar_of
 from image.build.cache import Record
 from image.build.evaluate import Evaluated, Line
-from image.build.graph import Node, Scene, shown
+from image.build.graph import Node, Scene, shown, steps_in
 from image.build.parts import Parts, StepFailed
 from image.build.plan import Planner
 from image.build.sources import Opened, Sources
-from image.build.step import CopyStep, FromContext, FromImage, FromStage, RunStep, Step, StepKind, WorkdirStep
+from image.build.stating import Stated, stated
+from image.build.step import (
+    CopyStep,
+    FromContext,
+    FromImage,
+    FromStage,
+    RunStep,
+    Step,
+    WorkdirStep,
+    kind_of,
+)
 from image.build.telling import Teller, Telling
 from image.build.wishes import wishes_of
 from image.dockerfile.faults import DockerfileFault
-from image.dockerfile.instruction import Copy, Dockerfile, Run, Workdir
+from image.dockerfile.instruction import Dockerfile
 from image.dockerfile.parser import parse
 from image.manifest import Configuration
 from image.platforms import wanted_platform
 from image.reference import parse as reference
-from image.sbom import spdx
 from model.build import BuildRequest, Built, Done
-from model.errors import ErrorBody, FlotaError, InvalidInput, Unsupported
+from model.errors import ErrorBody, FlotaError, InvalidInput
 from model.image import ImageRecord
 from model.status import Platform
 
@@ -174,7 +183,7 @@ class _Build:
 
     def _total(self, node: Node) -> int:
         stage = self._plan.stages.get(node.index) if hasattr(self, "_plan") else None
-        steps = len(stage.steps) if stage is not None else _steps(node)
+        steps = len(stage.steps) if stage is not None else steps_in(node)
         return steps + isinstance(node.base, FromImage)
 
     def _prefix(self, node: Node) -> str:
@@ -302,7 +311,7 @@ class _Build:
             created=float(self._plan.epoch) if self._plan.epoch is not None else parts.clock.now(),
             used=parts.clock.now(),
             source=line.source,
-            kind=_kind(step),
+            kind=kind_of(step),
             seconds=parts.clock.monotonic() - began,
         )
         parts.cache.put(record)
@@ -341,46 +350,18 @@ class _Build:
             f"{where}: {line.source[:200]}: {why}", exit_code=code, line=line.spot.line, hint=hint
         )
 
-    # -- what is stated about it ---------------------------------------------------------------------
     async def stated(self, began: float) -> tuple[Predicate, ...]:
         """As the request wants it, once `run` has ended; `began`: when the build did, Unix seconds."""
-        request, parts = self._request, self._parts
-        found: list[Predicate] = []
-        files = self._done[self._plan.target.node.index].result()
-        prefix = f"[{shown(self._platform)}] " if self._several else ""
-        if request.sbom:
-            with self._teller.step(f"{prefix}listing the image's packages"):
-                found.append(await self._contents(files))
-        if request.provenance:
-            with self._teller.step(f"{prefix}stating the image's provenance"):
-                diffs = [diff for _, diff in await parts.snapshots.settled(files)]
-                facts = provenance.Facts(
-                    platform=self._platform,
-                    own=parts.platform,
-                    images=self._bases.used,
-                    fetched=tuple(parts.fetcher.materials),
-                    local=provenance.local_contexts(request, self._plan),
-                    online=provenance.online(self._plan),
-                    started=began,
-                    finished=parts.clock.now(),
-                    ident=parts.new_id(),
-                    epoch=self._plan.epoch,
-                )
-                layers = provenance.layers_of(self._plan, diffs)
-                steps = provenance.steps_of(self._plan, layers)
-                found.append(provenance.predicate(request, facts, steps))
-        return tuple(found)
-
-    async def _contents(self, files: Files) -> Predicate:
-        scan, epoch = self._parts.scan, self._plan.epoch
-        if scan is None:
-            raise Unsupported("this builder lists no image's packages", hint="Leave out --sbom")
-        async with self._parts.snapshots.shown(files) as root:
-            inventory = await scan(root)
-        names = [reference(name).familiar for name in self._request.names]
-        return spdx.predicate(
-            inventory, next(iter(names), "image"), self._parts.clock.now() if epoch is None else float(epoch)
+        made = Stated(
+            request=self._request,
+            plan=self._plan,
+            files=self._done[self._plan.target.node.index].result(),
+            platform=self._platform,
+            images=self._bases.used,
+            began=began,
         )
+        prefix = f"[{shown(self._platform)}] " if self._several else ""
+        return await stated(made, self._parts, self._teller, prefix)
 
     # -- the image ----------------------------------------------------------------------------------
     async def finish(self) -> Configuration:
@@ -401,11 +382,3 @@ class _Build:
         )
         inline = self._parts.inline
         return made if inline is None else replace(made, cache=await inline(diffs))
-
-
-def _kind(step: Step) -> StepKind:
-    return "run" if isinstance(step, RunStep) else "copy" if isinstance(step, CopyStep) else "workdir"
-
-
-def _steps(node: Node) -> int:
-    return sum(isinstance(one, Run | Copy | Workdir) for one in node.stage.instructions)

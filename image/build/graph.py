@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from image.build.step import FromContext, FromImage, FromStage, Origin
 from image.build.variables import Variables
 from image.dockerfile.faults import DockerfileFault
-from image.dockerfile.instruction import AnyInstruction, Copy, Dockerfile, Run, Spot, Stage
+from image.dockerfile.instruction import AnyInstruction, Copy, Dockerfile, Run, Spot, Stage, Workdir
 from image.platforms import parsed_platform
 from image.reference import familiar, parse
 from model.errors import InvalidInput
@@ -288,3 +288,8 @@ def _names(instruction: AnyInstruction) -> tuple[str, ...]:
     if isinstance(instruction, Run):
         return tuple(mount.origin for mount in instruction.mounts if mount.origin)
     return ()
+
+
+def steps_in(node: Node) -> int:
+    """How many instructions of the stage change files."""
+    return sum(isinstance(one, Run | Copy | Workdir) for one in node.stage.instructions)

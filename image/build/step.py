@@ -113,3 +113,7 @@ class WorkdirStep(Struct, tag="workdir"):
 
 Step = RunStep | CopyStep | WorkdirStep
 StepKind = Literal["run", "copy", "workdir"]
+
+
+def kind_of(step: Step) -> StepKind:
+    return "run" if isinstance(step, RunStep) else "copy" if isinstance(step, CopyStep) else "workdir"
