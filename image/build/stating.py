@@ -23,7 +23,7 @@ from model.status import Platform
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """`images`: reference, platform, image of each that was used; `began`: when the build did, Unix seconds."""
+    """`images`: reference, platform, image of each that was used; `began`: when it did, Unix seconds."""
 
     request: BuildRequest
     plan: Plan
