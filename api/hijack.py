@@ -11,6 +11,7 @@ import asyncio
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from aio.keepalive import PEOPLE, keep_alive
 from model.errors import InvalidInput
 
 UPGRADE = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {}\r\n\r\n"
@@ -90,6 +91,7 @@ def take_over(request: web.Request, protocol: str = "") -> Connection:
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client has gone")
+    keep_alive(transport, PEOPLE)  # what it began must not wait for a client that vanished
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=1 << 16, loop=loop)
     taken = _Taken(reader, request.protocol)
