@@ -17,7 +17,8 @@ from cli.parse.ports import parse_publish
 from model.codec import convert_strict
 from model.errors import InvalidInput
 from model.mountwords import parse_mount, parse_tmpfs, parse_volume
-from model.quantity import parse_bool, parse_bytes, parse_cpus
+from model.quantity import parse_bytes, parse_cpus
+from model.securitywords import security_options
 from model.spec import ContainerSpec, LogOptions, Mount, Resources, RestartPolicy, Ulimit
 
 
@@ -69,7 +70,7 @@ def container_spec(
         health=health_check(flags, None),
         pull=flags.get("pull") or "missing",
         platform=flags.get("platform") or "",
-        **_security(flags.get("security_opt") or ()),
+        **security_options(flags.get("security_opt") or (), "--security-opt"),
     )
 
 
@@ -163,21 +164,3 @@ def _entrypoint(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     return (text,) if text else ()
-
-
-def _security(entries: Sequence[str]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for entry in entries:
-        key, equals, value = entry.replace(":", "=", 1).partition("=")
-        if key == "seccomp" and value == "unconfined":
-            made["seccomp"] = "unconfined"
-        elif key == "no-new-privileges":
-            made["no_new_privileges"] = not equals or parse_bool(value, key)
-        elif key == "profile" and value in ("docker", "default", "strict"):
-            made["security_profile"] = value
-        else:
-            raise InvalidInput(
-                f"security option {entry[:60]!r}",
-                hint="Known: seccomp=unconfined, no-new-privileges[=BOOL], profile=docker|default|strict",
-            )
-    return made

@@ -15,7 +15,8 @@ from api.docker.containers.ports import exposed, published
 from api.docker.versions import Version
 from model.errors import InvalidInput
 from model.image import ImageConfig
-from model.quantity import NANO, parse_bool, parse_bytes
+from model.quantity import NANO, parse_bytes
+from model.securitywords import security_options
 from model.spec import (
     ContainerSpec,
     ExecProbe,
@@ -90,7 +91,7 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
         log=log_options(host.log_config.type, host.log_config.config, "HostConfig.LogConfig.Type"),
         health=health_of(body.healthcheck),
         platform=platform,
-        **security(host.security_opt),
+        **security_options(host.security_opt, "HostConfig.SecurityOpt", usual=True),
     )
 
 
@@ -219,22 +220,6 @@ def log_options(kind: str, config: Mapping[str, str], at: str) -> LogOptions:
         else:
             raise InvalidInput(f"unknown log opt '{key[:40]}' for json-file log driver")
     return LogOptions(**values)
-
-
-def security(entries: Iterable[str]) -> dict[str, Any]:
-    """Fields of a ContainerSpec. Raises InvalidInput."""
-    made: dict[str, Any] = {}
-    for entry in entries:
-        key, equals, value = entry.replace(":", "=", 1).partition("=")
-        if key == "seccomp" and value == "unconfined":
-            made["seccomp"] = "unconfined"
-        elif key == "no-new-privileges":
-            made["no_new_privileges"] = not equals or parse_bool(value, key)
-        elif key == "profile" and value in ("docker", "default", "strict"):
-            made["security_profile"] = value
-        elif (key, value) not in (("label", "disable"), ("apparmor", "unconfined"), ("seccomp", "builtin")):
-            raise InvalidInput(f"HostConfig.SecurityOpt: {entry[:60]!r} is not supported")
-    return made
 
 
 _MODES: Mapping[str, tuple[str, ...]] = {
