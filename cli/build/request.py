@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from msgspec.structs import replace
@@ -115,7 +116,7 @@ def _request(
         to: faults.each(
             "--cache-to" if to else "--cache-from",
             flags["cache_to" if to else "cache_from"],
-            lambda text, to=to: words.cache(text, to=to),  # type: ignore[misc]
+            partial(words.cache, to=to),
         )
         for to in (False, True)
     }

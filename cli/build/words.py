@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 from model.build import CacheWay, Output
+from model.codec import convert_strict
 from model.errors import InvalidInput
 from model.quantity import BOOLS
 from model.spec import Struct
@@ -115,14 +116,13 @@ def cache(text: str, *, to: bool) -> CacheWay:
     place = "dest" if to else "src"
     if kind == "local" and not found.get(place):
         raise InvalidInput(f"a local cache needs {place}=FOLDER")
-    return CacheWay(kind=kind, options=found)  # type: ignore[arg-type]
+    return convert_strict({"kind": kind, "options": found}, CacheWay)
 
 
 def output(text: str) -> Destination:
     """`type=…,dest=…`, a folder, or `-` for a tar on standard output."""
     if "=" not in text:
-        kind = "tar" if text == "-" else "local"
-        return Destination(output=Output(kind=kind), dest=text)  # type: ignore[arg-type]
+        return Destination(output=Output(kind="tar" if text == "-" else "local"), dest=text)
     found = fields(text, ())
     kind, dest = found.pop("type", ""), found.pop("dest", found.pop("destination", ""))
     if kind not in OUTPUT_KINDS:
@@ -139,7 +139,7 @@ def output(text: str) -> Destination:
         raise InvalidInput("a folder can't be written to standard output", hint="Write type=tar,dest=-")
     if kind in ("image", "registry") and dest:
         raise InvalidInput(f"an output of type {kind} has no dest")
-    return Destination(output=Output(kind=kind, options=found), dest=dest)  # type: ignore[arg-type]
+    return Destination(output=convert_strict({"kind": kind, "options": found}, Output), dest=dest)
 
 
 class Provenance(Struct):
@@ -168,7 +168,7 @@ def provenance(text: str) -> Provenance:
     ident = found.get("builder-id", "")
     if len(ident) > 2048 or not ident.isprintable() or (ident and ":" not in ident):
         raise InvalidInput(f"builder-id: {ident[:80]!r} is no URI")
-    return Provenance(mode=mode, version=version, builder_id=ident)  # type: ignore[arg-type]
+    return convert_strict({"mode": mode, "version": version, "builder_id": ident}, Provenance)
 
 
 def sbom(text: str) -> bool:
