@@ -38,10 +38,10 @@ def one(workdir: str = "/", **words: Any) -> Wanted:
 @pytest.mark.parametrize(
     ("words", "target", "ident"),
     [
-        ({"kind": "bind", "target": "in"}, "/work/in", ""),
+        ({"kind": "bind", "target": "in"}, "/proj/in", ""),
         ({"kind": "bind", "target": "/a//b/../c/"}, "/a/c", ""),
         ({"kind": "cache", "target": "/root/.cache"}, "/root/.cache", "/root/.cache"),
-        ({"kind": "cache", "target": "c", "ident": "go"}, "/work/c", "go"),
+        ({"kind": "cache", "target": "c", "ident": "go"}, "/proj/c", "go"),
         ({"kind": "secret", "ident": "key"}, "/run/secrets/key", "key"),
         ({"kind": "secret", "ident": "a/b"}, "/run/secrets/b", "a/b"),
         ({"kind": "secret", "target": "/etc/key"}, "/etc/key", "key"),
@@ -53,7 +53,7 @@ def one(workdir: str = "/", **words: Any) -> Wanted:
     ],
 )
 def test_mount_gets_the_defaults_of_the_reference(words: dict[str, Any], target: str, ident: str) -> None:
-    made = one("/work", **words)
+    made = one("/proj", **words)
     assert (made.target, made.ident) == (target, ident)
 
 

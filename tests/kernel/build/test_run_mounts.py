@@ -46,8 +46,8 @@ def census(folder: Path) -> list[tuple[str, int, int, bytes]]:
 # -- bind ---------------------------------------------------------------------------------------------
 async def test_bind_shows_other_files_read_only_and_leaves_no_trace(building: BuildLab, other: Path) -> None:
     with building.files() as files:
-        mounts = [Mount(target="/work/in", source="/src"), Mount(target="/one", source="/src/a.txt")]
-        script = "cat /work/in/a.txt /work/in/deep/b.txt /one; touch /work/in/x || echo refused"
+        mounts = [Mount(target="/proj/in", source="/src"), Mount(target="/one", source="/src/a.txt")]
+        script = "cat /proj/in/a.txt /proj/in/deep/b.txt /one; touch /proj/in/x || echo refused"
         bound = [Bound(path=str(other))] * 2
         before = census(other)
         code, said = await building.run(script, files=files, mounts=mounts, bound=bound)
