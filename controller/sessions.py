@@ -270,18 +270,7 @@ class Sessions:
         try:
             await begun()
             await self._listener.greeted(host, hello)
-            asks = self._listener.asks(host)
-            if asks and hello.protocol < WITH_RECALL and self._listener.held():
-                raise Unsupported(TOO_OLD, hint="Upgrade it")
-            await session.welcome(
-                Welcome(
-                    view=view_of(self._listener.snapshot(), host),
-                    ping_every=self._ping_every,
-                    epoch=self._listener.leads(),
-                    recall=asks and hello.protocol >= WITH_RECALL,
-                    registry=self._registry,
-                )
-            )
+            await session.welcome(self._welcome(host, hello))
             await self._converse(session)
         except FlotaError as error:
             await session.end(str(error), retry=error.code != "not_found")
@@ -292,6 +281,19 @@ class Sessions:
                 del self._by_host[host]
                 self._listener.parted(host)
             await session.close()
+
+    def _welcome(self, host: HostId, hello: Hello) -> Welcome:
+        """Raises Unsupported."""
+        asks = self._listener.asks(host)
+        if asks and hello.protocol < WITH_RECALL and self._listener.held():
+            raise Unsupported(TOO_OLD, hint="Upgrade it")
+        return Welcome(
+            view=view_of(self._listener.snapshot(), host),
+            ping_every=self._ping_every,
+            epoch=self._listener.leads(),
+            recall=asks and hello.protocol >= WITH_RECALL,
+            registry=self._registry,
+        )
 
     async def _hello(self, channel: Channel) -> Hello | None:
         try:

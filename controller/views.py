@@ -6,7 +6,8 @@ alter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from immutables import Map
 
@@ -165,29 +166,10 @@ def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
             fixed=fixed,
             fixed6=fixed6,
         )
-    shares: dict[HostId, list[str]] = {}
-    numbers: dict[HostId, int] = {}
-    blocks = cluster.blocks_by_network.get(ident, {}).values()
-    for block in blocks:
-        if not block.holder and (not block.quarantined_until or block.host == host):
-            shares.setdefault(block.host, []).append(block.cidr)
-            numbers[block.host] = max(block.number, numbers.get(block.host, 0))
-    own = tuple(sorted(shares.get(host, ())))
+    blocks = tuple(cluster.blocks_by_network.get(ident, {}).values())
     leases = [block for block in blocks if block.holder]
-    singles: dict[HostId, list[str]] = {}
-    for lease in leases:
-        if standing(lease) and not _within(lease, shares.get(lease.host, ())):
-            singles.setdefault(lease.host, []).append(lease.cidr)
-    peers = tuple(
-        NetworkPeer(
-            host=peer,
-            blocks=tuple(sorted((*shares.get(peer, ()), *singles.get(peer, ())))),
-            number=numbers.get(peer, 0),
-            ends=cluster.hosts[peer].tunnels.get(ident, ()),
-        )
-        for peer in sorted(shares.keys() | singles.keys())
-        if peer != host and _reachable(cluster, peer)
-    )
+    held = _held(blocks, host)
+    own = tuple(sorted(held.shares.get(host, ())))
     awaited = tuple(sorted(b.address for b in leases if b.host == host and b.awaits is not None))
     promised = {*fixed.values(), *fixed6.values()}
     return NetworkView(
@@ -195,11 +177,20 @@ def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
         spec=network.spec,
         vni=network.vni,
         blocks=own,
-        peers=peers,
+        peers=tuple(
+            NetworkPeer(
+                host=peer,
+                blocks=tuple(sorted((*held.shares.get(peer, ()), *held.singles.get(peer, ())))),
+                number=held.numbers.get(peer, 0),
+                ends=cluster.hosts[peer].tunnels.get(ident, ()),
+            )
+            for peer in sorted(held.shares.keys() | held.singles.keys())
+            if peer != host and _reachable(cluster, peer)
+        ),
         fixed={i: a for i, a in fixed.items() if a not in awaited},
         vip_ranges=network.vip_ranges,
         fixed6={i: a for i, a in fixed6.items() if a not in awaited},
-        singles=tuple(sorted(singles.get(host, ()))),
+        singles=tuple(sorted(held.singles.get(host, ()))),
         awaited=awaited,
         set_aside={
             lease.address: mark(lease)
@@ -209,6 +200,30 @@ def _network(cluster: Cluster, ident: NetworkId, host: HostId) -> NetworkView:
         parent=_parent(network, cluster.hosts.get(host)),
         keys=network.keys,
     )
+
+
+class _Held(NamedTuple):
+    """Of one network, what each host holds: `shares` of its range, and `singles`, addresses of leases that
+    stand outside of their host's share. `numbers` are those of the shares' last changes."""
+
+    shares: Mapping[HostId, list[str]]
+    singles: Mapping[HostId, list[str]]
+    numbers: Mapping[HostId, int]
+
+
+def _held(blocks: Iterable[Block], host: HostId) -> _Held:
+    """As the host may see it: of what is in quarantine, its own alone."""
+    shares: dict[HostId, list[str]] = {}
+    singles: dict[HostId, list[str]] = {}
+    numbers: dict[HostId, int] = {}
+    for block in blocks:
+        if not block.holder and (not block.quarantined_until or block.host == host):
+            shares.setdefault(block.host, []).append(block.cidr)
+            numbers[block.host] = max(block.number, numbers.get(block.host, 0))
+    for lease in blocks:
+        if lease.holder and standing(lease) and not _within(lease, shares.get(lease.host, ())):
+            singles.setdefault(lease.host, []).append(lease.cidr)
+    return _Held(shares, singles, numbers)
 
 
 def _parent(network: Network, host: Host | None) -> str:

@@ -22,23 +22,21 @@ from net import (
     servicenat,
     sourceports,
     unroutedrules,
+    untracked,
 )
 from net.backend.base import Member, Scene, is_ipv6
 from net.host import EndpointRequest, PublishRequest
 from net.hostfirewall import NO_FIREWALL, HostFirewall
 from net.names import has_names
-from net.naming import BRIDGE, OURS, SHIM, SITE_BRIDGE, VXLAN, WIREGUARD
 from net.policy import HostPolicies
 from net.publish import elements
 from net.spans import without
 from net.state import Chain, ElementSet, Family, NftTable, Rule, element_set, rule
 from net.subnets import resolvers
 
-RAW, DSTNAT, FILTER, SRCNAT = -300, -100, 0, 100
-"""Priorities of netfilter hooks (nft(8)): before connection tracking, destination NAT, filter, source NAT."""
+DSTNAT, FILTER, SRCNAT = -100, 0, 100
+"""Priorities of netfilter hooks (nft(8)): destination NAT, filter, source NAT."""
 _IFNAME = "ifname"
-DNS = "meta l4proto { tcp, udp } th"
-"""Where a resolver's port is looked for."""
 NO_POLICIES = HostPolicies()
 
 
@@ -95,11 +93,6 @@ def _inet(
         for a in m.traits.inner
         for b in m.traits.inner
     ]
-    open_ = [m for m in members if not m.view.spec.internal]
-    outward = [link for member in open_ for link in member.traits.inner[:1]]
-    ranges = [r for member in open_ for r in member.traits.own_ranges]
-    inside = [span for m in members for r in m.traits.own_ranges for span in without(r, m.traits.here)]
-    peers = sorted({peer.address for peer in scene.peers.values()})
     tunnelled = (m for m in members if len(m.traits.inner) > 1 and not m.traits.sealed)
     vnis = sorted({member.view.vni for member in tunnelled})
     closed = sealing.sealed(members)
@@ -121,13 +114,7 @@ def _inet(
             **directrules.sets(members),
             "own": element_set(_IFNAME, inner),
             "lanes": element_set("ifname . ifname", lanes),
-            "outward": element_set(_IFNAME, outward),
-            "out4": element_set("ipv4_addr", (r for r in ranges if not is_ipv6(r)), interval=True),
-            "out6": element_set("ipv6_addr", (r for r in ranges if is_ipv6(r)), interval=True),
-            "inside4": element_set("ipv4_addr", (r for r in inside if not is_ipv6(r)), interval=True),
-            "inside6": element_set("ipv6_addr", (r for r in inside if is_ipv6(r)), interval=True),
-            "peers4": element_set("ipv4_addr", (a for a in peers if not is_ipv6(a))),
-            "peers6": element_set("ipv6_addr", (a for a in peers if is_ipv6(a))),
+            **_spans(members, scene),
             "port4": _port_map("inet_proto . inet_service", "ipv4_addr", ports["port4"]),
             "host4": _port_map("ipv4_addr . inet_proto . inet_service", "ipv4_addr", ports["host4"]),
             "port6": _port_map("inet_proto . inet_service", "ipv6_addr", ports["port6"]),
@@ -136,6 +123,23 @@ def _inet(
             **sourceports.sets(published),
         },
     )
+
+
+def _spans(members: tuple[Member, ...], scene: Scene) -> Mapping[str, ElementSet]:
+    """Links and ranges with a way out, those whose traffic stays between containers, and the peers."""
+    open_ = [m for m in members if not m.view.spec.internal]
+    ranges = [r for member in open_ for r in member.traits.own_ranges]
+    inside = [span for m in members for r in m.traits.own_ranges for span in without(r, m.traits.here)]
+    peers = sorted({peer.address for peer in scene.peers.values()})
+    return {
+        "outward": element_set(_IFNAME, [link for member in open_ for link in member.traits.inner[:1]]),
+        "out4": element_set("ipv4_addr", (r for r in ranges if not is_ipv6(r)), interval=True),
+        "out6": element_set("ipv6_addr", (r for r in ranges if is_ipv6(r)), interval=True),
+        "inside4": element_set("ipv4_addr", (r for r in inside if not is_ipv6(r)), interval=True),
+        "inside6": element_set("ipv6_addr", (r for r in inside if is_ipv6(r)), interval=True),
+        "peers4": element_set("ipv4_addr", (a for a in peers if not is_ipv6(a))),
+        "peers6": element_set("ipv6_addr", (a for a in peers if is_ipv6(a))),
+    }
 
 
 def _inet_chains(
@@ -152,114 +156,12 @@ def _inet_chains(
 ) -> Mapping[str, Chain]:
     unsealed = sealing.arrivals(closed, scene.vxlan_port)
     return {
-        **_untracked_chains(scene, vnis, tracking, unsealed, link, shims=shims, sited=sited),
+        **untracked.chains(scene, vnis, tracking, unsealed, link, shims=shims, sited=sited),
         **_forward_chains(scene.vxlan_port, ingress, closed, link, closing),
         "postrouting": Chain(
             type="nat", hook="postrouting", priority=SRCNAT, rules=_source_rules(ingress, link)
         ),
     }
-
-
-def _untracked_chains(
-    scene: Scene,
-    vnis: list[int],
-    tracking: tuple[Rule, ...],
-    unsealed: tuple[Rule, ...],
-    link: str,
-    *,
-    shims: bool,
-    sited: bool,
-) -> Mapping[str, Chain]:
-    """What connection tracking never sees: our tunnels, what passes between containers, and questions for
-    names, which a container that publishes port 53 would catch by its NAT otherwise. Answers to this
-    host's own addresses are tracked, for they may belong to a connection that NAT led here; so is what passes
-    between containers of which a policy selects one (`tracking`)."""
-    tunnel: tuple[Rule, ...] = ()
-    sent: tuple[Rule, ...] = ()
-    if vnis:
-        ours = f"udp dport {scene.vxlan_port} @th,96,24 {{ {', '.join(map(str, vnis))} }}"
-        tunnel = (rule(f"{ours} jump tunnel", "our VXLAN networks"),)
-        sent = (rule(f"{ours} notrack", "tunnels need no connection tracking"),)
-    inner: tuple[Rule, ...] = (
-        rule(f'iifname "{BRIDGE}*" jump from_container', "containers of this host"),
-        rule(f'iifname "{VXLAN}*" jump from_tunnel', "containers of other hosts"),
-        rule(f'iifname "{WIREGUARD}*" jump from_tunnel', "containers of other hosts"),
-    )
-    if shims:
-        inner = (*inner, rule(f'iifname "{SHIM}*" jump from_shim', "containers on the site's networks"))
-    answers = (*_answers(BRIDGE), *(_answers(SHIM) if shims else ()))
-    between = Chain(rules=(*tracking, rule("notrack accept", "between containers")))
-    verdict = "goto between" if tracking else "notrack accept"
-    return {
-        **({"between": between} if tracking else {}),
-        **({"from_shim": Chain(rules=_questions())} if shims else {}),
-        "from_container": Chain(
-            rules=(
-                rule(f"ip daddr @inside4 {verdict}", "between containers"),
-                rule(f"ip6 daddr @inside6 {verdict}", "between containers"),
-                *_questions(),
-                rule("ip daddr 127.0.0.0/8 drop", "loopback is the host's own"),
-            )
-        ),
-        "from_tunnel": Chain(
-            rules=(
-                rule(f"ip daddr @inside4 ip saddr @inside4 {verdict}", "between containers"),
-                rule(f"ip6 daddr @inside6 ip6 saddr @inside6 {verdict}", "between containers"),
-                rule("ip daddr 127.0.0.0/8 drop", "loopback is the host's own"),
-            )
-        ),
-        **directrules.chains(link, verdict),
-        "tunnel": _tunnel_chain(scene.address),
-        "early": Chain(
-            type="filter",
-            hook="prerouting",
-            priority=RAW,
-            rules=(*unsealed, *tunnel, *inner, *directrules.arrivals(link), *_strangers(sited=sited)),
-        ),
-        "early_output": Chain(
-            type="filter", hook="output", priority=RAW, rules=(*sent, *answers, *servicenat.ways())
-        ),
-    }
-
-
-def _strangers(*, sited: bool) -> tuple[Rule, ...]:
-    """Last in the chain ahead of connection tracking: by a link that is not ours a container's source comes
-    only where the way back to it leads there (`net.directrules`). The host itself would believe it."""
-    links = (f'iifname != "{OURS}*"', *((f'iifname "{SITE_BRIDGE}*"',) if sited else ()))
-    away, why = "fib saddr . iif oif missing", "a container's address does not come from outside"
-    return tuple(
-        rule(f"{link} {source} {away} counter drop", why)
-        for link in links
-        for source in ("ip saddr @inside4", "ip6 saddr @inside6")
-    )
-
-
-def _tunnel_chain(own: str) -> Chain:
-    """Only peers know what they tunnel to, this host's own underlay address. A container of a peer's can send
-    to any other of this host's and leave with its host's address (`_tunnels_apart`); the kernel would take it
-    at each."""
-    family, digit = ("ip6", "6") if is_ipv6(own) else ("ip", "4")
-    return Chain(
-        rules=(
-            rule(f"{family} daddr {own} {family} saddr @peers{digit} notrack accept", "known peer"),
-            rule("counter drop", "not a peer of this fleet, or not sent to a tunnel's end"),
-        )
-    )
-
-
-def _questions() -> tuple[Rule, ...]:
-    why = "names, whoever publishes their port"
-    return (
-        rule(f"ip daddr @names4 {DNS} dport 53 notrack accept", why),
-        rule(f"ip6 daddr @names6 {DNS} dport 53 notrack accept", why),
-    )
-
-
-def _answers(link: str) -> tuple[Rule, ...]:
-    return (
-        rule(f'oifname "{link}*" ip saddr @names4 {DNS} sport 53 notrack', "answers of names"),
-        rule(f'oifname "{link}*" ip6 saddr @names6 {DNS} sport 53 notrack', "answers of names"),
-    )
 
 
 def _tunnels_apart(vxlan_port: int) -> tuple[Rule, ...]:

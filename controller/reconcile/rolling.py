@@ -23,6 +23,7 @@ from controller.reconcile.seat import (
     serves,
 )
 from model.records import Rollout, Service
+from model.spec import UpdatePolicy
 
 
 def roll(
@@ -37,7 +38,6 @@ def roll(
 ) -> None:
     """Bring outdated seats up to date, so many at a time."""
     update = policy_of(service.spec, rollout)
-    made = {item.seat for item in make}
     moving = 0
     stale: list[tuple[Seat, Occupants]] = []
     for seat, occupants in by_seat.items():
@@ -62,7 +62,23 @@ def roll(
         due.append(newest + update.delay)
         return
     budget = len(stale) if update.parallelism <= 0 else max(0, update.parallelism - moving)
-    # those that are not ready have nothing to lose: they go first, whatever the budget
+    _renew(service, stale, now, update, budget, make=make, retire=retire, due=due)
+
+
+def _renew(
+    service: Service,
+    stale: list[tuple[Seat, Occupants]],
+    now: Situation,
+    update: UpdatePolicy,
+    budget: int,
+    *,
+    make: list[Make],
+    retire: list[Retire],
+    due: list[float],
+) -> None:
+    """Begin with outdated seats, `budget` of those that serve; those that don't have nothing to lose: they go
+    first, whatever the budget."""
+    made = {item.seat for item in make}
     stale.sort(key=lambda entry: (any(serves(i, now) for i in entry[1].outdated), entry[0].slot))
     for seat, occupants in stale:
         serving = any(serves(i, now) for i in occupants.outdated)

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import uuid
 
 READY = "/run/flota/ready"
@@ -43,11 +44,11 @@ def prepare(name: str, lib: str, run: str) -> None:
 
 def own_sysfs() -> None:
     """A /sys that shows this network namespace's links, with the machine's cgroups below it as before."""
-    os.makedirs("/run/cgroup")
-    mount("--rbind", "/sys/fs/cgroup", "/run/cgroup")
+    aside = tempfile.mkdtemp()
+    mount("--rbind", "/sys/fs/cgroup", aside)
     mount("-t", "sysfs", "sysfs", "/sys")
-    mount("--move", "/run/cgroup", "/sys/fs/cgroup")
-    os.rmdir("/run/cgroup")
+    mount("--move", aside, "/sys/fs/cgroup")
+    os.rmdir(aside)
 
 
 def reap_for_ever() -> None:

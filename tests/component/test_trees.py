@@ -28,4 +28,4 @@ async def test_tree_that_two_remove_at_once_is_gone_for_both(tmp_path: Path) -> 
 def test_tree_that_can_not_be_removed_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError):
-        remove_tree(tmp_path / "file")
+        remove_tree(tmp_path / "file/below")

@@ -155,11 +155,9 @@ def test_terminal_of_an_exec_is_its_own(docker: Docker) -> None:
 
 def test_signal_ends_a_foreground_run(docker: Docker) -> None:
     loop = "trap 'exit 8' TERM; echo up; while :; do sleep 0.1; done"
-    process = subprocess.Popen(
-        [*docker.base, "run", "--rm", "--name", "sig", IMAGE, "sh", "-c", loop], stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"up\n"
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(DEADLINE) == 8
-    process.stdout.close()
+    words = [*docker.base, "run", "--rm", "--name", "sig", IMAGE, "sh", "-c", loop]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE) == 8

@@ -4,7 +4,9 @@
 is seen for links, routes, rules and nft; namespaces, mounts, cgroups, processes and loop devices are the
 machine's. What a busy machine changes by itself (addresses learned, counters) is left out, and so are flota's
 own programs that another checkout, or an installed flota, runs beside: FLOTA_TREE in a process's environment
-names the tree that it was started for; the path of its Python does, too.
+names the tree that it was started for; the path of its Python does, too. Where lanes of one run of the tests
+go side by side, FLOTA_LANE names the one whose census it is: what namespaces can't part is then told by its
+name, or left to the census of the whole run.
 """
 
 from __future__ import annotations
@@ -34,11 +36,21 @@ TREE = "FLOTA_TREE"
 """Environment variable that `deploy/test` gives all that it starts: the tree whose tests these are. Without
 it everybody's flota is ours."""
 
+LANE = "FLOTA_LANE"
+"""Environment variable that names the lane, where several run side by side."""
+
 _MODULES = frozenset({"cli.main", "net.supervise", "net.resolver", "net.proxy"})
 """What our daemons are run as: `python -P -m MODULE`."""
 
 REST = 10.0
 """Seconds in which what was told to end may do so: processes and cgroups take a moment."""
+
+_CGROUPS = {
+    "rig": ("flota-rt-*", "flota-demo-*"),
+    "kernel": ("flota", "flota-lab", "flota-test-*", "flota-df-*"),
+}
+_ALL_CGROUPS = ("flota*", "docker")
+"""By lane, and of all: names below each hierarchy's root, as patterns."""
 
 _VOLATILE = re.compile(r" expires \d+sec| pref \w+")
 
@@ -84,10 +96,11 @@ def _mounts() -> Iterable[str]:
         yield f"mount {fields[4]} {fields[fields.index('-') + 1]}"
 
 
-def _cgroups() -> Iterable[str]:
-    for hierarchy in sorted(Path("/sys/fs/cgroup").glob("*")):
-        if hierarchy.is_dir():
-            for base in (hierarchy / "flota", hierarchy / "docker"):
+def _cgroups(lane: str) -> Iterable[str]:
+    root = Path("/sys/fs/cgroup")
+    for hierarchy in (root, *(path for path in root.glob("*") if path.is_dir())):
+        for pattern in _CGROUPS.get(lane, _ALL_CGROUPS):
+            for base in hierarchy.glob(pattern):
                 yield from (f"cgroup {path}" for path, _, _ in os.walk(base))
 
 
@@ -143,9 +156,10 @@ def take(folders: Iterable[Path] = (), *, tree: str | None = None) -> Census:
     """Everything there is now; `folders` are state folders whose files count too. `tree`: whose processes, if
     not those of FLOTA_TREE."""
     of = os.environ.get(TREE, "") if tree is None else tree
-    sources = (_listed(), _namespaces(), _mounts(), _cgroups(), _processes(of))
-    lines = {line for source in (*sources, _loops(), _switches(), _files(folders)) for line in source}
-    return frozenset(lines)
+    lane = os.environ.get(LANE, "")
+    machine = () if lane else (_loops(), _switches())
+    sources = (_listed(), _namespaces(), _mounts(), _cgroups(lane), _processes(of), _files(folders), *machine)
+    return frozenset(line for source in sources for line in source)
 
 
 def difference(before: Census, after: Census) -> list[str]:
