@@ -91,7 +91,9 @@ def project(ground: Ground, name: str) -> Iterator[Project]:
     plugins = ground.folder / "home/.docker/cli-plugins"
     if not plugins.exists():
         plugins.mkdir(parents=True)
-        (plugins / "docker-compose").symlink_to(SUITE.fetched() / "bin/docker-compose")
+        # The program itself: the package's script around it forgets its exit code.
+        (program,) = SUITE.fetched().glob("lib/python*/site-packages/compose/docker-compose")
+        (plugins / "docker-compose").symlink_to(program)
     made = Project(name, ground)
     shutil.copytree(PROJECTS / name, made.folder)
     try:
