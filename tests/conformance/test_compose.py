@@ -143,7 +143,7 @@ def test_health_and_restarts_are_what_the_project_says(made: Project) -> None:
 
     def third() -> bool:
         seen = made.containers()["again-1"]
-        return seen["RestartCount"] == 2 and seen["State"]["Status"] == "running"
+        return bool(seen["RestartCount"] == 2 and seen["State"]["Status"] == "running")
 
     wait_until(third, deadline=60, what="its third life")
     wait_until(lambda: "(healthy)" in made("ps", "well"), deadline=30, what="its health")
