@@ -125,9 +125,7 @@ class Files:
             raise NotFound(f"container {self._name} is being removed")
         return made.volumes
 
-    def _mounts(
-        self, named: tuple[tuple[str, str], ...], wishes: tuple[Mount, ...]
-    ) -> tuple[Bound, ...]:
+    def _mounts(self, named: tuple[tuple[str, str], ...], wishes: tuple[Mount, ...]) -> tuple[Bound, ...]:
         """Binds and volumes (name, target), parents first; a tmpfs is empty while nothing runs."""
         volumes = self._context.volumes
         switched = {mount.target: mount.read_only for mount in wishes}
