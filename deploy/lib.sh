@@ -9,6 +9,7 @@ FLOTA_PACKAGES="runc conmon nftables libnftables1 iproute2 golang-github-contain
 FLOTA_DEMO_PACKAGES="busybox-static"
 FLOTA_TEST_PACKAGES="busybox-static curl ethtool docker-registry haproxy skopeo umoci podman buildah docker.io oci-image-tool golang-github-opencontainers-image-spec-dev golang-github-openshift-imagebuilder-dev golang-github-moby-patternmatcher-dev iperf3 strace procps ufw firewalld dbus-daemon openssh-server openssh-client git sudo systemd btrfs-progs"
 FLOTA_FULL_TEST_PACKAGES="iptables mmdebstrap debootstrap"
+FLOTA_CONFORMANCE_PACKAGES="golang-github-docker-docker-dev socat docker.io docker-registry skopeo prometheus curl"
 FLOTA_VM_PACKAGES="mmdebstrap qemu-system-x86 qemu-utils e2fsprogs openssh-client iproute2 busybox-static vagrant vagrant-libvirt"
 FLOTA_BOX_PACKAGES="syslinux syslinux-common mtools dosfstools fdisk"
 FLOTA_VAGRANT_PACKAGES="libvirt-daemon-system libvirt-clients dnsmasq-base $FLOTA_BOX_PACKAGES"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
+from msgspec.structs import replace
 
-from agent import freeze
+from agent import assemble, freeze
 from agent.context import Context
 from agent.files import work
 from agent.files.config import command, image_config
@@ -92,22 +94,45 @@ class Files:
             if record.live and record.created is not None:
                 yield Place(container=record.instance, name=self._name, pid=record.created.pid)
                 return
+            volumes = record.volumes or await self._first_volumes(record, want, root.path)
             yield Place(
                 container=record.instance,
                 name=self._name,
                 folder=root.path,
-                mounts=self._mounts(want.spec.mounts if want is not None else ()),
+                mounts=self._mounts(volumes, want.spec.mounts if want is not None else ()),
                 read_only=want is not None and want.spec.read_only,
             )
 
-    def _mounts(self, wishes: tuple[Mount, ...]) -> tuple[Bound, ...]:
-        """Binds and volumes, parents first; a tmpfs is empty while nothing runs."""
-        record, volumes = self._record(), self._context.volumes
+    async def _first_volumes(
+        self, record: Local, want: Instance | None, root: str
+    ) -> tuple[tuple[str, str], ...]:
+        """Those of a container that never started, made and filled now: what is copied into them is there at
+        its start, which finds them again. Raises NotFound when it is being removed."""
+        if want is None:
+            return ()
+        image = self._context.images.find(record.image_id).config
+        own = tuple(mount for mount in want.spec.mounts if mount.type == "volume")
+        others = {os.path.normpath(mount.target) for mount in want.spec.mounts} - {
+            os.path.normpath(mount.target) for mount in own
+        }
+        image = replace(image, volumes=tuple(t for t in image.volumes if os.path.normpath(t) not in others))
+        if not own and not image.volumes:
+            return ()
+        wish = replace(want, spec=replace(want.spec, mounts=own))
+        made = await assemble.mounts_of(self._context, wish, image, root)
+        if self._want() is None:  # whoever removes it may not have seen those that were made just now
+            await self._context.volumes.remove_anonymous(record.instance)
+            raise NotFound(f"container {self._name} is being removed")
+        return made.volumes
+
+    def _mounts(self, named: tuple[tuple[str, str], ...], wishes: tuple[Mount, ...]) -> tuple[Bound, ...]:
+        """Binds and volumes (name, target), parents first; a tmpfs is empty while nothing runs."""
+        volumes = self._context.volumes
         switched = {mount.target: mount.read_only for mount in wishes}
         bounds = [
             Bound(source=m.source, target=m.target, read_only=m.read_only) for m in wishes if m.type == "bind"
         ]
-        for name, target in record.volumes:
+        for name, target in named:
             read_only = switched.get(target, False)
             bounds.append(Bound(source=volumes.path(name), target=target, read_only=read_only))
         return tuple(sorted(bounds, key=lambda bound: bound.target.count("/")))
@@ -126,7 +151,7 @@ class Files:
         record = self._record()
         changed, lower = self._context.images.changed(record.instance)
         place = Place(container=record.instance, name=self._name)
-        changed = msgspec.structs.replace(changed, quiet=QUIET)
+        changed = replace(changed, quiet=QUIET)
         job = Job(verb="changes", place=place, changed=changed, lower=lower)
         rest = b""
         async with AsyncExitStack() as stack:

@@ -10,10 +10,10 @@ import ctypes
 import os
 
 from agent.files.job import Bound, Place
-from agent.inroot import openat2
+from agent.inroot import make_directory, openat2
 from agent.oci.cgroups import holds
 from image.confine import into_root
-from model.errors import NotFound, WrongState
+from model.errors import InvalidInput, NotFound, WrongState
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNS = 0x20000
@@ -58,10 +58,13 @@ def _of_folder(place: Place) -> int:
 
 
 def _bind(root: int, bound: Bound) -> None:
-    """A target that is not there yet, as before a first start, hides nothing."""
+    """A directory's target that is not there yet, as before a first start, is made, as a start does. Any
+    other that is missing hides nothing."""
     try:
+        if os.path.isdir(bound.source):
+            make_directory(f"/proc/self/fd/{root}", bound.target)
         target = openat2(root, bound.target, os.O_PATH)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, InvalidInput):
         return
     try:
         _mount(os.fsencode(bound.source), b"/proc/self/fd/%d" % target, _MS_BIND | _MS_REC)

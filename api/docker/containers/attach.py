@@ -14,7 +14,6 @@ from api.docker.hosts import asking, frames, instance_path
 from api.docker.route import Call
 from api.docker.streams import Wish, carry, hijack, host_stream
 from api.hijack import Taken
-from api.streaming import begin
 from model.api import InstanceInfo
 from model.errors import CommandFailed, InvalidInput, WrongState
 from model.spec import Struct
@@ -93,12 +92,15 @@ async def _logs(call: Call, info: InstanceInfo, wish: Wish) -> web.StreamRespons
     """What was said so far, and no more."""
     asked = {"stdout": "true" if wish.stdout else "false", "stderr": "true" if wish.stderr else "false"}
     async with asking(call.port, info.instance.id, "GET", "logs", asked) as reply:
-        response = await begin(call.request, content_type(call.version, terminal=wish.terminal))
-        async for kind, payload in frames(reply):
-            if kind in (STDOUT, STDERR):
-                await response.write(payload if wish.terminal else pack(kind, payload))
-        await response.write_eof()
-        return response
+        client = hijack(call.request, content_type(call.version, terminal=wish.terminal))
+        try:
+            async for kind, payload in frames(reply):
+                if kind in (STDOUT, STDERR):
+                    client.writer.write(payload if wish.terminal else pack(kind, payload))
+                    await client.writer.drain()
+        finally:
+            client.writer.close()
+    return Taken()
 
 
 def size_of(query: Resize) -> tuple[int, int]:

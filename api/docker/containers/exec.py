@@ -23,7 +23,7 @@ from api.docker.route import Call
 from api.docker.streams import Wish, carry, hijack, host_stream
 from api.hijack import Taken
 from model.codec import decode_json, encode_json
-from model.errors import CommandFailed, FlotaError, InvalidInput, NotFound, WrongState
+from model.errors import FlotaError, InvalidInput, NotFound, WrongState
 from model.status import start_failure_code
 from model.streams import EXIT, STDOUT, ExecSpec, Exit, Unframer, pack
 
@@ -117,25 +117,20 @@ async def _attached(call: Call, made: Exec) -> web.StreamResponse:
         keys=parse_keys(made.detach_keys or DEFAULT) if made.spec.tty and made.spec.stdin else b"",
         ends_stdin=not made.spec.tty,
     )
-    kind = content_type(call.version, terminal=wish.terminal)
+    # Told before it begins, as Docker does: clients that read the head through a buffer would lose what comes
+    # together with it. From here on what goes wrong is said in the stream.
+    client = hijack(call.request, content_type(call.version, terminal=wish.terminal))
     try:
         async with host_stream(call.port, made.host, *_asked(made)) as pipe:
-            client = hijack(call.request, kind)
-            try:
-                with call.state.sessions.attached(made.id, pipe.writer):
-                    ended = await carry(client, pipe, wish)
-                _over(made, ended)
-            finally:
-                made.running = False
-                client.writer.close()
-    except CommandFailed as error:
+            with call.state.sessions.attached(made.id, pipe.writer):
+                _over(made, await carry(client, pipe, wish))
+    except FlotaError as error:
         _failed(made, error)
-        client = hijack(call.request, kind)
         said = f"{error.message}\r\n".encode()
         client.writer.write(said if wish.terminal else pack(STDOUT, said))
-        client.writer.close()
     finally:
         made.running = False
+        client.writer.close()
     return Taken()
 
 

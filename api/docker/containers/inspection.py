@@ -15,6 +15,7 @@ from api.docker.times import moment, nanoseconds
 from model.api import HostInfo, InstanceInfo
 from model.health import HealthLog
 from model.image import ImageConfig
+from model.quantity import exact_bytes
 from model.spec import ContainerSpec, ExecProbe, HealthCheck, HttpProbe, ShellProbe, Struct, TcpProbe
 
 
@@ -55,7 +56,10 @@ def inspect(info: InstanceInfo, around: Around) -> dict[str, Any]:
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": list(around.execs) or None,
-        "HostConfig": host_config(spec),
+        "HostConfig": {
+            **host_config(spec),
+            "MemoryReservation": instance.placement.reservations.memory,
+        },
         "GraphDriver": {"Name": "overlay2", "Data": None},
         "Mounts": mounts.points(spec.mounts, {target: name for name, target in status.volumes}),
         "Config": config(info, around.image, entrypoint, cmd),
@@ -166,7 +170,6 @@ _SAME: Mapping[str, Any] = {
     "Devices": [],
     "DeviceCgroupRules": None,
     "DeviceRequests": None,
-    "MemoryReservation": 0,
     "MemorySwappiness": None,
     "OomKillDisable": False,
     "CpuCount": 0,
@@ -184,7 +187,7 @@ def host_config(spec: ContainerSpec) -> dict[str, Any]:
         "Binds": mounts.binds(spec.mounts) or None,
         "LogConfig": {
             "Type": "json-file",
-            "Config": {"max-file": str(spec.log.max_files), "max-size": str(spec.log.max_size)},
+            "Config": {"max-file": str(spec.log.max_files), "max-size": exact_bytes(spec.log.max_size)},
         },
         "NetworkMode": networks.mode_of(spec.networks),
         "PortBindings": ports.bindings(spec.ports),

@@ -25,6 +25,7 @@ from model.errors import Ambiguous, InUse, InvalidInput, NotFound, Unavailable
     [
         ("/info", (NEWEST, "/info")),
         ("/v1.24/info", (OLDEST, "/info")),
+        ("/v1.12/info", (OLDEST, "/info")),
         ("/v1.51/containers/json", ((1, 51), "/containers/json")),
         ("/v1/info", (NEWEST, "/v1/info")),
         ("/v999/info", (NEWEST, "/v999/info")),
@@ -39,6 +40,7 @@ def test_path_without_a_served_version_is_of_the_newest(path: str, expected: obj
     ("path", "words"),
     [
         ("/v1.52/info", "client version 1.52 is too new. Maximum supported API version is 1.51"),
+        ("/v1.11/info", "client version 1.11 is too old. Minimum supported API version is 1.24"),
         ("/v0.1/info", "client version 0.1 is too old. Minimum supported API version is 1.24"),
     ],
 )
