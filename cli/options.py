@@ -109,6 +109,26 @@ def container_options(command: F) -> F:
     return command
 
 
+_LIMITS = (
+    click.option("--memory", "-m", help="Limit, for example 64m; 0: none"),
+    click.option("--memory-swap", help="Memory and swap together; -1: unlimited"),
+    click.option("--cpus", help="Limit, for example 0.5; 0: none"),
+    click.option("--cpu-shares", "-c", type=int, help="Relative weight"),
+    click.option("--cpuset-cpus", help="For example 0-1"),
+    click.option("--cpuset-mems", help="Memory nodes, for example 0-1"),
+    click.option("--pids-limit", type=int, help="Processes at most; -1: no limit"),
+    click.option("--blkio-weight", type=int, help="Weight of its disk use, 10 to 1000"),
+    click.option("--restart", help="no, always, unless-stopped, on-failure[:N]"),
+)
+
+
+def limit_options(command: F) -> F:
+    """Of `update`."""
+    for option in reversed(_LIMITS):
+        command = option(command)
+    return command
+
+
 def _policy(kind: str) -> tuple[Callable[[F], F], ...]:
     actions = ["pause", "continue"] if kind == "rollback" else ["pause", "continue", "rollback"]
     return (

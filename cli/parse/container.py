@@ -17,6 +17,7 @@ from cli.parse.networks import attachments
 from cli.parse.ports import parse_publish
 from model.codec import convert_strict
 from model.errors import InvalidInput
+from model.limits import UpdateLimits
 from model.mountwords import parse_mount, parse_tmpfs, parse_volume
 from model.quantity import parse_bytes, parse_cpus
 from model.securitywords import security_options
@@ -134,6 +135,22 @@ def resources(flags: Mapping[str, Any]) -> Resources:
         blkio_weight=int(flags.get("blkio_weight") or 0),
         blkio_devices=block_devices(flags),
     )
+
+
+_UPDATED = ("memory", "memory_swap", "cpu_shares", "cpuset_cpus", "cpuset_mems", "blkio_weight")
+
+
+def limits_of(flags: Mapping[str, Any]) -> UpdateLimits:
+    """Those flags of `update` that were given. Raises InvalidInput."""
+    wish = resources(flags)
+    given = {name: getattr(wish, name) for name in _UPDATED if flags.get(name) is not None}
+    if flags.get("cpus") is not None:
+        given["nano_cpus"] = wish.nano_cpus
+    if flags.get("pids_limit") is not None:
+        given["pids"] = wish.pids
+    if flags.get("restart"):
+        given["restart"] = parse_restart(flags["restart"])
+    return UpdateLimits(**given)
 
 
 def parse_restart(text: str) -> RestartPolicy:

@@ -93,7 +93,7 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
         dns_options=host.dns_options,
         pid_mode="host" if host.pid_mode == "host" else "",
         ipc_mode="host" if host.ipc_mode == "host" else "",
-        restart=_restart(host),
+        restart=restart_of(host),
         stop_signal=body.stop_signal,
         stop_grace=10.0 if body.stop_timeout is None else _grace(body.stop_timeout),
         auto_remove=host.auto_remove,
@@ -187,14 +187,18 @@ def _probe(test: Sequence[str]) -> tuple[Probe | None, bool]:
     raise InvalidInput(f"Unknown Type '{kind[:40]}' in HEALTHCHECK (try CMD)")
 
 
-def _resources(host: HostConfig) -> Resources:
+def cpus_of(host: HostConfig) -> int:
+    """Nano-cpus, however they were said; 0: no limit. Raises InvalidInput."""
     if host.nano_cpus and (host.cpu_quota or host.cpu_period):
         raise InvalidInput("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set")
-    nano = host.nano_cpus
     if host.cpu_quota > 0:
-        nano = host.cpu_quota * NANO // (host.cpu_period or DEFAULT_PERIOD)
+        return host.cpu_quota * NANO // (host.cpu_period or DEFAULT_PERIOD)
+    return host.nano_cpus
+
+
+def _resources(host: HostConfig) -> Resources:
     return Resources(
-        nano_cpus=nano,
+        nano_cpus=cpus_of(host),
         memory=host.memory,
         memory_swap=host.memory_swap,
         pids=max(0, host.pids_limit),
@@ -208,7 +212,8 @@ def _resources(host: HostConfig) -> Resources:
     )
 
 
-def _restart(host: HostConfig) -> RestartPolicy:
+def restart_of(host: HostConfig) -> RestartPolicy:
+    """Raises InvalidInput."""
     name, count = host.restart_policy.name, host.restart_policy.maximum_retry_count
     if name not in _RESTARTS:
         raise InvalidInput(
