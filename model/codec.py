@@ -20,6 +20,8 @@ MIN_INT, MAX_INT = -(1 << 63), (1 << 63) - 1
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding any bytes may raise: text that is no UTF-8 has an error of its own, deep nesting Python's."""
+NO_URL = (ValueError, IndexError)
+"""What reading any text as a yarl.URL may raise: `http://[::1]x@`, without a host, is an IndexError."""
 
 _json = msgspec.json.Encoder()
 _sorted = msgspec.json.Encoder(order="deterministic")

@@ -58,8 +58,8 @@ def _of_folder(place: Place) -> int:
 
 
 def _bind(root: int, bound: Bound) -> None:
-    """A directory's target that is not there yet, as before a first start, is made, as a start does. Any
-    other that is missing hides nothing."""
+    """A directory's target that is not there yet, as before a first start, is made, as a start does. Another
+    that is missing hides nothing."""
     try:
         if os.path.isdir(bound.source):
             make_directory(f"/proc/self/fd/{root}", bound.target)

@@ -17,6 +17,7 @@ from yarl import URL
 
 from aio.backoff import delay
 from image.context.guard import Address, Guard
+from model.codec import NO_URL
 from model.errors import DeadlineExceeded, FlotaError, Forbidden, InvalidInput, NotFound, Unavailable
 
 MAX_REDIRECTS = 10
@@ -33,7 +34,7 @@ def shown(url: URL | str) -> str:
     try:
         url = URL(url)
         return str(url.with_user(None).with_query(None).with_fragment(None))[:300]
-    except ValueError:
+    except NO_URL:
         return repr(str(url)[:100])
 
 
@@ -42,8 +43,9 @@ def checked(text: str) -> URL:
     try:
         url = URL(text)
         port = url.port
-    except ValueError as error:
-        raise InvalidInput(f"{text[:100]!r} is no URL: {error}") from error
+    except NO_URL as error:
+        why = f": {error}" if isinstance(error, ValueError) else ""
+        raise InvalidInput(f"{text[:100]!r} is no URL{why}") from error
     if url.scheme not in ("http", "https"):
         raise InvalidInput(f"{text[:100]!r}: only http and https URLs are fetched")
     if not url.host or port is None or len(text) > MAX_URL:
@@ -167,7 +169,7 @@ class Http:
 def _next(url: URL, target: str, first: URL) -> URL:
     try:
         following = url.join(URL(target))
-    except ValueError as error:
+    except NO_URL as error:
         raise Unavailable(f"{shown(first)} redirects to what is no URL") from error
     try:
         return checked(str(following))

@@ -19,7 +19,7 @@ from image.reference import Reference
 from image.registry.auth import Challenge, Token, TokenReply, scopes
 from image.registry.endpoints import Endpoint, is_loopback_name
 from image.registry.refusals import MAX_REPLY, Hopeless, bounded, denied, refusal
-from model.codec import UNREADABLE
+from model.codec import NO_URL, UNREADABLE
 from model.errors import Unauthenticated, Unavailable
 from model.registries import NOBODY, Login
 
@@ -120,7 +120,7 @@ class Access:
     def _realm(self, challenge: Challenge) -> URL:
         try:
             url = URL(challenge.realm)
-        except ValueError:
+        except NO_URL:
             url = URL()
         near = url.host == self.origin.host or is_loopback_name(url.host or "")
         plain = self.origin.scheme == "http" and near

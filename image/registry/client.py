@@ -168,8 +168,14 @@ class RegistryClient:
         await lookups.check_login(self._transport, await self._whole(registry, login))
 
     async def tags(self, reference: Reference, login: Login = NOBODY) -> Sequence[str]:
-        access = await self._access(reference, own(reference.host, self._settings.insecure), login)
-        return await lookups.tags(self._transport, access)
+        """As `resolve`: where an image of the repository would come from."""
+        *mirrors, registry = endpoints(reference.host, self._settings)
+        for mirror in mirrors:
+            try:
+                return await lookups.tags(self._transport, await self._access(reference, mirror, login))
+            except FlotaError as error:
+                log.info("mirror %s: %s; trying the next", mirror.base, error)
+        return await lookups.tags(self._transport, await self._access(reference, registry, login))
 
     async def search(self, term: str, limit: int, login: Login = NOBODY) -> Sequence[FoundImage]:
         registry, word = split_host(term)

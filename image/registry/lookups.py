@@ -18,7 +18,7 @@ from image.registry.endpoints import Endpoint
 from image.registry.refusals import bounded, refusal, translated
 from image.registry.transport import Transport
 from model.api import FoundImage
-from model.codec import UNREADABLE
+from model.codec import NO_URL, UNREADABLE
 from model.errors import Damaged, NotFound, Unauthenticated, Unavailable, Unsupported
 from model.registries import DEFAULT_HOST, NOBODY
 
@@ -152,5 +152,5 @@ def following(link: str, url: URL) -> URL | None:
     found = _LINK.match(link)
     try:
         return url.join(URL(found[1], encoded=True)) if found else None
-    except ValueError:
+    except NO_URL:
         return None

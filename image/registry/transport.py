@@ -21,6 +21,7 @@ from image.registry.access import Access
 from image.registry.auth import challenges, preferred
 from image.registry.endpoints import is_loopback_name
 from image.registry.refusals import Hopeless, bounded, refusal, retry_after, translated
+from model.codec import NO_URL
 from model.errors import Unavailable
 
 log = logging.getLogger("flota.image")
@@ -190,7 +191,7 @@ def redirected(url: URL, target: str) -> URL:
     try:
         new = url.join(URL(target, encoded=True))
         host = new.host
-    except ValueError:
+    except NO_URL:
         new, host = URL(), None
     if not target or new.scheme not in ("http", "https") or not host:
         raise Hopeless(f"{url.host} redirects to {target[:100]!r}")

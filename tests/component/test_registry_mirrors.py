@@ -52,6 +52,17 @@ async def test_mirror_is_asked_instead_of_its_registry_and_gets_no_login(
         assert registry.acts == [] and {who for _, who, _ in mirror.requests} == {""}
 
 
+async def test_tags_are_those_of_the_first_mirror_that_knows_the_repository(registry: FakeRegistry) -> None:
+    registry.names, fake, empty = ["own"], FakeRegistry(), FakeRegistry()
+    fake.names = ["1", "2"]
+    async with serving(fake) as mirror, serving(empty) as other:
+        ways = f"http://{other.host}", f"http://{mirror.host}"
+        async with using(mirrored(registry, *ways)) as client:
+            assert list(await client.tags(parse(f"{registry.host}/app"))) == ["1", "2"]
+        async with using(mirrored(registry, f"http://{other.host}")) as client:
+            assert list(await client.tags(parse(f"{registry.host}/app"))) == ["own"]
+
+
 async def test_mirror_that_lacks_the_image_or_is_down_is_passed_over(
     registry: FakeRegistry, tmp_path: Path
 ) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from tests.conformance.conftest import Ground
-from tests.conformance.suite import Expected, Suite, count, verdicts, violations
+from tests.conformance.suite import Expected, Suite, verdicts, violations
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(1800)]
 SUITE = Suite(
@@ -20,17 +22,16 @@ SUITE = Suite(
     ),
     sdist="docker==7.0.0",
 )
-FLOOR = 254
-"""What Docker Engine 20.10 itself passes on a small machine."""
 
 
 def test_docker_py_on_one_host_passes_what_its_table_says(alone: Ground) -> None:
     folder = SUITE.fetched()
     report = alone.folder / "docker-py.xml"
+    source = alone.folder / "docker-py"
+    shutil.copytree(folder / "source", source)  # tests write into it
     words = [str(folder / "bin/python"), "-m", "pytest", "tests/integration", "-q", "--timeout=60"]
     words += ["-p", "no:cacheprovider", f"--junitxml={report}"]
-    done = alone.run(words, cwd=folder / "source", timeout=1500, env={"DOCKER_TEST_API_VERSION": "1.43"})
+    done = alone.run(words, cwd=source, timeout=1500, env={"DOCKER_TEST_API_VERSION": "1.43"})
     assert report.exists(), done.stdout + done.stderr
     found = verdicts(report.read_text())
     assert not (lines := violations(found, Expected.read(SUITE.name))), "\n".join(lines)
-    assert count(found) >= FLOOR

@@ -176,6 +176,7 @@ def test_git_url_is_a_place_or_refused(text: str) -> None:
 
 @examples
 @given(st.lists(pieces, max_size=12).map("".join) | st.text(max_size=60), st.text(max_size=60))
+@example("https://[::1]git@", "")
 def test_url_of_a_file_is_one_of_http_or_refused(text: str, disposition: str) -> None:
     try:
         url = checked(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
@@ -38,6 +38,7 @@ def test_any_login_survives_its_header(user: str, password: str, identity: str, 
 
 @examples
 @given(st.text(max_size=300))
+@example("https://[::1]git@")
 def test_any_location_leads_to_http_or_nowhere(target: str) -> None:
     try:
         found = redirected(URL("https://a.example/v2/app/blobs/uploads/"), target)

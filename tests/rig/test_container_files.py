@@ -309,3 +309,17 @@ def test_mounts_of_a_container_are_seen(clean: Fleet, here: Path) -> None:
         clean.flota("n1", "rm", "-f", NAME)
         clean.flota("n1", "volume", "rm", "kept")
     assert stat.S_IMODE(os.stat(here / "file").st_mode) == 0o750
+
+
+def test_files_copied_into_volumes_before_the_first_start_are_there_at_it(clean: Fleet, here: Path) -> None:
+    clean.flota("n1", "volume", "create", "--node", "n2", "kept")
+    words = ("-v", "kept:/kept", "-v", "/own/deep", IMAGE, "cat", "/kept/file", "/own/deep/file")
+    clean.flota("n1", "create", "--name", NAME, "--node", "n2", *words)
+    clean.flota("n1", "cp", str(here / "file"), f"{NAME}:/kept/")
+    clean.flota("n1", "cp", str(here / "file"), f"{NAME}:/own/deep/")
+    clean.flota("n1", "start", NAME)
+    clean.flota("n1", "wait", NAME)
+    assert clean.flota("n1", "logs", NAME) == "local\nlocal\n"
+    clean.flota("n1", "rm", "-v", NAME)
+    wait_until(lambda: len(clean.json("volume", "ls")) == 1, deadline=30, what="the named volume alone")
+    clean.flota("n1", "volume", "rm", "kept")

@@ -15,7 +15,7 @@ from api.docker.route import Call
 from api.docker.streams import Wish, carry, hijack, host_stream
 from api.hijack import Taken
 from model.api import InstanceInfo
-from model.errors import CommandFailed, InvalidInput, WrongState
+from model.errors import CommandFailed, FlotaError, InvalidInput, WrongState
 from model.spec import Struct
 from model.status import Phase
 from model.streams import STDERR, STDOUT, pack, pack_resize
@@ -89,17 +89,20 @@ async def _stream(call: Call, info: InstanceInfo, wish: Wish, *, logs: bool) -> 
 
 
 async def _logs(call: Call, info: InstanceInfo, wish: Wish) -> web.StreamResponse:
-    """What was said so far, and no more."""
+    """What was said so far, and no more; the head leaves first, as of an exec."""
     asked = {"stdout": "true" if wish.stdout else "false", "stderr": "true" if wish.stderr else "false"}
-    async with asking(call.port, info.instance.id, "GET", "logs", asked) as reply:
-        client = hijack(call.request, content_type(call.version, terminal=wish.terminal))
-        try:
+    client = hijack(call.request, content_type(call.version, terminal=wish.terminal))
+    try:
+        async with asking(call.port, info.instance.id, "GET", "logs", asked) as reply:
             async for kind, payload in frames(reply):
                 if kind in (STDOUT, STDERR):
                     client.writer.write(payload if wish.terminal else pack(kind, payload))
                     await client.writer.drain()
-        finally:
-            client.writer.close()
+    except FlotaError as error:
+        said = f"{error.message}\r\n".encode()
+        client.writer.write(said if wish.terminal else pack(STDERR, said))
+    finally:
+        client.writer.close()
     return Taken()
 
 

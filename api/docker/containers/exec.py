@@ -114,12 +114,13 @@ async def start(call: Call) -> web.StreamResponse | None:
     if body.detach:
         call.state.tasks.start(f"exec {made.id}", lambda: _alone(call.port, made))
         return web.Response(status=200)
-    return await _attached(call, made)
+    return await _attached(call, made, raw=body.tty)
 
 
-async def _attached(call: Call, made: Exec) -> web.StreamResponse:
+async def _attached(call: Call, made: Exec, *, raw: bool) -> web.StreamResponse:
+    """`raw`: without frames, as the start says, whatever the exec was made with."""
     wish = Wish(
-        terminal=made.spec.tty,
+        terminal=raw,
         stdin=made.spec.stdin,
         stdout=made.stdout,
         stderr=made.stderr and not made.spec.tty,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import stat
 from collections.abc import AsyncIterator
 from typing import Any
@@ -22,6 +24,8 @@ from model.errors import ErrorBody, InvalidInput, NotFound, Unsupported
 from model.spec import Struct
 from model.streams import ERROR, EXIT, MAX_FRAME, STDIN, STDOUT, Unframer, pack
 
+MAKING = 10.0
+"""Seconds that a container may take to get its files before an act on them is refused."""
 STAT = "X-Docker-Container-Path-Stat"
 _KINDS = {"C": 0, "A": 1, "D": 2}
 _GO_TYPES = {
@@ -62,11 +66,21 @@ def stat_header(found: PathStat) -> str:
     return base64.b64encode(encode_json(said)).decode("ascii")
 
 
+async def _made(call: Call) -> str:
+    """The id of a container that has its files: to Docker's clients it has them from its creation on."""
+    info = call.port.get_instance(call.ref())
+    if not (info.status.phase.live or info.status.phase.ended):
+        with contextlib.suppress(TimeoutError):  # then the act itself says what is missing
+            async with asyncio.timeout(MAKING):
+                await call.port.wait_instance(info.instance.id, "created")
+    return info.instance.id
+
+
 async def _stat(call: Call, query: AtPath) -> PathStat:
     """Raises Refusal in the words by which docker cp tells that only the path is missing."""
     if not query.path:
         raise InvalidInput("Bad parameter: path cannot be empty")
-    ident = call.port.get_instance(call.ref()).instance.id
+    ident = await _made(call)
     try:
         return await answer(call.port, ident, "stat", PathStat, path=query.path)
     except NotFound as error:
@@ -106,7 +120,7 @@ async def put(call: Call) -> web.Response:
         raise InvalidInput("Bad parameter: path cannot be empty")
     if query.copyUIDGID:
         raise Unsupported("copyUIDGID is not supported", hint="Files keep the owners that the archive names")
-    ident, host = call.port.locate_instance(call.port.get_instance(call.ref()).instance.id)
+    ident, host = call.port.locate_instance(await _made(call))
     path = instance_path(ident, "archive", {"path": query.path})
     try:
         async with host_stream(call.port, host, path) as pipe:

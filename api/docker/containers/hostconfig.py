@@ -40,6 +40,8 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 DEFAULT_PERIOD = 100_000
 """Of the CPU quota, microseconds (kernel, sched-bwc)."""
 _LOGS = ("", "json-file", "local")
+_OTHER_LOGS = ("awslogs", "fluentd", "gcplogs", "gelf", "journald", "none", "splunk", "syslog")
+"""Docker's own that are not done here; any other name is nobody's."""
 _RESTARTS = ("", "no", "always", "unless-stopped", "on-failure")
 _LEAST_HEALTH = 1_000_000
 """Nanoseconds; as in Docker."""
@@ -236,6 +238,8 @@ def _grace(seconds: int) -> float:
 def log_options(kind: str, config: Mapping[str, str], at: str) -> LogOptions:
     """`kind` is the driver, named in the field `at`. Raises InvalidInput."""
     made = LogOptions()
+    if kind not in (*_LOGS, *_OTHER_LOGS):
+        raise InvalidInput(f"logger: no log driver named '{kind[:40]}' is registered")
     if kind not in _LOGS:
         raise InvalidInput(f"{at}: logging driver {kind[:40]!r} is not supported", hint="json-file is")
     values: dict[str, int] = {}

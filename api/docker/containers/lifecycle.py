@@ -126,7 +126,11 @@ def _signal(text: str) -> str:
 
 
 def _may_run(info: InstanceInfo) -> bool:
-    return info.status.phase.live or info.status.phase is Phase.RESTARTING
+    """Also one whose host has told of its end, not yet of the restart that its policy is sure to bring."""
+    if info.status.phase.live or info.status.phase is Phase.RESTARTING:
+        return True
+    kept = info.instance.spec.restart.condition in ("always", "unless-stopped")
+    return info.status.phase is Phase.EXITED and kept and info.instance.desired is Desired.RUNNING
 
 
 async def kill(call: Call) -> None:

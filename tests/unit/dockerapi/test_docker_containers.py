@@ -99,6 +99,7 @@ def test_host_config_becomes_a_spec(host: dict[str, Any], expected: dict[str, An
 @pytest.mark.parametrize(
     ("host", "words"),
     [
+        ({"LogConfig": {"Type": "asdf"}}, "logger: no log driver named 'asdf' is registered"),
         ({"LogConfig": {"Type": "syslog"}}, "HostConfig.LogConfig.Type: logging driver 'syslog'"),
         ({"RestartPolicy": {"Name": "sometimes"}}, "invalid restart policy: unknown policy 'sometimes'"),
         ({"RestartPolicy": {"Name": "always"}, "AutoRemove": True}, "can't create 'AutoRemove' container"),
