@@ -162,8 +162,8 @@ class HostApi(ImageApi):
     def archive(self, ref: str, path: str) -> AsyncIterator[tuple[int, bytes]]:
         return self._files(ref).get(path)
 
-    async def extract(self, ref: str, path: str) -> AttachSession:
-        return await self._files(ref).put(path)
+    async def extract(self, ref: str, path: str, *, replace: bool) -> AttachSession:
+        return await self._files(ref).put(path, replace=replace)
 
     def export(self, ref: str) -> AsyncIterator[tuple[int, bytes]]:
         return self._files(ref).export()

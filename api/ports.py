@@ -357,8 +357,9 @@ class HostPort(HostImages, Protocol):
         """The path as a tar with one entry at its top, in pieces of kind STDOUT."""
         ...
 
-    async def extract(self, ref: str, path: str) -> AttachSession:
-        """A tar, plain or compressed, into the directory `path`: written to the session."""
+    async def extract(self, ref: str, path: str, *, replace: bool) -> AttachSession:
+        """A tar, plain or compressed, into the directory `path`: written to the session. `replace`: a file
+        may take a directory's place, and a directory a file's."""
         ...
 
     def export(self, ref: str) -> AsyncIterator[tuple[int, bytes]]:

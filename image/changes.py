@@ -3,7 +3,6 @@ Pure."""
 
 from __future__ import annotations
 
-import json
 import posixpath
 import shlex
 import signal
@@ -12,11 +11,19 @@ from typing import Any
 
 import msgspec
 
+from image.dockerfile.faults import DockerfileFault, Mistake
+from image.dockerfile.instruction import Healthcheck, Onbuild, Shell
+from image.dockerfile.jsonform import array
+from image.dockerfile.parser import parse
 from image.manifest import port_name, volume_path
 from model.errors import Damaged, InvalidInput
 from model.image import ImageConfig
 
-KNOWN = ("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "LABEL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR")
+KNOWN = (
+    "CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "SHELL", "STOPSIGNAL", "USER",
+    "VOLUME", "WORKDIR",
+)  # fmt: skip
+_SHELL = ("/bin/sh", "-c")
 
 
 def apply(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
@@ -35,9 +42,9 @@ def apply(config: ImageConfig, changes: Sequence[str]) -> ImageConfig:
 def _edit(config: ImageConfig, word: str, rest: str) -> dict[str, Any]:
     match word:
         case "CMD":
-            return {"cmd": _command(rest)}
+            return {"cmd": _command(config, rest)}
         case "ENTRYPOINT":
-            return {"entrypoint": _command(rest)}
+            return {"entrypoint": _command(config, rest)}
         case "ENV":
             new = _pairs(rest)
             kept = [e for e in config.env if e.partition("=")[0] not in new]
@@ -48,7 +55,7 @@ def _edit(config: ImageConfig, word: str, rest: str) -> dict[str, Any]:
             ports = (_checked(port_name, p) for p in rest.split())
             return {"exposed_ports": tuple(sorted({*config.exposed_ports, *ports}))}
         case "VOLUME":
-            paths = (_checked(volume_path, p) for p in _json_list(rest) or rest.split())
+            paths = (_checked(volume_path, p) for p in _listed(rest) or rest.split())
             return {"volumes": tuple(sorted({*config.volumes, *paths}))}
         case "WORKDIR":
             return {"workdir": posixpath.normpath(posixpath.join(config.workdir or "/", rest))}
@@ -56,8 +63,10 @@ def _edit(config: ImageConfig, word: str, rest: str) -> dict[str, Any]:
             if len(rest.split()) > 1:
                 raise InvalidInput(f"--change: USER {rest[:80]!r} is no user or user:group")
             return {"user": rest}
-        case _:
+        case "STOPSIGNAL":
             return {"stop_signal": _signal(rest)}
+        case _:
+            return _as_built(config, f"{word} {rest}")
 
 
 def _checked(check: Callable[[str], str], text: str) -> str:
@@ -83,19 +92,35 @@ def _signal(text: str) -> str:
     raise InvalidInput(f"--change: STOPSIGNAL {text[:40]!r} is no signal")
 
 
-def _command(text: str) -> tuple[str, ...]:
-    """The exec form, or the shell form in the default shell."""
-    return _json_list(text) or ("/bin/sh", "-c", text)
+def _command(config: ImageConfig, text: str) -> tuple[str, ...]:
+    """The exec form, which may be empty, or the shell form."""
+    words = _listed(text)
+    return (*(config.shell or _SHELL), text) if words is None else words
 
 
-def _json_list(text: str) -> tuple[str, ...]:
-    if not text.startswith("["):
-        return ()
+def _listed(text: str) -> tuple[str, ...] | None:
+    """None for what is no JSON array."""
     try:
-        words = json.loads(text)
-    except ValueError:
-        return ()
-    return tuple(words) if isinstance(words, list) and all(isinstance(w, str) for w in words) else ()
+        return array(text)
+    except Mistake as mistake:
+        raise InvalidInput(f"--change {text[:80]!r}: {mistake.message}", hint=mistake.hint) from mistake
+
+
+def _as_built(config: ImageConfig, line: str) -> dict[str, Any]:
+    """Of what has no form but a Dockerfile's."""
+    try:
+        (stage,) = parse(f"FROM scratch\n{line}\n".encode("utf-8", "replace")).stages
+    except DockerfileFault as fault:
+        raise InvalidInput(f"--change {line[:80]!r}: {fault.reason}", hint=fault.hint) from fault
+    match stage.instructions:
+        case (Healthcheck(check=check),):
+            return {"health": check}
+        case (Onbuild(expression=text),):
+            return {"onbuild": (*config.onbuild, text)}
+        case (Shell(words=words),):
+            return {"shell": words}
+        case _:
+            raise InvalidInput(f"--change {line[:80]!r} is more than one instruction")
 
 
 def _pairs(text: str) -> dict[str, str]:

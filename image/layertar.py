@@ -78,9 +78,10 @@ def packed(folder: str) -> Iterator[bytes]:
 
 
 def tree_of(top: int) -> Iterator[bytes]:
-    """All below an open directory; what is mounted in it is left out."""
+    """All below an open directory; what is mounted in it is left out. Times as Docker's export tells them:
+    without fractions of seconds."""
     device = os.fstat(top).st_dev
-    return Packer().run(walk(top, upper=False, foreign=lambda other: other != device))
+    return Packer(seconds=True).run(walk(top, upper=False, foreign=lambda other: other != device))
 
 
 def changes_of(changed: Changed, lower: LowerLayers) -> Iterator[Found]:

@@ -18,6 +18,7 @@ from image.tarstream import Member
 from image.walk import Found, refuse_references
 
 PIECE = 1 << 20
+_NANO = 1_000_000_000
 _KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "dir",
@@ -30,11 +31,13 @@ HIDE_ALL, HIDE = b".wh..wh..opq", b".wh."
 
 
 class Packer:
-    """`upper`: what is walked is an overlay's upper directory. `latest`: times told are no later."""
+    """`upper`: what is walked is an overlay's upper directory. `latest`: times told are no later.
+    `seconds`: and have no fractions, so that most headers are plain ones of ustar."""
 
-    def __init__(self, *, upper: bool = False, latest: int | None = None) -> None:
+    def __init__(self, *, upper: bool = False, latest: int | None = None, seconds: bool = False) -> None:
         self._upper = upper
-        self._latest = None if latest is None else latest * 1_000_000_000
+        self._seconds = seconds
+        self._latest = None if latest is None else latest * _NANO
         self._links: dict[tuple[int, int], bytes] = {}
         self.files = 0
         self.size = 0
@@ -67,7 +70,7 @@ class Packer:
         else:
             made = _member(item)
             if made is not None:
-                yield tarwriter.header(self._aged(made))
+                yield tarwriter.header(self._timed(made))
 
     def _file(self, item: Found) -> Iterator[bytes]:
         try:
@@ -84,24 +87,25 @@ class Packer:
             first = self._links.setdefault(key, item.path) if status.st_nlink > 1 else item.path
             if first != item.path:
                 linked = _plain(item.path, "hardlink", status)._replace(link=first)
-                yield tarwriter.header(self._aged(linked))
+                yield tarwriter.header(self._timed(linked))
                 return
             self.size += status.st_size
             regions = holes(fd, status)
             member = _plain(item.path, "file", status)._replace(
                 size=status.st_size, xattrs=_xattrs(fd), regions=regions
             )
-            yield tarwriter.header(self._aged(member))
+            yield tarwriter.header(self._timed(member))
             for offset, length in ((0, status.st_size),) if regions is None else regions:
                 yield from self._bytes(fd, offset, length)
             yield tarwriter.padding(tarwriter.content_size(member))
         finally:
             os.close(fd)
 
-    def _aged(self, member: Member) -> Member:
-        if self._latest is None or member.mtime_ns <= self._latest:
-            return member
-        return member._replace(mtime_ns=self._latest)
+    def _timed(self, member: Member) -> Member:
+        time = member.mtime_ns if self._latest is None else min(member.mtime_ns, self._latest)
+        if self._seconds:
+            time -= time % _NANO
+        return member if time == member.mtime_ns else member._replace(mtime_ns=time)
 
     def _bytes(self, fd: int, offset: int, length: int) -> Iterator[bytes]:
         while length:

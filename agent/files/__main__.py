@@ -40,7 +40,7 @@ def run(job: Job, stdin: BufferedReader, stdout: BinaryIO) -> Result:
     if read is not None:
         top = into.destination(job.path, place.name, read_only=place.read_only)
         reader = TarReader(read)
-        into.Placer(top).run(reader)
+        into.Placer(top, replace=job.replace).run(reader)
         reader.drain()
         return Result()
     if job.verb == "get":

@@ -63,11 +63,12 @@ class Files:
                 yield STDOUT, data
         self._whole()
 
-    async def put(self, path: str) -> PutSession:
+    async def put(self, path: str, *, replace: bool) -> PutSession:
         stack = AsyncExitStack()
         try:
             place = await stack.enter_async_context(self._place())
-            piped = await stack.enter_async_context(work.started(Job(verb="put", place=place, path=path)))
+            job = Job(verb="put", place=place, path=path, replace=replace)
+            piped = await stack.enter_async_context(work.started(job))
         except BaseException:
             await stack.aclose()
             raise

@@ -1,8 +1,8 @@
 """What of a container's wish goes into the configuration of an image made of it. Pure.
 
-As `docker commit`: the image's own configuration with the user's words over it. Ports and mounts that only
-tell of this container's place in the world stay behind, but for the ports it listens on and its anonymous
-volumes.
+As `docker commit`: the image's own configuration, but for its triggers, with the user's words over it. Ports
+and mounts that only tell of this container's place in the world stay behind, but for the ports it listens on
+and its anonymous volumes.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def image_config(spec: ContainerSpec, image: ImageConfig) -> ImageConfig:
         labels={**image.labels, **spec.labels},
         stop_signal=spec.stop_signal or image.stop_signal,
         health=_health(spec.health, image.health),
+        onbuild=(),
     )
 
 

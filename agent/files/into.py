@@ -1,14 +1,15 @@
 """A tar into a directory of a container, in its own root.
 
-As Docker's: what stands there is replaced, but no directory by a file nor a file by a directory; directories
-are merged. Invariants: a name that climbs out of the directory is refused; links in the container are
-followed as the container would, never those of /proc that lead to another place.
+As Docker's: what stands there is replaced, but a directory by a file, or a file by a directory, only where
+that is wished; directories are merged. Invariants: a name that climbs out of the directory is refused; links
+in the container are followed as the container would, never those of /proc that lead to another place.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,10 +60,11 @@ def _on_root(root: int, path: str) -> bool:
 
 
 class Placer:
-    """`top` is an open directory."""
+    """`top` is an open directory. `replace`: what is of another kind gives way, with all that is in it."""
 
-    def __init__(self, top: int) -> None:
+    def __init__(self, top: int, *, replace: bool = False) -> None:
         self._top = top
+        self._replace = replace
         self._parent: tuple[tuple[bytes, ...], int] = ((), os.dup(top))
         self._times: dict[bytes, int] = {}
         """Of directories, set last."""
@@ -88,8 +90,9 @@ class Placer:
             return
         folder, name = self._folder(parts[:-1]), parts[-1]
         standing = look(folder, name)
-        if standing is not None:
-            self._check(member, standing)
+        if standing is not None and stat.S_ISDIR(standing.st_mode) != (member.kind == "dir"):
+            self._give_way(folder, name, member, standing)
+            standing = None
         if member.kind == "dir":
             if standing is None:
                 os.mkdir(name, 0o700, dir_fd=folder)
@@ -106,12 +109,15 @@ class Placer:
                 os.unlink(name, dir_fd=folder)
             self._special(folder, name, member)
 
-    def _check(self, member: Member, standing: os.stat_result) -> None:
-        is_folder = stat.S_ISDIR(standing.st_mode)
-        if is_folder and member.kind != "dir":
+    def _give_way(self, folder: int, name: bytes, member: Member, standing: os.stat_result) -> None:
+        if not stat.S_ISDIR(standing.st_mode):
+            if not self._replace:
+                raise InvalidInput(f"cannot overwrite non-directory {shown(member.name)} with directory")
+            os.unlink(name, dir_fd=folder)
+            return
+        if not self._replace:
             raise InvalidInput(f"cannot overwrite directory {shown(member.name)} with non-directory")
-        if not is_folder and member.kind == "dir":
-            raise InvalidInput(f"cannot overwrite non-directory {shown(member.name)} with directory")
+        shutil.rmtree(os.fsdecode(name), dir_fd=folder)
 
     def _file(
         self, folder: int, name: bytes, member: Member, reader: TarReader, standing: os.stat_result | None

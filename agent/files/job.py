@@ -39,6 +39,8 @@ class Job(Struct):
     verb: Literal["stat", "get", "put", "tree", "changes"]
     place: Place
     path: str = "/"
+    replace: bool = False
+    """`put`: a file may take a directory's place, and a directory a file's."""
     changed: Changed | None = None
     lower: tuple[str, ...] = ()
     """`changes`: directories of the layers below, top first."""

@@ -102,7 +102,8 @@ async def archive(call: HostCall) -> web.StreamResponse:
 
 async def extract(call: HostCall) -> web.StreamResponse:
     require(call.request, PROTOCOL)
-    session = await call.port.extract(call.ref(), call.query_as(q.AtPath).path)
+    query = call.query_as(q.Extract)
+    session = await call.port.extract(call.ref(), query.path, replace=query.replace)
     return await sessions.serve(call.request, session)
 
 

@@ -117,7 +117,9 @@ async def archive(call: ControllerCall) -> web.StreamResponse:
 
 
 async def extract(call: ControllerCall) -> web.StreamResponse:
-    return await archive(call)
+    query = call.query_as(q.Extract)
+    said = {"path": query.path} | ({"replace": "true"} if query.replace else {})
+    return await proxy.to_instance(call, "archive", said)
 
 
 async def export(call: ControllerCall) -> web.StreamResponse:

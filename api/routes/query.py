@@ -93,6 +93,11 @@ class AtPath(Struct):
     """In the container, from its root."""
 
 
+class Extract(AtPath):
+    replace: bool = False
+    """A file may take a directory's place, and a directory a file's."""
+
+
 class Stats(Struct):
     ref: tuple[str, ...] = ()
     stream: bool = False

@@ -351,6 +351,10 @@ async def test_files_figures_and_changes_have_dockers_shapes(docker: Docker) -> 
         archive.addfile(entry, io.BytesIO(b"abc"))
     put = await docker.call("PUT", "/containers/box/archive?path=/", data=buffer.getvalue())
     assert put[0] == 200, put
+    kept = "/containers/box/archive?path=/&noOverwriteDirNonDir=true"
+    assert (await docker.call("PUT", kept, data=buffer.getvalue()))[0] == 200
+    host, _ = docker.fleet._find(ident)
+    assert host.extracts == [("/", True), ("/", False)]
     async with docker.session.head("http://docker/v1.41/containers/box/archive?path=/none") as reply:
         assert reply.status == 404
     changes = await docker.ok("GET", f"/containers/{ident}/changes")

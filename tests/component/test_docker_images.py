@@ -296,8 +296,8 @@ async def test_commit_is_made_on_the_containers_host_with_the_new_configuration(
     assert request.changes == (
         """ENV A='it'"'"'s $b'""", "LABEL l='x \"y\"'", 'CMD ["run", "me"]', "USER u",
     )  # fmt: skip
-    refused = await docker.ask("POST", "/commit", query=query, body={"Shell": ["sh"]})
-    assert refused.status == 400 and "Shell" in refused.json["message"]
+    refused = await docker.ask("POST", "/commit", query=query, body={"OnBuild": ["a\nb"]})
+    assert refused.status == 400 and "OnBuild" in refused.json["message"]
 
 
 async def test_stock_client_does_its_image_commands(docker: DockerSocket, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.http import UnixConnection
 from deploy.busybox import root_tar
-from tests.support.images import docker_archive, folder, image, tar
+from tests.support.images import docker_archive, folder, image, member, tar
 from tests.support.waiting import wait_until
 
 PORT = 5000
@@ -62,10 +62,12 @@ http:
 
 @dataclass(frozen=True)
 class Seed:
-    """`name` with its tag; `extra` are files besides busybox's (path → content); `config` is the image's."""
+    """`name` with its tag; `extra` are files besides busybox's (path → content), `programs` such that
+    may be run; `config` is the image's."""
 
     name: str
     extra: Mapping[str, bytes] = field(default_factory=dict)
+    programs: Mapping[str, bytes] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=lambda: {"Cmd": ["/bin/sh"]})
 
     def archive(self) -> bytes:
@@ -75,7 +77,8 @@ class Seed:
             "etc/group": GROUPS.encode(),
             "etc/os-release": f'ID=seed\nPRETTY_NAME="{self.name}"\n'.encode(),
         }
-        layers = [tar(*(folder(name) for name in FOLDERS)), root_tar({**own, **self.extra})]
+        programs = [member(name, data, mode=0o755) for name, data in self.programs.items()]
+        layers = [tar(*map(folder, FOLDERS), *programs), root_tar({**own, **self.extra})]
         built = image(layers, config={"Env": [PATH], **self.config})
         return docker_archive(built, layers, names=[self.name])
 

@@ -49,8 +49,8 @@ def of(root: Path, **more: object) -> Place:
     return Place(container="c" * 64, name="box", folder=str(root), **more)  # type: ignore[arg-type]
 
 
-async def put(place: Place, path: str, data: bytes) -> None:
-    async with work.started(Job(verb="put", place=place, path=path)) as piped:
+async def put(place: Place, path: str, data: bytes, *, replace: bool = False) -> None:
+    async with work.started(Job(verb="put", place=place, path=path, replace=replace)) as piped:
         await piped.write(data)
         piped.close_stdin()
         while await piped.read():
@@ -120,6 +120,20 @@ async def test_directory_is_no_file_and_a_file_no_directory(root: Path) -> None:
         await put(of(root), "/file", tar(member("x")))
 
 
+async def test_directory_and_file_take_each_others_place_where_that_is_wished(
+    root: Path, outside: Path
+) -> None:
+    (root / "file").write_bytes(b"x")
+    (root / "d/deep").mkdir(parents=True)
+    os.symlink(outside, root / "d/deep/out")
+    os.symlink(outside, root / "link")
+    data = tar(member("d", b"now a file"), folder("file"), member("file/in", b"y"), folder("link"))
+    await put(of(root), "/", data, replace=True)
+    assert (root / "d").read_bytes() == b"now a file" and (root / "file/in").read_bytes() == b"y"
+    assert (root / "link").is_dir() and not (root / "link").is_symlink()
+    untouched(outside)
+
+
 async def test_mounts_of_a_stopped_container_are_seen_by_nobody_else(root: Path, outside: Path) -> None:
     (root / "v").mkdir()
     os.symlink("/../../v", root / "round")
@@ -127,7 +141,7 @@ async def test_mounts_of_a_stopped_container_are_seen_by_nobody_else(root: Path,
         root, mounts=(Bound(source=str(outside), target="/round"), Bound(source="/", target="/missing"))
     )
     assert files(await get(place, "/v")) == {"v/secret": SECRET}
-    assert os.listdir(root / "v") == [] and sorted(os.listdir(root)) == ["etc", "round", "v"]
+    assert os.listdir(root / "v") == [] and sorted(os.listdir(root)) == ["etc", "missing", "round", "v"]
     read_only = of(root, mounts=(Bound(source=str(outside), target="/v", read_only=True),))
     with pytest.raises(InvalidInput, match="mounted volume is marked read-only"):
         await put(read_only, "/v", tar(member("new")))

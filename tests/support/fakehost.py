@@ -57,6 +57,8 @@ class FakeHost(FakeBuilds):
         self.signals: list[tuple[str, str]] = []
         self.execs: list[ExecSpec] = []
         self.commits: list[files.CommitRequest] = []
+        self.extracts: list[tuple[str, bool]] = []
+        """Folder, and whether what is of another kind gives way."""
         self.paths: tuple[PathCheck, ...] = ()
         """What a check-up finds."""
         self.told = HostLeases()
@@ -140,7 +142,8 @@ class FakeHost(FakeBuilds):
     def archive(self, ref: str, path: str) -> AsyncIterator[tuple[int, bytes]]:
         return self._find(ref).files.get(path)
 
-    async def extract(self, ref: str, path: str) -> Put:
+    async def extract(self, ref: str, path: str, *, replace: bool) -> Put:
+        self.extracts.append((path, replace))
         return self._find(ref).files.put(path)
 
     def export(self, ref: str) -> AsyncIterator[tuple[int, bytes]]:

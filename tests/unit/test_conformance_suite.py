@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.conformance import gotests
 from tests.conformance.described import PAGE, page
 from tests.conformance.suite import PASSED, Expected, Verdict, count, verdicts, violations
 
@@ -46,3 +47,26 @@ def test_violations_of_a_table_that_says_too_much_name_what_is_not_so() -> None:
 def test_page_of_what_is_not_passed_is_made_of_the_tables() -> None:
     again = "python -m tests.conformance.described docs/docker-conformance.md"
     assert PAGE.read_text() == page(), again
+
+
+def test_go_tests_count_by_what_they_hold_and_one_without_an_end_is_an_error() -> None:
+    printed = """\
+=== RUN   TestA
+=== RUN   TestA/one
+    x_test.go:1: why
+        and more
+=== RUN   TestA/two
+--- FAIL: TestA (0.10s)
+    --- FAIL: TestA/one (0.10s)
+    --- PASS: TestA/two (0.00s)
+=== RUN   TestB
+--- SKIP: TestB (0.00s)
+=== RUN   TestC
+panic: it ended
+"""
+    found = gotests.verdicts(printed)
+    assert {name: verdict.outcome for name, verdict in found.items()} == {
+        "TestA/one": "failed", "TestA/two": "passed", "TestB": "skipped", "TestC": "error",
+    }  # fmt: skip
+    assert found["TestA/one"].words == "    x_test.go:1: why\n        and more"
+    assert found["TestC"].words == "panic: it ended"

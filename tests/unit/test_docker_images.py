@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from api.docker.builds.output import Output
 from api.docker.builds.request import PARAMETERS, Build
-from api.docker.images.committing import CommitBody, instructions
+from api.docker.containers.body import Health
+from api.docker.containers.hostconfig import health_of
+from api.docker.images.committing import CommitBody, Words, instructions
 from api.docker.images.names import full, has_tag, joined, repository_of, tag_of
 from api.docker.images.progress import Merged, bar
 from api.docker.images.summary import history, layers_size, merged, shared_sizes
@@ -113,6 +115,50 @@ def test_environment_of_a_commit_arrives_as_it_was_given(text: str) -> None:
     body = CommitBody(env=(f"A={text}",), labels={"l": text}, cmd=(text, "x"))
     config = apply(ImageConfig(), instructions(body))
     assert config.env == (f"A={text}",) and config.labels == {"l": text} and config.cmd == (text, "x")
+
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
+
+
+@given(st.sampled_from(["CMD", "CMD-SHELL"]), WORDS, st.integers(1_000_000, 1 << 50), st.integers(0, 99))
+def test_health_check_of_a_commit_arrives_as_it_was_given_or_is_refused(
+    kind: str, text: str, interval: int, retries: int
+) -> None:
+    wish = Health(test=(kind, text), interval=interval, retries=retries)
+    try:
+        lines = instructions(CommitBody(healthcheck=wish))
+    except InvalidInput:
+        assert kind == "CMD-SHELL"
+        return
+    found = apply(ImageConfig(), lines).health
+    expected = health_of(wish)
+    assert found is not None and expected is not None
+    assert found.probe == expected.probe and found.retries == retries
+    assert found.interval == pytest.approx(expected.interval)
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "cmd", "made"),
+    [
+        (None, None, (("e",), ("c",))),
+        ((), None, ((), ("c",))),
+        (("x",), None, (("x",), ())),
+        ((), ("y",), ((), ("y",))),
+        (None, ("y",), (("e",), ("y",))),
+    ],
+)
+def test_commit_takes_the_containers_command_as_docker_does(
+    entrypoint: Words, cmd: Words, made: tuple[tuple[str, ...], tuple[str, ...]]
+) -> None:
+    container = ImageConfig(entrypoint=("e",), cmd=("c",))
+    config = apply(container, instructions(CommitBody(entrypoint=entrypoint, cmd=cmd)))
+    assert (config.entrypoint, config.cmd) == made
+
+
+def test_triggers_and_shell_of_a_commit_are_the_images() -> None:
+    body = CommitBody(on_build=("RUN a", "COPY . /"), shell=("ash", "-c"))
+    config = apply(ImageConfig(), instructions(body))
+    assert (config.onbuild, config.shell) == (("RUN a", "COPY . /"), ("ash", "-c"))
 
 
 def test_environment_of_a_commit_that_no_line_can_hold_is_refused() -> None:

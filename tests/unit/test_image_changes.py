@@ -9,6 +9,7 @@ import pytest
 from image.changes import apply
 from model.errors import InvalidInput
 from model.image import ImageConfig
+from model.spec import HealthCheck, ShellProbe
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,14 @@ from model.image import ImageConfig
     [
         ('CMD ["a", "b c"]', {"cmd": ("a", "b c")}),
         ("CMD echo hi", {"cmd": ("/bin/sh", "-c", "echo hi")}),
+        ("ENTRYPOINT []", {"entrypoint": ()}),
+        ('SHELL ["ash", "-xc"]', {"shell": ("ash", "-xc")}),
+        ("ONBUILD RUN a", {"onbuild": ("RUN a",)}),
+        ("HEALTHCHECK NONE", {"health": HealthCheck(disabled=True)}),
+        (
+            "HEALTHCHECK --interval=5s --retries=2 CMD a b",
+            {"health": HealthCheck(probe=ShellProbe(command="a b"), interval=5, retries=2)},
+        ),
         ("cmd [not json", {"cmd": ("/bin/sh", "-c", "[not json")}),
         ('ENTRYPOINT ["/x"]', {"entrypoint": ("/x",)}),
         ("ENV A=1 B='two words'", {"env": ("OLD=0", "A=1", "B=two words")}),
@@ -39,8 +48,11 @@ def test_change_edits_its_part_of_the_configuration(change: str, edited: dict[st
 
 
 def test_changes_apply_in_order() -> None:
-    config = apply(ImageConfig(), ["WORKDIR /a", "WORKDIR b", "CMD x", "CMD y"])
-    assert (config.workdir, config.cmd) == ("/a/b", ("/bin/sh", "-c", "y"))
+    config = apply(
+        ImageConfig(), ["WORKDIR /a", "WORKDIR b", "CMD x", 'SHELL ["ash"]', "CMD y", "ONBUILD USER a"]
+    )
+    config = apply(config, ["ONBUILD USER b"])
+    assert (config.workdir, config.cmd, config.onbuild) == ("/a/b", ("ash", "y"), ("USER a", "USER b"))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +60,9 @@ def test_changes_apply_in_order() -> None:
     [
         "", "RUN x", "FROM y", "CMD", "CMD  ", "ENV A", "ENV =x", "ENV A='x", "LABEL =", "EXPOSE http",
         "EXPOSE 0", "EXPOSE 70000", "EXPOSE 80/icmp", "VOLUME /", 'VOLUME [""]', "STOPSIGNAL SIGNOTHING",
-        "STOPSIGNAL 0", "STOPSIGNAL RTMIN+99", "STOPSIGNAL INT+1", "STOPSIGNAL 999", "USER a b", "ENV A=\0",
+        "STOPSIGNAL 0", "STOPSIGNAL RTMIN+99", "STOPSIGNAL INT+1", "STOPSIGNAL 999", "USER a b",
+        "CMD [1]", "SHELL sh", "ONBUILD FROM x", "ONBUILD", "HEALTHCHECK x", "ENV A=\0",
+        'SHELL ["a"]\nUSER b',
     ],
 )  # fmt: skip
 def test_bad_change_is_refused_in_one_line_that_names_it(change: str) -> None:

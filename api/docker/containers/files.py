@@ -66,9 +66,9 @@ def stat_header(found: PathStat) -> str:
     return base64.b64encode(encode_json(said)).decode("ascii")
 
 
-async def _made(call: Call) -> str:
+async def made(call: Call, ref: str) -> str:
     """The id of a container that has its files: to Docker's clients it has them from its creation on."""
-    info = call.port.get_instance(call.ref())
+    info = call.port.get_instance(ref)
     if not (info.status.phase.live or info.status.phase.ended):
         with contextlib.suppress(TimeoutError):  # then the act itself says what is missing
             async with asyncio.timeout(MAKING):
@@ -80,7 +80,7 @@ async def _stat(call: Call, query: AtPath) -> PathStat:
     """Raises Refusal in the words by which docker cp tells that only the path is missing."""
     if not query.path:
         raise InvalidInput("Bad parameter: path cannot be empty")
-    ident = await _made(call)
+    ident = await made(call, call.ref())
     try:
         return await answer(call.port, ident, "stat", PathStat, path=query.path)
     except NotFound as error:
@@ -102,7 +102,7 @@ async def get(call: Call) -> web.StreamResponse:
 
 
 async def export(call: Call) -> web.StreamResponse:
-    ident = call.port.get_instance(call.ref()).instance.id
+    ident = await made(call, call.ref())
     async with asking(call.port, ident, "GET", "export") as reply:
         return await octets(call.request, _payloads(reply), "application/octet-stream")
 
@@ -120,8 +120,9 @@ async def put(call: Call) -> web.Response:
         raise InvalidInput("Bad parameter: path cannot be empty")
     if query.copyUIDGID:
         raise Unsupported("copyUIDGID is not supported", hint="Files keep the owners that the archive names")
-    ident, host = call.port.locate_instance(await _made(call))
-    path = instance_path(ident, "archive", {"path": query.path})
+    ident, host = call.port.locate_instance(await made(call, call.ref()))
+    replace = {} if query.noOverwriteDirNonDir else {"replace": "true"}
+    path = instance_path(ident, "archive", {"path": query.path, **replace})
     try:
         async with host_stream(call.port, host, path) as pipe:
             async for chunk in call.request.content.iter_chunked(MAX_FRAME):
@@ -148,7 +149,7 @@ async def _taken(reader: Any) -> None:
 
 async def changes(call: Call) -> list[dict[str, Any]] | None:
     """null where nothing changed, as in Docker."""
-    ident = call.port.get_instance(call.ref()).instance.id
+    ident = await made(call, call.ref())
     async with asking(call.port, ident, "GET", "changes") as reply:
         found = [_change(line) async for line in reply.lines()]
     return found or None
