@@ -83,7 +83,7 @@ def steps(instruction: str) -> Callable[[Stage, int], Samples]:
 
     def measure(stage: Stage, runs: int) -> Samples:
         kept: tuple[list[float], list[float]] = ([], [])
-        with folder(stage, "", 100 * STEPS) as path:
+        with folder(stage, f"FROM {IMAGE}\n", 100 * STEPS) as path:
             sides = (builders.flota(stage), builders.buildkit(stage))
             for side in sides:
                 side(path)
