@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from io import BufferedReader
 from typing import BinaryIO, cast
@@ -126,6 +125,8 @@ def _whole(file: BinaryIO, name: str) -> bytes:
 
 def _archive(file: BufferedReader, name: str) -> tuple[bytes, str, Source]:
     """A tar's Dockerfile, what it is called, and the tar as a context."""
+    import tempfile
+
     from image.context.sinks import TarSource
 
     source = TarSource(file, tempfile.TemporaryFile())  # noqa: SIM115 - until the end

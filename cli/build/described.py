@@ -5,16 +5,17 @@ The client alone tells it: nothing is sent, so a Dockerfile that only a host can
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from cli.render import Column, clean, table
-from image.build.described import Described, Target, described, targets
-from image.build.graph import Scene
-from image.dockerfile.parser import parse
-from image.platforms import host_platform
 from model.build import BuildRequest
 from model.errors import InvalidInput, Unsupported
 from model.spec import Struct
+
+if TYPE_CHECKING:
+    from image.build.described import Described, Target
 
 CALLS = ("build", "check", "outline", "targets")
 
@@ -45,6 +46,11 @@ def told(asked: Call, text: bytes, request: BuildRequest) -> str:
             f"--call {asked.what} reads the Dockerfile here, and this context is elsewhere",
             hint="Give the Dockerfile by --file",
         )
+    from image.build.described import described, targets  # few builds are asked what they offer
+    from image.build.graph import Scene
+    from image.dockerfile.parser import parse
+    from image.platforms import host_platform
+
     dockerfile = parse(text, file=request.file)
     if asked.what == "targets":
         found = targets(dockerfile)

@@ -9,14 +9,12 @@ import contextlib
 import os
 import queue
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, Protocol
 
 from cli.build.words import Destination
 from cli.parse.copies import Plan
-from cli.tars import Stream, unpack
 from model.errors import Damaged, FlotaError, InvalidInput
 
 WAITING = 64
@@ -92,6 +90,8 @@ class _File:
     def __init__(self, path: str) -> None:
         self._path = path
         try:
+            import tempfile
+
             fd, self._part = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".flota-")
         except OSError as error:
             raise InvalidInput(f"{path} can't be written: {error.strerror}") from error
@@ -152,6 +152,8 @@ class _Folder:
         self._pieces.put(b"")
 
     def _run(self) -> None:
+        from cli.tars import Stream, unpack  # few builds write a folder
+
         try:
             unpack(Stream(self._come()), Plan(self._path), owners=False, skipped=self._skipped)
         except Exception as error:
