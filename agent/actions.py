@@ -18,6 +18,7 @@ import msgspec
 
 from agent import assemble, endpoints, freeze
 from agent.context import Context
+from agent.oci.resources import changed
 from agent.probe import Watch, watch_of
 from agent.record import Local
 from agent.runtime.base import Created, Exit
@@ -69,6 +70,8 @@ class Actions:
                 await self._stop(action, record, want, ended)
             case Step.WIRE:
                 return await self._wire(record, _wanted(want))
+            case Step.LIMIT:
+                return await self._limit(_wanted(want))
             case Step.PAUSE:
                 await self._context.runtime.pause(record.instance)
             case Step.RESUME:
@@ -137,6 +140,12 @@ class Actions:
         await in_thread(assemble.rewrite_etc, self._context, want, record.endpoints, wired.endpoints)
         return _wiring(wired)
 
+    async def _limit(self, want: Instance) -> Outcome:
+        """Raises InvalidInput, Unsupported, CommandFailed (less memory than it uses, on cgroup v1)."""
+        wish = want.spec.resources
+        await self._context.runtime.update(want.id, changed(wish, self._context.limits))
+        return Outcome(limits=wish)
+
     async def _create(self, record: Local, want: Instance) -> Outcome:
         context = self._context
         ready = self._prepared.pop(want.id, None)
@@ -153,7 +162,8 @@ class Actions:
         )
         with contextlib.suppress(FileNotFoundError):
             os.unlink(context.bundle(want.id) / RELEASED)
-        return Outcome(created=await context.runtime.create(bundle), boot_id=context.boot_id)
+        created = await context.runtime.create(bundle)
+        return Outcome(created=created, boot_id=context.boot_id, limits=want.spec.resources)
 
     async def _start(self, record: Local, want: Instance) -> Outcome:
         folder = self._context.bundle(record.instance)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from agent import etcfiles, inroot, ocispec
+from agent import devices, etcfiles, inroot, ocispec
 from agent.context import Context
 from agent.endpoints import HOST, in_namespace, mode_of, owner
 from agent.oci import cgroups, process, users
@@ -120,6 +120,8 @@ async def bundle(
         passwd=passwd,
         group=group,
         profile=ocispec.profile_of(spec, context.view.security_profile),
+        devices=await in_thread(devices.nodes, spec.devices) if spec.devices else (),
+        blocks=await in_thread(devices.blocks, spec.resources.blkio_devices),
         abi32=await in_thread(inroot.has_abi32, root),
     )
     config = ocispec.container_config(spec, image, facts, context.limits, seccomp=context.seccomp)
@@ -137,6 +139,8 @@ async def bundle(
 
 def _hostname(context: Context, want: Instance) -> str:
     """Who shares another container's network has its name too, which its /etc/hosts knows."""
+    if want.spec.uts_mode:
+        return context.facts.hostname
     if want.spec.hostname:
         return want.spec.hostname
     named = context.wishes.get(owner(context, want), want)

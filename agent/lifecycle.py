@@ -129,6 +129,8 @@ def _towards_running(record: Local, want: Instance, now: float, admitted_by: flo
         return _stop(record, want, "it is restarted")
     if record.live and _wired_otherwise(record, want):
         return Action(step=Step.WIRE, why="its networks or ports were changed", revision=want.revision)
+    if record.live and _limited_otherwise(record, want):
+        return Action(step=Step.LIMIT, why="its limits were changed", revision=want.revision)
     if record.running:
         frozen = want.desired is Desired.PAUSED
         if frozen is not record.paused or record.switching:
@@ -146,6 +148,11 @@ def _towards_running(record: Local, want: Instance, now: float, admitted_by: flo
             return Action(step=Step.WAIT, why=record.message, until=record.retry_at)
         return _make(record, want, "its restart policy starts it again")
     return None if record.phase in (Phase.EXITED, Phase.FAILED) else _make(record, want, "it is to run")
+
+
+def _limited_otherwise(record: Local, want: Instance) -> bool:
+    """Of what an older agent made nobody knows the limits: they are those of the wish until another says."""
+    return record.limiting or (record.limits is not None and record.limits != want.spec.resources)
 
 
 def _wired_otherwise(record: Local, want: Instance) -> bool:
@@ -177,6 +184,8 @@ def begun(record: Local, action: Action) -> Local:
             return replace(record, phase=Phase.STARTING, message="")
         case Step.WIRE:
             return replace(record, rewiring=True, wired_for=action.revision, message="")
+        case Step.LIMIT:
+            return replace(record, limiting=True, limited_for=action.revision, message="")
         case Step.PAUSE | Step.RESUME:
             return replace(record, switching=True)
         case Step.DRAIN:
@@ -210,9 +219,11 @@ def after(record: Local, want: Instance | None, action: Action, outcome: Outcome
             return replace(_wired(record, outcome), prepared=True, **kept)
         case Step.WIRE:
             return _wired(record, outcome)
+        case Step.LIMIT:
+            return replace(record, limits=outcome.limits, limiting=False)
         case Step.CREATE:
-            held_by = {"created": outcome.created, "boot_id": outcome.boot_id}
-            return replace(record, **held_by, started=False, ended=False, phase=Phase.CREATED)
+            held_by = {"created": outcome.created, "boot_id": outcome.boot_id, "limits": outcome.limits}
+            return replace(record, **held_by, limiting=False, started=False, ended=False, phase=Phase.CREATED)
         case Step.START:
             return _let_go(record, outcome.watch, now)
         case Step.PAUSE | Step.RESUME:
@@ -306,7 +317,7 @@ def _settled(record: Local, action: Action) -> Local:
 
 
 def _failed(record: Local, action: Action, error: str, now: float) -> Local:
-    if action.step in (Step.STOP, Step.WIRE, Step.PAUSE, Step.RESUME):
+    if action.step in (Step.STOP, Step.WIRE, Step.LIMIT, Step.PAUSE, Step.RESUME):
         return replace(record, message=error, phase=Phase.RUNNING if record.started else record.phase)
     if action.step in (Step.CLEAN, Step.REMOVE):
         return replace(record, message=error)

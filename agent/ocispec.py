@@ -53,7 +53,7 @@ def container_config(
         "ociVersion": "1.0.2",
         "process": process(spec, image, facts, host, capabilities=held),
         "root": {"path": facts.rootfs, "readonly": spec.read_only or strict},
-        "hostname": facts.hostname,
+        **({} if spec.uts_mode else {"hostname": facts.hostname}),
         "mounts": mounts.table(spec, facts, host),
         "annotations": {**resources.annotations_of(spec), **facts.steering},
         "linux": _linux(spec, facts, host, seccomp=_filter(spec, held, seccomp, abi32=facts.abi32)),
@@ -79,14 +79,19 @@ def _linux(
     made: dict[str, Any] = {
         "cgroupsPath": facts.cgroups_path,
         "namespaces": _namespaces(spec, facts, host),
-        "resources": {"devices": resources.device_rules(spec), **resources.resources(spec.resources, host)},
+        "resources": {
+            "devices": resources.device_rules(spec, facts.devices),
+            **resources.resources(spec.resources, host, facts.blocks),
+        },
         "sysctl": resources.sysctls(spec, own_network=bool(facts.netns)),
     }
     if spec.privileged:
-        made["devices"] = resources.device_nodes(host.devices)
+        made["devices"] = resources.device_nodes(host.devices, facts.devices)
     else:
-        made["maskedPaths"] = mounts.masked(host)
-        made["readonlyPaths"] = list(mounts.READ_ONLY)
+        made["devices"] = resources.device_nodes(facts.devices)
+        usual = mounts.masked(host), mounts.READ_ONLY
+        made["maskedPaths"] = list(usual[0] if spec.masked_paths is None else spec.masked_paths)
+        made["readonlyPaths"] = list(usual[1] if spec.readonly_paths is None else spec.readonly_paths)
     if seccomp is not None:
         made["seccomp"] = seccomp
     propagation = mounts.root_propagation(facts.mounts)
@@ -96,12 +101,14 @@ def _linux(
 
 
 def _namespaces(spec: ContainerSpec, facts: ContainerFacts, host: HostLimits) -> list[dict[str, str]]:
-    made = [{"type": "mount"}, {"type": "uts"}]
+    made = [{"type": "mount"}]
+    if spec.uts_mode != "host":
+        made.append({"type": "uts"})
     if spec.pid_mode != "host":
         made.append({"type": "pid"})
     if spec.ipc_mode != "host":
         made.append({"type": "ipc"})
-    if host.cgroup_v2 and not spec.privileged:
+    if host.cgroup_v2 and not spec.privileged and spec.cgroup_namespace != "host":
         made.append({"type": "cgroup"})
     if facts.netns:
         made.append({"type": "network", "path": facts.netns})

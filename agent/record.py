@@ -8,7 +8,7 @@ from agent.probe import HealthState
 from agent.runtime.base import Created
 from model.ids import InstanceId
 from model.records import ResolvedAttachment
-from model.spec import Publish, Struct
+from model.spec import Publish, Resources, Struct
 from model.status import BoundPort, Endpoint, InstanceStatus, Phase
 
 
@@ -65,6 +65,12 @@ class Local(Struct):
     """Endpoints or ports are being changed: there may be some of which nothing else here tells."""
     wired_for: int = 0
     """Revision of the last wish for which they were changed, or are to be."""
+    limits: Resources | None = None
+    """What its process's cgroup has been told; None in the record of an older agent, or without a process."""
+    limiting: bool = False
+    """They are being changed: until that is over nobody knows which of them hold."""
+    limited_for: int = 0
+    """Revision of the last wish for which that was changed, or is to be."""
     health: HealthState | None = None
     """Of the present run; None without a check."""
     opening: bool = False
@@ -106,6 +112,8 @@ def status_of(record: Local) -> InstanceStatus:
         ports=record.ports,
         volumes=record.volumes,
         wired_for=record.wired_for,
+        limits=record.limits if record.live else None,
+        limited_for=record.limited_for,
         health=health.status if health is not None else "",
         health_message=health.message if health is not None else "",
         opening=running and record.opening,
@@ -127,6 +135,7 @@ def intends(before: Local, after: Local) -> bool:
         (after.making and not before.making)
         or (after.rewiring and not before.rewiring)
         or (after.switching and not before.switching)
+        or (after.limiting and not before.limiting)
     )
 
 

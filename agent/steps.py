@@ -11,7 +11,7 @@ from agent.probe import Watch
 from agent.runtime.base import Created
 from model.errors import Internal
 from model.records import ResolvedAttachment
-from model.spec import Publish, Struct
+from model.spec import Publish, Resources, Struct
 from model.status import BoundPort, Endpoint
 
 
@@ -29,6 +29,8 @@ class Step(StrEnum):
     """Before a stop: whoever sends it new connections learns not to. Only sets the time when that is over."""
     WIRE = "wire"
     """Endpoints and published ports made as wanted, while its process lives."""
+    LIMIT = "limit"
+    """Its cgroup's limits set as wanted, while its process lives."""
     PAUSE = "pause"
     RESUME = "resume"
     CLEAN = "clean"
@@ -55,7 +57,7 @@ class Action(Struct):
     attempt: int = 0
     """ROOT, PREPARE: the wanted attempt that this serves."""
     revision: int = 0
-    """WIRE: that of the wish."""
+    """WIRE, LIMIT: that of the wish."""
 
 
 class Outcome(Struct):
@@ -71,6 +73,8 @@ class Outcome(Struct):
     volumes: tuple[tuple[str, str], ...] = ()
     anonymous: tuple[str, ...] = ()
     created: Created | None = None
+    limits: Resources | None = None
+    """With CREATE and LIMIT: the wish that was done."""
     boot_id: str = ""
     """With `created`: the boot in which it is true."""
     watch: Watch = Watch()

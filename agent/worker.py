@@ -33,12 +33,13 @@ DEADLINES = {
     Step.CREATE: 60.0,
     Step.START: 30.0,
     Step.WIRE: 60.0,
+    Step.LIMIT: 30.0,
     Step.PAUSE: 30.0,
     Step.RESUME: 30.0,
     Step.CLEAN: 60.0,
     Step.REMOVE: 300.0,
 }
-RETRIED = frozenset({Step.CLEAN, Step.REMOVE, Step.STOP, Step.WIRE, Step.PAUSE, Step.RESUME})
+RETRIED = frozenset({Step.CLEAN, Step.REMOVE, Step.STOP, Step.WIRE, Step.LIMIT, Step.PAUSE, Step.RESUME})
 """Steps that nothing else can be done instead of when they fail."""
 STORY = 32
 """Folds that are remembered."""

@@ -57,6 +57,7 @@ from model.health import HealthLog
 from model.ids import HostId, InstanceId
 from model.image import Progress
 from model.leases import HostLeases
+from model.limits import UpdateLimits
 from model.policy import PolicySpec
 from model.records import FleetSettings, Network, RegistryToken
 from model.registries import NOBODY, Login
@@ -111,6 +112,10 @@ class ControllerPort(Protocol):
     async def rename_instance(self, ref: str, name: str) -> InstanceInfo: ...
 
     async def update_ports(self, ref: str, request: UpdatePorts) -> InstanceInfo: ...
+
+    async def update_limits(self, ref: str, request: UpdateLimits) -> InstanceInfo:
+        """Returns when the wish is durable; `wait_instance` with `limited` tells when it has come about."""
+        ...
 
     async def update_bandwidth(self, ref: str, request: UpdateBandwidth) -> InstanceInfo: ...
 

@@ -12,10 +12,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from aio.durable import write_file
 from cli import daemon
 from cli.pinned import program
 from cli.systemd import COMMAND_DEADLINE, Call, call
+from cli.unitfiles import UnitFiles
 from deploy import openrc
 from deploy.units import Options
 from model.errors import CommandFailed, InUse, Unavailable
@@ -48,13 +48,14 @@ class OpenRc:
         top: str = "/",
         deadline: float = daemon.START_DEADLINE,
     ) -> None:
-        self._root, self._run, self._call, self._top, self._deadline = root, run, call, top, deadline
+        self._root, self._run, self._call, self._deadline = root, run, call, deadline
+        self._files = UnitFiles(top, 0o755)
 
     def start(self, name: str) -> bool:
         """As `Systemd.start`."""
         options = Options(program=program(name), root=self._root, run=self._run)
         ((path, text),) = openrc.services(options, name).items()
-        before = self._text(path)
+        before = self._files.text(path)
         if before is not None and openrc.folders(before) != (self._root, self._run):
             whose = f"serves {openrc.folders(before)[0]}" if openrc.is_ours(before) else "is not flota's own"
             raise InUse(f"{path} {whose}: it is left as it is", hint="Remove it, or purge that one")
@@ -62,7 +63,7 @@ class OpenRc:
             if before == text:
                 return False
             self._checked("rc-service", _service(name), "stop")
-        self._put(path, text)
+        self._files.put(path, text)
         try:
             self._checked("rc-update", "--quiet", "add", _service(name), RUNLEVEL)
             self._run_it(name)
@@ -117,7 +118,7 @@ class OpenRc:
         self._call(("rc-service", _service(name), "stop"), COMMAND_DEADLINE)
         self._call(("rc-update", "--quiet", "delete", _service(name), RUNLEVEL), COMMAND_DEADLINE)
         with contextlib.suppress(FileNotFoundError):
-            self._path(f"{openrc.FOLDER}/{_service(name)}").unlink()
+            self._files.path(f"{openrc.FOLDER}/{_service(name)}").unlink()
 
     def _checked(self, *words: str) -> None:
         done = self._call(words, COMMAND_DEADLINE)
@@ -126,22 +127,8 @@ class OpenRc:
             raise CommandFailed(f"`{' '.join(words)}` failed: {said[-1].strip(' *')}")
 
     def _installed(self, name: str) -> bool:
-        text = self._text(f"{openrc.FOLDER}/{_service(name)}")
+        text = self._files.text(f"{openrc.FOLDER}/{_service(name)}")
         return text is not None and openrc.folders(text) == (self._root, self._run)
-
-    def _text(self, path: str) -> str | None:
-        try:
-            return self._path(path).read_text()
-        except FileNotFoundError:
-            return None
-
-    def _put(self, path: str, text: str) -> None:
-        target = self._path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_file(target, text.encode(), 0o755)
-
-    def _path(self, path: str) -> Path:
-        return Path(self._top, path.lstrip("/"))
 
 
 def _service(name: str) -> str:

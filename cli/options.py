@@ -40,6 +40,18 @@ CONTAINER = (
     click.option("--cpus", help="Limit, for example 0.5"),
     click.option("--cpu-shares", "-c", type=int, help="Relative weight"),
     click.option("--cpuset-cpus", help="For example 0-1"),
+    click.option("--cpuset-mems", help="Memory nodes, for example 0-1"),
+    click.option("--memory-swappiness", type=int, help="0 to 100 (cgroup v1)"),
+    click.option("--oom-kill-disable", is_flag=True, help="Don't kill when memory ends (cgroup v1)"),
+    click.option("--oom-score-adj", type=int, help="-1000 to 1000"),
+    click.option("--blkio-weight", type=int, help="Weight of its disk use, 10 to 1000"),
+    click.option("--blkio-weight-device", multiple=True, help="DEVICE:WEIGHT"),
+    click.option("--device-read-bps", multiple=True, help="DEVICE:RATE, for example /dev/sda:1mb"),
+    click.option("--device-write-bps", multiple=True, help="DEVICE:RATE"),
+    click.option("--device-read-iops", multiple=True, help="DEVICE:COUNT"),
+    click.option("--device-write-iops", multiple=True, help="DEVICE:COUNT"),
+    click.option("--device", multiple=True, help="HOST[:CONTAINER][:rwm]"),
+    click.option("--device-cgroup-rule", multiple=True, help="For example 'c 10:200 rwm'"),
     click.option("--pids-limit", type=int, help="Processes at most"),
     click.option("--ulimit", multiple=True, help="NAME=SOFT[:HARD]"),
     click.option("--shm-size", help="Size of /dev/shm"),
@@ -83,6 +95,8 @@ PLAIN = (
     click.option("--restart", help="no, always, unless-stopped, on-failure[:N]"),
     click.option("--pid", type=click.Choice(["host"]), help="Share the host's processes"),
     click.option("--ipc", type=click.Choice(["host", "private", ""]), help="Share the host's IPC"),
+    click.option("--uts", type=click.Choice(["host"]), help="Have the host's name"),
+    click.option("--cgroupns", type=click.Choice(["host", "private"]), help="See the host's cgroups"),
     click.option("--pull", type=click.Choice(["missing", "always", "never"]), help="When to pull the image"),
     click.option("--cidfile", type=click.Path(), help="Write its id to this file"),
     click.option("--node", default="", help="Run it on this host"),
@@ -91,6 +105,26 @@ PLAIN = (
 
 def container_options(command: F) -> F:
     for option in reversed(CONTAINER + HEALTH):
+        command = option(command)
+    return command
+
+
+_LIMITS = (
+    click.option("--memory", "-m", help="Limit, for example 64m; 0: none"),
+    click.option("--memory-swap", help="Memory and swap together; -1: unlimited"),
+    click.option("--cpus", help="Limit, for example 0.5; 0: none"),
+    click.option("--cpu-shares", "-c", type=int, help="Relative weight"),
+    click.option("--cpuset-cpus", help="For example 0-1"),
+    click.option("--cpuset-mems", help="Memory nodes, for example 0-1"),
+    click.option("--pids-limit", type=int, help="Processes at most; -1: no limit"),
+    click.option("--blkio-weight", type=int, help="Weight of its disk use, 10 to 1000"),
+    click.option("--restart", help="no, always, unless-stopped, on-failure[:N]"),
+)
+
+
+def limit_options(command: F) -> F:
+    """Of `update`."""
+    for option in reversed(_LIMITS):
         command = option(command)
     return command
 

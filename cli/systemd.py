@@ -11,11 +11,10 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
-from aio.durable import write_file
 from aio.processes import booted
 from cli.pinned import program
+from cli.unitfiles import UnitFiles
 from deploy import units
 from model.errors import CommandFailed, InUse, Unavailable
 
@@ -47,7 +46,8 @@ class Systemd:
     logs = "journalctl -u 'flota-*'"
 
     def __init__(self, root: str, run: str, *, call: Call = call, top: str = "/") -> None:
-        self._root, self._run, self._call, self._top = root, run, call, top
+        self._root, self._run, self._call = root, run, call
+        self._files = UnitFiles(top, 0o644)
 
     def start(self, name: str) -> bool:
         """Have `agent` or `controller` run as a unit; False when it did so already, in these words. Raises
@@ -103,7 +103,7 @@ class Systemd:
         ours = [unit for unit in (units.AGENT, units.CONTROLLER, units.PROCESSES) if self._installed(unit)]
         for unit in ours:
             self._systemctl("disable", "--now", unit)
-            self._path(f"{units.FOLDER}/{unit}").unlink(missing_ok=True)
+            self._files.path(f"{units.FOLDER}/{unit}").unlink(missing_ok=True)
         if ours:
             self._systemctl("daemon-reload")
             self._call(("systemctl", "reset-failed", *ours), COMMAND_DEADLINE)  # fails where nothing had
@@ -120,7 +120,7 @@ class Systemd:
 
     def _write(self, wanted: Mapping[str, str]) -> dict[str, str | None]:
         """What was in the files that are others now; None where there was none."""
-        before = {path: self._text(path) for path in wanted}
+        before = {path: self._files.text(path) for path in wanted}
         for path, text in before.items():
             if text is not None and units.folders(text) != (self._root, self._run):
                 whose = f"serves {units.folders(text)[0]}" if units.is_ours(text) else "is not flota's own"
@@ -128,15 +128,15 @@ class Systemd:
                 raise InUse(f"{path} {whose}: it is left as it is", hint=hint)
         changed = {path: text for path, text in before.items() if text != wanted[path]}
         for path in changed:
-            self._put(path, wanted[path])
+            self._files.put(path, wanted[path])
         return changed
 
     def _restore(self, before: Mapping[str, str | None]) -> None:
         for path, text in before.items():
             if text is None:
-                self._path(path).unlink(missing_ok=True)
+                self._files.path(path).unlink(missing_ok=True)
             else:
-                self._put(path, text)
+                self._files.put(path, text)
 
     def _undo(self, name: str, before: Mapping[str, str | None], *, enabled: bool) -> None:
         """One that was not to run before is not started again and again."""
@@ -149,22 +149,8 @@ class Systemd:
         self._call(("systemctl", "reset-failed", *names), COMMAND_DEADLINE)
 
     def _installed(self, unit: str) -> bool:
-        text = self._text(f"{units.FOLDER}/{unit}")
+        text = self._files.text(f"{units.FOLDER}/{unit}")
         return text is not None and units.folders(text) == (self._root, self._run)
-
-    def _text(self, path: str) -> str | None:
-        try:
-            return self._path(path).read_text()
-        except FileNotFoundError:
-            return None
-
-    def _put(self, path: str, text: str) -> None:
-        target = self._path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_file(target, text.encode(), 0o644)
-
-    def _path(self, path: str) -> Path:
-        return Path(self._top, path.lstrip("/"))
 
     # -- systemd ------------------------------------------------------------------------------------
     def _systemctl(self, *words: str) -> str:

@@ -50,6 +50,7 @@ from model.doctor import CheckUp, HostCheck
 from model.errors import NotFound, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId
+from model.limits import UpdateLimits
 from model.records import FleetSettings, Instance, Network
 from model.registries import NOBODY, Login
 from model.spec import NetworkSpec, ServiceSpec
@@ -115,6 +116,9 @@ class Controller(Tokens, Joining, Policing, Sharing, Building):
 
     async def rename_instance(self, ref: str, name: str) -> InstanceInfo:
         return await self._on_instance(lambda c: instances.rename(c, ref, name, self.clock.now()))
+
+    async def update_limits(self, ref: str, request: UpdateLimits) -> InstanceInfo:
+        return await self._on_instance(lambda c: instances.update_limits(c, ref, request, self.clock.now()))
 
     async def update_ports(self, ref: str, request: UpdatePorts) -> InstanceInfo:
         return await self._on_instance(

@@ -22,7 +22,7 @@ from model.events import Event
 from model.ids import HostId, InstanceId, is_id
 from model.netoptions import encrypted
 from model.networkrules import validate_network
-from model.records import Block, Desired, Instance, Network, Record
+from model.records import Block, Desired, Instance, Network, Record, ResolvedAttachment
 from model.status import Phase
 from model.validate import range_of, validate_container, validate_name
 from model.view import NetworkView, View
@@ -214,6 +214,8 @@ class _Merge:
                 self._unknown(instance)
             elif 0 < known.revision < instance.revision:
                 self._newer(instance, known)
+            elif self._taken_by_word(known):
+                self._rejoined(instance, known)
         for ident, known in sorted(self.cluster.on_host(self.host).items()):
             here = ident in self.view.instances or ident in self.there
             if not here and 0 < known.revision <= self.view.revision:
@@ -237,8 +239,23 @@ class _Merge:
             made = replace(made, service=None, service_name="", slot=0, generation=0)
             made = replace(made, spec=without_addresses(made.spec))
             reason += f"; its service {told.service_name[:80]} is not in the backup"
-        known = tuple(a for a in told.attachments if a.network in self.cluster.networks)
-        self._write(replace(made, name=self._name(told), attachments=known, reason=reason), reason)
+        attached = self._attached(told)
+        self._write(replace(made, name=self._name(told), attachments=attached, reason=reason), reason)
+
+    def _taken_by_word(self, known: Instance) -> bool:
+        """Whether it is what hosts said, not the backup, and nobody can have changed it since."""
+        recovery = self.cluster.settings.recovery
+        undecided = recovery is not None and bool(recovery.awaited) and known.revision > recovery.revision
+        return known.revision == 0 or undecided
+
+    def _rejoined(self, told: Instance, known: Instance) -> None:
+        """A network for which another host's word made room comes back to who was taken without it."""
+        attached = self._attached(told)
+        if attached != known.attachments:
+            self._write(replace(known, attachments=attached), "its network is there again")
+
+    def _attached(self, told: Instance) -> tuple[ResolvedAttachment, ...]:
+        return tuple(a for a in told.attachments if a.network in self.cluster.networks)
 
     def _name(self, told: Instance) -> str:
         """Its own, unless somebody else has that: then with as much of its id behind it as makes it its own.
@@ -255,8 +272,9 @@ class _Merge:
         if told.desired is Desired.REMOVED and told.id not in self.there:
             self._write(known, "removed after the backup, its host does not have it", gone=True)
             return
-        attached = tuple(a for a in told.attachments if a.network in self.cluster.networks)
-        newer = replace(told, revision=known.revision, service=known.service, attachments=attached)
+        newer = replace(
+            told, revision=known.revision, service=known.service, attachments=self._attached(told)
+        )
         self._write(replace(newer, name=self._name(told)), "changed after the backup, its host knows how")
 
 

@@ -41,6 +41,11 @@ def answer(
         if wired(instance, status):
             return WaitResult(exit_code=status.exit_code, phase=phase)
         return _result(status, phase) if not phase.live or _in_vain(instance, status) else None
+    if condition == "limited":
+        if not phase.live or status.limits == instance.spec.resources:
+            return WaitResult(exit_code=status.exit_code, phase=phase)
+        tried = bool(status.message) and status.limited_for >= instance.revision
+        return _result(status, phase) if tried else None
     over = {
         "created": phase not in _BEFORE_CREATED,
         "running": phase is Phase.RUNNING or phase.ended,

@@ -183,14 +183,7 @@ class Extractor:
             self._make_room(path)
             fd = os.open(path, _NEW, 0o600)
         try:
-            if member.regions is None:
-                for piece in reader.content():
-                    write_all(fd, piece)
-            else:
-                for offset, piece in placed(member, reader):
-                    os.lseek(fd, offset, os.SEEK_SET)
-                    write_all(fd, piece)
-                os.ftruncate(fd, member.size)
+            pour(fd, member, reader)
             self._attributes(fd, member)
         finally:
             os.close(fd)
@@ -277,6 +270,18 @@ def place(name: bytes, *, clamp: bool = False) -> bytes:
             raise Damaged(f"layer: a name of more than {MAX_PART} bytes")
         parts.append(part)
     return b"/" + b"/".join(parts)
+
+
+def pour(fd: int, member: Member, reader: TarReader) -> None:
+    """A file's content into an open, empty file; holes stay holes."""
+    if member.regions is None:
+        for piece in reader.content():
+            write_all(fd, piece)
+        return
+    for offset, piece in placed(member, reader):
+        os.lseek(fd, offset, os.SEEK_SET)
+        write_all(fd, piece)
+    os.ftruncate(fd, member.size)
 
 
 def placed(member: Member, reader: TarReader) -> Iterator[tuple[int, bytes]]:

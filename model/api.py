@@ -52,7 +52,7 @@ class StopRequest(Struct):
 
 
 WaitCondition = Literal[
-    "created", "running", "stopped", "removed", "next-exit", "wired", "paused", "unpaused"
+    "created", "running", "stopped", "removed", "next-exit", "wired", "limited", "paused", "unpaused"
 ]
 
 

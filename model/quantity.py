@@ -48,6 +48,14 @@ def parse_bytes(text: str) -> int:
     return value
 
 
+def exact_bytes(count: int) -> str:
+    """The shortest of the ways to say it that `parse_bytes` reads back as the same: `1m`, `1536k`, `4097`."""
+    for unit in "tgmk":
+        if count and count % _SCALE[unit] == 0:
+            return f"{count // _SCALE[unit]}{unit}"
+    return str(count)
+
+
 def format_bytes(count: float) -> str:
     """Bytes for people, in powers of 1024: `0B`, `1.5KiB`, `294MiB`."""
     value = float(count)

@@ -28,6 +28,17 @@ ProxyProtocol = Literal["", "v1", "v2"]
 """Version of the header that tells a container who asks."""
 
 
+class BlkioDevice(Struct):
+    """Limits on one block device of the host, `path`. 0 means none; rates are per second."""
+
+    path: str
+    weight: int = 0
+    read_bps: int = 0
+    write_bps: int = 0
+    read_iops: int = 0
+    write_iops: int = 0
+
+
 class Resources(Struct):
     """Limits, felt by the container. 0 means unlimited."""
 
@@ -38,6 +49,13 @@ class Resources(Struct):
     pids: int = 0
     cpu_shares: int = 0
     cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    memory_swappiness: int = -1
+    """0 to 100; -1: the kernel's own. Cgroup v1 alone has it, as `oom_kill_disable`."""
+    oom_kill_disable: bool = False
+    blkio_weight: int = 0
+    """10 to 1000."""
+    blkio_devices: tuple[BlkioDevice, ...] = ()
 
 
 class Reservations(Struct):
@@ -51,6 +69,15 @@ class Ulimit(Struct):
     name: str
     soft: int
     hard: int
+
+
+class DeviceWish(Struct):
+    """A device node of the host, or each one under a directory of it, in the container as `target`."""
+
+    source: str
+    target: str
+    permissions: str = "rwm"
+    """Of r (read), w (write) and m (mknod)."""
 
 
 class Mount(Struct):
@@ -191,6 +218,8 @@ class ContainerSpec(Struct):
     entrypoint: tuple[str, ...] | None = None
     """Replaces the image's ENTRYPOINT and drops its CMD; () clears it."""
     env: Mapping[str, str] = {}
+    env_remove: tuple[str, ...] = ()
+    """Variables of the image that it is not to have."""
     workdir: str = ""
     user: str = ""
     groups: tuple[str, ...] = ()
@@ -206,6 +235,10 @@ class ContainerSpec(Struct):
     mounts: tuple[Mount, ...] = ()
     read_only: bool = False
     resources: Resources = Resources()
+    oom_score_adj: int = 0
+    devices: tuple[DeviceWish, ...] = ()
+    device_rules: tuple[str, ...] = ()
+    """What else it may use, as cgroup v1 writes it: `c 10:200 rwm`, `b 8:* r`."""
     ulimits: tuple[Ulimit, ...] = ()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
@@ -229,6 +262,13 @@ class ContainerSpec(Struct):
     dns_options: tuple[str, ...] = ()
     pid_mode: Literal["", "host"] = ""
     ipc_mode: Literal["", "host"] = ""
+    uts_mode: Literal["", "host"] = ""
+    """host: the host's own name, which it can't have another of."""
+    cgroup_namespace: Literal["", "host"] = ""
+    """host: it sees the host's cgroups; empty: its own alone, where cgroup v2 is."""
+    masked_paths: tuple[str, ...] | None = None
+    """Paths that it can't see into; None: the usual ones."""
+    readonly_paths: tuple[str, ...] | None = None
     restart: RestartPolicy = RestartPolicy()
     stop_signal: str = ""
     stop_grace: float = 10.0

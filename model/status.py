@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Literal
 
 from model.ids import HostId, InstanceId, NetworkId
-from model.spec import Protocol, ProxyProtocol, Struct
+from model.spec import Protocol, ProxyProtocol, Resources, Struct
 from model.tunnels import TunnelReport
 
 
@@ -114,6 +114,10 @@ class InstanceStatus(Struct):
     volumes: tuple[tuple[str, str], ...] = ()
     """(volume name, target) of every named and anonymous volume in use."""
     wired_for: int = 0
+    limits: Resources | None = None
+    """What its process's cgroup has been told; None without a process, or from an older agent."""
+    limited_for: int = 0
+    """Revision of the last wish for which that was changed, or tried to be."""
     """Revision of the last wish for other networks or ports that its host has tried to meet while it ran."""
     health: Health = ""
     health_message: str = ""

@@ -15,6 +15,7 @@ import msgspec
 
 from model.addressrules import service_addresses, without_addresses
 from model.codec import MAX_INT
+from model.devicerules import block_problems, device_problems
 from model.errors import InvalidInput, Problem
 from model.exposed import exposed
 from model.healthrules import health_problems
@@ -85,6 +86,7 @@ def _container(spec: ContainerSpec, at: str) -> Iterator[Iterable[Problem]]:
     yield _words(spec, at)
     yield _mounts(spec.mounts, f"{at}.mounts")
     yield _resources(spec.resources, f"{at}.resources")
+    yield device_problems(spec, at)
     yield _ports(spec.ports, f"{at}.ports")
     yield _networks(spec, at)
     yield _restart(spec.restart, spec.auto_remove, f"{at}.restart")
@@ -206,8 +208,11 @@ def _resources(resources: Resources, at: str) -> Iterator[Problem]:
         yield _p(f"{at}.pids", "must be 0 to 4194304")
     if resources.cpu_shares and not 2 <= resources.cpu_shares <= 262_144:
         yield _p(f"{at}.cpu_shares", "must be 2 to 262144")
-    if resources.cpuset_cpus and not re.match(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*\Z", resources.cpuset_cpus):
-        yield _p(f"{at}.cpuset_cpus", f"invalid list {resources.cpuset_cpus[:40]!r}: write for example 0-2,4")
+    for field in ("cpuset_cpus", "cpuset_mems"):
+        text = getattr(resources, field)
+        if text and not re.match(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*\Z", text):
+            yield _p(f"{at}.{field}", f"invalid list {text[:40]!r}: write for example 0-2,4")
+    yield from block_problems(resources, at)
 
 
 def _ports(ports: Iterable[Publish], at: str) -> Iterator[Problem]:

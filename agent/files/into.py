@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from agent.files.out import missing
 from agent.inroot import openat2
-from image.extract import MAX_ID, placed, write_all
+from image.extract import MAX_ID, pour
 from image.tarstream import Member, TarReader
 from image.tarwriter import xattr_key
 from image.walk import look, shown
@@ -133,14 +133,7 @@ class Placer:
                 flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(name, flags, 0o600, dir_fd=folder)
         try:
-            if member.regions is None:
-                for piece in reader.content():
-                    write_all(fd, piece)
-            else:
-                for offset, piece in placed(member, reader):
-                    os.lseek(fd, offset, os.SEEK_SET)
-                    write_all(fd, piece)
-                os.ftruncate(fd, member.size)
+            pour(fd, member, reader)
             _attributes(fd, member)
             os.utime(fd, ns=(_mtime(member), _mtime(member)))
         finally:

@@ -21,6 +21,7 @@ class Device(Struct):
     mode: int
     uid: int = 0
     gid: int = 0
+    permissions: str = "rwm"
 
 
 class HostLimits(Struct):
@@ -61,6 +62,10 @@ class ContainerFacts(Struct):
     group: bytes = b""
     steering: Mapping[str, str] = {}
     """Annotations for the runtime (`agent.oci.cgroups.scope_properties`)."""
+    devices: tuple[Device, ...] = ()
+    """Nodes that the user wants of the host's, `path` in the container."""
+    blocks: Mapping[str, tuple[int, int]] = {}
+    """Major and minor number of each block device that limits are asked for, by its path."""
     profile: Profile = "default"
     abi32: bool = True
     """Programs of the host's 32-bit ABI may run in it (`agent.inroot.has_abi32`). Without, the seccomp filter

@@ -49,6 +49,8 @@ def environment(spec: ContainerSpec, image: ImageConfig, *, hostname: str, user:
         name, equals, value = pair.partition("=")
         if name and equals:
             env[name] = value
+    for name in spec.env_remove:
+        env.pop(name, None)
     env.update(spec.env)
     env.setdefault("HOME", user.home)
     return pairs(env)
@@ -129,7 +131,7 @@ def process(
         "capabilities": oci(capabilities),
         "rlimits": rlimits(spec.ulimits, host),
         "noNewPrivileges": quiet if spec.no_new_privileges is None else spec.no_new_privileges,
-        "oomScoreAdj": 0,
+        "oomScoreAdj": spec.oom_score_adj,
     }
 
 

@@ -31,6 +31,7 @@ from model.blobs import BlobPeers
 from model.build import BuildPlace, Placed
 from model.events import Event
 from model.ids import HostId
+from model.limits import UpdateLimits
 from model.records import Network
 from model.registries import NOBODY, Login
 from model.spec import NetworkSpec, ServiceSpec
@@ -56,6 +57,8 @@ class DockerPort(Protocol):
     async def remove_instance(self, ref: str, *, force: bool, volumes: bool) -> InstanceInfo: ...
 
     async def rename_instance(self, ref: str, name: str) -> InstanceInfo: ...
+
+    async def update_limits(self, ref: str, request: UpdateLimits) -> InstanceInfo: ...
 
     async def wait_instance(self, ref: str, condition: WaitCondition) -> WaitResult: ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from api.docker import events, system, usage
 from api.docker.builds import cache, serving
 from api.docker.builds.request import PARAMETERS, Build
-from api.docker.containers import attach, creating, exec, files, lifecycle, listing, logs, stats
+from api.docker.containers import attach, creating, exec, files, lifecycle, listing, logs, stats, update
 from api.docker.containers.body import CREATE
 from api.docker.images import archives, committing, pulling, pushing, registries, removing
 from api.docker.images import listing as images
@@ -46,6 +46,7 @@ CONTAINERS: tuple[R, ...] = (
     R("POST", f"{_ONE}/pause", lifecycle.pause, "Freeze it", "watch"),
     R("POST", f"{_ONE}/unpause", lifecycle.unpause, "Thaw it", "watch"),
     R("POST", f"{_ONE}/rename", lifecycle.rename, "Rename it", "command", lifecycle.Rename),
+    R("POST", f"{_ONE}/update", update.update, "Change its limits", "command", body=update.UPDATE),
     R("POST", f"{_ONE}/wait", lifecycle.wait, "Wait for its end", "stream", lifecycle.Wait),
     R("GET", f"{_ONE}/logs", logs.logs, "Its output", "stream", logs.Logs),
     R("GET", f"{_ONE}/top", stats.top, "Its processes", "watch", stats.Top),

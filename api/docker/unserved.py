@@ -19,7 +19,6 @@ WHY: Mapping[str, str] = {
     "/containers/{name}/checkpoints": "checkpoints are experimental in Docker",
     "/containers/{name}/checkpoints/{rest:.*}": "checkpoints are experimental in Docker",
     "/containers/{name}/attach/ws": "attach without WebSocket: POST /containers/{name}/attach",
-    "/containers/{name}/update": "limits of a container can't be changed once it is made: make it anew",
 }
 _PATTERNS: Mapping[re.Pattern[str], str] = {pattern(path): why for path, why in WHY.items()}
 

@@ -8,9 +8,17 @@ from api import proxy
 from api.filters import filter_instances
 from api.routes import query as q
 from api.routes.route import ControllerCall
-from model.api import CreateInstance, InstanceInfo, StopRequest, UpdateBandwidth, UpdatePorts, WaitResult
+from model.api import (
+    CreateInstance,
+    InstanceInfo,
+    StopRequest,
+    UpdateBandwidth,
+    UpdatePorts,
+    WaitResult,
+)
 from model.codec import encode_json
 from model.containerfiles import CommitRequest
+from model.limits import UpdateLimits
 from model.streams import ExecSpec
 
 
@@ -54,6 +62,10 @@ async def rename(call: ControllerCall) -> InstanceInfo:
 async def remove(call: ControllerCall) -> InstanceInfo:
     query = call.query_as(q.RemoveInstance)
     return await call.port.remove_instance(call.ref(), force=query.force, volumes=query.volumes)
+
+
+async def update_limits(call: ControllerCall) -> InstanceInfo:
+    return await call.port.update_limits(call.ref(), call.body_as(UpdateLimits))
 
 
 async def update_bandwidth(call: ControllerCall) -> InstanceInfo:

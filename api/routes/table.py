@@ -32,6 +32,7 @@ from model.events import Event
 from model.health import HealthLog
 from model.image import Progress
 from model.leases import HostLeases
+from model.limits import UpdateLimits
 from model.policy import PolicySpec
 from model.records import FleetSettings, RegistryToken
 from model.registrycopies import RegistryStatus, RepositoryInfo
@@ -64,6 +65,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
        reply=m.InstanceInfo),
     _C("POST", f"{_INSTANCE}/ports", instances.update_ports, "Publish more or fewer ports", "command",
        body=m.UpdatePorts, reply=m.InstanceInfo),
+    _C("POST", f"{_INSTANCE}/limits", instances.update_limits, "Change limits and restart policy", "command",
+       body=UpdateLimits, reply=m.InstanceInfo),
     _C("POST", f"{_INSTANCE}/bandwidth", instances.update_bandwidth, "Change the limits of an endpoint", "command",
        body=m.UpdateBandwidth, reply=m.InstanceInfo),
     _C("POST", f"{_INSTANCE}/wait", instances.wait, "Wait for a state of a container", "watch", query=q.Wait,

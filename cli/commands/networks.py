@@ -130,7 +130,16 @@ def disconnect(app: App, name: str, container: str, force: bool) -> None:
 def await_wired(app: App, ref: str) -> None:
     """Until a running container's networks and ports are as wanted. Raises CommandFailed in its host's words
     when that can't be (yet); Unavailable where its host is lost."""
-    reply = app.wait(ref, "wired")
+    _await(app, ref, "wired")
+
+
+def await_limited(app: App, ref: str) -> None:
+    """As `await_wired`, of its limits."""
+    _await(app, ref, "limited")
+
+
+def _await(app: App, ref: str, condition: str) -> None:
+    reply = app.wait(ref, condition)
     if reply.get("phase") == "running" and reply.get("message"):
         hint = "It is recorded and tried again; undo it if it can't be"
         raise CommandFailed(reply["message"], hint=hint)

@@ -11,11 +11,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from cli.parse.devices import block_devices, parse_device
 from cli.parse.health import health_check
 from cli.parse.networks import attachments
 from cli.parse.ports import parse_publish
 from model.codec import convert_strict
 from model.errors import InvalidInput
+from model.limits import UpdateLimits
 from model.mountwords import parse_mount, parse_tmpfs, parse_volume
 from model.quantity import parse_bytes, parse_cpus
 from model.securitywords import security_options
@@ -45,6 +47,11 @@ def container_spec(
         mounts=_mounts(flags, cwd),
         read_only=bool(flags.get("read_only")),
         resources=resources(flags),
+        oom_score_adj=int(flags.get("oom_score_adj") or 0),
+        devices=tuple(parse_device(text) for text in flags.get("device") or ()),
+        device_rules=tuple(flags.get("device_cgroup_rule") or ()),
+        uts_mode="host" if flags.get("uts") == "host" else "",
+        cgroup_namespace="host" if flags.get("cgroupns") == "host" else "",
         ulimits=tuple(parse_ulimit(u) for u in flags.get("ulimit") or ()),
         cap_add=tuple(flags.get("cap_add") or ()),
         cap_drop=tuple(flags.get("cap_drop") or ()),
@@ -122,7 +129,28 @@ def resources(flags: Mapping[str, Any]) -> Resources:
         pids=max(0, int(flags.get("pids_limit") or 0)),
         cpu_shares=int(flags.get("cpu_shares") or 0),
         cpuset_cpus=flags.get("cpuset_cpus") or "",
+        cpuset_mems=flags.get("cpuset_mems") or "",
+        memory_swappiness=-1 if flags.get("memory_swappiness") is None else flags["memory_swappiness"],
+        oom_kill_disable=bool(flags.get("oom_kill_disable")),
+        blkio_weight=int(flags.get("blkio_weight") or 0),
+        blkio_devices=block_devices(flags),
     )
+
+
+_UPDATED = ("memory", "memory_swap", "cpu_shares", "cpuset_cpus", "cpuset_mems", "blkio_weight")
+
+
+def limits_of(flags: Mapping[str, Any]) -> UpdateLimits:
+    """Those flags of `update` that were given. Raises InvalidInput."""
+    wish = resources(flags)
+    given = {name: getattr(wish, name) for name in _UPDATED if flags.get(name) is not None}
+    if flags.get("cpus") is not None:
+        given["nano_cpus"] = wish.nano_cpus
+    if flags.get("pids_limit") is not None:
+        given["pids"] = wish.pids
+    if flags.get("restart"):
+        given["restart"] = parse_restart(flags["restart"])
+    return UpdateLimits(**given)
 
 
 def parse_restart(text: str) -> RestartPolicy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from controller.addressing import Leases
 from controller.attachments import check_published, resolve_attachments, shared_with, sharing
@@ -17,6 +17,7 @@ from model.api import CreateInstance, StopRequest
 from model.errors import AlreadyExists, Exhausted, InvalidInput, WrongState
 from model.events import Event, of_container
 from model.ids import HostId, InstanceId, short
+from model.limits import UpdateLimits
 from model.records import Desired, Instance
 from model.status import InstanceStatus, Phase
 from model.validate import validate_container, validate_name, validate_placement
@@ -179,6 +180,24 @@ def rename(cluster: Cluster, ref: str, name: str, now: float) -> Plan:
     return _plan(cluster, replace(instance, name=name), "rename", now)
 
 
+def update_limits(cluster: Cluster, ref: str, request: UpdateLimits, now: float) -> Plan:
+    """Raises WrongState for a service's, InvalidInput."""
+    instance = _plain(cluster, ref, "change the limits of")
+    given = {name: value for name, value in asdict(request).items() if value is not None}
+    restart = given.pop("restart", instance.spec.restart)
+    limits = replace(instance.spec.resources, **given)
+    spec = replace(instance.spec, resources=limits, restart=restart)
+    problems = [
+        *(p for p in validate_container(spec) if p.path.startswith(("spec.resources", "spec.restart"))),
+        *validate_placement(instance.placement, spec, "placement"),
+    ]
+    if problems:
+        raise InvalidInput.of("invalid limits", tuple(problems))
+    if spec == instance.spec:
+        return Plan(subject=instance.id)
+    return _plan(cluster, replace(instance, spec=spec), "update", now)
+
+
 def check_name_free(cluster: Cluster, name: str) -> None:
     """Raises AlreadyExists."""
     holder = cluster.names.get(name)
@@ -203,7 +222,7 @@ def event(action: str, instance: Instance, cluster: Cluster, now: float) -> Even
     )
 
 
-OURS = frozenset({"rename", "restart"})
+OURS = frozenset({"rename", "restart", "update"})
 """Acts that are told here; a start, stop, pause or end is told by the host, when it has come about."""
 
 

@@ -6,12 +6,14 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from agent import execs, freeze
 from agent.runtime.base import State
 from agent.runtime.fake import Program
 from model.errors import CommandFailed
 from model.records import Desired
-from model.spec import Mount, Publish, RestartPolicy
+from model.spec import Mount, Publish, Resources, RestartPolicy
 from model.status import Phase
 from model.streams import ExecSpec
 from model.view import View
@@ -69,6 +71,28 @@ async def test_a_second_stop_with_less_patience_shortens_the_first(tmp_path: Pat
         await until(lambda: ("signal", ident(1), 15) in lab.runtime.calls, deadline=20)
         await agent.take_view(view(wish(box, desired=Desired.STOPPED, stop_grace=0.0)))
         assert (await phase(agent, 1, Phase.EXITED)).exit_code == 137
+
+
+async def test_other_limits_are_set_under_a_process_once_and_told(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    box = instance(resources=Resources(pids=9))
+    async with lab.agent() as agent:
+        await agent.take_view(view(box))
+        before = await phase(agent, 1, Phase.RUNNING)
+        assert before.limits == Resources(pids=9)
+        other = replace(box, spec=replace(box.spec, resources=Resources(pids=5)), revision=7)
+        await agent.take_view(view(other))
+        await until(lambda: agent.statuses()[0].limits == Resources(pids=5), deadline=20)
+        after = agent.statuses()[0]
+        assert (after.pid, after.limited_for) == (before.pid, 7)
+        impossible = replace(other.spec, resources=Resources(nano_cpus=10**15))
+        await agent.take_view(view(replace(other, spec=impossible, revision=8)))
+        await until(lambda: "this host has" in agent.statuses()[0].message, deadline=20)
+        assert agent.statuses()[0].limited_for == 8 and agent.statuses()[0].limits == Resources(pids=5)
+        await agent.take_view(view(replace(other, revision=9)))
+        await until(lambda: not agent.statuses()[0].message, deadline=20)
+        assert [call[0] for call in lab.runtime.calls].count("update") == 2, "what failed may have done half"
+        assert agent.statuses()[0].phase is Phase.RUNNING
 
 
 async def test_a_paused_container_is_thawed_to_be_stopped(tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def test_container_that_stands_still_for_a_commit_can_be_removed(clean: Fleet, t
         assert time.monotonic() - began < 10
         said, _ = committing.communicate(timeout=30)
         assert committing.returncode == 1 and b"no root file system" in said
-    assert not [image for image in clean.json("images") if "late" in str(image["image"]["names"])]
+    assert not [image for image in clean.json("images") if "late:1" in str(image["image"]["names"])]
 
 
 def test_container_takes_execs_while_it_is_committed(clean: Fleet, ticking: str) -> None:

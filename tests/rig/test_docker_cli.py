@@ -95,14 +95,54 @@ def test_wait_kill_and_exit_codes_are_dockers(docker: Docker) -> None:
     assert missing.returncode == 127 and b"no such file" in missing.stderr
 
 
+MAPPED = (
+    (("--oom-score-adj", "5"), "cat /proc/self/oom_score_adj", "5", ("OomScoreAdj", 5)),
+    (("--device", "/dev/zero:/dev/nought:r"), "head -c 3 /dev/nought | wc -c", "3", None),
+    (("--device-cgroup-rule", "c 10:250 rw"), "echo so", "so", ("DeviceCgroupRules", ["c 10:250 rw"])),
+    (("--cpuset-mems", "0"), "echo so", "so", ("CpusetMems", "0")),
+    (("--uts", "host"), "cat /proc/sys/kernel/hostname >/dev/null; echo so", "so", ("UTSMode", "host")),
+    (("--cgroupns", "host"), "echo so", "so", ("CgroupnsMode", "host")),
+    (("-e", "PATH"), "echo $PATH | wc -w", "1", None),
+    (("--health-cmd", "true"), "echo so", "so", None),
+    (("--no-healthcheck",), "echo so", "so", None),
+)
+"""Flags of `docker run`, what is run, what it says, and a field of HostConfig that tells of it."""
+
+
+@pytest.mark.parametrize(("flags", "words", "said", "field"), MAPPED, ids=lambda value: str(value)[:30])
+def test_flag_of_run_is_felt_and_shown(
+    docker: Docker, flags: tuple[str, ...], words: str, said: str, field: tuple[str, Any] | None
+) -> None:
+    assert docker("run", "--name", "felt", *flags, IMAGE, "sh", "-c", words) == said
+    if field is not None:
+        assert docker.inspect("felt")["HostConfig"][field[0]] == field[1]
+
+
+def test_limits_are_changed_while_it_runs_and_what_cannot_be_is_taken_back(docker: Docker) -> None:
+    docker("run", "-d", "--name", "held", "-m", "64m", IMAGE, "sleep", "1000")
+    pid = docker.inspect("held")["State"]["Pid"]
+    docker("update", "-m", "32m", "--memory-swap", "64m", "--pids-limit", "20", "--restart", "always", "held")
+    seen = docker.inspect("held")
+    assert seen["State"]["Pid"] == pid
+    limits = {name: seen["HostConfig"][name] for name in ("Memory", "MemorySwap", "PidsLimit")}
+    assert limits == {"Memory": 32 << 20, "MemorySwap": 64 << 20, "PidsLimit": 20}
+    assert seen["HostConfig"]["RestartPolicy"]["Name"] == "always"
+    assert docker("stats", "--no-stream", "--format", "{{.MemUsage}}", "held").endswith("/ 32MiB")
+    refused = docker.attempt("update", "--cpus", "5000", "held")
+    assert refused.returncode == 1 and b"this host has" in refused.stderr
+    assert docker.inspect("held")["HostConfig"]["NanoCpus"] == 0
+    least = docker.attempt("update", "-m", "1m", "held")
+    assert least.returncode == 1 and b"the smallest limit is 6MiB" in least.stderr
+
+
 def test_mistakes_are_told_in_dockers_words(docker: Docker) -> None:
     docker("create", "--name", "taken", IMAGE, "true")
     again = docker.attempt("create", "--name", "taken", IMAGE, "true")
     assert b'Conflict. The container name "/taken" is already in use by container' in again.stderr
     assert b"No such container: nobody" in docker.attempt("start", "nobody").stderr
     assert b"No such object: nobody" in docker.attempt("inspect", "nobody").stderr
-    refused = docker.attempt("create", "--oom-score-adj", "5", IMAGE, "true")
-    assert refused.returncode == 1 and b"HostConfig.OomScoreAdj: is not supported" in refused.stderr
+    refused = docker.attempt("create", "--kernel-memory", "8m", IMAGE, "true")
+    assert refused.returncode == 1 and b"HostConfig.KernelMemory: is not supported" in refused.stderr
     assert docker("ps", "-aq").count("\n") == 0
 
 

@@ -47,7 +47,7 @@ REST = 10.0
 
 _CGROUPS = {
     "rig": ("flota-rt-*", "flota-demo-*"),
-    "kernel": ("flota", "flota-lab", "flota-test-*", "flota-df-*"),
+    "kernel": ("flota", "flota-lab", "flota-test-*", "flota-rt-*"),
 }
 _ALL_CGROUPS = ("flota*", "docker")
 """By lane, and of all: names below each hierarchy's root, as patterns."""

@@ -33,6 +33,7 @@ from model.doctor import CheckUp, HostCheck
 from model.errors import AlreadyExists, NotFound, Unauthenticated, Unavailable, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId, resolve
+from model.limits import UpdateLimits
 from model.netoptions import encrypted
 from model.networkrules import validate_network
 from model.records import (
@@ -430,6 +431,15 @@ class FakeFleet(FakePolicies):
 
     async def update_bandwidth(self, ref: str, request: m.UpdateBandwidth) -> m.InstanceInfo:
         return self._info(*self._find(ref))
+
+    async def update_limits(self, ref: str, request: UpdateLimits) -> m.InstanceInfo:
+        host, container = self._find(ref)
+        given = {name: v for name, v in msgspec.structs.asdict(request).items() if v is not None}
+        restart = given.pop("restart", container.instance.spec.restart)
+        limits = msgspec.structs.replace(container.instance.spec.resources, **given)
+        spec = msgspec.structs.replace(container.instance.spec, resources=limits, restart=restart)
+        container.instance = msgspec.structs.replace(container.instance, spec=spec)
+        return self._info(host, container)
 
     async def update_ports(self, ref: str, request: m.UpdatePorts) -> m.InstanceInfo:
         host, container = self._find(ref)

@@ -1,7 +1,7 @@
 """Namespaces of a lane of `deploy/test`: `python -m tests.support.lane [--net] PROGRAM…` fills them.
 
-Run inside fresh mount and pid namespaces, and with `--net` a network namespace. What several lanes make at
-the same time is then out of each other's sight: processes (an own /proc), named namespaces (/run/netns) and
+Run inside fresh mount and pid namespaces, and with `--net` a network namespace. What others make at
+the same time is then out of its sight: processes (an own /proc), named namespaces (/run/netns) and
 links (/sys). cgroups, loop devices and switches of the kernel stay the machine's.
 """
 

@@ -29,7 +29,7 @@ NARROW: dict[tuple[str, str], str] = {
     ("controller", "image"): r"controller/(main|registry\w*)\.py",
     ("agent", "api"): r"agent/(main|hostapi|streams|serve|dial|unix)\w*\.py",
     ("cli", "image"): r"cli/(build/\w+|commands/build\w*)\.py",
-    ("cli", "aio"): r"cli/(daemon|openrc|remembered|systemd|commands/(backup|fleet))\.py",
+    ("cli", "aio"): r"cli/(daemon|remembered|systemd|unitfiles|commands/(backup|fleet))\.py",
     ("cli", "agent"): r"cli/commands/(daemons|restore)\.py",
     ("cli", "controller"): r"cli/commands/(daemons|backup|restore)\.py",
 }

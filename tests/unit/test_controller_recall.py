@@ -207,6 +207,26 @@ def test_network_of_the_backup_gives_way_once_each_host_that_had_a_share_does_no
     assert set(found.blocks) == {f"{ident}/10.9.0.0/24"}
 
 
+def test_container_keeps_its_network_though_only_a_later_word_makes_room_for_that() -> None:
+    ident = NetworkId("7" * 64)
+    late = NetworkView(id=ident, spec=replace(SPEC, name="late"), vni=4097, blocks=("10.128.9.0/24",))
+    on_late = replace(container(9), attachments=(ResolvedAttachment(network=ident),))
+    told = View(revision=80, fleet_id="f", instances={on_late.id: on_late}, networks={ident: late})
+    backup = fleet(
+        container(2, host=B)
+    )  # it keeps the older network in use until its host says that it is gone
+    gone = Recall(view=View(revision=80, fleet_id="f"))
+    found, words = recalled(backup, told, on_late, also={B: gone})
+    assert found.instances[on_late.id].attachments == on_late.attachments and not words
+    first, words = recalled(backup, told, on_late)
+    assert not first.instances[on_late.id].attachments and words
+    statuses = (InstanceStatus(instance=on_late.id, phase=Phase.RUNNING),)
+    also = {A: Recall(view=told, statuses=statuses)}
+    found, _ = recalled(first, gone.view, of=B, also=also)
+    assert found.instances[on_late.id].attachments == on_late.attachments
+    assert set(found.networks) == {ident}
+
+
 def test_share_of_the_backup_goes_to_who_has_it_once_its_host_says_that_it_has_not() -> None:
     late = container(1)
     told = view(late, blocks=("10.128.0.0/24",))

@@ -35,6 +35,22 @@ def test_bytes_that_are_none_are_refused_with_their_text(text: str) -> None:
         quantity.parse_bytes(text)
 
 
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0"),
+        (4097, "4097"),
+        (1536 << 10, "1536k"),
+        (10 << 20, "10m"),
+        (1 << 40, "1t"),
+        (1 << 60, "1048576t"),
+    ],
+)
+def test_exact_bytes_are_read_back_as_they_were(count: int, text: str) -> None:
+    assert quantity.exact_bytes(count) == text
+    assert quantity.parse_bytes(text) == count
+
+
 @pytest.mark.parametrize("text", ["1", "t", "T", "TRUE", "true", "True"])
 def test_bools_as_docker_writes_them_are_parsed(text: str) -> None:
     assert quantity.parse_bool(text, "x") is True

@@ -49,6 +49,22 @@ class UlimitWish(Docker):
     hard: int = 0
 
 
+class DevicePath(Docker):
+    on_host: str = msgspec.field(name="PathOnHost", default="")
+    in_container: str = msgspec.field(name="PathInContainer", default="")
+    permissions: str = msgspec.field(name="CgroupPermissions", default="")
+
+
+class DeviceWeight(Docker):
+    path: str = ""
+    weight: int = 0
+
+
+class DeviceRate(Docker):
+    path: str = ""
+    rate: int = 0
+
+
 class VolumeOptions(Docker):
     no_copy: bool = False
     labels: Mapping[str, str] = {}
@@ -137,6 +153,17 @@ class HostConfig(Docker):
     cpu_period: int = 0
     cpu_quota: int = 0
     cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    blkio_weight: int = 0
+    blkio_weight_device: tuple[DeviceWeight, ...] = ()
+    blkio_device_read_bps: tuple[DeviceRate, ...] = ()
+    blkio_device_write_bps: tuple[DeviceRate, ...] = ()
+    blkio_device_read_iops: tuple[DeviceRate, ...] = msgspec.field(name="BlkioDeviceReadIOps", default=())
+    blkio_device_write_iops: tuple[DeviceRate, ...] = msgspec.field(name="BlkioDeviceWriteIOps", default=())
+    devices: tuple[DevicePath, ...] = ()
+    device_cgroup_rules: tuple[str, ...] = ()
+    oom_score_adj: int = 0
+    oom_kill_disable: bool = False
     nano_cpus: int = 0
     memory: int = 0
     memory_reservation: int = 0
@@ -180,7 +207,7 @@ CONFIG: Table = (
     *(Field(name) for name in ("Hostname", "Domainname", "User", "Tty", "OpenStdin", "StdinOnce", "Cmd")),
     *(idle(f"Attach{name}", "who attaches says what it wants") for name in ("Stdin", "Stdout", "Stderr")),
     Field("ExposedPorts"),
-    partly("Env", "a variable of the image can be changed, not removed (a name without a value)"),
+    Field("Env"),
     Field("Healthcheck"),
     idle("ArgsEscaped", "of Windows"),
     Field("Image"),
@@ -197,6 +224,7 @@ CONFIG: Table = (
     Field("HostConfig"),
     Field("NetworkingConfig"),
 )
+_NO_REALTIME = "cgroup v2 has no such limit, nor have most kernels (CONFIG_RT_GROUP_SCHED)"
 _NOT_YET = "flota has nothing like it yet"
 HOST_CONFIG: Table = (
     partly("Binds", "z and Z mean nothing, as there is no SELinux label to set"),
@@ -213,12 +241,12 @@ HOST_CONFIG: Table = (
     Field("Annotations"),
     Field("CapAdd"),
     Field("CapDrop"),
-    partly("CgroupnsMode", "private, which each container has"),
+    partly("CgroupnsMode", "private and host; on a host with cgroup v1 all see the host's"),
     *(Field(name) for name in ("Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd")),
     partly("IpcMode", "private and host"),
     refused("Cgroup", _NOT_YET),
     refused("Links", "containers on a network know each other by name"),
-    refused("OomScoreAdj", _NOT_YET),
+    Field("OomScoreAdj"),
     partly("PidMode", "host"),
     Field("Privileged"),
     Field("PublishAllPorts"),
@@ -226,7 +254,7 @@ HOST_CONFIG: Table = (
     partly("SecurityOpt", "seccomp=unconfined, no-new-privileges, profile=docker|default|strict"),
     refused("StorageOpt", _NOT_YET),
     Field("Tmpfs"),
-    partly("UTSMode", "private"),
+    partly("UTSMode", "private and host"),
     partly("UsernsMode", "host, as users are those of the host"),
     Field("ShmSize"),
     Field("Sysctls"),
@@ -235,10 +263,10 @@ HOST_CONFIG: Table = (
     Field("CpuShares"),
     Field("CpuPeriod"),
     Field("CpuQuota"),
-    refused("CpuRealtimePeriod", _NOT_YET),
-    refused("CpuRealtimeRuntime", _NOT_YET),
+    refused("CpuRealtimePeriod", _NO_REALTIME),
+    refused("CpuRealtimeRuntime", _NO_REALTIME),
     Field("CpusetCpus"),
-    refused("CpusetMems", _NOT_YET),
+    Field("CpusetMems"),
     Field("NanoCpus"),
     refused("CpuCount", "of Windows"),
     refused("CpuPercent", "of Windows"),
@@ -247,25 +275,22 @@ HOST_CONFIG: Table = (
     Field("Memory"),
     partly("MemoryReservation", "set aside on a host when the container is placed; no limit that is felt"),
     Field("MemorySwap"),
-    partly("MemorySwappiness", "-1, the kernel's own"),
+    partly("MemorySwappiness", "on a host with cgroup v1"),
     refused("KernelMemory", "the kernel has it no more"),
     refused("KernelMemoryTCP", _NOT_YET),
-    refused("OomKillDisable", _NOT_YET),
+    partly("OomKillDisable", "on a host with cgroup v1, together with Memory"),
     Field("PidsLimit"),
     Field("Ulimits"),
     refused("CgroupParent", "a host's own setting: flota agent --cgroup-parent"),
-    refused("BlkioWeight", _NOT_YET),
-    *(
-        refused(f"BlkioDevice{name}", _NOT_YET)
-        for name in ("Weight", "WeightDevice", "ReadBps", "WriteBps", "ReadIOps", "WriteIOps")
-    ),
-    refused("BlkioWeightDevice", _NOT_YET),
-    refused("Devices", _NOT_YET),
-    refused("DeviceCgroupRules", _NOT_YET),
-    refused("DeviceRequests", _NOT_YET),
+    Field("BlkioWeight"),
+    *(Field(f"BlkioDevice{name}") for name in ("ReadBps", "WriteBps", "ReadIOps", "WriteIOps")),
+    Field("BlkioWeightDevice"),
+    Field("Devices"),
+    Field("DeviceCgroupRules"),
+    refused("DeviceRequests", "there are no device drivers: name the nodes in Devices"),
     Field("Init"),
-    partly("MaskedPaths", "none where the container is privileged"),
-    partly("ReadonlyPaths", "none where the container is privileged"),
+    Field("MaskedPaths"),
+    Field("ReadonlyPaths"),
 )
 NETWORKING: Table = (Field("EndpointsConfig"),)
 ENDPOINT: Table = (

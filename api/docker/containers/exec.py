@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -11,7 +12,7 @@ from api.docker.bodies import Body, Docker
 from api.docker.containers.attach import Resize, size_of
 from api.docker.containers.body import Words
 from api.docker.containers.creating import created
-from api.docker.containers.hostconfig import environment, words
+from api.docker.containers.hostconfig import environment, removed, words
 from api.docker.containers.logs import content_type
 from api.docker.detach import DEFAULT, parse_keys
 from api.docker.errors import Refusal
@@ -61,6 +62,14 @@ CREATE = Body(CreateExec, _CREATE, optional=False)
 START = Body(StartExec, _START)
 
 
+def _environment(entries: Sequence[str]) -> dict[str, str]:
+    """Raises InvalidInput."""
+    if gone := removed(entries):
+        hint = "Give it an empty value"
+        raise InvalidInput(f"Env: {gone[0][:80]} has no value: an exec takes no variable away", hint=hint)
+    return environment(entries)
+
+
 async def create(call: Call) -> web.Response:
     body = call.body_as(CreateExec)
     cmd = words(body.cmd)
@@ -77,7 +86,7 @@ async def create(call: Call) -> web.Response:
     rows, cols = body.console_size or (0, 0)
     spec = ExecSpec(
         args=cmd,
-        env=environment(body.env),
+        env=_environment(body.env),
         user=body.user,
         workdir=body.working_dir,
         tty=body.tty,

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from api.docker.containers.body import CreateBody, Health, HostConfig, Words
+from api.docker.containers.devices import block_devices_of, devices_of
 from api.docker.containers.mounts import mounts_of
 from api.docker.containers.networks import attachments_of
 from api.docker.containers.ports import exposed, published
@@ -56,6 +57,7 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
         args=args,
         entrypoint=entrypoint,
         env=environment(body.env),
+        env_remove=removed(body.env),
         workdir=body.working_dir,
         user=body.user,
         groups=host.group_add,
@@ -69,6 +71,13 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
         mounts=mounts_of(body),
         read_only=host.readonly_rootfs,
         resources=_resources(host),
+        oom_score_adj=host.oom_score_adj,
+        devices=devices_of(host),
+        device_rules=host.device_cgroup_rules,
+        masked_paths=_paths(host.masked_paths, MASKED, privileged=host.privileged),
+        readonly_paths=_paths(host.readonly_paths, READ_ONLY, privileged=host.privileged),
+        uts_mode="host" if host.uts_mode == "host" else "",
+        cgroup_namespace="host" if host.cgroupns_mode == "host" else "",
         ulimits=tuple(Ulimit(name=u.name, soft=u.soft, hard=u.hard) for u in host.ulimits),
         cap_add=words(host.cap_add),
         cap_drop=words(host.cap_drop),
@@ -86,7 +95,7 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
         dns_options=host.dns_options,
         pid_mode="host" if host.pid_mode == "host" else "",
         ipc_mode="host" if host.ipc_mode == "host" else "",
-        restart=_restart(host),
+        restart=restart_of(host),
         stop_signal=body.stop_signal,
         stop_grace=10.0 if body.stop_timeout is None else _grace(body.stop_timeout),
         auto_remove=host.auto_remove,
@@ -120,19 +129,29 @@ def words(said: Words) -> tuple[str, ...]:
 
 
 def environment(entries: Iterable[str]) -> dict[str, str]:
-    """Raises InvalidInput."""
+    """A name without a value takes it away. Raises InvalidInput."""
     found: dict[str, str] = {}
     for entry in entries:
         name, equals, value = entry.partition("=")
         if not name:
             raise InvalidInput(f"invalid environment variable: {entry[:80]}")
         if not equals:
-            raise InvalidInput(
-                f"Env: {name[:80]} has no value: a variable of the image can't be removed",
-                hint="Give it an empty value",
-            )
+            found.pop(name, None)
+            continue
         found[name] = value
     return found
+
+
+def removed(entries: Iterable[str]) -> tuple[str, ...]:
+    """Variables that are taken away: those without a value, unless they get one later."""
+    found: dict[str, None] = {}
+    for entry in entries:
+        name, equals, _ = entry.partition("=")
+        if equals:
+            found.pop(name, None)
+        else:
+            found[name] = None
+    return tuple(found)
 
 
 def health_of(words: Health | None) -> HealthCheck | None:
@@ -170,25 +189,33 @@ def _probe(test: Sequence[str]) -> tuple[Probe | None, bool]:
     raise InvalidInput(f"Unknown Type '{kind[:40]}' in HEALTHCHECK (try CMD)")
 
 
-def _resources(host: HostConfig) -> Resources:
+def cpus_of(host: HostConfig) -> int:
+    """Nano-cpus, however they were said; 0: no limit. Raises InvalidInput."""
     if host.nano_cpus and (host.cpu_quota or host.cpu_period):
         raise InvalidInput("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set")
-    nano = host.nano_cpus
     if host.cpu_quota > 0:
-        nano = host.cpu_quota * NANO // (host.cpu_period or DEFAULT_PERIOD)
-    if host.memory_swappiness not in (None, -1):
-        raise InvalidInput("HostConfig.MemorySwappiness is not supported: the kernel's own is kept")
+        return host.cpu_quota * NANO // (host.cpu_period or DEFAULT_PERIOD)
+    return host.nano_cpus
+
+
+def _resources(host: HostConfig) -> Resources:
     return Resources(
-        nano_cpus=nano,
+        nano_cpus=cpus_of(host),
         memory=host.memory,
         memory_swap=host.memory_swap,
         pids=max(0, host.pids_limit),
         cpu_shares=host.cpu_shares,
         cpuset_cpus=host.cpuset_cpus,
+        cpuset_mems=host.cpuset_mems,
+        memory_swappiness=-1 if host.memory_swappiness is None else host.memory_swappiness,
+        oom_kill_disable=host.oom_kill_disable,
+        blkio_weight=host.blkio_weight,
+        blkio_devices=block_devices_of(host),
     )
 
 
-def _restart(host: HostConfig) -> RestartPolicy:
+def restart_of(host: HostConfig) -> RestartPolicy:
+    """Raises InvalidInput."""
     name, count = host.restart_policy.name, host.restart_policy.maximum_retry_count
     if name not in _RESTARTS:
         raise InvalidInput(
@@ -228,10 +255,10 @@ def log_options(kind: str, config: Mapping[str, str], at: str) -> LogOptions:
 
 _MODES: Mapping[str, tuple[str, ...]] = {
     "volume_driver": ("", "local"),
-    "cgroupns_mode": ("", "private"),
+    "cgroupns_mode": ("", "private", "host"),
     "ipc_mode": ("", "private", "host"),
     "pid_mode": ("", "host"),
-    "uts_mode": ("",),
+    "uts_mode": ("", "host"),
     "userns_mode": ("", "host"),
     "runtime": ("", "runc", "io.containerd.runc.v2"),
 }
@@ -246,12 +273,10 @@ def _unsupported(host: HostConfig) -> None:
             name = _NAMES.get(field) or "".join(word.title() for word in field.split("_"))
             others = ", ".join(word for word in known if word) or "none"
             raise InvalidInput(f"HostConfig.{name}: {value[:60]!r} is not supported", hint=f"Known: {others}")
-    for field, name, kept in (
-        ("masked_paths", "MaskedPaths", MASKED),
-        ("readonly_paths", "ReadonlyPaths", READ_ONLY),
-    ):
-        said = getattr(host, field)
-        if said is not None and set(said) != (set() if host.privileged else set(kept)):
-            raise InvalidInput(
-                f"HostConfig.{name} is not supported", hint="They are Docker's own paths always"
-            )
+
+
+def _paths(
+    said: tuple[str, ...] | None, usual: tuple[str, ...], *, privileged: bool
+) -> tuple[str, ...] | None:
+    """Those that Docker has without a word are ours without one."""
+    return None if said is None or privileged or set(said) == set(usual) else said

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from api.docker.containers import mounts, networks, ports, states
+from api.docker.containers import devices, mounts, networks, ports, states
 from api.docker.containers.hostconfig import MASKED, READ_ONLY
 from api.docker.containers.placing import NODE
 from api.docker.times import moment, nanoseconds
 from model.api import HostInfo, InstanceInfo
 from model.health import HealthLog
 from model.image import ImageConfig
+from model.quantity import exact_bytes
 from model.spec import ContainerSpec, ExecProbe, HealthCheck, HttpProbe, ShellProbe, Struct, TcpProbe
 
 
@@ -55,7 +56,10 @@ def inspect(info: InstanceInfo, around: Around) -> dict[str, Any]:
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": list(around.execs) or None,
-        "HostConfig": host_config(spec),
+        "HostConfig": {
+            **host_config(spec),
+            "MemoryReservation": instance.placement.reservations.memory,
+        },
         "GraphDriver": {"Name": "overlay2", "Data": None},
         "Mounts": mounts.points(spec.mounts, {target: name for name, target in status.volumes}),
         "Config": config(info, around.image, entrypoint, cmd),
@@ -77,7 +81,8 @@ def config(
     info: InstanceInfo, image: ImageConfig, entrypoint: Sequence[str] | None, cmd: Sequence[str] | None
 ) -> dict[str, Any]:
     spec = info.instance.spec
-    env = {**dict(entry.partition("=")[::2] for entry in image.env), **spec.env}
+    given = dict(entry.partition("=")[::2] for entry in image.env)
+    env = {**{name: value for name, value in given.items() if name not in spec.env_remove}, **spec.env}
     exposing = dict.fromkeys(
         (*image.exposed_ports, *spec.expose, *(ports.key(p.target, p.protocol) for p in spec.ports))
     )
@@ -143,32 +148,17 @@ _SAME: Mapping[str, Any] = {
     "VolumeDriver": "",
     "VolumesFrom": None,
     "ConsoleSize": [0, 0],
-    "CgroupnsMode": "private",
     "Cgroup": "",
     "Links": None,
-    "OomScoreAdj": 0,
-    "UTSMode": "",
     "UsernsMode": "",
     "Runtime": "runc",
     "Isolation": "",
     "CgroupParent": "",
-    "BlkioWeight": 0,
-    "BlkioWeightDevice": [],
-    "BlkioDeviceReadBps": [],
-    "BlkioDeviceWriteBps": [],
-    "BlkioDeviceReadIOps": [],
-    "BlkioDeviceWriteIOps": [],
     "CpuPeriod": 0,
     "CpuQuota": 0,
     "CpuRealtimePeriod": 0,
     "CpuRealtimeRuntime": 0,
-    "CpusetMems": "",
-    "Devices": [],
-    "DeviceCgroupRules": None,
     "DeviceRequests": None,
-    "MemoryReservation": 0,
-    "MemorySwappiness": None,
-    "OomKillDisable": False,
     "CpuCount": 0,
     "CpuPercent": 0,
     "IOMaximumIOps": 0,
@@ -181,10 +171,13 @@ def host_config(spec: ContainerSpec) -> dict[str, Any]:
     resources = spec.resources
     return {
         **_SAME,
+        **devices.shown(spec),
+        "CgroupnsMode": spec.cgroup_namespace or "private",
+        "UTSMode": spec.uts_mode,
         "Binds": mounts.binds(spec.mounts) or None,
         "LogConfig": {
             "Type": "json-file",
-            "Config": {"max-file": str(spec.log.max_files), "max-size": str(spec.log.max_size)},
+            "Config": {"max-file": str(spec.log.max_files), "max-size": exact_bytes(spec.log.max_size)},
         },
         "NetworkMode": networks.mode_of(spec.networks),
         "PortBindings": ports.bindings(spec.ports),
@@ -215,10 +208,14 @@ def host_config(spec: ContainerSpec) -> dict[str, Any]:
         "PidsLimit": resources.pids or None,
         "Ulimits": [{"Name": u.name, "Soft": u.soft, "Hard": u.hard} for u in spec.ulimits],
         "Mounts": mounts.wishes(spec.mounts),
-        "MaskedPaths": None if spec.privileged else list(MASKED),
-        "ReadonlyPaths": None if spec.privileged else list(READ_ONLY),
+        "MaskedPaths": None if spec.privileged else _or(spec.masked_paths, MASKED),
+        "ReadonlyPaths": None if spec.privileged else _or(spec.readonly_paths, READ_ONLY),
         "Init": spec.init,
     }
+
+
+def _or(said: Sequence[str] | None, usual: Sequence[str]) -> list[str]:
+    return list(usual if said is None else said)
 
 
 def security(spec: ContainerSpec) -> list[str]:

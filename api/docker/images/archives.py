@@ -53,7 +53,7 @@ async def load(call: Call) -> web.StreamResponse:
     query = call.query_as(Load)
     path = target("/v1/images/load", {"platform": platform_of(query.platform)})
     upload = Upload(call.port, hosts_for(call.port, call.node()), path)
-    return await messages(call.request, _loaded(call, upload, quiet=query.quiet), at_once=True)
+    return await messages(call.request, _loaded(call, upload, quiet=query.quiet), in_stream=True)
 
 
 async def _loaded(call: Call, upload: Upload, *, quiet: bool) -> AsyncIterator[Message]:

@@ -55,12 +55,14 @@ def words_of(error: Exception) -> str:
 
 
 async def messages(
-    request: web.Request, source: AsyncIterator[Message], *, at_once: bool = False
+    request: web.Request, source: AsyncIterator[Message], *, in_stream: bool = False
 ) -> web.StreamResponse:
-    """All that the source gives, and how it fails; `at_once`: in the stream, whenever that is."""
+    """All that the source gives, and how it fails; `in_stream`: as a message, though it be the first.
+
+    The reply's head waits for the first message all the same: a client that sends an archive and asks for
+    quiet (skopeo) takes the head for the end and hangs up.
+    """
     said = Said(request)
-    if at_once:
-        await said.begin()
     async with aclosing(cast("AsyncGenerator[Any, None]", source)) as items:
         try:
             async for message in items:
@@ -68,6 +70,8 @@ async def messages(
         except ConnectionError:
             return await _gone(said)
         except Exception as error:
+            if in_stream:
+                await said.begin()
             return await said.fail(error)
     return await said.end()
 

@@ -193,7 +193,7 @@ TASK: Table = (
 CONTAINER: Table = (
     *(Field(name) for name in ("Image", "Labels", "Command", "Args")),
     partly("Hostname", "without templates"),
-    partly("Env", "without templates; a variable of the image can be changed, not removed"),
+    partly("Env", "without templates"),
     *(Field(name) for name in ("Dir", "User", "Groups")),
     partly(
         "Privileges",

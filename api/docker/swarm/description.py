@@ -9,6 +9,7 @@ from api.docker.containers.inspection import healthcheck
 from api.docker.swarm.spec import FORCED
 from api.docker.times import moment, nanoseconds
 from model.api import ServiceInfo
+from model.quantity import exact_bytes
 from model.records import Rollout, Service
 from model.spec import (
     ContainerSpec,
@@ -95,7 +96,7 @@ def instance_words(container: ContainerSpec, placement: Placement, ids: Ids) -> 
         ],
         "LogDriver": {
             "Name": "json-file",
-            "Options": {"max-file": str(log.max_files), "max-size": str(log.max_size)},
+            "Options": {"max-file": str(log.max_files), "max-size": exact_bytes(log.max_size)},
         },
         "ForceUpdate": _forced(container),
         "Runtime": "container",

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
-from api.docker.containers.hostconfig import environment, health_of, log_options
+from api.docker.containers.hostconfig import environment, health_of, log_options, removed
 from api.docker.containers.mounts import mount_of
 from api.docker.swarm.body import (
     ContainerWords,
@@ -104,6 +104,7 @@ def _container(words: ContainerWords) -> ContainerSpec:
         args=words.args or None,
         hostname=words.hostname,
         env=environment(words.env),
+        env_remove=removed(words.env),
         workdir=words.dir,
         user=words.user,
         groups=words.groups,

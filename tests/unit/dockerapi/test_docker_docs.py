@@ -24,7 +24,6 @@ def test_tables_of_the_page_are_those_of_the_code() -> None:
         "/secrets/create",
         "/containers/x/checkpoints",
         "/containers/x/attach/ws",
-        "/containers/x/update",
     ],
 )
 def test_endpoint_that_docker_has_and_we_have_not_is_refused_with_why(path: str) -> None:

@@ -25,6 +25,7 @@ from model.errors import Ambiguous, InUse, InvalidInput, NotFound, Unavailable
     [
         ("/info", (NEWEST, "/info")),
         ("/v1.24/info", (OLDEST, "/info")),
+        ("/v1.12/info", (OLDEST, "/info")),
         ("/v1.51/containers/json", ((1, 51), "/containers/json")),
         ("/v1/info", (NEWEST, "/v1/info")),
         ("/v999/info", (NEWEST, "/v999/info")),
@@ -39,6 +40,7 @@ def test_path_without_a_served_version_is_of_the_newest(path: str, expected: obj
     ("path", "words"),
     [
         ("/v1.52/info", "client version 1.52 is too new. Maximum supported API version is 1.51"),
+        ("/v1.11/info", "client version 1.11 is too old. Minimum supported API version is 1.24"),
         ("/v0.1/info", "client version 0.1 is too old. Minimum supported API version is 1.24"),
     ],
 )
@@ -116,9 +118,9 @@ def test_null_is_a_fields_zero_at_any_depth() -> None:
         ("", "is not valid JSON|no image|missing|"),
         ("[]", "no JSON object"),
         ('{"Image": 1}', "Image"),
-        ('{"Image":"a","HostConfig":{"OomScoreAdj":5}}', "HostConfig.OomScoreAdj: is not supported"),
-        ('{"Image":"a","HostConfig":{"devices":[{"PathOnHost":"/dev/null"}],"Links":["a:b"]}}',
-         "HostConfig.Links: is not supported.*HostConfig.Devices: is not supported"),
+        ('{"Image":"a","HostConfig":{"KernelMemory":5}}', "HostConfig.KernelMemory: is not supported"),
+        ('{"Image":"a","HostConfig":{"devicerequests":[{"Count":1}],"Links":["a:b"]}}',
+         "HostConfig.Links: is not supported.*HostConfig.DeviceRequests: is not supported"),
         ('{"Image":"a","HostConfig":{"Mounts":[{"Type":"bind","ClusterOptions":{"a":1}}]}}',
          r"HostConfig.Mounts\[0\].ClusterOptions"),
         ('{"Image":"a","HostConfig":{"Memory":99999999999999999999}}', "HostConfig.Memory: must be"),
