@@ -113,9 +113,7 @@ async def in_session(folder: Path, host: Host) -> AsyncIterator[tuple[HostAgent,
 
 
 async def test_session_goes_over_to_the_new_certificate_and_the_older_opens_nothing(tmp_path: Path) -> None:
-    registry = (
-        f"127.0.0.1:{free_port()}"  # named by the welcome of each session
-    )
+    registry = f"127.0.0.1:{free_port()}"  # named by the welcome of each session
     settings = replace(config(tmp_path, free_port()), registry=registry)
     async with running(settings):
         host = await joined(settings, tmp_path)
