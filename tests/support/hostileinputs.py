@@ -13,6 +13,7 @@ PUSH = "component/registry/test_push.py"
 PULL = "component/registry/test_pull.py"
 DISCOVERY = "component/registry/test_discovery.py"
 CLIENT = "component/test_registry_client.py"
+DOCUMENTS = "component/test_hostile_documents.py"
 SERVER = "component/registry/test_hostile.py"
 REQUESTS = "component/registry/test_hostile_requests.py"
 
@@ -20,6 +21,8 @@ _LAYER = f"{UNPACK}::test_hostile_layer_is_refused_in_one_line_and_reaches_nothi
 _ARCHIVE = f"{TAR}::test_hostile_archive_is_refused_in_one_line"
 _OUTSIDE = f"{HOSTILE}::test_malformed_archive_changes_nothing_outside"
 _MANIFEST = f"{MANIFEST}::test_hostile_manifest_is_refused_in_one_line"
+_DISK = f"{DOCUMENTS}::test_hostile_manifest_of_a_registry_leaves_the_disk_as_it_was"
+_LARGEST = f"{DOCUMENTS}::test_largest_document_of_any_kind_costs_bounded_memory_and_time"
 _CONFIG = f"{MANIFEST}::test_hostile_configuration_is_refused_in_one_line"
 
 HOSTILE_INPUTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -150,15 +153,17 @@ HOSTILE_INPUTS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "B63": (
         "documents of two kinds",
-        (_MANIFEST, f"{MANIFEST}::test_manifest_that_comes_as_another_type_is_refused"),
+        (_MANIFEST, _DISK, f"{MANIFEST}::test_manifest_that_comes_as_another_type_is_refused"),
     ),
-    "B64": ("JSON", (_MANIFEST,)),
-    "B65": ("digests", (_MANIFEST, "unit/test_image_reference.py::test_digest_is_strict")),
-    "B66": ("sizes in manifests", (_MANIFEST,)),
+    "B64": ("JSON", (_MANIFEST, _DISK, _LARGEST)),
+    "B65": ("digests", (_MANIFEST, _DISK, "unit/test_image_reference.py::test_digest_is_strict")),
+    "B66": ("sizes in manifests", (_MANIFEST, _DISK)),
     "B67": (
         "numbers of layers",
         (
             _MANIFEST,
+            _DISK,
+            _LARGEST,
             f"{HOSTILE}::test_config_of_other_layers_than_there_are_is_refused",
             f"{HOSTILE}::test_one_layer_very_often_is_an_image",
         ),
@@ -171,12 +176,23 @@ HOSTILE_INPUTS: dict[str, tuple[str, tuple[str, ...]]] = {
             f"{MANIFEST}::test_choice_is_the_platform_and_its_best_variant",
         ),
     ),
-    "B70": ("configurations", (_CONFIG, f"{MANIFEST}::test_configuration_of_nulls_is_an_empty_one")),
-    "B71": ("layers from elsewhere", (_MANIFEST,)),
-    "B72": ("schema 1, encrypted layers, artifacts", (_MANIFEST,)),
+    "B70": (
+        "configurations",
+        (
+            _CONFIG,
+            _LARGEST,
+            f"{DOCUMENTS}::test_hostile_configuration_of_a_registry_or_an_archive_leaves_the_disk_as_it_was",
+            f"{MANIFEST}::test_configuration_of_nulls_is_an_empty_one",
+        ),
+    ),
+    "B71": ("layers from elsewhere", (_MANIFEST, _DISK)),
+    "B72": ("schema 1, encrypted layers, artifacts", (_MANIFEST, _DISK)),
     "B73": (
         "a tag that moves",
-        (f"{CLIENT}::test_resolve_gives_the_verified_documents_and_pins_the_digest",),
+        (
+            f"{CLIENT}::test_resolve_gives_the_verified_documents_and_pins_the_digest",
+            f"{DOCUMENTS}::test_tag_that_moves_between_requests_is_one_image_by_its_own_digest",
+        ),
     ),
     "B74": (
         "times and histories",
