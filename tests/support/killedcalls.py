@@ -2,8 +2,8 @@
 
 `python -m tests.support.killedcalls ROOT` reads lines `VERB NUMBER kill|power [REFERENCE]` and answers each
 with the wait status of the process that did it: 9 for one that was killed, 0 for one that came to its end.
-What changes a disk is told by the interpreter's own audit events (PEP 578), so that no step is missed or named
-here.
+What changes a disk is told by the interpreter's own audit events (PEP 578), so that no step is missed or
+named here.
 """
 
 from __future__ import annotations
