@@ -1,5 +1,5 @@
-"""The fleet's registry and podman, buildah, docker with its engine, umoci: they push and pull with a login and
-never without; what they push we pull, and they what we push, one platform of several too."""
+"""The fleet's registry and podman, buildah, docker with its engine, umoci: they push and pull with a login
+and never without; what they push we pull, and they what we push, one platform of several too."""
 
 from __future__ import annotations
 
@@ -285,6 +285,7 @@ async def test_layout_that_umoci_made_goes_by_the_registry_to_us_and_back(
 
 
 def made_by_umoci(layout: Path, bundle: Path) -> None:
+    bundle.mkdir()
     call("umoci", "init", "--layout", layout)
     call("umoci", "new", "--image", f"{layout}:it")
     for step in range(2):
@@ -294,8 +295,8 @@ def made_by_umoci(layout: Path, bundle: Path) -> None:
         if step == 0:
             (root / "etc").mkdir(mode=0o750)
             (root / "etc/kept").write_bytes(b"kept")
-            os.chmod(root / "etc/kept", 0o4711)
             os.chown(root / "etc/kept", 1000, 100)
+            os.chmod(root / "etc/kept", 0o4711)
             (root / "etc/gone").write_bytes(b"gone")
             os.link(root / "etc/kept", root / "twin")
             (root / "link").symlink_to("etc/kept")

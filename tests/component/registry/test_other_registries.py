@@ -1,5 +1,5 @@
-"""Our registry and our client beside Debian's docker-registry: images go both ways between the two, our client
-pushes to it with a login and mounts, and pulls through it as a cache."""
+"""Our registry and our client beside Debian's docker-registry: images go both ways between the two, our
+client pushes to it with a login and mounts, and pulls through it as a cache."""
 
 from __future__ import annotations
 
