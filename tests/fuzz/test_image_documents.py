@@ -10,13 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.imagefilters import reference_fits
+from cli.parse import manifests as lists
 from image import attestations, indexes
 from image.digest import is_digest, of
-from image.manifest import ACCEPTED, DOCKER_INDEX, MAX_BLOB, OCI_INDEX
+from image.manifest import ACCEPTED, DOCKER_INDEX, MAX_BLOB, OCI_INDEX, Index, parse_document
 from image.peers import chain, chunks, proof
 from image.platforms import parsed_platform
 from model.errors import Damaged, FlotaError, InvalidInput
 from model.ids import HostId
+from model.remoteimages import RemoteImage
 from model.status import Platform
 from tests.fuzz.test_image_parsers import anything, configurations, descriptors, documents, dump
 
@@ -69,6 +71,32 @@ def test_index_of_any_bytes_is_one_or_refused(data: bytes) -> None:
         return
     again = indexes.made(entries)
     assert indexes.entries_of(again) == entries and indexes.made(indexes.entries_of(again)) == again
+
+
+ENTRIES = st.fixed_dictionaries(
+    {"digest": st.just("sha256:" + "a" * 64), "size": st.integers(0, 99)},
+    optional={
+        "mediaType": st.sampled_from(ACCEPTED) | anything,
+        "platform": st.fixed_dictionaries({}, optional={"os": st.just("linux"), "variant": anything})
+        | anything,
+        "annotations": anything,
+    },
+)
+
+
+@examples
+@given(st.lists(ENTRIES | anything, min_size=1, max_size=3))
+def test_index_that_a_host_took_can_be_put_into_a_list(entries: list[Any]) -> None:
+    text = json.dumps({"schemaVersion": 2, "manifests": entries})
+    try:
+        known = parse_document(text.encode())
+    except FlotaError:
+        return
+    remote = RemoteImage(ref="r.example/a:1", digest=of(text.encode()), document=text)
+    found = lists.members_of(remote.ref, remote)
+    again = parse_document(lists.document(lists.ManifestList(ref="b", members=found)).encode())
+    assert isinstance(known, Index) and isinstance(again, Index)
+    assert [one.digest for one in again.manifests] == [one.digest for one in known.manifests]
 
 
 @examples
