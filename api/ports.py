@@ -61,7 +61,7 @@ from model.limits import UpdateLimits
 from model.policy import PolicySpec
 from model.records import FleetSettings, Network, RegistryToken
 from model.registries import NOBODY, Login
-from model.registrycopies import RegistryStatus, RepositoryInfo
+from model.registrycopies import RegistryStatus, RepositoryInfo, TagInfo
 from model.renewal import RenewReply, RenewRequest
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
@@ -163,6 +163,10 @@ class ControllerPort(Protocol):
     async def registry_status(self) -> RegistryStatus: ...
 
     async def list_repositories(self) -> Sequence[RepositoryInfo]: ...
+
+    async def list_repository_tags(self, repository: str) -> Sequence[TagInfo]: ...
+
+    async def remove_registry_manifest(self, ref: str) -> None: ...
 
     async def create_registry_token(self, request: CreateRegistryToken) -> RegistryTokenCreated: ...
 

@@ -169,6 +169,15 @@ class Distribution(Struct):
     """Also the platform of an image, which its configuration says."""
 
 
+class Repository(Struct):
+    repository: str
+
+
+class Manifest(Struct):
+    ref: str
+    """`REPOSITORY:TAG` or `REPOSITORY@DIGEST`."""
+
+
 class Registry(Struct):
     registry: str
     host: str = ""

@@ -35,7 +35,7 @@ from model.leases import HostLeases
 from model.limits import UpdateLimits
 from model.policy import PolicySpec
 from model.records import FleetSettings, RegistryToken
-from model.registrycopies import RegistryStatus, RepositoryInfo
+from model.registrycopies import RegistryStatus, RepositoryInfo, TagInfo
 from model.remoteimages import PushedIndex, PushIndex, RemoteImage
 from model.renewal import RenewReply, RenewRequest
 from model.spec import NetworkSpec, ServiceSpec
@@ -118,6 +118,10 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/registry", registry.status, "The fleet's registry and its copies", reply=RegistryStatus),
     _C("GET", "/v1/registry/repositories", registry.repositories, "Repositories of the fleet's registry",
        reply=list[RepositoryInfo]),
+    _C("GET", "/v1/registry/tags", registry.tags, "Tags of a repository in the fleet's registry",
+       query=q.Repository, reply=list[TagInfo]),
+    _C("DELETE", "/v1/registry/manifests", registry.remove_manifest,
+       "Remove a tag or a manifest from the fleet's registry", "command", query=q.Manifest),
     _C("GET", "/v1/registry/tokens", registry.list_tokens, "Logins of the fleet's registry", reply=list[RegistryToken]),
     _C("POST", "/v1/registry/tokens", registry.create_token, "A login of the fleet's registry", "command",
        body=m.CreateRegistryToken, reply=m.RegistryTokenCreated),
