@@ -101,6 +101,25 @@ async def test_hostile_configuration_of_a_registry_or_an_archive_leaves_the_disk
             assert await census(tmp_path) == before, name
 
 
+@pytest.mark.parametrize("size", [1, 1 << 30])
+@pytest.mark.parametrize("part", ["config", "layer"])
+async def test_part_of_another_size_than_it_was_announced_with_is_refused(
+    store: ImageStore, registry: FakeRegistry, tmp_path: Path, part: str, size: int
+) -> None:
+    """B57."""
+    before = await census(tmp_path)
+    other = image([tar(member("y", b"y"))])
+    raw = json.loads(other.manifest)
+    (raw["config"] if part == "config" else raw["layers"][0])["size"] = size
+    built = Built(manifest=json.dumps(raw).encode(), config=other.config, blobs=other.blobs)
+    registry.push(built, "bad")
+    for coming in (oci(built, name="bad:1"), None):
+        with pytest.raises(FlotaError) as refused:
+            await (store.load(chunks(coming)) if coming else store.pull(f"{registry.host}/app:bad"))
+        assert "\n" not in str(refused.value)
+        assert await census(tmp_path) == before, coming is None
+
+
 class Moving(FakeRegistry):
     """Its tag is another image each time that it is asked for."""
 

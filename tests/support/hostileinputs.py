@@ -128,7 +128,10 @@ HOSTILE_INPUTS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "B57": (
         "blobs of another size",
-        ("component/test_registry_hostile.py::test_manifest_that_lies_about_a_size_is_found_out",),
+        (
+            "component/test_registry_hostile.py::test_manifest_that_lies_about_a_size_is_found_out",
+            f"{DOCUMENTS}::test_part_of_another_size_than_it_was_announced_with_is_refused",
+        ),
     ),
     "B58": (
         "very many files",
