@@ -11,7 +11,7 @@ from yarl import URL
 
 from image.registry.endpoints import settings as registry_settings
 from image.registry.transport import redirected
-from model.blobs import Ticket, read_ticket, to_sign
+from model.blobs import read_ticket, to_sign
 from model.errors import FlotaError, Forbidden, InvalidInput
 from model.registries import HEADER, Login, decode_header, encode_header, normal_host, registry_of
 
@@ -67,11 +67,11 @@ def test_any_location_leads_to_http_or_nowhere(target: str) -> None:
 @example(packed(b'{"host":"a","certificate":"b","until":1e400,"images":["x"]}') + ".AA==")
 def test_ticket_of_anything_is_one_or_forbidden(text: str) -> None:
     try:
-        found, signed, _ = read_ticket(text)
+        signed = read_ticket(text)[1]
     except Forbidden as error:
         assert "\n" not in str(error)
     else:
-        assert isinstance(found, Ticket) and signed.startswith(to_sign(b""))
+        assert signed.startswith(to_sign(b""))
 
 
 @examples
