@@ -180,7 +180,10 @@ def parse_configuration(data: bytes) -> Configuration:
         arch=_text(raw, "architecture", "image configuration"),
         variant=_text(raw, "variant", "image configuration"),
     )
-    history = tuple(_history(entry) for entry in _list(raw, "history", "image configuration"))
+    steps = _list(raw, "history", "image configuration")
+    if len(steps) > MAX_KEYS:
+        raise Damaged(f"the image's history has {len(steps)} entries, more than {MAX_KEYS}")
+    history = tuple(_history(entry) for entry in steps)
     return Configuration(
         platform=platform,
         diff_ids=diff_ids,

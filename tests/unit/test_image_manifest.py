@@ -268,6 +268,7 @@ BAD_CONFIGS: dict[str, bytes] = {
     "diff ids no digests": dump({**IMAGE, "rootfs": {"diff_ids": ["x"]}}),
     "diff ids of null": dump({**IMAGE, "rootfs": {"diff_ids": [None]}}),
     "history of numbers": dump({**IMAGE, "history": [1]}),
+    "very long history": dump({**IMAGE, "history": [{}] * 20_000}),
     "5000 layers": dump({**IMAGE, "rootfs": {"diff_ids": [D] * 5000}}),
 }
 
