@@ -14,6 +14,7 @@ from typing import Any
 
 from image import healthcheck
 from image.digest import check
+from image.refused import letting_go
 from model.errors import Damaged, Unsupported
 from model.image import HistoryEntry, ImageConfig
 from model.spec import Struct
@@ -97,6 +98,7 @@ def _unambiguous(value: dict[str, Any], what: str) -> dict[str, Any]:
     return value
 
 
+@letting_go
 def parse_document(
     data: bytes, media_type: str = "", *, configs: tuple[str, ...] = IMAGE_CONFIGS
 ) -> Manifest | Index:
@@ -169,6 +171,7 @@ def shown(platform: Platform) -> str:
     return "".join(c for c in f"{platform.os}/{platform.arch}"[:40] if c.isprintable())
 
 
+@letting_go
 def parse_configuration(data: bytes) -> Configuration:
     raw = load_object(data, "image configuration")
     rootfs = _unambiguous(_object(raw, "rootfs", "image configuration"), "rootfs")

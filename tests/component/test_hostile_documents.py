@@ -210,3 +210,52 @@ def test_largest_document_of_any_kind_costs_bounded_memory_and_time(tmp_path: Pa
     assert done.returncode == 0, done.stderr
     spent, peak = json.loads(done.stdout)
     assert spent < MOST_TIME and peak < MOST_MEMORY, (spent, peak)
+
+
+_CROWD = """
+import asyncio, json, sys, tempfile
+from pathlib import Path
+from image.drivers.vfs import VfsDriver
+from image.registry.client import RegistryClient
+from image.store import ImageStore
+from model.errors import FlotaError
+from tests.support.images import CONFIG, MANIFEST, Built, chunks, descriptor, image, member, oci_archive, tar
+from tests.support.registry import FakeRegistry, serving
+
+items = b'"x":[' + b",".join([b"{}"] * 1_390_000) + b"]"
+manifest, config = b'{"schemaVersion":2,' + items + b"}", b"{" + items + b',"rootfs":{"diff_ids":[1]}}'
+good = image([tar(member("x", b"x"))])
+raw = {**json.loads(good.manifest), "config": descriptor(config, CONFIG)}
+built = Built(manifest=json.dumps(raw).encode(), config=config)
+built.blobs = {**good.blobs, built.id: config}
+
+async def main(place):
+    refused = 0
+    store = ImageStore(place / "images", driver_choice=(VfsDriver(), "test"), source=RegistryClient())
+    await store.open()
+    async with serving(FakeRegistry()) as registry:
+        registry.manifests["manifest"] = (MANIFEST, manifest)
+        registry.push(built, "config")
+        for number in range(9):
+            try:
+                if number % 3 == 2:
+                    await store.load(chunks(oci_archive(built)))
+                else:
+                    await store.pull(f"{registry.host}/app:{'manifest' if number % 3 else 'config'}")
+            except FlotaError:
+                refused += 1
+    await store.close()
+    [peak] = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM:")]
+    print(refused, peak)
+
+with tempfile.TemporaryDirectory() as folder:
+    asyncio.run(main(Path(folder)))
+"""
+
+
+def test_large_documents_one_after_another_leave_nothing_of_those_before() -> None:
+    """Each takes a hundred MiB while it is read."""
+    done = subprocess.run([sys.executable, "-c", _CROWD], capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    refused, peak = done.stdout.split()
+    assert refused == "9" and int(peak) < MOST_MEMORY + (64 << 10)
