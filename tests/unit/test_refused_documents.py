@@ -23,7 +23,7 @@ READERS: dict[str, Callable[[bytes], object]] = {
 BAD = {
     "no json": b"{" + b"x" * 1000,
     "list": b"[1]",
-    "wrong": b'{"schemaVersion":7,"mediaType":5,"rootfs":{"diff_ids":[1]},"manifests":[1],"layers":[1],"config":[]}',
+    "wrong": b'{"schemaVersion":7,"mediaType":5,"rootfs":{"diff_ids":[1]},"manifests":[1],"config":[]}',
     "twice": b'{"a":1,"a":2}',
 }
 
