@@ -140,6 +140,8 @@ class EndpointWish(Struct):
     """Bits a second that are sent to it at most; 0: no limit."""
     bandwidth_out: int = 0
     """Bits a second that it sends at most; 0: no limit."""
+    driver_opts: Mapping[str, str] = {}
+    """Options that Docker's clients gave and that mean nothing here: shown again."""
 
 
 class Attachment(EndpointWish, kw_only=True):
@@ -227,6 +229,8 @@ class ContainerSpec(Struct):
     domainname: str = ""
     labels: Mapping[str, str] = {}
     annotations: Mapping[str, str] = {}
+    said: Mapping[str, str] = {}
+    """See `model.dockerwords`; it decides nothing."""
     tty: bool = False
     stdin: bool = False
     """Keep stdin open even if nobody is attached (`-i`)."""

@@ -16,6 +16,7 @@ import msgspec
 from model.addressrules import service_addresses, without_addresses
 from model.codec import MAX_INT
 from model.devicerules import block_problems, device_problems
+from model.dockerwords import said_problems
 from model.errors import InvalidInput, Problem
 from model.exposed import exposed
 from model.healthrules import health_problems
@@ -141,6 +142,7 @@ def _words(spec: ContainerSpec, at: str) -> Iterator[Problem]:
         if not exposed(text):
             yield _p(f"{at}.expose[{index}]", f"{text[:40]!r} is no port: write 80, 53/udp or 3000-3005")
     yield from resolver_problems(spec, at)
+    yield from said_problems(spec, at)
 
 
 def _env(env: Mapping[str, str], at: str) -> Iterator[Problem]:

@@ -149,6 +149,7 @@ class HostConfig(Docker):
     shm_size: int = 0
     sysctls: Mapping[str, str] = {}
     runtime: str = ""
+    isolation: str = ""
     cpu_shares: int = 0
     cpu_period: int = 0
     cpu_quota: int = 0
@@ -234,8 +235,8 @@ HOST_CONFIG: Table = (
     Field("PortBindings"),
     Field("RestartPolicy"),
     Field("AutoRemove"),
-    partly("VolumeDriver", "local"),
-    partly("VolumesFrom", "on that one's host; shown as the container's own mounts"),
+    partly("VolumeDriver", "local; any other only where no volume would be made by it"),
+    partly("VolumesFrom", "on that one's host"),
     partly("Mounts", "of type bind, volume and tmpfs"),
     idle("ConsoleSize", "a client sets the size when it attaches"),
     Field("Annotations"),
@@ -259,7 +260,7 @@ HOST_CONFIG: Table = (
     Field("ShmSize"),
     Field("Sysctls"),
     partly("Runtime", "runc"),
-    idle("Isolation", "of Windows"),
+    partly("Isolation", "default; others are of Windows"),
     Field("CpuShares"),
     Field("CpuPeriod"),
     Field("CpuQuota"),
@@ -298,7 +299,11 @@ ENDPOINT: Table = (
     refused("Links", "containers on a network know each other by name"),
     Field("Aliases"),
     Field("MacAddress"),
-    partly("DriverOpts", "com.docker.network.endpoint.ifname and com.docker.network.endpoint.sysctls"),
+    partly(
+        "DriverOpts",
+        "com.docker.network.endpoint.ifname and com.docker.network.endpoint.sysctls, others of Docker's own "
+        "are refused; of other names they mean nothing and are shown again",
+    ),
     Field("GwPriority"),
     *(
         idle(name, "what an endpoint has, not what it should have")

@@ -17,6 +17,7 @@ from model.validate import is_mode
 
 _IFNAME = "com.docker.network.endpoint.ifname"
 _SYSCTLS = "com.docker.network.endpoint.sysctls"
+_DOCKERS = "com.docker.network."
 BRIDGE = "bridge"
 SEVERAL: Version = (1, 44)
 """From here on a container may be made on several networks at once."""
@@ -74,6 +75,8 @@ def _endpoint(words: EndpointWords | None, name: str) -> dict[str, Any]:
             made["ifname"] = value
         elif option == _SYSCTLS:
             made["sysctls"] = dict(pair.partition("=")[::2] for pair in value.split(",") if pair)
+        elif not option.startswith(_DOCKERS):
+            made.setdefault("driver_opts", {})[option] = value
         else:
             raise InvalidInput(f"EndpointsConfig[{name[:80]}].DriverOpts: {option[:80]} is not supported")
     return made
@@ -122,8 +125,8 @@ def _shown(network: str, wish: EndpointWish | None, foot: Endpoint | None, prefi
         "IPAMConfig": asked or None,
         "Links": None,
         "Aliases": aliases or None,
-        "MacAddress": foot.mac if foot else "",
-        "DriverOpts": None,
+        "MacAddress": foot.mac if foot else wish.mac if wish is not None else "",
+        "DriverOpts": _driver_opts(wish) or None,
         "GwPriority": wish.priority if wish is not None else 0,
         "NetworkID": network,
         "EndpointID": "" if foot is None else network,
@@ -135,6 +138,16 @@ def _shown(network: str, wish: EndpointWish | None, foot: Endpoint | None, prefi
         "GlobalIPv6PrefixLen": 64 if foot and foot.ipv6 else 0,
         "DNSNames": aliases or None,
     }
+
+
+def _driver_opts(wish: EndpointWish | None) -> dict[str, str]:
+    """As they were said."""
+    if wish is None:
+        return {}
+    made = {_IFNAME: wish.ifname} if wish.ifname else {}
+    if wish.sysctls:
+        made[_SYSCTLS] = ",".join(f"{name}={value}" for name, value in wish.sysctls.items())
+    return made | dict(wish.driver_opts)
 
 
 def endpoint_of_mode() -> dict[str, Any]:

@@ -1,0 +1,106 @@
+"""What a client said of a container comes back as it was said, where flota keeps another form of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from api.docker.containers.inspection import Around, inspect
+from model.api import InstanceInfo
+from model.errors import InvalidInput
+from model.ids import InstanceId, NetworkId
+from model.image import ImageConfig
+from model.records import Instance, ResolvedAttachment
+from model.spec import ContainerSpec, LogOptions
+from model.status import Endpoint, InstanceStatus
+from model.validate import validate_container
+from tests.unit.dockerapi.test_docker_containers import IMAGE, spec
+
+NETWORK = NetworkId("e" * 64)
+
+
+def inspected(made: ContainerSpec, *feet: Endpoint) -> dict[str, Any]:
+    wishes = [
+        ResolvedAttachment(
+            network=NETWORK,
+            **{name: getattr(wish, name) for name in ("mac", "ifname", "sysctls", "driver_opts")},
+        )
+        for wish in made.networks[:1]
+    ]
+    ident = InstanceId("a" * 64)
+    instance = Instance(id=ident, name="web", spec=made, attachments=tuple(wishes))
+    status = InstanceStatus(instance=ident, endpoints=feet)
+    return inspect(InstanceInfo(instance=instance, status=status), Around(networks={NETWORK: "blue"}))
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ({"Tmpfs": {"/tmp1": "size=3M"}}, {"Tmpfs": {"/tmp1": "size=3M"}}),
+        ({"Isolation": "default"}, {"Isolation": "default"}),
+        ({}, {"Isolation": "", "LogConfig": {"Type": "json-file", "Config": {}}}),
+        ({"LogConfig": {"Type": "", "Config": {"max-file": "100"}}},
+         {"LogConfig": {"Type": "json-file", "Config": {"max-file": "100"}}}),
+        ({"LogConfig": {"Type": "local", "Config": None}}, {"LogConfig": {"Type": "local", "Config": {}}}),
+        ({"VolumesFrom": ["one:ro", "two"]}, {"VolumesFrom": ["one:ro", "two"]}),
+        ({"VolumeDriver": "foo"}, {"VolumeDriver": "foo"}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_words_of_host_config_come_back_as_they_were_said(
+    host: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    made = spec(**host)
+    assert validate_container(made) == []
+    seen = inspected(made)["HostConfig"]
+    assert {name: seen[name] for name in shown} == shown
+
+
+def test_container_of_another_client_shows_the_logs_bounds_that_hold() -> None:
+    made = ContainerSpec(image="x", args=("a",), log=LogOptions(max_size=1 << 20, max_files=2))
+    config = inspected(made)["HostConfig"]["LogConfig"]
+    assert config == {"Type": "json-file", "Config": {"max-file": "2", "max-size": "1m"}}
+
+
+def test_driver_of_volumes_is_refused_where_a_volume_would_be_made_by_it() -> None:
+    config: dict[str, Any]
+    for config, image in (({"Volumes": {"/v": {}}}, IMAGE), ({}, ImageConfig(cmd=("a",), volumes=("/v",)))):
+        with pytest.raises(InvalidInput, match=r"HostConfig\.VolumeDriver: 'foo' is not supported"):
+            spec(config, image, VolumeDriver="foo")
+    with pytest.raises(InvalidInput, match=r"HostConfig\.VolumeDriver"):
+        spec(VolumeDriver="foo", Binds=["named:/v"])
+    assert spec(VolumeDriver="foo", Binds=["/host:/v"]).mounts
+
+
+def test_isolation_of_windows_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInput, match=r"HostConfig\.Isolation: 'hyperv' is not supported"):
+        spec(Isolation="hyperv")
+
+
+def test_variable_without_a_value_is_shown_without_one() -> None:
+    assert inspected(spec({"Env": ["Foo", "Blank="]}))["Config"]["Env"] == ["Blank=", "Foo"]
+
+
+def test_options_of_an_endpoint_come_back_and_dockers_own_unknown_are_refused() -> None:
+    options = {"com.docker.network.endpoint.ifname": "net0", "key1": "a"}
+    wishes = {"blue": {"DriverOpts": options, "MacAddress": "02:42:ac:11:00:02"}}
+    made = spec({"NetworkingConfig": {"EndpointsConfig": wishes}}, NetworkMode="blue")
+    assert made.networks[0].driver_opts == {"key1": "a"}
+    shown = inspected(made)["NetworkSettings"]["Networks"]["blue"]
+    assert (shown["DriverOpts"], shown["MacAddress"]) == (options, "02:42:ac:11:00:02")
+    foot = Endpoint(network=NETWORK, network_name="blue", ifname="net0", mac="02:00:00:00:00:01")
+    assert inspected(made, foot)["NetworkSettings"]["Networks"]["blue"]["MacAddress"] == foot.mac
+    wishes = {"blue": {"DriverOpts": {"com.docker.network.endpoint.new": "1"}}}
+    with pytest.raises(InvalidInput, match=r"DriverOpts: com\.docker\.network\.endpoint\.new"):
+        spec({"NetworkingConfig": {"EndpointsConfig": wishes}}, NetworkMode="blue")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [({"Binds": "[]"}, "no field"), ({"Tmpfs": "{"}, "no JSON"), ({"Tmpfs": "1" * (300 << 10)}, "larger")],
+)
+def test_words_that_nobody_said_that_way_are_refused(said: dict[str, str], words: str) -> None:
+    (problem,) = validate_container(replace(ContainerSpec(image="x", args=("a",)), said=said))
+    assert words in problem.message and problem.path.startswith("spec.said")
