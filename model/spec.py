@@ -123,6 +123,8 @@ class EndpointWish(Struct):
     """How a container's foot on a network should be; addresses are asked for, not promised."""
 
     aliases: tuple[str, ...] = ()
+    links: Mapping[str, str] = {}
+    """Names that it alone has for others on the network: alias → name or id, which need not be there yet."""
     ipv4: str = ""
     """In a service's spec several, see `model.addressranges`: replica N gets the Nth, wherever it runs."""
     ipv6: str = ""

@@ -22,7 +22,7 @@ from model.exposed import exposed
 from model.healthrules import health_problems
 from model.hostports import addresses_overlap
 from model.ids import NAME, SERVICE_NAME
-from model.namerules import alias_problem, resolver_problems
+from model.namerules import endpoint_problems, resolver_problems
 from model.spec import (
     Attachment,
     ContainerSpec,
@@ -288,9 +288,7 @@ def validate_endpoint(attachment: EndpointWish, at: str) -> Iterator[Problem]:
         yield _p(f"{at}.keep_address", "only replicas of a service can keep addresses: name one instead")
     if attachment.mac and (not _MAC.match(attachment.mac) or int(attachment.mac[:2], 16) & 1):
         yield _p(f"{at}.mac", f"{attachment.mac[:40]!r} is not a unicast MAC address")
-    for index, alias in enumerate(attachment.aliases):
-        if problem := alias_problem(alias):
-            yield _p(f"{at}.aliases[{index}]", problem)
+    yield from endpoint_problems(attachment, at)
     if attachment.ifname and (not _IFNAME.match(attachment.ifname) or attachment.ifname == "lo"):
         yield _p(f"{at}.ifname", f"{attachment.ifname[:40]!r} is no interface name (15 characters at most)")
     for name, value in attachment.sysctls.items():

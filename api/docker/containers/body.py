@@ -137,6 +137,7 @@ class HostConfig(Docker):
     dns_search: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
     group_add: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
     ipc_mode: str = ""
     pid_mode: str = ""
     privileged: bool = False
@@ -246,7 +247,7 @@ HOST_CONFIG: Table = (
     *(Field(name) for name in ("Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd")),
     partly("IpcMode", "private and host"),
     refused("Cgroup", _NOT_YET),
-    refused("Links", "containers on a network know each other by name"),
+    partly("Links", "on the network of NetworkMode, as by EndpointsConfig; not on the default bridge"),
     Field("OomScoreAdj"),
     partly("PidMode", "host"),
     Field("Privileged"),
@@ -296,7 +297,7 @@ HOST_CONFIG: Table = (
 NETWORKING: Table = (Field("EndpointsConfig"),)
 ENDPOINT: Table = (
     Field("IPAMConfig"),
-    refused("Links", "containers on a network know each other by name"),
+    partly("Links", "on networks of one's own; the default bridge has no names"),
     Field("Aliases"),
     Field("MacAddress"),
     partly(

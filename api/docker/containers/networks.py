@@ -43,7 +43,22 @@ def attachments_of(body: CreateBody, version: Version) -> tuple[Attachment, ...]
     made = [Attachment(network=name, **_endpoint(wishes.get(name), name)) for name in ordered]
     if body.mac_address and not made[0].mac:
         made[0] = replace(made[0], mac=body.mac_address)
+    if links := links_of(body.host_config.links):
+        made[0] = replace(made[0], links={**links, **made[0].links})
     return () if made == [Attachment(network=BRIDGE)] else tuple(made)
+
+
+def links_of(texts: Iterable[str]) -> dict[str, str]:
+    """Names of others by the alias, of `NAME` and `NAME:ALIAS`. Raises InvalidInput."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, colon, alias = text.partition(":")
+        name = name.removeprefix("/")
+        alias = alias.rpartition("/")[2] if colon else name  # an inspection of Docker's has /NAME:/ME/ALIAS
+        if not name or not alias or ":" in alias:
+            raise InvalidInput(f"bad format for links: {text[:120]}")
+        found[alias] = name
+    return found
 
 
 def _of_mode(mode: str, body: CreateBody, others: Mapping[str, EndpointWords]) -> tuple[Attachment, ...]:
@@ -53,6 +68,8 @@ def _of_mode(mode: str, body: CreateBody, others: Mapping[str, EndpointWords]) -
         )
     if mode.startswith("container:") and body.hostname:
         raise InvalidInput("conflicting options: hostname and the network mode")
+    if body.host_config.links:
+        raise InvalidInput(f"conflicting options: network mode {mode[:80]} and links")
     return (Attachment(network=mode),)
 
 
@@ -65,6 +82,7 @@ def _endpoint(words: EndpointWords | None, name: str) -> dict[str, Any]:
         raise InvalidInput(f"EndpointsConfig[{name[:80]}].IPAMConfig.LinkLocalIPs is not supported")
     made: dict[str, Any] = {
         "aliases": tuple(words.aliases or ()),
+        "links": links_of(words.links or ()),
         "ipv4": address.ipv4,
         "ipv6": address.ipv6,
         "mac": words.mac_address,
@@ -123,7 +141,7 @@ def _shown(network: str, wish: EndpointWish | None, foot: Endpoint | None, prefi
     gateway = foot.gateway if foot else ""
     return {
         "IPAMConfig": asked or None,
-        "Links": None,
+        "Links": [f"{name}:{alias}" for alias, name in wish.links.items()] or None if wish else None,
         "Aliases": aliases or None,
         "MacAddress": foot.mac if foot else wish.mac if wish is not None else "",
         "DriverOpts": _driver_opts(wish) or None,

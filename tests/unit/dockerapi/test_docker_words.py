@@ -13,7 +13,7 @@ from model.errors import InvalidInput
 from model.ids import InstanceId, NetworkId
 from model.image import ImageConfig
 from model.records import Instance, ResolvedAttachment
-from model.spec import ContainerSpec, LogOptions
+from model.spec import Attachment, ContainerSpec, LogOptions
 from model.status import Endpoint, InstanceStatus
 from model.validate import validate_container
 from tests.unit.dockerapi.test_docker_containers import IMAGE, spec
@@ -25,7 +25,7 @@ def inspected(made: ContainerSpec, *feet: Endpoint) -> dict[str, Any]:
     wishes = [
         ResolvedAttachment(
             network=NETWORK,
-            **{name: getattr(wish, name) for name in ("mac", "ifname", "sysctls", "driver_opts")},
+            **{name: getattr(wish, name) for name in ("mac", "ifname", "sysctls", "driver_opts", "links")},
         )
         for wish in made.networks[:1]
     ]
@@ -95,6 +95,33 @@ def test_options_of_an_endpoint_come_back_and_dockers_own_unknown_are_refused() 
     wishes = {"blue": {"DriverOpts": {"com.docker.network.endpoint.new": "1"}}}
     with pytest.raises(InvalidInput, match=r"DriverOpts: com\.docker\.network\.endpoint\.new"):
         spec({"NetworkingConfig": {"EndpointsConfig": wishes}}, NetworkMode="blue")
+
+
+def test_links_are_of_the_network_and_come_back() -> None:
+    wishes = {"blue": {"Links": ["upstream:bar", "other"]}}
+    made = spec({"NetworkingConfig": {"EndpointsConfig": wishes}}, NetworkMode="blue", Links=["/x:/me/y"])
+    assert made.networks[0].links == {"y": "x", "bar": "upstream", "other": "other"}
+    assert validate_container(made) == []
+    shown = inspected(made)["NetworkSettings"]["Networks"]["blue"]["Links"]
+    assert shown == ["x:y", "upstream:bar", "other:other"]
+
+
+@pytest.mark.parametrize("link", [":a", "a:", "a:b:c", ""])
+def test_link_of_no_form_is_refused(link: str) -> None:
+    with pytest.raises(InvalidInput, match="bad format for links"):
+        spec(NetworkMode="blue", Links=[link])
+
+
+def test_link_where_there_is_no_network_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="conflicting options: network mode host and links"):
+        spec(NetworkMode="host", Links=["a:b"])
+
+
+@pytest.mark.parametrize(("links", "words"), [({"a b": "c"}, "a b"), ({"a": "b c"}, "no container's name")])
+def test_link_of_no_name_is_told_as_a_problem(links: dict[str, str], words: str) -> None:
+    wish = Attachment(network="blue", links=links)
+    (problem,) = validate_container(ContainerSpec(image="x", args=("a",), networks=(wish,)))
+    assert words in problem.message and problem.path.startswith("spec.networks[0].links")
 
 
 @pytest.mark.parametrize(
