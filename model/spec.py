@@ -89,6 +89,8 @@ class Mount(Struct):
     read_only: bool = False
     propagation: Literal["", "private", "rprivate", "shared", "rshared", "slave", "rslave"] = ""
     no_copy: bool = False
+    labels: Mapping[str, str] = {}
+    """Of the volume, if it is made for this mount."""
     create_source: bool = False
     """Make a missing bind source as a directory (`-v`); without it that is an error (`--mount`)."""
     tmpfs_size: int = 0

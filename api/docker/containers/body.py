@@ -318,7 +318,7 @@ MOUNT: Table = (
     *(Field(name) for name in ("Type", "Source", "Target", "ReadOnly")),
     idle("Consistency", "of other systems than Linux"),
     partly("BindOptions", "Propagation and CreateMountpoint"),
-    partly("VolumeOptions", "NoCopy"),
+    partly("VolumeOptions", "NoCopy and Labels"),
     Field("TmpfsOptions"),
     refused("ClusterOptions", _NOT_YET),
     refused("ImageOptions", _NOT_YET),

@@ -97,6 +97,13 @@ def test_options_of_an_endpoint_come_back_and_dockers_own_unknown_are_refused() 
         spec({"NetworkingConfig": {"EndpointsConfig": wishes}}, NetworkMode="blue")
 
 
+def test_labels_of_a_volume_go_with_its_mount() -> None:
+    wish = {"Type": "volume", "Source": "v", "Target": "/d", "VolumeOptions": {"Labels": {"a": "b"}}}
+    made = spec(Mounts=[wish])
+    assert made.mounts[0].labels == {"a": "b"}
+    assert inspected(made)["HostConfig"]["Mounts"] == [wish]
+
+
 def test_links_are_of_the_network_and_come_back() -> None:
     wishes = {"blue": {"Links": ["upstream:bar", "other"]}}
     made = spec({"NetworkingConfig": {"EndpointsConfig": wishes}}, NetworkMode="blue", Links=["/x:/me/y"])
