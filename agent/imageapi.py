@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -207,6 +207,9 @@ class ImageApi:
     async def disk_use(self) -> HostDisk:
         builds = await self._room.usage() if self._room is not None else None
         return await diskuse.measure(self._agent.context, *([builds] if builds is not None else ()))
+
+    async def written(self, refs: Sequence[str]) -> Mapping[str, int]:
+        return await diskuse.written(self._agent.context, refs)
 
     # -- builds -------------------------------------------------------------------------------------
     async def build(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

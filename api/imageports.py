@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from model.api import (
@@ -84,3 +84,7 @@ class HostImages(Protocol):
     async def prune_builds(self, wish: CachePrune) -> CacheFreed: ...
 
     async def disk_use(self) -> HostDisk: ...
+
+    async def written(self, refs: Sequence[str]) -> Mapping[str, int]:
+        """Bytes in the writable layers of these containers, or of all for none, by id."""
+        ...

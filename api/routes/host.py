@@ -212,6 +212,10 @@ async def disk_use(call: HostCall) -> HostDisk:
     return await call.port.disk_use()
 
 
+async def written(call: HostCall) -> dict[str, int]:
+    return dict(await call.port.written(call.query_as(q.Written).ref))
+
+
 async def list_volumes(call: HostCall) -> list[VolumeInfo]:
     return filter_volumes(call.port.list_volumes(), call.query_as(q.ListVolumes).filter)
 

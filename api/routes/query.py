@@ -103,6 +103,11 @@ class Stats(Struct):
     stream: bool = False
 
 
+class Written(Struct):
+    ref: tuple[str, ...] = ()
+    """Ids of containers; none: all."""
+
+
 class Resolve(Struct):
     resolve: bool = False
     """Find out the digest of its image first, so that all hosts run the same."""

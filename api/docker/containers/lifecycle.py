@@ -15,6 +15,7 @@ from msgspec import field
 from aio.together import together
 from api.docker.containers.creating import conflict
 from api.docker.containers.listing import prunable
+from api.docker.containers.sizes import written
 from api.docker.errors import Refusal
 from api.docker.hosts import asking
 from api.docker.parameters import Filters
@@ -224,9 +225,11 @@ def _waited(result: WaitResult) -> dict[str, Any]:
 
 
 async def prune(call: Call) -> dict[str, Any]:
-    """The fleet's. What is freed is not known: the hosts delete in their own time."""
+    """The fleet's. What is freed is counted before: the hosts delete in their own time."""
     gone = []
-    for info in prunable(call.port.list_instances(), call.query_as(Prune).filters, time.time()):
+    found = prunable(call.port.list_instances(), call.query_as(Prune).filters, time.time())
+    sizes = await written(call.port, found)
+    for info in found:
         try:
             await call.port.remove_instance(info.instance.id, force=False, volumes=False)
         except (NotFound, WrongState):  # gone, or started again since
@@ -234,7 +237,7 @@ async def prune(call: Call) -> dict[str, Any]:
         gone.append(info.instance.id)
     for ident in gone:
         await _removed(call, ident)
-    return {"ContainersDeleted": gone or None, "SpaceReclaimed": 0}
+    return {"ContainersDeleted": gone or None, "SpaceReclaimed": sum(sizes.get(i, 0) for i in gone)}
 
 
 async def _removed(call: Call, ident: str) -> None:
