@@ -110,9 +110,11 @@ class ImageApi:
     def save_images(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
         return self._images.save(refs, platform)
 
-    async def remote_image(self, ref: str, login: Login, *, config: bool = False) -> RemoteImage:
+    async def remote_image(
+        self, ref: str, login: Login, *, config: bool = False, near: bool = False
+    ) -> RemoteImage:
         source = self._images.source
-        document = await source.document(parse(ref), login)
+        document = await source.document(parse(ref), login, near=near)
         found: list[Platform] = []
         if isinstance(document.parsed, Index):
             found = [entry.platform for entry in document.parsed.manifests if entry.platform]

@@ -156,7 +156,7 @@ async def save(call: HostCall) -> web.StreamResponse:
 
 async def distribution(call: HostCall) -> RemoteImage:
     query = call.query_as(q.Distribution)
-    return await call.port.remote_image(query.ref, call.login(), config=query.config)
+    return await call.port.remote_image(query.ref, call.login(), config=query.config, near=query.near)
 
 
 async def check_login(call: HostCall) -> None:

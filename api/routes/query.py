@@ -172,6 +172,8 @@ class Distribution(Struct):
     host: str = ""
     config: bool = False
     """Also the platform of an image, which its configuration says."""
+    near: bool = False
+    """At the first mirror of its registry that has it, from where it would be pulled."""
 
 
 class Registry(Struct):

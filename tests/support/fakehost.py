@@ -49,6 +49,8 @@ class FakeHost(FakeBuilds):
         self.pulls: list[tuple[str, str]] = []
         """Of which image, for which platform."""
         self.logins: list[Login] = []
+        self.asked_near: list[bool] = []
+        """Of questions for what a registry has."""
         """Of pulls, pushes and questions to registries."""
         self.copies: list[CopyImage] = []
         self.platforms: list[str] = []
@@ -209,8 +211,11 @@ class FakeHost(FakeBuilds):
         for ref in refs:
             yield f"archive of {self._image(ref).id}\n".encode()
 
-    async def remote_image(self, ref: str, login: Login, *, config: bool = False) -> RemoteImage:
+    async def remote_image(
+        self, ref: str, login: Login, *, config: bool = False, near: bool = False
+    ) -> RemoteImage:
         self.logins.append(login)
+        self.asked_near.append(near)
         if ref not in self.remote:
             raise NotFound(f"no such image: {ref}")
         return RemoteImage(

@@ -8,12 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from api.docker.containers.inspection import Around, inspect
+from api.docker.networks.spec import endpoints
 from model.api import InstanceInfo
 from model.errors import InvalidInput
 from model.ids import InstanceId, NetworkId
 from model.image import ImageConfig
-from model.records import Instance, ResolvedAttachment
-from model.spec import Attachment, ContainerSpec, LogOptions
+from model.records import Instance, Network, ResolvedAttachment
+from model.spec import Attachment, ContainerSpec, LogOptions, NetworkSpec
 from model.status import Endpoint, InstanceStatus
 from model.validate import validate_container
 from tests.unit.dockerapi.test_docker_containers import IMAGE, spec
@@ -138,3 +139,15 @@ def test_link_of_no_name_is_told_as_a_problem(links: dict[str, str], words: str)
 def test_words_that_nobody_said_that_way_are_refused(said: dict[str, str], words: str) -> None:
     (problem,) = validate_container(replace(ContainerSpec(image="x", args=("a",)), said=said))
     assert words in problem.message and problem.path.startswith("spec.said")
+
+
+def test_network_shows_who_is_to_be_on_it() -> None:
+    network = Network(id=NETWORK, spec=NetworkSpec(name="blue"))
+    foot = Endpoint(network=NETWORK, network_name="blue", ifname="eth0", mac="02:00:00:00:00:01")
+    ident = InstanceId("a" * 64)
+    wish = ResolvedAttachment(network=NETWORK)
+    instance = Instance(id=ident, name="web", spec=ContainerSpec(image="x"), attachments=(wish,))
+    status = InstanceStatus(instance=ident, endpoints=(foot,))
+    assert list(endpoints(network, [InstanceInfo(instance=instance, status=status)])) == [ident]
+    taken_off = replace(instance, attachments=())
+    assert endpoints(network, [InstanceInfo(instance=taken_off, status=status)]) == {}
