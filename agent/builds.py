@@ -39,6 +39,7 @@ from image.build.telling import Teller
 from image.context.fetcher import BuildFetcher
 from image.context.find import find, regular
 from image.context.guard import Guard
+from image.context.ignored import without_ignored
 from image.context.objects import Lease, Objects
 from image.context.receive import received, streamed
 from image.dockerfile.check import as_errors, check
@@ -260,6 +261,8 @@ class _Build:
             root = await fetcher.context(main, private=request.private_addresses)
         objects = self._builds.objects
         entry = regular(find(objects.tree, root, request.file), request.file, MAX_DOCKERFILE)
+        if main.kind == "tar":
+            self._tars[main.name] = await in_thread(without_ignored, objects, self._lease, root, request.file)
         return replace(request, dockerfile=objects.read(entry.digest, MAX_DOCKERFILE))
 
 

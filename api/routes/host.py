@@ -156,7 +156,7 @@ async def save(call: HostCall) -> web.StreamResponse:
 
 async def distribution(call: HostCall) -> RemoteImage:
     query = call.query_as(q.Distribution)
-    return await call.port.remote_image(query.ref, call.login(), config=query.config)
+    return await call.port.remote_image(query.ref, call.login(), config=query.config, near=query.near)
 
 
 async def check_login(call: HostCall) -> None:
@@ -210,6 +210,10 @@ async def make_room(call: HostCall) -> ImageRemoved:
 
 async def disk_use(call: HostCall) -> HostDisk:
     return await call.port.disk_use()
+
+
+async def written(call: HostCall) -> dict[str, int]:
+    return dict(await call.port.written(call.query_as(q.Written).ref))
 
 
 async def list_volumes(call: HostCall) -> list[VolumeInfo]:

@@ -268,6 +268,8 @@ HOST: tuple[HostRoute, ...] = (
     _H("POST", "/v1/images/gc", host.make_room, "Make room for images", "command", query=q.MakeRoom,
        reply=m.ImageRemoved),
     _H("GET", "/v1/disk", host.disk_use, "What is on its disk", "watch", reply=HostDisk),
+    _H("GET", "/v1/disk/containers", host.written, "What containers have written, in bytes", "watch",
+       query=q.Written, reply=dict[str, int]),
     _H("GET", "/v1/images/{ref}", host.get_image, "One image", query=q.OfPlatform, reply=m.ImageInfo),
     _H("POST", "/v1/images/{ref}/tag", host.tag, "Give an image one more name", "command", query=q.Tag,
        reply=m.ImageInfo),

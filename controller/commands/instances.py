@@ -19,6 +19,7 @@ from model.events import Event, of_container
 from model.ids import HostId, InstanceId, short
 from model.limits import UpdateLimits
 from model.records import Desired, Instance
+from model.running import may_run
 from model.status import InstanceStatus, Phase
 from model.validate import validate_container, validate_name, validate_placement
 
@@ -153,7 +154,7 @@ def remove(
     if instance.desired is Desired.REMOVED:
         if not force or instance.force:
             return Plan(subject=instance.id)
-    elif not force and _may_run(instance, status):
+    elif not force and may_run(instance, status):
         raise WrongState(
             f"container {instance.name} is running",
             hint=f"Stop it first, or `flota rm -f {instance.name}`",
@@ -255,14 +256,6 @@ def _check_room(cluster: Cluster, instance: Instance, world: World) -> None:
     if refusal is not None:
         name = candidate.host.spec.name
         raise Exhausted(f"container {instance.name} does not fit on {name} any more: {refusal}")
-
-
-def _may_run(instance: Instance, status: InstanceStatus | None) -> bool:
-    if instance.desired is Desired.CREATED:
-        return status is not None and status.phase.live
-    if status is not None and status.attempt >= instance.attempt:
-        return not status.phase.ended and status.phase is not Phase.CREATED
-    return instance.desired in (Desired.RUNNING, Desired.PAUSED)
 
 
 def _check_grace(request: StopRequest) -> None:

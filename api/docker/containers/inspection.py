@@ -12,6 +12,7 @@ from api.docker.containers import devices, mounts, networks, ports, states
 from api.docker.containers.hostconfig import MASKED, READ_ONLY
 from api.docker.containers.placing import NODE
 from api.docker.times import moment, nanoseconds
+from model import dockerwords
 from model.api import HostInfo, InstanceInfo
 from model.health import HealthLog
 from model.image import ImageConfig
@@ -98,7 +99,7 @@ def config(
         "Tty": spec.tty,
         "OpenStdin": spec.stdin,
         "StdinOnce": spec.stdin_once,
-        "Env": [f"{name}={value}" for name, value in env.items()],
+        "Env": [*(f"{name}={value}" for name, value in env.items()), *spec.env_remove],
         "Cmd": list(cmd) if cmd is not None else None,
         "Image": spec.image,
         "Volumes": {path: {} for path in volumes} or None,
@@ -211,6 +212,7 @@ def host_config(spec: ContainerSpec) -> dict[str, Any]:
         "MaskedPaths": None if spec.privileged else _or(spec.masked_paths, MASKED),
         "ReadonlyPaths": None if spec.privileged else _or(spec.readonly_paths, READ_ONLY),
         "Init": spec.init,
+        **dockerwords.shown(spec),
     }
 
 
