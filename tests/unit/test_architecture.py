@@ -169,6 +169,7 @@ PURE = [
     "agent/lifecycle.py",
     "agent/steps.py",
     "agent/assign.py",
+    "agent/wanted.py",
     "agent/restart.py",
     "agent/probe.py",
     "agent/plans.py",
