@@ -25,7 +25,6 @@ from controller.policing import Policing
 from controller.registrytokens import Tokens
 from controller.sharing import Sharing
 from controller.snapshot import Cluster
-from controller.waiting import Condition, answer
 from model.api import (
     ConnectNetwork,
     CreateInstance,
@@ -55,6 +54,7 @@ from model.records import FleetSettings, Instance, Network
 from model.registries import NOBODY, Login
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import InstanceStatus
+from model.waiting import Condition, answer
 
 T = TypeVar("T")
 

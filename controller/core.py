@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from aio.alarm import Alarm
 from aio.clock import Clock
+from aio.eventring import EventRing, shortened
 from aio.supervisor import Supervisor
 from controller import ingress, recovery
 from controller.arrivals import Arrivals
@@ -25,7 +26,6 @@ from controller.commands.hosts import away_problems, follows
 from controller.committer import Committer, Decide
 from controller.departures import Departures
 from controller.directory import Memberships, instances_of
-from controller.events import EventRing, shortened
 from controller.heartbeats import Heartbeats
 from controller.keys import all_keys, publishing_keys, short_keys, waiting_keys
 from controller.knocks import Knocks
