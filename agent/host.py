@@ -39,8 +39,10 @@ from agent.servicekeeper import ServiceKeeper
 from agent.tombstones import Tombstones
 from agent.viewjournal import ViewJournal
 from agent.volumeusers import users_of
+from agent.waits import Waits
 from agent.worker import Worker, fresh, rewire
 from aio.backoff import jittered
+from aio.eventring import EventRing
 from aio.mailbox import Bell
 from aio.supervisor import Supervisor
 from model import view as views
@@ -63,6 +65,9 @@ class HostAgent:
     def __init__(self, context: Context, journal: Journal, supervisor: Supervisor) -> None:
         self.context = context
         self.reporter = Reporter()
+        self.happenings = EventRing(context.clock)
+        self.reporter.heard = self.happenings.add
+        self.waits = Waits()
         self._journal = journal
         self._views = ViewJournal(journal)
         self.membership = Membership(journal)
@@ -78,7 +83,7 @@ class HostAgent:
         self.prober = Prober(context, supervisor, self._probed)
         self.workers: dict[InstanceId, Worker] = {}
         self._told: dict[InstanceId, Instance] = {}
-        self._tombstones = Tombstones(journal)
+        self.tombstones = Tombstones(journal)
         self.own = OwnJournal(context, journal, self._assign)
         self._plan: NetworkPlan | None = None
         """The one that stands; None while there is none, or the last could not be made."""
@@ -111,7 +116,7 @@ class HostAgent:
         self.membership.changed = lambda _: self._members_changed()
         records = {InstanceId(key): record for key, record in self._journal.read("local", Local).items()}
         for ident in [i for i, record in records.items() if record.phase is Phase.REMOVED]:
-            self._tombstones.found(records.pop(ident))
+            self.tombstones.found(records.pop(ident))
         context.records.update(records)
         self._open_addresses(records)
         await context.network.start()
@@ -241,7 +246,7 @@ class HostAgent:
     def _bury(self) -> None:
         """Tell again of the removed that the View still names; forget those that it does not."""
         if self._has_view:
-            for record in self._tombstones.tidy(self.context.view.instances):
+            for record in self.tombstones.tidy(self.context.view.instances):
                 self.reporter.forgotten(record.instance, status_of(record))
 
     def _members_changed(self) -> None:
@@ -254,9 +259,9 @@ class HostAgent:
         self._members_changed()
         self.context.room.bell.ring()
         if self._has_view:
-            self._tombstones.tidy(self.context.view.instances)
+            self.tombstones.tidy(self.context.view.instances)
         wishes = self.context.wishes
-        wanted = {ident: wish for ident, wish in wishes.items() if ident not in self._tombstones}
+        wanted = {ident: wish for ident, wish in wishes.items() if ident not in self.tombstones}
         change = assign(self.workers, self._told, wanted)
         for wish in change.changed:
             self._told[wish.id] = wish
@@ -320,12 +325,14 @@ class HostAgent:
         self._logs.tend(record, None)
         self.prober.tend(record, None)
         self.prober.forget(record.instance)
-        if record.instance in self.own:
+        self.waits.gone(status_of(record))
+        if (own := self.context.own.get(record.instance)) is not None:
+            self.happened(record, own, "destroy")
             return self._journal.write([("local", record.instance, None), *self.own.without(record.instance)])
         self.reporter.forgotten(record.instance, status_of(record))
         if record.instance not in self.context.view.instances:
             return self._journal.delete("local", record.instance)
-        return self._tombstones.keep(record)
+        return self.tombstones.keep(record)
 
     def employed(self, instances: Iterable[InstanceId]) -> list[Worker]:
         """The workers of those of these that are here."""
@@ -355,6 +362,7 @@ class HostAgent:
     def _report(self, record: Local) -> None:
         if record.instance not in self.own:
             self.reporter.status(status_of(record))
+        self.waits.ring(record.instance)
 
     def host_report(self) -> HostReport:
         context = self.context

@@ -7,6 +7,7 @@ while a report is under way goes with the next.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from aio.mailbox import Bell
 from model.events import Event
@@ -29,6 +30,8 @@ class Reporter:
         self._sequence = 0
         self._sent: Report | None = None
         self._bell = Bell()
+        self.heard: Callable[[Event], None] = lambda event: None
+        """Of each event, at once: who listens on this host itself."""
 
     def status(self, status: InstanceStatus) -> None:
         self._statuses[status.instance] = status
@@ -41,6 +44,7 @@ class Reporter:
         self._bell.ring()
 
     def event(self, event: Event) -> None:
+        self.heard(event)
         self._events.append(event)
         self._bell.ring()
 

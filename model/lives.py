@@ -130,6 +130,26 @@ def limited(instance: Instance, request: UpdateLimits) -> Instance:
     return replace(instance, spec=spec)
 
 
+def present(instance: Instance, reported: InstanceStatus | None) -> InstanceStatus:
+    """What it is now, on a host that is there: a report of an earlier attempt says nothing about this one."""
+    if reported is None:
+        return made_up(instance, Phase.ASSIGNED, "waiting for its host to report")
+    if reported.attempt < instance.attempt and instance.desired is Desired.RUNNING:
+        return made_up(instance, Phase.ASSIGNED, "to be started")
+    return reported
+
+
+def made_up(instance: Instance, phase: Phase, message: str) -> InstanceStatus:
+    """Of one of which nothing is reported."""
+    return InstanceStatus(
+        instance=instance.id,
+        attempt=instance.attempt,
+        phase=phase,
+        message=message,
+        created_at=instance.created_at,
+    )
+
+
 def _check_kept(instance: Instance) -> None:
     if instance.desired is Desired.REMOVED:
         raise WrongState(f"container {instance.name} is being removed")

@@ -170,6 +170,7 @@ PURE = [
     "agent/steps.py",
     "agent/assign.py",
     "agent/wanted.py",
+    "agent/ownrules.py",
     "agent/restart.py",
     "agent/probe.py",
     "agent/plans.py",
