@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from agent.context import Context
 from agent.journal import Journal, Write
 from agent.wanted import Own
@@ -29,7 +31,8 @@ class OwnJournal:
     def read(self) -> None:
         """At the agent's start. Raises Damaged."""
         found = self._journal.read(KIND, Instance)
-        self._context.own = {InstanceId(ident): instance for ident, instance in found.items()}
+        here = self._context.host  # another than it was, where it has joined another fleet since
+        self._context.own = {InstanceId(i): replace(wish, host=here) for i, wish in found.items()}
 
     def __contains__(self, ident: InstanceId) -> bool:
         return ident in self._context.own

@@ -51,7 +51,8 @@ from model.version import VERSION
 from model.view import NetworkView
 from net.host import PREDEFINED_BRIDGE
 
-SOCKET = "docker.sock"
+SOCKET = "host-docker.sock"
+"""Beside the host's native socket. The fleet's may stand there too, where a controller runs."""
 BUFFER = 1 << 18
 """Bytes that wait in a connection to this host's own API."""
 
@@ -188,6 +189,11 @@ def _network(view: NetworkView) -> Network:
         keys=view.keys,
         predefined=view.id == PREDEFINED_BRIDGE,
     )
+
+
+def path_beside(native: str) -> Path:
+    """Of the host's Docker socket, by that of its native one."""
+    return Path(native).with_name(SOCKET)
 
 
 @contextlib.asynccontextmanager
