@@ -36,10 +36,10 @@ from agent.reporter import Reporter
 from agent.rotation import LogRotator
 from agent.runtime.base import Created
 from agent.servicekeeper import ServiceKeeper
+from agent.telling import Telling
 from agent.tombstones import Tombstones
 from agent.viewjournal import ViewJournal
 from agent.volumeusers import users_of
-from agent.waits import Waits
 from agent.worker import Worker, fresh, rewire
 from aio.backoff import jittered
 from aio.eventring import EventRing
@@ -67,7 +67,7 @@ class HostAgent:
         self.reporter = Reporter()
         self.happenings = EventRing(context.clock)
         self.reporter.heard = self.happenings.add
-        self.waits = Waits()
+        self.telling = Telling(context, self.reporter)
         self._journal = journal
         self._views = ViewJournal(journal)
         self.membership = Membership(journal)
@@ -271,6 +271,7 @@ class HostAgent:
             else:
                 self.prober.tend(worker.record, wish)
                 worker.wish(wish)
+                self.telling.now(worker.record)
         for ident in change.gone if self._has_view else ():
             self._told.pop(ident, None)
             if (worker := self.workers.get(ident)) is not None:
@@ -297,7 +298,7 @@ class HostAgent:
         self.context.records[ident] = record
         self._arrived.set()
         self._arrived = asyncio.Event()
-        self._report(record)
+        self.telling.now(record)
         self.prober.tend(record, want)
         self._supervisor.start(f"instance/{ident}", worker.run, restart=True)
 
@@ -313,7 +314,7 @@ class HostAgent:
         self._members_changed()
         self._logs.tend(record, self._told.get(record.instance))
         self.prober.tend(record, self._told.get(record.instance))
-        self._report(record)
+        self.telling.now(record)
         # What it alone knows of lives in the kernel and ends with it: to survive this process is enough.
         return self._journal.put("local", record.instance, record, durable=False)
 
@@ -325,11 +326,9 @@ class HostAgent:
         self._logs.tend(record, None)
         self.prober.tend(record, None)
         self.prober.forget(record.instance)
-        self.waits.gone(status_of(record))
-        if (own := self.context.own.get(record.instance)) is not None:
-            self.happened(record, own, "destroy")
+        self.telling.gone(record)
+        if record.instance in self.own:
             return self._journal.write([("local", record.instance, None), *self.own.without(record.instance)])
-        self.reporter.forgotten(record.instance, status_of(record))
         if record.instance not in self.context.view.instances:
             return self._journal.delete("local", record.instance)
         return self.tombstones.keep(record)
@@ -355,14 +354,7 @@ class HostAgent:
     # -- reports ------------------------------------------------------------------------------------
     def statuses(self) -> Sequence[InstanceStatus]:
         """Of what the fleet made."""
-        return [
-            status_of(record) for record in self.context.records.values() if record.instance not in self.own
-        ]
-
-    def _report(self, record: Local) -> None:
-        if record.instance not in self.own:
-            self.reporter.status(status_of(record))
-        self.waits.ring(record.instance)
+        return self.telling.statuses()
 
     def host_report(self) -> HostReport:
         context = self.context

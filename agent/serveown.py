@@ -58,7 +58,7 @@ class OwnContainers:
         return self._agent.happenings.stream(since, until)
 
     async def wait_instance(self, ref: str, condition: WaitCondition) -> WaitResult:
-        waits = self._agent.waits
+        waits = self._agent.telling.waits
         gone = waits.last(InstanceId(ref)) is not None  # it may have removed itself before anybody waited
         ident = InstanceId(ref) if gone else self._found(ref).id
         began = self._reported(ident)
@@ -135,7 +135,7 @@ class OwnContainers:
 
     def _reported(self, ident: InstanceId) -> InstanceStatus | None:
         record = self._agent.context.records.get(ident)
-        return status_of(record) if record is not None else self._agent.waits.last(ident)
+        return status_of(record) if record is not None else self._agent.telling.waits.last(ident)
 
     def _info(self, instance: Instance) -> InstanceInfo:
         status = lives.present(instance, self._reported(instance.id))

@@ -14,6 +14,7 @@ from model.codec import decode_json, encode_json
 from model.errors import InvalidInput, Problem
 from model.events import Event
 from model.factrules import facts_problems
+from model.own import own_problems
 from model.status import HostReport, InstanceStatus
 from model.view import View
 from model.wire import Hello, Recall, Report
@@ -25,13 +26,16 @@ LATEST = 253402300799.0
 
 def hello_problems(hello: Hello) -> Iterator[Problem]:
     yield from facts_problems(hello.facts)
-    yield from _times(hello.statuses, hello.report, ())
+    yield from _times((*hello.statuses, *(one.status for one in hello.own)), hello.report, ())
+    yield from own_problems(hello.own)
 
 
 def report_problems(report: Report) -> Iterator[Problem]:
     if report.facts is not None:
         yield from facts_problems(report.facts)
-    yield from _times(report.statuses, report.report, report.events)
+    told = (*report.statuses, *(one.status for one in report.own))
+    yield from _times(told, report.report, report.events)
+    yield from own_problems(report.own)
     if report.blobs is not None and len(report.blobs) > MAX_BLOBS:
         yield Problem(path="blobs", message=f"{len(report.blobs)} are more than {MAX_BLOBS}")
     elif not all(map(is_blob, report.blobs or ())):

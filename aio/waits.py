@@ -1,4 +1,4 @@
-"""Who waits on this host for something to become of a container.
+"""Who waits for something to become of a container.
 
 Invariant: every state that a container is in is looked at by all who wait for it then, also one that the next
 follows at once.

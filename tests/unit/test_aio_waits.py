@@ -1,10 +1,10 @@
-"""Who waits on a host for something to become of a container."""
+"""Who waits for something to become of a container."""
 
 from __future__ import annotations
 
 import asyncio
 
-from agent.waits import REMEMBERED, Waits
+from aio.waits import REMEMBERED, Waits
 from model.api import WaitResult
 from model.ids import InstanceId
 from model.status import InstanceStatus, Phase
