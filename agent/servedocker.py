@@ -201,7 +201,7 @@ async def docker_socket(
     agent: HostAgent, native: web.AppRunner, path: Path, group: str = ""
 ) -> AsyncIterator[HostDocker]:
     """Serve it at `path`. Raises AlreadyExists, InvalidInput as `serve_unix`."""
-    port, state = HostDocker(agent, native, lambda: secrets.token_hex(32)), State()
+    port, state = HostDocker(agent, native, lambda: secrets.token_hex(32)), State("host")
     served = docker_runner(port, lambda _: ADMIN, state, HOST)
     await served.setup()
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ none of the fleet's is ever changed here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal
 
 from agent import happenings, ownrules
 from agent.host import HostAgent
@@ -20,6 +21,7 @@ from model.errors import WrongState
 from model.events import Event
 from model.ids import HostId, IdSource, InstanceId
 from model.limits import UpdateLimits
+from model.own import OwnAct
 from model.records import Instance
 from model.registries import NOBODY, Login
 from model.status import InstanceStatus
@@ -113,6 +115,24 @@ class OwnContainers:
     async def update_limits(self, ref: str, request: UpdateLimits) -> InstanceInfo:
         return await self._change(ref, "update", lambda i, _: lives.limited(i, request), told=True)
 
+    async def act(self, ref: str, act: OwnAct) -> InstanceInfo:
+        """What the fleet was asked to do with one."""
+        match act.verb:
+            case "start":
+                return await self.start_instance(ref, hold=act.hold)
+            case "stop":
+                return await self.stop_instance(ref, act.stop)
+            case "restart":
+                return await self.restart_instance(ref, act.stop)
+            case "pause" | "unpause":
+                return await self.pause_instance(ref, paused=act.verb == "pause")
+            case "remove":
+                return await self.remove_instance(ref, force=act.force, volumes=act.volumes)
+            case "rename":
+                return await self.rename_instance(ref, act.name)
+            case "update":
+                return await self.update_limits(ref, act.limits)
+
     async def _change(self, ref: str, verb: str, decide: Decide, *, told: bool = False) -> InstanceInfo:
         """`told`: an event says so here; all else is told by the host when it has come about."""
         before: Instance | None = None
@@ -139,7 +159,8 @@ class OwnContainers:
 
     def _info(self, instance: Instance) -> InstanceInfo:
         status = lives.present(instance, self._reported(instance.id))
-        return InstanceInfo(instance=instance, status=status, host_name=self.here.name)
+        origin: Literal["fleet", "host"] = "host" if instance.id in self._agent.own else "fleet"
+        return InstanceInfo(instance=instance, status=status, host_name=self.here.name, origin=origin)
 
     def _tell(self, instance: Instance, action: str) -> None:
         context = self._agent.context

@@ -53,7 +53,9 @@ def create(cluster: Cluster, request: CreateInstance, world: World, *, now: floa
         reason="asked for on this host" if request.host else "the least loaded host that fits",
     )
     leases = Leases(cluster, now, world.statuses)
-    assigned = assign(cluster, [instance], fleet_of(cluster, world.reports, world.settling), leases)
+    assigned = assign(
+        cluster, [instance], fleet_of(cluster, world.reports, world.settling, world.own), leases
+    )
     placed = assigned.instances[0]
     if placed.host is None:
         raise Exhausted(f"container {name} fits nowhere: {placed.reason}", hint="See `flota node ls`")
@@ -170,7 +172,7 @@ def _check_room(cluster: Cluster, instance: Instance, world: World) -> None:
     host = instance.host
     if instance.desired is not Desired.STOPPED or host is None or host not in cluster.hosts:
         return
-    candidate = fleet_of(cluster, world.reports)[host]
+    candidate = fleet_of(cluster, world.reports, own=world.own)[host]
     demand = demand_of(instance.spec, instance.placement, pinned=host)
     refusal = refused(CHANGING, demand, candidate)
     if refusal is not None:

@@ -231,9 +231,10 @@ def _waited(result: WaitResult) -> dict[str, Any]:
 
 
 async def prune(call: Call) -> dict[str, Any]:
-    """The fleet's. What is freed is not known: the hosts delete in their own time."""
+    """Of what was made at this endpoint. What is freed is not known: hosts delete in their own time."""
     gone = []
-    for info in prunable(call.port.list_instances(), call.query_as(Prune).filters, time.time()):
+    mine = [info for info in call.port.list_instances() if info.origin == call.state.origin]
+    for info in prunable(mine, call.query_as(Prune).filters, time.time()):
         try:
             await call.port.remove_instance(info.instance.id, force=False, volumes=False)
         except (NotFound, WrongState):  # gone, or started again since
