@@ -18,6 +18,7 @@ from agent.hostapi import HostApi
 from agent.logs import LogReader
 from agent.servedocker import docker_socket
 from aio.subprocess import Completed, run
+from api.docker.ports import DockerPort
 from api.server import host_app, runner
 from tests.support.agentlab import AgentLab
 
@@ -30,8 +31,11 @@ LOOSE = ("--security-opt", "seccomp=unconfined")
 class HostDocker:
     """Calling it runs `docker WORDS`; `call` is a request of one's own."""
 
-    def __init__(self, agent: HostAgent, socket: Path, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, agent: HostAgent, port: DockerPort, socket: Path, session: aiohttp.ClientSession
+    ) -> None:
         self.agent = agent
+        self.port = port
         self.socket = socket
         self.session = session
 
@@ -74,9 +78,9 @@ async def host_docker(lab: AgentLab) -> AsyncIterator[HostDocker]:
         native = runner(host_app(HostApi(agent, CgroupFiles("/sys/fs/cgroup", "/flota-lab"), logs)))
         await native.setup()
         async with (
-            docker_socket(agent, native, socket),
+            docker_socket(agent, native, socket) as port,
             aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session,
         ):
-            yield HostDocker(agent, socket, session)
+            yield HostDocker(agent, port, socket, session)
         await native.cleanup()
         logs.close()
