@@ -17,10 +17,12 @@ from agent.record import Local
 from agent.session import Session
 from agent.wanted import Own
 from model.errors import AlreadyExists, Exhausted
+from model.ids import HostId
 from model.records import Desired, Instance
 from model.spec import Attachment, RestartPolicy
 from model.status import Phase
-from tests.support.agentlab import AgentLab, gone, ident, instance, phase, view
+from model.view import View
+from tests.support.agentlab import HOST, AgentLab, gone, ident, instance, phase, view
 from tests.support.waiting import until
 
 
@@ -152,3 +154,14 @@ async def test_a_change_of_own_containers_comes_about_though_nobody_waits(tmp_pa
         await _reached(agent, 1, Phase.RUNNING)
     async with lab.agent() as agent:
         assert list(agent.context.own) == [ident(1)]
+
+
+async def test_own_containers_of_a_host_that_joined_another_fleet_are_its_own_there(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        await agent.own.change(_put(replace(_own(1), host=HostId("bb" * 32))))
+        before = await _reached(agent, 1, Phase.RUNNING)
+    async with lab.agent() as agent:
+        assert agent.context.own[ident(1)].host == HOST
+        await agent.take_view(View(revision=1, fleet_id="another"))
+        assert (await _reached(agent, 1, Phase.RUNNING)).created == before.created
