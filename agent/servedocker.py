@@ -17,6 +17,7 @@ from typing import NoReturn
 from aiohttp import web
 
 from agent.host import HostAgent
+from agent.ownrules import ELSEWHERE
 from agent.serveown import OwnContainers, refuse_fleets
 from aio.release import running
 from api.channels import Pipe
@@ -41,7 +42,7 @@ from model.api import (
 )
 from model.blobs import BlobPeers
 from model.build import BuildPlace, Placed
-from model.errors import NotFound
+from model.errors import InvalidInput, NotFound
 from model.ids import HostId, IdSource, NetworkId, resolve
 from model.records import Host, Network
 from model.registries import NOBODY, Login
@@ -92,7 +93,12 @@ class HostDocker(OwnContainers):
         return self.list_hosts()[0]
 
     def locate_host(self, ref: str) -> HostId:
-        return HostId(resolve("node", ref, [(self.here.id, self.here.name)]))
+        try:
+            return HostId(resolve("node", ref, [(self.here.id, self.here.name)]))
+        except NotFound as error:
+            raise InvalidInput(
+                f"this is the socket of host {self.here.name} alone, not of {ref[:80]}", hint=ELSEWHERE
+            ) from error
 
     def ready_hosts(self) -> Sequence[tuple[HostId, str]]:
         return [(self.here.id, self.here.name)]

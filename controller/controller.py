@@ -335,6 +335,8 @@ class Controller(Tokens, Joining, Policing, Sharing, Building, Owning):
             )
         if (network := _or_none(network_named, cluster, ref)) is not None:
             return queries.why_network(cluster, network, self.ring.about(network.id))
+        if (own := self.own_of(ref)) is not None:
+            return self.why_own(own)
         raise NotFound(f"no container, service, node or network is called {ref[:80]!r}")
 
     def events(self, since: float | None, until: float | None) -> AsyncIterator[Event]:

@@ -16,7 +16,7 @@ from controller.commands.find import find_instance
 from controller.condition import status_of
 from controller.core import Core
 from controller.mirror import Mirror
-from model.api import InstanceInfo, WaitCondition, WaitResult
+from model.api import InstanceInfo, WaitCondition, WaitResult, Why
 from model.codec import encode_json
 from model.errors import AlreadyExists, Internal, NotFound
 from model.ids import HostId, InstanceId, short
@@ -71,6 +71,18 @@ class Owning(Core):
                 f"{host}'s own socket",
                 hint=f"Remove or rename that one: flota rm {name}",
             )
+
+    def why_own(self, one: OwnContainer) -> Why:
+        info = self.own_info(one)
+        name, where = info.instance.name, info.host_name
+        return Why(
+            kind="instance",
+            id=info.instance.id,
+            name=name,
+            summary=f"container {name} is {info.status.phase} on {where}",
+            reasons=(*info.explanation, f"should be {info.instance.desired}: {info.instance.reason}"),
+            events=self.ring.about(info.instance.id),
+        )
 
     async def own_act(self, one: OwnContainer, act: OwnAct) -> InstanceInfo:
         """Its host decides. Raises what that says, Unavailable."""

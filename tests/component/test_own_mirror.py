@@ -102,6 +102,7 @@ async def test_own_container_is_shown_by_the_fleet_with_its_host_and_origin(tmp_
         await _told(f, "box", Phase.RUNNING)
         info = f.controller.get_instance("box")
         assert (info.instance.id, info.origin, info.instance.host) == (ident, "host", HOST)
+        assert "own socket" in " ".join(f.controller.why("box").reasons)
         assert info.host_name == f.controller.get_host(HOST).host.spec.name
         assert f.controller.locate_instance(ident[:9]) == (ident, HOST)
         assert ident not in f.controller.snapshot().instances, "nothing of it is written"

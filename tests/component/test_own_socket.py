@@ -108,6 +108,25 @@ async def test_own_container_on_the_bridge_has_an_address_once_the_fleet_was_hea
         )
 
 
+async def test_own_container_that_is_to_be_elsewhere_is_refused(tmp_path: Path) -> None:
+    lab = _lab(tmp_path)
+    async with host_docker(lab) as docker:
+        refusal = await docker.refusal("create", *NONE, "--label", "flota.node=n9", IMAGE, "serve")
+        assert "the socket of host lab alone" in refusal
+        await docker("create", *NONE, "--label", "flota.node=lab", IMAGE, "serve")
+
+
+async def test_prune_takes_own_containers_alone(tmp_path: Path) -> None:
+    lab = _lab(tmp_path)
+    async with host_docker(lab) as docker:
+        await docker.agent.take_view(view(instance(args=("say",))))
+        await phase(docker.agent, 1, Phase.EXITED)
+        await docker("run", "-d", "--name", "said", *NONE, IMAGE, "say")
+        await docker("wait", "said")
+        await docker("container", "prune", "-f")
+        assert await docker("ps", "-a", "--format", "{{.Names}}") == "box1"
+
+
 async def test_own_socket_says_that_it_is_no_manager(tmp_path: Path) -> None:
     lab = _lab(tmp_path)
     async with host_docker(lab) as docker:
