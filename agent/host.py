@@ -271,7 +271,8 @@ class HostAgent:
             else:
                 self.prober.tend(worker.record, wish)
                 worker.wish(wish)
-                self.telling.now(worker.record)
+                if wish.id in self.own:
+                    self.telling.now(worker.record)
         for ident in change.gone if self._has_view else ():
             self._told.pop(ident, None)
             if (worker := self.workers.get(ident)) is not None:

@@ -125,3 +125,18 @@ def test_container_of_the_fleet_is_seen_and_not_changed_by_its_host(docker: Dock
     assert done.returncode and b"belongs to the fleet" in done.stderr
     done = docker.attempt("create", "--name", "theirs", *OWN, IMAGE)
     assert done.returncode and b"already in use" in done.stderr
+
+
+def test_own_container_is_shown_and_changed_by_the_fleet_that_is_back(docker: Docker, clean: Fleet) -> None:
+    with no_controller(clean):
+        ident = docker("run", "-d", "--name", "box", *OWN, IMAGE, "sleep", "1000")
+    wait_until(lambda: "(own)" in clean.flota("n1", "ps"), deadline=30, what="it is shown")
+    assert clean.flota("n1", "exec", "box", "echo", "in").strip() == "in"
+    clean.flota("n1", "stop", "-t", "0", "box")
+    assert docker("inspect", "-f", "{{.State.Status}}", "box") == "exited"
+    clean.flota("n1", "rename", "box", "crate")
+    assert docker("ps", "-aq", "--no-trunc", "--filter", "name=crate") == ident
+    taken = clean.attempt("n1", "create", "--name", "crate", IMAGE)
+    assert taken.returncode and b"own socket" in taken.stderr
+    clean.flota("n1", "rm", "crate")
+    assert docker("ps", "-aq", "--filter", "label=own") == ""
