@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -18,10 +19,11 @@ from agent.host import HostAgent
 from agent.imageapi import ImageApi
 from agent.logs import LogQuery, LogReader
 from agent.record import Local
+from agent.serveown import OwnContainers
 from agent.streams import DetachedSession, HandleSession, last_of
 from agent.worker import Worker
 from api.ports import AttachSession
-from model.api import CreateVolume, ProcessTable, StatsSample, VolumeInfo
+from model.api import CreateVolume, InstanceInfo, ProcessTable, StatsSample, VolumeInfo
 from model.containerfiles import Change, CommitRequest, PathStat
 from model.doctor import HostCheck
 from model.errors import WrongState
@@ -29,6 +31,7 @@ from model.health import HealthLog
 from model.ids import InstanceId, is_id, resolve, short
 from model.image import Progress
 from model.leases import HostLeases
+from model.own import OwnAct
 from model.status import HostFacts
 from model.streams import STDERR, STDOUT, ExecSpec, Exit
 
@@ -51,6 +54,7 @@ class HostApi(ImageApi):
         super().__init__(agent, builds, room)
         self._cgroups = cgroups
         self._logs = logs
+        self._own = OwnContainers(agent, lambda: secrets.token_hex(32))
 
     def facts(self) -> HostFacts:
         return self._agent.context.facts
@@ -61,6 +65,9 @@ class HostApi(ImageApi):
 
     async def examine_networks(self) -> HostCheck:
         return await examine(self._agent.context, lambda: self._agent.host_report().conditions)
+
+    async def act_on_own(self, ref: str, act: OwnAct) -> InstanceInfo:
+        return await self._own.act(ref, act)
 
     # -- containers ---------------------------------------------------------------------------------
     async def kill(self, ref: str, signal: str) -> None:

@@ -58,6 +58,7 @@ from model.ids import HostId, InstanceId
 from model.image import Progress
 from model.leases import HostLeases
 from model.limits import UpdateLimits
+from model.own import OwnAct
 from model.policy import PolicySpec
 from model.records import FleetSettings, Network, RegistryToken
 from model.registries import NOBODY, Login
@@ -319,6 +320,10 @@ class HostPort(HostImages, Protocol):
 
     async def examine_networks(self) -> HostCheck:
         """Set back what was changed, and ask all peers for answers."""
+        ...
+
+    async def act_on_own(self, ref: str, act: OwnAct) -> InstanceInfo:
+        """On a container that was made on the host's own socket; others it refuses."""
         ...
 
     # -- containers ---------------------------------------------------------------------------------

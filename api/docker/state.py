@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from aio.supervisor import Supervisor
 from api.docker.execs import Execs
@@ -40,7 +40,9 @@ class Kept(Generic[T]):
 class State:
     """Of one served endpoint. `tasks` are what goes on behind a reply; closed with the application."""
 
-    def __init__(self) -> None:
+    def __init__(self, origin: Literal["fleet", "host"] = "fleet") -> None:
+        self.origin = origin
+        """Whose containers are its own to prune."""
         self.tasks = Supervisor("docker")
         self.execs = Execs()
         self.sessions = Sessions()

@@ -144,3 +144,27 @@ SWARM: tuple[R, ...] = (
 )  # fmt: skip
 
 ROUTES: tuple[R, ...] = (*SYSTEM, *CONTAINERS, *IMAGES, *BUILDS, *NETWORKS, *VOLUMES, *SWARM)
+
+
+def _unmanaged(route: R) -> R:
+    """A route of the swarm family on a host's own socket."""
+    return R(route.method, route.path, cluster.no_manager, "503: this host is no manager")
+
+
+HOST_SYSTEM: tuple[R, ...] = (
+    R("GET", "/_ping", system.host_ping, "Whether it answers"),
+    R("HEAD", "/_ping", system.host_ping, "Whether it answers, and which versions are spoken"),
+    R("GET", "/version", system.version, "Versions"),
+    R("GET", "/info", system.host_info, "The host", "watch"),
+    R("GET", "/events", events.events, "What happens on it", "stream", events.Events),
+)
+HOST: tuple[R, ...] = (
+    *HOST_SYSTEM,
+    *CONTAINERS,
+    *IMAGES,
+    *BUILDS,
+    *NETWORKS,
+    *VOLUMES,
+    *(_unmanaged(route) for route in SWARM),
+)
+"""Of a host's own socket: the same handlers, over what the host has."""

@@ -33,6 +33,7 @@ from model.health import HealthLog
 from model.image import Progress
 from model.leases import HostLeases
 from model.limits import UpdateLimits
+from model.own import OwnAct
 from model.policy import PolicySpec
 from model.records import FleetSettings, RegistryToken
 from model.registrycopies import RegistryStatus, RepositoryInfo, TagInfo
@@ -225,6 +226,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
 
 HOST: tuple[HostRoute, ...] = (
     _H("GET", "/v1/info", host.info, "What this host is", reply=HostFacts),
+    _H("POST", "/v1/own/{ref}", host.act_on_own, "Start, stop, change or remove a container of the host's own",
+       "command", body=OwnAct, reply=m.InstanceInfo),
     _H("POST", f"{_INSTANCE}/kill", host.kill, "Signal a container's first process", "command", query=q.Kill),
     _H("GET", f"{_INSTANCE}/logs", host.logs, "A container's output", "stream", query=q.Logs),
     _H("POST", f"{_INSTANCE}/attach", host.attach, "A container's streams", "stream", query=q.Attach),

@@ -20,6 +20,7 @@ from model.health import HealthLog, ProbeResult
 from model.ids import HostId, resolve
 from model.image import ImageConfig, ImageRecord, Progress
 from model.leases import HostLeases
+from model.own import OwnAct
 from model.registries import Login
 from model.remoteimages import PushedIndex, PushIndex, RemoteImage
 from model.status import HostFacts, Phase, VolumeReport
@@ -72,6 +73,9 @@ class FakeHost(FakeBuilds):
     def _find(self, ref: str) -> FakeContainer:
         names = [(i, c.instance.name) for i, c in self.containers.items()]
         return self.containers[resolve("container", ref, names)]
+
+    async def act_on_own(self, ref: str, act: OwnAct) -> m.InstanceInfo:
+        raise NotFound(f"no such container: {ref}")
 
     async def kill(self, ref: str, signal: str) -> None:
         container = self._find(ref)

@@ -19,6 +19,9 @@ from model.image import ImageConfig
 from model.quantity import exact_bytes
 from model.spec import ContainerSpec, ExecProbe, HealthCheck, HttpProbe, ShellProbe, Struct, TcpProbe
 
+ORIGIN = "flota.origin"
+"""The label by which lists tell containers of a host's own."""
+
 
 class Around(Struct):
     """What an inspection needs beside the container itself."""
@@ -281,6 +284,8 @@ def listed(info: InstanceInfo, around: Around, now: float) -> dict[str, Any]:
     labels = dict(spec.labels)
     if info.host_name:
         labels.setdefault(NODE, info.host_name)
+    if info.origin == "host":
+        labels.setdefault(ORIGIN, info.origin)
     made = {
         "Id": instance.id,
         "Names": [f"/{instance.name}"],

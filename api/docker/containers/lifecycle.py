@@ -225,9 +225,10 @@ def _waited(result: WaitResult) -> dict[str, Any]:
 
 
 async def prune(call: Call) -> dict[str, Any]:
-    """The fleet's. What is freed is counted before: the hosts delete in their own time."""
+    """Of what was made at this endpoint. What is freed is counted before: hosts delete in their own time."""
     gone = []
-    found = prunable(call.port.list_instances(), call.query_as(Prune).filters, time.time())
+    mine = [info for info in call.port.list_instances() if info.origin == call.state.origin]
+    found = prunable(mine, call.query_as(Prune).filters, time.time())
     sizes = await written(call.port, found)
     for info in found:
         try:
