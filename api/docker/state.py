@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from aio.supervisor import Supervisor
+from api.docker.buildkit.sessions import BuildSessions
 from api.docker.execs import Execs
 from api.docker.sessions import Sessions
 from model.image import ImageRecord
@@ -46,6 +47,7 @@ class State:
         self.sessions = Sessions()
         self.builds: dict[str, Callable[[], None]] = {}
         """By the id that a client gave it: what ends a build that runs."""
+        self.build_sessions = BuildSessions()
         self.images: Kept[ImageRecord] = Kept(MOST_IMAGES)
         """By id: an image never changes."""
 

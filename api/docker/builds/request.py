@@ -16,7 +16,7 @@ from api.docker.fields import Field, Table, check, idle, partly, problems, refus
 from api.docker.images.listing import platform_of
 from api.docker.images.names import joined, repository_of
 from model.build import BuildRequest, Context
-from model.errors import InvalidInput, Unsupported
+from model.errors import InvalidInput
 from model.registries import Login
 from model.spec import Resources, Struct
 
@@ -100,9 +100,9 @@ PARAMETERS: Table = (
     refused("squash", "write fewer steps, or COPY --from a stage"),
     refused("securityopt", "steps run with the default profile"),
     refused("isolation", "", "default"),
-    refused("outputs", "they come with BuildKit's protocol; use `flota build --output`"),
-    partly("session", "read by BuildKit's protocol alone"),
-    partly("version", "1, and 2 with a tar as the request's body"),
+    refused("outputs", "with a session (version=2) alone; or use `flota build --output`"),
+    partly("session", "with version=2: folders, secrets, SSH agents and logins of BuildKit's clients"),
+    partly("version", "1, and 2 with a session or with a tar as the request's body"),
     Field("buildid"),
 )
 
@@ -140,10 +140,7 @@ def _possible(query: Build) -> None:
     if query.version not in ("", "1", "2"):
         raise InvalidInput(f"invalid version of the builder {query.version[:20]!r}: 1 and 2 are known")
     if query.remote == "client-session":
-        raise Unsupported(
-            "builds by BuildKit's own protocol are not served here",
-            hint="Set DOCKER_BUILDKIT=0, or use `flota build`, which knows all of BuildKit's Dockerfiles",
-        )
+        raise InvalidInput("a context of the client's session", hint="Send version=2 and session=ID with it")
     for name, least in (("memory", 0), ("memswap", -1), ("shmsize", 0), ("cpushares", 0), ("cpuperiod", 0)):
         if getattr(query, name) < least:
             raise InvalidInput(f"{name}={getattr(query, name)} is less than {least}")
