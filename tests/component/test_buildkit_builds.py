@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,9 +16,12 @@ from image.build.base import Session
 from image.context.find import find
 from model.build import BuildRequest
 from model.contexttree import Entry
+from model.errors import InvalidInput
+from model.registries import Login
 from tests.support.dockerbuilds import TEXT, Ground, build_ground
-from tests.support.dockersocket import Ended
+from tests.support.dockersocket import CLIENT, Ended
 from tests.support.fakehost import IMAGE_ID
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -67,3 +75,103 @@ async def test_build_with_buildkit_sends_its_folder_and_shows_each_step(ground: 
     assert names == {b"Dockerfile", b".dockerignore", b"src", b"kept", b"link", b"twin"}
     assert entry("src/a").size == 3_000_000 and entry("src/empty").size == 0
     assert entry("twin").digest == entry("kept").digest and entry("kept").mode == 0o4755
+
+
+async def test_build_with_buildkit_gives_secrets_and_logins_that_are_asked_for(
+    ground: Ground, folder: Path
+) -> None:
+    (folder / "Dockerfile").write_bytes(b"FROM r.example:5000/box:1\nRUN --mount=type=secret,id=s true\n")
+    (folder / "s").write_bytes(b"hush")
+    auth = base64.b64encode(b"u:p").decode()
+    (folder.parent / ".docker").mkdir()
+    (folder.parent / ".docker/config.json").write_text(
+        json.dumps({"auths": {"r.example:5000": {"auth": auth}}})
+    )
+    values: list[bytes | None] = []
+
+    async def ask(request: BuildRequest, session: Session) -> None:
+        values.extend([await session.secret("s"), await session.secret("other")])
+
+    ground.builder.during = ask
+    ended = await build(ground, "--secret", f"id=s,src={folder}/s", str(folder))
+    assert ended.code == 0, ended.err
+    assert values == [b"hush", None]
+    assert ground.requests[0].logins == {"r.example:5000": Login(user="u", password="p")}
+
+
+async def test_build_with_buildkit_lends_the_clients_ssh_agent(ground: Ground, folder: Path) -> None:
+    heard: list[bytes] = []
+
+    async def agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = int.from_bytes(await reader.readexactly(4), "big")
+        heard.append(await reader.readexactly(size))
+        writer.write((5).to_bytes(4, "big") + b"\x0c" + (0).to_bytes(4, "big"))  # it has no identities
+        await reader.read(1)
+        writer.close()
+
+    answers: list[bytes] = []
+
+    async def ask(request: BuildRequest, session: Session) -> None:
+        async with session.ssh("default") as path:
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write((1).to_bytes(4, "big") + b"\x0b")
+            answers.append(await reader.readexactly(9))
+            writer.close()
+
+    ground.builder.during = ask
+    socket = str(folder.parent / "agent")
+    async with await asyncio.start_unix_server(agent, socket):
+        ended = await build(ground, "--ssh", f"default={socket}", str(folder))
+    assert ended.code == 0, ended.err
+    assert heard == [b"\x0b"] and answers == [b"\0\0\0\x05\x0c\0\0\0\0"]
+
+
+async def test_build_with_buildkit_writes_its_output_to_the_client(ground: Ground, folder: Path) -> None:
+    data = bytes(range(256)) * 20_000
+
+    async def export(request: BuildRequest, session: Session) -> None:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield data
+
+        assert [one.kind for one in request.outputs] == ["tar"]
+        await session.send(0, pieces())
+
+    ground.builder.during = export
+    ended = await build(ground, "--output", f"type=tar,dest={folder.parent}/out.tar", str(folder))
+    assert ended.code == 0, ended.err
+    assert (folder.parent / "out.tar").read_bytes() == data
+
+
+async def test_build_with_buildkit_of_a_dockerfile_on_stdin_has_an_empty_context(ground: Ground) -> None:
+    ended = await build(ground, "-q", "-", stdin=TEXT)
+    assert (ended.code, ended.out.strip()) == (0, IMAGE_ID), ended.err
+    assert ground.requests[0].dockerfile == TEXT
+
+
+async def test_build_with_buildkit_that_fails_says_why_and_ends_its_step(
+    ground: Ground, folder: Path
+) -> None:
+    ground.builder.fails = InvalidInput("the step is wrong")
+    ended = await build(ground, str(folder))
+    assert ended.code == 1 and "the step is wrong" in ended.err
+    (folder / "Dockerfile").unlink()
+    ended = await build(ground, str(folder))
+    assert ended.code != 0 and "failed to read dockerfile: open Dockerfile" in ended.err
+
+
+async def test_build_with_buildkit_that_is_interrupted_ends_on_its_host(ground: Ground, folder: Path) -> None:
+    ground.builder.hold.clear()
+    process = await asyncio.create_subprocess_exec(
+        CLIENT, "-H", f"unix://{ground.docker.path}", "build", "--progress=plain", str(folder),
+        stderr=asyncio.subprocess.DEVNULL,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder.parent), "DOCKER_BUILDKIT": "1"},
+    )  # fmt: skip
+    try:
+        await until(lambda: bool(ground.requests), deadline=60, what="a build")
+        process.send_signal(signal.SIGINT)
+        hosts = ground.docker.fleet.hosts.values()
+        await until(lambda: any(host.broken for host in hosts), deadline=60, what="its end")
+        assert await asyncio.wait_for(process.wait(), 60) != 0
+    finally:
+        if process.returncode is None:
+            process.kill()

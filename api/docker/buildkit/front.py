@@ -87,7 +87,7 @@ def outputs_of(exporters: Sequence[tuple[str, Mapping[str, str]]]) -> tuple[Outp
         for name, value in attrs.items():
             if name not in _OPTIONS and value not in ("", "false"):
                 raise Unsupported(f"output {type_}: {name[:60]} is not known here", hint="Leave it out")
-        found.append(Output(kind=kind))
+        found.append(Output(kind="registry" if kind == "image" and pushed(attrs) else kind))
     return tuple(found)
 
 
@@ -97,8 +97,8 @@ def names_of(exporters: Sequence[tuple[str, Mapping[str, str]]]) -> Iterator[str
         yield from (joined(name, "") for name in attrs.get("name", "").split(",") if name)
 
 
-def pushed(exporters: Sequence[tuple[str, Mapping[str, str]]]) -> bool:
-    return any(attrs.get("push", "") in ("true", "1") for _, attrs in exporters)
+def pushed(attrs: Mapping[str, str]) -> bool:
+    return attrs.get("push", "").lower() in ("true", "1", "t")
 
 
 def cache_ways(references: Sequence[str], args: Mapping[str, str]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def cache_ways(references: Sequence[str], args: Mapping[str, str]) -> dict[str, 
     return found
 
 
-def given(serves: Callable[[str], bool]) -> dict[str, tuple[str, ...]]:
+def given(serves: Callable[[str], bool]) -> dict[str, Any]:
     """`secrets` and `ssh` of a request: whatever a step asks for, if the client serves any."""
     return {"secrets": (ANY,) if serves(SECRETS) else (), "ssh": (ANY,) if serves(SSH) else ()}
 

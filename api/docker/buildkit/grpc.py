@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 from api.docker.buildkit.framing import (
@@ -54,7 +55,7 @@ class Call:
 
     async def sent(self) -> None:
         """Nothing more is sent."""
-        await self._stream.send(b"", end=True)
+        await self._stream.finish()
 
     async def receive(self, type_: type[M]) -> M | None:
         """None at the end. Raises what the peer's status says, InvalidInput, Unavailable."""
@@ -69,6 +70,14 @@ class Call:
 
 
 class ClientCall(Call):
+    async def send(self, message: Message) -> None:
+        try:
+            await super().send(message)
+        except Unavailable:
+            if self._stream.over:
+                self._judge()
+            raise
+
     async def receive(self, type_: type[M]) -> M | None:
         await self._stream.begun()
         message = await super().receive(type_)
@@ -181,6 +190,7 @@ async def served(
 
         def opened(stream: Http2Stream) -> None:
             task = group.create_task(_one(stream, handlers))
+            stream.broken = partial(_cancel, task)
             calls.add(task)
             task.add_done_callback(calls.discard)
 
@@ -193,8 +203,13 @@ async def served(
                 task.cancel()
 
 
+def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+
+
 async def _one(stream: Http2Stream, handlers: Mapping[str, Handler]) -> None:
     try:
         await serve(ServerCall(stream, "the call"), handlers)
     finally:
+        stream.broken = None
         stream.reset()

@@ -40,8 +40,8 @@ class Http2Stream:
         self.ident = ident
         self.headers: dict[str, str] = {}
         self.trailers: dict[str, str] = {}
-        self.closed = False
-        """Whether anything can still be sent."""
+        self.broken: Callable[[], None] | None = None
+        """Called when the peer gives the stream up, or its connection ends."""
         self._data: deque[tuple[bytes, int]] = deque()
         self._ended = False
         self._broken = ""
@@ -82,6 +82,16 @@ class Http2Stream:
             else:
                 await self._wait()
 
+    async def finish(self) -> None:
+        """Nothing more is sent. A peer that has ended the stream needs no end of ours."""
+        if not self.over:
+            await self.send(b"", end=True)
+
+    @property
+    def over(self) -> bool:
+        """Whether the peer has said all, and takes nothing any more."""
+        return self._ended and bool(self._broken)
+
     async def answer(self, headers: Headers, *, end: bool = False) -> None:
         """Headers, or trailers at the end. Raises Unavailable."""
         self._check()
@@ -110,8 +120,9 @@ class Http2Stream:
 
     def breaks(self, why: str) -> None:
         self._broken = self._broken or why
-        self.closed = True
         self.wake()
+        if self.broken is not None:
+            self.broken()
 
     def wake(self) -> None:
         self._changed.set()

@@ -122,7 +122,7 @@ def request_of(query: Build, logins: Mapping[str, Login]) -> BuildRequest:
         labels=_json("labels", query.labels, dict[str, str]) or {},
         names=tuple(dict.fromkeys(joined(text, "") for text in query.t if text)),
         platforms=(platform,) if platform else (),
-        contexts=(_context(query.remote),),
+        contexts=(remote_context(query.remote) if query.remote else Context(kind="tar"),),
         no_cache=query.nocache,
         pull=query.pull,
         network=network,
@@ -147,9 +147,8 @@ def _possible(query: Build) -> None:
     check(problems(msgspec.structs.asdict(query) | {"securityopt": list(query.securityopt)}, PARAMETERS))
 
 
-def _context(remote: str) -> Context:
-    if not remote:
-        return Context(kind="tar")
+def remote_context(remote: str) -> Context:
+    """Of a URL. Raises InvalidInput."""
     kind: Literal["git", "http"]
     if _GIT.match(remote):
         kind = "git"
@@ -167,14 +166,18 @@ def _network(mode: str) -> str:
 
 
 def _resources(query: Build) -> Resources:
-    quota = max(query.cpuquota, 0) * 1_000_000_000 // (query.cpuperiod or _PERIOD)
     return Resources(
-        nano_cpus=quota,
+        nano_cpus=cpu_quota(query.cpuquota, query.cpuperiod),
         memory=query.memory,
         memory_swap=query.memswap,
         cpu_shares=query.cpushares,
         cpuset_cpus=query.cpusetcpus,
     )
+
+
+def cpu_quota(quota: int, period: int) -> int:
+    """Billionths of CPUs, of microseconds; 0 for none."""
+    return max(quota, 0) * 1_000_000_000 // (max(period, 0) or _PERIOD)
 
 
 def _json(name: str, text: str, type_: type[T]) -> T | None:
