@@ -83,13 +83,11 @@ def status_of(error: FlotaError) -> tuple[int, str]:
     return next((_OF[one] for one in type(error).__mro__ if one in _OF), UNKNOWN), str(error)
 
 
-def error_of(code: int, message: str, what: str) -> FlotaError:
-    """What a client answered, as an error of ours; `what` names the call."""
-    words = " ".join(message.split())[:400]
-    type_ = _CODES.get(code, Unavailable if code == CANCELLED else FlotaError)
-    if type_ is FlotaError:
-        return InvalidInput(f"{what}: {words or f'gRPC status {code}'}")
-    return type_(f"{what}: {words or f'gRPC status {code}'}")
+def error_of(code: int, message: str, what: str = "") -> FlotaError:
+    """What a client answered, as an error of ours; `what` names the call, if that says more."""
+    words = " ".join(message.split())[:400] or f"gRPC status {code}"
+    type_ = _CODES.get(code, Unavailable if code == CANCELLED else InvalidInput)
+    return type_(f"{what}: {words}" if what else words)
 
 
 def quoted(message: str) -> str:

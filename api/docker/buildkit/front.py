@@ -33,7 +33,9 @@ _KINDS: Mapping[str, Literal["image", "docker", "oci", "tar", "local"]] = {
     "tar": "tar",
     "local": "local",
 }
-_OPTIONS = frozenset({"name", "push", "dest", "tar", "unpack", "store", "buildinfo", "prefer-image-digest"})
+_OPTIONS = frozenset(
+    {"name", "push", "load", "dest", "tar", "unpack", "store", "buildinfo", "prefer-image-digest"}
+)
 _REGISTRY = re.compile(
     rb"(?:^|[\s=\"',])((?:[\w-]+(?:\.[\w-]+)+(?::\d{1,5})?|localhost|[\w-]+:\d{1,5}))/[\w.]"
 )

@@ -138,7 +138,7 @@ class Services:
         said = await call.asked(Return)
         job = await self._job_of(call)
         error = said.error
-        job.give(error_of(error.code, error.message, "the build failed") if error and error.code else None)
+        job.give(error_of(error.code, error.message) if error and error.code else None)
         await call.send(Empty())
 
     async def _job_of(self, call: ServerCall) -> Job:
