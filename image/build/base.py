@@ -89,7 +89,7 @@ class FileSource(Struct, tag="file"):
     path: str
     name: str
     """Under which it is written into a directory."""
-    mtime_ns: int | None = None
+    mtime_ns: int = 0
     mode: int = 0o600
 
 

@@ -187,7 +187,7 @@ class _Copy:
         for text, source, place, ones in wanted:
             if isinstance(place, int):
                 assert isinstance(source, FileSource)
-                self._file(writer, text, source, place, now_ns)
+                self._file(writer, text, source, place)
                 continue
             whole = isinstance(source, TreeSource) and source.whole
             for one in ones:
@@ -199,14 +199,13 @@ class _Copy:
             item = Item("file", 0o644, mtime_ns=now_ns)
             writer.inline(os.fsencode(file.name), file.content, item)
 
-    def _file(self, writer: Writer, text: str, source: FileSource, fd: int, now_ns: int) -> None:
+    def _file(self, writer: Writer, text: str, source: FileSource, fd: int) -> None:
         if self._step.unpack and is_archive(fd):
             self._unpack(fd, text)
             return
         name = os.fsencode(source.name)
         if not left_out(name, self._opened.without):
-            mtime = now_ns if source.mtime_ns is None else source.mtime_ns
-            writer.file(name, fd, Item("file", source.mode, mtime_ns=mtime))
+            writer.file(name, fd, Item("file", source.mode, mtime_ns=source.mtime_ns))
 
     def _unpacked(self, top: Folder, one: Picked, text: str) -> bool:
         wanted = self._step.add if self._step.unpack is None else self._step.unpack

@@ -41,7 +41,8 @@ class Fetched(Struct):
     digest: str
     size: int
     name: str = ""
-    mtime_ns: int | None = None
+    mtime_ns: int = 0
+    """What its server tells, or the epoch."""
     etag: str = ""
     modified: str = ""
     root: str = ""
@@ -175,9 +176,9 @@ def _plain(path: str) -> str:
     return "" if len(name.encode("utf-8", "replace")) > 255 else name
 
 
-def time_of(modified: str) -> int | None:
-    """Last-Modified as ns; None where it is none."""
+def time_of(modified: str) -> int:
+    """Last-Modified as ns; the epoch where it is none, as other builders have it: equal files stay equal."""
     try:
         return int(email.utils.parsedate_to_datetime(modified).timestamp()) * 10**9
     except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+        return 0

@@ -20,7 +20,8 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from agent import join as enrolling
-from agent.fleetregistry import certificates, trust
+from agent.fleetregistry import certificates
+from agent.fleetregistry import named as named_registry
 from agent.host import HostAgent
 from agent.join import Enrollment, client_context, load, new_key, pem_of, signing_request
 from agent.main import renewing
@@ -112,7 +113,8 @@ async def in_session(folder: Path, host: Host) -> AsyncIterator[tuple[HostAgent,
 
 
 async def test_session_goes_over_to_the_new_certificate_and_the_older_opens_nothing(tmp_path: Path) -> None:
-    settings = config(tmp_path, free_port())
+    registry = f"127.0.0.1:{free_port()}"  # named by the welcome of each session
+    settings = replace(config(tmp_path, free_port()), registry=registry)
     async with running(settings):
         host = await joined(settings, tmp_path)
         async with contextlib.AsyncExitStack() as stack:
@@ -128,7 +130,7 @@ async def test_session_goes_over_to_the_new_certificate_and_the_older_opens_noth
 
             await until(lambda: agent.membership and _is(state, "ready"), deadline=20, what="in session")
             older = client_context(host.enrollment, host.run)
-            trust(host.state, "127.0.0.1:5000")
+            assert named_registry(host.state) == registry
             assert await sharing.swarm.ask(word) is not None
             renewal = renewing(host.enrollment, agent, sharing, host.context)
             assert await renewal.turn() == LONGEST and load(host.state) == host.enrollment, "it is not due"
@@ -137,9 +139,15 @@ async def test_session_goes_over_to_the_new_certificate_and_the_older_opens_noth
             now = load(host.state)
             assert now.certificate != host.enrollment.certificate
             assert now == replace(host.enrollment, certificate=now.certificate, key=now.key)
-            laid = certificates(host.state) / "127.0.0.1:5000"
-            assert (laid / "host.cert").read_text() == now.certificate
-            assert (laid / "host.key").read_text() == now.key
+            laid = certificates(host.state) / registry
+
+            async def is_laid() -> bool:
+                with contextlib.suppress(FileNotFoundError):
+                    found = [(laid / name).read_text() for name in ("host.cert", "host.key")]
+                    return found == [now.certificate, now.key]
+                return False
+
+            await until(is_laid, deadline=20, what="the new one is shown to the registry")
 
             async def promoted() -> bool:
                 found = await record(settings)

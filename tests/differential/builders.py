@@ -161,8 +161,9 @@ class Flota(_Commands):
         self._run("load", "-i", archive)
 
     def build(self, order: Order) -> str:
-        words = ("--no-cache", "--progress", "plain", "-t", order.name, "-f", f"{order.folder}/{order.file}")
-        return self._why("build", *words, *order.flags, order.folder)
+        words = ("--no-cache", "--private-addresses", "--progress", "plain", "-t", order.name)
+        file = f"{order.folder}/{order.file}"
+        return self._why("build", *words, "-f", file, *order.flags, order.folder)
 
     def save(self, name: str) -> bytes:
         return self._run("save", name)

@@ -20,6 +20,7 @@ from tests.differential import case as cases
 from tests.differential import trees
 from tests.differential.builders import DOCKER_SOCKET, Buildah, Builder, Docker, Flota, Outcome, outcome
 from tests.differential.case import BUILDAH, BUILDKIT, CLASSIC, FLOTA, Case
+from tests.differential.serving import serving
 from tests.rig.conftest import RIG
 from tests.support import census
 from tests.support.images import docker_archive, image
@@ -94,6 +95,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         else:
             stack.callback(rig.down)
             rig.up(1)
+        stack.enter_context(serving(rig, "n1", folder))
         bench = Bench(base=trees.read(archive.read_bytes()).tree)
         if CLASSIC in CHOSEN or BUILDKIT in CHOSEN:
             stack.enter_context(engine(rig, folder))

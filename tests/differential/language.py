@@ -327,7 +327,7 @@ ERRORS = (
          error=("Dockerfile:2",),
          dissent={BUILDKIT: LAX}),
     Case("error-copy-from-self", "a stage can't copy from itself",
-         "FROM base:1 AS a\nCOPY --from=a /etc/group /x\n", error=("Dockerfile:2",)),
+         "FROM base:1 AS self\nCOPY --from=self /etc/group /x\n", error=("Dockerfile:2",)),
     Case("error-target", "--target names a stage", "FROM base:1 AS a\n", flags=("--target", "b"),
          error=("b",)),
     Case("error-missing-source", "a source that is not there is refused", busybox("COPY none /"),

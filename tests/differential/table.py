@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.differential import adding, config, copyflags, copying, ignoring, language, stages
+from tests.differential import adding, config, copyflags, copying, fetching, ignoring, language, stages
 from tests.differential.case import Case
 
 CASES: tuple[Case, ...] = (
@@ -11,6 +11,7 @@ CASES: tuple[Case, ...] = (
     *copying.CASES,
     *copyflags.CASES,
     *adding.CASES,
+    *fetching.CASES,
     *ignoring.CASES,
     *stages.CASES,
 )

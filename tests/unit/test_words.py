@@ -150,14 +150,14 @@ def test_expansion_tells_which_variables_were_read() -> None:
     assert result.used == {"home", "empty"} and result.unset == {"none", "other"}
 
 
-def test_variables_that_double_each_other_are_stopped() -> None:
+def test_variables_that_double_each_other_are_stopped_b9() -> None:
     value = "x" * 1024
     with pytest.raises(WordFault, match=f"more than {MAX_VALUES} characters"):
         for _ in range(40):
             value = expand("$a$a", {"a": value}.get)
 
 
-def test_variables_deep_in_each_other_are_refused() -> None:
+def test_variables_deep_in_each_other_are_refused_b9() -> None:
     assert expand("${a:-" * 100 + "x" + "}" * 100, {}.get) == "x"
     with pytest.raises(WordFault, match="deep in each other"):
         expand("${a:-" * 10_000 + "x" + "}" * 10_000, {}.get)

@@ -94,7 +94,7 @@ async def test_mount_within_a_mount_is_seen(building: BuildLab, other: Path) -> 
 @pytest.mark.parametrize(
     "source", ["/climbing", "/absolute", "/climbing/secret", "../../outside", "/../outside"]
 )
-async def test_source_never_leads_out_of_its_files(building: BuildLab, other: Path, source: str) -> None:
+async def test_source_never_leads_out_of_its_files_b14(building: BuildLab, other: Path, source: str) -> None:
     mounts = [Mount(target="/in", source=source, read_only=False)]
     with pytest.raises(NotFound, match="/in"):
         await building.run("cat /in/secret", mounts=mounts, bound=[Bound(path=str(other))])
@@ -117,7 +117,7 @@ async def test_source_that_is_neither_file_nor_folder_is_refused(building: Build
 @pytest.mark.parametrize(
     "target", ["/", "//", "/.", "/proc", "/proc/self", "/dev", "/sys", "/sys/fs/x", "a\0b", ""]
 )
-async def test_target_that_the_container_itself_has_is_refused(building: BuildLab, target: str) -> None:
+async def test_target_that_the_container_itself_has_is_refused_b14(building: BuildLab, target: str) -> None:
     with pytest.raises(InvalidInput):
         await building.run("true", mounts=[Mount(kind="tmpfs", target=target)])
 
@@ -178,7 +178,7 @@ async def test_folder_around_a_mount_point_keeps_what_the_step_wrote(building: B
         assert files.changed() == ["made", "made/own"]
 
 
-async def test_more_mounts_than_anybody_needs_are_refused(building: BuildLab) -> None:
+async def test_more_mounts_than_anybody_needs_are_refused_b14(building: BuildLab) -> None:
     with pytest.raises(InvalidInput, match="1000 mounts"):
         await building.run("true", mounts=[Mount(kind="tmpfs", target=f"/t{n}") for n in range(1000)])
 
@@ -237,7 +237,7 @@ async def test_secret_as_a_variable_is_no_file(building: BuildLab) -> None:
     assert said.out.startswith(CANARY + b"\n") and code != 0
 
 
-async def test_missing_secret_is_left_out_unless_it_is_required(building: BuildLab) -> None:
+async def test_missing_secret_is_left_out_unless_it_is_required_b15(building: BuildLab) -> None:
     code, _ = await building.run("test ! -e /run/secrets/key", mounts=[Mount(kind="secret", ident="key")])
     assert code == 0
     with pytest.raises(NotFound, match="secret key is required"):
@@ -245,7 +245,7 @@ async def test_missing_secret_is_left_out_unless_it_is_required(building: BuildL
 
 
 @pytest.mark.parametrize("ident", ["../../etc/shadow", "..", "/", "a/.."])
-async def test_id_of_a_secret_is_no_path(building: BuildLab, ident: str) -> None:
+async def test_id_of_a_secret_is_no_path_b15(building: BuildLab, ident: str) -> None:
     session = SaidSession({ident: CANARY})
     with building.files() as files:
         try:

@@ -145,7 +145,7 @@ async def test_words_like_those_of_runc_by_a_program_are_the_programs(building: 
 
 
 @pytest.mark.parametrize("path", ["/proc/self/fd/7", "/proc/self/cwd", "/proc/1/root"])
-async def test_workdir_of_a_process_is_refused_also_behind_a_link(building: BuildLab, path: str) -> None:
+async def test_workdir_of_a_process_is_refused_also_behind_a_link_b10(building: BuildLab, path: str) -> None:
     with pytest.raises(InvalidInput, match="working directory"):
         await building.run("true", workdir=path)
     with building.files() as files:
@@ -171,12 +171,12 @@ async def test_workdir_that_is_no_folder_is_refused(building: BuildLab) -> None:
 
 
 @pytest.mark.parametrize("user", ["2147483648", "4294967296", "root\n", "nobodyhere", "0:99999999999"])
-async def test_user_that_cant_be_is_refused(building: BuildLab, user: str) -> None:
+async def test_user_that_cant_be_is_refused_b13(building: BuildLab, user: str) -> None:
     with pytest.raises(InvalidInput):
         await building.run("true", user=user)
 
 
-async def test_passwd_without_end_or_that_hangs_costs_neither_memory_nor_time(building: BuildLab) -> None:
+async def test_passwd_without_end_or_that_hangs_costs_neither_memory_nor_time_b13(building: BuildLab) -> None:
     for kind in ("huge", "fifo"):
         with building.files() as files:
             passwd = f"{files.root}/etc/passwd"
@@ -285,7 +285,7 @@ async def test_limits_of_the_build_are_felt(building: BuildLab) -> None:
         ({"devices": ("/dev/fuse",)}, "device"),
     ],
 )
-async def test_what_needs_an_entitlement_is_refused_without_it(
+async def test_what_needs_an_entitlement_is_refused_without_it_b16(
     building: BuildLab, words: dict[str, Any], entitlement: str
 ) -> None:
     with pytest.raises(Forbidden, match=f"--allow {entitlement}"):

@@ -35,7 +35,7 @@ async def test_image_holds_what_its_steps_wrote_and_nothing_else(builds: WholeBu
     assert await builds.files(await builds.build(TEXT)) == MADE
 
 
-async def test_secret_is_in_no_layer_history_or_cache_key(builds: WholeBuilds) -> None:
+async def test_secret_is_in_no_layer_history_or_cache_key_b15(builds: WholeBuilds) -> None:
     text = "FROM busybox:1\nRUN --network=none --mount=type=secret,id=k,env=K cat /run/secrets/k; echo $K\n"
     for value in (b"canary-1", b"canary-2"):
         session = SaidSession({"k": value})

@@ -278,7 +278,7 @@ def test_owner_and_mode_are_taken_as_written(flag: str) -> None:
     assert flag.partition("=")[2] in (found.owner, found.mode)
 
 
-# -- B20–B26 ------------------------------------------------------------------------------------------
+# -- B20, B21, B22, B23, B24, B25, B26 ----------------------------------------------------------------
 @pytest.mark.parametrize(
     ("line", "column", "said"),
     [
