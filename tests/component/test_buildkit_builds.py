@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import signal
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from model.registries import Login
 from tests.support.dockerbuilds import TEXT, Ground, build_ground
 from tests.support.dockersocket import CLIENT, Ended
 from tests.support.fakehost import IMAGE_ID
+from tests.support.images import folder as directory
+from tests.support.images import link, member, tar
 from tests.support.waiting import until
 
 
@@ -175,3 +178,36 @@ async def test_build_with_buildkit_that_is_interrupted_ends_on_its_host(ground: 
     finally:
         if process.returncode is None:
             process.kill()
+
+
+async def test_build_with_buildkit_writes_a_tree_into_a_folder_of_the_client(
+    ground: Ground, folder: Path
+) -> None:
+    made = tar(
+        directory("a", mode=0o750), member("a/b", b"b" * 700_000, mode=0o640), member("a/empty"),
+        link("a/to", "b"),
+        member("twin", type=tarfile.LNKTYPE, linkname="a/b", mode=0o640), member("z" * 200, b"long"),
+    )  # fmt: skip
+
+    async def export(request: BuildRequest, session: Session) -> None:
+        async def pieces() -> AsyncIterator[bytes]:
+            for at in range(0, len(made), 50_001):
+                yield made[at : at + 50_001]
+
+        await session.send(0, pieces())
+
+    ground.builder.during = export
+    out = folder.parent / "out"
+    ended = await build(ground, "--output", f"type=local,dest={out}", str(folder))
+    assert ended.code == 0, ended.err
+    assert (out / "a/b").read_bytes() == b"b" * 700_000 and (out / "a/b").stat().st_mode & 0o777 == 0o640
+    assert (out / "a").stat().st_mode & 0o777 == 0o750 and (out / "a/empty").read_bytes() == b""
+    assert os.readlink(out / "a/to") == "b" and (out / ("z" * 200)).read_bytes() == b"long"
+    assert (out / "twin").stat().st_ino == (out / "a/b").stat().st_ino
+
+
+async def test_build_with_buildkit_of_a_tar_on_stdin_is_built_of_that_tar(ground: Ground) -> None:
+    context = tar(member("Dockerfile", TEXT), member("big", b"x" * 2_000_000))
+    ended = await build(ground, "-t", "app", "-", stdin=context)
+    assert ended.code == 0, ended.err
+    assert find(ground.builder.objects.tree, ground.builder.root, "big").size == 2_000_000

@@ -30,6 +30,8 @@ class Builder:
     def __init__(self, objects: Objects, lease: Lease) -> None:
         self.objects = objects
         self.lease = lease
+        self.root = ""
+        """Of the context that had the Dockerfile."""
         self.fails: Exception | None = None
         self.during: Callable[[BuildRequest, Session], Awaitable[None]] | None = None
         """What else a build does of its session."""
@@ -42,8 +44,8 @@ class Builder:
     async def build(self, host: FakeHost, request: BuildRequest, session: Session) -> Done:
         text = request.dockerfile
         if not text:
-            root = await session.scan("", ())
-            text = self.objects.read(find(self.objects.tree, root, request.file).digest, 1 << 20)
+            self.root = await session.scan("", ())
+            text = self.objects.read(find(self.objects.tree, self.root, request.file).digest, 1 << 20)
         session.tell(outline(parse(text, file=request.file)))
         session.tell(StepBegan(step=1, name="[1/2] FROM box:1", line=1))
         session.tell(StepMoved(step=1, what="0123456789ab Downloading", current=1, total=4))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import secrets
 import time
+from collections.abc import AsyncGenerator, Mapping
 
 import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
+from api.docker.buildkit.asking import Source
 from api.docker.buildkit.front import (
     CONTEXT,
     DOCKERFILE,
@@ -29,12 +31,13 @@ from api.docker.buildkit.messages import StatusResponse
 from api.docker.buildkit.running import Wanted
 from api.docker.buildkit.sessions import BuildSession
 from api.docker.buildkit.trace import Trace
+from api.docker.buildkit.uploads import PREFIX, REMOTE
 from api.docker.buildkit.wire import encode
 from api.docker.builds.output import stream
 from api.docker.builds.request import Build, place_key, request_of
 from api.docker.images.stream import Said, words_of
 from api.docker.route import Call
-from model.build import Done, FromHost
+from model.build import PIECE, Done, FromHost
 from model.errors import InvalidInput
 
 SESSION = "client-session"
@@ -43,13 +46,29 @@ TRACE, IMAGE = "moby.buildkit.trace", "moby.image.id"
 
 
 def asks_for_session(query: Build) -> bool:
-    return query.version == "2" and bool(query.session) and query.remote != ""
+    return query.version == "2" and (query.buildid.startswith(PREFIX) or query.remote != "")
 
 
 async def build(call: Call) -> web.StreamResponse:
     query = call.query_as(Build)
-    if query.remote == SESSION and not query.session:
-        raise InvalidInput("remote=client-session needs a session", hint="Send session=ID")
+    if query.buildid.startswith(PREFIX):
+        return await _uploaded(call, query.buildid.removeprefix(PREFIX))
+    if query.remote != REMOTE:
+        return await _build(call, query, {})
+    async with call.state.build_uploads.taken(query.buildid) as pieces:
+        return await _build(call, query, {"": pieces})
+
+
+async def _uploaded(call: Call, ident: str) -> web.Response:
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        async for data in call.request.content.iter_chunked(PIECE):
+            yield data
+
+    await call.state.build_uploads.offer(ident, pieces)
+    return web.Response()
+
+
+async def _build(call: Call, query: Build, uploads: Mapping[str, Source]) -> web.StreamResponse:
     session = await call.state.build_sessions.get(query.session)
     plan = plan_of(query, session)
     said, trace = Said(call.request), Trace(query.buildid or secrets.token_hex(16))
@@ -61,7 +80,8 @@ async def build(call: Call) -> web.StreamResponse:
     async def tell(message: FromHost) -> None:
         await show(trace.take(message, time.time()))
 
-    wanted = Wanted(call, plan, session, tell, place=place_of(query, session), ident=query.buildid)
+    place = place_of(query, session)
+    wanted = Wanted(call, plan, session, tell, place=place, ident=query.buildid, given=uploads)
     try:
         done = await wanted.run()
         await show(trace.ended("", time.time()))
@@ -84,9 +104,9 @@ async def _told(said: Said, done: Done, *, quiet: bool) -> None:
 
 def plan_of(query: Build, session: BuildSession) -> Plan:
     """Raises InvalidInput, Unsupported."""
-    local = query.remote == SESSION
+    local, remote = query.remote == SESSION, "" if query.remote in (SESSION, REMOTE) else query.remote
     exporters = exporters_of(query.outputs)
-    request = request_of(replace(query, remote="" if local else query.remote, outputs=""), {})
+    request = request_of(replace(query, remote=remote, outputs=""), {})
     ways = cache_ways(_references(query.cachefrom), request.args)
     names = tuple(dict.fromkeys((*request.names, *names_of(exporters))))
     request = replace(request, names=names, outputs=outputs_of(exporters), outline=False, **ways)

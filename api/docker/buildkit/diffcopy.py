@@ -24,7 +24,7 @@ MAX_PATH = 4096
 _EACH = 250
 """Bytes that one waiting file costs beside its names."""
 _DIR, _LINK, _DEVICE, _PIPE, _SOCKET, _CHAR = 1 << 31, 1 << 27, 1 << 26, 1 << 25, 1 << 24, 1 << 21
-_KINDS = _DIR | _LINK | _DEVICE | _PIPE | _SOCKET | _CHAR
+KINDS = _DIR | _LINK | _DEVICE | _PIPE | _SOCKET | _CHAR
 _BITS = ((1 << 23, 0o4000), (1 << 22, 0o2000), (1 << 20, 0o1000))
 """Of Go's os.FileMode, and of Unix: setuid, setgid, sticky."""
 
@@ -97,7 +97,7 @@ class DiffCopy:
             raise Damaged(f"the client told of a file with no possible name or size: {stat.path[:80]!r}")
         if stat.mode & _SOCKET:
             return
-        plain = not stat.mode & _KINDS and not stat.link and stat.size
+        plain = not stat.mode & KINDS and not stat.link and stat.size
         file = _File(stat, ident if plain else -1)
         self._held += file.cost
         if self._held > MAX_HELD:
