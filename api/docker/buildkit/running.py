@@ -34,7 +34,7 @@ from model.build import (
     StepEnded,
     pack,
 )
-from model.errors import CommandFailed, FlotaError, NotFound, Unavailable
+from model.errors import FlotaError, NotFound, Unavailable
 from model.ignorefile import DEFAULT, names_for
 
 FIRST = -2_000_000
@@ -82,7 +82,7 @@ class Wanted:
         if cancelled.is_set():
             raise Refusal(500, "the build was cancelled")
         if isinstance(last, Failed):
-            raise failure(last)
+            raise last.error.to_error()
         if isinstance(last, Exception):
             raise last
         for name in request.names if not node and last.images else ():
@@ -190,19 +190,3 @@ async def _guarded(answer: Coroutine[Any, Any, None], wrong: list[Exception], pi
     except Exception as error:
         wrong.append(error)
         pipe.writer.close()
-
-
-class StepFailed(CommandFailed):
-    """A RUN whose command did not end well."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
-def failure(failed: Failed) -> FlotaError:
-    """As clients show it."""
-    error = failed.error.to_error()
-    if failed.exit_code:
-        return StepFailed(f"failed to solve: {error.message}", failed.exit_code)
-    return error
