@@ -9,10 +9,10 @@ import os
 import platform
 import resource
 import shutil
-import stat
 import struct
 
-from agent.oci.facts import Device, HostLimits
+from agent.devices import all_nodes
+from agent.oci.facts import HostLimits
 from agent.oci.process import ULIMITS
 from agent.oci.seccomp import SeccompPolicy
 
@@ -20,7 +20,6 @@ SECCOMP_PROFILE = "/usr/share/containers/seccomp.json"
 _ARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 _INITS = ("catatonit", "docker-init", "tini-static", "tini")
 _CAP_SYS_RESOURCE = 24
-_PRIVATE_DEVICES = ("pts", "shm", "mqueue", "fd", "console", "ptmx")
 _PT_INTERP = 3
 
 
@@ -35,7 +34,7 @@ def measure(cgroup_root: str = "/sys/fs/cgroup") -> HostLimits:
         capabilities=_bounding(),
         cpus=os.cpu_count() or 1,
         hard_limits=_hard_limits(),
-        devices=tuple(_devices()),
+        devices=tuple(all_nodes()),
         init_path=find_init(),
     )
 
@@ -91,28 +90,3 @@ def _hard_limits() -> dict[str, int]:
             if hard != resource.RLIM_INFINITY:
                 limits[name] = hard
     return limits
-
-
-def _devices() -> list[Device]:
-    """Nodes under /dev but for what each container has of its own."""
-    found = []
-    for directory, folders, files in os.walk("/dev"):
-        if directory == "/dev":
-            folders[:] = [name for name in folders if name not in _PRIVATE_DEVICES]
-            files = [name for name in files if name not in _PRIVATE_DEVICES]
-        for name in files:
-            path = os.path.join(directory, name)
-            info = os.lstat(path)
-            if stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode):
-                found.append(
-                    Device(
-                        path=path,
-                        type="c" if stat.S_ISCHR(info.st_mode) else "b",
-                        major=os.major(info.st_rdev),
-                        minor=os.minor(info.st_rdev),
-                        mode=stat.S_IMODE(info.st_mode),
-                        uid=info.st_uid,
-                        gid=info.st_gid,
-                    )
-                )
-    return sorted(found, key=lambda device: device.path)

@@ -73,17 +73,19 @@ class LayerStore:
         self._writeback = Writeback(folder, self._settled)
 
     def open(self) -> None:
-        """Read the markers; what has none was half-made and goes."""
+        """Read the markers; what has none was half-made and goes. Its number is not given again: what was
+        killed may have left a process that writes there yet."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         spread_inodes(self._folder)
         self._boot = boot()
         for entry in list(self._folder.iterdir()):
+            if (number := entry.name.removeprefix("tmp-")).isdigit():
+                self._next = max(self._next, int(number) + 1)
             layer = _marked(entry)
             if layer is None or layer.boot not in ("", self._boot):
                 self._trash.put(entry)
                 continue
             self._layers[layer.chain] = layer
-            self._next = max(self._next, layer.number + 1)
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin to bring to disk what was pulled."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import BinaryIO, Protocol
 
 from image.compression import PIECE, kind_of
+from image.full import HINT
 from model.errors import Exhausted
 from model.spec import Struct
 
@@ -76,7 +77,9 @@ class _Sink:
 
     def write(self, data: bytes) -> int:
         if self.size + len(data) > self._limit:
-            raise Exhausted(f"the layer needs more than the {self._limit} bytes that there is room for")
+            if self._limit <= 0:
+                raise Exhausted("no space is left on the disk for the layer", hint=HINT)
+            raise Exhausted(f"the layer needs more than the {self._limit} bytes that are left", hint=HINT)
         view = memoryview(data)
         try:
             while view:

@@ -14,7 +14,7 @@ from model.errors import Problem
 from model.spec import BlkioDevice, ContainerSpec, Resources
 
 DEVICE_RULE = re.compile(r"([abc]) (\d{1,7}|\*):(\d{1,7}|\*) ([rwm]{1,3})\Z")
-_PERMISSIONS = re.compile(r"(?!.*(.).*\1)[rwm]{1,3}\Z")
+PERMISSIONS = re.compile(r"(?!.*(.).*\1)[rwm]{1,3}\Z")
 _WEIGHTS = range(10, 1001)
 MOST_DEVICES = 256
 
@@ -33,7 +33,7 @@ def device_problems(spec: ContainerSpec, at: str) -> Iterator[Problem]:
         for field in ("source", "target"):
             if problem := _no_path(getattr(device, field)):
                 yield Problem(path=f"{where}.{field}", message=problem)
-        if not _PERMISSIONS.match(device.permissions):
+        if not PERMISSIONS.match(device.permissions):
             said = f"{device.permissions[:20]!r} is not made of r, w and m"
             yield Problem(path=f"{where}.permissions", message=said)
     for index, rule in enumerate(spec.device_rules):

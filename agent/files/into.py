@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from agent.files.out import missing
 from agent.inroot import openat2
+from aio.deletion import delete
 from image.extract import MAX_ID, pour
 from image.tarstream import Member, TarReader
 from image.tarwriter import xattr_key
@@ -117,7 +117,7 @@ class Placer:
             return
         if not self._replace:
             raise InvalidInput(f"cannot overwrite directory {shown(member.name)} with non-directory")
-        shutil.rmtree(os.fsdecode(name), dir_fd=folder)
+        delete(name, folder)
 
     def _file(
         self, folder: int, name: bytes, member: Member, reader: TarReader, standing: os.stat_result | None

@@ -46,16 +46,6 @@ def container_spec(
         stdin_once=bool(flags.get("interactive")) and not flags.get("detach"),
         mounts=_mounts(flags, cwd),
         read_only=bool(flags.get("read_only")),
-        resources=resources(flags),
-        oom_score_adj=int(flags.get("oom_score_adj") or 0),
-        devices=tuple(parse_device(text) for text in flags.get("device") or ()),
-        device_rules=tuple(flags.get("device_cgroup_rule") or ()),
-        uts_mode="host" if flags.get("uts") == "host" else "",
-        cgroup_namespace="host" if flags.get("cgroupns") == "host" else "",
-        ulimits=tuple(parse_ulimit(u) for u in flags.get("ulimit") or ()),
-        cap_add=tuple(flags.get("cap_add") or ()),
-        cap_drop=tuple(flags.get("cap_drop") or ()),
-        privileged=bool(flags.get("privileged")),
         sysctls=pairs(flags.get("sysctl") or ()),
         init=bool(flags.get("init")),
         shm_size=parse_bytes(flags["shm_size"]) if flags.get("shm_size") else 64 << 20,
@@ -67,8 +57,6 @@ def container_spec(
         dns=tuple(flags.get("dns") or ()),
         dns_search=tuple(flags.get("dns_search") or ()),
         dns_options=tuple(flags.get("dns_option") or ()),
-        pid_mode=flags.get("pid") or "",
-        ipc_mode="host" if flags.get("ipc") == "host" else "",
         restart=parse_restart(flags.get("restart") or "no"),
         stop_signal=flags.get("stop_signal") or "",
         stop_grace=10.0 if stop_timeout is None else float(stop_timeout),
@@ -77,8 +65,27 @@ def container_spec(
         health=health_check(flags, None),
         pull=flags.get("pull") or "missing",
         platform=flags.get("platform") or "",
+        **_isolation(flags),
         **security_options(flags.get("security_opt") or (), "--security-opt"),
     )
+
+
+def _isolation(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What it may use and see of its host. Raises InvalidInput."""
+    return {
+        "resources": resources(flags),
+        "oom_score_adj": int(flags.get("oom_score_adj") or 0),
+        "devices": tuple(parse_device(text) for text in flags.get("device") or ()),
+        "device_rules": tuple(flags.get("device_cgroup_rule") or ()),
+        "uts_mode": "host" if flags.get("uts") == "host" else "",
+        "cgroup_namespace": "host" if flags.get("cgroupns") == "host" else "",
+        "pid_mode": flags.get("pid") or "",
+        "ipc_mode": "host" if flags.get("ipc") == "host" else "",
+        "ulimits": tuple(parse_ulimit(u) for u in flags.get("ulimit") or ()),
+        "privileged": bool(flags.get("privileged")),
+        "cap_add": tuple(flags.get("cap_add") or ()),
+        "cap_drop": tuple(flags.get("cap_drop") or ()),
+    }
 
 
 def _mounts(flags: Mapping[str, Any], cwd: str) -> tuple[Mount, ...]:

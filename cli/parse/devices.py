@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
+from model.devicerules import PERMISSIONS
 from model.errors import InvalidInput
 from model.quantity import parse_bytes
 from model.spec import BlkioDevice, DeviceWish
 
-_PERMISSIONS = re.compile(r"[rwm]{1,3}\Z")
 _FLAGS = {
     "blkio_weight_device": "weight",
     "device_read_bps": "read_bps",
@@ -25,7 +24,7 @@ _FLAGS = {
 def parse_device(text: str) -> DeviceWish:
     """`HOST[:CONTAINER][:rwm]`. Raises InvalidInput."""
     source, *rest = text.split(":")
-    permissions = rest.pop() if rest and _PERMISSIONS.match(rest[-1]) else "rwm"
+    permissions = rest.pop() if rest and PERMISSIONS.match(rest[-1]) else "rwm"
     if not source or len(rest) > 1:
         raise InvalidInput(f"--device {text[:80]!r} is not HOST[:CONTAINER][:rwm]")
     return DeviceWish(source=source, target=rest[0] if rest else source, permissions=permissions)

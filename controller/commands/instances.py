@@ -181,7 +181,8 @@ def rename(cluster: Cluster, ref: str, name: str, now: float) -> Plan:
 
 
 def update_limits(cluster: Cluster, ref: str, request: UpdateLimits, now: float) -> Plan:
-    """Raises WrongState for a service's, InvalidInput."""
+    """Raises WrongState for a service's, InvalidInput. What is not changed is not judged again: it may be of
+    before a rule."""
     instance = _plain(cluster, ref, "change the limits of")
     given = {name: value for name, value in asdict(request).items() if value is not None}
     restart = given.pop("restart", instance.spec.restart)

@@ -99,8 +99,9 @@ class LayerSnapshots:
         with self.hold(files):
             work = LayerWork(self, self._driver, folder, files, self._paths(files.layers))
             try:
-                await in_thread(work.mount)
-                yield work
+                with told_when_full("the build"):
+                    await in_thread(work.mount)
+                    yield work
             finally:
                 try:
                     await in_thread(work.close)

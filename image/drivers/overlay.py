@@ -17,6 +17,7 @@ import threading
 from collections.abc import Sequence
 
 from image.drivers.mounts import is_mounted, unmount
+from image.full import told_when_full
 from model.errors import Internal, Unsupported
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -67,7 +68,8 @@ class OverlayDriver:
             raise Unsupported(f"{len(layers)} layers, more than the {MAX_LOWER} that overlayfs can stack")
         lower = [*reversed(layers)] or [os.path.join(folder, "empty")]
         try:
-            self._mount(folder, root, lower)
+            with told_when_full("the files to be mounted"):
+                self._mount(folder, root, lower)
         except OSError as error:
             raise Internal(f"overlay mount of {folder} failed: {error.strerror}") from error
         return root

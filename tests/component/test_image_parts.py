@@ -263,6 +263,18 @@ def test_blobs_half_written_or_unwanted_go_at_start(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [keep[7:]]
 
 
+@pytest.mark.parametrize("left", ["7", "tmp-7"])
+def test_number_of_a_half_made_layer_is_not_given_again(tmp_path: Path, left: str) -> None:
+    """A process of whoever made it may live a moment longer, and write there yet."""
+    (tmp_path / "layers" / left).mkdir(parents=True)
+    trash = Trash(tmp_path / "trash")
+    trash.open()
+    layers = LayerStore(tmp_path / "layers", trash)
+    layers.open()
+    assert not (tmp_path / "layers" / left).exists()
+    assert layers.reserve().name == "8"
+
+
 def entry(number: int, *names: str) -> Entry:
     return Entry(record=ImageRecord(id=of(str(number).encode()), names=names), chains=())
 

@@ -51,19 +51,8 @@ class Suite:
             pip = [str(folder / "bin/python"), "-m", "pip"]
             _run([*pip, "install", "--quiet", "--disable-pip-version-check", *self.packages])
             if self.sdist:
-                _run(
-                    [
-                        *pip,
-                        "download",
-                        "--quiet",
-                        "--no-deps",
-                        "--no-binary",
-                        ":all:",
-                        "-d",
-                        str(fresh),
-                        self.sdist,
-                    ]
-                )
+                download = [*pip, "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+                _run([*download, "-d", str(fresh), self.sdist])
                 _unpack(next(fresh.glob("*.tar.gz")), folder / "source")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)

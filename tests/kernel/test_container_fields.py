@@ -133,7 +133,11 @@ def test_directory_of_devices_gives_each_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     os.mknod(tmp_path / "in/n", 0o20600, os.makedev(1, 3))
     (tmp_path / "text").touch()
+    os.symlink("/dev/zero", tmp_path / "in/led")
+    os.symlink("gone", tmp_path / "dangling")
     found = nodes((DeviceWish(source=str(tmp_path), target="/dev/many", permissions="r"),))
     assert [(d.path, d.type, d.major, d.minor, d.permissions) for d in found] == [
         ("/dev/many/in/n", "c", 1, 3, "r")
-    ]
+    ], "no link is followed"
+    whole = {device.path for device in nodes((DeviceWish(source="/dev", target="/dev"),))}
+    assert "/dev/null" in whole and not any(path.startswith("/dev/pts") for path in whole)

@@ -120,6 +120,17 @@ async def test_directory_is_no_file_and_a_file_no_directory(root: Path) -> None:
         await put(of(root), "/file", tar(member("x")))
 
 
+def deepen(top: Path, levels: int) -> None:
+    """Deeper than any path may be long, or a program recurse."""
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("below", dir_fd=fd)
+        inner = os.open("below", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(fd)
+
+
 async def test_directory_and_file_take_each_others_place_where_that_is_wished(
     root: Path, outside: Path
 ) -> None:
@@ -127,6 +138,7 @@ async def test_directory_and_file_take_each_others_place_where_that_is_wished(
     (root / "d/deep").mkdir(parents=True)
     os.symlink(outside, root / "d/deep/out")
     os.symlink(outside, root / "link")
+    deepen(root / "d", 1500)
     data = tar(member("d", b"now a file"), folder("file"), member("file/in", b"y"), folder("link"))
     await put(of(root), "/", data, replace=True)
     assert (root / "d").read_bytes() == b"now a file" and (root / "file/in").read_bytes() == b"y"

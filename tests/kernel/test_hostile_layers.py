@@ -102,10 +102,10 @@ def test_old_folder_with_a_long_name_and_content_is_read_as_go_reads_it(place: L
     assert "error" not in result and (place.target / "d").is_dir() and (place.target / "hidden").is_file()
 
 
-def test_one_name_a_hundred_thousand_times_is_one_file(place: LayerPlace) -> None:
+def test_one_name_a_hundred_thousand_times_is_one_file(place_in_memory: LayerPlace) -> None:
     """B52."""
-    result = place.unpack(gzip.compress(block("x") * 100_000 + END, 1))
-    assert result["files"] == 100_000 and os.listdir(place.target) == ["x"]
+    result = place_in_memory.unpack(gzip.compress(block("x") * 100_000 + END, 1))
+    assert result["files"] == 100_000 and os.listdir(place_in_memory.target) == ["x"]
 
 
 @pytest.mark.parametrize("depth", [514, 2000, 10_000])

@@ -132,8 +132,11 @@ def test_limits_that_somebody_took_away_are_set_back(pair: Pair) -> None:
         ("qdisc", "replace", "dev", aside, "root", "tbf", "rate", "1gbit", "burst", "64k", "latency", "50ms"),
         ("filter", "del", "dev", veth, "parent", "ffff:"),
     ):
-        pair.host.run("tc", *words)  # fails if there is none; it may be set back before anybody looks
-        wait_until(stands, deadline=5, what=" ".join(words))
+        before = pair.host.call("mutations")
+        pair.host.run("tc", *words)  # it may be set back before anybody looks
+        wait_until(
+            lambda n=before: pair.host.call("mutations") > n and stands(), deadline=5, what=" ".join(words)
+        )
     pair.host.run("ip", "link", "del", aside)
     wait_until(stands, deadline=5, what="the link")
     pair.within(20)

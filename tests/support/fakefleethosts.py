@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,6 +73,9 @@ class Place:
         self.acts: list[tuple[str, ...]] = []
         self.cut_after = -1
         """So many acts from now on the line is cut; -1: never."""
+        self.before_act: Callable[[tuple[str, ...]], None] = lambda _: None
+        self.seen: Callable[[FleetNow], FleetNow] = lambda now: now
+        """What the fleet says of itself → what we get to hear of it."""
 
     def known(self, *names: str) -> list[KnownHost]:
         return [
@@ -86,6 +89,7 @@ class Place:
         return FakeTransport(self, machine)
 
     def act(self, *words: str) -> None:
+        self.before_act(words)
         if self.cut_after == 0:
             raise Unavailable("the line was cut")
         self.cut_after -= 1
@@ -102,9 +106,20 @@ class Place:
         head = self.machines["h1"]
         if not head.control or ("controller", head.control) in self.never_ready:
             raise Unavailable("nobody answers")
-        return FleetNow(
-            controller=head.control, nodes={name: self._node(m) for name, m in self.machines.items()}
-        )
+        nodes = {name: self._node(m) for name, m in self.machines.items()}
+        return self.seen(FleetNow(controller=head.control, nodes=nodes))
+
+    def cut_at(self, *words: str) -> None:
+        """The line is cut as soon as this is to be done."""
+
+        def cut(act: tuple[str, ...]) -> None:
+            if act == words:
+                self.cut_after = 0
+
+        self.before_act = cut
+
+    def mend(self) -> None:
+        self.before_act, self.cut_after = lambda _: None, -1
 
     def _node(self, machine: Machine) -> NodeNow:
         away = not machine.agent or ("agent", machine.agent) in self.never_ready

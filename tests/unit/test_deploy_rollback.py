@@ -42,17 +42,10 @@ async def test_rollback_that_is_cut_anywhere_goes_on_backwards(cut: int) -> None
 async def test_rollback_that_was_cut_with_the_controller_stopped_starts_the_one_before() -> None:
     place = Place()
     await run(place)
-    plain = place.act
-
-    def act(*words: str) -> None:
-        if words == ("h1", "controller", OLD):
-            place.cut_after = 0
-        plain(*words)
-
-    place.act = act  # type: ignore[method-assign]
+    place.cut_at("h1", "controller", OLD)
     await run(place, back=True)
     assert place.machines["h1"].control == ""
-    place.act, place.cut_after = plain, -1  # type: ignore[method-assign]
+    place.mend()
     place.acts.clear()
     done = await run(place, back=True)
     assert [str(one.move.daemon) for one in done.moved] == ["controller"]
@@ -71,17 +64,10 @@ async def test_rollback_after_an_upgrade_that_was_cut_goes_to_what_ran_before_it
 
 async def test_rollback_after_an_upgrade_that_was_cut_with_the_controller_stopped_starts_it_again() -> None:
     place = Place()
-    plain = place.act
-
-    def act(*words: str) -> None:
-        if words == ("h1", "controller", NEW):
-            place.cut_after = 0
-        plain(*words)
-
-    place.act = act  # type: ignore[method-assign]
+    place.cut_at("h1", "controller", NEW)
     await run(place)
     assert place.machines["h1"].control == "" and place.machines["h1"].pin("controller")[0] == NEW
-    place.act, place.cut_after = plain, -1  # type: ignore[method-assign]
+    place.mend()
     place.acts.clear()
     done = await run(place, back=True)
     assert [(one.move.daemon, one.error) for one in done.moved] == [("controller", "")]
@@ -98,16 +84,15 @@ async def test_upgrade_after_a_rollback_that_was_cut_says_so() -> None:
 
 async def test_controller_that_took_commands_is_not_put_back_under_them() -> None:
     place = Place()
-    head, plain = place.machines["h1"], place.look
+    head = place.machines["h1"]
 
-    async def look() -> FleetNow:
-        now = await plain()
+    def seen(now: FleetNow) -> FleetNow:
         if now.controller == NEW:
             head.taken = True
             return replace(now, nodes={})
         return now
 
-    place.look = look  # type: ignore[method-assign]
+    place.seen = seen
     place.does_not_start.add(("controller", OLD))
     done = await run(place)
     assert "2-new has taken commands, and 1-old can't read what they stored" in done.moved[-1].error
@@ -143,15 +128,15 @@ async def test_copy_of_a_run_that_was_cut_is_of_no_use_once_the_controller_is_th
 
 async def test_copy_of_a_run_that_was_cut_is_made_anew_once_the_old_controller_ran_again() -> None:
     place = Place()
-    head, plain, copies = place.machines["h1"], place.act, []
+    head = place.machines["h1"]
+    copies: list[tuple[str, str] | None] = []
     head.copy, head.store = (NEW, "of old"), "weeks since"  # it went back, and that run was cut, too
 
-    def act(*words: str) -> None:
+    def before(words: tuple[str, ...]) -> None:
         if words == ("h1", "put-back"):
             copies.append(head.copy)
-        plain(*words)
 
-    place.act = act  # type: ignore[method-assign]
+    place.before_act = before
     place.does_not_start.add(("controller", NEW))
     assert (await run(place)).moved[-1].back
     assert copies == [(NEW, "weeks since")]

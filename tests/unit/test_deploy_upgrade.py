@@ -211,13 +211,13 @@ async def test_controller_that_does_not_start_goes_back_with_its_store() -> None
 
 async def test_controller_that_answers_and_lost_hosts_goes_back_with_what_it_stored() -> None:
     place = Place()
-    plain = place._node
 
-    def lost(machine: object) -> object:
-        node = plain(machine)  # type: ignore[arg-type]
-        return replace(node, state="unknown") if place.machines["h1"].control == NEW else node
+    def lost(now: FleetNow) -> FleetNow:
+        if now.controller != NEW:
+            return now
+        return replace(now, nodes={name: replace(node, state="unknown") for name, node in now.nodes.items()})
 
-    place._node = lost  # type: ignore[method-assign, assignment]
+    place.seen = lost
     done = await run(place)
     assert done.moved[-1].back and "h1, h2, h3 did not come back to it" in done.moved[-1].error
     assert ("h1", "put-back") not in place.acts
@@ -226,14 +226,13 @@ async def test_controller_that_answers_and_lost_hosts_goes_back_with_what_it_sto
 
 async def test_controller_that_went_back_keeps_what_it_is_told_while_a_host_stays_away() -> None:
     place = Place()
-    plain = place._node
 
-    def dead(machine: object) -> object:
-        node = plain(machine)  # type: ignore[arg-type]
-        gone = machine is place.machines["h3"] and ("h1", "controller", NEW) in place.acts
-        return replace(node, state="lost") if gone else node
+    def dead(now: FleetNow) -> FleetNow:
+        if ("h1", "controller", NEW) not in place.acts:
+            return now
+        return replace(now, nodes={**now.nodes, "h3": replace(now.nodes["h3"], state="lost")})
 
-    place._node = dead  # type: ignore[method-assign, assignment]
+    place.seen = dead
     failed = (await run(place)).moved[-1]
     head = place.machines["h1"]
     assert not failed.back and "h3 did not come back to it" in failed.error
@@ -243,10 +242,9 @@ async def test_controller_that_went_back_keeps_what_it_is_told_while_a_host_stay
 
 async def test_controller_that_answered_and_died_goes_back_with_what_it_stored() -> None:
     place = Place()
-    plain, answers = place.look, ["once"]
+    answers = ["once"]
 
-    async def look() -> FleetNow:
-        now = await plain()
+    def seen(now: FleetNow) -> FleetNow:
         if now.controller == NEW:
             if not answers:
                 raise Unavailable("nobody answers")
@@ -254,7 +252,7 @@ async def test_controller_that_answered_and_died_goes_back_with_what_it_stored()
             return replace(now, nodes={})
         return now
 
-    place.look = look  # type: ignore[method-assign]
+    place.seen = seen
     done = await run(place)
     assert done.moved[-1].back and not answers
     assert ("h1", "put-back") not in place.acts and place.machines["h1"].control == OLD

@@ -70,15 +70,6 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
         stdin_once=body.open_stdin and body.stdin_once and not body.tty,  # as in Docker, terminals stay
         mounts=mounts_of(body),
         read_only=host.readonly_rootfs,
-        resources=_resources(host),
-        oom_score_adj=host.oom_score_adj,
-        devices=devices_of(host),
-        device_rules=host.device_cgroup_rules,
-        masked_paths=_paths(host.masked_paths, MASKED, privileged=host.privileged),
-        readonly_paths=_paths(host.readonly_paths, READ_ONLY, privileged=host.privileged),
-        uts_mode="host" if host.uts_mode == "host" else "",
-        cgroup_namespace="host" if host.cgroupns_mode == "host" else "",
-        ulimits=tuple(Ulimit(name=u.name, soft=u.soft, hard=u.hard) for u in host.ulimits),
         cap_add=words(host.cap_add),
         cap_drop=words(host.cap_drop),
         privileged=host.privileged,
@@ -93,8 +84,6 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
         dns=host.dns,
         dns_search=host.dns_search,
         dns_options=host.dns_options,
-        pid_mode="host" if host.pid_mode == "host" else "",
-        ipc_mode="host" if host.ipc_mode == "host" else "",
         restart=restart_of(host),
         stop_signal=body.stop_signal,
         stop_grace=10.0 if body.stop_timeout is None else _grace(body.stop_timeout),
@@ -102,8 +91,26 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
         log=log_options(host.log_config.type, host.log_config.config, "HostConfig.LogConfig.Type"),
         health=health_of(body.healthcheck),
         platform=platform,
+        **_isolation(host),
         **security_options(host.security_opt, "HostConfig.SecurityOpt", usual=True),
     )
+
+
+def _isolation(host: HostConfig) -> dict[str, Any]:
+    """What it may use and see of its host. Raises InvalidInput."""
+    return {
+        "resources": _resources(host),
+        "oom_score_adj": host.oom_score_adj,
+        "devices": devices_of(host),
+        "device_rules": host.device_cgroup_rules,
+        "masked_paths": _paths(host.masked_paths, MASKED, privileged=host.privileged),
+        "readonly_paths": _paths(host.readonly_paths, READ_ONLY, privileged=host.privileged),
+        "uts_mode": "host" if host.uts_mode == "host" else "",
+        "cgroup_namespace": "host" if host.cgroupns_mode == "host" else "",
+        "pid_mode": "host" if host.pid_mode == "host" else "",
+        "ipc_mode": "host" if host.ipc_mode == "host" else "",
+        "ulimits": tuple(Ulimit(name=u.name, soft=u.soft, hard=u.hard) for u in host.ulimits),
+    }
 
 
 def _command(body: CreateBody, image: ImageConfig) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:

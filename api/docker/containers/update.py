@@ -13,7 +13,7 @@ from msgspec.structs import asdict, fields
 from api.docker.bodies import Body, Docker
 from api.docker.containers.body import HOST_CONFIG, HostConfig, RestartWish
 from api.docker.containers.hostconfig import cpus_of, restart_of
-from api.docker.fields import Field, Table, idle, refused
+from api.docker.fields import Field, Table, refused
 from api.docker.route import Call
 from model.api import InstanceInfo
 from model.errors import DeadlineExceeded, WrongState
@@ -21,10 +21,16 @@ from model.limits import UpdateLimits
 
 WITHIN = 60.0
 """Seconds for a host to do it; one that is lost says nothing."""
-_DONE = (
-    *("Memory", "MemorySwap", "NanoCpus", "CpuPeriod", "CpuQuota", "CpuShares", "CpusetCpus", "CpusetMems"),
-    *("BlkioWeight", "RestartPolicy"),
-)
+_DONE = frozenset({
+    "Memory", "MemorySwap", "NanoCpus", "CpuPeriod", "CpuQuota", "CpuShares", "CpusetCpus", "CpusetMems",
+    "BlkioWeight", "PidsLimit", "RestartPolicy",
+})  # fmt: skip
+_OTHERS = frozenset({
+    "MemoryReservation", "MemorySwappiness", "OomKillDisable", "KernelMemory", "KernelMemoryTCP", "Devices",
+    "DeviceCgroupRules", "DeviceRequests", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps",
+    "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "CgroupParent", "CpuRealtimePeriod", "CpuRealtimeRuntime",
+    "CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth", "Ulimits", "Init",
+})  # fmt: skip
 _AT_START = "is of a container's start: make it anew"
 
 
@@ -45,21 +51,15 @@ class UpdateBody(Docker):
 
 
 def _field(field: Field) -> Field:
-    if field.name in _DONE or field.name == "PidsLimit" or field.state == "idle":
-        return Field(field.name) if field.state != "idle" else idle(field.name, field.note)
-    if field.state == "refused":
+    if field.name in _DONE:
+        return Field(field.name)
+    if field.state in ("refused", "idle"):
         return field
     nothing = (-1,) if field.name == "MemorySwappiness" else ()
     return refused(field.name, _AT_START, *nothing)
 
 
-UPDATE_FIELDS: Table = tuple(_field(field) for field in HOST_CONFIG if field.name in {
-    *_DONE, "PidsLimit", "MemoryReservation", "MemorySwappiness", "OomKillDisable", "Devices",
-    "DeviceCgroupRules", "DeviceRequests", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps",
-    "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "CgroupParent", "CpuRealtimePeriod", "CpuRealtimeRuntime",
-    "CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth", "KernelMemory", "KernelMemoryTCP",
-    "Ulimits", "Init",
-})  # fmt: skip
+UPDATE_FIELDS: Table = tuple(_field(field) for field in HOST_CONFIG if field.name in _DONE | _OTHERS)
 UPDATE = Body(UpdateBody, UPDATE_FIELDS)
 
 
