@@ -1,4 +1,4 @@
-"""`/grpc` and `/session` over a fleet of fakes: a client as buildx is one, and clients that no one would be."""
+"""`/grpc` and `/session` over a fleet of fakes: a client as buildx is one, and hostile ones."""
 
 from __future__ import annotations
 

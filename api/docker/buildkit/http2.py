@@ -318,4 +318,9 @@ class Http2:
 
 
 def _texts(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.decode("ascii", "replace"): value.decode("utf-8", "replace") for name, value in headers}
+    """By name; one that comes more than once has its values between commas."""
+    found: dict[str, str] = {}
+    for raw, value in headers:
+        name, text = raw.decode("ascii", "replace"), value.decode("utf-8", "replace")
+        found[name] = f"{found[name]},{text}" if name in found else text
+    return found
