@@ -30,7 +30,9 @@ async def upgraded(
         ]
         writer.write("".join(f"{one}\r\n" for one in lines).encode() + b"\r\n")
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
-        assert head.startswith(b"HTTP/1.1 101 "), head.decode()
+        if not head.startswith(b"HTTP/1.1 101 "):
+            length = next(one for one in head.lower().split(b"\r\n") if one.startswith(b"content-length:"))
+            raise AssertionError(head.decode() + (await reader.read(int(length[15:]))).decode())
         yield reader, writer
     finally:
         writer.close()

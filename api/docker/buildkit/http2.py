@@ -2,7 +2,7 @@
 
 `h2` keeps the protocol's state; here are the socket, the streams and their pace. Invariant: what a peer makes
 us keep is bounded: streams, headers, and per stream no more data than its window, which opens as data is
-read. A peer that breaks the protocol, or resets more streams than an honest one, ends the connection.
+read (and what `frameguard` bounds). A peer that breaks the protocol, or a bound, ends the connection.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-from model.errors import Unavailable
+from api.docker.buildkit.frameguard import FRAME, MOST_HEADERS, MOST_RESETS, FrameGuard
+from model.errors import Exhausted, Unavailable
 
 Headers = Sequence[tuple[str, str]]
 CHUNK = 1 << 16
 MOST_STREAMS = 100
 WINDOW = 1 << 20
 """Bytes of one stream that a peer sends ahead of its reader."""
-FRAME = 1 << 18
-MOST_HEADERS = 1 << 16
-MOST_RESETS = 1000
-"""Streams that a peer may begin and give up, in one connection."""
+PREFACE = 24
+"""Bytes that a client sends before its first frame."""
 
 
 class Http2Stream:
@@ -158,6 +157,7 @@ class Http2:
         self._opened = opened
         self._streams: dict[int, Http2Stream] = {}
         self._resets = 0
+        self._guard = FrameGuard(0 if client else PREFACE)
         self._over = ""
         self._h2 = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=client, header_encoding=None)
@@ -180,11 +180,14 @@ class Http2:
         try:
             await self.flush()
             while data := await self._reader.read(CHUNK):
+                self._guard.feed(data)
                 for event in self._h2.receive_data(data):
                     self._take(event)
                 await self.flush()
         except h2.exceptions.ProtocolError as error:
             why = f"the peer speaks no HTTP/2: {error}"[:200]
+        except Exhausted as error:
+            why = f"the peer asks for too much: {error}"[:200]
         except (OSError, Unavailable) as error:
             why = f"the connection broke: {error}"[:200]
         finally:
@@ -230,6 +233,7 @@ class Http2:
 
     def put(self, stream: Http2Stream, data: bytes, *, end: bool) -> None:
         if data or end:
+            self._guard.moved()
             self._try(stream, lambda: self._h2.send_data(stream.ident, data, end_stream=end))
 
     def answer(self, stream: Http2Stream, headers: Headers, *, end: bool) -> None:
@@ -292,17 +296,16 @@ class Http2:
     def _received(self, event: h2.events.DataReceived) -> None:
         stream = self._streams.get(event.stream_id)
         size = event.flow_controlled_length
-        if stream is not None:
-            if size:
-                stream.received(event.data, size)
+        if stream is not None and event.data:
+            stream.received(event.data, size)
             return
-        with contextlib.suppress(h2.exceptions.ProtocolError):  # of a stream that was given up
+        with contextlib.suppress(h2.exceptions.ProtocolError):  # padding, or of a stream that was given up
             self._h2.acknowledge_received_data(size, event.stream_id)
 
     def _was_reset(self, event: h2.events.StreamReset) -> None:
         self._resets += 1
         if self._resets > MOST_RESETS:
-            raise Unavailable("the peer gives up more streams than an honest one")
+            raise Exhausted("the peer breaks more streams than an honest one")
         stream = self._streams.pop(event.stream_id, None)
         if stream is not None:
             stream.breaks("the peer gave the stream up")
