@@ -13,19 +13,24 @@ from api.docker.buildkit.control import (
     BridgeSolve,
     BridgeSolved,
     Definition,
+    DiskUsage,
     Pong,
+    PruneRequest,
     Ref,
     Return,
     Solve,
     Solved,
     Status,
     Typed,
+    Usage,
+    UsageRequest,
     Workers,
 )
 from api.docker.buildkit.grpc import Channel
 from api.docker.buildkit.messages import Empty, StatusResponse
 from api.docker.buildkit.services import BRIDGE, BUILD_ID, CONTROL
 from api.docker.buildkit.wire import Message
+from model.buildcache import CacheEntry, CachePrune
 from model.errors import FlotaError, InvalidInput, Unavailable, Unsupported
 from tests.support.buildkitclient import DIFFCOPY, gives, grpc, session, upgraded
 from tests.support.dockerbuilds import TEXT, Ground, build_ground
@@ -141,6 +146,7 @@ async def test_client_whose_session_breaks_hears_so(ground: Ground) -> None:
         (Solve(ref="r", session="s1", frontend="gateway.v0"), "gateway.v0"),
         (Solve(ref="r", session="s1", definition=Definition(operations=(b"x",))), "LLB"),
         (Solve(ref="r", session="", frontend="dockerfile.v0"), "session"),
+        (Solve(ref="r", session="s1", frontend="dockerfile.v0", policy=b"\x08\x01"), "policy"),
         (Solve(ref="r", session="s1", frontend="dockerfile.v0", attrs={"odd": "1"}), "odd"),
         (Solve(ref="r", session="s1", frontend="dockerfile.v0", attrs={"filename": "x"}), "open x"),
     ],
@@ -154,6 +160,27 @@ async def test_build_that_can_not_be_done_is_refused_in_words(
         with pytest.raises(Unsupported, match="not served"):
             await channel.ask(f"{CONTROL}UpdateBuildHistory", Empty(), Empty, within=PATIENCE)
     assert not ground.requests
+
+
+async def test_build_cache_of_all_hosts_is_told_and_pruned(ground: Ground) -> None:
+    hosts = ground.docker.fleet.hosts.values()
+    for host in hosts:
+        host.cached = [CacheEntry(id=f"{host.name}-1", source="RUN x", size=10, created=5, used=6)]
+    async with grpc(ground.docker.path) as channel:
+        usage = await channel.ask(f"{CONTROL}DiskUsage", UsageRequest(), DiskUsage, within=PATIENCE)
+        assert {one.id: one.size for one in usage.records} == {"n1-1": 10, "n2-1": 10, "n3-1": 10}
+        freed: list[Usage] = []
+        async with channel.call(f"{CONTROL}Prune") as call:
+            await call.send(PruneRequest(all=True, unused=60_000_000_000))
+            await call.sent()
+            while (one := await call.receive(Usage)) is not None:
+                freed.append(one)
+        assert sorted(one.id for one in freed) == ["n1-1", "n2-1", "n3-1"]
+        assert sum(one.size for one in freed) == 30
+        with pytest.raises(Unsupported, match="filter"):
+            asked = UsageRequest(filters=("type==regular",))
+            await channel.ask(f"{CONTROL}DiskUsage", asked, DiskUsage, within=PATIENCE)
+    assert [host.prunes for host in hosts] == [[CachePrune(all=True, unused_for=60.0)]] * 3
 
 
 async def test_second_session_of_one_id_is_refused_and_the_first_goes_on(ground: Ground) -> None:

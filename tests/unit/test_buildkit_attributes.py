@@ -103,6 +103,10 @@ def test_exporters_are_outputs(exporters: tuple[Typed, ...], outputs: tuple[Outp
         ({"cache-imports": '[{"Type": "local"}]'}, "local"),
         ({"force-network-mode": "bridge9"}, "force-network-mode"),
         ({"attest:provenance": "mode=mid"}, "mid"),
+        ({"attest:provenance": "version=v9"}, "v9"),
+        ({"attest:provenance": "builder-id=x"}, "no URI"),
+        ({"attest:provenance": "reproducible=true"}, "reproducible"),
+        ({"attest:sbom": "generator=x"}, "generator"),
         ({"attest:x": "1=2"}, "attest:x"),
         ({"platform": "a b"}, "platform"),
     ],
@@ -110,6 +114,23 @@ def test_exporters_are_outputs(exporters: tuple[Typed, ...], outputs: tuple[Outp
 def test_what_can_not_be_done_is_refused_by_its_name(attrs: dict[str, str], words: str) -> None:
     with pytest.raises((InvalidInput, Unsupported), match=words):
         plan(attrs)
+
+
+@pytest.mark.parametrize(
+    ("text", "stated"),
+    [
+        ("", ("min", "v0.2", "")),
+        ("true", ("min", "v0.2", "")),
+        ("mode=max,version=v1,builder-id=urn:x:y", ("max", "v1", "urn:x:y")),
+        ("mode=min,inline-only=true", ("", "v0.2", "")),
+        ("mode=max,disabled=true", ("", "v0.2", "")),
+        ("false", ("", "v0.2", "")),
+    ],
+)
+def test_provenance_is_stated_where_a_user_asked_for_it(text: str, stated: tuple[str, str, str]) -> None:
+    request = plan({"attest:provenance": text, "attest:sbom": ""}).request
+    assert (request.provenance, request.provenance_version, request.builder_id) == stated
+    assert request.sbom
 
 
 def test_output_that_is_not_known_is_refused() -> None:

@@ -33,6 +33,7 @@ Typed = tuple[str, Mapping[str, str]]
 UPLOAD = "http://buildkit-session/"
 """What the main context is called that the client sends as a tar."""
 LOCAL = "local:"
+MAX_URI = 2048
 _READ = frozenset(
     {
         "filename", "target", "platform", "no-cache", "image-resolve-mode", "force-network-mode", "add-hosts",
@@ -78,7 +79,7 @@ def plan_of(
         resources=_resources(attrs),
         shm_size=_number("shm-size", attrs),
         ulimits=dict(_ulimits(attrs.get("ulimit", ""))),
-        allow=tuple(entitlements),
+        allow=tuple(dict.fromkeys(entitlements)),
         outputs=outputs_of(exporters),
         **_ways(attrs, args, exports),
         **given(serves),
@@ -221,13 +222,35 @@ def _attested(attrs: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, text in _under(attrs, "attest:").items():
         options = dict(_pairs(name, text)) if text not in ("", "false", "true") else {}
-        disabled = text == "false" or options.get("disabled") == "true"
+        if text == "false" or options.pop("disabled", "") == "true":
+            continue
         if name == "provenance":
-            found["provenance"] = "" if disabled else options.get("mode", "min")
-            if found["provenance"] not in ("", "min", "max"):
-                raise InvalidInput(f"attest:provenance: mode is min or max, not {options['mode'][:40]!r}")
+            found |= _provenance(options)
         elif name == "sbom":
-            found["sbom"] = not disabled
+            _known("attest:sbom", options, ())
+            found["sbom"] = True
         else:
             raise Unsupported(f"attest:{name[:40]} is not known here")
     return found
+
+
+def _provenance(options: Mapping[str, str]) -> dict[str, Any]:
+    """buildx asks for `inline-only` where its user asked for nothing; then nothing is stated."""
+    _known("attest:provenance", options, ("mode", "version", "builder-id", "inline-only"))
+    mode, version = options.get("mode", "min"), options.get("version", "v0.2")
+    if mode not in ("min", "max"):
+        raise InvalidInput(f"attest:provenance: mode is min or max, not {mode[:40]!r}")
+    if version not in ("v0.2", "v1"):
+        raise InvalidInput(f"attest:provenance: version is v0.2 or v1, not {version[:40]!r}")
+    ident = options.get("builder-id", "")
+    if len(ident) > MAX_URI or not ident.isprintable() or (ident and ":" not in ident):
+        raise InvalidInput(f"attest:provenance: builder-id {ident[:80]!r} is no URI")
+    if options.get("inline-only") == "true":
+        return {}
+    return {"provenance": mode, "provenance_version": version, "builder_id": ident}
+
+
+def _known(what: str, options: Mapping[str, str], names: Sequence[str]) -> None:
+    for name in options:
+        if name not in names:
+            raise Unsupported(f"{what}: {name[:40]} is not known here", hint="Leave it out")

@@ -51,7 +51,10 @@ class Solve(Message):
     cache: CacheOptions | None = None
     entitlements: tuple[str, ...] = ()
     inputs: Mapping[str, Definition] = {}
+    policy: bytes = b""
+    """Of sources; whatever it says."""
     exporters: tuple[Typed, ...] = ()
+    policy_session: str = ""
     FIELDS: ClassVar[Mapping[int, Field]] = fields(
         (1, "ref", "text"),
         (2, "definition", Definition),
@@ -63,7 +66,9 @@ class Solve(Message):
         (8, "cache", CacheOptions),
         (9, "entitlements", "text", "many"),
         (10, "inputs", Definition, "map"),
+        (12, "policy", "bytes"),
         (13, "exporters", Typed, "many"),
+        (15, "policy_session", "text"),
     )
 
 
@@ -118,15 +123,29 @@ class Info(Message):
 
 
 class PruneRequest(Message):
-    """`unused`: nanoseconds."""
+    """`unused`: nanoseconds; the rest of the numbers are bytes."""
 
     filters: tuple[str, ...] = ()
     all: bool = False
     unused: int = 0
-    keep: int = 0
+    reserved: int = 0
+    most: int = 0
+    free: int = 0
     FIELDS: ClassVar[Mapping[int, Field]] = fields(
-        (1, "filters", "text", "many"), (2, "all", "flag"), (3, "unused", "int"), (4, "keep", "int")
+        (1, "filters", "text", "many"),
+        (2, "all", "flag"),
+        (3, "unused", "int"),
+        (4, "reserved", "int"),
+        (5, "most", "int"),
+        (6, "free", "int"),
     )
+
+
+class UsageRequest(Message):
+    """DiskUsageRequest."""
+
+    filters: tuple[str, ...] = ()
+    FIELDS: ClassVar[Mapping[int, Field]] = fields((1, "filters", "text", "many"))
 
 
 class Usage(Message):

@@ -22,12 +22,14 @@ from api.docker.buildkit.control import (
     Info,
     Platform,
     Pong,
+    PruneRequest,
     Ref,
     Result,
     ResultRef,
     Return,
     Solve,
     Solved,
+    UsageRequest,
     Version,
     Worker,
     Workers,
@@ -40,6 +42,7 @@ from api.docker.buildkit.messages import Bytes, Empty
 from api.docker.buildkit.running import Wanted
 from api.docker.buildkit.sessions import BuildSession
 from api.docker.buildkit.trace import Trace
+from api.docker.buildkit.usage import disk_usage, prune
 from api.docker.images.stream import words_of
 from api.docker.route import Call
 from api.hijack import Taken, require, take_over
@@ -54,6 +57,8 @@ FRONTEND = "dockerfile.v0"
 SNAPSHOTTER = "org.mobyproject.buildkit.worker.snapshotter"
 """By this label buildx knows a builder that writes archives, builds for several platforms and pushes."""
 CAPABILITIES = ("solve.base", "return", "returnmap", "proto.refarray", "importcaches")
+ABILITIES = ("exporter.image.attestations", "exporter.multiple")
+"""Of what is built, that buildx asks about: what it does not find it does not ask for."""
 
 
 async def grpc(call: Call) -> web.StreamResponse:
@@ -80,6 +85,8 @@ class Services:
             f"{CONTROL}Info": self._info,
             f"{CONTROL}Solve": self._solve,
             f"{CONTROL}Status": self._status,
+            f"{CONTROL}DiskUsage": self._usage,
+            f"{CONTROL}Prune": self._prune,
             f"{BRIDGE}Ping": self._ping,
             f"{BRIDGE}Solve": self._bridge,
             f"{BRIDGE}Return": self._return,
@@ -96,8 +103,17 @@ class Services:
 
     async def _ping(self, call: ServerCall) -> None:
         await call.asked(Empty)
-        able = tuple(Capability(id=one, enabled=True) for one in CAPABILITIES)
-        await call.send(Pong(capabilities=able, workers=(self._worker(),)))
+        able, able_to = (
+            tuple(Capability(id=one, enabled=True) for one in some) for some in (CAPABILITIES, ABILITIES)
+        )
+        await call.send(Pong(capabilities=able, operations=able_to, workers=(self._worker(),)))
+
+    async def _usage(self, call: ServerCall) -> None:
+        await call.send(await disk_usage(self._call, (await call.asked(UsageRequest)).filters))
+
+    async def _prune(self, call: ServerCall) -> None:
+        for one in await prune(self._call, await call.asked(PruneRequest)):
+            await call.send(one)
 
     def _worker(self) -> Worker:
         """The fleet as one; platforms are those of its hosts."""
@@ -114,6 +130,8 @@ class Services:
     async def _solve(self, call: ServerCall) -> None:
         wanted = await call.asked(Solve)
         _plain(wanted.definition, wanted.inputs)
+        if wanted.policy or wanted.policy_session:
+            raise Unsupported("a policy of sources is not kept here", hint="Build without one")
         with self._jobs.began(wanted) as job:
             if wanted.frontend:
                 await self._build(job, wanted.frontend, wanted.attrs)
