@@ -114,6 +114,8 @@ STATS = (Packet(stat=Stat(path=b"a", size=3)), Packet())
         ((Packet(stat=Stat()),), "no possible name"),
         ((Packet(stat=Stat(path=b"a", size=-5)),), "no possible name"),
         ((Packet(stat=Stat(path=b"a" * (MAX_PATH + 1))),), "no possible name"),
+        ((Packet(stat=Stat(path=b"a\0b")),), "no possible name"),
+        ((Packet(stat=Stat(path=b"a", mode=LINK, link=b"\0")),), "no possible name"),
     ],
 )
 def test_client_that_breaks_the_protocol_is_refused(packets: tuple[Packet, ...], words: str) -> None:
@@ -141,7 +143,24 @@ def test_tar_in_pieces_of_any_size_is_taken_apart(piece: int) -> None:
     assert b"".join(one for one in found if isinstance(one, bytes)) == b"b" * 1300 + b"!"
 
 
-@pytest.mark.parametrize("data", [b"no tar" * 100, tar(member("a", b"1"))[:700]])
+def pax(**fields: str) -> bytes:
+    entry = tarfile.TarInfo("a")
+    entry.pax_headers = fields
+    return entry.tobuf(tarfile.PAX_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no tar" * 100,
+        tar(member("a", b"1"))[:700],
+        pax(mtime="nan"),
+        pax(mtime="1e999"),
+        pax(size="x"),
+        pax(size="-1"),
+        pax(comment="9" * 9000).replace(b"9012 comment=", b"9" * 13),
+    ],
+)
 def test_what_is_no_whole_tar_is_told(data: bytes) -> None:
     untar = Untar()
     with pytest.raises(Damaged):

@@ -93,7 +93,8 @@ class DiffCopy:
         ident, self._count = self._count, self._count + 1
         if self._count > MAX_FILES:
             raise Exhausted(f"the build context has more than {MAX_FILES} files")
-        if not 0 < len(stat.path) <= MAX_PATH or len(stat.link) > MAX_PATH or stat.size < 0:
+        long = len(stat.path) > MAX_PATH or len(stat.link) > MAX_PATH
+        if long or not stat.path or b"\0" in stat.path + stat.link or stat.size < 0:
             raise Damaged(f"the client told of a file with no possible name or size: {stat.path[:80]!r}")
         if stat.mode & _SOCKET:
             return

@@ -16,6 +16,7 @@ from api.docker.buildkit.messages import Stat
 from model.errors import Damaged
 
 MAX_PAX = 1 << 20
+MAX_DIGITS = 9
 _BLOCK = tarfile.BLOCKSIZE
 _TYPES = {
     tarfile.REGTYPE: 0,
@@ -98,7 +99,7 @@ class Untar:
         self._pax_size = -1
         while data:
             length, _, _ = data.partition(b" ")
-            if not length.isdigit() or not 0 < int(length) <= len(data):
+            if not length.isdigit() or len(length) > MAX_DIGITS or not 0 < int(length) <= len(data):
                 raise Damaged("a header of the output's tar is malformed")
             record, data = data[len(length) + 1 : int(length) - 1], data[int(length) :]
             key, _, value = record.partition(b"=")
@@ -108,7 +109,17 @@ class Untar:
         pax, self._pax = self._pax, {}
         if found.type not in _TYPES:
             raise Damaged(f"an entry of the output's tar has the type {found.type!r}")
-        size = int(pax.get(b"size", b"") or found.size) if found.type in tarfile.REGULAR_TYPES else 0
+        size, modified = found.size, float(found.mtime)
+        try:
+            size = int(pax.get(b"size") or size)
+            modified = float(pax.get(b"mtime") or modified)
+            nanoseconds = int(modified * 1_000_000_000)
+        except (ValueError, OverflowError):
+            raise Damaged("a header of the output's tar has no possible size or time") from None
+        if found.type not in tarfile.REGULAR_TYPES:
+            size = 0
+        if size < 0:
+            raise Damaged("a header of the output's tar has a negative size")
         self._left, self._padding = size, -size % _BLOCK
         path = _clean(pax.get(b"path") or found.name.encode("utf-8", "surrogateescape"))
         if not path:
@@ -120,7 +131,7 @@ class Untar:
             uid=found.uid,
             gid=found.gid,
             size=size,
-            modified=int(float(pax.get(b"mtime", b"") or found.mtime) * 1_000_000_000),
+            modified=nanoseconds,
             major=found.devmajor,
             minor=found.devminor,
         )
