@@ -128,8 +128,8 @@ def test_build_with_buildkit_of_one_stage_writes_a_tar_and_reads_its_context_fro
     sent = io.BytesIO()
     with tarfile.open(fileobj=sent, mode="w") as context:
         context.add(folder, ".")
-    done = subprocess.run(
+    piped = subprocess.run(
         command(clean, "build", "-q", "--secret", f"id=s,src={home}/secret", "-"), input=sent.getvalue(),
         capture_output=True, timeout=PATIENCE, check=False, env=environment(home),
     )  # fmt: skip
-    assert done.returncode == 0 and done.stdout.startswith(b"sha256:"), done.stderr
+    assert piped.returncode == 0 and piped.stdout.startswith(b"sha256:"), piped.stderr
