@@ -15,7 +15,7 @@ import pytest
 
 from image.build.base import Session
 from image.context.find import find
-from model.build import BuildRequest
+from model.build import BuildRequest, CacheWay
 from model.contexttree import Entry
 from model.errors import InvalidInput
 from model.registries import Login
@@ -78,6 +78,64 @@ async def test_build_with_buildkit_sends_its_folder_and_shows_each_step(ground: 
     assert names == {b"Dockerfile", b".dockerignore", b"src", b"kept", b"link", b"twin"}
     assert entry("src/a").size == 3_000_000 and entry("src/empty").size == 0
     assert entry("twin").digest == entry("kept").digest and entry("kept").mode == 0o4755
+
+
+async def test_build_with_buildkit_says_all_that_its_flags_say(ground: Ground, folder: Path) -> None:
+    ended = await build(
+        ground, "-t", "a:1", "-t", "b:2", "--target", "t", "--build-arg", "A=b", "--label", "l=v",
+        "--no-cache",
+        "--pull", "--network", "none", "--add-host", "h:192.0.2.1", "--cache-from", "c:1",
+        "--shm-size", "64m",
+        "--ulimit", "nofile=10:20", "--platform", "linux/arm64", "--memory", "64m", "--cpu-quota", "50000",
+        str(folder),
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    [request] = ground.requests
+    assert request.names == ("a:1", "b:2") and request.target == "t"
+    assert request.args == {"A": "b"} and request.labels == {"l": "v"}
+    assert request.no_cache and request.pull and request.network == "none"
+    assert request.hosts == ("h:192.0.2.1",) and request.platforms == ("linux/arm64",)
+    assert request.cache_from == (CacheWay(kind="registry", options={"ref": "c:1"}),)
+    assert request.shm_size == request.resources.memory == 64 << 20
+    assert request.ulimits == {"nofile": (10, 20)} and request.resources.nano_cpus == 500_000_000
+
+
+async def test_build_with_buildkit_takes_its_dockerfile_from_anywhere(ground: Ground, folder: Path) -> None:
+    roots: list[str] = []
+
+    async def scan(request: BuildRequest, session: Session) -> None:
+        roots.append(await session.scan("", ()))
+
+    ground.builder.during = scan
+    other = b"FROM other:1\nCMD sh\n"
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "My.dockerfile").write_bytes(other)
+    (elsewhere / "My.dockerfile.dockerignore").write_text("src\nkept\n")
+    ended = await build(ground, "-f", str(elsewhere / "My.dockerfile"), str(folder))
+    assert ended.code == 0, ended.err
+    names = {one.name for one in ground.builder.objects.tree(roots[0]).entries}
+    assert b"left" in names and not names & {b"src", b"kept"}
+    (folder / "Dockerfile").rename(folder / "dockerfile")
+    ended = await build(ground, str(folder))
+    assert ended.code == 0, ended.err
+    assert sorted(one.dockerfile for one in ground.requests) == sorted((other, TEXT))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--squash",), "squash"),
+        (("--cgroup-parent", "x"), "cgroupparent"),
+        (("--output", "type=image,compression=zstd"), "compression"),
+    ],
+)
+async def test_build_with_buildkit_that_can_not_be_is_refused_by_name(
+    ground: Ground, folder: Path, words: tuple[str, ...], told: str
+) -> None:
+    ended = await build(ground, *words, str(folder))
+    assert ended.code != 0 and told in ended.err, ended.err
+    assert not ground.requests
 
 
 async def test_build_with_buildkit_gives_secrets_and_logins_that_are_asked_for(

@@ -27,6 +27,8 @@ CHUNK = 1 << 16
 MOST_STREAMS = 100
 WINDOW = 1 << 20
 """Bytes of one stream that a peer sends ahead of its reader."""
+MOST_UNREAD = 16 * WINDOW
+"""Bytes of all streams: those that nobody reads for a while must not hold up the others."""
 PREFACE = 24
 """Bytes that a client sends before its first frame."""
 
@@ -172,7 +174,7 @@ class Http2:
                 h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: MOST_HEADERS,
             }
         )
-        self._h2.increment_flow_control_window(4 * WINDOW)
+        self._h2.increment_flow_control_window(MOST_UNREAD)
 
     async def run(self) -> None:
         """Until either end closes the connection, or the peer breaks the protocol."""
