@@ -13,29 +13,37 @@ from api.docker.buildkit.messages import DATA, FIN, REQUEST, Packet, Stat
 DIFFCOPY = "/moby.filesync.v1.FileSync/DiffCopy"
 
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 @asynccontextmanager
-async def upgraded(
-    path: str, where: str, *headers: str
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def upgraded(path: str, where: str, *headers: str) -> AsyncIterator[Streams]:
     """A connection that the server made h2c of. Raises AssertionError with what it said instead."""
     reader, writer = await asyncio.open_unix_connection(path)
     try:
-        lines = [
-            f"POST {where} HTTP/1.1",
-            "Host: docker",
-            "Connection: Upgrade",
-            "Upgrade: h2c",
-            "Content-Length: 0",
-            *headers,
-        ]
-        writer.write("".join(f"{one}\r\n" for one in lines).encode() + b"\r\n")
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
-        if not head.startswith(b"HTTP/1.1 101 "):
-            length = next(one for one in head.lower().split(b"\r\n") if one.startswith(b"content-length:"))
-            raise AssertionError(head.decode() + (await reader.read(int(length[15:]))).decode())
+        await upgrade(reader, writer, where, *headers)
         yield reader, writer
     finally:
         writer.close()
+
+
+async def upgrade(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, where: str, *headers: str
+) -> None:
+    """Raises AssertionError with what was said instead."""
+    lines = [
+        f"POST {where} HTTP/1.1",
+        "Host: docker",
+        "Connection: Upgrade",
+        "Upgrade: h2c",
+        "Content-Length: 0",
+        *headers,
+    ]
+    writer.write("".join(f"{one}\r\n" for one in lines).encode() + b"\r\n")
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    if not head.startswith(b"HTTP/1.1 101 "):
+        length = next(one for one in head.lower().split(b"\r\n") if one.startswith(b"content-length:"))
+        raise AssertionError(head.decode() + (await reader.readexactly(int(length[15:]))).decode())
 
 
 def gives(files: Mapping[str, Mapping[str, bytes]]) -> Handler:
@@ -71,7 +79,14 @@ async def session(path: str, ident: str, handlers: Mapping[str, Handler]) -> Asy
 
 @asynccontextmanager
 async def grpc(path: str) -> AsyncIterator[Channel]:
-    async with upgraded(path, "/grpc") as (reader, writer), asyncio.TaskGroup() as group:
+    async with upgraded(path, "/grpc") as streams, channel(*streams) as made:
+        yield made
+
+
+@asynccontextmanager
+async def channel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncIterator[Channel]:
+    """Over a connection that is HTTP/2's."""
+    async with asyncio.TaskGroup() as group:
         connection = Http2(reader, writer, client=True)
         running = group.create_task(connection.run())
         try:
