@@ -76,6 +76,10 @@ def test_context_that_is_not_the_clients_leaves_its_dockerfile_there() -> None:
     [
         ((), (Output(),)),
         ((("cacheonly", {}),), ()),
+        (
+            (("oci", {"rewrite-timestamp": "true", "tar": "true"}),),
+            (Output(kind="oci", options={"rewrite-timestamp": "true"}),),
+        ),
         ((("moby", {"push": "true", "name": "r.io/a"}),), (Output(kind="registry"),)),
         ((("local", {}),), (Output(kind="local"),)),
         ((("oci", {}), ("tar", {})), (Output(kind="oci"), Output(kind="tar"))),

@@ -36,6 +36,7 @@ _KINDS: Mapping[str, Literal["image", "docker", "oci", "tar", "local"]] = {
 _OPTIONS = frozenset(
     {"name", "push", "load", "dest", "tar", "unpack", "store", "buildinfo", "prefer-image-digest"}
 )
+_REWRITES = "rewrite-timestamp"
 _REGISTRY = re.compile(
     rb"(?:^|[\s=\"',])((?:[\w-]+(?:\.[\w-]+)+(?::\d{1,5})?|localhost|[\w-]+:\d{1,5}))/[\w.]"
 )
@@ -87,9 +88,10 @@ def outputs_of(exporters: Sequence[tuple[str, Mapping[str, str]]]) -> tuple[Outp
         if kind is None:
             raise InvalidInput(f"output of type {type_[:40]!r}: image, docker, oci, tar and local are known")
         for name, value in attrs.items():
-            if name not in _OPTIONS and value not in ("", "false"):
+            if name not in _OPTIONS and name != _REWRITES and value not in ("", "false"):
                 raise Unsupported(f"output {type_}: {name[:60]} is not known here", hint="Leave it out")
-        found.append(Output(kind="registry" if kind == "image" and pushed(attrs) else kind))
+        options = {_REWRITES: "true"} if attrs.get(_REWRITES) == "true" else {}
+        found.append(Output(kind="registry" if kind == "image" and pushed(attrs) else kind, options=options))
     return tuple(found)
 
 
