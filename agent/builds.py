@@ -22,7 +22,7 @@ from agent.build.outputs import Outputs, names_kept, stays
 from agent.build.outputs import check as check_outputs
 from agent.build.passing import Passing
 from agent.build.runner import Runner
-from agent.build.session import serve
+from agent.build.session import has, serve
 from agent.build.spec import entitlements
 from agent.context import Context
 from agent.runtime.argv import Programs
@@ -181,7 +181,7 @@ class _Build:
             self._lease,
             guard,
             secret=session.secret,
-            ssh=(lambda: session.ssh("default")) if "default" in request.ssh else None,
+            ssh=(lambda: session.ssh("default")) if has(request.ssh, "default") else None,
         )
         fetcher = Contexts(fetched, lambda name: self._told(session.tell, name))
         request = await self._with_dockerfile(request, fetcher, session)

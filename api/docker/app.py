@@ -34,6 +34,7 @@ from model.version import VERSION
 
 log = logging.getLogger("flota.api")
 Identify = Callable[[web.Request], Identity]
+UPGRADES = ("tcp", "h2c")
 MAX_BODY = 4 << 20
 """Bytes of a JSON body; uploads are streams and not bounded here."""
 BODY_SECONDS = 30.0
@@ -87,7 +88,7 @@ def add_docker(
         heard(request)
         request[OURS] = True
         response = await _told(request, lambda: _dispatch(request, routes, port, state, identify))
-        if asks_for(request, "tcp") and not response.prepared:
+        if any(asks_for(request, one) for one in UPGRADES) and not response.prepared:
             response.force_close()  # what follows a request to upgrade is no request
         return response
 

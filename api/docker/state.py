@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
 from aio.supervisor import Supervisor
+from api.docker.buildkit.sessions import BuildSessions
+from api.docker.buildkit.uploads import Uploads
 from api.docker.execs import Execs
 from api.docker.sessions import Sessions
 from model.image import ImageRecord
@@ -48,6 +50,8 @@ class State:
         self.sessions = Sessions()
         self.builds: dict[str, Callable[[], None]] = {}
         """By the id that a client gave it: what ends a build that runs."""
+        self.build_sessions = BuildSessions()
+        self.build_uploads = Uploads()
         self.images: Kept[ImageRecord] = Kept(MOST_IMAGES)
         """By id: an image never changes."""
 
