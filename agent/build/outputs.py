@@ -18,6 +18,7 @@ from agent.files import work
 from agent.files.job import Job, Place
 from image.base import PushWish
 from image.build.base import Session, Snapshots
+from image.context.layouts import layout_of
 from image.reference import parse
 from model.build import BuildRequest, Built, Done, Output, StepMoved
 from model.errors import InvalidInput, Unsupported
@@ -44,8 +45,9 @@ def check(request: BuildRequest) -> None:
             "plain files have no place for what is stated of them",
             hint="Leave out --provenance and --sbom, or make an image or an archive of one",
         )
-    if any(place.kind == "layout" for place in request.contexts):
-        raise Unsupported("OCI layouts are no contexts yet", hint="Load it: flota load, then docker-image://")
+    for place in request.contexts:
+        if place.kind == "layout":
+            layout_of(place.ref)
     single = [output.kind for output in request.outputs if output.kind not in (*IN_STORE, "oci")]
     if len(request.platforms) > 1 and single:
         raise InvalidInput(
