@@ -170,7 +170,8 @@ async def test_layout_that_lacks_a_blob_says_which(host: Host, layout: Path) -> 
 
 async def test_index_that_is_too_deep_is_refused(host: Host, layout: Path) -> None:
     inner = BUILT.manifest
-    media, tags = MANIFEST, {}
+    media = MANIFEST
+    tags: dict[str, tuple[bytes, str]] = {}
     for depth in range(5):
         platform = {"os": "linux", "architecture": "amd64"}
         entry = descriptor(inner, media, platform=platform)
