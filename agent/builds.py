@@ -195,8 +195,9 @@ class _Build:
         builds = self._builds
         ways = self._ways(request, session)
         await ways.open()
-        async with contextlib.AsyncExitStack() as passing:
-            done = await self._built(request, session, fetcher, ways, passing)
+        async with builds.passing.build(stay=stays(request)) as passed:
+            done = await self._built(request, session, fetcher, ways)
+            passed([one.image for one in done.images])
             outputs = Outputs(
                 builds.context, builds.snapshots, session, lambda name: self._told(session.tell, name)
             )
@@ -211,9 +212,7 @@ class _Build:
         session: Session,
         fetcher: Fetcher,
         ways: CacheWays,
-        passing: contextlib.AsyncExitStack,
     ) -> Done:
-        """The images, which are there until `passing` unwinds, or stay."""
         builds = self._builds
         async with Runner(
             builds.executor, builds.copying, allow=entitlements(request), new_id=builds.new_id
@@ -233,9 +232,7 @@ class _Build:
                 scan=builds.scanner.scan,
                 layouts=self._layouts_of(request, session),
             )
-            done = await build(names_kept(request), session, parts)
-            builds.passing.hold(passing, [one.image for one in done.images], stay=stays(request))
-        return done
+            return await build(names_kept(request), session, parts)
 
     def _layouts_of(self, request: BuildRequest, session: Session) -> Layouts:
         images = self._builds.context.images
