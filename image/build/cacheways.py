@@ -8,12 +8,12 @@ exported fails it, unless its option says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from image.base import FindLogin
 from image.build.base import Session
-from image.build.cache import Cache
+from image.build.cache import Cache, CacheRemote
 from image.build.cacheformat import CONFIG, decode
 from image.build.caching import NOTHING, Exports, Imported, Remembering, chains_of, of_registry
 from image.build.clientlayout import Folder, FromFolder, place, read_index, tagged
@@ -51,7 +51,7 @@ class Store(Protocol):
 
     async def bring(self, remote: Remote, source: Downloads | None = None) -> None: ...
 
-    def exports(self, used: Iterable[str]) -> Exports: ...
+    def exports(self, used: Mapping[str, str]) -> Exports: ...
 
 
 class CacheWays:
@@ -99,13 +99,14 @@ class CacheWays:
         return lambda diffs: self._exports().inline(diffs)
 
     async def open(self) -> None:
-        imports = []
+        imports: dict[str, CacheRemote] = {}
         for number, way in enumerate(self._request.cache_from):
             if way.kind in ("fleet", "inline"):
                 continue
             try:
                 with self._teller.step(f"importing the cache of {_name(way)}"):
-                    imports.append(await self._imported(number, way))
+                    found = await self._imported(number, way)
+                    imports[found.source] = found
             except FlotaError as error:
                 self._teller.warn("CacheNotImported", f"the cache of {_name(way)} is not used: {error}")
         self.cache = Remembering(self._base, self._now, imports)
@@ -133,7 +134,8 @@ class CacheWays:
         remote = Remote(
             reference=parse("build-cache"), config=b"", parsed=NOTHING, layers=parsed.layers, pinned=""
         )
-        return Imported(document, remote, lambda wanted: self._store.bring(wanted, blobs))
+        source = f"folder {entry.digest}"  # its path says nothing: it is another client's the next time
+        return Imported(document, remote, lambda wanted: self._store.bring(wanted, blobs), source)
 
     # -- behind the build -----------------------------------------------------------------------------
     def _exports(self) -> Exports:
