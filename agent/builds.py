@@ -32,6 +32,7 @@ from image.base import nobody
 from image.build.base import Fetcher, Material, Session, Snapshots
 from image.build.cache import Cache
 from image.build.cacheways import CacheWays
+from image.build.clientlayout import Layouts
 from image.build.copying import Copying
 from image.build.engine import build
 from image.build.parts import Parts
@@ -132,11 +133,15 @@ class _Build:
         self._steps = 0
         self._tars: dict[str, str] = {}
         """Roots of contexts that come as a stream, empty while that is to come."""
+        self._layouts: frozenset[str] = frozenset()
+        """Contexts of which single files are read, within steps of others."""
 
     async def bring(self, link: Link, context: str, paths: Sequence[str]) -> str:
         """The objects of a client's context, as a step."""
         if self._tars.get(context):
             return self._tars[context]
+        if context in self._layouts:
+            return await received(link, self._builds.objects, self._lease, context, paths)
         what = f" {context}" if context else ""
         with self._told(link.tell, f"[internal] load build context{what}") as step:
 
@@ -175,6 +180,7 @@ class _Build:
     async def run(self, request: BuildRequest, session: Session) -> Done:
         check_outputs(request)
         self._tars = {place.name: "" for place in request.contexts if place.kind == "tar"}
+        self._layouts = frozenset(place.name for place in request.contexts if place.kind == "layout")
         guard = Guard(await self._builds.doors())
         fetched = BuildFetcher(
             self._builds.objects,
@@ -190,8 +196,9 @@ class _Build:
         builds = self._builds
         ways = self._ways(request, session)
         await ways.open()
-        async with contextlib.AsyncExitStack() as passing:
-            done = await self._built(request, session, fetcher, ways, passing)
+        async with builds.passing.build(stay=stays(request)) as passed:
+            done = await self._built(request, session, fetcher, ways)
+            passed([one.image for one in done.images])
             outputs = Outputs(
                 builds.context, builds.snapshots, session, lambda name: self._told(session.tell, name)
             )
@@ -206,9 +213,7 @@ class _Build:
         session: Session,
         fetcher: Fetcher,
         ways: CacheWays,
-        passing: contextlib.AsyncExitStack,
     ) -> Done:
-        """The images, which are there until `passing` unwinds, or stay."""
         builds = self._builds
         async with Runner(
             builds.executor, builds.copying, allow=entitlements(request), new_id=builds.new_id
@@ -226,10 +231,14 @@ class _Build:
                 turns=builds.turns,
                 inline=ways.inline,
                 scan=builds.scanner.scan,
+                layouts=self._layouts_of(request, session),
             )
-            done = await build(names_kept(request), session, parts)
-            builds.passing.hold(passing, [one.image for one in done.images], stay=stays(request))
-        return done
+            return await build(names_kept(request), session, parts)
+
+    def _layouts_of(self, request: BuildRequest, session: Session) -> Layouts:
+        images = self._builds.context.images
+        assert isinstance(images, ImageStore)
+        return Layouts(request.contexts, ClientFolder(session, self._builds.objects), images.bring)
 
     def _ways(self, request: BuildRequest, session: Session) -> CacheWays:
         builds, context = self._builds, self._builds.context

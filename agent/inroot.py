@@ -8,23 +8,17 @@ relative to a directory that is held open. Invariant: nothing outside the root i
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import posixpath
 import stat
 from collections.abc import Iterator
 
+from image import openat
+from image.openat import IN_ROOT, NO_MAGICLINKS, NO_XDEV
 from model.errors import InvalidInput, Unsupported
 
 MAX_FILE = 1 << 20
-_SYS_OPENAT2 = 437
-_RESOLVE_IN_ROOT, _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_XDEV = 0x10, 0x02, 0x01
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
 def openat2(
@@ -33,19 +27,13 @@ def openat2(
     """Open `path` with the directory `root` as its `/`; not `in_root`: from there, for a process whose own
     root is the container's. `one_mount`: EXDEV where something is mounted on the way. Raises OSError,
     Unsupported before Linux 5.6."""
-    resolve = _RESOLVE_NO_MAGICLINKS | (_RESOLVE_IN_ROOT if in_root else 0)
-    resolve |= _RESOLVE_NO_XDEV if one_mount else 0
-    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    while True:
-        fd = _LIBC.syscall(_SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
-        if fd >= 0:
-            return int(fd)
-        code = ctypes.get_errno()
-        if code == errno.ENOSYS:
-            raise Unsupported("this kernel has no openat2", hint="Linux 5.6 or later is needed")
-        # EAGAIN: a rename raced with the walk, and the kernel could not prove that it stayed inside.
-        if code not in (errno.EAGAIN, errno.EINTR):
-            raise OSError(code, os.strerror(code), path)
+    resolve = NO_MAGICLINKS | (IN_ROOT if in_root else 0) | (NO_XDEV if one_mount else 0)
+    try:
+        return openat.openat2(root, os.fsencode(path), flags, resolve, mode)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        raise Unsupported("this kernel has no openat2", hint="Linux 5.6 or later is needed") from error
 
 
 @contextlib.contextmanager

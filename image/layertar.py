@@ -77,11 +77,17 @@ def packed(folder: str) -> Iterator[bytes]:
         os.close(top)
 
 
-def tree_of(top: int) -> Iterator[bytes]:
-    """All below an open directory; what is mounted in it is left out. Times as Docker's export tells them:
-    without fractions of seconds."""
+def tree_of(top: int, under: str = "") -> Iterator[bytes]:
+    """All below an open directory, as if it were the folder `under`; what is mounted in it is left out. Times
+    as Docker's export tells them: without fractions of seconds."""
     device = os.fstat(top).st_dev
-    return Packer(seconds=True).run(walk(top, upper=False, foreign=lambda other: other != device))
+    found = walk(top, upper=False, foreign=lambda other: other != device)
+    return Packer(seconds=True).run(_below(os.fsencode(under), found) if under else found)
+
+
+def _below(folder: bytes, found: Iterator[Found]) -> Iterator[Found]:
+    for item in found:
+        yield item._replace(path=folder + b"/" + item.path if item.path else folder)
 
 
 def changes_of(changed: Changed, lower: LowerLayers) -> Iterator[Found]:

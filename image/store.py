@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -163,8 +163,8 @@ class ImageStore:
         somebody holds them. Raises as `Source.download`."""
         await self._intake.bring(remote, source)
 
-    def exports(self, used: Iterable[str]) -> Exports:
-        """Of the steps that a build used, for `--cache-to`."""
+    def exports(self, used: Mapping[str, str]) -> Exports:
+        """Of the steps that a build used, for `--cache-to`: see `Exports`."""
         return Exports(used, self.build_cache.records, self.builds, self._layers)
 
     async def open(self) -> None:

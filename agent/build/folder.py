@@ -1,4 +1,4 @@
-"""Single files of a folder of the client: an OCI layout that a build's cache is in.
+"""Single files of a folder of the client: an OCI layout that an image, or a build's cache, is in.
 
 They come as files of a context do: only what is asked for, only what is not here yet. Invariant: a blob is
 given under no other digest than its own.
@@ -19,7 +19,7 @@ from model.errors import Damaged
 
 
 class ClientFolder:
-    """`image.build.cacheways.Folder`."""
+    """`image.build.clientlayout.Folder`."""
 
     def __init__(self, session: Session, objects: Objects) -> None:
         self._session = session

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 
 from msgspec.structs import replace
 
+from agent.build.trees import folders, joined
 from agent.context import Context
 from agent.files import work
 from agent.files.job import Job, Place
 from image.base import PushWish
 from image.build.base import Session, Snapshots
+from image.build.graph import shown
+from image.context.layouts import layout_of
 from image.reference import parse
 from model.build import BuildRequest, Built, Done, Output, StepMoved
 from model.errors import InvalidInput, Unsupported
@@ -29,6 +33,7 @@ Told = Callable[[str], AbstractContextManager[int]]
 IN_STORE = frozenset({"image", "registry"})
 IMAGES = IN_STORE | {"docker", "oci"}
 """Of the others nobody gets an image."""
+FILES = frozenset({"tar", "local"})
 CONFIG, DIGEST, NAME = "containerimage.config.digest", "containerimage.digest", "image.name"
 
 
@@ -44,14 +49,23 @@ def check(request: BuildRequest) -> None:
             "plain files have no place for what is stated of them",
             hint="Leave out --provenance and --sbom, or make an image or an archive of one",
         )
-    if any(place.kind == "layout" for place in request.contexts):
-        raise Unsupported("OCI layouts are no contexts yet", hint="Load it: flota load, then docker-image://")
-    single = [output.kind for output in request.outputs if output.kind not in (*IN_STORE, "oci")]
-    if len(request.platforms) > 1 and single:
-        raise InvalidInput(
-            f"an output of type {single[0]} has the image of one platform",
-            hint="Build one platform at a time, write type=oci, or push them",
-        )
+    for place in request.contexts:
+        if place.kind == "layout":
+            layout_of(place.ref)
+    platforms = platforms_of(request)
+    for output in request.outputs:
+        if output.kind in FILES:
+            folders(output, platforms)
+        if output.kind == "docker" and len(platforms) > 1:
+            raise InvalidInput(
+                "an output of type docker has the image of one platform",
+                hint="Build one platform at a time, write type=oci, or push them",
+            )
+
+
+def platforms_of(request: BuildRequest) -> tuple[str, ...]:
+    """As they were asked for, each once; empty: the host's own."""
+    return tuple(dict.fromkeys(request.platforms)) or ("",)
 
 
 def names_kept(request: BuildRequest) -> BuildRequest:
@@ -94,7 +108,7 @@ class Outputs:
                     await self._session.send(number, data)
             case "tar" | "local":
                 with self._told("exporting files"):
-                    await self._files(number, made[0])
+                    await self._files(number, output, request, made)
             case "image":
                 pass
 
@@ -112,10 +126,21 @@ class Outputs:
                 login = request.logins.get(reference.host, NOBODY)
                 await self._context.images.push(reference.name, PushWish(), login=login, progress=say)
 
-    async def _files(self, number: int, image: ImageRecord) -> None:
+    async def _files(
+        self, number: int, output: Output, request: BuildRequest, made: Sequence[ImageRecord]
+    ) -> None:
+        platforms = [
+            asked or shown(image.platform) for asked, image in zip(platforms_of(request), made, strict=True)
+        ]
+        names = folders(output, platforms)
+        trees = [partial(self._tree, image, name) for image, name in zip(made, names, strict=True)]
+        await self._session.send(number, joined(trees))
+
+    async def _tree(self, image: ImageRecord, under: str) -> AsyncIterator[bytes]:
         async with self._snapshots.shown(self._snapshots.of_image(image)) as root:
             place = Place(container="", name="the build's result", folder=root)
-            await self._session.send(number, work.output(Job(verb="tree", place=place)))
+            async for piece in work.output(Job(verb="tree", place=place, under=under)):
+                yield piece
 
 
 def metadata(request: BuildRequest, done: Done) -> Mapping[str, str]:

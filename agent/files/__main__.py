@@ -46,7 +46,7 @@ def run(job: Job, stdin: BufferedReader, stdout: BinaryIO) -> Result:
     if job.verb == "get":
         _write(out.get(job.path, place.name), stdout)
     else:
-        _write(tree_of(os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)), stdout)
+        _write(tree_of(os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), job.under), stdout)
     return Result()
 
 

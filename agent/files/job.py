@@ -39,6 +39,8 @@ class Job(Struct):
     verb: Literal["stat", "get", "put", "tree", "changes"]
     place: Place
     path: str = "/"
+    under: str = ""
+    """`tree`: as if the root were this folder."""
     replace: bool = False
     """`put`: a file may take a directory's place, and a directory a file's."""
     changed: Changed | None = None

@@ -15,6 +15,7 @@ from typing import BinaryIO, cast
 from msgspec.structs import replace
 
 from cli.build.request import Wish, context_of
+from image.context.layouts import layout_of
 from image.context.scan import Scanner
 from image.context.serve import FolderSource, Source
 from image.dockerfile.ignore import Ignore
@@ -56,6 +57,8 @@ def material(wish: Wish, stdin: BufferedReader | None = None) -> Material:
             contexts.append(context_of(name, where))
             if where.place == "path":
                 sources[name] = folder(where.ref, _ignored(os.path.join(where.ref, IGNORE)))
+            elif where.place == "layout":
+                sources[name] = _layout(where.ref)
     for number, way in enumerate(wish.request.cache_from):
         if way.kind == "local":
             sources[cache_context(number)] = folder(way.options["src"], None)
@@ -91,6 +94,17 @@ def _local(path: str, file: str, stdin: BinaryIO) -> tuple[bytes, str, Source]:
 
 def folder(path: str, rules: Ignore | None) -> Source:
     return FolderSource(Scanner(path, ignore=rules, cache=scan_cache()))
+
+
+def _layout(ref: str) -> Source:
+    """An OCI layout, nothing of it ignored."""
+    top = layout_of(ref).folder
+    if not os.path.isfile(os.path.join(top, "index.json")):
+        raise NotFound(
+            f"{top} is no OCI layout: there is no index.json in it",
+            hint="An archive of one is unpacked first: tar -xf FILE -C FOLDER",
+        )
+    return folder(top, None)
 
 
 def scan_cache() -> str:

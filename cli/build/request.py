@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from cli.build import words
 from cli.build.words import Destination, SecretPlace
 from cli.parse.container import labels, parse_ulimit, resources
+from image.context.layouts import SCHEME, layout_of
 from image.platforms import parsed_platform
 from image.reference import parse
 from model.build import BuildRequest, CacheWay, Context, Output
@@ -209,8 +210,10 @@ def _named(entries: Iterable[str], faults: _Faults) -> dict[str, Where]:
             faults.add("--build-context", f"{name[:80]} can't come from standard input")
         elif value.startswith("docker-image://"):
             found[name.lower()] = Where(place="image", ref=value.removeprefix("docker-image://"))
-        elif value.startswith("oci-layout://"):
-            found[name.lower()] = Where(place="layout", ref=value.removeprefix("oci-layout://"))
+        elif value.startswith(SCHEME):
+            ref = value.removeprefix(SCHEME)
+            faults.each("--build-context", [ref], layout_of)
+            found[name.lower()] = Where(place="layout", ref=ref)
         else:
             found[name.lower()] = _where(value)
     return found

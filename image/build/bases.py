@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from image.build.graph import shown
 from image.build.parts import Parts
-from image.build.telling import Teller
+from image.build.telling import Teller, Telling
 from image.reference import familiar, parse
 from model.build import BuildRequest
 from model.errors import InvalidInput
@@ -45,16 +45,25 @@ class Bases:
             found = self._images.get(key)
             if found is None:
                 with self._teller.step(name, line) as telling:
-                    found = await self._parts.images.ensure(
-                        ref,
-                        policy="always" if self._request.pull else "missing",
-                        platform=wanted,
-                        login=self._login,
-                        progress=telling.progress,
-                    )
-                    self._held.enter_context(self._parts.images.lease(found.id))
+                    found = await self._got(ref, platform, telling)
                 self._images[key], self._wanted[key] = found, platform
             return found
+
+    async def _got(self, ref: str, platform: Platform, telling: Telling) -> ImageRecord:
+        parts = self._parts
+        if parts.layouts is not None and ref in parts.layouts:
+            found = await parts.layouts.image(ref, platform)
+            self._held.enter_context(parts.snapshots.hold(parts.snapshots.of_image(found)))
+            return found
+        found = await parts.images.ensure(
+            ref,
+            policy="always" if self._request.pull else "missing",
+            platform=shown(platform),
+            login=self._login,
+            progress=telling.progress,
+        )
+        self._held.enter_context(parts.images.lease(found.id))
+        return found
 
     async def _login(self, ref: str) -> Login:
         host = parse(ref).host

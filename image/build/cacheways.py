@@ -8,25 +8,24 @@ exported fails it, unless its option says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from image.base import FindLogin
 from image.build.base import Session
-from image.build.cache import Cache
+from image.build.cache import Cache, CacheRemote
 from image.build.cacheformat import CONFIG, decode
 from image.build.caching import NOTHING, Exports, Imported, Remembering, chains_of, of_registry
+from image.build.clientlayout import Folder, FromFolder, place, read_index, tagged
 from image.build.snapshots import LayerSnapshots
 from image.build.telling import Teller
-from image.digest import check, encoded
-from image.layout import REF_NAME, archive
-from image.manifest import IMAGE_CONFIGS, MAX_DOCUMENT, Descriptor, Index, Manifest, parse_document
+from image.layout import archive
+from image.manifest import IMAGE_CONFIGS, MAX_DOCUMENT, Manifest, parse_document
 from image.pull import Downloads
 from image.reference import parse
 from image.registry.source import Remote, Source
 from model.build import BuildRequest, CacheWay, cache_context
-from model.errors import Damaged, FlotaError, InvalidInput, NotFound
+from model.errors import Damaged, FlotaError, InvalidInput
 from model.quantity import parse_bool
 from model.registries import Login
 from model.status import Platform
@@ -40,7 +39,6 @@ TO = {
     "fleet": set[str](),
 }
 """Options, by kind. `image-manifest` and `oci-mediatypes` may say what is done anyway."""
-INDEX = "index.json"
 
 
 class Store(Protocol):
@@ -53,19 +51,7 @@ class Store(Protocol):
 
     async def bring(self, remote: Remote, source: Downloads | None = None) -> None: ...
 
-    def exports(self, used: Iterable[str]) -> Exports: ...
-
-
-class Folder(Protocol):
-    """A folder of the client, by paths below it."""
-
-    async def read(self, context: str, path: str, limit: int) -> bytes:
-        """Raises NotFound, InvalidInput, and the client's errors."""
-        ...
-
-    async def copy(self, context: str, path: str, layer: Descriptor, target: Path) -> None:
-        """A blob into a file, verified. Raises as `read`, and Damaged."""
-        ...
+    def exports(self, used: Mapping[str, str]) -> Exports: ...
 
 
 class CacheWays:
@@ -113,13 +99,14 @@ class CacheWays:
         return lambda diffs: self._exports().inline(diffs)
 
     async def open(self) -> None:
-        imports = []
+        imports: dict[str, CacheRemote] = {}
         for number, way in enumerate(self._request.cache_from):
             if way.kind in ("fleet", "inline"):
                 continue
             try:
                 with self._teller.step(f"importing the cache of {_name(way)}"):
-                    imports.append(await self._imported(number, way))
+                    found = await self._imported(number, way)
+                    imports[found.source] = found
             except FlotaError as error:
                 self._teller.warn("CacheNotImported", f"the cache of {_name(way)} is not used: {error}")
         self.cache = Remembering(self._base, self._now, imports)
@@ -138,21 +125,17 @@ class CacheWays:
         async def read(path: str) -> bytes:
             return await self._folder.read(context, path, MAX_DOCUMENT)
 
-        found = parse_document(await read(INDEX))
-        if not isinstance(found, Index):
-            raise Damaged("its index.json is no index")
-        tagged = [one for one in found.manifests if one.annotations.get(REF_NAME) == tag]
-        if not tagged:
-            raise NotFound(f"there is no cache with tag {tag} in it")
-        parsed = parse_document(await read(_place(tagged[-1])), configs=(*IMAGE_CONFIGS, CONFIG))
+        entry = tagged(await read_index(self._folder, context), tag, "the folder")
+        parsed = parse_document(await read(place(entry)), configs=(*IMAGE_CONFIGS, CONFIG))
         if not isinstance(parsed, Manifest) or parsed.config.media_type != CONFIG:
             raise Damaged("it is no build cache")
-        document = decode(await read(_place(parsed.config)))
-        blobs = _FromFolder(self._folder, context)
+        document = decode(await read(place(parsed.config)))
+        blobs = FromFolder(self._folder, context)
         remote = Remote(
             reference=parse("build-cache"), config=b"", parsed=NOTHING, layers=parsed.layers, pinned=""
         )
-        return Imported(document, remote, lambda wanted: self._store.bring(wanted, blobs))
+        source = f"folder {entry.digest}"  # its path says nothing: it is another client's the next time
+        return Imported(document, remote, lambda wanted: self._store.bring(wanted, blobs), source)
 
     # -- behind the build -----------------------------------------------------------------------------
     def _exports(self) -> Exports:
@@ -187,25 +170,6 @@ class CacheWays:
             else:
                 tar = archive([(outgoing, (reference.name,))], docker=False)
                 await self._session.send(number, tar)
-
-
-class _FromFolder:
-    """Downloads."""
-
-    def __init__(self, folder: Folder, context: str) -> None:
-        self._folder = folder
-        self._context = context
-
-    async def download(
-        self, remote: Remote, layer: Descriptor, path: Path, progress: Callable[[int], None]
-    ) -> None:
-        del remote
-        await self._folder.copy(self._context, _place(layer), layer, path)
-        progress(layer.size)
-
-
-def _place(blob: Descriptor) -> str:
-    return f"blobs/sha256/{encoded(check(blob.digest))}"
 
 
 def _name(way: CacheWay) -> str:

@@ -2,7 +2,8 @@
 
 `Remembering` stands around the host's cache: what is not there is looked for in the imports, and all that the
 build found or made is remembered for exports. Invariants: an import that can't be had makes a build slower,
-never fail it; of an export that fails nothing has a name anywhere.
+never fail it; of an export that fails nothing has a name anywhere; what an import says, and what a build made
+once it had believed one, is found by builds that name the same imports, and by no others.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from image.build.cacheformat import (
     manifest,
 )
 from image.build.shared import given, taken
-from image.digest import chain_ids
+from image.digest import chain_ids, of
 from image.layers import LayerStore
 from image.manifest import OCI_MANIFEST, Configuration, Descriptor
 from image.packed import media_type_of
@@ -39,50 +40,73 @@ from model.sharedcache import SharedRecord
 from model.status import Platform
 
 log = logging.getLogger("flota.build")
+NO_IMPORTS: Mapping[str, CacheRemote] = {}
 Pull = Callable[[Remote], Awaitable[None]]
 
 
 class Remembering:
-    """A Cache. `used`: by key, in the order in which the build came to them. `now` in unix seconds."""
+    """A Cache. `used`: in the order in which the build came to them, keys of steps, each to the key that its
+    record is kept under. `imports` by where they come from. `now` in unix seconds."""
 
-    def __init__(self, cache: Cache, now: Callable[[], float], imports: Sequence[CacheRemote] = ()) -> None:
+    def __init__(
+        self, cache: Cache, now: Callable[[], float], imports: Mapping[str, CacheRemote] = NO_IMPORTS
+    ) -> None:
         self._cache = cache
         self._now = now
-        self._imports = imports
-        self.used: dict[str, Record] = {}
+        self._imports = tuple(imports.values())
+        self._scope = "\n".join(sorted(imports))
+        self._believes = False
+        """Files that this build stands on, and their ids, may be what an import said: from now on nothing
+        that it does is known of anybody else's."""
+        self.used: dict[str, str] = {}
 
     async def find(self, key: str, *, elsewhere: bool = True) -> Record | None:
-        found = await self._cache.find(key, elsewhere=elsewhere)
-        if found is None and elsewhere:
-            found = await self._imported(key)
+        kept = self.used.get(key, key)
+        found = await self._cache.find(kept, elsewhere=elsewhere)
+        if found is None and self._imports and kept == key:
+            kept = self._scoped(key)
+            found = await self._cache.find(kept, elsewhere=elsewhere)
+            if found is None and elsewhere:
+                found = await self._imported(key, kept)
+            self._believes |= found is not None
         if found is not None:
-            self.used[key] = found
+            self.used[key] = kept
         return found
 
-    async def _imported(self, key: str) -> Record | None:
+    async def _imported(self, key: str, kept: str) -> Record | None:
         for one in self._imports:
             found = await one.find(key)
             if found is not None and await one.bring(found):
-                found = replace(found, used=self._now())
+                found = replace(found, key=kept, used=self._now())
                 self._cache.put(found)
                 return found
         return None
 
     def put(self, record: Record) -> None:
-        self.used[record.key] = record
-        self._cache.put(record)
+        kept = self._scoped(record.key) if self._believes else record.key
+        self.used[record.key] = kept
+        self._cache.put(replace(record, key=kept))
 
     def chosen(self, guess: str) -> str | None:
-        return self._cache.chosen(guess)
+        """What others noted is right of what has that id with them; what this build has may be something
+        else, of which it then finds their result, which is true, or none."""
+        found = self._cache.chosen(self._scoped(guess)) if self._believes else None
+        return self._cache.chosen(guess) if found is None else found
 
     def note(self, guess: str, content: str) -> None:
-        self._cache.note(guess, content)
+        self._cache.note(self._scoped(guess) if self._believes else guess, content)
+
+    def _scoped(self, key: str) -> str:
+        """Another key, for those alone who name the same imports."""
+        return of(f"{self._scope}\n{key}".encode())
 
 
 class Imported:
-    """A CacheRemote of a document that was read; `remote` is where its blobs are."""
+    """A CacheRemote of a document that was read; `remote` is where its blobs are. `source`: where it comes
+    from; whoever may write there is believed by those who name it."""
 
-    def __init__(self, document: CacheDocument, remote: Remote, pull: Pull) -> None:
+    def __init__(self, document: CacheDocument, remote: Remote, pull: Pull, source: str) -> None:
+        self.source = source
         self._document = document
         self._remote = remote
         self._pull = pull
@@ -127,7 +151,7 @@ async def of_registry(
     without."""
     remote = await source.artifact(reference, CONFIG, login)
     if remote is not None:
-        return Imported(decode(remote.config), remote, pull)
+        return Imported(decode(remote.config), remote, pull, f"registry {reference.name}")
     remote = await source.resolve(reference, platform, login)
     if not remote.parsed.cache:
         raise NotFound(
@@ -135,16 +159,16 @@ async def of_registry(
             hint="Build it with --cache-to type=inline",
         )
     document = decode_inline(remote.parsed.cache, remote.layers, remote.parsed.diff_ids)
-    return Imported(document, remote, pull)
+    return Imported(document, remote, pull, f"registry {reference.name}")
 
 
 class Exports:
-    """Of what a build used, by keys of `kept`, which is this host's cache. Records are given once their
-    layers are whole."""
+    """Of what a build used: keys of steps, each to its key in `kept`, which is this host's cache. Records are
+    given once their layers are whole."""
 
     def __init__(
         self,
-        used: Iterable[str],
+        used: Mapping[str, str],
         kept: Mapping[str, Record],
         snapshots: Snapshots,
         layers: LayerStore,
@@ -157,15 +181,15 @@ class Exports:
     async def records(self, images: Iterable[Sequence[str]] | None = None) -> list[SharedRecord]:
         """All, or those whose layers are the first ones of one of these images (diff ids)."""
         found = []
-        for key in list(self._used):
-            record = self._kept.get(key)
+        for key, kept in list(self._used.items()):
+            record = self._kept.get(kept)
             if record is None:  # taken away meanwhile
                 continue
             settled = await self._snapshots.settled(record.files)
             chains = tuple(chain for chain, _ in settled)
             if chains and all(self._layers.blob(chain) is not None for chain in chains):
                 files = Files(id=record.files.id, layers=chains)
-                found.append(given(replace(record, files=files), self._layers.get))
+                found.append(given(replace(record, key=key, files=files), self._layers.get))
         if images is None:
             return found
         prefixes = {tuple(diffs[: n + 1]) for diffs in images for n in range(len(diffs))}

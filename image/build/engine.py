@@ -20,6 +20,7 @@ from image.build import keys, provenance, result
 from image.build.base import Bound, Files, Session
 from image.build.bases import Bases, familiar_of
 from image.build.cache import Record
+from image.build.clientlayout import image_of
 from image.build.evaluate import Evaluated, Line
 from image.build.graph import Node, Scene, shown, steps_in
 from image.build.parts import Parts, StepFailed
@@ -125,11 +126,7 @@ class _Build:
             target=request.target,
             platform=self._platform,
             own=self._parts.platform,
-            contexts={
-                context.name: context.ref if context.kind == "image" else ""
-                for context in request.contexts
-                if context.name and context.kind != "none"
-            },
+            contexts={one.name: image_of(one) for one in request.contexts if one.name and one.kind != "none"},
             file=request.file,
         )
         self._plan = await Planner(

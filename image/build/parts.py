@@ -11,6 +11,7 @@ from aio.sharing import SharedLocks
 from image.base import FindLogin, Images, nobody
 from image.build.base import Fetcher, Snapshots, StepRunner
 from image.build.cache import Cache
+from image.build.clientlayout import Layouts
 from image.sbom.packages import Inventory
 from model.errors import CommandFailed
 from model.ids import IdSource
@@ -40,6 +41,7 @@ class Parts:
     login: FindLogin = nobody
     inline: Inline | None = None
     scan: Scan | None = None
+    layouts: Layouts | None = None
 
 
 class StepFailed(CommandFailed):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from image.attestations import Predicate, canonical, package_url
 from image.build.base import Material
@@ -18,6 +19,7 @@ from image.build.plan import Plan
 from image.build.step import CopyStep, FromContext, FromStage, Origin, RunStep
 from image.build.variables import is_proxy
 from image.config_blob import timestamp
+from image.context.layouts import SCHEME
 from image.digest import of
 from image.reference import parse
 from model.build import ANY, BuildRequest, Context
@@ -127,7 +129,12 @@ def materials(facts: Facts) -> list[Material]:
 
 
 def _of_image(ref: str, platform: Platform, record: ImageRecord) -> Material:
-    """By the digest that registries know it by; of one that none has had, by its id, which is said."""
+    """By the digest that registries know it by; of one that none has had, by its id, which is said. Of an OCI
+    layout of the client, by the name that the build gave it."""
+    if ref.startswith(SCHEME):
+        name, _, digest = record.digests[0].rpartition("@")
+        said = f"digest={quote(digest, safe='')}&platform={quote(_shown(platform), safe='')}"
+        return Material(uri=f"pkg:oci/{quote(name)}?{said}", digest=_sha256(digest))
     try:
         reference = parse(ref)
     except InvalidInput:  # asked for by its id

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 
 from image.context.scancache import Row
+from image.openat import beneath, folder_of
 from model.contexttree import CAPABILITY, MAX_SIZE, PREFIX, Entry, Kind
 from model.errors import Forbidden, InvalidInput
 
@@ -27,8 +28,6 @@ COARSE = 2_000_000_000
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ESTALE)
 _NO_XATTR = (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES)
-_LONGEST = 4000
-"""Bytes of a path that goes to the kernel at once."""
 KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFIFO: "fifo"}
 
 
@@ -61,7 +60,7 @@ def read_one(top: int, path: bytes, row: Row, buffer: bytearray) -> tuple[Row, E
             return _file(top, path, row[0], buffer)
         target = b""
         if kind == "link":
-            with below(top, path) as (folder, name):
+            with folder_of(top, path, last=True) as (folder, name):
                 target = os.readlink(name, dir_fd=folder)
         return row, Entry(
             name=row[0], kind=kind, mode=stat.S_IMODE(row[1]), mtime_ns=clamped(row[3]), target=target
@@ -139,40 +138,12 @@ def clamped(ns: int) -> int:
 
 
 def open_file(top: int, path: bytes) -> int:
-    """For reading; never waits, and leaves the access time where it may. Raises OSError."""
-    with below(top, path) as (folder, name):
-        try:
-            return os.open(name, _FLAGS | os.O_NOATIME, dir_fd=folder)
-        except PermissionError:
-            return os.open(name, _FLAGS, dir_fd=folder)
-
-
-class below:
-    """(folder, path from it) of a path that may be longer than the kernel takes."""
-
-    def __init__(self, top: int, path: bytes) -> None:
-        self._top = top
-        self._path = path
-        self._opened = -1
-
-    def __enter__(self) -> tuple[int, bytes]:
-        folder, path = self._top, self._path
-        while len(path) > _LONGEST:
-            cut = path.rindex(b"/", 0, _LONGEST)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(path[:cut], flags, dir_fd=folder)
-            self._close()
-            self._opened = folder = fd
-            path = path[cut + 1 :]
-        return folder, path
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._opened >= 0:
-            os.close(self._opened)
-            self._opened = -1
+    """For reading; never waits, and leaves the access time where it may. Raises OSError, also where a link
+    stands on the way: what the scan looked at was none."""
+    try:
+        return beneath(top, path, _FLAGS | os.O_NOATIME)
+    except PermissionError:
+        return beneath(top, path, _FLAGS)
 
 
 def pieces(top: int, path: bytes, size: int) -> Iterator[bytes]:

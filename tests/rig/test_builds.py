@@ -105,7 +105,11 @@ def test_replica_of_a_built_image_that_gets_unhealthy_is_replaced(clean: Fleet) 
 
 
 @pytest.mark.parametrize(
-    "flag", ["--provenance=true --output=type=tar,dest=/dev/null", "--build-context=x=oci-layout:///x"]
+    "flag",
+    [
+        "--provenance=true --output=type=tar,dest=/dev/null",
+        "--output=type=local,dest=x,platform-split=0 --platform=linux/amd64,linux/arm64",
+    ],
 )
 def test_what_is_not_there_is_refused_and_not_left_out(clean: Fleet, flag: str) -> None:
     done = clean.attempt("n1", "build", *flag.split(), *BIN, str(EXAMPLES / "web"))
@@ -309,7 +313,9 @@ def test_several_platforms_are_one_index_in_the_registry(clean: Fleet, registry:
         ]
         config_ = json.loads(clean.rig.exec("n1", words).stdout)
         assert config_["architecture"] == arch and config_["config"]["Labels"] == {"arch": arch}
-    refused = clean.attempt("n1", "build", "--platform", both, "-o", "-", str(tmp_path / "app"))
+    refused = clean.attempt(
+        "n1", "build", "--platform", both, "-o", "type=docker,dest=-", str(tmp_path / "app")
+    )
     assert refused.returncode == 1 and b"one platform" in refused.stderr
 
 
