@@ -109,9 +109,16 @@ class Reporter:
         return report
 
     def _has_news(self) -> bool:
-        told = self._statuses or self._forgotten or self._events or self._report or self._facts
-        told = told or self._own or self._own_gone
-        return bool(told) or not self._blobs_told
+        told = (
+            self._statuses,
+            self._forgotten,
+            self._own,
+            self._own_gone,
+            self._events,
+            self._report,
+            self._facts,
+        )
+        return any(told) or not self._blobs_told
 
     def taken(self, sequence: int) -> None:
         """The controller has this report."""

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from image.context.find import regular
 from image.context.objects import Lease, Objects
 from image.context.wish import parts_of
-from image.dockerfile.ignore import DEFAULT, MAX_FILE, Ignore
+from image.dockerfile.ignore import Ignore
 from model.contexttree import Tree, encode, key_of
+from model.ignorefile import DEFAULT, MAX_FILE
 
 Keep = Callable[[Tree], str]
 """Stores a tree; its digest."""
