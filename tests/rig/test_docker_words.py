@@ -1,12 +1,9 @@
-"""The stock docker command and what compose files of years say: links, log drivers, sizes, ignored Dockerfiles."""
+"""The stock docker command and what old compose files say: links, log drivers, sizes, ignored Dockerfiles."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from deploy.fleet import Fleet
 from tests.rig.conftest import IMAGE
 from tests.rig.test_docker_cli import Docker, docker
 from tests.support.images import member, tar
@@ -65,8 +62,9 @@ def test_restarting_container_is_not_removed_without_force(docker: Docker) -> No
 
 
 def test_dockerfile_that_is_ignored_is_no_part_of_the_image(
-    docker: Docker, clean: Fleet, tmp_path: Path
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DOCKER_BUILDKIT", "0")
     context = tar(
         member("Dockerfile", f"FROM {IMAGE}\nCOPY . /there\nRUN ls -A /there\n".encode()),
         member(".dockerignore", b"Dockerfile\n.dockerignore\n"),
