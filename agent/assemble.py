@@ -130,7 +130,7 @@ async def bundle(
         id=want.id,
         directory=str(context.bundle(want.id)),
         config=config,
-        log_path=str(context.log_path(want.id)),
+        log_path=str(context.log_path(want.id)) if spec.log.driver != "none" else "",
         tty=spec.tty,
         stdin=spec.stdin,
         stdin_once=spec.stdin_once,

@@ -26,7 +26,7 @@ from api.ports import AttachSession
 from model.api import CreateVolume, InstanceInfo, ProcessTable, StatsSample, VolumeInfo
 from model.containerfiles import Change, CommitRequest, PathStat
 from model.doctor import HostCheck
-from model.errors import WrongState
+from model.errors import Unsupported, WrongState
 from model.health import HealthLog
 from model.ids import InstanceId, is_id, resolve, short
 from model.image import Progress
@@ -122,6 +122,12 @@ class HostApi(ImageApi):
         stderr: bool = True,
     ) -> AsyncIterator[tuple[int, bytes]]:
         worker = self._worker(ref)
+        want = self._agent.context.view.instances.get(worker.record.instance)
+        if want is not None and want.spec.log.driver == "none":
+            raise Unsupported(
+                "configured logging driver does not support reading",
+                hint="It was made with the log driver none: attach to it while it runs",
+            )
         path = str(self._agent.context.log_path(worker.record.instance))
         streams = frozenset({STDOUT} if stdout else ()) | frozenset({STDERR} if stderr else ())
         query = LogQuery(tail=tail, since=since, until=until, timestamps=timestamps, streams=streams)

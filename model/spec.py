@@ -166,8 +166,9 @@ class RestartPolicy(Struct):
 
 
 class LogOptions(Struct):
-    """Rotation of the log file, on by default: 3 files of 10 MiB."""
+    """Rotation of the log file, on by default: 3 files of 10 MiB. driver `none`: nothing is kept."""
 
+    driver: Literal["file", "none"] = "file"
     max_size: int = 10 << 20
     max_files: int = 3
 

@@ -231,7 +231,7 @@ _NOT_YET = "flota has nothing like it yet"
 HOST_CONFIG: Table = (
     partly("Binds", "z and Z mean nothing, as there is no SELinux label to set"),
     idle("ContainerIDFile", "a client's own file"),
-    partly("LogConfig", "json-file (and local, which is kept the same way), with max-size and max-file"),
+    partly("LogConfig", "json-file with max-size and max-file (local is kept the same way), none"),
     Field("NetworkMode"),
     Field("PortBindings"),
     Field("RestartPolicy"),

@@ -41,8 +41,8 @@ MASKED = (
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 DEFAULT_PERIOD = 100_000
 """Of the CPU quota, microseconds (kernel, sched-bwc)."""
-_LOGS = ("", "json-file", "local")
-_OTHER_LOGS = ("awslogs", "fluentd", "gcplogs", "gelf", "journald", "none", "splunk", "syslog")
+_LOGS = ("", "json-file", "local", "none")
+_OTHER_LOGS = ("awslogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog")
 """Docker's own that are not done here; any other name is nobody's."""
 _RESTARTS = ("", "no", "always", "unless-stopped", "on-failure")
 _LEAST_HEALTH = 1_000_000
@@ -271,7 +271,9 @@ def log_options(kind: str, config: Mapping[str, str], at: str) -> LogOptions:
     if kind not in (*_LOGS, *_OTHER_LOGS):
         raise InvalidInput(f"logger: no log driver named '{kind[:40]}' is registered")
     if kind not in _LOGS:
-        raise InvalidInput(f"{at}: logging driver {kind[:40]!r} is not supported", hint="json-file is")
+        raise InvalidInput(
+            f"{at}: logging driver {kind[:40]!r} is not supported", hint="json-file and none are"
+        )
     values: dict[str, int] = {}
     for key, value in config.items():
         if key == "max-size":
@@ -279,8 +281,8 @@ def log_options(kind: str, config: Mapping[str, str], at: str) -> LogOptions:
         elif key == "max-file" and value.isascii() and value.isdecimal():
             values["max_files"] = int(value)
         else:
-            raise InvalidInput(f"unknown log opt '{key[:40]}' for json-file log driver")
-    return LogOptions(**values)
+            raise InvalidInput(f"unknown log opt '{key[:40]}' for {kind or 'json-file'} log driver")
+    return LogOptions(driver="none" if kind == "none" else made.driver, **values)
 
 
 _MODES: Mapping[str, tuple[str, ...]] = {

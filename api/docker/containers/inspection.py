@@ -180,7 +180,7 @@ def host_config(spec: ContainerSpec) -> dict[str, Any]:
         "UTSMode": spec.uts_mode,
         "Binds": mounts.binds(spec.mounts) or None,
         "LogConfig": {
-            "Type": "json-file",
+            "Type": "none" if spec.log.driver == "none" else "json-file",
             "Config": {"max-file": str(spec.log.max_files), "max-size": exact_bytes(spec.log.max_size)},
         },
         "NetworkMode": networks.mode_of(spec.networks),

@@ -95,7 +95,7 @@ def instance_words(container: ContainerSpec, placement: Placement, ids: Ids) -> 
             for wish in container.networks
         ],
         "LogDriver": {
-            "Name": "json-file",
+            "Name": "none" if log.driver == "none" else "json-file",
             "Options": {"max-file": str(log.max_files), "max-size": exact_bytes(log.max_size)},
         },
         "ForceUpdate": _forced(container),

@@ -65,6 +65,15 @@ def test_container_of_another_client_shows_the_logs_bounds_that_hold() -> None:
     assert config == {"Type": "json-file", "Config": {"max-file": "2", "max-size": "1m"}}
 
 
+def test_log_driver_none_keeps_no_log() -> None:
+    made = spec(LogConfig={"Type": "none"})
+    assert made.log.driver == "none"
+    assert inspected(made)["HostConfig"]["LogConfig"] == {"Type": "none", "Config": {}}
+    assert inspected(replace(made, said={}))["HostConfig"]["LogConfig"]["Type"] == "none"
+    with pytest.raises(InvalidInput, match="unknown log opt 'labels' for none log driver"):
+        spec(LogConfig={"Type": "none", "Config": {"labels": "a"}})
+
+
 def test_driver_of_volumes_is_refused_where_a_volume_would_be_made_by_it() -> None:
     config: dict[str, Any]
     for config, image in (({"Volumes": {"/v": {}}}, IMAGE), ({}, ImageConfig(cmd=("a",), volumes=("/v",)))):
