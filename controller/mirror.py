@@ -22,12 +22,17 @@ class Mirror:
     def __init__(self) -> None:
         self._by_host: dict[HostId, dict[InstanceId, OwnContainer]] = {}
         self._holders: dict[InstanceId, HostId] = {}
+        self._instances: Mapping[HostId, Sequence[Instance]] | None = None
         self.waits = Waits()
 
     @property
     def by_host(self) -> Mapping[HostId, Sequence[Instance]]:
-        """For the scheduler: what each host has of its own."""
-        return {host: tuple(o.instance for o in own.values()) for host, own in self._by_host.items() if own}
+        """For the scheduler: what each host has of its own. Made anew only after something was told."""
+        if self._instances is None:
+            self._instances = {
+                host: tuple(one.instance for one in own.values()) for host, own in self._by_host.items()
+            }
+        return self._instances
 
     def all(self) -> Sequence[OwnContainer]:
         return [one for own in self._by_host.values() for one in own.values()]
@@ -55,7 +60,7 @@ class Mirror:
     def take(self, host: HostId, told: Iterable[OwnContainer], gone: Iterable[InstanceId] = ()) -> None:
         """These are new or other; those are no more. Beyond `MOST` of one host no more are known, and none by
         an id that another host told first: commands by that id are for that one."""
-        own = self._by_host.setdefault(host, {})
+        own, self._instances = self._by_host.setdefault(host, {}), None
         for one in told:
             if self._holders.get(one.instance.id, host) != host:
                 continue
