@@ -142,11 +142,13 @@ class Controller(Tokens, Joining, Policing, Sharing, Building, Owning):
         return await self._on_instance(lambda c: instances.update_limits(c, ref, request, self.clock.now()))
 
     async def update_ports(self, ref: str, request: UpdatePorts) -> InstanceInfo:
+        self.check_fleets(ref)
         return await self._on_instance(
             lambda c: connections.update_ports(c, ref, request, self.world(), self.clock.now())
         )
 
     async def update_bandwidth(self, ref: str, request: UpdateBandwidth) -> InstanceInfo:
+        self.check_fleets(ref)
         return await self._on_instance(lambda c: connections.update_bandwidth(c, ref, request))
 
     async def wait_instance(self, ref: str, condition: Condition) -> WaitResult:
@@ -280,11 +282,13 @@ class Controller(Tokens, Joining, Policing, Sharing, Building, Owning):
         await self._command(lambda c: networks.remove(c, ref, self.clock.now()))
 
     async def connect_network(self, ref: str, request: ConnectNetwork) -> InstanceInfo:
+        self.check_fleets(request.container)
         return await self._on_instance(
             lambda c: connections.connect(c, ref, request, self.world(), self.clock.now())
         )
 
     async def disconnect_network(self, ref: str, request: DisconnectNetwork) -> InstanceInfo:
+        self.check_fleets(request.container)
         return await self._on_instance(lambda c: connections.disconnect(c, ref, request, self.clock.now()))
 
     def diagnose(self, checks: Sequence[HostCheck], failed: Mapping[str, str]) -> CheckUp:

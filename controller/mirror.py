@@ -21,12 +21,18 @@ from model.status import Phase
 class Mirror:
     def __init__(self) -> None:
         self._by_host: dict[HostId, dict[InstanceId, OwnContainer]] = {}
+        self._holders: dict[InstanceId, HostId] = {}
+        self._instances: Mapping[HostId, Sequence[Instance]] | None = None
         self.waits = Waits()
 
     @property
     def by_host(self) -> Mapping[HostId, Sequence[Instance]]:
-        """For the scheduler: what each host has of its own."""
-        return {host: tuple(o.instance for o in own.values()) for host, own in self._by_host.items() if own}
+        """For the scheduler: what each host has of its own. Made anew only after something was told."""
+        if self._instances is None:
+            self._instances = {
+                host: tuple(one.instance for one in own.values()) for host, own in self._by_host.items()
+            }
+        return self._instances
 
     def all(self) -> Sequence[OwnContainer]:
         return [one for own in self._by_host.values() for one in own.values()]
@@ -37,7 +43,8 @@ class Mirror:
         return known[InstanceId(resolve("container", ref, ((i, o.instance.name) for i, o in known.items())))]
 
     def get(self, ident: InstanceId) -> OwnContainer | None:
-        return next((own[ident] for own in self._by_host.values() if ident in own), None)
+        host = self._holders.get(ident)
+        return None if host is None else self._by_host[host][ident]
 
     def holder(self, name: str) -> OwnContainer | None:
         """Who has this name."""
@@ -51,15 +58,20 @@ class Mirror:
         self.take(host, told, gone)
 
     def take(self, host: HostId, told: Iterable[OwnContainer], gone: Iterable[InstanceId] = ()) -> None:
-        """These are new or other; those are no more. Beyond `MOST` of one host no more are known."""
-        own = self._by_host.setdefault(host, {})
+        """These are new or other; those are no more. Beyond `MOST` of one host no more are known, and none by
+        an id that another host told first: commands by that id are for that one."""
+        own, self._instances = self._by_host.setdefault(host, {}), None
         for one in told:
+            if self._holders.get(one.instance.id, host) != host:
+                continue
             if one.instance.id not in own and len(own) >= MOST:
                 continue
+            self._holders[one.instance.id] = host
             own[one.instance.id] = _its(host, one)
             self.waits.ring(one.instance.id)
         for ident in gone:
             if (last := own.pop(ident, None)) is not None:
+                del self._holders[ident]
                 self.waits.gone(replace(last.status, phase=Phase.REMOVED))
         if not own:
             del self._by_host[host]

@@ -18,7 +18,7 @@ from controller.core import Core
 from controller.mirror import Mirror
 from model.api import InstanceInfo, WaitCondition, WaitResult, Why
 from model.codec import encode_json
-from model.errors import AlreadyExists, Internal, NotFound
+from model.errors import AlreadyExists, Internal, NotFound, WrongState
 from model.ids import HostId, InstanceId, short
 from model.own import OwnAct, OwnContainer
 from model.waiting import answer
@@ -70,6 +70,15 @@ class Owning(Core):
                 f"the name {name} is in use by container {short(holder.instance.id)}, which was made on "
                 f"{host}'s own socket",
                 hint=f"Remove or rename that one: flota rm {name}",
+            )
+
+    def check_fleets(self, ref: str) -> None:
+        """For what is not asked of a host. Raises WrongState for a container of a host's own."""
+        if (one := self.own_of(ref)) is not None:
+            name = self.snapshot().host_name(one.instance.host)
+            raise WrongState(
+                f"container {one.instance.name} was made on {name}'s own socket: its networks and ports stay "
+                "as they were made"
             )
 
     def why_own(self, one: OwnContainer) -> Why:

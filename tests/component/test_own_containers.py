@@ -10,13 +10,14 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
+from agent import ownrules
 from agent.host import HostAgent
 from agent.journal import Journal
 from agent.ownjournal import OwnJournal
 from agent.record import Local
 from agent.session import Session
 from agent.wanted import Own
-from model.errors import AlreadyExists, Exhausted
+from model.errors import AlreadyExists, Ambiguous, Exhausted
 from model.ids import HostId
 from model.records import Desired, Instance
 from model.spec import Attachment, RestartPolicy
@@ -165,3 +166,34 @@ async def test_own_containers_of_a_host_that_joined_another_fleet_are_its_own_th
         assert agent.context.own[ident(1)].host == HOST
         await agent.take_view(View(revision=1, fleet_id="another"))
         assert (await _reached(agent, 1, Phase.RUNNING)).created == before.created
+
+
+async def test_an_own_container_is_made_though_the_agent_died_behind_the_answer(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        await agent.own.change(_put(_own(1)))
+    async with lab.agent() as agent:
+        await _reached(agent, 1, Phase.RUNNING)
+
+
+async def test_an_own_container_is_removed_though_the_agent_died_behind_the_answer(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        await agent.own.change(_put(_own(1)))
+        await _reached(agent, 1, Phase.RUNNING)
+        await agent.own.change(lambda own: replace(own[ident(1)], desired=Desired.REMOVED, force=True))
+    async with lab.agent() as agent:
+        await gone(agent, 1)
+        assert not agent.context.own and lab.leaks() == {}
+
+
+async def test_names_of_both_origins_are_told_apart_where_they_are_the_same(tmp_path: Path) -> None:
+    """A controller that knew nothing of the own one may have given its name away."""
+    lab = AgentLab(tmp_path)
+    async with lab.agent() as agent:
+        await agent.own.change(_put(replace(_own(1), name="box2")))
+        await agent.take_view(view(instance(2)))
+        await phase(agent, 2, Phase.RUNNING)
+        with pytest.raises(Ambiguous, match="2 containers are named"):
+            ownrules.found(agent.context.view, agent.context.own, "box2")
+        assert ownrules.found(agent.context.view, agent.context.own, ident(1)).id == ident(1)

@@ -13,8 +13,15 @@ from msgspec.structs import replace
 
 from agent.session import Session
 from aio.clock import SystemClock
-from model.api import CreateInstance, StopRequest
-from model.errors import AlreadyExists, Exhausted, NotFound, Unavailable
+from model.api import (
+    ConnectNetwork,
+    CreateInstance,
+    DisconnectNetwork,
+    StopRequest,
+    UpdateBandwidth,
+    UpdatePorts,
+)
+from model.errors import AlreadyExists, Exhausted, NotFound, Unavailable, WrongState
 from model.records import Desired
 from model.spec import Attachment, ContainerSpec, Placement, Publish, Reservations
 from model.status import Phase
@@ -172,6 +179,20 @@ async def test_what_the_fleet_made_comes_before_an_own_container_of_its_name(tmp
             with pytest.raises(AlreadyExists, match="own socket"):
                 await f.controller.rename_instance("free", "box")
             assert f.controller.get_instance("free").instance.id == made.instance.id
+
+
+async def test_networks_and_ports_of_an_own_container_are_not_the_fleets_to_change(tmp_path: Path) -> None:
+    async with _both(AgentLab(tmp_path)) as (f, docker):
+        await _made(docker)
+        await _told(f, "box", Phase.RUNNING)
+        for change in (
+            f.controller.update_ports("box", UpdatePorts()),
+            f.controller.update_bandwidth("box", UpdateBandwidth()),
+            f.controller.connect_network("bridge", ConnectNetwork(container="box")),
+            f.controller.disconnect_network("bridge", DisconnectNetwork(container="box")),
+        ):
+            with pytest.raises(WrongState, match="own socket"):
+                await change
 
 
 async def test_what_own_containers_hold_of_their_host_is_counted(tmp_path: Path) -> None:

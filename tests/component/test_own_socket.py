@@ -127,6 +127,43 @@ async def test_prune_takes_own_containers_alone(tmp_path: Path) -> None:
         assert await docker("ps", "-a", "--format", "{{.Names}}") == "box1"
 
 
+async def test_images_and_volumes_of_the_host_are_worked_with(tmp_path: Path) -> None:
+    lab = _lab(tmp_path)
+    async with host_docker(lab) as docker:
+        assert (await docker("images", "--format", "{{.Repository}}:{{.Tag}}")).split() == [IMAGE]
+        await docker("tag", IMAGE, "other:2")
+        seen = [await docker.inspect("image", name) for name in (IMAGE, "other:2")]
+        assert seen[0]["Id"] == seen[1]["Id"]
+        await docker("volume", "create", "data")
+        await docker("run", "-d", "--name", "box", *NONE, "-v", "data:/d", IMAGE, "serve")
+        assert "in use" in await docker.refusal("volume", "rm", "data")
+        await docker("rm", "-f", "box")
+        await docker("volume", "rm", "data")
+        assert await docker("volume", "ls", "-q") == ""
+
+
+async def test_networks_that_stand_on_the_host_are_shown(tmp_path: Path) -> None:
+    lab = _lab(tmp_path)
+    async with host_docker(lab) as docker:
+        await docker.agent.take_view(view())
+        await docker("run", "-d", "--name", "box", *LOOSE, IMAGE, "serve")
+        assert (await docker("network", "ls", "--format", "{{.Name}}")).split() == ["bridge", "host", "none"]
+        on_it = (await docker.inspect("network", "bridge"))["Containers"]
+        assert [one["Name"] for one in on_it.values()] == ["box"]
+        for words in (("rm", "bridge"), ("disconnect", "bridge", "box"), ("create", "blue")):
+            assert await docker.refusal("network", *words)
+        assert (await docker.inspect("box"))["NetworkSettings"]["IPAddress"]
+
+
+async def test_wait_and_attach_of_one_that_ends_at_once_lose_nothing(tmp_path: Path) -> None:
+    lab = _lab(tmp_path)
+    async with host_docker(lab) as docker:
+        for _ in range(20):
+            done = await docker.attempt("run", "--rm", *NONE, IMAGE, "say")
+            assert (done.code, done.stdout) == (3, b"hello\n")
+        assert lab.leaks() == {} and not docker.agent.telling.waits._looks
+
+
 async def test_own_socket_says_that_it_is_no_manager(tmp_path: Path) -> None:
     lab = _lab(tmp_path)
     async with host_docker(lab) as docker:

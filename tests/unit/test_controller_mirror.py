@@ -70,6 +70,18 @@ def test_mirror_of_a_host_that_left_is_empty() -> None:
     assert _names(mirror) == {"box2"}
 
 
+def test_mirror_takes_no_id_from_the_host_that_told_it_first() -> None:
+    mirror = Mirror()
+    mirror.greet(A, (_own(1, "mine"),))
+    mirror.greet(B, (_own(1, "theirs"), _own(2)))
+    mirror.take(B, (), (_own(1).instance.id,))
+    assert mirror.find(_own(1).instance.id).instance.host == A
+    mirror.forget(A)
+    mirror.greet(B, (_own(1, "theirs"),))
+    found = mirror.get(_own(1).instance.id)
+    assert found is not None and found.instance.host == B
+
+
 def test_mirror_finds_by_name_and_prefix_and_says_when_several_fit() -> None:
     mirror = Mirror()
     mirror.greet(A, (_own(1, "web"),))
