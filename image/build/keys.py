@@ -28,7 +28,8 @@ def definition(step: Step) -> bytes:
     match step:
         case RunStep():
             mounts = tuple(_placed(placed) for placed in step.mounts)
-            step = replace(step, proxies=(), resources=Resources(), mounts=mounts, spot=_NOWHERE)
+            step = replace(step, proxies=(), mounts=mounts, spot=_NOWHERE)
+            step = replace(step, resources=Resources(), shm_size=0, ulimits={})
         case CopyStep():
             step = replace(step, origin=FromContext(), spot=_NOWHERE)
         case WorkdirStep():

@@ -33,6 +33,7 @@ from model.errors import Damaged, Exhausted, FlotaError, Forbidden, InvalidInput
 
 MAX_FILES = 1_000_000
 MAX_DEPTH, MAX_MODULES = 8, 200
+_LARGE = "Build from a branch or tag with less history, without modules (?submodules=false), or send a folder"
 _LISTING = 256 << 20
 """Bytes of a repository's list of files."""
 
@@ -74,6 +75,8 @@ class Git:
         self._folder = os.path.join(objects.folder, "git")
         self._notes = Notes(self._folder)
         self._modules = 0
+        self._taken: dict[str, int] = {}
+        """Bytes that repositories take on disk, by their folders, and their files."""
         self.found: Found | None = None
         """What `tree` was asked for last."""
 
@@ -152,8 +155,13 @@ class Git:
         return commit
 
     # -- its files ----------------------------------------------------------------------------------
+    @property
+    def _room(self) -> int:
+        """Bytes that are left for what is to come."""
+        return self._lease.room - sum(self._taken.values())
+
     def _calls(self, url: GitUrl, reach: Reach, folder: str, home: str) -> Calls:
-        return Calls(folder, home, url, reach, max_file=max(self._lease.room, 1 << 20))
+        return Calls(folder, home, url, reach, max_file=max(self._room, 1 << 20))
 
     async def _checked_out(
         self,
@@ -173,23 +181,35 @@ class Git:
         form = "sha256" if len(commit) == 64 else "sha1"
         await calls.local("init", "--quiet", "--template=", f"--object-format={form}")
         await calls.local("remote", "add", "--", "origin", url.url.replace(_credentials(url), "", 1))
-        await self._fetch(calls, url, target(url, reach), commit)
+        await self._fetch(lambda: self._calls(url, reach, top, work), url, target(url, reach), commit, top)
         links = await self._measured(calls, url, commit)
         await calls.local("checkout", "--quiet", "--force", "--detach", commit)
         if links and url.submodules:
             await self._with_modules(calls, url, commit, links, top, work, depth, first or url)
 
-    async def _fetch(self, calls: Calls, url: GitUrl, source: str, commit: str) -> None:
+    async def _fetch(
+        self, calls: Callable[[], Calls], url: GitUrl, source: str, commit: str, top: str
+    ) -> None:
+        """Each attempt may bring what is left by those before, also if it brings something else."""
         plain = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--force")
         shallow = (*plain, "--depth=1", "--update-shallow", "--", source)
         ref = url.ref if url.ref and not is_commit(url.ref) else "HEAD"
         for wanted in (commit, ref):
-            if await calls.attempt(*shallow, wanted) and await self._has(calls, commit):
+            came = await calls().attempt(*shallow, wanted)
+            await self._took(url, top)
+            if came and await self._has(calls(), commit):
                 return
         every = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
-        await calls.remote(*plain, "--", source, *every)
-        if not await self._has(calls, commit):
+        await calls().remote(*plain, "--", source, *every)
+        await self._took(url, top)
+        if not await self._has(calls(), commit):
             raise NotFound(f"{url.shown} has no commit {commit}")
+
+    async def _took(self, url: GitUrl, top: str) -> None:
+        """Raises Exhausted."""
+        self._taken[top] = await in_thread(_size_of, os.path.join(top, ".git"))
+        if self._room < 0:
+            raise Exhausted(f"{url.shown} is larger than this host takes", hint=_LARGE)
 
     async def _has(self, calls: Calls, commit: str) -> bool:
         try:
@@ -200,12 +220,14 @@ class Git:
 
     async def _measured(self, calls: Calls, url: GitUrl, commit: str) -> dict[str, str]:
         """Its modules' commits by path, once it is known that all its files have room."""
-        counted = _Counted(self._lease.room)
+        room = self._room
+        counted = _Counted(room)
         await calls.listed(counted.hear, _LISTING, "ls-tree", "-r", "-l", "-z", "--full-tree", commit)
         if counted.depth > MAX_FOLDERS:
             raise Exhausted(f"{url.shown} has more than {MAX_FOLDERS} folders below each other")
-        if counted.files > MAX_FILES or counted.size > self._lease.room or counted.heard >= _LISTING:
-            raise Exhausted(f"{url.shown} has more files, or larger ones, than this host takes")
+        if counted.files > MAX_FILES or counted.size > room or counted.heard >= _LISTING:
+            raise Exhausted(f"{url.shown} has more files, or larger ones, than this host takes", hint=_LARGE)
+        self._taken[f"{calls.folder}/files"] = counted.size
         return counted.links
 
     async def _with_modules(
@@ -324,6 +346,16 @@ def _below(top: str, path: str) -> str:
     if os.path.isdir(here):
         os.rmdir(here)
     return here
+
+
+def _size_of(folder: str) -> int:
+    """Bytes on disk of the files below."""
+    sizes = (
+        os.lstat(os.path.join(base, name)).st_blocks * 512
+        for base, _, names in os.walk(folder)
+        for name in names
+    )
+    return sum(sizes)
 
 
 def _chosen(top: str, url: GitUrl, keep_git_dir: bool) -> str:

@@ -2,7 +2,8 @@
 
 Invariants: protocols are an allow-list, and no file of this host is one; no hook, filter, credential helper
 or prompt is run; words of a user stand after `--` or were checked to be no option; hosts are reached by the
-addresses that were judged, redirects are not followed; no file that git writes is larger than allowed.
+addresses that were judged, redirects are not followed; no file that git writes is larger than allowed, and
+what a fetch brings is one file.
 Sources: git(1) "Environment Variables", git-config(1); libcurl, CURLOPT_RESOLVE.
 """
 
@@ -45,6 +46,7 @@ _SETTINGS = {
     "submodule.recurse": "false",
     "fetch.recurseSubmodules": "false",
     "fetch.writeCommitGraph": "false",
+    "fetch.unpackLimit": "1",
     "gc.auto": "0",
     "maintenance.auto": "false",
     "advice.detachedHead": "false",
@@ -152,7 +154,7 @@ class Calls:
     """Of one repository, in its folder. `home`: an empty folder."""
 
     def __init__(self, folder: str, home: str, url: GitUrl, reach: Reach, *, max_file: int) -> None:
-        self._folder = folder
+        self.folder = folder
         self._home = home
         self._url = url
         self._reach = reach
@@ -197,7 +199,7 @@ class Calls:
                 "git is not installed on the host that builds",
                 hint="Install it there, or send the files as a folder",
             )
-        return [program, "-C", self._folder, *words]
+        return [program, "-C", self.folder, *words]
 
 
 _SAID = (

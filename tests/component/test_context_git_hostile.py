@@ -168,3 +168,21 @@ async def test_pack_larger_than_may_come_is_refused(
     with pytest.raises((Forbidden, FlotaError)) as failure, objects.leased(2 << 20) as lease:
         await fetcher(objects, lease).git(f"{host[1]}/a", private=True)
     assert not isinstance(failure.value, CommandFailed) and not objects.size
+
+
+async def test_many_files_of_a_pack_and_modules_have_the_room_of_one_together(
+    host: tuple[GitHost, str], root: Path, repository: Repository, objects: Objects
+) -> None:
+    """Each fits by itself, and none of the files is large."""
+    many = {f"noise-{number}": os.urandom(256 << 10) for number in range(6)}
+    for name in ("one", "two", "three"):
+        Repository(root / name).commit(many)
+        git(repository.folder, "submodule", "--quiet", "add", "--", f"{root}/{name}", name)
+        git(repository.folder, "config", "-f", ".gitmodules", f"submodule.{name}.url", f"../{name}")
+    repository.commit({"f": b"f"})
+    with objects.leased(8 << 20) as lease:
+        assert await fetcher(objects, lease).git(f"{host[1]}/one", private=True)
+    with pytest.raises(FlotaError, match="than this host takes") as failure, objects.leased(8 << 20) as lease:
+        await fetcher(objects, lease).git(f"{host[1]}/a", private=True)
+    assert not isinstance(failure.value, CommandFailed)
+    assert not [name for name in os.listdir(f"{objects.folder}/git") if name.startswith("fetch-")]

@@ -99,6 +99,7 @@ def test_key_differs_by_parent_content_and_platform() -> None:
 def test_key_is_the_same_whatever_does_not_decide_a_result() -> None:
     same = replace(RUN, resources=Resources(memory=1 << 20), proxies=("http_proxy=x",), spot=Spot(line=9))
     assert definition(RUN) == definition(same)
+    assert definition(RUN) == definition(replace(RUN, shm_size=8 << 20, ulimits={"nofile": (77, 77)}))
     copy = CopyStep(sources=("a",), target="/", origin=FromStage(index=1))
     assert definition(copy) == definition(replace(copy, origin=FromImage(ref="x")))
 
