@@ -126,7 +126,9 @@ def test_build_with_buildkit_of_one_stage_writes_a_tar_and_reads_its_context_fro
         assert said is not None and said.read() == b"nobody hush\n"
         assert "src/a" in made.getnames() and "src/b" not in made.getnames()
     sent = io.BytesIO()
-    with tarfile.open(fileobj=sent, mode="w") as context:
+    with tarfile.open(
+        fileobj=sent, mode="w", format=tarfile.GNU_FORMAT
+    ) as context:  # docker takes no other for one
         context.add(folder, ".")
     piped = subprocess.run(
         command(clean, "build", "-q", "--secret", f"id=s,src={home}/secret", "-"), input=sent.getvalue(),

@@ -108,7 +108,7 @@ def test_own_container_goes_on_over_a_killed_agent_and_knows_its_policy(docker: 
         clean.flota(WHERE, "agent", "--detach")
         wait_until(lambda: docker.attempt("ps", "-q").returncode == 0, deadline=30, what="its socket")
         assert docker("inspect", "-f", "{{.State.Pid}}", "box") == pid
-        os.kill(int(pid), signal.SIGKILL)
+        clean.rig.exec(WHERE, ["kill", "-9", pid])
         wait_until(
             lambda: docker("inspect", "-f", "{{.RestartCount}} {{.State.Running}}", "box") == "1 true",
             deadline=30,
@@ -123,7 +123,7 @@ def test_container_of_the_fleet_is_seen_and_not_changed_by_its_host(docker: Dock
     assert docker("exec", "theirs", "echo", "in") == "in"
     done = docker.attempt("rm", "-f", "theirs")
     assert done.returncode and b"belongs to the fleet" in done.stderr
-    done = docker.attempt("create", "--name", "theirs", *OWN, IMAGE)
+    done = docker.attempt("create", "--name", "theirs", *OWN, IMAGE, "true")
     assert done.returncode and b"already in use" in done.stderr
 
 
