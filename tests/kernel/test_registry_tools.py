@@ -215,28 +215,6 @@ async def test_tool_pushes_an_index_of_several_platforms_of_which_we_take_ours(
 ARCHES = {arch: [tar(member("arch", arch.encode()))] for arch in ("amd64", "arm64")}
 
 
-@pytest.mark.parametrize("tool", ["docker"])
-async def test_docker_pushes_a_list_of_several_platforms_of_which_we_take_ours(
-    site: Site, store: ImageStore, tool: str
-) -> None:
-    await site.login(tool)
-    name = f"{site.host}/team/both"
-    for arch, layers in ARCHES.items():
-        path = site.folder / f"{arch}.tar"
-        built = image(layers, arch=arch)
-        path.write_bytes(docker_archive(built, layers, names=[f"{name}:{arch}"]))
-        await site.run(tool, "load", "-i", str(path))
-        await site.run(tool, "push", f"{name}:{arch}")
-    parts = [f"{name}:{arch}" for arch in ARCHES]
-    await site.run(tool, "manifest", "create", "--insecure", f"{name}:docker", *parts)
-    await site.run(tool, "manifest", "push", "--insecure", f"{name}:docker")
-    found = await store.pull_all(f"{name}:docker", login=site.own)
-    assert len(found) == 2
-    own = await store.pull(f"{name}:docker", login=site.own)
-    await store.prepare_root("c", own.id)
-    assert tree((await store.mount_root("c")).path) == {"arch": b"amd64"}
-
-
 @pytest.mark.parametrize("tool", TOOLS)
 async def test_tool_takes_of_an_index_the_platform_that_it_is_asked_for(site: Site, tool: str) -> None:
     name = f"{site.host}/team/index:1"
