@@ -3,8 +3,10 @@ client pushes to it with a login and mounts, and pulls through it as a cache."""
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import aiohttp
@@ -131,7 +133,9 @@ async def test_hosts_pull_through_a_cache_what_the_registry_behind_it_has_no_mor
     async with serving(tmp_path / "registry") as served:
         host = served.host
         await served.client.push("team/app", BUILT, "1")
-        with docker_registry(tmp_path / "cache", upstream=f"http://{host}") as port:
+        with ExitStack() as stack:
+            mirror = docker_registry(tmp_path / "cache", upstream=f"http://{host}")
+            port = await asyncio.to_thread(stack.enter_context, mirror)  # it asks ours before it answers
             cache = f"http://127.0.0.1:{port}"
             assert await pulled(host, cache, 1) == LAYERS[0]
             for found in (BUILT.id, digest(gzip.compress(LAYERS[0], 1, mtime=0))):
