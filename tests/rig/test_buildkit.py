@@ -126,9 +126,8 @@ def test_build_with_buildkit_of_one_stage_writes_a_tar_and_reads_its_context_fro
         assert said is not None and said.read() == b"nobody hush\n"
         assert "src/a" in made.getnames() and "src/b" not in made.getnames()
     sent = io.BytesIO()
-    with tarfile.open(
-        fileobj=sent, mode="w", format=tarfile.GNU_FORMAT
-    ) as context:  # docker takes no other for one
+    gnu = tarfile.GNU_FORMAT  # the command takes what begins with a header of pax for a Dockerfile
+    with tarfile.open(fileobj=sent, mode="w", format=gnu) as context:
         context.add(folder, ".")
     piped = subprocess.run(
         command(clean, "build", "-q", "--secret", f"id=s,src={home}/secret", "-"), input=sent.getvalue(),

@@ -38,7 +38,7 @@ from api.docker.builds.request import Build, place_key, request_of
 from api.docker.images.stream import Said, words_of
 from api.docker.route import Call
 from model.build import PIECE, Done, FromHost
-from model.errors import InvalidInput
+from model.errors import FlotaError, InvalidInput
 
 SESSION = "client-session"
 TRACE, IMAGE = "moby.buildkit.trace", "moby.image.id"
@@ -70,7 +70,11 @@ async def _uploaded(call: Call, ident: str) -> web.Response:
 
 async def _build(call: Call, query: Build, uploads: Mapping[str, Source]) -> web.StreamResponse:
     session = await call.state.build_sessions.get(query.session)
-    plan = plan_of(query, session)
+    try:
+        plan = plan_of(query, session)
+    except FlotaError:
+        session.end()  # a client that hears a refusal while it connects may wait for that end
+        raise
     said, trace = Said(call.request), Trace(query.buildid or secrets.token_hex(16))
 
     async def show(status: StatusResponse | None) -> None:

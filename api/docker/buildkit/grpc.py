@@ -103,6 +103,10 @@ class Channel:
     def __init__(self, connection: Http2) -> None:
         self._connection = connection
 
+    def close(self) -> None:
+        """The connection ends, and with it all calls."""
+        self._connection.close()
+
     @asynccontextmanager
     async def call(self, path: str, metadata: Metadata = ()) -> AsyncIterator[ClientCall]:
         """`path`: `/package.Service/Method`. Raises Unavailable."""

@@ -29,6 +29,10 @@ class BuildSession:
         """What the client calls the folder that it builds, for caches."""
         self._methods = methods
 
+    def end(self) -> None:
+        """Nothing more is asked of the client."""
+        self.channel.close()
+
     def serves(self, method: str) -> bool:
         return method.lower() in self._methods
 
