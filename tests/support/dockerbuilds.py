@@ -50,7 +50,7 @@ class Builder:
         session.tell(StepBegan(step=1, name="[1/2] FROM box:1", line=1))
         session.tell(StepMoved(step=1, what="0123456789ab Downloading", current=1, total=4))
         session.tell(StepMoved(step=1, what="transferring", current=1))
-        session.tell(StepEnded(step=1, cached=True))
+        session.tell(StepEnded(step=1, seconds=0.5, cached=True))
         session.tell(StepBegan(step=2, name="[2/2] RUN echo hi", line=3))
         session.tell(StepSaid(step=2, data="hé\n".encode()[:2]))
         session.tell(StepSaid(step=2, data="hé\n".encode()[2:]))
@@ -60,7 +60,7 @@ class Builder:
         await self.hold.wait()
         if self.fails is not None:
             raise self.fails
-        session.tell(StepEnded(step=2))
+        session.tell(StepEnded(step=2, seconds=0.5))
         made = ImageRecord(id=IMAGE_ID, names=request.names)
         host.images.update(dict.fromkeys(request.names, made))
         return Done(host=host.name, images=(Built(image=IMAGE_ID),), names=request.names)

@@ -161,6 +161,7 @@ def test_trace_shows_steps_from_their_beginning_to_their_end() -> None:
     trace.take(StepMoved(step=1, what="layer", current=1, total=4), 11)
     ended = trace.take(StepEnded(step=1, seconds=2, cached=True), 13)
     assert ended is not None and ended.vertexes[0].cached and ended.vertexes[0].completed is not None
+    assert ended.vertexes[0].started == began.started, "another beginning would be another run of it"
     assert [(one.id, one.current, one.completed is not None) for one in ended.statuses] == [
         ("layer", 1, True)
     ]

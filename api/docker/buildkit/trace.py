@@ -1,7 +1,8 @@
 """What a build's host tells, as BuildKit's clients show it: vertexes, statuses and logs. Pure.
 
 A step is a vertex, its digest made of the build's id and the step's number. Invariant: every vertex that was
-begun is completed, at the latest by `ended`.
+begun is completed, at the latest by `ended`, and began when it was told to: to clients of today another
+beginning is another run of it, and the first one never ends.
 """
 
 from __future__ import annotations
@@ -79,8 +80,6 @@ class Trace:
     def _ended(self, said: StepEnded, now: float) -> StatusResponse:
         at = Timestamp.at(now)
         vertex = self._open.pop(said.step, None) or Vertex(digest=self.digest(said.step), started=at)
-        if said.seconds:
-            vertex = replace(vertex, started=Timestamp.at(now - said.seconds))
         moved = self._moved.pop(said.step, {}).values()
         left = [] if said.error else [status for status in moved if status.completed is None]
         return StatusResponse(
