@@ -70,8 +70,8 @@ async def mounts_of(context: Context, want: Instance, image: ImageConfig, root: 
 async def _volume(context: Context, want: Instance, wish: Mount) -> str:
     now = context.clock.now()
     if not wish.source:
-        return (await context.volumes.anonymous(want.id, wish.target, now)).name
-    return (await context.volumes.create(VolumeSpec(name=wish.source), now)).name
+        return (await context.volumes.anonymous(want.id, wish.target, now, wish.labels)).name
+    return (await context.volumes.create(VolumeSpec(name=wish.source, labels=wish.labels), now)).name
 
 
 async def _bind_source(wish: Mount) -> str:
@@ -130,7 +130,7 @@ async def bundle(
         id=want.id,
         directory=str(context.bundle(want.id)),
         config=config,
-        log_path=str(context.log_path(want.id)),
+        log_path=str(context.log_path(want.id)) if spec.log.driver != "none" else "",
         tty=spec.tty,
         stdin=spec.stdin,
         stdin_once=spec.stdin_once,

@@ -22,7 +22,7 @@ from agent.build.outputs import Outputs, names_kept, stays
 from agent.build.outputs import check as check_outputs
 from agent.build.passing import Passing
 from agent.build.runner import Runner
-from agent.build.session import serve
+from agent.build.session import has, serve
 from agent.build.spec import entitlements
 from agent.context import Context
 from agent.runtime.argv import Programs
@@ -40,6 +40,7 @@ from image.build.telling import Teller
 from image.context.fetcher import BuildFetcher
 from image.context.find import find, regular
 from image.context.guard import Guard
+from image.context.ignored import without_ignored
 from image.context.objects import Lease, Objects
 from image.context.receive import received, streamed
 from image.dockerfile.check import as_errors, check
@@ -186,7 +187,7 @@ class _Build:
             self._lease,
             guard,
             secret=session.secret,
-            ssh=(lambda: session.ssh("default")) if "default" in request.ssh else None,
+            ssh=(lambda: session.ssh("default")) if has(request.ssh, "default") else None,
         )
         fetcher = Contexts(fetched, lambda name: self._told(session.tell, name))
         request = await self._with_dockerfile(request, fetcher, session)
@@ -269,6 +270,8 @@ class _Build:
             root = await fetcher.context(main, private=request.private_addresses)
         objects = self._builds.objects
         entry = regular(find(objects.tree, root, request.file), request.file, MAX_DOCKERFILE)
+        if main.kind == "tar":
+            self._tars[main.name] = await in_thread(without_ignored, objects, self._lease, root, request.file)
         return replace(request, dockerfile=objects.read(entry.digest, MAX_DOCKERFILE))
 
 

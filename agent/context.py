@@ -18,6 +18,7 @@ from agent.record import Local
 from agent.runtime.base import Runtime
 from agent.tunnelkeys import PORTS, TunnelKeys
 from agent.volumes import Volumes
+from agent.wanted import Own, Wanted
 from aio.clock import Clock
 from aio.sharing import SharedLocks
 from image.base import Images
@@ -36,7 +37,8 @@ async def nobody_asks(endpoints: Sequence[Endpoint]) -> None:
 
 @dataclass(slots=True)
 class Context:
-    """One per agent. `view` is replaced whole; `records` are the workers' current ones."""
+    """One per agent. `view`, what the fleet told, and `own`, what was made on this host's own socket, are
+    replaced whole; `wanted` is both. `records` are the workers' current ones."""
 
     host: HostId
     facts: HostFacts
@@ -57,6 +59,7 @@ class Context:
     certificate: str = ""
     """That new connections to the controller show, PEM."""
     view: View = field(default_factory=View)
+    own: Own = field(default_factory=dict)
     addresses: Addresses = field(default_factory=Addresses)
     records: dict[InstanceId, Local] = field(default_factory=dict)
     builders: dict[InstanceId, tuple[Endpoint, ...]] = field(default_factory=dict)
@@ -69,13 +72,14 @@ class Context:
     ask_login: AskLogin = no_login
     tunnel_keys: TunnelKeys = field(init=False)
     room: ImageRoom = field(init=False)
+    _wanted: Wanted = field(default_factory=Wanted, init=False)
 
     def __post_init__(self) -> None:
         self.tunnel_keys = TunnelKeys(
             self.state / "wireguard", lambda but: self.network.free_port("udp", "", but=but, within=PORTS)
         )
         self.room = ImageRoom(
-            self.images, lambda: self.view if self.view.fleet_id else None, self.records.values
+            self.images, lambda: self.wanted if self.view.fleet_id else None, self.records.values
         )
 
     def bundle(self, instance: InstanceId) -> Path:
@@ -90,5 +94,10 @@ class Context:
         return self.folder(instance) / "ctr.log"
 
     @property
+    def wanted(self) -> View:
+        """All that is to be here; the same object as long as nothing of it is another."""
+        return self._wanted.of(self.view, self.own)
+
+    @property
     def wishes(self) -> Mapping[InstanceId, Instance]:
-        return self.view.instances
+        return self.wanted.instances

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from agent import freeze, happenings, lifecycle, orphans, plans, tunnelkeys
+from agent import happenings, orphans, plans, tunnelkeys
 from agent.actions import Actions
+from agent.adopting import adopted
 from agent.assign import assign
 from agent.context import Context
 from agent.journal import Journal
@@ -26,18 +27,22 @@ from agent.logs import LogReader
 from agent.membership import Membership
 from agent.namekeeper import NameKeeper
 from agent.openports import OpenPorts
+from agent.ownjournal import OwnJournal
 from agent.policykeeper import PolicyKeeper
-from agent.probe import NONE, HealthState
+from agent.probe import HealthState
 from agent.prober import Prober
 from agent.record import Local, status_of
 from agent.reporter import Reporter
 from agent.rotation import LogRotator
-from agent.runtime.base import Created, State
+from agent.runtime.base import Created
 from agent.servicekeeper import ServiceKeeper
+from agent.telling import Telling
+from agent.tombstones import Tombstones
 from agent.viewjournal import ViewJournal
 from agent.volumeusers import users_of
 from agent.worker import Worker, fresh, rewire
 from aio.backoff import jittered
+from aio.eventring import EventRing
 from aio.mailbox import Bell
 from aio.supervisor import Supervisor
 from model import view as views
@@ -60,6 +65,9 @@ class HostAgent:
     def __init__(self, context: Context, journal: Journal, supervisor: Supervisor) -> None:
         self.context = context
         self.reporter = Reporter()
+        self.happenings = EventRing(context.clock)
+        self.reporter.heard = self.happenings.add
+        self.telling = Telling(context, self.reporter)
         self._journal = journal
         self._views = ViewJournal(journal)
         self.membership = Membership(journal)
@@ -75,7 +83,8 @@ class HostAgent:
         self.prober = Prober(context, supervisor, self._probed)
         self.workers: dict[InstanceId, Worker] = {}
         self._told: dict[InstanceId, Instance] = {}
-        self._tombstones: dict[InstanceId, Local] = {}
+        self.tombstones = Tombstones(journal)
+        self.own = OwnJournal(context, journal, self._assign)
         self._plan: NetworkPlan | None = None
         """The one that stands; None while there is none, or the last could not be made."""
         self._carried: Mapping[str, NetworkView] = {}
@@ -101,12 +110,13 @@ class HostAgent:
         context = self.context
         view = self._views.read()
         context.view, self._has_view = view or View(), view is not None
+        self.own.read()
         self.membership.read()
         self._ports.read()
         self.membership.changed = lambda _: self._members_changed()
         records = {InstanceId(key): record for key, record in self._journal.read("local", Local).items()}
         for ident in [i for i, record in records.items() if record.phase is Phase.REMOVED]:
-            self._tombstones[ident] = records.pop(ident)
+            self.tombstones.found(records.pop(ident))
         context.records.update(records)
         self._open_addresses(records)
         await context.network.start()
@@ -117,10 +127,10 @@ class HostAgent:
         self._supervisor.start("networks", self._tidy_network, restart=True)
         self._leftovers = await orphans.clear(context, records)
         for ident, record in sorted(records.items()):
-            self._employ(ident, await self._recovered(record), context.view.instances.get(ident))
-        if self._has_view:
-            self._bury()
-            self._assign()
+            record = await adopted(context, self._actions, record)
+            self._employ(ident, record, context.wishes.get(ident))
+        self._bury()
+        self._assign()
         context.names.changed = context.processes.changed = context.room.changed = self.report_host
         context.room.told = lambda *words: self.reporter.event(happenings.of_image(context, *words))
         self._services.changed = self._policies.changed = self.report_host
@@ -131,25 +141,6 @@ class HostAgent:
         self._supervisor.start("verdicts", context.names.run, restart=True)
         self._supervisor.start("processes", context.processes.run, restart=True)
         self.report_host()
-
-    async def _recovered(self, record: Local) -> Local:
-        context = self.context
-        released = False
-        here = record.live and record.boot_id == context.boot_id
-        if here:
-            await context.runtime.adopt(str(context.bundle(record.instance)))
-            await freeze.thaw(context, record)
-        elif record.rooted and not record.making:
-            await context.images.unmount_root(record.instance)  # somebody may have looked into it
-        if here and not record.started:
-            state = await context.runtime.state(record.instance)
-            let_go = state is not State.CREATED and self._actions.released(record)
-            released = let_go or state in (State.RUNNING, State.PAUSED)
-        want = context.view.instances.get(record.instance)
-        watch = self._actions.watch_of(record, want) if released and want is not None else NONE
-        return lifecycle.recovered(
-            record, boot_id=context.boot_id, released=released, now=context.clock.now(), watch=watch
-        )
 
     def _open_addresses(self, records: Mapping[InstanceId, Local]) -> None:
         addresses, now = self.context.addresses, self.context.clock.now()
@@ -254,12 +245,9 @@ class HostAgent:
 
     def _bury(self) -> None:
         """Tell again of the removed that the View still names; forget those that it does not."""
-        for ident, record in list(self._tombstones.items()):
-            if ident in self.context.view.instances:
-                self.reporter.forgotten(ident, status_of(record))
-            else:
-                del self._tombstones[ident]
-                self._journal.delete("local", ident)
+        if self._has_view:
+            for record in self.tombstones.tidy(self.context.view.instances):
+                self.reporter.forgotten(record.instance, status_of(record))
 
     def _members_changed(self) -> None:
         """Who is on the networks may be another: names and services are made of that."""
@@ -270,11 +258,10 @@ class HostAgent:
     def _assign(self) -> None:
         self._members_changed()
         self.context.room.bell.ring()
-        named = self.context.view.instances
-        for ident in [ident for ident in self._tombstones if ident not in named]:
-            del self._tombstones[ident]
-            self._journal.delete("local", ident)
-        wanted = {ident: wish for ident, wish in named.items() if ident not in self._tombstones}
+        if self._has_view:
+            self.tombstones.tidy(self.context.view.instances)
+        wishes = self.context.wishes
+        wanted = {ident: wish for ident, wish in wishes.items() if ident not in self.tombstones}
         change = assign(self.workers, self._told, wanted)
         for wish in change.changed:
             self._told[wish.id] = wish
@@ -284,7 +271,9 @@ class HostAgent:
             else:
                 self.prober.tend(worker.record, wish)
                 worker.wish(wish)
-        for ident in change.gone:
+                if wish.id in self.own:
+                    self.telling.now(worker.record)
+        for ident in change.gone if self._has_view else ():
             self._told.pop(ident, None)
             if (worker := self.workers.get(ident)) is not None:
                 worker.wish(None)
@@ -303,13 +292,14 @@ class HostAgent:
     def _employ(self, ident: InstanceId, record: Local, want: Instance | None) -> None:
         if want is not None:
             self._told[ident] = want
-        clock, judged = self.context.clock, self._judged
+        clock = self.context.clock
+        judged = (lambda: False) if ident in self.own else self._judged
         worker = Worker(record, want, steps=self._actions, keeper=self, clock=clock, judged=judged)
         self.workers[ident] = worker
         self.context.records[ident] = record
         self._arrived.set()
         self._arrived = asyncio.Event()
-        self.reporter.status(status_of(record))
+        self.telling.now(record)
         self.prober.tend(record, want)
         self._supervisor.start(f"instance/{ident}", worker.run, restart=True)
 
@@ -325,7 +315,7 @@ class HostAgent:
         self._members_changed()
         self._logs.tend(record, self._told.get(record.instance))
         self.prober.tend(record, self._told.get(record.instance))
-        self.reporter.status(status_of(record))
+        self.telling.now(record)
         # What it alone knows of lives in the kernel and ends with it: to survive this process is enough.
         return self._journal.put("local", record.instance, record, durable=False)
 
@@ -337,11 +327,12 @@ class HostAgent:
         self._logs.tend(record, None)
         self.prober.tend(record, None)
         self.prober.forget(record.instance)
-        self.reporter.forgotten(record.instance, status_of(record))
+        self.telling.gone(record)
+        if record.instance in self.own:
+            return self._journal.write([("local", record.instance, None), *self.own.without(record.instance)])
         if record.instance not in self.context.view.instances:
             return self._journal.delete("local", record.instance)
-        self._tombstones[record.instance] = record
-        return self._journal.put("local", record.instance, record)
+        return self.tombstones.keep(record)
 
     def employed(self, instances: Iterable[InstanceId]) -> list[Worker]:
         """The workers of those of these that are here."""
@@ -363,7 +354,8 @@ class HostAgent:
 
     # -- reports ------------------------------------------------------------------------------------
     def statuses(self) -> Sequence[InstanceStatus]:
-        return [status_of(record) for record in self.context.records.values()]
+        """Of what the fleet made."""
+        return self.telling.statuses()
 
     def host_report(self) -> HostReport:
         context = self.context
@@ -393,8 +385,8 @@ class HostAgent:
         self.report_host()
 
     def drifted(self, drift: Drift) -> None:
-        """Something of the host's network was put right."""
-        """What was in the way of the networks may be gone: then `trouble` is to go too."""
+        """Something of the host's network was put right. What was in the way of the networks may be gone:
+        then `trouble` is to go too."""
         if self._trouble and not drift.failed:
             self._left.ring()
         self.reporter.event(happenings.of_drift(self.context, drift))

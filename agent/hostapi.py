@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -18,17 +19,19 @@ from agent.host import HostAgent
 from agent.imageapi import ImageApi
 from agent.logs import LogQuery, LogReader
 from agent.record import Local
+from agent.serveown import OwnContainers
 from agent.streams import DetachedSession, HandleSession, last_of
 from agent.worker import Worker
 from api.ports import AttachSession
-from model.api import CreateVolume, ProcessTable, StatsSample, VolumeInfo
+from model.api import CreateVolume, InstanceInfo, ProcessTable, StatsSample, VolumeInfo
 from model.containerfiles import Change, CommitRequest, PathStat
 from model.doctor import HostCheck
-from model.errors import WrongState
+from model.errors import Unsupported, WrongState
 from model.health import HealthLog
 from model.ids import InstanceId, is_id, resolve, short
 from model.image import Progress
 from model.leases import HostLeases
+from model.own import OwnAct
 from model.status import HostFacts
 from model.streams import STDERR, STDOUT, ExecSpec, Exit
 
@@ -51,6 +54,7 @@ class HostApi(ImageApi):
         super().__init__(agent, builds, room)
         self._cgroups = cgroups
         self._logs = logs
+        self._own = OwnContainers(agent, lambda: secrets.token_hex(32))
 
     def facts(self) -> HostFacts:
         return self._agent.context.facts
@@ -61,6 +65,9 @@ class HostApi(ImageApi):
 
     async def examine_networks(self) -> HostCheck:
         return await examine(self._agent.context, lambda: self._agent.host_report().conditions)
+
+    async def act_on_own(self, ref: str, act: OwnAct) -> InstanceInfo:
+        return await self._own.act(ref, act)
 
     # -- containers ---------------------------------------------------------------------------------
     async def kill(self, ref: str, signal: str) -> None:
@@ -115,6 +122,12 @@ class HostApi(ImageApi):
         stderr: bool = True,
     ) -> AsyncIterator[tuple[int, bytes]]:
         worker = self._worker(ref)
+        want = self._agent.context.view.instances.get(worker.record.instance)
+        if want is not None and want.spec.log.driver == "none":
+            raise Unsupported(
+                "configured logging driver does not support reading",
+                hint="It was made with the log driver none: attach to it while it runs",
+            )
         path = str(self._agent.context.log_path(worker.record.instance))
         streams = frozenset({STDOUT} if stdout else ()) | frozenset({STDERR} if stderr else ())
         query = LogQuery(tail=tail, since=since, until=until, timestamps=timestamps, streams=streams)

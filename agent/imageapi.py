@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -110,9 +110,11 @@ class ImageApi:
     def save_images(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
         return self._images.save(refs, platform)
 
-    async def remote_image(self, ref: str, login: Login, *, config: bool = False) -> RemoteImage:
+    async def remote_image(
+        self, ref: str, login: Login, *, config: bool = False, near: bool = False
+    ) -> RemoteImage:
         source = self._images.source
-        document = await source.document(parse(ref), login)
+        document = await source.document(parse(ref), login, near=near)
         found: list[Platform] = []
         if isinstance(document.parsed, Index):
             found = [entry.platform for entry in document.parsed.manifests if entry.platform]
@@ -207,6 +209,9 @@ class ImageApi:
     async def disk_use(self) -> HostDisk:
         builds = await self._room.usage() if self._room is not None else None
         return await diskuse.measure(self._agent.context, *([builds] if builds is not None else ()))
+
+    async def written(self, refs: Sequence[str]) -> Mapping[str, int]:
+        return await diskuse.written(self._agent.context, refs)
 
     # -- builds -------------------------------------------------------------------------------------
     async def build(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -27,7 +27,7 @@ class LogKeeper:
         if self._reader is None or self._rotator is None:
             return
         path = str(self._context.log_path(record.instance))
-        if record.live and want is not None:
+        if record.live and want is not None and want.spec.log.driver != "none":
             if record.instance not in self._rotated:
                 self._rotated.add(record.instance)
                 self._rotator.add(path, str(self._context.bundle(record.instance)), want.spec.log)

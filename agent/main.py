@@ -40,6 +40,7 @@ from agent.registrycopies import CopyStore, RegistryCopies
 from agent.renewal import Renewal
 from agent.rotation import LogRotator
 from agent.runtime.conmon import ConmonRuntime
+from agent.servedocker import docker_socket, path_beside
 from agent.servepeers import Sharing
 from agent.session import keep_session
 from agent.underlay import Underlay
@@ -110,6 +111,7 @@ async def run(
         served = await stack.enter_async_context(_serving(app, config.socket))
         server = served.server
         assert server is not None
+        await stack.enter_async_context(docker_socket(agent, served, path_beside(config.socket)))
         dialer = Dialer(lambda: list(enrollment.controllers), tls, server)
         supervisor.start("dialer", dialer.run, restart=True)
         copies = RegistryCopies(

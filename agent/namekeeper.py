@@ -78,7 +78,7 @@ class NameKeeper:
         self._stale = False
         visitors = tuple(context.builders.values())
         state = self._plan.state(
-            context.view, self._membership.directory, context.host, context.records, visitors
+            context.wanted, self._membership.directory, context.host, context.records, visitors
         )
         context.names.update(state, self._plan.step)
         self._fresh.set()

@@ -15,6 +15,7 @@ from agent.members import own_members, wish_of
 from agent.record import Local
 from model.directory import Directory, Member, Members
 from model.ids import HostId, InstanceId, NetworkId
+from model.records import Instance
 from model.spec import NetworkSpec
 from model.status import Endpoint
 from model.view import ServiceView, View
@@ -93,12 +94,19 @@ def _clients(
     view: View, records: Mapping[InstanceId, Local], visitors: Iterable[Sequence[Endpoint]]
 ) -> dict[str, Client]:
     feet = [
-        Asker(endpoints=record.endpoints, dns=wish.spec.dns if (wish := wish_of(view, record)) else ())
+        _asker(record, wish_of(view, record))
         for record in records.values()
         if record.endpoints and (record.prepared or record.live)
     ]
     guests = (Asker(endpoints=tuple(endpoints)) for endpoints in visitors)
     return names.clients([*feet, *guests], view.networks)
+
+
+def _asker(record: Local, wish: Instance | None) -> Asker:
+    if wish is None:
+        return Asker(endpoints=record.endpoints)
+    links = {attachment.network: attachment.links for attachment in wish.attachments if attachment.links}
+    return Asker(endpoints=record.endpoints, dns=wish.spec.dns, links=links)
 
 
 def _changes(before: _Made, now: _Made, host: HostId) -> dict[InstanceId, Member | None]:

@@ -7,10 +7,12 @@ while a report is under way goes with the next.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from aio.mailbox import Bell
 from model.events import Event
 from model.ids import InstanceId
+from model.own import OwnContainer
 from model.status import HostFacts, HostReport, InstanceStatus
 from model.wire import Report
 
@@ -21,6 +23,8 @@ class Reporter:
     def __init__(self) -> None:
         self._statuses: dict[InstanceId, InstanceStatus] = {}
         self._forgotten: dict[InstanceId, None] = {}
+        self._own: dict[InstanceId, OwnContainer] = {}
+        self._own_gone: dict[InstanceId, None] = {}
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._report: HostReport | None = None
         self._facts: HostFacts | None = None
@@ -29,6 +33,8 @@ class Reporter:
         self._sequence = 0
         self._sent: Report | None = None
         self._bell = Bell()
+        self.heard: Callable[[Event], None] = lambda event: None
+        """Of each event, at once: who listens on this host itself."""
 
     def status(self, status: InstanceStatus) -> None:
         self._statuses[status.instance] = status
@@ -40,7 +46,18 @@ class Reporter:
         self._forgotten[instance] = None
         self._bell.ring()
 
+    def own(self, container: OwnContainer) -> None:
+        """One that was made on this host's own socket."""
+        self._own[container.instance.id] = container
+        self._bell.ring()
+
+    def own_gone(self, instance: InstanceId) -> None:
+        self._own.pop(instance, None)
+        self._own_gone[instance] = None
+        self._bell.ring()
+
     def event(self, event: Event) -> None:
+        self.heard(event)
         self._events.append(event)
         self._bell.ring()
 
@@ -78,19 +95,30 @@ class Reporter:
             statuses=tuple(self._statuses.values()),
             forgotten=tuple(self._forgotten),
             report=self._report,
+            own=tuple(self._own.values()),
+            own_gone=tuple(self._own_gone),
             events=tuple(self._events),
             facts=self._facts,
             blobs=None if self._blobs_told else self._blobs,
         )
         self._blobs_told = True
         self._statuses, self._forgotten, self._report, self._facts = {}, {}, None, None
+        self._own, self._own_gone = {}, {}
         self._events.clear()
         self._sent = report
         return report
 
     def _has_news(self) -> bool:
-        told = self._statuses or self._forgotten or self._events or self._report or self._facts
-        return bool(told) or not self._blobs_told
+        told = (
+            self._statuses,
+            self._forgotten,
+            self._own,
+            self._own_gone,
+            self._events,
+            self._report,
+            self._facts,
+        )
+        return any(told) or not self._blobs_told
 
     def taken(self, sequence: int) -> None:
         """The controller has this report."""

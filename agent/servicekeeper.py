@@ -56,13 +56,13 @@ class ServiceKeeper:
     def take(self) -> dict[str, VirtualService]:
         """All services as they should be now, for a plan that is about to be applied."""
         context, directory = self._context, self._membership.directory
-        own = own_members(context.view, context.host, context.records)
-        inner = inner_addresses(context.view, context.records)
+        own = own_members(context.wanted, context.host, context.records)
+        inner = inner_addresses(context.wanted, context.records)
         known = self._known
-        same = known is not None and known[0] is context.view and known[1] is directory
+        same = known is not None and known[0] is context.wanted and known[1] is directory
         if known is None or not same or known[2:] != (own, inner):
-            self._known = context.view, directory, own, inner
-            self._wanted = services_of(context.view, directory, context.host, own, inner)
+            self._known = context.wanted, directory, own, inner
+            self._wanted = services_of(context.wanted, directory, context.host, own, inner)
         elif not self._ports.taken:
             return self._current
         taken = self._ports.taken

@@ -106,6 +106,7 @@ class Session:
             facts=context.facts,
             statuses=tuple(self._agent.statuses()),
             report=self._agent.host_report(),
+            own=tuple(self._agent.telling.own()),
         )
 
     def _recall(self) -> wire.Recall:

@@ -91,11 +91,14 @@ class Volumes:
             VolumeReport(name=name, created_at=now, labels=spec.labels, anonymous=not spec.name)
         )
 
-    async def anonymous(self, owner: str, target: str, now: float) -> VolumeReport:
+    async def anonymous(
+        self, owner: str, target: str, now: float, labels: Mapping[str, str] | None = None
+    ) -> VolumeReport:
         """The volume that this container has at `target`, made at the first call. Its name follows from both,
         so that one which was made just before a crash is found again."""
         name = hashlib.sha256(f"{owner}\0{target}".encode()).hexdigest()
-        return await self._add(VolumeReport(name=name, created_at=now, labels={OWNER: owner}, anonymous=True))
+        marked = {**(labels or {}), OWNER: owner}
+        return await self._add(VolumeReport(name=name, created_at=now, labels=marked, anonymous=True))
 
     async def remove_anonymous(self, owner: str) -> None:
         """Those that were made for this container, but for what others use by now."""

@@ -108,3 +108,7 @@ async def in_thread(call: Callable[..., Any], *args: Any, pool: ThreadPoolExecut
         if not future.cancelled():
             await asyncio.wait([future])
         raise
+    finally:
+        del (
+            future
+        )  # its error's traceback has this frame: they would hold each other, and all that the call had

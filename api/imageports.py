@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from model.api import (
@@ -40,7 +40,9 @@ class HostImages(Protocol):
 
     def save_images(self, refs: Sequence[str], platform: str = "") -> AsyncIterator[bytes]: ...
 
-    async def remote_image(self, ref: str, login: Login, *, config: bool = False) -> RemoteImage: ...
+    async def remote_image(
+        self, ref: str, login: Login, *, config: bool = False, near: bool = False
+    ) -> RemoteImage: ...
 
     async def check_login(self, registry: str, login: Login) -> None: ...
 
@@ -84,3 +86,7 @@ class HostImages(Protocol):
     async def prune_builds(self, wish: CachePrune) -> CacheFreed: ...
 
     async def disk_use(self) -> HostDisk: ...
+
+    async def written(self, refs: Sequence[str]) -> Mapping[str, int]:
+        """Bytes in the writable layers of these containers, or of all for none, by id."""
+        ...

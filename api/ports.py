@@ -58,10 +58,11 @@ from model.ids import HostId, InstanceId
 from model.image import Progress
 from model.leases import HostLeases
 from model.limits import UpdateLimits
+from model.own import OwnAct
 from model.policy import PolicySpec
 from model.records import FleetSettings, Network, RegistryToken
 from model.registries import NOBODY, Login
-from model.registrycopies import RegistryStatus, RepositoryInfo
+from model.registrycopies import RegistryStatus, RepositoryInfo, TagInfo
 from model.renewal import RenewReply, RenewRequest
 from model.spec import NetworkSpec, ServiceSpec, Struct
 from model.status import HostFacts
@@ -163,6 +164,10 @@ class ControllerPort(Protocol):
     async def registry_status(self) -> RegistryStatus: ...
 
     async def list_repositories(self) -> Sequence[RepositoryInfo]: ...
+
+    async def list_repository_tags(self, repository: str) -> Sequence[TagInfo]: ...
+
+    async def remove_registry_manifest(self, ref: str) -> None: ...
 
     async def create_registry_token(self, request: CreateRegistryToken) -> RegistryTokenCreated: ...
 
@@ -315,6 +320,10 @@ class HostPort(HostImages, Protocol):
 
     async def examine_networks(self) -> HostCheck:
         """Set back what was changed, and ask all peers for answers."""
+        ...
+
+    async def act_on_own(self, ref: str, act: OwnAct) -> InstanceInfo:
+        """On a container that was made on the host's own socket; others it refuses."""
         ...
 
     # -- containers ---------------------------------------------------------------------------------

@@ -104,9 +104,9 @@ def attachment_of(network: Network, wish: EndpointWish) -> ResolvedAttachment:
         raise InvalidInput(
             f"network {network.spec.name} is not for containers: it carries the published ports of services"
         )
-    if wish.aliases and network.id == PREDEFINED_BRIDGE:
+    if (named := (*wish.aliases, *wish.links)) and network.id == PREDEFINED_BRIDGE:
         raise InvalidInput(
-            f"network {network.spec.name} has no names, so {wish.aliases[0]} would never be found",
+            f"network {network.spec.name} has no names, so {named[0]} would never be found",
             hint="Use a network of your own: flota network create",
         )
     if network.spec.driver in SITE_DRIVERS and (wish.bandwidth_in or wish.bandwidth_out):

@@ -11,8 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from aio.eventring import EventRing
 from aio.together import to_its_end
-from controller.events import EventRing
 from controller.plan import Plan, to_txn
 from controller.snapshot import Cluster
 from controller.store.base import Conflict, Store

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from model.records import Desired, Host, Instance
+from model.lives import made_up, present
+from model.records import Host, Instance
 from model.spec import RestartPolicy
 from model.status import HostState, InstanceStatus, Phase
 
@@ -15,27 +16,13 @@ from model.status import HostState, InstanceStatus, Phase
 def status_of(instance: Instance, host: Host | None, reported: InstanceStatus | None) -> InstanceStatus:
     """The status to show and to decide by."""
     if instance.host is None:
-        return _made_up(instance, Phase.PENDING, instance.reason)
+        return made_up(instance, Phase.PENDING, instance.reason)
     if host is None or host.state is HostState.LOST:
         name = host.spec.name if host is not None else instance.host[:12]
         message = f"host {name} is gone" if host is None else f"host {name} is lost: {host.state_reason}"
-        base = reported or _made_up(instance, Phase.LOST, message)
+        base = reported or made_up(instance, Phase.LOST, message)
         return msgspec.structs.replace(base, phase=Phase.LOST, message=message)
-    if reported is None:
-        return _made_up(instance, Phase.ASSIGNED, "waiting for its host to report")
-    if reported.attempt < instance.attempt and instance.desired is Desired.RUNNING:
-        return _made_up(instance, Phase.ASSIGNED, "to be started")
-    return reported
-
-
-def _made_up(instance: Instance, phase: Phase, message: str) -> InstanceStatus:
-    return InstanceStatus(
-        instance=instance.id,
-        attempt=instance.attempt,
-        phase=phase,
-        message=message,
-        created_at=instance.created_at,
-    )
+    return present(instance, reported)
 
 
 def finished(policy: RestartPolicy, status: InstanceStatus) -> bool:

@@ -19,13 +19,13 @@ from controller.commands import connections, hosts, instances, networks, service
 from controller.commands.find import find_host, find_instance, find_service
 from controller.committer import Decide
 from controller.joining import Joining
+from controller.owning import Owning
 from controller.pki import SKEW
 from controller.plan import Plan
 from controller.policing import Policing
 from controller.registrytokens import Tokens
 from controller.sharing import Sharing
 from controller.snapshot import Cluster
-from controller.waiting import Condition, answer
 from model.api import (
     ConnectNetwork,
     CreateInstance,
@@ -51,10 +51,12 @@ from model.errors import NotFound, WrongState
 from model.events import Event
 from model.ids import HostId, InstanceId, NetworkId, ServiceId
 from model.limits import UpdateLimits
+from model.own import OwnAct
 from model.records import FleetSettings, Instance, Network
 from model.registries import NOBODY, Login
 from model.spec import NetworkSpec, ServiceSpec
 from model.status import InstanceStatus
+from model.waiting import Condition, answer
 
 T = TypeVar("T")
 
@@ -66,21 +68,25 @@ def _or_none(find: Callable[[Cluster, str], T], cluster: Cluster, ref: str) -> T
         return None
 
 
-class Controller(Tokens, Joining, Policing, Sharing, Building):
+class Controller(Tokens, Joining, Policing, Sharing, Building, Owning):
     """Made by `controller.main`; in tests with a memory store and a virtual clock."""
 
     # -- plain containers -------------------------------------------------------------------------------
     def list_instances(self) -> Sequence[InstanceInfo]:
         """Newest first."""
         cluster, world = self.snapshot(), self.world()
-        ordered = sorted(cluster.instances.values(), key=lambda i: (-i.created_at, i.id))
-        return [queries.instance_info(cluster, instance, world) for instance in ordered]
+        fleets = (queries.instance_info(cluster, i, world) for i in cluster.instances.values())
+        every = (*fleets, *self.own_infos())
+        return sorted(every, key=lambda info: (-info.instance.created_at, info.instance.id))
 
     def get_instance(self, ref: str) -> InstanceInfo:
+        if (own := self.own_of(ref)) is not None:
+            return self.own_info(own)
         cluster = self.snapshot()
         return queries.instance_info(cluster, find_instance(cluster, ref), self.world())
 
     async def create_instance(self, request: CreateInstance, login: Login = NOBODY) -> InstanceInfo:
+        self.check_unowned(request.name)
         ident, now = InstanceId(self.ids()), self.clock.now()
 
         def decide(cluster: Cluster) -> Plan:
@@ -90,24 +96,34 @@ class Controller(Tokens, Joining, Policing, Sharing, Building):
         return await self._on_instance(decide)
 
     async def start_instance(self, ref: str, *, hold: bool = False) -> InstanceInfo:
+        if (own := self.own_of(ref)) is not None:
+            return await self.own_act(own, OwnAct(verb="start", hold=hold))
         return await self._on_instance(
             lambda c: instances.start(c, ref, self._status(c, ref), self.world(), self.clock.now(), hold=hold)
         )
 
     async def stop_instance(self, ref: str, request: StopRequest) -> InstanceInfo:
+        if (own := self.own_of(ref)) is not None:
+            return await self.own_act(own, OwnAct(verb="stop", stop=request))
         return await self._on_instance(lambda c: instances.stop(c, ref, request, self.clock.now()))
 
     async def restart_instance(self, ref: str, request: StopRequest) -> InstanceInfo:
+        if (own := self.own_of(ref)) is not None:
+            return await self.own_act(own, OwnAct(verb="restart", stop=request))
         return await self._on_instance(
             lambda c: instances.restart(c, ref, request, self.world(), self.clock.now())
         )
 
     async def pause_instance(self, ref: str, *, paused: bool) -> InstanceInfo:
+        if (own := self.own_of(ref)) is not None:
+            return await self.own_act(own, OwnAct(verb="pause" if paused else "unpause"))
         return await self._on_instance(
             lambda c: instances.pause(c, ref, self._status(c, ref), paused=paused, now=self.clock.now())
         )
 
     async def remove_instance(self, ref: str, *, force: bool, volumes: bool) -> InstanceInfo:
+        if (own := self.own_of(ref)) is not None:
+            return await self.own_act(own, OwnAct(verb="remove", force=force, volumes=volumes))
         return await self._on_instance(
             lambda c: instances.remove(
                 c, ref, self._status(c, ref), force=force, volumes=volumes, now=self.clock.now()
@@ -115,20 +131,31 @@ class Controller(Tokens, Joining, Policing, Sharing, Building):
         )
 
     async def rename_instance(self, ref: str, name: str) -> InstanceInfo:
+        if (own := self.own_of(ref)) is not None:
+            return await self.own_act(own, OwnAct(verb="rename", name=name))
+        self.check_unowned(name)
         return await self._on_instance(lambda c: instances.rename(c, ref, name, self.clock.now()))
 
     async def update_limits(self, ref: str, request: UpdateLimits) -> InstanceInfo:
+        if (own := self.own_of(ref)) is not None:
+            return await self.own_act(own, OwnAct(verb="update", limits=request))
         return await self._on_instance(lambda c: instances.update_limits(c, ref, request, self.clock.now()))
 
     async def update_ports(self, ref: str, request: UpdatePorts) -> InstanceInfo:
+        self.check_fleets(ref)
         return await self._on_instance(
             lambda c: connections.update_ports(c, ref, request, self.world(), self.clock.now())
         )
 
     async def update_bandwidth(self, ref: str, request: UpdateBandwidth) -> InstanceInfo:
+        self.check_fleets(ref)
         return await self._on_instance(lambda c: connections.update_bandwidth(c, ref, request))
 
     async def wait_instance(self, ref: str, condition: Condition) -> WaitResult:
+        if (own := self.own_of(ref)) is not None:
+            return await self.wait_own(own.instance.id, condition)
+        if self.own.waits.last(InstanceId(ref)) is not None:
+            return await self.wait_own(InstanceId(ref), condition)
         ident = self._awaited(ref)
         began = self.statuses.get(ident)
         while True:
@@ -255,11 +282,13 @@ class Controller(Tokens, Joining, Policing, Sharing, Building):
         await self._command(lambda c: networks.remove(c, ref, self.clock.now()))
 
     async def connect_network(self, ref: str, request: ConnectNetwork) -> InstanceInfo:
+        self.check_fleets(request.container)
         return await self._on_instance(
             lambda c: connections.connect(c, ref, request, self.world(), self.clock.now())
         )
 
     async def disconnect_network(self, ref: str, request: DisconnectNetwork) -> InstanceInfo:
+        self.check_fleets(request.container)
         return await self._on_instance(lambda c: connections.disconnect(c, ref, request, self.clock.now()))
 
     def diagnose(self, checks: Sequence[HostCheck], failed: Mapping[str, str]) -> CheckUp:
@@ -310,13 +339,16 @@ class Controller(Tokens, Joining, Policing, Sharing, Building):
             )
         if (network := _or_none(network_named, cluster, ref)) is not None:
             return queries.why_network(cluster, network, self.ring.about(network.id))
+        if (own := self.own_of(ref)) is not None:
+            return self.why_own(own)
         raise NotFound(f"no container, service, node or network is called {ref[:80]!r}")
 
     def events(self, since: float | None, until: float | None) -> AsyncIterator[Event]:
         return self.ring.stream(since, until)
 
     def locate_instance(self, ref: str) -> tuple[str, HostId]:
-        instance = find_instance(self.snapshot(), ref)
+        own = self.own_of(ref)
+        instance = own.instance if own is not None else find_instance(self.snapshot(), ref)
         if instance.host is None:
             raise WrongState(f"container {instance.name} has no host yet: {instance.reason}")
         return instance.id, instance.host
@@ -327,9 +359,6 @@ class Controller(Tokens, Joining, Policing, Sharing, Building):
     def ready_hosts(self) -> Sequence[tuple[HostId, str]]:
         cluster = self.snapshot()
         return [(host, cluster.host_name(host)) for host in self.sessions.hosts()]
-
-    async def open_pipe(self, host: HostId) -> Pipe:
-        return await self.pipes.open(host, self.snapshot().host_name(host))
 
     # -- agents -----------------------------------------------------------------------------------------
     async def serve_session(

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from aio.alarm import Alarm
 from aio.clock import Clock
+from aio.eventring import EventRing, shortened
 from aio.supervisor import Supervisor
 from controller import ingress, recovery
 from controller.arrivals import Arrivals
@@ -25,7 +26,6 @@ from controller.commands.hosts import away_problems, follows
 from controller.committer import Committer, Decide
 from controller.departures import Departures
 from controller.directory import Memberships, instances_of
-from controller.events import EventRing, shortened
 from controller.heartbeats import Heartbeats
 from controller.keys import all_keys, publishing_keys, short_keys, waiting_keys
 from controller.knocks import Knocks
@@ -165,6 +165,7 @@ class Core:
             settling=self.heartbeats.settling(),
             strays=self.statuses.strays,
             prepulls=self.prepulls.known,
+            own=self.statuses.own.by_host,
         )
 
     def login_for_pull(self, host: HostId, instance: InstanceId) -> Login:
@@ -283,6 +284,7 @@ class Core:
             raise NotFound("this host is not in the fleet (any more)", hint="Join it again with `flota join`")
         self.heartbeats.hello(host, was_lost=record.state is HostState.LOST)
         self.statuses.report(hello.report, host)
+        self.statuses.own.greet(host, hello.own)
         news = self.statuses.take(cluster, host, hello.statuses)
         self.statuses.missing(cluster, host, {status.instance for status in hello.statuses})
         self._members_of(cluster, cluster.on_host(host))
@@ -305,6 +307,7 @@ class Core:
         cluster = self.snapshot()
         if report.blobs is not None:
             self.swarms.told(host, report.blobs)
+        self.statuses.own.take(host, report.own, report.own_gone)
         news = self.statuses.take(cluster, host, report.statuses)
         self._members_of(cluster, news)
         try:

@@ -34,6 +34,8 @@ class World(Struct):
     """Addresses that hosts reported and that are not theirs, in words."""
     prepulls: Mapping[Prepull, str | None] = {}
     """As `controller.reconcile.prepull` says."""
+    own: Mapping[HostId, Sequence[Instance]] = {}
+    """What hosts made on their own sockets."""
 
 
 class Assigned(Struct):

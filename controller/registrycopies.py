@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from aio.clock import Clock
 from controller.copyplan import Content, Holder, chosen, news, orders, whole
 from controller.snapshot import Cluster
-from image.registry.server import copies
+from image.registry.server import byhand, copies
 from image.registry.server.copies import Head, Snapshot
 from image.registry.server.digests import algorithm, text
 from image.registry.server.files import PIECE, append, pieces, settle
@@ -35,7 +35,15 @@ from image.registry.server.registry import Registry
 from model.codec import UNREADABLE, decode_json
 from model.errors import Damaged, Exhausted, NotFound, Unavailable
 from model.ids import HostId
-from model.registrycopies import PATH, CopyHost, CopyOrders, CopyReport, RegistryStatus, RepositoryInfo
+from model.registrycopies import (
+    PATH,
+    CopyHost,
+    CopyOrders,
+    CopyReport,
+    RegistryStatus,
+    RepositoryInfo,
+    TagInfo,
+)
 
 log = logging.getLogger("flota.registry")
 MOST_REPORT = 16 << 20
@@ -341,6 +349,12 @@ class Copies:
             )
             for name, found in sorted(told.repositories.items())
         ]
+
+    async def tags(self, repository: str, host: str) -> list[TagInfo]:
+        return await byhand.tags(self._registry, repository, host)
+
+    async def remove(self, ref: str, host: str) -> None:
+        await byhand.remove(self._registry, ref, host)
 
 
 def _content(index: Index) -> Content:

@@ -22,7 +22,7 @@ from model.errors import AlreadyExists, InvalidInput, NotFound, Unauthenticated
 from model.events import Event
 from model.ids import check_name, resolve
 from model.records import RegistryToken
-from model.registrycopies import RegistryStatus, RepositoryInfo
+from model.registrycopies import RegistryStatus, RepositoryInfo, TagInfo
 
 MARK = "flota-registry-"
 MAX_TTL = 10 * 365 * 86400
@@ -98,6 +98,10 @@ class Served(Protocol):
 
     async def repositories(self) -> Sequence[RepositoryInfo]: ...
 
+    async def tags(self, repository: str, host: str) -> Sequence[TagInfo]: ...
+
+    async def remove(self, ref: str, host: str) -> None: ...
+
 
 class Tokens(Restoring):
     """The registry's part of `api.ports.ControllerPort`."""
@@ -112,10 +116,19 @@ class Tokens(Restoring):
         return await self.registry.status(self.options.registry)
 
     async def list_repositories(self) -> Sequence[RepositoryInfo]:
-        """Raises NotFound where the fleet has no registry."""
+        """Raises NotFound where the fleet has no registry, as do those below."""
+        return await self._served().repositories()
+
+    async def list_repository_tags(self, repository: str) -> Sequence[TagInfo]:
+        return await self._served().tags(repository, self.options.registry)
+
+    async def remove_registry_manifest(self, ref: str) -> None:
+        await self._served().remove(ref, self.options.registry)
+
+    def _served(self) -> Served:
         if self.registry is None:
             raise NotFound("the fleet serves no registry", hint="flota controller --registry PORT")
-        return await self.registry.repositories()
+        return self.registry
 
     async def create_registry_token(self, request: CreateRegistryToken) -> RegistryTokenCreated:
         secret, digest = new_secret()

@@ -13,6 +13,7 @@ from collections.abc import Container, Mapping, Sequence, Set
 
 from msgspec.structs import replace
 
+from controller.mirror import Mirror
 from controller.owned import judged, shares_of
 from controller.snapshot import Cluster
 from model.factrules import MOST_ENTRIES, MOST_WORDS
@@ -32,6 +33,8 @@ class Statuses:
         self._gone: OrderedDict[InstanceId, InstanceStatus] = OrderedDict()
         self._waiters: dict[InstanceId, set[asyncio.Future[None]]] = {}
         self._strays: dict[InstanceId, str] = {}
+        self.own = Mirror()
+        """Of those that hosts made themselves."""
 
     @property
     def strays(self) -> Mapping[InstanceId, str]:
@@ -116,6 +119,7 @@ class Statuses:
 
     def forget_host(self, host: HostId) -> None:
         self._reports.pop(host, None)
+        self.own.forget(host)
 
     def ring(self, instance: InstanceId) -> None:
         """Wake those who wait for this instance."""

@@ -18,6 +18,7 @@ from image.digest import of
 from image.indexes import linked
 from image.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor, load_object
 from image.reference import Reference, familiar, parse
+from image.refused import letting_go
 from model.errors import Damaged, Exhausted, NotFound
 from model.spec import Struct
 from model.status import Platform
@@ -170,6 +171,7 @@ def canonical(document: Any) -> bytes:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
+@letting_go
 def read(data: bytes) -> tuple[str, dict[str, Any]]:
     """A statement's predicate: its type, and itself. Raises Damaged."""
     raw = load_object(data, "attestation")

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from image.config_blob import timestamp
 from image.manifest import Configuration
-from model.image import HistoryEntry, ImageConfig
+from model.image import HistoryEntry, ImageConfig, Origin
 from model.spec import Struct
 
 
@@ -21,6 +21,7 @@ class Commit(Struct):
     message: str = ""
     created_by: str = ""
     """The container's command, for the history."""
+    origin: Origin = Origin()
     at: float = 0.0
     """Unix seconds."""
     quiet: tuple[str, ...] = ()
@@ -37,6 +38,7 @@ def committed(base: Configuration, wish: Commit, diff_id: str) -> Configuration:
         config=wish.config,
         created=wish.at,
         author=wish.author,
+        origin=wish.origin,
         history=(*base.history, entry),
         cache="",
     )

@@ -36,6 +36,9 @@ def encode(parsed: Configuration) -> bytes:
         "rootfs": {"type": "layers", "diff_ids": list(parsed.diff_ids)},
         "created": timestamp(parsed.created) if parsed.created else "",
         "author": parsed.author,
+        "parent": parsed.origin.parent,
+        "container": parsed.origin.container,
+        "container_config": {"Image": parsed.origin.image} if parsed.origin.image else None,
         "history": [_line(entry) for entry in parsed.history],
         INLINE_CACHE: parsed.cache,
     }

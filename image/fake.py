@@ -155,6 +155,7 @@ class FakeImages:
             id=of(f"{container} {wish.ref}".encode()),
             names=(parse(wish.ref).name,) if wish.ref else (),
             config=wish.config,
+            origin=wish.origin,
         )
         self.images[image.id] = image
         return image

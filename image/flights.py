@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from aio.supervisor import Supervisor
+from model.errors import FlotaError
 from model.image import Progress
 
 T = TypeVar("T")
@@ -58,6 +59,9 @@ class Flights(Generic[T]):
     async def _fly(self, key: str, flight: _Flight[T], work: Callable[[Say], Awaitable[T]]) -> None:
         try:
             flight.landed.set_result(await work(flight.say))
+        except FlotaError as error:  # else it would hold all frames on its way, and they the flight
+            flight.landed.set_exception(error.with_traceback(None))
+            flight.landed.exception()
         except Exception as error:
             flight.landed.set_exception(error)
             flight.landed.exception()  # marks it as seen: the last waiter may have gone

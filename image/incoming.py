@@ -47,6 +47,7 @@ def entry_of(
         config=parsed.config,
         history=parsed.history,
         author=parsed.author,
+        origin=parsed.origin,
     )
     manifest = of(image.manifest) if image.manifest else old.manifest if old else ""
     index = image.index or (old.index if old else "")

@@ -21,6 +21,7 @@ from image.manifest import (
     load_object,
     parse_document,
 )
+from image.refused import letting_go
 from model.errors import Damaged, Unsupported
 from model.spec import Struct
 from model.status import Platform
@@ -64,6 +65,7 @@ def members_of(text: str) -> tuple[Descriptor, ...]:
     return parsed.manifests
 
 
+@letting_go
 def media_type_of(data: bytes) -> str:
     """Of an index. Raises Damaged."""
     raw = load_object(data, "index")
@@ -73,6 +75,7 @@ def media_type_of(data: bytes) -> str:
     return said or OCI_INDEX
 
 
+@letting_go
 def linked(data: bytes, media_type: str) -> Linked:
     """Of any document, be it an image's, an artifact's or an index. Raises Damaged, Unsupported."""
     raw = load_object(data, "manifest")
@@ -90,6 +93,7 @@ def linked(data: bytes, media_type: str) -> Linked:
     return Linked(blobs=tuple(blobs), media_type=said, subject=of_whom)
 
 
+@letting_go
 def entries_of(data: bytes) -> list[dict[str, Any]]:
     """An index's entries as they are written, each with a good descriptor. Raises Damaged."""
     entries = _entries(load_object(data, "index"), "manifests")

@@ -128,7 +128,7 @@ class Intake:
 
     async def pull_all(self, ref: str, say: OnProgress, login: Login) -> Sequence[ImageRecord]:
         reference = parse(ref)
-        document = await self._source.document(reference, login)
+        document = await self._source.document(reference, login, near=True)
         if not isinstance(document.parsed, Index):
             return [await self.pull(ref, "", say, login)]
         pull = IndexPull(self._source, self._parts.layers, self._tmp, say)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from image import healthcheck
 from image.digest import check
+from image.refused import letting_go
 from model.errors import Damaged, Unsupported
-from model.image import HistoryEntry, ImageConfig
+from model.image import HistoryEntry, ImageConfig, Origin
 from model.spec import Struct
 from model.status import Platform
 
@@ -32,6 +34,9 @@ IMAGE_CONFIGS = ("", OCI_CONFIG, DOCKER_CONFIG)
 INLINE_CACHE = "moby.buildkit.cache.v0"
 """BuildKit's name for the records of a build cache in an image's configuration."""
 MAX_KEYS = 10_000
+MAX_NAME = 512
+_ID = re.compile(r"[0-9a-f]{64}\Z")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 ACCEPTED = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX)
 
 
@@ -62,6 +67,7 @@ class Configuration(Struct):
     config: ImageConfig
     created: float = 0.0
     author: str = ""
+    origin: Origin = Origin()
     history: tuple[HistoryEntry, ...] = ()
     cache: str = ""
     """Records of a build cache of its layers, base64 (`image.build.cacheformat`)."""
@@ -97,6 +103,7 @@ def _unambiguous(value: dict[str, Any], what: str) -> dict[str, Any]:
     return value
 
 
+@letting_go
 def parse_document(
     data: bytes, media_type: str = "", *, configs: tuple[str, ...] = IMAGE_CONFIGS
 ) -> Manifest | Index:
@@ -169,6 +176,7 @@ def shown(platform: Platform) -> str:
     return "".join(c for c in f"{platform.os}/{platform.arch}"[:40] if c.isprintable())
 
 
+@letting_go
 def parse_configuration(data: bytes) -> Configuration:
     raw = load_object(data, "image configuration")
     rootfs = _unambiguous(_object(raw, "rootfs", "image configuration"), "rootfs")
@@ -180,15 +188,31 @@ def parse_configuration(data: bytes) -> Configuration:
         arch=_text(raw, "architecture", "image configuration"),
         variant=_text(raw, "variant", "image configuration"),
     )
-    history = tuple(_history(entry) for entry in _list(raw, "history", "image configuration"))
+    steps = _list(raw, "history", "image configuration")
+    if len(steps) > MAX_KEYS:
+        raise Damaged(f"the image's history has {len(steps)} entries, more than {MAX_KEYS}")
+    history = tuple(_history(entry) for entry in steps)
     return Configuration(
         platform=platform,
         diff_ids=diff_ids,
         config=_run_config(_object(raw, "config", "image configuration")),
         created=parse_time(_text(raw, "created", "image configuration")),
         author=_text(raw, "author", "image configuration"),
+        origin=_origin(raw),
         history=history,
         cache=_text(raw, INLINE_CACHE, "image configuration"),
+    )
+
+
+def _origin(raw: dict[str, Any]) -> Origin:
+    """What is no id is left out: others write what they like there."""
+    parent, container = raw.get("parent"), raw.get("container")
+    config = raw.get("container_config")
+    image = config.get("Image") if isinstance(config, dict) else ""
+    return Origin(
+        parent=parent if isinstance(parent, str) and _DIGEST.match(parent) else "",
+        container=container if isinstance(container, str) and _ID.match(container) else "",
+        image=image if isinstance(image, str) and len(image) <= MAX_NAME and image.isprintable() else "",
     )
 
 

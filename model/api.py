@@ -44,6 +44,8 @@ class InstanceInfo(Struct):
     host_name: str = ""
     explanation: tuple[str, ...] = ()
     """Why it is as it is: placement, phase, conditions; newest last."""
+    origin: Literal["fleet", "host"] = "fleet"
+    """`host`: made on that host's own socket, whose journal decides what becomes of it."""
 
 
 class StopRequest(Struct):

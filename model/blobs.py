@@ -90,7 +90,7 @@ def read_ticket(text: str) -> tuple[Ticket, bytes, bytes]:
         data = base64.b64decode(body, altchars=b"-_", validate=True)
         signed = base64.b64decode(signature, altchars=b"-_", validate=True)
         return msgspec.json.decode(data, type=Ticket), to_sign(data), signed
-    except (ValueError, msgspec.MsgspecError) as error:
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise Forbidden("the ticket can't be read") from error
 
 

@@ -28,6 +28,8 @@ PIECE = 1 << 18
 """Bytes of data in one frame, of what is sent in pieces."""
 WINDOW = 4 << 20
 """Bytes of Exported that a host sends ahead of Taken."""
+ANY = "*"
+"""Among the ids of secrets or agents: the client is asked for whichever a step names."""
 _HEAD = struct.Struct(">I")
 HEAD = _HEAD.size
 M = TypeVar("M")
@@ -89,7 +91,7 @@ class BuildRequest(Struct):
     allow: tuple[str, ...] = ()
     """Entitlements: `network.host`, `security.insecure`, `device`."""
     secrets: tuple[str, ...] = ()
-    """Ids that the client can answer."""
+    """Ids that the client can answer; ANY: it is asked, whatever the id."""
     ssh: tuple[str, ...] = ()
     cache_from: tuple[CacheWay, ...] = ()
     cache_to: tuple[CacheWay, ...] = ()

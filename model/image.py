@@ -38,6 +38,17 @@ class HistoryEntry(Struct):
     empty_layer: bool = False
 
 
+class Origin(Struct):
+    """Of what an image was committed, as its configuration says (Docker's image v1.2: parent, container,
+    container_config). Told, never acted upon: any of these may be gone, or have been elsewhere."""
+
+    parent: str = ""
+    """`sha256:…` of the image that the container was made of."""
+    container: str = ""
+    image: str = ""
+    """As the container named its image."""
+
+
 class ImageRecord(Struct):
     """An image whose layers are all on this host."""
 
@@ -59,6 +70,7 @@ class ImageRecord(Struct):
     config: ImageConfig = ImageConfig()
     history: tuple[HistoryEntry, ...] = ()
     author: str = ""
+    origin: Origin = Origin()
 
 
 class ImageKeeping(Struct):

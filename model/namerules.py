@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 from model.errors import Problem
 from model.ids import NAME
-from model.spec import ContainerSpec
+from model.spec import ContainerSpec, EndpointWish
 
 MOST_DOMAINS, MOST_DOMAIN_BYTES = 32, 2048
 """Of a search list; older C libraries take fewer, none takes more (Kubernetes draws the line here too)."""
 MOST_LABEL = 63
 """RFC 1035, section 2.3.4."""
+MOST_LINKS = 256
 _DOMAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\.?\Z")
 _OPTION = re.compile(r"[A-Za-z0-9_:.-]{1,80}\Z")
 
@@ -35,6 +36,20 @@ def resolver_problems(spec: ContainerSpec, at: str) -> Iterator[Problem]:
         name, _, address = entry.partition("=" if "=" in entry else ":")
         if not _DOMAIN.match(name) or not (address == "host-gateway" or _is_address(address.strip("[]"))):
             yield _p(f"{at}.extra_hosts[{index}]", f"{entry[:80]!r} is not NAME:ADDRESS")
+
+
+def endpoint_problems(wish: EndpointWish, at: str) -> Iterator[Problem]:
+    """What is wrong with the names that a foot on a network gives and has."""
+    for index, alias in enumerate(wish.aliases):
+        if problem := alias_problem(alias):
+            yield _p(f"{at}.aliases[{index}]", problem)
+    if len(wish.links) > MOST_LINKS:
+        yield _p(f"{at}.links", f"are more than {MOST_LINKS}")
+    for alias, name in wish.links.items():
+        if problem := alias_problem(alias):
+            yield _p(f"{at}.links", problem)
+        elif not NAME.match(name):
+            yield _p(f"{at}.links.{alias}", f"{name[:80]!r} is no container's name")
 
 
 def alias_problem(alias: str) -> str:

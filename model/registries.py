@@ -86,7 +86,7 @@ def decode_header(text: str) -> Login:
         user, password = wire.username, wire.password
         if wire.auth and not password:
             user, password = decode_basic(wire.auth)
-    except (ValueError, msgspec.MsgspecError):
+    except (ValueError, msgspec.MsgspecError, RecursionError):
         raise InvalidInput(
             f"the header {HEADER} holds no login",
             hint="It is Base64 of JSON with username and password",

@@ -64,6 +64,15 @@ class RepositoryInfo(Struct):
     """Blobs that are to come back."""
 
 
+class TagInfo(Struct):
+    """Of a repository in the fleet's registry."""
+
+    name: str
+    digest: str
+    media_type: str
+    """Of the manifest or index that it names."""
+
+
 class RegistryStatus(Struct):
     address: str
     """Empty: the fleet has no registry."""

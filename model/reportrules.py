@@ -7,13 +7,14 @@ for it takes the fleet's records (`controller.owned`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from model.blobs import MAX_BLOBS
 from model.codec import decode_json, encode_json
 from model.errors import InvalidInput, Problem
 from model.events import Event
 from model.factrules import facts_problems
+from model.own import OwnContainer, own_problems
 from model.status import HostReport, InstanceStatus
 from model.view import View
 from model.wire import Hello, Recall, Report
@@ -25,13 +26,15 @@ LATEST = 253402300799.0
 
 def hello_problems(hello: Hello) -> Iterator[Problem]:
     yield from facts_problems(hello.facts)
-    yield from _times(hello.statuses, hello.report, ())
+    yield from _times(hello.statuses, hello.report, (), hello.own)
+    yield from own_problems(hello.own)
 
 
 def report_problems(report: Report) -> Iterator[Problem]:
     if report.facts is not None:
         yield from facts_problems(report.facts)
-    yield from _times(report.statuses, report.report, report.events)
+    yield from _times(report.statuses, report.report, report.events, report.own)
+    yield from own_problems(report.own)
     if report.blobs is not None and len(report.blobs) > MAX_BLOBS:
         yield Problem(path="blobs", message=f"{len(report.blobs)} are more than {MAX_BLOBS}")
     elif not all(map(is_blob, report.blobs or ())):
@@ -52,11 +55,16 @@ def recall_problems(recall: Recall) -> Iterator[Problem]:
 
 
 def _times(
-    statuses: Iterable[InstanceStatus], report: HostReport | None, events: Iterable[Event]
+    statuses: Iterable[InstanceStatus],
+    report: HostReport | None,
+    events: Iterable[Event],
+    own: Sequence[OwnContainer] = (),
 ) -> Iterator[Problem]:
     """The first that is none: JSON has no infinity and no `nan`, so that nobody could read a list with it."""
-    told = [at for s in statuses for at in (s.created_at, s.started_at, s.finished_at, s.ready_since)]
+    every = (*statuses, *(one.status for one in own))
+    told = [at for s in every for at in (s.created_at, s.started_at, s.finished_at, s.ready_since)]
     told += [event.at for event in events]
+    told += [one.instance.created_at for one in own]
     if report is not None:
         told += [volume.created_at for volume in report.volumes]
         told += [stranger.seen_at for stranger in report.strangers]

@@ -89,6 +89,8 @@ class Mount(Struct):
     read_only: bool = False
     propagation: Literal["", "private", "rprivate", "shared", "rshared", "slave", "rslave"] = ""
     no_copy: bool = False
+    labels: Mapping[str, str] = {}
+    """Of the volume, if it is made for this mount."""
     create_source: bool = False
     """Make a missing bind source as a directory (`-v`); without it that is an error (`--mount`)."""
     tmpfs_size: int = 0
@@ -123,6 +125,8 @@ class EndpointWish(Struct):
     """How a container's foot on a network should be; addresses are asked for, not promised."""
 
     aliases: tuple[str, ...] = ()
+    links: Mapping[str, str] = {}
+    """Names that it alone has for others on the network: alias → name or id, which need not be there yet."""
     ipv4: str = ""
     """In a service's spec several, see `model.addressranges`: replica N gets the Nth, wherever it runs."""
     ipv6: str = ""
@@ -140,6 +144,8 @@ class EndpointWish(Struct):
     """Bits a second that are sent to it at most; 0: no limit."""
     bandwidth_out: int = 0
     """Bits a second that it sends at most; 0: no limit."""
+    driver_opts: Mapping[str, str] = {}
+    """Options that Docker's clients gave and that mean nothing here: shown again."""
 
 
 class Attachment(EndpointWish, kw_only=True):
@@ -160,8 +166,9 @@ class RestartPolicy(Struct):
 
 
 class LogOptions(Struct):
-    """Rotation of the log file, on by default: 3 files of 10 MiB."""
+    """Rotation of the log file, on by default: 3 files of 10 MiB. driver `none`: nothing is kept."""
 
+    driver: Literal["file", "none"] = "file"
     max_size: int = 10 << 20
     max_files: int = 3
 
@@ -227,6 +234,8 @@ class ContainerSpec(Struct):
     domainname: str = ""
     labels: Mapping[str, str] = {}
     annotations: Mapping[str, str] = {}
+    said: Mapping[str, str] = {}
+    """See `model.dockerwords`; it decides nothing."""
     tty: bool = False
     stdin: bool = False
     """Keep stdin open even if nobody is attached (`-i`)."""

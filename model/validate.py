@@ -16,12 +16,13 @@ import msgspec
 from model.addressrules import service_addresses, without_addresses
 from model.codec import MAX_INT
 from model.devicerules import block_problems, device_problems
+from model.dockerwords import said_problems
 from model.errors import InvalidInput, Problem
 from model.exposed import exposed
 from model.healthrules import health_problems
 from model.hostports import addresses_overlap
 from model.ids import NAME, SERVICE_NAME
-from model.namerules import alias_problem, resolver_problems
+from model.namerules import endpoint_problems, resolver_problems
 from model.spec import (
     Attachment,
     ContainerSpec,
@@ -141,6 +142,7 @@ def _words(spec: ContainerSpec, at: str) -> Iterator[Problem]:
         if not exposed(text):
             yield _p(f"{at}.expose[{index}]", f"{text[:40]!r} is no port: write 80, 53/udp or 3000-3005")
     yield from resolver_problems(spec, at)
+    yield from said_problems(spec, at)
 
 
 def _env(env: Mapping[str, str], at: str) -> Iterator[Problem]:
@@ -286,9 +288,7 @@ def validate_endpoint(attachment: EndpointWish, at: str) -> Iterator[Problem]:
         yield _p(f"{at}.keep_address", "only replicas of a service can keep addresses: name one instead")
     if attachment.mac and (not _MAC.match(attachment.mac) or int(attachment.mac[:2], 16) & 1):
         yield _p(f"{at}.mac", f"{attachment.mac[:40]!r} is not a unicast MAC address")
-    for index, alias in enumerate(attachment.aliases):
-        if problem := alias_problem(alias):
-            yield _p(f"{at}.aliases[{index}]", problem)
+    yield from endpoint_problems(attachment, at)
     if attachment.ifname and (not _IFNAME.match(attachment.ifname) or attachment.ifname == "lo"):
         yield _p(f"{at}.ifname", f"{attachment.ifname[:40]!r} is no interface name (15 characters at most)")
     for name, value in attachment.sysctls.items():

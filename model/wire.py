@@ -13,6 +13,7 @@ from model.directory import DirectoryDelta
 from model.errors import InvalidInput
 from model.events import Event
 from model.ids import InstanceId
+from model.own import OwnContainer
 from model.spec import Struct
 from model.status import HostFacts, HostReport, InstanceStatus
 from model.view import View, ViewDelta
@@ -44,6 +45,8 @@ class Hello(Struct, tag="hello"):
     statuses: tuple[InstanceStatus, ...]
     report: HostReport
     protocol: int = PROTOCOL
+    own: tuple[OwnContainer, ...] = ()
+    """All that were made on the host's own socket."""
 
 
 class Report(Struct, tag="report"):
@@ -57,6 +60,9 @@ class Report(Struct, tag="report"):
     events: tuple[Event, ...] = ()
     facts: HostFacts | None = None
     """Something of the host itself is another than Hello said."""
+    own: tuple[OwnContainer, ...] = ()
+    """As `Hello.own`: new ones, and changed ones."""
+    own_gone: tuple[InstanceId, ...] = ()
     blobs: tuple[str, ...] | None = None
     """Digests of all that it gives to others: layers, and what images are named by; None: as before."""
 

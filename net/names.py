@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from model.directory import Members
-from model.ids import NetworkId
+from model.ids import NetworkId, is_id
 from model.spec import Struct
 from model.status import Endpoint
 from model.view import NetworkView
@@ -29,10 +29,11 @@ NAMELESS = frozenset({PREDEFINED_BRIDGE, INGRESS})
 
 
 class Asker(Struct):
-    """A container of this host that may ask: where it stands, and its `--dns`."""
+    """A container of this host that may ask: where it stands, its `--dns`, its links by network."""
 
     endpoints: tuple[Endpoint, ...]
     dns: tuple[str, ...] = ()
+    links: Mapping[NetworkId, Mapping[str, str]] = {}
 
 
 def resolver_state(zones: Mapping[NetworkId, Zone], clients: Mapping[str, Client]) -> ResolverState:
@@ -62,7 +63,17 @@ def clients(askers: Iterable[Asker], networks: Mapping[NetworkId, NetworkView]) 
             zones=zones,
             upstreams=tuple(asker.dns),
             outside=not all(network.spec.internal for network in known),
+            links={k: v for network in known[::-1] for k, v in _links(asker, network).items()},
         )
         for endpoint in asker.endpoints:
             found.update(dict.fromkeys(canonical((endpoint.ipv4, endpoint.ipv6)), client))
     return found
+
+
+def _links(asker: Asker, network: NetworkView) -> dict[str, str]:
+    """Each is to a name in that network alone."""
+    suffix = f".{network.spec.name.lower()}"
+    return {
+        alias.lower(): (name[:12] if is_id(name) else name.lower()) + suffix
+        for alias, name in asker.links.get(network.id, {}).items()
+    }

@@ -18,6 +18,7 @@ from agent.build.link import Link
 from agent.build.streams import Stream
 from image.build.base import Session
 from model.build import (
+    ANY,
     PIECE,
     WINDOW,
     BuildRequest,
@@ -78,7 +79,7 @@ class ClientSession:
         return await self._bring(self._link, context, paths)
 
     async def secret(self, ident: str) -> bytes | None:
-        if ident not in self._request.secrets:
+        if not has(self._request.secrets, ident):
             return None
         value = await self._link.secret(ident)
         if value is not None and len(value) > MAX_SECRET:
@@ -87,7 +88,7 @@ class ClientSession:
 
     @contextlib.asynccontextmanager
     async def ssh(self, ident: str) -> AsyncIterator[str]:
-        if ident not in self._request.ssh:
+        if not has(self._request.ssh, ident):
             raise NotFound(
                 f"the build was not given the SSH agent {ident!r}",
                 hint=f"Give `--ssh {ident}` to flota build",
@@ -109,6 +110,11 @@ class ClientSession:
         self._link.open_shell()
         self._link.tell(ShellBegan(step=number))
         return self._link.typed
+
+
+def has(idents: Sequence[str], ident: str) -> bool:
+    """Whether the client can be asked for that one."""
+    return ident in idents or ANY in idents
 
 
 class _Agents:

@@ -23,7 +23,7 @@ from image.commit import Commit
 from image.reference import parse
 from model.containerfiles import Change, CommitRequest, PathStat
 from model.errors import ErrorBody, FlotaError, NotFound, WrongState
-from model.image import ImageRecord
+from model.image import ImageRecord, Origin
 from model.records import Instance
 from model.spec import Mount
 from model.streams import ERROR, STDOUT, Exit
@@ -179,6 +179,7 @@ class Files:
             author=request.author,
             message=request.message,
             created_by=command(want.spec, image),
+            origin=Origin(parent=record.image_id, container=record.instance, image=want.spec.image),
             at=self._context.clock.now(),
             quiet=QUIET,
         )

@@ -40,7 +40,7 @@ def conmon_create(
     has no size limit here: conmon would throw old lines away; `agent.logs` rotates it.
     """
     argv = _conmon(programs, container, directory, bundle=directory)
-    argv += ["-l", f"k8s-file:{log_path}", "-p", f"{directory}/pid"]
+    argv += ["-l", f"k8s-file:{log_path}" if log_path else "none", "-p", f"{directory}/pid"]
     if tty:
         argv.append("-t")
     if stdin:

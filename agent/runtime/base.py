@@ -31,6 +31,7 @@ class Bundle(Struct):
     """Bundle directory of this attempt; config.json, pid files, sockets and the exit file live here."""
     config: dict[str, Any]
     log_path: str
+    """Empty: what it says is kept nowhere."""
     tty: bool = False
     stdin: bool = False
     stdin_once: bool = False

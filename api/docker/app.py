@@ -34,6 +34,7 @@ from model.version import VERSION
 
 log = logging.getLogger("flota.api")
 Identify = Callable[[web.Request], Identity]
+UPGRADES = ("tcp", "h2c")
 MAX_BODY = 4 << 20
 """Bytes of a JSON body; uploads are streams and not bounded here."""
 BODY_SECONDS = 30.0
@@ -51,16 +52,20 @@ HEADERS = {
 }
 
 
-def docker_app(port: DockerPort, identify: Identify, state: State) -> web.Application:
+def docker_app(
+    port: DockerPort, identify: Identify, state: State, routes: Sequence[Route] = ROUTES
+) -> web.Application:
     """The API alone, for a socket of its own."""
     app = web.Application(client_max_size=MAX_BODY)
-    add_docker(app, port, identify, state, path=r"/{path:[\s\S]*}")
+    add_docker(app, port, identify, state, path=r"/{path:[\s\S]*}", routes=routes)
     return app
 
 
-def docker_runner(port: DockerPort, identify: Identify, state: State) -> web.AppRunner:
+def docker_runner(
+    port: DockerPort, identify: Identify, state: State, routes: Sequence[Route] = ROUTES
+) -> web.AppRunner:
     """How it is run."""
-    return runner(docker_app(port, identify, state), line=MAX_LINE, field=MAX_FIELD)
+    return runner(docker_app(port, identify, state, routes), line=MAX_LINE, field=MAX_FIELD)
 
 
 def fleet_identity(fleet_id: str) -> Identify:
@@ -69,15 +74,21 @@ def fleet_identity(fleet_id: str) -> Identify:
 
 
 def add_docker(
-    app: web.Application, port: DockerPort, identify: Identify, state: State, path: str = BESIDE_NATIVE
+    app: web.Application,
+    port: DockerPort,
+    identify: Identify,
+    state: State,
+    path: str = BESIDE_NATIVE,
+    routes: Sequence[Route] = ROUTES,
 ) -> None:
-    """Serve it on an application, by default on one that serves the native API too: their paths differ."""
+    """Serve it on an application, by default on one that serves the native API too: their paths differ.
+    `routes`: a fleet's, or a host's."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         heard(request)
         request[OURS] = True
-        response = await _told(request, lambda: _dispatch(request, port, state, identify))
-        if asks_for(request, "tcp") and not response.prepared:
+        response = await _told(request, lambda: _dispatch(request, routes, port, state, identify))
+        if any(asks_for(request, one) for one in UPGRADES) and not response.prepared:
             response.force_close()  # what follows a request to upgrade is no request
         return response
 
@@ -91,11 +102,11 @@ async def _with_headers(request: web.Request, response: web.StreamResponse) -> N
 
 
 async def _dispatch(
-    request: web.Request, port: DockerPort, state: State, identify: Identify
+    request: web.Request, routes: Sequence[Route], port: DockerPort, state: State, identify: Identify
 ) -> web.StreamResponse:
     identity = identify(request)
     version, path = split(request.path)
-    route, found = _route(ROUTES, request.method, path, version)
+    route, found = _route(routes, request.method, path, version)
     _allow(route, identity)
     call = Call(
         port=port,

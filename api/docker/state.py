@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from aio.supervisor import Supervisor
+from api.docker.buildkit.sessions import BuildSessions
+from api.docker.buildkit.uploads import Uploads
 from api.docker.execs import Execs
 from api.docker.sessions import Sessions
 from model.image import ImageRecord
@@ -40,12 +42,16 @@ class Kept(Generic[T]):
 class State:
     """Of one served endpoint. `tasks` are what goes on behind a reply; closed with the application."""
 
-    def __init__(self) -> None:
+    def __init__(self, origin: Literal["fleet", "host"] = "fleet") -> None:
+        self.origin = origin
+        """Whose containers are its own to prune."""
         self.tasks = Supervisor("docker")
         self.execs = Execs()
         self.sessions = Sessions()
         self.builds: dict[str, Callable[[], None]] = {}
         """By the id that a client gave it: what ends a build that runs."""
+        self.build_sessions = BuildSessions()
+        self.build_uploads = Uploads()
         self.images: Kept[ImageRecord] = Kept(MOST_IMAGES)
         """By id: an image never changes."""
 

@@ -67,9 +67,18 @@ _SAME: dict[str, Any] = {
 
 async def ping(call: Call) -> web.Response:
     """Swarm: this endpoint is a manager, so that clients offer services."""
+    return _pong(call, "active/manager")
+
+
+async def host_ping(call: Call) -> web.Response:
+    """Of a host's own socket."""
+    return _pong(call, "active/worker")
+
+
+def _pong(call: Call, swarm: str) -> web.Response:
     headers = {
         "Builder-Version": "1",
-        "Swarm": "active/manager",
+        "Swarm": swarm,
         "Cache-Control": "no-cache, no-store, must-revalidate",
         "Pragma": "no-cache",
     }
@@ -133,6 +142,15 @@ async def info(call: Call) -> dict[str, Any]:
         "Swarm": _swarm(fleet.fleet_id, hosts),
         "SecurityOptions": list(_FEATURES.values()),
         "Warnings": [f"{h.host.spec.name}: {line}" for h in hosts for line in h.conditions] or None,
+    }
+
+
+async def host_info(call: Call) -> dict[str, Any]:
+    """Of a host's own socket: a node that is no manager."""
+    made = await info(call)
+    return {
+        **made,
+        "Swarm": {**made["Swarm"], "ControlAvailable": False, "RemoteManagers": None, "Cluster": None},
     }
 
 

@@ -6,6 +6,8 @@ The first that fits is taken. docs/docker-api.md is made from this table.
 from __future__ import annotations
 
 from api.docker import events, system, usage
+from api.docker.buildkit import entrance
+from api.docker.buildkit import services as buildkit
 from api.docker.builds import cache, serving
 from api.docker.builds.request import PARAMETERS, Build
 from api.docker.containers import attach, creating, exec, files, lifecycle, listing, logs, stats, update
@@ -89,6 +91,8 @@ IMAGES: tuple[R, ...] = (
 BUILDS: tuple[R, ...] = (
     R("POST", "/build", serving.build, "Build an image (the classic builder's way)", "stream", Build,
       parameters=PARAMETERS),
+    R("POST", "/session", entrance.session, "A session of BuildKit's clients (h2c)", "stream"),
+    R("POST", "/grpc", buildkit.grpc, "BuildKit's Control and LLBBridge (h2c)", "stream"),
     R("POST", "/build/prune", cache.prune, "Remove what builds keep", "command", cache.Prune),
     R("POST", "/build/cancel", serving.cancel, "End a build", "command", serving.Cancel),
     R("GET", "/system/df", usage.usage, "What is on the hosts' disks", "watch", usage.Usage),
@@ -144,3 +148,27 @@ SWARM: tuple[R, ...] = (
 )  # fmt: skip
 
 ROUTES: tuple[R, ...] = (*SYSTEM, *CONTAINERS, *IMAGES, *BUILDS, *NETWORKS, *VOLUMES, *SWARM)
+
+
+def _unmanaged(route: R) -> R:
+    """A route of the swarm family on a host's own socket."""
+    return R(route.method, route.path, cluster.no_manager, "503: this host is no manager")
+
+
+HOST_SYSTEM: tuple[R, ...] = (
+    R("GET", "/_ping", system.host_ping, "Whether it answers"),
+    R("HEAD", "/_ping", system.host_ping, "Whether it answers, and which versions are spoken"),
+    R("GET", "/version", system.version, "Versions"),
+    R("GET", "/info", system.host_info, "The host", "watch"),
+    R("GET", "/events", events.events, "What happens on it", "stream", events.Events),
+)
+HOST: tuple[R, ...] = (
+    *HOST_SYSTEM,
+    *CONTAINERS,
+    *IMAGES,
+    *BUILDS,
+    *NETWORKS,
+    *VOLUMES,
+    *(_unmanaged(route) for route in SWARM),
+)
+"""Of a host's own socket: the same handlers, over what the host has."""

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from api.docker.builds import cache
 from api.docker.containers.inspection import Around, listed
-from api.docker.containers.listing import networks_of
+from api.docker.containers.listing import images_of, networks_of
+from api.docker.containers.sizes import shown, written
 from api.docker.images import summary
 from api.docker.images.listing import containers_by_image, every
 from api.docker.route import Call
@@ -35,7 +36,7 @@ async def usage(call: Call) -> dict[str, Any]:
     if "image" in wanted:
         made |= await _images(call)
     if "container" in wanted:
-        made["Containers"] = _containers(call)
+        made["Containers"] = await _containers(call)
     if "volume" in wanted:
         made["Volumes"] = await _volumes(call)
     if "build-cache" in wanted:
@@ -57,12 +58,16 @@ async def _images(call: Call) -> dict[str, Any]:
     }
 
 
-def _containers(call: Call) -> list[dict[str, Any]]:
+async def _containers(call: Call) -> list[dict[str, Any]]:
     names, prefixes = networks_of(call.port)
     node = call.node()
     infos = [i for i in call.port.list_instances() if node in ("", i.host_name, i.instance.host)]
-    now = time.time()
-    return [listed(info, Around(networks=names, prefixes=prefixes), now) for info in infos]
+    images, sizes, now = await images_of(call, infos), await written(call.port, infos), time.time()
+    return [
+        listed(info, Around(networks=names, prefixes=prefixes), now)
+        | shown(images[info.status.image_id], sizes.get(info.instance.id, 0))
+        for info in infos
+    ]
 
 
 async def _volumes(call: Call) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from model.api import (
     FoundImage,
     ImageInfo,
     ImageRemoved,
+    InstanceInfo,
     ProcessTable,
     VolumeInfo,
 )
@@ -30,6 +31,7 @@ from model.doctor import HostCheck
 from model.health import HealthLog
 from model.image import Progress
 from model.leases import HostLeases
+from model.own import OwnAct
 from model.remoteimages import PushedIndex, PushIndex, RemoteImage
 from model.status import HostFacts
 from model.streams import PROTOCOL, ExecSpec
@@ -45,6 +47,10 @@ async def doctor(call: HostCall) -> HostCheck:
 
 async def leases(call: HostCall) -> HostLeases:
     return call.port.leases()
+
+
+async def act_on_own(call: HostCall) -> InstanceInfo:
+    return await call.port.act_on_own(call.ref(), call.body_as(OwnAct))
 
 
 async def kill(call: HostCall) -> None:
@@ -156,7 +162,7 @@ async def save(call: HostCall) -> web.StreamResponse:
 
 async def distribution(call: HostCall) -> RemoteImage:
     query = call.query_as(q.Distribution)
-    return await call.port.remote_image(query.ref, call.login(), config=query.config)
+    return await call.port.remote_image(query.ref, call.login(), config=query.config, near=query.near)
 
 
 async def check_login(call: HostCall) -> None:
@@ -210,6 +216,10 @@ async def make_room(call: HostCall) -> ImageRemoved:
 
 async def disk_use(call: HostCall) -> HostDisk:
     return await call.port.disk_use()
+
+
+async def written(call: HostCall) -> dict[str, int]:
+    return dict(await call.port.written(call.query_as(q.Written).ref))
 
 
 async def list_volumes(call: HostCall) -> list[VolumeInfo]:

@@ -108,7 +108,7 @@ async def distribution(call: ControllerCall) -> RemoteImage:
     query = call.query_as(q.Distribution)
     login = _login(call)
     host = fanout.hosts_for(call.port, query.host)[0][0]
-    path = target("/v1/distribution", {"ref": query.ref, "config": query.config})
+    path = target("/v1/distribution", {"ref": query.ref, "config": query.config, "near": query.near})
     return await ask_for(call.port, host, "GET", path, RemoteImage, login=login)
 
 

@@ -103,6 +103,11 @@ class Stats(Struct):
     stream: bool = False
 
 
+class Written(Struct):
+    ref: tuple[str, ...] = ()
+    """Ids of containers; none: all."""
+
+
 class Resolve(Struct):
     resolve: bool = False
     """Find out the digest of its image first, so that all hosts run the same."""
@@ -167,6 +172,17 @@ class Distribution(Struct):
     host: str = ""
     config: bool = False
     """Also the platform of an image, which its configuration says."""
+    near: bool = False
+    """At the first mirror of its registry that has it, from where it would be pulled."""
+
+
+class Repository(Struct):
+    repository: str
+
+
+class Manifest(Struct):
+    ref: str
+    """`REPOSITORY:TAG` or `REPOSITORY@DIGEST`."""
 
 
 class Registry(Struct):

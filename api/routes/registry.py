@@ -3,10 +3,11 @@ its own port."""
 
 from __future__ import annotations
 
+from api.routes import query as q
 from api.routes.route import ControllerCall
 from model.api import CreateRegistryToken, RegistryTokenCreated
 from model.records import RegistryToken
-from model.registrycopies import RegistryStatus, RepositoryInfo
+from model.registrycopies import RegistryStatus, RepositoryInfo, TagInfo
 
 
 async def status(call: ControllerCall) -> RegistryStatus:
@@ -15,6 +16,14 @@ async def status(call: ControllerCall) -> RegistryStatus:
 
 async def repositories(call: ControllerCall) -> list[RepositoryInfo]:
     return list(await call.port.list_repositories())
+
+
+async def tags(call: ControllerCall) -> list[TagInfo]:
+    return list(await call.port.list_repository_tags(call.query_as(q.Repository).repository))
+
+
+async def remove_manifest(call: ControllerCall) -> None:
+    await call.port.remove_registry_manifest(call.query_as(q.Manifest).ref)
 
 
 async def create_token(call: ControllerCall) -> RegistryTokenCreated:

@@ -33,9 +33,10 @@ from model.health import HealthLog
 from model.image import Progress
 from model.leases import HostLeases
 from model.limits import UpdateLimits
+from model.own import OwnAct
 from model.policy import PolicySpec
 from model.records import FleetSettings, RegistryToken
-from model.registrycopies import RegistryStatus, RepositoryInfo
+from model.registrycopies import RegistryStatus, RepositoryInfo, TagInfo
 from model.remoteimages import PushedIndex, PushIndex, RemoteImage
 from model.renewal import RenewReply, RenewRequest
 from model.spec import NetworkSpec, ServiceSpec
@@ -118,6 +119,10 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
     _C("GET", "/v1/registry", registry.status, "The fleet's registry and its copies", reply=RegistryStatus),
     _C("GET", "/v1/registry/repositories", registry.repositories, "Repositories of the fleet's registry",
        reply=list[RepositoryInfo]),
+    _C("GET", "/v1/registry/tags", registry.tags, "Tags of a repository in the fleet's registry",
+       query=q.Repository, reply=list[TagInfo]),
+    _C("DELETE", "/v1/registry/manifests", registry.remove_manifest,
+       "Remove a tag or a manifest from the fleet's registry", "command", query=q.Manifest),
     _C("GET", "/v1/registry/tokens", registry.list_tokens, "Logins of the fleet's registry", reply=list[RegistryToken]),
     _C("POST", "/v1/registry/tokens", registry.create_token, "A login of the fleet's registry", "command",
        body=m.CreateRegistryToken, reply=m.RegistryTokenCreated),
@@ -221,6 +226,8 @@ CONTROLLER: tuple[ControllerRoute, ...] = (
 
 HOST: tuple[HostRoute, ...] = (
     _H("GET", "/v1/info", host.info, "What this host is", reply=HostFacts),
+    _H("POST", "/v1/own/{ref}", host.act_on_own, "Start, stop, change or remove a container of the host's own",
+       "command", body=OwnAct, reply=m.InstanceInfo),
     _H("POST", f"{_INSTANCE}/kill", host.kill, "Signal a container's first process", "command", query=q.Kill),
     _H("GET", f"{_INSTANCE}/logs", host.logs, "A container's output", "stream", query=q.Logs),
     _H("POST", f"{_INSTANCE}/attach", host.attach, "A container's streams", "stream", query=q.Attach),
@@ -264,6 +271,8 @@ HOST: tuple[HostRoute, ...] = (
     _H("POST", "/v1/images/gc", host.make_room, "Make room for images", "command", query=q.MakeRoom,
        reply=m.ImageRemoved),
     _H("GET", "/v1/disk", host.disk_use, "What is on its disk", "watch", reply=HostDisk),
+    _H("GET", "/v1/disk/containers", host.written, "What containers have written, in bytes", "watch",
+       query=q.Written, reply=dict[str, int]),
     _H("GET", "/v1/images/{ref}", host.get_image, "One image", query=q.OfPlatform, reply=m.ImageInfo),
     _H("POST", "/v1/images/{ref}/tag", host.tag, "Give an image one more name", "command", query=q.Tag,
        reply=m.ImageInfo),

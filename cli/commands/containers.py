@@ -46,7 +46,7 @@ def _columns(whole: bool) -> list[Column]:
         ("STATUS", lambda i: render.phase_text(i["status"], at)),
         ("PORTS", lambda i: render.ports_text(i["status"].get("ports", ()))),
         ("NAMES", lambda i: i["instance"]["name"]),
-        ("NODE", lambda i: i.get("host_name", "")),
+        ("NODE", lambda i: i.get("host_name", "") + (" (own)" if i.get("origin") == "host" else "")),
     ]
 
 
@@ -344,7 +344,8 @@ def prune(app: App, force: bool) -> None:
     items = app.call("GET", "/v1/instances", all=True)
     for item in items:
         instance = item["instance"]
-        if item["status"].get("phase") in ("exited", "failed", "created") and not instance.get("service"):
+        others = instance.get("service") or item.get("origin") == "host"
+        if item["status"].get("phase") in ("exited", "failed", "created") and not others:
             app.call("DELETE", f"/v1/instances/{instance['id']}")
             out(instance["id"])
 

@@ -322,6 +322,7 @@ def _empty(folder: str, kept: str = "") -> None:
         "flota.sock",
         "docker.sock",
         "agent.sock",
+        "host-docker.sock",
         "agent.pid",
         "controller.pid",
     ):

@@ -14,7 +14,7 @@ from model.api import CreateRegistryToken
 from model.codec import to_plain
 from model.quantity import format_size, parse_duration
 from model.records import RegistryToken
-from model.registrycopies import CopyHost, RegistryStatus, RepositoryInfo
+from model.registrycopies import CopyHost, RegistryStatus, RepositoryInfo, TagInfo
 
 
 @click.group()
@@ -62,6 +62,36 @@ def status(app: App, format_: str) -> None:
             ("HEARD", lambda h: _moment(h["heard"])),
         ]
         show(hosts, columns, of=CopyHost)
+
+
+@registry.command("tags")
+@click.option("--quiet", "-q", is_flag=True, help="Only names")
+@format_option
+@click.argument("repository")
+@pass_app
+def tags(app: App, repository: str, quiet: bool, format_: str) -> None:
+    """List the tags of a repository, and the manifests that they name."""
+    columns: list[Column] = [
+        ("TAG", lambda t: t["name"]),
+        ("DIGEST", lambda t: t["digest"]),
+        ("PLATFORMS", lambda t: "several" if _is_index(t["media_type"]) else "one"),
+    ]
+    items = app.call("GET", "/v1/registry/tags", repository=repository)
+    show(items, columns, of=TagInfo, format_=format_, quiet=columns[0] if quiet else None)
+
+
+@registry.command("rm")
+@click.argument("refs", nargs=-1, required=True, metavar="REPOSITORY:TAG|REPOSITORY@DIGEST…")
+@pass_app
+def remove(app: App, refs: tuple[str, ...]) -> None:
+    """Remove tags; or manifests by their digests, with the tags that name them. Their content goes by and by,
+    unless something else holds it."""
+
+    each(refs, lambda ref: app.call("DELETE", "/v1/registry/manifests", ref=ref))
+
+
+def _is_index(media_type: str) -> bool:
+    return media_type.endswith(("image.index.v1+json", "manifest.list.v2+json"))
 
 
 def told(status: RegistryStatus) -> list[str]:

@@ -16,6 +16,8 @@ from model.remoteimages import RemoteImage
 from model.spec import Struct
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+"""What an entry is that does not say it; registries take such indexes."""
 
 
 class Member(Struct):
@@ -62,7 +64,7 @@ def _listed(ref: str, repository: str, entry: Mapping[str, Any]) -> Member:
         repository=repository,
         digest=str(entry["digest"]),
         size=int(entry["size"]),
-        media_type=str(entry["mediaType"]),
+        media_type=str(entry.get("mediaType") or OCI_MANIFEST),
         platform=entry.get("platform") or {},
         annotations=entry.get("annotations") or {},
     )

@@ -144,7 +144,7 @@ def _check_ports(cluster: Cluster, instance: Instance, added: tuple[Publish, ...
     host = instance.host
     if host is None or host not in cluster.hosts:
         return
-    candidate = fleet_of(cluster, world.reports)[host]
+    candidate = fleet_of(cluster, world.reports, own=world.own)[host]
     candidate.records = [other for other in candidate.records if other.id != instance.id]
     taken = candidate.taken_port(host_ports(added))
     if taken is not None:

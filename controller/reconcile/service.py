@@ -43,7 +43,7 @@ def plan_service(cluster: Cluster, ident: ServiceId, world: World, now: float, i
     if service.removed and not instances:
         event = Event(type="service", action="remove", id=ident, name=service.spec.name, at=now)
         return Plan(items=(delete(service, "its last instance is gone"),), events=(event,))
-    fleet = fleet_of(cluster, world.reports, world.settling)
+    fleet = fleet_of(cluster, world.reports, world.settling, world.own)
     count_service(fleet, ident, instances)
     situation = Situation(hosts=cluster.hosts, statuses=world.statuses, now=now, prepulls=world.prepulls)
     if isinstance(service.spec.mode, Replicated):

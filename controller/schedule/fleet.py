@@ -153,8 +153,10 @@ def fleet_of(
     cluster: Cluster,
     reports: Mapping[HostId, HostReport] | None = None,
     settling: Set[HostId] = frozenset(),
+    own: Mapping[HostId, Sequence[Instance]] | None = None,
 ) -> Fleet:
-    """Every host of the cluster, as a fresh set of candidates, ordered by id."""
+    """Every host of the cluster, as a fresh set of candidates, ordered by id. `own`: what hosts made
+    themselves, which takes room as well."""
     known, published = reports or {}, ingress.host_ports(cluster)
     hosts = tuple(cluster.hosts.values())
     particular = [n for n in cluster.networks.values() if choosy(n, hosts)]
@@ -167,6 +169,7 @@ def fleet_of(
             published.get(host, nothing),
             host in settling,
             particular,
+            (own or {}).get(host, ()),
         )
         for host in sorted(cluster.hosts)
     }
@@ -179,18 +182,21 @@ def _candidate(
     published: frozenset[tuple[str, int]],
     settling: bool,
     particular: Sequence[Network],
+    own: Sequence[Instance],
 ) -> Candidate:
     used = cluster.usage.get(host.id, Usage())
-    records = cluster.on_host(host.id)
+    there = [instance for instance in own if counts(instance)]
+    reserved = [instance.placement.reservations for instance in there]
+    records = cluster.on_host(host.id).values()
     candidate = Candidate(
         host=host,
-        nano_cpus=host.facts.nano_cpus - used.nano_cpus,
-        memory=host.facts.memory - used.memory,
-        instances=used.instances,
+        nano_cpus=host.facts.nano_cpus - used.nano_cpus - sum(r.nano_cpus for r in reserved),
+        memory=host.facts.memory - used.memory - sum(r.memory for r in reserved),
+        instances=used.instances + len(there),
         volumes=frozenset(v.name for v in report.volumes) if report else frozenset(),
         foreign_ports=published.union(report.used_ports) if report else published,
         settling=settling,
-        records=records.values(),
+        records=(*records, *there) if there else records,
         lacking=lacking(particular, host),
     )
     candidate.weigh()

@@ -22,7 +22,7 @@ from image.config_blob import timestamp
 from image.context.layouts import SCHEME
 from image.digest import of
 from image.reference import parse
-from model.build import BuildRequest, Context
+from model.build import ANY, BuildRequest, Context
 from model.errors import InvalidInput
 from model.image import ImageRecord
 from model.spec import Struct
@@ -176,17 +176,25 @@ def _parameters(request: BuildRequest, facts: Facts) -> dict[str, Any]:
         said = {key: value for key, value in request.args.items() if not is_proxy(key)}
         args |= {f"build-arg:{key}": value for key, value in said.items()}
         args |= {f"label:{key}": value for key, value in request.labels.items()}
-        found["secrets"] = [{"id": ident, "optional": True} for ident in sorted(request.secrets)]
-        found["ssh"] = [{"id": ident, "optional": True} for ident in sorted(request.ssh)]
+        found["secrets"] = _named(request.secrets)
+        found["ssh"] = _named(request.ssh)
     found["args"] = dict(sorted(args.items()))
     found["locals"] = [{"name": name or "context"} for name in sorted(facts.local)]
     return {key: value for key, value in found.items() if value}
 
 
+def _named(idents: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"id": ident, "optional": True} for ident in sorted(idents) if ident != ANY]
+
+
 def _complete(request: BuildRequest, facts: Facts) -> dict[str, bool]:
-    """What can be believed to be all. Files of the client have no digest that anybody else could look up."""
-    hidden = any(map(is_proxy, request.args)) or (
-        request.provenance != "max" and bool(request.args or request.labels or request.secrets or request.ssh)
+    """What can be believed to be all. Files of the client have no digest that anybody else could look up;
+    which secrets it has is not known where it is asked for any."""
+    lent = (*request.secrets, *request.ssh)
+    hidden = (
+        any(map(is_proxy, request.args))
+        or ANY in lent
+        or (request.provenance != "max" and bool(request.args or request.labels or lent))
     )
     whole = not facts.local and not facts.online
     return {"parameters": not hidden, "materials": not facts.local, "hermetic": whole}

@@ -7,19 +7,8 @@ another way. Invariant: a file that is refused names its line.
 
 from __future__ import annotations
 
-from image.dockerfile.patterns import Folder, Patterns, cleaned
-from model.errors import InvalidInput
-
-MAX_FILE = 4 << 20
-MAX_LINE = 64 << 10
-"""Bytes; Docker's own limit."""
-MAX_PATTERNS = 100_000
-DEFAULT = ".dockerignore"
-
-
-def names_for(dockerfile: str) -> tuple[str, str]:
-    """Where its patterns may stand, relative to the context; the first that is there is the only one read."""
-    return f"{dockerfile}{DEFAULT}", DEFAULT
+from image.dockerfile.patterns import Folder, Patterns
+from model.ignorefile import DEFAULT, patterns_of
 
 
 class Ignore:
@@ -37,34 +26,10 @@ class Ignore:
     @classmethod
     def parse(cls, text: bytes, *, file: str = DEFAULT) -> Ignore:
         """Raises InvalidInput."""
-        if len(text) > MAX_FILE:
-            raise InvalidInput(f"{file} has {len(text)} bytes; at most {MAX_FILE} are read")
-        lines: list[int] = []
-        found: list[str] = []
-        for number, line in enumerate(text.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-            if len(line) > MAX_LINE:
-                raise InvalidInput(f"{file}:{number}: the line is longer than {MAX_LINE} bytes")
-            if pattern := _read(line.decode("utf-8", "surrogateescape")):
-                lines.append(number)
-                found.append(pattern)
-        if len(found) > MAX_PATTERNS:
-            raise InvalidInput(f"{file} has {len(found)} patterns; at most {MAX_PATTERNS} are taken")
-        return cls(Patterns(found, where=lambda n: f"{file}:{lines[n - 1]}"))
+        found = patterns_of(text, file)
+        lines = [number for number, _ in found]
+        return cls(Patterns([one for _, one in found], where=lambda n: f"{file}:{lines[n - 1]}"))
 
     def excludes(self, path: str) -> bool:
         """Of one path by itself, as `a/b`."""
         return self.patterns.matches(path)
-
-
-def _read(line: str) -> str:
-    """The pattern of a line, relative to the context; empty: none."""
-    if line.startswith("#"):
-        return ""
-    pattern = line.strip()
-    exception = pattern.startswith("!")
-    pattern = pattern[exception:].strip()
-    if pattern:
-        pattern = cleaned(pattern)
-        if len(pattern) > 1:
-            pattern = pattern.removeprefix("/")
-    return "!" * exception + pattern

@@ -9,7 +9,6 @@ one matcher.
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -17,6 +16,7 @@ from functools import cached_property
 from image.dockerfile.automaton import Automaton
 from image.dockerfile.globs import FOLDERS, REST, SPECIAL, STAR, GlobFault, Token, regex_of, tokens
 from model.errors import InvalidInput
+from model.ignorefile import cleaned
 
 _COMBINED_AFTER = 64
 """So many names asked of a folder's matcher, and its globs are made one expression: making it costs more than
@@ -181,12 +181,6 @@ def _pattern(text: str, where: str) -> Pattern:
         return Pattern(text.removeprefix("!"), exception=exception)
     except GlobFault as fault:
         raise InvalidInput(f"{where}: {fault.message}", hint=fault.hint) from None
-
-
-def cleaned(path: str) -> str:
-    """Go's `filepath.Clean`."""
-    clean = posixpath.normpath(path)
-    return clean[1:] if clean.startswith("//") else clean
 
 
 class Matcher:

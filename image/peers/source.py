@@ -269,8 +269,8 @@ class PeerSource:
         await self._swarm.ask(word)
 
     # -- all else is the registry's -----------------------------------------------------------------
-    async def document(self, reference: Reference, login: Login = NOBODY) -> Document:
-        return await self._registry.document(reference, login)
+    async def document(self, reference: Reference, login: Login = NOBODY, *, near: bool = False) -> Document:
+        return await self._registry.document(reference, login, near=near)
 
     async def artifact(self, reference: Reference, config: str, login: Login = NOBODY) -> Remote | None:
         return await self._registry.artifact(reference, config, login)

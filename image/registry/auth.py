@@ -16,8 +16,8 @@ MIN_LIFE = 60.0
 """Seconds that a token lives when its service does not say (the token specification's default)."""
 MAX_LIFE = 3600.0
 MAX_SCOPES = 8
-_SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9_-]*)\s+(?=[A-Za-z])")
-_PARAMETER = re.compile(r'\s*,?\s*([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]*))')
+_SCHEME = re.compile(r"\s*(?:,\s*)?([A-Za-z][A-Za-z0-9_-]*)\s+(?=[A-Za-z])")
+_PARAMETER = re.compile(r'\s*(?:,\s*)?([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]*))')
 
 
 class Challenge(Struct):

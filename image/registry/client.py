@@ -78,9 +78,18 @@ class RegistryClient:
                 log.info("mirror %s: %s; trying the next", mirror.base, error)
         return await self._resolve(await self._access(reference, registry, login), platform)
 
-    async def document(self, reference: Reference, login: Login = NOBODY) -> Document:
-        """What a reference names at its registry, manifest or index, verified."""
-        access = await self._access(reference, own(reference.host, self._settings.insecure), login)
+    async def document(self, reference: Reference, login: Login = NOBODY, *, near: bool = False) -> Document:
+        """Manifest or index, verified."""
+        *mirrors, registry = endpoints(reference.host, self._settings)
+        for mirror in mirrors if near else ():
+            try:
+                return await self._named(await self._access(reference, mirror, login))
+            except FlotaError as error:
+                log.info("mirror %s: %s; trying the next", mirror.base, error)
+        return await self._named(await self._access(reference, registry, login))
+
+    async def _named(self, access: Access) -> Document:
+        reference = access.reference
         data, digest, said = await self._document(access, reference.digest or reference.tag, reference.digest)
         parsed = parse_document(data, said)
         return Document(data=data, digest=digest, media_type=said, parsed=parsed)

@@ -25,7 +25,8 @@ from model.image import Progress
 MAX_COPIED = 64 << 20
 """Bytes of one blob: it goes through memory. Signatures and lists of parts have far less."""
 MAX_DEPTH = 3
-MAX_PAGES = 20
+MAX_REFERRERS, MAX_PAGES = 1000, 1000
+"""Of one image; a registry may have pages as short as it likes."""
 COSIGN = (".sig", ".att", ".sbom")
 ANY = ", ".join((*ACCEPTED, "application/vnd.oci.artifact.manifest.v1+json"))
 
@@ -82,7 +83,8 @@ class Copying(Push):
         return count
 
     async def _referring(self, subject: str) -> Sequence[dict[str, Any]]:
-        """Entries of the source's list; of its tag, where it keeps none."""
+        """Entries of the source's list; of its tag, where it keeps none. Raises Unsupported for more of them
+        than anybody needs."""
         found: list[dict[str, Any]] = []
         path = f"referrers/{subject}"
         try:
@@ -94,6 +96,8 @@ class Copying(Push):
                     raise NotFound("it has no list of referrers")
                 found += indexes.entries_of(data)
                 more = following(headers.get("Link", ""), self._source.url(path))
+                if len(found) > MAX_REFERRERS:
+                    break
                 if more is None:
                     return found
                 path = more.raw_path_qs.partition(f"/v2/{self._source.reference.path}/")[2]
@@ -103,7 +107,11 @@ class Copying(Push):
             except NotFound:
                 return found
             return indexes.entries_of(data)
-        return found
+        raise Unsupported(
+            f"registry {self._source.endpoint.host} has more than {MAX_REFERRERS} referrers of"
+            f" {subject[7:19]}, or more than {MAX_PAGES} pages of them",
+            hint="Copy those that are needed by another tool",
+        )
 
     async def _tag_referrer(self, subject: str, entry: dict[str, Any]) -> None:
         """The list of a registry that keeps none itself."""

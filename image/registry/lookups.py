@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 import msgspec
 from yarl import URL
@@ -19,12 +20,14 @@ from image.registry.refusals import bounded, refusal, translated
 from image.registry.transport import Transport
 from model.api import FoundImage
 from model.codec import NO_URL, UNREADABLE
-from model.errors import Damaged, NotFound, Unauthenticated, Unavailable, Unsupported
+from model.errors import Damaged, Exhausted, NotFound, Unauthenticated, Unavailable, Unsupported
 from model.registries import DEFAULT_HOST, NOBODY
 
 MAX_REPLY = 4 << 20
 MAX_FOUND = 100
 PAGES, PAGE = 50, 1000
+MAX_TAGS, MAX_TAG_PAGES = 100_000, 2000
+"""Of one repository; a registry may have pages as short as it likes."""
 _LINK = re.compile(r'\s*<(?:https?://[^/<>]*)?(/(?!/)[^<>]{1,4000})>\s*;\s*rel="?next"?', re.ASCII)
 _HUB = "https://index.docker.io/v1/search"
 
@@ -81,10 +84,21 @@ async def _hub(transport: Transport, access: Access, word: str, limit: int) -> S
     endpoint = Endpoint(base="https://index.docker.io", registry=DEFAULT_HOST)
     anyone = Access(Reference(host=DEFAULT_HOST, path=""), endpoint, login=NOBODY)
     url = URL(_HUB).with_query({"q": word, "n": str(limit)})
-    hits = msgspec.json.decode(await _read(transport, anyone, url), type=_Hits).results
+    return hits((await _page(transport, anyone, url))[0], limit)
+
+
+def hits(data: bytes, limit: int) -> list[FoundImage]:
+    """Of the Hub's answer to a search. Raises Unavailable for another's, as a proxy's on the way may be."""
+    try:
+        found = msgspec.json.decode(data, type=_Hits).results
+    except UNREADABLE as error:
+        raise Unavailable(
+            f"the search of {DEFAULT_HOST} is answered with nonsense: {error}",
+            hint="Is there a proxy on the way that wants a login?",
+        ) from error
     return [
         FoundImage(name=h.name, description=h.description or "", stars=h.star_count, official=h.is_official)
-        for h in hits[:limit]
+        for h in found[:limit]
     ]
 
 
@@ -103,7 +117,8 @@ async def _catalog(transport: Transport, access: Access, word: str, limit: int) 
                 hint="Ask its own web page; a name that you know can be pulled all the same",
             ) from error
         host = access.reference.host
-        found += [FoundImage(name=f"{host}/{name}"[:300]) for name in names if word in name]
+        fitting = (name for name in names if word in name)
+        found += [FoundImage(name=f"{host}/{name}"[:300]) for name in islice(fitting, limit - len(found))]
         if len(found) >= limit or (then is None and (len(names) < PAGE or names[-1] == last)):
             break
         last = names[-1] if names else last
@@ -112,11 +127,12 @@ async def _catalog(transport: Transport, access: Access, word: str, limit: int) 
 
 
 async def tags(transport: Transport, access: Access) -> Sequence[str]:
-    """Of the access's repository, in the registry's order. Raises NotFound, Damaged."""
+    """Of the access's repository, in the registry's order. Raises NotFound, Damaged; Exhausted for more than
+    anybody has."""
     found: dict[str, None] = {}
-    last = ""
-    url = access.url("tags/list").with_query({"n": str(PAGE)})
-    for _ in range(PAGES):
+    first = access.url("tags/list")
+    url = first.with_query({"n": str(PAGE)})
+    for _ in range(MAX_TAG_PAGES):
         data, then = await _page(transport, access, url)
         try:
             page = msgspec.json.decode(data, type=_Tags).tags or []
@@ -124,16 +140,18 @@ async def tags(transport: Transport, access: Access) -> Sequence[str]:
             raise Damaged(
                 f"registry {access.reference.host} answers nonsense for its tags: {error}"
             ) from error
+        before = len(found)
         found |= dict.fromkeys(page)
-        if then is None and (len(page) < PAGE or page[-1] == last):
+        if len(found) > MAX_TAGS:
             break
-        last = page[-1] if page else last
-        url = then or access.url("tags/list").with_query({"n": str(PAGE), "last": last})
-    return tuple(found)
-
-
-async def _read(transport: Transport, access: Access, url: URL) -> bytes:
-    return (await _page(transport, access, url))[0]
+        if then is None and (len(page) < PAGE or len(found) == before):
+            return tuple(found)
+        url = then or first.with_query({"n": str(PAGE), "last": page[-1]})
+    raise Exhausted(
+        f"registry {access.reference.host} has more tags of {access.reference.path} than {MAX_TAGS},"
+        f" or more pages of them than {MAX_TAG_PAGES}",
+        hint="Name the tags that you want",
+    )
 
 
 async def _page(transport: Transport, access: Access, url: URL) -> tuple[bytes, URL | None]:

@@ -78,19 +78,23 @@ def translated(host: str) -> Iterator[None]:
 def retry_after(response: aiohttp.ClientResponse) -> float:
     """Seconds, of both forms of the header (RFC 9110, 10.2.3). Raises Hopeless when it is longer than we
     wait."""
-    text = response.headers.get("Retry-After", "")[:100].strip()
-    if text.isascii() and text.isdigit():
-        seconds = float(text)
-    else:
-        try:
-            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return 0.0
+    seconds = seconds_of(response.headers.get("Retry-After", ""), time.time())
     if seconds > MAX_WAIT:
         raise Hopeless(
             f"registry {response.url.host} wants no request for {seconds:.0f} s", hint="Try again then"
         )
-    return max(seconds, 0.0)
+    return seconds
+
+
+def seconds_of(header: str, now: float) -> float:
+    """Of a Retry-After; 0 for what is none."""
+    text = header[:100].strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        return max(email.utils.parsedate_to_datetime(text).timestamp() - now, 0.0)
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def denied(reference: Reference, words: str = "") -> Unauthenticated:
@@ -104,7 +108,7 @@ async def refusal(response: aiohttp.ClientResponse, reference: Reference) -> Flo
     """The registry's error as ours, with its own first words (distribution-spec, "Error Codes")."""
     status = response.status
     try:
-        code, words = _words(await bounded(response, MAX_REPLY))
+        code, words = first_words(await bounded(response, MAX_REPLY))
     except (FlotaError, aiohttp.ClientError, TimeoutError):
         code, words = "", ""
     finally:
@@ -131,7 +135,8 @@ class _Problems(msgspec.Struct):
     errors: list[_Problem] = []
 
 
-def _words(body: bytes) -> tuple[str, str]:
+def first_words(body: bytes) -> tuple[str, str]:
+    """Code and message of the first error that a registry tells, as they go on after ours."""
     try:
         problems = msgspec.json.decode(body, type=_Problems).errors
     except UNREADABLE:

@@ -91,8 +91,9 @@ class Source(Protocol):
         space."""
         ...
 
-    async def document(self, reference: Reference, login: Login = NOBODY) -> Document:
-        """What a reference names at its registry, with nothing else fetched. Raises as `resolve`."""
+    async def document(self, reference: Reference, login: Login = NOBODY, *, near: bool = False) -> Document:
+        """What a reference names at its registry, with nothing else fetched; `near`: at the first of its
+        mirrors that has it, as `resolve`. Raises as `resolve`."""
         ...
 
     async def artifact(self, reference: Reference, config: str, login: Login = NOBODY) -> Remote | None:
@@ -151,7 +152,7 @@ class NoSource:
     ) -> None:
         raise NotFound(f"no such layer: {layer.digest}")
 
-    async def document(self, reference: Reference, login: Login = NOBODY) -> Document:
+    async def document(self, reference: Reference, login: Login = NOBODY, *, near: bool = False) -> Document:
         raise NotFound(f"no such image: {reference.familiar}", hint="This host knows no registry")
 
     async def artifact(self, reference: Reference, config: str, login: Login = NOBODY) -> Remote | None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from image.sbom.packages import Package, text
+from image.sbom.packages import MAX_FIELD, Package, text
 
 NAME, VERSION, RELEASE, EPOCH, VENDOR, LICENSE, URL, ARCH, SOURCE = (
     1000, 1001, 1002, 1003, 1011, 1014, 1020, 1022, 1044,
 )  # fmt: skip
+_READ = frozenset((NAME, VERSION, RELEASE, EPOCH, VENDOR, LICENSE, URL, ARCH, SOURCE))
 _INT32, _STRING, _I18N = 4, 6, 9
+_LONGEST = 4 * MAX_FIELD
+"""Bytes of a value in which its end is looked for; what is longer is cut."""
 _ENTRY = struct.Struct(">IIII")
 _MAX_ENTRIES, _MAX_DATA = 1 << 16, 64 << 20
 _KEYS = "gpg-pubkey"
@@ -51,13 +54,16 @@ def _values(header: bytes) -> Iterator[tuple[int, str]]:
     if count > _MAX_ENTRIES or size > _MAX_DATA or begin + size > len(header):
         return
     data = header[begin : begin + size]
+    wanted = set(_READ)
     for number in range(count):
         tag, kind, offset, values = _ENTRY.unpack_from(header, 8 + number * _ENTRY.size)
-        if offset >= size or values < 1:
+        if tag not in wanted or offset >= size or values < 1:
             continue
+        wanted.remove(tag)  # each stands there once
         if kind in (_STRING, _I18N):
-            end = data.find(b"\0", offset)
-            if end >= 0:
-                yield tag, text(data[offset:end])
+            last = offset + _LONGEST
+            end = data.find(b"\0", offset, last)
+            if end >= 0 or last < size:
+                yield tag, text(data[offset : end if end >= 0 else last])
         elif kind == _INT32 and offset + 4 <= size:
             yield tag, str(struct.unpack_from(">I", data, offset)[0])

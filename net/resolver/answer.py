@@ -83,10 +83,14 @@ class Packed:
         return ident + self.head + body + self.tail
 
 
-class Scope:
-    """What one set of networks makes known, to all who are on just these."""
+Links = tuple[tuple[str, str], ...]
 
-    def __init__(self, zones: Sequence[Zone]) -> None:
+
+class Scope:
+    """What one set of networks makes known, to all who are on just these and have the same links."""
+
+    def __init__(self, zones: Sequence[Zone], links: Links = ()) -> None:
+        self._links = dict(links)
         self.zones = [(zone, f".{zone.network}") for zone in zones]
         self.ranges = [ipaddress.ip_network(cidr) for zone in zones for cidr in zone.ranges]
         self.packed: dict[tuple[bool, bytes], Packed] = {}
@@ -98,7 +102,12 @@ class Scope:
         )
 
     def find(self, name: str) -> tuple[Zone, str] | None:
-        """The zone that knows the name, and the name in it."""
+        """The zone that knows the name, and the name in it. A link comes before all else, as in Docker."""
+        linked = self._links.get(name)
+        found = self._known(linked) if linked is not None else None
+        return found or self._known(name)
+
+    def _known(self, name: str) -> tuple[Zone, str] | None:
         for zone, suffix in self.zones:
             if name in zone.names:
                 return zone, name
@@ -112,16 +121,17 @@ class Answerer:
     it keeps the packed answers of networks that are as they were."""
 
     def __init__(self, state: ResolverState, before: Answerer | None = None) -> None:
-        scopes: dict[tuple[str, ...], Scope] = {}
+        scopes: dict[tuple[tuple[str, ...], Links], Scope] = {}
         self._scopes = scopes
         self._clients: dict[str, tuple[Client, Scope]] = {}
         for address, client in state.clients.items():
-            scope = scopes.get(client.zones)
+            key = client.zones, tuple(sorted(client.links.items()))
+            scope = scopes.get(key)
             if scope is None:
                 zones = [state.zones[ident] for ident in client.zones if ident in state.zones]
-                old = before._scopes.get(client.zones) if before is not None else None
-                scope = old if old is not None and old.of(zones) else Scope(zones)
-                scopes[client.zones] = scope
+                old = before._scopes.get(key) if before is not None else None
+                scope = old if old is not None and old.of(zones) else Scope(zones, key[1])
+                scopes[key] = scope
             self._clients[address] = client, scope
 
     def answer(self, data: bytes, source: str, turn: int, *, udp: bool) -> bytes | Forward | None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from model.codec import decode_json, encode_sorted
 from model.spec import Struct
 
-VERSION = "3"
+VERSION = "4"
 """Raise it with a change that a running resolver must not miss: those of other versions are replaced."""
 MOST_NAME = 253
 """RFC 1035 2.3.4, in bytes, without the final dot; labels have 63 at most."""
@@ -46,6 +46,8 @@ class Client(Struct):
     """Its own (`--dns`); none: the host's."""
     outside: bool = True
     """May ask for foreign names. False when all its networks are internal."""
+    links: Mapping[str, str] = {}
+    """Its own further names: each is another name in its networks, if that is known there."""
 
 
 class ResolverState(Struct):

@@ -52,7 +52,7 @@ async def life(lab: AgentLab) -> None:
 async def brief(lab: AgentLab) -> None:
     async with lab.agent() as agent:
         await agent.take_view(view(BRIEF))
-        await until(lambda: ident(2) in agent._tombstones, deadline=5)
+        await until(lambda: ident(2) in agent.tombstones, deadline=5)
 
 
 async def adopted(lab: AgentLab) -> None:
@@ -140,8 +140,8 @@ async def test_a_container_that_runs_once_runs_once_wherever_the_agent_dies(
         wire = await crash(lab, brief, at, side)
         async with lab.agent() as agent:
             await settle(agent, BRIEF)
-            await until(lambda: ident(2) in agent._tombstones, deadline=5)
-            last = agent._tombstones[ident(2)]
+            await until(lambda: ident(2) in agent.tombstones, deadline=5)
+            last = agent.tombstones[ident(2)]
             assert last.exit_code == 7, (at, side, wire.steps[-1])
         starts = [call for call in lab.fakes[0].calls if call[0] == "start"]
         assert len(starts) == 1, (at, side, wire.steps[-1])

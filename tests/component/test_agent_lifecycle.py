@@ -261,7 +261,7 @@ async def test_a_container_that_removes_itself_is_not_made_again(tmp_path: Path)
     box = instance(args=("brief",), auto_remove=True)
     async with lab.agent() as agent:
         await agent.take_view(view(box))
-        await until(lambda: ident(1) in agent._tombstones, deadline=20)
+        await until(lambda: ident(1) in agent.tombstones, deadline=20)
         await agent.take_view(view(box, instance(2), revision=2))
         await phase(agent, 2, Phase.RUNNING)
         assert ident(1) not in agent.workers
@@ -270,7 +270,7 @@ async def test_a_container_that_removes_itself_is_not_made_again(tmp_path: Path)
         report = await agent.reporter.next()
         assert report.forgotten == (ident(1),)
         await agent.take_view(view(instance(2), revision=3))
-        assert not agent._tombstones
+        assert not agent.tombstones
     starts = [call for call in lab.runtime.calls if call == ("start", ident(1))]
     assert len(starts) == 1
 

@@ -93,7 +93,7 @@ async def test_a_container_lives_from_create_to_removal_through_both(tmp_path: P
         await f.controller.remove_instance("one", force=True, volumes=True)
         await asyncio.wait_for(gone, 5)
         await until(lambda: made.instance.id not in agent.context.view.instances, deadline=5)
-        await until(lambda: not agent._tombstones, deadline=5)
+        await until(lambda: not agent.tombstones, deadline=5)
     assert lab.leaks() == {}
 
 

@@ -20,11 +20,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from aio.keepalive import QUIET
 from api.docker.app import add_docker, fleet_identity
+from api.docker.buildkit.control import Info
+from api.docker.buildkit.messages import Empty
+from api.docker.buildkit.services import CONTROL
 from api.docker.state import State
 from api.listen import serve_tls, serve_unix, server_context
 from api.server import controller_app, host_app, runner
 from controller.pki import Authority
 from model.errors import AlreadyExists, InvalidInput
+from tests.support.buildkitclient import channel, upgrade
 from tests.support.fakehost import FakeHost
 from tests.support.fakeports import FakeFleet
 from tests.support.waiting import until
@@ -122,6 +126,21 @@ async def test_dockers_api_beside_the_native_one_is_for_admins_alone(tls: Tls, a
         await get(tls, other, "/_ping")
     status, said = await get(tls, tls.context("admin", authority), "/v1/nothing")
     assert status == 404 and "See GET /v1/openapi.json" in said, "native paths stay the native API's"
+
+
+async def test_buildkits_connections_are_for_admins_alone(tls: Tls, authority: Authority) -> None:
+    for who, told in (("host", "403"), ("anonymous", "401"), ("admin", "")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", tls.port, ssl=tls.context(who, authority))
+        with contextlib.closing(writer):
+            if told:
+                with pytest.raises(AssertionError, match=told):
+                    await upgrade(reader, writer, "/grpc")
+                assert await asyncio.wait_for(reader.read(), DEADLINE) == b"", "what follows is no request"
+                continue
+            await upgrade(reader, writer, "/grpc")
+            async with channel(reader, writer) as calls:
+                info = await calls.ask(f"{CONTROL}Info", Empty(), Info, within=DEADLINE)
+                assert info.version is not None and info.version.package == "flota"
 
 
 async def test_the_ca_is_given_to_anybody(tls: Tls, authority: Authority) -> None:

@@ -8,20 +8,24 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import pytest
+
 from agent.cgroup import CgroupFiles
 from agent.hostapi import HostApi
 from agent.logs import LogReader
 from agent.streams import REPLAY
+from model.errors import Unsupported
+from model.spec import LogOptions
 from model.status import Phase
 from model.streams import STDERR, STDOUT
 from tests.support.agentlab import AgentLab, ident, instance, phase, view
 
 
 @asynccontextmanager
-async def talking(lab: AgentLab, said: bytes) -> AsyncIterator[HostApi]:
+async def talking(lab: AgentLab, said: bytes, **spec: object) -> AsyncIterator[HostApi]:
     """The host of a container that has said so much."""
     async with lab.agent() as agent:
-        await agent.take_view(view(instance()))
+        await agent.take_view(view(instance(**spec)))  # type: ignore[arg-type]
         await phase(agent, 1, Phase.RUNNING)
         lab.runtime.emit(ident(1), said)
         yield HostApi(agent, CgroupFiles("/sys/fs/cgroup", "/flota-lab"), LogReader())
@@ -63,4 +67,17 @@ async def test_attach_with_a_long_log_holds_its_end_and_says_what_is_left_out(tm
         assert [await session.read() for _ in range(rest)] == [(STDOUT, row)] * (rest - 1) + [
             (STDOUT, b"last\n")
         ]
+        await session.close()
+
+
+async def test_container_without_a_log_keeps_nothing_and_can_be_attached_to(tmp_path: Path) -> None:
+    lab = AgentLab(tmp_path)
+    async with talking(lab, b"one\n", log=LogOptions(driver="none")) as host:
+        session = await host.attach(ident(1), stdin=False, logs=True)
+        lab.runtime.emit(ident(1), b"two\n")
+        assert await session.read() == (STDOUT, b"two\n")
+        with pytest.raises(Unsupported, match="does not support reading"):
+            await anext(
+                host.logs(ident(1), follow=False, tail=None, since=None, until=None, timestamps=False)
+            )
         await session.close()

@@ -49,6 +49,17 @@ def test_registry_token_words_that_are_wrong_are_refused_in_a_line(
     assert fleet.json("registry", "token", "ls") == []
 
 
+def test_tags_of_the_registry_are_listed_and_removed(fleet: ServedFleet) -> None:
+    table = fleet.ok("registry", "tags", "team/app").splitlines()
+    assert table[0].split() == ["TAG", "DIGEST", "PLATFORMS"]
+    assert table[1].split() == ["1", f"sha256:{'1' * 64}", "one"]
+    assert fleet.ok("registry", "rm", "team/app:1") == "team/app:1\n"
+    assert fleet.ok("registry", "tags", "-q", "team/app") == "2\n"
+    done = fleet.flota("registry", "rm", "team/app:1", "team/app:2")
+    assert done.returncode != 0 and done.stdout == b"team/app:2\n" and b"has no team/app:1" in done.stderr
+    assert fleet.flota("registry", "tags", "never").returncode != 0
+
+
 def test_registry_status_and_repositories_tell_what_is_copied(fleet: ServedFleet) -> None:
     told = fleet.ok("registry", "status").splitlines()
     assert told[0] == "Registry: 127.0.0.1:5000"

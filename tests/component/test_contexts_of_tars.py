@@ -20,6 +20,7 @@ from image.context.receive import received
 from image.context.sinks import TarSource, tar_into
 from image.context.tarcontext import HEAD, begun, kind_of_stream
 from model.errors import Damaged, Exhausted, FlotaError, InvalidInput, NotFound
+from tests.support.breakouts import CONTAINERD, CPYTHON, DOCKER, archive
 from tests.support.contexts import Dripping, brought, content, grow, listed, store, wire
 from tests.support.images import folder, link, member, tar
 
@@ -120,6 +121,27 @@ async def test_hard_links_of_a_tar_are_those_of_a_folder(
         os.link(top / old, top / new, follow_symlinks=False)
     here = listed(objects, await kept(objects, lease, os.fspath(top)))
     assert {name: entry.group for name, entry in here.items()} == {n: e.group for n, e in found.items()}
+
+
+ATTACKS = {**DOCKER, **CPYTHON, **{name: entries for name, (entries, _) in CONTAINERD.items()}}
+
+
+@pytest.mark.parametrize("entries", ATTACKS.values(), ids=ATTACKS)
+def test_tar_that_breaks_out_of_folders_is_refused_or_a_tree_of_its_own_names(
+    objects: Objects, lease: Lease, tmp_path: Path, entries: tuple[str, ...]
+) -> None:
+    grow(tmp_path / "victim", {"file": b"untouched", "hello": b"secret"})
+    before = [(path, os.lstat(path)) for path in (tmp_path / "victim").iterdir()]
+    own = {entry.encode() for entry in entries}
+    try:
+        root, _ = tar_into(objects, lease, reader(archive(*entries)))
+    except FlotaError as error:
+        assert error.code in ("damaged", "invalid_input", "unsupported") and "\n" not in str(error)
+    else:
+        for name, found in content(objects, root).items():
+            assert ".." not in name.split("/") and not name.startswith("/")
+            assert not isinstance(found, bytes) or found in own
+    assert [(path, os.lstat(path)) for path in (tmp_path / "victim").iterdir()] == before
 
 
 def test_tar_names_are_cleaned_and_the_last_of_two_stands(objects: Objects, lease: Lease) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from aio.clock import VirtualClock
+from aio.eventring import KEPT, EventRing
 from api.channels import Pipe
-from controller.events import KEPT, EventRing
 from controller.pipes import Pipes
 from model.errors import Unavailable
 from model.events import Event

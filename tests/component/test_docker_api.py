@@ -368,8 +368,21 @@ async def test_files_figures_and_changes_have_dockers_shapes(docker: Docker) -> 
 
 async def test_pruned_are_those_that_do_not_run(docker: Docker) -> None:
     lives, never = await docker.run("sleep", "9"), await docker.create("true")
-    assert await docker.ok("POST", "/containers/prune") == {"ContainersDeleted": [never], "SpaceReclaimed": 0}
+    gone = await docker.ok("POST", "/containers/prune")
+    assert gone == {"ContainersDeleted": [never], "SpaceReclaimed": 1234}
     assert [one["Id"] for one in await docker.ok("GET", "/containers/json?all=1")] == [lives]
+
+
+async def test_sizes_are_told_where_they_are_asked_for(docker: Docker) -> None:
+    idents = [await docker.run("sleep", "9") for _ in range(2)]
+    [one, other] = await docker.ok("GET", "/containers/json?size=1")
+    assert {one["Id"], other["Id"]} == set(idents) and one["SizeRw"] == 1234
+    assert one["SizeRootFs"] >= one["SizeRw"]
+    assert "SizeRw" not in (await docker.ok("GET", "/containers/json"))[0]
+    assert (await docker.ok("GET", f"/containers/{idents[0]}/json?size=1"))["SizeRw"] == 1234
+    assert "SizeRw" not in await docker.ok("GET", f"/containers/{idents[0]}/json")
+    used = (await docker.ok("GET", "/system/df?type=container"))["Containers"]
+    assert [one["SizeRw"] for one in used] == [1234, 1234]
 
 
 async def test_events_are_dockers_and_filtered(docker: Docker) -> None:

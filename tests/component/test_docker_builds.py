@@ -7,100 +7,34 @@ import base64
 import gzip
 import io
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from agent.build.link import Link
-from agent.builds import outline
 from image.build.base import Session
-from image.context.find import find
-from image.context.objects import Lease, Objects
-from image.context.receive import streamed
-from image.dockerfile.parser import parse
 from model.build import (
     BuildRequest,
     Built,
     Context,
     Done,
-    StepBegan,
-    StepEnded,
-    StepMoved,
-    StepSaid,
 )
 from model.buildcache import CacheEntry, CachePrune
 from model.errors import CommandFailed, InvalidInput
-from model.image import ImageRecord
 from model.registries import Login
-from tests.support.contexts import store
-from tests.support.dockersocket import DockerSocket, docker_socket
-from tests.support.fakehost import IMAGE_ID, FakeHost
+from tests.support.dockerbuilds import TEXT, Ground, build_ground
+from tests.support.fakehost import IMAGE_ID
 from tests.support.images import member, tar
 from tests.support.waiting import until
 
-TEXT = b"FROM box:1\nENV A=b\nRUN echo hi\nCMD sh\n"
 CONTEXT = tar(member("Dockerfile", TEXT), member("src/a", b"a" * 100_000))
 SHORT = IMAGE_ID[7:19]
 
 
-class Builder:
-    """What hosts of the fleet build with: no steps are done, but contexts are real."""
-
-    def __init__(self, objects: Objects, lease: Lease) -> None:
-        self.objects = objects
-        self.lease = lease
-        self.fails: Exception | None = None
-        self.hold = asyncio.Event()
-        self.hold.set()
-
-    async def bring(self, link: Link, context: str, paths: Sequence[str]) -> str:
-        return await streamed(link.tar(context), self.objects, self.lease)
-
-    async def build(self, host: FakeHost, request: BuildRequest, session: Session) -> Done:
-        text = request.dockerfile
-        if not text:
-            root = await session.scan("", ())
-            text = self.objects.read(find(self.objects.tree, root, request.file).digest, 1 << 20)
-        session.tell(outline(parse(text, file=request.file)))
-        session.tell(StepBegan(step=1, name="[1/2] FROM box:1", line=1))
-        session.tell(StepMoved(step=1, what="0123456789ab Downloading", current=1, total=4))
-        session.tell(StepMoved(step=1, what="transferring", current=1))
-        session.tell(StepEnded(step=1, cached=True))
-        session.tell(StepBegan(step=2, name="[2/2] RUN echo hi", line=3))
-        session.tell(StepSaid(step=2, data="hé\n".encode()[:2]))
-        session.tell(StepSaid(step=2, data="hé\n".encode()[2:]))
-        session.tell(StepSaid(step=2, data=b"oh\n", stderr=True))
-        await self.hold.wait()
-        if self.fails is not None:
-            raise self.fails
-        session.tell(StepEnded(step=2))
-        made = ImageRecord(id=IMAGE_ID, names=request.names)
-        host.images.update(dict.fromkeys(request.names, made))
-        return Done(host=host.name, images=(Built(image=IMAGE_ID),), names=request.names)
-
-
-class Ground:
-    def __init__(self, docker: DockerSocket, builder: Builder) -> None:
-        self.docker = docker
-        self.builder = builder
-
-    @property
-    def requests(self) -> list[BuildRequest]:
-        return [request for host in self.docker.fleet.hosts.values() for request in host.requests]
-
-
 @pytest.fixture
 async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
-    objects = store(tmp_path / "objects")
-    with ExitStack() as stack:
-        builder = Builder(objects, stack.enter_context(objects.leased()))
-        async with docker_socket(tmp_path) as served:
-            for host in served.fleet.hosts.values():
-                host.building, host.bring = partial(builder.build, host), builder.bring
-            yield Ground(served, builder)
+    async with build_ground(tmp_path) as made:
+        yield made
 
 
 async def test_build_of_a_tar_is_told_in_the_classic_builders_lines(ground: Ground) -> None:
@@ -165,7 +99,7 @@ async def test_build_with_every_parameter_asks_a_host_for_it(ground: Ground) -> 
         ({"ulimits": '[{"Soft": 1}]'}, 400, "ulimits"),
         ({"networkmode": "container:x"}, 400, "networkmode"),
         ({"remote": "/etc"}, 400, "remote"),
-        ({"remote": "client-session", "version": "2"}, 501, "DOCKER_BUILDKIT=0"),
+        ({"remote": "client-session", "version": "2"}, 400, "session"),
         ({"version": "9"}, 400, "version"),
         ({"memory": "-5"}, 400, "memory"),
         ({"shmsize": "1e12"}, 400, "shmsize"),

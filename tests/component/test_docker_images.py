@@ -263,6 +263,7 @@ async def test_search_distribution_and_auth_ask_a_registry(docker: DockerSocket)
     for host in docker.fleet.hosts.values():
         host.remote["docker.io/library/box:1"] = OTHER
     told = (await docker.ask("GET", "/distribution/box:1/json")).json
+    assert [near for host in docker.fleet.hosts.values() for near in host.asked_near] == [True]
     assert told["Descriptor"]["digest"] == OTHER
     assert told["Platforms"] == [{"os": "linux", "architecture": "amd64"}]
     good = await docker.ask("POST", "/auth", body={"username": "u", "password": "p", "email": "e"})

@@ -8,8 +8,8 @@ import pytest
 
 from image.reference import parse
 from image.registry.client import RegistryClient
-from image.registry.lookups import PAGE
-from model.errors import NotFound, Unauthenticated, Unavailable, Unsupported
+from image.registry.lookups import MAX_TAGS, PAGE, PAGES, hits
+from model.errors import Exhausted, NotFound, Unauthenticated, Unavailable, Unsupported
 from model.registries import NOBODY, Login
 from tests.support.registry import FakeRegistry, serving
 
@@ -98,3 +98,34 @@ async def test_pages_shorter_than_asked_for_are_followed_at_the_same_registry(
     registry.names, registry.shortest = [f"t{number:02}" for number in range(25)], 10
     assert list(await client.tags(parse(f"{registry.host}/app"), NOBODY)) == registry.names
     assert len(await client.search(f"{registry.host}/t", 25, NOBODY)) == 25
+
+
+async def test_tags_of_very_short_pages_are_all_read(client: RegistryClient, registry: FakeRegistry) -> None:
+    registry.names, registry.shortest = [f"t{number:03}" for number in range(3 * PAGES)], 2
+    assert list(await client.tags(parse(f"{registry.host}/app"), NOBODY)) == registry.names
+
+
+async def test_tags_without_end_are_refused(client: RegistryClient, registry: FakeRegistry) -> None:
+    registry.names, registry.shortest = [f"t{number:06}" for number in range(MAX_TAGS + PAGE)], 30_000
+    with pytest.raises(Exhausted, match=f"more tags of app than {MAX_TAGS}"):
+        await client.tags(parse(f"{registry.host}/app"), NOBODY)
+    assert len(registry.asked("/tags/list")) == 4
+
+
+async def test_search_takes_no_more_of_a_page_than_was_asked_for(
+    client: RegistryClient, registry: FakeRegistry
+) -> None:
+    registry.names, registry.shortest = [f"t{number:06}" for number in range(50_000)], 50_000
+    assert len(await client.search(f"{registry.host}/t", 3, NOBODY)) == 3
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>", b"[]", b'{"results": [1]}', b"[" * 100_000, b"\xff"])
+def test_search_of_the_hub_that_another_answers_is_told(data: bytes) -> None:
+    with pytest.raises(Unavailable, match="answered with nonsense") as caught:
+        hits(data, 25)
+    assert "\n" not in str(caught.value)
+
+
+def test_search_of_the_hub_gives_what_it_found_up_to_the_limit() -> None:
+    found = hits(b'{"results": [{"name": "a", "star_count": 3, "is_official": true}, {"name": "b"}]}', 1)
+    assert [(one.name, one.stars, one.official) for one in found] == [("a", 3, True)]

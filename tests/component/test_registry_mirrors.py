@@ -22,6 +22,7 @@ from image.registry.source import Blob, Outgoing
 from model.errors import FlotaError, NotFound, Unavailable
 from tests.component.test_registry_hostile import AMD64, BLOB, BUILT, LAYER, client, pull, registry
 from tests.support.certificates import authority_and_server
+from tests.support.images import image, member, tar
 from tests.support.registry import FakeRegistry, serving
 
 __all__ = ["client", "registry"]
@@ -61,6 +62,21 @@ async def test_tags_are_those_of_the_first_mirror_that_knows_the_repository(regi
             assert list(await client.tags(parse(f"{registry.host}/app"))) == ["1", "2"]
         async with using(mirrored(registry, f"http://{other.host}")) as client:
             assert list(await client.tags(parse(f"{registry.host}/app"))) == ["own"]
+
+
+async def test_document_is_the_mirrors_only_where_it_is_asked_for_near(registry: FakeRegistry) -> None:
+    other = image([tar(member("other", b"other"))])
+    fake, empty = FakeRegistry(), FakeRegistry()
+    fake.push(other, "1")
+    async with serving(fake) as mirror, serving(empty) as lacking:
+        ways = f"http://{lacking.host}", "http://127.0.0.1:9", f"http://{mirror.host}"
+        async with using(mirrored(registry, *ways)) as client:
+            wanted = parse(f"{registry.host}/app:1")
+            assert (await client.document(wanted, near=True)).digest == other.digest
+            assert registry.acts == []
+            assert (await client.document(wanted)).digest == BUILT.digest
+        async with using(mirrored(registry, *ways[:2])) as client:
+            assert (await client.document(wanted, near=True)).digest == BUILT.digest
 
 
 async def test_mirror_that_lacks_the_image_or_is_down_is_passed_over(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from controller.events import MOST_SAID
+from aio.eventring import MOST_SAID
 from model.api import CreateInstance
 from model.events import Event
 from model.factrules import MOST_ENTRIES, MOST_WORDS

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agent.journal import Journal
-from agent.volumes import Volumes
+from agent.volumes import OWNER, Volumes
 from model.spec import VolumeSpec
 from model.status import VolumeReport
 from tests.support.waiting import until
@@ -152,3 +152,11 @@ async def test_volume_made_again_while_it_is_removed_stands_and_is_known(host: H
     await host.journal.close()
     host.journal = await Journal.open(tmp_path / "state")
     assert host.journal.read("volume", VolumeReport).keys() == {"data"}
+
+
+async def test_anonymous_volume_has_its_labels_and_stays_its_containers(host: Host) -> None:
+    made = await host.volumes.anonymous("c" * 64, "/d", 1.0, {"a": "b", OWNER: "somebody"})
+    assert made.labels == {"a": "b", OWNER: "c" * 64}
+    assert (await host.volumes.anonymous("c" * 64, "/d", 2.0)).name == made.name
+    await host.volumes.remove_anonymous("c" * 64)
+    assert made not in host.volumes.all()

@@ -10,7 +10,8 @@ import importlib
 import os
 from collections.abc import Sequence
 
-from image.dockerfile.ignore import DEFAULT, Ignore
+from image.dockerfile.ignore import Ignore
+from model.ignorefile import DEFAULT
 
 
 def excluded(root: str, patterns: Sequence[str], dockerfile: str | None = None) -> set[str]:

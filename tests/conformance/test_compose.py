@@ -13,6 +13,8 @@ from tests.conformance.compose import PATIENCE, Project, project
 from tests.conformance.conftest import FIRST, Ground, ground
 from tests.support.waiting import wait_until
 
+BUILDKIT = {"DOCKER_BUILDKIT": "1", "COMPOSE_BAKE": "false"}
+"""What compose does where nothing is said; bake wants a buildx beside it."""
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(600)]
 
 
@@ -136,6 +138,20 @@ def test_build_is_of_the_projects_folder(made: Project) -> None:
     made("up", "-d", "--build")
     assert made.exec("app", "cat", "/word") == "another word"
     assert made.containers()["app-1"]["Id"] != seen["app-1"]["Id"]
+
+
+def test_build_by_buildkits_protocol_is_cached_and_fails_in_words(made: Project) -> None:
+    words = ("compose", "--project-name", made.name, "build", "--progress", "plain")
+    code, output, errors = made.attempt(*words, env=BUILDKIT)
+    assert code == 0 and "load build definition" in output + errors, output + errors
+    seen = made.up()
+    assert seen["app-1"]["Config"]["Labels"]["built.by"] == "compose"
+    assert made.exec("app", "cat", "/made", "/word") == "made for compose\na word of the context"
+    code, output, errors = made.attempt(*words, env=BUILDKIT)
+    assert code == 0 and "CACHED" in output + errors, output + errors
+    (made.folder / "word").unlink()
+    code, output, errors = made.attempt(*words, env=BUILDKIT)
+    assert code != 0 and "word" in errors, output + errors
 
 
 def test_health_and_restarts_are_what_the_project_says(made: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 
 from hypothesis import HealthCheck, example, given, settings
@@ -10,7 +11,8 @@ from yarl import URL
 
 from image.registry.endpoints import settings as registry_settings
 from image.registry.transport import redirected
-from model.errors import FlotaError, InvalidInput
+from model.blobs import read_ticket, to_sign
+from model.errors import FlotaError, Forbidden, InvalidInput
 from model.registries import HEADER, Login, decode_header, encode_header, normal_host, registry_of
 
 FULL = os.environ.get("FLOTA_FULL") == "1"
@@ -20,8 +22,16 @@ examples = settings(
 WORDS = st.text(st.characters(codec="utf-8"), max_size=40)
 
 
+def packed(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode()
+
+
+DEEP = b'{"x":' + b"[" * 2900 + b"]" * 2900 + b"}"
+
+
 @examples
 @given(st.one_of(st.text(max_size=200), st.binary(max_size=200).map(lambda b: b.decode("latin-1"))))
+@example(packed(DEEP))
 def test_header_of_anything_is_a_login_or_one_line(text: str) -> None:
     try:
         assert isinstance(decode_header(text), Login)
@@ -46,6 +56,22 @@ def test_any_location_leads_to_http_or_nowhere(target: str) -> None:
         assert "\n" not in str(error)
     else:
         assert found.scheme == "https" and found.host
+
+
+@examples
+@given(
+    st.text(max_size=200)
+    | st.builds("{}.{}".format, st.binary(max_size=100).map(packed), st.binary(max_size=40).map(packed))
+)
+@example(packed(DEEP) + ".")
+@example(packed(b'{"host":"a","certificate":"b","until":1e400,"images":["x"]}') + ".AA==")
+def test_ticket_of_anything_is_one_or_forbidden(text: str) -> None:
+    try:
+        signed = read_ticket(text)[1]
+    except Forbidden as error:
+        assert "\n" not in str(error)
+    else:
+        assert signed.startswith(to_sign(b""))
 
 
 @examples

@@ -13,8 +13,9 @@ from image.digest import is_digest, of
 from image.manifest import ACCEPTED, OCI_MANIFEST
 from image.registry.server import ranges
 from image.registry.server.documents import parse as read
-from image.registry.server.grammar import is_name, parse
+from image.registry.server.grammar import is_name, is_tag, manifest_of, parse
 from image.registry.server.refusal import Refusal
+from model.errors import InvalidInput
 
 FULL = os.environ.get("FLOTA_FULL") == "1"
 pytestmark = pytest.mark.timeout(900 if FULL else 120)
@@ -132,3 +133,15 @@ def test_manifest_is_refused_or_holds_only_digests(data: bytes, kind: str) -> No
     assert all(map(is_digest, (*document.blobs, *document.manifests)))
     assert document.digest == of(data)
     json.dumps(document.descriptor)
+
+
+@examples
+@given(st.text(max_size=60) | st.builds("{}{}{}".format, PATHS, st.sampled_from("@:/"), PARTS))
+@example("a" * 100_000 + ":1")
+def test_what_people_name_is_a_manifest_of_the_grammar_or_one_line(text: str) -> None:
+    try:
+        target = manifest_of(text, "127.0.0.1:5000")
+    except InvalidInput as error:
+        assert "\n" not in str(error) and len(str(error)) < 600
+        return
+    assert is_name(target.name) and (target.by_digest or is_tag(target.reference))

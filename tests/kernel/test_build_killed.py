@@ -4,7 +4,6 @@ and nothing is left."""
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -16,7 +15,7 @@ import pytest
 from image.drivers.mounts import unmount
 from image.store import ImageStore
 from tests.kernel.test_image_killed_calls import empty
-from tests.kernel.test_image_power import blank, fresh, mounted, place, process
+from tests.kernel.test_image_power import blank, fresh, mounted, place, process, rebooted
 from tests.support.buildstore import StoreLab
 from tests.support.imagestores import layers_on_disk, reopened, tree
 from tests.support.killedcalls import BUILT_FILES, COMMANDS, DOCKERFILE
@@ -112,11 +111,3 @@ async def test_build_whose_disk_loses_power_leaves_the_next_one_right(
             break
     else:
         raise AssertionError("it has more changes than were tried")
-
-
-def rebooted(place: Path) -> None:
-    """What may not be on disk yet is of another boot of the machine."""
-    for link in place.glob("images/layers/*/link"):
-        marker = json.loads(link.read_bytes() or b"{}")
-        if marker.get("boot"):
-            link.write_text(json.dumps({**marker, "boot": "another"}))

@@ -21,8 +21,10 @@ from agent.files import work
 from agent.files.job import Bound, Job, Place
 from model.errors import Damaged, FlotaError, InvalidInput, NotFound, WrongState
 from model.spec import ContainerSpec
+from tests.support.breakouts import CONTAINERD, CPYTHON, DOCKER, archive
 from tests.support.containers import Lab
 from tests.support.images import folder, link, member, tar
+from tests.support.layerplaces import LayerPlace
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.kernel
@@ -108,6 +110,28 @@ async def test_links_of_the_tar_itself_lead_nowhere_outside(root: Path, outside:
     with pytest.raises(FlotaError):
         await put(of(root), "/", tar(link("hard", str(outside / "secret"), hard=True)))
     untouched(outside)
+
+
+ATTACKS = {**DOCKER, **CPYTHON, **{name: entries for name, (entries, _) in CONTAINERD.items()}}
+
+
+@pytest.mark.parametrize("entries", ATTACKS.values(), ids=ATTACKS)
+async def test_attack_on_other_extractors_is_refused_or_stays_inside(
+    tmp_path: Path, entries: tuple[str, ...]
+) -> None:
+    place = LayerPlace(tmp_path)
+    before = place.census()
+    try:
+        await put(of(place.target), "/", archive(*entries), replace=True)
+    except FlotaError as error:
+        assert error.code in ("damaged", "invalid_input", "unsupported"), error
+        assert "\n" not in str(error)
+    assert place.census() == before
+    outside = {os.lstat(path).st_ino for path in (place.victim, *place.victim.iterdir())}
+    for path in place.target.rglob("*"):
+        assert os.lstat(path).st_ino not in outside
+        if path.is_file() and not path.is_symlink():
+            assert path.read_bytes() not in (b"untouched", b"secret")
 
 
 async def test_directory_is_no_file_and_a_file_no_directory(root: Path) -> None:

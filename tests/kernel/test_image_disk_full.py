@@ -14,7 +14,7 @@ from image.full import PIECE
 from image.registry.client import RegistryClient
 from image.store import ImageStore
 from model.errors import Exhausted
-from tests.support.images import chunks, docker_archive, image, member, tar
+from tests.support.images import chunks, docker_archive, image, index, member, tar
 from tests.support.imagestores import ARCHIVE, BUILT, OTHER
 from tests.support.registry import FakeRegistry, serving
 from tests.support.waiting import until
@@ -76,6 +76,15 @@ async def pull(store: ImageStore) -> None:
         await store.pull(f"{registry.host}/app:1")
 
 
+async def pull_all(store: ImageStore) -> None:
+    fake, other = FakeRegistry(), image([NOISE], arch="arm64")
+    fake.push(BIG, "amd64")
+    fake.push(other, "arm64")
+    fake.push_index(index((BIG, "amd64"), (other, "arm64")), "1")
+    async with serving(fake) as registry:
+        await store.pull_all(f"{registry.host}/app:1")
+
+
 async def load(store: ImageStore) -> None:
     await store.load(chunks(BIG_ARCHIVE))
 
@@ -85,7 +94,7 @@ async def imported(store: ImageStore) -> None:
 
 
 @pytest.mark.parametrize("leave", [0, 20 << 20, 75 << 20], ids=["full", "nearly", "too small to unpack"])
-@pytest.mark.parametrize("act", [pull, load, imported])
+@pytest.mark.parametrize("act", [pull, pull_all, load, imported])
 async def test_transfer_to_a_full_disk_is_said_and_given_back(
     small: ImageStore, disk: Path, act: object, leave: int
 ) -> None:

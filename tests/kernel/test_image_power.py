@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.test_image_killed_calls import FILES, empty, prepared, whole
+from tests.kernel.test_image_killed_calls import FILES, PULLED, empty, prepared, whole
 from tests.support.imagestores import reopened, tree
+from tests.support.registry import FakeRegistry, serving
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
@@ -118,3 +119,42 @@ async def looked_at(place: Path, *, used: bool) -> set[str]:
             assert set(tree(root.path)) == FILES | {"mine"}
             await store.unmount_root("c")
         return names
+
+
+def rebooted(place: Path) -> None:
+    """What may not be on disk yet is of another boot of the machine."""
+    for link in place.glob("images/layers/*/link"):
+        marker = json.loads(link.read_bytes() or b"{}")
+        if marker.get("boot"):
+            link.write_text(json.dumps({**marker, "boot": "another"}))
+
+
+async def test_store_whose_disk_loses_power_at_any_change_of_a_pull_is_whole(
+    tmp_path: Path, place: Path, process: asyncio.subprocess.Process
+) -> None:
+    """Its layers come to the disk by and by: the image is there afterwards, whole, or is pulled again."""
+    start, disk, after = (tmp_path / name for name in ("start", "on", "off"))
+    await asyncio.to_thread(blank, start)
+    with mounted(start, place):
+        await prepared(place)
+    assert process.stdin is not None and process.stdout is not None
+    async with serving(FakeRegistry()) as registry:
+        registry.push(PULLED["amd64"], "1")
+        name = f"{registry.host}/sent:1"
+        for at in range(0, MOST, 4):
+            await asyncio.to_thread(fresh, start, disk)
+            with mounted(disk, place):
+                process.stdin.write(f"pull {at} power {name}\n".encode())
+                status = int(await process.stdout.readline())
+                assert status in (0, signal.SIGKILL)
+            await asyncio.to_thread(fresh, disk, after)
+            with mounted(after, place):
+                rebooted(place)
+                names = await looked_at(place, used=True)
+                assert names - {name} == WANTED["commit"] - {"docker.io/library/made:1"}
+                async with reopened(place) as store:
+                    assert (await store.pull(name)).id == PULLED["amd64"].id
+                    assert name in await whole(store, place)
+            if status == 0:
+                return
+    raise AssertionError("it has more changes than were tried")

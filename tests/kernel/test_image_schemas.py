@@ -14,8 +14,10 @@ from image.store import ImageStore
 from model.image import ImageConfig
 from model.spec import ExecProbe, HealthCheck
 from tests.kernel.test_image_oracles import run
+from tests.support.buildstore import StoreLab
 from tests.support.images import chunks
 from tests.support.imagestores import ARCHIVE, BASE, BUILT
+from tests.support.killedcalls import COMMANDS, DOCKERFILE
 from tests.support.ocischemas import faults
 from tests.support.registry import FakeRegistry
 
@@ -65,7 +67,13 @@ async def pulled_over_another_compression(store: ImageStore, registry: FakeRegis
     return made.id
 
 
-SOURCES = [imported, committed, loaded, pulled_over_another_compression]
+async def built(store: ImageStore, registry: FakeRegistry) -> str:
+    """By a Dockerfile of several stages."""
+    lab = StoreLab(store, **COMMANDS)
+    return (await lab.image(DOCKERFILE, names=(f"{registry.host}/sent:1",))).id
+
+
+SOURCES = [imported, committed, loaded, pulled_over_another_compression, built]
 Source = Callable[[ImageStore, FakeRegistry], Awaitable[str]]
 
 

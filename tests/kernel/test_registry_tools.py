@@ -1,5 +1,5 @@
-"""The fleet's registry and podman, buildah, docker with its engine: they push and pull with a login and never
-without; what they push we pull, and they what we push."""
+"""The fleet's registry and podman, buildah, docker with its engine, umoci: they push and pull with a login
+and never without; what they push we pull, and they what we push, one platform of several too."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from image.registry.client import RegistryClient
 from image.registry.endpoints import RegistrySettings
 from image.store import ImageStore
 from model.registries import Login
+from tests.kernel.test_image_oracles import described
+from tests.support.buildah import call
 from tests.support.daemons import daemon
-from tests.support.images import chunks, docker_archive, folder, image, member, tar
+from tests.support.images import INDEX, chunks, docker_archive, folder, image, index, member, tar
 from tests.support.imagestores import tree
 from tests.support.servedregistry import Controlled, controlled
 
@@ -208,3 +210,76 @@ async def test_tool_pushes_an_index_of_several_platforms_of_which_we_take_ours(
     found = await store.pull(name, login=site.own)
     await store.prepare_root("c", found.id)
     assert tree((await store.mount_root("c")).path) == {"arch": b"amd64"}
+
+
+ARCHES = {arch: [tar(member("arch", arch.encode()))] for arch in ("amd64", "arm64")}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+async def test_tool_takes_of_an_index_the_platform_that_it_is_asked_for(site: Site, tool: str) -> None:
+    name = f"{site.host}/team/index:1"
+    built = {arch: image(layers, arch=arch) for arch, layers in ARCHES.items()}
+    async with site.fleet.client(*site.fleet.admin) as client:
+        for one in built.values():
+            await client.push("team/index", one)
+        whole = index(*((one, arch) for arch, one in built.items()))
+        assert (await client.push_manifest("team/index", "1", whole, INDEX)).status == 201
+    await site.login(tool)
+    for arch in ("arm64", "amd64"):
+        await site.run(tool, "pull", "--platform", f"linux/{arch}", name)
+        words = ("inspect", "--type", "image", name) if tool == "buildah" else ("image", "inspect", name)
+        told = json.loads(await site.run(tool, *words))
+        assert (told["OCIv1"]["architecture"] if tool == "buildah" else told[0]["Architecture"]) == arch
+        await site.run(tool, "rmi", name)
+
+
+@pytest.mark.parametrize("tool", ["umoci"])
+async def test_layout_that_umoci_made_goes_by_the_registry_to_us_and_back(
+    site: Site, store: ImageStore, tool: str
+) -> None:
+    """Of two layers, the upper one with a whiteout; skopeo carries it."""
+    layout, back, bundle = (site.folder / name for name in ("layout", "back", "bundle"))
+    name, trust = f"{site.host}/team/{tool}:1", str(site.folder / "trust")
+    ours = ("--src-creds", f"{USER}:{site.secret}", "--src-cert-dir", trust)
+    theirs = ("--dest-creds", f"{USER}:{site.secret}", "--dest-cert-dir", trust)
+    made_by_umoci(layout, bundle)
+    await asyncio.to_thread(
+        call, "skopeo", "copy", "--insecure-policy", *theirs, f"oci:{layout}:it", f"docker://{name}"
+    )
+    found = await store.pull(name, login=site.own)
+    assert len(found.layers) == 2 and found.config.cmd == ("/bin/sh", "-l")
+    await store.prepare_root("c", found.id)
+    tree_here = described(Path((await store.mount_root("c")).path))
+    await asyncio.to_thread(call, "umoci", "raw", "unpack", "--image", f"{layout}:it", site.folder / "first")
+    assert tree_here == described(site.folder / "first")
+    moved = f"{site.host}/team/moved:2"
+    await store.tag(name, moved)
+    await store.push(moved, login=site.own)
+    await asyncio.to_thread(
+        call, "skopeo", "copy", "--insecure-policy", *ours, f"docker://{moved}", f"oci:{back}:it"
+    )
+    await asyncio.to_thread(call, "umoci", "raw", "unpack", "--image", f"{back}:it", site.folder / "second")
+    assert described(site.folder / "second") == tree_here
+
+
+def made_by_umoci(layout: Path, bundle: Path) -> None:
+    bundle.mkdir()
+    call("umoci", "init", "--layout", layout)
+    call("umoci", "new", "--image", f"{layout}:it")
+    for step in range(2):
+        target = bundle / str(step)
+        call("umoci", "unpack", "--image", f"{layout}:it", target)
+        root = target / "rootfs"
+        if step == 0:
+            (root / "etc").mkdir(mode=0o750)
+            (root / "etc/kept").write_bytes(b"kept")
+            os.chown(root / "etc/kept", 1000, 100)
+            os.chmod(root / "etc/kept", 0o4711)
+            (root / "etc/gone").write_bytes(b"gone")
+            os.link(root / "etc/kept", root / "twin")
+            (root / "link").symlink_to("etc/kept")
+        else:
+            (root / "etc/gone").unlink()
+            (root / "etc/new").write_bytes(b"new" * 1000)
+        call("umoci", "repack", "--image", f"{layout}:it", target)
+    call("umoci", "config", "--image", f"{layout}:it", "--config.cmd", "/bin/sh", "--config.cmd", "-l")

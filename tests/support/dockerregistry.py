@@ -22,13 +22,16 @@ http:
 
 
 @contextlib.contextmanager
-def docker_registry(folder: Path, *, htpasswd: str = "") -> Iterator[int]:
-    """Its port. `htpasswd` is the text of a file of logins (bcrypt); empty: everybody may do all."""
+def docker_registry(folder: Path, *, htpasswd: str = "", upstream: str = "") -> Iterator[int]:
+    """Its port. `htpasswd` is the text of a file of logins (bcrypt); empty: everybody may do all. `upstream`
+    is the base URL of a registry: it is a pull-through cache of that, and nobody pushes to it."""
     folder.mkdir(parents=True, exist_ok=True)
     port, more = free_port(), ""
     if htpasswd:
         (folder / "htpasswd").write_text(htpasswd)
         more = f"auth:\n  htpasswd: {{realm: oracle, path: {folder / 'htpasswd'}}}\n"
+    if upstream:
+        more += f"proxy: {{remoteurl: {upstream}}}\n"
     config = folder / "config.yml"
     config.write_text(_CONFIG.format(folder=folder / "data", port=port, more=more))
     argv = ["docker-registry", "serve", str(config)]

@@ -20,6 +20,7 @@ from model.health import HealthLog, ProbeResult
 from model.ids import HostId, resolve
 from model.image import ImageConfig, ImageRecord, Progress
 from model.leases import HostLeases
+from model.own import OwnAct
 from model.registries import Login
 from model.remoteimages import PushedIndex, PushIndex, RemoteImage
 from model.status import HostFacts, Phase, VolumeReport
@@ -49,6 +50,8 @@ class FakeHost(FakeBuilds):
         self.pulls: list[tuple[str, str]] = []
         """Of which image, for which platform."""
         self.logins: list[Login] = []
+        self.asked_near: list[bool] = []
+        """Of questions for what a registry has."""
         """Of pulls, pushes and questions to registries."""
         self.copies: list[CopyImage] = []
         self.platforms: list[str] = []
@@ -70,6 +73,9 @@ class FakeHost(FakeBuilds):
     def _find(self, ref: str) -> FakeContainer:
         names = [(i, c.instance.name) for i, c in self.containers.items()]
         return self.containers[resolve("container", ref, names)]
+
+    async def act_on_own(self, ref: str, act: OwnAct) -> m.InstanceInfo:
+        raise NotFound(f"no such container: {ref}")
 
     async def kill(self, ref: str, signal: str) -> None:
         container = self._find(ref)
@@ -209,8 +215,11 @@ class FakeHost(FakeBuilds):
         for ref in refs:
             yield f"archive of {self._image(ref).id}\n".encode()
 
-    async def remote_image(self, ref: str, login: Login, *, config: bool = False) -> RemoteImage:
+    async def remote_image(
+        self, ref: str, login: Login, *, config: bool = False, near: bool = False
+    ) -> RemoteImage:
         self.logins.append(login)
+        self.asked_near.append(near)
         if ref not in self.remote:
             raise NotFound(f"no such image: {ref}")
         return RemoteImage(
@@ -300,6 +309,9 @@ class FakeHost(FakeBuilds):
     async def disk_use(self) -> HostDisk:
         use = DiskUse(kind="images", total=len(self.images), active=0, size=1000, reclaimable=250)
         return HostDisk(uses=(use,), capacity=4000, free=1000)
+
+    async def written(self, refs: Sequence[str]) -> Mapping[str, int]:
+        return dict.fromkeys(refs or self.containers, 1234)
 
     def list_volumes(self) -> Sequence[m.VolumeInfo]:
         return [self.get_volume(name) for name in self.volumes]

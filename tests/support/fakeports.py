@@ -42,7 +42,7 @@ from model.records import (
     Service,
 )
 from model.registries import NOBODY, Login
-from model.registrycopies import RegistryStatus, RepositoryInfo
+from model.registrycopies import RegistryStatus, RepositoryInfo, TagInfo
 from model.renewal import RenewReply, RenewRequest
 from model.settingrules import changed
 from model.spec import HostSpec, NetworkSpec, Replicated, ServiceSpec
@@ -68,6 +68,8 @@ class FakeFleet(FakeInstances, FakePolicies):
         self.networks: dict[NetworkId, Network] = {}
         self.settings = FleetSettings()
         self.registry_tokens: dict[str, RegistryToken] = {}
+        self.registry_tags = {"1": f"sha256:{'1' * 64}", "2": f"sha256:{'2' * 64}"}
+        """Of team/app."""
         self.specs: dict[HostId, HostSpec] = {}
         self.ended: list[Event] = []
         self.silent: set[HostId] = set()
@@ -206,6 +208,20 @@ class FakeFleet(FakeInstances, FakePolicies):
 
     async def list_repositories(self) -> Sequence[RepositoryInfo]:
         return [RepositoryInfo(name="team/app", tags=1, manifests=1, bytes=30, copies=0)]
+
+    async def list_repository_tags(self, repository: str) -> Sequence[TagInfo]:
+        if repository != "team/app":
+            raise NotFound(f"the registry has no repository {repository}")
+        kind = "application/vnd.oci.image.manifest.v1+json"
+        return [
+            TagInfo(name=tag, digest=digest, media_type=kind) for tag, digest in self.registry_tags.items()
+        ]
+
+    async def remove_registry_manifest(self, ref: str) -> None:
+        tag = ref.removeprefix("team/app:")
+        if tag not in self.registry_tags:
+            raise NotFound(f"the registry has no {ref}")
+        del self.registry_tags[tag]
 
     async def create_registry_token(self, request: m.CreateRegistryToken) -> m.RegistryTokenCreated:
         token = RegistryToken(id=self._id(), name=request.name, scope=request.scope, prefix=request.prefix)

@@ -29,6 +29,7 @@ ADMIN = Caller(name="admin", grants=(Grant(action="delete"),))
 CALLERS: dict[str, Caller] = {
     "": ADMIN,
     "nobody": Caller(name="nobody", anonymous=True),
+    "anybody": Caller(name="anybody", anonymous=True, grants=(Grant(action="pull"),)),
     "reader": Caller(name="reader", grants=(Grant(action="pull"),)),
     "writer": Caller(name="writer", grants=(Grant(action="push"),)),
     "team": Caller(name="team", grants=(Grant(action="push", prefix="team"),)),

@@ -1,8 +1,9 @@
 """Works of an image store in processes that are killed before a certain change of theirs to the disk.
 
-`python -m tests.support.killedcalls ROOT` reads lines `VERB NUMBER kill|power` and answers each with the wait
-status of the process that did it: 9 for one that was killed, 0 for one that came to its end. What changes a
-disk is told by the interpreter's own audit events (PEP 578), so that no step is missed or named here.
+`python -m tests.support.killedcalls ROOT` reads lines `VERB NUMBER kill|power [REFERENCE]` and answers each
+with the wait status of the process that did it: 9 for one that was killed, 0 for one that came to its end.
+What changes a disk is told by the interpreter's own audit events (PEP 578), so that no step is missed or
+named here.
 """
 
 from __future__ import annotations
@@ -114,21 +115,32 @@ WORKS: Mapping[str, Callable[[ImageStore], Awaitable[None]]] = {
 }
 
 
-async def work(root: Path, verb: str, at: int, power: Path | None) -> None:
+async def pull(store: ImageStore, ref: str) -> None:
+    await store.pull(ref)
+
+
+async def pull_all(store: ImageStore, ref: str) -> None:
+    await store.pull_all(ref)
+
+
+TRANSFERS: Mapping[str, Callable[[ImageStore, str], Awaitable[None]]] = {"pull": pull, "pull-all": pull_all}
+
+
+async def work(root: Path, verb: str, at: int, power: Path | None, ref: str) -> None:
     store = made(root)
     await store.open()
     sys.addaudithook(DiesBefore(at, power))
-    await WORKS[verb](store)
+    await (TRANSFERS[verb](store, ref) if verb in TRANSFERS else WORKS[verb](store))
     if power is not None:
         power_off(power)
 
 
 def main(root: Path) -> None:
     for line in sys.stdin:
-        verb, at, how = line.split()
+        verb, at, how, *ref = line.split()
         pid = os.fork()
         if pid == 0:
-            asyncio.run(work(root, verb, int(at), root if how == "power" else None))
+            asyncio.run(work(root, verb, int(at), root if how == "power" else None, "".join(ref)))
             os._exit(0)
         print(os.waitpid(pid, 0)[1], flush=True)
 

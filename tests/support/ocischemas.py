@@ -1,4 +1,5 @@
-"""The image specification's own JSON schemas (Debian: golang-github-opencontainers-image-spec-dev)."""
+"""The JSON schemas of OCI's image and runtime specifications themselves (Debian:
+golang-github-opencontainers-image-spec-dev, golang-github-opencontainers-specs-dev)."""
 
 from __future__ import annotations
 
@@ -11,19 +12,25 @@ from jsonschema import Draft4Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT4
 
-_FOLDER = Path("/usr/share/gocode/src/github.com/opencontainers/image-spec/schema")
-Kind = Literal["config", "image-manifest", "image-index", "image-layout"]
+_OCI = Path("/usr/share/gocode/src/github.com/opencontainers")
+_IMAGE, _RUNTIME = _OCI / "image-spec/schema", _OCI / "runtime-spec/schema"
+Kind = Literal["config", "image-manifest", "image-index", "image-layout", "runtime-config"]
 
 
-def _named(uri: str) -> Resource[Any]:
-    """They name each other by addresses of which the last part is a file here."""
-    return Resource(json.loads((_FOLDER / uri.rpartition("/")[2]).read_text()), DRAFT4)
+def _read(folder: Path, name: str) -> Any:
+    return json.loads((folder / name).read_text())
 
 
 @functools.cache
 def _validator(kind: Kind) -> Draft4Validator:
-    schema = json.loads((_FOLDER / f"{kind}-schema.json").read_text())
-    return Draft4Validator(schema, registry=Registry(retrieve=_named))
+    """Schemas name each other by addresses of which the last part is a file beside them."""
+    folder, name = (_RUNTIME, "config") if kind == "runtime-config" else (_IMAGE, kind)
+
+    def named(uri: str) -> Resource[Any]:
+        return Resource(_read(folder, uri.rpartition("/")[2]), DRAFT4)
+
+    registry: Registry[Any] = Registry(retrieve=named)
+    return Draft4Validator(_read(folder, f"{name}-schema.json"), registry=registry)
 
 
 def faults(kind: Kind, data: bytes) -> list[str]:

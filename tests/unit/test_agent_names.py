@@ -71,6 +71,16 @@ def test_own_containers_are_known_before_the_controller_tells_and_others_by_it()
     assert state.clients == {"10.1.0.1": Client(zones=(BACK,), upstreams=("192.0.2.1",))}
 
 
+def test_links_of_a_wish_are_its_containers_own_names() -> None:
+    linked = wish(1, "web")
+    linked = replace(linked, attachments=(replace(linked.attachments[0], links={"db": "cache"}),))
+    state = plan(
+        view(linked, wish(2, "cache")), Directory(), record(1, prepared=True), record(2, prepared=True)
+    )
+    assert state.clients["10.1.0.1"].links == {"db": "cache.back"}
+    assert resolved(state, "10.1.0.1", "db") == ("NOERROR", ["10.1.0.2"])
+
+
 def test_step_of_a_build_may_ask_and_is_no_name() -> None:
     told, near = directory(far=(7, "10.1.9.7", THERE)), record(1)
     guest = record(9).endpoints

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
+import weakref
 
 import pytest
 
@@ -98,6 +100,29 @@ async def test_a_closing_supervisor_awaits_every_child() -> None:
     await asyncio.sleep(0)
     await supervisor.close()
     assert cleaned == [1]
+
+
+async def test_in_thread_that_fails_keeps_nothing_of_the_call() -> None:
+    """Not even until the next collection of cycles, which may be long after."""
+
+    class Large:
+        pass
+
+    seen: list[weakref.ref[Large]] = []
+
+    def work() -> None:
+        large = Large()
+        seen.append(weakref.ref(large))
+        raise NotFound("it is not there")
+
+    gc.disable()
+    try:
+        for _ in range(3):
+            with contextlib.suppress(NotFound):
+                await in_thread(work)
+        await until(lambda: all(one() is None for one in seen), deadline=10)
+    finally:
+        gc.enable()
 
 
 async def test_in_thread_waits_for_its_thread_when_cancelled() -> None:

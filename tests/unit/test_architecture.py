@@ -169,6 +169,8 @@ PURE = [
     "agent/lifecycle.py",
     "agent/steps.py",
     "agent/assign.py",
+    "agent/wanted.py",
+    "agent/ownrules.py",
     "agent/restart.py",
     "agent/probe.py",
     "agent/plans.py",

@@ -14,7 +14,7 @@ from image.attestations import Predicate
 from image.build.base import Material
 from image.build.provenance import public
 from image.sbom.packages import Inventory, Package
-from model.build import Context, StepBegan
+from model.build import ANY, Context, StepBegan
 from model.errors import Exhausted, Unsupported
 from model.image import ImageRecord
 from tests.support.builds import Lab, base
@@ -97,6 +97,15 @@ async def test_max_tells_arguments_and_steps_and_no_secret_and_no_proxy() -> Non
     assert not any("never" in step["instruction"] for step in steps)
     [info] = said["metadata"]["urn:flota:build:v1#metadata"]["source"]["infos"]
     assert base64.b64decode(info["data"]).decode() == TEXT
+
+
+async def test_secrets_that_are_asked_for_as_they_come_are_not_listed_and_not_all() -> None:
+    asked = {**ASKED, "args": {}, "secrets": (ANY,), "ssh": (ANY,)}
+    said = await stated(lab(), provenance="max", **asked)
+    assert not {"secrets", "ssh"} & set(said["invocation"]["parameters"])
+    assert said["metadata"]["completeness"]["parameters"] is False
+    said = await stated(lab(), provenance="max", **{**asked, "secrets": ("key",), "ssh": ()})
+    assert said["metadata"]["completeness"]["parameters"] is True
 
 
 async def test_version_one_has_the_same_in_its_own_places() -> None:

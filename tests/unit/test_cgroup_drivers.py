@@ -87,3 +87,13 @@ def test_process_is_known_by_its_cgroup_under_either_driver(parent: str) -> None
     assert cgroups.holds(["12:pids:/elsewhere\n", f"4:cpu,cpuacct:{place}/init.scope\n"], own)
     assert not cgroups.holds([f"0::{place}\n"], other)
     assert not cgroups.holds(["0::/\n", f"0::{place}x\n", f"0::/x{own}\n"], own)
+
+
+def test_container_without_a_log_has_none_by_its_supervisor() -> None:
+    plain = Programs(runc="/runc", conmon="/conmon", root="/r")
+
+    def told(path: str) -> str:
+        words = conmon_create(plain, "x", "/d", log_path=path, tty=False, stdin=False, once=False)
+        return words[words.index("-l") + 1]
+
+    assert (told("/l/log"), told("")) == ("k8s-file:/l/log", "none")

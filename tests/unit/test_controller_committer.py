@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from aio.clock import VirtualClock
+from aio.eventring import EventRing
 from controller.committer import Committer
-from controller.events import EventRing
 from controller.plan import Plan, put
 from controller.snapshot import Cluster
 from controller.store.base import Conflict, Txn

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from aio.clock import VirtualClock
+from aio.eventring import EventRing
 from controller.committer import Committer
-from controller.events import EventRing
 from controller.loop import ReconcileLoop
 from controller.plan import Plan
 from controller.snapshot import Cluster, Key

@@ -11,10 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec.structs import replace
 
-from controller import waiting
 from controller.addressing import Leases, resolve_subnets
 from controller.commands import networks
-from controller.names import invent
 from controller.pki import Authority, fingerprint, new_token, secret_hash, secret_of
 from controller.placing import World
 from controller.plan import Plan
@@ -23,8 +21,10 @@ from controller.reconcile.network import plan_network
 from controller.snapshot import Change, Cluster
 from controller.store.base import stamped
 from controller.views import affected, view_of
+from model import waiting
 from model.errors import Damaged, Exhausted, InvalidInput, Unauthenticated
 from model.ids import HostId, InstanceId, NetworkId
+from model.inventednames import invent
 from model.records import Block, Desired, Host, Instance, Network, ResolvedAttachment
 from model.spec import ContainerSpec, HostSpec, NetworkSpec, Subnet
 from model.status import Endpoint, HostFacts, HostState, InstanceStatus, Phase

@@ -10,16 +10,17 @@ from api.docker.builds.output import Output
 from api.docker.builds.request import PARAMETERS, Build
 from api.docker.containers.body import Health
 from api.docker.containers.hostconfig import health_of
+from api.docker.images import summary
 from api.docker.images.committing import CommitBody, Words, instructions
 from api.docker.images.names import full, has_tag, joined, repository_of, tag_of
 from api.docker.images.progress import Merged, bar
-from api.docker.images.summary import history, layers_size, merged, shared_sizes
+from api.docker.images.summary import history, inspect, layers_size, merged, shared_sizes
 from image.changes import apply
 from image.reference import parse
 from model.api import ImageInfo
 from model.build import Instructed, Outline, StepBegan, StepEnded, StepMoved
 from model.errors import InvalidInput, NotFound, Unavailable
-from model.image import HistoryEntry, ImageConfig, ImageRecord, Progress
+from model.image import HistoryEntry, ImageConfig, ImageRecord, Origin, Progress
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -42,6 +43,16 @@ def test_full_name_is_the_one_that_hosts_keep(text: str) -> None:
     wanted = f"{reference.repository}@{reference.digest}" if reference.digest else reference.name
     assert full(text) == wanted
     assert has_tag(text) == (text != repository_of(text))
+
+
+def test_committed_image_tells_of_what_it_was_made() -> None:
+    origin = Origin(parent=DIGEST, container="c" * 64, image="busybox")
+    image = ImageRecord(id="sha256:" + "d" * 64, origin=origin)
+    seen = inspect(image, ("n1",), "overlay2", (1, 43))
+    assert (seen["Parent"], seen["Container"]) == (DIGEST, "c" * 64)
+    assert seen["ContainerConfig"]["Image"] == "busybox"
+    assert summary.line(image, ("n1",), (1, 43))["ParentId"] == DIGEST
+    assert "Container" not in inspect(image, ("n1",), "overlay2", (1, 45))
 
 
 def test_tag_beside_a_repository_takes_the_place_of_its_own() -> None:

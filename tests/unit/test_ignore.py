@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from image.dockerfile.ignore import MAX_LINE, Ignore, names_for
+from image.dockerfile.ignore import Ignore
 from image.dockerfile.patterns import Folder, Patterns
 from model.errors import InvalidInput
+from model.ignorefile import MAX_LINE, names_for
 from tests.support.mobyrows import SOURCE, STRING
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from image.config_blob import encode
 from image.manifest import (
@@ -19,6 +20,7 @@ from image.manifest import (
     parse_document,
 )
 from model.errors import Damaged, FlotaError, Unsupported
+from model.image import Origin
 from model.spec import ExecProbe, HealthCheck, ShellProbe
 from model.status import Platform
 
@@ -135,6 +137,17 @@ def test_our_own_configuration_is_read_back() -> None:
     )
     assert parse_configuration(encode(first)) == first
     assert encode(parse_configuration(encode(first))) == encode(first)
+
+
+def test_origin_of_a_committed_image_is_read_back_and_a_strangers_is_judged() -> None:
+    origin = Origin(parent="sha256:" + "a" * 64, container="b" * 64, image="busybox")
+    made = replace(parse_configuration(dump(IMAGE)), origin=origin)
+    assert parse_configuration(encode(made)).origin == origin
+    assert b"container" not in encode(replace(made, origin=Origin()))
+    for said in ({"parent": "x", "container": "y"}, {"parent": 1, "container": [], "container_config": 2}):
+        assert parse_configuration(dump({**IMAGE, **said})).origin == Origin()
+    shy = {**IMAGE, "container_config": {"Image": "a\nb"}}
+    assert parse_configuration(dump(shy)).origin == Origin()
 
 
 SECOND = 1_000_000_000
@@ -268,6 +281,7 @@ BAD_CONFIGS: dict[str, bytes] = {
     "diff ids no digests": dump({**IMAGE, "rootfs": {"diff_ids": ["x"]}}),
     "diff ids of null": dump({**IMAGE, "rootfs": {"diff_ids": [None]}}),
     "history of numbers": dump({**IMAGE, "history": [1]}),
+    "very long history": dump({**IMAGE, "history": [{}] * 20_000}),
     "5000 layers": dump({**IMAGE, "rootfs": {"diff_ids": [D] * 5000}}),
 }
 

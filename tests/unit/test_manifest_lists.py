@@ -49,6 +49,12 @@ def test_index_brings_all_that_it_names() -> None:
     assert document(ManifestList(ref="other", members=found)) == document(LIST)
 
 
+def test_index_that_does_not_say_what_it_names_brings_images() -> None:
+    bare = json.dumps({"schemaVersion": 2, "manifests": [{"digest": f"sha256:{1:064}", "size": 9}]})
+    (found,) = members_of("r.example/all:1", RemoteImage(ref="r.example/all:1", digest="x", document=bare))
+    assert (found.media_type, found.platform) == (IMAGE, {})
+
+
 def test_list_that_is_there_is_only_added_to_by_will() -> None:
     with pytest.raises(AlreadyExists):
         amended(LIST, LIST.ref, AMD, amend=False)

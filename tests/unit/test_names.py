@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from model.directory import Member
 from model.ids import InstanceId, NetworkId
@@ -113,6 +114,17 @@ def test_client_is_known_by_each_address_and_has_its_networks_in_order() -> None
     found = names.clients([feet], NETWORKS)
     assert set(found) == {"10.2.0.7", "10.1.0.7", "fd00:1::7"} and len(set(map(id, found.values()))) == 1
     assert found["10.1.0.7"].zones == (FRONT, BACK) and found["10.1.0.7"].upstreams == ("192.0.2.1",)
+
+
+def test_links_of_a_client_lead_to_names_of_the_network_where_they_were_made() -> None:
+    links = {FRONT: {"DB": "Postgres", "c": "a" * 64}, BACK: {"db": "mysql", "x": "y"}}
+    feet = replace(asker((FRONT, "10.2.0.7"), (BACK, "10.1.0.7")), links=links)
+    told = names.clients([feet], NETWORKS)["10.2.0.7"].links
+    assert told == {"db": "postgres.front", "c": f"{'a' * 12}.front", "x": "y.back"}, "the first has it"
+    assert names.clients([feet], {BACK: NETWORKS[BACK]})["10.2.0.7"].links == {
+        "db": "mysql.back",
+        "x": "y.back",
+    }
 
 
 def test_client_on_internal_networks_only_does_not_ask_outside() -> None:

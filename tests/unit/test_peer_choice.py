@@ -95,6 +95,12 @@ def test_a_proof_is_of_one_manifest_and_one_host() -> None:
     assert not holds("", b"manifest", HOSTS[0])
 
 
+@pytest.mark.parametrize("shown", ["", "x", "\udce9", f"sha256:{'0' * 64} \udcff"])
+def test_what_is_no_proof_holds_for_nothing(shown: str) -> None:
+    """Bytes that are no text come as lone surrogates out of a header."""
+    assert not holds(shown, b"manifest", HOSTS[0])
+
+
 def test_a_ticket_is_read_as_it_was_written() -> None:
     ticket = Ticket(host=HOSTS[0], certificate="ab" * 32, until=5.0, images=("sha256:x",))
     found, data, signature = read_ticket(write_ticket(ticket, b"signed"))

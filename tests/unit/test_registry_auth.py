@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from image.registry.auth import Challenge, TokenReply, challenges, preferred
@@ -62,3 +64,12 @@ def test_token_lives_as_long_as_it_is_said_within_bounds() -> None:
 )  # fmt: skip
 def test_plain_http_goes_to_loopback_only(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize("begin", ["", "Basic a", "Bearer realm=x", 'Bearer realm="x",'])
+def test_longest_blanks_of_a_challenge_are_read_in_no_time(begin: str) -> None:
+    """A registry that wants its clients to stand still."""
+    began = time.thread_time()
+    for _ in range(20):
+        challenges([begin + " " * 8100 + "!"])
+    assert time.thread_time() - began < 1.0

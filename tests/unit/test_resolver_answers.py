@@ -6,6 +6,7 @@ import dns.message
 import dns.opcode
 import dns.rdataclass
 import pytest
+from msgspec.structs import replace
 
 from net.resolver import codec
 from net.resolver.answer import Answerer, Forward, reverse_address
@@ -26,6 +27,7 @@ from tests.support.names import (
 )
 
 NEAR, BOTH, LOCKED, OWN = "10.1.0.1", "10.2.0.9", "10.3.0.1", "10.1.0.4"
+LINKED = "10.2.0.10"
 STATE = state(
     {
         BACK: {
@@ -111,6 +113,19 @@ def test_first_network_that_knows_a_name_answers_for_it() -> None:
     assert resolved(STATE, BOTH, "shared") == ("NOERROR", ["10.2.0.9"])
     assert resolved(STATE, BOTH, "shared.back") == ("NOERROR", ["10.1.0.4"])
     assert resolved(STATE, "10.1.0.9", "web")[1] == ["10.1.0.1", "10.1.0.2"]
+
+
+def test_link_is_a_name_of_its_client_alone_and_comes_first() -> None:
+    links = {"db": "web.back", "shared": "web.back", "later": "nobody.back", "web": "nobody.back"}
+    plain_one = STATE.clients[BOTH]
+    state = replace(STATE, clients={BOTH: plain_one, LINKED: replace(plain_one, links=links)})
+    assert resolved(state, LINKED, "db") == resolved(state, BOTH, "web")
+    assert resolved(state, LINKED, "shared") == resolved(state, BOTH, "web")
+    assert resolved(state, LINKED, "web") == resolved(state, BOTH, "web"), "a link to nobody hides nothing"
+    assert ask(state, LINKED, "later") == Forward(())
+    assert ask(state, BOTH, "db") == Forward(())
+    again = Answerer(replace(state, clients={LINKED: plain_one}), Answerer(state))
+    assert ask(again, LINKED, "db") == Forward(()), "answers that were packed with the link are not those now"
 
 
 def test_stranger_is_refused_whatever_it_asks() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import struct
+import time
 import zlib
 
 import msgspec
@@ -115,6 +116,20 @@ def test_what_is_no_rpm_header_is_no_package(data: bytes) -> None:
     assert rpm.package(data, "/r") is None
 
 
+@pytest.mark.parametrize("tag", [1000, 5000])
+def test_header_that_leads_to_one_endless_value_again_and_again_is_read_quickly(tag: int) -> None:
+    size, count = 8 << 20, 65_000
+    data = struct.pack(">II", count, size) + struct.pack(">IIII", tag, 6, 0, 1) * count + b"x" * size
+    began = time.thread_time()
+    assert rpm.package(data, "/r") is None
+    assert time.thread_time() - began < 3.0
+
+
+def test_value_that_is_very_long_is_cut() -> None:
+    found = rpm.package(header((1000, b"n" * 90_000), (1001, b"1")), "/r")
+    assert found is not None and found.name == "n" * packages.MAX_FIELD
+
+
 def test_any_bytes_as_a_header_end_in_a_package_or_none() -> None:
     for number in range(200):
         cut = bytearray(BASH)
@@ -190,6 +205,17 @@ def test_rpm_database_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) 
     )
     with pytest.raises(rpmdb.Error):
         list(rpmdb.packages(database(endless), "/r"))
+
+
+@pytest.mark.parametrize("blob", ["blob", "x''", "1", "'text'"])
+def test_rpm_database_that_gives_one_header_again_and_again_is_ended(blob: str) -> None:
+    again = (
+        "CREATE VIEW Packages AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c LIMIT 100000) "
+        f"SELECT {blob} AS blob FROM c, held"
+    )
+    held = f"CREATE TABLE held AS SELECT x'{BASH.hex()}' AS blob"
+    with pytest.raises(rpmdb.Error, match="more than it holds"):
+        list(rpmdb.packages(database(held, again), "/r"))
 
 
 @pytest.mark.parametrize("data", [b"x" * 100, database(TABLE)[:600], database("CREATE TABLE a (b)")])

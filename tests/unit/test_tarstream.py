@@ -127,6 +127,13 @@ def test_global_pax_header_changes_nothing() -> None:
     assert (found.name, found.uid) == (b"file", 0)
 
 
+def test_owner_is_the_number_whatever_the_names_are() -> None:
+    """B54: names would mean another owner on each host."""
+    names = b"ustar\x0000" + b"root".ljust(32, b"\0") + b"shadow".ljust(32, b"\0")
+    [(found, _)] = read(pax(b"uname=root", b"gname=wheel") + header(uid=b"0001750\0", extra=names) + END)
+    assert (found.uid, found.gid) == (1000, 0)
+
+
 def test_old_style_folder_is_told_by_its_slash() -> None:
     [(found, _)] = read(header(b"dir/", kind=b"\0") + END)
     assert found.kind == "dir"
@@ -134,7 +141,7 @@ def test_old_style_folder_is_told_by_its_slash() -> None:
     assert (found.kind, content) == ("file", b"x")
 
 
-@pytest.mark.parametrize("end", [b"", END, bytes(512), END + b"trailing"])
+@pytest.mark.parametrize("end", [b"", END, bytes(512), END + b"trailing", END + header(b"../second") + END])
 def test_end_is_zero_blocks_or_the_streams_end(end: bytes) -> None:
     assert len(read(header() + end)) == 1
 

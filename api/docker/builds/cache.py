@@ -17,7 +17,7 @@ from model.errors import InvalidInput
 from model.quantity import parse_moment
 from model.spec import Struct
 
-_TYPES = {
+TYPES = {
     "run": "regular",
     "copy": "regular",
     "workdir": "regular",
@@ -40,28 +40,37 @@ async def prune(call: Call) -> dict[str, Any]:
     if any(age < 0 for age in ages):
         raise InvalidInput("invalid filter 'until': it is in the future")
     keep = max(query.keep_storage, query.reserved_space, 0)
-    body = encode_json(CachePrune(all=query.all, unused_for=max(ages, default=0.0), keep=keep))
-    hosts = hosts_for(call.port, call.node())
-    outcome = await each(call.port, hosts, "POST", "/v1/builder/prune", CacheFreed, body)
-    freed: list[CacheFreed] = [one for _, one in outcome.or_raise()]
+    freed = await pruned(call, CachePrune(all=query.all, unused_for=max(ages, default=0.0), keep=keep))
     return {
         "CachesDeleted": [ident for one in freed for ident in one.entries] or None,
         "SpaceReclaimed": sum(one.freed for one in freed),
     }
 
 
+async def pruned(call: Call, wish: CachePrune) -> list[CacheFreed]:
+    """By host."""
+    hosts = hosts_for(call.port, call.node())
+    outcome = await each(call.port, hosts, "POST", "/v1/builder/prune", CacheFreed, encode_json(wish))
+    return [one for _, one in outcome.or_raise()]
+
+
 async def entries(call: Call) -> list[dict[str, Any]]:
     """Of all hosts that answer."""
+    return [_shown(entry, host) for host, entry in await kept(call)]
+
+
+async def kept(call: Call) -> list[tuple[str, CacheEntry]]:
+    """By hosts' names, of all that answer."""
     hosts = hosts_for(call.port, call.node())
     outcome = await each(call.port, hosts, "GET", "/v1/builder/cache", HostCache)
-    return [_shown(entry, name) for name, cache in outcome.or_raise() for entry in cache.entries]
+    return [(host, entry) for host, cache in outcome.or_raise() for entry in cache.entries]
 
 
 def _shown(entry: CacheEntry, host: str) -> dict[str, Any]:
     return {
         "ID": entry.id,
         "Parent": "",
-        "Type": _TYPES[entry.kind],
+        "Type": TYPES[entry.kind],
         "Description": entry.source,
         "InUse": entry.in_use,
         "Shared": entry.shared,

@@ -16,7 +16,7 @@ from api.docker.fields import Field, Table, check, idle, partly, problems, refus
 from api.docker.images.listing import platform_of
 from api.docker.images.names import joined, repository_of
 from model.build import BuildRequest, Context
-from model.errors import InvalidInput, Unsupported
+from model.errors import InvalidInput
 from model.registries import Login
 from model.spec import Resources, Struct
 
@@ -100,9 +100,9 @@ PARAMETERS: Table = (
     refused("squash", "write fewer steps, or COPY --from a stage"),
     refused("securityopt", "steps run with the default profile"),
     refused("isolation", "", "default"),
-    refused("outputs", "they come with BuildKit's protocol; use `flota build --output`"),
-    partly("session", "read by BuildKit's protocol alone"),
-    partly("version", "1, and 2 with a tar as the request's body"),
+    refused("outputs", "with a session (version=2) alone; or use `flota build --output`"),
+    partly("session", "with version=2: folders, secrets, SSH agents and logins of BuildKit's clients"),
+    partly("version", "1, and 2 with a session or with a tar as the request's body"),
     Field("buildid"),
 )
 
@@ -122,7 +122,7 @@ def request_of(query: Build, logins: Mapping[str, Login]) -> BuildRequest:
         labels=_json("labels", query.labels, dict[str, str]) or {},
         names=tuple(dict.fromkeys(joined(text, "") for text in query.t if text)),
         platforms=(platform,) if platform else (),
-        contexts=(_context(query.remote),),
+        contexts=(remote_context(query.remote) if query.remote else Context(kind="tar"),),
         no_cache=query.nocache,
         pull=query.pull,
         network=network,
@@ -140,19 +140,15 @@ def _possible(query: Build) -> None:
     if query.version not in ("", "1", "2"):
         raise InvalidInput(f"invalid version of the builder {query.version[:20]!r}: 1 and 2 are known")
     if query.remote == "client-session":
-        raise Unsupported(
-            "builds by BuildKit's own protocol are not served here",
-            hint="Set DOCKER_BUILDKIT=0, or use `flota build`, which knows all of BuildKit's Dockerfiles",
-        )
+        raise InvalidInput("a context of the client's session", hint="Send version=2 and session=ID with it")
     for name, least in (("memory", 0), ("memswap", -1), ("shmsize", 0), ("cpushares", 0), ("cpuperiod", 0)):
         if getattr(query, name) < least:
             raise InvalidInput(f"{name}={getattr(query, name)} is less than {least}")
     check(problems(msgspec.structs.asdict(query) | {"securityopt": list(query.securityopt)}, PARAMETERS))
 
 
-def _context(remote: str) -> Context:
-    if not remote:
-        return Context(kind="tar")
+def remote_context(remote: str) -> Context:
+    """Of a URL. Raises InvalidInput."""
     kind: Literal["git", "http"]
     if _GIT.match(remote):
         kind = "git"
@@ -170,14 +166,18 @@ def _network(mode: str) -> str:
 
 
 def _resources(query: Build) -> Resources:
-    quota = max(query.cpuquota, 0) * 1_000_000_000 // (query.cpuperiod or _PERIOD)
     return Resources(
-        nano_cpus=quota,
+        nano_cpus=cpu_quota(query.cpuquota, query.cpuperiod),
         memory=query.memory,
         memory_swap=query.memswap,
         cpu_shares=query.cpushares,
         cpuset_cpus=query.cpusetcpus,
     )
+
+
+def cpu_quota(quota: int, period: int) -> int:
+    """Billionths of CPUs, of microseconds; 0 for none."""
+    return max(quota, 0) * 1_000_000_000 // (max(period, 0) or _PERIOD)
 
 
 def _json(name: str, text: str, type_: type[T]) -> T | None:

@@ -7,46 +7,40 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
-from api.channels import Dropped, Pipe
+from api.channels import Pipe
+from api.docker.buildkit.building import asks_for_session
+from api.docker.buildkit.building import build as with_session
+from api.docker.builds.hosting import connected, known, messages, spread
 from api.docker.builds.output import Output, stream
 from api.docker.builds.request import Build, place_key, request_of
 from api.docker.errors import Refusal
-from api.docker.images.stream import Said, words_of
-from api.docker.ports import DockerPort
+from api.docker.images.stream import Said
 from api.docker.route import Call
-from api.hostcall import head, read_reply
-from api.routes.copying import copied
 from model.build import (
-    FROM_HOST,
     PIECE,
-    PROTOCOL,
     AskSecret,
     BuildPlace,
     BuildRequest,
     Done,
     Exported,
     Failed,
-    FromHost,
     Object,
     Scan,
     Scanned,
     Secret,
     SendTar,
     Start,
-    Unframer,
     Want,
     pack,
 )
-from model.errors import ErrorBody, FlotaError, Internal, InvalidInput, NotFound, Unavailable
-from model.ids import HostId
+from model.errors import ErrorBody, Internal, InvalidInput, NotFound, Unavailable
 from model.registries import Login, decode_header, normal_host
 from model.spec import Struct
 
@@ -60,6 +54,8 @@ class Cancel(Struct):
 
 async def build(call: Call) -> web.StreamResponse:
     query = call.query_as(Build)
+    if asks_for_session(query):
+        return await with_session(call)
     request = request_of(query, logins(call.request.headers.get(CONFIG_HEADER, "")))
     said, output = Said(call.request), Output(quiet=query.q)
     try:
@@ -88,8 +84,8 @@ async def _done(call: Call, query: Build, request: BuildRequest, said: Said, out
     node = call.node()
     wish = BuildPlace(host=node, context=place_key(query), platform=next(iter(request.platforms), ""))
     with call.port.place_build(wish) as (host, placed):
-        async with _connected(call.port, host) as pipe:
-            with _known(call, query.buildid, pipe) as cancelled:
+        async with connected(call.port, host) as pipe:
+            with known(call, query.buildid, pipe) as cancelled:
                 pipe.writer.write(pack(Start(request=request)))
                 last = await _heard(call.request, pipe, said, output)
     if cancelled.is_set():
@@ -99,38 +95,9 @@ async def _done(call: Call, query: Build, request: BuildRequest, said: Said, out
     if isinstance(last, Exception):
         raise last
     for name in request.names if not node else ():  # as it was asked for, whatever the host says
-        await _spread(call.port, name, last.host or placed.host, said)
+        async for words in spread(call.port, name, last.host or placed.host):
+            await said.say(stream(f"[Warning] {words}\n"))
     return replace(last, names=request.names)
-
-
-@asynccontextmanager
-async def _connected(port: DockerPort, host: HostId) -> AsyncIterator[Pipe]:
-    pipe = await port.open_pipe(host)
-    try:
-        fields = {"Connection": "Upgrade", "Upgrade": PROTOCOL, "Content-Length": "0"}
-        pipe.writer.write(head("POST", "/v1/builds", fields))
-        await (await read_reply(pipe)).checked()
-        yield pipe
-    finally:
-        pipe.writer.close()
-
-
-@contextmanager
-def _known(call: Call, ident: str, pipe: Pipe) -> Iterator[asyncio.Event]:
-    """For those who would cancel it, which is then set."""
-    cancelled = asyncio.Event()
-
-    def end() -> None:
-        cancelled.set()
-        pipe.writer.close()
-
-    if ident:
-        call.state.builds[ident] = end
-    try:
-        yield cancelled
-    finally:
-        if call.state.builds.get(ident) is end:
-            del call.state.builds[ident]
 
 
 async def _heard(request: web.Request, pipe: Pipe, said: Said, output: Output) -> Done | Failed | Exception:
@@ -139,7 +106,7 @@ async def _heard(request: web.Request, pipe: Pipe, said: Said, output: Output) -
         sending: list[asyncio.Task[None]] = []
         last: Done | Failed | Exception = Unavailable("the connection to the build broke")
         try:
-            async for message in _messages(pipe):
+            async for message in messages(pipe):
                 if isinstance(message, Done | Failed):
                     last = message
                     break
@@ -158,18 +125,6 @@ async def _heard(request: web.Request, pipe: Pipe, said: Said, output: Output) -
         for task in sending:
             task.cancel()
     return last
-
-
-async def _messages(pipe: Pipe) -> AsyncIterator[FromHost]:
-    unframer = Unframer(FROM_HOST)
-    try:
-        while data := await pipe.reader.read(CHUNK):
-            for message in unframer.feed(data):
-                yield message
-    except Dropped as error:
-        raise Unavailable(str(error)) from error
-    except OSError as error:
-        raise Unavailable("the connection to the build broke") from error
 
 
 async def _send(request: web.Request, pipe: Pipe, ask: int) -> None:
@@ -191,17 +146,6 @@ def _refused(message: Scan | AskSecret) -> bytes:
         return pack(Secret(ask=message.ask))
     error = NotFound(f"there is no build context {message.context[:80]!r}")
     return pack(Scanned(ask=message.ask, error=ErrorBody.of(error)))
-
-
-async def _spread(port: DockerPort, name: str, host: str, said: Said) -> None:
-    """As every image that comes into a fleet. A host that can't have it is told, and no reason to fail."""
-    try:
-        lines = await copied(port, name, host)
-        async for line in lines:
-            if line.error:
-                await said.say(stream(f"[Warning] {line.host} has no copy of {name}: {line.error}\n"))
-    except FlotaError as error:
-        await said.say(stream(f"[Warning] {name} is on {host} alone: {words_of(error)}\n"))
 
 
 def logins(header: str) -> Mapping[str, Login]:

@@ -137,6 +137,7 @@ class HostConfig(Docker):
     dns_search: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
     group_add: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
     ipc_mode: str = ""
     pid_mode: str = ""
     privileged: bool = False
@@ -149,6 +150,7 @@ class HostConfig(Docker):
     shm_size: int = 0
     sysctls: Mapping[str, str] = {}
     runtime: str = ""
+    isolation: str = ""
     cpu_shares: int = 0
     cpu_period: int = 0
     cpu_quota: int = 0
@@ -229,13 +231,13 @@ _NOT_YET = "flota has nothing like it yet"
 HOST_CONFIG: Table = (
     partly("Binds", "z and Z mean nothing, as there is no SELinux label to set"),
     idle("ContainerIDFile", "a client's own file"),
-    partly("LogConfig", "json-file (and local, which is kept the same way), with max-size and max-file"),
+    partly("LogConfig", "json-file with max-size and max-file (local is kept the same way), none"),
     Field("NetworkMode"),
     Field("PortBindings"),
     Field("RestartPolicy"),
     Field("AutoRemove"),
-    partly("VolumeDriver", "local"),
-    partly("VolumesFrom", "on that one's host; shown as the container's own mounts"),
+    partly("VolumeDriver", "local; any other only where no volume would be made by it"),
+    partly("VolumesFrom", "on that one's host"),
     partly("Mounts", "of type bind, volume and tmpfs"),
     idle("ConsoleSize", "a client sets the size when it attaches"),
     Field("Annotations"),
@@ -245,7 +247,7 @@ HOST_CONFIG: Table = (
     *(Field(name) for name in ("Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd")),
     partly("IpcMode", "private and host"),
     refused("Cgroup", _NOT_YET),
-    refused("Links", "containers on a network know each other by name"),
+    partly("Links", "on the network of NetworkMode, as by EndpointsConfig; not on the default bridge"),
     Field("OomScoreAdj"),
     partly("PidMode", "host"),
     Field("Privileged"),
@@ -259,7 +261,7 @@ HOST_CONFIG: Table = (
     Field("ShmSize"),
     Field("Sysctls"),
     partly("Runtime", "runc"),
-    idle("Isolation", "of Windows"),
+    partly("Isolation", "default; others are of Windows"),
     Field("CpuShares"),
     Field("CpuPeriod"),
     Field("CpuQuota"),
@@ -295,10 +297,14 @@ HOST_CONFIG: Table = (
 NETWORKING: Table = (Field("EndpointsConfig"),)
 ENDPOINT: Table = (
     Field("IPAMConfig"),
-    refused("Links", "containers on a network know each other by name"),
+    partly("Links", "on networks of one's own; the default bridge has no names"),
     Field("Aliases"),
     Field("MacAddress"),
-    partly("DriverOpts", "com.docker.network.endpoint.ifname and com.docker.network.endpoint.sysctls"),
+    partly(
+        "DriverOpts",
+        "com.docker.network.endpoint.ifname and com.docker.network.endpoint.sysctls, others of Docker's own "
+        "are refused; of other names they mean nothing and are shown again",
+    ),
     Field("GwPriority"),
     *(
         idle(name, "what an endpoint has, not what it should have")
@@ -312,7 +318,7 @@ MOUNT: Table = (
     *(Field(name) for name in ("Type", "Source", "Target", "ReadOnly")),
     idle("Consistency", "of other systems than Linux"),
     partly("BindOptions", "Propagation and CreateMountpoint"),
-    partly("VolumeOptions", "NoCopy"),
+    partly("VolumeOptions", "NoCopy and Labels"),
     Field("TmpfsOptions"),
     refused("ClusterOptions", _NOT_YET),
     refused("ImageOptions", _NOT_YET),

@@ -46,6 +46,8 @@ async def create(call: Call) -> web.Response:
     reserved = Reservations(memory=body.host_config.memory_reservation)
     wish = place_of(body.env, body.labels, call.node(), reserved)
     shared, wish = _volumes_from(call.port, body.host_config.volumes_from, wish)
+    if wish.host:
+        call.port.locate_host(wish.host)
     found = await whereabouts(call.port, body.image, platform, wish.host)
     image = found.have[0][1].image
     call.state.images.put(image.id, image)

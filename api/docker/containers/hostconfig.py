@@ -14,6 +14,7 @@ from api.docker.containers.mounts import mounts_of
 from api.docker.containers.networks import attachments_of
 from api.docker.containers.ports import exposed, published
 from api.docker.versions import Version
+from model.dockerwords import said_of
 from model.errors import InvalidInput
 from model.image import ImageConfig
 from model.quantity import NANO, parse_bytes
@@ -23,6 +24,7 @@ from model.spec import (
     ExecProbe,
     HealthCheck,
     LogOptions,
+    Mount,
     Probe,
     Resources,
     RestartPolicy,
@@ -39,8 +41,8 @@ MASKED = (
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 DEFAULT_PERIOD = 100_000
 """Of the CPU quota, microseconds (kernel, sched-bwc)."""
-_LOGS = ("", "json-file", "local")
-_OTHER_LOGS = ("awslogs", "fluentd", "gcplogs", "gelf", "journald", "none", "splunk", "syslog")
+_LOGS = ("", "json-file", "local", "none")
+_OTHER_LOGS = ("awslogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog")
 """Docker's own that are not done here; any other name is nobody's."""
 _RESTARTS = ("", "no", "always", "unless-stopped", "on-failure")
 _LEAST_HEALTH = 1_000_000
@@ -65,10 +67,11 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
         domainname=body.domainname,
         labels={**image.labels, **body.labels},
         annotations=host.annotations,
+        said=said_of(_said(host)),
         tty=body.tty,
         stdin=body.open_stdin,
         stdin_once=body.open_stdin and body.stdin_once and not body.tty,  # as in Docker, terminals stay
-        mounts=mounts_of(body),
+        mounts=_mounts(body, image),
         read_only=host.readonly_rootfs,
         cap_add=words(host.cap_add),
         cap_drop=words(host.cap_drop),
@@ -94,6 +97,26 @@ def spec_of(body: CreateBody, image: ImageConfig, version: Version, platform: st
         **_isolation(host),
         **security_options(host.security_opt, "HostConfig.SecurityOpt", usual=True),
     )
+
+
+def _said(host: HostConfig) -> dict[str, Any]:
+    """What is shown as it was said, as ours has another form or none."""
+    words = {
+        "Isolation": host.isolation,
+        "Tmpfs": host.tmpfs,
+        "VolumeDriver": host.volume_driver,
+        "VolumesFrom": host.volumes_from,
+    }
+    log = {"Type": host.log_config.type or _LOGS[1], "Config": host.log_config.config}
+    return {"LogConfig": log, **{name: value for name, value in words.items() if value}}
+
+
+def _mounts(body: CreateBody, image: ImageConfig) -> tuple[Mount, ...]:
+    """Raises InvalidInput, also for a volume of another driver than ours."""
+    mounts, driver = mounts_of(body), body.host_config.volume_driver
+    if driver not in ("", "local") and (image.volumes or any(mount.type == "volume" for mount in mounts)):
+        raise InvalidInput(f"HostConfig.VolumeDriver: {driver[:60]!r} is not supported", hint="Known: local")
+    return mounts
 
 
 def _isolation(host: HostConfig) -> dict[str, Any]:
@@ -248,7 +271,9 @@ def log_options(kind: str, config: Mapping[str, str], at: str) -> LogOptions:
     if kind not in (*_LOGS, *_OTHER_LOGS):
         raise InvalidInput(f"logger: no log driver named '{kind[:40]}' is registered")
     if kind not in _LOGS:
-        raise InvalidInput(f"{at}: logging driver {kind[:40]!r} is not supported", hint="json-file is")
+        raise InvalidInput(
+            f"{at}: logging driver {kind[:40]!r} is not supported", hint="json-file and none are"
+        )
     values: dict[str, int] = {}
     for key, value in config.items():
         if key == "max-size":
@@ -256,17 +281,17 @@ def log_options(kind: str, config: Mapping[str, str], at: str) -> LogOptions:
         elif key == "max-file" and value.isascii() and value.isdecimal():
             values["max_files"] = int(value)
         else:
-            raise InvalidInput(f"unknown log opt '{key[:40]}' for json-file log driver")
-    return LogOptions(**values)
+            raise InvalidInput(f"unknown log opt '{key[:40]}' for {kind or 'json-file'} log driver")
+    return LogOptions(driver="none" if kind == "none" else made.driver, **values)
 
 
 _MODES: Mapping[str, tuple[str, ...]] = {
-    "volume_driver": ("", "local"),
     "cgroupns_mode": ("", "private", "host"),
     "ipc_mode": ("", "private", "host"),
     "pid_mode": ("", "host"),
     "uts_mode": ("", "host"),
     "userns_mode": ("", "host"),
+    "isolation": ("", "default"),
     "runtime": ("", "runc", "io.containerd.runc.v2"),
 }
 _NAMES = {"uts_mode": "UTSMode"}

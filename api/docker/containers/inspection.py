@@ -12,11 +12,15 @@ from api.docker.containers import devices, mounts, networks, ports, states
 from api.docker.containers.hostconfig import MASKED, READ_ONLY
 from api.docker.containers.placing import NODE
 from api.docker.times import moment, nanoseconds
+from model import dockerwords
 from model.api import HostInfo, InstanceInfo
 from model.health import HealthLog
 from model.image import ImageConfig
 from model.quantity import exact_bytes
 from model.spec import ContainerSpec, ExecProbe, HealthCheck, HttpProbe, ShellProbe, Struct, TcpProbe
+
+ORIGIN = "flota.origin"
+"""The label by which lists tell containers of a host's own."""
 
 
 class Around(Struct):
@@ -98,7 +102,7 @@ def config(
         "Tty": spec.tty,
         "OpenStdin": spec.stdin,
         "StdinOnce": spec.stdin_once,
-        "Env": [f"{name}={value}" for name, value in env.items()],
+        "Env": [*(f"{name}={value}" for name, value in env.items()), *spec.env_remove],
         "Cmd": list(cmd) if cmd is not None else None,
         "Image": spec.image,
         "Volumes": {path: {} for path in volumes} or None,
@@ -176,7 +180,7 @@ def host_config(spec: ContainerSpec) -> dict[str, Any]:
         "UTSMode": spec.uts_mode,
         "Binds": mounts.binds(spec.mounts) or None,
         "LogConfig": {
-            "Type": "json-file",
+            "Type": "none" if spec.log.driver == "none" else "json-file",
             "Config": {"max-file": str(spec.log.max_files), "max-size": exact_bytes(spec.log.max_size)},
         },
         "NetworkMode": networks.mode_of(spec.networks),
@@ -211,6 +215,7 @@ def host_config(spec: ContainerSpec) -> dict[str, Any]:
         "MaskedPaths": None if spec.privileged else _or(spec.masked_paths, MASKED),
         "ReadonlyPaths": None if spec.privileged else _or(spec.readonly_paths, READ_ONLY),
         "Init": spec.init,
+        **dockerwords.shown(spec),
     }
 
 
@@ -279,6 +284,8 @@ def listed(info: InstanceInfo, around: Around, now: float) -> dict[str, Any]:
     labels = dict(spec.labels)
     if info.host_name:
         labels.setdefault(NODE, info.host_name)
+    if info.origin == "host":
+        labels.setdefault(ORIGIN, info.origin)
     made = {
         "Id": instance.id,
         "Names": [f"/{instance.name}"],

@@ -15,16 +15,18 @@ from msgspec import field
 from aio.together import together
 from api.docker.containers.creating import conflict
 from api.docker.containers.listing import prunable
+from api.docker.containers.sizes import written
 from api.docker.errors import Refusal
 from api.docker.hosts import asking
 from api.docker.parameters import Filters
 from api.docker.route import Call
 from api.streaming import begin
-from model.api import InstanceInfo, StopRequest, WaitCondition, WaitResult
+from model.api import StopRequest, WaitCondition, WaitResult
 from model.codec import encode_json
 from model.errors import AlreadyExists, InvalidInput, NotFound, WrongState
 from model.ids import NAME, is_id
 from model.records import Desired
+from model.running import may_run
 from model.spec import Struct
 from model.status import Phase, start_failure_code
 
@@ -102,7 +104,7 @@ async def _running(call: Call, ident: str) -> None:
 
 async def stop(call: Call) -> None:
     info = call.port.get_instance(call.ref())
-    if not _may_run(info):
+    if not may_run(info.instance, info.status):
         raise Refusal(304)
     await call.port.stop_instance(info.instance.id, _request(call.query_as(Stop)))
     await call.port.wait_instance(info.instance.id, "stopped")
@@ -123,14 +125,6 @@ def _signal(text: str) -> str:
     if not _SIGNAL.match(text.upper()) or text == "0":
         raise InvalidInput(f"Invalid signal: {text[:40]}")
     return text.upper()
-
-
-def _may_run(info: InstanceInfo) -> bool:
-    """Also one whose host has told of its end, not yet of the restart that its policy is sure to bring."""
-    if info.status.phase.live or info.status.phase is Phase.RESTARTING:
-        return True
-    kept = info.instance.spec.restart.condition in ("always", "unless-stopped")
-    return info.status.phase is Phase.EXITED and kept and info.instance.desired is Desired.RUNNING
 
 
 async def kill(call: Call) -> None:
@@ -180,7 +174,7 @@ async def remove(call: Call) -> None:
     if query.link:
         raise InvalidInput("link=1 is not supported: there are no links, containers know each other by name")
     info = call.port.get_instance(call.ref())
-    if _may_run(info) and not query.force:
+    if may_run(info.instance, info.status) and not query.force:
         paused = "paused" if info.status.paused else "running"
         raise Refusal(
             409,
@@ -231,9 +225,12 @@ def _waited(result: WaitResult) -> dict[str, Any]:
 
 
 async def prune(call: Call) -> dict[str, Any]:
-    """The fleet's. What is freed is not known: the hosts delete in their own time."""
+    """Of what was made at this endpoint. What is freed is counted before: hosts delete in their own time."""
     gone = []
-    for info in prunable(call.port.list_instances(), call.query_as(Prune).filters, time.time()):
+    mine = [info for info in call.port.list_instances() if info.origin == call.state.origin]
+    found = prunable(mine, call.query_as(Prune).filters, time.time())
+    sizes = await written(call.port, found)
+    for info in found:
         try:
             await call.port.remove_instance(info.instance.id, force=False, volumes=False)
         except (NotFound, WrongState):  # gone, or started again since
@@ -241,7 +238,7 @@ async def prune(call: Call) -> dict[str, Any]:
         gone.append(info.instance.id)
     for ident in gone:
         await _removed(call, ident)
-    return {"ContainersDeleted": gone or None, "SpaceReclaimed": 0}
+    return {"ContainersDeleted": gone or None, "SpaceReclaimed": sum(sizes.get(i, 0) for i in gone)}
 
 
 async def _removed(call: Call, ident: str) -> None:

@@ -12,6 +12,7 @@ from msgspec import field
 from aio.together import together
 from api.docker.containers import states
 from api.docker.containers.inspection import Around, inspect, listed
+from api.docker.containers.sizes import shown, written
 from api.docker.hosts import image_of, instance_path, told_by_host
 from api.docker.parameters import Filters, check_filters
 from api.docker.ports import DockerPort
@@ -138,7 +139,8 @@ async def list_(call: Call) -> list[dict[str, Any]]:
     if node := call.node():
         filters["node"] = (node,)
     infos = chosen(call.port.list_instances(), filters, all_=query.all, limit=query.limit)
-    images = await _images(call, infos)
+    images = await images_of(call, infos)
+    sizes = await written(call.port, infos) if query.size else {}
     names, prefixes = networks_of(call.port)
     now = time.time()
     return [
@@ -147,11 +149,12 @@ async def list_(call: Call) -> list[dict[str, Any]]:
             Around(image=images[info.status.image_id].config, networks=names, prefixes=prefixes),
             now,
         )
+        | (shown(images[info.status.image_id], sizes.get(info.instance.id, 0)) if query.size else {})
         for info in infos
     ]
 
 
-async def _images(call: Call, infos: Sequence[InstanceInfo]) -> dict[str, ImageRecord]:
+async def images_of(call: Call, infos: Sequence[InstanceInfo]) -> dict[str, ImageRecord]:
     """One question per image that is not known yet."""
     by_id = {info.status.image_id: info for info in infos}
     found = await together(image_of(call.port, call.state, info) for info in by_id.values())
@@ -195,7 +198,7 @@ async def inspect_(call: Call) -> dict[str, Any]:
     )
     made = inspect(info, around)
     if call.query_as(Inspect).size:
-        made |= {"SizeRw": 0, "SizeRootFs": image.size}
+        made |= shown(image, (await written(call.port, [info])).get(info.instance.id, 0))
     return made
 
 

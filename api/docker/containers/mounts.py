@@ -99,12 +99,8 @@ def _volume_options(wish: MountWish, where: str) -> dict[str, Any]:
         )
     if options.subpath:
         raise InvalidInput(f"{where}.VolumeOptions.Subpath is not supported")
-    if options.labels:
-        raise InvalidInput(
-            f"{where}.VolumeOptions.Labels is not supported",
-            hint="Make the volume before: docker volume create",
-        )
-    return {"no_copy": True} if options.no_copy else {}
+    made: dict[str, Any] = {"labels": options.labels} if options.labels else {}
+    return made | ({"no_copy": True} if options.no_copy else {})
 
 
 def _tmpfs_options(wish: MountWish, where: str) -> dict[str, Any]:
@@ -176,8 +172,11 @@ def wishes(mounts: Iterable[Mount]) -> list[dict[str, Any]]:
             said["ReadOnly"] = True
         if mount.type == "bind" and mount.propagation:
             said["BindOptions"] = {"Propagation": mount.propagation}
-        if mount.no_copy:
-            said["VolumeOptions"] = {"NoCopy": True}
+        options: dict[str, Any] = {"NoCopy": True} if mount.no_copy else {}
+        if mount.labels:
+            options["Labels"] = dict(mount.labels)
+        if options:
+            said["VolumeOptions"] = options
         found.append(said)
     return found
 

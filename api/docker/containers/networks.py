@@ -17,6 +17,7 @@ from model.validate import is_mode
 
 _IFNAME = "com.docker.network.endpoint.ifname"
 _SYSCTLS = "com.docker.network.endpoint.sysctls"
+_DOCKERS = "com.docker.network."
 BRIDGE = "bridge"
 SEVERAL: Version = (1, 44)
 """From here on a container may be made on several networks at once."""
@@ -42,7 +43,22 @@ def attachments_of(body: CreateBody, version: Version) -> tuple[Attachment, ...]
     made = [Attachment(network=name, **_endpoint(wishes.get(name), name)) for name in ordered]
     if body.mac_address and not made[0].mac:
         made[0] = replace(made[0], mac=body.mac_address)
+    if links := links_of(body.host_config.links):
+        made[0] = replace(made[0], links={**links, **made[0].links})
     return () if made == [Attachment(network=BRIDGE)] else tuple(made)
+
+
+def links_of(texts: Iterable[str]) -> dict[str, str]:
+    """Names of others by the alias, of `NAME` and `NAME:ALIAS`. Raises InvalidInput."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, colon, alias = text.partition(":")
+        name = name.removeprefix("/")
+        alias = alias.rpartition("/")[2] if colon else name  # an inspection of Docker's has /NAME:/ME/ALIAS
+        if not name or not alias or ":" in alias:
+            raise InvalidInput(f"bad format for links: {text[:120]}")
+        found[alias] = name
+    return found
 
 
 def _of_mode(mode: str, body: CreateBody, others: Mapping[str, EndpointWords]) -> tuple[Attachment, ...]:
@@ -52,6 +68,8 @@ def _of_mode(mode: str, body: CreateBody, others: Mapping[str, EndpointWords]) -
         )
     if mode.startswith("container:") and body.hostname:
         raise InvalidInput("conflicting options: hostname and the network mode")
+    if body.host_config.links:
+        raise InvalidInput(f"conflicting options: network mode {mode[:80]} and links")
     return (Attachment(network=mode),)
 
 
@@ -64,6 +82,7 @@ def _endpoint(words: EndpointWords | None, name: str) -> dict[str, Any]:
         raise InvalidInput(f"EndpointsConfig[{name[:80]}].IPAMConfig.LinkLocalIPs is not supported")
     made: dict[str, Any] = {
         "aliases": tuple(words.aliases or ()),
+        "links": links_of(words.links or ()),
         "ipv4": address.ipv4,
         "ipv6": address.ipv6,
         "mac": words.mac_address,
@@ -74,6 +93,8 @@ def _endpoint(words: EndpointWords | None, name: str) -> dict[str, Any]:
             made["ifname"] = value
         elif option == _SYSCTLS:
             made["sysctls"] = dict(pair.partition("=")[::2] for pair in value.split(",") if pair)
+        elif not option.startswith(_DOCKERS):
+            made.setdefault("driver_opts", {})[option] = value
         else:
             raise InvalidInput(f"EndpointsConfig[{name[:80]}].DriverOpts: {option[:80]} is not supported")
     return made
@@ -120,10 +141,10 @@ def _shown(network: str, wish: EndpointWish | None, foot: Endpoint | None, prefi
     gateway = foot.gateway if foot else ""
     return {
         "IPAMConfig": asked or None,
-        "Links": None,
+        "Links": [f"{name}:{alias}" for alias, name in wish.links.items()] or None if wish else None,
         "Aliases": aliases or None,
-        "MacAddress": foot.mac if foot else "",
-        "DriverOpts": None,
+        "MacAddress": foot.mac if foot else wish.mac if wish is not None else "",
+        "DriverOpts": _driver_opts(wish) or None,
         "GwPriority": wish.priority if wish is not None else 0,
         "NetworkID": network,
         "EndpointID": "" if foot is None else network,
@@ -135,6 +156,16 @@ def _shown(network: str, wish: EndpointWish | None, foot: Endpoint | None, prefi
         "GlobalIPv6PrefixLen": 64 if foot and foot.ipv6 else 0,
         "DNSNames": aliases or None,
     }
+
+
+def _driver_opts(wish: EndpointWish | None) -> dict[str, str]:
+    """As they were said."""
+    if wish is None:
+        return {}
+    made = {_IFNAME: wish.ifname} if wish.ifname else {}
+    if wish.sysctls:
+        made[_SYSCTLS] = ",".join(f"{name}={value}" for name, value in wish.sysctls.items())
+    return made | dict(wish.driver_opts)
 
 
 def endpoint_of_mode() -> dict[str, Any]:

@@ -19,6 +19,7 @@ _WORDS = {
     Phase.REMOVED: "removing",
     Phase.LOST: "dead",
 }
+_STARTING = frozenset({Phase.PREPARING, Phase.CREATED, Phase.STARTING})
 STATES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
 
 
@@ -31,6 +32,8 @@ def state(info: InstanceInfo) -> str:
         return "paused"
     if status.phase is Phase.FAILED:
         return "exited" if status.started_at else "created"
+    if status.phase in _STARTING and status.restarts:
+        return "restarting"  # on the way to its next run
     return _WORDS.get(status.phase, "created")
 
 

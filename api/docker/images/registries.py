@@ -117,7 +117,7 @@ async def search(call: Call) -> list[dict[str, Any]]:
 
 
 async def distribution(call: Call) -> dict[str, Any]:
-    path = target("/v1/distribution", {"ref": full(call.ref()), "config": True})
+    path = target("/v1/distribution", {"ref": full(call.ref()), "config": True, "near": True})
     login = encode_header(call.login())
     found = await ask_for(call.port, _one_host(call), "GET", path, RemoteImage, login=login)
     return {

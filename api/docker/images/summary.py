@@ -62,7 +62,7 @@ def line(
         "Created": int(image.created),
         "Id": image.id,
         "Labels": dict(image.config.labels) or None,
-        "ParentId": "",
+        "ParentId": image.origin.parent,
         "RepoDigests": digests,
         "RepoTags": tags,
         "SharedSize": shared,
@@ -103,7 +103,7 @@ def inspect(image: ImageRecord, hosts: Sequence[str], driver: str, version: Vers
         "Id": image.id,
         "RepoTags": shown(image.names),
         "RepoDigests": shown(image.digests),
-        "Parent": "",
+        "Parent": image.origin.parent,
         "Comment": last.comment,
         "Created": moment(image.created) if image.created else NEVER,
         "DockerVersion": "",
@@ -122,7 +122,8 @@ def inspect(image: ImageRecord, hosts: Sequence[str], driver: str, version: Vers
     if version < NO_VIRTUAL_SIZE:
         made["VirtualSize"] = image.size
     if version < NO_CONTAINER:
-        made |= {"Container": "", "ContainerConfig": config(ImageConfig(), version)}
+        made["Container"] = image.origin.container
+        made["ContainerConfig"] = config(ImageConfig(), version) | {"Image": image.origin.image}
     return made
 
 

@@ -182,9 +182,11 @@ def mode(name: str) -> dict[str, Any]:
 
 
 def endpoints(network: Network, infos: Iterable[InstanceInfo]) -> dict[str, Any]:
-    """Who is on it now, by id."""
+    """Who is on it now, by id; not who was taken off, though its host is yet to do it."""
     found: dict[str, Any] = {}
     for info in infos:
+        if all(wish.network != network.id for wish in info.instance.attachments):
+            continue
         for foot in info.status.endpoints:
             if foot.network == network.id:
                 found[info.instance.id] = {

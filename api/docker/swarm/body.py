@@ -188,7 +188,7 @@ TASK: Table = (
     Field("ForceUpdate"),
     partly("Runtime", "container"),
     Field("Networks"),
-    partly("LogDriver", "json-file (and local, which is kept the same way), with max-size and max-file"),
+    partly("LogDriver", "json-file with max-size and max-file (local is kept the same way), none"),
 )
 CONTAINER: Table = (
     *(Field(name) for name in ("Image", "Labels", "Command", "Args")),

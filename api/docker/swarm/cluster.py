@@ -75,3 +75,13 @@ async def unlock_key(call: Call) -> dict[str, str]:
 
 async def unlock(call: Call) -> NoReturn:
     raise Refusal(409, "swarm is not locked")
+
+
+async def no_manager(call: Call) -> NoReturn:
+    """In the words by which Docker's clients know an engine that is a worker."""
+    raise Refusal(
+        503,
+        "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. "
+        "Please run this command on a manager node or promote the current node to a manager. (It is a host's "
+        "own socket: services, tasks and nodes are at the fleet's endpoint.)",
+    )

@@ -95,7 +95,7 @@ def instance_words(container: ContainerSpec, placement: Placement, ids: Ids) -> 
             for wish in container.networks
         ],
         "LogDriver": {
-            "Name": "json-file",
+            "Name": "none" if log.driver == "none" else "json-file",
             "Options": {"max-file": str(log.max_files), "max-size": exact_bytes(log.max_size)},
         },
         "ForceUpdate": _forced(container),
@@ -169,8 +169,8 @@ def _mount(mount: Mount) -> dict[str, Any]:
         made["BindOptions"] = _set(
             {"Propagation": mount.propagation, "CreateMountpoint": mount.create_source}
         )
-    if mount.type == "volume" and mount.no_copy:
-        made["VolumeOptions"] = {"NoCopy": True}
+    if mount.type == "volume" and (words := _set({"NoCopy": mount.no_copy, "Labels": dict(mount.labels)})):
+        made["VolumeOptions"] = words
     if mount.type == "tmpfs":
         mode = mount.tmpfs_mode if mount.tmpfs_mode != 0o1777 else 0
         options = [pair.split("=", 1) for pair in mount.tmpfs_options]

@@ -19,6 +19,7 @@ from image.manifest import (
     OCI_MANIFEST,
     load_object,
 )
+from image.refused import letting_go
 from image.registry.server.digests import SHA256, is_digest, of
 from image.registry.server.refusal import Refusal
 from model.errors import Damaged
@@ -51,6 +52,7 @@ class Document(Struct):
         return found
 
 
+@letting_go
 def parse(data: bytes, content_type: str, algorithm: str = SHA256) -> Document:
     """Of a pushed document's bytes; its digest is of `algorithm`. Raises Refusal (MANIFEST_INVALID, 413)."""
     if len(data) > MAX_DOCUMENT:

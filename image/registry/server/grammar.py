@@ -11,6 +11,7 @@ from typing import Literal
 
 from image.registry.server.digests import is_digest
 from image.registry.server.refusal import Refusal
+from model.errors import InvalidInput
 from model.spec import Struct
 
 MAX_NAME = 255
@@ -100,3 +101,18 @@ def check_digest(digest: str) -> str:
 
 def is_tag(tag: str) -> bool:
     return _TAG.match(tag) is not None
+
+
+def manifest_of(text: str, host: str = "") -> Target:
+    """What people write: `NAME:TAG` or `NAME@DIGEST`, the registry's own `host` may stand before it. Raises
+    InvalidInput."""
+    bare = text.removeprefix(f"{host}/") if host else text
+    name, at, reference = bare.partition("@")
+    if not at:
+        name, _, reference = bare.rpartition(":")
+    if not is_name(name) or not (is_digest(reference) if at else is_tag(reference)):
+        raise InvalidInput(
+            f"{text[:120]!r} names no tag and no manifest of the fleet's registry",
+            hint="Write REPOSITORY:TAG or REPOSITORY@DIGEST",
+        )
+    return Target(kind="manifest", name=name, reference=reference)

@@ -254,6 +254,16 @@ class Index:
             query = "SELECT name FROM tags WHERE repository = ? AND name > ? ORDER BY name LIMIT ?"
             return [tag for (tag,) in self.rows(query, ident, page.last, page.number + 1)]
 
+    def tagged(self, name: str) -> list[tuple[str, str, str]]:
+        """(tag, digest, media type), in the order of the tags' bytes."""
+        return self.rows(
+            "SELECT tags.name, tags.digest, manifests.media_type FROM tags"
+            " JOIN repositories ON id = tags.repository JOIN manifests"
+            " ON manifests.repository = tags.repository AND manifests.digest = tags.digest"
+            " WHERE repositories.name = ? ORDER BY tags.name",
+            name,
+        )
+
     def names(self, after: str, most: int) -> list[str]:
         """Of repositories."""
         query = "SELECT name FROM repositories WHERE name > ? ORDER BY name LIMIT ?"

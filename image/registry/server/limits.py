@@ -20,6 +20,11 @@ class Limits(Struct):
     """Requests that send at a time."""
     bodies_each: int = 32
     """By one caller."""
+    small: int = 256 << 10
+    """Up to which a manifest is an ordinary one: real ones have some thousand bytes."""
+    large: int = 8
+    """Manifests beyond that which are in memory at a time; they are read one by one, each takes up to thirty
+    times its size meanwhile."""
     idle: float = 3600.0
     """After which an upload that nobody goes on with is dropped."""
     age: float = 86400.0

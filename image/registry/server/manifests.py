@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from aiohttp import ClientPayloadError, web
 
@@ -43,34 +44,50 @@ async def put(call: Call) -> web.StreamResponse:
     tag = "" if call.target.by_digest else reference
     if tag and not is_tag(tag):
         raise Refusal("MANIFEST_INVALID", f"{tag[:80]!r} is neither a tag nor a sha256 or sha512 digest")
-    data = await _body(call)
-    kind = call.request.headers.get("Content-Type", "")
     hashed_by = SHA256 if tag else algorithm(reference)
-    document: Document = await call.registry.run(parse, data, kind, hashed_by)
-    if not tag and document.digest != reference:
-        raise Refusal("DIGEST_INVALID", f"what came has the digest {document.digest}, not {reference}")
-    await call.registry.run(call.registry.content.index.put, name, document, data, tag)
+    async with contextlib.AsyncExitStack() as held:
+        held.enter_context(call.registry.uploads.sending(call.caller.name))
+        data = await _body(call, held)
+        document = await _parsed(call, data, hashed_by)
+        if not tag and document.digest != reference:
+            raise Refusal("DIGEST_INVALID", f"what came has the digest {document.digest}, not {reference}")
+        await call.registry.run(call.registry.content.index.put, name, document, data, tag)
     more = {DIGEST: document.digest, "Location": f"/v2/{name}/manifests/{reference}"}
     if document.subject:
         more["OCI-Subject"] = document.subject
     return answer(201, more)
 
 
-async def _body(call: Call) -> bytes:
+async def _body(call: Call, held: contextlib.AsyncExitStack) -> bytes:
+    """More than a small one is read only once it is one of the few large ones, which `held` then keeps."""
     if (call.length or 0) > MAX_DOCUMENT:
         raise _too_large()
-    data, limits = bytearray(), call.registry.limits
+    data, limits, waits, large = bytearray(), call.registry.limits, False, False
     try:
         async with asyncio.timeout(limits.window):
             async for piece in call.request.content.iter_any():
                 data += piece
                 if len(data) > MAX_DOCUMENT:
                     raise _too_large()
+                if len(data) > limits.small and not large:
+                    waits = True
+                    await held.enter_async_context(call.registry.large)
+                    waits, large = False, True
     except TimeoutError as error:
+        if waits:
+            words = f"{limits.large} other manifests of more than {limits.small} bytes come just now"
+            raise Refusal("TOOMANYREQUESTS", words, headers={"Retry-After": "5"}) from error
         raise too_slow(f"the manifest did not come within {limits.window:g} s") from error
     except (ClientPayloadError, ConnectionError) as error:
         raise Refusal("MANIFEST_INVALID", "the body broke off") from error
     return bytes(data)
+
+
+async def _parsed(call: Call, data: bytes, hashed_by: str) -> Document:
+    kind, registry = call.request.headers.get("Content-Type", ""), call.registry
+    async with registry.reading if len(data) > registry.limits.small else contextlib.nullcontext():
+        document: Document = await registry.run(parse, data, kind, hashed_by)
+    return document
 
 
 async def delete(call: Call) -> web.StreamResponse:

@@ -5,6 +5,7 @@ Invariant: while it is open, it is the only one on its folder.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -32,6 +33,10 @@ class Registry:
         self.uploads = uploads
         self.clock = clock
         self.limits = limits
+        self.large = asyncio.Semaphore(limits.large)
+        """Held for each large manifest that is in memory."""
+        self.reading = asyncio.Lock()
+        """Held while one of them is parsed."""
 
     async def tidy(self) -> None:
         """Once: uploads that are given up, blobs that nobody holds."""

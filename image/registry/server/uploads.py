@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -38,12 +39,8 @@ class Session:
         self.touched = now
         self.owner = owner
         self.published = False
-        self.sender = ""
-        """Who writes to it now."""
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.sender)
+        self.busy = False
+        """A request writes to it now."""
 
 
 class Uploads:
@@ -53,6 +50,8 @@ class Uploads:
         self._clock = clock
         self._limits = content.limits
         self._sessions: dict[str, Session] = {}
+        self._senders: Counter[str] = Counter()
+        """Requests with bodies that come now, by who sends them."""
 
     async def open(self) -> None:
         """Those that an earlier process began can be gone on with."""
@@ -71,6 +70,11 @@ class Uploads:
 
     def __contains__(self, ident: object) -> bool:
         return ident in self._sessions
+
+    @property
+    def senders(self) -> int:
+        """Requests with bodies that come now."""
+        return self._senders.total()
 
     async def begin(self, name: str, owner: str, hashed_by: str = SHA256) -> Session:
         """`hashed_by` is the algorithm that its digest is expected of. Raises Refusal (429), Exhausted."""
@@ -100,17 +104,29 @@ class Uploads:
         """Raises Refusal while somebody else does (409), or too many do to others (429)."""
         if session.busy:
             raise Refusal("BLOB_UPLOAD_INVALID", "another request writes to this upload", status=409)
-        senders = [other.sender for other in self._sessions.values() if other.busy]
-        theirs = senders.count(sender)
-        if len(senders) >= self._limits.bodies or theirs >= self._limits.bodies_each:
-            words = f"{len(senders)} requests send already, {theirs} of them by {sender}"
+        with self.sending(sender):
+            session.busy = True
+            try:
+                yield
+            finally:
+                session.busy = False
+                session.touched = self._clock.monotonic()
+
+    @contextlib.contextmanager
+    def sending(self, sender: str) -> Iterator[None]:
+        """A request with a body, be it an upload's or a manifest. Raises Refusal (429) while too many others
+        do the same."""
+        total, theirs = self.senders, self._senders[sender]
+        if total >= self._limits.bodies or theirs >= self._limits.bodies_each:
+            words = f"{total} requests send already, {theirs} of them by {sender}"
             raise Refusal("TOOMANYREQUESTS", words, headers={"Retry-After": "5"})
-        session.sender = sender
+        self._senders[sender] += 1
         try:
             yield
         finally:
-            session.sender = ""
-            session.touched = self._clock.monotonic()
+            self._senders[sender] -= 1
+            if not self._senders[sender]:
+                del self._senders[sender]
 
     async def receive(self, session: Session, body: AsyncIterator[bytes], *, most: int | None = None) -> None:
         """Append a body. Raises Refusal (also where it has more than `most` bytes), Exhausted."""

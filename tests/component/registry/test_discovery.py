@@ -80,9 +80,30 @@ async def test_end8b_last_need_not_be_a_tag_that_is_there(
     assert tags == ([] if first is None else [first])
 
 
-@pytest.mark.parametrize("number", ["-1", "x", "1.5", "9" * 30])
-async def test_end8b_number_that_is_none_is_400(tagged: Client, number: str) -> None:
-    assert (await tagged.ask("GET", f"/v2/{NAME}/tags/list?n={number}")).status == 400
+LISTS = [f"/v2/{NAME}/tags/list", "/v2/_catalog"]
+
+
+@pytest.mark.parametrize("path", LISTS)
+@pytest.mark.parametrize("number", ["-1", "x", "1.5", "9" * 30, "1000000000000", "%D9%A3", "+1", "1_0"])
+async def test_end8b_number_that_is_none_is_400(tagged: Client, path: str, number: str) -> None:
+    assert (await tagged.ask("GET", f"{path}?n={number}")).status == 400
+
+
+@pytest.mark.parametrize("path", LISTS)
+async def test_end8b_number_that_is_very_large_is_bounded(tagged: Client, path: str) -> None:
+    plain = await tagged.ask("GET", path)
+    reply = await tagged.ask("GET", f"{path}?n=999999999")
+    assert (reply.status, reply.json) == (200, plain.json)
+
+
+@pytest.mark.parametrize("path", LISTS)
+@pytest.mark.parametrize("last", ["%00", "..%2F..", "%ff%fe", "a" * 4000, "%22%3E%3Cx", "%F0%9F%98%80", "-1"])
+async def test_end8b_last_of_any_bytes_begins_a_list_or_is_400(tagged: Client, path: str, last: str) -> None:
+    """B79."""
+    reply = await tagged.ask("GET", f"{path}?n=2&last={last}")
+    assert reply.status in (200, 400), reply
+    found = reply.json.get("tags", reply.json.get("repositories", []))
+    assert set(found) <= {*TAGS, NAME}
 
 
 async def test_tags_beyond_the_registrys_limit_come_in_pages(tmp_path: Any) -> None:

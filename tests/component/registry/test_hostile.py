@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -220,6 +222,68 @@ async def test_more_senders_than_there_may_be_are_429(tmp_path: Path) -> None:
             reply = await served.client.ask("PATCH", places[2], b"x")
             assert (reply.status, reply.code) == (429, "TOOMANYREQUESTS")
         await until(lambda: not session.busy, deadline=10)
+
+
+async def test_manifests_that_come_count_as_senders_too(tmp_path: Path) -> None:
+    async with serving(tmp_path / "registry", limits=Limits(reserve=0, bodies=2)) as served:
+        where = await served.client.begin("app")
+        head = f"PUT /v2/app/manifests/1 HTTP/1.1\nHost: x\nContent-Type: {MANIFEST}\nContent-Length: 10\n\n"
+
+        async def refused() -> bool:
+            return (await served.client.ask("PATCH", where, b"x")).status == 429
+
+        async with raw(served, head), raw(served, head):
+            await until(refused, deadline=10)
+            reply = await served.client.push_manifest("app", "2", BUILT.manifest)
+            assert (reply.status, reply.code) == (429, "TOOMANYREQUESTS") and reply.headers["Retry-After"]
+        await until(lambda: served.registry.uploads.senders == 0, deadline=10)
+        await served.client.push("app", BUILT, "1")
+
+
+async def test_large_manifests_beyond_a_few_wait_and_small_ones_pass_them(tmp_path: Path) -> None:
+    limits = Limits(reserve=0, large=1, window=2.0)
+    size = 2 * limits.small
+    head = f"PUT /v2/app/manifests/1 HTTP/1.1\nHost: x\nContent-Type: {MANIFEST}\nContent-Length: {size}\n\n"
+    async with serving(tmp_path / "registry", limits=limits) as served:
+        async with raw(served, head) as (_, first):
+            first.write(b" " * (size - 1))
+            await until(served.registry.large.locked, deadline=10)
+            async with raw(served, head) as (reader, second):
+                second.write(b" " * (size - 1))
+                await served.client.push("app", BUILT, "small")
+                said = await asyncio.wait_for(reader.readline(), 30)
+                assert said.startswith((b"HTTP/1.1 429", b"HTTP/1.1 408"))
+        await until(lambda: not served.registry.large.locked(), deadline=10)
+
+
+_CROWD = """
+import asyncio, json, sys, tempfile
+from pathlib import Path
+from tests.support.fleetregistry import serving
+from tests.support.images import MANIFEST
+
+data = b'{"schemaVersion":2,"x":[' + b",".join([b"{}"] * 1_390_000) + b"]}"
+
+async def main():
+    with tempfile.TemporaryDirectory() as folder:
+        async with serving(Path(folder)) as served:
+            pushes = (served.client.push_manifest("app", f"t{n}", data, MANIFEST) for n in range(12))
+            async with asyncio.TaskGroup() as group:
+                made = [group.create_task(one) for one in pushes]
+            print({task.result().status for task in made})
+    print(*[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")])
+
+asyncio.run(main())
+"""
+
+
+def test_crowd_of_the_largest_manifests_takes_bounded_memory() -> None:
+    """They are read one by one, and nothing is left of those that were refused."""
+    words = [sys.executable, "-c", _CROWD]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    statuses, peak = done.stdout.splitlines()
+    assert statuses == "{400}" and int(peak) < 512 << 10
 
 
 async def test_list_of_very_many_tags_is_paged_and_quick(served: Served) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
 from image.registry.server.limits import Limits
 from tests.support.fleetregistry import Client, Served, serving
-from tests.support.images import MANIFEST, digest
+from tests.support.images import MANIFEST, digest, image, member, tar
 
 DATA = bytes(range(256)) * 4096
+BUILT = image([tar(member("a", b"a"))])
 
 
 @pytest.mark.parametrize("path", ["/v2/app/manifests/1", "upload"])
@@ -66,3 +68,38 @@ async def test_upload_that_is_finished_or_cancelled_twice_is_404(client: Client)
     for method in ("DELETE", "GET", "PATCH", "PUT"):
         query = f"?digest={digest(b'')}" if method == "PUT" else ""
         assert (await client.ask(method, f"{other}{query}", b"")).status == 404
+
+
+async def test_mount_by_nobody_is_refused_and_makes_nothing(served: Served) -> None:
+    """B78: with and without a source, of a blob that anybody may pull."""
+    found = await served.client.push_blob("app", DATA)
+    nobody = served.client.who("anybody")
+    assert (await nobody.ask("GET", f"/v2/app/blobs/{found}")).status == 200
+    for query in (f"mount={found}&from=app", f"mount={found}", ""):
+        reply = await nobody.ask("POST", f"/v2/other/blobs/uploads/?{query}")
+        assert (reply.status, reply.code) == (401, "UNAUTHORIZED")
+    assert (await served.client.ask("HEAD", f"/v2/other/blobs/{found}")).status == 404
+    assert len(served.registry.uploads) == 0
+
+
+async def test_a_hundred_thousand_referrers_are_paged_and_quick(served: Served) -> None:
+    """B82."""
+    await served.client.push("app", BUILT, "1")
+    index = served.registry.content.index
+    with index.change() as connection:
+        ident = index.repository("app")
+        connection.executemany(
+            "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                (ident, f"sha256:{number:064x}", MANIFEST, BUILT.digest, f"text/{number % 2}", b"{}", b"")
+                for number in range(100_000)
+            ),
+        )
+    seen, path, began = 0, f"/v2/app/referrers/{BUILT.digest}?artifactType=text/1", time.process_time()
+    for _ in range(3):
+        reply = await served.client.ask("GET", path)
+        seen += len(reply.json["manifests"])
+        path = reply.headers["Link"].partition(">")[0][1:]
+    assert seen == 3000 and time.process_time() - began < 5.0
+    missing = await served.client.ask("GET", f"/v2/app/referrers/{digest(b'absent')}")
+    assert (missing.status, missing.json["manifests"]) == (200, [])

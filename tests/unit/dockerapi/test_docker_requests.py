@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from multidict import MultiDict
 
@@ -15,7 +17,8 @@ from api.docker.containers.logs import Logs, tail
 from api.docker.detach import DetachKeys, parse_keys
 from api.docker.errors import Refusal, told
 from api.docker.parameters import parse_filters, parse_query
-from api.docker.table import ROUTES
+from api.docker.route import Route
+from api.docker.table import HOST, ROUTES
 from api.docker.versions import NEWEST, OLDEST, split
 from model.errors import Ambiguous, InUse, InvalidInput, NotFound, Unavailable
 
@@ -119,13 +122,11 @@ def test_null_is_a_fields_zero_at_any_depth() -> None:
         ("[]", "no JSON object"),
         ('{"Image": 1}', "Image"),
         ('{"Image":"a","HostConfig":{"KernelMemory":5}}', "HostConfig.KernelMemory: is not supported"),
-        ('{"Image":"a","HostConfig":{"devicerequests":[{"Count":1}],"Links":["a:b"]}}',
-         "HostConfig.Links: is not supported.*HostConfig.DeviceRequests: is not supported"),
+        ('{"Image":"a","HostConfig":{"devicerequests":[{"Count":1}],"CgroupParent":"/a"}}',
+         "HostConfig.CgroupParent: is not supported.*HostConfig.DeviceRequests: is not supported"),
         ('{"Image":"a","HostConfig":{"Mounts":[{"Type":"bind","ClusterOptions":{"a":1}}]}}',
          r"HostConfig.Mounts\[0\].ClusterOptions"),
         ('{"Image":"a","HostConfig":{"Memory":99999999999999999999}}', "HostConfig.Memory: must be"),
-        ('{"Image":"a","NetworkingConfig":{"EndpointsConfig":{"x":{"Links":["a"]}}}}',
-         r"NetworkingConfig.EndpointsConfig\[x\].Links"),
     ],
 )  # fmt: skip
 def test_body_that_asks_for_what_cannot_be_is_refused_by_the_fields_name(text: str, words: str) -> None:
@@ -174,11 +175,17 @@ def test_error_has_dockers_status_and_words(error: NotFound, expected: tuple[int
     assert told(error) == expected
 
 
-def test_routes_are_listed_once_and_are_for_admins_alone() -> None:
-    keys = [(route.method, route.path) for route in ROUTES]
+@pytest.mark.parametrize("routes", [ROUTES, HOST])
+def test_routes_are_listed_once_and_are_for_admins_alone(routes: Sequence[Route]) -> None:
+    keys = [(route.method, route.path) for route in routes]
     assert len(set(keys)) == len(keys)
-    assert {route.role for route in ROUTES} == {"admin"}
-    assert all(route.summary for route in ROUTES)
+    assert {route.role for route in routes} == {"admin"}
+    assert all(route.summary for route in routes)
+
+
+def test_routes_of_a_host_are_those_of_a_fleet() -> None:
+    """What is not there would be "page not found" to a client that tells engines apart by less."""
+    assert {(r.method, r.path) for r in HOST} == {(r.method, r.path) for r in ROUTES}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""BuildKit's entrance: `POST /session`, `POST /grpc`, and `POST /build` with version 2."""
