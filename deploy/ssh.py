@@ -1,4 +1,4 @@
-"""Transport over SSH, by asyncssh; its only importer.
+"""Transport over SSH, by asyncssh; its only importer but for `deploy.sshkeys`.
 
 A host is talked to only if its key is known: by known_hosts, or by a fingerprint that the operator gave. No
 agent is forwarded, no password asked for, nothing of ~/.ssh/config read unless it was named. Every wait has

@@ -10,12 +10,14 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
 
 from cli import logins
-from cli.build.agents import Agents
+from cli.build.agents import Agents, Answering
 from cli.build.answers import Answers, secret_value
 from cli.build.contexts import Material, material
 from cli.build.conversation import Conversation, waker
@@ -87,7 +89,11 @@ def _converse(app: App, wished: Wish, made: Material, shown: Display, outputs: O
     talk = Conversation(sock, shown, outputs)
     with contextlib.closing(sock), waker() as (wake, fd):
         answers = Answers(made.sources, wished.secrets, fd)
-        agents = Agents({i: paths[0] for i, paths in wished.agents.items()}, talk.selector)
+        agents = Agents(
+            {ident: paths[0] for ident, paths in wished.agents.items() if _is_agent(paths)},
+            talk.selector,
+            _keys(wished),
+        )
         return talk.run(made.request, answers, wake, agents)
 
 
@@ -122,15 +128,36 @@ def _check_files(wished: Wish) -> None:
             secret_value(ident, place)
         except FlotaError as error:
             wrong.append(str(error))
-    for ident, paths in wished.agents.items():
-        if len(paths) != 1 or not _is_socket(paths[0]):
-            wrong.append(f"--ssh {ident}={','.join(paths)}: that is no agent's socket; give an agent the key")
+    try:
+        _keys(wished)
+    except FlotaError as error:
+        wrong.append(str(error))
     for flag, path in (("--iidfile", wished.iidfile), ("--metadata-file", wished.metadata_file)):
         folder = os.path.dirname(path) or "."
         if path and not os.path.isdir(folder):
             wrong.append(f"{flag} {path}: {folder} is no folder")
     if wrong:
         raise InvalidInput("; ".join(wrong))
+
+
+def _keys(wished: Wish) -> dict[str, Callable[[], Answering]]:
+    """Agents that are keys in files. Raises InvalidInput, NotFound."""
+    given = {ident: paths for ident, paths in wished.agents.items() if not _is_agent(paths)}
+    if not given:
+        return {}
+    from deploy.sshkeys import KeyAgent, read_keys  # asyncssh takes its time, and few builds need it
+
+    found: dict[str, Callable[[], Answering]] = {}
+    for ident, paths in given.items():
+        try:
+            found[ident] = partial(KeyAgent, read_keys(paths))
+        except FlotaError as error:
+            raise type(error)(f"--ssh {ident}: {error.message}", hint=error.hint) from error
+    return found
+
+
+def _is_agent(paths: Sequence[str]) -> bool:
+    return len(paths) == 1 and _is_socket(paths[0])
 
 
 def _is_socket(path: str) -> bool:

@@ -198,7 +198,7 @@ def test_all_that_is_wrong_with_a_command_line_is_told_at_once(fleet: ServedFlee
         (("-f", "-", "-"), "can't both come from standard input"),
         (("--push", "."), "has no name to be pushed to"),
         (("--secret", "id=a,src=nosuch", "."), "secret a: nosuch: no such file"),
-        (("--ssh", "key=nosuch", "."), "--ssh key=nosuch: that is no agent's socket"),
+        (("--ssh", "key=nosuch", "."), "--ssh key: nosuch: no such file"),
         (("--iidfile", "nosuch/iid", "."), "--iidfile nosuch/iid: nosuch is no folder"),
         (("-o", "type=tar,dest=nosuch/x", "."), "nosuch/x can't be written: nosuch is no folder"),
     ],

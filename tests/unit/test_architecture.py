@@ -40,7 +40,7 @@ SOLE_IMPORTER: dict[str, str] = {
     "nftables": r"net/kernel/nft\.py",
     # a journal per agent, the controller's store, and the index of the fleet's registry: ADR 36; rpm's, read
     "sqlite3": r"(agent/journal\w*|controller/store/sqlite\w*|image/(registry/server/index|sbom/rpmdb))\.py",
-    "asyncssh": r"deploy/ssh\.py",
+    "asyncssh": r"deploy/ssh(keys)?\.py",
     "click": r"cli/.*\.py",
     "rich": r"cli/.*\.py",
     "yaml": r"cli/parse/yaml12\.py",
