@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,10 +23,10 @@ from tests.support.agentlab import AgentLab, ident, instance, phase, view
 
 
 @asynccontextmanager
-async def talking(lab: AgentLab, said: bytes, **spec: object) -> AsyncIterator[HostApi]:
+async def talking(lab: AgentLab, said: bytes, **spec: Any) -> AsyncIterator[HostApi]:
     """The host of a container that has said so much."""
     async with lab.agent() as agent:
-        await agent.take_view(view(instance(**spec)))  # type: ignore[arg-type]
+        await agent.take_view(view(instance(**spec)))
         await phase(agent, 1, Phase.RUNNING)
         lab.runtime.emit(ident(1), said)
         yield HostApi(agent, CgroupFiles("/sys/fs/cgroup", "/flota-lab"), LogReader())

@@ -10,12 +10,14 @@ import pytest
 from api.docker.buildkit.attributes import Typed, plan_of
 from api.docker.buildkit.framing import Unframer, error_of, frame, quoted, status_of, unquoted
 from api.docker.buildkit.front import SECRETS, Folder, exporters_of, registries_named
+from api.docker.buildkit.messages import StatusResponse
 from api.docker.buildkit.trace import Trace
 from model.build import (
     ANY,
     BuildWarning,
     CacheWay,
     Context,
+    FromHost,
     Output,
     StepBegan,
     StepEnded,
@@ -152,11 +154,17 @@ def test_registries_that_a_dockerfile_names_are_those_asked_about() -> None:
     assert found[:2] == ("docker.io", "ghcr.io") and {"r.example:5000", "quay.io", "localhost"} <= {*found}
 
 
+def shown(trace: Trace, said: FromHost, now: float) -> StatusResponse:
+    made = trace.take(said, now)
+    assert made is not None
+    return made
+
+
 def test_trace_shows_steps_from_their_beginning_to_their_end() -> None:
     trace = Trace("build")
-    [began] = trace.take(StepBegan(step=1, name="[1/1] RUN x"), 10.5).vertexes  # type: ignore[union-attr]
+    [began] = shown(trace, StepBegan(step=1, name="[1/1] RUN x"), 10.5).vertexes
     assert began.name == "[1/1] RUN x" and began.started is not None and began.started.nanos == 500_000_000
-    [log] = trace.take(StepSaid(step=1, data=b"\xff", stderr=True), 11).logs  # type: ignore[union-attr]
+    [log] = shown(trace, StepSaid(step=1, data=b"\xff", stderr=True), 11).logs
     assert (log.vertex, log.stream, log.data) == (began.digest, 2, b"\xff")
     trace.take(StepMoved(step=1, what="layer", current=1, total=4), 11)
     ended = trace.take(StepEnded(step=1, seconds=2, cached=True), 13)
@@ -165,7 +173,8 @@ def test_trace_shows_steps_from_their_beginning_to_their_end() -> None:
     assert [(one.id, one.current, one.completed is not None) for one in ended.statuses] == [
         ("layer", 1, True)
     ]
-    assert trace.take(BuildWarning(code="C", message="m", line=3), 13).warnings[0].short == b"C: line 3: m"  # type: ignore[union-attr]
+    [warning] = shown(trace, BuildWarning(code="C", message="m", line=3), 13).warnings
+    assert warning.short == b"C: line 3: m"
     trace.take(StepBegan(step=2, name="two"), 14)
     left = trace.ended("it broke", 15)
     assert left is not None and [(one.name, one.error) for one in left.vertexes] == [("two", "it broke")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -51,8 +52,8 @@ class Peer:
         return tarfile.open(fileobj=io.BytesIO(bytes(self.out)), mode="r:")
 
 
-def plain(path: bytes, data: bytes, **more: int) -> tuple[Stat, bytes]:
-    return Stat(path=path, mode=more.pop("mode", 0o644), size=len(data), **more), data  # type: ignore[arg-type]
+def plain(path: bytes, data: bytes, mode: int = 0o644, **more: Any) -> tuple[Stat, bytes]:
+    return Stat(path=path, mode=mode, size=len(data), **more), data
 
 
 @pytest.mark.parametrize("backwards", [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import h2.config
 import h2.connection
@@ -211,6 +212,10 @@ async def test_stream_whose_peer_leaves_is_told(end: str) -> None:
             await asyncio.wait_for(reading, PATIENCE)
 
 
+def _filled(stream: Http2Stream) -> bool:
+    return len(stream._data) > 10
+
+
 async def test_data_of_a_stream_that_was_given_up_does_not_fill_the_connection() -> None:
     async with connected() as peer:
         for _ in range(8):
@@ -218,7 +223,7 @@ async def test_data_of_a_stream_that_was_given_up_does_not_fill_the_connection()
             for _ in range(WINDOW // 16_000):
                 peer.h2.send_data(stream.ident, b"x" * 16_000)
             peer.say()
-            await until(lambda s=stream: len(s._data) > 10, deadline=PATIENCE, what="data")  # type: ignore[misc]
+            await until(partial(_filled, stream), deadline=PATIENCE, what="data")
             stream.reset()
             peer.hear()
             await until(

@@ -211,7 +211,7 @@ class Http2:
     def close(self) -> None:
         """The peer is told, and the connection closed; `run` ends by it."""
         if not self._over:
-            with contextlib.suppress(h2.exceptions.ProtocolError):
+            with _unless_ended():
                 self._h2.close_connection()
                 self._writer.write(self._h2.data_to_send())
         self._writer.close()
@@ -242,7 +242,7 @@ class Http2:
         self._try(stream, lambda: self._h2.send_headers(stream.ident, headers, end_stream=end))
 
     def took(self, stream: Http2Stream, size: int) -> None:
-        with contextlib.suppress(h2.exceptions.ProtocolError):
+        with _unless_ended():
             self._h2.acknowledge_received_data(size, stream.ident)
             self._writer.write(self._h2.data_to_send())
 
@@ -251,10 +251,10 @@ class Http2:
             return
         unread = stream.unread()
         stream.breaks("the stream was given up")
-        with contextlib.suppress(h2.exceptions.ProtocolError):
+        with _unless_ended():
             if unread:
                 self._h2.acknowledge_received_data(unread, stream.ident)
-        with contextlib.suppress(h2.exceptions.ProtocolError):
+        with _unless_ended():
             self._h2.reset_stream(stream.ident, h2.errors.ErrorCodes.CANCEL)
         if not self._over and not self._writer.is_closing():
             self._writer.write(self._h2.data_to_send())
@@ -301,7 +301,7 @@ class Http2:
         if stream is not None and event.data:
             stream.received(event.data, size)
             return
-        with contextlib.suppress(h2.exceptions.ProtocolError):  # padding, or of a stream that was given up
+        with _unless_ended():  # padding, or of a stream that was given up
             self._h2.acknowledge_received_data(size, event.stream_id)
 
     def _was_reset(self, event: h2.events.StreamReset) -> None:
@@ -320,6 +320,11 @@ class Http2:
         with contextlib.suppress(OSError, h2.exceptions.ProtocolError):
             self._writer.write(self._h2.data_to_send())
         self._writer.close()
+
+
+def _unless_ended() -> contextlib.suppress:
+    """`h2` refuses words about a stream or a connection that the peer has ended meanwhile."""
+    return contextlib.suppress(h2.exceptions.ProtocolError)
 
 
 def _texts(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
