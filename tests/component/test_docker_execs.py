@@ -8,9 +8,7 @@ import json
 import pytest
 
 from model.streams import pack
-from tests.component.test_docker_api import DEADLINE, Docker, docker, frames
-
-__all__ = ["docker"]
+from tests.support.dockerclient import DEADLINE, Docker, frames
 
 
 async def test_attach_to_what_was_said_so_far_ends_its_connection(docker: Docker) -> None:

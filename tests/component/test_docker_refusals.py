@@ -16,10 +16,8 @@ import pytest
 from api.docker.app import MAX_BODY
 from api.ports import Identity
 from model.status import Phase
-from tests.component.test_docker_api import DEADLINE, Docker, docker, frames, served
+from tests.support.dockerclient import DEADLINE, Docker, frames, served
 from tests.support.waiting import until
-
-__all__ = ["docker"]
 
 
 async def test_silent_host_is_told_and_hinders_nothing_else(docker: Docker) -> None:

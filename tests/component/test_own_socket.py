@@ -23,8 +23,8 @@ def _lab(folder: Path) -> AgentLab:
 async def test_own_socket_is_for_its_owner_and_group_and_goes_with_the_agent(tmp_path: Path) -> None:
     lab = _lab(tmp_path)
     async with host_docker(lab) as docker:
-        assert stat.S_IMODE(docker.socket.stat().st_mode) == 0o660
-    assert not docker.socket.exists()
+        assert stat.S_IMODE(Path(docker.socket).stat().st_mode) == 0o660
+    assert not Path(docker.socket).exists()
 
 
 async def test_own_container_is_run_listed_stopped_started_and_removed(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from deploy.busybox import root_tar
 from deploy.fleet import Fleet
 from deploy.rig.netns import NetnsRig
+from tests.rig.dockercommand import Docker
 from tests.rig.support import told
 from tests.support import census
 from tests.support.waiting import wait_until
@@ -112,6 +113,12 @@ def clean(fleet: Fleet) -> Iterator[Fleet]:
     """The module's fleet; what a test made of services, containers and networks goes after it."""
     yield fleet
     cleared(fleet)
+
+
+@pytest.fixture
+def docker(clean: Fleet) -> Docker:
+    """The stock command at the fleet's socket."""
+    return Docker(clean)
 
 
 def cleared(fleet: Fleet) -> None:

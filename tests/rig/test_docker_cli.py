@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -13,37 +12,10 @@ import pytest
 
 from deploy.fleet import Fleet
 from tests.rig.conftest import IMAGE
+from tests.rig.dockercommand import Docker
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
-DOCKER = "/usr/bin/docker"
-PATIENCE = 60
-
-
-class Docker:
-    """The command, aimed at the fleet."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self.base = [DOCKER, "-H", f"unix://{fleet.rig.run_folder('n1')}/docker.sock"]
-
-    def attempt(self, *words: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [*self.base, *words], input=stdin, capture_output=True, timeout=PATIENCE, check=False
-        )
-
-    def __call__(self, *words: str, stdin: bytes | None = None) -> str:
-        done = self.attempt(*words, stdin=stdin)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout.decode().strip()
-
-    def inspect(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self("inspect", name))[0]
-        return found
-
-
-@pytest.fixture
-def docker(clean: Fleet) -> Docker:
-    return Docker(clean)
 
 
 def test_detached_container_is_run_listed_inspected_stopped_and_removed(docker: Docker, clean: Fleet) -> None:

@@ -13,7 +13,7 @@ import pytest
 from deploy.busybox import root_tar
 from deploy.fleet import Fleet
 from tests.rig.conftest import IMAGE
-from tests.rig.test_docker_cli import Docker
+from tests.rig.dockercommand import Docker
 from tests.rig.test_registries import registry
 from tests.support.waiting import wait_until
 

@@ -17,11 +17,10 @@ from contextlib import contextmanager
 import pytest
 
 from tests.rig.conftest import IMAGE
-from tests.rig.test_docker_cli import Docker, docker
+from tests.rig.dockercommand import Docker
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
-__all__ = ["docker"]
 DEADLINE = 30
 
 

@@ -11,11 +11,10 @@ import pytest
 
 from deploy.fleet import Fleet
 from tests.rig.conftest import IMAGE
-from tests.rig.test_docker_cli import Docker, docker
+from tests.rig.dockercommand import Docker
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
-__all__ = ["docker"]
 SERVE = "trap 'exit 0' TERM; mkdir -p /www; echo page of $HOSTNAME > /www/index.html; httpd -f -p 80 -h /www & wait"
 CREATE = ("service", "create", "--no-resolve-image", "--detach")
 SOON = 30

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.rig.conftest import IMAGE
-from tests.rig.test_docker_cli import Docker, docker
+from tests.rig.dockercommand import Docker
 from tests.support.images import member, tar
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
-__all__ = ["docker"]
 
 
 def test_link_is_a_name_for_its_container_alone_wherever_the_other_runs(docker: Docker) -> None:

@@ -12,34 +12,16 @@ import pytest
 
 from deploy.fleet import Fleet
 from tests.rig.conftest import IMAGE
+from tests.rig.dockercommand import Docker
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.rig
-DOCKER = "/usr/bin/docker"
-PATIENCE = 60
 WHERE = "n2"
-
-
-class Docker:
-    """The command, aimed at one host."""
-
-    def __init__(self, fleet: Fleet, host: str) -> None:
-        self.base = [DOCKER, "-H", f"unix://{fleet.rig.run_folder(host)}/host-docker.sock"]
-
-    def attempt(self, *words: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [*self.base, *words], input=stdin, capture_output=True, timeout=PATIENCE, check=False
-        )
-
-    def __call__(self, *words: str, stdin: bytes | None = None) -> str:
-        done = self.attempt(*words, stdin=stdin)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout.decode().strip()
 
 
 @pytest.fixture
 def docker(clean: Fleet) -> Iterator[Docker]:
-    made = Docker(clean, WHERE)
+    made = Docker(clean, WHERE, "host-docker.sock")
     yield made
     with contextlib.suppress(subprocess.TimeoutExpired):
         left = made.attempt("ps", "-aq", "--filter", "label=own").stdout.decode().split()

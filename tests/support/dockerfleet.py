@@ -4,8 +4,6 @@ stock docker command run against it."""
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,27 +11,23 @@ from typing import Any
 import aiohttp
 
 from aio.clock import SystemClock
-from aio.subprocess import Completed, run
 from api.docker.app import docker_app, fleet_identity
 from api.docker.ports import DockerPort
 from api.docker.state import State
 from api.listen import serve_unix
 from api.server import runner
 from tests.support.agents import make_host
+from tests.support.dockercommand import DockerCommand
 from tests.support.fakeports import FakeFleet
 from tests.support.fleet import Fleet, fleet
 
-DOCKER = "/usr/bin/docker"
-PATIENCE = 60.0
 
-
-class DockerFleet:
-    """Calling it runs `docker WORDS`; `call` is a request of one's own."""
+class DockerFleet(DockerCommand):
+    """At the fleet's socket."""
 
     def __init__(self, made: Fleet | FakeFleet, socket: str, session: aiohttp.ClientSession) -> None:
+        super().__init__(socket, session)
         self.fleet = made
-        self.socket = socket
-        self.session = session
 
     @property
     def agents(self) -> Fleet:
@@ -44,36 +38,6 @@ class DockerFleet:
     @property
     def controller(self) -> Any:
         return self.fleet.controller if isinstance(self.fleet, Fleet) else self.fleet
-
-    async def attempt(self, *words: str) -> Completed:
-        return await run(
-            [DOCKER, "-H", f"unix://{self.socket}", *words],
-            deadline=PATIENCE,
-            env={"PATH": os.environ["PATH"], "HOME": str(Path(self.socket).parent)},
-        )
-
-    async def __call__(self, *words: str) -> str:
-        done = await self.attempt(*words)
-        assert done.code == 0, done.stderr
-        return done.stdout.decode().strip()
-
-    async def refusal(self, *words: str) -> str:
-        """What a command that fails says."""
-        done = await self.attempt(*words)
-        assert done.code != 0, done.stdout
-        return done.stderr.decode()
-
-    async def inspect(self, *words: str) -> dict[str, Any]:
-        """`docker WORDS inspect NAME`, the name last."""
-        found: dict[str, Any] = json.loads(await self(*words[:-1], "inspect", words[-1]))[0]
-        return found
-
-    async def call(self, method: str, path: str, body: Any = None, **query: str) -> tuple[int, Any]:
-        """(status, what the JSON says)."""
-        asked = self.session.request(method, f"http://docker{path}", json=body, params=query)
-        async with asked as reply:
-            text = await reply.text()
-        return reply.status, json.loads(text) if text else None
 
 
 @contextlib.asynccontextmanager

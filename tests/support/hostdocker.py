@@ -4,11 +4,8 @@ run against it."""
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
@@ -17,56 +14,24 @@ from agent.host import HostAgent
 from agent.hostapi import HostApi
 from agent.logs import LogReader
 from agent.servedocker import docker_socket
-from aio.subprocess import Completed, run
 from api.docker.ports import DockerPort
 from api.server import host_app, runner
 from tests.support.agentlab import AgentLab
+from tests.support.dockercommand import DockerCommand
 
-DOCKER = "/usr/bin/docker"
-PATIENCE = 60.0
 LOOSE = ("--security-opt", "seccomp=unconfined")
 """The lab has no filter of system calls."""
 
 
-class HostDocker:
-    """Calling it runs `docker WORDS`; `call` is a request of one's own."""
+class HostDocker(DockerCommand):
+    """At a host's own socket."""
 
     def __init__(
         self, agent: HostAgent, port: DockerPort, socket: Path, session: aiohttp.ClientSession
     ) -> None:
+        super().__init__(str(socket), session)
         self.agent = agent
         self.port = port
-        self.socket = socket
-        self.session = session
-
-    async def attempt(self, *words: str) -> Completed:
-        return await run(
-            [DOCKER, "-H", f"unix://{self.socket}", *words],
-            deadline=PATIENCE,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.socket.parent)},
-        )
-
-    async def __call__(self, *words: str) -> str:
-        done = await self.attempt(*words)
-        assert done.code == 0, done.stderr
-        return done.stdout.decode().strip()
-
-    async def refusal(self, *words: str) -> str:
-        """What a command that fails says."""
-        done = await self.attempt(*words)
-        assert done.code != 0, done.stdout
-        return done.stderr.decode()
-
-    async def inspect(self, *words: str) -> dict[str, Any]:
-        """`docker WORDS inspect NAME`, the name last."""
-        found: dict[str, Any] = json.loads(await self(*words[:-1], "inspect", words[-1]))[0]
-        return found
-
-    async def call(self, method: str, path: str, body: Any = None, **query: str) -> tuple[int, Any]:
-        """(status, what the JSON says)."""
-        async with self.session.request(method, f"http://docker{path}", json=body, params=query) as reply:
-            text = await reply.text()
-        return reply.status, json.loads(text) if text else None
 
 
 @contextlib.asynccontextmanager
